@@ -1,0 +1,1 @@
+"""A simulator of the Linux kernel's memory-allocation path under pressure."""
