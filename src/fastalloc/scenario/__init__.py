@@ -1,0 +1,1 @@
+"""What a user describes: machine, kernel era, caches, policies, workload."""
