@@ -68,7 +68,7 @@ def calculate_sizes(request: CacheRequest, options: SlubOptions, kmalloc: bool =
     """
     rules = options.rules
     flags = request.flags | options.slub_debug
-    if flags & sf.POISON and not flags & sf.DESTROY_BY_RCU and not request.ctor:
+    if options.debug and flags & sf.POISON and not flags & sf.DESTROY_BY_RCU and not request.ctor:
         flags |= sf.OBJECT_POISON
     size = round_up(request.size, POINTER)
     if options.debug and flags & sf.RED_ZONE and size == request.size:

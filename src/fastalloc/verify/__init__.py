@@ -1,0 +1,1 @@
+"""Checks against recordings of real allocators: golden cases, layouts, watermarks."""
