@@ -1,0 +1,117 @@
+"""Scenarios and machines from TOML: presets by name, files by path."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+
+from fastalloc.errors import InputError
+from fastalloc.scenario.machine import Machine
+from fastalloc.scenario.models import Scenario, input_error
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+def preset_names() -> list[str]:
+    """Names that ``load_scenario`` knows, sorted."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def machine_names() -> list[str]:
+    """Names that ``load_machine`` knows, sorted."""
+    return sorted(path.stem for path in (PRESETS / "machines").glob("*.toml"))
+
+
+def load_scenario(name_or_path: str | Path) -> Scenario:
+    """A preset by its name, or a TOML file by its path, with every variant checked.
+
+    In the file ``machine`` is the name of a machine preset or a path (relative to the file), or a table; a table may
+    name what it starts from as ``from`` and set other fields of the machine itself.
+
+    Raises:
+        InputError: no such preset or file, broken TOML, an unknown key, a value out of range; names file and field.
+    """
+    path = _find(name_or_path, PRESETS, "scenario", preset_names())
+    data = _read_toml(path)
+    if "machine" in data:
+        data["machine"] = _machine_data(data["machine"], path)
+    try:
+        scenario = Scenario.model_validate(data)
+    except ValidationError as error:
+        raise input_error(error, path) from None
+    for variant in scenario.variants:
+        try:
+            scenario.variant(variant.name)
+        except InputError as error:
+            where = f"{error.path}: {error.where}" if error.path != scenario.name else error.where
+            more = [InputError(path, other.where, other.message) for other in error.more]
+            raise InputError(path, where, error.message, more) from None
+    return scenario
+
+
+def load_machine(name_or_path: str | Path) -> Machine:
+    """A machine preset by its name, or the TOML file that ``fastalloc machine import`` wrote.
+
+    Raises:
+        InputError: as ``load_scenario``.
+    """
+    path = _find(name_or_path, PRESETS / "machines", "machine", machine_names())
+    try:
+        return Machine.model_validate(_read_toml(path))
+    except ValidationError as error:
+        raise input_error(error, path) from None
+
+
+def machine_toml(machine: Machine) -> str:
+    """The machine as TOML that ``load_machine`` reads back to an equal one."""
+    data = machine.model_dump(exclude_none=True)
+    data["slab_caches"] = [cache.model_dump(exclude_defaults=True) for cache in machine.slab_caches]
+    text = tomli_w.dumps(data)
+    return re.sub(r"\[\n([^\[\]{}]*?),\n\]", lambda match: f"[{' '.join(match[1].split())}]", text)  # short arrays
+
+
+def _machine_data(value: Any, path: Path) -> Any:
+    """The machine of a scenario file, as the table that it stands for."""
+    if isinstance(value, str):
+        return _load_from(value, path).model_dump()
+    if isinstance(value, dict) and "from" in value:
+        own = {key: field for key, field in value.items() if key != "from"}
+        if not isinstance(value["from"], str):
+            raise InputError(path, "machine.from", "must be the name of a machine or a path")
+        return _load_from(value["from"], path).model_dump() | own
+    return value
+
+
+def _load_from(name: str, path: Path) -> Machine:
+    for file in (path.parent / name, Path(name)):
+        if file.is_file():
+            return load_machine(file)
+    if name not in machine_names():
+        raise InputError(path, "machine", f"{name!r} is neither a file nor one of {', '.join(machine_names())}")
+    return load_machine(name)
+
+
+def _find(name_or_path: str | Path, folder: Path, what: str, names: list[str]) -> Path:
+    text = str(name_or_path)
+    if text in names:
+        return folder / f"{text}.toml"
+    path = Path(name_or_path)
+    if path.is_dir():
+        raise InputError(path, "", f"is a folder, not a {what} file")
+    if not path.exists():
+        raise InputError(path, "", f"no such {what}: neither a file nor one of {', '.join(names)}")
+    return path
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(path, "", error.strerror or str(error)) from None
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"byte {error.start}", "not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(path, "", f"not TOML: {error}") from None
