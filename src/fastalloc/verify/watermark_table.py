@@ -1,0 +1,63 @@
+"""Checks a table of zone marks read from running kernels (``watermarks.csv``): the rows after a sysctl write.
+
+Rows of ``set_idx`` 0 show what the boot computed from page counts that the kernel no longer reports, so they are
+not compared. In 6.12 ``pcp_high`` tunes itself between two bounds at run time and is state, not a setting.
+"""
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from fastalloc.scenario import watermarks as wm
+from fastalloc.verify.tables import TableResult
+
+COLUMNS = ("min", "low", "high", "promo", "protection", "pcp_batch", "pcp_high")
+_MACHINE = ("kernel", "boot", "set_idx")
+_ZONES = ("DMA", "DMA32", "Normal", "Movable", "Device")
+
+
+def zone_rows(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """(expected, computed) columns of each row of one machine at one setting."""
+    era = rows[0]["kernel"].lstrip("v")
+    shares = [not (era == "6.12" and row["zone"] == "Movable") for row in rows]
+    marks = wm.zone_watermarks(
+        rows[0]["min_free_kbytes"], [row["managed"] for row in rows], era, rows[0]["watermark_scale_factor"], shares
+    )
+    nodes = {row["node"] for row in rows}
+    cpus = max(1, int(rows[0]["smp"]) // len(nodes))
+    ratios = [int(ratio) for ratio in rows[0]["lowmem_reserve_ratio"].split()]
+    for i, row in enumerate(rows):
+        sizes = [0] * len(_ZONES)
+        for other in rows:
+            if other["node"] == row["node"]:
+                sizes[_ZONES.index(other["zone"])] = other["managed"]
+        mark = marks[i]
+        got: dict[str, Any] = {name: getattr(mark, name) + row["boost"] for name in ("min", "low", "high", "promo")}
+        reserve = wm.lowmem_reserve(sizes, ratios, era)[_ZONES.index(row["zone"])]
+        got["protection"] = " ".join(str(pages) for pages in reserve)
+        got["pcp_batch"] = max(1, wm.zone_batchsize(row["managed"], era)) if row["managed"] else None
+        if era == "6.1" and row["managed"]:
+            got["pcp_high"] = wm.zone_highsize(
+                row["managed"], mark.low, cpus, era, row["percpu_pagelist_high_fraction"]
+            )
+        # 6.1 prints no promo mark, an empty zone no per-CPU lists.
+        shown = [name for name in COLUMNS if row[name] is not None and (name != "pcp_high" or era == "6.1")]
+        yield {name: row[name] for name in shown}, got
+
+
+def check_watermarks(path: Path) -> TableResult:
+    """All rows of ``set_idx`` >= 1, columns ``COLUMNS``. Raises ValueError when the table cannot be read so."""
+    try:
+        frame = pl.read_csv(path, infer_schema_length=None).with_row_index("row")
+        result = TableResult(path.name)
+        rows = frame.filter(pl.col("set_idx") >= 1).sort("row").iter_rows(named=True)
+        for _, group in groupby(rows, key=lambda row: tuple(row[name] for name in _MACHINE)):
+            machine = list(group)
+            for row, (expected, got) in zip(machine, zone_rows(machine), strict=True):
+                result.compare(row["row"], expected, got)
+    except (KeyError, TypeError, AttributeError, pl.exceptions.PolarsError) as error:
+        raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
+    return result
