@@ -100,7 +100,7 @@ class Variant(Model):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
     title: str = ""
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     default: bool = True  # runs when no variant is asked for
 
 
@@ -117,7 +117,7 @@ class Scenario(Model):
     workload: Workload = Workload()
     costs: Costs = Costs()
     run: Run = Run()
-    variants: Annotated[list[Variant], Field(min_length=1)] = [Variant(name="base", title="as described")]
+    variants: list[Variant] = Field(min_length=1, default_factory=lambda: [Variant(name="base", title="as described")])
 
     @model_validator(mode="after")
     def _consistent(self) -> "Scenario":
