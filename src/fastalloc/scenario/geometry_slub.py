@@ -81,6 +81,8 @@ def calculate_sizes(request: CacheRequest, options: SlubOptions, kmalloc: bool =
     align = eras.calculate_alignment(flags, request.align, request.size, options.cache_line)
     if options.debug and flags & sf.STORE_USER:
         size += 2 * rules.track
+        if kmalloc:
+            size += rules.kmalloc_orig_size
     if options.debug and flags & sf.RED_ZONE:
         size += POINTER
         if rules.red_left_pad:
@@ -148,12 +150,11 @@ def find_mergeable(request: CacheRequest, caches: list[Geometry], options: SlubO
     for index in reversed(range(len(caches))) if rules.newest_first else range(len(caches)):
         cache = caches[index]
         if (
-            cache.refcount != 0
-            and not slab_unmergeable(cache, options)
-            and cache.size >= size
+            0 <= cache.size - size < POINTER
             and not (flags ^ cache.flags) & rules.merge_same
             and cache.size & ~(align - 1) == cache.size
-            and cache.size - size < POINTER
+            and cache.refcount != 0
+            and not slab_unmergeable(cache, options)
         ):
             return index
     return -1
@@ -185,14 +186,17 @@ class CacheSet:
     ----------
     options : machine, era and boot line.
     nodes : NUMA nodes; more than one adds ``kmem_cache_node`` in front, which nothing merges into.
+    boot : False starts with no cache at all.
     """
 
-    def __init__(self, options: SlubOptions | None = None, nodes: int = 1) -> None:
+    def __init__(self, options: SlubOptions | None = None, nodes: int = 1, boot: bool = True) -> None:
         self.options = options or SlubOptions()
         self.caches: list[Geometry] = []
         self._root: dict[str, int] = {}
         self._kmalloc: dict[int, int] = {}
         rules = self.options.rules
+        if not boot:
+            return
         if nodes > 1:
             # sizeof(struct kmem_cache_node), with the lists and counters of CONFIG_SLUB_DEBUG or without.
             self._open(CacheRequest("kmem_cache_node", 56 if self.options.debug else 40), -1)

@@ -50,6 +50,7 @@ class SlubEra:
     min_order_yields: bool = False  # slub_max_order given later lowers slub_min_order
     max_objects: int = 1 << 30  # most objects a slab may count
     track: int = 24  # sizeof(struct track)
+    kmalloc_orig_size: int = 0  # bytes that SLAB_STORE_USER adds to a kmalloc slot
     red_left_pad: bool = False
 
 
@@ -68,12 +69,14 @@ ERAS: dict[str, SlubEra] = {
         SlubEra(
             "6.1", 3, 0, True, (16, 8, 4), "decrement", _NEVER_6_1, _SAME_6_1, False, _KMALLOC_6,
             kmalloc_natural_align=True, usercopy=True, dynamic_min_partial=True, cpu_partial=(6, 24, 52, 120),
-            cpu_partial_in_slabs=True, max_objects=32767, red_left_pad=True,
+            cpu_partial_in_slabs=True, max_objects=32767, red_left_pad=True, track=32,
+            kmalloc_orig_size=4,
         ),
         SlubEra(
             "6.12", 3, 0, True, (16, 8, 4, 2), "keep", _NEVER_6_1 | sf.NO_MERGE, _SAME_6_1, False, _KMALLOC_6,
             kmalloc_natural_align=True, usercopy=True, dynamic_min_partial=True, cpu_partial=(6, 24, 52, 120),
-            cpu_partial_in_slabs=True, min_order_yields=True, max_objects=32767, red_left_pad=True,
+            cpu_partial_in_slabs=True, min_order_yields=True, max_objects=32767, red_left_pad=True, track=32,
+            kmalloc_orig_size=4,
         ),
     )
 }  # fmt: skip
@@ -166,7 +169,7 @@ def calculate_alignment(flags: int, align: int, size: int, cache_line: int) -> i
 
 
 def slab_order(size: int, min_objects: int, max_order: int, fraction: int, options: SlubOptions) -> int:
-    """The first order whose remainder is at most 1/``fraction``; above ``max_order``: none [slab_order, calc_slab_order]."""
+    """The first order that wastes at most 1/``fraction``; above ``max_order``: none [slab_order, calc_slab_order]."""
     most = options.rules.max_objects
     if (PAGE_SIZE << options.slub_min_order) // size > most:
         return get_order(size * most) - 1
@@ -232,7 +235,7 @@ def min_partial(size: int, options: SlubOptions) -> int:
 
 
 def cpu_partial(size: int, flags: int, options: SlubOptions) -> int:
-    """Free objects a CPU's partial list aims at, by slot size; 0 before 3.2 and for debugged caches [set_cpu_partial]."""
+    """Free objects a CPU's partial list aims at; 0 before 3.2 and for debugged caches [set_cpu_partial]."""
     if flags & (sf.DEBUG_METADATA | sf.DEBUG_FREE | sf.TRACE):
         return 0
     for bound, objects in zip((4096, 1024, 256, 0), options.rules.cpu_partial, strict=True):

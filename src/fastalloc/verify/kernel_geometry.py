@@ -1,0 +1,125 @@
+"""Checks caches read from running kernels (``geometry.csv.gz`` with ``geometry_boots.csv`` beside it).
+
+One row per (kernel, boot, cache name). Primary rows are checked for order, objects per slab, cpu_partial,
+min_partial and, where sysfs shows all it follows from, slab_size. Alias rows are checked for the cache they merged
+into.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from fastalloc.scenario import slab_flags as sf
+from fastalloc.scenario import slub_eras as eras
+from fastalloc.scenario.geometry_slub import CacheRequest, calculate_sizes
+from fastalloc.scenario.slub_eras import PAGE_SIZE, SlubOptions, parse_boot_options
+from fastalloc.verify.tables import TableResult
+
+Row = Mapping[str, Any]
+
+_FLAG_FILES = {
+    "hwcache_align": sf.HWCACHE_ALIGN,
+    "reclaim_account": sf.RECLAIM_ACCOUNT,
+    "cache_dma": sf.CACHE_DMA,
+    "destroy_by_rcu": sf.DESTROY_BY_RCU,
+    "red_zone": sf.RED_ZONE,
+    "poison": sf.POISON,
+    "store_user": sf.STORE_USER,
+    "sanity_checks": sf.DEBUG_FREE,
+    "trace": sf.TRACE,
+}
+
+
+def count_cpus(ranges: str) -> int:
+    """CPUs of a sysfs list such as ``0-3,8``."""
+    total = 0
+    for part in ranges.split(","):
+        first, _, last = part.partition("-")
+        total += int(last or first) - int(first) + 1
+    return total
+
+
+def shown_flags(row: Row) -> int:
+    """The SLAB_* flags that the files of a cache's sysfs folder show; SLAB_ACCOUNT and NO_MERGE have no file."""
+    return sum(bit for name, bit in _FLAG_FILES.items() if row[name])
+
+
+def read_tables(path: Path) -> tuple[pl.DataFrame, dict[tuple[str, str], SlubOptions]]:
+    """The cache table with its row numbers, and the machine behind each (kernel, boot).
+
+    Raises ValueError naming the file when a table is malformed.
+    """
+    boots_path = path.with_name("geometry_boots.csv")
+    try:
+        table = pl.read_csv(path, infer_schema_length=None).with_row_index("row")
+        boots = pl.read_csv(boots_path, infer_schema_length=None)
+        machines = {
+            (boot["kernel"], boot["boot"]): parse_boot_options(
+                boot["boot_args"] or "",
+                boot["kernel"].lstrip("v"),
+                cpus_present=count_cpus(boot["cpus_online"]),
+                cpus_possible=count_cpus(boot["cpus_possible"]),
+            )
+            for boot in boots.iter_rows(named=True)
+        }
+    except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
+        raise ValueError(f"{path} with {boots_path.name}: {type(error).__name__}: {error}") from error
+    return table, machines
+
+
+def check_primaries(table: pl.DataFrame, machines: dict[tuple[str, str], SlubOptions], name: str) -> TableResult:
+    """Order, objects per slab, cpu_partial and min_partial of every primary row, from its slot size and the boot."""
+    result = TableResult(f"{name}: primary")
+    columns = ("order", "objs_per_slab", "cpu_partial", "min_partial")
+    for row in table.filter(pl.col("is_primary") == 1).iter_rows(named=True):
+        options = machines[row["kernel"], row["boot"]]
+        size = row["slab_size"]
+        order = eras.calculate_order(size, options)
+        got = {
+            "order": order,
+            "objs_per_slab": (PAGE_SIZE << order) // size,
+            "cpu_partial": eras.cpu_partial(size, shown_flags(row), options),
+            "min_partial": eras.min_partial(size, options),
+        }
+        result.compare(row["row"], {column: row[column] for column in columns}, got)
+    return result
+
+
+def check_slots(table: pl.DataFrame, machines: dict[tuple[str, str], SlubOptions], name: str) -> TableResult:
+    """slab_size of every primary row, from object size, alignment, flags and constructor as sysfs shows them.
+
+    SLAB_KMALLOC has no file; the caches of that name are the static ones.
+    """
+    result = TableResult(f"{name}: slot size")
+    for row in table.filter(pl.col("is_primary") == 1).iter_rows(named=True):
+        options = machines[row["kernel"], row["boot"]]
+        request = CacheRequest(row["cache"], row["object_size"], row["align"], shown_flags(row), bool(row["ctor"]))
+        layout = calculate_sizes(request, options, kmalloc="kmalloc-" in row["cache"])
+        result.compare(row["row"], {"slab_size": row["slab_size"]}, {"slab_size": layout.size})
+    return result
+
+
+def check_kernel_folder(folder: Path) -> Iterator[TableResult]:
+    """Every table of recorded kernels in ``folder``: ``geometry.csv.gz`` (or ``.csv``) and ``watermarks.csv``.
+
+    Raises ValueError, naming the file, when a table is malformed.
+    """
+    from fastalloc.verify.alias_table import KernelTable, check_aliases, check_aliases_alone
+    from fastalloc.verify.watermark_table import check_watermarks
+
+    for name in ("geometry.csv.gz", "geometry.csv"):
+        path = folder / name
+        if path.exists() and (folder / "geometry_boots.csv").exists():
+            table, machines = read_tables(path)
+            try:
+                yield check_primaries(table, machines, name)
+                yield check_slots(table, machines, name)
+                tables = KernelTable(table, machines)
+                yield check_aliases(tables, name)
+                yield check_aliases_alone(tables, name)
+            except (KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
+    if (folder / "watermarks.csv").exists():
+        yield check_watermarks(folder / "watermarks.csv")
