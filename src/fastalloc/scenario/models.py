@@ -138,6 +138,9 @@ class Scenario(Model):
         """
         for variant in self.variants:
             if variant.name == name:
+                for key in variant.set:
+                    if key.split(".")[0] in ("run", "variants", "name"):
+                        raise InputError(self.name, f"variant {name}: {key}", "cannot differ between variants")
                 own = variant.model_copy(update={"set": {}})
                 return self.with_settings(variant.set, f"variant {name}").model_copy(update={"variants": [own]})
         known = ", ".join(variant.name for variant in self.variants)

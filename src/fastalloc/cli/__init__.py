@@ -1,0 +1,1 @@
+"""The command line: one file a subcommand. Modules here import what is heavy inside the commands."""

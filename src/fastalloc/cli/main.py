@@ -1,0 +1,63 @@
+"""The ``fastalloc`` command."""
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from fastalloc.cli.machine import machine_app
+from fastalloc.cli.report import report
+from fastalloc.cli.rerun import rerun
+from fastalloc.cli.run import run
+from fastalloc.cli.scenarios import scenarios
+from fastalloc.errors import InputError
+
+app = typer.Typer(
+    help="A wind tunnel for kernel memory allocation under pressure.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(run)
+app.command()(rerun)
+app.command()(report)
+app.command()(scenarios)
+app.add_typer(machine_app, name="machine")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"fastalloc {version('fastalloc')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: bad input gives a line on stderr and exit code 2, Ctrl-C exit code 130."""
+    signal.signal(signal.SIGINT, _interrupted)
+    try:
+        app()
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+def _interrupted(signum: int, frame: FrameType | None) -> None:
+    sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

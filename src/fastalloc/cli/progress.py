@@ -1,0 +1,65 @@
+"""The progress bar of a run, on stderr."""
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from fastalloc.runner import RunProgress
+
+
+class RunBar:
+    """Shows simulated time, rate, time left and livelocks; without a terminal, a line a variant."""
+
+    def __init__(self) -> None:
+        self._console = Console(file=sys.stderr)
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[simulated]} simulated"),
+            TextColumn("{task.fields[rate]} x real time"),
+            TimeRemainingColumn(),
+            TextColumn("livelocks {task.fields[livelocks]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._variant = ""
+
+    def __enter__(self) -> "RunBar":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, now: "RunProgress") -> None:
+        """Shows where the run stands."""
+        if not self._console.is_terminal:
+            if now.variant != self._variant:
+                print(f"{now.variant}: {now.batch.lanes} lanes", file=sys.stderr, flush=True)
+            self._variant = now.variant
+            return
+        fields = {
+            "simulated": _duration(now.simulated_ms / 1000),
+            "rate": f"{now.simulated_ms / 1000 / now.wall_s:,.0f}" if now.wall_s > 0 else "-",
+            "livelocks": str(now.livelocks),
+        }
+        description = "compiling" if now.compiling else now.variant
+        if self._task is None:
+            self._task = self._progress.add_task(description, total=now.total_ms, **fields)
+        self._progress.update(self._task, description=description, completed=now.simulated_ms, **fields)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,23 @@
+"""``fastalloc report``: the table and the HTML page of a dataset."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    dataset: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML file  [default: DATASET/report.html]")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON, and nothing else, to stdout.")] = False,
+) -> None:
+    """Print the verdict of a dataset and write its HTML report."""
+    from fastalloc.cli.show import show
+    from fastalloc.report.html import write_report
+    from fastalloc.store import open_dataset
+
+    opened = open_dataset(dataset)
+    page = write_report(opened, out)
+    show(opened, as_json=json)
+    print(f"\nreport  {page}", file=sys.stderr)

@@ -1,0 +1,40 @@
+"""``fastalloc rerun``: one lane of a dataset alone, with its full event log."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SHOWN_EVENTS = 60
+
+
+def rerun(
+    dataset: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    lane: Annotated[int, typer.Argument(help="The lane's id in runs/.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Parquet file  [default: DATASET/rerun/LANE.parquet]")
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Check conservation after every tick.")] = False,
+) -> None:
+    """Run one lane again, compare it with what was stored, and save its full event log."""
+    from rich.console import Console
+
+    from fastalloc.cli.events import event_lines
+    from fastalloc.runner import rerun as rerun_lane
+    from fastalloc.runner import save_events
+
+    done = rerun_lane(dataset, lane, debug=debug)
+    path = save_events(done, out or dataset / "rerun" / f"{lane}.parquet")
+    console = Console(highlight=False)
+    lines = event_lines(done.result.events)
+    for line in lines[:SHOWN_EVENTS]:
+        console.print(line, markup=False, soft_wrap=True)
+    if len(lines) > SHOWN_EVENTS:
+        console.print(f"... and {len(lines) - SHOWN_EVENTS:,} more")
+    console.print(f"{len(lines):,} events in {path}")
+    if done.differing:
+        model = "" if done.same_model else " (the dataset was made by another version of the model)"
+        print(f"lane {lane}: differs from the stored row in {', '.join(done.differing)}{model}", file=sys.stderr)
+        raise typer.Exit(1)
+    console.print(f"lane {lane}: every metric equals the stored row")

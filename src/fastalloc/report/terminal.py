@@ -1,0 +1,57 @@
+"""The verdict table for a terminal."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fastalloc.report.verdict import Verdict
+
+HEADINGS = (
+    "livelocked\n> 5 s",
+    "livelocked\n> 60 s",
+    "longest\nstall",
+    "sense fails\na lane",
+    "reports\na lane",
+    "free_list\na lane",
+    "swapped out\npages/s",
+    "writeback\nmost pages",
+    "slab\npages",
+    "deepest\nreserve",
+)
+
+
+def verdict_table(verdicts: list[Verdict]) -> RenderableType:
+    """Table and sentences, for a rich console."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("\nvariant", no_wrap=True)
+    table.add_column("\nlanes", justify="right")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in verdicts:
+        table.add_row(
+            Text(row.variant, style="bold red" if row.livelocked_5s else "bold green"),
+            str(row.lanes),
+            share(row.livelocked_5s, row.livelocked_5s_interval),
+            share(row.livelocked_60s, row.livelocked_60s_interval),
+            f"{row.longest_stall_s:.1f} s",
+            count(row.sense_failures),
+            count(row.reports),
+            count(row.free_list_used),
+            count(row.swapped_out_per_s),
+            f"{row.max_writeback:,}",
+            f"{row.max_slab_pages:,}",
+            row.deepest,
+        )
+    sentences = [Text.assemble((f"{row.variant}: ", "bold"), row.sentence) for row in verdicts]
+    return Group(table, Text(), *sentences)
+
+
+def share(successes: int, interval: tuple[float, float]) -> str:
+    """A count and its interval in per cent: ``12 (51-88 %)``."""
+    low, high = interval
+    return f"{successes} ({100 * low:.0f}-{100 * high:.0f} %)"
+
+
+def count(value: float) -> str:
+    """A mean count: one decimal while it is small."""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"

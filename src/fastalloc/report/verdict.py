@@ -1,0 +1,118 @@
+"""The verdict: a row a variant, and one sentence that says what happened."""
+
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from fastalloc.report.statistics import wilson_interval
+from fastalloc.store import Dataset
+
+
+class Verdict(NamedTuple):
+    """What became of the lanes of one variant. Means are over lanes; rates are over simulated time."""
+
+    variant: str
+    title: str
+    lanes: int
+    sim_s: float  # simulated, of a lane
+    livelocked_5s: int  # lanes in which a livelock lasted more than 5 s
+    livelocked_5s_interval: tuple[float, float]  # Wilson, 95 %, as a proportion
+    livelocked_60s: int
+    livelocked_60s_interval: tuple[float, float]
+    longest_livelock_s: float
+    longest_stall_s: float  # no command started while pages were under writeback
+    sense_failures: float  # mean of a lane
+    reports: float  # mean of a lane
+    free_list_used: float  # mean of a lane
+    swapped_out_per_s: float  # pages
+    max_writeback: int  # pages
+    max_slab_pages: int
+    deepest: str  # reserve
+    sentence: str
+
+
+def verdicts(dataset: Dataset) -> list[Verdict]:
+    """A verdict for each variant that has a finished lane, in the order they were run."""
+    runs = dataset.runs.collect()
+    found = []
+    for variant in dataset.manifest["variants"]:
+        rows = runs.filter(pl.col("variant") == variant["name"])
+        if not rows.is_empty():
+            found.append(_verdict(variant, rows, dataset.manifest["depths"]))
+    return found
+
+
+def verdict_rows(found: list[Verdict]) -> list[dict[str, Any]]:
+    """The verdicts as plain data for JSON."""
+    return [{name: list(v) if isinstance(v, tuple) else v for name, v in row._asdict().items()} for row in found]
+
+
+def _verdict(variant: dict[str, Any], rows: pl.DataFrame, depths: list[str]) -> Verdict:
+    lanes = len(rows)
+    total = rows.sum().row(0, named=True)
+    most = rows.max().row(0, named=True)
+    sim_s = total["sim_ms"] / 1000
+    verdict = Verdict(
+        variant=variant["name"],
+        title=variant["title"],
+        lanes=lanes,
+        sim_s=sim_s / lanes,
+        livelocked_5s=total["livelock_5s"],
+        livelocked_5s_interval=wilson_interval(total["livelock_5s"], lanes),
+        livelocked_60s=total["livelock_60s"],
+        livelocked_60s_interval=wilson_interval(total["livelock_60s"], lanes),
+        longest_livelock_s=most["livelock_ms"] / 1000,
+        longest_stall_s=most["stall_ms"] / 1000,
+        sense_failures=total["sense_fail"] / lanes,
+        reports=total["reports"] / lanes,
+        free_list_used=total["free_list_used"] / lanes,
+        swapped_out_per_s=total["pages_swapped_out"] / sim_s if sim_s else 0.0,
+        max_writeback=most["max_writeback"],
+        max_slab_pages=most["max_slab_pages"],
+        deepest=depths[most["deepest"]],
+        sentence="",
+    )
+    return verdict._replace(sentence=_sentence(verdict, rows, total))
+
+
+def _sentence(verdict: Verdict, rows: pl.DataFrame, total: dict[str, Any]) -> str:
+    """What happened, from the metrics alone."""
+    if total["pages_swapped_out"] == 0 and verdict.livelocked_5s == 0:
+        return "Memory never ran short enough to swap a page out."
+    if verdict.livelocked_5s:
+        return _livelock_sentence(verdict, rows)
+    calm = _stall_words(verdict)
+    if total["sense_fail"] == 0:
+        own = rows["policy.slub_nomerge"].any() or rows["policy.sense_ctor"].any()
+        why = ": sense buffers sit in slabs of their own" if own else ""
+        least = rows["min_free_dma32"].min()
+        return f"No sense allocation failed{why}; {calm}; at the least {least:,} pages of DMA32 were free."
+    used, failed, empty = total["free_list_used"], total["sense_fail"], total["free_list_empty"]
+    if used == 0:
+        return f"{failed:,} sense allocations failed, none with the device idle for long; {calm}."
+    waited = f", {empty:,} found it empty and waited for the command in flight" if empty else ""
+    return f"{failed:,} sense allocations failed and the free_list served {used:,}{waited}; {calm}."
+
+
+def _livelock_sentence(verdict: Verdict, rows: pl.DataFrame) -> str:
+    locked = rows.filter(pl.col("livelock_5s") == 1)
+    median = locked.select(pl.col("^at_.*$").median()).row(0, named=True)
+    rate = median["at_sense_fail_5s"] / 5
+    open_ = int(locked["livelock_open"].sum())
+    ended = f"{open_} of them to the end of the run" if open_ else "all ended by themselves"
+    spare = locked["free_list_used"].sum()
+    unused = (
+        "while the command on the free_list was never used" if spare == 0 else f"the free_list was used {spare:,} times"
+    )
+    return (
+        f"{verdict.livelocked_5s} of {verdict.lanes} lanes livelocked, {ended}: {median['at_commands']:.0f} commands "
+        f"in flight, {median['at_writeback']:,.0f} pages under writeback, {median['at_bio_free_slots']:,.0f} free "
+        f"slots in the {median['at_bio_slabs']:,.0f} slabs that hold bios, and the sense allocation failed {rate:.0f} "
+        f"times a second, {unused}."
+    )
+
+
+def _stall_words(verdict: Verdict) -> str:
+    if verdict.longest_stall_s < 1:
+        return "writeback never stalled for a second"
+    return f"the longest stall was {verdict.longest_stall_s:.1f} s"

@@ -1,0 +1,195 @@
+"""Runs scenarios into datasets and single lanes again."""
+
+import os
+import shlex
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from fastalloc.batch import BatchProgress, LaneResult, run_lanes
+from fastalloc.errors import InputError
+from fastalloc.kernels.cache_dir import announce_compiling
+from fastalloc.kernels.names import METRICS
+from fastalloc.scenario import Scenario
+from fastalloc.store import Dataset, DatasetWriter, model_digest, open_dataset
+from fastalloc.store.provenance import footer, provenance
+from fastalloc.store.schema import EVENTS_SCHEMA
+from fastalloc.store.write import event_columns, write_parquet
+
+
+class RunProgress(NamedTuple):
+    """Where a run of several variants stands."""
+
+    variant: str
+    batch: BatchProgress  # of the present variant
+    simulated_ms: int  # over all lanes of all variants
+    total_ms: int
+    livelocks: int
+    wall_s: float
+    compiling: bool
+
+
+class Rerun(NamedTuple):
+    """A lane run again with its full event log."""
+
+    lane_id: int
+    scenario: Scenario  # of the lane's variant
+    result: LaneResult
+    stored: dict[str, int]  # metrics of the dataset's row
+    differing: tuple[str, ...]  # metrics that are not as stored
+    same_model: bool  # the dataset was made by this version of the model
+
+
+def run(
+    scenario: Scenario,
+    out: str | Path,
+    *,
+    variants: Sequence[str] | None = None,
+    threads: int = 0,
+    debug: bool = False,
+    skip: bool = True,
+    command: str | None = None,
+    progress: Callable[[RunProgress], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Dataset:
+    """Runs the variants of a scenario, each on ``scenario.run.lanes`` lanes, and stores what they give.
+
+    Args:
+        scenario: what to run; lanes, seed and duration are in ``scenario.run``.
+        out: the dataset's folder; it must not hold one yet.
+        variants: names, in the order to run; by default those marked as default.
+        threads: how many; 0 is one a CPU. The result does not depend on it.
+        debug: check conservation after every tick.
+        skip: jump over ticks in which nothing can happen; the result does not depend on it.
+        command: what to note as the command that makes the dataset again.
+        progress: called as lanes advance.
+        cancel: set it to stop; what is finished is kept and the manifest says ``interrupted``.
+
+    Raises:
+        InputError: an unknown variant, or a folder that cannot be used.
+    """
+    if variants is None:
+        variants = [variant.name for variant in scenario.variants if variant.default]
+    chosen = [(name, scenario.variant(name)) for name in dict.fromkeys(variants)]
+    out = Path(out)
+    command = command or f"fastalloc run {shlex.quote(str(out / 'scenario.toml'))} {_variant_options(variants)}"
+    writer = DatasetWriter(out, scenario, [name for name, _ in chosen], command)
+    announce_compiling()
+    lane_ms = int(scenario.run.duration_s * 1000)
+    done_ms, livelocks, begun = 0, 0, time.monotonic()
+    status = "interrupted"
+    seconds: dict[str, float] = {}
+    try:
+        for name, own in chosen:
+            writer.start_variant(name)
+            told = _teller(progress, name, done_ms, lane_ms * scenario.run.lanes * len(chosen), livelocks, begun)
+            variant_begun = time.monotonic()
+            finished = 0
+            for result in run_lanes(
+                own,
+                range(scenario.run.lanes),
+                seed=scenario.run.seed,
+                threads=threads,
+                debug=debug,
+                skip=skip,
+                progress=told,
+                cancel=cancel,
+            ):
+                writer.add(result)
+                finished += 1
+                livelocks += int(result.metrics[METRICS.index("livelock_5s")])
+            seconds[name] = round(time.monotonic() - variant_begun, 3)
+            done_ms += lane_ms * scenario.run.lanes
+            if finished < scenario.run.lanes:
+                break
+        else:
+            status = "complete"
+    finally:  # an error or a second Ctrl-C loses no finished lane either
+        wall_s = round(time.monotonic() - begun, 3)
+        writer.close(status, {"wall_s": wall_s, "variants_s": seconds, "threads": threads, "cpus": os.cpu_count()})
+    return open_dataset(out)
+
+
+def rerun(dataset: Dataset | str | Path, lane_id: int, *, debug: bool = False, skip: bool = True) -> Rerun:
+    """Runs one lane of a dataset alone, with its full event log, and compares it with what was stored.
+
+    Args:
+        dataset: opened, or its folder.
+        lane_id: the ``id`` of its row in ``runs/``.
+
+    Raises:
+        InputError: no such lane.
+    """
+    if not isinstance(dataset, Dataset):
+        dataset = open_dataset(dataset)
+    rows = dataset.runs.filter(pl.col("id") == lane_id).collect()
+    if rows.is_empty():
+        known = dataset.runs.select(pl.len(), pl.max("id").alias("last")).collect()
+        raise InputError(
+            dataset.path, "runs", f"no lane {lane_id}; {known['len'][0]} lanes, ids up to {known['last'][0]}"
+        )
+    row: dict[str, Any] = rows.row(0, named=True)
+    own = Scenario.model_validate(dataset.manifest["scenario"]).variant(row["variant"])
+    announce_compiling()
+    (result,) = run_lanes(own, [row["lane"]], seed=row["seed"], threads=1, full_events=True, debug=debug, skip=skip)
+    stored = {name: row[name] for name in METRICS}
+    # the full log holds more events, so more of them may be lost
+    differing = tuple(
+        name
+        for name, value in zip(METRICS, np.asarray(result.metrics).tolist(), strict=True)
+        if value != stored[name] and name != "events_lost"
+    )
+    return Rerun(lane_id, own, result, stored, differing, dataset.manifest["model_digest"] == model_digest())
+
+
+def save_events(done: Rerun, path: str | Path) -> Path:
+    """Writes the event log of a lane that was run again as a Parquet file in the schema of ``events/``."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name, lane = done.scenario.variants[0].name, done.result.lane
+    columns = {"id": done.lane_id, "variant": name, "lane": lane}
+    n = len(done.result.events)
+    table = pa.table(
+        {key: [value] * n for key, value in columns.items()} | event_columns(done.result.events),
+        schema=EVENTS_SCHEMA.with_metadata(footer(provenance(done.scenario, done.scenario.run.seed))),
+    )
+    write_parquet(path, table)
+    return path
+
+
+def _teller(
+    progress: Callable[[RunProgress], None] | None,
+    variant: str,
+    done_ms: int,
+    total_ms: int,
+    livelocks: int,
+    begun: float,
+) -> Callable[[BatchProgress], None] | None:
+    """Turns the progress of one variant into that of the run."""
+    if progress is None:
+        return None
+
+    def tell(batch: BatchProgress) -> None:
+        progress(
+            RunProgress(
+                variant,
+                batch,
+                done_ms + batch.simulated_ms,
+                total_ms,
+                livelocks + batch.livelocks,
+                time.monotonic() - begun,
+                batch.compiling,
+            )
+        )
+
+    return tell
+
+
+def _variant_options(variants: Sequence[str]) -> str:
+    return " ".join(f"--variant {name}" for name in variants)

@@ -1,0 +1,50 @@
+"""What a result says about its origin: code, scenario, seed, environment."""
+
+import hashlib
+import json
+import platform
+from importlib.metadata import version
+from typing import Any
+
+from fastalloc.kernels.cache_dir import sources_digest
+from fastalloc.scenario import Scenario
+
+# Raise it when numbers change for a reason that the kernel sources do not show.
+MODEL_VERSION = 1
+SCHEMA_VERSION = 1
+FOOTER_KEY = b"fastalloc"
+LIBRARIES = ("numba", "llvmlite", "numpy", "polars", "pyarrow", "pydantic")
+
+
+def model_digest() -> str:
+    """SHA-256 over ``MODEL_VERSION`` and all kernel sources, hexadecimal: equal digests, equal numbers."""
+    return hashlib.sha256(f"{MODEL_VERSION}\0{sources_digest()}".encode()).hexdigest()
+
+
+def provenance(scenario: Scenario, seed: int) -> dict[str, Any]:
+    """The record that goes into every Parquet footer and the manifest; it holds no time and no path."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "software": "fastalloc",
+        "version": version("fastalloc"),
+        "model_version": MODEL_VERSION,
+        "model_digest": model_digest(),
+        "scenario": scenario.model_dump(mode="json", exclude_none=True),
+        "seed": seed,
+        "environment": environment(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Operating system, machine, Python and the libraries that shape the files."""
+    return {
+        "os": platform.system(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def footer(record: dict[str, Any]) -> dict[bytes, bytes]:
+    """The record as Parquet key-value metadata."""
+    return {FOOTER_KEY: json.dumps(record, sort_keys=True, separators=(",", ":")).encode()}

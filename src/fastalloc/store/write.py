@@ -1,0 +1,179 @@
+"""Writes a dataset: each shard whole or not at all."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tomli_w
+
+from fastalloc.errors import InputError
+from fastalloc.kernels.names import EVENT_COLUMNS, EVENTS, METRICS, SERIES, WHO
+from fastalloc.kernels.state import DEPTH_NAMES
+from fastalloc.scenario import Scenario
+from fastalloc.store.provenance import footer, provenance
+from fastalloc.store.schema import EVENTS_SCHEMA, LEDGER_SCHEMA, SERIES_SCHEMA, TABLES, flat_parameters, runs_schema
+
+MANIFEST = "manifest.json"
+SHARD_LANES = 64  # a shard holds the lanes 64 n .. 64 n + 63 of a variant, however they were computed
+
+
+class DatasetWriter:
+    """Collects finished lanes and writes them in shards.
+
+    Args:
+        path: the dataset's folder; made if missing.
+        scenario: as asked, with its lanes and seed.
+        variants: names of the variants that will be run.
+        command: what makes the dataset again.
+
+    Raises:
+        InputError: the folder holds a dataset already, or cannot be written.
+    """
+
+    def __init__(self, path: str | Path, scenario: Scenario, variants: Sequence[str], command: str) -> None:
+        self.path = Path(path)
+        self.scenario = scenario
+        if (self.path / MANIFEST).exists():
+            raise InputError(self.path, "", "holds a dataset already; name another folder")
+        try:
+            for table in TABLES:
+                (self.path / table).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(self.path, "", f"cannot be written: {error.strerror or error}") from None
+        self._pending: list[tuple[int, Any]] = []
+        self._variant = ""
+        self._variants = list(variants)
+        self.manifest = provenance(scenario, scenario.run.seed) | {
+            "command": command,
+            "variants": [
+                {"name": name, "title": variant.title, "lanes": 0}
+                for name in variants
+                for variant in scenario.variants
+                if variant.name == name
+            ],
+            "lanes": scenario.run.lanes,
+            "status": "running",
+            "depths": list(DEPTH_NAMES),
+            "who": list(WHO),
+        }
+        scenario_data = scenario.model_dump(exclude_none=True)
+        write_file(self.path / "scenario.toml", tomli_w.dumps(scenario_data).encode())
+        self._write_manifest()
+
+    def start_variant(self, name: str) -> None:
+        """The lanes added from now on belong to this variant."""
+        self.flush()
+        self._variant = name
+        self._lane_scenario = self.scenario.variant(name)
+
+    def add(self, result: Any) -> None:
+        """Takes a finished lane (a ``LaneResult``) of the present variant, in lane order."""
+        if self._pending and result.lane // SHARD_LANES != self._pending[0][1].lane // SHARD_LANES:
+            self.flush()
+        lane_id = self._variants.index(self._variant) * self.scenario.run.lanes + result.lane
+        self._pending.append((lane_id, result))
+
+    def flush(self) -> None:
+        """Writes the lanes not yet written."""
+        if not self._pending:
+            return
+        record = footer(provenance(self._lane_scenario, self.scenario.run.seed))
+        name = f"{self._variant}-{self._pending[0][1].lane // SHARD_LANES:06d}.parquet"
+        tables = {
+            "series": self._series(),
+            "events": self._events(),
+            "ledger": self._ledger(),
+            "runs": self._runs(),  # last: a lane with a row here has its other rows too
+        }
+        for table, rows in tables.items():
+            write_parquet(self.path / table / name, rows.replace_schema_metadata(record))
+        for entry in self.manifest["variants"]:
+            if entry["name"] == self._variant:
+                entry["lanes"] += len(self._pending)
+        self._pending = []
+        self._write_manifest()
+
+    def close(self, status: str, timing: dict[str, Any]) -> None:
+        """Writes what is left and the final manifest; ``status`` is ``complete`` or ``interrupted``."""
+        self.flush()
+        self.manifest |= {"status": status, "timing": timing}
+        self._write_manifest()
+
+    def _write_manifest(self) -> None:
+        write_file(self.path / MANIFEST, json.dumps(self.manifest, indent=1).encode() + b"\n")
+
+    def _lane_columns(self, counts: Sequence[int]) -> dict[str, Any]:
+        ids = np.repeat(np.array([lane_id for lane_id, _ in self._pending], np.int64), counts)
+        lanes = np.repeat(np.array([result.lane for _, result in self._pending], np.int64), counts)
+        return {"id": ids, "variant": [self._variant] * len(ids), "lane": lanes}
+
+    def _runs(self) -> pa.Table:
+        parameters = flat_parameters(self._lane_scenario)
+        n = len(self._pending)
+        metrics = np.array([result.metrics for _, result in self._pending], np.int64)
+        columns = self._lane_columns([1] * n) | {"seed": np.full(n, self.scenario.run.seed, np.int64)}
+        columns |= {name: [value] * n for name, value in parameters.items()}
+        columns |= {name: metrics[:, i] for i, name in enumerate(METRICS)}
+        return pa.table(columns, schema=runs_schema(parameters))
+
+    def _series(self) -> pa.Table:
+        rows = [result.series for _, result in self._pending]
+        values = np.concatenate(rows)
+        columns = self._lane_columns([len(part) for part in rows])
+        return pa.table(columns | {name: values[:, i] for i, name in enumerate(SERIES)}, schema=SERIES_SCHEMA)
+
+    def _events(self) -> pa.Table:
+        rows = [result.events for _, result in self._pending]
+        return pa.table(
+            self._lane_columns([len(part) for part in rows]) | event_columns(np.concatenate(rows)),
+            schema=EVENTS_SCHEMA,
+        )
+
+    def _ledger(self) -> pa.Table:
+        found = [np.argwhere(result.ledger) for _, result in self._pending]
+        where = np.concatenate(found)
+        objects = [result.ledger[tuple(at.T)] for at, (_, result) in zip(found, self._pending, strict=True)]
+        columns = self._lane_columns([len(part) for part in found]) | {
+            "buyer": np.array(WHO)[where[:, 0]],
+            "depth": np.array(DEPTH_NAMES)[where[:, 1]],
+            "taker": np.array(WHO)[where[:, 2]],
+            "objects": np.concatenate(objects).astype(np.int64),
+        }
+        return pa.table(columns, schema=LEDGER_SCHEMA)
+
+
+def event_columns(events: np.ndarray) -> dict[str, np.ndarray]:
+    """Event rows, int64[n, len(EVENT_COLUMNS)], as columns with the kind by name."""
+    columns = {name: events[:, i] for i, name in enumerate(EVENT_COLUMNS)}
+    return columns | {"kind": np.array(EVENTS)[events[:, EVENT_COLUMNS.index("kind")]]}
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Writes a shard under a temporary name, syncs it and moves it into place."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_file(path, sink.getvalue())
+
+
+def write_file(path: Path, content: Any) -> None:
+    """Writes bytes so that the file is there whole or not at all, even through a crash."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(path, "", f"cannot be written: {error.strerror or error}") from None
