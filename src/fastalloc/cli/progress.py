@@ -2,7 +2,7 @@
 
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -46,7 +46,7 @@ class RunBar:
                 print(f"{now.variant}: {now.batch.lanes} lanes", file=sys.stderr, flush=True)
             self._variant = now.variant
             return
-        fields = {
+        fields: dict[str, Any] = {
             "simulated": _duration(now.simulated_ms / 1000),
             "rate": f"{now.simulated_ms / 1000 / now.wall_s:,.0f}" if now.wall_s > 0 else "-",
             "livelocks": str(now.livelocks),

@@ -85,7 +85,7 @@ def _sentence(verdict: Verdict, rows: pl.DataFrame, total: dict[str, Any]) -> st
     if total["sense_fail"] == 0:
         own = rows["policy.slub_nomerge"].any() or rows["policy.sense_ctor"].any()
         why = ": sense buffers sit in slabs of their own" if own else ""
-        least = rows["min_free_dma32"].min()
+        least = int(rows.select(pl.min("min_free_dma32")).item())
         return f"No sense allocation failed{why}; {calm}; at the least {least:,} pages of DMA32 were free."
     used, failed, empty = total["free_list_used"], total["sense_fail"], total["free_list_empty"]
     if used == 0:

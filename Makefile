@@ -1,0 +1,46 @@
+# Everything runs in .venv, which is made when it is missing. Only Python 3.11 or later, make and a C toolchain are needed.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help demo test lint format bench docs clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/ready ## run the swap livelock: table, dataset and report under out/
+	$(BIN)/fastalloc run swap-livelock $(ARGS)
+
+test: .venv/ready ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/ready ## check format, style, types and the direction of imports
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/ready ## format the sources
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: .venv/ready ## measure speed; tables go to results/benchmarks/
+	$(BIN)/python benchmarks/speed.py $(ARGS)
+
+docs: .venv/docs ## build the documentation into docs/_build/
+	$(BIN)/sphinx-build -W -q docs docs/_build
+
+clean: ## remove what was built, but no dataset
+	rm -rf .venv docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+# pip before 25.1 does not know dependency groups, hence the upgrade
+.venv/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+.venv/docs: .venv/ready
+	$(BIN)/python -m pip install --quiet --group docs
+	@touch $@
