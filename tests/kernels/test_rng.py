@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from fastalloc.kernels import rng
 from fastalloc.kernels.jit import kernel
 

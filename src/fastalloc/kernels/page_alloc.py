@@ -57,6 +57,14 @@ def ignores_watermarks(gfp, context):
     return (context & g.PF_MEMALLOC) != 0 and (context & g.IN_INTERRUPT) == 0 and (gfp & g.NOMEMALLOC) == 0
 
 
+@kernel
+def goes_on(gfp, context):
+    """A refusal is not final: the request reclaims, or waits for ever (NOFAIL) [__alloc_pages steps 7 and 8]."""
+    if (context & g.PF_MEMALLOC) != 0 and (context & g.IN_INTERRUPT) == 0:
+        return (gfp & g.NOMEMALLOC) == 0 and (gfp & g.NOFAIL) != 0
+    return (gfp & g.WAIT) != 0
+
+
 # -------------------------------------------------------------------------------------------- lists and buddy
 
 
@@ -285,8 +293,8 @@ def warn_alloc_failed(mem, gfp, order):
 def alloc_pages_zones(mem, cpu, gfp, order, context):
     """Attempts A, B and C of __alloc_pages (2.6.25): all that happens before direct reclaim.
 
-    Returns the page frame or -1. For a request that may reclaim (WAIT, not PF_MEMALLOC) -1 is not final: the
-    caller reclaims and asks again. Every other failure is final and is reported here.
+    Returns the page frame or -1. For a request that :func:`goes_on` -1 is not final: the caller reclaims (or, with
+    NOFAIL, naps) and asks again. Every other failure is final and is reported here.
     """
     first_zone = mem.ctl[st.M_NR_ZONES] - 1
     if (gfp & g.GFP_DMA) != 0:
@@ -302,14 +310,13 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
     if pfn >= 0:
         note_depth(mem, depth)
         return pfn
-    if (context & g.PF_MEMALLOC) != 0 and (context & g.IN_INTERRUPT) == 0:
-        if (gfp & g.NOMEMALLOC) == 0:
-            pfn = get_page_from_freelist(mem, cpu, order, first_zone, -1, False, False)
-            if pfn >= 0:
-                note_depth(mem, st.DEPTH_NONE)
-                mem.ctl[st.M_NO_WATERMARK] += 1
-                return pfn
-    elif (gfp & g.WAIT) != 0:
+    if ignores_watermarks(gfp, context):
+        pfn = get_page_from_freelist(mem, cpu, order, first_zone, -1, False, False)
+        if pfn >= 0:
+            note_depth(mem, st.DEPTH_NONE)
+            mem.ctl[st.M_NO_WATERMARK] += 1
+            return pfn
+    if goes_on(gfp, context):
         return -1
     warn_alloc_failed(mem, gfp, order)
     return -1

@@ -7,7 +7,7 @@ IN_INTERRUPT bits of whoever asks; ``gfp`` is looked at only when a slab has to 
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import kernel
-from fastalloc.kernels.page_alloc import alloc_pages, free_pages
+from fastalloc.kernels.page_alloc import alloc_pages, free_pages, goes_on
 
 # ------------------------------------------------------------------------------------------------ partial list
 
@@ -228,7 +228,8 @@ def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context):
     else:
         s = new_slab(mem, slub, c, cpu, node, gfp, context)
         if s < 0:
-            if slub.cache[c, st.C_FALLBACK] != 0 and (gfp & g.NORETRY) == 0:
+            final = mem.ctl[st.M_MODEL] != st.MODEL_ZONES or not goes_on(gfp, context)
+            if slub.cache[c, st.C_FALLBACK] != 0 and (gfp & g.NORETRY) == 0 and final:
                 order = 0
                 while (4096 << order) < slub.cache[c, st.C_OBJSIZE]:
                     order += 1

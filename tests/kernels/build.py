@@ -1,0 +1,151 @@
+"""Small machines for tests: the arrays of one lane, ready for the kernels.
+
+>>> mem = make_mem([zone(4096, pages_min=128)], cpus=2)
+>>> slub = make_slub([KMALLOC_128], cpus=2)
+>>> pools = make_pools([(0, 2)])
+"""
+
+import numpy as np
+
+from fastalloc.kernels import gfp as g
+from fastalloc.kernels import mempool as mp
+from fastalloc.kernels import page_alloc, slub
+from fastalloc.kernels import state as st
+
+KMALLOC_CACHE = 0x20000000
+
+
+def zone(present, pages_min=0, pages_low=None, pages_high=None, reserve=(0, 0, 0, 0), batch=1, pcp_high=0):
+    """A zone; low and high follow from min as setup_per_zone_pages_min sets them unless they are given."""
+    return {
+        "present": present,
+        "pages_min": pages_min,
+        "pages_low": pages_min + pages_min // 4 if pages_low is None else pages_low,
+        "pages_high": pages_min + pages_min // 2 if pages_high is None else pages_high,
+        "lowmem_reserve": (*reserve, 0, 0, 0, 0)[:4],
+        "batch": batch,
+        "pcp_high": pcp_high,
+    }
+
+
+def cache(size, order=0, objects=None, objsize=None, allocflags=None, fallback=False, min_partial=5, ctor=False):
+    """A cache without debugging: whatever is not given follows from the slot size and the order."""
+    return {
+        "size": size,
+        "order": order,
+        "objects": (4096 << order) // size if objects is None else objects,
+        "objsize": size if objsize is None else objsize,
+        "allocflags": (g.COMP if order else 0) if allocflags is None else allocflags,
+        "fallback": fallback,
+        "min_partial": min_partial,
+        "ctor": ctor,
+    }
+
+
+KMALLOC_128 = cache(128)
+KMALLOC_2048 = cache(2048, order=3, fallback=True)
+SCSI_CMD = cache(320)
+
+
+def make_mem(zones, cpus=1, hz=250):
+    """The page allocator over ``zones`` (lowest first), all pages free; zones start at multiples of 1024 pages."""
+    rows = np.zeros((len(zones), st.ZONE_FIELDS), np.int64)
+    start = 0
+    for z, spec in enumerate(zones):
+        rows[z, st.Z_MIN] = spec["pages_min"]
+        rows[z, st.Z_LOW] = spec["pages_low"]
+        rows[z, st.Z_HIGH] = spec["pages_high"]
+        rows[z, st.Z_PRESENT] = spec["present"]
+        rows[z, st.Z_START] = start
+        rows[z, st.Z_RESERVE : st.Z_RESERVE + 4] = spec["lowmem_reserve"]
+        rows[z, st.Z_BATCH] = spec["batch"]
+        rows[z, st.Z_PCP_HIGH] = spec["pcp_high"]
+        start += -(-spec["present"] // 1024) * 1024
+    mem = st.Mem(
+        zone=rows,
+        area=np.zeros((len(zones), g.MAX_ORDER, 2), np.int64),
+        pcp=np.zeros((cpus, len(zones), 3), np.int64),
+        page=np.full((max(start, 1), st.PAGE_FIELDS), -1, np.int32),
+        ctl=np.zeros(st.MEMCTL_FIELDS, np.int64),
+    )
+    mem.page[:, st.P_FLAGS] = 0
+    mem.ctl[st.M_MODEL] = st.MODEL_ZONES
+    mem.ctl[st.M_NR_ZONES] = len(zones)
+    mem.ctl[st.M_HZ] = hz
+    mem.ctl[st.M_TOKENS] = 10 * 5 * hz
+    mem.ctl[st.M_CPU_NODE_SHIFT] = 32
+    mem.ctl[st.M_NR_NODES] = 1
+    page_alloc.init_zones(mem)
+    return mem
+
+
+def make_unlimited_mem(cpus=1):
+    """A page allocator that never says no and knows no page frames."""
+    mem = make_mem([zone(1)], cpus)
+    mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+    return mem
+
+
+def make_slub(caches, cpus=1, slabs=1024):
+    """SLUB with room for ``slabs`` slabs ever alive at once."""
+    most = max(spec["objects"] for spec in caches)
+    group = st.Slub(
+        cache=np.zeros((len(caches), st.CACHE_FIELDS), np.int64),
+        kcpu=np.zeros((len(caches), cpus, st.KCPU_FIELDS), np.int64),
+        knode=np.zeros((len(caches), 1, st.KNODE_FIELDS), np.int64),
+        slab=np.zeros((slabs, st.SLAB_FIELDS), np.int32),
+        link=np.zeros(slabs * most, np.int16),
+        ctl=np.zeros(st.SLUBCTL_FIELDS, np.int64),
+    )
+    group.ctl[st.U_NR_CACHES] = len(caches)
+    group.ctl[st.U_NODES] = 1
+    for c, spec in enumerate(caches):
+        geometry = np.zeros(st.C_MIN_PARTIAL + 1, np.int64)
+        geometry[st.C_SIZE] = spec["size"]
+        geometry[st.C_OBJSIZE] = spec["objsize"]
+        geometry[st.C_ALIGN] = 8
+        geometry[st.C_FLAGS] = KMALLOC_CACHE
+        geometry[st.C_ORDER] = spec["order"]
+        geometry[st.C_OBJECTS] = spec["objects"]
+        geometry[st.C_FALLBACK] = spec["fallback"]
+        geometry[st.C_ALLOCFLAGS] = spec["allocflags"]
+        geometry[st.C_CTOR] = spec["ctor"]
+        geometry[st.C_MIN_PARTIAL] = spec["min_partial"]
+        slub.init_cache(group, c, geometry)
+    return group
+
+
+def make_pools(pools):
+    """Empty mempools, one for each (cache, min_nr); :func:`fill_pool` sets the elements aside."""
+    most = max((min_nr for _, min_nr in pools), default=0)
+    group = mp.Pools(
+        pool=np.zeros((len(pools), mp.MEMPOOL_FIELDS), np.int64),
+        element=np.full((len(pools), max(most, 1)), st.NO_OBJECT, np.int64),
+    )
+    for p, (c, min_nr) in enumerate(pools):
+        group.pool[p, mp.MP_CACHE] = c
+        group.pool[p, mp.MP_MIN] = min_nr
+    return group
+
+
+def fill_pool(mem, slub_group, pools, p, cpu=0):
+    """mempool_create: min_nr elements, bought with GFP_KERNEL, not counted as frees."""
+    pool = pools.pool[p]
+    while pool[mp.MP_CURR] < pool[mp.MP_MIN]:
+        handle = slub.slab_alloc(mem, slub_group, pool[mp.MP_CACHE], cpu, -1, g.GFP_KERNEL, 0)
+        assert handle != st.NO_OBJECT
+        pools.element[p, pool[mp.MP_CURR]] = handle
+        pool[mp.MP_CURR] += 1
+
+
+def squeeze(mem, free, z=0, cpu=0):
+    """Take pages of zone ``z`` past every mark until ``free`` are left in the buddy; the frames taken.
+
+    Exact for zones whose batch is 1; never lets more than ``free`` remain while pages can be had one at a time.
+    """
+    taken = []
+    while mem.zone[z, st.Z_FREE] > free:
+        pfn = page_alloc.buffered_rmqueue(mem, cpu, z, 0)
+        assert pfn >= 0
+        taken.append(int(pfn))
+    return taken
