@@ -1,7 +1,8 @@
-"""mempool of 2.6.25 [mm/mempool.c]: the reserve behind a slab cache.
+"""mempool of 2.6.25 [mm/mempool.c]: the reserve behind a cache, a kmalloc size or whole pages.
 
 One call of :func:`mempool_alloc` is one round of the kernel's loop; a caller that may WAIT and gets NO_OBJECT sleeps
-(5 s, or until an element refills the pool) and calls again with ``first=False``.
+(5 s, or until an element refills the pool) and calls again with ``first=False``. The allocator is whichever ``heap``
+is (see :mod:`fastalloc.kernels.kmem`).
 """
 
 from typing import NamedTuple
@@ -11,10 +12,10 @@ import numpy as np
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import kernel
-from fastalloc.kernels.slub import slab_alloc, slab_free
+from fastalloc.kernels.kmem import free_page_handle, kfree, kmalloc, kmem_cache_alloc, kmem_cache_free, page_handle
 
 # pool[p, .]
-MP_CACHE = 0  # cache the elements come from
+MP_CACHE = 0  # cache the elements come from; page order of a MP_PAGES pool, bytes of a MP_KMALLOC pool
 MP_CURR = 1  # curr_nr
 MP_MIN = 2  # min_nr
 MP_FROM_ALLOCATOR = 3
@@ -23,7 +24,13 @@ MP_FAIL_ATOMIC = 5
 MP_WOULD_SLEEP = 6
 MP_FREE_TO_POOL = 7
 MP_FREE_TO_ALLOCATOR = 8
-MEMPOOL_FIELDS = 10
+MP_KIND = 9
+MP_ELEMENTS = 10  # handle of the array of the reserve, itself kmalloc'ed; -1 not modelled
+MEMPOOL_FIELDS = 11
+
+MP_SLAB = 0  # mempool_alloc_slab
+MP_PAGES = 1  # mempool_alloc_pages
+MP_KMALLOC = 2  # mempool_kmalloc, where that is not simply one cache
 
 
 class Pools(NamedTuple):
@@ -40,11 +47,34 @@ def first_try_mask(gfp):
 
 
 @kernel
-def mempool_alloc(mem, slub, pools, p, cpu, gfp, context, first):
+def pool_alloc(mem, heap, pools, p, cpu, gfp, context):
+    """One element from the allocator behind the pool [pool->alloc]; handle or NO_OBJECT."""
+    pool = pools.pool
+    source = pool[p, MP_CACHE]
+    if pool[p, MP_KIND] == MP_SLAB:
+        return kmem_cache_alloc(mem, heap, source, cpu, -1, gfp, context)
+    if pool[p, MP_KIND] == MP_PAGES:
+        return page_handle(mem, cpu, gfp, context, source)
+    return kmalloc(mem, heap, pool[p], cpu, gfp, context, source)
+
+
+@kernel
+def pool_free(mem, heap, pools, p, cpu, handle):
+    """Give one element back to the allocator [pool->free]."""
+    if pools.pool[p, MP_KIND] == MP_SLAB:
+        kmem_cache_free(mem, heap, pools.pool[p, MP_CACHE], cpu, handle)
+    elif pools.pool[p, MP_KIND] == MP_PAGES:
+        free_page_handle(mem, cpu, handle)
+    else:
+        kfree(mem, heap, cpu, handle)
+
+
+@kernel
+def mempool_alloc(mem, heap, pools, p, cpu, gfp, context, first):
     """One round: the allocator with the stripped (first) or full mask, then the reserve; handle or NO_OBJECT."""
     mask = first_try_mask(gfp) if first else gfp | g.MEMPOOL_MASK
+    handle = pool_alloc(mem, heap, pools, p, cpu, mask, context)
     pool = pools.pool[p]
-    handle = slab_alloc(mem, slub, pool[MP_CACHE], cpu, -1, mask, context)
     if handle >= 0:
         pool[MP_FROM_ALLOCATOR] += 1
         return handle
@@ -60,7 +90,7 @@ def mempool_alloc(mem, slub, pools, p, cpu, gfp, context, first):
 
 
 @kernel
-def mempool_free(mem, slub, pools, p, cpu, handle):
+def mempool_free(mem, heap, pools, p, cpu, handle):
     """Refill the reserve first (True: its waiters must be woken), else back to the allocator [mempool_free]."""
     pool = pools.pool[p]
     if pool[MP_CURR] < pool[MP_MIN]:
@@ -69,5 +99,58 @@ def mempool_free(mem, slub, pools, p, cpu, handle):
         pool[MP_FREE_TO_POOL] += 1
         return True
     pool[MP_FREE_TO_ALLOCATOR] += 1
-    slab_free(mem, slub, cpu, handle)
+    pool_free(mem, heap, pools, p, cpu, handle)
     return False
+
+
+@kernel
+def mempool_fill(mem, heap, pools, p, cpu, gfp, context):
+    """Take elements until the reserve holds ``min_nr``; False at the first that cannot be had."""
+    pool = pools.pool[p]
+    while pool[MP_CURR] < pool[MP_MIN]:
+        handle = pool_alloc(mem, heap, pools, p, cpu, gfp, context)
+        if handle < 0:
+            return False
+        pools.element[p, pool[MP_CURR]] = handle
+        pool[MP_CURR] += 1
+    return True
+
+
+@kernel
+def mempool_resize(mem, heap, pools, sizes, p, cpu, gfp, context, new_min):
+    """Change ``min_nr``: shrinking frees the surplus, growing takes a new array first [mempool_resize].
+
+    False when that array cannot be had (nothing changes then); a reserve left unfilled is no failure.
+    """
+    pool = pools.pool[p]
+    if new_min <= pool[MP_MIN]:
+        while new_min < pool[MP_CURR]:
+            pool[MP_CURR] -= 1
+            pool_free(mem, heap, pools, p, cpu, pools.element[p, pool[MP_CURR]])
+        pool[MP_MIN] = new_min
+        return True
+    array = kmalloc(mem, heap, sizes, cpu, gfp, context, 8 * new_min)
+    if array < 0:
+        return False
+    kfree(mem, heap, cpu, pool[MP_ELEMENTS])
+    pool[MP_ELEMENTS] = array
+    pool[MP_MIN] = new_min
+    mempool_fill(mem, heap, pools, p, cpu, gfp, context)
+    return True
+
+
+@kernel
+def mempool_create(mem, heap, pools, sizes, p, cpu, cache, kind, min_nr):
+    """A pool of ``min_nr`` elements: its struct (72 bytes), its array and the elements [mempool_create]; success.
+
+    ``cache`` and ``kind`` are the columns MP_CACHE and MP_KIND.
+    """
+    pool = pools.pool[p]
+    pool[:] = 0
+    pool[MP_CACHE] = cache
+    pool[MP_KIND] = kind
+    pool[MP_MIN] = min_nr
+    if kmalloc(mem, heap, sizes, cpu, g.GFP_KERNEL | g.ZERO, 0, 72) < 0:
+        return False
+    pool[MP_ELEMENTS] = kmalloc(mem, heap, sizes, cpu, g.GFP_KERNEL, 0, 8 * min_nr)
+    return pool[MP_ELEMENTS] >= 0 and mempool_fill(mem, heap, pools, p, cpu, g.GFP_KERNEL, 0)

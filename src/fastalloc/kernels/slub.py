@@ -181,7 +181,7 @@ def get_partial(mem, slub, c, cpu, node, gfp):
     shift = mem.ctl[st.M_CPU_NODE_SHIFT]
     here = node if node >= 0 else cpu >> shift
     s = slub.knode[c, here, st.N_PARTIAL_HEAD]
-    if s < 0 and slub.ctl[st.U_NODES] > 1 and node < 0 and (gfp & g.THISNODE) == 0:
+    if s < 0 and slub.ctl[st.U_NODES] > 1 and (gfp & g.THISNODE) == 0:
         home = cpu >> shift
         for i in range(slub.ctl[st.U_NODES]):
             other = home ^ i
@@ -386,3 +386,31 @@ def init_cache(slub, c, geometry):
     for n in range(slub.knode.shape[1]):
         slub.knode[c, n, st.N_PARTIAL_HEAD] = -1
         slub.knode[c, n, st.N_PARTIAL_TAIL] = -1
+
+
+@kernel
+def kmem_cache_close(mem, slub, c, cpu):
+    """Flush and free the empty slabs; whether none is left [kmem_cache_close]. The counters stay behind."""
+    flush_all(mem, slub, c, cpu)
+    left = 0
+    for n in range(slub.ctl[st.U_NODES]):
+        s = slub.knode[c, n, st.N_PARTIAL_HEAD]
+        while s >= 0:
+            following = slub.slab[s, st.S_NEXT]
+            if slub.slab[s, st.S_INUSE] == 0:
+                remove_partial(slub, c, s)
+                discard_slab(mem, slub, c, cpu, s)
+            s = following
+        left += slub.knode[c, n, st.N_NR_SLABS]
+    return left == 0
+
+
+@kernel
+def early_kmem_cache_node_alloc(mem, slub, c, cpu, node):
+    """The first object of ``kmem_cache_node`` on ``node``, outside the counters [early_kmem_cache_node_alloc]."""
+    s = new_slab(mem, slub, c, cpu, node, g.GFP_KERNEL, 0)
+    if s >= 0:
+        slub.slab[s, st.S_FREELIST] = slub.link[slub.slab[s, st.S_BASE]]
+        slub.slab[s, st.S_INUSE] = 1
+        add_partial(slub, c, s, False)
+    return s

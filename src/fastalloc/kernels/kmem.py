@@ -1,0 +1,322 @@
+"""kmem_cache_alloc, kmalloc and their kin over whichever allocator the machine has.
+
+``heap`` is the state of that allocator: :class:`~fastalloc.kernels.state.Slub`,
+:class:`~fastalloc.kernels.slab_state.Slab` or :class:`~fastalloc.kernels.slob.Slob`. Which one is a matter of its type
+and is settled when a kernel is compiled, as CONFIG_SLUB, CONFIG_SLAB and CONFIG_SLOB settle it in Linux: no branch is
+left in the compiled code.
+
+``sizes`` maps kmalloc sizes to caches, int64[KMALLOC_SLOTS]: entry ``(size + 7) >> 3`` up to 4096 bytes, then one for
+each page order; -1 where the page allocator serves the size.
+"""
+
+from types import SimpleNamespace
+
+from numba.extending import overload
+
+from fastalloc.kernels import gfp as g
+from fastalloc.kernels import slab as sb
+from fastalloc.kernels import slab_state as ss
+from fastalloc.kernels import slub as su
+from fastalloc.kernels import state as st
+from fastalloc.kernels.jit import kernel
+from fastalloc.kernels.page_alloc import alloc_pages, free_pages
+
+KMALLOC_LARGEST_SLOT = 4096 >> 3
+KMALLOC_SLOTS = KMALLOC_LARGEST_SLOT + 1 + g.MAX_ORDER
+
+# What shrink returns besides SLAB's 0 and 1.
+SHRUNK = -1
+SHRINK_FAILED = -2
+
+
+@kernel
+def get_order(size):
+    """Smallest page order that holds ``size`` bytes; MAX_ORDER when none does."""
+    order = 0
+    while order < g.MAX_ORDER and (4096 << order) < size:
+        order += 1
+    return order
+
+
+@kernel
+def page_handle(mem, cpu, gfp, context, order):
+    """Whole pages as an object: a page-backed handle, or NO_OBJECT [kmalloc_large, mempool_alloc_pages]."""
+    pfn = alloc_pages(mem, cpu, -1, gfp, order, context)
+    if pfn < 0:
+        return st.NO_OBJECT
+    return st.PAGE_HANDLE | (order << st.PAGE_HANDLE_ORDER_SHIFT) | pfn
+
+
+@kernel
+def free_page_handle(mem, cpu, handle):
+    """Give the pages of a page-backed handle back."""
+    order = (handle >> st.PAGE_HANDLE_ORDER_SHIFT) & 0xFF
+    free_pages(mem, cpu, handle & ((1 << st.PAGE_HANDLE_ORDER_SHIFT) - 1), order)
+
+
+@kernel
+def general_cache(sizes, size):
+    """The cache that serves kmalloc(``size``), -1 when pages do [get_slab, __find_general_cachep]."""
+    if size <= 4096:
+        return sizes[(size + 7) >> 3]
+    order = get_order(size)
+    if order >= g.MAX_ORDER:
+        return -1
+    return sizes[KMALLOC_LARGEST_SLOT + 1 + order]
+
+
+# ------------------------------------------------------------------------------------------------------- SLUB
+
+
+def _slub_alloc(mem, heap, c, cpu, node, gfp, context):
+    return su.slab_alloc(mem, heap, c, cpu, node, gfp, context)
+
+
+def _slub_free(mem, heap, c, cpu, handle):
+    su.slab_free(mem, heap, cpu, handle)
+
+
+def _slub_kmalloc(mem, heap, sizes, cpu, gfp, context, size):
+    c = general_cache(sizes, size)
+    if c >= 0:
+        return su.slab_alloc(mem, heap, c, cpu, -1, gfp, context)
+    handle = page_handle(mem, cpu, gfp | g.COMP, context, get_order(size))
+    heap.ctl[st.U_PATH] = 8 if handle >= 0 else 0
+    return handle
+
+
+def _slub_kfree(mem, heap, cpu, handle):
+    su.slab_free(mem, heap, cpu, handle)
+
+
+def _slub_shrink(mem, heap, sizes, c, cpu, context):
+    # slabs_by_inuse: a list head for each possible number of objects in use.
+    size = 16 * heap.cache[c, st.C_OBJECTS]
+    scratch = _slub_kmalloc_kernel(mem, heap, sizes, cpu, g.GFP_KERNEL, context, size)
+    if scratch < 0:
+        return SHRINK_FAILED
+    su.kmem_cache_shrink(mem, heap, c, cpu)
+    su.slab_free(mem, heap, cpu, scratch)
+    return SHRUNK
+
+
+def _slub_flush(mem, heap, c, cpu):
+    su.flush_slab(mem, heap, c, cpu, cpu)
+
+
+def _slub_reap(mem, heap, cpu, jiffies, interval):
+    pass
+
+
+def _slub_path(heap):
+    return heap.ctl[st.U_PATH]
+
+
+def _slub_ordinal(heap, handle):
+    if handle >= st.PAGE_HANDLE:
+        return -1
+    s = handle >> st.HANDLE_SHIFT
+    ordinal = heap.slab[s, st.S_ORDINAL]
+    if ordinal < 0:
+        c = heap.slab[s, st.S_CACHE]
+        ordinal = heap.cache[c, st.C_ORDINALS]
+        heap.cache[c, st.C_ORDINALS] += 1
+        heap.slab[s, st.S_ORDINAL] = ordinal
+    return ordinal
+
+
+def _slub_index(heap, handle):
+    return -1 if handle >= st.PAGE_HANDLE else handle & st.HANDLE_INDEX_MASK
+
+
+_slub_kmalloc_kernel = kernel(_slub_kmalloc)
+
+SLUB = SimpleNamespace(
+    alloc=_slub_alloc,
+    free=_slub_free,
+    kmalloc=_slub_kmalloc,
+    kfree=_slub_kfree,
+    shrink=_slub_shrink,
+    flush=_slub_flush,
+    reap=_slub_reap,
+    path=_slub_path,
+    ordinal=_slub_ordinal,
+    index=_slub_index,
+)
+
+
+# ------------------------------------------------------------------------------------------------------- SLAB
+
+
+def _slab_alloc(mem, heap, c, cpu, node, gfp, context):
+    return sb.slab_cache_alloc(mem, heap, c, cpu, node, gfp, context)
+
+
+def _slab_free(mem, heap, c, cpu, handle):
+    sb.slab_cache_free(mem, heap, cpu, handle)
+
+
+def _slab_kmalloc(mem, heap, sizes, cpu, gfp, context, size):
+    c = general_cache(sizes, size)
+    if c < 0:
+        heap.ctl[ss.T_PATH] = 0
+        return st.NO_OBJECT
+    return sb.slab_cache_alloc(mem, heap, c, cpu, -1, gfp, context)
+
+
+def _slab_kfree(mem, heap, cpu, handle):
+    sb.slab_cache_free(mem, heap, cpu, handle)
+
+
+def _slab_shrink(mem, heap, sizes, c, cpu, context):
+    return sb.slab_cache_shrink(mem, heap, c, cpu)
+
+
+def _slab_flush(mem, heap, c, cpu):
+    sb.do_drain(mem, heap, c, cpu)
+
+
+def _slab_reap(mem, heap, cpu, jiffies, interval):
+    sb.cache_reap(mem, heap, cpu, jiffies, interval)
+
+
+def _slab_path(heap):
+    return heap.ctl[ss.T_PATH]
+
+
+def _slab_ordinal(heap, handle):
+    s = handle >> st.HANDLE_SHIFT
+    ordinal = heap.slab[s, ss.L_ORDINAL]
+    if ordinal < 0:
+        c = heap.slab[s, ss.L_CACHE]
+        ordinal = heap.cache[c, ss.A_ORDINALS]
+        heap.cache[c, ss.A_ORDINALS] += 1
+        heap.slab[s, ss.L_ORDINAL] = ordinal
+    return ordinal
+
+
+def _slab_index(heap, handle):
+    return handle & st.HANDLE_INDEX_MASK
+
+
+SLAB = SimpleNamespace(
+    alloc=_slab_alloc,
+    free=_slab_free,
+    kmalloc=_slab_kmalloc,
+    kfree=_slab_kfree,
+    shrink=_slab_shrink,
+    flush=_slab_flush,
+    reap=_slab_reap,
+    path=_slab_path,
+    ordinal=_slab_ordinal,
+    index=_slab_index,
+)
+
+ALLOCATORS = {"Slub": SLUB, "Slab": SLAB}
+
+# --------------------------------------------------------------------------------------------- the common face
+
+
+def _of(heap):
+    """The allocator behind a Numba type or a plain tuple."""
+    return ALLOCATORS[getattr(heap, "instance_class", type(heap)).__name__]
+
+
+def kmem_cache_alloc(mem, heap, c, cpu, node, gfp, context):
+    """An object of cache ``c``, a handle, or NO_OBJECT; ``node`` is -1 or the NUMA node asked for."""
+    return _of(heap).alloc(mem, heap, c, cpu, node, gfp, context)
+
+
+def kmem_cache_free(mem, heap, c, cpu, handle):
+    """Free an object of cache ``c``."""
+    _of(heap).free(mem, heap, c, cpu, handle)
+
+
+def kmalloc(mem, heap, sizes, cpu, gfp, context, size):
+    """``size`` bytes (1 or more): a handle, or NO_OBJECT."""
+    return _of(heap).kmalloc(mem, heap, sizes, cpu, gfp, context, size)
+
+
+def kfree(mem, heap, cpu, handle):
+    """Free what kmalloc gave."""
+    _of(heap).kfree(mem, heap, cpu, handle)
+
+
+def kmem_cache_shrink(mem, heap, sizes, c, cpu, context):
+    """Give back what is free of cache ``c``: SHRUNK, SHRINK_FAILED, or SLAB's return value 0 or 1."""
+    return _of(heap).shrink(mem, heap, sizes, c, cpu, context)
+
+
+def flush_cpu(mem, heap, c, cpu):
+    """Empty what ``cpu`` keeps of cache ``c``: SLUB's CPU slab, SLAB's array."""
+    _of(heap).flush(mem, heap, c, cpu)
+
+
+def reap(mem, heap, cpu, jiffies, interval):
+    """One pass of the periodic reaper on ``cpu``; only SLAB has one."""
+    _of(heap).reap(mem, heap, cpu, jiffies, interval)
+
+
+def last_path(heap):
+    """The path that the last operation took, in the numbers of the golden cases."""
+    return _of(heap).path(heap)
+
+
+def ordinal(heap, handle):
+    """Number of the object's slab in the order in which a trace met the slabs of its cache; -1 for pages."""
+    return _of(heap).ordinal(heap, handle)
+
+
+def object_index(heap, handle):
+    """Index of the object in its slab (SLOB: byte offset in the page); -1 for pages."""
+    return _of(heap).index(heap, handle)
+
+
+@overload(kmem_cache_alloc)
+def _kmem_cache_alloc(mem, heap, c, cpu, node, gfp, context):
+    return _of(heap).alloc
+
+
+@overload(kmem_cache_free)
+def _kmem_cache_free(mem, heap, c, cpu, handle):
+    return _of(heap).free
+
+
+@overload(kmalloc)
+def _kmalloc(mem, heap, sizes, cpu, gfp, context, size):
+    return _of(heap).kmalloc
+
+
+@overload(kfree)
+def _kfree(mem, heap, cpu, handle):
+    return _of(heap).kfree
+
+
+@overload(kmem_cache_shrink)
+def _kmem_cache_shrink(mem, heap, sizes, c, cpu, context):
+    return _of(heap).shrink
+
+
+@overload(flush_cpu)
+def _flush_cpu(mem, heap, c, cpu):
+    return _of(heap).flush
+
+
+@overload(reap)
+def _reap(mem, heap, cpu, jiffies, interval):
+    return _of(heap).reap
+
+
+@overload(last_path)
+def _last_path(heap):
+    return _of(heap).path
+
+
+@overload(ordinal)
+def _ordinal(heap, handle):
+    return _of(heap).ordinal
+
+
+@overload(object_index)
+def _object_index(heap, handle):
+    return _of(heap).index

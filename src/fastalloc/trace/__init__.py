@@ -1,0 +1,1 @@
+"""Recorded operations: readers and replay."""

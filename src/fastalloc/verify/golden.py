@@ -1,0 +1,127 @@
+"""Runs golden cases and compares every row of every table with what the real code did."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from fastalloc.errors import InputError
+from fastalloc.trace.golden import GoldenCase, read_table
+from fastalloc.verify.lane import Lane, Overflow, Row
+from fastalloc.verify.slub_lane import SlubLane
+from fastalloc.verify.tables import Difference, TableResult
+
+BUILD = re.compile(r"(slub|slab|slob)(\d+)(_nodebug)?(_numa2)?")
+KEYS = ("ckpt", "op_index")
+
+
+@dataclass
+class CaseResult:
+    """One case on one build: a result for each table."""
+
+    case: str
+    build: str
+    tables: list[TableResult] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """Rows compared."""
+        return sum(table.rows for table in self.tables)
+
+    @property
+    def exact(self) -> int:
+        """Rows that agree in every column."""
+        return sum(table.exact for table in self.tables)
+
+    @property
+    def ok(self) -> bool:
+        """Every row is exact."""
+        return all(table.ok for table in self.tables)
+
+
+def lane_of(case: GoldenCase, build: str) -> Callable[[int], Lane]:
+    """The machine of a build, as a function of how much room its arrays have."""
+    match = BUILD.fullmatch(build)
+    if match is None:
+        raise InputError(case.path / build, "", "an unknown build")
+    line, nodes, debug = int(match[2]), 2 if match[4] else 1, not match[3]
+    if match[1] == "slub":
+        return lambda room: SlubLane(case, nodes, line, debug, room)
+    raise InputError(case.path / build, "", "no such allocator")
+
+
+def run_case(case: GoldenCase, build: str) -> Lane:
+    """Run a case on a build; the lane holds what was recorded."""
+    make = lane_of(case, build)
+    room = 4096
+    while True:
+        lane = make(room)
+        try:
+            lane.run()
+        except Overflow:
+            room *= 4
+        else:
+            return lane
+
+
+def compare_ops(path: Path, lane: Lane) -> TableResult:
+    """The per-operation table; columns that the recording lacks are not compared."""
+    table = read_table(path, ("res", "path"))
+    if table.height != lane.case.rows:
+        raise InputError(path, "", f"{table.height} rows for a trace of {lane.case.rows}")
+    result = TableResult("ops", table.height)
+    wrong = np.zeros(table.height, dtype=bool)
+    for column in ("res", "path", "slab", "idx"):
+        if column in table.columns:
+            wrong |= table[column].to_numpy() != getattr(lane.play, column)
+    result.exact = table.height - int(wrong.sum())
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        for column in ("res", "path", "slab", "idx"):
+            if column in table.columns and table[column][row] != getattr(lane.play, column)[row]:
+                result.first = Difference(row, column, table[column][row], int(getattr(lane.play, column)[row]))
+                break
+    return result
+
+
+def compare_state(path: Path, name: str, got: list[Row]) -> TableResult:
+    """A checkpoint table: the same rows in the same order, every column of the recording."""
+    expected = read_table(path, KEYS)
+    result = TableResult(name)
+    result.rows = max(expected.height, len(got))
+    columns = expected.columns
+    if got:
+        absent = [column for column in columns if column not in got[0]]
+        if absent:
+            raise InputError(path, f"column {absent[0]}", "belongs to no table of this kind")
+    both = min(expected.height, len(got))
+    equal = np.ones(both, dtype=bool)
+    for column in columns:
+        mine = pl.Series(column, [row[column] for row in got[:both]]).cast(pl.String)
+        equal &= expected[column][:both].cast(pl.String).eq_missing(mine).to_numpy()
+    result.exact = int(equal.sum())
+    if not equal.all():
+        row = int(np.argmin(equal))
+        for column in columns:
+            value = expected[column][row]
+            if (None if value is None else str(value)) != (None if got[row][column] is None else str(got[row][column])):
+                result.first = Difference(row, column, value, got[row][column])
+                break
+    elif result.rows > both:
+        result.first = Difference(both, "row", both < expected.height, both < len(got))
+    return result
+
+
+def verify_build(case: GoldenCase, build: str) -> CaseResult:
+    """Run one case on one build and compare all its tables."""
+    lane = run_case(case, build)
+    folder = case.path / build
+    result = CaseResult(case.name, build, [compare_ops(folder / "ops.parquet", lane)])
+    for name in sorted(path.stem for path in folder.glob("*.parquet") if path.stem != "ops"):
+        if name not in lane.tables:
+            raise InputError(folder / f"{name}.parquet", "", "no table of this build")
+        result.tables.append(compare_state(folder / f"{name}.parquet", name, lane.tables[name]))
+    return result

@@ -1,0 +1,211 @@
+"""A machine that a golden case runs on: the counting page allocator, one slab allocator, pools, and its tables."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastalloc.errors import InputError
+from fastalloc.kernels import mempool as mp
+from fastalloc.kernels import replay as rp
+from fastalloc.kernels import state as st
+from fastalloc.kernels.gfp import MAX_ORDER
+from fastalloc.kernels.kmem import KMALLOC_LARGEST_SLOT, KMALLOC_SLOTS, get_order, page_handle
+from fastalloc.kernels.mempool import Pools
+from fastalloc.kernels.state import Mem
+from fastalloc.trace.golden import CPUS, GoldenCase
+
+Row = dict[str, Any]
+UNLIMITED = 1 << 60
+
+
+def stub_mem(nodes: int) -> Mem:
+    """The counting page allocator with unlimited memory on ``nodes`` nodes (1 or 2), CPUs split evenly."""
+    ctl = np.zeros(st.MEMCTL_FIELDS, dtype=np.int64)
+    ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+    ctl[st.M_NR_ZONES] = nodes
+    ctl[st.M_NR_NODES] = nodes
+    ctl[st.M_HZ] = 1000
+    ctl[st.M_CPU_NODE_SHIFT] = 3 if nodes == 1 else 2
+    return Mem(
+        zone=np.zeros((nodes, st.ZONE_FIELDS), dtype=np.int64),
+        area=np.zeros((nodes, MAX_ORDER, 2), dtype=np.int64),
+        pcp=np.zeros((CPUS, nodes, 3), dtype=np.int64),
+        page=np.zeros((1, st.PAGE_FIELDS), dtype=np.int32),
+        ctl=ctl,
+    )
+
+
+def kmalloc_sizes(row_of_size: Callable[[int], int]) -> np.ndarray:
+    """The table of :mod:`fastalloc.kernels.kmem`, int64[KMALLOC_SLOTS], from a rule size -> row or -1."""
+    sizes = np.full(KMALLOC_SLOTS, -1, dtype=np.int64)
+    for size in range(8, 4097, 8):
+        sizes[size >> 3] = row_of_size(size)
+    for order in range(1, MAX_ORDER):
+        sizes[KMALLOC_LARGEST_SLOT + 1 + order] = row_of_size(4096 << order)
+    return sizes
+
+
+class Overflow(Exception):
+    """The lane's arrays were too small: build it again, larger."""
+
+
+class Lane:
+    """One case on one build. Subclasses add the allocator: its caches, its start state, its tables.
+
+    ``room`` scales the arrays that grow with the trace; :class:`Overflow` asks for more.
+    """
+
+    heap: Any
+
+    def __init__(self, case: GoldenCase, nodes: int) -> None:
+        self.case = case
+        self.nodes = nodes
+        self.mem = stub_mem(nodes)
+        largest = max([pool.min_nr for pool in case.pools] + [1])
+        resizes = case.trace.arg[case.trace.op == rp.OP_MPRESIZE]
+        largest = max(largest, int(resizes.max(initial=1)))
+        self.pools = Pools(
+            pool=np.zeros((max(len(case.pools), 1), mp.MEMPOOL_FIELDS), dtype=np.int64),
+            element=np.full((max(len(case.pools), 1), largest), st.NO_OBJECT, dtype=np.int64),
+        )
+        rows = case.rows
+        self.play = rp.Play(
+            handle=np.full(case.objects + 1, st.NO_OBJECT, dtype=np.int64),
+            row_of=np.full(max(len(case.caches), 1), -1, dtype=np.int64),
+            order=np.zeros(len(case.caches) + 64, dtype=np.int64),
+            sizes=np.full(KMALLOC_SLOTS, -1, dtype=np.int64),
+            res=np.zeros(rows, dtype=np.uint8),
+            path=np.zeros(rows, dtype=np.uint8),
+            slab=np.full(rows, -1, dtype=np.int32),
+            idx=np.full(rows, -1, dtype=np.int32),
+        )
+        self.tables: dict[str, list[Row]] = {"cpu": [], "node": [], "glob": [], "pool": []}
+        nodes_asked = case.trace.arg[case.trace.op == rp.OP_ALLOC]
+        if nodes_asked.max(initial=-1) >= nodes:
+            row = int(np.argmax((case.trace.op == rp.OP_ALLOC) & (case.trace.arg >= nodes)))
+            raise InputError(case.path / "trace.parquet", f"row {row}, arg", f"a build of {nodes} node(s) has no such node")
+
+    # ------------------------------------------------------------------------------- what the allocators add
+
+    def create(self, index: int, cpu: int, context: int) -> bool:
+        """kmem_cache_create of cache ``index`` of the case; False when memory for it was refused."""
+        raise NotImplementedError
+
+    def destroy(self, index: int, cpu: int) -> None:
+        """kmem_cache_destroy of cache ``index``."""
+        raise NotImplementedError
+
+    def allocator_rows(self) -> None:
+        """Append the rows of this checkpoint to the cpu and node tables (and what else the allocator has)."""
+        raise NotImplementedError
+
+    def ctor_calls(self) -> int:
+        """Constructor runs since boot."""
+        raise NotImplementedError
+
+    def overflowed(self) -> bool:
+        """Whether the arrays were too small."""
+        raise NotImplementedError
+
+    def pool_source(self, index: int) -> tuple[int, int]:
+        """(MP_CACHE, MP_KIND) of pool ``index``."""
+        pool = self.case.pools[index]
+        if pool.kind == "slab":
+            return int(self.play.row_of[pool.param]), mp.MP_SLAB
+        if pool.kind == "pages":
+            return pool.param, mp.MP_PAGES
+        order = get_order(pool.param)
+        slot = (pool.param + 7) >> 3 if pool.param <= 4096 else KMALLOC_LARGEST_SLOT + 1 + order
+        row = int(self.play.sizes[slot])
+        return (row, mp.MP_SLAB) if row >= 0 else (order, mp.MP_PAGES)
+
+    # --------------------------------------------------------------------------------------------- the run
+
+    def setup(self) -> None:
+        """Caches, then pools, as the manifest orders; memory is still unlimited."""
+        for index, cache in enumerate(self.case.caches):
+            if cache.setup:
+                self.create(index, cache.cpu, 0)
+        for index, pool in enumerate(self.case.pools):
+            source, kind = self.pool_source(index)
+            mp.mempool_create(
+                self.mem, self.heap, self.pools, self.play.sizes, index, pool.cpu, source, kind, pool.min_nr
+            )
+
+    def limit_memory(self) -> None:
+        """From now on a node has what it uses plus the case's free pages."""
+        if self.case.free_pages is None:
+            return
+        self.mem.ctl[st.M_MODEL] = st.MODEL_STUB
+        self.mem.zone[:, st.Z_TOTAL] = self.mem.zone[:, st.Z_USED] + self.case.free_pages
+        self.mem.zone[:, st.Z_MIN] = self.case.pages_min
+
+    def run(self) -> None:
+        """The whole trace. Raises :class:`Overflow` when the arrays were too small."""
+        self.setup()
+        self.limit_memory()
+        self.checkpoint(-1)
+        trace, play = self.case.trace, self.play
+        row = 0
+        while True:
+            row = rp.replay(self.mem, self.heap, self.pools, trace, play, row, self.case.rows)
+            if self.overflowed():
+                raise Overflow
+            if row == self.case.rows:
+                break
+            cpu, context = int(trace.cpu[row]), int(trace.context[row])
+            play.res[row] = 1
+            if trace.op[row] == rp.OP_CKPT:
+                self.checkpoint(row)
+            elif trace.op[row] == rp.OP_CREATE:
+                play.res[row] = self.create(int(trace.cache[row]), cpu, context)
+            elif play.row_of[trace.cache[row]] >= 0:
+                self.destroy(int(trace.cache[row]), cpu)
+            else:
+                play.res[row] = 0
+            row += 1
+
+    def still_in_use(self, index: int) -> InputError:
+        """The error of a DESTROY with live objects."""
+        name = self.case.caches[index].name
+        return InputError(self.case.path / "trace.parquet", "DESTROY", f"cache {name} still has objects in use")
+
+    def add(self, table: str, **columns: Any) -> None:
+        """Append a row of the present checkpoint."""
+        self.tables[table].append({"ckpt": self.checkpoints, "op_index": self.op_index, **columns})
+
+    checkpoints = -1
+    op_index = -1
+
+    def checkpoint(self, row: int) -> None:
+        """Record the state tables."""
+        self.checkpoints += 1
+        self.op_index = row
+        self.allocator_rows()
+        limited = self.mem.ctl[st.M_MODEL] == st.MODEL_STUB
+        calls = self.ctor_calls()
+        for n in range(self.nodes):
+            zone = [int(value) for value in self.mem.zone[n]]
+            self.add(
+                "glob",
+                node=n,
+                free=zone[st.Z_TOTAL] - zone[st.Z_HOLD] - zone[st.Z_USED] if limited else None,
+                used=zone[st.Z_USED],
+                hold=zone[st.Z_HOLD] if limited else None,
+                pages_min=zone[st.Z_MIN] if limited else None,
+                page_alloc_ok=zone[st.Z_ALLOC_OK],
+                page_alloc_fail=zone[st.Z_ALLOC_FAIL],
+                page_frees=zone[st.Z_FREES],
+                below_low=zone[st.Z_BELOW_LOW],
+                memalloc_used=zone[st.Z_MEMALLOC_USED],
+                ctor_calls=calls,
+            )
+        names = ("from_allocator", "from_pool", "fail_atomic", "fail_would_sleep", "free_to_pool", "free_to_allocator")
+        for index, pool in enumerate(self.case.pools):
+            record = [int(value) for value in self.pools.pool[index]]
+            counts = dict(zip(names, record[mp.MP_FROM_ALLOCATOR :], strict=False))
+            self.add("pool", pool=pool.name, curr_nr=record[mp.MP_CURR], min_nr=record[mp.MP_MIN], **counts)
+
+
+__all__ = ["CPUS", "Lane", "Overflow", "kmalloc_sizes", "page_handle", "stub_mem"]
