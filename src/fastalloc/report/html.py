@@ -1,5 +1,204 @@
+"""The HTML report: one file that needs no network."""
+
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import altair as alt
+import jinja2
+import polars as pl
+import vl_convert
+
+from fastalloc.report import charts
+from fastalloc.report.robbery import Ledger, robbery_ledger
+from fastalloc.report.selection import Lane, choose_lanes, livelock_spans
+from fastalloc.report.terminal import count
+from fastalloc.report.verdict import Verdict, verdicts
+from fastalloc.store import Dataset
+from fastalloc.store.write import write_file
+
+TEMPLATES = Path(__file__).parent / "templates"
+STRIP_LANES = 48  # lanes drawn for a variant
 
 
-def write_report(dataset, out=None):
-    return Path("x")
+class Figure(NamedTuple):
+    """A row of the page: the same chart for each lane shown."""
+
+    title: str
+    note: str
+    legend: list[tuple[str, str]]  # colour, words
+    specs: list[dict[str, Any]]
+
+
+class Strip(NamedTuple):
+    """All lanes of one variant over time."""
+
+    verdict: Verdict
+    shown: int
+    spec: dict[str, Any]
+
+
+def write_report(dataset: Dataset, path: str | Path | None = None) -> Path:
+    """Writes the report of a dataset and returns its path, by default ``report.html`` in the dataset's folder.
+
+    Raises:
+        InputError: a shard is unreadable, or the file cannot be written.
+    """
+    path = Path(path) if path else dataset.path / "report.html"
+    write_file(path, render(dataset).encode())
+    return path
+
+
+def render(dataset: Dataset) -> str:
+    """The page as text."""
+    found = verdicts(dataset)
+    lanes = choose_lanes(dataset, found)
+    worst = next(v for v in found if v.variant == lanes[0].row["variant"])
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    environment.filters |= {"count": count, "spec": _embedded, "digest": lambda text: text[:12]}
+    return environment.get_template("page.html").render(
+        manifest=dataset.manifest,
+        scenario=dataset.manifest["scenario"],
+        machine=_machine_words(dataset.manifest["scenario"]),
+        verdicts=found,
+        headline=_headline(found),
+        strips=_strips(dataset, found),
+        lanes=lanes,
+        figures=_figures(lanes),
+        ledgers=_ledgers(dataset, lanes),
+        worst=worst,
+        colours=charts.COLOURS,
+        dataset_path=dataset.path.name,
+        css=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
+        script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
+        # one copy of Vega, Vega-Lite and vega-embed; autoescape must not touch it
+        vega=vl_convert.javascript_bundle(vl_version=".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])),
+    )
+
+
+def _embedded(spec: dict[str, Any]) -> str:
+    """A specification for a JSON script element, in which ``</`` would end the element."""
+    return json.dumps(spec, separators=(",", ":")).replace("</", "<\\/")
+
+
+def _headline(found: list[Verdict]) -> str:
+    locked = [v for v in found if v.livelocked_5s]
+    free = [v for v in found if not v.livelocked_5s]
+    if not locked:
+        return "No variant livelocked."
+    words = ", ".join(f"{v.variant} livelocked in {v.livelocked_5s} of {v.lanes} lanes" for v in locked)
+    if free:
+        names = [v.variant for v in free]
+        words += f"; {_and(names)} in none"
+    return f"{words}."
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _machine_words(scenario: dict[str, Any]) -> list[tuple[str, str]]:
+    machine, disk, host = scenario["machine"], scenario["disk"], scenario["host"]
+    workload, queue = scenario["workload"], scenario["queue"]
+    zones = " + ".join(f"{zone['name']} {zone['present']:,}" for zone in machine["zones"])
+    marks = machine["zones"][-1]
+    watermarks = f"{marks['name']} min/low/high {marks['min']:,}/{marks['low']:,}/{marks['high']:,} pages"
+    if "min_free_kbytes" in machine:
+        watermarks += f" (min_free_kbytes {machine['min_free_kbytes']})"
+    disk_words = f"{disk['iops']:,} commands/s, {disk['bytes_per_second'] / 1e6:,.0f} MB/s"
+    host_words = f"queue depth {host['queue_depth']}, free_list {host['free_list']}"
+    tasks = f"{workload['copiers']} tmpfs copiers, {workload['writers']} anonymous writers"
+    return [
+        ("machine", f"{machine['cpus']} CPUs, HZ {machine['hz']}, {zones} pages"),
+        ("watermarks", watermarks),
+        ("swap device", f"{disk_words}, {host_words}, {queue['nr_requests']} requests"),
+        ("load", f"{tasks}, swappiness {workload['swappiness']}"),
+    ]
+
+
+def _strips(dataset: Dataset, found: list[Verdict]) -> list[Strip]:
+    spans = livelock_spans(dataset, STRIP_LANES)
+    strips = []
+    for verdict in found:
+        shown = min(verdict.lanes, STRIP_LANES)
+        own = spans.filter(pl.col("variant") == verdict.variant)
+        strips.append(Strip(verdict, shown, charts.every_lane(own, shown, verdict.sim_s)))
+    return strips
+
+
+def _ledgers(dataset: Dataset, lanes: list[Lane]) -> list[tuple[str, Ledger]]:
+    return [(lane.row["variant"], robbery_ledger(dataset, lane.row["variant"])) for lane in lanes]
+
+
+def _figures(lanes: list[Lane]) -> list[Figure]:
+    colours = charts.COLOURS
+
+    def figure(
+        draw: Callable[[Lane, float], dict[str, Any]],
+        columns: tuple[str, ...],
+        title: str,
+        note: str,
+        legend: dict[str, str],
+    ) -> Figure:
+        top = max(_top(lane, columns, stacked=draw is charts.waiting) for lane in lanes)
+        named = [(colours[key], words) for key, words in legend.items()]
+        return Figure(title, note, named, [draw(lane, top) for lane in lanes])
+
+    return [
+        figure(
+            charts.free_pages,
+            ("free_dma", "free_dma32"),
+            "Free pages",
+            "Against the watermarks of the zone that serves these allocations; the scale is logarithmic but for zero. "
+            "DMA stays at its lowmem reserve, which they may not touch.",
+            {"free_dma32": "DMA32", "free_dma": "DMA", "mark": "watermarks"},
+        ),
+        figure(
+            charts.writeback,
+            ("writeback",),
+            "Pages under writeback",
+            "Each rides on a bio. A flat line is a queue that does not move.",
+            {"writeback": "pages"},
+        ),
+        figure(
+            charts.commands,
+            ("commands",),
+            "SCSI commands in flight",
+            "With none in flight no completion will ever run the queue again: only the unplug timer is left.",
+            {"commands": "commands"},
+        ),
+        figure(
+            charts.waiting,
+            ("bio_waiters", "request_waiters", "congestion_waiters", "running"),
+            "Who waits where",
+            "Tasks, stacked.",
+            {
+                "bio_waiters": "for a bio (mempool_alloc)",
+                "request_waiters": "for a request (get_request_wait)",
+                "congestion_waiters": "congestion_wait, throttle_vm_writeout",
+                "running": "running",
+            },
+        ),
+        figure(
+            charts.failures,
+            ("sense_fail", "free_list_used"),
+            "Failed sense allocations a second",
+            "kblockd tries again at each unplug timer; printk_ratelimit lets few of the reports through.",
+            {"sense_fail": "failed", "free_list_used": "served by the free_list", "mark": "report printed"},
+        ),
+        figure(
+            charts.swapped_out,
+            ("swapped_out",),
+            "Pages swapped out a second",
+            "What the device was given to write.",
+            {"swapped_out": "pages/s"},
+        ),
+    ]
+
+
+def _top(lane: Lane, columns: tuple[str, ...], stacked: bool) -> float:
+    """The highest value of any of the columns, or of their sum."""
+    combine = pl.sum_horizontal(columns) if stacked else pl.max_horizontal(columns)
+    top = lane.series.select(combine.max()).item()
+    return max(1.0, float(top or 0))
