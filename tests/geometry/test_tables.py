@@ -1,0 +1,112 @@
+"""Recorded tables: a thinned set travels with the tests, the whole is checked where it is at hand."""
+
+import gzip
+import shutil
+
+import polars as pl
+import pytest
+
+from fastalloc.verify.geometry_tables import check_geometry_folder
+from fastalloc.verify.kernel_geometry import check_kernel_folder, count_cpus
+from fastalloc.verify.tables import TableResult
+from fastalloc.verify.watermark_table import check_watermarks
+from tests.geometry.shared import DATA, shared
+
+
+def assert_exact(results, least):
+    results = list(results)
+    assert len(results) >= least
+    for result in results:
+        assert result.rows > 0, result.name
+        assert result.first is None, result
+        assert result.ok, result
+    return {result.name: result for result in results}
+
+
+def test_golden_layouts_that_travel():
+    assert_exact(check_geometry_folder(DATA / "golden_geometry"), 19)
+
+
+def test_golden_layouts():
+    results = assert_exact(check_geometry_folder(shared("golden", "geometry")), 19)
+    assert results["geom_slub64.parquet"].rows == 22034
+
+
+def test_recorded_kernels_that_travel():
+    results = assert_exact(check_kernel_folder(DATA / "kernel_tables"), 5)
+    alone = results["geometry.csv.gz: alias, one boot alone"]
+    assert all("SLAB_ACCOUNT" in row.reason for row in alone.underivable)
+
+
+def test_recorded_kernels():
+    results = assert_exact(check_kernel_folder(shared("kernel")), 5)
+    assert results["geometry.csv.gz: primary"].rows == 16592
+    aliases = results["geometry.csv.gz: alias, with the other boots"]
+    assert (aliases.rows, aliases.underivable) == (2886, [])
+    assert results["watermarks.csv"].rows == 1750
+
+
+def test_a_wrong_row_is_named(tmp_path):
+    for path in (DATA / "golden_geometry").iterdir():
+        if "slub64." in path.name:
+            shutil.copy(path, tmp_path)
+    path = tmp_path / "geom_slub64.parquet"
+    frame = pl.read_parquet(path)
+    frame.with_columns(
+        pl.when(pl.int_range(pl.len()) == 7)
+        .then(pl.col("slub_order") + 1)
+        .otherwise(pl.col("slub_order"))
+        .alias("slub_order")
+    ).write_parquet(path)
+    (result,) = [result for result in check_geometry_folder(tmp_path) if not result.ok]
+    assert (result.rows - result.exact, result.first.row, result.first.column) == (1, 7, "slub_order")
+    assert result.first.expected == result.first.got + 1
+
+
+def test_a_wrong_alias_is_named(tmp_path):
+    for path in (DATA / "kernel_tables").iterdir():
+        shutil.copy(path, tmp_path)
+    path = tmp_path / "geometry.csv.gz"
+    text = gzip.decompress(path.read_bytes()).decode()
+    head, *lines = text.splitlines(keepends=True)
+    at = next(i for i, line in enumerate(lines) if line.split(",")[7] == "aio_kiocb" and line.split(",")[9] == "0")
+    cells = lines[at].split(",")
+    cells[8] = "somebody"
+    lines[at] = ",".join(cells)
+    path.write_bytes(gzip.compress("".join([head, *lines]).encode()))
+    wrong = {result.name: result for result in check_kernel_folder(tmp_path) if not result.ok}
+    assert "geometry.csv.gz: alias, with the other boots" in wrong
+    first = wrong["geometry.csv.gz: alias, with the other boots"].first
+    assert (first.row, first.column, first.expected) == (at, "alias_of", "somebody")
+
+
+def test_a_table_without_its_columns_is_refused(tmp_path):
+    (tmp_path / "watermarks.csv").write_text("kernel,boot,set_idx\nv6.1,x,1\n")
+    with pytest.raises(ValueError, match=r"watermarks\.csv"):
+        check_watermarks(tmp_path / "watermarks.csv")
+    folder = tmp_path / "geometry"
+    folder.mkdir()
+    (folder / "kmalloc_slub64.csv").write_text("cache\nkmalloc-8\n")
+    with pytest.raises(ValueError, match=r"kmalloc_slub64\.csv"):
+        list(check_geometry_folder(folder))
+
+
+def test_a_missing_boot_cache_is_a_difference(tmp_path):
+    for name in ("base_slub64.csv", "misc_slub64.csv"):
+        shutil.copy(DATA / "golden_geometry" / name, tmp_path)
+    lines = (tmp_path / "base_slub64.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "base_slub64.csv").write_text("".join(lines[:-1]))
+    (result,) = check_geometry_folder(tmp_path)
+    assert not result.ok
+    assert (result.first.row, result.first.column) == (11, "name")
+
+
+def test_count_cpus():
+    assert [count_cpus(text) for text in ("0", "0-3", "0-1,4", "0-15")] == [1, 4, 3, 16]
+
+
+def test_result_counts():
+    result = TableResult("x")
+    result.compare(0, {"a": 1}, {"a": 1, "b": 2})
+    result.compare(1, {"a": 1}, {"a": 2})
+    assert (result.rows, result.exact, result.ok, result.first.got) == (2, 1, False, 2)
