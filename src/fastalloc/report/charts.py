@@ -35,15 +35,12 @@ def free_pages(lane: Lane, top: float) -> dict[str, Any]:
     marks = [(name, lane.row[f"machine.zones.{zone}.{name}"]) for name in ("min", "low", "high")]
     scale = alt.Scale(type="symlog", constant=4, domain=[0, top])
     ticks = [0, 10, 100, 1000, 10_000, 100_000, 1_000_000]
-    axis = alt.Axis(values=[tick for tick in ticks if tick <= top], format=",~g")
+    axis = alt.Axis(values=[tick for tick in ticks if tick <= top], format=",d")
     lines = [
         _base(lane)
-        .mark_line(color=COLOURS[name], **style)
+        .mark_line(color=COLOURS[name], strokeWidth=width)
         .encode(y=alt.Y(f"{name}:Q", scale=scale, axis=axis, title=None))
-        for name, style in (
-            ("free_dma", {"strokeWidth": 1, "opacity": 0.8}),
-            ("free_dma32", {"strokeWidth": 1.4}),
-        )
+        for name, width in (("free_dma", 1.0), ("free_dma32", 1.4))
     ]
     data = alt.Data(values=[{"mark": name, "pages": pages} for name, pages in marks])
     rules = alt.Chart(data).mark_rule(color=COLOURS["mark"], strokeDash=[4, 3]).encode(y=alt.Y("pages:Q", scale=scale))
@@ -69,13 +66,14 @@ def writeback(lane: Lane, top: float) -> dict[str, Any]:
 def commands(lane: Lane, top: float) -> dict[str, Any]:
     """Commands in flight."""
     area = _base(lane).mark_area(color=COLOURS["commands"], opacity=0.7, interpolate="step-after")
-    area = area.encode(y=_y("commands", top, axis=alt.Axis(tickMinStep=1, tickCount=3)))
+    axis = alt.Axis(format=",d", values=list(range(int(top) + 1))) if top <= 4 else None
+    area = area.encode(y=_y("commands", top, axis=axis))
     return _finish(lane, area, fields=["commands", "requests", "plugged"], height=70)
 
 
 def waiting(lane: Lane, top: float) -> dict[str, Any]:
     """Who waits where, stacked."""
-    names = ["bio_waiters", "request_waiters", "congestion_waiters", "running"]
+    names: list[Any] = ["bio_waiters", "request_waiters", "congestion_waiters", "running"]
     area = (
         _base(lane)
         .transform_fold(names, as_=["state", "tasks"])
@@ -154,7 +152,7 @@ def _x(lane: Lane, name: str = "time_s") -> alt.X:
 
 
 def _y(name: str, top: float, axis: alt.Axis | None = None) -> alt.Y:
-    axis = axis or alt.Axis(format=",~g", tickCount=4)
+    axis = axis or alt.Axis(format=",d", tickCount=4, tickMinStep=1)
     return alt.Y(f"{name}:Q", scale=alt.Scale(domain=[0, top]), axis=axis, title=None)
 
 
@@ -178,7 +176,7 @@ def _finish(lane: Lane, *marks: alt.Chart, fields: list[str], height: int = HEIG
     return spec
 
 
-def _spec(chart: alt.LayerChart) -> dict[str, Any]:
+def _spec(chart: alt.LayerChart | alt.FacetChart) -> dict[str, Any]:
     spec: dict[str, Any] = chart.to_dict()
     spec.pop("$schema", None)
     spec.pop("config", None)  # the page's theme decides

@@ -73,8 +73,16 @@ def render(dataset: Dataset) -> str:
         css=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
         script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
         # one copy of Vega, Vega-Lite and vega-embed; autoescape must not touch it
-        vega=vl_convert.javascript_bundle(vl_version=".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])),
+        vega=vl_convert.javascript_bundle(
+            "window.vegaEmbed = vegaEmbed;", vl_version=".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+        ),
     )
+
+
+def _vega() -> str:
+    """One copy of Vega, Vega-Lite and vega-embed, in the version that the specifications are written for."""
+    major, minor, *_ = alt.SCHEMA_VERSION.removeprefix("v").split(".")
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=f"{major}.{minor}")
 
 
 def _embedded(spec: dict[str, Any]) -> str:
