@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fastalloc.scenario import slab_flags as sf
+from fastalloc.scenario.watermarks import zone_watermarks
 
 Pages = Annotated[int, Field(ge=0, le=1 << 28)]
 SlabFlag = Literal[
@@ -102,10 +103,9 @@ class Machine(Model):
 
 
 def _with_watermarks(zones: list[Zone], min_free_kbytes: int) -> list[Zone]:
-    pages_min = min_free_kbytes >> 2
-    total = sum(zone.present for zone in zones)
-    marks = [pages_min * zone.present // total for zone in zones]
+    lowmem = [zone.name not in ("HighMem", "Movable") for zone in zones]
+    marks = zone_watermarks(min_free_kbytes, [zone.present for zone in zones], lowmem=lowmem)
     return [
-        Zone.model_validate(zone.model_dump() | {"min": mark, "low": mark + mark // 4, "high": mark + mark // 2})
+        Zone.model_validate(zone.model_dump() | {"min": mark.min, "low": mark.low, "high": mark.high})
         for zone, mark in zip(zones, marks, strict=True)
     ]

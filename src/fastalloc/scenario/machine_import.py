@@ -51,7 +51,7 @@ def import_machine(path: str | Path, name: str | None = None) -> Machine:
     """
     path = Path(path)
     source = _open_folder(path) if path.is_dir() else _open_dump(path)
-    zones, free_pages, cpus = _zones(source)
+    zones, free_pages, cpus, nodes = _zones(source)
     meminfo = _meminfo(source)
     caches = _slab_caches(source)
     line = _cache_line(source)
@@ -60,6 +60,8 @@ def import_machine(path: str | Path, name: str | None = None) -> Machine:
     if line is None:
         said.append("cache_line 64 assumed")
     swap_pages = meminfo["SwapTotal"] // 4
+    if nodes > 1:
+        said.append(f"{nodes} nodes joined into one")
     if swap_pages == 0:
         said.append("no swap was on")
     data = {
@@ -163,16 +165,17 @@ def _section(source: Source, name: str) -> str:
 # --------------------------------------------------------------------------------------------------------- zones
 
 
-def _zones(source: Source) -> tuple[list[dict[str, Any]], dict[str, int], int]:
-    """Populated zones lowest first, free pages by zone, CPUs. Nodes are joined: the model has one."""
+def _zones(source: Source) -> tuple[list[dict[str, Any]], dict[str, int], int, int]:
+    """Populated zones lowest first, free pages by zone, CPUs, nodes. Nodes are joined: the model has one."""
     name = "/proc/zoneinfo"
     zones: dict[str, dict[str, Any]] = {}
-    cpus = 1
+    cpus, nodes = 1, 1
     for block in re.split(r"^(?=Node \d+, zone)", _section(source, name), flags=re.MULTILINE):
         head = re.match(r"Node (\d+), zone\s+(\S+)", block)
         if head is None:
             continue
         zone = head[2]
+        nodes = max(nodes, 1 + int(head[1]))
         where = f"{name}: zone {zone}"
         cpus = max(cpus, 1 + max(map(int, re.findall(r"^\s+cpu:\s*(\d+)", block, re.MULTILINE)), default=0))
         # Later kernels hand to the allocator only the managed part of what is present.
@@ -207,7 +210,7 @@ def _zones(source: Source) -> tuple[list[dict[str, Any]], dict[str, int], int]:
         raise InputError(source.path, name, "no populated zone")
     _select_protection(zones)
     free = {zone: fields.pop("free") for zone, fields in zones.items()}
-    return list(zones.values()), free, cpus
+    return list(zones.values()), free, cpus, nodes
 
 
 def _number(block: str, field: str, source: Source, where: str) -> int:
