@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,6 +80,7 @@ def render(dataset: Dataset) -> str:
     )
 
 
+@cache
 def _vega() -> str:
     """One copy of Vega, Vega-Lite and vega-embed, in the version that the specifications are written for."""
     major, minor, *_ = alt.SCHEMA_VERSION.removeprefix("v").split(".")
