@@ -10,6 +10,7 @@ import altair as alt
 import jinja2
 import polars as pl
 import vl_convert
+from altair.utils.schemapi import debug_mode
 
 from fastalloc.report import charts
 from fastalloc.report.robbery import Ledger, robbery_ledger
@@ -55,6 +56,8 @@ def render(dataset: Dataset) -> str:
     """The page as text."""
     found = verdicts(dataset)
     lanes = choose_lanes(dataset, found)
+    with debug_mode(False):  # to check each specification against the schema takes longer than all the rest
+        strips, figures = _strips(dataset, found), _figures(lanes)
     worst = next(v for v in found if v.variant == lanes[0].row["variant"])
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
     environment.filters |= {"count": count, "spec": _embedded, "digest": lambda text: text[:12]}
@@ -64,9 +67,9 @@ def render(dataset: Dataset) -> str:
         machine=_machine_words(dataset.manifest["scenario"]),
         verdicts=found,
         headline=_headline(found),
-        strips=_strips(dataset, found),
+        strips=strips,
         lanes=lanes,
-        figures=_figures(lanes),
+        figures=figures,
         ledgers=_ledgers(dataset, lanes),
         worst=worst,
         colours=charts.COLOURS,

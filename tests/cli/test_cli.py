@@ -1,0 +1,229 @@
+"""Commands, what they print and how they end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from fastalloc import runner
+from fastalloc.kernels.names import METRICS
+from fastalloc.scenario.load import PRESETS
+from fastalloc.store import open_dataset
+from tests import fake_batch
+
+SMALL = ("--lanes", 2, "--seconds", 40)
+
+
+def one_line(outcome, *words):
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert outcome.err.count("\n") == 1, outcome.err
+    assert "Traceback" not in outcome.err
+    for word in words:
+        assert str(word) in outcome.err
+
+
+def test_run_leaves_dataset_and_report(fastalloc):
+    done = fastalloc("run", "swap-livelock", *SMALL)
+    assert done.code == 0
+    assert "livelocked" in done.out
+    assert "rc8: " in done.out
+    dataset = open_dataset("out/swap-livelock")
+    assert dataset.manifest["command"] == "fastalloc run swap-livelock --lanes 2 --seconds 40.0"
+    assert dataset.manifest["status"] == "complete"
+    assert len(dataset.runs.collect()) == 8
+    assert Path("out/swap-livelock/report.html").exists()
+    assert fastalloc("run", "swap-livelock", *SMALL).code == 0
+    assert Path("out/swap-livelock-2/manifest.json").exists(), "the first dataset is left alone"
+
+
+def test_json_is_all_there_is_on_stdout(fastalloc):
+    done = fastalloc("run", "swap-livelock", *SMALL, "--json", "--variant", "fix", "--variant", "depth16")
+    rows = json.loads(done.out)
+    assert [row["variant"] for row in rows] == ["fix", "depth16"]
+    assert rows[0]["livelocked_5s_interval"][0] == 0.0
+    assert rows == json.loads(fastalloc("report", "out/swap-livelock", "--json").out)
+
+
+def test_settings_reach_the_run_and_the_command(fastalloc):
+    fastalloc(
+        "run", "swap-livelock", *SMALL, "--variant", "rc8", "--seed", 7, "--set", "workload.copiers=3", "--out", "d"
+    )
+    dataset = open_dataset("d")
+    row = dataset.runs.collect().row(0, named=True)
+    assert (row["workload.copiers"], row["seed"], row["run.duration_s"]) == (3, 7, 40.0)
+    words = dataset.manifest["command"].removeprefix("fastalloc ").split()
+    fastalloc(*words, "--out", "again")
+    for shard in Path("d").rglob("*.parquet"):
+        assert shard.read_bytes() == Path("again", *shard.parts[1:]).read_bytes()
+
+
+def test_text_settings_need_no_quotes(fastalloc):
+    fastalloc("run", "swap-livelock", *SMALL, "--variant", "rc8", "--set", "policy.command_rule=fix", "--out", "d")
+    assert open_dataset("d").runs.collect()["policy.command_rule"].to_list() == ["fix", "fix"]
+
+
+def test_bad_input_is_one_line_and_code_2(fastalloc, tmp_path):
+    one_line(fastalloc("run", "no-such"), "no-such", "no such scenario")
+    one_line(fastalloc("run", "swap-livelock", "--variant", "rc9"), "variants", "no variant 'rc9'")
+    one_line(fastalloc("run", "swap-livelock", "--set", "queue.x=3"), "--set: queue.x: unknown key")
+    one_line(fastalloc("run", "swap-livelock", "--set", "queue"), "--set", "must be key=value")
+    one_line(fastalloc("run", "swap-livelock", "--seconds", "-1"), "run.duration_s", "greater than 0")
+    bad = tmp_path / "bad.toml"
+    bad.write_text((PRESETS / "swap-livelock.toml").read_text().replace("iops = 100", "iops = -100"))
+    one_line(fastalloc("run", bad), bad, "disk.iops", "-100")
+    one_line(fastalloc("report", "none"), "none: no such dataset")
+    one_line(fastalloc("rerun", "none", 0), "none: no such dataset")
+    one_line(fastalloc("machine", "import", "none"), "none: no such file or folder")
+    assert not Path("out").exists()
+
+
+def test_nothing_written_is_lost(fastalloc):
+    fastalloc("run", "swap-livelock", *SMALL, "--out", "d")
+    before = {path: path.read_bytes() for path in Path("d").rglob("*") if path.is_file()}
+    one_line(fastalloc("run", "swap-livelock", *SMALL, "--out", "d"), "d: holds a dataset already")
+    shard = Path("d/ledger/rc8-000000.parquet")
+    shard.write_bytes(b"PAR1")
+    one_line(fastalloc("report", "d"), shard, "unreadable Parquet")
+    before.pop(shard)
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_usage_errors(fastalloc):
+    done = fastalloc("run", "swap-livelock", "--lanes", 0)
+    assert (done.code, done.out) == (2, "")
+    assert "--lanes" in done.err
+    assert fastalloc("no-such-command").code == 2
+
+
+def test_rerun_is_equal_and_saves_its_events(fastalloc):
+    fastalloc("run", "swap-livelock", "--lanes", 3, "--seconds", 60, "--out", "d")
+    done = fastalloc("rerun", "d", 4)
+    assert done.code == 0
+    assert "every metric equals the stored row" in done.out
+    events = pl.read_parquet("d/rerun/4.parquet")
+    assert events["variant"].unique().to_list() == ["fix"]
+    stored = open_dataset("d").events.filter(pl.col("id") == 4).collect()
+    assert set(stored["t_ns"]) <= set(events["t_ns"])
+    one_line(fastalloc("rerun", "d", 12), "d: runs: no lane 12")
+
+
+def test_rerun_tells_what_differs(fastalloc, monkeypatch):
+    fastalloc("run", "swap-livelock", *SMALL, "--out", "d")
+
+    def otherwise(*arguments, **named):
+        for result in fake_batch.run_lanes(*arguments, **named):
+            metrics = np.array(result.metrics)
+            metrics[METRICS.index("bios")] += 1
+            yield result._replace(metrics=metrics)
+
+    monkeypatch.setattr(runner, "run_lanes", otherwise)
+    done = fastalloc("rerun", "d", 0)
+    assert done.code == 1
+    assert "lane 0: differs from the stored row in bios" in done.err
+
+
+def test_machine_import(fastalloc):
+    dump = PRESETS / "machines/dumps/linux-2.6.25-rc8-512m.txt.gz"
+    shown = fastalloc("machine", "import", dump)
+    assert 'name = "DMA32"' in shown.out
+    done = fastalloc("machine", "import", dump, "-o", "mine.toml")
+    assert "2 zones, 40 slab caches" in done.err
+    Path("mine-scenario.toml").write_text('name = "mine"\nmachine = "mine.toml"\n')
+    assert fastalloc("run", "mine-scenario.toml", *SMALL).code == 0
+
+
+def test_scenarios_are_listed(fastalloc):
+    done = fastalloc("scenarios")
+    assert "swap-livelock" in done.out
+    assert "default-min-free   rc8 with the min_free_kbytes it boots with (only when asked for)" in done.out
+
+
+def test_interrupted_run_keeps_what_is_done(fastalloc, monkeypatch):
+    def interrupted(scenario, lanes, *, cancel, **named):
+        for result in fake_batch.run_lanes(scenario, lanes, cancel=cancel, **named):
+            if scenario.policy.command_rule == "fix" and result.lane == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.01)
+            yield result
+
+    monkeypatch.setattr(runner, "run_lanes", interrupted)
+    done = fastalloc("run", "swap-livelock", "--lanes", 4, "--seconds", 40, "--out", "d")
+    assert done.code == 130
+    assert "stopped; what was finished is kept" in done.err
+    dataset = open_dataset("d")
+    assert dataset.manifest["status"] == "interrupted"
+    assert dataset.runs.collect().group_by("variant").len().sort("variant").rows() == [("fix", 2), ("rc8", 4)]
+    assert Path("d/report.html").exists()
+
+
+def test_interrupted_before_the_first_lane(fastalloc, monkeypatch):
+    def interrupted(*arguments, **named):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        return iter(())
+
+    monkeypatch.setattr(runner, "run_lanes", interrupted)
+    done = fastalloc("run", "swap-livelock", *SMALL, "--out", "d")
+    assert done.code == 130
+    assert "before the first lane" in done.err
+
+
+def command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "fastalloc.cli.main", *arguments], capture_output=True, text=True, timeout=60, **options
+    )
+
+
+def test_help_and_version_load_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['fastalloc', '--help']\n"
+        "from fastalloc.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numba', 'numpy', 'polars', 'pyarrow', 'pydantic', 'altair', 'rich'} & set(sys.modules)\n"
+        "print('heavy', sorted(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "heavy []"
+    assert command("--version").stdout.startswith("fastalloc ")
+
+
+def test_help_is_quick():
+    best = min(_seconds("--help") for _ in range(5))
+    assert best <= 0.6, "0.3 s on a machine that does nothing else"
+
+
+def _seconds(*arguments):
+    begun = time.perf_counter()
+    assert command(*arguments).returncode == 0
+    return time.perf_counter() - begun
+
+
+def test_ctrl_c_anywhere_is_130():
+    code = "import os, signal, sys; from fastalloc.cli import main as m\n"
+    code += "m.app = lambda: os.kill(os.getpid(), signal.SIGINT)\nm.main()"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 130
+
+
+def test_public_face_is_lazy():
+    code = (
+        "import sys, fastalloc\n"
+        "assert not {'numba', 'polars', 'pydantic'} & set(sys.modules)\n"
+        "assert fastalloc.load_scenario('swap-livelock').name == 'swap-livelock'\n"
+        "assert 'numba' not in sys.modules\n"
+        "print(*dir(fastalloc))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "load_scenario" in done.stdout
+    import fastalloc
+
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        fastalloc.nothing  # noqa: B018
