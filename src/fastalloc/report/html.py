@@ -76,10 +76,7 @@ def render(dataset: Dataset) -> str:
         dataset_path=dataset.path.name,
         css=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
         script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
-        # one copy of Vega, Vega-Lite and vega-embed; autoescape must not touch it
-        vega=vl_convert.javascript_bundle(
-            "window.vegaEmbed = vegaEmbed;", vl_version=".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
-        ),
+        vega=_vega(),
     )
 
 
