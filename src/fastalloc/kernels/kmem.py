@@ -16,6 +16,7 @@ from numba.extending import overload
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import slab as sb
 from fastalloc.kernels import slab_state as ss
+from fastalloc.kernels import slob as so
 from fastalloc.kernels import slub as su
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import kernel
@@ -24,7 +25,7 @@ from fastalloc.kernels.page_alloc import alloc_pages, free_pages
 KMALLOC_LARGEST_SLOT = 4096 >> 3
 KMALLOC_SLOTS = KMALLOC_LARGEST_SLOT + 1 + g.MAX_ORDER
 
-# What shrink returns besides SLAB's 0 and 1.
+# What shrink returns besides the 0 and 1 of SLAB and SLOB.
 SHRUNK = -1
 SHRINK_FAILED = -2
 
@@ -212,7 +213,55 @@ SLAB = SimpleNamespace(
     index=_slab_index,
 )
 
-ALLOCATORS = {"Slub": SLUB, "Slab": SLAB}
+# ------------------------------------------------------------------------------------------------------- SLOB
+
+
+def _slob_alloc(mem, heap, c, cpu, node, gfp, context):
+    return so.slob_cache_alloc(mem, heap, c, cpu, node, gfp, context)
+
+
+def _slob_free(mem, heap, c, cpu, handle):
+    so.slob_cache_free(mem, heap, c, cpu, handle)
+
+
+def _slob_kmalloc(mem, heap, sizes, cpu, gfp, context, size):
+    return so.slob_kmalloc(mem, heap, cpu, -1, gfp, context, size)
+
+
+def _slob_kfree(mem, heap, cpu, handle):
+    so.slob_kfree(mem, heap, cpu, handle)
+
+
+def _slob_shrink(mem, heap, sizes, c, cpu, context):
+    return 0
+
+
+def _slob_flush(mem, heap, c, cpu):
+    pass
+
+
+def _slob_path(heap):
+    return heap.ctl[so.O_PATH]
+
+
+def _slob_ordinal(heap, handle):
+    return so.slob_ordinal(heap, handle)
+
+
+SLOB = SimpleNamespace(
+    alloc=_slob_alloc,
+    free=_slob_free,
+    kmalloc=_slob_kmalloc,
+    kfree=_slob_kfree,
+    shrink=_slob_shrink,
+    flush=_slob_flush,
+    reap=_slub_reap,
+    path=_slob_path,
+    ordinal=_slob_ordinal,
+    index=_slub_index,
+)
+
+ALLOCATORS = {"Slub": SLUB, "Slab": SLAB, "Slob": SLOB}
 
 # --------------------------------------------------------------------------------------------- the common face
 
@@ -243,7 +292,7 @@ def kfree(mem, heap, cpu, handle):
 
 
 def kmem_cache_shrink(mem, heap, sizes, c, cpu, context):
-    """Give back what is free of cache ``c``: SHRUNK, SHRINK_FAILED, or SLAB's return value 0 or 1."""
+    """Give back what is free of cache ``c``: SHRUNK, SHRINK_FAILED, or the return value of SLAB and SLOB."""
     return _of(heap).shrink(mem, heap, sizes, c, cpu, context)
 
 

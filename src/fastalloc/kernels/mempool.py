@@ -30,7 +30,11 @@ MEMPOOL_FIELDS = 11
 
 MP_SLAB = 0  # mempool_alloc_slab
 MP_PAGES = 1  # mempool_alloc_pages
-MP_KMALLOC = 2  # mempool_kmalloc, where that is not simply one cache
+MP_KMALLOC = 2  # mempool_kmalloc, where that is not simply one cache: SLOB
+
+# A kmalloc of SLOB that fails returns address 8, its header's size, and mempool takes it for an element.
+BOGUS_HANDLE = 1 << 56
+LARGEST_WITH_HEADER = 4087
 
 
 class Pools(NamedTuple):
@@ -55,7 +59,8 @@ def pool_alloc(mem, heap, pools, p, cpu, gfp, context):
         return kmem_cache_alloc(mem, heap, source, cpu, -1, gfp, context)
     if pool[p, MP_KIND] == MP_PAGES:
         return page_handle(mem, cpu, gfp, context, source)
-    return kmalloc(mem, heap, pool[p], cpu, gfp, context, source)
+    handle = kmalloc(mem, heap, pool[p], cpu, gfp, context, source)
+    return BOGUS_HANDLE if handle < 0 and source <= LARGEST_WITH_HEADER else handle
 
 
 @kernel
@@ -65,7 +70,7 @@ def pool_free(mem, heap, pools, p, cpu, handle):
         kmem_cache_free(mem, heap, pools.pool[p, MP_CACHE], cpu, handle)
     elif pools.pool[p, MP_KIND] == MP_PAGES:
         free_page_handle(mem, cpu, handle)
-    else:
+    elif handle != BOGUS_HANDLE:
         kfree(mem, heap, cpu, handle)
 
 

@@ -12,7 +12,7 @@ from fastalloc.kernels import gfp as g
 from fastalloc.kernels import kmem
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import kernel
-from fastalloc.kernels.mempool import MP_FROM_POOL, mempool_alloc, mempool_free, mempool_resize
+from fastalloc.kernels.mempool import BOGUS_HANDLE, MP_FROM_POOL, mempool_alloc, mempool_free, mempool_resize
 
 OPS = (
     "ALLOC",
@@ -75,6 +75,7 @@ class Play(NamedTuple):
     row_of: np.ndarray  # int64[caches]: allocator's row of each cache of the trace, -1 none
     order: np.ndarray  # int64[1 + caches]: how many caches live, then their rows, newest first
     sizes: np.ndarray  # int64[KMALLOC_SLOTS]
+    resizes: np.ndarray  # int64[1]: 0 skips MPRESIZE, which SLOB does not survive
     res: np.ndarray  # uint8[rows]
     path: np.ndarray  # uint8[rows]
     slab: np.ndarray  # int32[rows]: ordinal, -1 none
@@ -101,6 +102,8 @@ def pool_op(mem, heap, pools, play, op, cpu, p, slot, gfp, context, arg):
         return 0 if (gfp & g.WAIT) == 0 else 3
     if op == OP_MPFREE:
         return 2 if mempool_free(mem, heap, pools, p, cpu, play.handle[slot]) else 1
+    if play.resizes[0] == 0:
+        return 0
     return 1 if mempool_resize(mem, heap, pools, play.sizes, p, cpu, gfp, context, arg) else 0
 
 
@@ -182,21 +185,23 @@ def replay(mem, heap, pools, trace, play, row, stop):
                 elif op == OP_KFREE:
                     kmem.kfree(mem, heap, cpu, handle)
                 play.path[row] = kmem.last_path(heap)
-        elif op == OP_CREATE or op == OP_DESTROY or op == OP_CKPT:
+        elif op in (OP_CREATE, OP_DESTROY, OP_CKPT):
             break
         else:
             play.path[row] = 0
             play.slab[row] = -1
             play.idx[row] = -1
-            frees = op == OP_MPFREE or op == OP_PGFREE
+            frees = op in (OP_MPFREE, OP_PGFREE)
             if frees and play.handle[trace.obj[row]] < 0:
                 play.res[row] = 0
             else:
                 play.res[row] = rare_op(mem, heap, pools, trace, play, row)
-                if op == OP_MPALLOC or op == OP_MPFREE:
+                if op in (OP_MPALLOC, OP_MPFREE):
                     handle = play.handle[trace.obj[row]]
                     if 0 <= handle < st.PAGE_HANDLE:
                         play.slab[row] = kmem.ordinal(heap, handle)
                         play.idx[row] = kmem.object_index(heap, handle)
+                    elif handle == BOGUS_HANDLE:
+                        play.path[row] = 9
         row += 1
     return row

@@ -218,7 +218,7 @@ def drain_alien_cache(mem, slab, c, cpu, n, other):
 
 @kernel
 def cache_free(mem, slab, cpu, handle):
-    """Free into the CPU's array, or another node's object into the alien array; management stays pending [__cache_free]."""
+    """Free into the CPU's array or, for another node, its alien array; management stays pending [__cache_free]."""
     queue = slab.queue
     s = handle >> st.HANDLE_SHIFT
     c = slab.slab[s, ss.L_CACHE]
@@ -431,7 +431,7 @@ def cache_alloc_stages(mem, slab, c, cpu, node, gfp, context, stage, pfn, mgmt):
 
 @kernel
 def slab_cache_alloc_slow(mem, slab, c, cpu, node, gfp, context):
-    """All of an allocation but the array hit; asks for management objects as it goes [__cache_alloc, alloc_slabmgmt]."""
+    """An allocation that misses the array; gets management objects as it goes [__cache_alloc, alloc_slabmgmt]."""
     cache = slab.cache
     home = cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
     stage = STAGE_NODE
@@ -495,7 +495,7 @@ def do_drain(mem, slab, c, cpu):
 
 @kernel
 def drain_array(mem, slab, c, cpu, q, force):
-    """Age an array: a touched one loses its mark, another one a fifth of its limit, or all by ``force`` [drain_array]."""
+    """Age an array: a touched one loses its mark, others a fifth of their limit, or all by ``force`` [drain_array]."""
     queue = slab.queue
     available = queue[c, q, ss.Q_AVAIL]
     if available == 0:

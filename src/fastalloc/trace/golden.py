@@ -18,7 +18,12 @@ from fastalloc.kernels.gfp import MAX_ORDER
 
 CPUS = 8
 COLUMNS = {"op": 0, "cpu": 0, "cache": -1, "obj_id": -1, "gfp": 0, "ctx_flags": 0, "arg": -1}  # name: least value
-_ALLOCS = {rp.OP_FREE: rp.OP_ALLOC, rp.OP_KFREE: rp.OP_KMALLOC, rp.OP_MPFREE: rp.OP_MPALLOC, rp.OP_PGFREE: rp.OP_PGALLOC}
+_ALLOCS = {
+    rp.OP_FREE: rp.OP_ALLOC,
+    rp.OP_KFREE: rp.OP_KMALLOC,
+    rp.OP_MPFREE: rp.OP_MPALLOC,
+    rp.OP_PGFREE: rp.OP_PGALLOC,
+}
 _CACHE_OPS = (rp.OP_ALLOC, rp.OP_FREE, rp.OP_SHRINK, rp.OP_FLUSH, rp.OP_CREATE, rp.OP_DESTROY)
 _POOL_OPS = (rp.OP_MPALLOC, rp.OP_MPFREE, rp.OP_MPRESIZE)
 
@@ -228,7 +233,7 @@ def _check_objects(rows: _Rows) -> tuple[np.ndarray, int]:
     wanted = np.zeros(len(rp.OPS), dtype=np.int64)
     for free, alloc in _ALLOCS.items():
         wanted[free] = alloc
-    rows.refuse_at(free_rows[wanted[op[free_rows]] != op[origin]], "op", "operation {} does not free what was allocated")
+    rows.refuse_at(free_rows[wanted[op[free_rows]] != op[origin]], "op", "operation {} does not free such an object")
     owned = np.isin(op[free_rows], (rp.OP_FREE, rp.OP_MPFREE))
     rows.refuse_at(
         free_rows[owned & (cache[free_rows] != cache[origin])], "cache", "the object was not allocated from {}"

@@ -10,7 +10,9 @@ import polars as pl
 
 from fastalloc.errors import InputError
 from fastalloc.trace.golden import GoldenCase, read_table
-from fastalloc.verify.lane import Lane, Overflow, Row
+from fastalloc.verify.lane import Lane, OverflowedError, Row
+from fastalloc.verify.slab_lane import SlabLane
+from fastalloc.verify.slob_lane import SlobLane
 from fastalloc.verify.slub_lane import SlubLane
 from fastalloc.verify.tables import Difference, TableResult
 
@@ -50,7 +52,9 @@ def lane_of(case: GoldenCase, build: str) -> Callable[[int], Lane]:
     line, nodes, debug = int(match[2]), 2 if match[4] else 1, not match[3]
     if match[1] == "slub":
         return lambda room: SlubLane(case, nodes, line, debug, room)
-    raise InputError(case.path / build, "", "no such allocator")
+    if match[1] == "slab":
+        return lambda room: SlabLane(case, build, nodes, line, room)
+    return lambda room: SlobLane(case, line, room)
 
 
 def run_case(case: GoldenCase, build: str) -> Lane:
@@ -61,7 +65,7 @@ def run_case(case: GoldenCase, build: str) -> Lane:
         lane = make(room)
         try:
             lane.run()
-        except Overflow:
+        except OverflowedError:
             room *= 4
         else:
             return lane
@@ -120,6 +124,11 @@ def verify_build(case: GoldenCase, build: str) -> CaseResult:
     lane = run_case(case, build)
     folder = case.path / build
     result = CaseResult(case.name, build, [compare_ops(folder / "ops.parquet", lane)])
+    if "init" in lane.tables:
+        start = TableResult("init")
+        for row, entry in enumerate(lane.tables["init"]):
+            start.compare(row, entry["expected"], entry["got"])
+        result.tables.append(start)
     for name in sorted(path.stem for path in folder.glob("*.parquet") if path.stem != "ops"):
         if name not in lane.tables:
             raise InputError(folder / f"{name}.parquet", "", "no table of this build")

@@ -10,7 +10,7 @@ from fastalloc.kernels import mempool as mp
 from fastalloc.kernels import replay as rp
 from fastalloc.kernels import state as st
 from fastalloc.kernels.gfp import MAX_ORDER
-from fastalloc.kernels.kmem import KMALLOC_LARGEST_SLOT, KMALLOC_SLOTS, get_order, page_handle
+from fastalloc.kernels.kmem import KMALLOC_LARGEST_SLOT, KMALLOC_SLOTS, get_order
 from fastalloc.kernels.mempool import Pools
 from fastalloc.kernels.state import Mem
 from fastalloc.trace.golden import CPUS, GoldenCase
@@ -46,14 +46,14 @@ def kmalloc_sizes(row_of_size: Callable[[int], int]) -> np.ndarray:
     return sizes
 
 
-class Overflow(Exception):
+class OverflowedError(Exception):
     """The lane's arrays were too small: build it again, larger."""
 
 
 class Lane:
     """One case on one build. Subclasses add the allocator: its caches, its start state, its tables.
 
-    ``room`` scales the arrays that grow with the trace; :class:`Overflow` asks for more.
+    ``room`` scales the arrays that grow with the trace; :class:`OverflowedError` asks for more.
     """
 
     heap: Any
@@ -75,6 +75,7 @@ class Lane:
             row_of=np.full(max(len(case.caches), 1), -1, dtype=np.int64),
             order=np.zeros(len(case.caches) + 64, dtype=np.int64),
             sizes=np.full(KMALLOC_SLOTS, -1, dtype=np.int64),
+            resizes=np.ones(1, dtype=np.int64),
             res=np.zeros(rows, dtype=np.uint8),
             path=np.zeros(rows, dtype=np.uint8),
             slab=np.full(rows, -1, dtype=np.int32),
@@ -84,7 +85,7 @@ class Lane:
         nodes_asked = case.trace.arg[case.trace.op == rp.OP_ALLOC]
         if nodes_asked.max(initial=-1) >= nodes:
             row = int(np.argmax((case.trace.op == rp.OP_ALLOC) & (case.trace.arg >= nodes)))
-            raise InputError(case.path / "trace.parquet", f"row {row}, arg", f"a build of {nodes} node(s) has no such node")
+            raise InputError(case.path / "trace.parquet", f"row {row}, arg", f"no such node among {nodes}")
 
     # ------------------------------------------------------------------------------- what the allocators add
 
@@ -142,7 +143,7 @@ class Lane:
         self.mem.zone[:, st.Z_MIN] = self.case.pages_min
 
     def run(self) -> None:
-        """The whole trace. Raises :class:`Overflow` when the arrays were too small."""
+        """The whole trace. Raises :class:`OverflowedError` when the arrays were too small."""
         self.setup()
         self.limit_memory()
         self.checkpoint(-1)
@@ -151,7 +152,7 @@ class Lane:
         while True:
             row = rp.replay(self.mem, self.heap, self.pools, trace, play, row, self.case.rows)
             if self.overflowed():
-                raise Overflow
+                raise OverflowedError
             if row == self.case.rows:
                 break
             cpu, context = int(trace.cpu[row]), int(trace.context[row])
@@ -206,6 +207,3 @@ class Lane:
             record = [int(value) for value in self.pools.pool[index]]
             counts = dict(zip(names, record[mp.MP_FROM_ALLOCATOR :], strict=False))
             self.add("pool", pool=pool.name, curr_nr=record[mp.MP_CURR], min_nr=record[mp.MP_MIN], **counts)
-
-
-__all__ = ["CPUS", "Lane", "Overflow", "kmalloc_sizes", "page_handle", "stub_mem"]
