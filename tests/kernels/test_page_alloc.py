@@ -225,6 +225,7 @@ DEPTHS = [
     (0x10, PLAIN, st.DEPTH_MIN, lambda m: m),
     (0x10, REALTIME, st.DEPTH_HARDER, lambda m: m - m // 4),
     (0x0, PLAIN, st.DEPTH_HARDER, lambda m: m - m // 4),
+    (0x10, Task(realtime=True, in_interrupt=True), st.DEPTH_MIN, lambda m: m),
     (0x30, PLAIN, st.DEPTH_HIGH, lambda m: m - m // 2),
     (0x20, PLAIN, st.DEPTH_ATOMIC, lambda m: (m - m // 2) - (m - m // 2) // 4),
     (0x30, REALTIME, st.DEPTH_ATOMIC, lambda m: (m - m // 2) - (m - m // 2) // 4),

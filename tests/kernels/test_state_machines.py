@@ -20,7 +20,7 @@ from tests.kernels.pair import Pair
 from tests.reference.page_alloc import PLAIN, RECLAIMER, SOFTIRQ, Task
 
 MASKS = [0x0, 0x10, 0x20, 0x30, 0x50, 0xD0, 0x220, 0x8D0, 0x10D0, 0x800D0, 0x10220, 0x11200, 0x11210, 0x11220]
-TASKS = [PLAIN, RECLAIMER, SOFTIRQ, Task(realtime=True), Task(memalloc=True, realtime=True)]
+TASKS = [PLAIN, RECLAIMER, SOFTIRQ, Task(realtime=True), Task(in_interrupt=True, realtime=True)]
 CACHES = [
     build.KMALLOC_128,
     build.cache(1024),
