@@ -1,0 +1,109 @@
+"""``fastalloc verify``: golden cases and layout tables against the kernels and rules that everything else uses."""
+
+import json as json_module
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastalloc.errors import InputError
+
+if TYPE_CHECKING:
+    from fastalloc.verify.golden import CaseResult
+
+REASONS_SHOWN = 10
+
+
+def _first(result: "CaseResult") -> str:
+    for table in result.tables:
+        if table.first is not None:
+            first = table.first
+            return f"{table.name} row {first.row} {first.column}: expected {first.expected}, got {first.got}"
+    return ""
+
+
+def _record(result: "CaseResult") -> dict[str, Any]:
+    tables = []
+    for table in result.tables:
+        first = table.first
+        difference = None
+        if first is not None:
+            difference = {"row": first.row, "column": first.column, "expected": first.expected, "got": first.got}
+        left_out = [{"row": item.row, "name": item.name, "reason": item.reason} for item in table.underivable]
+        tables.append(
+            {
+                "table": table.name,
+                "rows": table.rows,
+                "exact": table.exact,
+                "first_difference": difference,
+                "underivable": left_out,
+            }
+        )
+    return {"case": result.case, "build": result.build, "rows": result.rows, "exact": result.exact, "tables": tables}
+
+
+def _print(results: "list[CaseResult]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    table = Table(box=None, pad_edge=False)
+    for column in ("case", "build"):
+        table.add_column(column, no_wrap=True)
+    for column in ("rows", "exact"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("first difference", overflow="fold")
+    for result in results:
+        table.add_row(result.case, result.build, f"{result.rows:,}", f"{result.exact:,}", _first(result))
+    console.print(table)
+    for result in results:
+        left_out = [item for table in result.tables for item in table.underivable]
+        if left_out:
+            console.print(f"{result.case}: {len(left_out)} rows do not follow from what the table holds")
+            for item in left_out[:REASONS_SHOWN]:
+                console.print(f"  row {item.row} {item.name}: {item.reason}", highlight=False)
+            if len(left_out) > REASONS_SHOWN:
+                console.print(f"  ... and {len(left_out) - REASONS_SHOWN} more; --json lists all")
+
+
+def verify(
+    paths: Annotated[list[Path], typer.Argument(help="Folders with golden cases, geometry or watermark tables.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads  [default: one for each CPU]")] = None,
+) -> None:
+    """Run every golden case and check every geometry and watermark table below PATHS, row by row.
+
+    Exit code 0 when all is exact, 1 when not, 2 for input that cannot be read.
+    """
+    from fastalloc.kernels.cache_dir import announce_compiling
+    from fastalloc.verify.jobs import find_jobs, run_jobs
+
+    try:
+        jobs = [job for path in paths for job in find_jobs(path)]
+        if not jobs:
+            raise InputError(paths[0], "", "holds no golden case, geometry table or watermark table")
+        announce_compiling()
+        results = run_jobs(jobs, threads or len(os.sched_getaffinity(0)))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from error
+    exact = sum(result.ok for result in results)
+    if json:
+        record = {
+            "cases": [_record(result) for result in results],
+            "exact": exact,
+            "total": len(results),
+            "rows": sum(result.rows for result in results),
+            "rows_exact": sum(result.exact for result in results),
+        }
+        print(json_module.dumps(record, indent=1, default=str))
+    else:
+        _print(results)
+        print(f"{exact} of {len(results)} cases exact")
+    raise typer.Exit(0 if exact == len(results) else 1)
+
+
+if __name__ == "__main__":
+    typer.run(verify)

@@ -1,0 +1,65 @@
+"""What there is to verify below a folder, and running it on threads."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from fastalloc.errors import InputError
+from fastalloc.trace.golden import read_case
+from fastalloc.verify.geometry_tables import check_geometry_folder
+from fastalloc.verify.golden import CaseResult, verify_build
+from fastalloc.verify.kernel_geometry import check_kernel_folder
+from fastalloc.verify.tables import TableResult
+
+Job = Callable[[], list[CaseResult]]
+KERNEL_TABLES = ("geometry.csv.gz", "geometry.csv", "watermarks.csv")
+
+
+def _check_tables(folder: Path, check: Callable[[Path], Iterator[TableResult]]) -> list[CaseResult]:
+    """A result for each table of a folder."""
+    try:
+        return [CaseResult(f"{folder.name}/{table.name}", "", [table]) for table in check(folder)]
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(folder, "", str(error)) from error
+
+
+def _verify_case(folder: Path) -> list[Job]:
+    case = read_case(folder)
+    return [lambda build=build: [verify_build(case, build)] for build in case.builds]
+
+
+def find_jobs(root: Path) -> list[Job]:
+    """What there is to verify at or below ``root``, in path order; each job gives a result for each case or table.
+
+    A folder with ``manifest.json`` is a golden case, one with ``geom_*.parquet`` holds geometry tables, one with
+    ``geometry.csv.gz`` or ``watermarks.csv`` tables of recorded kernels. Cases are read and checked here.
+    """
+    if not root.exists():
+        raise InputError(root, "", "no such file or folder")
+    jobs: list[Job] = []
+    seen = set()
+    for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
+        folder = path.parent
+        if path.name == "manifest.json":
+            jobs += _verify_case(folder)
+        elif path.name.startswith("geom_") and path.suffix == ".parquet" and (folder, "geom") not in seen:
+            seen.add((folder, "geom"))
+            jobs.append(partial(_check_tables, folder, check_geometry_folder))
+        elif path.name in KERNEL_TABLES and (folder, "kernel") not in seen:
+            seen.add((folder, "kernel"))
+            jobs.append(partial(_check_tables, folder, check_kernel_folder))
+    return jobs
+
+
+def run_jobs(jobs: list[Job], threads: int) -> list[CaseResult]:
+    """Run all jobs, their results in order; the kernels run without the GIL."""
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(job) for job in jobs]
+        try:
+            return [result for future in futures for result in future.result()]
+        finally:
+            for future in futures:
+                future.cancel()
