@@ -5,6 +5,7 @@ import json
 import polars as pl
 import pytest
 
+from fastalloc.report.livelock_state import livelock_state
 from fastalloc.report.robbery import robbery_ledger
 from fastalloc.report.selection import choose_lanes, livelock_spans
 from fastalloc.report.statistics import wilson_interval
@@ -101,3 +102,11 @@ def test_ledger_marks_who_lives_on_a_reserve_not_its_own(dataset):
     assert "boot" not in [buyer for buyer, _, _ in ledger.rows], "slabs bought above min rob nobody"
     own = ledger.rows[depths.index("3/4 min")]
     assert own[2][ledger.takers.index("bio")].robbery is False
+
+
+def test_state_of_the_livelocked_lanes(dataset):
+    state = {row.name: row for row in livelock_state(dataset, "rc8")}
+    assert state["commands in flight"].high == 0
+    assert state["bios outstanding"].median == state["pages under writeback"].median == 8123
+    assert state["failed sense allocations a second"].low == 1237 / 5
+    assert livelock_state(dataset, "fix") == []

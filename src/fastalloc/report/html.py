@@ -13,6 +13,7 @@ import vl_convert
 from altair.utils.schemapi import debug_mode
 
 from fastalloc.report import charts
+from fastalloc.report.livelock_state import livelock_state
 from fastalloc.report.robbery import Ledger, robbery_ledger
 from fastalloc.report.selection import Lane, choose_lanes, livelock_spans
 from fastalloc.report.terminal import count
@@ -70,6 +71,7 @@ def render(dataset: Dataset) -> str:
         strips=strips,
         lanes=lanes,
         figures=figures,
+        state=livelock_state(dataset, worst.variant),
         ledgers=_ledgers(dataset, lanes),
         worst=worst,
         colours=charts.COLOURS,
