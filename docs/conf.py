@@ -15,7 +15,7 @@ html_theme_options = {"description": "A wind tunnel for kernel memory allocation
 autodoc_typehints = "description"
 suppress_warnings = ["myst.xref_missing"]
 
-COMMANDS = ("", "run", "rerun", "report", "scenarios", "machine", "machine import")
+COMMANDS = ("", "run", "rerun", "report", "scenarios", "machine", "machine import", "verify")
 
 
 def _help(words: str) -> str:

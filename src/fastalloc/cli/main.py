@@ -12,6 +12,7 @@ from fastalloc.cli.report import report
 from fastalloc.cli.rerun import rerun
 from fastalloc.cli.run import run
 from fastalloc.cli.scenarios import scenarios
+from fastalloc.cli.verify import verify
 from fastalloc.errors import InputError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app.command()(run)
 app.command()(rerun)
 app.command()(report)
 app.command()(scenarios)
+app.command()(verify)
 app.add_typer(machine_app, name="machine")
 
 
