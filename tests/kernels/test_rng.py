@@ -73,6 +73,16 @@ def test_signed_and_unsigned_arguments_agree_and_stay_integers():
         assert all(str(s.return_type) == "int64" for s in function.nopython_signatures)
 
 
+def test_numbers_above_the_signed_range_survive_calls_between_kernels():
+    for seed in (MASK, 1 << 63, (1 << 63) + 5):
+        through = np.zeros(4, np.uint64)
+        many_draws(np.uint64(seed), 1, 2, 3, 4, through)
+        assert [int(x) for x in through] == [int(rng.draw(np.uint64(seed), 1, 2, 3, n)) for n in range(4)]
+    gaps = np.zeros(2, np.int64)
+    many_exponentials(1000, np.array([0, MASK], np.uint64), gaps)
+    assert gaps.tolist() == [round(65 * math.log(2) * 1000), 0]
+
+
 def test_every_argument_matters_and_no_draw_repeats():
     seen = set()
     points = 0

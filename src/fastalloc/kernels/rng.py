@@ -2,7 +2,8 @@
 
 Philox4x32-10 [Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011]. There is no state
 to carry, so a draw depends neither on threads nor on batches nor on what was drawn before, and the same event draws
-the same number under two policies. Everything is unsigned 64-bit arithmetic; no float anywhere.
+the same number under two policies. Everything is unsigned 64-bit arithmetic; no float anywhere. Kernels pass every
+integer as int64, so each function here first reads its arguments as the unsigned numbers that they are.
 """
 
 import numpy as np
@@ -51,17 +52,19 @@ LOG2 = log2_table(LOG_BITS, LOG_ONE)
 
 @kernel
 def philox(c0, c1, c2, c3, k0, k1):
-    """Philox4x32-10 of a 4 x 32-bit counter under a 2 x 32-bit key: four 32-bit words (all arguments uint64)."""
+    """Philox4x32-10 of a 4 x 32-bit counter under a 2 x 32-bit key: four 32-bit words."""
+    x0, x1, x2, x3 = np.uint64(c0), np.uint64(c1), np.uint64(c2), np.uint64(c3)
+    key0, key1 = np.uint64(k0), np.uint64(k1)
     for _ in range(ROUNDS):
-        p0 = MULTIPLIER_0 * c0
-        p1 = MULTIPLIER_1 * c2
-        c0 = (p1 >> S32) ^ c1 ^ k0
-        c1 = p1 & U32
-        c2 = (p0 >> S32) ^ c3 ^ k1
-        c3 = p0 & U32
-        k0 = (k0 + WEYL_0) & U32
-        k1 = (k1 + WEYL_1) & U32
-    return c0, c1, c2, c3
+        p0 = MULTIPLIER_0 * x0
+        p1 = MULTIPLIER_1 * x2
+        x0 = (p1 >> S32) ^ x1 ^ key0
+        x1 = p1 & U32
+        x2 = (p0 >> S32) ^ x3 ^ key1
+        x3 = p0 & U32
+        key0 = (key0 + WEYL_0) & U32
+        key1 = (key1 + WEYL_1) & U32
+    return x0, x1, x2, x3
 
 
 @kernel
@@ -81,10 +84,10 @@ def draw(seed, stream, lane, time, n):
 @kernel
 def multiply_high(a, b):
     """The upper 64 bits of the 128-bit product of two uint64."""
-    a0 = a & U32
-    a1 = a >> S32
-    b0 = b & U32
-    b1 = b >> S32
+    a0 = np.uint64(a) & U32
+    a1 = np.uint64(a) >> S32
+    b0 = np.uint64(b) & U32
+    b1 = np.uint64(b) >> S32
     middle = a1 * b0 + (a0 * b0 >> S32)
     carry = a0 * b1 + (middle & U32)
     return a1 * b1 + (middle >> S32) + (carry >> S32)
@@ -97,7 +100,7 @@ def below(number, bound):
     Multiply-high: each value's probability is off 1/bound by less than 2**-64, so for bound up to 2**32 no
     statistic over fewer than 2**32 draws can see it. ``bound`` of 0 gives 0.
     """
-    return np.int64(multiply_high(np.uint64(number), np.uint64(bound)))
+    return np.int64(multiply_high(number, bound))
 
 
 @kernel
@@ -109,11 +112,10 @@ def happens(number, parts, whole):
 @kernel
 def minus_log2(number):
     """``-log2((number + 1/2) / 2**64)`` in units of 2**-57, from a table; at most 1.72e-7 too large."""
-    number = np.uint64(number)
-    if number == ZERO:
+    top = np.uint64(number)
+    if top == ZERO:
         return np.uint64(65) << np.uint64(LOG_ONE)
     shift = ZERO
-    top = number
     for step in (32, 16, 8, 4, 2, 1):
         if top < (ONE << np.uint64(64 - step)):
             top <<= np.uint64(step)
