@@ -11,7 +11,12 @@ version = release = version_of("fastalloc")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "alabaster"
-html_theme_options = {"description": "A wind tunnel for kernel memory allocation under pressure"}
+html_theme_options = {
+    "description": "A wind tunnel for kernel memory allocation under pressure",
+    "page_width": "1180px",
+    "font_family": "system-ui, sans-serif",
+    "font_size": "15px",
+}
 autodoc_typehints = "description"
 suppress_warnings = ["myst.xref_missing"]
 
