@@ -92,6 +92,16 @@ def test_one_cpu_frees_what_another_allocated():
     expect(pair, alloc_fastpath=76, alloc_slowpath=4, alloc_slab=3, free_slab=1, alloc_refill=3)
 
 
+def test_a_slab_of_one_object_goes_from_full_to_given_back_without_being_partial():
+    pair = Pair(PLENTY, [cache(8192, order=1)])
+    first, _second, third = take(pair, 3)
+    pair.give_back(first)
+    expect(pair, free_slowpath=1, free_slab=1, free_add_partial=0, free_remove_partial=0)
+    pair.give_back(third)
+    expect(pair, free_fastpath=1)
+    assert partial_numbers(pair) == []
+
+
 # ------------------------------------------------------------------------------------------------ deactivation
 
 

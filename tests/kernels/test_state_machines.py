@@ -26,6 +26,7 @@ CACHES = [
     build.cache(1024),
     build.cache(2048, order=1),
     build.KMALLOC_2048,
+    build.cache(8192, order=1),  # one object a slab: full or empty
 ]
 
 masks = some.sampled_from(MASKS)
