@@ -4,21 +4,22 @@ import fastalloc.kernels.cache_dir  # noqa: F401 - it names the cache folder bef
 
 from numba import njit, types  # isort: skip
 
-_compile = njit(nogil=True, cache=True, error_model="numpy")
+# Kernels allocate nothing, so they need no reference counts (``_nrt``): atomic operations on every array passed.
+OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
 
 
 def _argument(kind):
-    """The type a kernel is compiled for: every integer is an int64, a constant is no type of its own."""
+    """The type a kernel is compiled for: narrow integers are int64, a constant is no type of its own."""
     kind = types.unliteral(kind)
-    return types.int64 if isinstance(kind, types.Integer) else kind
+    return types.int64 if isinstance(kind, types.Integer) and kind.bitwidth < 64 else kind
 
 
-def kernel(function):
+def kernel(function, **options):
     """Compile ``function``, once for each kind of state it is called with.
 
     Left alone, Numba would compile it again for each constant and each width of integer among its arguments.
     """
-    dispatcher = _compile(function)
+    dispatcher = njit(**{"cache": True, **OPTIONS, **options})(function)
     resolve = dispatcher.get_call_template
 
     def get_call_template(args, kws):
@@ -26,3 +27,13 @@ def kernel(function):
 
     dispatcher.get_call_template = get_call_template
     return dispatcher
+
+
+def inlined(function):
+    """A kernel that becomes part of each caller: a call passes every array of every group, some hundred words."""
+    return kernel(function, forceinline=True, cache=False)
+
+
+def internal(function):
+    """A kernel that only kernels call: without the wrapper that would unpack every group from Python objects."""
+    return kernel(function, no_cpython_wrapper=True)

@@ -19,11 +19,13 @@ from fastalloc.kernels import slab_state as ss
 from fastalloc.kernels import slob as so
 from fastalloc.kernels import slub as su
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import kernel
+from fastalloc.kernels.jit import OPTIONS, inlined, kernel
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages
 
 KMALLOC_LARGEST_SLOT = 4096 >> 3
 KMALLOC_SLOTS = KMALLOC_LARGEST_SLOT + 1 + g.MAX_ORDER
+
+INLINED = {**OPTIONS, "forceinline": True}
 
 # What shrink returns besides the 0 and 1 of SLAB and SLOB.
 SHRUNK = -1
@@ -69,12 +71,21 @@ def general_cache(sizes, size):
 # ------------------------------------------------------------------------------------------------------- SLUB
 
 
+# The same functions, compiled into the caller.
+_slab_alloc_inlined = inlined(su.slab_alloc.py_func)
+_slab_free_inlined = inlined(su.slab_free.py_func)
+
+
 def _slub_alloc(mem, heap, c, cpu, node, gfp, context):
-    return su.slab_alloc(mem, heap, c, cpu, node, gfp, context)
+    return _slab_alloc_inlined(mem, heap, c, cpu, node, gfp, context)
 
 
 def _slub_free(mem, heap, c, cpu, handle):
-    su.slab_free(mem, heap, cpu, handle)
+    _slab_free_inlined(mem, heap, cpu, handle)
+
+
+def _slub_kmalloc_cache(heap, sizes, size):
+    return general_cache(sizes, size)
 
 
 def _slub_kmalloc(mem, heap, sizes, cpu, gfp, context, size):
@@ -135,6 +146,7 @@ _slub_kmalloc_kernel = kernel(_slub_kmalloc)
 SLUB = SimpleNamespace(
     alloc=_slub_alloc,
     free=_slub_free,
+    kmalloc_cache=_slub_kmalloc_cache,
     kmalloc=_slub_kmalloc,
     kfree=_slub_kfree,
     shrink=_slub_shrink,
@@ -149,12 +161,16 @@ SLUB = SimpleNamespace(
 # ------------------------------------------------------------------------------------------------------- SLAB
 
 
+_array_alloc_inlined = inlined(sb.slab_cache_alloc.py_func)
+_array_free_inlined = inlined(sb.slab_cache_free.py_func)
+
+
 def _slab_alloc(mem, heap, c, cpu, node, gfp, context):
-    return sb.slab_cache_alloc(mem, heap, c, cpu, node, gfp, context)
+    return _array_alloc_inlined(mem, heap, c, cpu, node, gfp, context)
 
 
 def _slab_free(mem, heap, c, cpu, handle):
-    sb.slab_cache_free(mem, heap, cpu, handle)
+    _array_free_inlined(mem, heap, cpu, handle)
 
 
 def _slab_kmalloc(mem, heap, sizes, cpu, gfp, context, size):
@@ -203,6 +219,7 @@ def _slab_index(heap, handle):
 SLAB = SimpleNamespace(
     alloc=_slab_alloc,
     free=_slab_free,
+    kmalloc_cache=_slub_kmalloc_cache,
     kmalloc=_slab_kmalloc,
     kfree=_slab_kfree,
     shrink=_slab_shrink,
@@ -221,7 +238,14 @@ def _slob_alloc(mem, heap, c, cpu, node, gfp, context):
 
 
 def _slob_free(mem, heap, c, cpu, handle):
-    so.slob_cache_free(mem, heap, c, cpu, handle)
+    if c < 0:
+        so.slob_kfree(mem, heap, cpu, handle)
+    else:
+        so.slob_cache_free(mem, heap, c, cpu, handle)
+
+
+def _slob_kmalloc_cache(heap, sizes, size):
+    return -1
 
 
 def _slob_kmalloc(mem, heap, sizes, cpu, gfp, context, size):
@@ -251,6 +275,7 @@ def _slob_ordinal(heap, handle):
 SLOB = SimpleNamespace(
     alloc=_slob_alloc,
     free=_slob_free,
+    kmalloc_cache=_slob_kmalloc_cache,
     kmalloc=_slob_kmalloc,
     kfree=_slob_kfree,
     shrink=_slob_shrink,
@@ -277,8 +302,13 @@ def kmem_cache_alloc(mem, heap, c, cpu, node, gfp, context):
 
 
 def kmem_cache_free(mem, heap, c, cpu, handle):
-    """Free an object of cache ``c``."""
+    """Free an object of cache ``c``; -1: of kmalloc."""
     _of(heap).free(mem, heap, c, cpu, handle)
+
+
+def kmalloc_cache(heap, sizes, size):
+    """The cache that serves kmalloc(``size``); -1 where there is none and :func:`kmalloc` knows what to do."""
+    return _of(heap).kmalloc_cache(heap, sizes, size)
 
 
 def kmalloc(mem, heap, sizes, cpu, gfp, context, size):
@@ -321,51 +351,56 @@ def object_index(heap, handle):
     return _of(heap).index(heap, handle)
 
 
-@overload(kmem_cache_alloc)
+@overload(kmem_cache_alloc, jit_options=INLINED)
 def _kmem_cache_alloc(mem, heap, c, cpu, node, gfp, context):
     return _of(heap).alloc
 
 
-@overload(kmem_cache_free)
+@overload(kmem_cache_free, jit_options=INLINED)
 def _kmem_cache_free(mem, heap, c, cpu, handle):
     return _of(heap).free
 
 
-@overload(kmalloc)
+@overload(kmalloc_cache, jit_options=INLINED)
+def _kmalloc_cache(heap, sizes, size):
+    return _of(heap).kmalloc_cache
+
+
+@overload(kmalloc, jit_options=OPTIONS)
 def _kmalloc(mem, heap, sizes, cpu, gfp, context, size):
     return _of(heap).kmalloc
 
 
-@overload(kfree)
+@overload(kfree, jit_options=OPTIONS)
 def _kfree(mem, heap, cpu, handle):
     return _of(heap).kfree
 
 
-@overload(kmem_cache_shrink)
+@overload(kmem_cache_shrink, jit_options=OPTIONS)
 def _kmem_cache_shrink(mem, heap, sizes, c, cpu, context):
     return _of(heap).shrink
 
 
-@overload(flush_cpu)
+@overload(flush_cpu, jit_options=OPTIONS)
 def _flush_cpu(mem, heap, c, cpu):
     return _of(heap).flush
 
 
-@overload(reap)
+@overload(reap, jit_options=OPTIONS)
 def _reap(mem, heap, cpu, jiffies, interval):
     return _of(heap).reap
 
 
-@overload(last_path)
+@overload(last_path, jit_options=INLINED)
 def _last_path(heap):
     return _of(heap).path
 
 
-@overload(ordinal)
+@overload(ordinal, jit_options=INLINED)
 def _ordinal(heap, handle):
     return _of(heap).ordinal
 
 
-@overload(object_index)
+@overload(object_index, jit_options=INLINED)
 def _object_index(heap, handle):
     return _of(heap).index

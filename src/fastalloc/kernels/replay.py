@@ -156,18 +156,22 @@ def replay(mem, heap, pools, trace, play, row, stop):
         if op <= OP_KFREE:
             cpu = np.int64(trace.cpu[row])
             slot = trace.obj[row]
-            if op == OP_ALLOC:
+            c = np.int64(-1)
+            if op <= OP_FREE:
                 c = play.row_of[trace.cache[row]]
-                handle = np.int64(st.NO_OBJECT)
-                if c >= 0:
-                    gfp = np.int64(trace.gfp[row])
-                    node = np.int64(trace.arg[row])
-                    handle = kmem.kmem_cache_alloc(mem, heap, c, cpu, node, gfp, np.int64(trace.context[row]))
-                play.handle[slot] = handle
-            elif op == OP_KMALLOC:
+            if op in (OP_ALLOC, OP_KMALLOC):
                 gfp = np.int64(trace.gfp[row])
-                size = np.int64(trace.arg[row])
-                handle = kmem.kmalloc(mem, heap, play.sizes, cpu, gfp, np.int64(trace.context[row]), size)
+                context = np.int64(trace.context[row])
+                arg = np.int64(trace.arg[row])
+                handle = np.int64(st.NO_OBJECT)
+                node = arg
+                if op == OP_KMALLOC:
+                    c = kmem.kmalloc_cache(heap, play.sizes, arg)
+                    node = -1
+                if c >= 0:
+                    handle = kmem.kmem_cache_alloc(mem, heap, c, cpu, node, gfp, context)
+                elif op == OP_KMALLOC:
+                    handle = kmem.kmalloc(mem, heap, play.sizes, cpu, gfp, context, arg)
                 play.handle[slot] = handle
             else:
                 handle = play.handle[slot]
@@ -180,10 +184,8 @@ def replay(mem, heap, pools, trace, play, row, stop):
                 play.res[row] = 1
                 play.slab[row] = kmem.ordinal(heap, handle)
                 play.idx[row] = kmem.object_index(heap, handle)
-                if op == OP_FREE:
-                    kmem.kmem_cache_free(mem, heap, play.row_of[trace.cache[row]], cpu, handle)
-                elif op == OP_KFREE:
-                    kmem.kfree(mem, heap, cpu, handle)
+                if op in (OP_FREE, OP_KFREE):
+                    kmem.kmem_cache_free(mem, heap, c, cpu, handle)
                 play.path[row] = kmem.last_path(heap)
         elif op in (OP_CREATE, OP_DESTROY, OP_CKPT):
             break
