@@ -2,132 +2,19 @@
 
 An object is named by a handle (see :mod:`fastalloc.kernels.state`). ``context`` holds the PF_MEMALLOC and
 IN_INTERRUPT bits of whoever asks; ``gfp`` is looked at only when a slab has to be bought, as in the kernel.
+
+Caches of a later era leave by the slow paths, see :mod:`fastalloc.kernels.era_switch`.
 """
 
+from fastalloc.kernels import eras as er
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import kernel
+from fastalloc.kernels.era_switch import OWN, era_alloc, era_close, era_flush, era_free, era_shrink
+from fastalloc.kernels.jit import inlined, kernel
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages, goes_on
-
-# ------------------------------------------------------------------------------------------------ partial list
-
-
-@kernel
-def add_partial(slub, c, s, tail):
-    """Put slab ``s`` on its node's partial list, at the tail or the head [add_partial]."""
-    slab = slub.slab
-    node = slub.knode[c, slab[s, st.S_NODE]]
-    node[st.N_NR_PARTIAL] += 1
-    slab[s, st.S_PARTIAL] = 1
-    if tail:
-        last = node[st.N_PARTIAL_TAIL]
-        slab[s, st.S_PREV] = last
-        slab[s, st.S_NEXT] = -1
-        if last >= 0:
-            slab[last, st.S_NEXT] = s
-        else:
-            node[st.N_PARTIAL_HEAD] = s
-        node[st.N_PARTIAL_TAIL] = s
-    else:
-        first = node[st.N_PARTIAL_HEAD]
-        slab[s, st.S_NEXT] = first
-        slab[s, st.S_PREV] = -1
-        if first >= 0:
-            slab[first, st.S_PREV] = s
-        else:
-            node[st.N_PARTIAL_TAIL] = s
-        node[st.N_PARTIAL_HEAD] = s
-
-
-@kernel
-def remove_partial(slub, c, s):
-    """Take slab ``s`` off its node's partial list [remove_partial]."""
-    slab = slub.slab
-    node = slub.knode[c, slab[s, st.S_NODE]]
-    following = slab[s, st.S_NEXT]
-    preceding = slab[s, st.S_PREV]
-    if preceding >= 0:
-        slab[preceding, st.S_NEXT] = following
-    else:
-        node[st.N_PARTIAL_HEAD] = following
-    if following >= 0:
-        slab[following, st.S_PREV] = preceding
-    else:
-        node[st.N_PARTIAL_TAIL] = preceding
-    node[st.N_NR_PARTIAL] -= 1
-    slab[s, st.S_PARTIAL] = 0
-
+from fastalloc.kernels.slub_slab import add_partial, discard_slab, new_slab, remove_partial
 
 # ------------------------------------------------------------------------------------------------------ slabs
-
-
-@kernel
-def new_slab(mem, slub, c, cpu, node, gfp, context):
-    """Buy a slab at the cache's order with the caller's mask; its record, or -1 [new_slab, allocate_slab]."""
-    cache = slub.cache[c]
-    order = cache[st.C_ORDER]
-    objects = cache[st.C_OBJECTS]
-    s = cache[st.C_FREE_SLAB]
-    fresh = s < 0
-    if fresh:
-        s = slub.ctl[st.U_SLAB_TOP]
-        if s >= slub.slab.shape[0] or slub.ctl[st.U_LINK_TOP] + objects > slub.link.shape[0]:
-            slub.ctl[st.U_OVERFLOW] = 1
-            return -1
-    pfn = alloc_pages(mem, cpu, node, (gfp & g.GFP_SLAB_LEVEL_MASK) | cache[st.C_ALLOCFLAGS], order, context)
-    if pfn < 0:
-        return -1
-    slab = slub.slab
-    if fresh:
-        slub.ctl[st.U_SLAB_TOP] = s + 1
-        slab[s, st.S_BASE] = slub.ctl[st.U_LINK_TOP]
-        slub.ctl[st.U_LINK_TOP] += objects
-    else:
-        cache[st.C_FREE_SLAB] = slab[s, st.S_NEXT]
-    where = 0
-    if mem.ctl[st.M_MODEL] != st.MODEL_ZONES:
-        where = pfn
-    else:
-        mem.page[pfn, st.P_FLAGS] |= st.PG_SLAB
-    slab[s, st.S_CACHE] = c
-    slab[s, st.S_NODE] = where
-    slab[s, st.S_INUSE] = 0
-    slab[s, st.S_FREELIST] = 0
-    slab[s, st.S_FROZEN] = 0
-    slab[s, st.S_PFN] = pfn
-    slab[s, st.S_OBJECTS] = objects
-    slab[s, st.S_ORDINAL] = -1
-    slab[s, st.S_BUYER] = slub.ctl[st.U_WHO]
-    slab[s, st.S_DEPTH] = mem.ctl[st.M_DEPTH]
-    slab[s, st.S_PARTIAL] = 0
-    base = slab[s, st.S_BASE]
-    for i in range(objects - 1):
-        slub.link[base + i] = i + 1
-    slub.link[base + objects - 1] = -1
-    if cache[st.C_CTOR] != 0:
-        cache[st.C_CTOR_CALLS] += objects + 1
-    slub.knode[c, where, st.N_NR_SLABS] += 1
-    cache[st.C_PAGES] += 1 << order
-    if cache[st.C_PAGES] > cache[st.C_MAX_PAGES]:
-        cache[st.C_MAX_PAGES] = cache[st.C_PAGES]
-    slub.ctl[st.U_PAGES] += 1 << order
-    if slub.ctl[st.U_PAGES] > slub.ctl[st.U_MAX_PAGES]:
-        slub.ctl[st.U_MAX_PAGES] = slub.ctl[st.U_PAGES]
-    return s
-
-
-@kernel
-def discard_slab(mem, slub, c, cpu, s):
-    """Give a slab's pages back and retire its record [discard_slab]."""
-    slab = slub.slab
-    order = slub.cache[c, st.C_ORDER]
-    slub.knode[c, slab[s, st.S_NODE], st.N_NR_SLABS] -= 1
-    slub.cache[c, st.C_PAGES] -= 1 << order
-    slub.ctl[st.U_PAGES] -= 1 << order
-    free_pages(mem, cpu, slab[s, st.S_PFN], order)
-    slab[s, st.S_NEXT] = slub.cache[c, st.C_FREE_SLAB]
-    slab[s, st.S_PFN] = -1
-    slub.cache[c, st.C_FREE_SLAB] = s
 
 
 @kernel
@@ -196,7 +83,7 @@ def get_partial(mem, slub, c, cpu, node, gfp):
 # ------------------------------------------------------------------------------------------- allocate and free
 
 
-@kernel
+@inlined
 def load_freelist(slub, c, cpu, s):
     """Take slab ``s`` over for ``cpu``: its first free object is the result, the rest the private list."""
     slab = slub.slab
@@ -210,6 +97,9 @@ def load_freelist(slub, c, cpu, s):
 @kernel
 def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context):
     """Refill from the CPU slab's own list, the partial list, or a new slab [__slab_alloc]."""
+    handle = era_alloc(mem, slub, c, cpu, node, gfp, context)
+    if handle != OWN:
+        return handle
     k = slub.kcpu[c, cpu]
     slab = slub.slab
     s = k[st.K_PAGE]
@@ -264,9 +154,11 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context):
     return slab_alloc_slow(mem, slub, c, cpu, node, gfp, context)
 
 
-@kernel
+@inlined
 def slab_free_slow(mem, slub, c, cpu, s, i):
     """Free into a slab that is not this CPU's [__slab_free]: an emptied slab goes back at once."""
+    if era_free(mem, slub, c, cpu, s, i):
+        return
     k = slub.kcpu[c, cpu]
     slab = slub.slab
     k[st.K_FREE_SLOWPATH] += 1
@@ -318,7 +210,9 @@ def slab_free(mem, slub, cpu, handle):
 
 @kernel
 def flush_slab(mem, slub, c, cpu, owner):
-    """Retire CPU ``owner``'s slab if it has one [flush_slab]."""
+    """Retire CPU ``owner``'s slab if it has one, and what else later eras keep by CPU [flush_slab]."""
+    if era_flush(mem, slub, c, cpu, owner):
+        return
     if slub.kcpu[c, owner, st.K_PAGE] >= 0:
         slub.kcpu[c, owner, st.K_CPUSLAB_FLUSH] += 1
         deactivate_slab(mem, slub, c, cpu, owner)
@@ -334,32 +228,45 @@ def flush_all(mem, slub, c, cpu):
 
 
 @kernel
+def discard_empty_slabs(mem, slub, c, cpu, n):
+    """Give back the empty slabs of a node's partial list."""
+    s = slub.knode[c, n, st.N_PARTIAL_HEAD]
+    while s >= 0:
+        following = slub.slab[s, st.S_NEXT]
+        if slub.slab[s, st.S_INUSE] == 0:
+            remove_partial(slub, c, s)
+            discard_slab(mem, slub, c, cpu, s)
+        s = following
+
+
+@kernel
 def kmem_cache_shrink(mem, slub, c, cpu):
-    """Flush, free the empty partial slabs, sort the rest fullest first, equals reversed [kmem_cache_shrink]."""
+    """Flush, free the empty partial slabs, sort the rest fullest first, equals reversed [kmem_cache_shrink].
+
+    Later eras leave slabs with more than 32 free objects in their order, behind the others.
+    """
     flush_all(mem, slub, c, cpu)
     slab = slub.slab
-    objects = slub.cache[c, st.C_OBJECTS]
+    most = slub.cache[c, st.C_OBJECTS] - 1
+    if slub.cache[c, er.C_ERA] != er.ERA_2_6_25 and most > er.SHRINK_PROMOTE_MAX:
+        most = er.SHRINK_PROMOTE_MAX
     for n in range(slub.ctl[st.U_NODES]):
-        s = slub.knode[c, n, st.N_PARTIAL_HEAD]
-        while s >= 0:
-            following = slab[s, st.S_NEXT]
-            if slab[s, st.S_INUSE] == 0:
-                remove_partial(slub, c, s)
-                discard_slab(mem, slub, c, cpu, s)
-            s = following
-        # Selection by inuse: each pass moves the slabs of one occupancy, first of the old order last.
+        era_shrink(mem, slub, c, cpu, n)
+        discard_empty_slabs(mem, slub, c, cpu, n)
+        # Selection by free objects: each pass moves the slabs of one occupancy, first of the old order last.
         chain = slub.knode[c, n, st.N_PARTIAL_HEAD]
         slub.knode[c, n, st.N_PARTIAL_HEAD] = -1
         slub.knode[c, n, st.N_PARTIAL_TAIL] = -1
         slub.knode[c, n, st.N_NR_PARTIAL] = 0
-        for inuse in range(1, objects):
+        for free in range(most + 1, 0, -1):
             rest = -1
             rest_tail = -1
             s = chain
             while s >= 0:
                 following = slab[s, st.S_NEXT]
-                if slab[s, st.S_INUSE] == inuse:
-                    add_partial(slub, c, s, False)
+                left = slab[s, st.S_OBJECTS] - slab[s, st.S_INUSE]
+                if left == free or left > most:
+                    add_partial(slub, c, s, left > most)
                 else:
                     slab[s, st.S_NEXT] = -1
                     if rest_tail >= 0:
@@ -375,15 +282,24 @@ def kmem_cache_shrink(mem, slub, c, cpu):
 
 @kernel
 def init_cache(slub, c, geometry):
-    """Register cache ``c`` with its geometry row (columns C_SIZE .. C_MIN_PARTIAL); no CPU slab yet."""
+    """Register cache ``c`` with its geometry row; no CPU slab yet.
+
+    ``geometry`` holds columns C_SIZE .. C_MIN_PARTIAL, or all of CACHE_FIELDS when the cache is of a later era.
+    """
     for column in range(st.C_MIN_PARTIAL + 1):
         slub.cache[c, column] = geometry[column]
+    for column in range(er.C_ERA, st.CACHE_FIELDS):
+        slub.cache[c, column] = geometry[column] if column < geometry.shape[0] else 0
     slub.cache[c, st.C_FREE_SLAB] = -1
     slub.cache[c, st.C_ALIVE] = 1
     for cpu in range(slub.kcpu.shape[1]):
         slub.kcpu[c, cpu, st.K_FREELIST] = -1
         slub.kcpu[c, cpu, st.K_PAGE] = -1
+        for column in range(er.K_PARTIAL, er.K_ERA_STAT):
+            slub.kcpu[c, cpu, column] = -1
     for n in range(slub.knode.shape[1]):
+        slub.knode[c, n, er.N_FULL] = -1
+        slub.knode[c, n, er.N_EMPTY] = -1
         slub.knode[c, n, st.N_PARTIAL_HEAD] = -1
         slub.knode[c, n, st.N_PARTIAL_TAIL] = -1
 
@@ -391,17 +307,16 @@ def init_cache(slub, c, geometry):
 @kernel
 def kmem_cache_close(mem, slub, c, cpu):
     """Flush and free the empty slabs; whether none is left [kmem_cache_close]. The counters stay behind."""
+    for n in range(slub.ctl[st.U_NODES]):
+        # Before the CPUs' partial lists are flushed, for that is where objects of the barn may land.
+        era_shrink(mem, slub, c, cpu, n)
     flush_all(mem, slub, c, cpu)
     left = 0
     for n in range(slub.ctl[st.U_NODES]):
-        s = slub.knode[c, n, st.N_PARTIAL_HEAD]
-        while s >= 0:
-            following = slub.slab[s, st.S_NEXT]
-            if slub.slab[s, st.S_INUSE] == 0:
-                remove_partial(slub, c, s)
-                discard_slab(mem, slub, c, cpu, s)
-            s = following
+        discard_empty_slabs(mem, slub, c, cpu, n)
         left += slub.knode[c, n, st.N_NR_SLABS]
+    if left == 0:
+        era_close(mem, slub, c, cpu)
     return left == 0
 
 

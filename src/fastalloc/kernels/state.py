@@ -57,7 +57,8 @@ P_PREV = 1
 P_FLAGS = 2
 P_OWNER = 3  # logical page of the task that owns it, -1 none
 P_SLOT = 4  # swap slot while in the swap cache, -1 none
-PAGE_FIELDS = 5
+P_FILE = 5  # file record of a tmpfs page, -1 none
+PAGE_FIELDS = 6
 
 # memctl[.]: the memory model and what the last request met
 M_MODEL = 0
@@ -78,7 +79,8 @@ M_REPORT_GFP = 14  # mask and order of the last failure
 M_REPORT_ORDER = 15
 M_CPU_NODE_SHIFT = 16  # stub model: node of a cpu = cpu >> shift
 M_NR_NODES = 17
-MEMCTL_FIELDS = 18
+M_LAST_MISSED = 18  # suppressed before the last printed one
+MEMCTL_FIELDS = 20
 
 MODEL_UNLIMITED = 0
 MODEL_STUB = 1  # the counting allocator of the golden cases
@@ -143,7 +145,7 @@ C_PAGES = 12  # pages held
 C_MAX_PAGES = 13
 C_ALIVE = 14
 C_CTOR_CALLS = 15
-CACHE_FIELDS = 24  # the rest is room for the later eras
+CACHE_FIELDS = 24  # from 16 on: kernels/eras.py
 
 # kcpu[c, cpu, .]
 K_FREELIST = 0  # object index, -1 empty
@@ -188,14 +190,14 @@ SLUB_STATS = (
     K_DEACTIVATE_TO_TAIL,
     K_DEACTIVATE_REMOTE_FREES,
 ) = range(K_STAT, K_STAT + len(SLUB_STATS))
-KCPU_FIELDS = 24
+KCPU_FIELDS = 48  # from 20 on: what the later eras add, see kernels/eras.py
 
 # knode[c, node, .]
 N_NR_PARTIAL = 0
 N_PARTIAL_HEAD = 1
 N_PARTIAL_TAIL = 2
 N_NR_SLABS = 3
-KNODE_FIELDS = 8
+KNODE_FIELDS = 8  # from 4 on: the barn of kernels/eras.py
 
 # slab[s, .]
 S_CACHE = 0
@@ -212,7 +214,9 @@ S_ORDINAL = 10  # -1 until a trace operation returned an object of it
 S_BUYER = 11  # who asked when the slab was bought
 S_DEPTH = 12  # at which depth
 S_PARTIAL = 13  # on the node's partial list
-SLAB_FIELDS = 14
+S_ORDER = 14
+S_COUNT = 15  # on a CPU's partial list: slabs, or free objects, from here to its end (later eras)
+SLAB_FIELDS = 16
 
 # slubctl[.]
 U_SLAB_TOP = 0  # slab records in use so far
@@ -224,7 +228,7 @@ U_NR_CACHES = 5
 U_NODES = 6
 U_MAX_PAGES = 7  # most pages in slabs
 U_PAGES = 8
-SLUBCTL_FIELDS = 16
+SLUBCTL_FIELDS = 16  # from 9 on: kernels/eras.py
 
 # A handle names an allocated object: slab record << 16 | object index; or a page-backed one.
 HANDLE_SHIFT = 16

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fastalloc.kernels import eras as er
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
 from fastalloc.scenario import slab_flags as sf
@@ -160,8 +161,25 @@ def find_mergeable(request: CacheRequest, caches: list[Geometry], options: SlubO
     return -1
 
 
-def geometry_row(geometry: Geometry) -> np.ndarray:
-    """The cache's row for ``slub.init_cache``: int64[CACHE_FIELDS], columns C_SIZE .. C_MIN_PARTIAL filled."""
+def geometry_row(
+    geometry: Geometry,
+    era: str = "2.6.25",
+    sheaf_capacity: int = 32,
+    sheaf_cache: int = -1,
+    by_objects: bool = False,
+) -> np.ndarray:
+    """The cache's row for ``slub.init_cache``: int64[CACHE_FIELDS].
+
+    Parameters
+    ----------
+    era : whose rules move its slabs, one of ``kernels.eras.ERA_NAMES``; any layout may meet any of them. A layout
+        without a per-CPU partial list of its own gets that of 6.1 where the rules want one.
+    sheaf_capacity, sheaf_cache : of era ``sheaves``: objects a sheaf, and the index of the cache (of era
+        ``cpu-partial``) that sheaves are taken from, -1 where they cost no memory.
+    by_objects : the partial list counts free objects, as before 5.16, instead of slabs.
+    """
+    if era not in er.ERA_NAMES:
+        raise ValueError(f"era {era!r}: known are {', '.join(er.ERA_NAMES)}")
     row = np.zeros(st.CACHE_FIELDS, dtype=np.int64)
     row[st.C_SIZE] = geometry.size
     row[st.C_OBJSIZE] = geometry.objsize
@@ -173,6 +191,15 @@ def geometry_row(geometry: Geometry) -> np.ndarray:
     row[st.C_ALLOCFLAGS] = geometry.allocflags
     row[st.C_CTOR] = geometry.ctor
     row[st.C_MIN_PARTIAL] = geometry.min_partial
+    if era == "2.6.25":
+        return row
+    objects = geometry.cpu_partial or eras.cpu_partial(geometry.size, geometry.flags, SlubOptions(era="6.1"))
+    row[er.C_ERA] = er.ERA_NAMES.index(era)
+    row[er.C_CPU_PARTIAL] = objects if by_objects else eras.cpu_partial_slabs(objects, geometry.objects)
+    row[er.C_CPU_PARTIAL_OBJECTS] = by_objects
+    row[er.C_MIN_ORDER] = min(geometry.order, sf.get_order(geometry.size))
+    row[er.C_SHEAF_CAPACITY] = sheaf_capacity
+    row[er.C_SHEAF_CACHE] = sheaf_cache
     return row
 
 

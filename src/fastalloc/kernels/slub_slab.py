@@ -1,0 +1,156 @@
+"""Slabs of SLUB and the partial lists they are on, common to all eras [mm/slub.c]."""
+
+from fastalloc.kernels import eras as er
+from fastalloc.kernels import gfp as g
+from fastalloc.kernels import state as st
+from fastalloc.kernels.jit import kernel
+from fastalloc.kernels.page_alloc import alloc_pages, free_pages
+
+
+@kernel
+def add_partial(slub, c, s, tail):
+    """Put slab ``s`` on its node's partial list, at the tail or the head [add_partial]."""
+    slab = slub.slab
+    node = slub.knode[c, slab[s, st.S_NODE]]
+    node[st.N_NR_PARTIAL] += 1
+    slab[s, st.S_PARTIAL] = 1
+    if tail:
+        last = node[st.N_PARTIAL_TAIL]
+        slab[s, st.S_PREV] = last
+        slab[s, st.S_NEXT] = -1
+        if last >= 0:
+            slab[last, st.S_NEXT] = s
+        else:
+            node[st.N_PARTIAL_HEAD] = s
+        node[st.N_PARTIAL_TAIL] = s
+    else:
+        first = node[st.N_PARTIAL_HEAD]
+        slab[s, st.S_NEXT] = first
+        slab[s, st.S_PREV] = -1
+        if first >= 0:
+            slab[first, st.S_PREV] = s
+        else:
+            node[st.N_PARTIAL_TAIL] = s
+        node[st.N_PARTIAL_HEAD] = s
+
+
+@kernel
+def remove_partial(slub, c, s):
+    """Take slab ``s`` off its node's partial list [remove_partial]."""
+    slab = slub.slab
+    node = slub.knode[c, slab[s, st.S_NODE]]
+    following = slab[s, st.S_NEXT]
+    preceding = slab[s, st.S_PREV]
+    if preceding >= 0:
+        slab[preceding, st.S_NEXT] = following
+    else:
+        node[st.N_PARTIAL_HEAD] = following
+    if following >= 0:
+        slab[following, st.S_PREV] = preceding
+    else:
+        node[st.N_PARTIAL_TAIL] = preceding
+    node[st.N_NR_PARTIAL] -= 1
+    slab[s, st.S_PARTIAL] = 0
+
+
+@kernel
+def slab_record(slub, c):
+    """The record that the next slab of cache ``c`` will take, -1 when the arrays are full."""
+    s = slub.cache[c, st.C_FREE_SLAB]
+    if s < 0:
+        s = slub.ctl[st.U_SLAB_TOP]
+        if s >= slub.slab.shape[0] or slub.ctl[st.U_LINK_TOP] + slub.cache[c, st.C_OBJECTS] > slub.link.shape[0]:
+            slub.ctl[st.U_OVERFLOW] = 1
+            return -1
+    return s
+
+
+@kernel
+def install_slab(mem, slub, c, s, pfn, order, objects):
+    """Make record ``s`` a slab of ``objects`` free objects over ``2**order`` pages at ``pfn`` [allocate_slab]."""
+    cache = slub.cache[c]
+    slab = slub.slab
+    if s == slub.ctl[st.U_SLAB_TOP]:
+        slub.ctl[st.U_SLAB_TOP] = s + 1
+        slab[s, st.S_BASE] = slub.ctl[st.U_LINK_TOP]
+        slub.ctl[st.U_LINK_TOP] += cache[st.C_OBJECTS]
+    else:
+        cache[st.C_FREE_SLAB] = slab[s, st.S_NEXT]
+    where = 0
+    if mem.ctl[st.M_MODEL] != st.MODEL_ZONES:
+        where = pfn
+    else:
+        mem.page[pfn, st.P_FLAGS] |= st.PG_SLAB
+    slab[s, st.S_CACHE] = c
+    slab[s, st.S_NODE] = where
+    slab[s, st.S_INUSE] = 0
+    slab[s, st.S_FREELIST] = 0
+    slab[s, st.S_FROZEN] = 0
+    slab[s, st.S_PFN] = pfn
+    slab[s, st.S_OBJECTS] = objects
+    slab[s, st.S_ORDINAL] = -1
+    slab[s, st.S_BUYER] = slub.ctl[st.U_WHO]
+    slab[s, st.S_DEPTH] = mem.ctl[st.M_DEPTH]
+    slab[s, st.S_PARTIAL] = 0
+    slab[s, st.S_ORDER] = order
+    base = slab[s, st.S_BASE]
+    for i in range(objects - 1):
+        slub.link[base + i] = i + 1
+    slub.link[base + objects - 1] = -1
+    if cache[st.C_CTOR] != 0:
+        cache[st.C_CTOR_CALLS] += objects + 1
+    slub.knode[c, where, st.N_NR_SLABS] += 1
+    cache[st.C_PAGES] += 1 << order
+    if cache[st.C_PAGES] > cache[st.C_MAX_PAGES]:
+        cache[st.C_MAX_PAGES] = cache[st.C_PAGES]
+    slub.ctl[st.U_PAGES] += 1 << order
+    if slub.ctl[st.U_PAGES] > slub.ctl[st.U_MAX_PAGES]:
+        slub.ctl[st.U_MAX_PAGES] = slub.ctl[st.U_PAGES]
+
+
+@kernel
+def new_slab(mem, slub, c, cpu, node, gfp, context):
+    """Buy a slab with the caller's mask; its record, or -1 [new_slab, allocate_slab].
+
+    2.6.25 makes one attempt at the cache's order. Later eras try it politely and, refused, the smallest order that
+    holds an object as the caller asked.
+    """
+    cache = slub.cache[c]
+    s = slab_record(slub, c)
+    if s < 0:
+        return -1
+    order = cache[st.C_ORDER]
+    smallest = order
+    asked = (gfp & g.GFP_SLAB_LEVEL_MASK) | cache[st.C_ALLOCFLAGS]
+    mask = asked
+    if cache[er.C_ERA] != er.ERA_2_6_25 and cache[er.C_MIN_ORDER] < order:
+        smallest = cache[er.C_MIN_ORDER]
+        mask = (asked | g.NOWARN | g.NORETRY) & ~g.NOFAIL
+    while True:
+        pfn = alloc_pages(mem, cpu, node, mask, order, context)
+        if pfn >= 0 or order == smallest:
+            break
+        order = smallest
+        mask = asked
+    if pfn < 0:
+        return -1
+    objects = cache[st.C_OBJECTS]
+    if order < cache[st.C_ORDER]:
+        objects = (4096 << order) // cache[st.C_SIZE]
+        slub.kcpu[c, cpu, er.K_ORDER_FALLBACK] += 1
+    install_slab(mem, slub, c, s, pfn, order, objects)
+    return s
+
+
+@kernel
+def discard_slab(mem, slub, c, cpu, s):
+    """Give a slab's pages back and retire its record [discard_slab]."""
+    slab = slub.slab
+    order = slab[s, st.S_ORDER]
+    slub.knode[c, slab[s, st.S_NODE], st.N_NR_SLABS] -= 1
+    slub.cache[c, st.C_PAGES] -= 1 << order
+    slub.ctl[st.U_PAGES] -= 1 << order
+    free_pages(mem, cpu, slab[s, st.S_PFN], order)
+    slab[s, st.S_NEXT] = slub.cache[c, st.C_FREE_SLAB]
+    slab[s, st.S_PFN] = -1
+    slub.cache[c, st.C_FREE_SLAB] = s
