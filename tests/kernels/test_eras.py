@@ -7,7 +7,7 @@ from hypothesis import strategies as hs
 
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import gfp as g
-from fastalloc.kernels import sheaves, slub
+from fastalloc.kernels import kmem, sheaves, slub
 from fastalloc.kernels import state as st
 from fastalloc.scenario.geometry_slub import CacheRequest, SlubOptions, calculate_sizes, geometry_row
 from tests.kernels.build import make_unlimited_mem
@@ -512,3 +512,11 @@ def test_long_walks_match_the_reference(era, pages):
         chances = [0.5, 0.2, 0.25, 0.04, 0.005, 0.005] if growing else [0.2, 0.1, 0.5, 0.19, 0.005, 0.005]
         op = int(rng.choice([4, 1, 10, 16, 18, 19], p=chances))
         pair.step(op, int(rng.integers(2)), int(rng.integers(1 << 16)))
+
+
+def test_the_common_face_takes_a_lane_of_any_era():
+    m = Machine(row(era="2.6.25"), row(), sheaf_row())
+    for c in range(3):
+        handle = kmem.kmem_cache_alloc(m.mem, m.slub, c, 0, -1, KERNEL, 0)
+        assert m.slub.slab[slab_of(handle), st.S_CACHE] == c
+        kmem.kmem_cache_free(m.mem, m.slub, c, 0, handle)

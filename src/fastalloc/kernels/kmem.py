@@ -286,7 +286,7 @@ SLOB = SimpleNamespace(
     index=_slub_index,
 )
 
-ALLOCATORS = {"Slub": SLUB, "Slab": SLAB, "Slob": SLOB}
+ALLOCATORS = {"Slub": SLUB, "SlubEras": SLUB, "Slab": SLAB, "Slob": SLOB}
 
 # --------------------------------------------------------------------------------------------- the common face
 
