@@ -1,0 +1,56 @@
+"""The slab caches of a scenario's kernel: what exists, and where the objects of the swap-out path land.
+
+Merging is decided by sizes, alignment, flags and constructors alone (:class:`CacheSet`), in the order of creation:
+kmalloc caches, then what the machine was found with, then the caches of block layer and SCSI.
+"""
+
+import numpy as np
+
+from fastalloc.kernels.machine_state import ROLES
+from fastalloc.scenario import slab_flags as sf
+from fastalloc.scenario.geometry_slub import CacheRequest, CacheSet, geometry_row
+from fastalloc.scenario.models import Scenario
+from fastalloc.scenario.slub_eras import SlubOptions
+
+HWCACHE = sf.HWCACHE_ALIGN
+
+# kmem_cache_create calls of 2.6.25-rc8 on x86_64 [fs/bio.c, block/blk-core.c, drivers/scsi, lib/radix-tree.c, mm/shmem.c]
+PATH_CACHES = (
+    CacheRequest("dentry", 200, 0, sf.RECLAIM_ACCOUNT | sf.PANIC | sf.MEM_SPREAD),
+    CacheRequest("radix_tree_node", 552, 0, sf.PANIC, ctor=True),
+    CacheRequest("shmem_inode_cache", 672, 0, sf.PANIC, ctor=True),
+    CacheRequest("bio", 104, 0, HWCACHE | sf.PANIC),
+    CacheRequest("biovec-1", 16, 0, HWCACHE | sf.PANIC),
+    CacheRequest("blkdev_requests", 296, 0, sf.PANIC),
+    CacheRequest("sgpool-8", 8 * 32, 0, HWCACHE),
+    CacheRequest("sgpool-16", 16 * 32, 0, HWCACHE),
+    CacheRequest("sgpool-32", 32 * 32, 0, HWCACHE),
+    CacheRequest("sgpool-64", 64 * 32, 0, HWCACHE),
+    CacheRequest("sgpool-128", 128 * 32, 0, HWCACHE),
+    CacheRequest("scsi_cmd_cache", 288, 0, HWCACHE),
+    CacheRequest("scsi_sense_cache", 96, 0, HWCACHE),
+)
+
+
+def build_caches(scenario: Scenario) -> CacheSet:
+    """All caches of the scenario's kernel, merged as its policy allows."""
+    options = SlubOptions(
+        cache_line=scenario.machine.cache_line, cpus_present=scenario.machine.cpus, slub_nomerge=scenario.policy.slub_nomerge
+    )
+    caches = CacheSet(options)
+    path = {request.name for request in PATH_CACHES}
+    for cache in scenario.machine.slab_caches:
+        if cache.name in path or cache.name.startswith("kmalloc-"):
+            continue
+        caches.create(CacheRequest(cache.name, cache.object_size, cache.align, cache.flag_bits, cache.ctor))
+    for request in PATH_CACHES:
+        ctor = request.ctor or (request.name == "scsi_sense_cache" and scenario.policy.sense_ctor)
+        caches.create(CacheRequest(request.name, request.size, request.align, request.flags, ctor))
+    return caches
+
+
+def cache_arrays(caches: CacheSet) -> tuple[np.ndarray, np.ndarray]:
+    """Geometry rows int64[caches, CACHE_FIELDS], and the cache index of every role, int64[len(ROLES)]."""
+    rows = np.stack([geometry_row(geometry) for geometry in caches.caches])
+    roles = np.array([caches.index_of(name) for name in ROLES], np.int64)
+    return rows, roles

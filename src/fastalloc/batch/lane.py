@@ -1,0 +1,213 @@
+"""A scenario as arrays: everything that the kernels read, and the room for everything they write."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastalloc.batch.caches import build_caches, cache_arrays
+from fastalloc.kernels import machine_state as ms
+from fastalloc.kernels import state as st
+from fastalloc.kernels.boot import boot_lane
+from fastalloc.kernels.gfp import MAX_ORDER
+from fastalloc.kernels.mempool import MEMPOOL_FIELDS, MP_CACHE, MP_MIN, Pools
+from fastalloc.kernels.names import EVENT_COLUMNS, METRICS, SERIES, WHO
+from fastalloc.scenario.models import Scenario
+
+PAGE_BYTES = 4096
+POOL_MINIMUM = (2, 2, 4, 2, 2, 2, 2, 2)  # bio, biovec, request, five sg pools
+POOL_ROLES = (
+    ms.ROLE_BIO,
+    ms.ROLE_BIOVEC,
+    ms.ROLE_REQUEST,
+    ms.ROLE_SG8,
+    ms.ROLE_SG16,
+    ms.ROLE_SG32,
+    ms.ROLE_SG64,
+    ms.ROLE_SG128,
+)
+FULL_LOG_EVENTS = 4_000_000
+NOISE_RING = 4096
+
+
+class Lane(NamedTuple):
+    """The arrays of one lane, by group."""
+
+    mem: st.Mem
+    slub: st.Slub
+    pools: Pools
+    io: ms.Io
+    vm: ms.Vm
+    out: ms.Out
+
+
+def zone_frames(scenario: Scenario) -> list[int]:
+    """Pages that each zone can hand out: what was free at boot, else all present pages."""
+    machine = scenario.machine
+    return [machine.free_pages.get(zone.name, zone.present) for zone in machine.zones]
+
+
+def build_mem(scenario: Scenario) -> st.Mem:
+    """The page allocator's arrays from the machine's zones."""
+    machine = scenario.machine
+    frames = zone_frames(scenario)
+    zones = len(frames)
+    zone = np.zeros((zones, st.ZONE_FIELDS), np.int64)
+    start = 0
+    for z, description in enumerate(machine.zones):
+        zone[z, st.Z_MIN] = description.min
+        zone[z, st.Z_LOW] = description.low
+        zone[z, st.Z_HIGH] = description.high
+        zone[z, st.Z_PRESENT] = frames[z]
+        zone[z, st.Z_START] = start
+        for j, reserve in enumerate(description.protection[:4]):
+            zone[z, st.Z_RESERVE + j] = reserve
+        zone[z, st.Z_BATCH] = description.pcp_batch
+        zone[z, st.Z_PCP_HIGH] = description.pcp_high
+        start += frames[z]
+    page = np.zeros((start, st.PAGE_FIELDS), np.int32)
+    ctl = np.zeros(st.MEMCTL_FIELDS, np.int64)
+    ctl[st.M_MODEL] = st.MODEL_ZONES
+    ctl[st.M_NR_ZONES] = zones
+    ctl[st.M_HZ] = machine.hz
+    ctl[st.M_TOKENS] = 10 * 5 * machine.hz
+    ctl[st.M_NR_NODES] = 1
+    ctl[st.M_CPU_NODE_SHIFT] = 30  # every cpu on node 0
+    return st.Mem(
+        zone, np.zeros((zones, MAX_ORDER, 2), np.int64), np.zeros((machine.cpus, zones, 3), np.int64), page, ctl
+    )
+
+
+def build_slub(caches: int, cpus: int, frames: int) -> st.Slub:
+    """Room for as many slabs as there are pages; untouched rows cost no memory."""
+    return st.Slub(
+        np.zeros((caches, st.CACHE_FIELDS), np.int64),
+        np.zeros((caches, cpus, st.KCPU_FIELDS), np.int64),
+        np.zeros((caches, 1, st.KNODE_FIELDS), np.int64),
+        np.zeros((frames, st.SLAB_FIELDS), np.int32),
+        np.zeros(frames * 32, np.int16),
+        np.zeros(st.SLUBCTL_FIELDS, np.int64),
+    )
+
+
+def build_io(scenario: Scenario, frames: int) -> ms.Io:
+    """Queue, host and disk."""
+    queue, host, disk, hz = scenario.queue, scenario.host, scenario.disk, scenario.machine.hz
+    depth = min(host.queue_depth, host.can_queue)
+    tasks = 1 + scenario.workload.copiers + scenario.workload.writers
+    ctl = np.zeros(ms.IO_FIELDS, np.int64)
+    for field in (ms.Q_HEAD, ms.Q_TAIL, ms.H_DISK_HEAD, ms.H_DISK_TAIL, ms.H_DONE_HEAD, ms.H_DONE_TAIL):
+        ctl[field] = -1
+    ctl[ms.Q_UNPLUG_JIFFY] = ms.NEVER
+    ctl[ms.Q_NR_REQUESTS] = queue.nr_requests
+    ctl[ms.Q_UNPLUG_THRESH] = queue.unplug_thresh
+    ctl[ms.Q_UNPLUG_JIFFIES] = max(1, queue.unplug_ms * hz // 1000)
+    ctl[ms.Q_MAX_SEGMENTS] = queue.max_segments
+    ctl[ms.Q_NR_BATCHING] = queue.batch_requests
+    ctl[ms.Q_BATCH_JIFFIES] = queue.batch_ms * hz // 1000
+    ctl[ms.Q_MERGE] = queue.merge
+    ctl[ms.H_DEPTH] = depth
+    ctl[ms.H_RULE] = ms.RULE_FIX if scenario.policy.command_rule == "fix" else ms.RULE_RC8
+    ctl[ms.H_FREE_LIST_SIZE] = host.free_list
+    ctl[ms.H_DISK_DONE_AT] = ms.NEVER
+    ctl[ms.H_COMMAND_NS] = ms.NS_PER_S // disk.iops
+    ctl[ms.H_PAGE_NS] = ms.NS_PER_S * PAGE_BYTES // disk.bytes_per_second
+    ctl[ms.H_IRQ_CPU] = disk.irq_cpu
+    ctl[ms.H_COMPLETION_DELAY] = disk.completion_delay_us * 1000
+    ctl[ms.H_KBLOCKD_MEMALLOC] = scenario.policy.kblockd_memalloc
+    return ms.Io(
+        ctl,
+        np.zeros((3 * queue.nr_requests // 2 + 2, ms.REQUEST_FIELDS), np.int64),
+        np.zeros((frames + tasks, ms.BIO_FIELDS), np.int64),
+        np.zeros((depth + 2, ms.COMMAND_FIELDS), np.int64),
+        np.zeros((max(1, host.free_list), 2), np.int64),
+        np.full((2, ms.HASH_BUCKETS), -1, np.int32),
+    )
+
+
+def build_vm(scenario: Scenario, roles: np.ndarray, seed: int, lane: int) -> ms.Vm:
+    """Tasks, CPUs, swap and workload."""
+    machine, work, costs = scenario.machine, scenario.workload, scenario.costs
+    tasks = 1 + work.copiers + work.writers
+    tree_pages = work.tree_files * work.mean_file_pages * 5 // 4 + 2 * 64
+    files = max(1, work.copiers * work.tree_files)
+    pages = work.copiers * tree_pages + work.writers * work.writer_pages
+    slots = max(256, machine.swap_pages // 256 * 256)
+    ctl = np.zeros(ms.VM_FIELDS, np.int64)
+    ctl[ms.V_JIFFY_NS] = ms.NS_PER_S // machine.hz
+    ctl[ms.V_NR_CPUS] = machine.cpus
+    ctl[ms.V_SWAPPINESS] = work.swappiness
+    ctl[ms.V_SWAP_PAGES] = machine.swap_pages // 256 * 256
+    ctl[ms.V_SWAP_FREE] = ctl[ms.V_SWAP_PAGES]
+    ctl[ms.V_TREE_FILES] = work.tree_files
+    ctl[ms.V_MEAN_FILE_PAGES] = work.mean_file_pages
+    ctl[ms.V_TREE_PAGES] = tree_pages
+    ctl[ms.V_WRITER_PAGES] = work.writer_pages
+    ctl[ms.V_SEED] = seed
+    ctl[ms.V_LANE] = lane
+    for mean, life, per_s, milliseconds in (
+        (ms.V_NOISE_MEAN_NS, ms.V_NOISE_LIFE_NS, work.atomic_objects_per_s, work.atomic_object_ms),
+        (ms.V_PAGE_NOISE_MEAN_NS, ms.V_PAGE_NOISE_LIFE_NS, work.atomic_pages_per_s, work.atomic_page_ms),
+    ):
+        ctl[mean] = ms.NS_PER_S // per_s if per_s > 0 else ms.NEVER
+        ctl[life] = milliseconds * ms.NS_PER_MS
+    for field in (ms.V_LIVELOCK_SINCE, ms.V_LIVELOCK_CHECK, ms.V_STALL_SINCE):
+        ctl[field] = ms.NEVER
+    ctl[ms.V_SERIES_NS] = scenario.run.series_ms * ms.NS_PER_MS
+    ctl[ms.V_MEMPOOL_KEEP_WAIT] = scenario.policy.mempool_keep_wait
+    return ms.Vm(
+        ctl,
+        np.zeros((tasks, ms.TASK_FIELDS), np.int64),
+        np.zeros((machine.cpus, ms.CPU_FIELDS), np.int64),
+        np.zeros((ms.NR_STATES, 2), np.int64),
+        np.zeros(max(1, pages), np.int32),
+        np.full((files, ms.FILE_FIELDS), -1, np.int64),
+        np.zeros(slots, np.int8),
+        np.zeros(slots // 256, np.int16),
+        np.zeros((slots // 64, 2), np.int64),
+        np.zeros((2, NOISE_RING, 3), np.int64),
+        roles,
+        np.array([getattr(costs, name) for name in ms.COSTS], np.int64),
+    )
+
+
+def build_out(scenario: Scenario, full_events: bool) -> ms.Out:
+    """Room for metrics, series, events and ledger."""
+    milliseconds = round(scenario.run.duration_s * 1000)
+    events = FULL_LOG_EVENTS if full_events else scenario.run.max_events
+    out = ms.Out(
+        np.zeros(len(METRICS), np.int64),
+        np.zeros((milliseconds // scenario.run.series_ms + 1, len(SERIES)), np.int64),
+        np.zeros((events, len(EVENT_COLUMNS)), np.int64),
+        np.zeros((len(WHO), st.NR_DEPTHS, len(WHO)), np.int64),
+        np.zeros(4, np.int64),
+    )
+    out.ctl[ms.OUT_FULL] = full_events
+    for name in ("livelock_onset_ms", "stall_onset_ms"):
+        out.metric[METRICS.index(name)] = -1
+    at = METRICS.index("at_ms")
+    out.metric[at : at + 13] = -1
+    return out
+
+
+def build_lane(
+    scenario: Scenario, lane: int, seed: int, *, full_events: bool = False, debug: bool = False, skip: bool = True
+) -> Lane:
+    """A booted lane of a scenario (of one variant), ready for ``run_lane``."""
+    rows, roles = cache_arrays(build_caches(scenario))
+    frames = sum(zone_frames(scenario))
+    work = scenario.workload
+    mem = build_mem(scenario)
+    slub = build_slub(len(rows), scenario.machine.cpus, frames)
+    pools = Pools(np.zeros((ms.NR_POOLS, MEMPOOL_FIELDS), np.int64), np.zeros((ms.NR_POOLS, 8), np.int64))
+    for p, (role, minimum) in enumerate(zip(POOL_ROLES, POOL_MINIMUM, strict=True)):
+        pools.pool[p, MP_CACHE] = roles[role]
+        pools.pool[p, MP_MIN] = minimum
+    io = build_io(scenario, frames)
+    vm = build_vm(scenario, roles, seed, lane)
+    vm.ctl[ms.V_DEBUG] = debug
+    vm.ctl[ms.V_SKIP] = skip
+    out = build_out(scenario, full_events)
+    boot_lane(
+        mem, slub, pools, io, vm, out, rows, work.copiers, work.writers, work.start_spread_ms * scenario.machine.hz // 1000
+    )
+    return Lane(mem, slub, pools, io, vm, out)

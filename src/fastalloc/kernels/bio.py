@@ -1,0 +1,74 @@
+"""bios of the swap path and what their end sets free [fs/bio.c, mm/page_io.c of 2.6.25]."""
+
+from fastalloc.kernels import gfp as g
+from fastalloc.kernels import machine_state as ms
+from fastalloc.kernels import names
+from fastalloc.kernels import state as st
+from fastalloc.kernels.jit import internal
+from fastalloc.kernels.lru import rotate_reclaimable_page
+from fastalloc.kernels.mempool import MP_CURR, MP_FROM_ALLOCATOR, mempool_alloc, mempool_free
+from fastalloc.kernels.sched import log_event, sleep_on, wake_all
+from fastalloc.kernels.swapfile import account
+
+BIO_FAST_FAIL = names.METRICS.index("bio_fast_fail")
+BIO_WAITS = names.METRICS.index("bio_waits")
+E_BIO_WAIT = names.EVENTS.index("bio_wait")
+
+MEMPOOL_TIMEOUT_S = 5
+
+
+@internal
+def mempool_take(mem, slub, pools, vm, out, p, who, t, cpu, jiffies):
+    """One round of mempool_alloc(GFP_NOIO) by a reclaimer; NO_OBJECT: it now sleeps, 5 s at most."""
+    first = vm.task[t, ms.T_FIRST] != 0
+    if vm.ctl[ms.V_MEMPOOL_KEEP_WAIT] != 0:
+        first = False
+    from_allocator = pools.pool[p, MP_FROM_ALLOCATOR]
+    slub.ctl[st.U_WHO] = who
+    handle = mempool_alloc(mem, slub, pools, p, cpu, g.GFP_NOIO, vm.task[t, ms.T_FLAGS], first)
+    if pools.pool[p, MP_FROM_ALLOCATOR] == from_allocator:
+        if p == ms.POOL_BIO and vm.task[t, ms.T_FIRST] != 0:
+            out.metric[BIO_FAST_FAIL] += 1
+    else:
+        account(slub, out, handle, who)
+    vm.task[t, ms.T_FIRST] = 0
+    if handle < 0:
+        if p == ms.POOL_BIO:
+            out.metric[BIO_WAITS] += 1
+            if out.ctl[ms.OUT_FULL] != 0:
+                log_event(vm, out, E_BIO_WAIT, cpu, t, vm.task[t, ms.T_TIMED_OUT], pools.pool[p, MP_CURR], 0)
+        sleep_on(vm, cpu, ms.SLEEP_BIO_POOL + p, MEMPOOL_TIMEOUT_S * mem.ctl[st.M_HZ], False, jiffies)
+    return handle
+
+
+@internal
+def bio_record(io, vm, t, handle):
+    """Open a bio record for the page that task ``t`` writes."""
+    b = io.ctl[ms.Q_FREE_BIO]
+    io.ctl[ms.Q_FREE_BIO] = io.bio[b, ms.B_NEXT]
+    io.ctl[ms.H_BIOS] += 1
+    io.bio[b, ms.B_HANDLE] = handle
+    io.bio[b, ms.B_VEC] = -1
+    io.bio[b, ms.B_PAGE] = vm.task[t, ms.T_PAGE]
+    io.bio[b, ms.B_NEXT] = -1
+    vm.task[t, ms.T_BIO] = b
+
+
+@internal
+def end_swap_bio_write(mem, slub, pools, io, vm, cpu, b, now):
+    """A bio ends: writeback cleared, the page rotated, biovec then bio freed, pool waiters woken as a herd."""
+    pfn = io.bio[b, ms.B_PAGE]
+    vm.ctl[ms.V_WRITEBACK] -= 1
+    if vm.ctl[ms.V_WRITEBACK] == 0:
+        vm.ctl[ms.V_STALL_SINCE] = ms.NEVER
+    mem.page[pfn, st.P_FLAGS] &= ~st.PG_WRITEBACK
+    rotate_reclaimable_page(mem, pfn)
+    woken = 0
+    if mempool_free(mem, slub, pools, ms.POOL_BIOVEC, cpu, io.bio[b, ms.B_VEC]):
+        woken += wake_all(vm, ms.SLEEP_BIOVEC_POOL, now)
+    if mempool_free(mem, slub, pools, ms.POOL_BIO, cpu, io.bio[b, ms.B_HANDLE]):
+        woken += wake_all(vm, ms.SLEEP_BIO_POOL, now)
+    io.bio[b, ms.B_NEXT] = io.ctl[ms.Q_FREE_BIO]
+    io.ctl[ms.Q_FREE_BIO] = b
+    io.ctl[ms.H_BIOS] -= 1
+    return woken

@@ -1,0 +1,124 @@
+"""Boot of a lane: pools filled, the host's free_list set up, tasks put to bed until their start."""
+
+from fastalloc.kernels import gfp as g
+from fastalloc.kernels import machine_state as ms
+from fastalloc.kernels import names
+from fastalloc.kernels import rng
+from fastalloc.kernels import state as st
+from fastalloc.kernels.jit import internal, kernel
+from fastalloc.kernels.mempool import MP_CACHE, MP_CURR, MP_MIN
+from fastalloc.kernels.page_alloc import init_zones
+from fastalloc.kernels.slub import init_cache
+from fastalloc.kernels.swapfile import slab_take
+
+STREAM_START = 7
+
+
+@internal
+def chain(records, column):
+    """Link all rows of an array into one free list through ``column``; its first index is 0."""
+    for i in range(records.shape[0]):
+        records[i, column] = i + 1 if i + 1 < records.shape[0] else -1
+
+
+@internal
+def boot_memory(mem, slub, pools, io, vm, out, geometry):
+    """Caches, then the elements of every mempool and of the host free_list, with GFP_KERNEL on CPU 0.
+
+    ``geometry`` is int64[caches, CACHE_FIELDS], a row a cache. pool.MP_MIN, vm.roles and the sizes in the control
+    arrays are set before.
+    """
+    init_zones(mem)
+    for c in range(geometry.shape[0]):
+        init_cache(slub, c, geometry[c])
+    slub.ctl[st.U_NR_CACHES] = geometry.shape[0]
+    slub.ctl[st.U_NODES] = 1
+    chain(io.request, ms.R_NEXT)
+    chain(io.bio, ms.B_NEXT)
+    chain(io.command, ms.D_NEXT)
+    for i in range(vm.where.shape[0]):
+        vm.where[i] = -1
+    for p in range(pools.pool.shape[0]):
+        for i in range(pools.pool[p, MP_MIN]):
+            pools.element[p, i] = slab_take(
+                mem, slub, out, pools.pool[p, MP_CACHE], 0, g.GFP_KERNEL, 0, names.W_BOOT
+            )
+        pools.pool[p, MP_CURR] = pools.pool[p, MP_MIN]
+    for i in range(io.ctl[ms.H_FREE_LIST_SIZE]):
+        for k in range(2):
+            io.free_list[i, k] = slab_take(
+                mem, slub, out, vm.roles[ms.ROLE_COMMAND + k], 0, g.GFP_KERNEL, 0, names.W_BOOT
+            )
+    io.ctl[ms.H_FREE_LIST] = io.ctl[ms.H_FREE_LIST_SIZE]
+    mem.ctl[st.M_KSWAPD_WANTED] = 0
+
+
+@internal
+def boot_tasks(vm, copiers, writers, spread_jiffies):
+    """kswapd asleep, copiers and writers asleep until a start drawn from the first ``spread_jiffies`` ticks."""
+    ctl = vm.ctl
+    tasks = 1 + copiers + writers
+    ctl[ms.V_NR_TASKS] = tasks
+    for state in range(ms.NR_STATES):
+        vm.waitq[state, 0] = -1
+        vm.waitq[state, 1] = -1
+    for cpu in range(ctl[ms.V_NR_CPUS]):
+        vm.cpu[cpu, ms.CPU_HEAD] = -1
+        vm.cpu[cpu, ms.CPU_TAIL] = -1
+    pages = 0
+    for t in range(tasks):
+        task = vm.task[t]
+        for column in (ms.T_LIST, ms.T_KEEP, ms.T_PVEC, ms.T_PAGE, ms.T_NEW_PAGE, ms.T_BIO):
+            task[column] = -1
+        task[ms.T_CPU] = t % ctl[ms.V_NR_CPUS]
+        task[ms.T_PAGE_BASE] = pages
+        task[ms.T_BATCH_JIFFY] = -1
+        if t == 0:
+            task[ms.T_KIND] = ms.KIND_KSWAPD
+        elif t <= copiers:
+            task[ms.T_KIND] = ms.KIND_COPIER
+            task[ms.T_PROGRAM] = ms.PROGRAM_FILE
+            task[ms.T_FILE_BASE] = (t - 1) * ctl[ms.V_TREE_FILES]
+            pages += ctl[ms.V_TREE_PAGES]
+        else:
+            task[ms.T_KIND] = ms.KIND_WRITER
+            task[ms.T_PROGRAM] = ms.PROGRAM_PAGE
+            pages += ctl[ms.V_WRITER_PAGES]
+        state = ms.SLEEP_KSWAPD if t == 0 else ms.SLEEP_START
+        task[ms.T_STATE] = state
+        task[ms.T_WAKE_JIFFY] = ms.NEVER
+        if t > 0:
+            start = rng.below(rng.draw(ctl[ms.V_SEED], STREAM_START, ctl[ms.V_LANE], t, 0), spread_jiffies + 1)
+            task[ms.T_WAKE_JIFFY] = 1 + start
+            task[ms.T_WAKE_SEQ] = t
+        task[ms.T_NEXT] = -1
+        last = vm.waitq[state, 1]
+        if last >= 0:
+            vm.task[last, ms.T_NEXT] = t
+        else:
+            vm.waitq[state, 0] = t
+        vm.waitq[state, 1] = t
+        ctl[ms.V_SLEEPERS + state] += 1
+    ctl[ms.V_TIMER_SEQ] = tasks
+    ctl[ms.V_NEXT_TIMER] = 0
+
+
+@internal
+def boot_noise(vm):
+    """Draw the first arrival of each kind of noise; a mean of NEVER switches a kind off."""
+    stride = ms.V_NEXT_PAGE_NOISE - ms.V_NEXT_NOISE
+    for kind in range(2):
+        mean = vm.ctl[ms.V_NOISE_MEAN_NS + kind * stride]
+        if mean == ms.NEVER:
+            vm.ctl[ms.V_NEXT_NOISE + kind * stride] = ms.NEVER
+        else:
+            u = rng.draw(vm.ctl[ms.V_SEED], STREAM_START + 1 + kind, vm.ctl[ms.V_LANE], 0, 0)
+            vm.ctl[ms.V_NEXT_NOISE + kind * stride] = rng.exponential_ns(u, mean)
+
+
+@kernel
+def boot_lane(mem, slub, pools, io, vm, out, geometry, copiers, writers, spread_jiffies):
+    """Everything a lane needs before its first event."""
+    boot_memory(mem, slub, pools, io, vm, out, geometry)
+    boot_tasks(vm, copiers, writers, spread_jiffies)
+    boot_noise(vm)

@@ -1,0 +1,246 @@
+"""The machine: one lane's events in order of time.
+
+An event is the disk finishing a command, a tick on which a timer is due, an arrival of noise, or a step of a CPU.
+The earliest runs first; equal times run in that order, then by CPU. A CPU's step takes simulated time, and its next
+step comes when that time has passed, so CPUs interleave at the granularity of a step (at most QUANTUM_NS).
+"""
+
+from fastalloc.kernels import machine_state as ms
+from fastalloc.kernels import names
+from fastalloc.kernels import rng
+from fastalloc.kernels import state as st
+from fastalloc.kernels.check import check_lane
+from fastalloc.kernels.completion import kblockd_step, softirq_step
+from fastalloc.kernels.jit import internal, kernel
+from fastalloc.kernels.noise import OBJECTS, PAGES, noise_due, noise_event
+from fastalloc.kernels.observe import check_livelock, note_reports, sample
+from fastalloc.kernels.sched import dequeue_head, enqueue, run_task_timers, wake_one
+from fastalloc.kernels.scsi import disk_done, scsi_request_fn
+from fastalloc.kernels.shmem import workload_step
+from fastalloc.kernels.vmscan import begin_balance, reclaim_step
+
+SIM_MS = names.METRICS.index("sim_ms")
+CPU_TICKS = names.METRICS.index("cpu_ticks")
+LIVELOCK_OPEN = names.METRICS.index("livelock_open")
+LIVELOCK_MS = names.METRICS.index("livelock_ms")
+LIVELOCK_ONSET_MS = names.METRICS.index("livelock_onset_ms")
+STALL_MS = names.METRICS.index("stall_ms")
+STALL_ONSET_MS = names.METRICS.index("stall_onset_ms")
+BUSY_MS = names.METRICS.index("busy_ms")
+REPORTS = names.METRICS.index("reports")
+MAX_BIO_SLABS = names.METRICS.index("max_bio_slabs")
+MAX_SLAB_PAGES = names.METRICS.index("max_slab_pages")
+MIN_FREE_DMA = names.METRICS.index("min_free_dma")
+DEEPEST = names.METRICS.index("deepest")
+NO_WATERMARK = names.METRICS.index("no_watermark")
+FAILED_ALLOCATIONS = names.METRICS.index("failed_allocations")
+
+QUANTUM_NS = 20_000
+STREAM_JITTER = 2
+KSWAPD = 0
+
+EVENT_DISK = 0
+EVENT_TICK = 1
+EVENT_NOISE = 2
+EVENT_PAGE_NOISE = 3
+EVENT_SERIES = 4
+EVENT_LIVELOCK = 5
+EVENT_CPU = 6
+
+
+@internal
+def tick(io, vm, out, jiffies, now):
+    """A timer tick: the unplug timer hands the queue to kblockd of the CPU that armed it; sleeps end."""
+    if io.ctl[ms.Q_UNPLUG_JIFFY] <= jiffies:
+        io.ctl[ms.Q_UNPLUG_JIFFY] = ms.NEVER
+        cpu = io.ctl[ms.Q_UNPLUG_CPU]
+        vm.cpu[cpu, ms.CPU_KBLOCKD] = 1
+        if vm.cpu[cpu, ms.CPU_CLOCK] < now:
+            vm.cpu[cpu, ms.CPU_CLOCK] = now
+    if vm.ctl[ms.V_NEXT_TIMER] <= jiffies:
+        run_task_timers(vm, out, jiffies, now)
+
+
+@internal
+def task_step(mem, slub, pools, io, vm, out, cpu, jiffies):
+    """Run the first task of a CPU's queue for up to QUANTUM_NS; CPU time in ns.
+
+    It stops early where another CPU could notice: after a submission, and when the task sleeps.
+    """
+    t = vm.cpu[cpu, ms.CPU_HEAD]
+    cost = 0
+    while True:
+        before = vm.task[t, ms.T_RECLAIM]
+        if before != ms.OUT:
+            cost += reclaim_step(mem, slub, pools, io, vm, out, t, cpu, jiffies)
+        elif t == KSWAPD:
+            begin_balance(vm, out, jiffies, t)
+        else:
+            cost += workload_step(mem, slub, vm, out, t, cpu, jiffies)
+        if vm.task[t, ms.T_STATE] != ms.RUNNABLE:
+            return cost + vm.costs[ms.COST_WAKE]
+        if cost >= QUANTUM_NS or (ms.R_BIO_ALLOC <= before <= ms.R_REQUEST_ALLOC):
+            break
+    return cost
+
+
+@internal
+def cpu_step(mem, slub, pools, io, vm, out, cpu, jiffies, now):
+    """One step of a CPU: dispatch in progress, a completion, kblockd, then the running task; its clock moves on."""
+    c = vm.cpu[cpu]
+    is_task = False
+    if c[ms.CPU_REQUEST_FN] != 0:
+        cost = scsi_request_fn(mem, slub, pools, io, vm, out, cpu, jiffies)
+    elif c[ms.CPU_SOFTIRQ] != 0 or (cpu == io.ctl[ms.H_IRQ_CPU] and io.ctl[ms.H_DONE_HEAD] >= 0):
+        cost = softirq_step(mem, slub, pools, io, vm, out, cpu)
+    elif c[ms.CPU_KBLOCKD] != 0:
+        cost = kblockd_step(io, vm, cpu)
+    else:
+        is_task = True
+        cost = task_step(mem, slub, pools, io, vm, out, cpu, jiffies)
+        # no two steps of a real CPU take the same time
+        vm.ctl[ms.V_JITTER] += 1
+        noise = rng.draw(vm.ctl[ms.V_SEED], STREAM_JITTER, vm.ctl[ms.V_LANE], vm.ctl[ms.V_JITTER], cpu)
+        cost += rng.below(noise, cost // 8 + 1)
+    clock = now + max(1, cost)
+    c[ms.CPU_CLOCK] = clock
+    if is_task and clock >= c[ms.CPU_SLICE] and c[ms.CPU_RUNNING] > 0:
+        if c[ms.CPU_RUNNING] > 1:
+            t = dequeue_head(vm, cpu)
+            enqueue(vm, t, cpu, clock)
+        c[ms.CPU_SLICE] = clock + vm.ctl[ms.V_JIFFY_NS]
+    if mem.ctl[st.M_KSWAPD_WANTED] != 0:
+        mem.ctl[st.M_KSWAPD_WANTED] = 0
+        wake_one(vm, ms.SLEEP_KSWAPD, clock)
+    if mem.ctl[st.M_REPORTS] != out.ctl[ms.OUT_REPORTS]:
+        note_reports(mem, vm, out, cpu)
+
+
+@internal
+def next_turn(when, cpu, cpus, turn):
+    """The first time from ``when`` on at which a virtual CPU has the host's core: CPUs take turns of ``turn`` ns."""
+    k = when // turn
+    wait = (cpu - k) % cpus
+    if wait == 0:
+        return when
+    return (k + wait) * turn
+
+
+@kernel
+def run_lane(mem, slub, pools, io, vm, out, until):
+    """Run a lane to simulated time ``until`` (ns); callable again with a later time, with the same result as once.
+
+    Stops early when the arrays overflow (slub.ctl[U_OVERFLOW]) or, in debug mode, at the first broken invariant
+    (vm.ctl[V_ERROR]).
+    """
+    ctl = vm.ctl
+    jiffy_ns = ctl[ms.V_JIFFY_NS]
+    cpus = ctl[ms.V_NR_CPUS]
+    checked = ctl[ms.V_NOW] // jiffy_ns
+    while True:
+        at = io.ctl[ms.H_DISK_DONE_AT]
+        event = EVENT_DISK
+        timer = min(ctl[ms.V_NEXT_TIMER], io.ctl[ms.Q_UNPLUG_JIFFY])
+        if ctl[ms.V_SKIP] == 0:
+            timer = min(timer, ctl[ms.V_NEXT_JIFFY])
+        if timer < ms.NEVER and timer * jiffy_ns < at:
+            at = timer * jiffy_ns
+            event = EVENT_TICK
+        when = noise_due(vm, OBJECTS)
+        if when < at:
+            at = when
+            event = EVENT_NOISE
+        when = noise_due(vm, PAGES)
+        if when < at:
+            at = when
+            event = EVENT_PAGE_NOISE
+        if ctl[ms.V_NEXT_SERIES] < at:
+            at = ctl[ms.V_NEXT_SERIES]
+            event = EVENT_SERIES
+        if ctl[ms.V_LIVELOCK_CHECK] < at:
+            at = ctl[ms.V_LIVELOCK_CHECK]
+            event = EVENT_LIVELOCK
+        for cpu in range(cpus):
+            c = vm.cpu[cpu]
+            when = c[ms.CPU_CLOCK]
+            if ctl[ms.V_HOST_SLICE] > 0:
+                when = next_turn(when, cpu, cpus, ctl[ms.V_HOST_SLICE])
+            if when < at and (
+                c[ms.CPU_RUNNING] > 0
+                or c[ms.CPU_KBLOCKD] != 0
+                or c[ms.CPU_SOFTIRQ] != 0
+                or c[ms.CPU_REQUEST_FN] != 0
+                or (cpu == io.ctl[ms.H_IRQ_CPU] and io.ctl[ms.H_DONE_HEAD] >= 0)
+            ):
+                at = when
+                event = EVENT_CPU + cpu
+        if at >= until:
+            break
+        if at < ctl[ms.V_NOW]:
+            at = ctl[ms.V_NOW]
+        ctl[ms.V_NOW] = at
+        jiffies = at // jiffy_ns
+        mem.ctl[st.M_JIFFIES] = jiffies
+        if ctl[ms.V_DEBUG] != 0 and jiffies != checked:
+            checked = jiffies
+            ctl[ms.V_ERROR] = check_lane(mem, slub, pools, io, vm)
+            if ctl[ms.V_ERROR] != 0:
+                return
+        if event >= EVENT_CPU:
+            cpu_step(mem, slub, pools, io, vm, out, event - EVENT_CPU, jiffies, at)
+        elif event == EVENT_DISK:
+            disk_done(io, vm)
+            irq_cpu = io.ctl[ms.H_IRQ_CPU]
+            if vm.cpu[irq_cpu, ms.CPU_CLOCK] < at:
+                vm.cpu[irq_cpu, ms.CPU_CLOCK] = at
+        elif event == EVENT_TICK:
+            if ctl[ms.V_SKIP] == 0 and ctl[ms.V_NEXT_JIFFY] <= jiffies:
+                ctl[ms.V_NEXT_JIFFY] = jiffies + 1
+            tick(io, vm, out, jiffies, at)
+        elif event == EVENT_NOISE:
+            noise_event(mem, slub, vm, out, OBJECTS, at)
+        elif event == EVENT_PAGE_NOISE:
+            noise_event(mem, slub, vm, out, PAGES, at)
+        elif event == EVENT_SERIES:
+            sample(mem, slub, pools, io, vm, out)
+            ctl[ms.V_NEXT_SERIES] += ctl[ms.V_SERIES_NS]
+        else:
+            check_livelock(mem, slub, pools, io, vm, out)
+        if slub.ctl[st.U_OVERFLOW] != 0:
+            return
+    ctl[ms.V_NOW] = until
+
+
+@kernel
+def finish_lane(mem, slub, io, vm, out):
+    """Close what is open at the end of a run and fill the metrics that are kept elsewhere."""
+    metric = out.metric
+    now = vm.ctl[ms.V_NOW]
+    milliseconds = now // ms.NS_PER_MS
+    metric[SIM_MS] = milliseconds
+    metric[CPU_TICKS] = now // vm.ctl[ms.V_JIFFY_NS] * vm.ctl[ms.V_NR_CPUS]
+    if vm.ctl[ms.V_LIVELOCK_STAGE] > 0:
+        metric[LIVELOCK_OPEN] = 1
+        length = (now - vm.ctl[ms.V_LIVELOCK_SINCE]) // ms.NS_PER_MS
+        if length > metric[LIVELOCK_MS]:
+            metric[LIVELOCK_MS] = length
+            metric[LIVELOCK_ONSET_MS] = vm.ctl[ms.V_LIVELOCK_SINCE] // ms.NS_PER_MS
+    if vm.ctl[ms.V_STALL_SINCE] != ms.NEVER:
+        length = (now - vm.ctl[ms.V_STALL_SINCE]) // ms.NS_PER_MS
+        if length > metric[STALL_MS]:
+            metric[STALL_MS] = length
+            metric[STALL_ONSET_MS] = vm.ctl[ms.V_STALL_SINCE] // ms.NS_PER_MS
+    if io.ctl[ms.H_BUSY] > 0:
+        metric[BUSY_MS] += now - io.ctl[ms.H_BUSY_SINCE]
+    metric[BUSY_MS] //= ms.NS_PER_MS
+    zones = mem.ctl[st.M_NR_ZONES]
+    bio_cache = vm.roles[ms.ROLE_BIO]
+    metric[REPORTS] = mem.ctl[st.M_REPORTS]
+    metric[REPORTS + 1] = mem.ctl[st.M_SUPPRESSED]
+    metric[MAX_BIO_SLABS] = slub.cache[bio_cache, st.C_MAX_PAGES] >> slub.cache[bio_cache, st.C_ORDER]
+    metric[MAX_SLAB_PAGES] = slub.ctl[st.U_MAX_PAGES]
+    metric[MIN_FREE_DMA] = mem.zone[0, st.Z_MIN_FREE] if zones > 1 else 0
+    metric[MIN_FREE_DMA + 1] = mem.zone[zones - 1, st.Z_MIN_FREE]
+    metric[DEEPEST] = mem.ctl[st.M_DEEPEST]
+    metric[NO_WATERMARK] = mem.ctl[st.M_NO_WATERMARK]
+    metric[FAILED_ALLOCATIONS] = mem.ctl[st.M_FAILED]

@@ -1,0 +1,175 @@
+"""What a lane notices about itself: gauges, livelock, reports. Nothing here changes the machine."""
+
+from fastalloc.kernels import machine_state as ms
+from fastalloc.kernels import names
+from fastalloc.kernels import state as st
+from fastalloc.kernels.jit import internal
+from fastalloc.kernels.mempool import MP_CURR
+from fastalloc.kernels.sched import log_event
+from fastalloc.kernels.scsi import LIVELOCK_LONG_NS
+
+SENSE_FAIL = names.METRICS.index("sense_fail")
+FREE_LIST_USED = names.METRICS.index("free_list_used")
+COMMANDS = names.METRICS.index("commands")
+PAGES_SWAPPED_OUT = names.METRICS.index("pages_swapped_out")
+PAGES_COPIED = names.METRICS.index("pages_copied")
+LIVELOCK_5S = names.METRICS.index("livelock_5s")
+LIVELOCK_60S = names.METRICS.index("livelock_60s")
+LIVELOCKS = names.METRICS.index("livelocks")
+AT_MS = names.METRICS.index("at_ms")
+E_REPORT = names.EVENTS.index("report")
+E_LIVELOCK_BEGIN = names.EVENTS.index("livelock_begin")
+E_LIVELOCK_5S = names.EVENTS.index("livelock_5s")
+E_LIVELOCK_60S = names.EVENTS.index("livelock_60s")
+
+
+
+@internal
+def cache_free_slots(slub, c):
+    """Free slots in all slabs of cache ``c``, wherever they are stranded."""
+    free = 0
+    for cpu in range(slub.kcpu.shape[1]):
+        s = slub.kcpu[c, cpu, st.K_PAGE]
+        if s >= 0:
+            free += slub.slab[s, st.S_OBJECTS] - slub.slab[s, st.S_INUSE]
+            i = slub.kcpu[c, cpu, st.K_FREELIST]
+            while i >= 0:
+                free += 1
+                i = slub.link[slub.slab[s, st.S_BASE] + i]
+    for n in range(slub.ctl[st.U_NODES]):
+        s = slub.knode[c, n, st.N_PARTIAL_HEAD]
+        while s >= 0:
+            free += slub.slab[s, st.S_OBJECTS] - slub.slab[s, st.S_INUSE]
+            s = slub.slab[s, st.S_NEXT]
+    return free
+
+
+@internal
+def running_tasks(vm):
+    """Tasks on a run queue."""
+    running = 0
+    for cpu in range(vm.ctl[ms.V_NR_CPUS]):
+        running += vm.cpu[cpu, ms.CPU_RUNNING]
+    return running
+
+
+@internal
+def pool_waiters(vm):
+    """Tasks asleep in the bio or biovec mempool."""
+    return vm.ctl[ms.V_SLEEPERS + ms.SLEEP_BIO_POOL] + vm.ctl[ms.V_SLEEPERS + ms.SLEEP_BIOVEC_POOL]
+
+
+@internal
+def sample(mem, slub, pools, io, vm, out):
+    """Write one row of the series, in the order of names.SERIES."""
+    n = out.ctl[ms.OUT_SAMPLES]
+    if n >= out.series.shape[0]:
+        return
+    out.ctl[ms.OUT_SAMPLES] = n + 1
+    row = out.series[n]
+    zones = mem.ctl[st.M_NR_ZONES]
+    row[0] = vm.ctl[ms.V_NOW] // ms.NS_PER_MS
+    row[1] = mem.zone[0, st.Z_FREE] if zones > 1 else 0
+    row[2] = mem.zone[zones - 1, st.Z_FREE]
+    for z in range(zones):
+        for cpu in range(vm.ctl[ms.V_NR_CPUS]):
+            row[3] += mem.pcp[cpu, z, st.PCP_COUNT]
+        row[4] += mem.zone[z, st.Z_NR_ACTIVE]
+        row[5] += mem.zone[z, st.Z_NR_INACTIVE]
+    row[6] = slub.ctl[st.U_PAGES]
+    row[7] = vm.ctl[ms.V_WRITEBACK]
+    row[8] = io.ctl[ms.H_BIOS]
+    row[9] = io.ctl[ms.H_BUSY]
+    row[10] = io.ctl[ms.Q_COUNT]
+    row[11] = io.ctl[ms.Q_PLUGGED]
+    bio_cache = vm.roles[ms.ROLE_BIO]
+    row[12] = slub.cache[bio_cache, st.C_PAGES] >> slub.cache[bio_cache, st.C_ORDER]
+    row[13] = cache_free_slots(slub, bio_cache)
+    row[14] = pools.pool[ms.POOL_BIO, MP_CURR]
+    row[15] = io.ctl[ms.H_FREE_LIST]
+    row[16] = running_tasks(vm)
+    row[17] = pool_waiters(vm)
+    row[18] = vm.ctl[ms.V_SLEEPERS + ms.SLEEP_REQUEST]
+    row[19] = vm.ctl[ms.V_SLEEPERS + ms.SLEEP_CONGESTION]
+    row[20] = vm.ctl[ms.V_RECLAIMERS]
+    row[21] = out.metric[SENSE_FAIL]
+    row[22] = out.metric[FREE_LIST_USED]
+    row[23] = out.metric[COMMANDS]
+    row[24] = out.metric[PAGES_SWAPPED_OUT]
+    row[25] = out.metric[PAGES_COPIED]
+    row[26] = mem.ctl[st.M_REPORTS]
+    row[27] = mem.ctl[st.M_SUPPRESSED]
+
+
+@internal
+def reclaimers_asleep(vm):
+    """Whether nobody who reclaims is runnable."""
+    for cpu in range(vm.ctl[ms.V_NR_CPUS]):
+        t = vm.cpu[cpu, ms.CPU_HEAD]
+        n = vm.cpu[cpu, ms.CPU_RUNNING]
+        while n > 0:
+            if vm.task[t, ms.T_RECLAIM] != ms.OUT:
+                return False
+            t = vm.task[t, ms.T_NEXT]
+            n -= 1
+    return True
+
+
+@internal
+def check_livelock(mem, slub, pools, io, vm, out):
+    """The pause has lasted 5 s (then 60 s): queue waiting, no command in flight, every attempt refused, and every
+    reclaimer asleep. While one is runnable the verdict waits for the next tick."""
+    ctl = vm.ctl
+    if io.ctl[ms.Q_HEAD] < 0 or io.ctl[ms.H_BUSY] > 0:
+        ctl[ms.V_LIVELOCK_CHECK] = ms.NEVER
+        return
+    if ctl[ms.V_LIVELOCK_STAGE] == 1:
+        ctl[ms.V_LIVELOCK_STAGE] = 2
+        ctl[ms.V_LIVELOCK_CHECK] = ms.NEVER
+        out.metric[LIVELOCK_60S] = 1
+        log_event(vm, out, E_LIVELOCK_60S, -1, -1, io.ctl[ms.H_BIOS], ctl[ms.V_WRITEBACK], 0)
+        return
+    if not reclaimers_asleep(vm):
+        ctl[ms.V_LIVELOCK_CHECK] += ctl[ms.V_JIFFY_NS]
+        return
+    ctl[ms.V_LIVELOCK_STAGE] = 1
+    ctl[ms.V_LIVELOCK_CHECK] = ctl[ms.V_LIVELOCK_SINCE] + LIVELOCK_LONG_NS
+    out.metric[LIVELOCK_5S] = 1
+    out.metric[LIVELOCKS] += 1
+    bio_cache = vm.roles[ms.ROLE_BIO]
+    slots = cache_free_slots(slub, bio_cache)
+    bios = io.ctl[ms.H_BIOS]
+    writeback = ctl[ms.V_WRITEBACK]
+    n = out.ctl[ms.OUT_EVENTS]
+    log_event(vm, out, E_LIVELOCK_BEGIN, -1, -1, bios, writeback, slots)
+    if n < out.event.shape[0]:
+        out.event[n, 0] = ctl[ms.V_LIVELOCK_SINCE]
+    log_event(vm, out, E_LIVELOCK_5S, -1, -1, bios, writeback, slots)
+    if out.metric[AT_MS] >= 0:
+        return
+    zones = mem.ctl[st.M_NR_ZONES]
+    at = out.metric[AT_MS : AT_MS + 13]
+    at[0] = ctl[ms.V_NOW] // ms.NS_PER_MS
+    at[1] = io.ctl[ms.H_BUSY]
+    at[2] = bios
+    at[3] = writeback
+    at[4] = slub.cache[bio_cache, st.C_PAGES] >> slub.cache[bio_cache, st.C_ORDER]
+    at[5] = slots
+    at[6] = pools.pool[ms.POOL_BIO, MP_CURR]
+    at[7] = pool_waiters(vm)
+    at[8] = ctl[ms.V_SLEEPERS + ms.SLEEP_REQUEST]
+    at[9] = running_tasks(vm)
+    at[10] = mem.zone[0, st.Z_FREE] if zones > 1 else 0
+    at[11] = mem.zone[zones - 1, st.Z_FREE]
+    at[12] = out.metric[SENSE_FAIL] - ctl[ms.V_LIVELOCK_SENSE]
+
+
+@internal
+def note_reports(mem, vm, out, cpu):
+    """Log the allocation failure reports printed since the last look."""
+    while out.ctl[ms.OUT_REPORTS] < mem.ctl[st.M_REPORTS]:
+        out.ctl[ms.OUT_REPORTS] += 1
+        t = vm.cpu[cpu, ms.CPU_HEAD] if vm.cpu[cpu, ms.CPU_RUNNING] > 0 else -1
+        log_event(
+            vm, out, E_REPORT, cpu, t, mem.ctl[st.M_REPORT_GFP], mem.ctl[st.M_REPORT_ORDER], mem.ctl[st.M_LAST_MISSED]
+        )

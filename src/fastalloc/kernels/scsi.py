@@ -1,0 +1,332 @@
+"""The SCSI mid-layer: command allocation, dispatch, the disk [drivers/scsi/scsi.c, scsi_lib.c of 2.6.25-rc8].
+
+One host with one device: device_busy and host_busy are the same number, can_queue is folded into the depth.
+"""
+
+from fastalloc.kernels import gfp as g
+from fastalloc.kernels import machine_state as ms
+from fastalloc.kernels import names
+from fastalloc.kernels import rng
+from fastalloc.kernels import state as st
+from fastalloc.kernels.jit import internal
+from fastalloc.kernels.mempool import mempool_alloc, mempool_free
+from fastalloc.kernels.sched import log_event
+from fastalloc.kernels.slub import slab_free
+from fastalloc.kernels.swapfile import account, slab_take
+
+SENSE_FAIL = names.METRICS.index("sense_fail")
+CMD_FAIL = names.METRICS.index("cmd_fail")
+SG_FAIL = names.METRICS.index("sg_fail")
+FREE_LIST_USED = names.METRICS.index("free_list_used")
+FREE_LIST_EMPTY = names.METRICS.index("free_list_empty")
+COMMANDS = names.METRICS.index("commands")
+DISPATCH_BY = names.METRICS.index("dispatch_kblockd")
+STALL_MS = names.METRICS.index("stall_ms")
+STALL_ONSET_MS = names.METRICS.index("stall_onset_ms")
+LIVELOCK_MS = names.METRICS.index("livelock_ms")
+LIVELOCK_ONSET_MS = names.METRICS.index("livelock_onset_ms")
+
+E_FREE_LIST_USED = names.EVENTS.index("free_list_used")
+E_SENSE_FAIL = names.EVENTS.index("sense_fail")
+E_COMMAND_START = names.EVENTS.index("command_start")
+E_LIVELOCK_END = names.EVENTS.index("livelock_end")
+E_STALL_END = names.EVENTS.index("stall_end")
+
+# who runs the request function
+RUN_KBLOCKD = 0
+RUN_RECLAIMER = 1
+RUN_SOFTIRQ = 2
+
+STREAM_DISK = 3
+LIVELOCK_SHORT_NS = 5 * ms.NS_PER_S
+LIVELOCK_LONG_NS = 60 * ms.NS_PER_S
+STALL_REPORTED_NS = 1_000_000_000  # shorter pauses of the disk are no event
+
+
+@internal
+def runner_context(io, runner):
+    """Task context of whoever runs the request function [iopath: who runs request_fn]."""
+    if runner == RUN_RECLAIMER:
+        return g.PF_MEMALLOC
+    if runner == RUN_SOFTIRQ:
+        return g.IN_INTERRUPT
+    if io.ctl[ms.H_KBLOCKD_MEMALLOC] != 0:
+        return g.PF_MEMALLOC
+    return 0
+
+
+@internal
+def sg_pool(segments):
+    """Pool index of an sg table: sgpool-8, -16, -32, -64, -128 [scsi_sgtable_index]."""
+    pool = ms.POOL_SG
+    size = 8
+    while size < segments:
+        size *= 2
+        pool += 1
+    return pool
+
+
+@internal
+def scsi_get_command(mem, slub, io, vm, out, cpu, runner):
+    """A command record with its sense buffer, or -1 [scsi_get_command, __scsi_get_command].
+
+    rc8: a command without a sense buffer is given up although the free_list holds a whole one. The fix
+    (164fc5dc) takes the free_list after either failure.
+    """
+    context = runner_context(io, runner)
+    command = slab_take(
+        mem, slub, out, vm.roles[ms.ROLE_COMMAND], cpu, g.GFP_ATOMIC, context, names.W_COMMAND
+    )
+    sense = st.NO_OBJECT
+    if command < 0:
+        out.metric[CMD_FAIL] += 1
+    else:
+        sense = slab_take(mem, slub, out, vm.roles[ms.ROLE_SENSE], cpu, g.GFP_ATOMIC, context, names.W_SENSE)
+        if sense < 0:
+            out.metric[SENSE_FAIL] += 1
+            if out.ctl[ms.OUT_FULL] != 0:
+                log_event(vm, out, E_SENSE_FAIL, cpu, -1, runner, 0, 0)
+            slab_free(mem, slub, cpu, command)
+            command = st.NO_OBJECT
+            if io.ctl[ms.H_RULE] == ms.RULE_RC8:
+                return -1
+    source = 0
+    if command < 0:
+        n = io.ctl[ms.H_FREE_LIST]
+        if n == 0:
+            out.metric[FREE_LIST_EMPTY] += 1
+            return -1
+        n -= 1
+        io.ctl[ms.H_FREE_LIST] = n
+        command = io.free_list[n, 0]
+        sense = io.free_list[n, 1]
+        source = 1
+        out.metric[FREE_LIST_USED] += 1
+        if out.metric[FREE_LIST_USED] <= 100 or out.ctl[ms.OUT_FULL] != 0:
+            log_event(vm, out, E_FREE_LIST_USED, cpu, -1, io.ctl[ms.H_BUSY], 0, 0)
+    d = io.ctl[ms.H_FREE_COMMAND]
+    io.ctl[ms.H_FREE_COMMAND] = io.command[d, ms.D_NEXT]
+    io.command[d, ms.D_COMMAND] = command
+    io.command[d, ms.D_SENSE] = sense
+    io.command[d, ms.D_SG] = -1
+    io.command[d, ms.D_NEXT] = -1
+    io.command[d, ms.D_SOURCE] = source
+    return d
+
+
+@internal
+def scsi_put_command(mem, slub, io, cpu, d):
+    """Return a command: the free_list first, else sense, then command to their slabs [__scsi_put_command]."""
+    n = io.ctl[ms.H_FREE_LIST]
+    if n < io.ctl[ms.H_FREE_LIST_SIZE]:
+        io.free_list[n, 0] = io.command[d, ms.D_COMMAND]
+        io.free_list[n, 1] = io.command[d, ms.D_SENSE]
+        io.ctl[ms.H_FREE_LIST] = n + 1
+    else:
+        slab_free(mem, slub, cpu, io.command[d, ms.D_SENSE])
+        slab_free(mem, slub, cpu, io.command[d, ms.D_COMMAND])
+    io.command[d, ms.D_NEXT] = io.ctl[ms.H_FREE_COMMAND]
+    io.ctl[ms.H_FREE_COMMAND] = d
+
+
+@internal
+def scsi_prep(mem, slub, pools, io, vm, out, cpu, runner, r):
+    """Prepare request ``r``: command, sense buffer, sg table; False is BLKPREP_DEFER [scsi_setup_fs_cmnd, scsi_init_io].
+
+    A prepared request keeps its command; a refused one is STARTED too: no merge, no overtaking.
+    """
+    request = io.request[r]
+    request[ms.R_STARTED] = 1
+    d = scsi_get_command(mem, slub, io, vm, out, cpu, runner)
+    if d < 0:
+        return False
+    pool = sg_pool(request[ms.R_NR_BIOS])
+    slub.ctl[st.U_WHO] = names.W_SG
+    sg = mempool_alloc(mem, slub, pools, pool, cpu, g.GFP_ATOMIC, runner_context(io, runner), True)
+    if sg < 0:
+        out.metric[SG_FAIL] += 1
+        scsi_put_command(mem, slub, io, cpu, d)
+        return False
+    account(slub, out, sg, names.W_SG)
+    io.command[d, ms.D_SG] = sg
+    io.command[d, ms.D_SG_POOL] = pool
+    io.command[d, ms.D_REQUEST] = r
+    request[ms.R_COMMAND] = d
+    return True
+
+
+@internal
+def blk_plug_device(io, cpu, jiffies):
+    """Plug the queue and arm the unplug timer on this CPU, unless it is plugged [blk_plug_device]."""
+    if io.ctl[ms.Q_PLUGGED] == 0:
+        io.ctl[ms.Q_PLUGGED] = 1
+        io.ctl[ms.Q_UNPLUG_JIFFY] = jiffies + io.ctl[ms.Q_UNPLUG_JIFFIES]
+        io.ctl[ms.Q_UNPLUG_CPU] = cpu
+
+
+@internal
+def blk_remove_plug(io):
+    """Unplug and stop the timer; whether it was plugged [blk_remove_plug]."""
+    if io.ctl[ms.Q_PLUGGED] == 0:
+        return False
+    io.ctl[ms.Q_PLUGGED] = 0
+    io.ctl[ms.Q_UNPLUG_JIFFY] = ms.NEVER
+    return True
+
+
+@internal
+def hash_remove(io, r, key):
+    """Take a request off one of the merge hashes [elv_rqhash_del, elv_rb_del]."""
+    bucket = io.request[r, ms.R_HASHED + key]
+    previous = -1
+    i = io.hash[key, bucket]
+    while i != r:
+        previous = i
+        i = io.request[i, ms.R_HASH_NEXT + key]
+    if previous >= 0:
+        io.request[previous, ms.R_HASH_NEXT + key] = io.request[r, ms.R_HASH_NEXT + key]
+    else:
+        io.hash[key, bucket] = io.request[r, ms.R_HASH_NEXT + key]
+
+
+@internal
+def queue_remove(io, r):
+    """Take a request off the queue and out of reach of merging."""
+    request = io.request[r]
+    following = request[ms.R_NEXT]
+    preceding = request[ms.R_PREV]
+    if preceding >= 0:
+        io.request[preceding, ms.R_NEXT] = following
+    else:
+        io.ctl[ms.Q_HEAD] = following
+    if following >= 0:
+        io.request[following, ms.R_PREV] = preceding
+    else:
+        io.ctl[ms.Q_TAIL] = preceding
+    hash_remove(io, r, ms.BY_END)
+    hash_remove(io, r, ms.BY_START)
+
+
+@internal
+def start_disk(io, vm):
+    """Let the disk work on the head of its list: 1/iops or the transfer time, whichever is longer."""
+    d = io.ctl[ms.H_DISK_HEAD]
+    pages = io.request[io.command[d, ms.D_REQUEST], ms.R_NR_BIOS]
+    service = max(io.ctl[ms.H_COMMAND_NS], pages * io.ctl[ms.H_PAGE_NS])
+    vm.ctl[ms.V_DISK_DRAWS] += 1
+    jitter = rng.below(
+        rng.draw(vm.ctl[ms.V_SEED], STREAM_DISK, vm.ctl[ms.V_LANE], vm.ctl[ms.V_DISK_DRAWS], 0), service // 16 + 1
+    )
+    io.ctl[ms.H_DISK_DONE_AT] = vm.ctl[ms.V_NOW] + service - service // 32 + jitter
+
+
+@internal
+def end_stall(io, vm, out):
+    """A command starts: close a livelock and a stall, keeping the longest of each."""
+    ctl = vm.ctl
+    now = ctl[ms.V_NOW]
+    if ctl[ms.V_LIVELOCK_SINCE] != ms.NEVER:
+        length = (now - ctl[ms.V_LIVELOCK_SINCE]) // ms.NS_PER_MS
+        if ctl[ms.V_LIVELOCK_STAGE] > 0:
+            log_event(vm, out, E_LIVELOCK_END, -1, -1, length, 0, 0)
+            if length > out.metric[LIVELOCK_MS]:
+                out.metric[LIVELOCK_MS] = length
+                out.metric[LIVELOCK_ONSET_MS] = ctl[ms.V_LIVELOCK_SINCE] // ms.NS_PER_MS
+        ctl[ms.V_LIVELOCK_SINCE] = ms.NEVER
+        ctl[ms.V_LIVELOCK_CHECK] = ms.NEVER
+        ctl[ms.V_LIVELOCK_STAGE] = 0
+    if ctl[ms.V_STALL_SINCE] != ms.NEVER:
+        length = (now - ctl[ms.V_STALL_SINCE]) // ms.NS_PER_MS
+        if length > out.metric[STALL_MS]:
+            out.metric[STALL_MS] = length
+            out.metric[STALL_ONSET_MS] = ctl[ms.V_STALL_SINCE] // ms.NS_PER_MS
+        if now - ctl[ms.V_STALL_SINCE] >= STALL_REPORTED_NS:
+            log_event(vm, out, E_STALL_END, -1, -1, length, 0, 0)
+        ctl[ms.V_STALL_SINCE] = now
+
+
+@internal
+def scsi_dispatch_cmd(io, vm, out, cpu, runner, r):
+    """Take the request off the queue and hand it to the disk [scsi_dispatch_cmd]."""
+    request = io.request[r]
+    queue_remove(io, r)
+    io.ctl[ms.Q_IN_FLIGHT] += 1
+    if io.ctl[ms.H_BUSY] == 0:
+        io.ctl[ms.H_BUSY_SINCE] = vm.ctl[ms.V_NOW]
+    io.ctl[ms.H_BUSY] += 1
+    end_stall(io, vm, out)
+    out.metric[COMMANDS] += 1
+    out.metric[DISPATCH_BY + runner] += 1
+    d = request[ms.R_COMMAND]
+    io.command[d, ms.D_NEXT] = -1
+    if io.ctl[ms.H_DISK_HEAD] < 0:
+        io.ctl[ms.H_DISK_HEAD] = d
+        io.ctl[ms.H_DISK_TAIL] = d
+        start_disk(io, vm)
+    else:
+        io.command[io.ctl[ms.H_DISK_TAIL], ms.D_NEXT] = d
+        io.ctl[ms.H_DISK_TAIL] = d
+    if out.ctl[ms.OUT_FULL] != 0:
+        log_event(vm, out, E_COMMAND_START, cpu, -1, request[ms.R_NR_BIOS], io.command[d, ms.D_SOURCE], runner)
+
+
+@internal
+def start_request_fn(io, vm, cpu, runner):
+    """Unplug the queue and let ``cpu`` run the request function from its next step on; False: it was not plugged."""
+    if not blk_remove_plug(io):
+        return False
+    vm.cpu[cpu, ms.CPU_REQUEST_FN] = runner + 1
+    return True
+
+
+@internal
+def scsi_request_fn(mem, slub, pools, io, vm, out, cpu, jiffies):
+    """One round of the dispatch loop: prepare the head request, or hand it to the disk; CPU time in ns.
+
+    The loop ends when the queue is empty or plugged, the device full, or the head refused. A refusal with nothing in
+    flight plugs the queue: the unplug timer is then the only thing that will try again. The queue lock is dropped
+    around queuecommand, so between two rounds the other CPUs run; the next request is prepared while the one before
+    is in flight [scsi_request_fn, scsi_prep_return].
+    """
+    runner = vm.cpu[cpu, ms.CPU_REQUEST_FN] - 1
+    r = io.ctl[ms.Q_HEAD]
+    if io.ctl[ms.Q_PLUGGED] == 0 and r >= 0:
+        if io.request[r, ms.R_COMMAND] < 0:
+            if scsi_prep(mem, slub, pools, io, vm, out, cpu, runner, r):
+                return vm.costs[ms.COST_END_BIO]
+            if io.ctl[ms.H_BUSY] == 0:
+                blk_plug_device(io, cpu, jiffies)
+                if vm.ctl[ms.V_LIVELOCK_SINCE] == ms.NEVER:
+                    vm.ctl[ms.V_LIVELOCK_SINCE] = vm.ctl[ms.V_NOW]
+                    vm.ctl[ms.V_LIVELOCK_CHECK] = vm.ctl[ms.V_NOW] + LIVELOCK_SHORT_NS
+                    vm.ctl[ms.V_LIVELOCK_SENSE] = out.metric[SENSE_FAIL] - 1
+        elif io.ctl[ms.H_BUSY] < io.ctl[ms.H_DEPTH]:
+            scsi_dispatch_cmd(io, vm, out, cpu, runner, r)
+            return vm.costs[ms.COST_DISPATCH]
+    vm.cpu[cpu, ms.CPU_REQUEST_FN] = 0
+    return vm.costs[ms.COST_END_BIO]
+
+
+@internal
+def free_sgtable(mem, slub, pools, io, cpu, d):
+    """Give the sg table of a command back to its pool or slab [scsi_free_sgtable]."""
+    mempool_free(mem, slub, pools, io.command[d, ms.D_SG_POOL], cpu, io.command[d, ms.D_SG])
+    io.command[d, ms.D_SG] = -1
+
+
+@internal
+def disk_done(io, vm):
+    """The head command is complete: it joins the done list, the disk takes the next."""
+    d = io.ctl[ms.H_DISK_HEAD]
+    io.ctl[ms.H_DISK_HEAD] = io.command[d, ms.D_NEXT]
+    io.command[d, ms.D_NEXT] = -1
+    if io.ctl[ms.H_DONE_HEAD] < 0:
+        io.ctl[ms.H_DONE_HEAD] = d
+    else:
+        io.command[io.ctl[ms.H_DONE_TAIL], ms.D_NEXT] = d
+    io.ctl[ms.H_DONE_TAIL] = d
+    if io.ctl[ms.H_DISK_HEAD] >= 0:
+        start_disk(io, vm)
+    else:
+        io.ctl[ms.H_DISK_TAIL] = -1
+        io.ctl[ms.H_DISK_DONE_AT] = ms.NEVER

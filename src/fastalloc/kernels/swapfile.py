@@ -1,0 +1,105 @@
+"""Swap slots and the radix tree of the swap cache [mm/swapfile.c: scan_swap_map; mm/swap_state.c].
+
+Slots come in clusters of 256; a new cluster is the next wholly free one, else the first free slot anywhere. The
+tree's leaves (one node per 64 slots) are real slab objects, its few inner nodes are not modelled.
+"""
+
+from fastalloc.kernels import machine_state as ms
+from fastalloc.kernels import names
+from fastalloc.kernels import state as st
+from fastalloc.kernels.jit import internal
+from fastalloc.kernels.slub import slab_alloc, slab_free
+
+SWAPFILE_CLUSTER = 256
+RADIX_SLOTS = 64
+W_RADIX = names.W_RADIX
+
+
+@internal
+def account(slub, out, handle, who):
+    """Enter a granted object in the ledger: who bought its slab, at which depth, who took the slot."""
+    if 0 <= handle < st.PAGE_HANDLE:
+        s = handle >> st.HANDLE_SHIFT
+        out.ledger[slub.slab[s, st.S_BUYER], slub.slab[s, st.S_DEPTH], who] += 1
+
+
+@internal
+def slab_take(mem, slub, out, c, cpu, gfp, context, who):
+    """slab_alloc on behalf of ``who``: a slab bought remembers its buyer, the ledger its takers."""
+    slub.ctl[st.U_WHO] = who
+    handle = slab_alloc(mem, slub, c, cpu, -1, gfp, context)
+    account(slub, out, handle, who)
+    return handle
+
+
+@internal
+def get_swap_page(vm):
+    """A free swap slot, or -1 [get_swap_page, scan_swap_map]."""
+    ctl = vm.ctl
+    if ctl[ms.V_SWAP_FREE] == 0:
+        return -1
+    pages = ctl[ms.V_SWAP_PAGES]
+    clusters = vm.cluster.shape[0]
+    if ctl[ms.V_CLUSTER_LEFT] == 0:
+        cursor = ctl[ms.V_CLUSTER_CURSOR]
+        for _ in range(clusters):
+            if vm.cluster[cursor] == 0:
+                break
+            cursor += 1
+            if cursor == clusters:
+                cursor = 0
+        ctl[ms.V_CLUSTER_CURSOR] = cursor
+        ctl[ms.V_CLUSTER_LEFT] = SWAPFILE_CLUSTER
+        if vm.cluster[cursor] == 0:
+            ctl[ms.V_CLUSTER_NEXT] = cursor * SWAPFILE_CLUSTER
+        else:
+            ctl[ms.V_CLUSTER_NEXT] = ctl[ms.V_LOWEST_SLOT]
+    slot = ctl[ms.V_CLUSTER_NEXT]
+    if slot >= pages:
+        slot = 0
+    while vm.slot[slot] != 0:
+        if vm.cluster[slot // SWAPFILE_CLUSTER] == SWAPFILE_CLUSTER:
+            slot = (slot // SWAPFILE_CLUSTER + 1) * SWAPFILE_CLUSTER
+        else:
+            slot += 1
+        if slot >= pages:
+            slot = 0
+    ctl[ms.V_CLUSTER_NEXT] = slot + 1
+    ctl[ms.V_CLUSTER_LEFT] -= 1
+    ctl[ms.V_SWAP_FREE] -= 1
+    vm.slot[slot] = 1
+    vm.cluster[slot // SWAPFILE_CLUSTER] += 1
+    return slot
+
+
+@internal
+def swap_free(vm, slot):
+    """Give a swap slot back [swap_free]."""
+    vm.slot[slot] = 0
+    vm.cluster[slot // SWAPFILE_CLUSTER] -= 1
+    vm.ctl[ms.V_SWAP_FREE] += 1
+    if slot < vm.ctl[ms.V_LOWEST_SLOT]:
+        vm.ctl[ms.V_LOWEST_SLOT] = slot
+
+
+@internal
+def add_to_swap_cache(mem, slub, vm, out, cpu, slot, gfp, context):
+    """Make room in the tree for ``slot``: a new leaf for the first page of 64 [add_to_swap_cache]; success."""
+    leaf = slot // RADIX_SLOTS
+    if vm.leaf[leaf, 1] == 0:
+        handle = slab_take(mem, slub, out, vm.roles[ms.ROLE_RADIX], cpu, gfp, context, W_RADIX)
+        if handle < 0:
+            return False
+        vm.leaf[leaf, 0] = handle
+    vm.leaf[leaf, 1] += 1
+    return True
+
+
+@internal
+def delete_from_swap_cache(mem, slub, vm, cpu, slot):
+    """Drop ``slot`` from the tree; the last page of a leaf frees its node [__delete_from_swap_cache]."""
+    leaf = slot // RADIX_SLOTS
+    vm.leaf[leaf, 1] -= 1
+    if vm.leaf[leaf, 1] == 0:
+        slab_free(mem, slub, cpu, vm.leaf[leaf, 0])
+        vm.leaf[leaf, 0] = -1
