@@ -3,9 +3,11 @@
 import fastalloc.kernels.cache_dir  # noqa: F401 - it names the cache folder before numba is imported
 
 from numba import njit, types  # isort: skip
+from numba.extending import intrinsic  # isort: skip
 
 # Kernels allocate nothing, so they need no reference counts (``_nrt``): atomic operations on every array passed.
-OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+# An option not given passes from a function to those it calls: without the False, one inlined kernel inlines them all.
+OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "forceinline": False, "no_cfunc_wrapper": True}
 
 
 def _argument(kind):
@@ -37,3 +39,15 @@ def inlined(function):
 def internal(function):
     """A kernel that only kernels call: without the wrapper that would unpack every group from Python objects."""
     return kernel(function, no_cpython_wrapper=True)
+
+
+@intrinsic
+def out_of_line(typingctx):
+    """First statement of a large or rare kernel: callers call it, where LLVM would copy it into each of them."""
+
+    def codegen(context, builder, signature, args):
+        if "alwaysinline" not in builder.function.attributes:
+            builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen

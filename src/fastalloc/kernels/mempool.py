@@ -11,7 +11,7 @@ import numpy as np
 
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import kernel
+from fastalloc.kernels.jit import kernel, out_of_line
 from fastalloc.kernels.kmem import free_page_handle, kfree, kmalloc, kmem_cache_alloc, kmem_cache_free, page_handle
 
 # pool[p, .]
@@ -53,6 +53,7 @@ def first_try_mask(gfp):
 @kernel
 def pool_alloc(mem, heap, pools, p, cpu, gfp, context):
     """One element from the allocator behind the pool [pool->alloc]; handle or NO_OBJECT."""
+    out_of_line()
     pool = pools.pool
     source = pool[p, MP_CACHE]
     if pool[p, MP_KIND] == MP_SLAB:
@@ -66,6 +67,7 @@ def pool_alloc(mem, heap, pools, p, cpu, gfp, context):
 @kernel
 def pool_free(mem, heap, pools, p, cpu, handle):
     """Give one element back to the allocator [pool->free]."""
+    out_of_line()
     if pools.pool[p, MP_KIND] == MP_SLAB:
         kmem_cache_free(mem, heap, pools.pool[p, MP_CACHE], cpu, handle)
     elif pools.pool[p, MP_KIND] == MP_PAGES:
@@ -77,6 +79,7 @@ def pool_free(mem, heap, pools, p, cpu, handle):
 @kernel
 def mempool_alloc(mem, heap, pools, p, cpu, gfp, context, first):
     """One round: the allocator with the stripped (first) or full mask, then the reserve; handle or NO_OBJECT."""
+    out_of_line()
     mask = first_try_mask(gfp) if first else gfp | g.MEMPOOL_MASK
     handle = pool_alloc(mem, heap, pools, p, cpu, mask, context)
     pool = pools.pool[p]
@@ -111,6 +114,7 @@ def mempool_free(mem, heap, pools, p, cpu, handle):
 @kernel
 def mempool_fill(mem, heap, pools, p, cpu, gfp, context):
     """Take elements until the reserve holds ``min_nr``; False at the first that cannot be had."""
+    out_of_line()
     pool = pools.pool[p]
     while pool[MP_CURR] < pool[MP_MIN]:
         handle = pool_alloc(mem, heap, pools, p, cpu, gfp, context)
@@ -127,6 +131,7 @@ def mempool_resize(mem, heap, pools, sizes, p, cpu, gfp, context, new_min):
 
     False when that array cannot be had (nothing changes then); a reserve left unfilled is no failure.
     """
+    out_of_line()
     pool = pools.pool[p]
     if new_min <= pool[MP_MIN]:
         while new_min < pool[MP_CURR]:
@@ -150,6 +155,7 @@ def mempool_create(mem, heap, pools, sizes, p, cpu, cache, kind, min_nr):
 
     ``cache`` and ``kind`` are the columns MP_CACHE and MP_KIND.
     """
+    out_of_line()
     pool = pools.pool[p]
     pool[:] = 0
     pool[MP_CACHE] = cache

@@ -6,7 +6,7 @@ in front of which the golden cases were recorded.
 
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import kernel
+from fastalloc.kernels.jit import kernel, out_of_line
 
 # ------------------------------------------------------------------------------------------------ watermarks
 
@@ -283,6 +283,7 @@ def warn_alloc_failed(mem, gfp, order):
     mem.ctl[st.M_REPORT_ORDER] = order
     if printk_ratelimit(mem):
         mem.ctl[st.M_REPORTS] += 1
+        mem.ctl[st.M_LAST_MISSED] = mem.ctl[st.M_MISSED]
         mem.ctl[st.M_MISSED] = 0
     else:
         mem.ctl[st.M_SUPPRESSED] += 1
@@ -369,7 +370,7 @@ def alloc_pages_stub(mem, node, gfp, order, context):
                         if free >= (1 << order):
                             found = n
                             note_depth(mem, st.DEPTH_NONE)
-                            zone[n, st.Z_MEMALLOC_USED] += 1
+                            zone[node, st.Z_MEMALLOC_USED] += 1
                             break
     if found < 0:
         zone[node, st.Z_ALLOC_FAIL] += 1
@@ -388,6 +389,7 @@ def alloc_pages(mem, cpu, node, gfp, order, context):
     node : preferred node, -1 for the CPU's own (stub model only).
     context : PF_MEMALLOC, IN_INTERRUPT and RT_TASK bits of whoever asks.
     """
+    out_of_line()
     if mem.ctl[st.M_MODEL] == st.MODEL_ZONES:
         return alloc_pages_zones(mem, cpu, gfp, order, context)
     if node < 0:
@@ -397,7 +399,8 @@ def alloc_pages(mem, cpu, node, gfp, order, context):
 
 @kernel
 def free_pages(mem, cpu, pfn, order):
-    """Give pages back: order 0 to the CPU's list, a batch of which goes to the buddy at ``high`` [free_hot_cold_page]."""
+    """Give pages back: order 0 to the CPU's list, whose batch goes to the buddy at ``high`` [free_hot_cold_page]."""
+    out_of_line()
     if mem.ctl[st.M_MODEL] != st.MODEL_ZONES:
         mem.zone[pfn, st.Z_USED] -= 1 << order
         mem.zone[pfn, st.Z_FREES] += 1

@@ -11,7 +11,7 @@ import numpy as np
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import kmem
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import kernel
+from fastalloc.kernels.jit import kernel, out_of_line
 from fastalloc.kernels.mempool import BOGUS_HANDLE, MP_FROM_POOL, mempool_alloc, mempool_free, mempool_resize
 
 OPS = (
@@ -93,6 +93,7 @@ def set_nodes(mem, column, node, value):
 @kernel
 def pool_op(mem, heap, pools, play, op, cpu, p, slot, gfp, context, arg):
     """MPALLOC, MPFREE, MPRESIZE; the result code, and the element in ``handle[slot]``."""
+    out_of_line()
     if op == OP_MPALLOC:
         taken = pools.pool[p, MP_FROM_POOL]
         handle = mempool_alloc(mem, heap, pools, p, cpu, gfp, context, True)
@@ -110,6 +111,7 @@ def pool_op(mem, heap, pools, play, op, cpu, p, slot, gfp, context, arg):
 @kernel
 def rare_op(mem, heap, pools, trace, play, row):
     """Everything but allocations and frees of single objects; the result code."""
+    out_of_line()
     op = trace.op[row]
     cpu = np.int64(trace.cpu[row])
     cache = np.int64(trace.cache[row])

@@ -8,7 +8,7 @@ is destroyed leaves its object in ``pending``, freed before anything else looks 
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import slab_state as ss
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import kernel
+from fastalloc.kernels.jit import kernel, out_of_line
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages
 
 NEEDS_MGMT = -2
@@ -157,6 +157,7 @@ def free_block(mem, slab, c, cpu, q, count):
 
     A slab goes to the tail of partial; an empty one to the head of free, or away above ``free_limit``.
     """
+    out_of_line()
     record = slab.slab
     base = slab.queue[c, q, ss.Q_BASE]
     num = slab.cache[c, ss.A_NUM]
@@ -183,6 +184,7 @@ def free_block(mem, slab, c, cpu, q, count):
 @kernel
 def cache_flusharray(mem, slab, c, cpu):
     """Make room in a CPU's array: its oldest ``batchcount`` go to the shared array, or to the slabs if that is full."""
+    out_of_line()
     queue = slab.queue
     n = cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
     count = queue[c, cpu, ss.Q_BATCHCOUNT]
@@ -206,6 +208,7 @@ def cache_flusharray(mem, slab, c, cpu):
 @kernel
 def drain_alien_cache(mem, slab, c, cpu, n, other):
     """Empty node ``n``'s array of ``other``'s objects: into ``other``'s shared array, the rest into its slabs."""
+    out_of_line()
     q = alien_queue(slab, n, other)
     if slab.queue[c, q, ss.Q_AVAIL] == 0:
         return
@@ -219,6 +222,7 @@ def drain_alien_cache(mem, slab, c, cpu, n, other):
 @kernel
 def cache_free(mem, slab, cpu, handle):
     """Free into the CPU's array or, for another node, its alien array; management stays pending [__cache_free]."""
+    out_of_line()
     queue = slab.queue
     s = handle >> st.HANDLE_SHIFT
     c = slab.slab[s, ss.L_CACHE]
@@ -246,6 +250,7 @@ def cache_free(mem, slab, cpu, handle):
 @kernel
 def free_pending(mem, slab, cpu):
     """Free the management objects of the slabs just destroyed, first destroyed first; their caches are on-slab."""
+    out_of_line()
     count = slab.ctl[ss.T_PENDING]
     slab.ctl[ss.T_PENDING] = 0
     path = slab.ctl[ss.T_PATH]
@@ -268,6 +273,7 @@ def slab_cache_free(mem, slab, cpu, handle):
 @kernel
 def cache_grow_add(mem, slab, c, node, pfn, mgmt):
     """Enter a new slab at the tail of ``node``'s free list; False when the arrays are too small [cache_grow]."""
+    out_of_line()
     cache = slab.cache[c]
     num = cache[ss.A_NUM]
     record = slab.slab
@@ -323,6 +329,7 @@ def cache_alloc_refill(slab, c, cpu, n):
 
     [____cache_alloc, cache_alloc_refill]
     """
+    out_of_line()
     queue = slab.queue
     available = queue[c, cpu, ss.Q_AVAIL]
     if available == 0:
@@ -378,6 +385,7 @@ def cache_alloc_stages(mem, slab, c, cpu, node, gfp, context, stage, pfn, mgmt):
 
     ``pfn >= 0`` resumes: the pages were bought, ``mgmt`` is their management object or NO_OBJECT (pages go back).
     """
+    out_of_line()
     ctl = slab.ctl
     home = cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
     numa = ctl[ss.T_NODES] > 1
@@ -432,6 +440,7 @@ def cache_alloc_stages(mem, slab, c, cpu, node, gfp, context, stage, pfn, mgmt):
 @kernel
 def slab_cache_alloc_slow(mem, slab, c, cpu, node, gfp, context):
     """An allocation that misses the array; gets management objects as it goes [__cache_alloc, alloc_slabmgmt]."""
+    out_of_line()
     cache = slab.cache
     home = cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
     stage = STAGE_NODE
@@ -488,6 +497,7 @@ def slab_cache_alloc(mem, slab, c, cpu, node, gfp, context):
 @kernel
 def do_drain(mem, slab, c, cpu):
     """Empty a CPU's array into the slabs, on that CPU [do_drain]."""
+    out_of_line()
     free_block(mem, slab, c, cpu, cpu, slab.queue[c, cpu, ss.Q_AVAIL])
     slab.queue[c, cpu, ss.Q_AVAIL] = 0
     free_pending(mem, slab, cpu)
@@ -496,6 +506,7 @@ def do_drain(mem, slab, c, cpu):
 @kernel
 def drain_array(mem, slab, c, cpu, q, force):
     """Age an array: a touched one loses its mark, others a fifth of their limit, or all by ``force`` [drain_array]."""
+    out_of_line()
     queue = slab.queue
     available = queue[c, q, ss.Q_AVAIL]
     if available == 0:
@@ -514,6 +525,7 @@ def drain_array(mem, slab, c, cpu, q, force):
 @kernel
 def drain_freelist(mem, slab, c, cpu, n, most):
     """Destroy up to ``most`` free slabs from the tail of the list; how many [drain_freelist]."""
+    out_of_line()
     count = 0
     while count < most:
         s = slab.node[c, n, ss.L3_FREE_TAIL]
@@ -530,6 +542,7 @@ def drain_freelist(mem, slab, c, cpu, n, most):
 @kernel
 def slab_cache_shrink(mem, slab, c, cpu):
     """Empty all arrays and the free lists; 1 when slabs remain in use [kmem_cache_shrink, __cache_shrink]."""
+    out_of_line()
     nodes = slab.ctl[ss.T_NODES]
     cpus = slab.reap_node.shape[0]
     for other in range(cpus):
@@ -556,6 +569,7 @@ def cache_reap(mem, slab, cpu, jiffies, interval):
 
     ``interval`` is REAPTIMEOUT_LIST3, 4 s in jiffies.
     """
+    out_of_line()
     n = cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
     nodes = slab.ctl[ss.T_NODES]
     for position in range(slab.ctl[ss.T_CHAIN]):
