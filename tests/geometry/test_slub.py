@@ -292,6 +292,13 @@ def test_boot_options_are_read_left_to_right():
     assert parse("6.1", "slub_debug=FZ,dentry").slub_debug == sf.DEBUG_FREE | sf.RED_ZONE
 
 
+def test_a_kernel_follows_the_latest_era_that_is_not_newer():
+    found = [eras.era_of(v) for v in ("2.6.25", "2.6.25-rc8", "v2.6.30", "v5.10", "v6.1", "v6.6", "v6.12.117")]
+    assert found == ["2.6.25", "2.6.25", "2.6.26", "3.2", "6.1", "6.1", "6.12"]
+    with pytest.raises(ValueError, match=r"2\.6\.24"):
+        eras.era_of("2.6.24")
+
+
 def test_a_lone_present_cpu_counts_the_possible_ones():
     assert SlubOptions(era="6.1", cpus_present=1, cpus_possible=16).min_objects == 24
     assert SlubOptions(era="6.1", cpus_present=2, cpus_possible=16).min_objects == 12

@@ -82,6 +82,15 @@ ERAS: dict[str, SlubEra] = {
 }  # fmt: skip
 
 
+def era_of(version: str) -> str:
+    """The era whose rules a kernel follows: the latest one not newer, ``v6.6`` -> ``6.1``; ValueError before 2.6.25."""
+    numbers = tuple(int(part) for part in version.lstrip("v").split("-")[0].split(".") if part.isdigit())
+    older = [name for name in ERAS if tuple(int(part) for part in name.split(".")) <= numbers]
+    if not older:
+        raise ValueError(f"kernel {version!r}: older than every era known ({', '.join(ERAS)})")
+    return older[-1]
+
+
 @dataclass(frozen=True)
 class SlubOptions:
     """A machine and its boot line, as far as SLUB's layout depends on them.

@@ -5,7 +5,7 @@ struct sizes they depend on. Every row and every column is compared; rules give 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -132,9 +132,9 @@ def _slob_kmalloc(row: Row) -> Row:
 # ------------------------------------------------------------------------------------------------------ folder
 
 
-def _check_base(name: str, rows: list[Row], expected: list[Row]) -> TableResult:
+def _check_base(name: str, rows: Sequence[Row], expected: Sequence[Row]) -> TableResult:
     """Boot caches, newest first: the same ones in the same order."""
-    padded = iter(expected + [{}] * max(0, len(rows) - len(expected)))
+    padded = iter([*expected, *[{}] * (len(rows) - len(expected))])
     result = compare_rows(name, rows, (), lambda _row: next(padded))
     if len(expected) > len(rows):
         result.compare(len(rows), {"name": None}, expected[len(rows)])
@@ -152,9 +152,10 @@ def _check(folder: Path, kind: str, build: re.Match[str], path: Path) -> TableRe
     rows = list(frame.iter_rows(named=True))
     name = path.name
     line = int(build[2])
+    nodes = 2 if "numa" in (build[3] or "") else 1
     if build[1] == "slub":
         options = _slub_options(build)
-        boot = CacheSet(options, nodes=2 if "numa" in (build[3] or "") else 1)
+        boot = CacheSet(options, nodes)
         if kind == "geom":
             return compare_rows(name, rows, _KEYS, partial(_slub_row, options=options, boot=boot))
         if kind == "kmalloc":
@@ -163,7 +164,10 @@ def _check(folder: Path, kind: str, build: re.Match[str], path: Path) -> TableRe
     if build[1] == "slab":
         sizes = _struct_sizes(folder / f"misc_{build[0]}.csv")
         machine = slab.SlabOptions(
-            cache_line=line, cpus_node=CPUS, cpus_possible=CPUS, break_order=sizes.get("slab_break_gfp_order", 1)
+            cache_line=line,
+            cpus_node=CPUS // nodes,
+            cpus_possible=CPUS,
+            break_order=sizes.get("slab_break_gfp_order", 1),
         )
         if kind == "geom":
             return compare_rows(name, rows, _KEYS, partial(_slab_row, options=machine))

@@ -14,7 +14,7 @@ import polars as pl
 from fastalloc.scenario import slab_flags as sf
 from fastalloc.scenario import slub_eras as eras
 from fastalloc.scenario.geometry_slub import CacheRequest, calculate_sizes
-from fastalloc.scenario.slub_eras import PAGE_SIZE, SlubOptions, parse_boot_options
+from fastalloc.scenario.slub_eras import PAGE_SIZE, SlubOptions, era_of, parse_boot_options
 from fastalloc.verify.tables import TableResult
 
 Row = Mapping[str, Any]
@@ -58,7 +58,7 @@ def read_tables(path: Path) -> tuple[pl.DataFrame, dict[tuple[str, str], SlubOpt
         machines = {
             (boot["kernel"], boot["boot"]): parse_boot_options(
                 boot["boot_args"] or "",
-                boot["kernel"].lstrip("v"),
+                era_of(boot["kernel"]),
                 cpus_present=count_cpus(boot["cpus_online"]),
                 cpus_possible=count_cpus(boot["cpus_possible"]),
             )

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from fastalloc.scenario import watermarks as wm
+from fastalloc.scenario.slub_eras import era_of
 from fastalloc.verify.tables import TableResult
 
 COLUMNS = ("min", "low", "high", "promo", "protection", "pcp_batch", "pcp_high")
@@ -21,7 +22,7 @@ _ZONES = ("DMA", "DMA32", "Normal", "Movable", "Device")
 
 def zone_rows(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """(expected, computed) columns of each row of one machine at one setting."""
-    era = rows[0]["kernel"].lstrip("v")
+    era = era_of(rows[0]["kernel"])
     shares = [not (era == "6.12" and row["zone"] == "Movable") for row in rows]
     marks = wm.zone_watermarks(
         rows[0]["min_free_kbytes"], [row["managed"] for row in rows], era, rows[0]["watermark_scale_factor"], shares
