@@ -12,14 +12,15 @@ Not modelled: the first try of a larger order never reclaims (it does not wait i
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import kernel
+from fastalloc.kernels.jit import internal, out_of_line
 from fastalloc.kernels.slub_slab import add_partial, discard_slab, new_slab, remove_partial
 
 
-@kernel
+@internal
 def unfreeze_partials(mem, slub, c, cpu, owner, s):
     """Move a CPU's partial slabs from ``s`` on to their nodes; empty ones go where min_partial is met
     [__unfreeze_partials]."""
+    out_of_line()
     k = slub.kcpu[c, owner]
     slab = slub.slab
     discard = -1
@@ -44,7 +45,7 @@ def unfreeze_partials(mem, slub, c, cpu, owner, s):
         discard = following
 
 
-@kernel
+@internal
 def put_cpu_partial(mem, slub, c, cpu, s, drain):
     """Put slab ``s`` at the head of the CPU's partial list; ``drain``: a full list goes to the nodes first
     [put_cpu_partial]."""
@@ -70,9 +71,10 @@ def put_cpu_partial(mem, slub, c, cpu, s, drain):
         unfreeze_partials(mem, slub, c, cpu, cpu, spill)
 
 
-@kernel
+@internal
 def deactivate_slab(mem, slub, c, cpu, owner, f):
     """Retire CPU ``owner``'s slab: its private objects go in front of the shared ones as they are [deactivate_slab]."""
+    out_of_line()
     k = slub.kcpu[c, owner]
     slab = slub.slab
     i = k[f]
@@ -107,7 +109,7 @@ def deactivate_slab(mem, slub, c, cpu, owner, f):
         k[st.K_DEACTIVATE_FULL] += 1
 
 
-@kernel
+@internal
 def get_partial(mem, slub, c, cpu, node, gfp):
     """A partial slab of the node (else of one that has more than min_partial), -1 none [get_partial_node].
 
@@ -147,7 +149,7 @@ def get_partial(mem, slub, c, cpu, node, gfp):
     return first
 
 
-@kernel
+@internal
 def load_freelist(slub, c, cpu, s, f):
     """Make ``s`` the CPU slab: its first free object is the result, the rest the private list [get_freelist]."""
     slab = slub.slab
@@ -160,10 +162,11 @@ def load_freelist(slub, c, cpu, s, f):
     return (s << st.HANDLE_SHIFT) | i
 
 
-@kernel
+@internal
 def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
     """An object of cache ``c``: private list, shared list of the CPU slab, CPU's partial list, node's, new slab
     [slab_alloc_node, ___slab_alloc]; its handle, or NO_OBJECT."""
+    out_of_line()
     k = slub.kcpu[c, cpu]
     slab = slub.slab
     s = k[f + 1]
@@ -209,9 +212,10 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
     return load_freelist(slub, c, cpu, s, f)
 
 
-@kernel
+@internal
 def slab_free(mem, slub, c, cpu, s, i, f):
     """Free object ``i`` of slab ``s`` [slab_free, __slab_free]."""
+    out_of_line()
     k = slub.kcpu[c, cpu]
     slab = slub.slab
     base = slab[s, st.S_BASE]
@@ -252,7 +256,7 @@ def slab_free(mem, slub, c, cpu, s, i, f):
         slub.ctl[st.U_PATH] = 4
 
 
-@kernel
+@internal
 def flush_slab(mem, slub, c, cpu, owner, f):
     """Retire CPU ``owner``'s slab and its partial list [__flush_cpu_slab]."""
     k = slub.kcpu[c, owner]

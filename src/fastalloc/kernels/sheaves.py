@@ -10,14 +10,15 @@ from fastalloc.kernels import cpu_partial as cp
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import kernel
+from fastalloc.kernels.jit import internal, kernel, out_of_line
 
 F = er.K_SHEAF_FREELIST
 
 
-@kernel
+@internal
 def alloc_empty_sheaf(mem, slub, c, cpu, gfp, context):
     """A new empty sheaf, -1 when its memory cannot be had [alloc_empty_sheaf]."""
+    out_of_line()
     ctl = slub.ctl
     h = ctl[er.U_SHEAF_SPARE]
     fresh = h == 0
@@ -45,9 +46,10 @@ def alloc_empty_sheaf(mem, slub, c, cpu, gfp, context):
     return h
 
 
-@kernel
+@internal
 def free_empty_sheaf(mem, slub, c, cpu, h):
     """Give an empty sheaf's memory back [free_empty_sheaf]."""
+    out_of_line()
     ctl = slub.ctl
     memory = ctl[h + er.H_MEMORY]
     ctl[h + er.H_NEXT] = ctl[er.U_SHEAF_SPARE]
@@ -58,38 +60,40 @@ def free_empty_sheaf(mem, slub, c, cpu, h):
         cp.slab_free(mem, slub, slub.slab[s, st.S_CACHE], cpu, s, memory & st.HANDLE_INDEX_MASK, st.K_FREELIST)
 
 
-@kernel
+@internal
 def pop_object(ctl, h):
     """The last object of sheaf ``h``."""
     ctl[h + er.H_SIZE] -= 1
     return ctl[h + er.H_OBJECTS + ctl[h + er.H_SIZE]]
 
 
-@kernel
+@internal
 def push_object(ctl, h, handle):
     """Put an object into sheaf ``h``, which has room."""
     ctl[h + er.H_OBJECTS + ctl[h + er.H_SIZE]] = handle
     ctl[h + er.H_SIZE] += 1
 
 
-@kernel
+@internal
 def sheaf_free(mem, slub, c, cpu, h, keep):
     """Free the objects of sheaf ``h`` above the first ``keep`` to their slabs, newest first [kmem_cache_free_bulk]."""
+    out_of_line()
     while slub.ctl[h + er.H_SIZE] > keep:
         handle = pop_object(slub.ctl, h)
         cp.slab_free(mem, slub, c, cpu, handle >> st.HANDLE_SHIFT, handle & st.HANDLE_INDEX_MASK, F)
 
 
-@kernel
+@internal
 def sheaf_flush(mem, slub, c, cpu, h):
     """Free all objects of sheaf ``h`` [sheaf_flush_unused, sheaf_flush_main]."""
     slub.kcpu[c, cpu, er.K_SHEAF_FLUSH] += slub.ctl[h + er.H_SIZE]
     sheaf_free(mem, slub, c, cpu, h, 0)
 
 
-@kernel
+@internal
 def refill_sheaf(mem, slub, c, cpu, h, gfp, context):
     """Fill sheaf ``h`` from the slabs, all or nothing [refill_sheaf, __kmem_cache_alloc_bulk]."""
+    out_of_line()
     before = slub.ctl[h + er.H_SIZE]
     while slub.ctl[h + er.H_SIZE] < slub.cache[c, er.C_SHEAF_CAPACITY]:
         handle = cp.slab_alloc(mem, slub, c, cpu, -1, gfp, context, F)
@@ -101,7 +105,7 @@ def refill_sheaf(mem, slub, c, cpu, h, gfp, context):
     return True
 
 
-@kernel
+@internal
 def barn_put(slub, c, n, h, head):
     """Put sheaf ``h`` in front of a barn's list: ``head`` is N_FULL or N_EMPTY."""
     node = slub.knode[c, n]
@@ -110,7 +114,7 @@ def barn_put(slub, c, n, h, head):
     node[head + 2] += 1
 
 
-@kernel
+@internal
 def barn_get(slub, c, n, head):
     """Take the first sheaf of a barn's list, -1 none."""
     node = slub.knode[c, n]
@@ -121,7 +125,7 @@ def barn_get(slub, c, n, head):
     return h
 
 
-@kernel
+@internal
 def swap_sheaves(k):
     """Exchange main and spare."""
     h = k[er.K_MAIN]
@@ -129,10 +133,11 @@ def swap_sheaves(k):
     k[er.K_SPARE] = h
 
 
-@kernel
+@internal
 def replace_empty_main(mem, slub, c, cpu, gfp, context):
     """Find a sheaf with objects for the CPU: its spare, the barn's, one refilled by a caller who may wait
     [__pcs_replace_empty_main]."""
+    out_of_line()
     k = slub.kcpu[c, cpu]
     if k[er.K_SPARE] >= 0 and slub.ctl[k[er.K_SPARE] + er.H_SIZE] > 0:
         swap_sheaves(k)
@@ -167,12 +172,13 @@ def replace_empty_main(mem, slub, c, cpu, gfp, context):
     return True
 
 
-@kernel
+@internal
 def replace_full_main(mem, slub, c, cpu, context):
     """Find a sheaf with room for the CPU [__pcs_replace_full_main, __pcs_install_empty_sheaf].
 
     The spare, an empty one of the barn, the spare flushed when the barn is full, a new one, the main one flushed.
     """
+    out_of_line()
     k = slub.kcpu[c, cpu]
     n = cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
     node = slub.knode[c, n]
@@ -204,7 +210,7 @@ def replace_full_main(mem, slub, c, cpu, context):
     k[er.K_MAIN] = empty
 
 
-@kernel
+@internal
 def has_main(mem, slub, c, cpu, context):
     """Whether the CPU has a main sheaf, made now if it never had."""
     if slub.kcpu[c, cpu, er.K_MAIN] < 0:
@@ -212,9 +218,10 @@ def has_main(mem, slub, c, cpu, context):
     return slub.kcpu[c, cpu, er.K_MAIN] >= 0
 
 
-@kernel
+@internal
 def slab_alloc(mem, slub, c, cpu, node, gfp, context):
     """An object from the main sheaf, else from the slabs [slab_alloc_node, alloc_from_pcs]; or NO_OBJECT."""
+    out_of_line()
     k = slub.kcpu[c, cpu]
     here = cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
     if node >= 0 and node != here:
@@ -231,9 +238,10 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context):
     return cp.slab_alloc(mem, slub, c, cpu, node, gfp, context, F)
 
 
-@kernel
+@internal
 def slab_free(mem, slub, c, cpu, s, i):
     """Free into the main sheaf; objects of another node go straight to their slabs [slab_free, free_to_pcs]."""
+    out_of_line()
     k = slub.kcpu[c, cpu]
     if slub.slab[s, st.S_NODE] == cpu >> mem.ctl[st.M_CPU_NODE_SHIFT] and has_main(mem, slub, c, cpu, 0):
         if slub.ctl[k[er.K_MAIN] + er.H_SIZE] == slub.cache[c, er.C_SHEAF_CAPACITY]:
@@ -248,9 +256,10 @@ def slab_free(mem, slub, c, cpu, s, i):
 # ------------------------------------------------------------------------------------------- whole-cache paths
 
 
-@kernel
+@internal
 def flush_sheaves(mem, slub, c, cpu, owner):
     """Empty CPU ``owner``'s sheaves; the main one stays, the spare one goes [pcs_flush_all]."""
+    out_of_line()
     k = slub.kcpu[c, owner]
     if k[er.K_SPARE] >= 0:
         sheaf_flush(mem, slub, c, cpu, k[er.K_SPARE])
@@ -260,9 +269,10 @@ def flush_sheaves(mem, slub, c, cpu, owner):
         sheaf_flush(mem, slub, c, cpu, k[er.K_MAIN])
 
 
-@kernel
+@internal
 def barn_shrink(mem, slub, c, cpu, n):
     """Empty a barn [barn_shrink]."""
+    out_of_line()
     for head in (er.N_FULL, er.N_EMPTY):
         while slub.knode[c, n, head] >= 0:
             h = barn_get(slub, c, n, head)
@@ -270,9 +280,10 @@ def barn_shrink(mem, slub, c, cpu, n):
             free_empty_sheaf(mem, slub, c, cpu, h)
 
 
-@kernel
+@internal
 def free_main_sheaves(mem, slub, c, cpu):
     """Give back the main sheaves of a cache that is destroyed, after its flush [pcs_destroy]."""
+    out_of_line()
     for owner in range(slub.kcpu.shape[1]):
         h = slub.kcpu[c, owner, er.K_MAIN]
         if h >= 0:
