@@ -21,26 +21,29 @@ KERNEL, ATOMIC = g.GFP_KERNEL, g.GFP_ATOMIC
 class Machine:
     """Caches of any era over a counted page allocator; slabs are named by the order in which they were bought."""
 
-    def __init__(self, *rows, cpus=2, pages=None, sheaf_objects=64):
+    def __init__(self, *rows, cpus=2, pages=None, sheaf_objects=64, nodes=1):
         self.mem = make_unlimited_mem(cpus)
+        if nodes == 2:  # a CPU on each
+            self.mem = self.mem._replace(zone=np.repeat(self.mem.zone, 2, axis=0))
+            self.mem.ctl[[st.M_NR_NODES, st.M_CPU_NODE_SHIFT]] = 2, 0
         if pages is not None:
             self.mem.ctl[st.M_MODEL] = st.MODEL_STUB
             self.mem.zone[0, st.Z_TOTAL] = pages
         self.slub = er.SlubEras(
             cache=np.zeros((len(rows), st.CACHE_FIELDS), np.int64),
             kcpu=np.zeros((len(rows), cpus, st.KCPU_FIELDS), np.int64),
-            knode=np.zeros((len(rows), 1, st.KNODE_FIELDS), np.int64),
+            knode=np.zeros((len(rows), nodes, st.KNODE_FIELDS), np.int64),
             slab=np.zeros((512, st.SLAB_FIELDS), np.int32),
             link=np.zeros(512 * 128, np.int16),
             ctl=er.ctl_with_sheaves(128, sheaf_objects),
         )
         self.slub.ctl[st.U_NR_CACHES] = len(rows)
-        self.slub.ctl[st.U_NODES] = 1
+        self.slub.ctl[st.U_NODES] = nodes
         for c, row in enumerate(rows):
             slub.init_cache(self.slub, c, row)
 
-    def alloc(self, c=0, cpu=0, gfp=KERNEL, context=0):
-        return int(slub.slab_alloc(self.mem, self.slub, c, cpu, -1, gfp, context))
+    def alloc(self, c=0, cpu=0, gfp=KERNEL, context=0, node=-1):
+        return int(slub.slab_alloc(self.mem, self.slub, c, cpu, node, gfp, context))
 
     def free(self, handle, cpu=0):
         slub.slab_free(self.mem, self.slub, cpu, handle)
@@ -380,6 +383,55 @@ def test_a_reserve_from_below_the_watermarks_is_not_recycled():
     sheaves.return_sheaf(m.mem, m.slub, 0, 0, h, KERNEL, 0)
     assert m.sheaf(er.K_SPARE) is None
     assert m.barn(er.N_FULL) == []
+
+
+# ------------------------------------------------------------------------------------------------- two nodes
+
+
+def node_of(m, handle):
+    return int(m.slub.slab[slab_of(handle), st.S_NODE])
+
+
+def test_a_named_node_turns_the_cpu_slab_and_the_partial_list_away():
+    m = Machine(row(), nodes=2)
+    here = [m.alloc() for _ in range(8)]
+    m.free(here[0])
+    assert m.cpu_partial(0) == [0]
+    there = m.alloc(node=1)
+    assert (node_of(m, here[0]), node_of(m, there)) == (0, 1)
+    assert m.stats()["alloc_node_mismatch"] == 1
+    # The slabs that did not fit wait on their own node.
+    assert m.cpu_partial(0) == []
+    assert m.node_partial() == [0]
+
+
+def test_another_node_lends_partial_slabs_only_above_min_partial():
+    m = Machine(row(min_partial=2, limit=1), nodes=2)
+    things = [m.alloc(cpu=0) for _ in range(4 * 5)]
+    for slab in range(3):
+        m.free(things[4 * slab], cpu=0)
+    m.flush(0)
+    assert m.chain(m.slub.knode[0, 0, st.N_PARTIAL_HEAD]) == [0, 1, 2]
+    assert node_of(m, m.alloc(cpu=1)) == 0
+    m = Machine(row(min_partial=3, limit=1), nodes=2)
+    things = [m.alloc(cpu=0) for _ in range(4 * 5)]
+    for slab in range(3):
+        m.free(things[4 * slab], cpu=0)
+    m.flush(0)
+    assert node_of(m, m.alloc(cpu=1)) == 1
+
+
+def test_sheaves_hold_objects_of_their_own_node():
+    m = Machine(sheaf_row(), nodes=2)
+    handle = m.alloc(cpu=0)
+    m.free(handle, cpu=1)
+    assert m.path != er.PATH_SHEAF
+    assert m.sheaf(er.K_MAIN, cpu=1) is None
+    far = m.alloc(cpu=0, node=1)
+    assert node_of(m, far) == 1
+    assert m.stats()["alloc_node_mismatch"] == 1
+    assert node_of(m, m.alloc(cpu=0, node=0)) == 0
+    assert m.path == er.PATH_SHEAF
 
 
 # ---------------------------------------------------------------------------------- all eras, one workload

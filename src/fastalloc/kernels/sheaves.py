@@ -224,9 +224,7 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context):
     out_of_line()
     k = slub.kcpu[c, cpu]
     here = cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
-    if node >= 0 and node != here:
-        k[er.K_ALLOC_NODE_MISMATCH] += 1
-    elif has_main(mem, slub, c, cpu, context):
+    if (node < 0 or node == here) and has_main(mem, slub, c, cpu, context):
         if slub.ctl[k[er.K_MAIN] + er.H_SIZE] > 0 or replace_empty_main(mem, slub, c, cpu, gfp, context):
             handle = pop_object(slub.ctl, k[er.K_MAIN])
             if node < 0 or slub.slab[handle >> st.HANDLE_SHIFT, st.S_NODE] == node:
@@ -234,7 +232,6 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context):
                 slub.ctl[st.U_PATH] = er.PATH_SHEAF
                 return handle
             push_object(slub.ctl, k[er.K_MAIN], handle)
-            k[er.K_ALLOC_NODE_MISMATCH] += 1
     return cp.slab_alloc(mem, slub, c, cpu, node, gfp, context, F)
 
 
