@@ -281,9 +281,7 @@ class SlabLane(Lane):
         asked = self.case.caches[index]
         layout = slab_geometry(self._request(asked), self.options)
         shift = int(self.mem.ctl[st.M_CPU_NODE_SHIFT])
-        descriptor = sb.slab_cache_alloc(
-            self.mem, self.heap, self.row["kmem_cache"], cpu, -1, g.GFP_KERNEL, context
-        )
+        descriptor = sb.slab_cache_alloc(self.mem, self.heap, self.row["kmem_cache"], cpu, -1, g.GFP_KERNEL, context)
         if descriptor < 0:
             return False
         # What is asked for in turn: [do_tune_cpucache, alloc_kmemlist].
@@ -382,5 +380,3 @@ class SlabLane(Lane):
                     pages=slabs << cache[ss.A_ORDER],
                     **{column: value if n == self.nodes - 1 else None for column, value in totals.items()},
                 )
-
-

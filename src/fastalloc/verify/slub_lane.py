@@ -93,9 +93,7 @@ class SlubLane(Lane):
         known = len(self.caches.caches)
         root = self.caches.create(request)
         if len(self.caches.caches) > known:
-            struct = kmem.kmalloc(
-                self.mem, self.heap, self.play.sizes, cpu, g.GFP_KERNEL, context, self.kmem_size
-            )
+            struct = kmem.kmalloc(self.mem, self.heap, self.play.sizes, cpu, g.GFP_KERNEL, context, self.kmem_size)
             nodes = None
             if struct >= 0:
                 home = self.heap.slab[struct >> st.HANDLE_SHIFT, st.S_NODE]

@@ -1,0 +1,44 @@
+"""Every golden case at hand is exact in every row of every table."""
+
+from pathlib import Path
+
+import pytest
+
+from fastalloc.trace.golden import find_cases, read_case
+from fastalloc.verify.golden import verify_build
+
+REPOSITORY = Path(__file__).parents[2]
+SMALL = REPOSITORY / "tests" / "data" / "golden"
+SHARED = REPOSITORY.parent / "shared" / "data" / "golden"
+
+
+def builds(root: Path) -> list[tuple[Path, str]]:
+    """(case folder, build) of all cases below ``root``."""
+    if not root.is_dir():
+        return []
+    return [(case, ops.parent.name) for case in find_cases(root) for ops in sorted(case.glob("*/ops.parquet"))]
+
+
+def check(folder: Path, build: str) -> None:
+    """All tables of one build are exact."""
+    result = verify_build(read_case(folder), build)
+    assert result.rows > 0
+    differences = [(table.name, table.rows - table.exact, table.first) for table in result.tables if not table.ok]
+    assert not differences
+
+
+@pytest.mark.parametrize(("folder", "build"), builds(SMALL), ids=lambda part: getattr(part, "name", part))
+def test_small_case(folder: Path, build: str) -> None:
+    check(folder, build)
+
+
+def test_small_cases_cover_every_allocator() -> None:
+    kinds = {build[:4] for _, build in builds(SMALL)}
+    assert kinds == {"slub", "slab", "slob"}
+    assert any("numa2" in build for _, build in builds(SMALL))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no shared data folder beside the repository")
+@pytest.mark.parametrize(("folder", "build"), builds(SHARED), ids=lambda part: getattr(part, "name", part))
+def test_shared_case(folder: Path, build: str) -> None:
+    check(folder, build)
