@@ -119,6 +119,8 @@ def rare_op(mem, heap, pools, trace, play, row):
     gfp = np.int64(trace.gfp[row])
     context = np.int64(trace.context[row])
     arg = np.int64(trace.arg[row])
+    if (op == OP_SHRINK or (op == OP_FLUSH and cache >= 0)) and play.row_of[cache] < 0:
+        return 0
     if op == OP_SHRINK:
         outcome = kmem.kmem_cache_shrink(mem, heap, play.sizes, play.row_of[cache], cpu, context)
         if outcome == kmem.SHRINK_FAILED:

@@ -62,11 +62,15 @@ def run_case(case: GoldenCase, build: str) -> Lane:
     make = lane_of(case, build)
     room = 4096
     while True:
-        lane = make(room)
         try:
+            lane = make(room)
             lane.run()
         except OverflowedError:
             room *= 4
+        except InputError:
+            raise
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise InputError(case.path, build, f"cannot be set up: {type(error).__name__}: {error}") from error
         else:
             return lane
 

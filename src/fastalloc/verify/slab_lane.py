@@ -45,13 +45,20 @@ class SlabLane(Lane):
         created = int((case.trace.op == rp.OP_CREATE).sum())
         chain = self._get(self.init, "chain", list)
         rows = len(chain) + created
+        held = sum(len(node[name]) for record in chain for node in self._get(record, "nodes", list) for name in ON)
+        objects = sum(
+            len(node[name]) * self._get(record, "num", int)
+            for record in chain
+            for node in record["nodes"]
+            for name in ON
+        )
         self.heap = Slab(
             cache=np.zeros((rows, ss.SLAB_CACHE_FIELDS), dtype=np.int64),
             queue=np.zeros((rows, CPUS + nodes + nodes * nodes, ss.QUEUE_FIELDS), dtype=np.int64),
             entry=np.zeros(rows * ENTRIES, dtype=np.int64),
             node=np.zeros((rows, nodes, ss.LIST3_FIELDS), dtype=np.int64),
-            slab=np.zeros((room, ss.SLAB_RECORD_FIELDS), dtype=np.int64),
-            link=np.zeros(room * 64, dtype=np.int16),
+            slab=np.zeros((held + room, ss.SLAB_RECORD_FIELDS), dtype=np.int64),
+            link=np.zeros(objects + room * 64, dtype=np.int16),
             chain=np.zeros(rows, dtype=np.int64),
             reap_node=np.zeros(CPUS, dtype=np.int64),
             pending=np.zeros(ss.MAX_ENTRIES + 1, dtype=np.int64),

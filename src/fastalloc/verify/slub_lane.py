@@ -44,6 +44,7 @@ class SlubLane(Lane):
         # sizeof(struct kmem_cache), by what CONFIG_SLUB_DEBUG and CONFIG_NUMA put in.
         self.kmem_size = 184 + (88 if debug else 0) + (24 if nodes > 1 else 0)
         self.row: dict[int, int] = {}  # row of each cache of the set
+        self.fresh_row = 0
         self.free_rows: list[int] = []  # as the per-CPU slots: the last one given back is the next one taken
         self.structs: dict[int, tuple[int, list[int]]] = {}  # handles of a cache's struct and node structs
         for index in range(len(self.caches.caches)):
@@ -55,7 +56,11 @@ class SlubLane(Lane):
         self._reorder()
 
     def _open(self, index: int) -> int:
-        row = self.free_rows.pop() if self.free_rows else len(self.row)
+        if self.free_rows:
+            row = self.free_rows.pop()
+        else:
+            row = self.fresh_row
+            self.fresh_row += 1
         self.row[index] = row
         self.heap.cache[row, st.C_ORDINALS] = 0
         self.heap.cache[row, st.C_PAGES] = 0
