@@ -153,6 +153,8 @@ def build_vm(scenario: Scenario, roles: np.ndarray, seed: int, lane: int) -> ms.
     for field in (ms.V_LIVELOCK_SINCE, ms.V_LIVELOCK_CHECK, ms.V_STALL_SINCE):
         ctl[field] = ms.NEVER
     ctl[ms.V_SERIES_NS] = scenario.run.series_ms * ms.NS_PER_MS
+    ctl[ms.V_HOST_SLICE] = machine.host_slice_us * 1000
+    ctl[ms.V_HOST_OVERLAP] = machine.host_overlap_us * 1000
     ctl[ms.V_MEMPOOL_KEEP_WAIT] = scenario.policy.mempool_keep_wait
     return ms.Vm(
         ctl,

@@ -117,13 +117,16 @@ def cpu_step(mem, slub, pools, io, vm, out, cpu, jiffies, now):
 
 
 @internal
-def next_turn(when, cpu, cpus, turn):
-    """The first time from ``when`` on at which a virtual CPU has the host's core: CPUs take turns of ``turn`` ns."""
-    k = when // turn
-    wait = (cpu - k) % cpus
-    if wait == 0:
+def next_turn(vm, when, cpu):
+    """The first time from ``when`` on at which a virtual CPU has a core of its host.
+
+    Even and odd CPUs take turns of V_HOST_SLICE; a turn begins V_HOST_OVERLAP before the other's ends.
+    """
+    turn = vm.ctl[ms.V_HOST_SLICE]
+    into = (when + (cpu & 1) * turn) % (2 * turn)
+    if into < turn or into >= 2 * turn - vm.ctl[ms.V_HOST_OVERLAP]:
         return when
-    return (k + wait) * turn
+    return when + 2 * turn - vm.ctl[ms.V_HOST_OVERLAP] - into
 
 
 @kernel
@@ -164,7 +167,7 @@ def run_lane(mem, slub, pools, io, vm, out, until):
             c = vm.cpu[cpu]
             when = c[ms.CPU_CLOCK]
             if ctl[ms.V_HOST_SLICE] > 0:
-                when = next_turn(when, cpu, cpus, ctl[ms.V_HOST_SLICE])
+                when = next_turn(vm, when, cpu)
             if when < at and (
                 c[ms.CPU_RUNNING] > 0
                 or c[ms.CPU_KBLOCKD] != 0

@@ -306,7 +306,8 @@ V_LIVELOCK_CHECK = 47  # when the present pause is next looked at
 V_SLEEPERS = 48  # first of NR_STATES counters: tasks by state
 V_NEXT_JIFFY = 58  # skipping off: the next tick to visit
 V_RESERVED = 59  # pages that the kernel image and boot hold for ever
-V_HOST_SLICE = 60  # the CPUs take turns of this length, 0: each has a core of its own
+V_HOST_SLICE = 60  # even and odd CPUs take turns of this length, 0: each has a core of its own
+V_HOST_OVERLAP = 61
 VM_FIELDS = 64
 
 # costs[.]: CPU time of each step, ns

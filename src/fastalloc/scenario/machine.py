@@ -84,6 +84,9 @@ class Machine(Model):
     zones: Annotated[list[Zone], Field(min_length=1, max_length=4)]  # lowest first
     free_pages: dict[str, Pages] = {}  # by zone, at boot
     slab_caches: list[SlabCache] = []  # oldest first
+    # An emulated machine: even and odd CPUs take turns on the host, each turn this long; 0 is a core for each CPU.
+    host_slice_us: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    host_overlap_us: Annotated[int, Field(ge=0, le=1_000_000)] = 0  # of two turns
 
     @model_validator(mode="after")
     def _consistent(self) -> "Machine":
@@ -96,6 +99,8 @@ class Machine(Model):
         for zone in self.zones:
             if len(zone.protection) < len(names):
                 raise ValueError(f"zone {zone.name}: protection needs an entry for each of {len(names)} zones")
+        if self.host_overlap_us > self.host_slice_us:
+            raise ValueError(f"host_overlap_us: {self.host_overlap_us} is longer than a turn of {self.host_slice_us}")
         if self.min_free_kbytes is not None:
             # frozen: this is the last step of construction
             object.__setattr__(self, "zones", _with_watermarks(self.zones, self.min_free_kbytes))

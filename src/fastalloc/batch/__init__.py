@@ -1,0 +1,175 @@
+"""Scenarios to lanes, lanes over threads: progress, cancellation, and results in lane order."""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from fastalloc.batch.lane import Lane, build_lane
+from fastalloc.kernels import machine_state as ms
+from fastalloc.kernels import state as st
+from fastalloc.kernels.check import VIOLATIONS
+from fastalloc.kernels.machine import finish_lane, run_lane
+from fastalloc.kernels.names import METRICS
+from fastalloc.scenario.models import Scenario
+
+SLICE_MS = 5000  # simulated time between two looks at progress and cancellation
+LIVELOCK = METRICS.index("livelock_5s")
+
+
+class LaneResult(NamedTuple):
+    """What one lane reports; all arrays int64, columns as named in :mod:`fastalloc.kernels.names`."""
+
+    lane: int
+    metrics: np.ndarray  # [len(METRICS)]
+    series: np.ndarray  # [samples, len(SERIES)]
+    events: np.ndarray  # [events, len(EVENT_COLUMNS)]
+    ledger: np.ndarray  # [buyer, depth, taker]: objects
+
+
+class BatchProgress(NamedTuple):
+    """How far a call of :func:`run_lanes` is."""
+
+    lanes_done: int
+    lanes: int
+    simulated_ms: int
+    total_ms: int
+    livelocks: int
+    wall_s: float
+    compiling: bool
+
+
+class ConservationError(AssertionError):
+    """The debug mode found a broken invariant."""
+
+
+class CapacityError(RuntimeError):
+    """A lane outgrew its arrays; its result would be void."""
+
+
+class _Tally:
+    """Progress of all threads, told to one callback."""
+
+    def __init__(self, lanes: int, lane_ms: int, tell: Callable[[BatchProgress], None] | None) -> None:
+        self._lock = threading.Lock()
+        self._tell, self._lanes, self._total = tell, lanes, lanes * lane_ms
+        self._done = self._simulated = self._livelocks = 0
+        self._begun = time.monotonic()
+
+    def add(self, milliseconds: int = 0, lanes: int = 0, livelocks: int = 0, compiling: bool = False) -> None:
+        with self._lock:
+            self._simulated += milliseconds
+            self._done += lanes
+            self._livelocks += livelocks
+            if self._tell is not None:
+                wall = time.monotonic() - self._begun
+                self._tell(
+                    BatchProgress(
+                        self._done, self._lanes, self._simulated, self._total, self._livelocks, wall, compiling
+                    )
+                )
+
+
+def check_sound(lane: int, arrays: Lane) -> None:
+    """Raise ConservationError or CapacityError if the lane's state is not to be trusted."""
+    violation = int(arrays.vm.ctl[ms.V_ERROR])
+    if violation:
+        when = arrays.vm.ctl[ms.V_NOW] / ms.NS_PER_S
+        raise ConservationError(f"lane {lane} at {when:.6f} s: {VIOLATIONS[violation]}")
+    if arrays.slub.ctl[st.U_OVERFLOW]:
+        raise CapacityError(f"lane {lane}: more slabs or objects than its arrays hold")
+
+
+def result_of(lane: int, arrays: Lane) -> LaneResult:
+    """Close a lane and copy out what it reports."""
+    finish_lane(arrays.mem, arrays.slub, arrays.io, arrays.vm, arrays.out)
+    out = arrays.out
+    return LaneResult(
+        lane,
+        out.metric.copy(),
+        out.series[: out.ctl[ms.OUT_SAMPLES]].copy(),
+        out.event[: out.ctl[ms.OUT_EVENTS]].copy(),
+        out.ledger.copy(),
+    )
+
+
+def run_lanes(
+    scenario: Scenario,
+    lanes: Sequence[int],
+    *,
+    seed: int,
+    threads: int = 0,
+    batch: int = 0,
+    full_events: bool = False,
+    debug: bool = False,
+    skip: bool = True,
+    progress: Callable[[BatchProgress], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Iterator[LaneResult]:
+    """Run lanes of a scenario (of one variant) and yield their results in the order asked for.
+
+    Threads, batch size and skipping change no result; a cancelled call yields the lanes finished so far in order.
+
+    Parameters
+    ----------
+    lanes : lane numbers; a lane's randomness depends on ``seed`` and its number alone.
+    threads : 0 is one a CPU.
+    batch : lanes that a thread advances together, slice by slice; 0 is one.
+    full_events : keep every event instead of the important ones.
+    debug : check conservation after each tick; raises ConservationError.
+    skip : jump over ticks in which nothing is due.
+
+    Raises
+    ------
+    ConservationError, CapacityError
+    """
+    lane_ms = round(scenario.run.duration_s * 1000)
+    tally = _Tally(len(lanes), lane_ms, progress)
+    stop = cancel or threading.Event()
+    size = max(1, batch)
+
+    def advance(members: Sequence[int]) -> list[LaneResult]:
+        running = [build_lane(scenario, lane, seed, full_events=full_events, debug=debug, skip=skip) for lane in members]
+        for begin in range(0, lane_ms, SLICE_MS):
+            end = min(begin + SLICE_MS, lane_ms)
+            for lane, arrays in zip(members, running, strict=True):
+                if stop.is_set():
+                    return []
+                run_lane(*arrays, end * ms.NS_PER_MS)
+                check_sound(lane, arrays)
+                tally.add(milliseconds=end - begin)
+        results = [result_of(lane, arrays) for lane, arrays in zip(members, running, strict=True)]
+        tally.add(lanes=len(results), livelocks=sum(int(result.metrics[LIVELOCK]) for result in results))
+        return results
+
+    groups = [list(lanes[i : i + size]) for i in range(0, len(lanes), size)]
+    if groups:
+        # all kernels are compiled (or loaded) by one thread before the others start
+        tally.add(compiling=True)
+        run_lane(*build_lane(scenario, groups[0][0], seed), 0)
+    workers = threads or os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[list[LaneResult]]] = deque()
+        todo = iter(groups)
+        try:
+            for _ in range(workers + 1):
+                waiting.extend(pool.submit(advance, group) for group in _next(todo))
+            while waiting:
+                results = waiting.popleft().result()
+                waiting.extend(pool.submit(advance, group) for group in _next(todo))
+                if not results:
+                    return
+                yield from results
+        finally:
+            stop.set() if waiting else None
+            for future in waiting:
+                future.cancel()
+
+
+def _next(groups: Iterator[list[int]]) -> list[list[int]]:
+    return [group for group in (next(groups, None),) if group is not None]
