@@ -1,5 +1,7 @@
 """The one decorator of every kernel: compiled once for all configurations, without the GIL, cached on disk."""
 
+from typing import Any
+
 import fastalloc.kernels.cache_dir  # noqa: F401 - it names the cache folder before numba is imported
 
 from numba import njit, types  # isort: skip
@@ -7,10 +9,10 @@ from numba.extending import intrinsic  # isort: skip
 
 # Kernels allocate nothing, so they need no reference counts (``_nrt``): atomic operations on every array passed.
 # An option not given passes from a function to those it calls: without the False, one inlined kernel inlines them all.
-OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "forceinline": False, "no_cfunc_wrapper": True}
+OPTIONS: Any = {"nogil": True, "error_model": "numpy", "_nrt": False, "forceinline": False, "no_cfunc_wrapper": True}
 
 
-def _argument(kind):
+def _argument(kind: Any) -> Any:
     """The type a kernel is compiled for: narrow integers are int64, a constant is no type of its own."""
     kind = types.unliteral(kind)
     return types.int64 if isinstance(kind, types.Integer) and kind.bitwidth < 64 else kind
@@ -41,8 +43,7 @@ def internal(function):
     return kernel(function, no_cpython_wrapper=True)
 
 
-@intrinsic
-def out_of_line(typingctx):
+def _out_of_line(typingctx):
     """First statement of a large or rare kernel: callers call it, where LLVM would copy it into each of them."""
 
     def codegen(context, builder, signature, args):
@@ -51,3 +52,6 @@ def out_of_line(typingctx):
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+out_of_line: Any = intrinsic(_out_of_line)

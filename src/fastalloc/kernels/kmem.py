@@ -10,6 +10,7 @@ each page order; -1 where the page allocator serves the size.
 """
 
 from types import SimpleNamespace
+from typing import Any
 
 from numba.extending import overload
 
@@ -25,7 +26,7 @@ from fastalloc.kernels.page_alloc import alloc_pages, free_pages
 KMALLOC_LARGEST_SLOT = 4096 >> 3
 KMALLOC_SLOTS = KMALLOC_LARGEST_SLOT + 1 + g.MAX_ORDER
 
-INLINED = {**OPTIONS, "forceinline": True}
+INLINED: Any = {**OPTIONS, "forceinline": True}
 
 # What shrink returns besides the 0 and 1 of SLAB and SLOB.
 SHRUNK = -1

@@ -171,7 +171,7 @@ def replay(mem, heap, pools, trace, play, row, stop):
                 node = arg
                 if op == OP_KMALLOC:
                     c = kmem.kmalloc_cache(heap, play.sizes, arg)
-                    node = -1
+                    node = np.int64(-1)
                 if c >= 0:
                     handle = kmem.kmem_cache_alloc(mem, heap, c, cpu, node, gfp, context)
                 elif op == OP_KMALLOC:

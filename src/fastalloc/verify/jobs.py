@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from fastalloc.errors import InputError
-from fastalloc.trace.golden import read_case
+from fastalloc.trace.golden import GoldenCase, read_case
 from fastalloc.verify.geometry_tables import check_geometry_folder
 from fastalloc.verify.golden import CaseResult, verify_build
 from fastalloc.verify.kernel_geometry import check_kernel_folder
@@ -26,9 +26,13 @@ def _check_tables(folder: Path, check: Callable[[Path], Iterator[TableResult]]) 
         raise InputError(folder, "", str(error)) from error
 
 
+def _verify_build(case: GoldenCase, build: str) -> list[CaseResult]:
+    return [verify_build(case, build)]
+
+
 def _verify_case(folder: Path) -> list[Job]:
     case = read_case(folder)
-    return [lambda build=build: [verify_build(case, build)] for build in case.builds]
+    return [partial(_verify_build, case, build) for build in case.builds]
 
 
 def find_jobs(root: Path) -> list[Job]:

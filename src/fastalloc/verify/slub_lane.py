@@ -175,7 +175,7 @@ class SlubLane(Lane):
     def _node_row(self, row: int, name: str, node: int, live: int) -> None:
         heap = self.heap
         record = heap.knode[row, node]
-        listed = []
+        listed: list[str] = []
         partial_inuse = 0
         s = int(record[st.N_PARTIAL_HEAD])
         while s >= 0:
