@@ -12,10 +12,13 @@ from numba.extending import intrinsic  # isort: skip
 OPTIONS: Any = {"nogil": True, "error_model": "numpy", "_nrt": False, "forceinline": False, "no_cfunc_wrapper": True}
 
 
+_NARROW = (types.int8, types.int16, types.int32, types.uint8, types.uint16, types.uint32)
+
+
 def _argument(kind: Any) -> Any:
     """The type a kernel is compiled for: narrow integers are int64, a constant is no type of its own."""
     kind = types.unliteral(kind)
-    return types.int64 if isinstance(kind, types.Integer) and kind.bitwidth < 64 else kind
+    return types.int64 if kind in _NARROW else kind
 
 
 def kernel(function, **options):
