@@ -36,7 +36,7 @@ def test_run_leaves_dataset_and_report(fastalloc):
     assert "livelocked" in done.out
     assert "rc8: " in done.out
     dataset = open_dataset("out/swap-livelock")
-    assert dataset.manifest["command"] == "fastalloc run swap-livelock --lanes 2 --seconds 40.0"
+    assert dataset.manifest["command"] == "fastalloc run swap-livelock --lanes 2 --seconds 40"
     assert dataset.manifest["status"] == "complete"
     assert len(dataset.runs.collect()) == 8
     assert Path("out/swap-livelock/report.html").exists()

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from fastalloc.report.selection import Lane
+from fastalloc.report.selection import TOTALS, Lane
 
 COLOURS = {
     "alarm": "#d64545",
@@ -24,7 +24,6 @@ COLOURS = {
     "congestion_waiters": "#6c8ead",
     "sense_fail": "#d64545",
     "free_list_used": "#2f9e6e",
-    "swapped_out": "#2b7bba",
 }
 HEIGHT = 150
 
@@ -47,8 +46,8 @@ def free_pages(lane: Lane, top: float) -> dict[str, Any]:
     text = f"min {marks[0][1]:,} · low {marks[1][1]:,} · high {marks[2][1]:,}"
     label = (
         alt.Chart(alt.Data(values=[{"text": text, "pages": marks[2][1]}]))
-        .mark_text(align="right", baseline="bottom", dy=-3, color=COLOURS["mark"], fontSize=10)
-        .encode(y=alt.Y("pages:Q", scale=scale), x=alt.value("width"), text="text:N")
+        .mark_text(align="left", baseline="bottom", dx=3, dy=-3, color=COLOURS["mark"], fontSize=10)
+        .encode(y=alt.Y("pages:Q", scale=scale), x=alt.value(0), text="text:N")
     )
     return _finish(lane, *lines, rules, label, fields=["free_dma32", "free_dma"])
 
@@ -109,10 +108,10 @@ def failures(lane: Lane, top: float) -> dict[str, Any]:
     return _finish(lane, *lines, ticks, fields=["sense_fail", "free_list_used", "reports"])
 
 
-def swapped_out(lane: Lane, top: float) -> dict[str, Any]:
-    """Pages that reached the disk, a second."""
-    area = _base(lane).mark_area(color=COLOURS["swapped_out"], opacity=0.6, interpolate="step")
-    return _finish(lane, area.encode(y=_y("swapped_out", top)), fields=["swapped_out", "commands_total"], height=90)
+def commands_started(lane: Lane, top: float) -> dict[str, Any]:
+    """Commands that the device was given, a second."""
+    area = _base(lane).mark_area(color=COLOURS["commands"], opacity=0.6, interpolate="step")
+    return _finish(lane, area.encode(y=_y("commands_total", top)), fields=["commands_total", "swapped_out"], height=90)
 
 
 def every_lane(spans: pl.DataFrame, lanes: int, end_s: float) -> dict[str, Any]:
@@ -162,7 +161,10 @@ def _finish(lane: Lane, *marks: alt.Chart, fields: list[str], height: int = HEIG
     shade = alt.Chart(spans).mark_rect(color=COLOURS["alarm"], opacity=0.13).encode(x=_x(lane, "begin_s"), x2="end_s:Q")
     near = alt.selection_point(on="pointerover", nearest=True, fields=["time_s"], empty=False)
     columns = ["time_s", *fields]
-    shown = [alt.Tooltip(f"{name}:Q", title=name.replace("_", " "), format=",.6~g") for name in columns]
+    shown = [
+        alt.Tooltip(f"{name}:Q", title=name.replace("_", " ") + (" a second" if name in TOTALS else ""), format=",.6~g")
+        for name in columns
+    ]
     rule = (
         _base(lane)
         .mark_rule(strokeWidth=1)

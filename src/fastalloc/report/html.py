@@ -75,7 +75,7 @@ def render(dataset: Dataset) -> str:
         ledgers=_ledgers(dataset, lanes),
         worst=worst,
         colours=charts.COLOURS,
-        dataset_path=dataset.path.name,
+        dataset_path=dataset.path,
         css=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
         script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
         vega=_vega(),
@@ -200,11 +200,11 @@ def _figures(lanes: list[Lane]) -> list[Figure]:
             {"sense_fail": "failed", "free_list_used": "served by the free_list", "mark": "report printed"},
         ),
         figure(
-            charts.swapped_out,
-            ("swapped_out",),
-            "Pages swapped out a second",
-            "What the device was given to write.",
-            {"swapped_out": "pages/s"},
+            charts.commands_started,
+            ("commands_total",),
+            "SCSI commands started a second",
+            "As fast as the device takes them, or not at all.",
+            {"commands": "commands/s"},
         ),
     ]
 

@@ -10,7 +10,7 @@ BELOW_MIN = 2  # depths from this one on lie below pages_min
 
 
 class Cell(NamedTuple):
-    """Objects of one taker in slabs of one buyer and depth, all lanes together."""
+    """Objects that one taker was given from slabs of one buyer and depth, all lanes together."""
 
     objects: int
     heat: float  # 0 .. 1, on a logarithmic scale
@@ -18,7 +18,10 @@ class Cell(NamedTuple):
 
 
 class Ledger(NamedTuple):
-    """A table of cells: a row a buyer and depth, deepest first, a column a taker."""
+    """A table of cells: a row a buyer and depth, deepest first, a column a taker.
+
+    Rows are the slabs bought below min and those whose slots others took as well.
+    """
 
     takers: list[str]
     rows: list[tuple[str, str, list[Cell | None]]]  # buyer, depth, cell by taker
@@ -27,7 +30,7 @@ class Ledger(NamedTuple):
 
 
 def robbery_ledger(dataset: Dataset, variant: str) -> Ledger:
-    """The ledger of one variant, summed over its lanes; empty where nothing was bought below min."""
+    """The ledger of one variant, summed over its lanes; empty where nothing was bought below min and nothing shared."""
     depths: list[str] = dataset.manifest["depths"]
     who: list[str] = dataset.manifest["who"]
     rows = (
@@ -42,16 +45,17 @@ def robbery_ledger(dataset: Dataset, variant: str) -> Ledger:
     for buyer, depth, taker in objects:
         if buyer == taker:
             own[taker] = max(own.get(taker, -1), depth)
-    deep = {key: n for key, n in objects.items() if key[1] >= BELOW_MIN}
-    takers = [name for name in who if any(taker == name for _, _, taker in deep)]
-    most = max(deep.values(), default=1)
-    pairs = sorted({(depth, buyer) for buyer, depth, _ in deep}, key=lambda pair: (-pair[0], who.index(pair[1])))
+    told = {(depth, buyer) for buyer, depth, taker in objects if depth >= BELOW_MIN or taker != buyer}
+    shown = {key: n for key, n in objects.items() if (key[1], key[0]) in told}
+    takers = [name for name in who if any(taker == name for _, _, taker in shown)]
+    most = max(shown.values(), default=1)
+    pairs = sorted(told, key=lambda pair: (-pair[0], who.index(pair[1])))
 
     def cell(buyer: str, depth: int, taker: str) -> Cell | None:
-        n = deep.get((buyer, depth, taker))
+        n = shown.get((buyer, depth, taker))
         if not n:
             return None
-        robbery = taker != buyer and depth > own.get(taker, BELOW_MIN - 1)
+        robbery = taker != buyer and depth > max(own.get(taker, 0), BELOW_MIN - 1)
         return Cell(n, _heat(n, most), robbery)
 
     table = [(buyer, depths[depth], [cell(buyer, depth, taker) for taker in takers]) for depth, buyer in pairs]

@@ -86,7 +86,7 @@ def _sentence(verdict: Verdict, rows: pl.DataFrame, total: dict[str, Any]) -> st
         own = rows["policy.slub_nomerge"].any() or rows["policy.sense_ctor"].any()
         why = ": sense buffers sit in slabs of their own" if own else ""
         least = int(rows.select(pl.min("min_free_dma32")).item())
-        return f"No sense allocation failed{why}; {calm}; at the least {least:,} pages of DMA32 were free."
+        return f"No sense allocation failed{why}; {calm}, though DMA32 fell to {least:,} free pages."
     used, failed, empty = total["free_list_used"], total["sense_fail"], total["free_list_empty"]
     if used == 0:
         return f"{failed:,} sense allocations failed, none with the device idle for long; {calm}."
@@ -99,7 +99,9 @@ def _livelock_sentence(verdict: Verdict, rows: pl.DataFrame) -> str:
     median = locked.select(pl.col("^at_.*$").median()).row(0, named=True)
     rate = median["at_sense_fail_5s"] / 5
     open_ = int(locked["livelock_open"].sum())
-    ended = f"{open_} of them to the end of the run" if open_ else "all ended by themselves"
+    ended = f"{open_} of them to the end of the run" if open_ else "but it ended by itself"
+    if open_ == len(locked):
+        ended = "to the end of the run"
     spare = locked["free_list_used"].sum()
     unused = (
         "while the command on the free_list was never used" if spare == 0 else f"the free_list was used {spare:,} times"
