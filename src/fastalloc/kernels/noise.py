@@ -7,7 +7,7 @@ from fastalloc.kernels import gfp as g
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names
 from fastalloc.kernels import rng
-from fastalloc.kernels.jit import internal
+from fastalloc.kernels.jit import inlined, internal
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages
 from fastalloc.kernels.slub import slab_free
 from fastalloc.kernels.swapfile import slab_take
@@ -73,7 +73,7 @@ def noise_leaves(mem, slub, vm, kind):
         free_pages(mem, row[N_CPU], row[N_OBJECT], 0)
 
 
-@internal
+@inlined
 def noise_due(vm, kind):
     """When the next arrival or departure of a kind is due."""
     at = kind * STRIDE

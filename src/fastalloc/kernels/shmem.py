@@ -10,7 +10,7 @@ from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names
 from fastalloc.kernels import rng
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import internal
+from fastalloc.kernels.jit import inlined, internal
 from fastalloc.kernels.lru import lru_add, truncate_page
 from fastalloc.kernels.page_alloc import alloc_pages, get_page_from_freelist, note_depth
 from fastalloc.kernels.sched import log_event, sleep_on
@@ -47,7 +47,7 @@ def after_failure(mem, vm, out, t, cpu, jiffies):
         sleep_on(vm, cpu, ms.SLEEP_START, 1, False, jiffies)
 
 
-@internal
+@inlined
 def task_alloc_page(mem, vm, out, t, cpu, gfp, jiffies):
     """A page for a task, or -1: it is now in direct reclaim or asleep."""
     task = vm.task[t]
@@ -66,7 +66,7 @@ def task_alloc_page(mem, vm, out, t, cpu, gfp, jiffies):
     return pfn
 
 
-@internal
+@inlined
 def task_alloc_object(mem, slub, vm, out, t, cpu, role, who, jiffies):
     """A GFP_KERNEL object for a task, or NO_OBJECT: it is now in direct reclaim or asleep."""
     task = vm.task[t]
@@ -80,7 +80,7 @@ def task_alloc_object(mem, slub, vm, out, t, cpu, role, who, jiffies):
     return handle
 
 
-@internal
+@inlined
 def file_pages(vm, t, tree, number):
     """Pages of a file of a tree: 1 + an exponential with the scenario's mean, the same under every policy."""
     mean = vm.ctl[ms.V_MEAN_FILE_PAGES]
@@ -90,7 +90,7 @@ def file_pages(vm, t, tree, number):
     return min(FILE_PAGES_MAX, 1 + extra)
 
 
-@internal
+@inlined
 def copy_step(mem, slub, vm, out, t, cpu, jiffies):
     """Advance a copier by one step; CPU time in ns [shmem_create, shmem_getpage, add_to_page_cache]."""
     task = vm.task[t]
@@ -157,7 +157,7 @@ def copy_step(mem, slub, vm, out, t, cpu, jiffies):
     return vm.costs[ms.COST_CREATE_FILE]
 
 
-@internal
+@inlined
 def remove_step(mem, slub, vm, out, t, cpu):
     """Remove one file of a finished tree, pages first, then dentry and inode; CPU time in ns [shmem_delete_inode]."""
     task = vm.task[t]
@@ -179,7 +179,7 @@ def remove_step(mem, slub, vm, out, t, cpu):
     return (1 + pages) * vm.costs[ms.COST_REMOVE_PAGE]
 
 
-@internal
+@inlined
 def finish_tree(vm, out, t, cpu):
     """A tree (or a writer's mapping) is gone; the task starts over."""
     task = vm.task[t]
@@ -191,7 +191,7 @@ def finish_tree(vm, out, t, cpu):
         log_event(vm, out, E_TREE_REMOVED, cpu, t, task[ms.T_TREE], 0, 0)
 
 
-@internal
+@inlined
 def writer_step(mem, slub, vm, out, t, cpu, jiffies):
     """Advance an anonymous writer by one page fault, or unmap a batch; CPU time in ns [do_anonymous_page]."""
     task = vm.task[t]
@@ -225,7 +225,7 @@ def writer_step(mem, slub, vm, out, t, cpu, jiffies):
 
 
 
-@internal
+@inlined
 def workload_step(mem, slub, vm, out, t, cpu, jiffies):
     """Advance a task's own program by one step; CPU time in ns."""
     task = vm.task[t]
