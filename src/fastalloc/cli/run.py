@@ -101,5 +101,7 @@ def _command(scenario: str, variants: list[str] | None, settings: dict[str, obje
     for name in variants or []:
         words += ["--variant", name]
     for key, value in settings.items():
-        words += [short[key], str(value).removesuffix(".0")] if key in short else ["--set", f"{key}={json.dumps(value)}"]
+        words += (
+            [short[key], str(value).removesuffix(".0")] if key in short else ["--set", f"{key}={json.dumps(value)}"]
+        )
     return shlex.join(words)

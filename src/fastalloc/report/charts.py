@@ -90,8 +90,8 @@ def waiting(lane: Lane, top: float) -> dict[str, Any]:
 def failures(lane: Lane, top: float) -> dict[str, Any]:
     """Sense failures a second, what the free_list served of them, and ticks for the reports that were printed."""
     lines = [
-        _base(lane).mark_area(color=COLOURS[name], opacity=0.6, interpolate="step").encode(y=_y(name, top))
-        for name in ("sense_fail", "free_list_used")
+        _base(lane).mark_area(color=COLOURS[name], opacity=opacity, interpolate="step").encode(y=_y(name, top))
+        for name, opacity in (("sense_fail", 0.65), ("free_list_used", 1.0))
     ]
     ticks = (
         alt.Chart(alt.Data(values=lane.reports.to_dicts()))

@@ -45,7 +45,8 @@ def robbery_ledger(dataset: Dataset, variant: str) -> Ledger:
     for buyer, depth, taker in objects:
         if buyer == taker:
             own[taker] = max(own.get(taker, -1), depth)
-    told = {(depth, buyer) for buyer, depth, taker in objects if depth >= BELOW_MIN or taker != buyer}
+    # what the boot bought was there for all
+    told = {(d, b) for b, d, taker in objects if d >= BELOW_MIN or (taker != b and b != "boot")}
     shown = {key: n for key, n in objects.items() if (key[1], key[0]) in told}
     takers = [name for name in who if any(taker == name for _, _, taker in shown)]
     most = max(shown.values(), default=1)
