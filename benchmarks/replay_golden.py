@@ -3,7 +3,7 @@
     python benchmarks/replay_golden.py [CASE] [--builds slub64,slab64,slob64] [--repeats 7] [--json]
 
 CASE defaults to ``io_1m`` of the shared data folder beside the repository. Only the time inside the kernel counts: no
-reading, no set-up, no checkpoints, no comparing. The best of the repeats is the figure; the median is printed beside it.
+reading, no set-up, no checkpoints, no comparing. The best of the repeats is the figure; the median is beside it.
 """
 
 import argparse

@@ -134,7 +134,9 @@ def run_lanes(
     size = max(1, batch)
 
     def advance(members: Sequence[int]) -> list[LaneResult]:
-        running = [build_lane(scenario, lane, seed, full_events=full_events, debug=debug, skip=skip) for lane in members]
+        running = [
+            build_lane(scenario, lane, seed, full_events=full_events, debug=debug, skip=skip) for lane in members
+        ]
         for begin in range(0, lane_ms, SLICE_MS):
             end = min(begin + SLICE_MS, lane_ms)
             for lane, arrays in zip(members, running, strict=True):

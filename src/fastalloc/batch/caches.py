@@ -14,7 +14,7 @@ from fastalloc.scenario.slub_eras import SlubOptions
 
 HWCACHE = sf.HWCACHE_ALIGN
 
-# kmem_cache_create calls of 2.6.25-rc8 on x86_64 [fs/bio.c, block/blk-core.c, drivers/scsi, lib/radix-tree.c, mm/shmem.c]
+# kmem_cache_create calls of 2.6.25-rc8, x86_64 [fs/bio.c, block/blk-core.c, drivers/scsi, lib/radix-tree.c, mm/shmem.c]
 PATH_CACHES = (
     CacheRequest("dentry", 200, 0, sf.RECLAIM_ACCOUNT | sf.PANIC | sf.MEM_SPREAD),
     CacheRequest("radix_tree_node", 552, 0, sf.PANIC, ctor=True),
@@ -35,7 +35,9 @@ PATH_CACHES = (
 def build_caches(scenario: Scenario) -> CacheSet:
     """All caches of the scenario's kernel, merged as its policy allows."""
     options = SlubOptions(
-        cache_line=scenario.machine.cache_line, cpus_present=scenario.machine.cpus, slub_nomerge=scenario.policy.slub_nomerge
+        cache_line=scenario.machine.cache_line,
+        cpus_present=scenario.machine.cpus,
+        slub_nomerge=scenario.policy.slub_nomerge,
     )
     caches = CacheSet(options)
     path = {request.name for request in PATH_CACHES}

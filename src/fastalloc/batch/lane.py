@@ -210,6 +210,15 @@ def build_lane(
     vm.ctl[ms.V_SKIP] = skip
     out = build_out(scenario, full_events)
     boot_lane(
-        mem, slub, pools, io, vm, out, rows, work.copiers, work.writers, work.start_spread_ms * scenario.machine.hz // 1000
+        mem,
+        slub,
+        pools,
+        io,
+        vm,
+        out,
+        rows,
+        work.copiers,
+        work.writers,
+        work.start_spread_ms * scenario.machine.hz // 1000,
     )
     return Lane(mem, slub, pools, io, vm, out)

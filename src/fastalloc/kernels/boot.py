@@ -2,8 +2,7 @@
 
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import names
-from fastalloc.kernels import rng
+from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import internal, kernel
 from fastalloc.kernels.mempool import MP_CACHE, MP_CURR, MP_MIN
@@ -40,9 +39,7 @@ def boot_memory(mem, slub, pools, io, vm, out, geometry):
         vm.where[i] = -1
     for p in range(pools.pool.shape[0]):
         for i in range(pools.pool[p, MP_MIN]):
-            pools.element[p, i] = slab_take(
-                mem, slub, out, pools.pool[p, MP_CACHE], 0, g.GFP_KERNEL, 0, names.W_BOOT
-            )
+            pools.element[p, i] = slab_take(mem, slub, out, pools.pool[p, MP_CACHE], 0, g.GFP_KERNEL, 0, names.W_BOOT)
         pools.pool[p, MP_CURR] = pools.pool[p, MP_MIN]
     for i in range(io.ctl[ms.H_FREE_LIST_SIZE]):
         for k in range(2):

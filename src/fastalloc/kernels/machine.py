@@ -6,8 +6,7 @@ step comes when that time has passed, so CPUs interleave at the granularity of a
 """
 
 from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import names
-from fastalloc.kernels import rng
+from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
 from fastalloc.kernels.check import check_lane
 from fastalloc.kernels.completion import kblockd_step, softirq_step

@@ -5,8 +5,7 @@ Arrivals are Poisson, lifetimes constant, CPUs drawn at random; the same draws u
 
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import names
-from fastalloc.kernels import rng
+from fastalloc.kernels import names, rng
 from fastalloc.kernels.jit import inlined, internal
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages
 from fastalloc.kernels.slub import slab_free

@@ -23,7 +23,6 @@ E_LIVELOCK_5S = names.EVENTS.index("livelock_5s")
 E_LIVELOCK_60S = names.EVENTS.index("livelock_60s")
 
 
-
 @internal
 def cache_free_slots(slub, c):
     """Free slots in all slabs of cache ``c``, wherever they are stranded."""

@@ -352,9 +352,7 @@ def alloc_pages_stub(mem, node, gfp, order, context):
                     break
             if found < 0:
                 zone[node, st.Z_BELOW_LOW] += 1
-            if found < 0 and not (
-                mem.ctl[st.M_NR_NODES] == 2 and (gfp & g.GFP_THISNODE) == g.GFP_THISNODE
-            ):
+            if found < 0 and not (mem.ctl[st.M_NR_NODES] == 2 and (gfp & g.GFP_THISNODE) == g.GFP_THISNODE):
                 depth = request_depth(gfp, context)
                 harder = depth == st.DEPTH_HARDER or depth == st.DEPTH_ATOMIC
                 for i in range(nodes):

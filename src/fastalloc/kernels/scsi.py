@@ -5,8 +5,7 @@ One host with one device: device_busy and host_busy are the same number, can_que
 
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import names
-from fastalloc.kernels import rng
+from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import inlined, internal
 from fastalloc.kernels.mempool import mempool_alloc, mempool_free
@@ -74,9 +73,7 @@ def scsi_get_command(mem, slub, io, vm, out, cpu, runner):
     (164fc5dc) takes the free_list after either failure.
     """
     context = runner_context(io, runner)
-    command = slab_take(
-        mem, slub, out, vm.roles[ms.ROLE_COMMAND], cpu, g.GFP_ATOMIC, context, names.W_COMMAND
-    )
+    command = slab_take(mem, slub, out, vm.roles[ms.ROLE_COMMAND], cpu, g.GFP_ATOMIC, context, names.W_COMMAND)
     sense = st.NO_OBJECT
     if command < 0:
         out.metric[CMD_FAIL] += 1
@@ -131,7 +128,7 @@ def scsi_put_command(mem, slub, io, cpu, d):
 
 @inlined
 def scsi_prep(mem, slub, pools, io, vm, out, cpu, runner, r):
-    """Prepare request ``r``: command, sense buffer, sg table; False is BLKPREP_DEFER [scsi_setup_fs_cmnd, scsi_init_io].
+    """Prepare request ``r``: command, sense buffer, sg table; False defers it [scsi_setup_fs_cmnd, scsi_init_io].
 
     A prepared request keeps its command; a refused one is STARTED too: no merge, no overtaking.
     """

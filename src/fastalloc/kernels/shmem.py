@@ -7,8 +7,7 @@ allocation that fails goes through direct reclaim as in __alloc_pages.
 
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import names
-from fastalloc.kernels import rng
+from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import inlined, internal
 from fastalloc.kernels.lru import lru_add, truncate_page
@@ -129,10 +128,7 @@ def copy_step(mem, slub, vm, out, t, cpu, jiffies):
             task[ms.T_PROGRAM] = ms.PROGRAM_FILE
         return vm.costs[ms.COST_COPY_PAGE]
     if program == ms.PROGRAM_FILE:
-        if (
-            task[ms.T_FILE] == vm.ctl[ms.V_TREE_FILES]
-            or task[ms.T_NR_PAGES] + FILE_PAGES_MAX > vm.ctl[ms.V_TREE_PAGES]
-        ):
+        if task[ms.T_FILE] == vm.ctl[ms.V_TREE_FILES] or task[ms.T_NR_PAGES] + FILE_PAGES_MAX > vm.ctl[ms.V_TREE_PAGES]:
             task[ms.T_FILE_PAGES] = task[ms.T_FILE]
             task[ms.T_FILE] = 0
             task[ms.T_FILE_PAGE] = 0
@@ -221,8 +217,6 @@ def writer_step(mem, slub, vm, out, t, cpu, jiffies):
         task[ms.T_NR_PAGES] = 0
         task[ms.T_PROGRAM] = ms.PROGRAM_REMOVE
     return vm.costs[ms.COST_FAULT_PAGE]
-
-
 
 
 @inlined

@@ -342,9 +342,7 @@ def writeback_limit(mem):
     """Pages under writeback above which reclaimers are throttled: 1.1 x 10 % of dirtyable [throttle_vm_writeout]."""
     dirtyable = 1
     for z in range(mem.ctl[st.M_NR_ZONES]):
-        dirtyable += (
-            mem.zone[z, st.Z_FREE] + mem.zone[z, st.Z_NR_ACTIVE] + mem.zone[z, st.Z_NR_INACTIVE]
-        )
+        dirtyable += mem.zone[z, st.Z_FREE] + mem.zone[z, st.Z_NR_ACTIVE] + mem.zone[z, st.Z_NR_INACTIVE]
     dirty = dirtyable // 10
     return dirty + dirty // 10
 
