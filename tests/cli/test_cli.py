@@ -164,6 +164,20 @@ def test_interrupted_run_keeps_what_is_done(fastalloc, monkeypatch):
     assert Path("d/report.html").exists()
 
 
+def test_a_failed_write_is_no_interrupt(fastalloc, monkeypatch):
+    def failing(scenario, lanes, *, cancel, **named):
+        for result in fake_batch.run_lanes(scenario, lanes, cancel=cancel, **named):
+            if scenario.policy.command_rule == "fix":
+                cancel.set()  # the batch stops its threads
+                Path("d/runs").rename("d/elsewhere")
+            yield result
+
+    monkeypatch.setattr(runner, "run_lanes", failing)
+    one_line_at_end = fastalloc("run", "swap-livelock", *SMALL, "--out", "d").err.splitlines()[-1]
+    assert "d/runs" in one_line_at_end
+    assert "cannot be written" in one_line_at_end
+
+
 def test_interrupted_before_the_first_lane(fastalloc, monkeypatch):
     def interrupted(*arguments, **named):
         os.kill(os.getpid(), signal.SIGINT)

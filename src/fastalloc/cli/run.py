@@ -34,8 +34,8 @@ def run(
     asked |= {key: value for key, value in named.items() if value is not None}
     loaded = load_scenario(scenario).with_settings(asked, "--set")
     folder = out or _free_folder(loaded.name)
-    cancel = threading.Event()
-    _stop_on_interrupt(cancel)
+    cancel, interrupted = threading.Event(), threading.Event()
+    _stop_on_interrupt(cancel, interrupted)
 
     from fastalloc.cli.progress import RunBar
     from fastalloc.runner import run as run_scenario
@@ -54,7 +54,7 @@ def run(
                 cancel=cancel,
             )
     except InputError:
-        if not cancel.is_set():
+        if not interrupted.is_set():
             raise
         print("stopped before the first lane was finished", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -65,21 +65,22 @@ def run(
     page = write_report(dataset)
     show(dataset, as_json=json)
     print(f"\ndataset {folder}\nreport  {page}", file=sys.stderr)
-    if cancel.is_set():
+    if interrupted.is_set():
         print("stopped; what was finished is kept", file=sys.stderr)
         raise typer.Exit(130)
 
 
-def _stop_on_interrupt(cancel: threading.Event) -> None:
+def _stop_on_interrupt(cancel: threading.Event, interrupted: threading.Event) -> None:
     """The first Ctrl-C asks the run to stop, the second stops it."""
 
-    def interrupted(signum: int, frame: FrameType | None) -> None:
-        if cancel.is_set():
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if interrupted.is_set():
             raise SystemExit(130)
+        interrupted.set()
         cancel.set()
         print("\nstopping; once more to stop at once", file=sys.stderr)
 
-    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGINT, stop)
 
 
 def _free_folder(name: str) -> Path:
