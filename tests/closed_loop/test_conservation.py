@@ -1,0 +1,103 @@
+"""Nothing is lost and nothing is made: the debug mode after each tick, and a census of every object at intervals.
+
+The debug mode counts pages, slots, pool elements, requests, bios, commands and tasks [DESIGN, rule 9]; the census adds
+that each object in use has a holder that can free it, each used swap slot somebody who refers to it, and each logical
+page one frame.
+"""
+
+import pytest
+
+from fastalloc.batch.lane import build_lane
+from fastalloc.kernels import machine_state as ms
+from tests.closed_loop.census import held, in_use, logical_pages, swap_slots
+from tests.closed_loop.small import LIVELOCKED, advance, preset, run, small
+
+SHORT_TREES = {"workload.tree_files": 60, "workload.writer_pages": 700, "workload.copiers": 40}
+PRESSED = {"machine.min_free_kbytes": 0}
+CASES = {
+    "as it is": {},
+    "nothing in reserve": PRESSED,
+    "short trees, writers that wrap around": SHORT_TREES,
+    "short trees, nothing in reserve": SHORT_TREES | PRESSED,
+    "long files": {"workload.mean_file_pages": 40, "workload.tree_files": 90},
+    "one page a file": {"workload.mean_file_pages": 1, "workload.tree_files": 2000},
+    "only writers": {"workload.copiers": 0, "workload.writers": 6, "workload.writer_pages": 3000},
+    "only copiers": {"workload.writers": 0},
+    "depth 16": {"host.queue_depth": 16, "host.can_queue": 16} | PRESSED,
+    "depth 16, can_queue 3": {"host.queue_depth": 16, "host.can_queue": 3} | PRESSED,
+    "HZ 1000": {"machine.hz": 1000} | PRESSED,
+    "HZ 100": {"machine.hz": 100} | PRESSED,
+    "one CPU": {"machine.cpus": 1} | PRESSED,
+    "four CPUs": {"machine.cpus": 4, "disk.irq_cpu": 3} | PRESSED,
+    "CPUs of their own": {"machine.host_slice_us": 0, "machine.host_overlap_us": 0} | PRESSED,
+    "four requests": {"queue.nr_requests": 4},
+    "sixteen requests, no merging": {"queue.nr_requests": 16, "queue.merge": False},
+    "no merging": {"queue.merge": False} | PRESSED,
+    "one segment": {"queue.max_segments": 1},
+    "unplugged at once": {"queue.unplug_thresh": 1} | PRESSED,
+    "no batching": {"queue.batch_requests": 0, "queue.nr_requests": 16},
+    "swap nearly full": {"machine.swap_pages": 2048, "workload.tree_files": 300, "workload.writer_pages": 900},
+    "swap full": {"machine.swap_pages": 256},
+    "no swap": {"machine.swap_pages": 0, "workload.tree_files": 100, "workload.writer_pages": 600},
+    "no free_list": {"host.free_list": 0} | PRESSED,
+    "free_list of four": {"host.free_list": 4} | PRESSED,
+    "mempool keeps WAIT": {"policy.mempool_keep_wait": True} | PRESSED,
+    "kblockd in PF_MEMALLOC": {"policy.kblockd_memalloc": True} | PRESSED,
+    "completion delayed": {"disk.completion_delay_us": 1000} | PRESSED,
+    "fast disk": {"disk.iops": 20000, "disk.bytes_per_second": 200_000_000} | PRESSED,
+    "much noise": {"workload.atomic_objects_per_s": 3000, "workload.atomic_pages_per_s": 3000} | PRESSED,
+    "no noise": {"workload.atomic_objects_per_s": 0, "workload.atomic_pages_per_s": 0} | PRESSED,
+    "swappiness 0": {"workload.swappiness": 0} | PRESSED,
+}
+VARIANTS = ("rc8", "fix", "nomerge", "ctor", "depth16", "default-min-free")
+
+
+def watched(scenario, lane, looks=25):
+    """A lane run with the debug checks on; at intervals every object, slot and page must have its holder."""
+    arrays = build_lane(scenario, lane, 1, debug=True)
+    end = scenario.run.duration_s * 1000
+    for i in range(1, looks + 1):
+        advance(lane, arrays, end * i / looks)
+        assert in_use(arrays).tolist() == held(arrays).tolist()
+        used, referred = swap_slots(arrays)
+        assert used == referred == arrays.vm.ctl[ms.V_SWAP_PAGES] - arrays.vm.ctl[ms.V_SWAP_FREE]
+        frames, owners = logical_pages(arrays)
+        assert frames == owners
+    return arrays
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("lane", [0, 3, LIVELOCKED])
+def test_every_variant(variant, lane):
+    watched(small(variant), lane)
+
+
+@pytest.mark.parametrize("rule", ["rc8", "fix"])
+@pytest.mark.parametrize("case", CASES)
+def test_every_corner(case, rule):
+    watched(small("rc8", CASES[case] | {"policy.command_rule": rule, "run.duration_s": 12.0}), 1)
+
+
+@pytest.mark.parametrize("variant", ["rc8", "fix", "nomerge", "ctor"])
+def test_hugh_shrunk(variant):
+    shrunk = {"workload.copiers": 4, "workload.writers": 0, "workload.tree_files": 900, "machine.min_free_kbytes": 500}
+    watched(small(variant, shrunk, "hugh-256m"), 0)
+    watched(small(variant, shrunk | PRESSED, "hugh-256m"), 1)
+
+
+@pytest.mark.parametrize("variant", ["rc8", "fix", "nomerge", "ctor"])
+def test_the_machine_of_the_preset_whole(variant):
+    """512 MB until well into its first episodes, checked at every tick."""
+    run(preset(variant, {"run.duration_s": 40.0}), 1, debug=True)
+
+
+def test_short_trees_are_removed_and_wrap_around():
+    """The corner that removes trees under reclaim is not an empty one: orphans under writeback occur."""
+    arrays = watched(small("rc8", SHORT_TREES), 0)
+    assert (arrays.vm.task[1:, ms.T_TREE] >= 2).all()
+
+
+def test_swap_that_is_full_stops_nothing_else():
+    """With no slot left reclaim activates the page and goes on; nobody is killed, every slot stays in use."""
+    arrays = watched(small("rc8", CASES["swap full"]), 0)
+    assert arrays.vm.ctl[ms.V_SWAP_FREE] == 0
