@@ -28,7 +28,7 @@ def freed_request(io, vm, now):
     limit = ctl[ms.Q_NR_REQUESTS]
     ctl[ms.Q_COUNT] -= 1
     count = ctl[ms.Q_COUNT]
-    if count < limit - limit // 8 - limit // 16 - 1 and ctl[ms.Q_CONGESTED] != 0:
+    if count < max(1, limit - limit // 8 - limit // 16 - 1) and ctl[ms.Q_CONGESTED] != 0:
         ctl[ms.Q_CONGESTED] = 0
         wake_all(vm, ms.SLEEP_CONGESTION, now)
     if count + 1 <= limit:
@@ -141,7 +141,7 @@ def get_request(io, vm, t, jiffies):
     ctl = io.ctl
     limit = ctl[ms.Q_NR_REQUESTS]
     count = ctl[ms.Q_COUNT]
-    if count + 1 >= limit - limit // 8 + 1:
+    if count + 1 >= min(limit, limit - limit // 8 + 1):
         if count + 1 >= limit:
             if ctl[ms.Q_FULL] == 0:
                 ioc_set_batching(io, vm, t, jiffies)

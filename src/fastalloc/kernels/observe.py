@@ -5,7 +5,7 @@ from fastalloc.kernels import names
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import internal
 from fastalloc.kernels.mempool import MP_CURR
-from fastalloc.kernels.sched import log_event
+from fastalloc.kernels.sched import log_event, log_event_at
 from fastalloc.kernels.scsi import LIVELOCK_LONG_NS
 
 SENSE_FAIL = names.METRICS.index("sense_fail")
@@ -139,10 +139,7 @@ def check_livelock(mem, slub, pools, io, vm, out):
     slots = cache_free_slots(slub, bio_cache)
     bios = io.ctl[ms.H_BIOS]
     writeback = ctl[ms.V_WRITEBACK]
-    n = out.ctl[ms.OUT_EVENTS]
-    log_event(vm, out, E_LIVELOCK_BEGIN, -1, -1, bios, writeback, slots)
-    if n < out.event.shape[0]:
-        out.event[n, 0] = ctl[ms.V_LIVELOCK_SINCE]
+    log_event_at(vm, out, ctl[ms.V_LIVELOCK_SINCE], E_LIVELOCK_BEGIN, bios, writeback, slots)
     log_event(vm, out, E_LIVELOCK_5S, -1, -1, bios, writeback, slots)
     if out.metric[AT_MS] >= 0:
         return

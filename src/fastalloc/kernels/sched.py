@@ -29,6 +29,15 @@ def log_event(vm, out, kind, cpu, task, a, b, c):
     out.ctl[ms.OUT_EVENTS] = n + 1
 
 
+@internal
+def log_event_at(vm, out, when, kind, a, b, c):
+    """Append an event that began at ``when`` and was understood only now; rows are in order of writing."""
+    n = out.ctl[ms.OUT_EVENTS]
+    log_event(vm, out, kind, -1, -1, a, b, c)
+    if n < out.event.shape[0]:
+        out.event[n, 0] = when
+
+
 @inlined
 def enqueue(vm, t, cpu, now):
     """Put a runnable task at the end of a CPU's run queue; an idle CPU starts on it now."""
@@ -78,7 +87,6 @@ def sleep_on(vm, cpu, state, timeout_jiffies, exclusive, jiffies):
     task = vm.task[t]
     task[ms.T_STATE] = state
     task[ms.T_TIMED_OUT] = 0
-    task[ms.T_SLEEP_SINCE] = vm.ctl[ms.V_NOW]
     vm.ctl[ms.V_SLEEPERS + state] += 1
     first = vm.waitq[state, 0]
     if first < 0:

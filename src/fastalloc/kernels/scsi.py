@@ -9,7 +9,7 @@ from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import inlined, internal
 from fastalloc.kernels.mempool import mempool_alloc, mempool_free
-from fastalloc.kernels.sched import log_event
+from fastalloc.kernels.sched import log_event, log_event_at
 from fastalloc.kernels.slub import slab_free
 from fastalloc.kernels.swapfile import account, slab_take
 
@@ -29,6 +29,7 @@ E_FREE_LIST_USED = names.EVENTS.index("free_list_used")
 E_SENSE_FAIL = names.EVENTS.index("sense_fail")
 E_COMMAND_START = names.EVENTS.index("command_start")
 E_LIVELOCK_END = names.EVENTS.index("livelock_end")
+E_STALL_BEGIN = names.EVENTS.index("stall_begin")
 E_STALL_END = names.EVENTS.index("stall_end")
 
 # who runs the request function
@@ -238,6 +239,7 @@ def end_stall(io, vm, out):
             out.metric[STALL_MS] = length
             out.metric[STALL_ONSET_MS] = ctl[ms.V_STALL_SINCE] // ms.NS_PER_MS
         if now - ctl[ms.V_STALL_SINCE] >= STALL_REPORTED_NS:
+            log_event_at(vm, out, ctl[ms.V_STALL_SINCE], E_STALL_BEGIN, ctl[ms.V_WRITEBACK], 0, 0)
             log_event(vm, out, E_STALL_END, -1, -1, length, 0, 0)
         ctl[ms.V_STALL_SINCE] = now
 
