@@ -59,7 +59,7 @@ class Workload(Model):
     tree_files: Positive = 1200
     mean_file_pages: Annotated[int, Field(ge=1, le=1 << 16)] = 3
     writers: Annotated[int, Field(ge=0, le=1024)] = 6  # tasks that fill anonymous memory
-    writer_pages: Count = 51200  # each
+    writer_pages: Positive = 51200  # each
     start_spread_ms: Count = 2000
     atomic_objects_per_s: Count = 200  # GFP_ATOMIC objects of 128 bytes, a second
     atomic_object_ms: Count = 2  # how long each lives
