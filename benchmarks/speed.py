@@ -48,8 +48,9 @@ def main() -> None:
     scenario = load_scenario("swap-livelock")
     loaded = scenario.variant("fix").with_settings({"run.duration_s": 60 if quick else 600})
     rows += _lane_rows("full disk load (fix), one thread", loaded, 0, repeat)
+    # one writer that starts in the second half of a month
     idle = scenario.variant("fix").with_settings(
-        {"run.duration_s": 3600, "workload.copiers": 0, "workload.writers": 1, "workload.writer_pages": 1}
+        {"run.duration_s": 3600, "workload.copiers": 0, "workload.writers": 1, "workload.start_spread_ms": 1 << 31}
         | {"workload.atomic_objects_per_s": 0, "workload.atomic_pages_per_s": 0}
     )
     rows += _lane_rows("idle, one thread", idle, 0, repeat)

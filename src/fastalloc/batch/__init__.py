@@ -98,6 +98,33 @@ def result_of(lane: int, arrays: Lane) -> LaneResult:
     )
 
 
+def warm(scenario: Scenario) -> None:
+    """Compile the kernels, or load them from the cache; one thread of one process does so before others start."""
+    run_lane(*build_lane(scenario, 0, 0), 0)
+
+
+def run_serial(
+    scenario: Scenario, lanes: Sequence[int], *, seed: int, cancel: threading.Event | None = None
+) -> list[LaneResult]:
+    """Run lanes one after the other in the calling thread; empty when it is cancelled.
+
+    Raises
+    ------
+    ConservationError, CapacityError
+    """
+    lane_ms = round(scenario.run.duration_s * 1000)
+    results = []
+    for lane in lanes:
+        arrays = build_lane(scenario, lane, seed)
+        for begin in range(0, lane_ms, SLICE_MS):
+            if cancel is not None and cancel.is_set():
+                return []
+            run_lane(*arrays, min(begin + SLICE_MS, lane_ms) * ms.NS_PER_MS)
+            check_sound(lane, arrays)
+        results.append(result_of(lane, arrays))
+    return results
+
+
 def run_lanes(
     scenario: Scenario,
     lanes: Sequence[int],
@@ -130,7 +157,7 @@ def run_lanes(
     """
     lane_ms = round(scenario.run.duration_s * 1000)
     tally = _Tally(len(lanes), lane_ms, progress)
-    stop = cancel or threading.Event()
+    stop = threading.Event()  # the caller's own event is only read
     size = max(1, batch)
 
     def advance(members: Sequence[int]) -> list[LaneResult]:
@@ -140,7 +167,7 @@ def run_lanes(
         for begin in range(0, lane_ms, SLICE_MS):
             end = min(begin + SLICE_MS, lane_ms)
             for lane, arrays in zip(members, running, strict=True):
-                if stop.is_set():
+                if stop.is_set() or (cancel is not None and cancel.is_set()):
                     return []
                 run_lane(*arrays, end * ms.NS_PER_MS)
                 check_sound(lane, arrays)
@@ -168,7 +195,7 @@ def run_lanes(
                     return
                 yield from results
         finally:
-            stop.set() if waiting else None
+            stop.set()
             for future in waiting:
                 future.cancel()
 

@@ -4,7 +4,7 @@ from fastalloc.kernels import gfp as g
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import inlined, internal
+from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.lru import rotate_reclaimable_page
 from fastalloc.kernels.mempool import MP_CURR, MP_FROM_ALLOCATOR, mempool_alloc, mempool_free
 from fastalloc.kernels.sched import log_event, sleep_on, wake_all
@@ -41,7 +41,7 @@ def mempool_take(mem, slub, pools, vm, out, p, who, t, cpu, jiffies):
     return handle
 
 
-@inlined
+@folded
 def bio_record(io, vm, t, handle):
     """Open a bio record for the page that task ``t`` writes."""
     b = io.ctl[ms.Q_FREE_BIO]
@@ -54,7 +54,7 @@ def bio_record(io, vm, t, handle):
     vm.task[t, ms.T_BIO] = b
 
 
-@inlined
+@folded
 def end_swap_bio_write(mem, slub, pools, io, vm, cpu, b, now):
     """A bio ends: writeback cleared, the page rotated, biovec then bio freed, pool waiters woken as a herd."""
     pfn = io.bio[b, ms.B_PAGE]

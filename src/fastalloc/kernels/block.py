@@ -6,7 +6,7 @@ of arrival.
 
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names
-from fastalloc.kernels.jit import inlined, internal
+from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.mempool import mempool_free
 from fastalloc.kernels.sched import wake_all, wake_one
 from fastalloc.kernels.scsi import (
@@ -21,7 +21,7 @@ REQUESTS = names.METRICS.index("requests")
 BIO_MERGES = names.METRICS.index("bio_merges")
 
 
-@inlined
+@folded
 def freed_request(io, vm, now):
     """Uncharge a request: leave congestion (every congestion_wait ends), wake one waiter [freed_request]."""
     ctl = io.ctl
@@ -36,7 +36,7 @@ def freed_request(io, vm, now):
         ctl[ms.Q_FULL] = 0
 
 
-@inlined
+@folded
 def end_request(mem, slub, pools, io, vm, cpu, r, now):
     """Free a finished request: its object to the pool of 4 or the slab, then the queue's count [__blk_put_request]."""
     if mempool_free(mem, slub, pools, ms.POOL_REQUEST, cpu, io.request[r, ms.R_HANDLE]):
@@ -46,7 +46,7 @@ def end_request(mem, slub, pools, io, vm, cpu, r, now):
     freed_request(io, vm, now)
 
 
-@inlined
+@folded
 def hash_insert(io, r, key):
     """Enter a request under the slot that follows it, or under its first [elv_rqhash_add, elv_rb_add]."""
     slot = io.request[r, ms.R_START]
@@ -58,7 +58,7 @@ def hash_insert(io, r, key):
     io.hash[key, bucket] = r
 
 
-@inlined
+@folded
 def find_neighbour(io, slot, key, room):
     """A queued request that ends (or starts) at ``slot`` and can take ``room`` more segments; -1 none."""
     r = io.hash[key, slot & (ms.HASH_BUCKETS - 1)]
@@ -88,7 +88,7 @@ def attempt_merge(mem, slub, pools, io, vm, cpu, r, following, now):
     end_request(mem, slub, pools, io, vm, cpu, following, now)
 
 
-@inlined
+@folded
 def elv_merge(mem, slub, pools, io, vm, cpu, b, now):
     """Merge bio ``b`` into a queued request that ends or begins beside it, then that request with its neighbour
     [elv_merge, attempt_back_merge, attempt_front_merge]; whether it merged."""
@@ -118,7 +118,7 @@ def elv_merge(mem, slub, pools, io, vm, cpu, b, now):
     return True
 
 
-@inlined
+@folded
 def ioc_batching(io, vm, t, jiffies):
     """Whether a task may exceed the full mark: 32 requests within 20 ms of its last wait [ioc_batching]."""
     left = vm.task[t, ms.T_BATCH]
@@ -127,7 +127,7 @@ def ioc_batching(io, vm, t, jiffies):
     )
 
 
-@inlined
+@folded
 def ioc_set_batching(io, vm, t, jiffies):
     """Make a task a batcher [ioc_set_batching]."""
     if not ioc_batching(io, vm, t, jiffies):
@@ -135,7 +135,7 @@ def ioc_set_batching(io, vm, t, jiffies):
         vm.task[t, ms.T_BATCH_JIFFY] = jiffies
 
 
-@inlined
+@folded
 def get_request(io, vm, t, jiffies):
     """Charge the queue for one request; False: the caller must wait [get_request]."""
     ctl = io.ctl
@@ -157,7 +157,7 @@ def get_request(io, vm, t, jiffies):
     return True
 
 
-@inlined
+@folded
 def add_request(io, vm, out, cpu, b, handle, jiffies):
     """Queue a new request for bio ``b``; at unplug_thresh waiting requests the submitter dispatches [elv_insert]."""
     ctl = io.ctl

@@ -8,7 +8,7 @@ from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names
 from fastalloc.kernels.bio import end_swap_bio_write
 from fastalloc.kernels.block import end_request
-from fastalloc.kernels.jit import inlined
+from fastalloc.kernels.jit import folded
 from fastalloc.kernels.sched import log_event
 from fastalloc.kernels.scsi import (
     RUN_KBLOCKD,
@@ -29,7 +29,7 @@ STAGE_COMMAND = 3
 STAGE_RUN = 4
 
 
-@inlined
+@folded
 def finish_command(mem, slub, pools, io, vm, out, cpu):
     """Take the next done command: the device is free again, the sg table goes back [scsi_finish_command]."""
     d = io.ctl[ms.H_DONE_HEAD]
@@ -48,7 +48,7 @@ def finish_command(mem, slub, pools, io, vm, out, cpu):
     return vm.costs[ms.COST_IRQ]
 
 
-@inlined
+@folded
 def softirq_step(mem, slub, pools, io, vm, out, cpu):
     """One step of the completion that ``cpu`` is working on; CPU time in ns."""
     c = vm.cpu[cpu]
@@ -79,7 +79,7 @@ def softirq_step(mem, slub, pools, io, vm, out, cpu):
     return vm.costs[ms.COST_END_BIO]
 
 
-@inlined
+@folded
 def kblockd_step(io, vm, cpu):
     """kblockd runs the unplug work; CPU time in ns [blk_unplug_work]."""
     vm.cpu[cpu, ms.CPU_KBLOCKD] = 0

@@ -5,6 +5,7 @@ from typing import Any
 import fastalloc.kernels.cache_dir  # noqa: F401 - it names the cache folder before numba is imported
 
 from numba import njit, types  # isort: skip
+from numba.core.codegen import CPUCodeLibrary  # isort: skip
 from numba.extending import intrinsic  # isort: skip
 
 # Kernels allocate nothing, so they need no reference counts (``_nrt``): atomic operations on every array passed.
@@ -39,6 +40,25 @@ def kernel(function, **options):
 def inlined(function):
     """A kernel that becomes part of each caller: a call passes every array of every group, some hundred words."""
     return kernel(function, forceinline=True, cache=False)
+
+
+_FOLDED: set[str] = set()
+_optimize = CPUCodeLibrary._optimize_final_module
+
+
+def _optimize_what_runs(library: Any) -> None:
+    """Numba optimises every function by itself; a folded one runs only inside its callers, which are optimised."""
+    if library.name not in _FOLDED:
+        _optimize(library)
+
+
+CPUCodeLibrary._optimize_final_module = _optimize_what_runs
+
+
+def folded(function):
+    """A kernel with one or two callers, part of each of them and never run alone: a fifth less to compile."""
+    _FOLDED.add(function.__name__)
+    return kernel(function, forceinline=True, cache=False, no_cpython_wrapper=True)
 
 
 def internal(function):

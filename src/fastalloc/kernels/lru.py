@@ -5,13 +5,13 @@ Pages go on and off one by one: the per-CPU pagevecs of 14 that batch this in th
 
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import inlined, internal
+from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.page_alloc import free_pages, page_zone
 from fastalloc.kernels.slub import slab_free
 from fastalloc.kernels.swapfile import delete_from_swap_cache, swap_free
 
 
-@inlined
+@folded
 def lru_add(mem, pfn, active):
     """Put a page at the head of its zone's active or inactive list [add_page_to_active_list]."""
     z = page_zone(mem, pfn)
@@ -36,7 +36,7 @@ def lru_add(mem, pfn, active):
     page[pfn, st.P_FLAGS] = flags
 
 
-@inlined
+@folded
 def lru_del(mem, pfn):
     """Take a page off its list [del_page_from_lru]."""
     page = mem.page
@@ -57,7 +57,7 @@ def lru_del(mem, pfn):
     page[pfn, st.P_FLAGS] &= ~st.PG_LRU
 
 
-@inlined
+@folded
 def rotate_reclaimable_page(mem, pfn):
     """Move a page whose write-out is over to the tail of the inactive list [rotate_reclaimable_page]."""
     page = mem.page
@@ -79,7 +79,7 @@ def rotate_reclaimable_page(mem, pfn):
     page[pfn, st.P_FLAGS] &= ~st.PG_RECLAIM
 
 
-@inlined
+@folded
 def leave_mapping(mem, slub, vm, cpu, pfn):
     """A tmpfs page leaves its file's mapping; the last one frees the file's radix node."""
     f = mem.page[pfn, st.P_FILE]

@@ -10,7 +10,7 @@ from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
 from fastalloc.kernels.check import check_lane
 from fastalloc.kernels.completion import kblockd_step, softirq_step
-from fastalloc.kernels.jit import inlined, kernel
+from fastalloc.kernels.jit import folded, kernel
 from fastalloc.kernels.noise import OBJECTS, PAGES, noise_due, noise_event
 from fastalloc.kernels.observe import check_livelock, note_reports, sample
 from fastalloc.kernels.sched import dequeue_head, enqueue, run_task_timers, wake_one
@@ -47,7 +47,7 @@ EVENT_LIVELOCK = 5
 EVENT_CPU = 6
 
 
-@inlined
+@folded
 def tick(io, vm, out, jiffies, now):
     """A timer tick: the unplug timer hands the queue to kblockd of the CPU that armed it; sleeps end."""
     if io.ctl[ms.Q_UNPLUG_JIFFY] <= jiffies:
@@ -60,7 +60,7 @@ def tick(io, vm, out, jiffies, now):
         run_task_timers(vm, out, jiffies, now)
 
 
-@inlined
+@folded
 def task_step(mem, slub, pools, io, vm, out, cpu, jiffies):
     """Run the first task of a CPU's queue for up to QUANTUM_NS; CPU time in ns.
 
@@ -83,7 +83,7 @@ def task_step(mem, slub, pools, io, vm, out, cpu, jiffies):
     return cost
 
 
-@inlined
+@folded
 def cpu_step(mem, slub, pools, io, vm, out, cpu, jiffies, now):
     """One step of a CPU: dispatch in progress, a completion, kblockd, then the running task; its clock moves on."""
     c = vm.cpu[cpu]
@@ -115,7 +115,7 @@ def cpu_step(mem, slub, pools, io, vm, out, cpu, jiffies, now):
         note_reports(mem, vm, out, cpu)
 
 
-@inlined
+@folded
 def next_turn(vm, when, cpu):
     """The first time from ``when`` on at which a virtual CPU has a core of its host.
 

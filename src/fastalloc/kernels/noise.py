@@ -6,7 +6,7 @@ Arrivals are Poisson, lifetimes constant, CPUs drawn at random; the same draws u
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names, rng
-from fastalloc.kernels.jit import inlined, internal
+from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages
 from fastalloc.kernels.slub import slab_free
 from fastalloc.kernels.swapfile import slab_take
@@ -72,7 +72,7 @@ def noise_leaves(mem, slub, vm, kind):
         free_pages(mem, row[N_CPU], row[N_OBJECT], 0)
 
 
-@inlined
+@folded
 def noise_due(vm, kind):
     """When the next arrival or departure of a kind is due."""
     at = kind * STRIDE

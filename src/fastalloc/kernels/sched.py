@@ -6,7 +6,7 @@ queues keep the kernel's order: non-exclusive sleepers stand at the head, exclus
 
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names
-from fastalloc.kernels.jit import inlined, internal
+from fastalloc.kernels.jit import folded, internal
 
 MEMPOOL_TIMEOUTS = names.METRICS.index("mempool_timeouts")
 
@@ -38,7 +38,7 @@ def log_event_at(vm, out, when, kind, a, b, c):
         out.event[n, 0] = when
 
 
-@inlined
+@folded
 def enqueue(vm, t, cpu, now):
     """Put a runnable task at the end of a CPU's run queue; an idle CPU starts on it now."""
     task = vm.task
@@ -57,7 +57,7 @@ def enqueue(vm, t, cpu, now):
     c[ms.CPU_RUNNING] += 1
 
 
-@inlined
+@folded
 def dequeue_head(vm, cpu):
     """Take the running task off its CPU's queue; the next one gets a fresh slice."""
     c = vm.cpu[cpu]
@@ -69,7 +69,7 @@ def dequeue_head(vm, cpu):
     return t
 
 
-@inlined
+@folded
 def pick_cpu(vm, previous):
     """Where a woken task runs: its previous CPU, or the first idle one if that is busy [select_task_rq]."""
     if vm.cpu[previous, ms.CPU_RUNNING] == 0:

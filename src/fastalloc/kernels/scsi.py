@@ -7,7 +7,7 @@ from fastalloc.kernels import gfp as g
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import inlined, internal
+from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.mempool import mempool_alloc, mempool_free
 from fastalloc.kernels.sched import log_event, log_event_at
 from fastalloc.kernels.slub import slab_free
@@ -43,7 +43,7 @@ LIVELOCK_LONG_NS = 60 * ms.NS_PER_S
 STALL_REPORTED_NS = 1_000_000_000  # shorter pauses of the disk are no event
 
 
-@inlined
+@folded
 def runner_context(io, runner):
     """Task context of whoever runs the request function [iopath: who runs request_fn]."""
     if runner == RUN_RECLAIMER:
@@ -55,7 +55,7 @@ def runner_context(io, runner):
     return 0
 
 
-@inlined
+@folded
 def sg_pool(segments):
     """Pool index of an sg table: sgpool-8, -16, -32, -64, -128 [scsi_sgtable_index]."""
     pool = ms.POOL_SG
@@ -66,7 +66,7 @@ def sg_pool(segments):
     return pool
 
 
-@inlined
+@folded
 def scsi_get_command(mem, slub, io, vm, out, cpu, runner):
     """A command record with its sense buffer, or -1 [scsi_get_command, __scsi_get_command].
 
@@ -112,7 +112,7 @@ def scsi_get_command(mem, slub, io, vm, out, cpu, runner):
     return d
 
 
-@inlined
+@folded
 def scsi_put_command(mem, slub, io, cpu, d):
     """Return a command: the free_list first, else sense, then command to their slabs [__scsi_put_command]."""
     n = io.ctl[ms.H_FREE_LIST]
@@ -127,7 +127,7 @@ def scsi_put_command(mem, slub, io, cpu, d):
     io.ctl[ms.H_FREE_COMMAND] = d
 
 
-@inlined
+@folded
 def scsi_prep(mem, slub, pools, io, vm, out, cpu, runner, r):
     """Prepare request ``r``: command, sense buffer, sg table; False defers it [scsi_setup_fs_cmnd, scsi_init_io].
 
@@ -153,7 +153,7 @@ def scsi_prep(mem, slub, pools, io, vm, out, cpu, runner, r):
     return True
 
 
-@inlined
+@folded
 def blk_plug_device(io, cpu, jiffies):
     """Plug the queue and arm the unplug timer on this CPU, unless it is plugged [blk_plug_device]."""
     if io.ctl[ms.Q_PLUGGED] == 0:
@@ -162,7 +162,7 @@ def blk_plug_device(io, cpu, jiffies):
         io.ctl[ms.Q_UNPLUG_CPU] = cpu
 
 
-@inlined
+@folded
 def blk_remove_plug(io):
     """Unplug and stop the timer; whether it was plugged [blk_remove_plug]."""
     if io.ctl[ms.Q_PLUGGED] == 0:
@@ -172,7 +172,7 @@ def blk_remove_plug(io):
     return True
 
 
-@inlined
+@folded
 def hash_remove(io, r, key):
     """Take a request off one of the merge hashes [elv_rqhash_del, elv_rb_del]."""
     bucket = io.request[r, ms.R_HASHED + key]
@@ -205,7 +205,7 @@ def queue_remove(io, r):
     hash_remove(io, r, ms.BY_START)
 
 
-@inlined
+@folded
 def start_disk(io, vm):
     """Let the disk work on the head of its list: 1/iops or the transfer time, whichever is longer."""
     d = io.ctl[ms.H_DISK_HEAD]
@@ -218,7 +218,7 @@ def start_disk(io, vm):
     io.ctl[ms.H_DISK_DONE_AT] = vm.ctl[ms.V_NOW] + service - service // 32 + jitter
 
 
-@inlined
+@folded
 def end_stall(io, vm, out):
     """A command starts: close a livelock and a stall, keeping the longest of each."""
     ctl = vm.ctl
@@ -244,7 +244,7 @@ def end_stall(io, vm, out):
         ctl[ms.V_STALL_SINCE] = now
 
 
-@inlined
+@folded
 def scsi_dispatch_cmd(io, vm, out, cpu, runner, r):
     """Take the request off the queue and hand it to the disk [scsi_dispatch_cmd]."""
     request = io.request[r]
@@ -269,7 +269,7 @@ def scsi_dispatch_cmd(io, vm, out, cpu, runner, r):
         log_event(vm, out, E_COMMAND_START, cpu, -1, request[ms.R_NR_BIOS], io.command[d, ms.D_SOURCE], runner)
 
 
-@inlined
+@folded
 def start_request_fn(io, vm, cpu, runner):
     """Unplug the queue and let ``cpu`` run the request function from its next step on; False: it was not plugged."""
     if not blk_remove_plug(io):
@@ -278,7 +278,7 @@ def start_request_fn(io, vm, cpu, runner):
     return True
 
 
-@inlined
+@folded
 def scsi_request_fn(mem, slub, pools, io, vm, out, cpu, jiffies):
     """One round of the dispatch loop: prepare the head request, or hand it to the disk; CPU time in ns.
 
@@ -306,14 +306,14 @@ def scsi_request_fn(mem, slub, pools, io, vm, out, cpu, jiffies):
     return vm.costs[ms.COST_END_BIO]
 
 
-@inlined
+@folded
 def free_sgtable(mem, slub, pools, io, cpu, d):
     """Give the sg table of a command back to its pool or slab [scsi_free_sgtable]."""
     mempool_free(mem, slub, pools, io.command[d, ms.D_SG_POOL], cpu, io.command[d, ms.D_SG])
     io.command[d, ms.D_SG] = -1
 
 
-@inlined
+@folded
 def disk_done(io, vm):
     """The head command is complete: it joins the done list, the disk takes the next."""
     d = io.ctl[ms.H_DISK_HEAD]

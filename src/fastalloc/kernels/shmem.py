@@ -9,7 +9,7 @@ from fastalloc.kernels import gfp as g
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import inlined, internal
+from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.lru import lru_add, truncate_page
 from fastalloc.kernels.page_alloc import alloc_pages, get_page_from_freelist, note_depth
 from fastalloc.kernels.sched import log_event, sleep_on
@@ -46,7 +46,7 @@ def after_failure(mem, vm, out, t, cpu, jiffies):
         sleep_on(vm, cpu, ms.SLEEP_START, 1, False, jiffies)
 
 
-@inlined
+@folded
 def task_alloc_page(mem, vm, out, t, cpu, gfp, jiffies):
     """A page for a task, or -1: it is now in direct reclaim or asleep."""
     task = vm.task[t]
@@ -65,7 +65,7 @@ def task_alloc_page(mem, vm, out, t, cpu, gfp, jiffies):
     return pfn
 
 
-@inlined
+@folded
 def task_alloc_object(mem, slub, vm, out, t, cpu, role, who, jiffies):
     """A GFP_KERNEL object for a task, or NO_OBJECT: it is now in direct reclaim or asleep."""
     task = vm.task[t]
@@ -79,7 +79,7 @@ def task_alloc_object(mem, slub, vm, out, t, cpu, role, who, jiffies):
     return handle
 
 
-@inlined
+@folded
 def file_pages(vm, t, tree, number):
     """Pages of a file of a tree: 1 + an exponential with the scenario's mean, the same under every policy."""
     mean = vm.ctl[ms.V_MEAN_FILE_PAGES]
@@ -89,7 +89,7 @@ def file_pages(vm, t, tree, number):
     return min(FILE_PAGES_MAX, 1 + extra)
 
 
-@inlined
+@folded
 def copy_step(mem, slub, vm, out, t, cpu, jiffies):
     """Advance a copier by one step; CPU time in ns [shmem_create, shmem_getpage, add_to_page_cache]."""
     task = vm.task[t]
@@ -153,7 +153,7 @@ def copy_step(mem, slub, vm, out, t, cpu, jiffies):
     return vm.costs[ms.COST_CREATE_FILE]
 
 
-@inlined
+@folded
 def remove_step(mem, slub, vm, out, t, cpu):
     """Remove one file of a finished tree, pages first, then dentry and inode; CPU time in ns [shmem_delete_inode]."""
     task = vm.task[t]
@@ -175,7 +175,7 @@ def remove_step(mem, slub, vm, out, t, cpu):
     return (1 + pages) * vm.costs[ms.COST_REMOVE_PAGE]
 
 
-@inlined
+@folded
 def finish_tree(vm, out, t, cpu):
     """A tree (or a writer's mapping) is gone; the task starts over."""
     task = vm.task[t]
@@ -187,7 +187,7 @@ def finish_tree(vm, out, t, cpu):
         log_event(vm, out, E_TREE_REMOVED, cpu, t, task[ms.T_TREE], 0, 0)
 
 
-@inlined
+@folded
 def writer_step(mem, slub, vm, out, t, cpu, jiffies):
     """Advance an anonymous writer by one page fault, or unmap a batch; CPU time in ns [do_anonymous_page]."""
     task = vm.task[t]
@@ -219,7 +219,7 @@ def writer_step(mem, slub, vm, out, t, cpu, jiffies):
     return vm.costs[ms.COST_FAULT_PAGE]
 
 
-@inlined
+@folded
 def workload_step(mem, slub, vm, out, t, cpu, jiffies):
     """Advance a task's own program by one step; CPU time in ns."""
     task = vm.task[t]

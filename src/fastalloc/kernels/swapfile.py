@@ -7,7 +7,7 @@ tree's leaves (one node per 64 slots) are real slab objects, its few inner nodes
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import inlined, internal
+from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.slub import slab_alloc, slab_free
 
 SWAPFILE_CLUSTER = 256
@@ -15,7 +15,7 @@ RADIX_SLOTS = 64
 W_RADIX = names.W_RADIX
 
 
-@inlined
+@folded
 def account(slub, out, handle, who):
     """Enter a granted object in the ledger: who bought its slab, at which depth, who took the slot."""
     if 0 <= handle < st.PAGE_HANDLE:
@@ -32,7 +32,7 @@ def slab_take(mem, slub, out, c, cpu, gfp, context, who):
     return handle
 
 
-@inlined
+@folded
 def get_swap_page(vm):
     """A free swap slot, or -1 [get_swap_page, scan_swap_map]."""
     ctl = vm.ctl
@@ -72,7 +72,7 @@ def get_swap_page(vm):
     return slot
 
 
-@inlined
+@folded
 def swap_free(vm, slot):
     """Give a swap slot back [swap_free]."""
     vm.slot[slot] = 0
@@ -82,7 +82,7 @@ def swap_free(vm, slot):
         vm.ctl[ms.V_LOWEST_SLOT] = slot
 
 
-@inlined
+@folded
 def add_to_swap_cache(mem, slub, vm, out, cpu, slot, gfp, context):
     """Make room in the tree for ``slot``: a new leaf for the first page of 64 [add_to_swap_cache]; success."""
     leaf = slot // RADIX_SLOTS
@@ -95,7 +95,7 @@ def add_to_swap_cache(mem, slub, vm, out, cpu, slot, gfp, context):
     return True
 
 
-@inlined
+@folded
 def delete_from_swap_cache(mem, slub, vm, cpu, slot):
     """Drop ``slot`` from the tree; the last page of a leaf frees its node [__delete_from_swap_cache]."""
     leaf = slot // RADIX_SLOTS

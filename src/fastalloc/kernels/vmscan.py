@@ -15,7 +15,7 @@ from fastalloc.kernels.block import (
     get_request,
     ioc_set_batching,
 )
-from fastalloc.kernels.jit import inlined, internal
+from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.lru import leave_mapping, leave_swap_cache, lru_add, lru_del
 from fastalloc.kernels.page_alloc import free_pages, zone_watermark_ok
 from fastalloc.kernels.sched import log_event, sleep_on
@@ -52,7 +52,7 @@ def congestion_wait(mem, vm, out, t, cpu, hz_fraction, jiffies):
     sleep_on(vm, cpu, ms.SLEEP_CONGESTION, max(1, mem.ctl[st.M_HZ] // hz_fraction), False, jiffies)
 
 
-@inlined
+@folded
 def begin_reclaim(vm, out, t, cpu):
     """Enter direct reclaim: PF_MEMALLOC until it ends [try_to_free_pages]."""
     task = vm.task[t]
@@ -67,7 +67,7 @@ def begin_reclaim(vm, out, t, cpu):
         log_event(vm, out, E_RECLAIM_BEGIN, cpu, t, 0, 0, 0)
 
 
-@inlined
+@folded
 def end_reclaim(vm, out, t, cpu, progress):
     """Leave direct reclaim with its return value."""
     task = vm.task[t]
@@ -83,7 +83,7 @@ def end_reclaim(vm, out, t, cpu, progress):
 # --------------------------------------------------------------------------------------------- lists of a reclaimer
 
 
-@inlined
+@folded
 def keep_page(mem, vm, t, pfn):
     """Set a page aside, in order, to be put back on the LRU when the batch is over."""
     task = vm.task[t]
@@ -95,7 +95,7 @@ def keep_page(mem, vm, t, pfn):
     task[ms.T_KEEP_TAIL] = pfn
 
 
-@inlined
+@folded
 def release_pagevec(mem, vm, t, cpu):
     """Free the reclaimed pages gathered so far [__pagevec_release_nonlru]."""
     pfn = vm.task[t, ms.T_PVEC]
@@ -107,7 +107,7 @@ def release_pagevec(mem, vm, t, cpu):
     vm.task[t, ms.T_PVEC_COUNT] = 0
 
 
-@inlined
+@folded
 def reclaim_page(mem, vm, out, t, cpu, pfn):
     """A page is free at last: into the pagevec, which is released when it holds 14."""
     task = vm.task[t]
@@ -120,7 +120,7 @@ def reclaim_page(mem, vm, out, t, cpu, pfn):
         release_pagevec(mem, vm, t, cpu)
 
 
-@inlined
+@folded
 def isolate_lru_pages(mem, vm, t, z, count):
     """Take up to ``count`` pages off the inactive tail into the task's private list [isolate_lru_pages]."""
     taken = 0
@@ -142,7 +142,7 @@ def isolate_lru_pages(mem, vm, t, z, count):
     return taken
 
 
-@inlined
+@folded
 def putback_lru_pages(mem, vm, t, cpu):
     """End of a batch: survivors go back to the head of their list, the pagevec is released."""
     pfn = vm.task[t, ms.T_KEEP]
@@ -155,7 +155,7 @@ def putback_lru_pages(mem, vm, t, cpu):
     release_pagevec(mem, vm, t, cpu)
 
 
-@inlined
+@folded
 def shrink_active_list(mem, vm, z, count, priority):
     """Move up to ``count`` pages from the active tail to the inactive list; how many were looked at.
 
@@ -188,7 +188,7 @@ def shrink_active_list(mem, vm, z, count, priority):
 # ----------------------------------------------------------------------------------------------- shrink_page_list
 
 
-@inlined
+@folded
 def shmem_writepage(mem, slub, vm, out, t, cpu, pfn):
     """LRU pass 1 of a tmpfs page: into the swap cache, no I/O; False: no slot or no radix node [shmem_writepage]."""
     slot = get_swap_page(vm)
@@ -204,7 +204,7 @@ def shmem_writepage(mem, slub, vm, out, t, cpu, pfn):
     return True
 
 
-@inlined
+@folded
 def add_to_swap(mem, slub, vm, out, t, cpu, pfn):
     """An anonymous page gets its slot and is unmapped; False: no slot or no radix node [add_to_swap]."""
     slot = get_swap_page(vm)
@@ -219,7 +219,7 @@ def add_to_swap(mem, slub, vm, out, t, cpu, pfn):
     return True
 
 
-@inlined
+@folded
 def shrink_page(mem, slub, vm, out, t, cpu):
     """Deal with the next page of the private list [shrink_page_list]; its CPU time in ns.
 
@@ -275,7 +275,7 @@ def shrink_page(mem, slub, vm, out, t, cpu):
 # ------------------------------------------------------------------------------------------------- swap_writepage
 
 
-@inlined
+@folded
 def write_step(mem, slub, pools, io, vm, out, t, cpu, jiffies):
     """LRU pass 2: bio, biovec, merge or request, submission; CPU time in ns [swap_writepage, __make_request]."""
     task = vm.task[t]
@@ -337,7 +337,7 @@ def write_step(mem, slub, pools, io, vm, out, t, cpu, jiffies):
 # --------------------------------------------------------------------------------------------------- the outer loops
 
 
-@inlined
+@folded
 def writeback_limit(mem):
     """Pages under writeback above which reclaimers are throttled: 1.1 x 10 % of dirtyable [throttle_vm_writeout]."""
     dirtyable = 1
@@ -347,7 +347,7 @@ def writeback_limit(mem):
     return dirty + dirty // 10
 
 
-@inlined
+@folded
 def begin_shrink_zone(mem, vm, t, z):
     """Work out how much of each list this call scans; small amounts are carried over [shrink_zone]."""
     task = vm.task[t]
@@ -365,7 +365,7 @@ def begin_shrink_zone(mem, vm, t, z):
     task[ms.T_RECLAIM] = ms.R_SHRINK
 
 
-@inlined
+@folded
 def next_zone(mem, vm, t):
     """Choose the next zone to shrink at this priority, or finish the priority."""
     task = vm.task[t]
@@ -395,7 +395,7 @@ def next_zone(mem, vm, t):
     begin_shrink_zone(mem, vm, t, z)
 
 
-@inlined
+@folded
 def begin_priority(mem, vm, t, cpu, jiffies):
     """Start a scanning priority; kswapd first finds the highest zone below pages_high, or goes to sleep."""
     task = vm.task[t]
@@ -419,7 +419,7 @@ def begin_priority(mem, vm, t, cpu, jiffies):
     sleep_on(vm, cpu, ms.SLEEP_KSWAPD, -1, False, jiffies)
 
 
-@inlined
+@folded
 def end_priority(mem, vm, out, t, cpu, jiffies):
     """All zones of a priority are done: leave, or go one lower, with a nap of 100 ms below priority 10."""
     task = vm.task[t]
@@ -451,7 +451,7 @@ def end_priority(mem, vm, out, t, cpu, jiffies):
         congestion_wait(mem, vm, out, t, cpu, 10, jiffies)
 
 
-@inlined
+@folded
 def zone_done(mem, vm, t):
     """kswapd gives a zone up as unreclaimable after six fruitless scans of it [balance_pgdat]."""
     task = vm.task[t]
@@ -462,7 +462,7 @@ def zone_done(mem, vm, t):
     task[ms.T_RECLAIM] = ms.R_ZONE
 
 
-@inlined
+@folded
 def reclaim_step(mem, slub, pools, io, vm, out, t, cpu, jiffies):
     """Advance a reclaimer by one step; CPU time in ns. It may be asleep afterwards."""
     task = vm.task[t]
@@ -506,7 +506,7 @@ def reclaim_step(mem, slub, pools, io, vm, out, t, cpu, jiffies):
     return vm.costs[ms.COST_SCAN_PAGE]
 
 
-@inlined
+@folded
 def begin_balance(vm, out, now, t):
     """Set kswapd going; the caller has woken it [wakeup_kswapd, balance_pgdat]."""
     task = vm.task[t]
