@@ -3,6 +3,8 @@
 Looked at in those of the first sixteen lanes of swap-livelock that livelock within 75 s.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -156,7 +158,7 @@ def test_each_report_tells_exactly_what_was_suppressed():
     reports, failures = events(result, "report"), events(result, "sense_fail")[:, 0]
     steady = reports[reports[:, 0] > (metric(result, "livelock_onset_ms") + 5000) * 1_000_000]
     assert len(steady) >= 2
-    for before, now in zip(steady, steady[1:], strict=False):
+    for before, now in itertools.pairwise(steady):
         between = ((failures > before[0]) & (failures < now[0])).sum()
         assert now[6] == between == 1249
 
