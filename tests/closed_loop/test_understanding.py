@@ -1,4 +1,4 @@
-"""The five tests of understanding [iopath.md, end of section 13], each on paired lanes: same seeds, one thing changed."""
+"""The five tests of understanding [iopath.md, end of section 13], on paired lanes: same seeds, one thing changed."""
 
 import numpy as np
 import pytest

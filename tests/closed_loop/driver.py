@@ -1,0 +1,204 @@
+"""A lane's subsystems driven by hand: what kernels call, made callable, and a lane set up to call them on."""
+
+from typing import Any
+
+from fastalloc.batch.lane import Lane, build_lane
+from fastalloc.kernels import gfp as g
+from fastalloc.kernels import machine_state as ms
+from fastalloc.kernels import names, page_alloc
+from fastalloc.kernels import state as st
+from fastalloc.kernels.bio import bio_record, mempool_take
+from fastalloc.kernels.block import add_request, elv_merge, freed_request, get_request, ioc_set_batching
+from fastalloc.kernels.completion import kblockd_step, softirq_step
+from fastalloc.kernels.jit import kernel
+from fastalloc.kernels.machine import tick
+from fastalloc.kernels.sched import sleep_on, wake_task
+from fastalloc.kernels.scsi import (
+    blk_plug_device,
+    disk_done,
+    scsi_get_command,
+    scsi_put_command,
+    scsi_request_fn,
+    sg_pool,
+)
+from fastalloc.kernels.swapfile import slab_take
+from tests.closed_loop.small import OWN_CORES, small
+
+RUN_KBLOCKD, RUN_RECLAIMER, RUN_SOFTIRQ = range(3)
+
+
+@kernel
+def charge(io, vm, t, jiffies):
+    """get_request: whether the queue lets task ``t`` have a request."""
+    return get_request(io, vm, t, jiffies)
+
+
+@kernel
+def uncharge(io, vm, now):
+    """freed_request."""
+    freed_request(io, vm, now)
+
+
+@kernel
+def make_batcher(io, vm, t, jiffies):
+    """ioc_set_batching, as after a wait in get_request_wait."""
+    ioc_set_batching(io, vm, t, jiffies)
+
+
+@kernel
+def plug(io, cpu, jiffies):
+    """blk_plug_device."""
+    blk_plug_device(io, cpu, jiffies)
+
+
+@kernel
+def pool_of(segments):
+    """The sg pool for a number of segments."""
+    return sg_pool(segments)
+
+
+@kernel
+def run_on(vm, t, cpu, now):
+    """Wake task ``t`` on ``cpu``."""
+    vm.task[t, ms.T_CPU] = cpu
+    wake_task(vm, t, now)
+
+
+@kernel
+def wait_for_request(vm, cpu, jiffies):
+    """The running task of ``cpu`` waits in get_request_wait."""
+    sleep_on(vm, cpu, ms.SLEEP_REQUEST, -1, True, jiffies)
+
+
+@kernel
+def nap(vm, cpu, timeout, jiffies):
+    """The running task of ``cpu`` waits in congestion_wait."""
+    sleep_on(vm, cpu, ms.SLEEP_CONGESTION, timeout, False, jiffies)
+
+
+@kernel
+def take(mem, slub, out, vm, role, cpu, gfp, context, who):
+    """slab_alloc from the cache of a role, entered in the ledger."""
+    return slab_take(mem, slub, out, vm.roles[role], cpu, gfp, context, who)
+
+
+@kernel
+def take_from_pool(mem, slub, pools, vm, out, p, who, t, cpu, jiffies):
+    """One round of mempool_alloc(GFP_NOIO) by task ``t``, which runs on ``cpu`` and sleeps if it gets nothing."""
+    return mempool_take(mem, slub, pools, vm, out, p, who, t, cpu, jiffies)
+
+
+@kernel
+def get_command(mem, slub, io, vm, out, cpu, runner):
+    """scsi_get_command."""
+    return scsi_get_command(mem, slub, io, vm, out, cpu, runner)
+
+
+@kernel
+def put_command(mem, slub, io, cpu, d):
+    """scsi_put_command."""
+    scsi_put_command(mem, slub, io, cpu, d)
+
+
+@kernel
+def submit(mem, slub, pools, io, vm, out, t, cpu, slot, jiffies):
+    """submit_bio of one page for a swap slot: True when it merged, else it is a request of its own."""
+    vm.task[t, ms.T_PAGE] = -1
+    bio_record(io, vm, t, slab_take(mem, slub, out, vm.roles[ms.ROLE_BIO], cpu, g.GFP_KERNEL, 0, names.W_BIO))
+    b = vm.task[t, ms.T_BIO]
+    # any page will do: the last of the machine, which nobody has
+    io.bio[b, ms.B_PAGE] = mem.page.shape[0] - 1
+    io.bio[b, ms.B_VEC] = slab_take(mem, slub, out, vm.roles[ms.ROLE_BIOVEC], cpu, g.GFP_KERNEL, 0, names.W_BIOVEC)
+    io.bio[b, ms.B_SLOT] = slot
+    vm.ctl[ms.V_WRITEBACK] += 1
+    if elv_merge(mem, slub, pools, io, vm, cpu, b, vm.ctl[ms.V_NOW]):
+        return True
+    get_request(io, vm, t, jiffies)
+    handle = slab_take(mem, slub, out, vm.roles[ms.ROLE_REQUEST], cpu, g.GFP_KERNEL, 0, names.W_REQUEST)
+    add_request(io, vm, out, cpu, b, handle, jiffies)
+    return False
+
+
+@kernel
+def run_queue(mem, slub, pools, io, vm, out, cpu, runner, jiffies):
+    """The request function on ``cpu`` until it returns."""
+    io.ctl[ms.Q_PLUGGED] = 0
+    io.ctl[ms.Q_UNPLUG_JIFFY] = ms.NEVER
+    vm.cpu[cpu, ms.CPU_REQUEST_FN] = runner + 1
+    while vm.cpu[cpu, ms.CPU_REQUEST_FN] != 0:
+        scsi_request_fn(mem, slub, pools, io, vm, out, cpu, jiffies)
+
+
+@kernel
+def finish_disk(io, vm):
+    """The disk completes the command it works on."""
+    disk_done(io, vm)
+
+
+@kernel
+def softirq(mem, slub, pools, io, vm, out, cpu):
+    """One step of the completion."""
+    softirq_step(mem, slub, pools, io, vm, out, cpu)
+
+
+@kernel
+def timer_tick(io, vm, out, jiffies, now):
+    """A tick: the unplug timer and the sleepers' timers."""
+    tick(io, vm, out, jiffies, now)
+
+
+@kernel
+def kblockd(io, vm, cpu):
+    """kblockd takes up the unplug work."""
+    kblockd_step(io, vm, cpu)
+
+
+class Machine:
+    """A booted small lane on which the subsystems are called one by one; tasks 1 to 12 are asleep."""
+
+    def __init__(self, variant: str = "rc8", **settings: Any) -> None:
+        dotted = {name.replace("__", "."): value for name, value in settings.items()}
+        self.scenario = small(variant, OWN_CORES | dotted)
+        self.lane: Lane = build_lane(self.scenario, 0, 1)
+        self.mem, self.slub, self.pools, self.io, self.vm, self.out = self.lane
+        self.jiffies = 0
+        self.slot = 1000
+
+    def call(self, function: Any, *arguments: Any) -> Any:
+        """Call a driver function with the groups it names and then the arguments."""
+        names_of = function.py_func.__code__.co_varnames[: function.py_func.__code__.co_argcount]
+        groups = [getattr(self, name) for name in names_of if name in ("mem", "slub", "pools", "io", "vm", "out")]
+        return function(*groups, *arguments)
+
+    def at(self, jiffies: int) -> None:
+        """Set the time."""
+        self.jiffies = jiffies
+        self.mem.ctl[st.M_JIFFIES] = jiffies
+        self.vm.ctl[ms.V_NOW] = jiffies * self.vm.ctl[ms.V_JIFFY_NS]
+
+    def starve(self) -> None:
+        """From now on no page is free for anybody but those without a watermark."""
+        self.mem.zone[:, st.Z_MIN : st.Z_HIGH + 1] = 1 << 40
+
+    def exhaust(self, role: int, cpu: int = 0) -> int:
+        """Take every slot of a role's cache that ``cpu`` can have; memory must be starved. How many."""
+        taken = 0
+        while self.call(take, role, cpu, g.GFP_ATOMIC, 0, names.W_NOISE) >= 0:
+            taken += 1
+        return taken
+
+    def squeeze(self, free: int) -> None:
+        """Take pages of the last zone, with no watermark, until ``free`` are left."""
+        while self.mem.zone[-1, st.Z_FREE] > free:
+            assert page_alloc.alloc_pages(self.mem, 0, -1, g.GFP_ATOMIC, 0, g.PF_MEMALLOC) >= 0
+
+    def submit(self, pages: int = 1, task: int = 1, cpu: int = 0) -> None:
+        """A request of ``pages`` adjacent pages, away from all others."""
+        self.slot += 300
+        for page in range(pages):
+            merged = self.call(submit, task, cpu, self.slot + page, self.jiffies)
+            assert merged == (page > 0 and self.scenario.queue.merge)
+
+    def metric(self, name: str) -> int:
+        """A metric by its name, as it stands."""
+        return int(self.out.metric[names.METRICS.index(name)])
