@@ -20,7 +20,8 @@ from fastalloc.scenario import Scenario
 from fastalloc.store import Dataset, DatasetWriter, model_digest, open_dataset
 from fastalloc.store.provenance import footer, provenance
 from fastalloc.store.schema import EVENTS_SCHEMA
-from fastalloc.store.write import event_columns, write_parquet
+from fastalloc.store.tables import event_columns
+from fastalloc.store.write import write_parquet
 
 
 class RunProgress(NamedTuple):

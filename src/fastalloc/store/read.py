@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from fastalloc.errors import InputError
 from fastalloc.store.provenance import FOOTER_KEY, SCHEMA_VERSION
-from fastalloc.store.schema import TABLES
+from fastalloc.store.schema import EVENTS_SCHEMA, LEDGER_SCHEMA, SERIES_SCHEMA, TABLES
 from fastalloc.store.write import MANIFEST
 
 
@@ -36,7 +36,8 @@ def open_dataset(path: str | Path) -> Dataset:
     """
     path = Path(path)
     manifest = _read_manifest(path)
-    frames = {table: _scan(path, table) for table in TABLES}
+    kept = manifest.get("tables", TABLES)
+    frames = {table: _scan(path, table) if table in kept else _nothing(table) for table in TABLES}
     return Dataset(path, manifest, **frames)
 
 
@@ -66,6 +67,14 @@ def _scan(path: Path, table: str) -> pl.LazyFrame:
     for shard in shards:
         read_footer(shard)
     return pl.scan_parquet(shards, missing_columns="insert", extra_columns="ignore")
+
+
+def _nothing(table: str) -> pl.LazyFrame:
+    """A table that a sweep did not ask for."""
+    schemas = {"series": SERIES_SCHEMA, "events": EVENTS_SCHEMA, "ledger": LEDGER_SCHEMA}
+    frame = pl.from_arrow(schemas[table].empty_table())
+    assert isinstance(frame, pl.DataFrame)
+    return frame.lazy()
 
 
 def read_footer(shard: Path) -> dict[str, Any]:

@@ -28,11 +28,12 @@ LEDGER_SCHEMA = pa.schema(
 )
 
 
-def runs_schema(parameters: Mapping[str, Any]) -> pa.Schema:
-    """A row a lane: lane, seed, every parameter under its dotted name, every metric."""
+def runs_schema(parameters: Mapping[str, Any], pointed: bool = False) -> pa.Schema:
+    """A row a lane: lane, its point where it is one of a sweep, seed, every parameter by dotted name, every metric."""
     return pa.schema(
         [
             *LANE_FIELDS,
+            *([pa.field("point", pa.int64())] if pointed else []),
             pa.field("seed", pa.int64()),
             *(pa.field(name, _type(value)) for name, value in parameters.items()),
             *(pa.field(name, pa.int64()) for name in METRICS),

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tomli_w
 
 from fastalloc.errors import InputError
-from fastalloc.kernels.names import EVENT_COLUMNS, EVENTS, METRICS, SERIES, WHO
+from fastalloc.kernels.names import WHO
 from fastalloc.kernels.state import DEPTH_NAMES
 from fastalloc.scenario import Scenario
 from fastalloc.store.provenance import footer, provenance
-from fastalloc.store.schema import EVENTS_SCHEMA, LEDGER_SCHEMA, SERIES_SCHEMA, TABLES, flat_parameters, runs_schema
+from fastalloc.store.schema import TABLES, flat_parameters
+from fastalloc.store.tables import StoredLane, events_table, ledger_table, runs_table, series_table
 
 MANIFEST = "manifest.json"
 SHARD_LANES = 64  # a shard holds the lanes 64 n .. 64 n + 63 of a variant, however they were computed
@@ -84,11 +84,16 @@ class DatasetWriter:
             return
         record = footer(provenance(self._lane_scenario, self.scenario.run.seed))
         name = f"{self._variant}-{self._pending[0][1].lane // SHARD_LANES:06d}.parquet"
+        parameters = flat_parameters(self._lane_scenario)
+        lanes = [
+            StoredLane(lane_id, self._variant, self.scenario.run.seed, parameters, result)
+            for lane_id, result in self._pending
+        ]
         tables = {
-            "series": self._series(),
-            "events": self._events(),
-            "ledger": self._ledger(),
-            "runs": self._runs(),  # last: a lane with a row here has its other rows too
+            "series": series_table(lanes),
+            "events": events_table(lanes),
+            "ledger": ledger_table(lanes),
+            "runs": runs_table(lanes, parameters),  # last: a lane with a row here has its other rows too
         }
         for table, rows in tables.items():
             write_parquet(self.path / table / name, rows.replace_schema_metadata(record))
@@ -107,57 +112,17 @@ class DatasetWriter:
     def _write_manifest(self) -> None:
         write_file(self.path / MANIFEST, json.dumps(self.manifest, indent=1).encode() + b"\n")
 
-    def _lane_columns(self, counts: Sequence[int]) -> dict[str, Any]:
-        ids = np.repeat(np.array([lane_id for lane_id, _ in self._pending], np.int64), counts)
-        lanes = np.repeat(np.array([result.lane for _, result in self._pending], np.int64), counts)
-        return {"id": ids, "variant": [self._variant] * len(ids), "lane": lanes}
-
-    def _runs(self) -> pa.Table:
-        parameters = flat_parameters(self._lane_scenario)
-        n = len(self._pending)
-        metrics = np.array([result.metrics for _, result in self._pending], np.int64)
-        columns = self._lane_columns([1] * n) | {"seed": np.full(n, self.scenario.run.seed, np.int64)}
-        columns |= {name: [value] * n for name, value in parameters.items()}
-        columns |= {name: metrics[:, i] for i, name in enumerate(METRICS)}
-        return pa.table(columns, schema=runs_schema(parameters))
-
-    def _series(self) -> pa.Table:
-        rows = [result.series for _, result in self._pending]
-        values = np.concatenate(rows)
-        columns = self._lane_columns([len(part) for part in rows])
-        return pa.table(columns | {name: values[:, i] for i, name in enumerate(SERIES)}, schema=SERIES_SCHEMA)
-
-    def _events(self) -> pa.Table:
-        rows = [result.events for _, result in self._pending]
-        return pa.table(
-            self._lane_columns([len(part) for part in rows]) | event_columns(np.concatenate(rows)),
-            schema=EVENTS_SCHEMA,
-        )
-
-    def _ledger(self) -> pa.Table:
-        found = [np.argwhere(result.ledger) for _, result in self._pending]
-        where = np.concatenate(found)
-        objects = [result.ledger[tuple(at.T)] for at, (_, result) in zip(found, self._pending, strict=True)]
-        columns = self._lane_columns([len(part) for part in found]) | {
-            "buyer": np.array(WHO)[where[:, 0]],
-            "depth": np.array(DEPTH_NAMES)[where[:, 1]],
-            "taker": np.array(WHO)[where[:, 2]],
-            "objects": np.concatenate(objects).astype(np.int64),
-        }
-        return pa.table(columns, schema=LEDGER_SCHEMA)
-
-
-def event_columns(events: np.ndarray) -> dict[str, np.ndarray]:
-    """Event rows, int64[n, len(EVENT_COLUMNS)], as columns with the kind by name."""
-    columns = {name: events[:, i] for i, name in enumerate(EVENT_COLUMNS)}
-    return columns | {"kind": np.array(EVENTS)[events[:, EVENT_COLUMNS.index("kind")]]}
-
 
 def write_parquet(path: Path, table: pa.Table) -> None:
     """Writes a shard under a temporary name, syncs it and moves it into place."""
+    write_file(path, parquet_bytes(table))
+
+
+def parquet_bytes(table: pa.Table) -> pa.Buffer:
+    """A table as a Parquet file in memory."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    write_file(path, sink.getvalue())
+    return sink.getvalue()
 
 
 def write_file(path: Path, content: Any) -> None:

@@ -1,0 +1,73 @@
+"""Axes to values: lists, ranges, samplers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.stats import qmc
+
+from fastalloc.sweep.model import Interval, Range, Sample
+
+Settings = dict[str, Any]
+
+
+def range_values(spec: Range) -> list[int] | list[float]:
+    """The values of a range, in order.
+
+    Raises:
+        ValueError: values fall together when they are rounded to integers.
+    """
+    start, stop = spec.start, spec.stop
+    whole = isinstance(start, int) and isinstance(stop, int) and (spec.step is None or isinstance(spec.step, int))
+    if spec.count is not None:
+        spread = np.geomspace if spec.log else np.linspace
+        values: list[Any] = spread(start, stop, spec.count).tolist()
+    else:
+        assert spec.step is not None
+        n = range_length(spec)
+        values = [start + i * spec.step for i in range(n)]
+    if whole:
+        values = [round(value) for value in values]
+    else:
+        values = [float(value) for value in values]
+    if len(set(values)) < len(values):
+        raise ValueError(f"{len(values) - len(set(values))} of {len(values)} values fall together; ask for fewer")
+    return values
+
+
+def range_length(spec: Range) -> int:
+    """How many values a range has, without making them."""
+    if spec.count is not None:
+        return spec.count
+    assert spec.step is not None
+    return int((spec.stop - spec.start) / spec.step + 1e-9) + 1
+
+
+def sample_settings(sample: Sample) -> list[Settings]:
+    """The settings of each sampled point; the same seed gives the same points."""
+    dimensions = len(sample.axes)
+    if sample.method == "sobol":
+        # drawn as a whole power of two, which keeps the sequence balanced, and cut to length
+        engine = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(sample.seed))
+        unit = engine.random_base2((sample.points - 1).bit_length())[: sample.points]
+    else:
+        unit = qmc.LatinHypercube(dimensions, rng=np.random.default_rng(sample.seed)).random(sample.points)
+    columns = {key: _stretched(unit[:, i], interval) for i, (key, interval) in enumerate(sample.axes.items())}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _stretched(unit: np.ndarray, interval: Interval) -> list[Any]:
+    """Numbers of [0, 1) over an interval; each integer of a linear interval gets an equal share."""
+    low, high = interval.low, interval.high
+    whole = isinstance(low, int) and isinstance(high, int)
+    if interval.log:
+        values = np.exp(np.log(low) + unit * (np.log(high) - np.log(low)))
+        return [round(value) for value in values.tolist()] if whole else values.tolist()
+    if whole:
+        return [int(value) for value in np.minimum(np.floor(low + unit * (high - low + 1)), high).tolist()]
+    return (low + unit * (high - low)).tolist()
+
+
+def merged(parts: tuple[Mapping[str, Any], ...]) -> Settings:
+    """The settings of one combination."""
+    return {key: value for part in parts for key, value in part.items()}

@@ -1,0 +1,227 @@
+"""A sweep file to points, with everything impossible refused before anything runs."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastalloc.errors import InputError
+from fastalloc.scenario import Scenario
+from fastalloc.store import model_digest
+from fastalloc.store.schema import flat_parameters
+from fastalloc.sweep.axes import Settings, merged, range_length, range_values, sample_settings
+from fastalloc.sweep.constraint import Constraint, parse_constraint
+from fastalloc.sweep.identity import point_identity, sweep_identity
+from fastalloc.sweep.model import Range, SweepFile, load_sweep
+
+MAX_POINTS = 100_000
+MAX_LANES = 1 << 32
+
+
+class Point(NamedTuple):
+    """One machine, policy and workload, on as many lanes as the sweep gives it."""
+
+    variant: str
+    settings: Settings  # on top of the variant
+    identity: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep file comes to."""
+
+    path: Path
+    sweep: SweepFile
+    base: Scenario
+    points: list[Point]
+    identity: str
+    excluded: int  # combinations that a constraint left out
+    repeated: int  # combinations equal to an earlier point
+    columns: dict[str, Any]  # parameters of runs/, with a value of each
+
+    def scenario(self, point: int) -> Scenario:
+        """The scenario of a point, of one variant."""
+        return scenario_at(self.base, self.points[point].variant, self.points[point].settings)
+
+    @property
+    def most_lanes(self) -> int:
+        """Lanes of the sweep if no point stops early."""
+        return len(self.points) * self.sweep.lanes
+
+
+def scenario_at(base: Scenario, variant: str, settings: Settings) -> Scenario:
+    """The scenario of a point: a variant of the base with the point's settings."""
+    return base.variant(variant).with_settings(settings, "point")
+
+
+def plan_sweep(path: str | Path) -> Plan:
+    """Reads a sweep file and expands it.
+
+    Raises:
+        InputError: the file cannot be used, or the sweep is impossible: an empty axis, an unknown field, too many
+            points, a constraint that leaves none; names file and key.
+    """
+    path = Path(path)
+    sweep, base = load_sweep(path)
+    constraints = _constraints(sweep, path)
+    count = _combinations(sweep, len(base.variants))
+    if count > MAX_POINTS:
+        raise InputError(path, _axis_names(sweep), f"{count:,} points; at most {MAX_POINTS:,} are allowed")
+    if count * sweep.lanes > MAX_LANES:
+        raise InputError(path, "lanes", f"{count * sweep.lanes:,} lanes; at most {MAX_LANES:,} are allowed")
+    factors = _factors(sweep, path)
+    _check_each_value(base, sweep, factors, path)
+    model = model_digest()
+    points: dict[str, Point] = {}
+    excluded = repeated = 0
+    broken: set[str] = set()
+    for variant, settings in _walk(base, factors):
+        scenario = _at(base, variant, settings, path)
+        failing = _failing(constraints, scenario, settings, path)
+        if failing:
+            excluded += 1
+            broken.update(failing)
+            continue
+        identity = point_identity(scenario, sweep.seed, model)
+        repeated += identity in points
+        points.setdefault(identity, Point(variant, settings, identity))
+    if not points:
+        raise InputError(path, "constraints", f"leave no point of {excluded:,}: {'; '.join(sorted(broken))}")
+    rule = sweep.model_dump(mode="json", include={"lanes", "stop", "tables"})
+    chosen = list(points.values())
+    return Plan(
+        path,
+        sweep,
+        base,
+        chosen,
+        sweep_identity(list(points), rule),
+        excluded,
+        repeated,
+        _columns(base, chosen),
+    )
+
+
+def _constraints(sweep: SweepFile, path: Path) -> list[Constraint]:
+    try:
+        return [parse_constraint(text) for text in sweep.constraints]
+    except ValueError as error:
+        raise InputError(path, "constraints", str(error)) from None
+
+
+def _combinations(sweep: SweepFile, variants: int) -> int:
+    axes = [range_length(axis) if isinstance(axis, Range) else len(axis) for axis in sweep.axes.values()]
+    zips = [len(next(iter(group.values()))) for group in sweep.zips]
+    return prod([variants, *axes, *zips, *(sample.points for sample in sweep.samples)])
+
+
+def _axis_names(sweep: SweepFile) -> str:
+    return ", ".join(
+        name for name, there in (("axes", sweep.axes), ("zips", sweep.zips), ("samples", sweep.samples)) if there
+    )
+
+
+def _factors(sweep: SweepFile, path: Path) -> list[tuple[str, list[Settings]]]:
+    """What the points are the product of: (key in the file, settings of each step)."""
+    factors: list[tuple[str, list[Settings]]] = []
+    for key, axis in sweep.axes.items():
+        try:
+            values: list[Any] = range_values(axis) if isinstance(axis, Range) else list(axis)
+        except ValueError as error:
+            raise InputError(path, f"axes: {key}", str(error)) from None
+        for i, value in enumerate(values):
+            if any(value == other and type(value) is type(other) for other in values[:i]):
+                raise InputError(path, f"axes: {key}", f"{value!r} twice")
+        factors.append((f"axes: {key}", [{key: value} for value in values]))
+    for i, group in enumerate(sweep.zips):
+        rows = zip(*group.values(), strict=True)
+        factors.append((f"zips.{i}", [dict(zip(group, row, strict=True)) for row in rows]))
+    for i, sample in enumerate(sweep.samples):
+        factors.append((f"samples.{i}", sample_settings(sample)))
+    return factors
+
+
+def _walk(base: Scenario, factors: list[tuple[str, list[Settings]]]) -> Iterator[tuple[str, Settings]]:
+    for variant in base.variants:
+        for combination in itertools.product(*(steps for _, steps in factors)):
+            yield variant.name, merged(combination)
+
+
+def _check_each_value(base: Scenario, sweep: SweepFile, factors: list[tuple[str, list[Settings]]], path: Path) -> None:
+    """Refuses a field that does not exist or is set twice, before combinations hide where it came from."""
+    for variant in base.variants:
+        for key in sweep.varied:
+            if key in variant.set:
+                raise InputError(path, f"axes: {key}", f"variant {variant.name} sets it too")
+    known = _fields(base)
+    for where, steps in factors:
+        for key in steps[0]:
+            if key not in known and not key.startswith("machine.free_pages."):
+                raise InputError(path, where, f"{key} names no field of the scenario")
+
+
+def _fields(base: Scenario) -> set[str]:
+    """Dotted names of all fields with plain values; entries of lists by number."""
+    found = set()
+
+    def visit(prefix: str, value: Any) -> None:
+        if isinstance(value, dict | list):
+            for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+                visit(f"{prefix}.{key}" if prefix else str(key), inner)
+        else:
+            found.add(prefix)
+
+    visit("", base.model_dump(exclude={"variants", "name", "description"}))
+    return found
+
+
+def _at(base: Scenario, variant: str, settings: Settings, path: Path) -> Scenario:
+    try:
+        return scenario_at(base, variant, settings)
+    except InputError as error:
+        told = ", ".join(f"{key} = {value}" for key, value in settings.items())
+        raise InputError(
+            path, f"point {variant}: {told}", f"{error.where.removeprefix('point: ')}: {error.message}"
+        ) from None
+
+
+def _failing(constraints: list[Constraint], scenario: Scenario, settings: Settings, path: Path) -> list[str]:
+    """Constraints that a point breaks."""
+    broken = []
+    for constraint in constraints:
+        values = {name: settings.get(name, _value(scenario, name, path)) for name in constraint.fields}
+        try:
+            if not constraint.holds(values):
+                broken.append(constraint.text)
+        except TypeError:
+            raise InputError(path, "constraints", f"{constraint.text!r}: the two sides cannot be compared") from None
+    return broken
+
+
+def _value(scenario: Scenario, name: str, path: Path) -> Any:
+    value: Any = scenario
+    for part in name.split("."):
+        if isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        elif isinstance(value, dict) and part in value:
+            value = value[part]
+        elif part in getattr(type(value), "model_fields", ()):
+            value = getattr(value, part)
+        else:
+            raise InputError(path, "constraints", f"{name} names no field of the scenario")
+    return value
+
+
+def _columns(base: Scenario, points: list[Point]) -> dict[str, Any]:
+    """Parameter columns over all points: each axis is at every point, so the first of each variant shows them all."""
+    columns: dict[str, Any] = {}
+    seen: set[str] = set()
+    for point in points:
+        if point.variant in seen:
+            continue
+        seen.add(point.variant)
+        for name, value in flat_parameters(scenario_at(base, point.variant, point.settings)).items():
+            if columns.get(name) is None:
+                columns[name] = value
+    return columns

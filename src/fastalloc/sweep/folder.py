@@ -1,0 +1,120 @@
+"""The dataset of a sweep in its folder: manifest, locks, and what is there already."""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastalloc.errors import InputError
+from fastalloc.kernels.names import WHO
+from fastalloc.kernels.state import DEPTH_NAMES
+from fastalloc.store import model_digest
+from fastalloc.store.provenance import provenance
+from fastalloc.store.shards import Scan, clear_temporary, scan_shards, set_aside
+from fastalloc.store.write import MANIFEST, write_file
+from fastalloc.sweep.expand import Plan
+from fastalloc.sweep.plan import Planner
+
+SWEEP_FILE = "sweep.toml"
+
+
+def manifest_of(plan: Plan, command: str, tables: list[str]) -> dict[str, Any]:
+    """The manifest of a sweep that has not run."""
+    sweep = plan.sweep
+    return provenance(plan.base, sweep.seed) | {
+        "kind": "sweep",
+        "sweep": {
+            "id": plan.identity,
+            "name": sweep.name,
+            "file": sweep.model_dump(mode="json", exclude_none=True),
+            "varied": sweep.varied,
+            "points": len(plan.points),
+            "excluded": plan.excluded,
+            "repeated": plan.repeated,
+        },
+        "command": command,
+        "variants": [{"name": variant.name, "title": variant.title} for variant in plan.base.variants],
+        "lanes": sweep.lanes,
+        "tables": tables,
+        "status": "running",
+        "depths": list(DEPTH_NAMES),
+        "who": list(WHO),
+    }
+
+
+class Folder:
+    """A sweep's dataset on disk.
+
+    Args:
+        path: made if missing; if it holds the same sweep already, what is done is kept.
+        slice_: (i, n), as of ``Planner``.
+
+    Raises:
+        InputError: it cannot be written, is in use, or holds something else.
+    """
+
+    def __init__(self, path: Path, plan: Plan, command: str, tables: list[str], slice_: tuple[int, int]) -> None:
+        self.path, self._plan, self._slice = path, plan, slice_
+        self._tables = tables
+        self.manifest = manifest_of(plan, command, tables)
+        try:
+            for table in tables:
+                (path / table).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(path, "", f"cannot be written: {error.strerror or error}") from None
+        found = self._found()
+        if found:
+            self.manifest["command"] = found.get("command", command)
+        elif any((path / "runs").iterdir()):
+            raise InputError(path, "", "holds rows but no manifest; name another folder")
+        else:
+            write_file(path / SWEEP_FILE, self._plan.path.read_bytes())
+        self.write_manifest()
+
+    def scan(self) -> Scan:
+        """What is there; what cannot be trusted, and what belongs to no finished task, is moved to ``damaged/``."""
+        if self._slice[1] == 1:
+            clear_temporary(self.path)
+        scan = scan_shards(self.path, self._tables)
+        mine = Planner(self._plan, slice_=self._slice).mine if self._slice[1] > 1 else None
+        set_aside(self.path, scan.strays, mine)
+        return scan
+
+    def write_manifest(self) -> None:
+        """Writes the manifest as it is."""
+        write_file(self.path / MANIFEST, json.dumps(self.manifest, indent=1).encode() + b"\n")
+
+    def _found(self) -> dict[str, Any] | None:
+        file = self.path / MANIFEST
+        try:
+            found = json.loads(file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise InputError(file, "", f"unreadable: {error}") from None
+        if not isinstance(found, dict) or found.get("kind") != "sweep":
+            raise InputError(self.path, "", "holds another dataset; name another folder")
+        if found.get("model_digest") != model_digest():
+            raise InputError(self.path, "", "was begun with another version of the model; name another folder")
+        if found["sweep"]["id"] != self._plan.identity:
+            raise InputError(self.path, "", f"holds another sweep than {self._plan.path}; name another folder")
+        return found
+
+
+@contextmanager
+def locked(path: Path, slice_: tuple[int, int]) -> Iterator[None]:
+    """Holds a folder against a second process that would run the same lanes; the lock dies with the process.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    i, n = slice_
+    with open(path / ".lock", "a") as whole, open(path / f".lock-{i}-{n}", "a") as part:
+        try:
+            fcntl.flock(whole, (fcntl.LOCK_SH if n > 1 else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(path, "", "is being filled by another process") from None
+        yield

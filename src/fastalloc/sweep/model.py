@@ -1,0 +1,166 @@
+"""The sweep file: a base scenario, the axes to vary, lanes a point, constraints, and when a point is known enough."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from fastalloc.errors import InputError
+from fastalloc.scenario import Scenario, load_scenario, preset_names
+from fastalloc.scenario.machine import Model
+from fastalloc.scenario.models import input_error
+
+Scalar = bool | int | float | str
+Key = Annotated[str, Field(pattern=r"^[a-z_]+(\.[A-Za-z0-9_]+)+$")]
+Values = Annotated[list[Scalar], Field(min_length=1)]
+
+
+class Range(Model):
+    """Evenly spread values from ``start`` to ``stop``, both included; integers when both ends are."""
+
+    start: int | float
+    stop: int | float
+    step: Annotated[int | float, Field(gt=0)] | None = None
+    count: Annotated[int, Field(ge=1)] | None = None  # instead of step
+    log: bool = False  # evenly spread on a logarithmic scale; needs count
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Range":
+        if (self.step is None) == (self.count is None):
+            raise ValueError("needs either step or count")
+        if self.stop < self.start:
+            raise ValueError(f"is empty: stop {self.stop} is below start {self.start}")
+        if self.log and (self.count is None or self.start <= 0):
+            raise ValueError("log needs count and a start above 0")
+        return self
+
+
+class Interval(Model):
+    """Where a sampler draws from, both ends included; integers when both ends are."""
+
+    low: int | float
+    high: int | float
+    log: bool = False  # uniform on a logarithmic scale
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Interval":
+        if self.high < self.low:
+            raise ValueError(f"is empty: high {self.high} is below low {self.low}")
+        if self.log and self.low <= 0:
+            raise ValueError("log needs a low above 0")
+        return self
+
+
+class Sample(Model):
+    """Points spread over several fields at once."""
+
+    method: Literal["lhs", "sobol"]  # Latin hypercube, scrambled Sobol sequence
+    points: Annotated[int, Field(ge=1)]
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
+    axes: Annotated[dict[Key, Interval], Field(min_length=1)]
+
+
+class Stop(Model):
+    """When a point is known enough. Looked at after every ``check_every`` lanes of the point, in the lanes' order."""
+
+    max_livelocks: Annotated[int, Field(ge=1)] | None = None  # lanes livelocked for more than 5 s
+    interval_width: Annotated[float, Field(gt=0, lt=1)] | None = None  # of the 95 % Wilson interval
+    check_every: Annotated[int, Field(ge=1, le=1 << 20)] = 32  # lanes
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Stop":
+        if self.max_livelocks is None and self.interval_width is None:
+            raise ValueError("needs max_livelocks or interval_width")
+        return self
+
+
+class SweepFile(Model):
+    """A sweep: every combination of variants, axes, zips and samples that the constraints allow is a point."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+    description: str = ""
+    scenario: str  # a preset, or a path relative to this file
+    set: dict[Key, Scalar] = Field(default_factory=dict)  # the same at every point
+    variants: Annotated[list[str], Field(min_length=1)] | None = None  # an axis; by default those marked as default
+    axes: dict[Key, Values | Range] = Field(default_factory=dict)  # the grid
+    zips: list[Annotated[dict[Key, Values], Field(min_length=1)]] = Field(
+        default_factory=list
+    )  # fields that change together
+    samples: list[Sample] = Field(default_factory=list)
+    # "host.queue_depth <= host.can_queue"; points that break one are left out
+    constraints: list[str] = Field(default_factory=list)
+    lanes: Annotated[int, Field(ge=1, le=1 << 24)] = 16  # a point; the most, where there is a stopping rule
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
+    stop: Stop | None = None
+    # what is stored; runs always is
+    tables: list[Literal["runs", "series", "events", "ledger"]] = Field(default_factory=lambda: ["runs"])
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SweepFile":
+        for names, what in ((self.variants or [], "variants"), (self.tables, "tables")):
+            if len(set(names)) != len(names):
+                raise ValueError(f"{what}: a name twice in {', '.join(names)}")
+        keys = [*self.set, *self.varied]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ValueError(f"{key} is set more than once")
+            if key in ("run.lanes", "run.seed"):
+                raise ValueError(f"{key} is not for axes and settings: use {key[4:]} at the top of the file")
+        for i, group in enumerate(self.zips):
+            lengths = {key: len(values) for key, values in group.items()}
+            if len(set(lengths.values())) > 1:
+                told = ", ".join(f"{key} has {n}" for key, n in lengths.items())
+                raise ValueError(f"zips.{i}: values that change together must be as many: {told}")
+        return self
+
+    @property
+    def varied(self) -> list[str]:
+        """The fields that differ between points, in the order of the file."""
+        zipped = [key for group in self.zips for key in group]
+        return [*self.axes, *zipped, *(key for sample in self.samples for key in sample.axes)]
+
+
+def load_sweep(path: str | Path) -> tuple[SweepFile, Scenario]:
+    """A sweep file and its base scenario, with ``set`` applied and the variants asked for alone.
+
+    Raises:
+        InputError: no such file, broken TOML, an unknown key, a value out of range; names file and field.
+    """
+    path = Path(path)
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(path, "", error.strerror or str(error)) from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(path, "", f"not TOML: {error}") from None
+    try:
+        sweep = SweepFile.model_validate(data)
+    except ValidationError as error:
+        raise input_error(error, path) from None
+    return sweep, base_scenario(sweep, path)
+
+
+def base_scenario(sweep: SweepFile, path: Path) -> Scenario:
+    """The scenario of a sweep file; ``path`` is the file, from which a relative path starts."""
+    near = path.parent / sweep.scenario
+    if not near.is_file() and sweep.scenario not in preset_names():
+        raise InputError(
+            path, "scenario", f"{sweep.scenario!r} is neither a file nor one of {', '.join(preset_names())}"
+        )
+    base = load_scenario(near if near.is_file() else sweep.scenario)
+    try:
+        base = base.with_settings(sweep.set)
+    except InputError as error:
+        raise InputError(path, error.where, error.message) from None
+    names = sweep.variants or [variant.name for variant in base.variants if variant.default]
+    known = {variant.name: variant for variant in base.variants}
+    for name in names:
+        if name not in known:
+            raise InputError(path, "variants", f"no variant {name!r}; there are {', '.join(known)}")
+    return base.model_copy(update={"variants": [known[name] for name in names]})
+
+
+def sweep_schema() -> dict[str, Any]:
+    """The JSON Schema of a sweep file, for editors."""
+    return SweepFile.model_json_schema()

@@ -1,0 +1,185 @@
+"""Runs a sweep: tasks to workers, results to shards, and on from where a run that was stopped got to."""
+
+import os
+import shlex
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import NamedTuple
+
+from fastalloc.batch import warm
+from fastalloc.errors import InputError
+from fastalloc.kernels.cache_dir import announce_compiling
+from fastalloc.store import Dataset, open_dataset
+from fastalloc.store.provenance import provenance
+from fastalloc.store.shards import Fault, scan_shards, store_shard
+from fastalloc.sweep.expand import Plan, plan_sweep
+from fastalloc.sweep.folder import Folder, locked
+from fastalloc.sweep.plan import BatchSize, Planner
+from fastalloc.sweep.task import Job, TaskResult, job_of, run_task
+
+TOLD_EVERY_S = 0.2
+
+
+class SweepProgress(NamedTuple):
+    """Where a sweep stands."""
+
+    lanes_done: int
+    lanes: int  # at most; a stopping rule lowers it
+    lanes_before: int  # done when this run began
+    livelocks: int
+    batch: int  # lanes a task, now
+    wall_s: float
+    compiling: bool
+
+
+def run_sweep(
+    sweep: Plan | str | Path,
+    out: str | Path,
+    *,
+    threads: int = 0,
+    batch: int = 0,
+    shard: tuple[int, int] = (1, 1),
+    executor: Executor | None = None,
+    workers: int = 0,
+    command: str | None = None,
+    progress: Callable[[SweepProgress], None] | None = None,
+    fault: Callable[[Fault], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Dataset | None:
+    """Runs what is missing of a sweep into a dataset.
+
+    Args:
+        sweep: a sweep file, or the plan made from it.
+        out: the dataset's folder; if it holds the same sweep, what is done is verified and kept.
+        threads: how many; 0 is one a CPU.
+        batch: lanes a task; 0 tunes it to about a second a task. Like ``threads``, ``shard`` and ``executor`` it
+            changes no row.
+        shard: (i, n): run the i-th of n slices only, counted from 1.
+        executor: where tasks run instead of in threads of this process.
+        workers: how many tasks the executor runs at once; by default one a CPU of this machine.
+        command: what to note as the command that makes the dataset.
+        progress: called as tasks finish.
+        fault: called for each file that was found damaged and is made again.
+        cancel: set it to stop; what is finished is kept.
+
+    Returns:
+        The dataset; None where no lane is finished.
+
+    Raises:
+        InputError: the sweep is impossible, or the folder cannot be used.
+    """
+    plan = sweep if isinstance(sweep, Plan) else plan_sweep(sweep)
+    out, stop = Path(out), cancel or threading.Event()
+    job = job_of(plan, {**provenance(plan.base, plan.sweep.seed), "sweep": plan.identity})
+    command = command or shlex.join(["fastalloc", "sweep", str(plan.path), "--out", str(out)])
+    folder = Folder(out, plan, command, list(job.tables), shard)
+    with locked(out, shard):
+        scan = folder.scan()
+        for found in scan.faults:
+            if fault is not None:
+                fault(found)
+        planner = Planner(plan, (part for done in scan.sound for part in done.segments), shard)
+        del scan
+        begun, timing = time.monotonic(), {"task_s": 0.0, "encoding_s": 0.0, "writing_s": 0.0}
+        tell = _teller(progress, planner, begun)
+        count = workers or threads or os.cpu_count() or 1
+        status = "interrupted"
+        try:
+            if planner.lanes_done < planner.lanes and executor is None:
+                announce_compiling()
+                tell(0, True)
+                warm(plan.scenario(0))
+            size = BatchSize(batch)
+            if executor is not None:
+                _drive(planner, job, size, executor, count, folder, stop, tell, timing, None)
+            else:
+                with ThreadPoolExecutor(count) as pool:
+                    _drive(planner, job, size, pool, count, folder, stop, tell, timing, stop)
+            if not stop.is_set():
+                status = "complete" if shard[1] == 1 or _all_done(plan, folder) else "running"
+        finally:
+            wall_s = time.monotonic() - begun
+            folder.manifest |= {
+                "status": status,
+                "timing": {"wall_s": round(wall_s, 3), "threads": count, "cpus": os.cpu_count()}
+                | {name: round(seconds, 3) for name, seconds in timing.items()},
+            }
+            folder.write_manifest()
+    return open_dataset(out) if planner.lanes_done else None
+
+
+def _drive(
+    planner: Planner,
+    job: Job,
+    size: BatchSize,
+    executor: Executor,
+    workers: int,
+    folder: Folder,
+    stop: threading.Event,
+    tell: Callable[[int, bool], None],
+    timing: dict[str, float],
+    cancel: threading.Event | None,
+) -> None:
+    """Keeps the workers busy until nothing is left; one task waits for each that runs.
+
+    Args:
+        cancel: what tasks look at while they run; only threads can share it.
+    """
+    running: set[Future[TaskResult]] = set()
+    extra = () if cancel is None else (cancel,)
+    try:
+        while True:
+            while len(running) < 2 * workers and not stop.is_set():
+                task = planner.next_task(size.lanes)
+                if task is None:
+                    break
+                running.add(executor.submit(run_task, job, task, *extra))
+            if not running:
+                return
+            if stop.is_set():
+                running = {future for future in running if not future.cancel()}
+            done, running = wait(running, TOLD_EVERY_S, FIRST_COMPLETED)
+            for future in done:
+                result = future.result()
+                if result.segments:
+                    begun = time.perf_counter()
+                    store_shard(folder.path, result.task.id, result.files)
+                    timing["writing_s"] += time.perf_counter() - begun
+                    timing["task_s"] += result.seconds
+                    timing["encoding_s"] += result.encoding_s
+                    planner.finished(result.segments)
+                    size.learn(result.task.lanes, result.seconds)
+            tell(size.lanes, False)
+    except BaseException:
+        if cancel is not None:
+            cancel.set()  # the pool waits for its threads
+        for future in running:
+            future.cancel()
+        raise
+
+
+def _teller(
+    progress: Callable[[SweepProgress], None] | None, planner: Planner, begun: float
+) -> Callable[[int, bool], None]:
+    before = planner.lanes_done
+
+    def tell(batch: int, compiling: bool) -> None:
+        if progress is not None:
+            wall_s = time.monotonic() - begun
+            progress(
+                SweepProgress(planner.lanes_done, planner.lanes, before, planner.livelocks, batch, wall_s, compiling)
+            )
+
+    return tell
+
+
+def _all_done(plan: Plan, folder: Folder) -> bool:
+    """Whether the slices together are complete."""
+    try:
+        scan = scan_shards(folder.path, ["runs"])
+    except InputError:
+        return False
+    return Planner(plan, (part for done in scan.sound for part in done.segments)).next_task(1) is None
