@@ -1,4 +1,4 @@
-"""SLUB of 2.6.25-rc8 on one node [mm/slub.c], with real slabs and real lists.
+"""SLUB of 2.6.25-rc8 on one or two nodes [mm/slub.c], with real slabs and real lists.
 
 A free list is a deque whose left end is its head. ``inuse`` counts as the kernel counts it: all objects of a slab
 that a CPU has taken over are in use, whether handed out or waiting in the CPU's private list.
@@ -11,6 +11,7 @@ from typing import NamedTuple
 from tests.reference.page_alloc import NORETRY, PLAIN, PageAllocator, Task
 
 COMP = 0x4000
+THISNODE = 0x40000
 PASSED_ON = 0x71EF0  # the bits of the caller's mask that reach the page allocator
 PAGE_SIZE = 4096
 
@@ -25,6 +26,7 @@ class Slab:
     freelist: deque[int]  # the shared list
     inuse: int = 0
     frozen: int | None = None  # the CPU whose slab it is
+    node: int = 0
 
     @property
     def full(self) -> bool:
@@ -54,7 +56,7 @@ class Cache:
     """A kmem_cache."""
 
     def __init__(
-        self, pages: PageAllocator, objects, order=0, objsize=128, allocflags=0, fallback=False, min_partial=5
+        self, pages: PageAllocator, objects, order=0, objsize=128, allocflags=0, fallback=False, min_partial=5, nodes=1
     ):
         self.pages = pages
         self.objects = objects
@@ -63,22 +65,30 @@ class Cache:
         self.allocflags = allocflags
         self.fallback = fallback
         self.min_partial = min_partial
-        self.partial: deque[Slab] = deque()
+        self.partials: list[deque[Slab]] = [deque() for _ in range(nodes)]
         self.cpu = [CpuSlab() for _ in range(pages.cpus)]
         self.slabs: list[Slab] = []  # every one, for the sake of checks: the kernel has no such list
         self.why = ""  # what the page allocator said last
+
+    @property
+    def partial(self) -> deque[Slab]:
+        """The partial list of the only node."""
+        return self.partials[0]
 
     def total(self, stat: str) -> int:
         return sum(c.stats[stat] for c in self.cpu)
 
     # -- slabs
 
-    def new_slab(self, cpu: int, gfp: int, task: Task) -> Slab | None:
-        result = self.pages.alloc_pages(cpu, gfp & PASSED_ON | self.allocflags, self.order, task)
+    def new_slab(self, cpu: int, gfp: int, task: Task, node: int = -1) -> Slab | None:
+        where = {"node": node} if len(self.partials) > 1 else {}
+        result = self.pages.alloc_pages(cpu, gfp & PASSED_ON | self.allocflags, self.order, task, **where)
         self.why = result.attempt
         if result.page is None:
             return None
         slab = Slab(self, result.page, result.depth, deque(range(self.objects)))
+        if where:
+            slab.node = result.page.node
         self.slabs.append(slab)
         return slab
 
@@ -103,13 +113,13 @@ class Cache:
         elif slab.inuse:
             c.stats[f"deactivate_to_{where}"] += 1
             if where == "head":
-                self.partial.appendleft(slab)
+                self.partials[slab.node].appendleft(slab)
             else:
-                self.partial.append(slab)
+                self.partials[slab.node].append(slab)
         else:
             c.stats["deactivate_empty"] += 1
-            if len(self.partial) < self.min_partial:
-                self.partial.append(slab)
+            if len(self.partials[slab.node]) < self.min_partial:
+                self.partials[slab.node].append(slab)
             else:
                 c.stats["free_slab"] += 1
                 self.discard_slab(cpu, slab)
@@ -127,20 +137,36 @@ class Cache:
         c.freelist, slab.freelist = slab.freelist, deque()
         return Object(slab, index)
 
-    def alloc(self, cpu: int, gfp: int, task: Task = PLAIN) -> Object | PageObject | None:
+    def get_partial(self, cpu: int, gfp: int, node: int) -> Slab | None:
+        """The head of the wanted node's list; else, unless the mask insists, of a node that can spare one."""
+        nodes = range(len(self.partials))
+        home = self.pages.node_of_cpu(cpu) if len(nodes) > 1 else 0
+        wanted = self.partials[home if node < 0 else node]
+        if wanted:
+            return wanted.popleft()
+        if len(nodes) > 1 and not gfp & THISNODE:
+            for other in sorted(nodes, key=lambda n: n != home):
+                if len(self.partials[other]) > self.min_partial:
+                    return self.partials[other].popleft()
+        return None
+
+    def alloc(self, cpu: int, gfp: int, task: Task = PLAIN, node: int = -1) -> Object | PageObject | None:
         c = self.cpu[cpu]
-        if c.freelist:
+        right_node = node < 0 or (c.slab is not None and c.slab.node == node)
+        if c.freelist and right_node:
             c.stats["alloc_fastpath"] += 1
             return Object(c.slab, c.freelist.popleft())
         if c.slab:
-            c.stats["alloc_refill"] += 1
-            if c.slab.freelist:  # objects that other CPUs gave back
-                return self.take_over(cpu, c.slab)
+            if right_node:
+                c.stats["alloc_refill"] += 1
+                if c.slab.freelist:  # objects that other CPUs gave back
+                    return self.take_over(cpu, c.slab)
             self.deactivate_slab(cpu)
-        if self.partial:  # anybody's, whatever mask paid for it
+        slab = self.get_partial(cpu, gfp, node)
+        if slab:  # anybody's, whatever mask paid for it
             c.stats["alloc_from_partial"] += 1
-            return self.take_over(cpu, self.partial.popleft())
-        slab = self.new_slab(cpu, gfp, task)
+            return self.take_over(cpu, slab)
+        slab = self.new_slab(cpu, gfp, task, node)
         if slab:
             c.stats["alloc_slab"] += 1
             return self.take_over(cpu, slab)
@@ -170,13 +196,13 @@ class Cache:
             c.stats["free_frozen"] += 1
         elif slab.inuse == 0:  # given back at once, however few partial slabs there are
             if not was_full:
-                self.partial.remove(slab)
+                self.partials[slab.node].remove(slab)
                 c.stats["free_remove_partial"] += 1
             c.stats["free_slab"] += 1
             self.discard_slab(cpu, slab)
         elif was_full:
             c.stats["free_add_partial"] += 1
-            self.partial.append(slab)
+            self.partials[slab.node].append(slab)
 
     # -- the whole cache
 
@@ -188,12 +214,15 @@ class Cache:
                 self.cpu[each].stats["cpuslab_flush"] += 1
                 self.deactivate_slab(each)
 
+    def free_empty(self, cpu: int) -> None:
+        """Give every empty partial slab back."""
+        for partial in self.partials:
+            for slab in [slab for slab in partial if slab.inuse == 0]:
+                partial.remove(slab)
+                self.discard_slab(cpu, slab)
+
     def shrink(self, cpu: int) -> None:
         """Flush, give empty partial slabs back, order the rest fullest first, equals the other way round."""
         self.flush_all(cpu)
-        for slab in list(self.partial):
-            if slab.inuse == 0:
-                self.partial.remove(slab)
-                self.discard_slab(cpu, slab)
-        self.partial.reverse()
-        self.partial = deque(sorted(self.partial, key=lambda slab: -slab.inuse))
+        self.free_empty(cpu)
+        self.partials = [deque(sorted(reversed(partial), key=lambda slab: -slab.inuse)) for partial in self.partials]

@@ -1,0 +1,56 @@
+"""The plain-Python models reproduce the recorded cases: they are worth comparing with."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from fastalloc.trace.golden import GoldenCase, read_case
+from fastalloc.verify.golden import BUILD, compare_state
+from tests.golden.test_golden import SHARED, SMALL, builds
+from tests.reference.machine import Machine
+from tests.reference.slab_machine import SlabMachine
+from tests.reference.slob_machine import SlobMachine
+from tests.reference.slub_machine import SlubMachine
+
+LARGEST = 70_000  # rows that plain Python plays in a few seconds
+
+
+def reference(case: GoldenCase, build: str) -> Machine:
+    """The model of a build, its start state read from the case."""
+    kind, line, nodebug, numa = BUILD.fullmatch(build).groups()
+    nodes = 2 if numa else 1
+    if kind == "slub":
+        return SlubMachine(case, nodes, int(line), not nodebug)
+    if kind == "slob":
+        return SlobMachine(case, int(line))
+    start = json.loads((case.path / build / "init.json").read_text())
+    return SlabMachine(case, nodes, int(line), start)
+
+
+def check(folder: Path, build: str) -> None:
+    case = read_case(folder)
+    machine = reference(case, build).run()
+    table = pl.read_parquet(folder / build / "ops.parquet")
+    columns = [column for column in ("res", "path", "slab", "idx") if column in table.columns]
+    got = pl.DataFrame(machine.ops, schema=["res", "path", "slab", "idx"], orient="row")
+    for row, (expected, mine) in enumerate(zip(table.select(columns).rows(), got.select(columns).rows(), strict=True)):
+        assert mine == expected, f"row {row}"
+    for path in sorted((folder / build).glob("*.parquet")):
+        if path.stem != "ops":
+            result = compare_state(path, path.stem, machine.tables[path.stem])
+            assert result.ok, (path.stem, result.first)
+
+
+@pytest.mark.parametrize(("folder", "build"), builds(SMALL), ids=lambda part: getattr(part, "name", part))
+def test_small_case(folder: Path, build: str) -> None:
+    check(folder, build)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no shared data folder beside the repository")
+@pytest.mark.parametrize(("folder", "build"), builds(SHARED), ids=lambda part: getattr(part, "name", part))
+def test_shared_case(folder: Path, build: str) -> None:
+    if read_case(folder).rows > LARGEST:
+        pytest.skip("too long for plain Python")
+    check(folder, build)
