@@ -1,5 +1,6 @@
 """A scenario as arrays: everything that the kernels read, and the room for everything they write."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -124,6 +125,11 @@ def build_io(scenario: Scenario, frames: int) -> ms.Io:
     )
 
 
+def file_scale(mean_pages: int) -> int:
+    """Mean, in 1/1024 page, of the exponential whose whole part has the mean ``mean_pages - 1``."""
+    return round(1024 / math.log1p(1 / (mean_pages - 1))) if mean_pages > 1 else 0
+
+
 def build_vm(scenario: Scenario, roles: np.ndarray, seed: int, lane: int) -> ms.Vm:
     """Tasks, CPUs, swap and workload."""
     machine, work, costs = scenario.machine, scenario.workload, scenario.costs
@@ -139,7 +145,7 @@ def build_vm(scenario: Scenario, roles: np.ndarray, seed: int, lane: int) -> ms.
     ctl[ms.V_SWAP_PAGES] = machine.swap_pages // 256 * 256
     ctl[ms.V_SWAP_FREE] = ctl[ms.V_SWAP_PAGES]
     ctl[ms.V_TREE_FILES] = work.tree_files
-    ctl[ms.V_MEAN_FILE_PAGES] = work.mean_file_pages
+    ctl[ms.V_FILE_SCALE] = file_scale(work.mean_file_pages)
     ctl[ms.V_TREE_PAGES] = tree_pages
     ctl[ms.V_WRITER_PAGES] = work.writer_pages
     ctl[ms.V_SEED] = seed

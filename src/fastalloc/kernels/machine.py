@@ -73,7 +73,7 @@ def task_step(mem, slub, pools, io, vm, out, cpu, jiffies):
         if before != ms.OUT:
             cost += reclaim_step(mem, slub, pools, io, vm, out, t, cpu, jiffies)
         elif t == KSWAPD:
-            begin_balance(vm, out, jiffies, t)
+            begin_balance(vm, out, t)
         else:
             cost += workload_step(mem, slub, vm, out, t, cpu, jiffies)
         if vm.task[t, ms.T_STATE] != ms.RUNNABLE:

@@ -81,12 +81,12 @@ def task_alloc_object(mem, slub, vm, out, t, cpu, role, who, jiffies):
 
 @folded
 def file_pages(vm, t, tree, number):
-    """Pages of a file of a tree: 1 + an exponential with the scenario's mean, the same under every policy."""
-    mean = vm.ctl[ms.V_MEAN_FILE_PAGES]
+    """Pages of a file of a tree: 1 + a geometric number with the scenario's mean, the same under every policy.
+
+    The geometric number is the whole part of an exponential, drawn in 1/1024 page.
+    """
     u = rng.draw(vm.ctl[ms.V_SEED], STREAM_FILE, vm.ctl[ms.V_LANE], (t << 40) | (tree << 20) | number, 0)
-    # an exponential in 1/1024 page, so that the rounding keeps the mean
-    extra = rng.exponential_ns(u, (mean - 1) * 1024) // 1024 if mean > 1 else 0
-    return min(FILE_PAGES_MAX, 1 + extra)
+    return min(FILE_PAGES_MAX, 1 + rng.exponential_ns(u, vm.ctl[ms.V_FILE_SCALE]) // 1024)
 
 
 @folded
@@ -104,7 +104,7 @@ def copy_step(mem, slub, vm, out, t, cpu, jiffies):
         task[ms.T_PROGRAM] = program
     if program == ms.PROGRAM_INSERT:
         pfn = task[ms.T_NEW_PAGE]
-        if task[ms.T_FILE_PAGE] == 1 and vm.file[f, ms.F_NODE] < 0:
+        if task[ms.T_FILE_PAGE] >= 1 and vm.file[f, ms.F_NODE] < 0:  # index 0 alone sits in the root
             handle = task_alloc_object(mem, slub, vm, out, t, cpu, ms.ROLE_RADIX, names.W_RADIX, jiffies)
             if handle < 0:
                 return vm.costs[ms.COST_WAKE]

@@ -507,7 +507,7 @@ def reclaim_step(mem, slub, pools, io, vm, out, t, cpu, jiffies):
 
 
 @folded
-def begin_balance(vm, out, now, t):
+def begin_balance(vm, out, t):
     """Set kswapd going; the caller has woken it [wakeup_kswapd, balance_pgdat]."""
     task = vm.task[t]
     task[ms.T_FLAGS] = g.PF_MEMALLOC
