@@ -45,9 +45,12 @@ def build_caches(scenario: Scenario) -> CacheSet:
         if cache.name in path or cache.name.startswith("kmalloc-"):
             continue
         caches.create(CacheRequest(cache.name, cache.object_size, cache.align, cache.flag_bits, cache.ctor))
+    policy = scenario.policy
+    alone = {"bio": policy.nomerge_bio, "scsi_sense_cache": policy.nomerge_sense}
     for request in PATH_CACHES:
-        ctor = request.ctor or (request.name == "scsi_sense_cache" and scenario.policy.sense_ctor)
-        caches.create(CacheRequest(request.name, request.size, request.align, request.flags, ctor))
+        ctor = request.ctor or (request.name == "scsi_sense_cache" and policy.sense_ctor)
+        flags = request.flags | (sf.NO_MERGE if alone.get(request.name) else 0)
+        caches.create(CacheRequest(request.name, request.size, request.align, flags, ctor))
     return caches
 
 

@@ -161,7 +161,10 @@ def build_vm(scenario: Scenario, roles: np.ndarray, seed: int, lane: int) -> ms.
     ctl[ms.V_SERIES_NS] = scenario.run.series_ms * ms.NS_PER_MS
     ctl[ms.V_HOST_SLICE] = machine.host_slice_us * 1000
     ctl[ms.V_HOST_OVERLAP] = machine.host_overlap_us * 1000
-    ctl[ms.V_MEMPOOL_KEEP_WAIT] = scenario.policy.mempool_keep_wait
+    policy = scenario.policy
+    ctl[ms.V_MEMPOOL_KEEP_WAIT] = policy.mempool_keep_wait
+    ctl[ms.V_MEMPOOL_JIFFIES] = policy.mempool_timeout_s * machine.hz if policy.mempool_timeout_s > 0 else -1
+    ctl[ms.V_MEMPOOL_WAKE_ONE] = policy.mempool_wake_one
     return ms.Vm(
         ctl,
         np.zeros((tasks, ms.TASK_FIELDS), np.int64),

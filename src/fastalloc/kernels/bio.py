@@ -7,14 +7,12 @@ from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.lru import rotate_reclaimable_page
 from fastalloc.kernels.mempool import MP_CURR, MP_FROM_ALLOCATOR, mempool_alloc, mempool_free
-from fastalloc.kernels.sched import log_event, sleep_on, wake_all
+from fastalloc.kernels.sched import log_event, sleep_on, wake_pool
 from fastalloc.kernels.swapfile import account
 
 BIO_FAST_FAIL = names.METRICS.index("bio_fast_fail")
 BIO_WAITS = names.METRICS.index("bio_waits")
 E_BIO_WAIT = names.EVENTS.index("bio_wait")
-
-MEMPOOL_TIMEOUT_S = 5
 
 
 @internal
@@ -31,13 +29,17 @@ def mempool_take(mem, slub, pools, vm, out, p, who, t, cpu, jiffies):
             out.metric[BIO_FAST_FAIL] += 1
     else:
         account(slub, out, handle, who)
+    # a task that asks for the first time may have woken by the timer of some other sleep
+    timed_out = vm.task[t, ms.T_TIMED_OUT] if vm.task[t, ms.T_FIRST] == 0 else 0
     vm.task[t, ms.T_FIRST] = 0
     if handle < 0:
         if p == ms.POOL_BIO:
             out.metric[BIO_WAITS] += 1
             if out.ctl[ms.OUT_FULL] != 0:
-                log_event(vm, out, E_BIO_WAIT, cpu, t, vm.task[t, ms.T_TIMED_OUT], pools.pool[p, MP_CURR], 0)
-        sleep_on(vm, cpu, ms.SLEEP_BIO_POOL + p, MEMPOOL_TIMEOUT_S * mem.ctl[st.M_HZ], False, jiffies)
+                log_event(vm, out, E_BIO_WAIT, cpu, t, timed_out, pools.pool[p, MP_CURR], 0)
+        sleep_on(
+            vm, cpu, ms.SLEEP_BIO_POOL + p, vm.ctl[ms.V_MEMPOOL_JIFFIES], vm.ctl[ms.V_MEMPOOL_WAKE_ONE] != 0, jiffies
+        )
     return handle
 
 
@@ -65,9 +67,9 @@ def end_swap_bio_write(mem, slub, pools, io, vm, cpu, b, now):
     rotate_reclaimable_page(mem, pfn)
     woken = 0
     if mempool_free(mem, slub, pools, ms.POOL_BIOVEC, cpu, io.bio[b, ms.B_VEC]):
-        woken += wake_all(vm, ms.SLEEP_BIOVEC_POOL, now)
+        woken += wake_pool(vm, ms.SLEEP_BIOVEC_POOL, now)
     if mempool_free(mem, slub, pools, ms.POOL_BIO, cpu, io.bio[b, ms.B_HANDLE]):
-        woken += wake_all(vm, ms.SLEEP_BIO_POOL, now)
+        woken += wake_pool(vm, ms.SLEEP_BIO_POOL, now)
     io.bio[b, ms.B_NEXT] = io.ctl[ms.Q_FREE_BIO]
     io.ctl[ms.Q_FREE_BIO] = b
     io.ctl[ms.H_BIOS] -= 1

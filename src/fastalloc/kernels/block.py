@@ -8,7 +8,7 @@ from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names
 from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.mempool import mempool_free
-from fastalloc.kernels.sched import wake_all, wake_one
+from fastalloc.kernels.sched import wake_all, wake_one, wake_pool
 from fastalloc.kernels.scsi import (
     RUN_RECLAIMER,
     blk_plug_device,
@@ -40,7 +40,7 @@ def freed_request(io, vm, now):
 def end_request(mem, slub, pools, io, vm, cpu, r, now):
     """Free a finished request: its object to the pool of 4 or the slab, then the queue's count [__blk_put_request]."""
     if mempool_free(mem, slub, pools, ms.POOL_REQUEST, cpu, io.request[r, ms.R_HANDLE]):
-        wake_all(vm, ms.SLEEP_REQUEST_POOL, now)
+        wake_pool(vm, ms.SLEEP_REQUEST_POOL, now)
     io.request[r, ms.R_NEXT] = io.ctl[ms.Q_FREE_REQUEST]
     io.ctl[ms.Q_FREE_REQUEST] = r
     freed_request(io, vm, now)

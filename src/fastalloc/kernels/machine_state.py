@@ -302,7 +302,9 @@ V_NEXT_JIFFY = 58  # skipping off: the next tick to visit
 V_RESERVED = 59  # pages that the kernel image and boot hold for ever
 V_HOST_SLICE = 60  # even and odd CPUs take turns of this length, 0: each has a core of its own
 V_HOST_OVERLAP = 61
-VM_FIELDS = 64
+V_MEMPOOL_JIFFIES = 62  # longest sleep in a mempool, -1 no timer
+V_MEMPOOL_WAKE_ONE = 63
+VM_FIELDS = 72
 
 # costs[.]: CPU time of each step, ns
 (

@@ -156,6 +156,17 @@ def wake_one(vm, state, now):
 
 
 @internal
+def wake_pool(vm, state, now):
+    """An element is back in a mempool: wake the herd, or one sleeper where the policy says so; how many."""
+    if vm.ctl[ms.V_MEMPOOL_WAKE_ONE] == 0:
+        return wake_all(vm, state, now)
+    if vm.waitq[state, 0] < 0:
+        return 0
+    wake_task(vm, vm.waitq[state, 0], now)
+    return 1
+
+
+@internal
 def run_task_timers(vm, out, jiffies, now):
     """Wake the tasks whose timer is due, in the order in which the timers were set."""
     while True:

@@ -83,7 +83,7 @@ def _sentence(verdict: Verdict, rows: pl.DataFrame, total: dict[str, Any]) -> st
         return _livelock_sentence(verdict, rows)
     calm = _stall_words(verdict)
     if total["sense_fail"] == 0:
-        own = rows["policy.slub_nomerge"].any() or rows["policy.sense_ctor"].any()
+        own = any(rows[f"policy.{field}"].any() for field in ("slub_nomerge", "sense_ctor", "nomerge_sense"))
         why = ": sense buffers sit in slabs of their own" if own else ""
         least = int(rows.select(pl.min("min_free_dma32")).item())
         return f"No sense allocation failed{why}; {calm}, though DMA32 fell to {least:,} free pages."

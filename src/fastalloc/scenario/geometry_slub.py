@@ -127,7 +127,7 @@ def slab_unmergeable(cache: Geometry, options: SlubOptions) -> bool:
     rules = options.rules
     return (
         options.slub_nomerge
-        or bool(cache.flags & rules.never_merge)
+        or bool(cache.flags & (rules.never_merge | sf.NO_MERGE))
         or cache.fallback
         or cache.ctor
         or (rules.usercopy and cache.usersize > 0)
@@ -143,7 +143,8 @@ def find_mergeable(request: CacheRequest, caches: list[Geometry], options: SlubO
     """
     rules = options.rules
     flags = request.flags | options.slub_debug
-    if options.slub_nomerge or request.ctor or flags & rules.never_merge or (rules.usercopy and request.usersize):
+    never = rules.never_merge | sf.NO_MERGE
+    if options.slub_nomerge or request.ctor or flags & never or (rules.usercopy and request.usersize):
         return -1
     size = round_up(request.size, POINTER)
     align = eras.calculate_alignment(flags, request.align, size, options.cache_line)

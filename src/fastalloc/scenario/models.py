@@ -49,7 +49,11 @@ class Policy(Model):
     slub_nomerge: bool = False
     sense_ctor: bool = False  # a no-op constructor on the sense cache
     kblockd_memalloc: bool = False  # kblockd runs with PF_MEMALLOC
+    nomerge_bio: bool = False  # SLAB_NOMERGE on the bio cache
+    nomerge_sense: bool = False  # SLAB_NOMERGE on the sense cache
     mempool_keep_wait: bool = False  # the first try of a mempool keeps __GFP_WAIT
+    mempool_timeout_s: Annotated[int, Field(ge=0, le=3600)] = 5  # 0: only a freed element ends the sleep
+    mempool_wake_one: bool = False  # a freed element wakes one sleeper instead of all
 
 
 class Workload(Model):
