@@ -42,6 +42,9 @@ class Strip(NamedTuple):
     spec: dict[str, Any]
 
 
+MOST_NAMED = 6  # variants that the headline tells one by one
+
+
 def write_report(dataset: Dataset, path: str | Path | None = None) -> Path:
     """Writes the report of a dataset and returns its path, by default ``report.html`` in the dataset's folder.
 
@@ -99,6 +102,9 @@ def _headline(found: list[Verdict]) -> str:
     free = [v for v in found if not v.livelocked_5s]
     if not locked:
         return "No variant livelocked."
+    if len(found) > MOST_NAMED:
+        counts = _and([f"{v.variant} ({v.livelocked_5s} of {v.lanes} lanes)" for v in locked])
+        return f"{len(locked)} of {len(found)} variants livelocked: {counts}."
     words = ", ".join(f"{v.variant} livelocked in {v.livelocked_5s} of {v.lanes} lanes" for v in locked)
     if free:
         names = [v.variant for v in free]
