@@ -14,10 +14,8 @@ from tests.reference.page_alloc import PLAIN
 from tests.reference.slab import ALIEN_LIMIT, Array, Object, Slab, SlabCache
 from tests.reference.stub_pages import Block
 
-STATS = (
-    "num_active num_allocations high_mark grown reaped errors max_freeable node_allocs node_frees node_overflow "
-    "allochit allocmiss freehit freemiss"
-).split()
+STATS = ("num_active", "num_allocations", "high_mark", "grown", "reaped", "errors", "max_freeable")
+STATS += ("node_allocs", "node_frees", "node_overflow", "allochit", "allocmiss", "freehit", "freemiss")
 ARRAY_HEADER = 24
 KMEM_LIST3 = 104
 CCUPDATE = 72
@@ -25,7 +23,7 @@ POISON = 0xBAADF00D
 
 
 class SlabMachine(Machine):
-    """SLAB of a build; ``start`` is the content of an init.json, which holds the first ``booted`` caches of the case."""
+    """SLAB of a build; ``start`` is the content of an init.json that holds the first ``booted`` caches of the case."""
 
     def __init__(self, case, nodes: int, line: int, start: Any, booted: int | None = None):
         super().__init__(case, nodes)
@@ -169,7 +167,7 @@ class SlabMachine(Machine):
         if descriptor is None:
             return False
         arrays, lists = [], []
-        update = self.kmalloc(cpu, CCUPDATE, GFP_KERNEL, task, self.kmalloc_node())
+        update = self.kmalloc(cpu, CCUPDATE, GFP_KERNEL, task)
         if update is not None:
             for other in range(CPUS):
                 node = self.pages.node_of_cpu(other)
@@ -189,16 +187,14 @@ class SlabMachine(Machine):
                 break
             lists.append(parts)
         if not done:
-            for thing in [*sum(reversed(lists), []), *arrays, descriptor]:
+            undone = [thing for parts in reversed(lists) for thing in parts]
+            for thing in [*undone, *arrays, descriptor]:
                 self.kfree(cpu, thing)
             return False
         cache = self.open(layout)
-        self.parts[cache.name] = [*arrays, *sum(lists, []), descriptor]
+        self.parts[cache.name] = [*arrays, *(thing for parts in lists for thing in parts), descriptor]
         self.living[index] = cache
         return True
-
-    def kmalloc_node(self) -> int:
-        return -1
 
     def node_parts(self, cpu, layout, node, task) -> list[Object] | None:
         """What a node of a cache is made of, in the order it is freed: shared array, alien arrays, list."""

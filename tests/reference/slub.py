@@ -225,4 +225,6 @@ class Cache:
         """Flush, give empty partial slabs back, order the rest fullest first, equals the other way round."""
         self.flush_all(cpu)
         self.free_empty(cpu)
-        self.partials = [deque(sorted(reversed(partial), key=lambda slab: -slab.inuse)) for partial in self.partials]
+        for partial in self.partials:
+            partial.reverse()
+        self.partials = [deque(sorted(partial, key=lambda slab: -slab.inuse)) for partial in self.partials]

@@ -284,44 +284,68 @@ class SlabLane(Lane):
         row = kmem.general_cache(self.play.sizes, size)
         return int(sb.slab_cache_alloc(self.mem, self.heap, row, cpu, node, g.GFP_KERNEL, context))
 
+    def _take(self, wanted: list[tuple[int, int]], cpu: int, context: int) -> tuple[list[int], bool]:
+        """Handles of objects of (node, size), as many as are to be had; whether these are all."""
+        handles: list[int] = []
+        for node, size in wanted:
+            handle = self._kmalloc_node(cpu, node, context, size)
+            if handle < 0:
+                return handles, False
+            handles.append(handle)
+        return handles, True
+
+    def _give(self, cpu: int, handles: list[int]) -> None:
+        for handle in handles:
+            kmem.kfree(self.mem, self.heap, cpu, handle)
+
+    def _parts(self, layout: SlabGeometry, cpu: int, context: int) -> list[int] | None:
+        """Arrays and lists of a new cache, in the order that DESTROY frees them [do_tune_cpucache, alloc_kmemlist].
+
+        None when memory for one was refused; what was had is given back in the source's order: the arrays last first
+        while they are not in place, each node's alien arrays before its shared one, then the nodes before, the
+        arrays [__kmem_cache_destroy].
+        """
+        shift = int(self.mem.ctl[st.M_CPU_NODE_SHIFT])
+        update, complete = self._take([(-1, CCUPDATE)], cpu, context)
+        if not complete:
+            return None
+        array = ARRAY_CACHE + 8 * layout.limit
+        arrays, complete = self._take([(other >> shift, array) for other in range(CPUS)], cpu, context)
+        if not complete:
+            self._give(cpu, arrays[::-1] + update)
+            return None
+        self._give(cpu, update)
+        lists: list[list[int]] = []
+        alien = ARRAY_CACHE + 8 * (ALIEN_LIMIT if layout.limit > 1 else layout.limit)
+        for n in range(self.nodes):
+            wanted = [(n, 8 * self.nodes)] + [(n, alien)] * (self.nodes - 1) if self.nodes > 1 else []
+            if layout.shared:
+                wanted.append((n, ARRAY_CACHE + 8 * layout.shared_limit))
+            got, complete = self._take([*wanted, (n, KMEM_LIST3)], cpu, context)
+            aliens = got[: self.nodes] if self.nodes > 1 else []
+            rest = got[len(aliens) :]
+            aliens = aliens[1:] + aliens[:1]
+            if not complete:
+                self._give(cpu, aliens + rest)
+                for mine in lists[::-1]:
+                    self._give(cpu, mine)
+                self._give(cpu, arrays)
+                return None
+            lists.append(rest[:-1] + aliens + rest[-1:])
+        return arrays + [handle for mine in lists for handle in mine]
+
     def create(self, index: int, cpu: int, context: int) -> bool:
         asked = self.case.caches[index]
         layout = slab_geometry(self._request(asked), self.options)
-        shift = int(self.mem.ctl[st.M_CPU_NODE_SHIFT])
         descriptor = sb.slab_cache_alloc(self.mem, self.heap, self.row["kmem_cache"], cpu, -1, g.GFP_KERNEL, context)
         if descriptor < 0:
             return False
-        # What is asked for in turn: [do_tune_cpucache, alloc_kmemlist].
-        array = ARRAY_CACHE + 8 * layout.limit
-        wanted = [(-1, CCUPDATE)] + [(other >> shift, array) for other in range(CPUS)]
-        for n in range(self.nodes):
-            if self.nodes > 1:
-                wanted.append((n, 8 * self.nodes))
-                wanted += [(n, ARRAY_CACHE + 8 * ALIEN_LIMIT)] * (self.nodes - 1)
-            if layout.shared:
-                wanted.append((n, ARRAY_CACHE + 8 * layout.shared_limit))
-            wanted.append((n, KMEM_LIST3))
-        handles: list[int] = []
-        for k, (node, size) in enumerate(wanted):
-            handle = self._kmalloc_node(cpu, node, context, size)
-            if handle < 0:
-                for taken in handles:
-                    kmem.kfree(self.mem, self.heap, cpu, taken)
-                kmem.kfree(self.mem, self.heap, cpu, descriptor)
-                return False
-            handles.append(handle)
-            if k == CPUS:
-                kmem.kfree(self.mem, self.heap, cpu, handles.pop(0))
-        arrays, lists = handles[:CPUS], handles[CPUS:]
-        step = len(lists) // self.nodes
-        freed = arrays
-        for n in range(self.nodes):
-            mine = lists[n * step : (n + 1) * step]
-            aliens = mine[: self.nodes] if self.nodes > 1 else []
-            rest = mine[len(aliens) :]
-            freed = freed + rest[:-1] + aliens[1:] + aliens[:1] + rest[-1:]
+        parts = self._parts(layout, cpu, context)
+        if parts is None:
+            kmem.kfree(self.mem, self.heap, cpu, descriptor)
+            return False
         row = self._open(layout)
-        self.structs[row] = [*freed, descriptor]
+        self.structs[row] = [*parts, descriptor]
         self.play.row_of[index] = row
         return True
 
