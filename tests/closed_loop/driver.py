@@ -187,6 +187,13 @@ class Machine:
             taken += 1
         return taken
 
+    def exhaust_slots(self, role: int, cpu: int = 0) -> None:
+        """Take the free slots that ``cpu`` has of a role's cache, and leave the page allocator alone."""
+        marks = self.mem.zone[:, st.Z_MIN : st.Z_HIGH + 1].copy()
+        self.starve()
+        self.exhaust(role, cpu)
+        self.mem.zone[:, st.Z_MIN : st.Z_HIGH + 1] = marks
+
     def squeeze(self, free: int) -> None:
         """Take pages of the last zone, with no watermark, until ``free`` are left."""
         while self.mem.zone[-1, st.Z_FREE] > free:

@@ -1,6 +1,7 @@
 """Small machines for the closed loop: 34 MB that reach the livelock within seconds, and how to read their results."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,6 @@ SHRUNK = {
 }
 # A core for each CPU: half of the lanes livelock, whatever HZ is.
 OWN_CORES = {"machine.host_slice_us": 0, "machine.host_overlap_us": 0}
-LIVELOCKED = 16  # the first lane of this machine that livelocks under rc8 (seed 1), found by scanning
 
 
 def preset(variant: str = "rc8", settings: Mapping[str, Any] | None = None, name: str = "swap-livelock") -> Scenario:
@@ -74,6 +74,16 @@ def run(scenario: Scenario, lane: int = 0, seed: int = 1, **options: bool) -> La
     """One lane from boot to end."""
     arrays = build_lane(scenario, lane, seed, **options)
     return result_of(lane, advance(lane, arrays, scenario.run.duration_s * 1000))
+
+
+@lru_cache
+def livelocked_lane(longest_onset_ms: int = 10_000) -> int:
+    """The first lane of the small rc8 machine with cores of its own that livelocks early on (seed 1)."""
+    for lane in range(200):
+        result = run(small("rc8", OWN_CORES), lane)
+        if metric(result, "livelock_5s") and metric(result, "livelock_onset_ms") < longest_onset_ms:
+            return lane
+    raise AssertionError("no lane of 200 livelocks")
 
 
 def metric(result: LaneResult, name: str) -> int:

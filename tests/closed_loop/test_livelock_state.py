@@ -10,7 +10,7 @@ import pytest
 
 from fastalloc.batch.lane import build_lane
 from fastalloc.kernels import machine_state as ms
-from tests.closed_loop.small import LIVELOCKED, OWN_CORES, advance, events, gauge, metric, preset, run, small
+from tests.closed_loop.small import OWN_CORES, advance, events, gauge, livelocked_lane, metric, preset, run, small
 
 SECOND = 1_000_000_000
 DMA_RESERVE = 489  # lowmem_reserve of the imported machine's DMA zone
@@ -31,8 +31,10 @@ def test_a_good_part_of_the_lanes_livelocks(rc8, livelocked):
 
 
 def test_a_lane_without_a_livelock_swaps_on(rc8, livelocked):
+    """A stall that ends by itself within 5 s is none."""
     for lane in rc8.keys() - livelocked.keys():
-        assert metric(rc8[lane], "stall_ms") < 1000
+        assert metric(rc8[lane], "stall_ms") < 5000
+        assert gauge(rc8[lane], "commands_total")[-1] > gauge(rc8[lane], "commands_total")[-40]
         assert metric(rc8[lane], "at_ms") == metric(rc8[lane], "livelock_onset_ms") == -1
 
 
@@ -194,7 +196,7 @@ def test_the_small_machine_is_in_the_same_state(small_lanes):
 
 
 def test_the_verdict_comes_after_five_seconds_and_after_sixty():
-    result = run(small("rc8", {"run.duration_s": 80.0}), LIVELOCKED)
+    result = run(small("rc8", OWN_CORES | {"run.duration_s": 80.0}), livelocked_lane())
     onset = metric(result, "livelock_onset_ms")
     begin, short, long = (events(result, kind) for kind in ("livelock_begin", "livelock_5s", "livelock_60s"))
     assert len(begin) == len(short) == len(long) == 1

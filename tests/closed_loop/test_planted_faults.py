@@ -184,6 +184,15 @@ def test_a_planted_fault_is_named(violation, plant):
     assert verdict(arrays) == VIOLATIONS[violation]
 
 
+def test_a_fault_planted_within_a_tick_is_named_at_the_next_event():
+    """Between two calls of run_lane anywhere in a tick: the state that a call begins with is looked at."""
+    arrays = busy_lane()
+    advance(1, arrays, arrays.vm.ctl[ms.V_NOW] / ms.NS_PER_MS + 0.7)
+    arrays.io.ctl[ms.H_BIOS] += 1
+    run_lane(*arrays, int(arrays.vm.ctl[ms.V_NOW]) + 40 * ms.NS_PER_MS)
+    assert arrays.vm.ctl[ms.V_ERROR] == 9
+
+
 def test_every_violation_is_planted():
     assert {violation for violation, _ in FAULTS} == set(range(1, len(VIOLATIONS)))
 
