@@ -1,0 +1,158 @@
+"""``fastalloc replay``: a recorded trace through its own kernel's rules, and through others."""
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastalloc.errors import InputError
+
+if TYPE_CHECKING:
+    from fastalloc.trace.check import Check
+    from fastalloc.trace.prediction import Prediction
+
+WORST = 10
+DRAWS = 9
+
+
+def replay(
+    path: Annotated[Path, typer.Argument(help="A trace: compact, Parquet, or text of ftrace, trace-cmd or perf.")],
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option(help="Another configuration, such as nomerge, cpu_partial=0, order=0, era=sheaves; may repeat."),
+    ] = None,
+    state: Annotated[Path | None, typer.Option(help="Slabs before the trace  [default: RUN.slabstate.parquet]")] = None,
+    geometry: Annotated[Path | None, typer.Option(help="Table of /sys/kernel/slab, CSV.")] = None,
+    kernel: Annotated[str, typer.Option(help="Version whose rules lay out what no table tells.")] = "6.1",
+    boot: Annotated[str, typer.Option(help="The kernel's command line, for slub_max_order and the like.")] = "",
+    check: Annotated[bool, typer.Option("--check", help="Compare with RUN.summary.csv; exit code 1 if off.")] = False,
+    draws: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Orders of operations to try  [default: 9 with --check, else 1]")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse a trace that needs any inference.")] = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the result tables.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Replay TRACE under the rules of the kernel that was traced, side by side with each what-if."""
+    import numpy as np
+
+    from fastalloc.kernels.cache_dir import announce_compiling
+    from fastalloc.trace import check as checking
+    from fastalloc.trace.session import beside, open_session, summary, write_results
+
+    try:
+        session = open_session(path, state or beside(path, "slabstate"), geometry, kernel, boot, strict)
+        truth = snapshots = sample_ns = None
+        if check:
+            file = beside(path, "summary")
+            if file is None:
+                raise InputError(path, "--check", "needs RUN.summary.csv beside the trace")
+            truth = checking.read_summary(file)
+            shots = beside(path, "snapshots")
+            if shots is not None:
+                snapshots = checking.read_snapshots(shots)
+                last = session.trace.time_ns()[-1]
+                even = np.linspace(session.trace.meta["first_ns"], last, 241)[1:].astype(np.int64)
+                sample_ns = np.union1d(even, snapshots["ts_ns"].to_numpy())
+        announce_compiling()
+        predictions = session.run(what_if or [], draws or (DRAWS if check else 1), sample_ns)
+        checked = checking.check(predictions[0], truth, snapshots) if truth is not None else None
+        if out is not None:
+            write_results(out, session, predictions)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from error
+    if json:
+        record: dict[str, Any] = {"steps": session.steps, "configs": [summary(item) for item in predictions]}
+        if checked is not None:
+            record["check"] = {
+                "ok": checked.ok,
+                "totals": checked.totals.to_dicts(),
+                "exact_at_peak": checked.exact_at_peak,
+                "caches": checked.caches.select("cache", "slab_allocs", "new", "peak_slabs", "peak", "end_slabs", "end")
+                .to_dicts(),
+                "snapshots": checked.snapshots.to_dicts(),
+            }  # fmt: skip
+        print(json_module.dumps(record, indent=1, default=str))
+    else:
+        _print(session.steps, predictions, checked)
+    raise typer.Exit(0 if checked is None or checked.ok else 1)
+
+
+def _range(figure: dict[str, float]) -> str:
+    middle = f"{figure['median']:,.0f}"
+    return middle if figure["low"] == figure["high"] else f"{middle} ({figure['low']:,.0f}-{figure['high']:,.0f})"
+
+
+def _print(steps: dict[str, int], predictions: "list[Prediction]", checked: "Check | None") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from fastalloc.trace.session import summary
+
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    for step, count in steps.items():
+        console.print(f"{count:>12,}  {step}", highlight=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("configuration", overflow="fold")
+    names = (
+        "new pages",
+        "peak pages",
+        "end pages",
+        "waste at peak",
+        "slow allocs",
+        "slow frees",
+        "node list",
+        "M ev/s",
+    )
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for item in predictions:
+        row = summary(item)
+        waste = row["peak_waste_bytes"]
+        table.add_row(
+            row["config"],
+            _range(row["new_pages"]),
+            _range(row["peak_pages"]),
+            _range(row["end_pages"]),
+            "" if waste is None else f"{waste / 2**20:.1f} MiB",
+            f"{row['alloc_slow']:,}",
+            f"{row['free_slow']:,}",
+            f"{row['node_list_moves']:,}",
+            f"{(row['events_per_second'] or 0) / 1e6:.1f}",
+        )
+    console.print(table)
+    if checked is not None:
+        _print_check(console, checked)
+
+
+def _print_check(console: Any, checked: "Check") -> None:
+    from rich.table import Table
+
+    console.print()
+    table = Table(box=None, pad_edge=False)
+    for name in ("against the kernel, pages", "real", "in order of events", "median", "range", "error", ""):
+        table.add_column(name, justify="left" if name.startswith("against") else "right", no_wrap=True)
+    for figure, real, first, median, low, high, error, within in checked.totals.iter_rows():
+        mark = "ok" if within else "OFF"
+        table.add_row(
+            figure, f"{real:,}", f"{first:,}", f"{median:,.0f}", f"{low:,}-{high:,}", f"{100 * error:+.2f} %", mark
+        )
+    console.print(table)
+    console.print(f"caches exact at the peak: {100 * checked.exact_at_peak:.1f} % of {len(checked.caches)}")
+    for label, caches, exact, real, mine in checked.snapshots.iter_rows():
+        console.print(f"at {label}: {exact} of {caches} caches exact, {mine:,} pages for {real:,}", highlight=False)
+    worst = checked.caches.filter(checked.caches["off_pages"] > 0).head(WORST)
+    if len(worst):
+        table = Table(box=None, pad_edge=False)
+        for name in ("worst caches, slabs", "new", "real", "peak", "real", "end", "real"):
+            table.add_column(name, justify="left" if name.startswith("worst") else "right", no_wrap=True)
+        for row in worst.iter_rows(named=True):
+            table.add_row(
+                row["cache"], f"{row['new']} ({row['new_low']}-{row['new_high']})", str(row["slab_allocs"]),
+                f"{row['peak']} ({row['peak_low']}-{row['peak_high']})", str(row["peak_slabs"]),
+                f"{row['end']} ({row['end_low']}-{row['end_high']})", str(row["end_slabs"]),
+            )  # fmt: skip
+        console.print(table)

@@ -1,0 +1,75 @@
+"""``fastalloc trace``: recorded traces, converted and described."""
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastalloc.errors import InputError
+
+trace_app = typer.Typer(help="Recorded kmem traces.", no_args_is_help=True)
+
+
+@trace_app.command()
+def convert(
+    path: Annotated[Path, typer.Argument(help="Parquet, or text of ftrace, trace-cmd report or perf script.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write  [default: RUN.fatrace]")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse a trace that needs any inference.")] = False,
+) -> None:
+    """Decode a trace once, into 16 bytes an event; what had to be inferred is counted."""
+    from fastalloc.trace.compact import SUFFIX, write_trace
+    from fastalloc.trace.session import read_trace
+
+    target = out or Path(path.name.split(".")[0] + SUFFIX)
+    try:
+        trace = read_trace(path, strict)
+        write_trace(target, trace)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from error
+    for step, count in trace.meta["inferred"].items():
+        print(f"{count:>12,}  {step}", file=sys.stderr)
+    print(f"{target}: {len(trace.events):,} events, {target.stat().st_size:,} bytes", file=sys.stderr)
+
+
+@trace_app.command()
+def info(
+    path: Annotated[Path, typer.Argument(help="A trace of any format.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    top: Annotated[int, typer.Option(min=1, help="Caches shown.")] = 20,
+) -> None:
+    """What is in a trace: caches, CPUs, rates, lifetimes, cross-CPU frees, what was inferred."""
+    from fastalloc.trace.describe import describe
+    from fastalloc.trace.session import read_trace
+
+    try:
+        described = describe(read_trace(path))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from error
+    if json:
+        print(json_module.dumps(described, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    for name, value in described["totals"].items():
+        console.print(f"{name:<44}{value:>18,}", highlight=False)
+    for step, count in described["inferred"].items():
+        console.print(f"{count:>12,}  {step}", highlight=False)
+    table = Table(box=None, pad_edge=False)
+    names = ("cache", "allocs", "frees", "bytes requested", "bytes allocated", "cross-CPU frees", "median life")
+    for name in names:
+        table.add_column(name, justify="left" if name == "cache" else "right", no_wrap=True)
+    for row in described["caches"][:top]:
+        life = "" if row["median_life_ns"] is None else f"{row['median_life_ns'] / 1000:,.0f} us"
+        table.add_row(
+            row["cache"], f"{row['allocs']:,}", f"{row['frees']:,}", f"{row['bytes_requested']:,}",
+            f"{row['bytes_allocated']:,}", f"{row['cross_cpu_frees']:,}", life,
+        )  # fmt: skip
+    console.print(table)
+    if len(described["caches"]) > top:
+        console.print(f"... and {len(described['caches']) - top} more; --json lists all")

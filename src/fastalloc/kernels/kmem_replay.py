@@ -1,0 +1,192 @@
+"""The open loop of a recorded kmem trace: one call drives the object paths through all events.
+
+Unlike :mod:`fastalloc.kernels.replay`, which serves golden cases, an event names its object by the address that the
+traced kernel used; where the object lies in this lane is in ``handle``.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastalloc.kernels import eras as er
+from fastalloc.kernels import slub
+from fastalloc.kernels import state as st
+from fastalloc.kernels.jit import kernel, out_of_line
+from fastalloc.kernels.slub_slab import install_slab, slab_record
+
+OP_ALLOC = 0
+OP_FREE = 1
+OP_BULK_ALLOC = 2
+OP_BULK_FREE = 3
+
+# Slabs that one allocation may buy at most, with every sheaf that it refills.
+SLAB_MARGIN = 256
+
+# series[sample, cache, .]
+SERIES = (
+    "slabs",
+    "objects",
+    "partial",
+    "slabs_bought",
+    "slabs_freed",
+    "alloc_fast",
+    "alloc_slow",
+    "free_fast",
+    "free_slow",
+    "node_list",
+)
+(
+    R_SLABS,
+    R_OBJECTS,
+    R_PARTIAL,
+    R_BOUGHT,
+    R_FREED,
+    R_ALLOC_FAST,
+    R_ALLOC_SLOW,
+    R_FREE_FAST,
+    R_FREE_SLOW,
+    R_NODE_LIST,
+) = range(len(SERIES))
+
+# met[.]: what the lane met
+N_ALLOCS = 0
+N_FREES = 1
+N_UNKNOWN_FREES = 2  # of an object that the lane does not hold
+N_IMPLIED_FREES = 3  # the address was handed out again
+N_FAILED = 4
+N_SAMPLE = 5  # next row of ``sample_at``
+COUNTS = 6
+
+
+class Events(NamedTuple):
+    """Columns of the compact trace, a row an event; strided views of the mapped file."""
+
+    op: np.ndarray  # uint8[rows]: OP_*, larger ones are no object events
+    cpu: np.ndarray  # uint16[rows]
+    obj: np.ndarray  # uint32[rows]: row of ``handle``
+    kind: np.ndarray  # uint32[rows]
+
+
+class Lane(NamedTuple):
+    """What a lane keeps beside the allocator."""
+
+    handle: np.ndarray  # int64[objects]: where the object lies, NO_OBJECT when it is not out
+    cache: np.ndarray  # int32[kinds]: row of the allocator, -1: the event is left out
+    node: np.ndarray  # int16[kinds]: node asked for, -1 any
+    gfp: np.ndarray  # int64[kinds]
+    live: np.ndarray  # int64[caches]: objects out
+    base: np.ndarray  # int64[caches]: slabs that lie full and untouched beside the modelled ones
+    met: np.ndarray  # int64[COUNTS]
+    sample_at: np.ndarray  # int64[samples]: rows before which a sample is taken, ascending
+    series: np.ndarray  # int32[samples, caches, SERIES]
+
+
+@kernel
+def sample(slub_, lane, row):
+    """Write one row of the series."""
+    out_of_line()
+    kcpu = slub_.kcpu
+    for c in range(lane.live.shape[0]):
+        out = lane.series[row, c]
+        slabs = lane.base[c]
+        partial = np.int64(0)
+        for n in range(slub_.ctl[st.U_NODES]):
+            slabs += slub_.knode[c, n, st.N_NR_SLABS]
+            partial += slub_.knode[c, n, st.N_NR_PARTIAL]
+        for r in range(len(SERIES)):
+            out[r] = 0
+        out[R_SLABS] = slabs
+        out[R_OBJECTS] = lane.live[c]
+        out[R_PARTIAL] = partial
+        for cpu in range(kcpu.shape[1]):
+            k = kcpu[c, cpu]
+            out[R_BOUGHT] += k[st.K_ALLOC_SLAB]
+            out[R_FREED] += k[st.K_FREE_SLAB]
+            out[R_ALLOC_FAST] += k[st.K_ALLOC_FASTPATH] + k[er.K_ALLOC_PCS]
+            out[R_ALLOC_SLOW] += k[st.K_ALLOC_SLOWPATH]
+            out[R_FREE_FAST] += k[st.K_FREE_FASTPATH] + k[er.K_FREE_PCS]
+            out[R_FREE_SLOW] += k[st.K_FREE_SLOWPATH]
+            out[R_NODE_LIST] += (
+                k[st.K_ALLOC_FROM_PARTIAL]
+                + k[st.K_FREE_ADD_PARTIAL]
+                + k[st.K_FREE_REMOVE_PARTIAL]
+                + k[st.K_DEACTIVATE_TO_HEAD]
+                + k[st.K_DEACTIVATE_TO_TAIL]
+                + k[er.K_CPU_PARTIAL_NODE]
+            )
+
+
+@kernel
+def follow(mem, slub_, events, lane, row, stop):
+    """Run the events from ``row`` on. Returns ``stop``, or the row at which the slab arrays are too small: the caller
+    enlarges them and goes on from there."""
+    samples = lane.sample_at.shape[0]
+    handle = lane.handle
+    room = slub_.slab.shape[0] - SLAB_MARGIN
+    link_room = slub_.link.shape[0]
+    for i in range(lane.live.shape[0]):
+        link_room = min(link_room, slub_.link.shape[0] - SLAB_MARGIN * slub_.cache[i, st.C_OBJECTS])
+    while row < stop:
+        s = lane.met[N_SAMPLE]
+        end = stop
+        if s < samples:
+            end = min(stop, lane.sample_at[s])
+            if end <= row:
+                sample(slub_, lane, s)
+                lane.met[N_SAMPLE] = s + 1
+                continue
+        while row < end:
+            op = events.op[row]
+            if op > OP_BULK_FREE:
+                row += 1
+                continue
+            kind = events.kind[row]
+            c = np.int64(lane.cache[kind])
+            if c < 0:
+                row += 1
+                continue
+            cpu = np.int64(events.cpu[row])
+            obj = events.obj[row]
+            held = handle[obj]
+            if op in (OP_ALLOC, OP_BULK_ALLOC):
+                if slub_.ctl[st.U_SLAB_TOP] >= room or slub_.ctl[st.U_LINK_TOP] >= link_room:
+                    return row
+                if held >= 0:
+                    lane.met[N_IMPLIED_FREES] += 1
+                    lane.live[slub_.slab[held >> st.HANDLE_SHIFT, st.S_CACHE]] -= 1
+                    slub.slab_free(mem, slub_, cpu, held)
+                held = slub.slab_alloc(mem, slub_, c, cpu, np.int64(lane.node[kind]), lane.gfp[kind], 0)
+                handle[obj] = held
+                if held >= 0:
+                    lane.met[N_ALLOCS] += 1
+                    lane.live[c] += 1
+                else:
+                    lane.met[N_FAILED] += 1
+            elif held >= 0:
+                lane.met[N_FREES] += 1
+                lane.live[slub_.slab[held >> st.HANDLE_SHIFT, st.S_CACHE]] -= 1
+                slub.slab_free(mem, slub_, cpu, held)
+                handle[obj] = st.NO_OBJECT
+            else:
+                lane.met[N_UNKNOWN_FREES] += 1
+            row += 1
+    while lane.met[N_SAMPLE] < samples and lane.sample_at[lane.met[N_SAMPLE]] <= row:
+        sample(slub_, lane, lane.met[N_SAMPLE])
+        lane.met[N_SAMPLE] += 1
+    return row
+
+
+@kernel
+def place(mem, slub_, c, node, free):
+    """A slab of cache ``c`` with ``free`` objects on its own list, on no list itself; its record."""
+    s = slab_record(slub_, c)
+    if s < 0:
+        return s
+    objects = slub_.cache[c, st.C_OBJECTS]
+    install_slab(mem, slub_, c, s, node, slub_.cache[c, st.C_ORDER], objects)
+    if free > 0:
+        slub_.link[slub_.slab[s, st.S_BASE] + free - 1] = -1
+    else:
+        slub_.slab[s, st.S_FREELIST] = -1
+    slub_.slab[s, st.S_INUSE] = objects - free
+    return s

@@ -1,0 +1,207 @@
+"""What ``fastalloc replay`` does: one decode, its side inputs, and a prediction for each configuration."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from fastalloc.errors import InputError
+from fastalloc.kernels import kmem_replay as kr
+from fastalloc.scenario import slub_eras as se
+from fastalloc.trace import compact as co
+from fastalloc.trace.caches import TracedCache, caches_of_geometry, caches_of_state, caches_of_trace
+from fastalloc.trace.columns import read_parquet
+from fastalloc.trace.convert import compact_events
+from fastalloc.trace.lane import Config, old_objects
+from fastalloc.trace.prediction import Prediction, draws_of, predict
+from fastalloc.trace.start import Start, read_state
+from fastalloc.trace.whatif import as_traced, what_if
+
+PARQUET = b"PAR1"
+
+
+@dataclass(frozen=True)
+class Session:
+    """A decoded trace with what is known of its kernel. ``shared``: caches that several names were merged into;
+    ``steps``: what was inferred, with counts."""
+
+    trace: co.CompactTrace
+    caches: list[TracedCache]
+    shared: set[str]
+    aliases: dict[str, str]
+    start: Start
+    options: se.SlubOptions
+    steps: dict[str, int]
+
+    def configs(self, what_ifs: list[str]) -> list[Config]:
+        """The traced kernel and every what-if, in the order asked for."""
+        base = as_traced(self.caches)
+        return [
+            base,
+            *(what_if(text, base, self.trace, self.options, self.shared, self.aliases) for text in what_ifs),
+        ]
+
+    def run(self, what_ifs: list[str], draws: int, sample_ns: np.ndarray | None = None) -> list[Prediction]:
+        """A prediction for each configuration; all meet the same draws."""
+        configs = self.configs(what_ifs)
+        traces = draws_of(self.trace, draws)
+        return [predict(traces, config, self.start, sample_ns) for config in configs]
+
+
+def read_trace(
+    path: Path, strict: bool = False, aliases: dict[str, str] | None = None, caches: list[TracedCache] | None = None
+) -> co.CompactTrace:
+    """A trace of any format known: compact, Parquet, or text of ftrace, trace-cmd report or perf script.
+
+    Raises InputError for every other file, saying what to run where that is known.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise InputError(path, "", f"cannot be read: {error.strerror or error}") from error
+    if head.startswith(co.MAGIC):
+        return co.open_trace(path)
+    sizes = None
+    if caches:
+        schema = {"name": pl.String, "bytes_req": pl.UInt32, "bytes_alloc": pl.UInt32}
+        rows = [(cache.name, cache.object_size, cache.size) for cache in caches]
+        sizes = pl.DataFrame(rows, schema=schema, orient="row")
+    if head.startswith(PARQUET):
+        return compact_events(path, read_parquet(path), aliases, strict, sizes)
+    from fastalloc.trace.text import read_text
+
+    return compact_events(path, read_text(path), aliases, strict, sizes)
+
+
+def beside(path: Path, what: str) -> Path | None:
+    """The side input ``what`` of a trace: RUN.events.parquet has RUN.slabstate.parquet beside it."""
+    run = path.name.split(".")[0]
+    for suffix in (".parquet", ".csv.gz", ".csv"):
+        found = path.with_name(f"{run}.{what}{suffix}")
+        if found.exists():
+            return found
+    return None
+
+
+def open_session(
+    path: Path, state: Path | None, geometry: Path | None, kernel: str, boot: str, strict: bool = False
+) -> Session:
+    """Decode ``path`` and read its side inputs.
+
+    ``state``: dump of the slabs before the trace; ``geometry``: table of /sys/kernel/slab; without either the layout
+    follows from the sizes in the trace and the rules of ``kernel`` (a version) booted with the line ``boot``.
+    """
+    caches: list[TracedCache] = []
+    aliases: dict[str, str] = {}
+    shared: set[str] = set()
+    if geometry is not None:
+        caches, aliases = caches_of_geometry(geometry, path.name.split(".")[0])
+        shared |= set(aliases.values())
+    start_state = None
+    if state is not None:
+        start_state = read_state(state)
+        caches = caches_of_state(start_state)
+        if "refcount" in start_state.columns:
+            shared |= set(start_state.filter((pl.col("rec") == "cache") & (pl.col("refcount") > 1))["cache"])
+    trace = read_trace(path, strict, aliases, caches)
+    try:
+        options = se.parse_boot_options(boot, se.era_of(kernel), cpus_present=max(trace.meta["cpus"], 1))
+    except ValueError as error:
+        raise InputError("--kernel", kernel, str(error)) from error
+    more = caches_of_trace(trace, {cache.name for cache in caches}, options)
+    steps = dict(trace.meta["inferred"])
+    if more:
+        steps["caches laid out from the sizes in the trace"] = len(more)
+    old = old_objects(trace)
+    if start_state is None and old:
+        steps["objects whose slabs before the trace are not known"] = sum(map(len, old.values()))
+    return Session(trace, caches + more, shared, aliases, Start(start_state, old, trace.ptrs), options, steps)
+
+
+def write_results(folder: Path, session: Session, predictions: list[Prediction]) -> None:
+    """``caches.parquet`` (a row a configuration and cache), ``series.parquet`` (and time) and ``manifest.json``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _tables(folder, predictions)
+        manifest = {"trace": session.trace.meta, "steps": session.steps, "configs": [summary(p) for p in predictions]}
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    except OSError as error:
+        raise InputError(folder, "", f"cannot be written: {error.strerror or error}") from None
+
+
+def _tables(folder: Path, predictions: list[Prediction]) -> None:
+    tables, series = [], []
+    for prediction in predictions:
+        result = prediction.result
+        config = pl.lit(result.config.name).alias("config")
+        tables.append(prediction.table().select(config, pl.all()))
+        samples, rows, _ = result.series.shape
+        if not samples:
+            continue
+        flat = result.series.reshape(samples * rows, len(kr.SERIES))
+        frame = pl.DataFrame(
+            {
+                "ts_ns": np.repeat(result.sample_ns, rows),
+                "cache": pl.Series(np.tile(np.arange(rows, dtype=np.uint32), samples)),
+                **{name: flat[:, i] for i, name in enumerate(kr.SERIES)},
+            }
+        )
+        layout = result.caches.with_row_index("row").select("row", pl.col("cache").alias("name"), "order", "size")
+        frame = frame.join(layout, left_on="cache", right_on="row", how="left").filter(pl.col("slabs") > 0)
+        pages = pl.col("slabs") * pl.lit(2, pl.Int64).pow(pl.col("order"))
+        series.append(
+            frame.select(
+                config, "ts_ns", pl.col("name").alias("cache"), *kr.SERIES,
+                pages.alias("pages"), (pages * 4096 - pl.col("objects") * pl.col("size")).alias("waste_bytes"),
+            )
+        )  # fmt: skip
+    pl.concat(tables).write_parquet(folder / "caches.parquet")
+    if series:
+        pl.concat(series).write_parquet(folder / "series.parquet")
+
+
+def summary(prediction: Prediction) -> dict[str, Any]:
+    """A configuration in a dozen figures: pages (median, least, most), slow paths, lists, speed."""
+    pages = prediction.pages()
+    result = prediction.result
+    order = result.caches["order"].to_numpy()
+    series = result.series[:, :, kr.R_SLABS]
+    at_once = (series.astype(np.int64) << order[None, :]).sum(axis=1)
+    objects = result.series[:, :, kr.R_OBJECTS] * result.caches["size"].to_numpy()[None, :]
+    where = int(at_once.argmax()) if len(at_once) else 0
+    sums = result.caches.sum().row(0, named=True)
+    fast = sums["alloc_fastpath"] + sums["alloc_pcs"]
+    return {
+        "config": result.config.name,
+        **{
+            f"{name}_pages": {"median": float(np.median(column)), "low": int(column.min()), "high": int(column.max())}
+            for name, column in zip(("new", "freed", "peak", "end"), pages.T, strict=True)
+        },
+        "peak_at_once_pages": int(at_once[where]) if len(at_once) else None,
+        "peak_waste_bytes": int(at_once[where] * 4096 - objects[where].sum()) if len(at_once) else None,
+        "alloc_fast": fast,
+        "alloc_slow": sums["alloc_slowpath"],
+        "free_fast": sums["free_fastpath"] + sums["free_pcs"],
+        "free_slow": sums["free_slowpath"],
+        "node_list_moves": sum(
+            sums[name]
+            for name in (
+                "alloc_from_partial",
+                "free_add_partial",
+                "free_remove_partial",
+                "deactivate_to_head",
+                "deactivate_to_tail",
+                "cpu_partial_node",
+            )
+        ),
+        "counts": result.counts,
+        "events": result.events,
+        "events_per_second": round(result.events / result.seconds) if result.seconds else None,
+    }
+
+
+__all__ = ["Session", "beside", "open_session", "read_trace", "summary", "write_results"]

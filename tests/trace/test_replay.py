@@ -1,0 +1,132 @@
+"""Replays against the kernels that were traced, and what-ifs against each other.
+
+``tests/data/traces`` holds one small recorded run (kernel 6.12, 2 CPUs) whole, with the state of all slabs before it.
+"""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from fastalloc.cli.replay import replay
+from fastalloc.cli.trace import trace_app
+from fastalloc.errors import InputError
+from fastalloc.trace import lane as lane_module
+from fastalloc.trace.check import check, read_summary
+from fastalloc.trace.session import beside, open_session, summary, write_results
+from tests.geometry.shared import DATA, shared
+
+RUN = DATA / "traces" / "d_stack_k612.events.parquet"
+WHAT_IFS = ["cpu_partial=0", "order=0", "era=2.6.25", "era=sheaves", "nomerge", "order=0,cpu_partial=0"]
+
+
+@pytest.fixture(scope="module")
+def session():
+    return open_session(RUN, beside(RUN, "slabstate"), None, "6.12", "slab_nomerge")
+
+
+@pytest.fixture(scope="module")
+def predictions(session):
+    return session.run(WHAT_IFS, 1)
+
+
+def test_every_cache_as_in_the_kernel(predictions):
+    found = check(predictions[0], read_summary(beside(RUN, "summary")), None)
+    assert found.ok
+    assert len(found.caches) == 61
+    assert found.totals["error"].to_list() == [0, 0, 0]
+    assert found.exact_at_peak == 1
+
+
+def test_the_lane_balances(predictions):
+    for prediction in predictions:
+        table = prediction.result.caches
+        assert (table["start_slabs"] + table["new"] - table["freed"] == table["end"]).all()
+        assert (table["peak"] >= table["end"]).all()
+        assert prediction.result.counts["frees of objects not out"] == 0
+        assert prediction.result.counts["allocations refused"] == 0
+
+
+def test_what_ifs_differ_as_their_rules_do(predictions):
+    figures = {item.result.config.name: summary(item) for item in predictions}
+    traced = figures["as traced"]
+    assert figures["nomerge"]["new_pages"] == traced["new_pages"]  # the traced kernel ran slab_nomerge
+    assert figures["order=0"]["alloc_slow"] > traced["alloc_slow"]
+    assert figures["era=sheaves"]["alloc_slow"] < traced["alloc_slow"]
+    assert figures["era=2.6.25"]["freed_pages"]["median"] > traced["freed_pages"]["median"]
+    assert figures["cpu_partial=0"]["peak_pages"]["median"] <= traced["peak_pages"]["median"]
+
+
+def test_arrays_grow_without_a_trace_of_it(session, predictions, monkeypatch):
+    monkeypatch.setattr(lane_module, "FIRST_SLABS", 0)
+    grown = session.run(["order=0"], 1)
+    for one, other in zip(grown, (predictions[0], predictions[2]), strict=True):
+        assert one.result.caches.equals(other.result.caches)
+        assert np.array_equal(one.result.series, other.result.series)
+
+
+def test_draws_are_the_same_every_time(session):
+    one, other = (session.run([], 3)[0] for _ in range(2))
+    assert np.array_equal(one.draws, other.draws)
+    table = one.table()
+    assert ((table["new_low"] <= table["new"]) & (table["new"] <= table["new_high"])).all()
+
+
+@pytest.mark.parametrize("text", ["colour=red", "order=", "order=-1", "era=3.0", "merge", "cpu_partial=x", ""])
+def test_unknown_what_ifs_are_refused(session, text):
+    with pytest.raises(InputError, match="--what-if"):
+        session.configs([text])
+
+
+def test_without_start_state_what_is_not_known_is_counted():
+    cold = open_session(RUN, None, None, "6.12", "")
+    assert cold.steps["objects whose slabs before the trace are not known"] > 0
+    assert cold.run([], 1)[0].result.counts["frees of objects not out"] == 0
+
+
+def test_result_tables(session, predictions, tmp_path):
+    write_results(tmp_path / "out", session, predictions)
+    series = pl.read_parquet(tmp_path / "out" / "series.parquet")
+    assert set(series["config"]) == {"as traced", *WHAT_IFS}
+    assert (series["waste_bytes"] >= 0).all()
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["configs"][0]["config"] == "as traced"
+
+
+def run_command(app, *arguments):
+    import typer
+
+    if not isinstance(app, typer.Typer):
+        command, app = app, typer.Typer()
+        app.command()(command)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_commands(tmp_path):
+    compact = tmp_path / "d_stack_k612.fatrace"
+    assert run_command(trace_app, "convert", RUN, "-o", compact).exit_code == 0
+    described = json.loads(run_command(trace_app, "info", compact, "--json").stdout)
+    assert described["totals"]["allocations"] == 12739
+    checked = run_command(replay, RUN, "--check", "--draws", 2, "--json")
+    assert checked.exit_code == 0
+    assert json.loads(checked.stdout)["check"]["ok"] is True
+    again = run_command(replay, compact, "--state", beside(RUN, "slabstate"), "--json")
+    assert again.exit_code == 0
+    assert (
+        json.loads(again.stdout)["configs"][0]["new_pages"]["median"]
+        == json.loads(checked.stdout)["configs"][0]["new_pages"]["median"]
+    )
+    assert run_command(replay, compact, "--check").exit_code == 2
+    assert run_command(replay, tmp_path / "none").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "run",
+    ["d_stack_k61", "d_w1_k612_smp2_minorder2", "d_w1_k61_smp2_maxorder0", "d_memcg_k61_smp2", "d_w3_k61_smp2_nomerge"],
+)
+def test_other_runs_of_real_kernels(run):
+    path = shared("kernel", "traces") / f"{run}.events.parquet"
+    other = open_session(path, beside(path, "slabstate"), None, "6.1", "")
+    found = check(other.run([], 3)[0], read_summary(beside(path, "summary")), None)
+    assert found.ok

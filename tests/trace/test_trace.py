@@ -1,0 +1,208 @@
+"""Compact traces, inference, text readers: what they keep, count and refuse."""
+
+import gzip
+from contextlib import suppress
+
+import numpy as np
+import polars as pl
+import pytest
+
+from fastalloc.errors import InputError
+from fastalloc.trace import compact as co
+from fastalloc.trace.columns import read_parquet
+from fastalloc.trace.convert import compact_events
+from fastalloc.trace.describe import describe
+from fastalloc.trace.races import reordered
+from fastalloc.trace.session import read_trace
+from fastalloc.trace.text import read_text
+from tests.geometry.shared import shared
+
+A = "ffff888004900000"
+B = "ffff888004800100"
+TEXT = f"""# tracer: nop
+#
+       cat-1     [000] .....     1.000001: kmalloc: call_site=f+0x1/0x2 ptr={A} bytes_req=100 bytes_alloc=128 gfp_flags=GFP_KERNEL node=-1 accounted=false
+       cat-1     [000] .....     1.000002: kmem_cache_alloc: call_site=g+0x1/0x2 ptr={B} bytes_req=192 bytes_alloc=192 gfp_flags=GFP_NOWAIT|__GFP_ZERO node=-1 accounted=false
+       cat-1     [001] d..1.     1.000003: kfree: call_site=f+0x9/0x20 ptr={A}
+       cat-1     [001] .....     1.000004: kfree: call_site=f+0x9/0x20 ptr=0000000000000000
+       cat-1     [001] .....     1.000005: kmem_cache_free: call_site=g+0x8/0x20 ptr={B} name=dentry
+       cat-1     [001] .....     1.000006: mm_page_alloc: page=ffffea0000 pfn=0x4801 order=1 migratetype=0 gfp_flags=GFP_KERNEL
+       cat-1     [001] .....     1.000007: tracing_mark_write: hello
+"""  # noqa: E501
+
+
+def written(tmp_path, text, name="t.txt"):
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def names_of(trace):
+    return trace.kinds["cache"].gather(trace.events["kind"]).to_list()
+
+
+def test_text_is_read_and_every_inference_counted(tmp_path):
+    trace = read_trace(written(tmp_path, TEXT))
+    assert names_of(trace) == ["kmalloc-128", "dentry", "kmalloc-128", "dentry", ""]
+    assert trace.meta["inferred"] == {
+        "kfree(NULL), left out": 1,
+        "cache named by the tracepoint": 1,
+        "cache size class": 1,
+        "cache from its free": 1,
+        "cache from its allocation": 1,
+    }
+    assert trace.markers["text"].to_list() == ["hello"]
+    assert trace.events["object"][4] == 0x4801
+    assert trace.time_ns().tolist() == [1_000_001_000, 1_000_002_000, 1_000_003_000, 1_000_005_000, 1_000_006_000]
+    totals = describe(trace)["totals"]
+    assert (totals["cross CPU frees"], totals["total bytes wasted on internal fragmentation"]) == (2, 28)
+
+
+def test_gzip_reads_alike(tmp_path):
+    packed = tmp_path / "t.txt.gz"
+    packed.write_bytes(gzip.compress(TEXT.encode()))
+    assert read_text(packed).equals(read_text(written(tmp_path, TEXT)))
+
+
+def test_strict_refuses_inference(tmp_path):
+    with pytest.raises(InputError, match="--strict"):
+        read_trace(written(tmp_path, TEXT), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda t: t.replace("#\n", "CPU:1 [LOST 12 EVENTS]\n"), "line 2: events were lost"),
+        (lambda t: t.replace("1.000003", "0.900003"), "line 5: time runs backwards"),
+        (lambda t: t.replace("bytes_alloc=128", "size=128"), "line 3: kmalloc without the fields"),
+        (lambda t: t + "what is this\n", "line 10: is no event"),
+        (lambda t: t[:-60], "line 9: is no event"),
+        (lambda t: "#\n", "holds no kmem event"),
+        (lambda t: "", "holds no kmem event"),
+    ],
+)
+def test_malformed_text_is_refused_with_its_line(tmp_path, change, where):
+    with pytest.raises(InputError) as caught:
+        read_text(written(tmp_path, change(TEXT)))
+    assert where in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("head", "advice"), [(b"PERFILE2\0\0", "perf script"), (b"\x17\x08\x44tracing", "trace-cmd report")]
+)
+def test_binary_recordings_say_what_to_run(tmp_path, head, advice):
+    path = tmp_path / "x"
+    path.write_bytes(head + bytes(100))
+    with pytest.raises(InputError, match=advice):
+        read_text(path)
+
+
+def test_text_cut_anywhere_never_gives_a_traceback(tmp_path):
+    packed = gzip.compress(TEXT.encode())
+    for size in range(0, len(packed), 7):
+        path = tmp_path / "cut.gz"
+        path.write_bytes(packed[:size])
+        with pytest.raises(InputError):
+            read_text(path)
+    for size in range(0, len(TEXT), 11):
+        with suppress(InputError):
+            read_text(written(tmp_path, TEXT[:size]))
+
+
+def test_compact_trace_comes_back_as_written(tmp_path):
+    trace = read_trace(written(tmp_path, TEXT))
+    path = tmp_path / "t.fatrace"
+    co.write_trace(path, trace)
+    again = co.open_trace(path)
+    assert co.EVENT.itemsize == 16
+    assert np.array_equal(again.events, trace.events)
+    assert np.array_equal(again.ptrs, trace.ptrs)
+    assert again.kinds.equals(trace.kinds)
+    assert again.meta == trace.meta
+
+
+def test_damaged_compact_traces_are_refused(tmp_path):
+    path = tmp_path / "t.fatrace"
+    co.write_trace(path, read_trace(written(tmp_path, TEXT)))
+    whole = path.read_bytes()
+    for size in [*range(0, len(whole), 97), len(whole) - 1]:
+        path.write_bytes(whole[:size])
+        with pytest.raises(InputError):
+            co.open_trace(path)
+    for at in range(0, len(whole), 61):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1
+        if at in range(co.HEADER.size, co.HEADER_BYTES):
+            continue  # the header's padding holds nothing
+        path.write_bytes(damaged)
+        with pytest.raises(InputError):
+            co.open_trace(path)
+
+
+def test_a_cache_without_name_follows_its_page(tmp_path):
+    text = TEXT.replace(f"ptr={B} name=dentry", "ptr=ffff888004800200 name=dentry")
+    assert read_trace(written(tmp_path, text)).meta["inferred"]["cache same slab page"] >= 1
+
+
+def test_reordering_keeps_each_cpu_and_each_object_in_order(tmp_path):
+    rng = np.random.default_rng(5)
+    lines = []
+    out = {}
+    for step in range(400):
+        ptr = f"ffff8880048{int(rng.integers(40)):02x}000"
+        cpu = int(rng.integers(3))
+        stamp = f"a-1 [00{cpu}] ..... 1.{step:06d}: "
+        if ptr in out:
+            del out[ptr]
+            lines.append(stamp + f"kmem_cache_free: call_site=f ptr={ptr} name=x")
+        else:
+            out[ptr] = True
+            lines.append(
+                stamp + f"kmem_cache_alloc: call_site=f ptr={ptr} bytes_req=8 bytes_alloc=8 gfp_flags=0 node=-1"
+            )
+    trace = read_trace(written(tmp_path, "\n".join(lines) + "\n"))
+    moved = reordered(trace, 3)
+    assert not np.array_equal(moved.events["object"], trace.events["object"])
+    for column, values in (("cpu", range(3)), ("object", range(len(trace.ptrs)))):
+        for value in values:
+            before, after = (item.events[item.events[column] == value] for item in (trace, moved))
+            assert np.array_equal(before[["object", "op", "cpu"]], after[["object", "op", "cpu"]])
+    assert reordered(trace, 0) is trace
+    assert np.array_equal(reordered(trace, 3).events, moved.events)
+
+
+@pytest.mark.parametrize("run", ["d_w1_k61_smp2", "d_w4_k612_smp4", "d_stack_k612"])
+def test_inferred_caches_are_those_found_by_address(run):
+    """Most of what the trace alone gives agrees with what was worked out with the kernel's own tables at hand."""
+    path = shared("kernel", "traces") / f"{run}.events.parquet"
+    known = compact_events(path, read_parquet(path))
+    guessed = compact_events(path, read_parquet(path, resolved=False))
+    tables = []
+    for trace in (known, guessed):
+        rows = trace.events["op"] <= co.OP_BULK_FREE
+        ptr = trace.ptrs[trace.events["object"][rows]]
+        name = trace.kinds["cache"].gather(trace.events["kind"][rows])
+        tables.append(
+            pl.DataFrame({"ts": trace.time_ns()[rows], "ptr": ptr, "cpu": trace.events["cpu"][rows], "name": name})
+        )
+    both = tables[0].join(tables[1], on=["ts", "ptr", "cpu"])
+    assert len(both) >= 0.97 * len(tables[0])
+    named = both.filter(~pl.col("name_right").str.contains("/"))
+    assert (named["name"] == named["name_right"]).mean() >= 0.96
+
+
+@pytest.mark.parametrize(
+    ("file", "run"),
+    [
+        ("d_pure_w4_k612_smp2.trace-cmd-report.txt.gz", "d_pure_w4_k612_smp2"),
+        ("d_pure_w4_k612_smp2.ftrace.txt.gz", "d_pure_w4_k612_smp2"),
+        ("d_pure_w3_k61_smp2.trace-cmd-report.txt.gz", "d_pure_w3_k61_smp2"),
+    ],
+)
+def test_real_text_gives_the_events_of_the_decoded_trace(file, run):
+    text = read_text(shared("kernel", "raw") / file)
+    decoded = read_parquet(shared("kernel", "traces") / f"{run}.events.parquet")
+    assert len(text) == len(decoded)
+    key = ["cpu", "op", "ptr", "bytes_req", "bytes_alloc", "order", "node"]
+    ours, theirs = (table.select(key).sort(key) for table in (text, decoded))
+    assert ours.equals(theirs)
