@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from fastalloc.cli.machine import machine_app
+from fastalloc.cli.replay import replay
 from fastalloc.cli.report import report
 from fastalloc.cli.rerun import rerun
 from fastalloc.cli.run import run
 from fastalloc.cli.scenarios import scenarios
+from fastalloc.cli.trace import trace_app
 from fastalloc.cli.verify import verify
 from fastalloc.errors import InputError
 
@@ -24,10 +26,12 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(rerun)
+app.command()(replay)
 app.command()(report)
 app.command()(scenarios)
 app.command()(verify)
 app.add_typer(machine_app, name="machine")
+app.add_typer(trace_app, name="trace")
 
 
 def _version(wanted: bool) -> None:

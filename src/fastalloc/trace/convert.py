@@ -31,7 +31,9 @@ def compact_events(
     events = events.filter(pl.col("op") != MARKER)
     objects = pl.col("op") <= co.OP_BULK_FREE
     null = objects & (pl.col("ptr") == 0)
-    inferred["kfree(NULL), left out"] = int(events.select(null.sum()).item())
+    frees = pl.col("op").is_in([co.OP_FREE, co.OP_BULK_FREE])
+    inferred["kfree(NULL), left out"] = int(events.select((null & frees).sum()).item())
+    inferred["allocations that failed, left out"] = int(events.select((null & ~frees).sum()).item())
     events = events.filter(~null)
     events, steps = infer_caches(events, aliases, sizes)
     inferred |= {f"cache {step}": count for step, count in steps.items()}
@@ -40,7 +42,12 @@ def compact_events(
     events = events.filter(~unknown)
     inferred |= _lives(events)
     if strict:
-        given = ("cache named by the tracepoint", "cache resolved before", "kfree(NULL), left out")
+        given = (
+            "cache named by the tracepoint",
+            "cache resolved before",
+            "kfree(NULL), left out",
+            "allocations that failed, left out",
+        )
         for step, count in inferred.items():
             if count and step not in given and "before the trace" not in step:
                 raise InputError(path, step, f"{count} events; --strict takes no inference")
