@@ -70,7 +70,7 @@ def random_spec(seed: int) -> Spec:
     """A case from a number."""
     rng = random.Random(seed)
     phases = tuple(
-        Phase(rng.choice(list(MIXES)), rng.randrange(1 << 30), rng.choice((10, 40, 150, 400)))
+        Phase(rng.choice(list(MIXES)), rng.randrange(1 << 30), rng.choice((10, 40, 150, 400, 1500)))
         for _ in range(rng.randint(0, 6))
     )
     return Spec(rng.randrange(1 << 30), 2 if rng.random() < 0.25 else 1, phases, rng.random() < 0.2)
@@ -88,7 +88,8 @@ class Writer:
         self.objects: list[tuple[str, int, int]] = []  # freeing operation, cache or pool, id
         self.ids = 0
         self.jiffies = 0
-        self.favourites: list[int] = []
+        self.favourites: list[int] = []  # caches and sizes that a phase prefers
+        self.sizes: list[int] = []
 
     def row(self, op, cpu, cache=-1, obj=-1, gfp=0, ctx=0, arg=-1):
         self.rows.append((OPS.index(op), cpu, cache, obj, gfp, ctx, arg))
@@ -104,13 +105,16 @@ class Writer:
         makers = rng.sample(range(CPUS), rng.choice((1, 1, 2, 4, 8)))
         breakers = makers if rng.random() < 0.5 else rng.sample(range(CPUS), rng.choice((1, 2, 4)))
         mix = dict(MIXES[phase.kind])
-        most = rng.choice((5, 30, 200))
+        most = rng.choice((5, 30, 200, 1500))
+        if self.limited and rng.random() < 0.3:
+            self.row("HOLD", makers[0], arg=0)
         self.favourites = rng.sample(range(len(self.caches)), min(len(self.caches), rng.randint(1, 4)))
+        self.sizes = rng.sample(KMALLOC_SIZES, 3)
         hard = phase.kind in ("pressure", "pools") or rng.random() < 0.2
         left = phase.steps
         while left > 0:
             (action,) = rng.choices(list(mix), list(mix.values()))
-            burst = rng.choice((1, 1, 1, 4, 12, 40))
+            burst = rng.choice((1, 1, 1, 4, 12, 40, 150))
             if action == "free" or len(self.objects) > most:
                 self.kill(rng, burst, death, breakers)
             elif action in ("alloc", "kmalloc", "pool_alloc"):
@@ -119,6 +123,8 @@ class Writer:
             else:
                 self.rare(rng, action, rng.choice(makers))
             left -= burst
+        if rng.random() < 0.7:
+            self.row("CKPT", 0)
 
     def mask(self, rng, hard) -> tuple[int, int]:
         if not hard:
@@ -135,7 +141,8 @@ class Writer:
             node = rng.randrange(self.spec.nodes) if rng.random() < 0.2 else -1
             self.new("ALLOC", "FREE", cpu, rng.choice(usable), gfp, ctx, node)
         else:
-            size = rng.choice(KMALLOC_SIZES) if rng.random() < 0.8 else rng.randint(1, 6000)
+            size = rng.choice((rng.choice(self.sizes), rng.choice(self.sizes), rng.choice(KMALLOC_SIZES)))
+            size = size if rng.random() < 0.9 else rng.randint(1, 6000)
             self.new("KMALLOC", "KFREE", cpu, -1, gfp, ctx, size)
 
     def kill(self, rng, burst, death, cpus) -> None:
@@ -206,8 +213,8 @@ def manifest_of(spec: Spec) -> dict:
             }
         )
     pools = []
-    for k in range(rng.choice((0, 0, 1, 2, 3))):
-        kind = rng.choice(("slab", "slab", "kmalloc", "pages"))
+    for k in range(rng.choice((0, 1, 2, 3))):
+        kind = rng.choice(("slab", "slab", "kmalloc", "kmalloc", "pages"))
         setup = [cache["index"] for cache in caches if cache["created"] == "setup"]
         param = {"slab": setup, "kmalloc": KMALLOC_SIZES, "pages": (0, 1, 3)}[kind]
         pools.append(
@@ -221,7 +228,7 @@ def manifest_of(spec: Spec) -> dict:
             }
         )
     limited = rng.random() < 0.7
-    free = rng.choice((0, 3, 12, 40, 150, 400)) if limited else 0
+    free = rng.choice((0, 12, 40, 40, 150, 150, 600, 2000)) if limited else 0
     least = rng.choice((0, 4, 8, 33)) if limited else 0
     memory = {"mode": "limited" if limited else "unlimited"}
     memory |= {"free_pages_at_start_per_node": free, "pages_min_per_node": least}

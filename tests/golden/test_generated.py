@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.golden.generate import MIXES, Phase, Spec, compare, differences, random_spec
 
-SELECTION = range(60)
+SELECTION = range(40)
 
 PHASES = st.builds(
     Phase, st.sampled_from(sorted(MIXES)), st.integers(0, 1 << 20), st.sampled_from((5, 20, 60, 200, 500))
@@ -35,7 +35,7 @@ def test_selection() -> None:
         assert check(random_spec(seed)) > 0, seed
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(SPECS)
 def test_any(spec: Spec) -> None:
     check(spec)
