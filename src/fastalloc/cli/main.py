@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from fastalloc.cli.dataset import dataset_app
 from fastalloc.cli.machine import machine_app
 from fastalloc.cli.replay import replay
 from fastalloc.cli.report import report
 from fastalloc.cli.rerun import rerun
 from fastalloc.cli.run import run
 from fastalloc.cli.scenarios import scenarios
+from fastalloc.cli.sweep import sweep
 from fastalloc.cli.trace import trace_app
 from fastalloc.cli.verify import verify
 from fastalloc.errors import InputError
@@ -27,9 +29,11 @@ app = typer.Typer(
 app.command()(run)
 app.command()(rerun)
 app.command()(replay)
+app.command()(sweep)
 app.command()(report)
 app.command()(scenarios)
 app.command()(verify)
+app.add_typer(dataset_app, name="dataset")
 app.add_typer(machine_app, name="machine")
 app.add_typer(trace_app, name="trace")
 

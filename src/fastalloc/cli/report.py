@@ -18,6 +18,14 @@ def report(
     from fastalloc.store import open_dataset
 
     opened = open_dataset(dataset)
+    if opened.manifest.get("kind") == "sweep":
+        from fastalloc.cli.show import show_sweep
+        from fastalloc.report.sweep_page import write_sweep_report
+
+        page = write_sweep_report(opened, out)
+        show_sweep(opened, as_json=json)
+        print(f"\nreport  {page}", file=sys.stderr)
+        return
     page = write_report(opened, out)
     show(opened, as_json=json)
     print(f"\nreport  {page}", file=sys.stderr)

@@ -17,3 +17,21 @@ def wilson_interval(successes: int, trials: int, z: float = Z_95) -> tuple[float
     low = 0.0 if successes == 0 else (centre - spread) / scale
     high = 1.0 if successes == trials else (centre + spread) / scale
     return low, high
+
+
+def paired_interval(only_first: int, only_second: int, pairs: int, z: float = Z_95) -> tuple[float, float]:
+    """The interval (95 % by default) of the difference of two proportions that were measured on the same lanes.
+
+    Bonett and Price's adjusted Wald interval (Biometrical Journal 54, 2012); it holds its level with few pairs and
+    where no pair differs. ``(-1.0, 1.0)`` when there is no pair.
+
+    Args:
+        only_first: pairs in which only the first was a hit.
+        only_second: pairs in which only the second was.
+        pairs: all of them.
+    """
+    if pairs == 0:
+        return -1.0, 1.0
+    first, second = (only_first + 1) / (pairs + 2), (only_second + 1) / (pairs + 2)
+    spread = z * sqrt((first + second - (first - second) ** 2) / (pairs + 2))
+    return max(-1.0, first - second - spread), min(1.0, first - second + spread)

@@ -10,6 +10,7 @@ from typing import Any
 from fastalloc.errors import InputError
 from fastalloc.kernels.names import WHO
 from fastalloc.kernels.state import DEPTH_NAMES
+from fastalloc.scenario import Scenario
 from fastalloc.store import model_digest
 from fastalloc.store.provenance import provenance
 from fastalloc.store.shards import Scan, clear_temporary, scan_shards, set_aside
@@ -29,7 +30,8 @@ def manifest_of(plan: Plan, command: str, tables: list[str]) -> dict[str, Any]:
             "id": plan.identity,
             "name": sweep.name,
             "file": sweep.model_dump(mode="json", exclude_none=True),
-            "varied": sweep.varied,
+            "varied": [column(key, plan.base) for key in sweep.varied],
+            "axes": [column(key, plan.base) for key in sweep.leading],
             "points": len(plan.points),
             "excluded": plan.excluded,
             "repeated": plan.repeated,
@@ -42,6 +44,14 @@ def manifest_of(plan: Plan, command: str, tables: list[str]) -> dict[str, Any]:
         "depths": list(DEPTH_NAMES),
         "who": list(WHO),
     }
+
+
+def column(key: str, base: Scenario) -> str:
+    """The column of ``runs/`` that holds a field: zones go by their names there."""
+    parts = key.split(".")
+    if parts[:2] == ["machine", "zones"]:
+        parts[2] = base.machine.zones[int(parts[2])].name
+    return ".".join(parts)
 
 
 class Folder:

@@ -13,6 +13,7 @@ from fastalloc.scenario.models import input_error
 
 Scalar = bool | int | float | str
 Key = Annotated[str, Field(pattern=r"^[a-z_]+(\.[A-Za-z0-9_]+)+$")]
+Table = Literal["runs", "series", "events", "ledger"]
 Values = Annotated[list[Scalar], Field(min_length=1)]
 
 
@@ -94,7 +95,7 @@ class SweepFile(Model):
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
     stop: Stop | None = None
     # what is stored; runs always is
-    tables: list[Literal["runs", "series", "events", "ledger"]] = Field(default_factory=lambda: ["runs"])
+    tables: list[Table] = Field(default_factory=lambda: list[Table](["runs"]))
 
     @model_validator(mode="after")
     def _consistent(self) -> "SweepFile":
@@ -119,6 +120,12 @@ class SweepFile(Model):
         """The fields that differ between points, in the order of the file."""
         zipped = [key for group in self.zips for key in group]
         return [*self.axes, *zipped, *(key for sample in self.samples for key in sample.axes)]
+
+    @property
+    def leading(self) -> list[str]:
+        """Of the fields that differ, those that charts are drawn over: of a zip only the first."""
+        followers = {key for group in self.zips for key in list(group)[1:]}
+        return [key for key in self.varied if key not in followers]
 
 
 def load_sweep(path: str | Path) -> tuple[SweepFile, Scenario]:

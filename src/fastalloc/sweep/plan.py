@@ -111,7 +111,7 @@ class Planner:
 
     def _is_mine(self, point: int, block: int) -> bool:
         i, n = self._slice
-        number = self._rank[point] if self._rule else self._rank[point] * self._blocks + block
+        number = self._rank[point] + (0 if self._rule else block)
         return number % n == i - 1
 
     def _own_lanes(self) -> int:

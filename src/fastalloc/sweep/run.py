@@ -92,6 +92,7 @@ def run_sweep(
                 announce_compiling()
                 tell(0, True)
                 warm(plan.scenario(0))
+                tell = _teller(progress, planner, time.monotonic())  # rate and time left are of the work alone
             size = BatchSize(batch)
             if executor is not None:
                 _drive(planner, job, size, executor, count, folder, stop, tell, timing, None)

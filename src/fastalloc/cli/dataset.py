@@ -1,0 +1,46 @@
+"""``fastalloc dataset``: what can be done with datasets as they lie."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+dataset_app = typer.Typer(help="Check, compact and merge datasets.", no_args_is_help=True)
+
+
+@dataset_app.command()
+def check(dataset: Annotated[Path, typer.Argument(help="Folder of the dataset.")]) -> None:
+    """Read every file of a dataset and name what is damaged, missing or there twice; exit code 1 if anything is."""
+    from fastalloc.store.maintain import check_dataset
+
+    found = check_dataset(dataset)
+    for fault in found.faults:
+        print(f"{fault.path}: {fault.message}", file=sys.stderr)
+    print(f"{found.shards:,} shards, {found.lanes:,} lanes, {found.bytes:,} bytes, {len(found.faults)} faults")
+    raise typer.Exit(1 if found.faults else 0)
+
+
+@dataset_app.command()
+def compact(
+    dataset: Annotated[Path, typer.Argument(help="Folder of a sweep's dataset; it stays as it is.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the new dataset.")],
+) -> None:
+    """Write the same rows into few large shards."""
+    _merge([dataset], out)
+
+
+@dataset_app.command()
+def merge(
+    datasets: Annotated[list[Path], typer.Argument(help="Folders of datasets of one sweep; they stay as they are.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the new dataset.")],
+) -> None:
+    """Put the slices of one sweep together."""
+    _merge(datasets, out)
+
+
+def _merge(datasets: list[Path], out: Path) -> None:
+    from fastalloc.store.maintain import merge_datasets
+
+    found = merge_datasets(datasets, out)
+    print(f"{out}: {found.shards:,} shards, {found.lanes:,} lanes, {found.bytes:,} bytes")

@@ -1,0 +1,97 @@
+"""``fastalloc sweep``: the points of a sweep file into a dataset, and on from where it stopped."""
+
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastalloc.errors import InputError
+
+if TYPE_CHECKING:
+    from fastalloc.sweep import Plan
+
+
+def sweep(
+    file: Annotated[Path | None, typer.Argument(help="The sweep file (TOML).", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the dataset  [default: out/NAME]")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 is one a CPU. Changes no result.")] = 0,
+    batch: Annotated[int, typer.Option(min=0, help="Lanes a task; 0 tunes to a second. Changes no result.")] = 0,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Run the I-th of N slices only.")] = "1/1",
+    dask: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Run on the workers of a Dask scheduler.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print points, lanes, estimated time and bytes.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON, and nothing else, to stdout.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of sweep files.")] = False,
+) -> None:
+    """Run what is missing of a sweep; a folder that holds a part of it is gone on with."""
+    if schema:
+        import json as json_module
+
+        from fastalloc.sweep import sweep_schema
+
+        print(json_module.dumps(sweep_schema(), indent=1))
+        return
+    if file is None:
+        raise InputError("fastalloc sweep", "", "needs a sweep file")
+    slice_ = _slice(shard)
+    from fastalloc.sweep import plan_sweep
+
+    plan = plan_sweep(file)
+    if dry_run:
+        _print_estimate(plan, threads)
+        return
+    folder = out or Path("out") / plan.sweep.name
+    cancel, interrupted = threading.Event(), threading.Event()
+    from fastalloc.cli.run import _stop_on_interrupt
+
+    _stop_on_interrupt(cancel, interrupted)
+    from fastalloc.cli.sweep_progress import SweepBar
+    from fastalloc.sweep import run_sweep
+
+    with ExitStack() as stack:
+        where: dict[str, Any] = {"threads": threads}
+        if dask is not None:
+            from fastalloc.sweep.cluster import dask_executor
+
+            executor, workers = stack.enter_context(dask_executor(dask, plan.scenario(0)))
+            where = {"executor": executor, "workers": workers}
+        dataset = run_sweep(
+            plan,
+            folder,
+            batch=batch,
+            shard=slice_,
+            progress=stack.enter_context(SweepBar()),
+            fault=lambda fault: print(f"{fault.path}: {fault.message}; it is run again", file=sys.stderr),
+            cancel=cancel,
+            **where,
+        )
+    if dataset is not None:
+        from fastalloc.cli.show import show_sweep
+
+        show_sweep(dataset, as_json=json)
+        print(f"\ndataset {folder} ({dataset.manifest['status']})", file=sys.stderr)
+    if interrupted.is_set():
+        print("stopped; what was finished is kept, the same command goes on with it", file=sys.stderr)
+        raise typer.Exit(130)
+
+
+def _slice(text: str) -> tuple[int, int]:
+    i, _, n = text.partition("/")
+    if not (i.isdigit() and n.isdigit() and 1 <= int(i) <= int(n)):
+        raise InputError("--shard", text, "must be I/N with 1 <= I <= N, such as 2/8")
+    return int(i), int(n)
+
+
+def _print_estimate(plan: "Plan", threads: int) -> None:
+    from fastalloc.cli.sweep_progress import duration
+    from fastalloc.sweep.estimate import estimate
+
+    found = estimate(plan, threads)
+    most = "at most " if plan.sweep.stop else ""
+    print(f"points  {found.points:,} ({plan.excluded:,} left out by constraints, {plan.repeated:,} repeated)")
+    print(f"lanes   {most}{found.lanes:,} ({plan.sweep.lanes:,} a point)")
+    print(f"time    {most}about {duration(found.seconds)} on {found.threads} threads")
+    print(f"bytes   {most}about {found.bytes:,}")
+    print(f"time and bytes are extrapolated from {found.probes} lanes", file=sys.stderr)

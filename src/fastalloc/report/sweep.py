@@ -1,0 +1,79 @@
+"""What a sweep says: livelocks at each point with intervals, and variants against each other lane by lane."""
+
+from typing import Any
+
+import polars as pl
+
+from fastalloc.report.statistics import paired_interval, wilson_interval
+from fastalloc.store import Dataset
+
+OUTCOME = "livelock_5s"  # a livelock of more than 5 s
+
+
+def is_sweep(dataset: Dataset) -> bool:
+    """Whether a dataset was made by a sweep."""
+    return dataset.manifest.get("kind") == "sweep"
+
+
+def point_table(dataset: Dataset) -> pl.DataFrame:
+    """A row a point that has a lane, in the order of the sweep.
+
+    Columns: ``point``, ``variant``, every varied parameter, ``lanes``, ``livelocks``, ``share``, ``low``, ``high``
+    (95 % Wilson interval of the share).
+    """
+    varied = dataset.manifest["sweep"]["varied"]
+    found = (
+        dataset.runs.group_by("point")
+        .agg(
+            pl.first("variant", *varied),
+            pl.len().cast(pl.Int64).alias("lanes"),
+            pl.sum(OUTCOME).alias("livelocks"),
+        )
+        .sort("point")
+        .collect()
+    )
+    intervals = [wilson_interval(hits, lanes) for hits, lanes in found.select("livelocks", "lanes").iter_rows()]
+    return found.with_columns(
+        (pl.col("livelocks") / pl.col("lanes")).alias("share"),
+        pl.Series("low", [low for low, _ in intervals], pl.Float64),
+        pl.Series("high", [high for _, high in intervals], pl.Float64),
+    )
+
+
+def paired_table(dataset: Dataset) -> pl.DataFrame:
+    """Each variant against the first, over lanes that both ran: same settings, same lane, same random events.
+
+    Columns: ``variant``, ``against``, every varied parameter, ``pairs``, ``only_against`` and ``only_variant`` (lanes
+    that livelocked in one of the two), ``difference`` (share of ``against`` less that of ``variant``), ``low``,
+    ``high`` (95 % Bonett-Price interval).
+    """
+    varied = dataset.manifest["sweep"]["varied"]
+    names = [variant["name"] for variant in dataset.manifest["variants"]]
+    rows = dataset.runs.select("variant", "lane", *varied, OUTCOME)
+    first = rows.filter(pl.col("variant") == names[0]).drop("variant")
+    both = rows.filter(pl.col("variant") != names[0]).join(
+        first, on=[*varied, "lane"], suffix="_first", nulls_equal=True
+    )
+    ours, theirs = pl.col(OUTCOME), pl.col(f"{OUTCOME}_first")
+    found = (
+        both.group_by("variant", *varied, maintain_order=True)
+        .agg(
+            pl.len().cast(pl.Int64).alias("pairs"),
+            ((theirs == 1) & (ours == 0)).sum().cast(pl.Int64).alias("only_against"),
+            ((theirs == 0) & (ours == 1)).sum().cast(pl.Int64).alias("only_variant"),
+        )
+        .sort("variant", *varied)
+        .collect()
+    )
+    intervals = [paired_interval(*row) for row in found.select("only_against", "only_variant", "pairs").iter_rows()]
+    return found.with_columns(
+        pl.lit(names[0]).alias("against"),
+        ((pl.col("only_against") - pl.col("only_variant")) / pl.col("pairs")).alias("difference"),
+        pl.Series("low", [low for low, _ in intervals], pl.Float64),
+        pl.Series("high", [high for _, high in intervals], pl.Float64),
+    ).select("variant", "against", *varied, "pairs", "only_against", "only_variant", "difference", "low", "high")
+
+
+def point_rows(dataset: Dataset) -> list[dict[str, Any]]:
+    """The table of points as plain data for JSON."""
+    return point_table(dataset).to_dicts()
