@@ -171,6 +171,18 @@ def test_reordering_keeps_each_cpu_and_each_object_in_order(tmp_path):
     assert np.array_equal(reordered(trace, 3).events, moved.events)
 
 
+def test_a_bulk_free_goes_from_its_end(tmp_path):
+    events = read_text(written(tmp_path, TEXT)).filter(pl.col("ptr") > 0)
+    events = events.with_columns(
+        op=pl.Series([co.OP_FREE, *[co.OP_BULK_FREE] * (len(events) - 1)], dtype=pl.UInt8),
+        ts_ns=pl.Series([1, *[2] * (len(events) - 1)]),
+        cpu=pl.Series([0, 0, 0, 1], dtype=pl.UInt16),
+        cache=pl.lit("x"),
+    )
+    trace = compact_events(tmp_path, events)
+    assert trace.ptrs[trace.events["object"]].tolist() == events["ptr"][[0, 2, 1, 3]].to_list()
+
+
 @pytest.mark.parametrize("run", ["d_w1_k61_smp2", "d_w4_k612_smp4", "d_stack_k612"])
 def test_inferred_caches_are_those_found_by_address(run):
     """Most of what the trace alone gives agrees with what was worked out with the kernel's own tables at hand."""

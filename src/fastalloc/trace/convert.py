@@ -40,6 +40,7 @@ def compact_events(
     unknown = objects & pl.col("name").is_null()
     inferred["without a cache, left out"] = int(events.select(unknown.sum()).item())
     events = events.filter(~unknown)
+    events = _bulk_order(events)
     inferred |= _lives(events)
     if strict:
         given = (
@@ -52,6 +53,21 @@ def compact_events(
             if count and step not in given and "before the trace" not in step:
                 raise InputError(path, step, f"{count} events; --strict takes no inference")
     return _pack(path, rows, events, markers, {step: count for step, count in inferred.items() if count})
+
+
+def _bulk_order(events: pl.DataFrame) -> pl.DataFrame:
+    """Objects of one bulk free in the order in which the kernel frees them: from the last of the array to the first
+    [build_detached_freelist]. Rows of a call follow each other with one time and CPU."""
+    bulk = (events["op"] == co.OP_BULK_FREE).to_numpy()
+    if not bulk.any():
+        return events
+    row = np.arange(len(events))
+    joined = bulk[1:] & bulk[:-1]
+    for name in ("ts_ns", "cpu"):
+        values = events[name].to_numpy()
+        joined &= values[1:] == values[:-1]
+    call = np.cumsum(np.concatenate([[True], ~joined]))
+    return events[np.lexsort((np.where(bulk, -row, row), call))]
 
 
 def _lives(events: pl.DataFrame) -> dict[str, int]:
