@@ -1,0 +1,84 @@
+"""The sweep commands from the shell: dry run, interrupt, report, maintenance."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fastalloc.report.statistics import paired_interval
+from fastalloc.report.sweep import paired_table, point_table
+from fastalloc.report.sweep_page import heat_maps
+from fastalloc.sweep import run_sweep
+from tests.sweep.conftest import SWEEP
+
+COMMAND = [sys.executable, "-m", "fastalloc.cli.main"]
+
+
+def fastalloc(*words, code=0):
+    done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_a_sweep_from_the_shell(sweep_file, tmp_path):
+    path, out = sweep_file(SWEEP.replace("lanes = 20", "lanes = 3")), tmp_path / "out"
+    dry = fastalloc("sweep", path, "--dry-run").stdout
+    assert re.search(r"points  8 .*\nlanes   24 .*\ntime    about \d+ s.*\nbytes   about [\d,]+", dry)
+    assert not out.exists()
+    points = json.loads(fastalloc("sweep", path, "--out", out, "--json").stdout)
+    assert [row["lanes"] for row in points] == [3] * 8
+    fastalloc("report", out)
+    page = (out / "report.html").read_text()
+    assert "Where the livelock lives" in page
+    assert "machine.min_free_kbytes" in page
+    assert fastalloc("dataset", "check", out).stdout.endswith(", 0 faults\n")
+    fastalloc("dataset", "compact", out, "-o", tmp_path / "compact")
+    shard = next((out / "runs").iterdir())
+    shard.write_bytes(b"x")
+    assert str(shard) in fastalloc("dataset", "check", out, code=1).stderr
+    assert str(shard) in fastalloc("sweep", path, "--out", out).stderr
+    assert "must be I/N" in fastalloc("sweep", path, "--shard", "3/2", code=2).stderr
+
+
+def test_an_interrupt_keeps_what_is_done(sweep_file, tmp_path):
+    path, out = sweep_file(SWEEP.replace("lanes = 20", "lanes = 2000")), tmp_path / "out"
+    process = subprocess.Popen(
+        [*COMMAND, "sweep", path, "--out", out, "--batch", "5"], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    limit = time.monotonic() + 300
+    while not list((out / "runs").glob("*.parquet")) and time.monotonic() < limit:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"what was finished is kept" in err
+    assert b"Traceback" not in err
+    assert json.loads((out / "manifest.json").read_text())["status"] == "interrupted"
+
+
+def test_points_pairs_and_maps(sweep_file, tmp_path):
+    dataset = run_sweep(sweep_file(SWEEP.replace("lanes = 20", "lanes = 3")), tmp_path / "out")
+    points = point_table(dataset)
+    assert points["lanes"].to_list() == [3] * 8
+    assert (points["low"] <= points["share"]).all()
+    pairs = paired_table(dataset)
+    assert pairs["pairs"].to_list() == [3] * 4
+    assert set(pairs["against"]) == {"rc8"}
+    panels, left_out = heat_maps(dataset, points)
+    assert [panel.title for panel in panels] == ["rc8", "fix"]
+    assert left_out == 0
+
+
+def test_paired_intervals():
+    assert paired_interval(0, 0, 0) == (-1.0, 1.0)
+    low, high = paired_interval(20, 0, 40)
+    assert 0.3 < low < 0.5 < high < 0.7
+    assert paired_interval(0, 20, 40) == pytest.approx((-high, -low))
+    low, high = paired_interval(0, 0, 100)
+    assert low < 0 < high < 0.05
