@@ -20,6 +20,7 @@ from fastalloc.scenario import Scenario
 from fastalloc.store import Dataset, DatasetWriter, model_digest, open_dataset
 from fastalloc.store.provenance import footer, provenance
 from fastalloc.store.schema import EVENTS_SCHEMA
+from fastalloc.store.shards import shard_segments
 from fastalloc.store.tables import event_columns
 from fastalloc.store.write import write_parquet
 
@@ -137,6 +138,8 @@ def rerun(dataset: Dataset | str | Path, lane_id: int, *, debug: bool = False, s
         )
     row: dict[str, Any] = rows.row(0, named=True)
     own = Scenario.model_validate(dataset.manifest["scenario"]).variant(row["variant"])
+    if dataset.manifest.get("kind") == "sweep":
+        own = own.with_settings(_point_settings(dataset, row["point"]), "point")
     announce_compiling()
     (result,) = run_lanes(own, [row["lane"]], seed=row["seed"], threads=1, full_events=True, debug=debug, skip=skip)
     stored = {name: row[name] for name in METRICS}
@@ -147,6 +150,15 @@ def rerun(dataset: Dataset | str | Path, lane_id: int, *, debug: bool = False, s
         if value != stored[name] and name != "events_lost"
     )
     return Rerun(lane_id, own, result, stored, differing, dataset.manifest["model_digest"] == model_digest())
+
+
+def _point_settings(dataset: Dataset, point: int) -> dict[str, Any]:
+    """What a point of a sweep sets on top of its variant, from the footer of a shard that holds lanes of it."""
+    for shard in sorted((dataset.path / "runs").glob("*.parquet")):
+        for segment in shard_segments(shard):
+            if segment.point == point:
+                return segment.settings
+    raise InputError(dataset.path, "runs", f"no shard tells of point {point}")
 
 
 def save_events(done: Rerun, path: str | Path) -> Path:

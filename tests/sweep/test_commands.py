@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from fastalloc import rerun
 from fastalloc.report.statistics import paired_interval
 from fastalloc.report.sweep import paired_table, point_table
 from fastalloc.report.sweep_page import heat_maps
@@ -73,6 +74,10 @@ def test_points_pairs_and_maps(sweep_file, tmp_path):
     panels, left_out = heat_maps(dataset, points)
     assert [panel.title for panel in panels] == ["rc8", "fix"]
     assert left_out == 0
+    for lane_id in (0, 4, 23):
+        again = rerun(dataset, lane_id)
+        assert again.differing == ()
+    assert again.scenario.host.queue_depth == 4
 
 
 def test_paired_intervals():

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fastalloc.cli.dataset import dataset_app
+from fastalloc.cli.frontier import frontier
 from fastalloc.cli.machine import machine_app
 from fastalloc.cli.replay import replay
 from fastalloc.cli.report import report
@@ -30,6 +31,7 @@ app.command()(run)
 app.command()(rerun)
 app.command()(replay)
 app.command()(sweep)
+app.command()(frontier)
 app.command()(report)
 app.command()(scenarios)
 app.command()(verify)
