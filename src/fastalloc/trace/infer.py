@@ -12,6 +12,7 @@ The steps, each only for events that no earlier one settled:
 8. ``called by its sizes``: nobody knows; caches of the same sizes share a made-up name such as ``192/192``.
 """
 
+import numpy as np
 import polars as pl
 
 from fastalloc.trace import compact as co
@@ -60,6 +61,7 @@ class Inference:
         self.aliases = aliases
         self.sizes = sizes
         self.counts: dict[str, int] = {}
+        self.at_address: tuple[np.ndarray, np.ndarray] | None = None
         names = {name: pl.col(name).cast(pl.String) for name in ("cache", "resolved")}
         self.events = events.with_columns(name=pl.lit(None, dtype=pl.String))
         self._fill("named by the tracepoint", pl.when(_objects() & (names["cache"] != "")).then(names["cache"]))
@@ -100,15 +102,35 @@ class Inference:
             self._pages()
         return self.events
 
+    def _rows_at_address(self) -> tuple[np.ndarray, np.ndarray]:
+        """uint32[n] each: the row of the next and of the last object event at a row's address, else the row itself."""
+        op = self.events["op"].to_numpy()
+        rows = np.flatnonzero(op <= co.OP_BULK_FREE)
+        ptr = self.events["ptr"].to_numpy()[rows]
+        order = np.argsort(ptr, kind="stable")
+        rows, ptr = rows[order], ptr[order]
+        same = ptr[1:] == ptr[:-1]
+        following = np.arange(len(op), dtype=np.uint32)
+        last = following.copy()
+        following[rows[:-1][same]] = rows[1:][same]
+        last[rows[1:][same]] = rows[:-1][same]
+        return following, last
+
     def _neighbours(self) -> None:
         """Allocation and free of one object share a cache."""
-        frees = ~_allocs()
-        after = pl.col("name").shift(-1).over("ptr")
-        after_frees = frees.shift(-1).over("ptr")
-        before = pl.col("name").shift(1).over("ptr")
-        before_allocs = _allocs().shift(1).over("ptr")
-        self._fill("from its free", pl.when(_objects() & _allocs() & after_frees).then(after))
-        self._fill("from its allocation", pl.when(_objects() & frees & before_allocs).then(before))
+        if self.at_address is None:
+            self.at_address = self._rows_at_address()
+        following, last = self.at_address
+        alloc = np.isin(self.events["op"].to_numpy(), [co.OP_ALLOC, co.OP_BULK_ALLOC])
+        of_object = _objects()
+        for step, rows, wanted in (
+            ("from its free", following, alloc & ~alloc[following]),
+            ("from its allocation", last, ~alloc & alloc[last]),
+        ):
+            name = self.events["name"].gather(rows).alias("neighbour")
+            self.events = self.events.with_columns(name, pl.Series("wanted", wanted))
+            self._fill(step, pl.when(of_object & pl.col("wanted")).then(pl.col("neighbour")))
+            self.events = self.events.drop("neighbour", "wanted")
 
     def _pages(self) -> None:
         """Objects of one slab share a cache: a page, between two times it was handed out."""
