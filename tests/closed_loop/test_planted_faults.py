@@ -17,8 +17,8 @@ JIFFY_MS = 4
 
 
 def busy_lane(debug=True):
-    """A lane in the middle of swap-out, one ns before a tick: the next event is checked before it runs."""
-    arrays = build_lane(small(), 1, 1, debug=debug)
+    """A lane in the middle of swap-out, one ns before a tick; every tick is visited, and checked before it runs."""
+    arrays = build_lane(small(), 1, 1, debug=debug, skip=False)
     for k in range(1000, 5000):
         advance(1, arrays, k * JIFFY_MS - 1e-6)
         queue = arrays.io.ctl
