@@ -29,7 +29,8 @@ def replay(
     boot: Annotated[str, typer.Option(help="The kernel's command line, for slub_max_order and the like.")] = "",
     check: Annotated[bool, typer.Option("--check", help="Compare with RUN.summary.csv; exit code 1 if off.")] = False,
     draws: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Orders of operations to try  [default: 15 with --check, else 1]")
+        int | None,
+        typer.Option(min=1, max=1000, help="Orders of operations to try  [default: 15 with --check, else 1]"),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse a trace that needs any inference.")] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the result tables.")] = None,
