@@ -1,4 +1,4 @@
-"""Where along one parameter the livelock probability falls below a limit: batched bisection with a stated confidence."""
+"""Where along a parameter the livelock probability falls below a limit: batched bisection with stated confidence."""
 
 from collections.abc import Callable
 from typing import NamedTuple
