@@ -44,7 +44,7 @@ MIXES = {
                  "destroy": 2, "pool_alloc": 6, "resize": 2, "reap": 2, "flush": 2, "checkpoint": 1},
     "quiet": {"free": 60, "shrink": 8, "flush": 8, "reap": 20, "checkpoint": 4},
 }  # fmt: skip
-DEATHS = ("fifo", "lifo", "random")
+DEATHS = ("fifo", "lifo", "random", "comb")  # comb: one here, one there, so that many slabs are partly free
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def random_spec(seed: int) -> Spec:
         Phase(rng.choice(list(MIXES)), rng.randrange(1 << 30), rng.choice((10, 40, 150, 400, 1500)))
         for _ in range(rng.randint(0, 6))
     )
-    return Spec(rng.randrange(1 << 30), 2 if rng.random() < 0.25 else 1, phases, rng.random() < 0.2)
+    return Spec(rng.randrange(1 << 30), 2 if rng.random() < 0.4 else 1, phases, rng.random() < 0.2)
 
 
 class Writer:
@@ -88,6 +88,7 @@ class Writer:
         self.objects: list[tuple[str, int, int]] = []  # freeing operation, cache or pool, id
         self.ids = 0
         self.jiffies = 0
+        self.comb = 0
         self.favourites: list[int] = []  # caches and sizes that a phase prefers
         self.sizes: list[int] = []
 
@@ -147,7 +148,8 @@ class Writer:
 
     def kill(self, rng, burst, death, cpus) -> None:
         for _ in range(min(burst, len(self.objects))):
-            at = {"fifo": 0, "lifo": -1, "random": rng.randrange(len(self.objects))}[death]
+            self.comb = (self.comb + 17) % len(self.objects)
+            at = {"fifo": 0, "lifo": -1, "random": rng.randrange(len(self.objects)), "comb": self.comb}[death]
             op, cache, obj = self.objects.pop(at)
             self.row(op, rng.choice(cpus), cache, obj)
 
