@@ -52,7 +52,7 @@ def _optimize_what_runs(library: Any) -> None:
         _optimize(library)
 
 
-CPUCodeLibrary._optimize_final_module = _optimize_what_runs
+CPUCodeLibrary._optimize_final_module = _optimize_what_runs  # type: ignore[method-assign]
 
 
 def folded(function):
