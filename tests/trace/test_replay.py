@@ -15,7 +15,7 @@ from fastalloc.cli.trace import trace_app
 from fastalloc.errors import InputError
 from fastalloc.trace import lane as lane_module
 from fastalloc.trace.check import check, read_summary
-from fastalloc.trace.session import beside, open_session, summary, write_results
+from fastalloc.trace.recording import beside, open_recording, summary, write_results
 from tests.geometry.shared import DATA, shared
 
 RUN = DATA / "traces" / "d_stack_k612.events.parquet"
@@ -23,13 +23,13 @@ WHAT_IFS = ["cpu_partial=0", "order=0", "era=2.6.25", "era=sheaves", "nomerge", 
 
 
 @pytest.fixture(scope="module")
-def session():
-    return open_session(RUN, beside(RUN, "slabstate"), None, "6.12", "slab_nomerge")
+def recording():
+    return open_recording(RUN, beside(RUN, "slabstate"), None, "6.12", "slab_nomerge")
 
 
 @pytest.fixture(scope="module")
-def predictions(session):
-    return session.run(WHAT_IFS, 1)
+def predictions(recording):
+    return recording.run(WHAT_IFS, 1)
 
 
 def test_every_cache_as_in_the_kernel(predictions):
@@ -59,35 +59,35 @@ def test_what_ifs_differ_as_their_rules_do(predictions):
     assert figures["cpu_partial=0"]["peak_pages"]["median"] <= traced["peak_pages"]["median"]
 
 
-def test_arrays_grow_without_a_trace_of_it(session, predictions, monkeypatch):
+def test_arrays_grow_without_a_trace_of_it(recording, predictions, monkeypatch):
     monkeypatch.setattr(lane_module, "FIRST_SLABS", 0)
-    grown = session.run(["order=0"], 1)
+    grown = recording.run(["order=0"], 1)
     for one, other in zip(grown, (predictions[0], predictions[2]), strict=True):
         assert one.result.caches.equals(other.result.caches)
         assert np.array_equal(one.result.series, other.result.series)
 
 
-def test_draws_are_the_same_every_time(session):
-    one, other = (session.run([], 3)[0] for _ in range(2))
+def test_draws_are_the_same_every_time(recording):
+    one, other = (recording.run([], 3)[0] for _ in range(2))
     assert np.array_equal(one.draws, other.draws)
     table = one.table()
     assert ((table["new_low"] <= table["new"]) & (table["new"] <= table["new_high"])).all()
 
 
 @pytest.mark.parametrize("text", ["colour=red", "order=", "order=-1", "era=3.0", "merge", "cpu_partial=x", ""])
-def test_unknown_what_ifs_are_refused(session, text):
+def test_unknown_what_ifs_are_refused(recording, text):
     with pytest.raises(InputError, match="--what-if"):
-        session.configs([text])
+        recording.configs([text])
 
 
 def test_without_start_state_what_is_not_known_is_counted():
-    cold = open_session(RUN, None, None, "6.12", "")
+    cold = open_recording(RUN, None, None, "6.12", "")
     assert cold.steps["objects whose slabs before the trace are not known"] > 0
     assert cold.run([], 1)[0].result.counts["frees of objects not out"] == 0
 
 
-def test_result_tables(session, predictions, tmp_path):
-    write_results(tmp_path / "out", session, predictions)
+def test_result_tables(recording, predictions, tmp_path):
+    write_results(tmp_path / "out", recording, predictions)
     series = pl.read_parquet(tmp_path / "out" / "series.parquet")
     assert set(series["config"]) == {"as traced", *WHAT_IFS}
     assert (series["waste_bytes"] >= 0).all()
@@ -127,6 +127,6 @@ def test_commands(tmp_path):
 )
 def test_other_runs_of_real_kernels(run):
     path = shared("kernel", "traces") / f"{run}.events.parquet"
-    other = open_session(path, beside(path, "slabstate"), None, "6.1", "")
+    other = open_recording(path, beside(path, "slabstate"), None, "6.1", "")
     found = check(other.run([], 3)[0], read_summary(beside(path, "summary")), None)
     assert found.ok

@@ -13,7 +13,7 @@ from fastalloc.trace.columns import read_parquet
 from fastalloc.trace.convert import compact_events
 from fastalloc.trace.describe import describe
 from fastalloc.trace.races import reordered
-from fastalloc.trace.session import read_trace
+from fastalloc.trace.recording import read_trace
 from fastalloc.trace.text import read_text
 from tests.geometry.shared import shared
 

@@ -41,10 +41,10 @@ def replay(
 
     from fastalloc.kernels.cache_dir import announce_compiling
     from fastalloc.trace import check as checking
-    from fastalloc.trace.session import beside, open_session, summary, write_results
+    from fastalloc.trace.recording import beside, open_recording, summary, write_results
 
     try:
-        session = open_session(path, state or beside(path, "slabstate"), geometry, kernel, boot, strict)
+        recording = open_recording(path, state or beside(path, "slabstate"), geometry, kernel, boot, strict)
         truth = snapshots = sample_ns = None
         if check:
             file = beside(path, "summary")
@@ -54,19 +54,19 @@ def replay(
             shots = beside(path, "snapshots")
             if shots is not None:
                 snapshots = checking.read_snapshots(shots)
-                last = session.trace.time_ns()[-1]
-                even = np.linspace(session.trace.meta["first_ns"], last, 241)[1:].astype(np.int64)
+                last = recording.trace.time_ns()[-1]
+                even = np.linspace(recording.trace.meta["first_ns"], last, 241)[1:].astype(np.int64)
                 sample_ns = np.union1d(even, snapshots["ts_ns"].to_numpy())
         announce_compiling()
-        predictions = session.run(what_if or [], draws or (DRAWS if check else 1), sample_ns)
+        predictions = recording.run(what_if or [], draws or (DRAWS if check else 1), sample_ns)
         checked = checking.check(predictions[0], truth, snapshots) if truth is not None else None
         if out is not None:
-            write_results(out, session, predictions)
+            write_results(out, recording, predictions)
     except InputError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
     if json:
-        record: dict[str, Any] = {"steps": session.steps, "configs": [summary(item) for item in predictions]}
+        record: dict[str, Any] = {"steps": recording.steps, "configs": [summary(item) for item in predictions]}
         if checked is not None:
             record["check"] = {
                 "ok": checked.ok,
@@ -78,7 +78,7 @@ def replay(
             }  # fmt: skip
         print(json_module.dumps(record, indent=1, default=str))
     else:
-        _print(session.steps, predictions, checked)
+        _print(recording.steps, predictions, checked)
     raise typer.Exit(0 if checked is None or checked.ok else 1)
 
 
@@ -91,7 +91,7 @@ def _print(steps: dict[str, int], predictions: "list[Prediction]", checked: "Che
     from rich.console import Console
     from rich.table import Table
 
-    from fastalloc.trace.session import summary
+    from fastalloc.trace.recording import summary
 
     console = Console(width=None if sys.stdout.isatty() else 200)
     for step, count in steps.items():

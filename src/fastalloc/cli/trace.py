@@ -20,7 +20,7 @@ def convert(
 ) -> None:
     """Decode a trace once, into 16 bytes an event; what had to be inferred is counted."""
     from fastalloc.trace.compact import SUFFIX, write_trace
-    from fastalloc.trace.session import read_trace
+    from fastalloc.trace.recording import read_trace
 
     target = out or Path(path.name.split(".")[0] + SUFFIX)
     try:
@@ -42,7 +42,7 @@ def info(
 ) -> None:
     """What is in a trace: caches, CPUs, rates, lifetimes, cross-CPU frees, what was inferred."""
     from fastalloc.trace.describe import describe
-    from fastalloc.trace.session import read_trace
+    from fastalloc.trace.recording import read_trace
 
     try:
         described = describe(read_trace(path))

@@ -24,7 +24,7 @@ PARQUET = b"PAR1"
 
 
 @dataclass(frozen=True)
-class Session:
+class Recording:
     """A decoded trace with what is known of its kernel. ``shared``: caches that several names were merged into;
     ``steps``: what was inferred, with counts."""
 
@@ -87,9 +87,9 @@ def beside(path: Path, what: str) -> Path | None:
     return None
 
 
-def open_session(
+def open_recording(
     path: Path, state: Path | None, geometry: Path | None, kernel: str, boot: str, strict: bool = False
-) -> Session:
+) -> Recording:
     """Decode ``path`` and read its side inputs.
 
     ``state``: dump of the slabs before the trace; ``geometry``: table of /sys/kernel/slab; without either the layout
@@ -119,15 +119,19 @@ def open_session(
     old = old_objects(trace)
     if start_state is None and old:
         steps["objects whose slabs before the trace are not known"] = sum(map(len, old.values()))
-    return Session(trace, caches + more, shared, aliases, Start(start_state, old, trace.ptrs), options, steps)
+    return Recording(trace, caches + more, shared, aliases, Start(start_state, old, trace.ptrs), options, steps)
 
 
-def write_results(folder: Path, session: Session, predictions: list[Prediction]) -> None:
+def write_results(folder: Path, recording: Recording, predictions: list[Prediction]) -> None:
     """``caches.parquet`` (a row a configuration and cache), ``series.parquet`` (and time) and ``manifest.json``."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _tables(folder, predictions)
-        manifest = {"trace": session.trace.meta, "steps": session.steps, "configs": [summary(p) for p in predictions]}
+        manifest = {
+            "trace": recording.trace.meta,
+            "steps": recording.steps,
+            "configs": [summary(p) for p in predictions],
+        }
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     except OSError as error:
         raise InputError(folder, "", f"cannot be written: {error.strerror or error}") from None
@@ -204,4 +208,4 @@ def summary(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-__all__ = ["Session", "beside", "open_session", "read_trace", "summary", "write_results"]
+__all__ = ["Recording", "beside", "open_recording", "read_trace", "summary", "write_results"]
