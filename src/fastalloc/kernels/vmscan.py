@@ -64,7 +64,7 @@ def begin_reclaim(vm, out, t, cpu):
     vm.ctl[ms.V_RECLAIMERS] += 1
     out.metric[ALLOCSTALL] += 1
     if out.ctl[ms.OUT_FULL] != 0:
-        log_event(vm, out, E_RECLAIM_BEGIN, cpu, t, 0, 0, 0)
+        log_event(vm, out, E_RECLAIM_BEGIN, cpu, t, task[ms.T_PRIORITY], 0, 0)
 
 
 @folded
