@@ -180,7 +180,7 @@ def run_lanes(
     if groups:
         # all kernels are compiled (or loaded) by one thread before the others start
         tally.add(compiling=True)
-        run_lane(*build_lane(scenario, groups[0][0], seed), 0)
+        warm(scenario)
     workers = threads or os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[list[LaneResult]]] = deque()
