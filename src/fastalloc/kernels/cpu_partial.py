@@ -12,7 +12,8 @@ Not modelled: the first try of a larger order never reclaims (it does not wait i
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import internal, out_of_line
+from fastalloc.kernels.hints import natural
+from fastalloc.kernels.jit import inlined, internal, out_of_line
 from fastalloc.kernels.slub_slab import add_partial, discard_slab, new_slab, remove_partial
 
 
@@ -45,7 +46,7 @@ def unfreeze_partials(mem, slub, c, cpu, owner, s):
         discard = following
 
 
-@internal
+@inlined
 def put_cpu_partial(mem, slub, c, cpu, s, drain):
     """Put slab ``s`` at the head of the CPU's partial list; ``drain``: a full list goes to the nodes first
     [put_cpu_partial]."""
@@ -149,12 +150,12 @@ def get_partial(mem, slub, c, cpu, node, gfp):
     return first
 
 
-@internal
+@inlined
 def load_freelist(slub, c, cpu, s, f):
     """Make ``s`` the CPU slab: its first free object is the result, the rest the private list [get_freelist]."""
     slab = slub.slab
-    i = slab[s, st.S_FREELIST]
-    slub.kcpu[c, cpu, f] = slub.link[slab[s, st.S_BASE] + i]
+    i = natural(slab[s, st.S_FREELIST])
+    slub.kcpu[c, cpu, f] = slub.link[natural(slab[s, st.S_BASE]) + i]
     slub.kcpu[c, cpu, f + 1] = s
     slab[s, st.S_FREELIST] = -1
     slab[s, st.S_INUSE] = slab[s, st.S_OBJECTS]
@@ -163,34 +164,15 @@ def load_freelist(slub, c, cpu, s, f):
 
 
 @internal
-def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
-    """An object of cache ``c``: private list, shared list of the CPU slab, CPU's partial list, node's, new slab
-    [slab_alloc_node, ___slab_alloc]; its handle, or NO_OBJECT."""
+def slab_alloc_slower(mem, slub, c, cpu, node, gfp, context, f):
+    """The rest of :func:`slab_alloc`: a slab of the wrong node, the node's list, a new slab [___slab_alloc]."""
     out_of_line()
     k = slub.kcpu[c, cpu]
     slab = slub.slab
     s = k[f + 1]
-    i = k[f]
-    fits = s >= 0 and (node < 0 or slab[s, st.S_NODE] == node)
-    if i >= 0 and fits:
-        k[f] = slub.link[slab[s, st.S_BASE] + i]
-        k[st.K_ALLOC_FASTPATH] += 1
-        slub.ctl[st.U_PATH] = 1
-        return (s << st.HANDLE_SHIFT) | i
-    k[st.K_ALLOC_SLOWPATH] += 1
-    slub.ctl[st.U_PATH] = 2
     if s >= 0:
-        if not fits:
-            k[er.K_ALLOC_NODE_MISMATCH] += 1
-            deactivate_slab(mem, slub, c, cpu, cpu, f)
-        elif slab[s, st.S_FREELIST] >= 0:
-            k[st.K_ALLOC_REFILL] += 1
-            return load_freelist(slub, c, cpu, s, f)
-        else:
-            # Full: it is let go, on no list.
-            k[f + 1] = -1
-            slab[s, st.S_FROZEN] = 0
-            k[er.K_DEACTIVATE_BYPASS] += 1
+        k[er.K_ALLOC_NODE_MISMATCH] += 1
+        deactivate_slab(mem, slub, c, cpu, cpu, f)
     while k[er.K_PARTIAL] >= 0:
         s = k[er.K_PARTIAL]
         k[er.K_PARTIAL] = slab[s, st.S_NEXT]
@@ -212,32 +194,47 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
     return load_freelist(slub, c, cpu, s, f)
 
 
+@inlined
+def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
+    """An object of cache ``c``: private list, shared list of the CPU slab, CPU's partial list, node's, new slab
+    [slab_alloc_node, ___slab_alloc]; its handle, or NO_OBJECT."""
+    k = slub.kcpu[c, cpu]
+    slab = slub.slab
+    s = k[f + 1]
+    i = k[f]
+    fits = s >= 0 and (node < 0 or slab[s, st.S_NODE] == node)
+    if i >= 0 and fits:
+        k[f] = slub.link[natural(slab[s, st.S_BASE]) + i]
+        k[st.K_ALLOC_FASTPATH] += 1
+        slub.ctl[st.U_PATH] = 1
+        return (s << st.HANDLE_SHIFT) | i
+    k[st.K_ALLOC_SLOWPATH] += 1
+    slub.ctl[st.U_PATH] = 2
+    if fits:
+        if slab[s, st.S_FREELIST] >= 0:
+            k[st.K_ALLOC_REFILL] += 1
+            return load_freelist(slub, c, cpu, s, f)
+        # Full: it is let go, on no list.
+        k[f + 1] = -1
+        slab[s, st.S_FROZEN] = 0
+        k[er.K_DEACTIVATE_BYPASS] += 1
+    first = k[er.K_PARTIAL]
+    if (fits or s < 0) and first >= 0 and (node < 0 or slab[first, st.S_NODE] == node):
+        k[er.K_PARTIAL] = slab[first, st.S_NEXT]
+        k[er.K_CPU_PARTIAL_ALLOC] += 1
+        slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL
+        return load_freelist(slub, c, cpu, first, f)
+    return slab_alloc_slower(mem, slub, c, cpu, node, gfp, context, f)
+
+
 @internal
-def slab_free(mem, slub, c, cpu, s, i, f):
-    """Free object ``i`` of slab ``s`` [slab_free, __slab_free]."""
+def free_turning(mem, slub, c, cpu, s, prior):
+    """A slab held by no CPU got its first free object (``prior`` < 0) or has none left in use; no CPU's partial list
+    takes it [__slab_free]."""
     out_of_line()
     k = slub.kcpu[c, cpu]
     slab = slub.slab
-    base = slab[s, st.S_BASE]
-    if k[f + 1] == s:
-        slub.link[base + i] = k[f]
-        k[f] = i
-        k[st.K_FREE_FASTPATH] += 1
-        slub.ctl[st.U_PATH] = 1
-        return
-    k[st.K_FREE_SLOWPATH] += 1
-    prior = slab[s, st.S_FREELIST]
-    slub.link[base + i] = prior
-    slab[s, st.S_FREELIST] = i
-    slab[s, st.S_INUSE] -= 1
-    if slab[s, st.S_FROZEN] != 0:
-        k[st.K_FREE_FROZEN] += 1
-        slub.ctl[st.U_PATH] = 2
-    elif prior < 0 and slub.cache[c, er.C_CPU_PARTIAL] > 0:
-        k[er.K_CPU_PARTIAL_FREE] += 1
-        slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL
-        put_cpu_partial(mem, slub, c, cpu, s, True)
-    elif (
+    if (
         slab[s, st.S_INUSE] == 0
         and slub.knode[c, slab[s, st.S_NODE], st.N_NR_PARTIAL] >= slub.cache[c, st.C_MIN_PARTIAL]
     ):
@@ -252,8 +249,38 @@ def slab_free(mem, slub, c, cpu, s, i, f):
         add_partial(slub, c, s, True)
         k[st.K_FREE_ADD_PARTIAL] += 1
         slub.ctl[st.U_PATH] = 3
-    else:
-        slub.ctl[st.U_PATH] = 4
+
+
+@inlined
+def slab_free(mem, slub, c, cpu, s, i, f):
+    """Free object ``i`` of slab ``s`` [slab_free, __slab_free]."""
+    k = slub.kcpu[c, cpu]
+    slab = slub.slab
+    base = natural(slab[s, st.S_BASE])
+    if k[f + 1] == s:
+        slub.link[base + i] = k[f]
+        k[f] = i
+        k[st.K_FREE_FASTPATH] += 1
+        slub.ctl[st.U_PATH] = 1
+        return
+    k[st.K_FREE_SLOWPATH] += 1
+    prior = slab[s, st.S_FREELIST]
+    inuse = slab[s, st.S_INUSE] - 1
+    slub.link[base + i] = prior
+    slab[s, st.S_FREELIST] = i
+    slab[s, st.S_INUSE] = inuse
+    if slab[s, st.S_FROZEN] != 0:
+        k[st.K_FREE_FROZEN] += 1
+        slub.ctl[st.U_PATH] = 2
+        return
+    if prior < 0 and slub.cache[c, er.C_CPU_PARTIAL] > 0:
+        k[er.K_CPU_PARTIAL_FREE] += 1
+        slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL
+        put_cpu_partial(mem, slub, c, cpu, s, True)
+        return
+    slub.ctl[st.U_PATH] = 4
+    if prior < 0 or inuse == 0:
+        free_turning(mem, slub, c, cpu, s, prior)
 
 
 @internal

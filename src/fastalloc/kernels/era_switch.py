@@ -11,7 +11,7 @@ from fastalloc.kernels import cpu_partial as cp
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import sheaves
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import OPTIONS
+from fastalloc.kernels.jit import INLINED
 
 OWN = -2  # the cache is of 2.6.25: go on
 
@@ -19,7 +19,7 @@ OWN = -2  # the cache is of 2.6.25: go on
 def _by_state(stub, for_eras, for_2_6_25):
     """Make ``stub`` stand for ``for_eras`` where ``slub`` is a SlubEras, else for ``for_2_6_25``."""
 
-    @overload(stub, jit_options=OPTIONS, strict=False)
+    @overload(stub, jit_options=INLINED, strict=False)
     def choose(mem, slub, *rest):
         return for_eras if slub.instance_class is er.SlubEras else for_2_6_25
 

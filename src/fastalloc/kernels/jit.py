@@ -1,17 +1,19 @@
 """The one decorator of every kernel: compiled once for all configurations, without the GIL, cached on disk."""
 
+import hashlib
 from typing import Any
 
 import fastalloc.kernels.cache_dir  # noqa: F401 - it names the cache folder before numba is imported
 
-from numba import njit, types  # isort: skip
+from llvmlite.binding import Linkage  # isort: skip
+from numba import config, njit, types  # isort: skip
 from numba.core.codegen import CPUCodeLibrary  # isort: skip
 from numba.extending import intrinsic  # isort: skip
 
 # Kernels allocate nothing, so they need no reference counts (``_nrt``): atomic operations on every array passed.
 # An option not given passes from a function to those it calls: without the False, one inlined kernel inlines them all.
 OPTIONS: Any = {"nogil": True, "error_model": "numpy", "_nrt": False, "forceinline": False, "no_cfunc_wrapper": True}
-
+INLINED: Any = {**OPTIONS, "forceinline": True}
 
 _NARROW = (types.int8, types.int16, types.int32, types.uint8, types.uint16, types.uint32)
 
@@ -27,6 +29,9 @@ def kernel(function, **options):
 
     Left alone, Numba would compile it again for each constant and each width of integer among its arguments.
     """
+    if config.DISABLE_JIT:
+        function.py_func = function
+        return function
     dispatcher = njit(**{"cache": True, **OPTIONS, **options})(function)
     resolve = dispatcher.get_call_template
 
@@ -43,13 +48,27 @@ def inlined(function):
 
 
 _FOLDED: set[str] = set()
+_ENTRIES: set[str] = set()
 _optimize = CPUCodeLibrary._optimize_final_module
 
 
 def _optimize_what_runs(library: Any) -> None:
-    """Numba optimises every function by itself; a folded one runs only inside its callers, which are optimised."""
-    if library.name not in _FOLDED:
-        _optimize(library)
+    """Numba optimises every function by itself; a folded one runs only inside its callers, which are optimised.
+
+    What an entry calls becomes its own: LLVM then drops the arguments that a callee does not use, and most of the
+    hundred words that describe the groups are such.
+    """
+    if library.name in _FOLDED:
+        return
+    if library.name in _ENTRIES:
+        defined = [function for function in library._final_module.functions if not function.is_declaration]
+        own = "".join(function.name for function in defined if function.linkage == Linkage.external)
+        mark = hashlib.blake2b(own.encode(), digest_size=8).hexdigest()
+        for function in defined:
+            if function.linkage == Linkage.linkonce_odr:
+                function.linkage = Linkage.internal
+                function.name += f".{mark}"  # the JIT's linker goes by name, local or not
+    _optimize(library)
 
 
 CPUCodeLibrary._optimize_final_module = _optimize_what_runs  # type: ignore[method-assign]
@@ -59,6 +78,12 @@ def folded(function):
     """A kernel with one or two callers, part of each of them and never run alone: a fifth less to compile."""
     _FOLDED.add(function.__name__)
     return kernel(function, forceinline=True, cache=False, no_cpython_wrapper=True)
+
+
+def entry(function):
+    """A kernel that Python calls and no kernel does: the program it makes with all that it calls is optimised whole."""
+    _ENTRIES.add(function.__name__)
+    return kernel(function)
 
 
 def internal(function):
@@ -77,4 +102,9 @@ def _out_of_line(typingctx):
     return types.void(), codegen
 
 
-out_of_line: Any = intrinsic(_out_of_line)
+def hint(codegen, interpreted) -> Any:
+    """An intrinsic, or what stands for it where kernels are interpreted."""
+    return interpreted if config.DISABLE_JIT else intrinsic(codegen)
+
+
+out_of_line = hint(_out_of_line, lambda: None)

@@ -10,7 +10,6 @@ each page order; -1 where the page allocator serves the size.
 """
 
 from types import SimpleNamespace
-from typing import Any
 
 from numba.extending import overload
 
@@ -20,13 +19,11 @@ from fastalloc.kernels import slab_state as ss
 from fastalloc.kernels import slob as so
 from fastalloc.kernels import slub as su
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import OPTIONS, inlined, kernel
+from fastalloc.kernels.jit import INLINED, OPTIONS, inlined, kernel
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages
 
 KMALLOC_LARGEST_SLOT = 4096 >> 3
 KMALLOC_SLOTS = KMALLOC_LARGEST_SLOT + 1 + g.MAX_ORDER
-
-INLINED: Any = {**OPTIONS, "forceinline": True}
 
 # What shrink returns besides the 0 and 1 of SLAB and SLOB.
 SHRUNK = -1

@@ -9,15 +9,25 @@ from typing import NamedTuple
 import numpy as np
 
 from fastalloc.kernels import eras as er
-from fastalloc.kernels import slub
+from fastalloc.kernels import kmem, slub
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import kernel, out_of_line
+from fastalloc.kernels.hints import assume, natural, prefetch
+from fastalloc.kernels.jit import entry, kernel, out_of_line
 from fastalloc.kernels.slub_slab import install_slab, slab_record
 
 OP_ALLOC = 0
 OP_FREE = 1
 OP_BULK_ALLOC = 2
 OP_BULK_FREE = 3
+
+# An event's words: object in the upper half of the first; kind, CPU and OP_* in the second.
+WORD_OBJECT = np.uint64(32)
+WORD_KIND = np.uint64(0xFFFFFFFF)
+WORD_CPU = np.uint64(32)
+WORD_OP = np.uint64(48)
+
+LEFT_OUT = 0xFFFF  # no cache: the event is passed over
+AHEAD = 12  # events between fetching the place of an object into the cache and using it
 
 # Slabs that one allocation may buy at most, with every sheaf that it refills.
 SLAB_MARGIN = 256
@@ -59,19 +69,16 @@ COUNTS = 6
 
 
 class Events(NamedTuple):
-    """Columns of the compact trace, a row an event; strided views of the mapped file."""
+    """The compact trace as it lies in the mapped file, an event of 16 bytes as two words."""
 
-    op: np.ndarray  # uint8[rows]: OP_*, larger ones are no object events
-    cpu: np.ndarray  # uint16[rows]
-    obj: np.ndarray  # uint32[rows]: row of ``handle``
-    kind: np.ndarray  # uint32[rows]
+    word: np.ndarray  # uint64[2 * rows]: time and object; kind, CPU, operation and flags
 
 
 class Lane(NamedTuple):
     """What a lane keeps beside the allocator."""
 
     handle: np.ndarray  # int64[objects]: where the object lies, NO_OBJECT when it is not out
-    cache: np.ndarray  # int32[kinds]: row of the allocator, -1: the event is left out
+    cache: np.ndarray  # uint16[kinds]: row of the allocator, or LEFT_OUT
     node: np.ndarray  # int16[kinds]: node asked for, -1 any
     gfp: np.ndarray  # int64[kinds]
     live: np.ndarray  # int64[caches]: objects out
@@ -116,10 +123,14 @@ def sample(slub_, lane, row):
             )
 
 
-@kernel
+@entry
 def follow(mem, slub_, events, lane, row, stop):
     """Run the events from ``row`` on. Returns ``stop``, or the row at which the slab arrays are too small: the caller
     enlarges them and goes on from there."""
+    assume(slub_.slab.shape[1] == st.SLAB_FIELDS)
+    assume(slub_.kcpu.shape[2] == st.KCPU_FIELDS)
+    assume(slub_.cache.shape[1] == st.CACHE_FIELDS)
+    assume(slub_.knode.shape[2] == st.KNODE_FIELDS)
     samples = lane.sample_at.shape[0]
     handle = lane.handle
     room = slub_.slab.shape[0] - SLAB_MARGIN
@@ -135,41 +146,46 @@ def follow(mem, slub_, events, lane, row, stop):
                 sample(slub_, lane, s)
                 lane.met[N_SAMPLE] = s + 1
                 continue
+        allocs = frees = unknown = np.int64(0)
         while row < end:
-            op = events.op[row]
-            if op > OP_BULK_FREE:
+            prefetch(handle, natural(np.int64(events.word[natural(2 * min(row + AHEAD, end - 1))] >> WORD_OBJECT)))
+            word = events.word[natural(2 * row + 1)]
+            op = (word >> WORD_OP) & 0xFF
+            c = np.int64(lane.cache[word & WORD_KIND])
+            if op > OP_BULK_FREE or c == LEFT_OUT:
                 row += 1
                 continue
-            kind = events.kind[row]
-            c = np.int64(lane.cache[kind])
-            if c < 0:
-                row += 1
-                continue
-            cpu = np.int64(events.cpu[row])
-            obj = events.obj[row]
+            kind = np.int64(word & WORD_KIND)
+            cpu = np.int64((word >> WORD_CPU) & 0xFFFF)
+            obj = np.int64(events.word[natural(2 * row)] >> WORD_OBJECT)
             held = handle[obj]
             if op in (OP_ALLOC, OP_BULK_ALLOC):
                 if slub_.ctl[st.U_SLAB_TOP] >= room or slub_.ctl[st.U_LINK_TOP] >= link_room:
-                    return row
+                    break
                 if held >= 0:
                     lane.met[N_IMPLIED_FREES] += 1
                     lane.live[slub_.slab[held >> st.HANDLE_SHIFT, st.S_CACHE]] -= 1
                     slub.slab_free(mem, slub_, cpu, held)
-                held = slub.slab_alloc(mem, slub_, c, cpu, np.int64(lane.node[kind]), lane.gfp[kind], 0)
+                held = kmem.kmem_cache_alloc(mem, slub_, c, cpu, np.int64(lane.node[kind]), lane.gfp[kind], 0)
                 handle[obj] = held
                 if held >= 0:
-                    lane.met[N_ALLOCS] += 1
+                    allocs += 1
                     lane.live[c] += 1
                 else:
                     lane.met[N_FAILED] += 1
             elif held >= 0:
-                lane.met[N_FREES] += 1
-                lane.live[slub_.slab[held >> st.HANDLE_SHIFT, st.S_CACHE]] -= 1
-                slub.slab_free(mem, slub_, cpu, held)
+                frees += 1
+                lane.live[natural(slub_.slab[held >> st.HANDLE_SHIFT, st.S_CACHE])] -= 1
+                kmem.kmem_cache_free(mem, slub_, c, cpu, held)
                 handle[obj] = st.NO_OBJECT
             else:
-                lane.met[N_UNKNOWN_FREES] += 1
+                unknown += 1
             row += 1
+        lane.met[N_ALLOCS] += allocs
+        lane.met[N_FREES] += frees
+        lane.met[N_UNKNOWN_FREES] += unknown
+        if row < end:
+            return row
     while lane.met[N_SAMPLE] < samples and lane.sample_at[lane.met[N_SAMPLE]] <= row:
         sample(slub_, lane, lane.met[N_SAMPLE])
         lane.met[N_SAMPLE] += 1

@@ -14,6 +14,9 @@ from fastalloc.kernels.jit import internal, kernel, out_of_line
 
 F = er.K_SHEAF_FREELIST
 
+take_object = internal(cp.slab_alloc.py_func)
+give_object = internal(cp.slab_free.py_func)
+
 
 @internal
 def alloc_empty_sheaf(mem, slub, c, cpu, gfp, context):
@@ -32,7 +35,7 @@ def alloc_empty_sheaf(mem, slub, c, cpu, gfp, context):
     memory = st.NO_OBJECT
     source = slub.cache[c, er.C_SHEAF_CACHE]
     if source >= 0:
-        memory = cp.slab_alloc(mem, slub, source, cpu, -1, gfp, context, st.K_FREELIST)
+        memory = take_object(mem, slub, source, cpu, -1, gfp, context, st.K_FREELIST)
         if memory < 0:
             return -1
     if fresh:
@@ -57,7 +60,7 @@ def free_empty_sheaf(mem, slub, c, cpu, h):
     slub.kcpu[c, cpu, er.K_SHEAF_FREE] += 1
     if memory >= 0:
         s = memory >> st.HANDLE_SHIFT
-        cp.slab_free(mem, slub, slub.slab[s, st.S_CACHE], cpu, s, memory & st.HANDLE_INDEX_MASK, st.K_FREELIST)
+        give_object(mem, slub, slub.slab[s, st.S_CACHE], cpu, s, memory & st.HANDLE_INDEX_MASK, st.K_FREELIST)
 
 
 @internal
@@ -80,7 +83,7 @@ def sheaf_free(mem, slub, c, cpu, h, keep):
     out_of_line()
     while slub.ctl[h + er.H_SIZE] > keep:
         handle = pop_object(slub.ctl, h)
-        cp.slab_free(mem, slub, c, cpu, handle >> st.HANDLE_SHIFT, handle & st.HANDLE_INDEX_MASK, F)
+        give_object(mem, slub, c, cpu, handle >> st.HANDLE_SHIFT, handle & st.HANDLE_INDEX_MASK, F)
 
 
 @internal
@@ -96,7 +99,7 @@ def refill_sheaf(mem, slub, c, cpu, h, gfp, context):
     out_of_line()
     before = slub.ctl[h + er.H_SIZE]
     while slub.ctl[h + er.H_SIZE] < slub.cache[c, er.C_SHEAF_CAPACITY]:
-        handle = cp.slab_alloc(mem, slub, c, cpu, -1, gfp, context, F)
+        handle = take_object(mem, slub, c, cpu, -1, gfp, context, F)
         if handle < 0:
             sheaf_free(mem, slub, c, cpu, h, before)
             return False
@@ -232,7 +235,7 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context):
                 slub.ctl[st.U_PATH] = er.PATH_SHEAF
                 return handle
             push_object(slub.ctl, k[er.K_MAIN], handle)
-    return cp.slab_alloc(mem, slub, c, cpu, node, gfp, context, F)
+    return take_object(mem, slub, c, cpu, node, gfp, context, F)
 
 
 @internal
@@ -247,7 +250,7 @@ def slab_free(mem, slub, c, cpu, s, i):
         k[er.K_FREE_PCS] += 1
         slub.ctl[st.U_PATH] = er.PATH_SHEAF
         return
-    cp.slab_free(mem, slub, c, cpu, s, i, F)
+    give_object(mem, slub, c, cpu, s, i, F)
 
 
 # ------------------------------------------------------------------------------------------- whole-cache paths

@@ -10,7 +10,8 @@ from fastalloc.kernels import eras as er
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
 from fastalloc.kernels.era_switch import OWN, era_alloc, era_close, era_flush, era_free, era_shrink
-from fastalloc.kernels.jit import inlined, kernel
+from fastalloc.kernels.hints import natural
+from fastalloc.kernels.jit import inlined, internal, kernel, out_of_line
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages, goes_on
 from fastalloc.kernels.slub_slab import add_partial, discard_slab, new_slab, remove_partial
 
@@ -87,8 +88,8 @@ def get_partial(mem, slub, c, cpu, node, gfp):
 def load_freelist(slub, c, cpu, s):
     """Take slab ``s`` over for ``cpu``: its first free object is the result, the rest the private list."""
     slab = slub.slab
-    i = slab[s, st.S_FREELIST]
-    slub.kcpu[c, cpu, st.K_FREELIST] = slub.link[slab[s, st.S_BASE] + i]
+    i = natural(slab[s, st.S_FREELIST])
+    slub.kcpu[c, cpu, st.K_FREELIST] = slub.link[natural(slab[s, st.S_BASE]) + i]
     slab[s, st.S_FREELIST] = -1
     slab[s, st.S_INUSE] = slab[s, st.S_OBJECTS]
     return (s << st.HANDLE_SHIFT) | i
@@ -145,13 +146,32 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context):
     """
     i = slub.kcpu[c, cpu, st.K_FREELIST]
     if i >= 0:
-        s = slub.kcpu[c, cpu, st.K_PAGE]
+        s = natural(slub.kcpu[c, cpu, st.K_PAGE])
         if node < 0 or slub.slab[s, st.S_NODE] == node:
-            slub.kcpu[c, cpu, st.K_FREELIST] = slub.link[slub.slab[s, st.S_BASE] + i]
+            slub.kcpu[c, cpu, st.K_FREELIST] = slub.link[natural(slub.slab[s, st.S_BASE]) + i]
             slub.kcpu[c, cpu, st.K_ALLOC_FASTPATH] += 1
             slub.ctl[st.U_PATH] = 1
             return (s << st.HANDLE_SHIFT) | i
     return slab_alloc_slow(mem, slub, c, cpu, node, gfp, context)
+
+
+@internal
+def free_turning(mem, slub, c, cpu, s, prior):
+    """A slab held by no CPU has no object in use, or got its first free one (``prior`` < 0) [__slab_free]."""
+    out_of_line()
+    k = slub.kcpu[c, cpu]
+    if slub.slab[s, st.S_INUSE] == 0:
+        slub.ctl[st.U_PATH] = 6
+        if prior >= 0:
+            remove_partial(slub, c, s)
+            k[st.K_FREE_REMOVE_PARTIAL] += 1
+            slub.ctl[st.U_PATH] = 5
+        k[st.K_FREE_SLAB] += 1
+        discard_slab(mem, slub, c, cpu, s)
+    else:
+        add_partial(slub, c, s, True)
+        k[st.K_FREE_ADD_PARTIAL] += 1
+        slub.ctl[st.U_PATH] = 3
 
 
 @inlined
@@ -163,26 +183,17 @@ def slab_free_slow(mem, slub, c, cpu, s, i):
     slab = slub.slab
     k[st.K_FREE_SLOWPATH] += 1
     prior = slab[s, st.S_FREELIST]
-    slub.link[slab[s, st.S_BASE] + i] = prior
+    inuse = slab[s, st.S_INUSE] - 1
+    slub.link[natural(slab[s, st.S_BASE]) + i] = prior
     slab[s, st.S_FREELIST] = i
-    slab[s, st.S_INUSE] -= 1
+    slab[s, st.S_INUSE] = inuse
     if slab[s, st.S_FROZEN] != 0:
         k[st.K_FREE_FROZEN] += 1
         slub.ctl[st.U_PATH] = 2
-    elif slab[s, st.S_INUSE] == 0:
-        slub.ctl[st.U_PATH] = 6
-        if prior >= 0:
-            remove_partial(slub, c, s)
-            k[st.K_FREE_REMOVE_PARTIAL] += 1
-            slub.ctl[st.U_PATH] = 5
-        k[st.K_FREE_SLAB] += 1
-        discard_slab(mem, slub, c, cpu, s)
-    elif prior < 0:
-        add_partial(slub, c, s, True)
-        k[st.K_FREE_ADD_PARTIAL] += 1
-        slub.ctl[st.U_PATH] = 3
-    else:
-        slub.ctl[st.U_PATH] = 4
+        return
+    slub.ctl[st.U_PATH] = 4
+    if prior < 0 or inuse == 0:
+        free_turning(mem, slub, c, cpu, s, prior)
 
 
 @kernel
@@ -195,9 +206,9 @@ def slab_free(mem, slub, cpu, handle):
         return
     s = handle >> st.HANDLE_SHIFT
     i = handle & st.HANDLE_INDEX_MASK
-    c = slub.slab[s, st.S_CACHE]
+    c = natural(slub.slab[s, st.S_CACHE])
     if slub.kcpu[c, cpu, st.K_PAGE] == s:
-        slub.link[slub.slab[s, st.S_BASE] + i] = slub.kcpu[c, cpu, st.K_FREELIST]
+        slub.link[natural(slub.slab[s, st.S_BASE]) + i] = slub.kcpu[c, cpu, st.K_FREELIST]
         slub.kcpu[c, cpu, st.K_FREELIST] = i
         slub.kcpu[c, cpu, st.K_FREE_FASTPATH] += 1
         slub.ctl[st.U_PATH] = 1

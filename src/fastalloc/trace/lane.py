@@ -100,6 +100,28 @@ def _row(cache: TracedCache) -> np.ndarray:
     return row
 
 
+def event_words(events: np.ndarray) -> np.ndarray:
+    """EVENT[n] as uint64[2 * n], as the kernel reads them."""
+    return np.ascontiguousarray(events).view("<u8")
+
+
+def empty_lane(
+    objects: int, cache: np.ndarray, node: np.ndarray, gfp: np.ndarray, caches: int, sample_at: np.ndarray
+) -> kr.Lane:
+    """A lane that holds no object yet; ``cache``, ``node`` and ``gfp`` of each kind of event."""
+    return kr.Lane(
+        handle=np.full(max(objects, 1), st.NO_OBJECT, np.int64),
+        cache=np.where(cache < 0, kr.LEFT_OUT, cache).astype(np.uint16),
+        node=node.astype(np.int16),
+        gfp=gfp.astype(np.int64),
+        live=np.zeros(caches, np.int64),
+        base=np.zeros(caches, np.int64),
+        met=np.zeros(kr.COUNTS, np.int64),
+        sample_at=sample_at,
+        series=np.zeros((len(sample_at), caches, len(kr.SERIES)), np.int32),
+    )
+
+
 def replay_lane(
     trace: co.CompactTrace, config: Config, start: Start, sample_ns: np.ndarray | None = None
 ) -> LaneResult:
@@ -142,21 +164,19 @@ def replay_lane(
         last = int(span[-1]) if len(span) else 0
         sample_ns = np.linspace(0, last, SAMPLES + 1)[1:].astype(np.int64) * unit + first
     sample_at = np.searchsorted(span, (sample_ns - first) // unit, side="right").astype(np.int64)
-    lane = kr.Lane(
-        handle=np.full(max(len(trace.ptrs), 1), st.NO_OBJECT, np.int64),
-        cache=np.array(kind_cache, np.int32),
-        node=np.where(trace.kinds["node"].to_numpy() < nodes, trace.kinds["node"].to_numpy(), -1).astype(np.int16),
-        gfp=np.where(gfp & GFP_DIRECT_RECLAIM, g.GFP_KERNEL, g.GFP_NOWAIT).astype(np.int64),
-        live=np.zeros(len(caches), np.int64),
-        base=np.zeros(len(caches), np.int64),
-        met=np.zeros(kr.COUNTS, np.int64),
-        sample_at=sample_at,
-        series=np.zeros((len(sample_at), len(caches), len(kr.SERIES)), np.int32),
+    node = trace.kinds["node"].to_numpy()
+    lane = empty_lane(
+        len(trace.ptrs),
+        np.array(kind_cache),
+        np.where(node < nodes, node, -1),
+        np.where(gfp & GFP_DIRECT_RECLAIM, g.GFP_KERNEL, g.GFP_NOWAIT),
+        len(caches),
+        sample_at,
     )
     for c, cache in enumerate(caches):
         start.install(mem, slub, lane, c, cache, cache.name in config.exact)
     begin = lane.base + slub.knode[:, :, st.N_NR_SLABS].sum(axis=1)
-    events = kr.Events(*(trace.events[name] for name in ("op", "cpu", "object", "kind")))
+    events = kr.Events(event_words(trace.events))
     row, stop, seconds = 0, len(trace.events), 0.0
     kr.follow(mem, slub, events, lane, 0, 0)  # compiles, where it must, outside the time taken
     lane.met[kr.N_SAMPLE] = 0
