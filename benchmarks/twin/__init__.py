@@ -1,0 +1,186 @@
+"""The C twin of the replay kernel, and the same work set up for both."""
+
+import ctypes
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from fastalloc.errors import InputError
+from fastalloc.kernels import eras as er
+from fastalloc.kernels import kmem_replay as kr
+from fastalloc.kernels import slub as su
+from fastalloc.kernels import state as st
+from fastalloc.trace.lane import empty_lane, event_words, unlimited_mem
+
+SOURCE = Path(__file__).with_name("slub_twin.c")
+FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
+STATS = (*st.SLUB_STATS, *er.ERA_STATS[:6])
+SETUP = np.dtype([(name, "<i4") for name in ("objects", "order", "min_partial", "era", "cpu_partial", "by_objects")])
+KIND = np.dtype([("cache", "<i4"), ("node", "<i4"), ("gfp", "<i8")])
+
+
+@dataclass(frozen=True)
+class Work:
+    """A trace and the machine it meets: EVENT[n], SETUP[caches], KIND[kinds]; ``total`` pages a node, 0 unlimited."""
+
+    name: str
+    events: np.ndarray
+    objects: int
+    setup: np.ndarray
+    kinds: np.ndarray
+    cpus: int
+    nodes: int = 1
+    total: int = 0
+    pages_min: int = 0
+
+    @property
+    def slabs(self) -> int:
+        """Room: a slab for each object there can be at once, and what one allocation may buy."""
+        return 2 * kr.SLAB_MARGIN + min(self.objects, len(self.events))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What must be equal: counters, lists, pages, and where every object lies."""
+
+    stat: np.ndarray  # int64[caches, cpus, STATS]
+    node: np.ndarray  # int64[caches, nodes, 2]: partial slabs, slabs
+    live: np.ndarray
+    most_pages: np.ndarray
+    zone: np.ndarray  # int64[nodes, 5]: used, granted, refused, given back, below pages_low
+    met: np.ndarray
+    handle: np.ndarray
+
+    def same_as(self, other: "Outcome") -> bool:
+        """Whether every number is the same."""
+        return all(np.array_equal(a, b) for a, b in zip(vars(self).values(), vars(other).values(), strict=True))
+
+
+class KernelRun:
+    """The work before the kernel of fastalloc; :meth:`run` may be called once."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        caches = len(work.setup)
+        self.mem = unlimited_mem(work.nodes, work.cpus)
+        if work.total:
+            self.mem.ctl[st.M_MODEL] = st.MODEL_STUB
+            self.mem.zone[:, st.Z_TOTAL] = work.total
+            self.mem.zone[:, st.Z_MIN] = work.pages_min
+        most = int(work.setup["objects"].max())
+        self.slub = er.SlubEras(
+            cache=np.zeros((caches, st.CACHE_FIELDS), np.int64),
+            kcpu=np.zeros((caches, work.cpus, st.KCPU_FIELDS), np.int64),
+            knode=np.zeros((caches, work.nodes, st.KNODE_FIELDS), np.int64),
+            slab=np.zeros((work.slabs, st.SLAB_FIELDS), np.int32),
+            link=np.zeros(kr.SLAB_MARGIN * most + 4 * work.slabs, np.int16),
+            ctl=np.zeros(st.SLUBCTL_FIELDS, np.int64),
+        )
+        self.slub.ctl[st.U_NODES] = work.nodes
+        for c, setup in enumerate(work.setup):
+            row = np.zeros(st.CACHE_FIELDS, np.int64)
+            row[[st.C_ORDER, st.C_OBJECTS, st.C_MIN_PARTIAL, er.C_ERA, er.C_CPU_PARTIAL, er.C_CPU_PARTIAL_OBJECTS]] = [
+                setup[name] for name in ("order", "objects", "min_partial", "era", "cpu_partial", "by_objects")
+            ]
+            row[[er.C_MIN_ORDER, st.C_SIZE]] = setup["order"], (4096 << setup["order"]) // setup["objects"]
+            su.init_cache(self.slub, c, row)
+        kinds = work.kinds
+        self.lane = empty_lane(work.objects, kinds["cache"], kinds["node"], kinds["gfp"], caches, np.zeros(0, np.int64))
+        self.events = kr.Events(event_words(work.events))
+
+    def run(self) -> None:
+        """All events."""
+        row, stop = 0, len(self.work.events)
+        if kr.follow(self.mem, self.slub, self.events, self.lane, row, stop) != stop:
+            raise SystemExit("the arrays of the benchmark are too small")
+
+    def outcome(self) -> Outcome:
+        """What the work came to."""
+        kcpu = self.slub.kcpu
+        first = kcpu[:, :, st.K_STAT : st.K_STAT + len(st.SLUB_STATS)]
+        later = kcpu[:, :, er.K_ERA_STAT : er.K_ERA_STAT + len(STATS) - len(st.SLUB_STATS)]
+        zone = self.mem.zone[:, [st.Z_USED, st.Z_ALLOC_OK, st.Z_ALLOC_FAIL, st.Z_FREES, st.Z_BELOW_LOW]]
+        return Outcome(
+            np.concatenate([first, later], axis=2),
+            self.slub.knode[:, :, [st.N_NR_PARTIAL, st.N_NR_SLABS]],
+            self.lane.live,
+            self.slub.cache[:, st.C_MAX_PAGES],
+            zone,
+            self.lane.met[: kr.N_SAMPLE],
+            self.lane.handle,
+        )
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The twin, built now by the system's compiler."""
+    folder = tempfile.mkdtemp(prefix="fastalloc-twin-")
+    return _load(build(Path(folder) / "slub_twin.so"))
+
+
+def build(target: Path, flags: tuple[str, ...] = FLAGS) -> Path:
+    """Compile the twin to ``target``."""
+    try:
+        subprocess.run(["cc", *flags, "-o", str(target), str(SOURCE)], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise InputError(SOURCE, "", f"the system's C compiler did not build it: {error}") from None
+    return target
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    loaded = ctypes.CDLL(str(path))
+    loaded.twin_new.restype = ctypes.c_void_p
+    loaded.twin_follow.restype = ctypes.c_int64
+    return loaded
+
+
+def _at(array: np.ndarray) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+class TwinRun:
+    """The work before the C twin."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.lib = library()
+        self.setup = np.ascontiguousarray(work.setup)
+        self.kinds = np.ascontiguousarray(work.kinds)
+        self.events = np.ascontiguousarray(work.events)
+        shift = int(unlimited_mem(work.nodes, work.cpus).ctl[st.M_CPU_NODE_SHIFT])
+        links = 4 * work.slabs
+        numbers = (work.objects, work.slabs - kr.SLAB_MARGIN, links, int(work.total > 0), work.total, work.pages_min)
+        self.twin = ctypes.c_void_p(
+            self.lib.twin_new(
+                ctypes.c_int32(len(work.setup)), _at(self.setup), ctypes.c_int32(work.cpus), ctypes.c_int32(work.nodes),
+                ctypes.c_int32(min(shift, 31)), *map(ctypes.c_int64, numbers),
+            )
+        )  # fmt: skip
+
+    def run(self) -> None:
+        """All events."""
+        rows = len(self.events)
+        if self.lib.twin_follow(self.twin, _at(self.events), ctypes.c_int64(rows), _at(self.kinds)) != rows:
+            raise SystemExit("the arrays of the benchmark are too small")
+
+    def outcome(self) -> Outcome:
+        """What the work came to."""
+        caches, cpus, nodes = len(self.work.setup), self.work.cpus, self.work.nodes
+        outcome = Outcome(
+            np.zeros((caches, cpus, len(STATS)), np.int64),
+            np.zeros((caches, nodes, 2), np.int64),
+            np.zeros(caches, np.int64),
+            np.zeros(caches, np.int64),
+            np.zeros((nodes, 5), np.int64),
+            np.zeros(kr.N_SAMPLE, np.int64),
+            np.zeros(self.work.objects, np.int64),
+        )
+        self.lib.twin_read(self.twin, *map(_at, vars(outcome).values()), ctypes.c_int64(self.work.objects))
+        return outcome
+
+    def __del__(self) -> None:
+        self.lib.twin_free(self.twin)
