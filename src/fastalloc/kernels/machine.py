@@ -10,7 +10,7 @@ from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
 from fastalloc.kernels.check import check_lane
 from fastalloc.kernels.completion import kblockd_step, softirq_step
-from fastalloc.kernels.jit import folded, kernel
+from fastalloc.kernels.jit import entry, folded, kernel
 from fastalloc.kernels.noise import OBJECTS, PAGES, noise_due, noise_event
 from fastalloc.kernels.observe import check_livelock, note_reports, sample
 from fastalloc.kernels.sched import dequeue_head, enqueue, run_task_timers, wake_one
@@ -128,7 +128,7 @@ def next_turn(vm, when, cpu):
     return when + 2 * turn - vm.ctl[ms.V_HOST_OVERLAP] - into
 
 
-@kernel
+@entry
 def run_lane(mem, slub, pools, io, vm, out, until):
     """Run a lane to simulated time ``until`` (ns); callable again with a later time, with the same result as once.
 
