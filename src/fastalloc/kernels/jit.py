@@ -88,6 +88,7 @@ def entry(function):
 
 def internal(function):
     """A kernel that only kernels call: without the wrapper that would unpack every group from Python objects."""
+    _FOLDED.add(function.__name__)
     return kernel(function, no_cpython_wrapper=True)
 
 
