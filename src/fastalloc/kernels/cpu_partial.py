@@ -13,7 +13,7 @@ from fastalloc.kernels import eras as er
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
 from fastalloc.kernels.hints import natural
-from fastalloc.kernels.jit import inlined, internal, out_of_line
+from fastalloc.kernels.jit import folded, internal, out_of_line
 from fastalloc.kernels.slub_slab import add_partial, discard_slab, new_slab, remove_partial
 
 
@@ -46,7 +46,7 @@ def unfreeze_partials(mem, slub, c, cpu, owner, s):
         discard = following
 
 
-@inlined
+@folded
 def put_cpu_partial(mem, slub, c, cpu, s, drain):
     """Put slab ``s`` at the head of the CPU's partial list; ``drain``: a full list goes to the nodes first
     [put_cpu_partial]."""
@@ -150,7 +150,7 @@ def get_partial(mem, slub, c, cpu, node, gfp):
     return first
 
 
-@inlined
+@folded
 def load_freelist(slub, c, cpu, s, f):
     """Make ``s`` the CPU slab: its first free object is the result, the rest the private list [get_freelist]."""
     slab = slub.slab
@@ -194,7 +194,7 @@ def slab_alloc_slower(mem, slub, c, cpu, node, gfp, context, f):
     return load_freelist(slub, c, cpu, s, f)
 
 
-@inlined
+@folded
 def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
     """An object of cache ``c``: private list, shared list of the CPU slab, CPU's partial list, node's, new slab
     [slab_alloc_node, ___slab_alloc]; its handle, or NO_OBJECT."""
@@ -251,7 +251,7 @@ def free_turning(mem, slub, c, cpu, s, prior):
         slub.ctl[st.U_PATH] = 3
 
 
-@inlined
+@folded
 def slab_free(mem, slub, c, cpu, s, i, f):
     """Free object ``i`` of slab ``s`` [slab_free, __slab_free]."""
     k = slub.kcpu[c, cpu]

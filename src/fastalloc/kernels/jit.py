@@ -1,19 +1,22 @@
 """The one decorator of every kernel: compiled once for all configurations, without the GIL, cached on disk."""
 
 import hashlib
+from types import FunctionType
 from typing import Any
 
 import fastalloc.kernels.cache_dir  # noqa: F401 - it names the cache folder before numba is imported
 
 from llvmlite.binding import Linkage  # isort: skip
 from numba import config, njit, types  # isort: skip
-from numba.core.codegen import CPUCodeLibrary  # isort: skip
+from numba.core.codegen import CPUCodeLibrary, JITCPUCodegen  # isort: skip
 from numba.extending import intrinsic  # isort: skip
 
 # Kernels allocate nothing, so they need no reference counts (``_nrt``): atomic operations on every array passed.
 # An option not given passes from a function to those it calls: without the False, one inlined kernel inlines them all.
 OPTIONS: Any = {"nogil": True, "error_model": "numpy", "_nrt": False, "forceinline": False, "no_cfunc_wrapper": True}
 INLINED: Any = {**OPTIONS, "forceinline": True}
+
+DISABLE_JIT: bool = config.DISABLE_JIT  # type: ignore[attr-defined]
 
 _NARROW = (types.int8, types.int16, types.int32, types.uint8, types.uint16, types.uint32)
 
@@ -29,7 +32,7 @@ def kernel(function, **options):
 
     Left alone, Numba would compile it again for each constant and each width of integer among its arguments.
     """
-    if config.DISABLE_JIT:
+    if DISABLE_JIT:
         function.py_func = function
         return function
     dispatcher = njit(**{"cache": True, **OPTIONS, **options})(function)
@@ -47,9 +50,19 @@ def inlined(function):
     return kernel(function, forceinline=True, cache=False)
 
 
-_FOLDED: set[str] = set()
-_ENTRIES: set[str] = set()
+# Numba names the library of a function by its qualified name; these endings say what becomes of it.
+_FOLDED = ".folded"
+_ENTRY = ".entry"
 _optimize = CPUCodeLibrary._optimize_final_module
+_finalize = CPUCodeLibrary._finalize_final_module
+_set_env = JITCPUCodegen.set_env
+
+
+def _marked(function, ending):
+    """A copy of ``function`` whose library's name has the ending."""
+    copy = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
+    copy.__doc__, copy.__module__, copy.__qualname__ = function.__doc__, function.__module__, function.__name__ + ending
+    return copy
 
 
 def _optimize_what_runs(library: Any) -> None:
@@ -58,9 +71,9 @@ def _optimize_what_runs(library: Any) -> None:
     What an entry calls becomes its own: LLVM then drops the arguments that a callee does not use, and most of the
     hundred words that describe the groups are such.
     """
-    if library.name in _FOLDED:
+    if library.name.endswith(_FOLDED):
         return
-    if library.name in _ENTRIES:
+    if library.name.endswith(_ENTRY):
         defined = [function for function in library._final_module.functions if not function.is_declaration]
         own = "".join(function.name for function in defined if function.linkage == Linkage.external)
         mark = hashlib.blake2b(own.encode(), digest_size=8).hexdigest()
@@ -71,25 +84,38 @@ def _optimize_what_runs(library: Any) -> None:
     _optimize(library)
 
 
+def _finalize_what_runs(library: Any) -> None:
+    """Nor is machine code made of a folded function."""
+    if library.name.endswith(_FOLDED):
+        library._finalize_dynamic_globals()
+        library._finalized = True
+    else:
+        _finalize(library)
+
+
+def _set_env_of_what_runs(codegen: Any, name: str, env: Any) -> None:
+    if codegen._engine.get_global_value_address(name):
+        _set_env(codegen, name, env)
+
+
 CPUCodeLibrary._optimize_final_module = _optimize_what_runs  # type: ignore[method-assign]
+CPUCodeLibrary._finalize_final_module = _finalize_what_runs  # type: ignore[method-assign]
+JITCPUCodegen.set_env = _set_env_of_what_runs  # type: ignore[method-assign]
 
 
 def folded(function):
     """A kernel with one or two callers, part of each of them and never run alone: a fifth less to compile."""
-    _FOLDED.add(function.__name__)
-    return kernel(function, forceinline=True, cache=False, no_cpython_wrapper=True)
+    return kernel(_marked(function, _FOLDED), forceinline=True, cache=False, no_cpython_wrapper=True)
 
 
 def entry(function):
     """A kernel that Python calls and no kernel does: the program it makes with all that it calls is optimised whole."""
-    _ENTRIES.add(function.__name__)
-    return kernel(function)
+    return kernel(_marked(function, _ENTRY))
 
 
 def internal(function):
     """A kernel that only kernels call: without the wrapper that would unpack every group from Python objects."""
-    _FOLDED.add(function.__name__)
-    return kernel(function, no_cpython_wrapper=True)
+    return kernel(_marked(function, _FOLDED), cache=False, no_cpython_wrapper=True)
 
 
 def _out_of_line(typingctx):
@@ -105,7 +131,7 @@ def _out_of_line(typingctx):
 
 def hint(codegen, interpreted) -> Any:
     """An intrinsic, or what stands for it where kernels are interpreted."""
-    return interpreted if config.DISABLE_JIT else intrinsic(codegen)
+    return interpreted if DISABLE_JIT else intrinsic(codegen)
 
 
 out_of_line = hint(_out_of_line, lambda: None)

@@ -11,7 +11,7 @@ from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
 from fastalloc.kernels.era_switch import OWN, era_alloc, era_close, era_flush, era_free, era_shrink
 from fastalloc.kernels.hints import natural
-from fastalloc.kernels.jit import inlined, internal, kernel, out_of_line
+from fastalloc.kernels.jit import folded, internal, kernel, out_of_line
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages, goes_on
 from fastalloc.kernels.slub_slab import add_partial, discard_slab, new_slab, remove_partial
 
@@ -84,7 +84,7 @@ def get_partial(mem, slub, c, cpu, node, gfp):
 # ------------------------------------------------------------------------------------------- allocate and free
 
 
-@inlined
+@folded
 def load_freelist(slub, c, cpu, s):
     """Take slab ``s`` over for ``cpu``: its first free object is the result, the rest the private list."""
     slab = slub.slab
@@ -174,7 +174,7 @@ def free_turning(mem, slub, c, cpu, s, prior):
         slub.ctl[st.U_PATH] = 3
 
 
-@inlined
+@folded
 def slab_free_slow(mem, slub, c, cpu, s, i):
     """Free into a slab that is not this CPU's [__slab_free]: an emptied slab goes back at once."""
     if era_free(mem, slub, c, cpu, s, i):
