@@ -13,7 +13,7 @@ from fastalloc.kernels.completion import kblockd_step, softirq_step
 from fastalloc.kernels.jit import entry, folded, kernel
 from fastalloc.kernels.noise import OBJECTS, PAGES, noise_due, noise_event
 from fastalloc.kernels.observe import check_livelock, note_reports, sample
-from fastalloc.kernels.sched import dequeue_head, enqueue, run_task_timers, wake_one
+from fastalloc.kernels.sched import dequeue_head, enqueue, first_due, note_due, run_task_timers, wake_one
 from fastalloc.kernels.scsi import disk_done, scsi_request_fn
 from fastalloc.kernels.shmem import workload_step
 from fastalloc.kernels.vmscan import begin_balance, reclaim_step
@@ -56,6 +56,7 @@ def tick(io, vm, out, jiffies, now):
         vm.cpu[cpu, ms.CPU_KBLOCKD] = 1
         if vm.cpu[cpu, ms.CPU_CLOCK] < now:
             vm.cpu[cpu, ms.CPU_CLOCK] = now
+        note_due(vm, cpu, False)
     if vm.ctl[ms.V_NEXT_TIMER] <= jiffies:
         run_task_timers(vm, out, jiffies, now)
 
@@ -90,7 +91,7 @@ def cpu_step(mem, slub, pools, io, vm, out, cpu, jiffies, now):
     is_task = False
     if c[ms.CPU_REQUEST_FN] != 0:
         cost = scsi_request_fn(mem, slub, pools, io, vm, out, cpu, jiffies)
-    elif c[ms.CPU_SOFTIRQ] != 0 or (cpu == io.ctl[ms.H_IRQ_CPU] and io.ctl[ms.H_DONE_HEAD] >= 0):
+    elif c[ms.CPU_SOFTIRQ] != 0 or softirq_due(io, cpu):
         cost = softirq_step(mem, slub, pools, io, vm, out, cpu)
     elif c[ms.CPU_KBLOCKD] != 0:
         cost = kblockd_step(io, vm, cpu)
@@ -113,19 +114,13 @@ def cpu_step(mem, slub, pools, io, vm, out, cpu, jiffies, now):
         wake_one(vm, ms.SLEEP_KSWAPD, clock)
     if mem.ctl[st.M_REPORTS] != out.ctl[ms.OUT_REPORTS]:
         note_reports(mem, vm, out, cpu)
+    note_due(vm, cpu, softirq_due(io, cpu))
 
 
 @folded
-def next_turn(vm, when, cpu):
-    """The first time from ``when`` on at which a virtual CPU has a core of its host.
-
-    Even and odd CPUs take turns of V_HOST_SLICE; a turn begins V_HOST_OVERLAP before the other's ends.
-    """
-    turn = vm.ctl[ms.V_HOST_SLICE]
-    into = (when + (cpu & 1) * turn) % (2 * turn)
-    if into < turn or into >= 2 * turn - vm.ctl[ms.V_HOST_OVERLAP]:
-        return when
-    return when + 2 * turn - vm.ctl[ms.V_HOST_OVERLAP] - into
+def softirq_due(io, cpu):
+    """A completed command waits for the softirq of ``cpu``."""
+    return cpu == io.ctl[ms.H_IRQ_CPU] and io.ctl[ms.H_DONE_HEAD] >= 0
 
 
 @entry
@@ -137,7 +132,9 @@ def run_lane(mem, slub, pools, io, vm, out, until):
     """
     ctl = vm.ctl
     jiffy_ns = ctl[ms.V_JIFFY_NS]
-    cpus = ctl[ms.V_NR_CPUS]
+    for cpu in range(ctl[ms.V_NR_CPUS]):
+        vm.cpu[cpu, ms.CPU_DUE] = -1
+        note_due(vm, cpu, softirq_due(io, cpu))
     checked = -1  # debug: the tick last looked at; the state that a call begins with is looked at too
     while True:
         at = io.ctl[ms.H_DISK_DONE_AT]
@@ -162,20 +159,10 @@ def run_lane(mem, slub, pools, io, vm, out, until):
         if ctl[ms.V_LIVELOCK_CHECK] < at:
             at = ctl[ms.V_LIVELOCK_CHECK]
             event = EVENT_LIVELOCK
-        for cpu in range(cpus):
-            c = vm.cpu[cpu]
-            when = c[ms.CPU_CLOCK]
-            if ctl[ms.V_HOST_SLICE] > 0:
-                when = next_turn(vm, when, cpu)
-            if when < at and (
-                c[ms.CPU_RUNNING] > 0
-                or c[ms.CPU_KBLOCKD] != 0
-                or c[ms.CPU_SOFTIRQ] != 0
-                or c[ms.CPU_REQUEST_FN] != 0
-                or (cpu == io.ctl[ms.H_IRQ_CPU] and io.ctl[ms.H_DONE_HEAD] >= 0)
-            ):
-                at = when
-                event = EVENT_CPU + cpu
+        cpu = first_due(vm)
+        if vm.cpu[cpu, ms.CPU_DUE] < at:
+            at = vm.cpu[cpu, ms.CPU_DUE]
+            event = EVENT_CPU
         if at >= until:
             break
         if at < ctl[ms.V_NOW]:
@@ -188,13 +175,14 @@ def run_lane(mem, slub, pools, io, vm, out, until):
             ctl[ms.V_ERROR] = check_lane(mem, slub, pools, io, vm)
             if ctl[ms.V_ERROR] != 0:
                 return
-        if event >= EVENT_CPU:
-            cpu_step(mem, slub, pools, io, vm, out, event - EVENT_CPU, jiffies, at)
+        if event == EVENT_CPU:
+            cpu_step(mem, slub, pools, io, vm, out, cpu, jiffies, at)
         elif event == EVENT_DISK:
             disk_done(io, vm)
             irq_cpu = io.ctl[ms.H_IRQ_CPU]
             if vm.cpu[irq_cpu, ms.CPU_CLOCK] < at:
                 vm.cpu[irq_cpu, ms.CPU_CLOCK] = at
+            note_due(vm, irq_cpu, True)
         elif event == EVENT_TICK:
             if ctl[ms.V_SKIP] == 0 and ctl[ms.V_NEXT_JIFFY] <= jiffies:
                 ctl[ms.V_NEXT_JIFFY] = jiffies + 1

@@ -247,6 +247,8 @@ CPU_SOFTIRQ = 6  # stage of the completion being worked on, 0 none
 CPU_SOFTIRQ_COMMAND = 7
 CPU_SOFTIRQ_BIO = 8
 CPU_REQUEST_FN = 9  # 1 + who runs the request function here, 0 nobody
+CPU_DUE = 10  # when its next step begins, NEVER while it has nothing to do
+CPU_FIRST = 11  # tree over the CPUs, see sched.next_due: of all below node ``row``, the CPU that is due first
 CPU_FIELDS = 12
 
 # vm[.]: scalars of time, reclaim, swap, workload, randomness

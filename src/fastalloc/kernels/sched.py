@@ -39,6 +39,63 @@ def log_event_at(vm, out, when, kind, a, b, c):
 
 
 @folded
+def next_turn(vm, when, cpu):
+    """The first time from ``when`` on at which a virtual CPU has a core of its host.
+
+    Even and odd CPUs take turns of V_HOST_SLICE; a turn begins V_HOST_OVERLAP before the other's ends.
+    """
+    turn = vm.ctl[ms.V_HOST_SLICE]
+    into = (when + (cpu & 1) * turn) % (2 * turn)
+    if into < turn or into >= 2 * turn - vm.ctl[ms.V_HOST_OVERLAP]:
+        return when
+    return when + 2 * turn - vm.ctl[ms.V_HOST_OVERLAP] - into
+
+
+@folded
+def earlier(vm, cpu, other):
+    """Whichever of two CPUs is due first; of equals, the lower."""
+    if vm.cpu[other, ms.CPU_DUE] < vm.cpu[cpu, ms.CPU_DUE]:
+        return other
+    if vm.cpu[other, ms.CPU_DUE] == vm.cpu[cpu, ms.CPU_DUE] and other < cpu:
+        return other
+    return cpu
+
+
+@internal
+def note_due(vm, cpu, irq):
+    """Bring the time at which ``cpu`` is due up to date, after any change to its work or its clock.
+
+    ``irq``: a completed command waits for its softirq. A tournament over the CPUs: node ``i`` has the children
+    ``2 * i`` and ``2 * i + 1``, the CPUs are the nodes from V_NR_CPUS on, and the winner of the root, node 1, is the
+    CPU that is due first. So an event costs no more with many CPUs than the height of that tree.
+    """
+    c = vm.cpu[cpu]
+    due = ms.NEVER
+    if c[ms.CPU_RUNNING] > 0 or c[ms.CPU_KBLOCKD] != 0 or c[ms.CPU_SOFTIRQ] != 0 or c[ms.CPU_REQUEST_FN] != 0 or irq:
+        due = c[ms.CPU_CLOCK]
+        if vm.ctl[ms.V_HOST_SLICE] > 0:
+            due = next_turn(vm, due, cpu)
+    if due == c[ms.CPU_DUE]:
+        return
+    c[ms.CPU_DUE] = due
+    cpus = vm.ctl[ms.V_NR_CPUS]
+    node = (cpus + cpu) >> 1
+    while node > 0:
+        left = 2 * node
+        right = left + 1
+        first = left - cpus if left >= cpus else vm.cpu[left, ms.CPU_FIRST]
+        second = right - cpus if right >= cpus else vm.cpu[right, ms.CPU_FIRST]
+        vm.cpu[node, ms.CPU_FIRST] = earlier(vm, first, second)
+        node >>= 1
+
+
+@folded
+def first_due(vm):
+    """The CPU whose next step comes first."""
+    return vm.cpu[1, ms.CPU_FIRST] if vm.ctl[ms.V_NR_CPUS] > 1 else 0
+
+
+@folded
 def enqueue(vm, t, cpu, now):
     """Put a runnable task at the end of a CPU's run queue; an idle CPU starts on it now."""
     task = vm.task
@@ -46,7 +103,8 @@ def enqueue(vm, t, cpu, now):
     task[t, ms.T_CPU] = cpu
     task[t, ms.T_NEXT] = -1
     c = vm.cpu[cpu]
-    if c[ms.CPU_RUNNING] == 0:
+    idle = c[ms.CPU_RUNNING] == 0
+    if idle:
         c[ms.CPU_HEAD] = t
         if c[ms.CPU_CLOCK] < now:
             c[ms.CPU_CLOCK] = now
@@ -55,6 +113,8 @@ def enqueue(vm, t, cpu, now):
         task[c[ms.CPU_TAIL], ms.T_NEXT] = t
     c[ms.CPU_TAIL] = t
     c[ms.CPU_RUNNING] += 1
+    if idle:
+        note_due(vm, cpu, False)
 
 
 @folded

@@ -1,0 +1,45 @@
+"""Which CPU's step comes next: the tournament over the CPUs names the one that a look at all of them finds."""
+
+import pytest
+
+from fastalloc.batch.lane import build_lane
+from fastalloc.kernels import machine_state as ms
+from fastalloc.kernels.machine import run_lane
+from tests.closed_loop.small import OWN_CORES, small
+
+STOPS = 400
+STEP_NS = 7_654_321
+
+
+def first_by_looking(vm, io) -> tuple[int, int]:
+    """When the next step of a CPU begins, and whose it is, from what each CPU has to do."""
+    turn, overlap = int(vm.ctl[ms.V_HOST_SLICE]), int(vm.ctl[ms.V_HOST_OVERLAP])
+    found = []
+    for cpu, c in enumerate(vm.cpu.tolist()):
+        irq = cpu == io.ctl[ms.H_IRQ_CPU] and io.ctl[ms.H_DONE_HEAD] >= 0
+        if not (c[ms.CPU_RUNNING] or c[ms.CPU_KBLOCKD] or c[ms.CPU_SOFTIRQ] or c[ms.CPU_REQUEST_FN] or irq):
+            continue
+        when = c[ms.CPU_CLOCK]
+        if turn > 0:
+            into = (when + (cpu & 1) * turn) % (2 * turn)
+            if turn <= into < 2 * turn - overlap:
+                when += 2 * turn - overlap - into
+        found.append((when, cpu))
+    return min(found, default=(ms.NEVER, -1))
+
+
+@pytest.mark.parametrize("settings", [{}, OWN_CORES])
+@pytest.mark.parametrize("cpus", [1, 2, 3, 5, 16, 64])
+def test_the_next_cpu_is_the_one_that_a_look_at_all_finds(cpus, settings):
+    lane = build_lane(small("rc8", settings | {"machine.cpus": cpus, "disk.irq_cpu": cpus - 1}), 1, 1)
+    vm, io = lane.vm, lane.io
+    busy = set()
+    for stop in range(1, STOPS + 1):
+        run_lane(*lane, stop * STEP_NS)
+        when, cpu = first_by_looking(vm, io)
+        first = int(vm.cpu[1, ms.CPU_FIRST]) if cpus > 1 else 0
+        assert vm.cpu[first, ms.CPU_DUE] == when, stop
+        if cpu >= 0:
+            assert first == cpu, stop
+            busy.add(cpu)
+    assert len(busy) > min(cpus // 2, 6)
