@@ -21,7 +21,7 @@ from fastalloc.kernels.scsi import (
     scsi_request_fn,
     sg_pool,
 )
-from fastalloc.kernels.swapfile import slab_take
+from fastalloc.kernels.objects import slab_take
 from tests.closed_loop.small import OWN_CORES, small
 
 RUN_KBLOCKD, RUN_RECLAIMER, RUN_SOFTIRQ = range(3)
@@ -95,9 +95,9 @@ def get_command(mem, slub, io, vm, out, cpu, runner):
 
 
 @kernel
-def put_command(mem, slub, io, cpu, d):
+def put_command(mem, slub, io, vm, cpu, d):
     """scsi_put_command."""
-    scsi_put_command(mem, slub, io, cpu, d)
+    scsi_put_command(mem, slub, io, vm, cpu, d)
 
 
 @kernel

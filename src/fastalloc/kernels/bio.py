@@ -7,8 +7,8 @@ from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.lru import rotate_reclaimable_page
 from fastalloc.kernels.mempool import MP_CURR, MP_FROM_ALLOCATOR, mempool_alloc, mempool_free
+from fastalloc.kernels.objects import account
 from fastalloc.kernels.sched import log_event, sleep_on, wake_pool
-from fastalloc.kernels.swapfile import account
 
 BIO_FAST_FAIL = names.METRICS.index("bio_fast_fail")
 BIO_WAITS = names.METRICS.index("bio_waits")
@@ -22,7 +22,7 @@ def mempool_take(mem, slub, pools, vm, out, p, who, t, cpu, jiffies):
     if vm.ctl[ms.V_MEMPOOL_KEEP_WAIT] != 0:
         first = False
     from_allocator = pools.pool[p, MP_FROM_ALLOCATOR]
-    slub.ctl[st.U_WHO] = who
+    mem.ctl[st.M_WHO] = who
     handle = mempool_alloc(mem, slub, pools, p, cpu, g.GFP_NOIO, vm.task[t, ms.T_FLAGS], first)
     if pools.pool[p, MP_FROM_ALLOCATOR] == from_allocator:
         if p == ms.POOL_BIO and vm.task[t, ms.T_FIRST] != 0:

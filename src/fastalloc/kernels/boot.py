@@ -6,9 +6,9 @@ from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import internal, kernel
 from fastalloc.kernels.mempool import MP_CACHE, MP_CURR, MP_MIN
+from fastalloc.kernels.objects import slab_take
 from fastalloc.kernels.page_alloc import init_zones
 from fastalloc.kernels.slub import init_cache
-from fastalloc.kernels.swapfile import slab_take
 
 STREAM_START = 7
 

@@ -70,7 +70,7 @@ def softirq_step(mem, slub, pools, io, vm, out, cpu):
         c[ms.CPU_SOFTIRQ] = STAGE_COMMAND
         return vm.costs[ms.COST_END_BIO]
     if stage == STAGE_COMMAND:
-        scsi_put_command(mem, slub, io, cpu, d)
+        scsi_put_command(mem, slub, io, vm, cpu, d)
         c[ms.CPU_SOFTIRQ] = STAGE_RUN
         return vm.costs[ms.COST_END_BIO] + io.ctl[ms.H_COMPLETION_DELAY]
     c[ms.CPU_SOFTIRQ] = STAGE_IDLE

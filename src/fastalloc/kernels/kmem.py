@@ -118,6 +118,11 @@ def _slub_reap(mem, heap, cpu, jiffies, interval):
     pass
 
 
+def _slub_bought_by(heap, handle):
+    s = handle >> st.HANDLE_SHIFT
+    return heap.slab[s, st.S_BUYER], heap.slab[s, st.S_DEPTH]
+
+
 def _slub_path(heap):
     return heap.ctl[st.U_PATH]
 
@@ -150,6 +155,7 @@ SLUB = SimpleNamespace(
     shrink=_slub_shrink,
     flush=_slub_flush,
     reap=_slub_reap,
+    bought_by=_slub_bought_by,
     path=_slub_path,
     ordinal=_slub_ordinal,
     index=_slub_index,
@@ -334,6 +340,11 @@ def reap(mem, heap, cpu, jiffies, interval):
     _of(heap).reap(mem, heap, cpu, jiffies, interval)
 
 
+def bought_by(heap, handle):
+    """Who bought the slab of an object, and at which depth (DEPTH_*); pages are not asked for."""
+    return _of(heap).bought_by(heap, handle)
+
+
 def last_path(heap):
     """The path that the last operation took, in the numbers of the golden cases."""
     return _of(heap).path(heap)
@@ -387,6 +398,11 @@ def _flush_cpu(mem, heap, c, cpu):
 @overload(reap, jit_options=OPTIONS)
 def _reap(mem, heap, cpu, jiffies, interval):
     return _of(heap).reap
+
+
+@overload(bought_by, jit_options=INLINED)
+def _bought_by(heap, handle):
+    return _of(heap).bought_by
 
 
 @overload(last_path, jit_options=INLINED)

@@ -6,8 +6,8 @@ Pages go on and off one by one: the per-CPU pagevecs of 14 that batch this in th
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import folded, internal
+from fastalloc.kernels.objects import slab_give
 from fastalloc.kernels.page_alloc import free_pages, page_zone
-from fastalloc.kernels.slub import slab_free
 from fastalloc.kernels.swapfile import delete_from_swap_cache, swap_free
 
 
@@ -86,7 +86,7 @@ def leave_mapping(mem, slub, vm, cpu, pfn):
     if f >= 0:
         vm.file[f, ms.F_MAPPED] -= 1
         if vm.file[f, ms.F_MAPPED] == 0 and vm.file[f, ms.F_NODE] >= 0:
-            slab_free(mem, slub, cpu, vm.file[f, ms.F_NODE])
+            slab_give(mem, slub, vm.roles[ms.ROLE_RADIX], cpu, vm.file[f, ms.F_NODE])
             vm.file[f, ms.F_NODE] = -1
 
 

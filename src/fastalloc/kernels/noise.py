@@ -7,9 +7,8 @@ from fastalloc.kernels import gfp as g
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names, rng
 from fastalloc.kernels.jit import folded, internal
+from fastalloc.kernels.objects import slab_give, slab_take
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages
-from fastalloc.kernels.slub import slab_free
-from fastalloc.kernels.swapfile import slab_take
 
 NOISE_ALLOCATIONS = names.METRICS.index("noise_allocations")
 NOISE_FAILURES = names.METRICS.index("noise_failures")
@@ -67,7 +66,7 @@ def noise_leaves(mem, slub, vm, kind):
     ctl[ms.V_NOISE_HEAD + at] = (ctl[ms.V_NOISE_HEAD + at] + 1) % vm.noise.shape[1]
     ctl[ms.V_NOISE_COUNT + at] -= 1
     if kind == OBJECTS:
-        slab_free(mem, slub, row[N_CPU], row[N_OBJECT])
+        slab_give(mem, slub, vm.roles[ms.ROLE_NOISE], row[N_CPU], row[N_OBJECT])
     else:
         free_pages(mem, row[N_CPU], row[N_OBJECT], 0)
 

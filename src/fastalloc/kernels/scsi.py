@@ -9,9 +9,8 @@ from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.mempool import mempool_alloc, mempool_free
+from fastalloc.kernels.objects import account, slab_give, slab_take
 from fastalloc.kernels.sched import log_event, log_event_at
-from fastalloc.kernels.slub import slab_free
-from fastalloc.kernels.swapfile import account, slab_take
 
 SENSE_FAIL = names.METRICS.index("sense_fail")
 CMD_FAIL = names.METRICS.index("cmd_fail")
@@ -84,7 +83,7 @@ def scsi_get_command(mem, slub, io, vm, out, cpu, runner):
             out.metric[SENSE_FAIL] += 1
             if out.ctl[ms.OUT_FULL] != 0:
                 log_event(vm, out, E_SENSE_FAIL, cpu, -1, runner, 0, 0)
-            slab_free(mem, slub, cpu, command)
+            slab_give(mem, slub, vm.roles[ms.ROLE_COMMAND], cpu, command)
             command = st.NO_OBJECT
             if io.ctl[ms.H_RULE] == ms.RULE_RC8:
                 return -1
@@ -113,7 +112,7 @@ def scsi_get_command(mem, slub, io, vm, out, cpu, runner):
 
 
 @folded
-def scsi_put_command(mem, slub, io, cpu, d):
+def scsi_put_command(mem, slub, io, vm, cpu, d):
     """Return a command: the free_list first, else sense, then command to their slabs [__scsi_put_command]."""
     n = io.ctl[ms.H_FREE_LIST]
     if n < io.ctl[ms.H_FREE_LIST_SIZE]:
@@ -121,8 +120,8 @@ def scsi_put_command(mem, slub, io, cpu, d):
         io.free_list[n, 1] = io.command[d, ms.D_SENSE]
         io.ctl[ms.H_FREE_LIST] = n + 1
     else:
-        slab_free(mem, slub, cpu, io.command[d, ms.D_SENSE])
-        slab_free(mem, slub, cpu, io.command[d, ms.D_COMMAND])
+        slab_give(mem, slub, vm.roles[ms.ROLE_SENSE], cpu, io.command[d, ms.D_SENSE])
+        slab_give(mem, slub, vm.roles[ms.ROLE_COMMAND], cpu, io.command[d, ms.D_COMMAND])
     io.command[d, ms.D_NEXT] = io.ctl[ms.H_FREE_COMMAND]
     io.ctl[ms.H_FREE_COMMAND] = d
 
@@ -139,11 +138,11 @@ def scsi_prep(mem, slub, pools, io, vm, out, cpu, runner, r):
     if d < 0:
         return False
     pool = sg_pool(request[ms.R_NR_BIOS])
-    slub.ctl[st.U_WHO] = names.W_SG
+    mem.ctl[st.M_WHO] = names.W_SG
     sg = mempool_alloc(mem, slub, pools, pool, cpu, g.GFP_ATOMIC, runner_context(io, runner), True)
     if sg < 0:
         out.metric[SG_FAIL] += 1
-        scsi_put_command(mem, slub, io, cpu, d)
+        scsi_put_command(mem, slub, io, vm, cpu, d)
         return False
     account(slub, out, sg, names.W_SG)
     io.command[d, ms.D_SG] = sg

@@ -11,10 +11,9 @@ from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.lru import lru_add, truncate_page
+from fastalloc.kernels.objects import slab_give, slab_take
 from fastalloc.kernels.page_alloc import alloc_pages, get_page_from_freelist, note_depth
 from fastalloc.kernels.sched import log_event, sleep_on
-from fastalloc.kernels.slub import slab_free
-from fastalloc.kernels.swapfile import slab_take
 from fastalloc.kernels.vmscan import begin_reclaim, congestion_wait
 
 PAGES_COPIED = names.METRICS.index("pages_copied")
@@ -163,8 +162,8 @@ def remove_step(mem, slub, vm, out, t, cpu):
     for i in range(pages):
         truncate_page(mem, slub, vm, cpu, base + i)
     task[ms.T_NR_PAGES] += pages
-    slab_free(mem, slub, cpu, vm.file[f, ms.F_DENTRY])
-    slab_free(mem, slub, cpu, vm.file[f, ms.F_INODE])
+    slab_give(mem, slub, vm.roles[ms.ROLE_DENTRY], cpu, vm.file[f, ms.F_DENTRY])
+    slab_give(mem, slub, vm.roles[ms.ROLE_INODE], cpu, vm.file[f, ms.F_INODE])
     vm.file[f, ms.F_DENTRY] = -1
     vm.file[f, ms.F_INODE] = -1
     vm.file[f, ms.F_PAGES] = 0

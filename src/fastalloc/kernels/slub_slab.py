@@ -89,7 +89,7 @@ def install_slab(mem, slub, c, s, pfn, order, objects):
     slab[s, st.S_PFN] = pfn
     slab[s, st.S_OBJECTS] = objects
     slab[s, st.S_ORDINAL] = -1
-    slab[s, st.S_BUYER] = slub.ctl[st.U_WHO]
+    slab[s, st.S_BUYER] = mem.ctl[st.M_WHO]
     slab[s, st.S_DEPTH] = mem.ctl[st.M_DEPTH]
     slab[s, st.S_PARTIAL] = 0
     slab[s, st.S_ORDER] = order

@@ -80,7 +80,8 @@ M_REPORT_ORDER = 15
 M_CPU_NODE_SHIFT = 16  # stub model: node of a cpu = cpu >> shift
 M_NR_NODES = 17
 M_LAST_MISSED = 18  # suppressed before the last printed one
-MEMCTL_FIELDS = 20
+M_WHO = 19  # who is asking now: a slab remembers its buyer
+MEMCTL_FIELDS = 48
 
 MODEL_UNLIMITED = 0
 MODEL_STUB = 1  # the counting allocator of the golden cases
@@ -222,7 +223,6 @@ SLAB_FIELDS = 16
 U_SLAB_TOP = 0  # slab records in use so far
 U_LINK_TOP = 1  # entries of ``link`` in use so far
 U_PATH = 2  # path of the last operation (numbers of the golden cases)
-U_WHO = 3  # who is asking now
 U_OVERFLOW = 4  # 1: the arrays were too small; the lane's result is void
 U_NR_CACHES = 5
 U_NODES = 6

@@ -6,30 +6,12 @@ tree's leaves (one node per 64 slots) are real slab objects, its few inner nodes
 
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names
-from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import folded, internal
-from fastalloc.kernels.slub import slab_alloc, slab_free
+from fastalloc.kernels.objects import slab_give, slab_take
 
 SWAPFILE_CLUSTER = 256
 RADIX_SLOTS = 64
 W_RADIX = names.W_RADIX
-
-
-@folded
-def account(slub, out, handle, who):
-    """Enter a granted object in the ledger: who bought its slab, at which depth, who took the slot."""
-    if 0 <= handle < st.PAGE_HANDLE:
-        s = handle >> st.HANDLE_SHIFT
-        out.ledger[slub.slab[s, st.S_BUYER], slub.slab[s, st.S_DEPTH], who] += 1
-
-
-@internal
-def slab_take(mem, slub, out, c, cpu, gfp, context, who):
-    """slab_alloc on behalf of ``who``: a slab bought remembers its buyer, the ledger its takers."""
-    slub.ctl[st.U_WHO] = who
-    handle = slab_alloc(mem, slub, c, cpu, -1, gfp, context)
-    account(slub, out, handle, who)
-    return handle
 
 
 @folded
@@ -101,5 +83,5 @@ def delete_from_swap_cache(mem, slub, vm, cpu, slot):
     leaf = slot // RADIX_SLOTS
     vm.leaf[leaf, 1] -= 1
     if vm.leaf[leaf, 1] == 0:
-        slab_free(mem, slub, cpu, vm.leaf[leaf, 0])
+        slab_give(mem, slub, vm.roles[ms.ROLE_RADIX], cpu, vm.leaf[leaf, 0])
         vm.leaf[leaf, 0] = -1

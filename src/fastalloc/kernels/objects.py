@@ -1,0 +1,31 @@
+"""Slab objects of the closed loop: on whose behalf one is taken, and who bought the slab it comes from.
+
+``heap`` is whichever allocator the machine has, see :mod:`fastalloc.kernels.kmem`.
+"""
+
+from fastalloc.kernels import state as st
+from fastalloc.kernels.jit import folded, internal
+from fastalloc.kernels.kmem import bought_by, kmem_cache_alloc, kmem_cache_free
+
+
+@folded
+def account(heap, out, handle, who):
+    """Enter a granted object in the ledger: who bought its slab, at which depth, who took the slot."""
+    if 0 <= handle < st.PAGE_HANDLE:
+        buyer, depth = bought_by(heap, handle)
+        out.ledger[buyer, depth, who] += 1
+
+
+@internal
+def slab_take(mem, heap, out, c, cpu, gfp, context, who):
+    """kmem_cache_alloc on behalf of ``who``: a slab bought remembers its buyer, the ledger its takers."""
+    mem.ctl[st.M_WHO] = who
+    handle = kmem_cache_alloc(mem, heap, c, cpu, -1, gfp, context)
+    account(heap, out, handle, who)
+    return handle
+
+
+@internal
+def slab_give(mem, heap, c, cpu, handle):
+    """kmem_cache_free of an object of cache ``c``."""
+    kmem_cache_free(mem, heap, c, cpu, handle)
