@@ -12,6 +12,7 @@ from fastalloc.kernels.block import add_request, elv_merge, freed_request, get_r
 from fastalloc.kernels.completion import kblockd_step, softirq_step
 from fastalloc.kernels.jit import kernel
 from fastalloc.kernels.machine import tick
+from fastalloc.kernels.objects import slab_take
 from fastalloc.kernels.sched import sleep_on, wake_task
 from fastalloc.kernels.scsi import (
     blk_plug_device,
@@ -21,7 +22,6 @@ from fastalloc.kernels.scsi import (
     scsi_request_fn,
     sg_pool,
 )
-from fastalloc.kernels.objects import slab_take
 from tests.closed_loop.small import OWN_CORES, small
 
 RUN_KBLOCKD, RUN_RECLAIMER, RUN_SOFTIRQ = range(3)
@@ -89,15 +89,15 @@ def take_from_pool(mem, slub, pools, vm, out, p, who, t, cpu, jiffies):
 
 
 @kernel
-def get_command(mem, slub, io, vm, out, cpu, runner):
+def get_command(mem, slub, pools, io, vm, out, cpu, runner):
     """scsi_get_command."""
-    return scsi_get_command(mem, slub, io, vm, out, cpu, runner)
+    return scsi_get_command(mem, slub, pools, io, vm, out, cpu, runner)
 
 
 @kernel
-def put_command(mem, slub, io, vm, cpu, d):
+def put_command(mem, slub, pools, io, vm, cpu, d):
     """scsi_put_command."""
-    scsi_put_command(mem, slub, io, vm, cpu, d)
+    scsi_put_command(mem, slub, pools, io, vm, cpu, d)
 
 
 @kernel

@@ -41,7 +41,7 @@ CASES = {
     "no swap": {"machine.swap_pages": 0, "workload.tree_files": 100, "workload.writer_pages": 600},
     "no free_list": {"host.free_list": 0} | PRESSED,
     "free_list of four": {"host.free_list": 4} | PRESSED,
-    "mempool keeps WAIT": {"policy.mempool_keep_wait": True} | PRESSED,
+    "mempool keeps WAIT": {"policy.mempool_rule": "keep-wait"} | PRESSED,
     "kblockd in PF_MEMALLOC": {"policy.kblockd_memalloc": True} | PRESSED,
     "completion delayed": {"disk.completion_delay_us": 1000} | PRESSED,
     "fast disk": {"disk.iops": 20000, "disk.bytes_per_second": 200_000_000} | PRESSED,

@@ -85,5 +85,5 @@ def test_unmerged_nobody_rides(settings):
 def test_with_wait_kept_the_band_begins_at_min():
     """The first try of a mempool that keeps WAIT stops at min: the band is min to 3/8 min."""
     pages_min = 256
-    machine = contend(pages_min, pages_min // 4, policy__mempool_keep_wait=True)
+    machine = contend(pages_min, pages_min // 4, policy__mempool_rule="keep-wait")
     assert machine.out.ledger[names.W_SENSE, st.DEPTH_ATOMIC, names.W_BIO] == 31 * (pages_min - 96)

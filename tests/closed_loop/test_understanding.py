@@ -80,7 +80,7 @@ def test_2_and_only_while_a_free_page_is_left(small_lanes):
 
 def test_3_with_wait_kept_bios_stop_at_min(small_lanes):
     stripped = sum(result.ledger for result in small_lanes().values())
-    kept = sum(result.ledger for result in small_lanes(policy__mempool_keep_wait=True).values())
+    kept = sum(result.ledger for result in small_lanes(policy__mempool_rule="keep-wait").values())
     assert stripped[W_BIO, st.DEPTH_HARDER].sum() > 1000  # slabs bought between min and 3/4 min
     assert kept[W_BIO, st.DEPTH_MIN].sum() > 1000
     for ledger, deepest in ((stripped, st.DEPTH_HARDER), (kept, st.DEPTH_MIN)):
@@ -92,7 +92,7 @@ def test_3_with_wait_kept_bios_stop_at_min(small_lanes):
 
 
 def test_3_so_it_is_no_cure(small_lanes):
-    assert livelocks(small_lanes(policy__mempool_keep_wait=True)) >= livelocks(small_lanes()) // 2
+    assert livelocks(small_lanes(policy__mempool_rule="keep-wait")) >= livelocks(small_lanes()) // 2
 
 
 # (iv) HZ changes poll period only

@@ -4,12 +4,14 @@ Merging is decided by sizes, alignment, flags and constructors alone (:class:`Ca
 kmalloc caches, then what the machine was found with, then the caches of block layer and SCSI.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from fastalloc.kernels.machine_state import ROLES
 from fastalloc.scenario import slab_flags as sf
 from fastalloc.scenario.geometry_slub import CacheRequest, CacheSet, geometry_row
-from fastalloc.scenario.models import Scenario
+from fastalloc.scenario.models import Policy, Scenario
 from fastalloc.scenario.slub_eras import SlubOptions
 
 HWCACHE = sf.HWCACHE_ALIGN
@@ -32,6 +34,17 @@ PATH_CACHES = (
 )
 
 
+def object_size(request: CacheRequest, policy: Policy) -> int:
+    """Bytes of an object of the path: the sense buffer inside or beside its command, the bio with its first vectors."""
+    if request.name == "scsi_cmd_cache" and policy.sense == "inline":
+        return -(-request.size // policy.command_align) * policy.command_align + policy.sense_bytes
+    if request.name == "scsi_sense_cache":
+        return policy.sense_bytes
+    if request.name == "bio" and policy.bio_inline_vecs:
+        return request.size + 4 * 16  # BIO_INLINE_VECS of 2.6.29
+    return request.size
+
+
 def build_caches(scenario: Scenario) -> CacheSet:
     """All caches of the scenario's kernel, merged as its policy allows."""
     options = SlubOptions(
@@ -48,6 +61,7 @@ def build_caches(scenario: Scenario) -> CacheSet:
     policy = scenario.policy
     alone = {"bio": policy.nomerge_bio, "scsi_sense_cache": policy.nomerge_sense}
     for request in PATH_CACHES:
+        request = replace(request, size=object_size(request, policy))
         ctor = request.ctor or (request.name == "scsi_sense_cache" and policy.sense_ctor)
         flags = request.flags | (sf.NO_MERGE if alone.get(request.name) else 0)
         caches.create(CacheRequest(request.name, request.size, request.align, flags, ctor))

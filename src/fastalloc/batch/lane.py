@@ -6,16 +6,18 @@ from typing import NamedTuple
 import numpy as np
 
 from fastalloc.batch.caches import build_caches, cache_arrays
+from fastalloc.kernels import gfp as g
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import state as st
 from fastalloc.kernels.boot import boot_lane
 from fastalloc.kernels.gfp import MAX_ORDER
-from fastalloc.kernels.mempool import MEMPOOL_FIELDS, MP_CACHE, MP_MIN, Pools
+from fastalloc.kernels.mempool import MEMPOOL_FIELDS, MEMPOOL_RULES, MP_CACHE, MP_MIN, MP_RULE, Pools
 from fastalloc.kernels.names import EVENT_COLUMNS, METRICS, SERIES, WHO
 from fastalloc.scenario.models import Scenario
 
 PAGE_BYTES = 4096
-POOL_MINIMUM = (2, 2, 4, 2, 2, 2, 2, 2)  # bio, biovec, request, five sg pools
+WATERMARK_RULES = ("2.6.25", "6.3")  # by number, WATERMARKS_*
+POOL_MINIMUM = (2, 2, 4, 2, 2, 2, 2, 2, 0)  # bio, biovec, request, five sg pools, sense
 POOL_ROLES = (
     ms.ROLE_BIO,
     ms.ROLE_BIOVEC,
@@ -25,6 +27,7 @@ POOL_ROLES = (
     ms.ROLE_SG32,
     ms.ROLE_SG64,
     ms.ROLE_SG128,
+    ms.ROLE_SENSE,
 )
 FULL_LOG_EVENTS = 4_000_000
 NOISE_RING = 4096
@@ -59,6 +62,8 @@ def build_mem(scenario: Scenario) -> st.Mem:
         zone[z, st.Z_LOW] = description.low
         zone[z, st.Z_HIGH] = description.high
         zone[z, st.Z_PRESENT] = frames[z]
+        zone[z, st.Z_SHORT] = description.min * scenario.policy.short_eighths // 8
+        zone[z, st.Z_EMERGENCY] = scenario.policy.emergency_pages * frames[z] // sum(frames)
         zone[z, st.Z_START] = start
         for j, reserve in enumerate(description.protection[:4]):
             zone[z, st.Z_RESERVE + j] = reserve
@@ -71,6 +76,11 @@ def build_mem(scenario: Scenario) -> st.Mem:
     ctl[st.M_NR_ZONES] = zones
     ctl[st.M_HZ] = machine.hz
     ctl[st.M_TOKENS] = 10 * 5 * machine.hz
+    policy = scenario.policy
+    ctl[st.M_WATERMARK_RULE] = WATERMARK_RULES.index(policy.watermark_rule)
+    for bit, users in ((g.MEMALLOC, policy.memalloc), (g.HIGH, policy.high), (g.SHORT, policy.short)):
+        for user in users:
+            ctl[st.M_GFP_ADD + WHO.index(user)] |= bit
     ctl[st.M_NR_NODES] = 1
     ctl[st.M_CPU_NODE_SHIFT] = 30  # every cpu on node 0
     return st.Mem(
@@ -107,20 +117,24 @@ def build_io(scenario: Scenario, frames: int) -> ms.Io:
     ctl[ms.Q_BATCH_JIFFIES] = queue.batch_ms * hz // 1000
     ctl[ms.Q_MERGE] = queue.merge
     ctl[ms.H_DEPTH] = depth
-    ctl[ms.H_RULE] = ms.RULE_FIX if scenario.policy.command_rule == "fix" else ms.RULE_RC8
-    ctl[ms.H_FREE_LIST_SIZE] = host.free_list
+    policy = scenario.policy
+    free_list = depth if policy.command_rule == "prealloc" else host.free_list
+    ctl[ms.H_RULE] = ms.COMMAND_RULES.index(policy.command_rule)
+    ctl[ms.H_SENSE] = ms.SENSE_KINDS.index(policy.sense)
+    ctl[ms.H_SENSE_ERRORS] = policy.sense_error_ppm
+    ctl[ms.H_FREE_LIST_SIZE] = free_list
     ctl[ms.H_DISK_DONE_AT] = ms.NEVER
     ctl[ms.H_COMMAND_NS] = ms.NS_PER_S // disk.iops
     ctl[ms.H_PAGE_NS] = ms.NS_PER_S * PAGE_BYTES // disk.bytes_per_second
     ctl[ms.H_IRQ_CPU] = disk.irq_cpu
     ctl[ms.H_COMPLETION_DELAY] = disk.completion_delay_us * 1000
-    ctl[ms.H_KBLOCKD_MEMALLOC] = scenario.policy.kblockd_memalloc
+    ctl[ms.H_KBLOCKD_MEMALLOC] = policy.kblockd_memalloc
     return ms.Io(
         ctl,
         np.zeros((3 * queue.nr_requests // 2 + 2, ms.REQUEST_FIELDS), np.int64),
         np.zeros((frames + tasks, ms.BIO_FIELDS), np.int64),
         np.zeros((depth + 2, ms.COMMAND_FIELDS), np.int64),
-        np.zeros((max(1, host.free_list), 2), np.int64),
+        np.zeros((max(1, free_list), 2), np.int64),
         np.full((2, ms.HASH_BUCKETS), -1, np.int32),
     )
 
@@ -162,9 +176,9 @@ def build_vm(scenario: Scenario, roles: np.ndarray, seed: int, lane: int) -> ms.
     ctl[ms.V_HOST_SLICE] = machine.host_slice_us * 1000
     ctl[ms.V_HOST_OVERLAP] = machine.host_overlap_us * 1000
     policy = scenario.policy
-    ctl[ms.V_MEMPOOL_KEEP_WAIT] = policy.mempool_keep_wait
     ctl[ms.V_MEMPOOL_JIFFIES] = policy.mempool_timeout_s * machine.hz if policy.mempool_timeout_s > 0 else -1
     ctl[ms.V_MEMPOOL_WAKE_ONE] = policy.mempool_wake_one
+    ctl[ms.V_BIO_INLINE_VECS] = policy.bio_inline_vecs
     return ms.Vm(
         ctl,
         np.zeros((tasks, ms.TASK_FIELDS), np.int64),
@@ -209,10 +223,13 @@ def build_lane(
     work = scenario.workload
     mem = build_mem(scenario)
     slub = build_slub(len(rows), scenario.machine.cpus, frames)
-    pools = Pools(np.zeros((ms.NR_POOLS, MEMPOOL_FIELDS), np.int64), np.zeros((ms.NR_POOLS, 8), np.int64))
+    elements = max(8, scenario.policy.sense_pool)
+    pools = Pools(np.zeros((ms.NR_POOLS, MEMPOOL_FIELDS), np.int64), np.zeros((ms.NR_POOLS, elements), np.int64))
     for p, (role, minimum) in enumerate(zip(POOL_ROLES, POOL_MINIMUM, strict=True)):
         pools.pool[p, MP_CACHE] = roles[role]
         pools.pool[p, MP_MIN] = minimum
+        pools.pool[p, MP_RULE] = MEMPOOL_RULES.index(scenario.policy.mempool_rule)
+    pools.pool[ms.POOL_SENSE, MP_MIN] = scenario.policy.sense_pool
     io = build_io(scenario, frames)
     vm = build_vm(scenario, roles, seed, lane)
     vm.ctl[ms.V_DEBUG] = debug

@@ -19,13 +19,12 @@ E_BIO_WAIT = names.EVENTS.index("bio_wait")
 def mempool_take(mem, slub, pools, vm, out, p, who, t, cpu, jiffies):
     """One round of mempool_alloc(GFP_NOIO) by a reclaimer; NO_OBJECT: it now sleeps, 5 s at most."""
     first = vm.task[t, ms.T_FIRST] != 0
-    if vm.ctl[ms.V_MEMPOOL_KEEP_WAIT] != 0:
-        first = False
     from_allocator = pools.pool[p, MP_FROM_ALLOCATOR]
     mem.ctl[st.M_WHO] = who
-    handle = mempool_alloc(mem, slub, pools, p, cpu, g.GFP_NOIO, vm.task[t, ms.T_FLAGS], first)
+    gfp = g.GFP_NOIO | mem.ctl[st.M_GFP_ADD + who]
+    handle = mempool_alloc(mem, slub, pools, p, cpu, gfp, vm.task[t, ms.T_FLAGS], first)
     if pools.pool[p, MP_FROM_ALLOCATOR] == from_allocator:
-        if p == ms.POOL_BIO and vm.task[t, ms.T_FIRST] != 0:
+        if p == ms.POOL_BIO and first:
             out.metric[BIO_FAST_FAIL] += 1
     else:
         account(slub, out, handle, who)
@@ -66,7 +65,8 @@ def end_swap_bio_write(mem, slub, pools, io, vm, cpu, b, now):
     mem.page[pfn, st.P_FLAGS] &= ~st.PG_WRITEBACK
     rotate_reclaimable_page(mem, pfn)
     woken = 0
-    if mempool_free(mem, slub, pools, ms.POOL_BIOVEC, cpu, io.bio[b, ms.B_VEC]):
+    vec = io.bio[b, ms.B_VEC]
+    if vec >= 0 and mempool_free(mem, slub, pools, ms.POOL_BIOVEC, cpu, vec):
         woken += wake_pool(vm, ms.SLEEP_BIOVEC_POOL, now)
     if mempool_free(mem, slub, pools, ms.POOL_BIO, cpu, io.bio[b, ms.B_HANDLE]):
         woken += wake_pool(vm, ms.SLEEP_BIO_POOL, now)

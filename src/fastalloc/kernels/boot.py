@@ -42,7 +42,8 @@ def boot_memory(mem, slub, pools, io, vm, out, geometry):
             pools.element[p, i] = slab_take(mem, slub, out, pools.pool[p, MP_CACHE], 0, g.GFP_KERNEL, 0, names.W_BOOT)
         pools.pool[p, MP_CURR] = pools.pool[p, MP_MIN]
     for i in range(io.ctl[ms.H_FREE_LIST_SIZE]):
-        for k in range(2):
+        io.free_list[i, 1] = st.NO_OBJECT
+        for k in range(2 if io.ctl[ms.H_SENSE] == ms.SENSE_SEPARATE else 1):
             io.free_list[i, k] = slab_take(
                 mem, slub, out, vm.roles[ms.ROLE_COMMAND + k], 0, g.GFP_KERNEL, 0, names.W_BOOT
             )

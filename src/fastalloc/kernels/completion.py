@@ -15,6 +15,7 @@ from fastalloc.kernels.scsi import (
     RUN_SOFTIRQ,
     blk_remove_plug,
     free_sgtable,
+    lazy_sense,
     scsi_put_command,
     start_request_fn,
 )
@@ -70,7 +71,9 @@ def softirq_step(mem, slub, pools, io, vm, out, cpu):
         c[ms.CPU_SOFTIRQ] = STAGE_COMMAND
         return vm.costs[ms.COST_END_BIO]
     if stage == STAGE_COMMAND:
-        scsi_put_command(mem, slub, io, vm, cpu, d)
+        if io.ctl[ms.H_SENSE] == ms.SENSE_LAZY:
+            lazy_sense(mem, slub, pools, io, vm, out, cpu)
+        scsi_put_command(mem, slub, pools, io, vm, cpu, d)
         c[ms.CPU_SOFTIRQ] = STAGE_RUN
         return vm.costs[ms.COST_END_BIO] + io.ctl[ms.H_COMPLETION_DELAY]
     c[ms.CPU_SOFTIRQ] = STAGE_IDLE

@@ -31,8 +31,17 @@ GFP_HIGHUSER_PAGECACHE = GFP_USER | GFP_HIGHMEM | MOVABLE
 # The NUMA build's composite: an attempt on one node that neither waits nor warns.
 GFP_THISNODE = THISNODE | NOWARN | NORETRY
 
+# Bits that proposals of the thread and later kernels add; their numbers are free in 2.6.25.
+MEMALLOC = 0x2000  # __GFP_MEMALLOC: no watermark, whoever asks
+SHORT = 0x200000  # short-lived: may go as deep as the policy says
+NOHARDER = 0x400000  # not waiting earns no discount
+POLITE = 0x800000  # not below pages_low
+SPARE = 0x1000000  # SLAB_IO: a refused slab may take one of the spare pages
+
 # What SLUB and SLAB let through to the page allocator [mm/slub.c: new_slab].
-GFP_SLAB_LEVEL_MASK = WAIT | HIGH | IO | FS | NOWARN | REPEAT | NOFAIL | NORETRY | NOMEMALLOC | HARDWALL | THISNODE
+GFP_SLAB_LEVEL_MASK = (
+    WAIT | HIGH | IO | FS | NOWARN | REPEAT | NOFAIL | NORETRY | NOMEMALLOC | HARDWALL | THISNODE
+) | (MEMALLOC | SHORT | NOHARDER | POLITE)
 # What mempool_alloc adds to every mask [mm/mempool.c: mempool_alloc].
 MEMPOOL_MASK = NOMEMALLOC | NORETRY | NOWARN
 

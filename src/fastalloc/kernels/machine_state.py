@@ -66,7 +66,7 @@ Q_FREE_BIO = 17
 Q_MERGE = 18
 H_BUSY = 20  # device_busy = host_busy: one device a host
 H_DEPTH = 21  # min(queue_depth, can_queue)
-H_RULE = 22  # 0 rc8, 1 fix 164fc5dc
+H_RULE = 22  # one of COMMAND_RULES
 H_FREE_LIST = 23  # commands on the free_list
 H_FREE_LIST_SIZE = 24
 H_FREE_COMMAND = 25  # free command records
@@ -81,11 +81,17 @@ H_IRQ_CPU = 33
 H_COMPLETION_DELAY = 34
 H_BUSY_SINCE = 35
 H_KBLOCKD_MEMALLOC = 36
+H_SENSE = 37  # one of SENSE_KINDS
 H_BIOS = 38  # bios outstanding
-IO_FIELDS = 40
+H_SENSE_ERRORS = 39  # commands in a million that end with CHECK CONDITION
+IO_FIELDS = 42
 
-RULE_RC8 = 0
-RULE_FIX = 1
+# __scsi_get_command as in 2.6.25-rc8; with 164fc5dc; every command allocated when the host is added (scsi-mq)
+COMMAND_RULES = ("rc8", "fix", "prealloc")
+RULE_RC8, RULE_FIX, RULE_PREALLOC = range(len(COMMAND_RULES))
+# a slab object of its own; part of the command; allocated when a command ends with CHECK CONDITION
+SENSE_KINDS = ("separate", "inline", "lazy")
+SENSE_SEPARATE, SENSE_INLINE, SENSE_LAZY = range(len(SENSE_KINDS))
 
 HASH_BUCKETS = 1024
 BY_END = 0
@@ -108,7 +114,8 @@ POOL_BIO = 0
 POOL_BIOVEC = 1
 POOL_REQUEST = 2
 POOL_SG = 3  # sgpool-8, -16, -32, -64, -128
-NR_POOLS = 8
+POOL_SENSE = 8  # C5: only where the policy gives it elements
+NR_POOLS = 9
 
 # caches of the path, in the order of ``roles`` (cache index of each in slub.cache)
 ROLES = (
@@ -295,7 +302,6 @@ V_LIVELOCK_STAGE = 40
 V_STALL_SINCE = 41  # start of the present time without a command started while pages are under writeback
 V_NEXT_SERIES = 42
 V_SERIES_NS = 43
-V_MEMPOOL_KEEP_WAIT = 44
 V_RECLAIMERS = 45
 V_JITTER = 46
 V_LIVELOCK_CHECK = 47  # when the present pause is next looked at
@@ -306,6 +312,7 @@ V_HOST_SLICE = 60  # even and odd CPUs take turns of this length, 0: each has a 
 V_HOST_OVERLAP = 61
 V_MEMPOOL_JIFFIES = 62  # longest sleep in a mempool, -1 no timer
 V_MEMPOOL_WAKE_ONE = 63
+V_BIO_INLINE_VECS = 64
 VM_FIELDS = 72
 
 # costs[.]: CPU time of each step, ns

@@ -26,11 +26,23 @@ MP_FREE_TO_POOL = 7
 MP_FREE_TO_ALLOCATOR = 8
 MP_KIND = 9
 MP_ELEMENTS = 10  # handle of the array of the reserve, itself kmalloc'ed; -1 not modelled
-MEMPOOL_FIELDS = 11
+MP_RULE = 11  # one of MEMPOOL_RULES
+MEMPOOL_FIELDS = 12
 
 MP_SLAB = 0  # mempool_alloc_slab
 MP_PAGES = 1  # mempool_alloc_pages
 MP_KMALLOC = 2  # mempool_kmalloc, where that is not simply one cache: SLOB
+
+# What a round asks, and in which order.
+MEMPOOL_RULES = (
+    "2.6.25",  # allocator without WAIT and IO, reserve, sleep, allocator as asked
+    "keep-wait",  # the first try is as asked
+    "no-harder",  # the first try stops at min: not waiting earns no discount
+    "pool-first",  # the reserve, then the allocator
+    "polite",  # the first try stops at low
+    "retry",  # refused and the reserve empty: as asked at once, before any sleep [mm/mempool.c since 3.3]
+)
+RULE_2_6_25, RULE_KEEP_WAIT, RULE_NO_HARDER, RULE_POOL_FIRST, RULE_POLITE, RULE_RETRY = range(len(MEMPOOL_RULES))
 
 # A kmalloc of SLOB that fails returns address 8, its header's size, and mempool takes it for an element.
 BOGUS_HANDLE = 1 << 56
@@ -45,9 +57,16 @@ class Pools(NamedTuple):
 
 
 @kernel
-def first_try_mask(gfp):
+def first_try_mask(gfp, rule):
     """The mask of the first round: the caller's with the mempool bits, without WAIT and IO."""
-    return (gfp | g.MEMPOOL_MASK) & ~(g.WAIT | g.IO)
+    mask = gfp | g.MEMPOOL_MASK
+    if rule == RULE_KEEP_WAIT:
+        return mask
+    if rule == RULE_NO_HARDER:
+        mask |= g.NOHARDER
+    elif rule == RULE_POLITE:
+        mask |= g.POLITE
+    return mask & ~(g.WAIT | g.IO)
 
 
 @kernel
@@ -77,19 +96,31 @@ def pool_free(mem, heap, pools, p, cpu, handle):
 
 
 @kernel
+def take_element(pools, p):
+    """The last element of the reserve, which holds one [remove_element]."""
+    pool = pools.pool[p]
+    pool[MP_CURR] -= 1
+    pool[MP_FROM_POOL] += 1
+    return pools.element[p, pool[MP_CURR]]
+
+
+@kernel
 def mempool_alloc(mem, heap, pools, p, cpu, gfp, context, first):
     """One round: the allocator with the stripped (first) or full mask, then the reserve; handle or NO_OBJECT."""
     out_of_line()
-    mask = first_try_mask(gfp) if first else gfp | g.MEMPOOL_MASK
-    handle = pool_alloc(mem, heap, pools, p, cpu, mask, context)
     pool = pools.pool[p]
+    rule = pool[MP_RULE]
+    if rule == RULE_POOL_FIRST and pool[MP_CURR] > 0:
+        return take_element(pools, p)
+    mask = first_try_mask(gfp, rule) if first else gfp | g.MEMPOOL_MASK
+    handle = pool_alloc(mem, heap, pools, p, cpu, mask, context)
+    if handle < 0 and pool[MP_CURR] > 0:
+        return take_element(pools, p)
+    if handle < 0 and first and rule == RULE_RETRY and (gfp & g.WAIT) != 0:
+        handle = pool_alloc(mem, heap, pools, p, cpu, gfp | g.MEMPOOL_MASK, context)
     if handle >= 0:
         pool[MP_FROM_ALLOCATOR] += 1
         return handle
-    if pool[MP_CURR] > 0:
-        pool[MP_CURR] -= 1
-        pool[MP_FROM_POOL] += 1
-        return pools.element[p, pool[MP_CURR]]
     if (gfp & g.WAIT) == 0:
         pool[MP_FAIL_ATOMIC] += 1
     else:

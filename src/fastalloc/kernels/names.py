@@ -16,6 +16,7 @@ METRICS = (
     "stall_ms",  # longest time without a SCSI command started while pages were under writeback
     "stall_onset_ms",
     "sense_fail",
+    "sense_spare",  # lazily allocated sense buffers refused, so the host's spare one served
     "cmd_fail",
     "sg_fail",
     "free_list_used",

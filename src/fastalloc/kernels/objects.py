@@ -20,7 +20,7 @@ def account(heap, out, handle, who):
 def slab_take(mem, heap, out, c, cpu, gfp, context, who):
     """kmem_cache_alloc on behalf of ``who``: a slab bought remembers its buyer, the ledger its takers."""
     mem.ctl[st.M_WHO] = who
-    handle = kmem_cache_alloc(mem, heap, c, cpu, -1, gfp, context)
+    handle = kmem_cache_alloc(mem, heap, c, cpu, -1, gfp | mem.ctl[st.M_GFP_ADD + who], context)
     account(heap, out, handle, who)
     return handle
 

@@ -25,7 +25,7 @@ def zone_watermark(mark, high, harder):
 @kernel
 def zone_watermark_ok(mem, z, order, mark, class_zone, high, harder):
     """Whether zone ``z`` may give ``2**order`` pages against ``mark`` [zone_watermark_ok, 2.6.25]."""
-    level = zone_watermark(mark, high, harder)
+    level = zone_watermark(mark, high, harder) + mem.zone[z, st.Z_EMERGENCY]
     free = mem.zone[z, st.Z_FREE] - (1 << order) + 1
     if free <= level + mem.zone[z, st.Z_RESERVE + class_zone]:
         return False
@@ -38,10 +38,16 @@ def zone_watermark_ok(mem, z, order, mark, class_zone, high, harder):
 
 
 @kernel
-def request_depth(gfp, context):
-    """Depth of attempt B of a request, one of DEPTH_* [__alloc_pages step 5]."""
-    harder = (gfp & g.WAIT) == 0 or ((context & g.RT_TASK) != 0 and (context & g.IN_INTERRUPT) == 0)
+def request_depth(gfp, context, rule):
+    """Depth of attempt B of a request, one of DEPTH_* [__alloc_pages step 5; rule 6.3: gfp_to_alloc_flags].
+
+    Since 6.3 not waiting earns a quarter only beside HIGH and without NOMEMALLOC.
+    """
     high = (gfp & g.HIGH) != 0
+    harder = (gfp & (g.WAIT | g.NOHARDER)) == 0
+    if rule == st.WATERMARKS_6_3:
+        harder = harder and high and (gfp & g.NOMEMALLOC) == 0
+    harder = harder or ((context & g.RT_TASK) != 0 and (context & g.IN_INTERRUPT) == 0)
     if high and harder:
         return st.DEPTH_ATOMIC
     if high:
@@ -53,8 +59,9 @@ def request_depth(gfp, context):
 
 @kernel
 def ignores_watermarks(gfp, context):
-    """Attempt C is open to this request: PF_MEMALLOC, not in an interrupt, no NOMEMALLOC [__alloc_pages step 7]."""
-    return (context & g.PF_MEMALLOC) != 0 and (context & g.IN_INTERRUPT) == 0 and (gfp & g.NOMEMALLOC) == 0
+    """Attempt C is open: PF_MEMALLOC outside interrupts, or __GFP_MEMALLOC; no NOMEMALLOC [__alloc_pages step 7]."""
+    entitled = (context & g.PF_MEMALLOC) != 0 and (context & g.IN_INTERRUPT) == 0
+    return (entitled or (gfp & g.MEMALLOC) != 0) and (gfp & g.NOMEMALLOC) == 0
 
 
 @kernel
@@ -305,12 +312,20 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
         note_depth(mem, st.DEPTH_LOW)
         return pfn
     mem.ctl[st.M_KSWAPD_WANTED] = 1
-    depth = request_depth(gfp, context)
+    if (gfp & g.POLITE) != 0:
+        warn_alloc_failed(mem, gfp, order)
+        return -1
+    depth = request_depth(gfp, context, mem.ctl[st.M_WATERMARK_RULE])
     harder = depth == st.DEPTH_HARDER or depth == st.DEPTH_ATOMIC
     pfn = get_page_from_freelist(mem, cpu, order, first_zone, st.Z_MIN, (gfp & g.HIGH) != 0, harder)
     if pfn >= 0:
         note_depth(mem, depth)
         return pfn
+    if (gfp & g.SHORT) != 0:
+        pfn = get_page_from_freelist(mem, cpu, order, first_zone, st.Z_SHORT, False, False)
+        if pfn >= 0:
+            note_depth(mem, st.DEPTH_SHORT)
+            return pfn
     if ignores_watermarks(gfp, context):
         pfn = get_page_from_freelist(mem, cpu, order, first_zone, -1, False, False)
         if pfn >= 0:
@@ -353,7 +368,7 @@ def alloc_pages_stub(mem, node, gfp, order, context):
             if found < 0:
                 zone[node, st.Z_BELOW_LOW] += 1
             if found < 0 and not (mem.ctl[st.M_NR_NODES] == 2 and (gfp & g.GFP_THISNODE) == g.GFP_THISNODE):
-                depth = request_depth(gfp, context)
+                depth = request_depth(gfp, context, st.WATERMARKS_2_6_25)
                 harder = depth == st.DEPTH_HARDER or depth == st.DEPTH_ATOMIC
                 for i in range(nodes):
                     n = node ^ i

@@ -8,11 +8,12 @@ from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import folded, internal
-from fastalloc.kernels.mempool import mempool_alloc, mempool_free
+from fastalloc.kernels.mempool import MP_FROM_ALLOCATOR, MP_MIN, mempool_alloc, mempool_free
 from fastalloc.kernels.objects import account, slab_give, slab_take
 from fastalloc.kernels.sched import log_event, log_event_at
 
 SENSE_FAIL = names.METRICS.index("sense_fail")
+SENSE_SPARE = names.METRICS.index("sense_spare")
 CMD_FAIL = names.METRICS.index("cmd_fail")
 SG_FAIL = names.METRICS.index("sg_fail")
 FREE_LIST_USED = names.METRICS.index("free_list_used")
@@ -37,6 +38,8 @@ RUN_RECLAIMER = 1
 RUN_SOFTIRQ = 2
 
 STREAM_DISK = 3
+STREAM_SENSE = 12
+MILLION = 1_000_000
 LIVELOCK_SHORT_NS = 5 * ms.NS_PER_S
 LIVELOCK_LONG_NS = 60 * ms.NS_PER_S
 STALL_REPORTED_NS = 1_000_000_000  # shorter pauses of the disk are no event
@@ -66,27 +69,56 @@ def sg_pool(segments):
 
 
 @folded
-def scsi_get_command(mem, slub, io, vm, out, cpu, runner):
+def sense_take(mem, slub, pools, io, vm, out, cpu, context, runner):
+    """A sense buffer from its slab, or from the sense mempool where the policy has one; NO_OBJECT counts as a failure
+    of the slab either way."""
+    if pools.pool[ms.POOL_SENSE, MP_MIN] == 0:
+        sense = slab_take(mem, slub, out, vm.roles[ms.ROLE_SENSE], cpu, g.GFP_ATOMIC, context, names.W_SENSE)
+        failed = sense < 0
+    else:
+        before = pools.pool[ms.POOL_SENSE, MP_FROM_ALLOCATOR]
+        mem.ctl[st.M_WHO] = names.W_SENSE
+        gfp = g.GFP_ATOMIC | mem.ctl[st.M_GFP_ADD + names.W_SENSE]
+        sense = mempool_alloc(mem, slub, pools, ms.POOL_SENSE, cpu, gfp, context, True)
+        failed = pools.pool[ms.POOL_SENSE, MP_FROM_ALLOCATOR] == before
+        account(slub, out, sense, names.W_SENSE)
+    if failed:
+        out.metric[SENSE_FAIL] += 1
+        if out.ctl[ms.OUT_FULL] != 0:
+            log_event(vm, out, E_SENSE_FAIL, cpu, -1, runner, 0, 0)
+    return sense
+
+
+@folded
+def sense_give(mem, slub, pools, vm, cpu, sense):
+    """A sense buffer goes to its mempool, or to its slab."""
+    if pools.pool[ms.POOL_SENSE, MP_MIN] == 0:
+        slab_give(mem, slub, vm.roles[ms.ROLE_SENSE], cpu, sense)
+    else:
+        mempool_free(mem, slub, pools, ms.POOL_SENSE, cpu, sense)
+
+
+@folded
+def scsi_get_command(mem, slub, pools, io, vm, out, cpu, runner):
     """A command record with its sense buffer, or -1 [scsi_get_command, __scsi_get_command].
 
     rc8: a command without a sense buffer is given up although the free_list holds a whole one. The fix
-    (164fc5dc) takes the free_list after either failure.
+    (164fc5dc) takes the free_list after either failure. Preallocated commands come from nowhere else.
     """
     context = runner_context(io, runner)
-    command = slab_take(mem, slub, out, vm.roles[ms.ROLE_COMMAND], cpu, g.GFP_ATOMIC, context, names.W_COMMAND)
     sense = st.NO_OBJECT
-    if command < 0:
-        out.metric[CMD_FAIL] += 1
-    else:
-        sense = slab_take(mem, slub, out, vm.roles[ms.ROLE_SENSE], cpu, g.GFP_ATOMIC, context, names.W_SENSE)
-        if sense < 0:
-            out.metric[SENSE_FAIL] += 1
-            if out.ctl[ms.OUT_FULL] != 0:
-                log_event(vm, out, E_SENSE_FAIL, cpu, -1, runner, 0, 0)
-            slab_give(mem, slub, vm.roles[ms.ROLE_COMMAND], cpu, command)
-            command = st.NO_OBJECT
-            if io.ctl[ms.H_RULE] == ms.RULE_RC8:
-                return -1
+    command = st.NO_OBJECT
+    if io.ctl[ms.H_RULE] != ms.RULE_PREALLOC:
+        command = slab_take(mem, slub, out, vm.roles[ms.ROLE_COMMAND], cpu, g.GFP_ATOMIC, context, names.W_COMMAND)
+        if command < 0:
+            out.metric[CMD_FAIL] += 1
+        elif io.ctl[ms.H_SENSE] == ms.SENSE_SEPARATE:
+            sense = sense_take(mem, slub, pools, io, vm, out, cpu, context, runner)
+            if sense < 0:
+                slab_give(mem, slub, vm.roles[ms.ROLE_COMMAND], cpu, command)
+                command = st.NO_OBJECT
+                if io.ctl[ms.H_RULE] == ms.RULE_RC8:
+                    return -1
     source = 0
     if command < 0:
         n = io.ctl[ms.H_FREE_LIST]
@@ -112,18 +144,34 @@ def scsi_get_command(mem, slub, io, vm, out, cpu, runner):
 
 
 @folded
-def scsi_put_command(mem, slub, io, vm, cpu, d):
+def scsi_put_command(mem, slub, pools, io, vm, cpu, d):
     """Return a command: the free_list first, else sense, then command to their slabs [__scsi_put_command]."""
     n = io.ctl[ms.H_FREE_LIST]
+    sense = io.command[d, ms.D_SENSE]
     if n < io.ctl[ms.H_FREE_LIST_SIZE]:
         io.free_list[n, 0] = io.command[d, ms.D_COMMAND]
-        io.free_list[n, 1] = io.command[d, ms.D_SENSE]
+        io.free_list[n, 1] = sense
         io.ctl[ms.H_FREE_LIST] = n + 1
     else:
-        slab_give(mem, slub, vm.roles[ms.ROLE_SENSE], cpu, io.command[d, ms.D_SENSE])
+        if sense >= 0:
+            sense_give(mem, slub, pools, vm, cpu, sense)
         slab_give(mem, slub, vm.roles[ms.ROLE_COMMAND], cpu, io.command[d, ms.D_COMMAND])
     io.command[d, ms.D_NEXT] = io.ctl[ms.H_FREE_COMMAND]
     io.ctl[ms.H_FREE_COMMAND] = d
+
+
+@folded
+def lazy_sense(mem, slub, pools, io, vm, out, cpu):
+    """A command is over; with H_SENSE_ERRORS in a million it ended with CHECK CONDITION and asks for a sense buffer,
+    refused: the host's spare one. The buffer is read at once."""
+    u = rng.draw(vm.ctl[ms.V_SEED], STREAM_SENSE, vm.ctl[ms.V_LANE], out.metric[COMMANDS], vm.ctl[ms.V_NOW])
+    if rng.below(u, MILLION) >= io.ctl[ms.H_SENSE_ERRORS]:
+        return
+    sense = sense_take(mem, slub, pools, io, vm, out, cpu, g.IN_INTERRUPT, RUN_SOFTIRQ)
+    if sense < 0:
+        out.metric[SENSE_SPARE] += 1
+    else:
+        sense_give(mem, slub, pools, vm, cpu, sense)
 
 
 @folded
@@ -134,15 +182,16 @@ def scsi_prep(mem, slub, pools, io, vm, out, cpu, runner, r):
     """
     request = io.request[r]
     request[ms.R_STARTED] = 1
-    d = scsi_get_command(mem, slub, io, vm, out, cpu, runner)
+    d = scsi_get_command(mem, slub, pools, io, vm, out, cpu, runner)
     if d < 0:
         return False
     pool = sg_pool(request[ms.R_NR_BIOS])
     mem.ctl[st.M_WHO] = names.W_SG
-    sg = mempool_alloc(mem, slub, pools, pool, cpu, g.GFP_ATOMIC, runner_context(io, runner), True)
+    gfp = g.GFP_ATOMIC | mem.ctl[st.M_GFP_ADD + names.W_SG]
+    sg = mempool_alloc(mem, slub, pools, pool, cpu, gfp, runner_context(io, runner), True)
     if sg < 0:
         out.metric[SG_FAIL] += 1
-        scsi_put_command(mem, slub, io, vm, cpu, d)
+        scsi_put_command(mem, slub, pools, io, vm, cpu, d)
         return False
     account(slub, out, sg, names.W_SG)
     io.command[d, ms.D_SG] = sg

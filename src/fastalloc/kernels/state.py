@@ -40,7 +40,9 @@ Z_ALLOC_FAIL = 27
 Z_FREES = 28
 Z_BELOW_LOW = 29
 Z_MEMALLOC_USED = 30
-ZONE_FIELDS = 31
+Z_EMERGENCY = 31  # pages_emerg: added to every watermark
+Z_SHORT = 32  # mark of short-lived requests, -1 they have none
+ZONE_FIELDS = 33
 
 # area[z, order, .]
 AREA_HEAD = 0
@@ -81,7 +83,12 @@ M_CPU_NODE_SHIFT = 16  # stub model: node of a cpu = cpu >> shift
 M_NR_NODES = 17
 M_LAST_MISSED = 18  # suppressed before the last printed one
 M_WHO = 19  # who is asking now: a slab remembers its buyer
+M_WATERMARK_RULE = 20  # one of WATERMARKS_*
+M_GFP_ADD = 24  # what a policy adds to the mask of each of names.WHO
 MEMCTL_FIELDS = 48
+
+WATERMARKS_2_6_25 = 0
+WATERMARKS_6_3 = 1
 
 MODEL_UNLIMITED = 0
 MODEL_STUB = 1  # the counting allocator of the golden cases
@@ -93,9 +100,10 @@ DEPTH_MIN = 1
 DEPTH_HARDER = 2  # 3/4 min
 DEPTH_HIGH = 3  # 1/2 min
 DEPTH_ATOMIC = 4  # 3/8 min
-DEPTH_NONE = 5  # no watermark
-NR_DEPTHS = 6
-DEPTH_NAMES = ("low", "min", "3/4 min", "1/2 min", "3/8 min", "no watermark")
+DEPTH_SHORT = 5  # as deep as the policy lets short-lived requests
+DEPTH_NONE = 6  # no watermark
+NR_DEPTHS = 7
+DEPTH_NAMES = ("low", "min", "3/4 min", "1/2 min", "3/8 min", "short-lived", "no watermark")
 
 
 class Mem(NamedTuple):

@@ -290,9 +290,11 @@ def write_step(mem, slub, pools, io, vm, out, t, cpu, jiffies):
         task[ms.T_RECLAIM] = ms.R_BIOVEC_ALLOC
         step = ms.R_BIOVEC_ALLOC
     if step == ms.R_BIOVEC_ALLOC:
-        handle = mempool_take(mem, slub, pools, vm, out, ms.POOL_BIOVEC, names.W_BIOVEC, t, cpu, jiffies)
-        if handle < 0:
-            return wake
+        handle = st.NO_OBJECT
+        if vm.ctl[ms.V_BIO_INLINE_VECS] == 0:
+            handle = mempool_take(mem, slub, pools, vm, out, ms.POOL_BIOVEC, names.W_BIOVEC, t, cpu, jiffies)
+            if handle < 0:
+                return wake
         b = task[ms.T_BIO]
         pfn = task[ms.T_PAGE]
         io.bio[b, ms.B_VEC] = handle

@@ -42,18 +42,33 @@ class Disk(Model):
     completion_delay_us: Annotated[int, Field(ge=0, le=10_000_000)] = 0  # command freed to queue run again
 
 
+User = Literal["bio", "biovec", "request", "scsi_cmnd", "sense", "sg table"]  # of names.WHO
+
+
 class Policy(Model):
     """What the kernel does about it."""
 
-    command_rule: Literal["rc8", "fix"] = "rc8"  # __scsi_get_command before and after 164fc5dc
+    command_rule: Literal["rc8", "fix", "prealloc"] = "rc8"  # __scsi_get_command; prealloc: all at host setup
+    sense: Literal["separate", "inline", "lazy"] = "separate"  # an object, part of the command, only on an error
+    sense_bytes: Annotated[int, Field(ge=18, le=260)] = 96
+    command_align: Literal[64, 128] = 64  # where an inline sense buffer begins
+    sense_error_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 100  # commands that end with CHECK CONDITION
+    sense_pool: Annotated[int, Field(ge=0, le=64)] = 0  # elements of a mempool behind the sense cache
     slub_nomerge: bool = False
     sense_ctor: bool = False  # a no-op constructor on the sense cache
     kblockd_memalloc: bool = False  # kblockd runs with PF_MEMALLOC
     nomerge_bio: bool = False  # SLAB_NOMERGE on the bio cache
     nomerge_sense: bool = False  # SLAB_NOMERGE on the sense cache
-    mempool_keep_wait: bool = False  # the first try of a mempool keeps __GFP_WAIT
+    bio_inline_vecs: bool = False  # a bio with 4 vectors inside, and no biovec object
+    mempool_rule: Literal["2.6.25", "keep-wait", "no-harder", "pool-first", "polite", "retry"] = "2.6.25"
     mempool_timeout_s: Annotated[int, Field(ge=0, le=3600)] = 5  # 0: only a freed element ends the sleep
     mempool_wake_one: bool = False  # a freed element wakes one sleeper instead of all
+    watermark_rule: Literal["2.6.25", "6.3"] = "2.6.25"  # who may go below min
+    emergency_pages: Count = 0  # added to every watermark, shared among the zones like min
+    memalloc: list[User] = Field(default_factory=list)  # __GFP_MEMALLOC: no watermark
+    high: list[User] = Field(default_factory=list)  # __GFP_HIGH: half of min
+    short: list[User] = Field(default_factory=list)  # short-lived: as deep as short_eighths
+    short_eighths: Annotated[int, Field(ge=0, le=8)] = 4  # of min
 
 
 class Workload(Model):
