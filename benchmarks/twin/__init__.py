@@ -1,6 +1,7 @@
 """The C twin of the replay kernel, and the same work set up for both."""
 
 import ctypes
+import os
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from fastalloc.kernels import state as st
 from fastalloc.trace.lane import empty_lane, event_words, unlimited_mem
 
 SOURCE = Path(__file__).with_name("slub_twin.c")
-FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
+FLAGS = ("-O3", f"-march={os.environ.get('FASTALLOC_TWIN_ARCH', 'native')}", "-shared", "-fPIC")
 STATS = (*st.SLUB_STATS, *er.ERA_STATS[:6])
 SETUP = np.dtype([(name, "<i4") for name in ("objects", "order", "min_partial", "era", "cpu_partial", "by_objects")])
 KIND = np.dtype([("cache", "<i4"), ("node", "<i4"), ("gfp", "<i8")])
