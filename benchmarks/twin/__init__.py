@@ -41,7 +41,12 @@ class Work:
     @property
     def slabs(self) -> int:
         """Room: a slab for each object there can be at once, and what one allocation may buy."""
-        return 2 * kr.SLAB_MARGIN + min(self.objects, len(self.events))
+        return 2 * kr.SLAB_MARGIN + min(self.objects, len(self.events)) + 16 * len(self.setup)
+
+    @property
+    def links(self) -> int:
+        """Room for the objects of all slabs."""
+        return 4 * self.slabs + 16 * int(self.setup["objects"].sum())
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class KernelRun:
             kcpu=np.zeros((caches, work.cpus, st.KCPU_FIELDS), np.int64),
             knode=np.zeros((caches, work.nodes, st.KNODE_FIELDS), np.int64),
             slab=np.zeros((work.slabs, st.SLAB_FIELDS), np.int32),
-            link=np.zeros(kr.SLAB_MARGIN * most + 4 * work.slabs, np.int16),
+            link=np.zeros(kr.SLAB_MARGIN * most + work.links, np.int16),
             ctl=np.zeros(st.SLUBCTL_FIELDS, np.int64),
         )
         self.slub.ctl[st.U_NODES] = work.nodes
@@ -153,8 +158,7 @@ class TwinRun:
         self.kinds = np.ascontiguousarray(work.kinds)
         self.events = np.ascontiguousarray(work.events)
         shift = int(unlimited_mem(work.nodes, work.cpus).ctl[st.M_CPU_NODE_SHIFT])
-        links = 4 * work.slabs
-        numbers = (work.objects, work.slabs - kr.SLAB_MARGIN, links, int(work.total > 0), work.total, work.pages_min)
+        numbers = (work.objects, work.slabs - kr.SLAB_MARGIN, work.links, int(work.total > 0), work.total, work.pages_min)
         self.twin = ctypes.c_void_p(
             self.lib.twin_new(
                 ctypes.c_int32(len(work.setup)), _at(self.setup), ctypes.c_int32(work.cpus), ctypes.c_int32(work.nodes),
