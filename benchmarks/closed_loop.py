@@ -48,7 +48,9 @@ def run(quick: bool) -> Iterator[Row]:
     for load, settings in LOADS.items():
         check(scenario("fix", settings))
         length = 36_000 if load == "idle" else seconds
-        yield from rows(f"{load}, 2 CPUs, 512 MB", scenario("fix", {**settings, "run.duration_s": length}), length, repeats)
+        yield from rows(
+            f"{load}, 2 CPUs, 512 MB", scenario("fix", {**settings, "run.duration_s": length}), length, repeats
+        )
     preset = load_scenario("swap-livelock").variant("rc8")  # on CPUs that take turns lanes lock within seconds
     locked, metrics = locked_rates(preset, 90, 60 if quick else 3600, repeats)
     if locked:
@@ -60,7 +62,9 @@ def run(quick: bool) -> Iterator[Row]:
         if not _fits(mebibytes):
             continue
         wanted = of_memory(scenario("fix", {"run.duration_s": seconds}), mebibytes)
-        yield from rows(f"full load, 8 MB/s, 2 CPUs, {mebibytes} MB", wanted, seconds, 1 if mebibytes > 8192 else repeats)
+        yield from rows(
+            f"full load, 8 MB/s, 2 CPUs, {mebibytes} MB", wanted, seconds, 1 if mebibytes > 8192 else repeats
+        )
     if not quick:
         yield from reported()
 

@@ -10,7 +10,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -78,6 +78,11 @@ def rate(work: str, name: str, times: Mapping[str, Sequence[float]], count: floa
 def figure(work: str, contestant: str, values: Sequence[float], unit: str) -> Row:
     """A figure with no contest: median, least and largest of ``values``."""
     return Row(work, contestant, statistics.median(values), unit, min(values), max(values), len(values))
+
+
+def beside(row: Row, peer: float, versus: str) -> Row:
+    """``row`` with its ratio to a peer's rate."""
+    return replace(row, versus=versus, ratio=row.value / peer, ratio_low=row.low / peer, ratio_high=row.high / peer)
 
 
 def seconds_of(call: Callable[[], object]) -> float:

@@ -77,7 +77,9 @@ def run(quick: bool) -> Iterator[Row]:
     yield figure("stream", "one core, reading", [value / 1e9 for value in bytes_a_second], "GB/s")
     for size, name in ((1 << 15, "32 KiB"), (1 << 19, "512 KiB"), (1 << 23, "8 MiB"), (CHASE_BYTES, "128 MiB")):
         yield figure("latency", f"load in {name}", [latency(size) * 1e9 for _ in range(repeats)], "ns")
-    works = [recorded(RUNS[0], era) for era in ERAS] + [synthetic(n, ERAS[1], SYNTHETIC_ROWS) for n in ("stack", "large")]
+    works = [recorded(RUNS[0], era) for era in ERAS] + [
+        synthetic(n, ERAS[1], SYNTHETIC_ROWS) for n in ("stack", "large")
+    ]
     for work in works:
         if work is None:
             continue

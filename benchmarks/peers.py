@@ -9,12 +9,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import Row, figure, seconds_of
+from benchmarks.measure import Row, beside, figure, seconds_of
 from benchmarks.twin import STATS, KernelRun, Outcome, TwinRun, Work
 from benchmarks.works import ERAS, ROOT, recorded, synthetic
 from fastalloc.trace import compact as co
@@ -89,11 +88,6 @@ def compiled(work: Work, repeats: int) -> list[float]:
         ready = KernelRun(work)
         rates.append(len(work.events) / seconds_of(ready.run))
     return rates
-
-
-def beside(row: Row, peer: float, versus: str) -> Row:
-    """``row`` with its ratio to a peer's rate."""
-    return replace(row, versus=versus, ratio=row.value / peer, ratio_low=row.low / peer, ratio_high=row.high / peer)
 
 
 def run(quick: bool) -> Iterator[Row]:

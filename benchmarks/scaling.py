@@ -14,7 +14,9 @@ from benchmarks.works import SYNTHETIC, synthetic
 from fastalloc.batch import run_lanes
 from fastalloc.batch.lane import build_lane
 
-QUESTION = "How does speed change with threads, lanes, caches, memory and the series, and how much memory does a lane take?"
+QUESTION = (
+    "How does speed change with threads, lanes, caches, memory and the series, and how much memory does a lane take?"
+)
 RESIDENT = """
 from benchmarks.lanes import scenario
 from fastalloc.batch.lane import build_lane
@@ -44,7 +46,7 @@ def run(quick: bool) -> Iterator[Row]:
         factors = [seconds / timed(wanted, 0, seconds)[0] for _ in range(repeats)]
         yield figure(f"series every {series_ms} ms", "one lane", factors, "x real time")
     yield from memory()
-    caches, *rest = SYNTHETIC["random"]
+    rest = SYNTHETIC["random"][1:]
     for many in (1, 8, 64, 512):
         SYNTHETIC[f"{many} caches"] = (many, *rest)
         work = synthetic(f"{many} caches", "cpu-partial", 1 << 16 if quick else 1 << 20)

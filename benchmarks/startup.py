@@ -17,7 +17,8 @@ scenario = fastalloc.load_scenario("swap-livelock").variant("rc8").with_settings
 (result,) = run_lanes(scenario, [0], seed=1, threads=1)
 print(result.metrics.tolist())
 """
-BY_MODULE = """
+BY_MODULE = (
+    """
 import json
 from collections import Counter
 import fastalloc.kernels.jit
@@ -25,7 +26,9 @@ from numba.core import event
 
 recorder = event.RecordingListener()
 event.register("numba:compile", recorder)
-""" + FIRST_TICK.replace("print", "str") + """
+"""
+    + FIRST_TICK.replace("print", "str")
+    + """
 seconds, stack = Counter(), []
 for when, found in recorder.buffer:
     if found.is_start:
@@ -37,6 +40,7 @@ for when, found in recorder.buffer:
             stack[-1][1] += when - begun
 print(json.dumps(seconds))
 """
+)
 LONGEST = 12  # modules shown
 
 

@@ -158,7 +158,14 @@ class TwinRun:
         self.kinds = np.ascontiguousarray(work.kinds)
         self.events = np.ascontiguousarray(work.events)
         shift = int(unlimited_mem(work.nodes, work.cpus).ctl[st.M_CPU_NODE_SHIFT])
-        numbers = (work.objects, work.slabs - kr.SLAB_MARGIN, work.links, int(work.total > 0), work.total, work.pages_min)
+        numbers = (
+            work.objects,
+            work.slabs - kr.SLAB_MARGIN,
+            work.links,
+            int(work.total > 0),
+            work.total,
+            work.pages_min,
+        )
         self.twin = ctypes.c_void_p(
             self.lib.twin_new(
                 ctypes.c_int32(len(work.setup)), _at(self.setup), ctypes.c_int32(work.cpus), ctypes.c_int32(work.nodes),
