@@ -1,4 +1,4 @@
-"""The closed loop at every load: how much faster than the machine it simulates, for how many CPUs and how much memory?"""
+"""The closed loop at every load: how much faster than the simulated machine, by CPUs and by memory?"""
 
 from collections.abc import Iterator
 

@@ -108,9 +108,8 @@ def keep(name: str, rows: Sequence[Row], command: str) -> Path:
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
     }
-    frame = pl.DataFrame([asdict(row) | made for row in rows], schema_overrides={
-        name: pl.Float64 for name in ("value", "low", "high", "ratio", "ratio_low", "ratio_high")
-    })  # fmt: skip
+    numbers = dict.fromkeys(("value", "low", "high", "ratio", "ratio_low", "ratio_high"), pl.Float64)
+    frame = pl.DataFrame([asdict(row) | made for row in rows], schema_overrides=numbers)
     path = RESULTS / f"{name}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
