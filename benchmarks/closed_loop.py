@@ -63,7 +63,7 @@ def run(quick: bool) -> Iterator[Row]:
             continue
         wanted = of_memory(scenario("fix", {"run.duration_s": seconds}), mebibytes)
         yield from rows(
-            f"full load, 8 MB/s, 2 CPUs, {mebibytes} MB", wanted, seconds, 1 if mebibytes > 8192 else repeats
+            f"same workload, 8 MB/s, 2 CPUs, {mebibytes} MB", wanted, seconds, 1 if mebibytes > 8192 else repeats
         )
     if not quick:
         yield from reported()
