@@ -17,13 +17,17 @@ from benchmarks.works import ERAS, synthetic
 QUESTION = "How many instructions does an event take in the kernel and in the C twin (callgrind; both without AVX-512)?"
 NAME = "random"
 ROWS = 1 << 16
-ROUNDS = 4
+ROUNDS = 32
 # valgrind knows no AVX-512, so both are built for a CPU without it.
 ENVIRONMENT = {
     "NUMBA_CPU_NAME": "x86-64-v3",
     "NUMBA_CPU_FEATURES": "",
     "FASTALLOC_TWIN_ARCH": "x86-64-v3",
     "PYTHONHASHSEED": "0",
+    # threads that wait in a loop would be counted
+    "POLARS_MAX_THREADS": "1",
+    "RAYON_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
 }
 COUNTED = re.compile(r"Collected : (\d+)")
 
