@@ -24,8 +24,8 @@ format: .venv/ready ## format the sources
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: .venv/ready ## measure speed; tables go to results/benchmarks/
-	$(BIN)/python benchmarks/speed.py $(ARGS)
+bench: .venv/bench ## measure speed beside peers and limits; results/benchmarks/
+	$(BIN)/fastalloc bench $(ARGS)
 
 docs: .venv/docs ## build the documentation into docs/_build/
 	$(BIN)/sphinx-build -W -q docs docs/_build
@@ -39,6 +39,10 @@ clean: ## remove what was built, but no dataset
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+.venv/bench: .venv/ready
+	$(BIN)/python -m pip install --quiet --group bench
 	@touch $@
 
 .venv/docs: .venv/ready

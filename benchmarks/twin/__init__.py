@@ -1,6 +1,7 @@
 """The C twin of the replay kernel, and the same work set up for both."""
 
 import ctypes
+import os
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from fastalloc.kernels import state as st
 from fastalloc.trace.lane import empty_lane, event_words, unlimited_mem
 
 SOURCE = Path(__file__).with_name("slub_twin.c")
-FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
+FLAGS = ("-O3", f"-march={os.environ.get('FASTALLOC_TWIN_ARCH', 'native')}", "-shared", "-fPIC")
 STATS = (*st.SLUB_STATS, *er.ERA_STATS[:6])
 SETUP = np.dtype([(name, "<i4") for name in ("objects", "order", "min_partial", "era", "cpu_partial", "by_objects")])
 KIND = np.dtype([("cache", "<i4"), ("node", "<i4"), ("gfp", "<i8")])
@@ -40,7 +41,12 @@ class Work:
     @property
     def slabs(self) -> int:
         """Room: a slab for each object there can be at once, and what one allocation may buy."""
-        return 2 * kr.SLAB_MARGIN + min(self.objects, len(self.events))
+        return 2 * kr.SLAB_MARGIN + min(self.objects, len(self.events)) + 16 * len(self.setup)
+
+    @property
+    def links(self) -> int:
+        """Room for the objects of all slabs."""
+        return 4 * self.slabs + 16 * int(self.setup["objects"].sum())
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ class KernelRun:
             kcpu=np.zeros((caches, work.cpus, st.KCPU_FIELDS), np.int64),
             knode=np.zeros((caches, work.nodes, st.KNODE_FIELDS), np.int64),
             slab=np.zeros((work.slabs, st.SLAB_FIELDS), np.int32),
-            link=np.zeros(kr.SLAB_MARGIN * most + 4 * work.slabs, np.int16),
+            link=np.zeros(kr.SLAB_MARGIN * most + work.links, np.int16),
             ctl=np.zeros(st.SLUBCTL_FIELDS, np.int64),
         )
         self.slub.ctl[st.U_NODES] = work.nodes
@@ -152,8 +158,14 @@ class TwinRun:
         self.kinds = np.ascontiguousarray(work.kinds)
         self.events = np.ascontiguousarray(work.events)
         shift = int(unlimited_mem(work.nodes, work.cpus).ctl[st.M_CPU_NODE_SHIFT])
-        links = 4 * work.slabs
-        numbers = (work.objects, work.slabs - kr.SLAB_MARGIN, links, int(work.total > 0), work.total, work.pages_min)
+        numbers = (
+            work.objects,
+            work.slabs - kr.SLAB_MARGIN,
+            work.links,
+            int(work.total > 0),
+            work.total,
+            work.pages_min,
+        )
         self.twin = ctypes.c_void_p(
             self.lib.twin_new(
                 ctypes.c_int32(len(work.setup)), _at(self.setup), ctypes.c_int32(work.cpus), ctypes.c_int32(work.nodes),

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fastalloc.cli.bench import bench
 from fastalloc.cli.dataset import dataset_app
 from fastalloc.cli.frontier import frontier
 from fastalloc.cli.machine import machine_app
@@ -35,6 +36,7 @@ app.command()(frontier)
 app.command()(report)
 app.command()(scenarios)
 app.command()(verify)
+app.command()(bench)
 app.add_typer(dataset_app, name="dataset")
 app.add_typer(machine_app, name="machine")
 app.add_typer(trace_app, name="trace")

@@ -24,8 +24,14 @@ def _by_state(stub, for_eras, for_2_6_25):
         return for_eras if slub.instance_class is er.SlubEras else for_2_6_25
 
 
+def _chosen(slub, for_eras, for_2_6_25):
+    """The same where kernels are interpreted."""
+    return for_eras if isinstance(slub, er.SlubEras) else for_2_6_25
+
+
 def era_alloc(mem, slub, c, cpu, node, gfp, context):
     """The slow path of an allocation in a later era: a handle or NO_OBJECT; OWN for 2.6.25."""
+    return _chosen(slub, _era_alloc, _no_alloc)(mem, slub, c, cpu, node, gfp, context)
 
 
 def _era_alloc(mem, slub, c, cpu, node, gfp, context):
@@ -42,6 +48,7 @@ def _no_alloc(mem, slub, c, cpu, node, gfp, context):
 
 def era_free(mem, slub, c, cpu, s, i):
     """The slow path of a free in a later era; False for 2.6.25."""
+    return _chosen(slub, _era_free, _no_free)(mem, slub, c, cpu, s, i)
 
 
 def _era_free(mem, slub, c, cpu, s, i):
@@ -60,6 +67,7 @@ def _no_free(mem, slub, c, cpu, s, i):
 
 def era_flush(mem, slub, c, cpu, owner):
     """Empty what a later era keeps for CPU ``owner``; False for 2.6.25."""
+    return _chosen(slub, _era_flush, _no_flush)(mem, slub, c, cpu, owner)
 
 
 def _era_flush(mem, slub, c, cpu, owner):
@@ -79,6 +87,7 @@ def _no_flush(mem, slub, c, cpu, owner):
 
 def era_shrink(mem, slub, c, cpu, n):
     """Empty the barn of node ``n`` where there is one."""
+    return _chosen(slub, _era_shrink, _no_shrink)(mem, slub, c, cpu, n)
 
 
 def _era_shrink(mem, slub, c, cpu, n):
@@ -92,6 +101,7 @@ def _no_shrink(mem, slub, c, cpu, n):
 
 def era_close(mem, slub, c, cpu):
     """Give back the sheaves that a destroyed cache leaves."""
+    return _chosen(slub, _era_close, _no_close)(mem, slub, c, cpu)
 
 
 def _era_close(mem, slub, c, cpu):

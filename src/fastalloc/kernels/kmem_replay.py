@@ -12,7 +12,7 @@ from fastalloc.kernels import eras as er
 from fastalloc.kernels import kmem, slub
 from fastalloc.kernels import state as st
 from fastalloc.kernels.hints import assume, natural, prefetch
-from fastalloc.kernels.jit import entry, kernel, out_of_line
+from fastalloc.kernels.jit import entry, internal, kernel, out_of_line
 from fastalloc.kernels.slub_slab import install_slab, slab_record
 
 OP_ALLOC = 0
@@ -20,13 +20,18 @@ OP_FREE = 1
 OP_BULK_ALLOC = 2
 OP_BULK_FREE = 3
 
-# An event's words: object in the upper half of the first; kind, CPU and OP_* in the second.
+# An event's words: object in the upper half of the first; kind, CPU and OP_* in the second. A kind's word: cache or
+# LEFT_OUT, node asked for + 1, mask.
 WORD_OBJECT = np.uint64(32)
 WORD_KIND = np.uint64(0xFFFFFFFF)
 WORD_CPU = np.uint64(32)
 WORD_OP = np.uint64(48)
 
-LEFT_OUT = 0xFFFF  # no cache: the event is passed over
+LEFT_OUT = np.uint64(0xFFFF)  # no cache: the event is passed over
+WORD_LOW = np.uint64(0xFFFF)
+WORD_BYTE = np.uint64(0xFF)
+KIND_NODE = np.uint64(16)
+KIND_GFP = np.uint64(32)
 AHEAD = 12  # events between fetching the place of an object into the cache and using it
 
 # Slabs that one allocation may buy at most, with every sheaf that it refills.
@@ -78,9 +83,7 @@ class Lane(NamedTuple):
     """What a lane keeps beside the allocator."""
 
     handle: np.ndarray  # int64[objects]: where the object lies, NO_OBJECT when it is not out
-    cache: np.ndarray  # uint16[kinds]: row of the allocator, or LEFT_OUT
-    node: np.ndarray  # int16[kinds]: node asked for, -1 any
-    gfp: np.ndarray  # int64[kinds]
+    kind: np.ndarray  # uint64[kinds]: cache, node and mask
     live: np.ndarray  # int64[caches]: objects out
     base: np.ndarray  # int64[caches]: slabs that lie full and untouched beside the modelled ones
     met: np.ndarray  # int64[COUNTS]
@@ -123,6 +126,15 @@ def sample(slub_, lane, row):
             )
 
 
+@internal
+def implied_free(mem, slub_, lane, cpu, held):
+    """The address was handed out again: its free is not in the trace."""
+    out_of_line()
+    lane.met[N_IMPLIED_FREES] += 1
+    lane.live[slub_.slab[held >> st.HANDLE_SHIFT, st.S_CACHE]] -= 1
+    slub.slab_free(mem, slub_, cpu, held)
+
+
 @entry
 def follow(mem, slub_, events, lane, row, stop):
     """Run the events from ``row`` on. Returns ``stop``, or the row at which the slab arrays are too small: the caller
@@ -150,23 +162,23 @@ def follow(mem, slub_, events, lane, row, stop):
         while row < end:
             prefetch(handle, natural(np.int64(events.word[natural(2 * min(row + AHEAD, end - 1))] >> WORD_OBJECT)))
             word = events.word[natural(2 * row + 1)]
-            op = (word >> WORD_OP) & 0xFF
-            c = np.int64(lane.cache[word & WORD_KIND])
-            if op > OP_BULK_FREE or c == LEFT_OUT:
+            op = (word >> WORD_OP) & WORD_BYTE
+            kind = lane.kind[word & WORD_KIND]
+            if op > OP_BULK_FREE or (kind & WORD_LOW) == LEFT_OUT:
                 row += 1
                 continue
-            kind = np.int64(word & WORD_KIND)
-            cpu = np.int64((word >> WORD_CPU) & 0xFFFF)
+            c = np.int64(kind & WORD_LOW)
+            cpu = np.int64((word >> WORD_CPU) & WORD_LOW)
             obj = np.int64(events.word[natural(2 * row)] >> WORD_OBJECT)
             held = handle[obj]
             if op in (OP_ALLOC, OP_BULK_ALLOC):
                 if slub_.ctl[st.U_SLAB_TOP] >= room or slub_.ctl[st.U_LINK_TOP] >= link_room:
                     break
+                node = np.int64((kind >> KIND_NODE) & WORD_LOW) - 1
+                gfp = np.int64(kind >> KIND_GFP)
                 if held >= 0:
-                    lane.met[N_IMPLIED_FREES] += 1
-                    lane.live[slub_.slab[held >> st.HANDLE_SHIFT, st.S_CACHE]] -= 1
-                    slub.slab_free(mem, slub_, cpu, held)
-                held = kmem.kmem_cache_alloc(mem, slub_, c, cpu, np.int64(lane.node[kind]), lane.gfp[kind], 0)
+                    implied_free(mem, slub_, lane, cpu, held)
+                held = kmem.kmem_cache_alloc(mem, slub_, c, cpu, node, gfp, 0)
                 handle[obj] = held
                 if held >= 0:
                     allocs += 1

@@ -11,7 +11,7 @@ import numpy as np
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import kmem
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import kernel, out_of_line
+from fastalloc.kernels.jit import entry, kernel, out_of_line
 from fastalloc.kernels.mempool import BOGUS_HANDLE, MP_FROM_POOL, mempool_alloc, mempool_free, mempool_resize
 
 OPS = (
@@ -149,7 +149,7 @@ def rare_op(mem, heap, pools, trace, play, row):
     return 1
 
 
-@kernel
+@entry
 def replay(mem, heap, pools, trace, play, row, stop):
     """Run the rows from ``row`` on; the first row not run: ``stop``, or one the caller must serve.
 

@@ -1,0 +1,151 @@
+"""The replay kernel beside what else could do the work: plain Python, the same kernels interpreted, perf kmem."""
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measure import Row, beside, figure, seconds_of
+from benchmarks.twin import STATS, KernelRun, Outcome, TwinRun, Work
+from benchmarks.works import ERAS, ROOT, recorded, synthetic
+from fastalloc.trace import compact as co
+
+QUESTION = (
+    "How far ahead is the replay of tests/reference (plain Python), of the same kernels interpreted "
+    "(NUMBA_DISABLE_JIT=1), and of `perf kmem stat`, which only adds up?"
+)
+UNIT = "events/s"
+ROWS = 20_000
+LONG = 1 << 20
+RAW = ROOT.parent / "shared" / "data" / "kernel" / "raw" / "d_perf_k61.perf.data.gz"
+
+
+class Unlimited:
+    """Pages without end, as the models ask for them."""
+
+    def take(self, order: int) -> bool:
+        return True
+
+    def give(self, order: int) -> None:
+        pass
+
+
+def reference(work: Work) -> tuple[float, np.ndarray]:
+    """Seconds of the plain-Python model over the events, and its counters: int64[caches, cpus, STATS]."""
+    from tests.reference.slub_eras import CpuPartialCache
+
+    caches = [
+        CpuPartialCache(
+            Unlimited(),
+            (4096 << int(row["order"])) // int(row["objects"]),
+            int(row["order"]),
+            int(row["order"]),
+            int(row["cpu_partial"]),
+            int(row["min_partial"]),
+            work.cpus,
+        )
+        for row in work.setup
+    ]
+    rows = list(zip(*(work.events[name].tolist() for name in ("op", "object", "kind", "cpu")), strict=True))
+    cache_of = work.kinds["cache"].tolist()
+    out: dict[int, tuple] = {}
+
+    def all_events() -> None:
+        for op, obj, kind, cpu in rows:
+            cache = caches[cache_of[kind]]
+            if op == co.OP_ALLOC:
+                out[obj] = cache.alloc(cpu)
+            else:
+                cache.free(cpu, out.pop(obj))
+
+    seconds = seconds_of(all_events)
+    counters = [[[cpu.stats[name] for name in STATS] for cpu in cache.cpus] for cache in caches]
+    return seconds, np.array(counters)
+
+
+def interpreted(work_name: str, era: str) -> tuple[float, Outcome]:
+    """Seconds of the kernels interpreted by Python, in a process of its own, and what they came to."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "outcome.npz"
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peers", work_name, era, str(file)]
+        subprocess.run(command, check=True, env=os.environ | {"NUMBA_DISABLE_JIT": "1"})
+        found = np.load(file)
+        return float(found["seconds"]), Outcome(**{name: found[name] for name in Outcome.__dataclass_fields__})
+
+
+def compiled(work: Work, repeats: int) -> list[float]:
+    """Events a second of the kernel on a long run of the same kind of work."""
+    rates = []
+    for _ in range(repeats):
+        ready = KernelRun(work)
+        rates.append(len(work.events) / seconds_of(ready.run))
+    return rates
+
+
+def run(quick: bool) -> Iterator[Row]:
+    """Equal counters first, then rates."""
+    repeats = 3 if quick else 7
+    for name in ("random", "remote"):
+        short, long = synthetic(name, ERAS[1], ROWS), synthetic(name, ERAS[1], LONG)
+        truth = TwinRun(short)
+        truth.run()
+        expected = truth.outcome()
+        python = [reference(short) for _ in range(repeats)]
+        if not np.array_equal(python[0][1], expected.stat):
+            raise SystemExit(f"{short.name}: the kernel and tests/reference disagree")
+        slow = [interpreted(name, ERAS[1]) for _ in range(repeats)]
+        if not slow[0][1].same_as(expected):
+            raise SystemExit(f"{short.name}: the kernel interpreted and compiled disagree")
+        compiled(long, 1)
+        own = figure(short.name, "kernel", compiled(long, repeats), UNIT)
+        for contestant, seconds in (
+            ("tests/reference", [each[0] for each in python]),
+            ("kernel, interpreted", [each[0] for each in slow]),
+        ):
+            peer = figure(short.name, contestant, [ROWS / each for each in seconds], UNIT)
+            yield peer
+            yield beside(own, peer.value, contestant)
+    yield from perf_kmem(repeats)
+
+
+def perf_kmem(repeats: int) -> Iterator[Row]:
+    """perf kmem over a recorded perf.data, and the replay of the same recording; no rows without either."""
+    work = recorded("d_perf_k61", ERAS[1])
+    if work is None or not RAW.exists() or shutil.which("perf") is None:
+        return
+    meta = json.loads((RAW.parents[1] / "traces" / "d_perf_k61.meta.json").read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "perf.data"
+        data.write_bytes(gzip.decompress(RAW.read_bytes()))
+        command = ["perf", "kmem", "-i", str(data), "--slab", "stat"]
+
+        def perf() -> None:
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        seconds = [seconds_of(perf) for _ in range(repeats)]
+    what = f"{meta.get('run', 'd_perf_k61')}, {len(work.events):,} events"
+    peer = figure(what, "perf kmem stat, whole process", [len(work.events) / each for each in seconds], UNIT)
+    yield peer
+    compiled(work, 1)
+    yield beside(figure(what, "kernel, simulating", compiled(work, repeats), UNIT), peer.value, "perf kmem stat")
+
+
+def main(name: str, era: str, file: str) -> None:
+    """The interpreted contestant."""
+    ready = KernelRun(synthetic(name, era, ROWS))
+    begun = time.perf_counter()
+    ready.run()
+    seconds = time.perf_counter() - begun
+    np.savez(file, seconds=seconds, **vars(ready.outcome()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

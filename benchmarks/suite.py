@@ -1,0 +1,32 @@
+"""The benchmarks by name, and one run of them."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+from benchmarks.measure import Row, keep
+from fastalloc.errors import InputError
+
+NAMES = ("c_twin", "instructions", "memory_limit", "golden", "peers", "simpy_peer", "closed_loop", "scaling", "startup")
+
+
+def module(name: str) -> ModuleType:
+    """The benchmark ``name``. Raises InputError when there is none."""
+    if name not in NAMES:
+        raise InputError("bench", name, f"is no benchmark; there are {', '.join(NAMES)}")
+    return importlib.import_module(f"benchmarks.{name}")
+
+
+def run(names: Sequence[str], quick: bool, tell: Callable[[str, Row | None], None]) -> dict[str, list[Row]]:
+    """Run benchmarks and keep their rows; ``tell`` hears of each benchmark as it begins and of each row."""
+    results = {}
+    for name in names:
+        tell(name, None)
+        rows = []
+        for row in module(name).run(quick):
+            tell(name, row)
+            rows.append(row)
+        if rows and not quick:
+            keep(name, rows, f"fastalloc bench {name}")
+        results[name] = rows
+    return results
