@@ -3,6 +3,7 @@
 ``tests/data/traces`` holds one small recorded run (kernel 6.12, 2 CPUs) whole, with the state of all slabs before it.
 """
 
+import dataclasses
 import json
 
 import numpy as np
@@ -15,11 +16,21 @@ from fastalloc.cli.trace import trace_app
 from fastalloc.errors import InputError
 from fastalloc.trace import lane as lane_module
 from fastalloc.trace.check import check, read_summary
+from fastalloc.trace.prediction import RUN as RUN_LANE
 from fastalloc.trace.recording import beside, open_recording, summary, write_results
+from fastalloc.trace.whatif import grid
 from tests.geometry.shared import DATA, shared
 
 RUN = DATA / "traces" / "d_stack_k612.events.parquet"
-WHAT_IFS = ["cpu_partial=0", "order=0", "era=2.6.25", "era=sheaves", "nomerge", "order=0,cpu_partial=0"]
+WHAT_IFS = [
+    "cpu_partial=0",
+    "order=0",
+    "era=2.6.25",
+    "era=sheaves",
+    "nomerge",
+    "order=0,cpu_partial=0",
+    "allocator=slab",
+]
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +67,16 @@ def test_what_ifs_differ_as_their_rules_do(predictions):
     assert figures["order=0"]["alloc_slow"] > traced["alloc_slow"]
     assert figures["era=sheaves"]["alloc_slow"] < traced["alloc_slow"]
     assert figures["era=2.6.25"]["freed_pages"]["median"] > traced["freed_pages"]["median"]
+    slab = predictions[-1].result.caches
+    assert slab["alloc_fast"].sum() + slab["alloc_slow"].sum() >= traced["alloc_fast"] + traced["alloc_slow"]
+    assert figures["allocator=slab"]["free_slow"] < traced["free_slow"]  # arrays take what is freed elsewhere
     assert figures["cpu_partial=0"]["peak_pages"]["median"] <= traced["peak_pages"]["median"]
 
 
 def test_arrays_grow_without_a_trace_of_it(recording, predictions, monkeypatch):
     monkeypatch.setattr(lane_module, "FIRST_SLABS", 0)
-    grown = recording.run(["order=0"], 1)
-    for one, other in zip(grown, (predictions[0], predictions[2]), strict=True):
+    grown = recording.run(["order=0", "allocator=slab"], 1)
+    for one, other in zip(grown, (predictions[0], predictions[2], predictions[-1]), strict=True):
         assert one.result.caches.equals(other.result.caches)
         assert np.array_equal(one.result.series, other.result.series)
 
@@ -74,7 +88,42 @@ def test_draws_are_the_same_every_time(recording):
     assert ((table["new_low"] <= table["new"]) & (table["new"] <= table["new_high"])).all()
 
 
-@pytest.mark.parametrize("text", ["colour=red", "order=", "order=-1", "era=3.0", "merge", "cpu_partial=x", ""])
+def test_grids_are_every_combination():
+    assert grid(["order=0,1", "cpu_partial=0,6"]) == [
+        "order=0,cpu_partial=0", "order=0,cpu_partial=6", "order=1,cpu_partial=0", "order=1,cpu_partial=6",
+    ]  # fmt: skip
+    assert grid([]) == []
+    for axis in ("order", "=1", "order=", "order=1,"):
+        with pytest.raises(InputError, match="--grid"):
+            grid([axis])
+
+
+def test_objects_of_merged_caches_go_where_their_caches_went(recording):
+    names = {cache.name: cache for cache in recording.caches}
+    aliases = {"vm_area_struct": "dentry", "filp": "dentry"}
+    assert set(aliases) < set(names)
+    merged = dataclasses.replace(recording, aliases=aliases).run(["merge"], 1)
+    apart, joined = (item.result for item in merged)
+    assert joined.counts == apart.counts
+    wanted = apart.caches.filter(pl.col("cache").is_in(["dentry", *aliases]))["objects"].sum()
+    assert joined.caches.filter(pl.col("cache") == "dentry")["objects"].item() == wanted
+
+
+def test_slab_reaps_what_lies_idle(recording):
+    """The same operations, spread over more time, leave fewer objects in arrays and fewer free slabs."""
+    trace = recording.trace
+    slowly = {**trace.meta, "time_unit_ns": 1000 * trace.meta["time_unit_ns"]}
+    waited = dataclasses.replace(trace, meta=slowly)
+    config = recording.configs(["allocator=slab"])[1]
+    now, then = (RUN_LANE["slab"](item, config, recording.start).caches for item in (trace, waited))
+    assert (then["objects"] == now["objects"]).all()
+    assert then["end"].sum() < now["end"].sum()
+    assert then["reaped"].sum() > now["reaped"].sum()
+
+
+@pytest.mark.parametrize(
+    "text", ["colour=red", "order=", "order=-1", "era=3.0", "merge", "cpu_partial=x", "allocator=slob", ""]
+)
 def test_unknown_what_ifs_are_refused(recording, text):
     with pytest.raises(InputError, match="--what-if"):
         recording.configs([text])

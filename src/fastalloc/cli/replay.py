@@ -21,7 +21,13 @@ def replay(
     path: Annotated[Path, typer.Argument(help="A trace: compact, Parquet, or text of ftrace, trace-cmd or perf.")],
     what_if: Annotated[
         list[str] | None,
-        typer.Option(help="Another configuration, such as nomerge, cpu_partial=0, order=0, era=sheaves; may repeat."),
+        typer.Option(
+            help="Another configuration, such as nomerge, order=0, era=sheaves, allocator=slab; commas join settings; "
+            "may repeat."
+        ),
+    ] = None,
+    grid: Annotated[
+        list[str] | None, typer.Option(help="An axis of a grid of what-ifs, such as cpu_partial=0,2,6; may repeat.")
     ] = None,
     state: Annotated[Path | None, typer.Option(help="Slabs before the trace  [default: RUN.slabstate.parquet]")] = None,
     geometry: Annotated[Path | None, typer.Option(help="Table of /sys/kernel/slab, CSV.")] = None,
@@ -41,6 +47,7 @@ def replay(
 
     from fastalloc.kernels.cache_dir import announce_compiling
     from fastalloc.trace import check as checking
+    from fastalloc.trace import whatif
     from fastalloc.trace.recording import beside, open_recording, summary, write_results
 
     try:
@@ -58,7 +65,9 @@ def replay(
                 even = np.linspace(recording.trace.meta["first_ns"], last, 241)[1:].astype(np.int64)
                 sample_ns = np.union1d(even, snapshots["ts_ns"].to_numpy())
         announce_compiling()
-        predictions = recording.run(what_if or [], draws or (DRAWS if check else 1), sample_ns)
+        predictions = recording.run(
+            [*(what_if or []), *whatif.grid(grid or [])], draws or (DRAWS if check else 1), sample_ns
+        )
         checked = checking.check(predictions[0], truth, snapshots) if truth is not None else None
         if out is not None:
             write_results(out, recording, predictions)
@@ -106,6 +115,7 @@ def _print(steps: dict[str, int], predictions: "list[Prediction]", checked: "Che
         "slow allocs",
         "slow frees",
         "node list",
+        "list locks",
         "M ev/s",
     )
     for name in names:
@@ -121,7 +131,8 @@ def _print(steps: dict[str, int], predictions: "list[Prediction]", checked: "Che
             "" if waste is None else f"{waste / 2**20:.1f} MiB",
             f"{row['alloc_slow']:,}",
             f"{row['free_slow']:,}",
-            f"{row['node_list_moves']:,}",
+            f"{row['node_list']:,}",
+            f"{row['list_lock']:,}",
             f"{(row['events_per_second'] or 0) / 1e6:.1f}",
         )
     console.print(table)

@@ -17,6 +17,7 @@ import json
 import os
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,16 @@ class CompactTrace:
     def time_ns(self) -> np.ndarray:
         """int64[n]: time of each event in nanoseconds of the trace clock."""
         return self.events["time"].astype(np.int64) * self.meta["time_unit_ns"] + self.meta["first_ns"]
+
+    @cached_property
+    def cross_cpu_frees(self) -> np.ndarray:
+        """int64[kinds]: of the objects that each kind allocated, those freed on another CPU."""
+        rows = np.flatnonzero(self.events["op"] <= OP_BULK_FREE)
+        rows = rows[np.argsort(self.events["object"][rows], kind="stable")]
+        before, after = self.events[rows[:-1]], self.events[rows[1:]]
+        free = np.isin(after["op"], (OP_FREE, OP_BULK_FREE)) & np.isin(before["op"], (OP_ALLOC, OP_BULK_ALLOC))
+        crossed = free & (before["object"] == after["object"]) & (before["cpu"] != after["cpu"])
+        return np.bincount(before["kind"][crossed], minlength=len(self.kinds))
 
     @property
     def nbytes(self) -> int:

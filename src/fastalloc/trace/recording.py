@@ -15,7 +15,7 @@ from fastalloc.trace import compact as co
 from fastalloc.trace.caches import TracedCache, caches_of_geometry, caches_of_state, caches_of_trace
 from fastalloc.trace.columns import read_parquet
 from fastalloc.trace.convert import compact_events
-from fastalloc.trace.lane import Config, old_objects
+from fastalloc.trace.lane import TRAFFIC, Config, old_objects
 from fastalloc.trace.prediction import Prediction, draws_of, predict
 from fastalloc.trace.start import Start, read_state
 from fastalloc.trace.whatif import as_traced, what_if
@@ -163,7 +163,7 @@ def _tables(folder: Path, predictions: list[Prediction]) -> None:
                 pages.alias("pages"), (pages * 4096 - pl.col("objects") * pl.col("size")).alias("waste_bytes"),
             )
         )  # fmt: skip
-    pl.concat(tables).write_parquet(folder / "caches.parquet")
+    pl.concat(tables, how="diagonal_relaxed").write_parquet(folder / "caches.parquet")
     if series:
         pl.concat(series).write_parquet(folder / "series.parquet")
 
@@ -178,7 +178,6 @@ def summary(prediction: Prediction) -> dict[str, Any]:
     objects = result.series[:, :, kr.R_OBJECTS] * result.caches["size"].to_numpy()[None, :]
     where = int(at_once.argmax()) if len(at_once) else 0
     sums = result.caches.sum().row(0, named=True)
-    fast = sums["alloc_fastpath"] + sums["alloc_pcs"]
     return {
         "config": result.config.name,
         **{
@@ -187,21 +186,7 @@ def summary(prediction: Prediction) -> dict[str, Any]:
         },
         "peak_at_once_pages": int(at_once[where]) if len(at_once) else None,
         "peak_waste_bytes": int(at_once[where] * 4096 - objects[where].sum()) if len(at_once) else None,
-        "alloc_fast": fast,
-        "alloc_slow": sums["alloc_slowpath"],
-        "free_fast": sums["free_fastpath"] + sums["free_pcs"],
-        "free_slow": sums["free_slowpath"],
-        "node_list_moves": sum(
-            sums[name]
-            for name in (
-                "alloc_from_partial",
-                "free_add_partial",
-                "free_remove_partial",
-                "deactivate_to_head",
-                "deactivate_to_tail",
-                "cpu_partial_node",
-            )
-        ),
+        **{name: sums[name] for name in (*TRAFFIC, "cross_cpu_frees")},
         "counts": result.counts,
         "events": result.events,
         "events_per_second": round(result.events / result.seconds) if result.seconds else None,

@@ -1,0 +1,100 @@
+"""A lane of SLUB, of any era: one trace through one configuration of caches, driven event by event."""
+
+import time as clock
+
+import numpy as np
+import polars as pl
+
+from fastalloc.kernels import eras as er
+from fastalloc.kernels import kmem_replay as kr
+from fastalloc.kernels import slub as su
+from fastalloc.kernels import state as st
+from fastalloc.trace import compact as co
+from fastalloc.trace import lane as ln
+from fastalloc.trace.caches import TracedCache
+from fastalloc.trace.start import Start
+
+SHEAF_CAPACITY = 32
+
+
+def _row(cache: TracedCache) -> np.ndarray:
+    row = np.zeros(st.CACHE_FIELDS, np.int64)
+    row[[st.C_SIZE, st.C_OBJSIZE, st.C_ORDER, st.C_OBJECTS]] = cache.size, cache.object_size, cache.order, cache.objects
+    row[st.C_MIN_PARTIAL] = cache.min_partial
+    row[er.C_ERA] = er.ERA_NAMES.index(cache.era)
+    row[er.C_CPU_PARTIAL] = cache.cpu_partial
+    row[er.C_MIN_ORDER] = cache.order
+    row[[er.C_SHEAF_CAPACITY, er.C_SHEAF_CACHE]] = SHEAF_CAPACITY, -1
+    return row
+
+
+def run(trace: co.CompactTrace, config: ln.Config, start: Start, sample_ns: np.ndarray | None = None) -> ln.LaneResult:
+    """Run ``trace`` through ``config`` from ``start`` on; ``sample_ns`` as for :func:`lane.prepare`."""
+    caches = config.caches
+    cpus, nodes = start.cpus(trace), start.nodes
+    mem = ln.unlimited_mem(nodes, cpus)
+    most = max(cache.objects for cache in caches)
+    slabs = kr.SLAB_MARGIN + ln.FIRST_SLABS
+    slub = er.SlubEras(
+        cache=np.zeros((len(caches), st.CACHE_FIELDS), np.int64),
+        kcpu=np.zeros((len(caches), cpus, st.KCPU_FIELDS), np.int64),
+        knode=np.zeros((len(caches), nodes, st.KNODE_FIELDS), np.int64),
+        slab=np.zeros((slabs + start.room, st.SLAB_FIELDS), np.int32),
+        link=np.zeros(kr.SLAB_MARGIN * most + 64 * slabs + 64 * start.room, np.int16),
+        ctl=er.ctl_with_sheaves(len(caches) * (2 * cpus + 24 * nodes), SHEAF_CAPACITY)
+        if any(cache.era == "sheaves" for cache in caches)
+        else np.zeros(st.SLUBCTL_FIELDS, np.int64),
+    )
+    slub.ctl[st.U_NODES] = nodes
+    for c, cache in enumerate(caches):
+        su.init_cache(slub, c, _row(cache))
+    events, lane, sample_ns = ln.prepare(trace, config, nodes, sample_ns)
+    for c, cache in enumerate(caches):
+        start.install(mem, slub, lane, c, cache, config)
+    begin = lane.base + slub.knode[:, :, st.N_NR_SLABS].sum(axis=1)
+    row, stop, seconds = 0, len(trace.events), 0.0
+    kr.follow(mem, slub, events, lane, 0, 0)  # compiles, where it must, outside the time taken
+    lane.met[kr.N_SAMPLE] = 0
+    while True:
+        before = clock.perf_counter()
+        row = kr.follow(mem, slub, events, lane, row, stop)
+        seconds += clock.perf_counter() - before
+        if row >= stop:
+            break
+        slub = slub._replace(slab=ln.grown(slub.slab), link=ln.grown(slub.link))
+    table = _table(caches, slub, lane, begin)
+    return ln.LaneResult(config, table, lane.series, sample_ns, ln.counts_of(lane), stop, seconds)
+
+
+def _table(caches: list[TracedCache], slub: er.SlubEras, lane: kr.Lane, begin: np.ndarray) -> pl.DataFrame:
+    orders = np.array([cache.order for cache in caches])
+    counters = slub.kcpu[:, :, st.K_STAT : st.K_STAT + len(st.SLUB_STATS)].sum(axis=1)
+    later = slub.kcpu[:, :, er.K_ERA_STAT : er.K_ERA_STAT + len(er.ERA_STATS)].sum(axis=1)
+    own = {name: counters[:, i] for i, name in enumerate(st.SLUB_STATS)}
+    own |= {name: later[:, i] for i, name in enumerate(er.ERA_STATS)}
+    moves = (
+        own["alloc_from_partial"] + own["free_remove_partial"] + own["deactivate_to_head"] + own["deactivate_to_tail"]
+    )
+    # A full list of a CPU goes to the nodes under one lock; without such lists each slab is added under its own.
+    added = np.where([cache.cpu_partial > 0 for cache in caches], own["cpu_partial_drain"], own["free_add_partial"])
+    barn = own["barn_get"] + own["barn_get_fail"] + own["barn_put"] + own["barn_put_fail"]
+    return pl.DataFrame(
+        {
+            "cache": [cache.name for cache in caches],
+            "size": [cache.size for cache in caches],
+            "order": orders,
+            "start_slabs": begin,
+            "new": own["alloc_slab"],
+            "freed": own["free_slab"],
+            "peak": lane.base + (slub.cache[:, st.C_MAX_PAGES] >> orders),
+            "end": lane.base + slub.knode[:, :, st.N_NR_SLABS].sum(axis=1),
+            "objects": lane.live,
+            "alloc_fast": own["alloc_fastpath"] + own["alloc_pcs"],
+            "alloc_slow": own["alloc_slowpath"],
+            "free_fast": own["free_fastpath"] + own["free_pcs"],
+            "free_slow": own["free_slowpath"],
+            "node_list": moves + own["free_add_partial"] + own["cpu_partial_node"],
+            "list_lock": moves + added + barn,
+            **own,
+        }
+    )
