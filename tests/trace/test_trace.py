@@ -88,7 +88,7 @@ def test_malformed_text_is_refused_with_its_line(tmp_path, change, where):
 
 
 @pytest.mark.parametrize(
-    ("head", "advice"), [(b"PERFILE2\0\0", "perf script"), (b"\x17\x08\x44tracing", "trace-cmd report")]
+    ("head", "advice"), [(b"PERFILE2\0\0", "perf script"), (gzip.compress(b"\x17\x08\x44tracing7"), "unpack")]
 )
 def test_binary_recordings_say_what_to_run(tmp_path, head, advice):
     path = tmp_path / "x"

@@ -44,6 +44,18 @@ SCHEMA = {
     "pfn": pl.UInt64,
     "node": pl.Int16,
 }
+OPS_OF = {
+    "kmalloc": co.OP_ALLOC,
+    "kmalloc_node": co.OP_ALLOC,
+    "kmem_cache_alloc": co.OP_ALLOC,
+    "kmem_cache_alloc_node": co.OP_ALLOC,
+    "kfree": co.OP_FREE,
+    "kmem_cache_free": co.OP_FREE,
+    "mm_page_alloc": co.OP_PAGE_ALLOC,
+    "mm_page_free": co.OP_PAGE_FREE,
+    "tracing_mark_write": MARKER,
+    "print": MARKER,
+}  # by tracepoint
 _REQUIRED = ("ts_ns", "cpu", "event", "ptr")
 _DEFAULTS = {"node": -1}
 
@@ -83,6 +95,14 @@ def read_parquet(path: Path, resolved: bool = True) -> pl.DataFrame:
     except pl.exceptions.PolarsError as error:
         raise InputError(path, "", f"has a column of a wrong type: {str(error).splitlines()[0]}") from error
     return checked(path, events, "row", pl.Series(range(0)))
+
+
+def hexadecimal(column: pl.Expr) -> pl.Expr:
+    """Hexadecimal of up to 16 digits as uint64; null where it is none."""
+    digits = column.str.strip_prefix("0x").str.zfill(16)
+    high = digits.str.slice(0, 8).str.to_integer(base=16, strict=False).cast(pl.UInt64)
+    low = digits.str.slice(8).str.to_integer(base=16, strict=False).cast(pl.UInt64)
+    return high * 2**32 + low
 
 
 def checked(path: Path, events: pl.DataFrame, unit: str, lines: pl.Series) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from fastalloc.errors import InputError
 from fastalloc.kernels import kmem_replay as kr
 from fastalloc.scenario import slub_eras as se
 from fastalloc.trace import compact as co
+from fastalloc.trace import tracedat
 from fastalloc.trace.caches import TracedCache, caches_of_geometry, caches_of_state, caches_of_trace
 from fastalloc.trace.columns import read_parquet
 from fastalloc.trace.convert import compact_events
@@ -54,7 +55,7 @@ class Recording:
 def read_trace(
     path: Path, strict: bool = False, aliases: dict[str, str] | None = None, caches: list[TracedCache] | None = None
 ) -> co.CompactTrace:
-    """A trace of any format known: compact, Parquet, or text of ftrace, trace-cmd report or perf script.
+    """A trace of any format known: compact, Parquet, trace.dat, or text of ftrace, trace-cmd report or perf script.
 
     Raises InputError for every other file, saying what to run where that is known.
     """
@@ -72,6 +73,10 @@ def read_trace(
         sizes = pl.DataFrame(rows, schema=schema, orient="row")
     if head.startswith(PARQUET):
         return compact_events(path, read_parquet(path), aliases, strict, sizes)
+    if head.startswith(tracedat.MAGIC):
+        from fastalloc.trace.binary import read_binary
+
+        return compact_events(path, read_binary(path), aliases, strict, sizes)
     from fastalloc.trace.text import read_text
 
     return compact_events(path, read_text(path), aliases, strict, sizes)

@@ -13,25 +13,14 @@ import polars as pl
 
 from fastalloc.errors import InputError
 from fastalloc.trace import compact as co
-from fastalloc.trace.columns import MARKER, SCHEMA, checked
+from fastalloc.trace import tracedat
+from fastalloc.trace.columns import MARKER, OPS_OF, SCHEMA, checked, hexadecimal
 from fastalloc.trace.gfp_names import GFP_BITS
 
 _LINE = (
     r"^\s*(?P<task>.*?)\s*\[(?P<cpu>\d+)\]\s+(?:[^\s:]+\s+)?(?P<seconds>\d+)\.(?P<part>\d{6,9}):"
     r"\s+(?:kmem:)?(?P<src>\w+):\s*(?P<fields>.*)$"
 )
-_OPS = {
-    "kmalloc": co.OP_ALLOC,
-    "kmalloc_node": co.OP_ALLOC,
-    "kmem_cache_alloc": co.OP_ALLOC,
-    "kmem_cache_alloc_node": co.OP_ALLOC,
-    "kfree": co.OP_FREE,
-    "kmem_cache_free": co.OP_FREE,
-    "mm_page_alloc": co.OP_PAGE_ALLOC,
-    "mm_page_free": co.OP_PAGE_FREE,
-    "tracing_mark_write": MARKER,
-    "print": MARKER,
-}
 _NOT_EVENTS = r"^\s*(#|$|cpus=|version =|=>|.*: <stack trace>$|\S+\+0x[0-9a-f]+|\s+[0-9a-f]{8,16} )"
 _LOST = r"(?i)LOST \d+ EVENTS|\[EVENTS DROPPED\]|\[LOST|^\s*CPU:?\s*\d+ \[(LOST|EVENTS)"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -50,8 +39,8 @@ def _lines(path: Path) -> pl.DataFrame:
             raise InputError(path, "byte 0", f"is no whole gzip file: {error}") from error
     if opened.startswith(b"PERFILE2"):
         raise InputError(path, "byte 0", "is a perf.data; run `perf script -i FILE > trace.txt` and give that")
-    if opened.startswith(b"\x17\x08\x44tracing"):
-        raise InputError(path, "byte 0", "is a trace.dat; run `trace-cmd report -t FILE > trace.txt` and give that")
+    if opened.startswith(tracedat.MAGIC):
+        raise InputError(path, "byte 0", "is a packed trace.dat; unpack it with gunzip or zstd -d first")
     try:
         lines = pl.read_csv(
             path,
@@ -93,7 +82,7 @@ def read_text(path: Path) -> pl.DataFrame:
             f"is no event of ftrace, trace-cmd or perf script: {broken['text'][0][:80]!r}",
         )
     lines = lines.filter(pl.col("src").is_not_null()).drop("text")
-    lines = lines.with_columns(op=pl.col("src").replace_strict(_OPS, default=None, return_dtype=pl.UInt8)).filter(
+    lines = lines.with_columns(op=pl.col("src").replace_strict(OPS_OF, default=None, return_dtype=pl.UInt8)).filter(
         pl.col("op").is_not_null()
     )
     if not len(lines):
@@ -103,14 +92,6 @@ def read_text(path: Path) -> pl.DataFrame:
 
 def _field(name: str, pattern: str) -> pl.Expr:
     return pl.col("fields").str.extract(rf"\b{name}=({pattern})", 1)
-
-
-def _hex(column: pl.Expr) -> pl.Expr:
-    """Hexadecimal of up to 16 digits as uint64; null where it is none."""
-    digits = column.str.strip_prefix("0x").str.zfill(16)
-    high = digits.str.slice(0, 8).str.to_integer(base=16, strict=False).cast(pl.UInt64)
-    low = digits.str.slice(8).str.to_integer(base=16, strict=False).cast(pl.UInt64)
-    return high * 2**32 + low
 
 
 def _gfp() -> pl.Expr:
@@ -124,7 +105,11 @@ def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
     objects = pl.col("op") <= co.OP_BULK_FREE
     pages = pl.col("op").is_in([co.OP_PAGE_ALLOC, co.OP_PAGE_FREE])
     pfn = _field("pfn", r"(?:0x)?[0-9a-fA-F]+")
-    pfn = pl.when(pfn.str.starts_with("0x")).then(_hex(pfn)).otherwise(pfn.str.to_integer(strict=False).cast(pl.UInt64))
+    pfn = (
+        pl.when(pfn.str.starts_with("0x"))
+        .then(hexadecimal(pfn))
+        .otherwise(pfn.str.to_integer(strict=False).cast(pl.UInt64))
+    )
     events = lines.select(
         "line",
         "op",
@@ -137,7 +122,7 @@ def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
         .fill_null(""),
         ptr=pl.when(objects).then(
             pl.when(pl.col("fields").str.contains(r"\bptr=\(nil\)")).then(pl.lit(0, pl.UInt64)).otherwise(
-                _hex(_field("ptr", r"(?:0x)?[0-9a-fA-F]+"))
+                hexadecimal(_field("ptr", r"(?:0x)?[0-9a-fA-F]+"))
             )
         ),
         call_site=_field("call_site", r"\S+").str.replace(r"/0x[0-9a-f]+$", "").fill_null(""),
