@@ -14,10 +14,12 @@ from typer.testing import CliRunner
 from fastalloc.cli.replay import replay
 from fastalloc.cli.trace import trace_app
 from fastalloc.errors import InputError
+from fastalloc.report.replay_page import write_replay_page
 from fastalloc.trace import lane as lane_module
 from fastalloc.trace.check import check, read_summary
 from fastalloc.trace.prediction import RUN as RUN_LANE
-from fastalloc.trace.recording import beside, open_recording, summary, write_results
+from fastalloc.trace.recording import beside, open_recording
+from fastalloc.trace.results import summary, write_results
 from fastalloc.trace.whatif import grid
 from tests.geometry.shared import DATA, shared
 
@@ -136,7 +138,12 @@ def test_without_start_state_what_is_not_known_is_counted():
 
 
 def test_result_tables(recording, predictions, tmp_path):
-    write_results(tmp_path / "out", recording, predictions)
+    write_results(tmp_path / "out", recording, predictions, "fastalloc replay x")
+    page = write_replay_page(tmp_path / "out").read_text()
+    assert "Predicted against real" not in page  # nothing was compared
+    for name in ("as traced", *WHAT_IFS):
+        assert f'<span class="name">{name}</span>' in page
+    assert "://" not in page.split("<script>")[0]
     series = pl.read_parquet(tmp_path / "out" / "series.parquet")
     assert set(series["config"]) == {"as traced", *WHAT_IFS}
     assert (series["waste_bytes"] >= 0).all()
@@ -157,8 +164,15 @@ def test_commands(tmp_path):
     assert run_command(trace_app, "convert", RUN, "-o", compact).exit_code == 0
     described = json.loads(run_command(trace_app, "info", compact, "--json").stdout)
     assert described["totals"]["allocations"] == 12739
-    checked = run_command(replay, RUN, "--check", "--draws", 2, "--json")
+    checked = run_command(replay, RUN, "--check", "--draws", 2, "--json", "-o", tmp_path / "out")
     assert checked.exit_code == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Predicted against real" in page
+    real = pl.read_parquet(tmp_path / "out" / "real.parquet")
+    series = pl.read_parquet(tmp_path / "out" / "series.parquet")
+    both = real.join(series, on=["ts_ns", "cache"])
+    assert len(both) > 10_000
+    assert (both["slabs"] - both["slabs_right"]).abs().max() <= 1
     assert json.loads(checked.stdout)["check"]["ok"] is True
     again = run_command(replay, compact, "--state", beside(RUN, "slabstate"), "--json")
     assert again.exit_code == 0
