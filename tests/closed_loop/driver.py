@@ -12,6 +12,7 @@ from fastalloc.kernels.block import add_request, elv_merge, freed_request, get_r
 from fastalloc.kernels.completion import kblockd_step, softirq_step
 from fastalloc.kernels.jit import kernel
 from fastalloc.kernels.machine import tick
+from fastalloc.kernels.objects import slab_take
 from fastalloc.kernels.sched import sleep_on, wake_task
 from fastalloc.kernels.scsi import (
     blk_plug_device,
@@ -21,7 +22,6 @@ from fastalloc.kernels.scsi import (
     scsi_request_fn,
     sg_pool,
 )
-from fastalloc.kernels.objects import slab_take
 from tests.closed_loop.small import OWN_CORES, small
 
 RUN_KBLOCKD, RUN_RECLAIMER, RUN_SOFTIRQ = range(3)

@@ -19,6 +19,7 @@ OP_ALLOC = 0
 OP_FREE = 1
 OP_BULK_ALLOC = 2
 OP_BULK_FREE = 3
+OP_ALLOC_FAILED = 6
 
 # An event's words: object in the upper half of the first; kind, CPU and OP_* in the second.
 WORD_OBJECT = np.uint64(32)
@@ -123,6 +124,20 @@ def sample(slub_, lane, row):
             )
 
 
+@kernel
+def alloc_refused(mem, slub_, lane, c, word):
+    """An allocation that the traced kernel could not serve: no page is to be had, but a CPU slab that is full is let
+    go on the way. What is found in spite of that is put back."""
+    out_of_line()
+    kind = np.int64(word & WORD_KIND)
+    cpu = np.int64((word >> WORD_CPU) & 0xFFFF)
+    mem.ctl[st.M_MODEL] = st.MODEL_STUB  # of no pages at all
+    held = slub.slab_alloc(mem, slub_, c, cpu, np.int64(lane.node[kind]), lane.gfp[kind], 0)
+    mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+    if held >= 0:
+        slub.slab_free(mem, slub_, cpu, held)
+
+
 @entry
 def follow(mem, slub_, events, lane, row, stop):
     """Run the events from ``row`` on. Returns ``stop``, or the row at which the slab arrays are too small: the caller
@@ -153,6 +168,8 @@ def follow(mem, slub_, events, lane, row, stop):
             op = (word >> WORD_OP) & 0xFF
             c = np.int64(lane.cache[word & WORD_KIND])
             if op > OP_BULK_FREE or c == LEFT_OUT:
+                if op == OP_ALLOC_FAILED and c != LEFT_OUT:
+                    alloc_refused(mem, slub_, lane, c, word)
                 row += 1
                 continue
             kind = np.int64(word & WORD_KIND)

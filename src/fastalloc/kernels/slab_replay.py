@@ -65,6 +65,17 @@ def reap_due(mem, slab, now, due):
 
 
 @kernel
+def alloc_refused(mem, slab, c, cpu, node, gfp):
+    """An allocation that the traced kernel could not serve; what is found without new pages is put back."""
+    out_of_line()
+    mem.ctl[st.M_MODEL] = st.MODEL_STUB  # of no pages at all
+    held = sb.slab_cache_alloc(mem, slab, c, cpu, node, gfp, 0)
+    mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+    if held >= 0:
+        sb.slab_cache_free(mem, slab, cpu, held)
+
+
+@kernel
 def follow_slab(mem, slab, events, unit_ns, due, begin, peak, lane, row, stop):
     """Run the events from ``row`` on. Returns ``stop``, or the row at which the slab arrays are too small.
 
@@ -91,10 +102,12 @@ def follow_slab(mem, slab, events, unit_ns, due, begin, peak, lane, row, stop):
         op = (second >> kr.WORD_OP) & 0xFF
         kind = np.int64(second & kr.WORD_KIND)
         c = np.int64(lane.cache[kind])
+        cpu = np.int64((second >> kr.WORD_CPU) & 0xFFFF)
         if op > kr.OP_BULK_FREE or c == kr.LEFT_OUT:
+            if op == kr.OP_ALLOC_FAILED and c != kr.LEFT_OUT:
+                alloc_refused(mem, slab, c, cpu, np.int64(lane.node[kind]), lane.gfp[kind])
             row += 1
             continue
-        cpu = np.int64((second >> kr.WORD_CPU) & 0xFFFF)
         obj = np.int64(first >> kr.WORD_OBJECT)
         held = handle[obj]
         if op in (kr.OP_ALLOC, kr.OP_BULK_ALLOC):

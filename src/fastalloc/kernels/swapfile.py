@@ -6,7 +6,7 @@ tree's leaves (one node per 64 slots) are real slab objects, its few inner nodes
 
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names
-from fastalloc.kernels.jit import folded, internal
+from fastalloc.kernels.jit import folded
 from fastalloc.kernels.objects import slab_give, slab_take
 
 SWAPFILE_CLUSTER = 256
