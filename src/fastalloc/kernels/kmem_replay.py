@@ -19,7 +19,9 @@ OP_ALLOC = 0
 OP_FREE = 1
 OP_BULK_ALLOC = 2
 OP_BULK_FREE = 3
+OP_PAGE_ALLOC = 4
 OP_ALLOC_FAILED = 6
+OP_SHORTAGE = 7
 
 # An event's words: object in the upper half of the first; kind, CPU and OP_* in the second.
 WORD_OBJECT = np.uint64(32)
@@ -125,13 +127,24 @@ def sample(slub_, lane, row):
 
 
 @kernel
+def shortage(mem, order):
+    """Until pages were given again there are no blocks above ``order``."""
+    out_of_line()
+    for n in range(mem.zone.shape[0]):
+        mem.zone[n, st.Z_TOTAL] = mem.zone[n, st.Z_USED] + (1 << order)
+    mem.ctl[st.M_MODEL] = st.MODEL_STUB
+
+
+@kernel
 def alloc_refused(mem, slub_, lane, c, word):
     """An allocation that the traced kernel could not serve: no page is to be had, but a CPU slab that is full is let
     go on the way. What is found in spite of that is put back."""
     out_of_line()
     kind = np.int64(word & WORD_KIND)
     cpu = np.int64((word >> WORD_CPU) & 0xFFFF)
-    mem.ctl[st.M_MODEL] = st.MODEL_STUB  # of no pages at all
+    for n in range(mem.zone.shape[0]):
+        mem.zone[n, st.Z_TOTAL] = 0
+    mem.ctl[st.M_MODEL] = st.MODEL_STUB
     held = slub.slab_alloc(mem, slub_, c, cpu, np.int64(lane.node[kind]), lane.gfp[kind], 0)
     mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
     if held >= 0:
@@ -170,6 +183,10 @@ def follow(mem, slub_, events, lane, row, stop):
             if op > OP_BULK_FREE or c == LEFT_OUT:
                 if op == OP_ALLOC_FAILED and c != LEFT_OUT:
                     alloc_refused(mem, slub_, lane, c, word)
+                elif op == OP_SHORTAGE:
+                    shortage(mem, np.int64(events.word[2 * row] >> WORD_OBJECT))
+                elif op == OP_PAGE_ALLOC:
+                    mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
                 row += 1
                 continue
             kind = np.int64(word & WORD_KIND)

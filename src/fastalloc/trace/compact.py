@@ -43,8 +43,10 @@ EVENT = np.dtype(
     ]
 )
 
-OPS = ("alloc", "free", "bulk_alloc", "bulk_free", "page_alloc", "page_free", "alloc_failed")
-OP_ALLOC, OP_FREE, OP_BULK_ALLOC, OP_BULK_FREE, OP_PAGE_ALLOC, OP_PAGE_FREE, OP_ALLOC_FAILED = range(len(OPS))
+OPS = ("alloc", "free", "bulk_alloc", "bulk_free", "page_alloc", "page_free", "alloc_failed", "shortage")
+OP_ALLOC, OP_FREE, OP_BULK_ALLOC, OP_BULK_FREE, OP_PAGE_ALLOC, OP_PAGE_FREE, OP_ALLOC_FAILED, OP_SHORTAGE = range(
+    len(OPS)
+)
 
 FLAG_GIVEN = 1  # the tracepoint itself named the cache
 FLAG_OLD = 2  # a free of an object that was alive before the trace began

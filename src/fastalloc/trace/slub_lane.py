@@ -9,6 +9,7 @@ from fastalloc.kernels import eras as er
 from fastalloc.kernels import kmem_replay as kr
 from fastalloc.kernels import slub as su
 from fastalloc.kernels import state as st
+from fastalloc.scenario.slab_flags import get_order
 from fastalloc.trace import compact as co
 from fastalloc.trace import lane as ln
 from fastalloc.trace.caches import TracedCache
@@ -23,7 +24,7 @@ def _row(cache: TracedCache) -> np.ndarray:
     row[st.C_MIN_PARTIAL] = cache.min_partial
     row[er.C_ERA] = er.ERA_NAMES.index(cache.era)
     row[er.C_CPU_PARTIAL] = cache.cpu_partial
-    row[er.C_MIN_ORDER] = cache.order
+    row[er.C_MIN_ORDER] = min(get_order(cache.object_size), cache.order)
     row[[er.C_SHEAF_CAPACITY, er.C_SHEAF_CACHE]] = SHEAF_CAPACITY, -1
     return row
 
@@ -77,6 +78,8 @@ def _table(caches: list[TracedCache], slub: er.SlubEras, lane: kr.Lane, begin: n
     )
     # A full list of a CPU goes to the nodes under one lock; without such lists each slab is added under its own.
     added = np.where([cache.cpu_partial > 0 for cache in caches], own["cpu_partial_drain"], own["free_add_partial"])
+    # Most pages held at once; a slab of a smaller order makes them no whole number of slabs.
+    peak = lane.base - (-slub.cache[:, st.C_MAX_PAGES] >> orders)
     barn = own["barn_get"] + own["barn_get_fail"] + own["barn_put"] + own["barn_put_fail"]
     return pl.DataFrame(
         {
@@ -86,7 +89,7 @@ def _table(caches: list[TracedCache], slub: er.SlubEras, lane: kr.Lane, begin: n
             "start_slabs": begin,
             "new": own["alloc_slab"],
             "freed": own["free_slab"],
-            "peak": lane.base + (slub.cache[:, st.C_MAX_PAGES] >> orders),
+            "peak": np.maximum(peak, lane.series[:, :, kr.R_SLABS].max(axis=0, initial=0)),
             "end": lane.base + slub.knode[:, :, st.N_NR_SLABS].sum(axis=1),
             "objects": lane.live,
             "alloc_fast": own["alloc_fastpath"] + own["alloc_pcs"],
