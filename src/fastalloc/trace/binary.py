@@ -7,7 +7,7 @@ import polars as pl
 
 from fastalloc.errors import InputError
 from fastalloc.trace import compact as co
-from fastalloc.trace.columns import MARKER, OPS_OF, SCHEMA, hexadecimal
+from fastalloc.trace.columns import MARKER, OPS_OF, SCHEMA, checked, hexadecimal
 from fastalloc.trace.ring_buffer import records
 from fastalloc.trace.tracedat import CpuData, Format, TraceDat, open_tracedat
 
@@ -45,7 +45,8 @@ def read_binary(path: Path) -> pl.DataFrame:
     events = events.join(sites, on="site", how="left", maintain_order="left").with_columns(
         pfn=pl.when(failed).then(pl.lit(2**64 - 1, pl.UInt64)).otherwise("pfn"), resolved=pl.lit("")
     )
-    return events.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
+    table = events.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
+    return checked(path, table, "event", pl.Series(range(0)))
 
 
 def _of_cpu(path: Path, dat: TraceDat, data: CpuData, kinds: dict[int, tuple[Format, int]]) -> list[pl.DataFrame]:

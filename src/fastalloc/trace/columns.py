@@ -28,6 +28,7 @@ from fastalloc.errors import InputError
 from fastalloc.trace import compact as co
 
 MARKER = 255
+MAX_ORDER = 20
 SCHEMA = {
     "ts_ns": pl.Int64,
     "cpu": pl.UInt16,
@@ -106,7 +107,7 @@ def hexadecimal(column: pl.Expr) -> pl.Expr:
 
 
 def checked(path: Path, events: pl.DataFrame, unit: str, lines: pl.Series) -> pl.DataFrame:
-    """``events``, refused with its row (or line of ``lines``) where an event is unknown or time runs backwards."""
+    """``events``, refused with its row (or line of ``lines``) where an event is unknown, a block is larger than memory, or time runs backwards."""
 
     def place(row: int) -> str:
         return f"{unit} {int(lines[row]) if len(lines) else row}"
@@ -114,6 +115,10 @@ def checked(path: Path, events: pl.DataFrame, unit: str, lines: pl.Series) -> pl
     unknown = events["op"].is_null()
     if unknown.any():
         raise InputError(path, place(int(unknown.arg_max() or 0)), "an event that is no kmem event and no marker")
+    large = events["order"] > MAX_ORDER
+    if large.any():
+        row = int(large.arg_max() or 0)
+        raise InputError(path, place(row), f"a block of order {events['order'][row]}; at most {MAX_ORDER} make sense")
     back = events["ts_ns"].diff().fill_null(0) < 0
     if back.any():
         row = int(back.arg_max() or 0)

@@ -23,7 +23,6 @@ _LINE = (
 )
 _NOT_EVENTS = r"^\s*(#|$|cpus=|version =|=>|.*: <stack trace>$|\S+\+0x[0-9a-f]+|\s+[0-9a-f]{8,16} )"
 _LOST = r"(?i)LOST \d+ EVENTS|\[EVENTS DROPPED\]|\[LOST|^\s*CPU:?\s*\d+ \[(LOST|EVENTS)"
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 def _lines(path: Path) -> pl.DataFrame:
@@ -110,12 +109,25 @@ def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
         .then(hexadecimal(pfn))
         .otherwise(pfn.str.to_integer(strict=False).cast(pl.UInt64))
     )
+    numbers = {
+        "seconds": (pl.col("seconds"), pl.UInt32),
+        "cpu": (pl.col("cpu"), pl.UInt16),
+        "bytes_req": (_field("bytes_req", r"\d+"), pl.UInt32),
+        "bytes_alloc": (_field("bytes_alloc", r"\d+"), pl.UInt32),
+        "order": (_field("order", r"\d+"), pl.UInt8),
+        "node": (_field("node", r"-?\d+"), pl.Int16),
+    }
+    for name, (text, kind) in numbers.items():
+        over = lines.filter(text.is_not_null() & text.cast(kind, strict=False).is_null()).head(1)
+        if len(over):
+            raise InputError(path, f"line {over['line'][0]}", f"a value of {name} that is out of range")
+    number = {name: text.cast(kind, strict=False) for name, (text, kind) in numbers.items()}
     events = lines.select(
         "line",
         "op",
         "src",
-        ts_ns=pl.col("seconds").cast(pl.Int64) * 1_000_000_000 + pl.col("part").str.pad_end(9, "0").cast(pl.Int64),
-        cpu=pl.col("cpu").cast(pl.UInt16),
+        ts_ns=number["seconds"].cast(pl.Int64) * 1_000_000_000 + pl.col("part").str.pad_end(9, "0").cast(pl.Int64),
+        cpu=number["cpu"],
         cache=pl.when(pl.col("op") == MARKER)
         .then(pl.col("fields"))
         .otherwise(_field("name", r"\S+"))
@@ -126,13 +138,13 @@ def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
             )
         ),
         call_site=_field("call_site", r"\S+").str.replace(r"/0x[0-9a-f]+$", "").fill_null(""),
-        bytes_req=_field("bytes_req", r"\d+").cast(pl.UInt32).fill_null(0),
-        bytes_alloc=_field("bytes_alloc", r"\d+").cast(pl.UInt32).fill_null(0),
+        bytes_req=number["bytes_req"].fill_null(0),
+        bytes_alloc=number["bytes_alloc"].fill_null(0),
         gfp_names=_gfp(),
-        order=_field("order", r"\d+").cast(pl.UInt8).fill_null(0),
+        order=number["order"].fill_null(0),
         pfn=pl.when(pages).then(pfn),
-        node=_field("node", r"-?\d+").cast(pl.Int16).fill_null(-1),
-        alloc=(pl.col("op") == co.OP_ALLOC) & _field("bytes_alloc", r"\d+").is_null(),
+        node=number["node"].fill_null(-1),
+        alloc=(pl.col("op") == co.OP_ALLOC) & number["bytes_alloc"].is_null(),
     )  # fmt: skip
     incomplete = events.filter(
         (objects & pl.col("ptr").is_null()) | (pages & pl.col("pfn").is_null()) | pl.col("alloc")
