@@ -53,6 +53,7 @@ def replay(
     from fastalloc.trace.recording import beside, open_recording
     from fastalloc.trace.results import check_record, summary, write_results
 
+    announce_compiling()
     try:
         recording = open_recording(path, state or beside(path, "slabstate"), geometry, kernel, boot, strict)
         truth = snapshots = sample_ns = real = None
@@ -68,7 +69,6 @@ def replay(
                 even = np.linspace(recording.trace.meta["first_ns"], last, 241)[1:].astype(np.int64)
                 sample_ns = np.union1d(even, snapshots["ts_ns"].to_numpy())
                 real = checking.real_slabs(beside(path, "slabtruth"), shots, sample_ns)
-        announce_compiling()
         predictions = recording.run(
             [*(what_if or []), *whatif.grid(grid or [])], draws or (DRAWS if check else 1), sample_ns
         )

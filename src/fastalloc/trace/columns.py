@@ -107,7 +107,7 @@ def hexadecimal(column: pl.Expr) -> pl.Expr:
 
 
 def checked(path: Path, events: pl.DataFrame, unit: str, lines: pl.Series) -> pl.DataFrame:
-    """``events``, refused with its row (or line of ``lines``) where an event is unknown, a block is larger than memory, or time runs backwards."""
+    """``events``, refused with its row (or line of ``lines``): unknown events, blocks too large, time running back."""
 
     def place(row: int) -> str:
         return f"{unit} {int(lines[row]) if len(lines) else row}"

@@ -15,6 +15,7 @@ from fastalloc.trace.columns import read_parquet
 from fastalloc.trace.convert import compact_events
 from fastalloc.trace.lane import Config, old_objects
 from fastalloc.trace.prediction import Prediction, draws_of, predict
+from fastalloc.trace.settle import settled
 from fastalloc.trace.start import Start, read_state
 from fastalloc.trace.whatif import as_traced, what_if
 
@@ -121,7 +122,11 @@ def open_recording(
     old = old_objects(trace)
     if start_state is None and old:
         steps["objects whose slabs before the trace are not known"] = sum(map(len, old.values()))
-    return Recording(trace, caches + more, shared, aliases, Start(start_state, old, trace.ptrs), options, steps)
+    start = Start(start_state, old, trace.ptrs)
+    trace, began = settled(trace, as_traced(caches + more), start)
+    if began:
+        steps["purchases that began before they could be seen"] = began
+    return Recording(trace, caches + more, shared, aliases, start, options, steps)
 
 
 __all__ = ["Recording", "beside", "open_recording", "read_trace"]

@@ -29,42 +29,53 @@ def _row(cache: TracedCache) -> np.ndarray:
     return row
 
 
+class SlubRun:
+    """A lane on its way through a trace; ``sample_ns`` as for :func:`lane.prepare`. ``seconds``: inside the kernel."""
+
+    def __init__(self, trace: co.CompactTrace, config: ln.Config, start: Start, sample_ns: np.ndarray | None) -> None:
+        self.caches = caches = config.caches
+        cpus, nodes = start.cpus(trace), start.nodes
+        self.mem = ln.unlimited_mem(nodes, cpus)
+        most = max(cache.objects for cache in caches)
+        slabs = kr.SLAB_MARGIN + ln.FIRST_SLABS
+        self.slub = er.SlubEras(
+            cache=np.zeros((len(caches), st.CACHE_FIELDS), np.int64),
+            kcpu=np.zeros((len(caches), cpus, st.KCPU_FIELDS), np.int64),
+            knode=np.zeros((len(caches), nodes, st.KNODE_FIELDS), np.int64),
+            slab=np.zeros((slabs + start.room, st.SLAB_FIELDS), np.int32),
+            link=np.zeros(kr.SLAB_MARGIN * most + 64 * slabs + 64 * start.room, np.int16),
+            ctl=er.ctl_with_sheaves(len(caches) * (2 * cpus + 24 * nodes), SHEAF_CAPACITY)
+            if any(cache.era == "sheaves" for cache in caches)
+            else np.zeros(st.SLUBCTL_FIELDS, np.int64),
+        )
+        self.slub.ctl[st.U_NODES] = nodes
+        for c, cache in enumerate(caches):
+            su.init_cache(self.slub, c, _row(cache))
+        self.events, self.lane, self.sample_ns = ln.prepare(trace, config, nodes, sample_ns)
+        for c, cache in enumerate(caches):
+            start.install(self.mem, self.slub, self.lane, c, cache, config)
+        self.begin = self.lane.base + self.slub.knode[:, :, st.N_NR_SLABS].sum(axis=1)
+        self.row, self.seconds = 0, 0.0
+        kr.follow(self.mem, self.slub, self.events, self.lane, 0, 0)  # compiles, where it must, outside the time taken
+        self.lane.met[kr.N_SAMPLE] = 0
+
+    def to(self, stop: int) -> None:
+        """Run the events up to row ``stop``."""
+        while self.row < stop:
+            before = clock.perf_counter()
+            self.row = kr.follow(self.mem, self.slub, self.events, self.lane, self.row, stop)
+            self.seconds += clock.perf_counter() - before
+            if self.row < stop:
+                self.slub = self.slub._replace(slab=ln.grown(self.slub.slab), link=ln.grown(self.slub.link))
+
+
 def run(trace: co.CompactTrace, config: ln.Config, start: Start, sample_ns: np.ndarray | None = None) -> ln.LaneResult:
     """Run ``trace`` through ``config`` from ``start`` on; ``sample_ns`` as for :func:`lane.prepare`."""
-    caches = config.caches
-    cpus, nodes = start.cpus(trace), start.nodes
-    mem = ln.unlimited_mem(nodes, cpus)
-    most = max(cache.objects for cache in caches)
-    slabs = kr.SLAB_MARGIN + ln.FIRST_SLABS
-    slub = er.SlubEras(
-        cache=np.zeros((len(caches), st.CACHE_FIELDS), np.int64),
-        kcpu=np.zeros((len(caches), cpus, st.KCPU_FIELDS), np.int64),
-        knode=np.zeros((len(caches), nodes, st.KNODE_FIELDS), np.int64),
-        slab=np.zeros((slabs + start.room, st.SLAB_FIELDS), np.int32),
-        link=np.zeros(kr.SLAB_MARGIN * most + 64 * slabs + 64 * start.room, np.int16),
-        ctl=er.ctl_with_sheaves(len(caches) * (2 * cpus + 24 * nodes), SHEAF_CAPACITY)
-        if any(cache.era == "sheaves" for cache in caches)
-        else np.zeros(st.SLUBCTL_FIELDS, np.int64),
-    )
-    slub.ctl[st.U_NODES] = nodes
-    for c, cache in enumerate(caches):
-        su.init_cache(slub, c, _row(cache))
-    events, lane, sample_ns = ln.prepare(trace, config, nodes, sample_ns)
-    for c, cache in enumerate(caches):
-        start.install(mem, slub, lane, c, cache, config)
-    begin = lane.base + slub.knode[:, :, st.N_NR_SLABS].sum(axis=1)
-    row, stop, seconds = 0, len(trace.events), 0.0
-    kr.follow(mem, slub, events, lane, 0, 0)  # compiles, where it must, outside the time taken
-    lane.met[kr.N_SAMPLE] = 0
-    while True:
-        before = clock.perf_counter()
-        row = kr.follow(mem, slub, events, lane, row, stop)
-        seconds += clock.perf_counter() - before
-        if row >= stop:
-            break
-        slub = slub._replace(slab=ln.grown(slub.slab), link=ln.grown(slub.link))
-    table = _table(caches, slub, lane, begin)
-    return ln.LaneResult(config, table, lane.series, sample_ns, ln.counts_of(lane), stop, seconds)
+    whole = SlubRun(trace, config, start, sample_ns)
+    whole.to(len(trace.events))
+    table = _table(whole.caches, whole.slub, whole.lane, whole.begin)
+    counts = ln.counts_of(whole.lane)
+    return ln.LaneResult(config, table, whole.lane.series, whole.sample_ns, counts, whole.row, whole.seconds)
 
 
 def _table(caches: list[TracedCache], slub: er.SlubEras, lane: kr.Lane, begin: np.ndarray) -> pl.DataFrame:
