@@ -90,11 +90,16 @@ def test_malformed_text_is_refused_with_its_line(tmp_path, change, where):
 
 
 @pytest.mark.parametrize(
-    ("head", "advice"), [(b"PERFILE2\0\0", "perf script"), (gzip.compress(b"\x17\x08\x44tracing7"), "unpack")]
+    ("data", "advice"),
+    [
+        (b"PERFILE2\0\0" + bytes(100), "perf script"),
+        (gzip.compress(b"PERFILE2\0\0" + bytes(100)), "perf script"),
+        (gzip.compress(b"FATRACE\x1a" + bytes(100)), "unpack"),
+    ],
 )
-def test_binary_recordings_say_what_to_run(tmp_path, head, advice):
+def test_binary_recordings_say_what_to_run(tmp_path, data, advice):
     path = tmp_path / "x"
-    path.write_bytes(head + bytes(100))
+    path.write_bytes(data)
     with pytest.raises(InputError, match=advice):
         read_text(path)
 

@@ -1,11 +1,14 @@
 """trace.dat: what is read of it, and what is refused. ``trace-cmd`` judges the test's own files where it is there."""
 
+import gzip
 import random
 import shutil
 import struct
 import subprocess
 from contextlib import suppress
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from fastalloc.errors import InputError
@@ -179,6 +182,17 @@ def test_version_6_as_trace_cmd_writes_it(tmp_path):
     )  # fmt: skip
     assert path.read_bytes()[10:12] == b"6\0"
     assert read_binary(path).equals(read_binary(source))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda data: pa.compress(data, codec="zstd", asbytes=True)])
+def test_packed_recordings_are_read_alike(tmp_path, pack):
+    data = tw.write_6(two_cpus(), FORMATS)
+    plain = read_trace(written(tmp_path, data))
+    packed = pack(data)
+    assert np.array_equal(read_trace(written(tmp_path, packed)).events, plain.events)
+    for size in range(0, len(packed), 97):
+        with pytest.raises(InputError):
+            read_trace(written(tmp_path, packed[:size]))
 
 
 def test_a_recording_is_a_trace(tmp_path):

@@ -14,6 +14,7 @@ from fastalloc.trace.caches import TracedCache, caches_of_geometry, caches_of_st
 from fastalloc.trace.columns import read_parquet
 from fastalloc.trace.convert import compact_events
 from fastalloc.trace.lane import Config, old_objects
+from fastalloc.trace.packed import head_of, packing
 from fastalloc.trace.prediction import Prediction, draws_of, predict
 from fastalloc.trace.settle import settled
 from fastalloc.trace.start import Start, read_state
@@ -57,19 +58,15 @@ def read_trace(
 
     Raises InputError for every other file, saying what to run where that is known.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-    except OSError as error:
-        raise InputError(path, "", f"cannot be read: {error.strerror or error}") from error
-    if head.startswith(co.MAGIC):
+    head = head_of(path)
+    if head.startswith(co.MAGIC) and packing(path) is None:
         return co.open_trace(path)
     sizes = None
     if caches:
         schema = {"name": pl.String, "bytes_req": pl.UInt32, "bytes_alloc": pl.UInt32}
         rows = [(cache.name, cache.object_size, cache.size) for cache in caches]
         sizes = pl.DataFrame(rows, schema=schema, orient="row")
-    if head.startswith(PARQUET):
+    if head.startswith(PARQUET) and packing(path) is None:
         return compact_events(path, read_parquet(path), aliases, strict, sizes)
     if head.startswith(tracedat.MAGIC):
         from fastalloc.trace.binary import read_binary

@@ -6,16 +6,15 @@ from the fields of each event: a ``name=`` on kmem_cache_free or kmem_cache_allo
 wherever it stands.
 """
 
-import gzip
 from pathlib import Path
 
 import polars as pl
 
 from fastalloc.errors import InputError
 from fastalloc.trace import compact as co
-from fastalloc.trace import tracedat
 from fastalloc.trace.columns import MARKER, OPS_OF, SCHEMA, checked, hexadecimal
 from fastalloc.trace.gfp_names import GFP_BITS
+from fastalloc.trace.packed import head_of
 
 _LINE = (
     r"^\s*(?P<task>.*?)\s*\[(?P<cpu>\d+)\]\s+(?:[^\s:]+\s+)?(?P<seconds>\d+)\.(?P<part>\d{6,9}):"
@@ -27,19 +26,12 @@ _LOST = r"(?i)LOST \d+ EVENTS|\[EVENTS DROPPED\]|\[LOST|^\s*CPU:?\s*\d+ \[(LOST|
 
 def _lines(path: Path) -> pl.DataFrame:
     """``text`` and its ``line`` number, from 1."""
-    with path.open("rb") as file:
-        head = file.read(16)
-    opened = head
-    if head[:2] == b"\x1f\x8b":
-        try:
-            with gzip.open(path) as packed:
-                opened = packed.read(16)
-        except (OSError, EOFError) as error:
-            raise InputError(path, "byte 0", f"is no whole gzip file: {error}") from error
+    opened = head_of(path)
     if opened.startswith(b"PERFILE2"):
         raise InputError(path, "byte 0", "is a perf.data; run `perf script -i FILE > trace.txt` and give that")
-    if opened.startswith(tracedat.MAGIC):
-        raise InputError(path, "byte 0", "is a packed trace.dat; unpack it with gunzip or zstd -d first")
+    for magic, what in ((co.MAGIC, "compact trace"), (b"PAR1", "Parquet file")):
+        if opened.startswith(magic):
+            raise InputError(path, "byte 0", f"is a packed {what}; unpack it first")
     try:
         lines = pl.read_csv(
             path,
@@ -62,7 +54,7 @@ def read_text(path: Path) -> pl.DataFrame:
     """The events (see ``columns``) of a text trace.
 
     Raises InputError with the line for lost events, a line that is no event, an event without its fields, hashed
-    pointers, and time that runs backwards; for a perf.data or trace.dat it says what to run.
+    pointers, and time that runs backwards; for a perf.data it says what to run.
     """
     lines = _lines(path)
     lost = lines.filter(pl.col("text").str.contains(_LOST)).head(1)

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastalloc.errors import InputError
+from fastalloc.trace.packed import content_of
 
 MAGIC = b"\x17\x08\x44tracing"
 MOST_UNPACKED = 1 << 26  # bytes of one section or chunk; trace-cmd packs ten pages at a time
@@ -129,12 +130,12 @@ def parse_format(text: str) -> Format | None:
 
 
 def open_tracedat(path: Path) -> TraceDat:
-    """Read a recording. Raises InputError with the byte for a file cut short or damaged, lost events, a clock that
-    does not count nanoseconds, big-endian data."""
-    try:
-        raw = np.memmap(path, dtype=np.uint8, mode="r")
-    except (OSError, ValueError) as error:
-        raise InputError(path, "", f"cannot be read: {error}") from error
+    """Read a recording, itself packed by gzip or zstd or not.
+
+    Raises InputError with the byte for a file cut short or damaged, lost events, a clock that does not count
+    nanoseconds, big-endian data.
+    """
+    raw = content_of(path)
     cursor = Cursor(path, raw.data, 0)
     if bytes(cursor.take(len(MAGIC), "the header")) != MAGIC:
         raise InputError(path, "byte 0", "is no trace.dat")
