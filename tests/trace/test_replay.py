@@ -3,6 +3,7 @@
 ``tests/data/traces`` holds one small recorded run (kernel 6.12, 2 CPUs) whole, with the state of all slabs before it.
 """
 
+import dataclasses
 import json
 
 import numpy as np
@@ -13,13 +14,25 @@ from typer.testing import CliRunner
 from fastalloc.cli.replay import replay
 from fastalloc.cli.trace import trace_app
 from fastalloc.errors import InputError
+from fastalloc.report.replay_page import write_replay_page
 from fastalloc.trace import lane as lane_module
 from fastalloc.trace.check import check, read_summary
-from fastalloc.trace.recording import beside, open_recording, summary, write_results
+from fastalloc.trace.prediction import RUN as RUN_LANE
+from fastalloc.trace.recording import beside, open_recording
+from fastalloc.trace.results import summary, write_results
+from fastalloc.trace.whatif import grid
 from tests.geometry.shared import DATA, shared
 
 RUN = DATA / "traces" / "d_stack_k612.events.parquet"
-WHAT_IFS = ["cpu_partial=0", "order=0", "era=2.6.25", "era=sheaves", "nomerge", "order=0,cpu_partial=0"]
+WHAT_IFS = [
+    "cpu_partial=0",
+    "order=0",
+    "era=2.6.25",
+    "era=sheaves",
+    "nomerge",
+    "order=0,cpu_partial=0",
+    "allocator=slab",
+]
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +69,16 @@ def test_what_ifs_differ_as_their_rules_do(predictions):
     assert figures["order=0"]["alloc_slow"] > traced["alloc_slow"]
     assert figures["era=sheaves"]["alloc_slow"] < traced["alloc_slow"]
     assert figures["era=2.6.25"]["freed_pages"]["median"] > traced["freed_pages"]["median"]
+    slab = predictions[-1].result.caches
+    assert slab["alloc_fast"].sum() + slab["alloc_slow"].sum() >= traced["alloc_fast"] + traced["alloc_slow"]
+    assert figures["allocator=slab"]["free_slow"] < traced["free_slow"]  # arrays take what is freed elsewhere
     assert figures["cpu_partial=0"]["peak_pages"]["median"] <= traced["peak_pages"]["median"]
 
 
 def test_arrays_grow_without_a_trace_of_it(recording, predictions, monkeypatch):
     monkeypatch.setattr(lane_module, "FIRST_SLABS", 0)
-    grown = recording.run(["order=0"], 1)
-    for one, other in zip(grown, (predictions[0], predictions[2]), strict=True):
+    grown = recording.run(["order=0", "allocator=slab"], 1)
+    for one, other in zip(grown, (predictions[0], predictions[2], predictions[-1]), strict=True):
         assert one.result.caches.equals(other.result.caches)
         assert np.array_equal(one.result.series, other.result.series)
 
@@ -74,7 +90,42 @@ def test_draws_are_the_same_every_time(recording):
     assert ((table["new_low"] <= table["new"]) & (table["new"] <= table["new_high"])).all()
 
 
-@pytest.mark.parametrize("text", ["colour=red", "order=", "order=-1", "era=3.0", "merge", "cpu_partial=x", ""])
+def test_grids_are_every_combination():
+    assert grid(["order=0,1", "cpu_partial=0,6"]) == [
+        "order=0,cpu_partial=0", "order=0,cpu_partial=6", "order=1,cpu_partial=0", "order=1,cpu_partial=6",
+    ]  # fmt: skip
+    assert grid([]) == []
+    for axis in ("order", "=1", "order=", "order=1,"):
+        with pytest.raises(InputError, match="--grid"):
+            grid([axis])
+
+
+def test_objects_of_merged_caches_go_where_their_caches_went(recording):
+    names = {cache.name: cache for cache in recording.caches}
+    aliases = {"vm_area_struct": "dentry", "filp": "dentry"}
+    assert set(aliases) < set(names)
+    merged = dataclasses.replace(recording, aliases=aliases).run(["merge"], 1)
+    apart, joined = (item.result for item in merged)
+    assert joined.counts == apart.counts
+    wanted = apart.caches.filter(pl.col("cache").is_in(["dentry", *aliases]))["objects"].sum()
+    assert joined.caches.filter(pl.col("cache") == "dentry")["objects"].item() == wanted
+
+
+def test_slab_reaps_what_lies_idle(recording):
+    """The same operations, spread over more time, leave fewer objects in arrays and fewer free slabs."""
+    trace = recording.trace
+    slowly = {**trace.meta, "time_unit_ns": 1000 * trace.meta["time_unit_ns"]}
+    waited = dataclasses.replace(trace, meta=slowly)
+    config = recording.configs(["allocator=slab"])[1]
+    now, then = (RUN_LANE["slab"](item, config, recording.start).caches for item in (trace, waited))
+    assert (then["objects"] == now["objects"]).all()
+    assert then["end"].sum() < now["end"].sum()
+    assert then["reaped"].sum() > now["reaped"].sum()
+
+
+@pytest.mark.parametrize(
+    "text", ["colour=red", "order=", "order=-1", "era=3.0", "merge", "cpu_partial=x", "allocator=slob", ""]
+)
 def test_unknown_what_ifs_are_refused(recording, text):
     with pytest.raises(InputError, match="--what-if"):
         recording.configs([text])
@@ -87,7 +138,12 @@ def test_without_start_state_what_is_not_known_is_counted():
 
 
 def test_result_tables(recording, predictions, tmp_path):
-    write_results(tmp_path / "out", recording, predictions)
+    write_results(tmp_path / "out", recording, predictions, "fastalloc replay x")
+    page = write_replay_page(tmp_path / "out").read_text()
+    assert "Predicted against real" not in page  # nothing was compared
+    for name in ("as traced", *WHAT_IFS):
+        assert f'<span class="name">{name}</span>' in page
+    assert "://" not in page.split("<script>")[0]
     series = pl.read_parquet(tmp_path / "out" / "series.parquet")
     assert set(series["config"]) == {"as traced", *WHAT_IFS}
     assert (series["waste_bytes"] >= 0).all()
@@ -108,8 +164,15 @@ def test_commands(tmp_path):
     assert run_command(trace_app, "convert", RUN, "-o", compact).exit_code == 0
     described = json.loads(run_command(trace_app, "info", compact, "--json").stdout)
     assert described["totals"]["allocations"] == 12739
-    checked = run_command(replay, RUN, "--check", "--draws", 2, "--json")
+    checked = run_command(replay, RUN, "--check", "--draws", 2, "--json", "-o", tmp_path / "out")
     assert checked.exit_code == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Predicted against real" in page
+    real = pl.read_parquet(tmp_path / "out" / "real.parquet")
+    series = pl.read_parquet(tmp_path / "out" / "series.parquet")
+    both = real.join(series, on=["ts_ns", "cache"])
+    assert len(both) > 10_000
+    assert (both["slabs"] - both["slabs_right"]).abs().max() <= 1
     assert json.loads(checked.stdout)["check"]["ok"] is True
     again = run_command(replay, compact, "--state", beside(RUN, "slabstate"), "--json")
     assert again.exit_code == 0

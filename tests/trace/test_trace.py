@@ -75,6 +75,8 @@ def test_strict_refuses_inference(tmp_path):
         (lambda t: t.replace("#\n", "CPU:1 [LOST 12 EVENTS]\n"), "line 2: events were lost"),
         (lambda t: t.replace("1.000003", "0.900003"), "line 5: time runs backwards"),
         (lambda t: t.replace("bytes_alloc=128", "size=128"), "line 3: kmalloc without the fields"),
+        (lambda t: t.replace("order=1", "order=40"), "line 8: a block of order 40"),
+        (lambda t: t.replace("bytes_alloc=128", "bytes_alloc=99999999999"), "line 3: a value of bytes_alloc"),
         (lambda t: t + "what is this\n", "line 10: is no event"),
         (lambda t: t[:-60], "line 9: is no event"),
         (lambda t: "#\n", "holds no kmem event"),
@@ -88,11 +90,16 @@ def test_malformed_text_is_refused_with_its_line(tmp_path, change, where):
 
 
 @pytest.mark.parametrize(
-    ("head", "advice"), [(b"PERFILE2\0\0", "perf script"), (b"\x17\x08\x44tracing", "trace-cmd report")]
+    ("data", "advice"),
+    [
+        (b"PERFILE2\0\0" + bytes(100), "perf script"),
+        (gzip.compress(b"PERFILE2\0\0" + bytes(100)), "perf script"),
+        (gzip.compress(b"FATRACE\x1a" + bytes(100)), "unpack"),
+    ],
 )
-def test_binary_recordings_say_what_to_run(tmp_path, head, advice):
+def test_binary_recordings_say_what_to_run(tmp_path, data, advice):
     path = tmp_path / "x"
-    path.write_bytes(head + bytes(100))
+    path.write_bytes(data)
     with pytest.raises(InputError, match=advice):
         read_text(path)
 

@@ -1,6 +1,7 @@
 """``fastalloc replay``: a recorded trace through its own kernel's rules, and through others."""
 
 import json as json_module
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +22,13 @@ def replay(
     path: Annotated[Path, typer.Argument(help="A trace: compact, Parquet, or text of ftrace, trace-cmd or perf.")],
     what_if: Annotated[
         list[str] | None,
-        typer.Option(help="Another configuration, such as nomerge, cpu_partial=0, order=0, era=sheaves; may repeat."),
+        typer.Option(
+            help="Another configuration, such as nomerge, order=0, era=sheaves, allocator=slab; commas join settings; "
+            "may repeat."
+        ),
+    ] = None,
+    grid: Annotated[
+        list[str] | None, typer.Option(help="An axis of a grid of what-ifs, such as cpu_partial=0,2,6; may repeat.")
     ] = None,
     state: Annotated[Path | None, typer.Option(help="Slabs before the trace  [default: RUN.slabstate.parquet]")] = None,
     geometry: Annotated[Path | None, typer.Option(help="Table of /sys/kernel/slab, CSV.")] = None,
@@ -33,19 +40,23 @@ def replay(
         typer.Option(min=1, max=1000, help="Orders of operations to try  [default: 15 with --check, else 1]"),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse a trace that needs any inference.")] = False,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the result tables.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for tables and HTML report.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Replay TRACE under the rules of the kernel that was traced, side by side with each what-if."""
     import numpy as np
 
     from fastalloc.kernels.cache_dir import announce_compiling
+    from fastalloc.report.replay_page import write_replay_page
     from fastalloc.trace import check as checking
-    from fastalloc.trace.recording import beside, open_recording, summary, write_results
+    from fastalloc.trace import whatif
+    from fastalloc.trace.recording import beside, open_recording
+    from fastalloc.trace.results import check_record, summary, write_results
 
+    announce_compiling()
     try:
         recording = open_recording(path, state or beside(path, "slabstate"), geometry, kernel, boot, strict)
-        truth = snapshots = sample_ns = None
+        truth = snapshots = sample_ns = real = None
         if check:
             file = beside(path, "summary")
             if file is None:
@@ -57,28 +68,26 @@ def replay(
                 last = recording.trace.time_ns()[-1]
                 even = np.linspace(recording.trace.meta["first_ns"], last, 241)[1:].astype(np.int64)
                 sample_ns = np.union1d(even, snapshots["ts_ns"].to_numpy())
-        announce_compiling()
-        predictions = recording.run(what_if or [], draws or (DRAWS if check else 1), sample_ns)
+                real = checking.real_slabs(beside(path, "slabtruth"), shots, sample_ns)
+        predictions = recording.run(
+            [*(what_if or []), *whatif.grid(grid or [])], draws or (DRAWS if check else 1), sample_ns
+        )
         checked = checking.check(predictions[0], truth, snapshots) if truth is not None else None
         if out is not None:
-            write_results(out, recording, predictions)
+            write_results(out, recording, predictions, shlex.join(["fastalloc", *sys.argv[1:]]), checked, real)
+            page = write_replay_page(out)
     except InputError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
     if json:
         record: dict[str, Any] = {"steps": recording.steps, "configs": [summary(item) for item in predictions]}
         if checked is not None:
-            record["check"] = {
-                "ok": checked.ok,
-                "totals": checked.totals.to_dicts(),
-                "exact_at_peak": checked.exact_at_peak,
-                "caches": checked.caches.select("cache", "slab_allocs", "new", "peak_slabs", "peak", "end_slabs", "end")
-                .to_dicts(),
-                "snapshots": checked.snapshots.to_dicts(),
-            }  # fmt: skip
+            record["check"] = check_record(checked)
         print(json_module.dumps(record, indent=1, default=str))
     else:
         _print(recording.steps, predictions, checked)
+        if out is not None:
+            print(f"report: {page}")
     raise typer.Exit(0 if checked is None or checked.ok else 1)
 
 
@@ -91,7 +100,7 @@ def _print(steps: dict[str, int], predictions: "list[Prediction]", checked: "Che
     from rich.console import Console
     from rich.table import Table
 
-    from fastalloc.trace.recording import summary
+    from fastalloc.trace.results import summary
 
     console = Console(width=None if sys.stdout.isatty() else 200)
     for step, count in steps.items():
@@ -106,6 +115,7 @@ def _print(steps: dict[str, int], predictions: "list[Prediction]", checked: "Che
         "slow allocs",
         "slow frees",
         "node list",
+        "list locks",
         "M ev/s",
     )
     for name in names:
@@ -121,7 +131,8 @@ def _print(steps: dict[str, int], predictions: "list[Prediction]", checked: "Che
             "" if waste is None else f"{waste / 2**20:.1f} MiB",
             f"{row['alloc_slow']:,}",
             f"{row['free_slow']:,}",
-            f"{row['node_list_moves']:,}",
+            f"{row['node_list']:,}",
+            f"{row['list_lock']:,}",
             f"{(row['events_per_second'] or 0) / 1e6:.1f}",
         )
     console.print(table)

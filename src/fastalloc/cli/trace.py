@@ -73,3 +73,50 @@ def info(
     console.print(table)
     if len(described["caches"]) > top:
         console.print(f"... and {len(described['caches']) - top} more; --json lists all")
+
+
+@trace_app.command()
+def fit(
+    path: Annotated[Path, typer.Argument(help="A trace of any format.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write  [default: RUN.workload.json]")] = None,
+) -> None:
+    """Fit a workload: rates, burstiness, lifetimes and CPUs of each cache, from which `generate` draws new traces."""
+    from fastalloc.trace import workload
+    from fastalloc.trace.recording import read_trace
+
+    target = out or Path(path.name.split(".")[0] + ".workload.json")
+    try:
+        load = workload.fit(read_trace(path))
+        target.write_text(json_module.dumps(load, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        print(InputError(target, "", f"cannot be written: {error.strerror or error}"), file=sys.stderr)
+        raise typer.Exit(2) from error
+    except InputError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from error
+    print(
+        f"{target}: {len(load['caches'])} caches, {load['allocations_left_out']} allocations left out", file=sys.stderr
+    )
+
+
+@trace_app.command()
+def generate(
+    path: Annotated[Path, typer.Argument(help="A workload that `fit` wrote.")],
+    seconds: Annotated[float, typer.Option(min=0.001, help="How long the trace lasts.")] = 10.0,
+    seed: Annotated[int, typer.Option(min=0)] = 1,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="File to write  [default: RUN.fitted.fatrace]")
+    ] = None,
+) -> None:
+    """Draw a trace from a fitted workload; `replay` takes it as any other."""
+    from fastalloc.trace import workload
+    from fastalloc.trace.compact import SUFFIX, write_trace
+
+    target = out or Path(path.name.split(".")[0] + ".fitted" + SUFFIX)
+    try:
+        trace = workload.generate(workload.read_workload(path), seconds, seed)
+        write_trace(target, trace)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from error
+    print(f"{target}: {len(trace.events):,} events", file=sys.stderr)

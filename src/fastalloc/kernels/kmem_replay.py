@@ -19,6 +19,9 @@ OP_ALLOC = 0
 OP_FREE = 1
 OP_BULK_ALLOC = 2
 OP_BULK_FREE = 3
+OP_PAGE_ALLOC = 4
+OP_ALLOC_FAILED = 6
+OP_SHORTAGE = 7
 
 # An event's words: object in the upper half of the first; kind, CPU and OP_* in the second. A kind's word: cache or
 # LEFT_OUT, node asked for + 1, mask.
@@ -135,6 +138,30 @@ def implied_free(mem, slub_, lane, cpu, held):
     slub.slab_free(mem, slub_, cpu, held)
 
 
+@internal
+def shortage(mem, order):
+    """Until pages were given again there are no blocks above ``order``."""
+    out_of_line()
+    for n in range(mem.zone.shape[0]):
+        mem.zone[n, st.Z_TOTAL] = mem.zone[n, st.Z_USED] + (1 << order)
+    mem.ctl[st.M_MODEL] = st.MODEL_STUB
+
+
+@internal
+def alloc_refused(mem, slub_, kind, cpu):
+    """An allocation that the traced kernel could not serve: no page is to be had, but a CPU slab that is full is let
+    go on the way. What is found in spite of that is put back."""
+    out_of_line()
+    for n in range(mem.zone.shape[0]):
+        mem.zone[n, st.Z_TOTAL] = 0
+    mem.ctl[st.M_MODEL] = st.MODEL_STUB
+    node = np.int64((kind >> KIND_NODE) & WORD_LOW) - 1
+    held = slub.slab_alloc(mem, slub_, np.int64(kind & WORD_LOW), cpu, node, np.int64(kind >> KIND_GFP), 0)
+    mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+    if held >= 0:
+        slub.slab_free(mem, slub_, cpu, held)
+
+
 @entry
 def follow(mem, slub_, events, lane, row, stop):
     """Run the events from ``row`` on. Returns ``stop``, or the row at which the slab arrays are too small: the caller
@@ -165,6 +192,12 @@ def follow(mem, slub_, events, lane, row, stop):
             op = (word >> WORD_OP) & WORD_BYTE
             kind = lane.kind[word & WORD_KIND]
             if op > OP_BULK_FREE or (kind & WORD_LOW) == LEFT_OUT:
+                if op == OP_ALLOC_FAILED and (kind & WORD_LOW) != LEFT_OUT:
+                    alloc_refused(mem, slub_, kind, np.int64((word >> WORD_CPU) & WORD_LOW))
+                elif op == OP_SHORTAGE:
+                    shortage(mem, np.int64(events.word[2 * row] >> WORD_OBJECT))
+                elif op == OP_PAGE_ALLOC:
+                    mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
                 row += 1
                 continue
             c = np.int64(kind & WORD_LOW)

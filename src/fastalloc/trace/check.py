@@ -38,14 +38,38 @@ def read_summary(path: Path) -> pl.DataFrame:
     return summary.with_columns(pl.col(name).fill_null(0) for name in _TRUTH)
 
 
-def read_snapshots(path: Path) -> pl.DataFrame:
-    """Full snapshots of the kernel's slab counts: label, ts_ns, cache, slabs; CSV or Parquet."""
+def _table(path: Path) -> pl.DataFrame:
     try:
-        table = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
+        return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(path, "", f"is not readable: {str(error).splitlines()[0]}") from error
+
+
+def read_snapshots(path: Path) -> pl.DataFrame:
+    """Full snapshots of the kernel's slab counts: label, ts_ns, cache, slabs; CSV or Parquet."""
+    table = _table(path)
     full = table.filter((pl.col("type") == "full") & ~pl.col("label").is_in(["pre", "start"]))
     return full.select("label", pl.col("ts_begin").alias("ts_ns"), "cache", pl.col("slabs").cast(pl.Int64))
+
+
+def real_slabs(truth: Path | None, snapshots: Path, sample_ns: np.ndarray) -> pl.DataFrame:
+    """Slabs of the traced kernel at ``sample_ns``: ts_ns, cache, slabs.
+
+    ``truth``: a table of every slab made and destroyed (ts_ns, event, cache), counted from the snapshot before the
+    trace; without it what each snapshot says, at its own time.
+    """
+    table = _table(snapshots)
+    if truth is None:
+        return table.select(pl.col("ts_begin").alias("ts_ns"), "cache", slabs=pl.col("si_num_slabs").cast(pl.Int64))
+    before = dict(table.filter(pl.col("label") == "pre").select("cache", "si_num_slabs").iter_rows())
+    events = _table(truth).sort("ts_ns")
+    parts = []
+    for (name,), own in events.group_by("cache", maintain_order=True):
+        step = np.where(own["event"].to_numpy() == "slab_new", 1, -1)
+        slabs = np.concatenate([[0], np.cumsum(step)]) + int(before.get(name) or 0)
+        at = np.searchsorted(own["ts_ns"].to_numpy(), sample_ns, side="right")
+        parts.append(pl.DataFrame({"ts_ns": sample_ns, "cache": [name] * len(at), "slabs": slabs[at]}))
+    return pl.concat(parts)
 
 
 def check(prediction: Prediction, summary: pl.DataFrame, snapshots: pl.DataFrame | None) -> Check:

@@ -28,6 +28,7 @@ from fastalloc.errors import InputError
 from fastalloc.trace import compact as co
 
 MARKER = 255
+MAX_ORDER = 20
 SCHEMA = {
     "ts_ns": pl.Int64,
     "cpu": pl.UInt16,
@@ -44,6 +45,18 @@ SCHEMA = {
     "pfn": pl.UInt64,
     "node": pl.Int16,
 }
+OPS_OF = {
+    "kmalloc": co.OP_ALLOC,
+    "kmalloc_node": co.OP_ALLOC,
+    "kmem_cache_alloc": co.OP_ALLOC,
+    "kmem_cache_alloc_node": co.OP_ALLOC,
+    "kfree": co.OP_FREE,
+    "kmem_cache_free": co.OP_FREE,
+    "mm_page_alloc": co.OP_PAGE_ALLOC,
+    "mm_page_free": co.OP_PAGE_FREE,
+    "tracing_mark_write": MARKER,
+    "print": MARKER,
+}  # by tracepoint
 _REQUIRED = ("ts_ns", "cpu", "event", "ptr")
 _DEFAULTS = {"node": -1}
 
@@ -85,8 +98,16 @@ def read_parquet(path: Path, resolved: bool = True) -> pl.DataFrame:
     return checked(path, events, "row", pl.Series(range(0)))
 
 
+def hexadecimal(column: pl.Expr) -> pl.Expr:
+    """Hexadecimal of up to 16 digits as uint64; null where it is none."""
+    digits = column.str.strip_prefix("0x").str.zfill(16)
+    high = digits.str.slice(0, 8).str.to_integer(base=16, strict=False).cast(pl.UInt64)
+    low = digits.str.slice(8).str.to_integer(base=16, strict=False).cast(pl.UInt64)
+    return high * 2**32 + low
+
+
 def checked(path: Path, events: pl.DataFrame, unit: str, lines: pl.Series) -> pl.DataFrame:
-    """``events``, refused with its row (or line of ``lines``) where an event is unknown or time runs backwards."""
+    """``events``, refused with its row (or line of ``lines``): unknown events, blocks too large, time running back."""
 
     def place(row: int) -> str:
         return f"{unit} {int(lines[row]) if len(lines) else row}"
@@ -94,6 +115,10 @@ def checked(path: Path, events: pl.DataFrame, unit: str, lines: pl.Series) -> pl
     unknown = events["op"].is_null()
     if unknown.any():
         raise InputError(path, place(int(unknown.arg_max() or 0)), "an event that is no kmem event and no marker")
+    large = events["order"] > MAX_ORDER
+    if large.any():
+        row = int(large.arg_max() or 0)
+        raise InputError(path, place(row), f"a block of order {events['order'][row]}; at most {MAX_ORDER} make sense")
     back = events["ts_ns"].diff().fill_null(0) < 0
     if back.any():
         row = int(back.arg_max() or 0)

@@ -17,6 +17,7 @@ import json
 import os
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import polars as pl
 from fastalloc.errors import InputError
 
 MAGIC = b"FATRACE\x1a"
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct("<8sIIQQQ16s")
 HEADER_BYTES = 128
 SUFFIX = ".fatrace"
@@ -42,8 +43,10 @@ EVENT = np.dtype(
     ]
 )
 
-OPS = ("alloc", "free", "bulk_alloc", "bulk_free", "page_alloc", "page_free")
-OP_ALLOC, OP_FREE, OP_BULK_ALLOC, OP_BULK_FREE, OP_PAGE_ALLOC, OP_PAGE_FREE = range(len(OPS))
+OPS = ("alloc", "free", "bulk_alloc", "bulk_free", "page_alloc", "page_free", "alloc_failed", "shortage")
+OP_ALLOC, OP_FREE, OP_BULK_ALLOC, OP_BULK_FREE, OP_PAGE_ALLOC, OP_PAGE_FREE, OP_ALLOC_FAILED, OP_SHORTAGE = range(
+    len(OPS)
+)
 
 FLAG_GIVEN = 1  # the tracepoint itself named the cache
 FLAG_OLD = 2  # a free of an object that was alive before the trace began
@@ -71,6 +74,16 @@ class CompactTrace:
     def time_ns(self) -> np.ndarray:
         """int64[n]: time of each event in nanoseconds of the trace clock."""
         return self.events["time"].astype(np.int64) * self.meta["time_unit_ns"] + self.meta["first_ns"]
+
+    @cached_property
+    def cross_cpu_frees(self) -> np.ndarray:
+        """int64[kinds]: of the objects that each kind allocated, those freed on another CPU."""
+        rows = np.flatnonzero(self.events["op"] <= OP_BULK_FREE)
+        rows = rows[np.argsort(self.events["object"][rows], kind="stable")]
+        before, after = self.events[rows[:-1]], self.events[rows[1:]]
+        free = np.isin(after["op"], (OP_FREE, OP_BULK_FREE)) & np.isin(before["op"], (OP_ALLOC, OP_BULK_ALLOC))
+        crossed = free & (before["object"] == after["object"]) & (before["cpu"] != after["cpu"])
+        return np.bincount(before["kind"][crossed], minlength=len(self.kinds))
 
     @property
     def nbytes(self) -> int:

@@ -9,6 +9,7 @@ from fastalloc.errors import InputError
 from fastalloc.trace import compact as co
 from fastalloc.trace.columns import MARKER
 from fastalloc.trace.infer import infer_caches
+from fastalloc.trace.purchase import before_purchase
 
 
 def compact_events(
@@ -33,21 +34,24 @@ def compact_events(
     null = objects & (pl.col("ptr") == 0)
     frees = pl.col("op").is_in([co.OP_FREE, co.OP_BULK_FREE])
     inferred["kfree(NULL), left out"] = int(events.select((null & frees).sum()).item())
-    inferred["allocations that failed, left out"] = int(events.select((null & ~frees).sum()).item())
-    events = events.filter(~null)
+    inferred["allocations that failed"] = int(events.select((null & ~frees).sum()).item())
+    failed = pl.lit(co.OP_ALLOC_FAILED, pl.UInt8)
+    events = events.filter(~(null & frees)).with_columns(op=pl.when(null).then(failed).otherwise("op"))
     events, steps = infer_caches(events, aliases, sizes)
     inferred |= {f"cache {step}": count for step, count in steps.items()}
-    unknown = objects & pl.col("name").is_null()
+    unknown = (objects | (pl.col("op") == co.OP_ALLOC_FAILED)) & pl.col("name").is_null()
     inferred["without a cache, left out"] = int(events.select(unknown.sum()).item())
     events = events.filter(~unknown)
-    events = _bulk_order(events)
+    events, moved = before_purchase(_bulk_order(events))
+    inferred["allocations put before the purchase of their slab"] = moved
     inferred |= _lives(events)
     if strict:
         given = (
             "cache named by the tracepoint",
             "cache resolved before",
             "kfree(NULL), left out",
-            "allocations that failed, left out",
+            "allocations that failed",
+            "allocations put before the purchase of their slab",
         )
         for step, count in inferred.items():
             if count and step not in given and "before the trace" not in step:

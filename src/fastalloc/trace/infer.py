@@ -50,8 +50,9 @@ def _objects() -> pl.Expr:
     return pl.col("op") <= co.OP_BULK_FREE
 
 
-def _allocs() -> pl.Expr:
-    return pl.col("op").is_in([co.OP_ALLOC, co.OP_BULK_ALLOC])
+def _asked() -> pl.Expr:
+    """Single allocations, those that failed included."""
+    return pl.col("op").is_in([co.OP_ALLOC, co.OP_ALLOC_FAILED])
 
 
 class Inference:
@@ -82,7 +83,7 @@ class Inference:
         if self._open():
             kmalloc = (pl.col("src") == "kmalloc") | (pl.col("src") == "kmalloc_node")
             named = kmalloc_names().replace(self.aliases) if self.aliases else kmalloc_names()
-            self._fill("size class", pl.when(kmalloc & (pl.col("op") == co.OP_ALLOC)).then(named))
+            self._fill("size class", pl.when(kmalloc & _asked()).then(named))
         if self._open():
             self._neighbours()
         if self._open():
@@ -172,7 +173,7 @@ class Inference:
         table = named.group_by(by).agg(pl.col("name").n_unique().alias("names"), pl.col("name").first().alias("agreed"))
         table = table.filter(pl.col("names") == 1).select(*by, "agreed")
         self.events = self.events.join(table, on=by, how="left", maintain_order="left")
-        unnamed = (pl.col("op") == co.OP_ALLOC) & (pl.col("bytes_alloc") > 0)
+        unnamed = _asked() & (pl.col("bytes_alloc") > 0)
         self._fill(step, pl.when(unnamed).then(pl.col("agreed")))
         self.events = self.events.drop("agreed")
 

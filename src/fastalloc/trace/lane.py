@@ -1,24 +1,23 @@
-"""One trace through one configuration of caches: a lane of SLUB, driven event by event."""
+"""What a lane of a replay needs and gives, whichever allocator it runs."""
 
-import time as clock
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from fastalloc.kernels import eras as er
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import kmem_replay as kr
-from fastalloc.kernels import slub as su
 from fastalloc.kernels import state as st
 from fastalloc.trace import compact as co
 from fastalloc.trace.caches import TracedCache
-from fastalloc.trace.start import Start
 
 GFP_DIRECT_RECLAIM = 0x400  # of the traced kernels
-SHEAF_CAPACITY = 32
 SAMPLES = 240
 FIRST_SLABS = 4096  # room to begin with, beside the slabs there were
+
+# Columns of a lane's caches that all allocators have: operations by the path they took; slabs moved on and off the
+# lists of a node (SLAB: batches moved between arrays and lists) and how often their lock was taken.
+TRAFFIC = ("alloc_fast", "alloc_slow", "free_fast", "free_slow", "node_list", "list_lock")
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Config:
     """A configuration: its caches, and which of them each cache of the trace goes to.
 
     ``exact``: names of caches that are laid out as in the traced kernel, so that its start state fits them.
-    ``split``: cache for single kinds, where one cache of the trace stands for several.
+    ``split``: cache for single kinds, where one cache of the trace stands for several. ``allocator``: slub or slab.
     """
 
     name: str
@@ -34,13 +33,19 @@ class Config:
     goes_to: dict[str, str]
     exact: frozenset[str]
     split: dict[int, str]
+    allocator: str = "slub"
+
+    def sources(self, name: str) -> list[str]:
+        """The traced caches whose objects cache ``name`` holds."""
+        return [name, *(other for other, into in self.goes_to.items() if into == name)]
 
 
 @dataclass(frozen=True)
 class LaneResult:
     """What a lane did.
 
-    ``caches``: a row a cache (see :func:`replay_lane`). ``series``: int32[samples, caches, kernels.SERIES] and
+    ``caches``: a row a cache: cache, order, size, start_slabs, new, freed, peak, end (slabs), objects (out at the
+    end), TRAFFIC, and the allocator's own counters by name. ``series``: int32[samples, caches, kernels.SERIES] and
     ``sample_ns`` its times. ``seconds``: inside the kernel.
     """
 
@@ -83,21 +88,10 @@ def unlimited_mem(nodes: int, cpus: int) -> st.Mem:
     return mem
 
 
-def _grown(array: np.ndarray) -> np.ndarray:
+def grown(array: np.ndarray) -> np.ndarray:
     larger = np.zeros((2 * array.shape[0], *array.shape[1:]), array.dtype)
     larger[: array.shape[0]] = array
     return larger
-
-
-def _row(cache: TracedCache) -> np.ndarray:
-    row = np.zeros(st.CACHE_FIELDS, np.int64)
-    row[[st.C_SIZE, st.C_OBJSIZE, st.C_ORDER, st.C_OBJECTS]] = cache.size, cache.object_size, cache.order, cache.objects
-    row[st.C_MIN_PARTIAL] = cache.min_partial
-    row[er.C_ERA] = er.ERA_NAMES.index(cache.era)
-    row[er.C_CPU_PARTIAL] = cache.cpu_partial
-    row[er.C_MIN_ORDER] = cache.order
-    row[[er.C_SHEAF_CAPACITY, er.C_SHEAF_CACHE]] = SHEAF_CAPACITY, -1
-    return row
 
 
 def event_words(events: np.ndarray) -> np.ndarray:
@@ -122,42 +116,22 @@ def empty_lane(
     )
 
 
-def replay_lane(
-    trace: co.CompactTrace, config: Config, start: Start, sample_ns: np.ndarray | None = None
-) -> LaneResult:
-    """Run ``trace`` through ``config`` from ``start`` on.
-
-    ``sample_ns``: int64, ascending times of the series in nanoseconds of the trace clock; SAMPLES even ones if None.
-
-    ``caches`` of the result: cache, order, size, start_slabs, new, freed, peak, end (slabs), objects (out at the
-    end), and the counters of the allocator over the run, by name.
-    """
-    caches = config.caches
-    index = {cache.name: c for c, cache in enumerate(caches)}
-    cpus = max(int(trace.meta["cpus"]), 1)
-    if start.state:
-        rows = [row["cpu"] for part in start.state.values() for row in part if row["cpu"] is not None]
-        cpus = max([cpus, *(cpu + 1 for cpu in rows)])
-    nodes = start.nodes
-    mem = unlimited_mem(nodes, cpus)
-    most = max(cache.objects for cache in caches)
-    slabs = kr.SLAB_MARGIN + FIRST_SLABS
-    slub = er.SlubEras(
-        cache=np.zeros((len(caches), st.CACHE_FIELDS), np.int64),
-        kcpu=np.zeros((len(caches), cpus, st.KCPU_FIELDS), np.int64),
-        knode=np.zeros((len(caches), nodes, st.KNODE_FIELDS), np.int64),
-        slab=np.zeros((slabs + _start_slabs(start), st.SLAB_FIELDS), np.int32),
-        link=np.zeros(kr.SLAB_MARGIN * most + 64 * slabs + 64 * _start_slabs(start), np.int16),
-        ctl=er.ctl_with_sheaves(len(caches) * (2 * cpus + 24 * nodes), SHEAF_CAPACITY)
-        if any(cache.era == "sheaves" for cache in caches)
-        else np.zeros(st.SLUBCTL_FIELDS, np.int64),
-    )
-    slub.ctl[st.U_NODES] = nodes
-    for c, cache in enumerate(caches):
-        su.init_cache(slub, c, _row(cache))
+def cache_of_kind(trace: co.CompactTrace, config: Config) -> np.ndarray:
+    """int32[kinds]: row of ``config.caches`` that each kind goes to, -1 none."""
+    index = {cache.name: c for c, cache in enumerate(config.caches)}
     names = trace.kinds["cache"].to_list()
+    rows = [index.get(config.split.get(k) or config.goes_to.get(name, name), -1) for k, name in enumerate(names)]
+    return np.array(rows, np.int32)
+
+
+def prepare(
+    trace: co.CompactTrace, config: Config, nodes: int, sample_ns: np.ndarray | None
+) -> tuple[kr.Events, kr.Lane, np.ndarray]:
+    """Events and lane of ``config``, all arrays at their start, and the times of the samples.
+
+    ``sample_ns``: int64, ascending, in nanoseconds of the trace clock; SAMPLES even ones if None.
+    """
     gfp = trace.kinds["gfp_flags"].to_numpy().astype(np.int64)
-    kind_cache = [index.get(config.split.get(k) or config.goes_to.get(name, name), -1) for k, name in enumerate(names)]
     span = trace.events["time"]
     unit, first = trace.meta["time_unit_ns"], trace.meta["first_ns"]
     if sample_ns is None:
@@ -167,55 +141,22 @@ def replay_lane(
     node = trace.kinds["node"].to_numpy()
     lane = empty_lane(
         len(trace.ptrs),
-        np.array(kind_cache),
+        cache_of_kind(trace, config),
         np.where(node < nodes, node, -1),
         np.where(gfp & GFP_DIRECT_RECLAIM, g.GFP_KERNEL, g.GFP_NOWAIT),
-        len(caches),
+        len(config.caches),
         sample_at,
     )
-    for c, cache in enumerate(caches):
-        start.install(mem, slub, lane, c, cache, cache.name in config.exact)
-    begin = lane.base + slub.knode[:, :, st.N_NR_SLABS].sum(axis=1)
-    events = kr.Events(event_words(trace.events))
-    row, stop, seconds = 0, len(trace.events), 0.0
-    kr.follow(mem, slub, events, lane, 0, 0)  # compiles, where it must, outside the time taken
-    lane.met[kr.N_SAMPLE] = 0
-    while True:
-        before = clock.perf_counter()
-        row = kr.follow(mem, slub, events, lane, row, stop)
-        seconds += clock.perf_counter() - before
-        if row >= stop:
-            break
-        slub = slub._replace(slab=_grown(slub.slab), link=_grown(slub.link))
-    orders = np.array([cache.order for cache in caches])
-    counters = slub.kcpu[:, :, st.K_STAT : st.K_STAT + len(st.SLUB_STATS)].sum(axis=1)
-    later = slub.kcpu[:, :, er.K_ERA_STAT : er.K_ERA_STAT + len(er.ERA_STATS)].sum(axis=1)
-    table = pl.DataFrame(
-        {
-            "cache": [cache.name for cache in caches],
-            "size": [cache.size for cache in caches],
-            "order": orders,
-            "start_slabs": begin,
-            "new": counters[:, st.SLUB_STATS.index("alloc_slab")],
-            "freed": counters[:, st.SLUB_STATS.index("free_slab")],
-            "peak": lane.base + (slub.cache[:, st.C_MAX_PAGES] >> orders),
-            "end": lane.base + slub.knode[:, :, st.N_NR_SLABS].sum(axis=1),
-            "objects": lane.live,
-            **{name: counters[:, i] for i, name in enumerate(st.SLUB_STATS)},
-            **{name: later[:, i] for i, name in enumerate(er.ERA_STATS)},
-        }
-    )
-    count = lane.met
-    counts = {
-        "allocations": int(count[kr.N_ALLOCS]),
-        "frees": int(count[kr.N_FREES]),
-        "frees of objects not out": int(count[kr.N_UNKNOWN_FREES]),
-        "frees implied by a second allocation": int(count[kr.N_IMPLIED_FREES]),
-        "allocations refused": int(count[kr.N_FAILED]),
+    return kr.Events(event_words(trace.events)), lane, sample_ns
+
+
+def counts_of(lane: kr.Lane) -> dict[str, int]:
+    """What the lane met, by name."""
+    met = lane.met
+    return {
+        "allocations": int(met[kr.N_ALLOCS]),
+        "frees": int(met[kr.N_FREES]),
+        "frees of objects not out": int(met[kr.N_UNKNOWN_FREES]),
+        "frees implied by a second allocation": int(met[kr.N_IMPLIED_FREES]),
+        "allocations refused": int(met[kr.N_FAILED]),
     }
-    return LaneResult(config, table, lane.series, sample_ns, counts, stop, seconds)
-
-
-def _start_slabs(start: Start) -> int:
-    old = sum(len(objects) for objects in start.old.values())
-    return 2 * (old + sum(len(rows) for rows in start.state.values()))

@@ -1,15 +1,18 @@
 """A configuration's prediction over several draws of what the trace cannot say, see ``races``."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
+from fastalloc.trace import slab_lane, slub_lane
 from fastalloc.trace.compact import CompactTrace
-from fastalloc.trace.lane import Config, LaneResult, replay_lane
+from fastalloc.trace.lane import Config, LaneResult, cache_of_kind
 from fastalloc.trace.races import reordered
 from fastalloc.trace.start import Start
 
+RUN = {"slub": slub_lane.run, "slab": slab_lane.run}
 FIGURES = ("new", "freed", "peak", "end")
 
 
@@ -45,10 +48,14 @@ def predict(
     first = None
     draws = []
     for trace in traces:
-        result = replay_lane(trace, config, start, sample_ns if first is None else np.zeros(0, np.int64))
+        result = RUN[config.allocator](trace, config, start, sample_ns if first is None else np.zeros(0, np.int64))
         first = first or result
         draws.append(result.caches.select(FIGURES).to_numpy())
     assert first is not None
+    kinds = cache_of_kind(traces[0], config)
+    crossed = np.zeros(len(first.caches), np.int64)
+    np.add.at(crossed, kinds[kinds >= 0], traces[0].cross_cpu_frees[kinds >= 0])
+    first = dataclasses.replace(first, caches=first.caches.with_columns(cross_cpu_frees=crossed))
     return Prediction(first, np.array(draws, np.int64))
 
 

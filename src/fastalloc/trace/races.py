@@ -45,6 +45,7 @@ def reordered(trace: CompactTrace, seed: int) -> CompactTrace:
     op = events["op"]
     allocs = (op == OP_ALLOC) | (op == OP_BULK_ALLOC)
     frees = (op <= OP_BULK_FREE) & ~allocs
+    # A failed allocation stays where it is: it came to nothing after the failures of the page allocator before it.
     at = time - np.where(allocs, share * (time - before), 0) + np.where(frees, share * (after - time), 0)
     freed, again = _free_and_alloc(events, frees, allocs)
     cpus = [by_cpu[inside == cpu] for cpu in np.unique(inside)]

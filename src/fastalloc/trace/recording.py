@@ -1,22 +1,22 @@
 """What ``fastalloc replay`` does: one decode, its side inputs, and a prediction for each configuration."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from fastalloc.errors import InputError
-from fastalloc.kernels import kmem_replay as kr
 from fastalloc.scenario import slub_eras as se
 from fastalloc.trace import compact as co
+from fastalloc.trace import tracedat
 from fastalloc.trace.caches import TracedCache, caches_of_geometry, caches_of_state, caches_of_trace
 from fastalloc.trace.columns import read_parquet
 from fastalloc.trace.convert import compact_events
 from fastalloc.trace.lane import Config, old_objects
+from fastalloc.trace.packed import head_of, packing
 from fastalloc.trace.prediction import Prediction, draws_of, predict
+from fastalloc.trace.settle import settled
 from fastalloc.trace.start import Start, read_state
 from fastalloc.trace.whatif import as_traced, what_if
 
@@ -54,24 +54,24 @@ class Recording:
 def read_trace(
     path: Path, strict: bool = False, aliases: dict[str, str] | None = None, caches: list[TracedCache] | None = None
 ) -> co.CompactTrace:
-    """A trace of any format known: compact, Parquet, or text of ftrace, trace-cmd report or perf script.
+    """A trace of any format known: compact, Parquet, trace.dat, or text of ftrace, trace-cmd report or perf script.
 
     Raises InputError for every other file, saying what to run where that is known.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-    except OSError as error:
-        raise InputError(path, "", f"cannot be read: {error.strerror or error}") from error
-    if head.startswith(co.MAGIC):
+    head = head_of(path)
+    if head.startswith(co.MAGIC) and packing(path) is None:
         return co.open_trace(path)
     sizes = None
     if caches:
         schema = {"name": pl.String, "bytes_req": pl.UInt32, "bytes_alloc": pl.UInt32}
         rows = [(cache.name, cache.object_size, cache.size) for cache in caches]
         sizes = pl.DataFrame(rows, schema=schema, orient="row")
-    if head.startswith(PARQUET):
+    if head.startswith(PARQUET) and packing(path) is None:
         return compact_events(path, read_parquet(path), aliases, strict, sizes)
+    if head.startswith(tracedat.MAGIC):
+        from fastalloc.trace.binary import read_binary
+
+        return compact_events(path, read_binary(path), aliases, strict, sizes)
     from fastalloc.trace.text import read_text
 
     return compact_events(path, read_text(path), aliases, strict, sizes)
@@ -119,93 +119,11 @@ def open_recording(
     old = old_objects(trace)
     if start_state is None and old:
         steps["objects whose slabs before the trace are not known"] = sum(map(len, old.values()))
-    return Recording(trace, caches + more, shared, aliases, Start(start_state, old, trace.ptrs), options, steps)
+    start = Start(start_state, old, trace.ptrs)
+    trace, began = settled(trace, as_traced(caches + more), start)
+    if began:
+        steps["purchases that began before they could be seen"] = began
+    return Recording(trace, caches + more, shared, aliases, start, options, steps)
 
 
-def write_results(folder: Path, recording: Recording, predictions: list[Prediction]) -> None:
-    """``caches.parquet`` (a row a configuration and cache), ``series.parquet`` (and time) and ``manifest.json``."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _tables(folder, predictions)
-        manifest = {
-            "trace": recording.trace.meta,
-            "steps": recording.steps,
-            "configs": [summary(p) for p in predictions],
-        }
-        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-    except OSError as error:
-        raise InputError(folder, "", f"cannot be written: {error.strerror or error}") from None
-
-
-def _tables(folder: Path, predictions: list[Prediction]) -> None:
-    tables, series = [], []
-    for prediction in predictions:
-        result = prediction.result
-        config = pl.lit(result.config.name).alias("config")
-        tables.append(prediction.table().select(config, pl.all()))
-        samples, rows, _ = result.series.shape
-        if not samples:
-            continue
-        flat = result.series.reshape(samples * rows, len(kr.SERIES))
-        frame = pl.DataFrame(
-            {
-                "ts_ns": np.repeat(result.sample_ns, rows),
-                "cache": pl.Series(np.tile(np.arange(rows, dtype=np.uint32), samples)),
-                **{name: flat[:, i] for i, name in enumerate(kr.SERIES)},
-            }
-        )
-        layout = result.caches.with_row_index("row").select("row", pl.col("cache").alias("name"), "order", "size")
-        frame = frame.join(layout, left_on="cache", right_on="row", how="left").filter(pl.col("slabs") > 0)
-        pages = pl.col("slabs") * pl.lit(2, pl.Int64).pow(pl.col("order"))
-        series.append(
-            frame.select(
-                config, "ts_ns", pl.col("name").alias("cache"), *kr.SERIES,
-                pages.alias("pages"), (pages * 4096 - pl.col("objects") * pl.col("size")).alias("waste_bytes"),
-            )
-        )  # fmt: skip
-    pl.concat(tables).write_parquet(folder / "caches.parquet")
-    if series:
-        pl.concat(series).write_parquet(folder / "series.parquet")
-
-
-def summary(prediction: Prediction) -> dict[str, Any]:
-    """A configuration in a dozen figures: pages (median, least, most), slow paths, lists, speed."""
-    pages = prediction.pages()
-    result = prediction.result
-    order = result.caches["order"].to_numpy()
-    series = result.series[:, :, kr.R_SLABS]
-    at_once = (series.astype(np.int64) << order[None, :]).sum(axis=1)
-    objects = result.series[:, :, kr.R_OBJECTS] * result.caches["size"].to_numpy()[None, :]
-    where = int(at_once.argmax()) if len(at_once) else 0
-    sums = result.caches.sum().row(0, named=True)
-    fast = sums["alloc_fastpath"] + sums["alloc_pcs"]
-    return {
-        "config": result.config.name,
-        **{
-            f"{name}_pages": {"median": float(np.median(column)), "low": int(column.min()), "high": int(column.max())}
-            for name, column in zip(("new", "freed", "peak", "end"), pages.T, strict=True)
-        },
-        "peak_at_once_pages": int(at_once[where]) if len(at_once) else None,
-        "peak_waste_bytes": int(at_once[where] * 4096 - objects[where].sum()) if len(at_once) else None,
-        "alloc_fast": fast,
-        "alloc_slow": sums["alloc_slowpath"],
-        "free_fast": sums["free_fastpath"] + sums["free_pcs"],
-        "free_slow": sums["free_slowpath"],
-        "node_list_moves": sum(
-            sums[name]
-            for name in (
-                "alloc_from_partial",
-                "free_add_partial",
-                "free_remove_partial",
-                "deactivate_to_head",
-                "deactivate_to_tail",
-                "cpu_partial_node",
-            )
-        ),
-        "counts": result.counts,
-        "events": result.events,
-        "events_per_second": round(result.events / result.seconds) if result.seconds else None,
-    }
-
-
-__all__ = ["Recording", "beside", "open_recording", "read_trace", "summary", "write_results"]
+__all__ = ["Recording", "beside", "open_recording", "read_trace"]

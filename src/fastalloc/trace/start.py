@@ -5,6 +5,7 @@ list in its order: idx, pfn, inuse, objects), ``cpu_slab`` (cpu, pfn, inuse, obj
 ``cpu_partial`` (a CPU's list in its order). Slabs that are full and on no list are only in ``nr_slabs``.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from fastalloc.kernels import kmem_replay as kr
 from fastalloc.kernels import state as st
 from fastalloc.kernels.slub_slab import add_partial
 from fastalloc.trace.caches import TracedCache
+from fastalloc.trace.compact import CompactTrace
 from fastalloc.trace.infer import DIRECT_MAP
+from fastalloc.trace.lane import Config
 
 _COLUMNS = (
     "snap",
@@ -31,6 +34,7 @@ _COLUMNS = (
     "free_cpu",
     "free_slab",
     "nr_slabs",
+    "oo_objects",
 )
 
 
@@ -54,7 +58,10 @@ class Start:
         self.old = old
         self.ptrs = ptrs
         self.nodes = 1
+        self.objects_of: dict[str, int] = {}  # a full slab of the traced kernel
         if state is not None:
+            layouts = state.filter((pl.col("rec") == "cache") & pl.col("oo_objects").is_not_null())
+            self.objects_of = dict(layouts.select("cache", "oo_objects").iter_rows())
             listed = state.filter(pl.col("rec") != "cache").sort("idx", nulls_last=True)
             for row in listed.iter_rows(named=True):
                 self.state.setdefault(row["cache"], []).append(row)
@@ -66,17 +73,40 @@ class Start:
         """The node that page frame ``pfn`` is of, as far as the listed slabs tell."""
         return max((n for n in range(self.nodes) if n == 0 or self.first_pfn[n] <= pfn), default=0)
 
-    def install(self, mem, slub, lane, c: int, cache: TracedCache, exact: bool) -> None:
+    @property
+    def room(self) -> int:
+        """Slabs there may have been, with a margin."""
+        return 2 * (sum(map(len, self.old.values())) + sum(map(len, self.state.values())))
+
+    def cpus(self, trace: CompactTrace) -> int:
+        """CPUs of the trace and of the state."""
+        known = [row["cpu"] for part in self.state.values() for row in part if row["cpu"] is not None]
+        return max(int(trace.meta["cpus"]), 1, *(cpu + 1 for cpu in known))
+
+    def outstanding(self, names: list[str]) -> tuple[int, np.ndarray]:
+        """How many objects of the traced caches ``names`` are out at the start, as far as state and trace tell, and
+        the rows of ``ptrs`` of those that the trace frees."""
+        out = 0
+        for name in names:
+            rows = self.state.get(name, [])
+            listed = [row for row in rows if row["rec"] != "node"]
+            inside = sum(row["inuse"] - (row["free_cpu"] or 0) for row in listed)
+            slabs = sum(row["nr_slabs"] or 0 for row in rows if row["rec"] == "node")
+            inside += (slabs - len(listed)) * self.objects_of.get(name, 0)
+            out += max(inside, len(self.old.get(name, ())))
+        old = [self.old[name] for name in names if name in self.old]
+        return out, np.concatenate(old) if old else np.zeros(0, np.int64)
+
+    def install(self, mem, slub, lane, c: int, cache: TracedCache, config: Config) -> None:
         """Put the slabs of cache ``c`` in place and the handles of its old objects into ``lane.handle``.
 
-        ``exact``: the cache is laid out as it was in the traced kernel; else its objects are packed anew.
+        Where the cache is laid out as in the traced kernel they lie as they did; else its objects are packed anew.
         """
-        rows = self.state.get(cache.name, [])
-        old = self.old.get(cache.name, np.zeros(0, np.int64))
-        if exact:
-            self._as_it_was(mem, slub, lane, c, cache, rows, old)
-        else:
-            self._packed(mem, slub, lane, c, cache, rows, old)
+        out, old = self.outstanding(config.sources(cache.name))
+        if cache.name in config.exact:
+            self._as_it_was(mem, slub, lane, c, cache, self.state.get(cache.name, []), old)
+        elif out:
+            self._packed(mem, slub, lane, c, cache, out, old)
 
     def _as_it_was(self, mem, slub, lane, c, cache, rows, old) -> None:
         place = {}  # first page: record, next index that is out
@@ -122,31 +152,36 @@ class Start:
         out = sum(row["inuse"] - (row["free_cpu"] or 0) for row in rows if row["rec"] != "node")
         lane.live[c] = out + cache.objects * full
 
-    def _packed(self, mem, slub, lane, c, cache, rows, old) -> None:
-        listed = [row for row in rows if row["rec"] != "node"]
-        out = sum(row["inuse"] - (row["free_cpu"] or 0) for row in listed)
-        slabs = sum(row["nr_slabs"] or 0 for row in rows if row["rec"] == "node")
-        full = max([row["objects"] for row in listed], default=cache.objects)
-        out = max(out + (slabs - len(listed)) * full, len(old))
-        if not out:
-            return
-        positions = np.arange(len(old)) * out // max(len(old), 1)
-        wanted = set((positions // cache.objects).tolist())
-        last = (out - 1) // cache.objects
-        wanted.add(last)
-        record = {}
-        for where in sorted(wanted):
-            free = cache.objects * (last + 1) - out if where == last else 0
+    def _packed(self, mem, slub, lane, c, cache, out, old) -> None:
+        def put(free):
             s = int(kr.place(mem, slub, c, 0, free))
-            record[where] = s, free
             if free:
                 add_partial(slub, c, s, True)
-        taken: dict[int, int] = {}
-        for obj, where in zip(old.tolist(), (positions // cache.objects).tolist(), strict=True):
-            s, free = record[where]
-            index = taken.get(where, free)
-            if index < cache.objects:
-                taken[where] = index + 1
-                lane.handle[obj] = (s << st.HANDLE_SHIFT) | index
-        lane.base[c] = last + 1 - len(wanted)
-        lane.live[c] = out
+            return s
+
+        pack(lane, c, cache.objects, out, old, put)
+
+
+def pack(lane: kr.Lane, c: int, objects: int, out: int, old: np.ndarray, put: Callable[[int], int]) -> None:
+    """Lay ``out`` objects of cache ``c`` into full slabs and a last one that may have room.
+
+    ``old``: those of them that the trace frees, spread evenly. ``put(free)`` makes a slab with ``free`` of its
+    ``objects`` free, the first ones, and returns its record; slabs that hold no old object are only counted.
+    """
+    positions = np.arange(len(old)) * out // max(len(old), 1)
+    wanted = set((positions // objects).tolist())
+    last = (out - 1) // objects
+    wanted.add(last)
+    record = {}
+    for where in sorted(wanted):
+        free = objects * (last + 1) - out if where == last else 0
+        record[where] = put(free), free
+    taken: dict[int, int] = {}
+    for obj, where in zip(old.tolist(), (positions // objects).tolist(), strict=True):
+        s, free = record[where]
+        index = taken.get(where, free)
+        if index < objects:
+            taken[where] = index + 1
+            lane.handle[obj] = (s << st.HANDLE_SHIFT) | index
+    lane.base[c] = last + 1 - len(wanted)
+    lane.live[c] = out

@@ -6,52 +6,32 @@ from the fields of each event: a ``name=`` on kmem_cache_free or kmem_cache_allo
 wherever it stands.
 """
 
-import gzip
 from pathlib import Path
 
 import polars as pl
 
 from fastalloc.errors import InputError
 from fastalloc.trace import compact as co
-from fastalloc.trace.columns import MARKER, SCHEMA, checked
+from fastalloc.trace.columns import MARKER, OPS_OF, SCHEMA, checked, hexadecimal
 from fastalloc.trace.gfp_names import GFP_BITS
+from fastalloc.trace.packed import head_of
 
 _LINE = (
     r"^\s*(?P<task>.*?)\s*\[(?P<cpu>\d+)\]\s+(?:[^\s:]+\s+)?(?P<seconds>\d+)\.(?P<part>\d{6,9}):"
     r"\s+(?:kmem:)?(?P<src>\w+):\s*(?P<fields>.*)$"
 )
-_OPS = {
-    "kmalloc": co.OP_ALLOC,
-    "kmalloc_node": co.OP_ALLOC,
-    "kmem_cache_alloc": co.OP_ALLOC,
-    "kmem_cache_alloc_node": co.OP_ALLOC,
-    "kfree": co.OP_FREE,
-    "kmem_cache_free": co.OP_FREE,
-    "mm_page_alloc": co.OP_PAGE_ALLOC,
-    "mm_page_free": co.OP_PAGE_FREE,
-    "tracing_mark_write": MARKER,
-    "print": MARKER,
-}
 _NOT_EVENTS = r"^\s*(#|$|cpus=|version =|=>|.*: <stack trace>$|\S+\+0x[0-9a-f]+|\s+[0-9a-f]{8,16} )"
 _LOST = r"(?i)LOST \d+ EVENTS|\[EVENTS DROPPED\]|\[LOST|^\s*CPU:?\s*\d+ \[(LOST|EVENTS)"
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 def _lines(path: Path) -> pl.DataFrame:
     """``text`` and its ``line`` number, from 1."""
-    with path.open("rb") as file:
-        head = file.read(16)
-    opened = head
-    if head[:2] == b"\x1f\x8b":
-        try:
-            with gzip.open(path) as packed:
-                opened = packed.read(16)
-        except (OSError, EOFError) as error:
-            raise InputError(path, "byte 0", f"is no whole gzip file: {error}") from error
+    opened = head_of(path)
     if opened.startswith(b"PERFILE2"):
         raise InputError(path, "byte 0", "is a perf.data; run `perf script -i FILE > trace.txt` and give that")
-    if opened.startswith(b"\x17\x08\x44tracing"):
-        raise InputError(path, "byte 0", "is a trace.dat; run `trace-cmd report -t FILE > trace.txt` and give that")
+    for magic, what in ((co.MAGIC, "compact trace"), (b"PAR1", "Parquet file")):
+        if opened.startswith(magic):
+            raise InputError(path, "byte 0", f"is a packed {what}; unpack it first")
     try:
         lines = pl.read_csv(
             path,
@@ -74,7 +54,7 @@ def read_text(path: Path) -> pl.DataFrame:
     """The events (see ``columns``) of a text trace.
 
     Raises InputError with the line for lost events, a line that is no event, an event without its fields, hashed
-    pointers, and time that runs backwards; for a perf.data or trace.dat it says what to run.
+    pointers, and time that runs backwards; for a perf.data it says what to run.
     """
     lines = _lines(path)
     lost = lines.filter(pl.col("text").str.contains(_LOST)).head(1)
@@ -93,7 +73,7 @@ def read_text(path: Path) -> pl.DataFrame:
             f"is no event of ftrace, trace-cmd or perf script: {broken['text'][0][:80]!r}",
         )
     lines = lines.filter(pl.col("src").is_not_null()).drop("text")
-    lines = lines.with_columns(op=pl.col("src").replace_strict(_OPS, default=None, return_dtype=pl.UInt8)).filter(
+    lines = lines.with_columns(op=pl.col("src").replace_strict(OPS_OF, default=None, return_dtype=pl.UInt8)).filter(
         pl.col("op").is_not_null()
     )
     if not len(lines):
@@ -103,14 +83,6 @@ def read_text(path: Path) -> pl.DataFrame:
 
 def _field(name: str, pattern: str) -> pl.Expr:
     return pl.col("fields").str.extract(rf"\b{name}=({pattern})", 1)
-
-
-def _hex(column: pl.Expr) -> pl.Expr:
-    """Hexadecimal of up to 16 digits as uint64; null where it is none."""
-    digits = column.str.strip_prefix("0x").str.zfill(16)
-    high = digits.str.slice(0, 8).str.to_integer(base=16, strict=False).cast(pl.UInt64)
-    low = digits.str.slice(8).str.to_integer(base=16, strict=False).cast(pl.UInt64)
-    return high * 2**32 + low
 
 
 def _gfp() -> pl.Expr:
@@ -124,30 +96,47 @@ def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
     objects = pl.col("op") <= co.OP_BULK_FREE
     pages = pl.col("op").is_in([co.OP_PAGE_ALLOC, co.OP_PAGE_FREE])
     pfn = _field("pfn", r"(?:0x)?[0-9a-fA-F]+")
-    pfn = pl.when(pfn.str.starts_with("0x")).then(_hex(pfn)).otherwise(pfn.str.to_integer(strict=False).cast(pl.UInt64))
+    pfn = (
+        pl.when(pfn.str.starts_with("0x"))
+        .then(hexadecimal(pfn))
+        .otherwise(pfn.str.to_integer(strict=False).cast(pl.UInt64))
+    )
+    numbers = {
+        "seconds": (pl.col("seconds"), pl.UInt32),
+        "cpu": (pl.col("cpu"), pl.UInt16),
+        "bytes_req": (_field("bytes_req", r"\d+"), pl.UInt32),
+        "bytes_alloc": (_field("bytes_alloc", r"\d+"), pl.UInt32),
+        "order": (_field("order", r"\d+"), pl.UInt8),
+        "node": (_field("node", r"-?\d+"), pl.Int16),
+    }
+    for name, (text, kind) in numbers.items():
+        over = lines.filter(text.is_not_null() & text.cast(kind, strict=False).is_null()).head(1)
+        if len(over):
+            raise InputError(path, f"line {over['line'][0]}", f"a value of {name} that is out of range")
+    number = {name: text.cast(kind, strict=False) for name, (text, kind) in numbers.items()}
     events = lines.select(
         "line",
         "op",
         "src",
-        ts_ns=pl.col("seconds").cast(pl.Int64) * 1_000_000_000 + pl.col("part").str.pad_end(9, "0").cast(pl.Int64),
-        cpu=pl.col("cpu").cast(pl.UInt16),
+        ts_ns=number["seconds"].cast(pl.Int64) * 1_000_000_000 + pl.col("part").str.pad_end(9, "0").cast(pl.Int64),
+        cpu=number["cpu"],
         cache=pl.when(pl.col("op") == MARKER)
         .then(pl.col("fields"))
         .otherwise(_field("name", r"\S+"))
         .fill_null(""),
         ptr=pl.when(objects).then(
             pl.when(pl.col("fields").str.contains(r"\bptr=\(nil\)")).then(pl.lit(0, pl.UInt64)).otherwise(
-                _hex(_field("ptr", r"(?:0x)?[0-9a-fA-F]+"))
+                hexadecimal(_field("ptr", r"(?:0x)?[0-9a-fA-F]+"))
             )
         ),
         call_site=_field("call_site", r"\S+").str.replace(r"/0x[0-9a-f]+$", "").fill_null(""),
-        bytes_req=_field("bytes_req", r"\d+").cast(pl.UInt32).fill_null(0),
-        bytes_alloc=_field("bytes_alloc", r"\d+").cast(pl.UInt32).fill_null(0),
+        bytes_req=number["bytes_req"].fill_null(0),
+        bytes_alloc=number["bytes_alloc"].fill_null(0),
         gfp_names=_gfp(),
-        order=_field("order", r"\d+").cast(pl.UInt8).fill_null(0),
+        order=number["order"].fill_null(0),
         pfn=pl.when(pages).then(pfn),
-        node=_field("node", r"-?\d+").cast(pl.Int16).fill_null(-1),
-        alloc=(pl.col("op") == co.OP_ALLOC) & _field("bytes_alloc", r"\d+").is_null(),
+        node=number["node"].fill_null(-1),
+        alloc=(pl.col("op") == co.OP_ALLOC) & number["bytes_alloc"].is_null(),
     )  # fmt: skip
     incomplete = events.filter(
         (objects & pl.col("ptr").is_null()) | (pages & pl.col("pfn").is_null()) | pl.col("alloc")

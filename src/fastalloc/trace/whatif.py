@@ -1,6 +1,7 @@
 """Other configurations of the traced kernel: what the caches would be had it been booted or built otherwise."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 import polars as pl
@@ -13,7 +14,11 @@ from fastalloc.trace.compact import CompactTrace
 from fastalloc.trace.lane import Config
 
 AS_TRACED = "as traced"
-KNOWN = "nomerge, merge, era=2.6.25|cpu-partial|sheaves, cpu_partial=SLABS, order=MAX, min_order=MIN, min_partial=SLABS"
+ALLOCATORS = ("slub", "slab")
+KNOWN = (
+    "nomerge, merge, allocator=slab, era=2.6.25|cpu-partial|sheaves, cpu_partial=SLABS, order=MAX, min_order=MIN, "
+    "min_partial=SLABS"
+)
 
 
 def as_traced(caches: list[TracedCache]) -> Config:
@@ -36,6 +41,10 @@ def what_if(
             config = _split(config, trace, shared)
         elif key == "merge" and not value:
             config = _merged(config, aliases)
+        elif key == "allocator":
+            if value not in ALLOCATORS:
+                raise InputError("--what-if", word, f"no such allocator; known are {', '.join(ALLOCATORS)}")
+            config = dataclasses.replace(config, allocator=value)
         elif key == "era":
             if value not in er.ERA_NAMES:
                 raise InputError("--what-if", word, f"no such era; known are {', '.join(er.ERA_NAMES)}")
@@ -53,6 +62,20 @@ def what_if(
         else:
             raise InputError("--what-if", word, f"is not known; there are {KNOWN}")
     return config
+
+
+def grid(axes: list[str]) -> list[str]:
+    """The what-ifs of a grid: one for each combination of the values of its axes.
+
+    An axis is KEY=VALUE,VALUE,...; InputError for any other text.
+    """
+    values = []
+    for axis in axes:
+        key, equals, texts = axis.partition("=")
+        if not (key.strip() and equals and all(text.strip() for text in texts.split(","))):
+            raise InputError("--grid", axis, "must be KEY=VALUE,VALUE,..., such as cpu_partial=0,2,6")
+        values.append([f"{key.strip()}={text.strip()}" for text in texts.split(",")])
+    return [",".join(words) for words in itertools.product(*values)] if values else []
 
 
 def _number(word: str, value: str) -> int:
@@ -118,4 +141,4 @@ def _merged(config: Config, aliases: dict[str, str]) -> Config:
     return dataclasses.replace(config, caches=caches, goes_to=goes_to, exact=exact)
 
 
-__all__ = ["AS_TRACED", "KNOWN", "as_traced", "what_if"]
+__all__ = ["AS_TRACED", "KNOWN", "as_traced", "grid", "what_if"]

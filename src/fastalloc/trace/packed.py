@@ -1,0 +1,46 @@
+"""Files that may be packed by gzip or zstd, read without being unpacked on disk."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from fastalloc.errors import InputError
+
+_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+HEAD = 16  # bytes that tell every format
+
+
+def packing(path: Path) -> str | None:
+    """How ``path`` is packed: gzip, zstd, or None. Raises InputError for a file that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        raise InputError(path, "", f"cannot be read: {error.strerror or error}") from error
+    return next((name for magic, name in _PACKED.items() if head.startswith(magic)), None)
+
+
+def head_of(path: Path) -> bytes:
+    """The first HEAD bytes of what is inside."""
+    return _read(path, HEAD)
+
+
+def content_of(path: Path) -> np.ndarray:
+    """uint8[n]: what is inside, mapped where it is not packed. Raises InputError for a packed file cut short."""
+    if packing(path) is not None:
+        return np.frombuffer(_read(path, None), np.uint8)
+    try:
+        return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+    except (OSError, ValueError) as error:
+        raise InputError(path, "", f"cannot be read: {error}") from error
+
+
+def _read(path: Path, size: int | None) -> bytes:
+    packed = packing(path)
+    try:
+        with pa.input_stream(str(path), compression=packed) as stream:
+            data: bytes = stream.read(size) if size is not None else stream.read()
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(path, "byte 0", f"is no whole {packed or 'file'}: {str(error).splitlines()[0]}") from error
+    return data

@@ -1,0 +1,160 @@
+"""A lane of SLAB as of 2.6.25: the same slots as the traced caches, laid out and kept as mm/slab.c does."""
+
+import time as clock
+from functools import partial
+
+import numpy as np
+import polars as pl
+
+from fastalloc.errors import InputError
+from fastalloc.kernels import kmem_replay as kr
+from fastalloc.kernels import slab as sb
+from fastalloc.kernels import slab_replay as sr
+from fastalloc.kernels import slab_state as ss
+from fastalloc.scenario import geometry_slab as gs
+from fastalloc.scenario.geometry_slub import CacheRequest
+from fastalloc.trace import compact as co
+from fastalloc.trace import lane as ln
+from fastalloc.trace.start import Start, pack
+
+NODES = 2  # that the kernels of SLAB know
+
+
+def layouts_of(config: ln.Config, cpus: int, nodes: int) -> list[gs.SlabGeometry]:
+    """A layout for each cache of ``config``, then for the kmalloc caches of management objects that it lacks."""
+    options = gs.SlabOptions(cpus_node=max(1, cpus // nodes), cpus_possible=cpus)
+    try:
+        layouts = [
+            gs.slab_geometry(CacheRequest(cache.name, cache.size, 8, 0, False), options) for cache in config.caches
+        ]
+    except ValueError as error:
+        raise InputError("--what-if", config.name, str(error)) from error
+    known = {layout.name for layout in layouts}
+    for slot in sorted({layout.mgmt_cache for layout in layouts if layout.off_slab}):
+        if f"kmalloc-{slot}" not in known:
+            layouts.append(gs.slab_geometry(CacheRequest(f"kmalloc-{slot}", slot, 8, 0, False), options, early=True))
+    return layouts
+
+
+def _new_heap(layouts: list[gs.SlabGeometry], cpus: int, nodes: int, room: int) -> ss.Slab:
+    rows = len(layouts)
+    queues = cpus + nodes + nodes * nodes
+    limits = np.zeros((rows, queues), np.int64)
+    for row, layout in enumerate(layouts):
+        limits[row, :cpus] = layout.limit
+        limits[row, cpus : cpus + nodes] = layout.shared_limit
+        for n in range(nodes if nodes > 1 else 0):
+            limits[row, cpus + nodes + n * nodes + (n ^ 1)] = gs.ALIEN_LIMIT if layout.limit > 1 else layout.limit
+    base = np.concatenate([[0], np.cumsum(limits)])
+    most = max(layout.num for layout in layouts)
+    heap = ss.Slab(
+        cache=np.zeros((rows, ss.SLAB_CACHE_FIELDS), np.int64),
+        queue=np.zeros((rows, queues, ss.QUEUE_FIELDS), np.int64),
+        entry=np.zeros(int(base[-1]), np.int64),
+        node=np.zeros((rows, nodes, ss.LIST3_FIELDS), np.int64),
+        slab=np.zeros((room, ss.SLAB_RECORD_FIELDS), np.int64),
+        link=np.zeros(sr.SLAB_MARGIN * most + 64 * room, np.int16),
+        chain=np.arange(rows, dtype=np.int64)[::-1].copy(),
+        reap_node=np.arange(cpus, dtype=np.int64) * nodes // cpus,
+        pending=np.zeros(ss.MAX_ENTRIES + 1, np.int64),
+        ctl=np.zeros(ss.SLABCTL_FIELDS, np.int64),
+    )
+    heap.ctl[[ss.T_NODES, ss.T_CHAIN]] = nodes, rows
+    heap.queue[:, :, ss.Q_LIMIT] = limits
+    heap.queue[:, :, ss.Q_BASE] = base[:-1].reshape(rows, queues)
+    index = {layout.name: row for row, layout in enumerate(layouts)}
+    for row, layout in enumerate(layouts):
+        cache = heap.cache[row]
+        cache[[ss.A_NUM, ss.A_ORDER, ss.A_COLOUR, ss.A_OFF_SLAB]] = (
+            layout.num, layout.gfporder, layout.colour, layout.off_slab,
+        )  # fmt: skip
+        cache[[ss.A_LIMIT, ss.A_BATCHCOUNT, ss.A_ALIVE, ss.A_FREE_SLAB]] = layout.limit, layout.batchcount, 1, -1
+        cache[ss.A_MGMT_CACHE] = index[f"kmalloc-{layout.mgmt_cache}"] if layout.off_slab else -1
+        heap.queue[row, :cpus, ss.Q_BATCHCOUNT] = layout.batchcount
+        heap.node[row, :, ss.L3_PARTIAL_HEAD : ss.L3_FREE_TAIL + 1] = -1
+        heap.node[row, :, ss.L3_FREE_LIMIT] = layout.free_limit
+        heap.node[row, :, ss.L3_NEXT_REAP] = sr.REAPTIMEOUT_LIST3
+    return heap
+
+
+def _put(heap: ss.Slab, c: int, free: int) -> int:
+    """A slab of cache ``c``, its first ``free`` objects free, its management in no object; the record."""
+    s = int(heap.ctl[ss.T_SLAB_TOP])
+    base = int(heap.ctl[ss.T_LINK_TOP])
+    num = int(heap.cache[c, ss.A_NUM])
+    heap.ctl[ss.T_SLAB_TOP] += 1
+    heap.ctl[ss.T_LINK_TOP] += num
+    record = heap.slab[s]
+    record[[ss.L_CACHE, ss.L_INUSE, ss.L_FREE]] = c, num - free, 0 if free else -1
+    record[[ss.L_PFN, ss.L_BASE, ss.L_ORDINAL, ss.L_MGMT]] = 0, base, -1, -1
+    heap.link[base : base + free] = np.arange(1, free + 1)
+    if free:
+        heap.link[base + free - 1] = -1
+    heap.node[c, 0, ss.L3_FREE_OBJECTS] += free
+    heap.cache[c, ss.A_ACTIVE] += num - free
+    sb.list_add(heap, c, s, ss.ON_PARTIAL if free else ss.ON_FULL, True)
+    return s
+
+
+def run(trace: co.CompactTrace, config: ln.Config, start: Start, sample_ns: np.ndarray | None = None) -> ln.LaneResult:
+    """Run ``trace`` through ``config`` from ``start`` on, its objects packed anew; ``sample_ns`` as for
+    :func:`lane.prepare`. Raises InputError for a machine of more than two nodes."""
+    cpus, nodes = start.cpus(trace), start.nodes
+    if nodes > NODES:
+        raise InputError("--what-if", config.name, f"SLAB is modelled for {NODES} nodes, the trace has {nodes}")
+    mem = ln.unlimited_mem(nodes, cpus)
+    layouts = layouts_of(config, cpus, nodes)
+    heap = _new_heap(layouts, cpus, nodes, sr.SLAB_MARGIN + ln.FIRST_SLABS + start.room)
+    events, lane, sample_ns = ln.prepare(trace, config, nodes, sample_ns)
+    more = len(layouts) - len(config.caches)  # kmalloc caches that no event of the trace names
+    lane = lane._replace(
+        live=np.zeros(len(layouts), np.int64),
+        base=np.zeros(len(layouts), np.int64),
+        series=np.pad(lane.series, ((0, 0), (0, more), (0, 0))),
+    )
+    for c, cache in enumerate(config.caches):
+        out, old = start.outstanding(config.sources(cache.name))
+        if out:
+            pack(lane, c, layouts[c].num, out, old, partial(_put, heap, c))
+    begin = lane.base + heap.node[:, :, ss.L3_NR_FULL : ss.L3_NR_FREE + 1].sum(axis=(1, 2))
+    peak = begin.copy()
+    due = 1000 + sr.REAP_SKEW * np.arange(cpus, dtype=np.int64)
+    unit = int(trace.meta["time_unit_ns"])
+    row, stop, seconds = 0, len(trace.events), 0.0
+    sr.follow_slab(mem, heap, events, unit, due, begin, peak, lane, 0, 0)  # compiles, where it must
+    lane.met[kr.N_SAMPLE] = 0
+    while True:
+        before = clock.perf_counter()
+        row = sr.follow_slab(mem, heap, events, unit, due, begin, peak, lane, row, stop)
+        seconds += clock.perf_counter() - before
+        if row >= stop:
+            break
+        heap = heap._replace(slab=ln.grown(heap.slab), link=ln.grown(heap.link))
+    end = lane.base + heap.node[:, :, ss.L3_NR_FULL : ss.L3_NR_FREE + 1].sum(axis=(1, 2))
+    own = {name: heap.cache[:, ss.A_STAT + i] for i, name in enumerate(ss.SLAB_STATS)}
+    batches = own["allocmiss"] + own["freemiss"] + own["node_overflow"]
+    sizes = {cache.name: cache.size for cache in config.caches}
+    table = pl.DataFrame(
+        {
+            "cache": [layout.name for layout in layouts],
+            "size": [sizes.get(layout.name, layout.buffer_size) for layout in layouts],
+            "order": [layout.gfporder for layout in layouts],
+            "start_slabs": begin,
+            "new": own["grown"],
+            "freed": begin + own["grown"] - end,
+            "peak": peak,
+            "end": end,
+            "objects": lane.live,
+            "alloc_fast": own["allochit"],
+            "alloc_slow": own["allocmiss"] + own["node_allocs"],
+            "free_fast": own["freehit"],
+            "free_slow": own["freemiss"] + own["node_frees"],
+            "node_list": batches,
+            "list_lock": batches + own["node_allocs"],
+            **own,
+        }
+    )
+    return ln.LaneResult(config, table, lane.series, sample_ns, ln.counts_of(lane), stop, seconds)
+
+
+__all__ = ["layouts_of", "run"]

@@ -1,0 +1,114 @@
+"""A lane of SLUB, of any era: one trace through one configuration of caches, driven event by event."""
+
+import time as clock
+
+import numpy as np
+import polars as pl
+
+from fastalloc.kernels import eras as er
+from fastalloc.kernels import kmem_replay as kr
+from fastalloc.kernels import slub as su
+from fastalloc.kernels import state as st
+from fastalloc.scenario.slab_flags import get_order
+from fastalloc.trace import compact as co
+from fastalloc.trace import lane as ln
+from fastalloc.trace.caches import TracedCache
+from fastalloc.trace.start import Start
+
+SHEAF_CAPACITY = 32
+
+
+def _row(cache: TracedCache) -> np.ndarray:
+    row = np.zeros(st.CACHE_FIELDS, np.int64)
+    row[[st.C_SIZE, st.C_OBJSIZE, st.C_ORDER, st.C_OBJECTS]] = cache.size, cache.object_size, cache.order, cache.objects
+    row[st.C_MIN_PARTIAL] = cache.min_partial
+    row[er.C_ERA] = er.ERA_NAMES.index(cache.era)
+    row[er.C_CPU_PARTIAL] = cache.cpu_partial
+    row[er.C_MIN_ORDER] = min(get_order(cache.object_size), cache.order)
+    row[[er.C_SHEAF_CAPACITY, er.C_SHEAF_CACHE]] = SHEAF_CAPACITY, -1
+    return row
+
+
+class SlubRun:
+    """A lane on its way through a trace; ``sample_ns`` as for :func:`lane.prepare`. ``seconds``: inside the kernel."""
+
+    def __init__(self, trace: co.CompactTrace, config: ln.Config, start: Start, sample_ns: np.ndarray | None) -> None:
+        self.caches = caches = config.caches
+        cpus, nodes = start.cpus(trace), start.nodes
+        self.mem = ln.unlimited_mem(nodes, cpus)
+        most = max(cache.objects for cache in caches)
+        slabs = kr.SLAB_MARGIN + ln.FIRST_SLABS
+        self.slub = er.SlubEras(
+            cache=np.zeros((len(caches), st.CACHE_FIELDS), np.int64),
+            kcpu=np.zeros((len(caches), cpus, st.KCPU_FIELDS), np.int64),
+            knode=np.zeros((len(caches), nodes, st.KNODE_FIELDS), np.int64),
+            slab=np.zeros((slabs + start.room, st.SLAB_FIELDS), np.int32),
+            link=np.zeros(kr.SLAB_MARGIN * most + 64 * slabs + 64 * start.room, np.int16),
+            ctl=er.ctl_with_sheaves(len(caches) * (2 * cpus + 24 * nodes), SHEAF_CAPACITY)
+            if any(cache.era == "sheaves" for cache in caches)
+            else np.zeros(st.SLUBCTL_FIELDS, np.int64),
+        )
+        self.slub.ctl[st.U_NODES] = nodes
+        for c, cache in enumerate(caches):
+            su.init_cache(self.slub, c, _row(cache))
+        self.events, self.lane, self.sample_ns = ln.prepare(trace, config, nodes, sample_ns)
+        for c, cache in enumerate(caches):
+            start.install(self.mem, self.slub, self.lane, c, cache, config)
+        self.begin = self.lane.base + self.slub.knode[:, :, st.N_NR_SLABS].sum(axis=1)
+        self.row, self.seconds = 0, 0.0
+        kr.follow(self.mem, self.slub, self.events, self.lane, 0, 0)  # compiles, where it must, outside the time taken
+        self.lane.met[kr.N_SAMPLE] = 0
+
+    def to(self, stop: int) -> None:
+        """Run the events up to row ``stop``."""
+        while self.row < stop:
+            before = clock.perf_counter()
+            self.row = kr.follow(self.mem, self.slub, self.events, self.lane, self.row, stop)
+            self.seconds += clock.perf_counter() - before
+            if self.row < stop:
+                self.slub = self.slub._replace(slab=ln.grown(self.slub.slab), link=ln.grown(self.slub.link))
+
+
+def run(trace: co.CompactTrace, config: ln.Config, start: Start, sample_ns: np.ndarray | None = None) -> ln.LaneResult:
+    """Run ``trace`` through ``config`` from ``start`` on; ``sample_ns`` as for :func:`lane.prepare`."""
+    whole = SlubRun(trace, config, start, sample_ns)
+    whole.to(len(trace.events))
+    table = _table(whole.caches, whole.slub, whole.lane, whole.begin)
+    counts = ln.counts_of(whole.lane)
+    return ln.LaneResult(config, table, whole.lane.series, whole.sample_ns, counts, whole.row, whole.seconds)
+
+
+def _table(caches: list[TracedCache], slub: er.SlubEras, lane: kr.Lane, begin: np.ndarray) -> pl.DataFrame:
+    orders = np.array([cache.order for cache in caches])
+    counters = slub.kcpu[:, :, st.K_STAT : st.K_STAT + len(st.SLUB_STATS)].sum(axis=1)
+    later = slub.kcpu[:, :, er.K_ERA_STAT : er.K_ERA_STAT + len(er.ERA_STATS)].sum(axis=1)
+    own = {name: counters[:, i] for i, name in enumerate(st.SLUB_STATS)}
+    own |= {name: later[:, i] for i, name in enumerate(er.ERA_STATS)}
+    moves = (
+        own["alloc_from_partial"] + own["free_remove_partial"] + own["deactivate_to_head"] + own["deactivate_to_tail"]
+    )
+    # A full list of a CPU goes to the nodes under one lock; without such lists each slab is added under its own.
+    added = np.where([cache.cpu_partial > 0 for cache in caches], own["cpu_partial_drain"], own["free_add_partial"])
+    # Most pages held at once; a slab of a smaller order makes them no whole number of slabs.
+    peak = lane.base - (-slub.cache[:, st.C_MAX_PAGES] >> orders)
+    barn = own["barn_get"] + own["barn_get_fail"] + own["barn_put"] + own["barn_put_fail"]
+    return pl.DataFrame(
+        {
+            "cache": [cache.name for cache in caches],
+            "size": [cache.size for cache in caches],
+            "order": orders,
+            "start_slabs": begin,
+            "new": own["alloc_slab"],
+            "freed": own["free_slab"],
+            "peak": np.maximum(peak, lane.series[:, :, kr.R_SLABS].max(axis=0, initial=0)),
+            "end": lane.base + slub.knode[:, :, st.N_NR_SLABS].sum(axis=1),
+            "objects": lane.live,
+            "alloc_fast": own["alloc_fastpath"] + own["alloc_pcs"],
+            "alloc_slow": own["alloc_slowpath"],
+            "free_fast": own["free_fastpath"] + own["free_pcs"],
+            "free_slow": own["free_slowpath"],
+            "node_list": moves + own["free_add_partial"] + own["cpu_partial_node"],
+            "list_lock": moves + added + barn,
+            **own,
+        }
+    )

@@ -1,0 +1,95 @@
+"""Where an allocation that bought its slab, or failed, stands among the others."""
+
+from fastalloc.trace import compact as co
+from fastalloc.trace.purchase import before_purchase
+from fastalloc.trace.recording import open_recording
+from fastalloc.trace.text import read_text
+
+PTR = 0xFFFF888000000000
+
+
+def line(cpu, ns, what):
+    return f"a-1 [00{cpu}] ..... 1.{ns:09d}: {what}\n"
+
+
+def alloc(page, size=256):
+    ptr = "(nil)" if page is None else f"{PTR + page * 4096:x}"
+    return f"kmem_cache_alloc: call_site=f ptr={ptr} bytes_req={size} bytes_alloc={size} gfp_flags=GFP_KERNEL node=-1"
+
+
+def free(page, offset=0):
+    return f"kmem_cache_free: call_site=f ptr={PTR + page * 4096 + offset:x} name=x"
+
+
+def given(pfn, order):
+    return f"mm_page_alloc: page=0 pfn=0x{pfn:x} order={order} migratetype=0 gfp_flags=GFP_KERNEL"
+
+
+def events_of(tmp_path, *lines):
+    path = tmp_path / "t.txt"
+    path.write_text("".join(line(*item) for item in lines))
+    return path
+
+
+def shape(events):
+    return events.select("op", "cpu", "ts_ns").rows()
+
+
+def test_an_allocation_that_bought_its_slab_stands_before_its_pages(tmp_path):
+    events = read_text(
+        events_of(
+            tmp_path, (0, 10, given(8, 1)), (1, 20, free(4)), (0, 30, free(5)), (0, 40, alloc(9)), (0, 50, alloc(8))
+        )
+    )
+    moved, count = before_purchase(events)
+    assert count == 1
+    assert shape(moved) == [
+        (co.OP_ALLOC, 0, 1_000_000_010),
+        (co.OP_PAGE_ALLOC, 0, 1_000_000_010),
+        (co.OP_FREE, 1, 1_000_000_020),
+        (co.OP_FREE, 0, 1_000_000_030),
+        (co.OP_ALLOC, 0, 1_000_000_050),
+    ]
+    assert moved["ptr"][0] == PTR + 9 * 4096
+
+
+def test_another_cpu_tells_nothing(tmp_path):
+    events = read_text(events_of(tmp_path, (0, 10, given(8, 1)), (1, 40, alloc(9)), (0, 50, alloc(8))))
+    moved, count = before_purchase(events)
+    assert count == 0
+    assert moved.equals(events)
+
+
+def test_pages_handed_out_twice_are_two_purchases(tmp_path):
+    events = read_text(
+        events_of(tmp_path, (0, 10, given(8, 0)), (0, 20, alloc(8)), (0, 30, given(8, 0)), (0, 40, alloc(8)))
+    )
+    moved, count = before_purchase(events)
+    assert count == 2
+    assert moved["op"].to_list() == [co.OP_ALLOC, co.OP_PAGE_ALLOC] * 2
+
+
+def test_a_refused_order_becomes_a_shortage(tmp_path):
+    """The kernel then buys the smallest slab: 5 objects of 784 bytes instead of 20."""
+    lines = [(0, 10, given(0, 2)), (0, 20, given(64, 0)), *((0, 30 + i, alloc(64, 784)) for i in range(1))]
+    lines += [(0, 40 + 10 * i, alloc(64 + i, 784)) for i in range(1, 8)]
+    recording = open_recording(events_of(tmp_path, *lines), None, None, "6.1", "slub_min_objects=16")
+    assert co.OP_SHORTAGE in recording.trace.events["op"]
+    assert recording.caches[0].order == 2
+    result = recording.run([], 1)[0].result
+    assert result.caches["order_fallback"].sum() == 1
+    assert result.caches["new"].sum() == 2  # 5 objects in the small one, 3 in the next
+    assert result.caches["peak"].sum() == 2
+
+
+def test_an_allocation_that_failed_lets_its_full_slab_go(tmp_path):
+    """Sixteen objects fill a slab; what is freed of it from elsewhere then belongs to the CPU that frees."""
+    full = [(0, i, alloc(64 + i)) for i in range(16)]
+    after = [(1, 100, free(64)), (0, 200, alloc(300))]
+    bought = {}
+    for name, between in (("failed", [(0, 50, alloc(None))]), ("not asked", [])):
+        recording = open_recording(events_of(tmp_path, *full, *between, *after), None, None, "6.1", "")
+        result = recording.run([], 1)[0].result
+        assert (recording.trace.events["op"] == co.OP_ALLOC_FAILED).sum() == len(between)
+        bought[name] = int(result.caches["new"].sum())
+    assert bought == {"failed": 2, "not asked": 1}
