@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastalloc.batch.lane import Lane, build_lane
+from fastalloc.batch.lane import Lane, build_lane, build_layout
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import state as st
 from fastalloc.kernels.check import VIOLATIONS
@@ -114,8 +114,9 @@ def run_serial(
     """
     lane_ms = round(scenario.run.duration_s * 1000)
     results = []
+    layout = build_layout(scenario)
     for lane in lanes:
-        arrays = build_lane(scenario, lane, seed)
+        arrays = build_lane(scenario, lane, seed, layout=layout)
         for begin in range(0, lane_ms, SLICE_MS):
             if cancel is not None and cancel.is_set():
                 return []
@@ -159,10 +160,12 @@ def run_lanes(
     tally = _Tally(len(lanes), lane_ms, progress)
     stop = threading.Event()  # the caller's own event is only read
     size = max(1, batch)
+    layout = build_layout(scenario)
 
     def advance(members: Sequence[int]) -> list[LaneResult]:
         running = [
-            build_lane(scenario, lane, seed, full_events=full_events, debug=debug, skip=skip) for lane in members
+            build_lane(scenario, lane, seed, layout=layout, full_events=full_events, debug=debug, skip=skip)
+            for lane in members
         ]
         for begin in range(0, lane_ms, SLICE_MS):
             end = min(begin + SLICE_MS, lane_ms)

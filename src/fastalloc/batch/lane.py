@@ -214,11 +214,30 @@ def build_out(scenario: Scenario, full_events: bool) -> ms.Out:
     return out
 
 
+class Layout(NamedTuple):
+    """The slab caches of a scenario's kernel, which all its lanes share and none changes."""
+
+    rows: np.ndarray  # int64[caches, CACHE_FIELDS]
+    roles: np.ndarray  # int64[len(ROLES)]: index of the cache of each role
+
+
+def build_layout(scenario: Scenario) -> Layout:
+    """Sizes and merges the caches of a scenario (of one variant): most of what it costs to build a small lane."""
+    return Layout(*cache_arrays(build_caches(scenario)))
+
+
 def build_lane(
-    scenario: Scenario, lane: int, seed: int, *, full_events: bool = False, debug: bool = False, skip: bool = True
+    scenario: Scenario,
+    lane: int,
+    seed: int,
+    *,
+    layout: Layout | None = None,
+    full_events: bool = False,
+    debug: bool = False,
+    skip: bool = True,
 ) -> Lane:
-    """A booted lane of a scenario (of one variant), ready for ``run_lane``."""
-    rows, roles = cache_arrays(build_caches(scenario))
+    """A booted lane of a scenario (of one variant), ready for ``run_lane``; ``layout`` spares sizing the caches."""
+    rows, roles = layout or build_layout(scenario)
     frames = sum(zone_frames(scenario))
     work = scenario.workload
     mem = build_mem(scenario)
