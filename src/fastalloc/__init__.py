@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastalloc.errors import InputError
-    from fastalloc.runner import rerun, run
+    from fastalloc.runner import compare, rerun, run
     from fastalloc.scenario import Machine, Scenario, import_machine, load_scenario
     from fastalloc.store import Dataset, open_dataset
 
@@ -14,6 +14,7 @@ __all__ = [
     "InputError",
     "Machine",
     "Scenario",
+    "compare",
     "import_machine",
     "load_scenario",
     "open_dataset",
@@ -26,6 +27,7 @@ _HOMES = {
     "InputError": "fastalloc.errors",
     "Machine": "fastalloc.scenario",
     "Scenario": "fastalloc.scenario",
+    "compare": "fastalloc.runner",
     "import_machine": "fastalloc.scenario",
     "load_scenario": "fastalloc.scenario",
     "open_dataset": "fastalloc.store",

@@ -16,7 +16,7 @@ from fastalloc.batch import BatchProgress, LaneResult, run_lanes
 from fastalloc.errors import InputError
 from fastalloc.kernels.cache_dir import announce_compiling
 from fastalloc.kernels.names import METRICS
-from fastalloc.scenario import Scenario
+from fastalloc.scenario import Scenario, with_policies
 from fastalloc.store import Dataset, DatasetWriter, model_digest, open_dataset
 from fastalloc.store.provenance import footer, provenance
 from fastalloc.store.schema import EVENTS_SCHEMA
@@ -116,6 +116,18 @@ def run(
         wall_s = round(time.monotonic() - begun, 3)
         writer.close(status, {"wall_s": wall_s, "variants_s": seconds, "threads": threads, "cpus": os.cpu_count()})
     return open_dataset(out)
+
+
+def compare(scenario: Scenario, policies: Sequence[str], out: str | Path, **options: Any) -> Dataset:
+    """Runs policies (``fix``, ``fix+nomerge-bio``, ``all``) on the same lanes of a scenario, the baseline first.
+
+    Args:
+        options: as for ``run``, but for ``variants``.
+
+    Raises:
+        InputError: an unknown policy, a clash of two, or a folder that cannot be used.
+    """
+    return run(with_policies(scenario, list(policies)), out, **options)
 
 
 def rerun(dataset: Dataset | str | Path, lane_id: int, *, debug: bool = False, skip: bool = True) -> Rerun:

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from fastalloc.cli.bench import bench
+from fastalloc.cli.compare import compare
 from fastalloc.cli.dataset import dataset_app
 from fastalloc.cli.frontier import frontier
 from fastalloc.cli.machine import machine_app
+from fastalloc.cli.policies import policies
 from fastalloc.cli.replay import replay
 from fastalloc.cli.report import report
 from fastalloc.cli.rerun import rerun
@@ -29,6 +31,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(run)
+app.command()(compare)
+app.command()(policies)
 app.command()(rerun)
 app.command()(replay)
 app.command()(sweep)

@@ -1,16 +1,12 @@
 """``fastalloc run``: variants of a scenario, side by side."""
 
-import signal
-import sys
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
+from fastalloc.cli.execute import free_folder, run_and_show
 from fastalloc.cli.options import parse_settings
-from fastalloc.errors import InputError
 
 
 def run(
@@ -33,63 +29,16 @@ def run(
     named = {"run.lanes": lanes, "run.duration_s": seconds, "run.seed": seed}
     asked |= {key: value for key, value in named.items() if value is not None}
     loaded = load_scenario(scenario).with_settings(asked, "--set")
-    folder = out or _free_folder(loaded.name)
-    cancel, interrupted = threading.Event(), threading.Event()
-    _stop_on_interrupt(cancel, interrupted)
-
-    from fastalloc.cli.progress import RunBar
-    from fastalloc.runner import run as run_scenario
-
-    try:
-        with RunBar() as bar:
-            dataset = run_scenario(
-                loaded,
-                folder,
-                variants=variant,
-                threads=threads,
-                debug=debug,
-                skip=not no_skip,
-                command=_command(scenario, variant, asked),
-                progress=bar,
-                cancel=cancel,
-            )
-    except InputError:
-        if not interrupted.is_set():
-            raise
-        print("stopped before the first lane was finished", file=sys.stderr)
-        raise typer.Exit(130) from None
-
-    from fastalloc.cli.show import show
-    from fastalloc.report.html import write_report
-
-    page = write_report(dataset)
-    show(dataset, as_json=json)
-    print(f"\ndataset {folder}\nreport  {page}", file=sys.stderr)
-    if interrupted.is_set():
-        print("stopped; what was finished is kept", file=sys.stderr)
-        raise typer.Exit(130)
-
-
-def _stop_on_interrupt(cancel: threading.Event, interrupted: threading.Event) -> None:
-    """The first Ctrl-C asks the run to stop, the second stops it."""
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        if interrupted.is_set():
-            raise SystemExit(130)
-        interrupted.set()
-        cancel.set()
-        print("\nstopping; once more to stop at once", file=sys.stderr)
-
-    signal.signal(signal.SIGINT, stop)
-
-
-def _free_folder(name: str) -> Path:
-    """``out/NAME``, or the first of ``out/NAME-2``, ``-3``, ... that is not taken."""
-    folder, n = Path("out") / name, 1
-    while folder.exists():
-        n += 1
-        folder = Path("out") / f"{name}-{n}"
-    return folder
+    run_and_show(
+        loaded,
+        out or free_folder(loaded.name),
+        command=_command(scenario, variant, asked),
+        as_json=json,
+        variants=variant,
+        threads=threads,
+        debug=debug,
+        skip=not no_skip,
+    )
 
 
 def _command(scenario: str, variants: list[str] | None, settings: dict[str, object]) -> str:

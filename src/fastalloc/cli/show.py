@@ -27,6 +27,24 @@ def show(dataset: Dataset, as_json: bool) -> None:
     console.print(verdict_table(found))
 
 
+def show_board(dataset: Dataset, as_json: bool) -> None:
+    """The board of a comparison, as a table of at most 120 columns or as JSON and nothing else."""
+    from fastalloc.report.board import board, board_rows
+
+    found = board(dataset)
+    if as_json:
+        import json
+
+        print(json.dumps(board_rows(found), indent=1))
+        return
+    from rich.console import Console
+
+    from fastalloc.report.terminal import board_table
+
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console.print(board_table(found))
+
+
 def show_sweep(dataset: Dataset, as_json: bool) -> None:
     """The points of a sweep with their livelocks, as a table or as JSON and nothing else."""
     from fastalloc.report.sweep import point_rows, point_table

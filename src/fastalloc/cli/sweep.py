@@ -44,9 +44,9 @@ def sweep(
         return
     folder = out or Path("out") / plan.sweep.name
     cancel, interrupted = threading.Event(), threading.Event()
-    from fastalloc.cli.run import _stop_on_interrupt
+    from fastalloc.cli.execute import stop_on_interrupt
 
-    _stop_on_interrupt(cancel, interrupted)
+    stop_on_interrupt(cancel, interrupted)
     from fastalloc.cli.sweep_progress import SweepBar
     from fastalloc.sweep import run_sweep
 

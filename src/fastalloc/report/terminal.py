@@ -4,6 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fastalloc.report.board import Row
 from fastalloc.report.verdict import Verdict
 
 HEADINGS = (
@@ -44,6 +45,31 @@ def verdict_table(verdicts: list[Verdict]) -> RenderableType:
         )
     sentences = [Text.assemble((f"{row.variant}: ", "bold"), row.sentence) for row in verdicts]
     return Group(table, Text(), *sentences)
+
+
+def board_table(found: list[Row]) -> RenderableType:
+    """The board, for a rich console."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("\npolicy", overflow="fold")
+    headings = ("livelocked\nof lanes", "against\nbaseline", "longest\nstall", "broken by\nlane", "links\nbroken",
+                "swap out\nrelative", "sense fails\na lane", "reports\na lane", "slab\npages")  # fmt: skip
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in found:
+        low, high = row.interval
+        table.add_row(
+            Text(row.policy, style="bold red" if row.livelocked else "bold green"),
+            f"{row.livelocked}/{row.lanes} ({100 * low:.0f}-{100 * high:.0f} %)",
+            f"{100 * row.difference:+.0f} %",
+            f"{row.longest_stall_s:.1f} s",
+            "held" if row.broken_by is None else str(row.broken_by),
+            ", ".join(map(str, row.links)) or "none",
+            "-" if row.throughput is None else f"{row.throughput:.2f}",
+            count(row.means["sense_fail"]),
+            count(row.means["reports"]),
+            f"{row.means['max_slab_pages']:,.0f}",
+        )
+    return table
 
 
 def share(successes: int, interval: tuple[float, float]) -> str:

@@ -4,6 +4,7 @@ from fastalloc.scenario.load import load_machine, load_scenario, machine_names, 
 from fastalloc.scenario.machine import Machine, SlabCache, Zone
 from fastalloc.scenario.machine_import import import_machine
 from fastalloc.scenario.models import Costs, Disk, Host, Policy, Queue, Run, Scenario, Variant, Workload
+from fastalloc.scenario.policy_presets import PolicyPreset, load_policy, policy_names, policy_variant, with_policies
 
 __all__ = [
     "Costs",
@@ -11,6 +12,7 @@ __all__ = [
     "Host",
     "Machine",
     "Policy",
+    "PolicyPreset",
     "Queue",
     "Run",
     "Scenario",
@@ -20,8 +22,12 @@ __all__ = [
     "Zone",
     "import_machine",
     "load_machine",
+    "load_policy",
     "load_scenario",
     "machine_names",
     "machine_toml",
+    "policy_names",
+    "policy_variant",
     "preset_names",
+    "with_policies",
 ]

@@ -35,7 +35,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
         InputError: no such preset or file, broken TOML, an unknown key, a value out of range; names file and field.
     """
     path = _find(name_or_path, PRESETS, "scenario", preset_names())
-    data = _read_toml(path)
+    data = read_toml(path)
     if "machine" in data:
         data["machine"] = _machine_data(data["machine"], path)
     try:
@@ -60,7 +60,7 @@ def load_machine(name_or_path: str | Path) -> Machine:
     """
     path = _find(name_or_path, PRESETS / "machines", "machine", machine_names())
     try:
-        return Machine.model_validate(_read_toml(path))
+        return Machine.model_validate(read_toml(path))
     except ValidationError as error:
         raise input_error(error, path) from None
 
@@ -106,7 +106,12 @@ def _find(name_or_path: str | Path, folder: Path, what: str, names: list[str]) -
     return path
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as plain data.
+
+    Raises:
+        InputError: unreadable, not UTF-8, not TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,0 +1,65 @@
+"""Runs a scenario for a command: progress, Ctrl-C, report, table."""
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import typer
+
+from fastalloc.errors import InputError
+from fastalloc.scenario import Scenario
+
+
+def run_and_show(
+    scenario: Scenario, folder: Path, *, command: str, as_json: bool, board: bool = False, **options: Any
+) -> None:
+    """Runs into a dataset, writes its report, prints its table or the board; ``options`` as for ``runner.run``."""
+    cancel, interrupted = threading.Event(), threading.Event()
+    stop_on_interrupt(cancel, interrupted)
+
+    from fastalloc.cli.progress import RunBar
+    from fastalloc.runner import run
+
+    try:
+        with RunBar() as bar:
+            dataset = run(scenario, folder, command=command, progress=bar, cancel=cancel, **options)
+    except InputError:
+        if not interrupted.is_set():
+            raise
+        print("stopped before the first lane was finished", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+    from fastalloc.cli.show import show, show_board
+    from fastalloc.report.html import write_report
+
+    page = write_report(dataset)
+    (show_board if board else show)(dataset, as_json=as_json)
+    print(f"\ndataset {folder}\nreport  {page}", file=sys.stderr)
+    if interrupted.is_set():
+        print("stopped; what was finished is kept", file=sys.stderr)
+        raise typer.Exit(130)
+
+
+def stop_on_interrupt(cancel: threading.Event, interrupted: threading.Event) -> None:
+    """The first Ctrl-C asks the run to stop, the second stops it."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if interrupted.is_set():
+            raise SystemExit(130)
+        interrupted.set()
+        cancel.set()
+        print("\nstopping; once more to stop at once", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, stop)
+
+
+def free_folder(name: str) -> Path:
+    """``out/NAME``, or the first of ``out/NAME-2``, ``-3``, ... that is not taken."""
+    folder, n = Path("out") / name, 1
+    while folder.exists():
+        n += 1
+        folder = Path("out") / f"{name}-{n}"
+    return folder

@@ -1,0 +1,96 @@
+"""The board: a row a policy, each measured against the first on the same lanes."""
+
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from fastalloc.report.statistics import paired_interval, wilson_interval
+from fastalloc.store import Dataset
+
+# Means of a lane; a metric that the dataset does not have makes no column.
+MEANS = ("sense_fail", "reports", "max_slab_pages", "slab_waste", "unfair_refusals", "probes", "slow_paths", "locks",
+         "reserve_pages")  # fmt: skip
+
+
+class Row(NamedTuple):
+    """A policy on the board. Probabilities are of a livelock longer than 5 s; intervals are 95 %."""
+
+    policy: str
+    lanes: int
+    livelocked: int
+    interval: tuple[float, float]  # Wilson
+    difference: float  # of the probability, to the baseline, over lanes that both finished
+    difference_interval: tuple[float, float]  # paired
+    longest_stall_s: float
+    broken_by: int | None  # id of the lane with the longest livelock; None: every lane made progress
+    throughput: float | None  # pages swapped out against the baseline, median of the pairs of lanes
+    throughput_quartiles: tuple[float, float] | None
+    links: list[int]  # of the causal chain, that the policy breaks
+    means: dict[str, float]
+
+
+def board(dataset: Dataset) -> list[Row]:
+    """A row for each variant with a finished lane, in the order they were run; the first is the baseline."""
+    runs = dataset.runs.collect()
+    ledger = dataset.ledger.collect()
+    names = [variant["name"] for variant in dataset.manifest["variants"]]
+    names = [name for name in names if not runs.filter(variant=name).is_empty()]
+    baseline = runs.filter(variant=names[0])
+    return [_row(name, runs.filter(variant=name), baseline, ledger.filter(variant=name)) for name in names]
+
+
+def board_rows(found: list[Row]) -> list[dict[str, Any]]:
+    """The board as plain data for JSON."""
+    return [row._asdict() for row in found]
+
+
+def pareto_front(points: list[tuple[float, float]]) -> list[int]:
+    """Indices of the points that no other is at least as low as in both coordinates and lower in one."""
+    return [i for i, (x, y) in enumerate(points) if not any(a <= x and b <= y and (a, b) != (x, y) for a, b in points)]
+
+
+def broken_links(rows: pl.DataFrame, baseline: pl.DataFrame, ledger: pl.DataFrame) -> list[int]:
+    """Links of the chain that leads to the livelock which the lanes show to be broken.
+
+    2: bios took no slot of a slab that was bought for sense buffers, and bios were allocated.
+    5: at most a tenth as many lanes as in the baseline saw a sense allocation fail.
+    6: the free_list served more than failed command allocations explain: commands started without new sense buffers.
+    """
+    links = []
+    robbed = ledger.filter(buyer="sense", taker="bio")["objects"].sum()
+    if robbed == 0 and rows["bios"].sum() > 0:
+        links.append(2)
+    failing, before = (frame.filter(pl.col("sense_fail") > 0).height / frame.height for frame in (rows, baseline))
+    if before > 0 and failing <= before / 10:
+        links.append(5)
+    if rows["free_list_used"].sum() > rows["cmd_fail"].sum():
+        links.append(6)
+    return links
+
+
+def _row(name: str, rows: pl.DataFrame, baseline: pl.DataFrame, ledger: pl.DataFrame) -> Row:
+    columns = ["lane", "livelock_5s", "pages_swapped_out"]
+    pairs = baseline.select(columns).join(rows.select(columns), on="lane")
+    ours, theirs = pairs["livelock_5s_right"], pairs["livelock_5s"]
+    only_ours, only_theirs = int((ours > theirs).sum()), int((theirs > ours).sum())
+    moved = pairs.filter(pl.col("pages_swapped_out") > 0)
+    ratio = moved["pages_swapped_out_right"] / moved["pages_swapped_out"]
+    quartiles = [ratio.quantile(q, "linear") for q in (0.25, 0.5, 0.75)]
+    livelocked = int(rows["livelock_5s"].sum())
+    worst = rows.sort("livelock_ms", descending=True).row(0, named=True)
+    low, median, high = quartiles
+    longest: Any = rows["stall_ms"].max()
+    return Row(
+        policy=name,
+        lanes=len(rows),
+        livelocked=livelocked,
+        interval=wilson_interval(livelocked, len(rows)),
+        difference=(only_ours - only_theirs) / len(pairs) if len(pairs) else 0.0,
+        difference_interval=paired_interval(only_ours, only_theirs, len(pairs)),
+        longest_stall_s=longest / 1000,
+        broken_by=worst["id"] if livelocked else None,
+        throughput=median,
+        throughput_quartiles=(low, high) if low is not None and high is not None else None,
+        links=broken_links(rows, baseline, ledger),
+        means={key: float(rows[key].sum()) / len(rows) for key in MEANS if key in rows.columns},
+    )

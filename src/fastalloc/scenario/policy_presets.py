@@ -1,0 +1,138 @@
+"""Policies as presets: one TOML file a policy, alone or composed with ``+``, as variants of a scenario."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from fastalloc.errors import InputError
+from fastalloc.scenario.load import read_toml
+from fastalloc.scenario.machine import Model
+from fastalloc.scenario.models import Scenario, Variant, input_error
+
+POLICIES = Path(__file__).parent / "policies"
+BASELINE = "rc8"
+
+
+class Parameter(Model):
+    """A scenario field that tunes a policy."""
+
+    field: str
+    meaning: str
+    range: str
+    default: Any = None
+
+
+class TableRow(Model):
+    """What the decision table expects of a policy."""
+
+    step: list[int]  # links of the causal chain that it breaks
+    prevents: Literal["no", "statistically", "yes"]  # failed sense allocations
+    guarantees: Literal["no", "1", "n"]  # commands that always make progress
+
+
+class PolicyPreset(Model):
+    """A policy: what it is, where it comes from, which fields it sets."""
+
+    name: str
+    section: str
+    title: str
+    description: str
+    source: str
+    needs: str = ""
+    set: dict[str, Any] = Field(default_factory=dict)
+    parameters: list[Parameter] = Field(default_factory=list)
+    verdict: TableRow | None = None
+    bundle: list[str] = Field(default_factory=list)  # a kernel: the policies that it combines
+
+
+def policy_names() -> list[str]:
+    """Names that ``load_policy`` knows: the baseline, then by name."""
+    return sorted((path.stem for path in POLICIES.glob("*.toml")), key=lambda name: (name != BASELINE, name))
+
+
+def load_policy(name: str) -> PolicyPreset:
+    """The preset of one policy, its fields checked against the scenario; a bundle's ``set`` holds that of its members.
+
+    Raises:
+        InputError: no such policy, broken TOML, an unknown key or field, a value out of range, members that clash.
+    """
+    if name not in policy_names():
+        raise InputError("policies", name, f"no such policy; there are {', '.join(policy_names())}")
+    path = POLICIES / f"{name}.toml"
+    try:
+        preset = PolicyPreset.model_validate(read_toml(path))
+    except ValidationError as error:
+        raise input_error(error, path) from None
+    if preset.name != name:
+        raise InputError(path, "name", f"{preset.name!r}, but the file is {path.name}")
+    _check_fields(preset, path)
+    if preset.bundle:
+        members = [load_policy(member) for member in preset.bundle]
+        preset = preset.model_copy(update={"set": _merged([*members, preset], name)})
+    return preset
+
+
+def policy_variant(composed: str) -> Variant:
+    """The variant of a policy, or of several joined by ``+`` (``fix+nomerge-bio``).
+
+    Raises:
+        InputError: as ``load_policy``, and two policies that set one field to different values.
+    """
+    presets = [load_policy(name.strip()) for name in composed.split("+")]
+    name = "+".join(preset.name for preset in presets)
+    title = " + ".join(f"{preset.section}: {preset.title}" for preset in presets)
+    return Variant(name=name, title=title, set=_merged(presets, name))
+
+
+def with_policies(scenario: Scenario, policies: list[str]) -> Scenario:
+    """The scenario with a variant a policy in place of its own variants; the baseline comes first, asked for or not.
+
+    Args:
+        policies: names, alone or joined by ``+``; ``all`` stands for every preset.
+
+    Raises:
+        InputError: as ``policy_variant``, or a value that the scenario refuses.
+    """
+    names = [each for name in policies for each in (policy_names() if name == "all" else [name])]
+    found = {variant.name: variant for variant in map(policy_variant, [BASELINE, *names])}
+    scenario = scenario.model_copy(update={"variants": list(found.values())})
+    for name in found:
+        scenario.variant(name)
+    return scenario
+
+
+def _merged(presets: list[PolicyPreset], what: str) -> dict[str, Any]:
+    owner: dict[str, str] = {}
+    merged: dict[str, Any] = {}
+    for preset in presets:
+        for field, value in preset.set.items():
+            if field in merged and merged[field] != value:
+                message = f"{owner[field]} sets {field} to {merged[field]!r}, {preset.name} to {value!r}"
+                raise InputError("policies", what, message)
+            merged[field] = value
+            owner[field] = preset.name
+    return merged
+
+
+def _check_fields(preset: PolicyPreset, path: Path) -> None:
+    """Each field exists, and what is set is a value of it."""
+    sections: dict[str, dict[str, Any]] = {}
+    defaults = {parameter.field: parameter.default for parameter in preset.parameters if parameter.default is not None}
+    for field in [*preset.set, *(parameter.field for parameter in preset.parameters)]:
+        section, _, last = field.partition(".")
+        model = Scenario.model_fields[section].annotation if section in Scenario.model_fields else None
+        if not (isinstance(model, type) and issubclass(model, Model)) or last not in model.model_fields:
+            raise InputError(path, field, "names no field of a scenario")
+    for field, value in (defaults | preset.set).items():
+        section, _, last = field.partition(".")
+        sections.setdefault(section, {})[last] = value
+    for section, values in sections.items():
+        model = Scenario.model_fields[section].annotation
+        assert isinstance(model, type) and issubclass(model, Model)
+        if any(field.is_required() for field in model.model_fields.values()):
+            continue  # only a whole scenario can tell
+        try:
+            model.model_validate(values)
+        except ValidationError as error:
+            raise input_error(error, path, section) from None
