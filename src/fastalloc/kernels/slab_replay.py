@@ -99,13 +99,16 @@ def follow_slab(mem, slab, events, unit_ns, due, begin, peak, lane, row, stop):
             next_reap = due[0]
             for i in range(due.shape[0]):
                 next_reap = min(next_reap, due[i])
-        op = (second >> kr.WORD_OP) & 0xFF
-        kind = np.int64(second & kr.WORD_KIND)
-        c = np.int64(lane.cache[kind])
-        cpu = np.int64((second >> kr.WORD_CPU) & 0xFFFF)
-        if op > kr.OP_BULK_FREE or c == kr.LEFT_OUT:
-            if op == kr.OP_ALLOC_FAILED and c != kr.LEFT_OUT:
-                alloc_refused(mem, slab, c, cpu, np.int64(lane.node[kind]), lane.gfp[kind])
+        op = (second >> kr.WORD_OP) & kr.WORD_BYTE
+        kind = lane.kind[second & kr.WORD_KIND]
+        left_out = (kind & kr.WORD_LOW) == kr.LEFT_OUT
+        c = np.int64(kind & kr.WORD_LOW)
+        node = np.int64((kind >> kr.KIND_NODE) & kr.WORD_LOW) - 1
+        gfp = np.int64(kind >> kr.KIND_GFP)
+        cpu = np.int64((second >> kr.WORD_CPU) & kr.WORD_LOW)
+        if op > kr.OP_BULK_FREE or left_out:
+            if op == kr.OP_ALLOC_FAILED and not left_out:
+                alloc_refused(mem, slab, c, cpu, node, gfp)
             row += 1
             continue
         obj = np.int64(first >> kr.WORD_OBJECT)
@@ -118,7 +121,7 @@ def follow_slab(mem, slab, events, unit_ns, due, begin, peak, lane, row, stop):
                 lane.live[slab.slab[held >> st.HANDLE_SHIFT, ss.L_CACHE]] -= 1
                 sb.slab_cache_free(mem, slab, cpu, held)
             grown = slab.cache[c, ss.A_GROWN]
-            held = sb.slab_cache_alloc(mem, slab, c, cpu, np.int64(lane.node[kind]), lane.gfp[kind], 0)
+            held = sb.slab_cache_alloc(mem, slab, c, cpu, node, gfp, 0)
             handle[obj] = held
             if slab.cache[c, ss.A_GROWN] > grown:
                 peak[c] = max(peak[c], slabs_of(slab, lane, c))
