@@ -52,12 +52,14 @@ def pareto_front(points: list[tuple[float, float]]) -> list[int]:
 def broken_links(rows: pl.DataFrame, baseline: pl.DataFrame, ledger: pl.DataFrame) -> list[int]:
     """Links of the chain that leads to the livelock which the lanes show to be broken.
 
-    2: bios took no slot of a slab that was bought for sense buffers, and bios were allocated.
+    2: bios and sense buffers took no slot of slabs bought for the other, and bios were allocated.
     5: at most a tenth as many lanes as in the baseline saw a sense allocation fail.
     6: the free_list served more than failed command allocations explain: commands started without new sense buffers.
     """
     links = []
-    robbed = ledger.filter(buyer="sense", taker="bio")["objects"].sum()
+    both = ["bio", "sense"]
+    crossed = pl.col("buyer").is_in(both) & pl.col("taker").is_in(both) & (pl.col("buyer") != pl.col("taker"))
+    robbed = ledger.filter(crossed)["objects"].sum()
     if robbed == 0 and rows["bios"].sum() > 0:
         links.append(2)
     failing, before = (frame.filter(pl.col("sense_fail") > 0).height / frame.height for frame in (rows, baseline))

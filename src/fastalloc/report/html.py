@@ -13,7 +13,9 @@ import vl_convert
 from altair.utils.schemapi import debug_mode
 
 from fastalloc.report import charts
+from fastalloc.report.board import board
 from fastalloc.report.livelock_state import livelock_state
+from fastalloc.report.pareto import pareto_charts
 from fastalloc.report.robbery import Ledger, robbery_ledger
 from fastalloc.report.selection import Lane, choose_lanes, livelock_spans
 from fastalloc.report.terminal import count
@@ -62,6 +64,8 @@ def render(dataset: Dataset) -> str:
     lanes = choose_lanes(dataset, found)
     with debug_mode(False):  # to check each specification against the schema takes longer than all the rest
         strips, figures = _strips(dataset, found), _figures(lanes)
+        rows = board(dataset) if len(found) > 1 else []
+        pareto = pareto_charts(rows)
     worst = next(v for v in found if v.variant == lanes[0].row["variant"])
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
     environment.filters |= {"count": count, "spec": _embedded, "digest": lambda text: text[:12]}
@@ -71,6 +75,8 @@ def render(dataset: Dataset) -> str:
         machine=_machine_words(dataset.manifest["scenario"]),
         verdicts=found,
         headline=_headline(found),
+        board=rows,
+        pareto=pareto,
         strips=strips,
         lanes=lanes,
         figures=figures,

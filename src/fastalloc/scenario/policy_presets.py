@@ -129,7 +129,8 @@ def _check_fields(preset: PolicyPreset, path: Path) -> None:
         sections.setdefault(section, {})[last] = value
     for section, values in sections.items():
         model = Scenario.model_fields[section].annotation
-        assert isinstance(model, type) and issubclass(model, Model)
+        assert isinstance(model, type)
+        assert issubclass(model, Model)
         if any(field.is_required() for field in model.model_fields.values()):
             continue  # only a whole scenario can tell
         try:
