@@ -120,7 +120,7 @@ def fake_lane(scenario: Scenario, lane: int, seed: int, full_events: bool = Fals
         "max_slab_pages": int(s["slab_pages"].max()),
         "min_free_dma": 487,
         "min_free_dma32": int(s["free_dma32"].min()),
-        "deepest": 5,
+        "deepest": NR_DEPTHS - 1,
     }
     if m["livelock_5s"]:
         m |= {"at_ms": begins + 5000, "at_commands": 0, "at_bios": 8123, "at_writeback": 8123, "at_bio_slabs": 260}

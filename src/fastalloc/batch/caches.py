@@ -15,6 +15,7 @@ from fastalloc.scenario.models import Policy, Scenario
 from fastalloc.scenario.slub_eras import SlubOptions
 
 HWCACHE = sf.HWCACHE_ALIGN
+COMMAND_2_6_24 = 368  # struct scsi_cmnd with its 96 bytes of sense data
 
 # kmem_cache_create calls of 2.6.25-rc8, x86_64 [fs/bio.c, block/blk-core.c, drivers/scsi, lib/radix-tree.c, mm/shmem.c]
 PATH_CACHES = (
@@ -37,7 +38,10 @@ PATH_CACHES = (
 def object_size(request: CacheRequest, policy: Policy) -> int:
     """Bytes of an object of the path: the sense buffer inside or beside its command, the bio with its first vectors."""
     if request.name == "scsi_cmd_cache" and policy.sense == "inline":
-        return -(-request.size // policy.command_align) * policy.command_align + policy.sense_bytes
+        line = policy.command_align
+        if line == 0:
+            return COMMAND_2_6_24 - 96 + policy.sense_bytes
+        return -(-request.size // line) * line + policy.sense_bytes
     if request.name == "scsi_sense_cache":
         return policy.sense_bytes
     if request.name == "bio" and policy.bio_inline_vecs:

@@ -5,16 +5,18 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from fastalloc.errors import InputError
-from fastalloc.scenario import Scenario
+
+if TYPE_CHECKING:
+    from fastalloc.scenario import Scenario
 
 
 def run_and_show(
-    scenario: Scenario, folder: Path, *, command: str, as_json: bool, board: bool = False, **options: Any
+    scenario: "Scenario", folder: Path, *, command: str, as_json: bool, board: bool = False, **options: Any
 ) -> None:
     """Runs into a dataset, writes its report, prints its table or the board; ``options`` as for ``runner.run``."""
     cancel, interrupted = threading.Event(), threading.Event()

@@ -51,7 +51,7 @@ class Policy(Model):
     command_rule: Literal["rc8", "fix", "prealloc"] = "rc8"  # __scsi_get_command; prealloc: all at host setup
     sense: Literal["separate", "inline", "lazy"] = "separate"  # an object, part of the command, only on an error
     sense_bytes: Annotated[int, Field(ge=18, le=260)] = 96
-    command_align: Literal[64, 128] = 64  # where an inline sense buffer begins
+    command_align: Literal[0, 64, 128] = 0  # what an inline sense buffer is aligned to; 0: a field, as in 2.6.24
     sense_error_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 100  # commands that end with CHECK CONDITION
     sense_pool: Annotated[int, Field(ge=0, le=64)] = 0  # elements of a mempool behind the sense cache
     slub_nomerge: bool = False

@@ -3,22 +3,37 @@
 import hashlib
 import json
 import platform
+from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from fastalloc.kernels.cache_dir import sources_digest
 from fastalloc.scenario import Scenario
 
-# Raise it when numbers change for a reason that the kernel sources do not show.
+# Raise it when numbers change for a reason that the sources in the digest do not show.
 MODEL_VERSION = 1
 SCHEMA_VERSION = 1
 FOOTER_KEY = b"fastalloc"
 LIBRARIES = ("numba", "llvmlite", "numpy", "polars", "pyarrow", "pydantic")
 
 
-def model_digest() -> str:
-    """SHA-256 over ``MODEL_VERSION`` and all kernel sources, hexadecimal: equal digests, equal numbers."""
-    return hashlib.sha256(f"{MODEL_VERSION}\0{sources_digest()}".encode()).hexdigest()
+PACKAGE = Path(__file__).parent.parent
+# What turns a scenario into arrays: caches and their merging, geometry, watermarks.
+SET_UP = ("batch/*.py", "scenario/geometry_*.py", "scenario/slab_flags.py", "scenario/slub_eras.py")
+SET_UP += ("scenario/machine.py", "scenario/watermarks.py")
+
+
+@cache
+def model_digest(package: Path = PACKAGE) -> str:
+    """SHA-256, hexadecimal: equal digests, equal numbers.
+
+    Over ``MODEL_VERSION``, all kernel sources, and the sources below ``package`` that turn a scenario into arrays.
+    """
+    digest = hashlib.sha256(f"{MODEL_VERSION}\0{sources_digest()}".encode())
+    for path in sorted(path for pattern in SET_UP for path in package.glob(pattern)):
+        digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def provenance(scenario: Scenario, seed: int) -> dict[str, Any]:
