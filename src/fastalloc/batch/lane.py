@@ -10,6 +10,7 @@ from fastalloc.kernels import gfp as g
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import state as st
 from fastalloc.kernels.boot import boot_lane
+from fastalloc.kernels.entitlement import ENTITLEMENTS
 from fastalloc.kernels.gfp import MAX_ORDER
 from fastalloc.kernels.mempool import MEMPOOL_FIELDS, MEMPOOL_RULES, MP_CACHE, MP_MIN, MP_RULE, Pools
 from fastalloc.kernels.names import EVENT_COLUMNS, METRICS, SERIES, WHO
@@ -78,6 +79,9 @@ def build_mem(scenario: Scenario) -> st.Mem:
     ctl[st.M_TOKENS] = 10 * 5 * machine.hz
     policy = scenario.policy
     ctl[st.M_WATERMARK_RULE] = WATERMARK_RULES.index(policy.watermark_rule)
+    ctl[st.M_ENTITLEMENT] = ENTITLEMENTS.index(policy.entitlement)
+    ctl[st.M_PROBE_EVERY] = policy.probe_every
+    ctl[st.M_PROBE_GFP] = g.POLITE if policy.probe_low else 0
     for bit, users in ((g.MEMALLOC, policy.memalloc), (g.HIGH, policy.high), (g.SHORT, policy.short)):
         for user in users:
             ctl[st.M_GFP_ADD + WHO.index(user)] |= bit
@@ -178,6 +182,8 @@ def build_vm(scenario: Scenario, roles: np.ndarray, seed: int, lane: int) -> ms.
     policy = scenario.policy
     ctl[ms.V_MEMPOOL_JIFFIES] = policy.mempool_timeout_s * machine.hz if policy.mempool_timeout_s > 0 else -1
     ctl[ms.V_MEMPOOL_WAKE_ONE] = policy.mempool_wake_one
+    ctl[ms.V_SWAP_BIO_LIMIT] = policy.swap_bio_limit or ms.NEVER
+    ctl[ms.V_RECLAIM_GATE] = policy.reclaim_gate
     ctl[ms.V_BIO_INLINE_VECS] = policy.bio_inline_vecs
     return ms.Vm(
         ctl,

@@ -31,6 +31,8 @@ C_CPU_PARTIAL = 17  # what a CPU's partial list may hold: slabs, or free objects
 C_CPU_PARTIAL_OBJECTS = 18  # 1: it counts free objects (3.2 to 5.15), 0: slabs (5.16 on)
 C_MIN_ORDER = 19  # order of the smallest slab, tried when the preferred one cannot be had
 C_SHEAF_CAPACITY = 20  # objects a sheaf
+C_RANK = 22  # of the slab bought last, see kernels/entitlement.py
+FIRST_RANK = 16  # of a cache without a slab
 C_SHEAF_CACHE = 21  # cache (of era cpu-partial) that sheaves come from; -1: they cost no memory
 
 # kcpu[c, cpu, .]
@@ -78,7 +80,8 @@ ERA_STATS = (
     K_SHEAF_ALLOC,
     K_SHEAF_FREE,
 ) = range(K_ERA_STAT, K_ERA_STAT + len(ERA_STATS))
-assert K_SHEAF_FREE < st.KCPU_FIELDS
+K_RESERVE = K_SHEAF_FREE + 1  # 1: the CPU slab came from below all watermarks
+assert K_RESERVE < st.KCPU_FIELDS
 
 # knode[c, n, .]: the barn
 N_FULL = 4  # first full sheaf, -1 none

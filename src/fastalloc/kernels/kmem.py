@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 from numba.extending import overload
 
+from fastalloc.kernels import entitlement as en
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import slab as sb
 from fastalloc.kernels import slab_state as ss
@@ -76,6 +77,16 @@ _slab_free_inlined = inlined(su.slab_free.py_func)
 
 def _slub_alloc(mem, heap, c, cpu, node, gfp, context):
     return _slab_alloc_inlined(mem, heap, c, cpu, node, gfp, context)
+
+
+def _slub_policed_alloc(mem, heap, c, cpu, gfp, context):
+    if mem.ctl[st.M_ENTITLEMENT] != en.ANYONE:
+        return en.guarded_alloc(mem, heap, c, cpu, gfp, context)
+    return _slab_alloc_inlined(mem, heap, c, cpu, -1, gfp, context)
+
+
+def _plain_alloc(mem, heap, c, cpu, gfp, context):
+    return kmem_cache_alloc(mem, heap, c, cpu, -1, gfp, context)
 
 
 def _slub_free(mem, heap, c, cpu, handle):
@@ -148,6 +159,7 @@ _slub_kmalloc_kernel = kernel(_slub_kmalloc)
 
 SLUB = SimpleNamespace(
     alloc=_slub_alloc,
+    policed_alloc=_slub_policed_alloc,
     free=_slub_free,
     kmalloc_cache=_slub_kmalloc_cache,
     kmalloc=_slub_kmalloc,
@@ -222,6 +234,7 @@ def _slab_index(heap, handle):
 
 SLAB = SimpleNamespace(
     alloc=_slab_alloc,
+    policed_alloc=_plain_alloc,
     free=_slab_free,
     kmalloc_cache=_slub_kmalloc_cache,
     kmalloc=_slab_kmalloc,
@@ -278,6 +291,7 @@ def _slob_ordinal(heap, handle):
 
 SLOB = SimpleNamespace(
     alloc=_slob_alloc,
+    policed_alloc=_plain_alloc,
     free=_slob_free,
     kmalloc_cache=_slob_kmalloc_cache,
     kmalloc=_slob_kmalloc,
@@ -303,6 +317,11 @@ def _of(heap):
 def kmem_cache_alloc(mem, heap, c, cpu, node, gfp, context):
     """An object of cache ``c``, a handle, or NO_OBJECT; ``node`` is -1 or the NUMA node asked for."""
     return _of(heap).alloc(mem, heap, c, cpu, node, gfp, context)
+
+
+def policed_alloc(mem, heap, c, cpu, gfp, context):
+    """:func:`kmem_cache_alloc` under the machine's entitlement rule, which only SLUB knows so far."""
+    return _of(heap).policed_alloc(mem, heap, c, cpu, gfp, context)
 
 
 def kmem_cache_free(mem, heap, c, cpu, handle):
@@ -363,6 +382,11 @@ def object_index(heap, handle):
 @overload(kmem_cache_alloc, jit_options=INLINED)
 def _kmem_cache_alloc(mem, heap, c, cpu, node, gfp, context):
     return _of(heap).alloc
+
+
+@overload(policed_alloc, jit_options=INLINED)
+def _policed_alloc(mem, heap, c, cpu, gfp, context):
+    return _of(heap).policed_alloc
 
 
 @overload(kmem_cache_free, jit_options=INLINED)

@@ -234,3 +234,5 @@ def finish_lane(mem, slub, io, vm, out):
     metric[DEEPEST] = mem.ctl[st.M_DEEPEST]
     metric[NO_WATERMARK] = mem.ctl[st.M_NO_WATERMARK]
     metric[FAILED_ALLOCATIONS] = mem.ctl[st.M_FAILED]
+    for i in range(3):
+        metric[FAILED_ALLOCATIONS + 1 + i] = mem.ctl[st.M_REFUSALS + i]

@@ -313,6 +313,8 @@ V_HOST_OVERLAP = 61
 V_MEMPOOL_JIFFIES = 62  # longest sleep in a mempool, -1 no timer
 V_MEMPOOL_WAKE_ONE = 63
 V_BIO_INLINE_VECS = 64
+V_SWAP_BIO_LIMIT = 65  # bios outstanding from which on a reclaimer waits, NEVER none
+V_RECLAIM_GATE = 66  # direct reclaimers wait while half of the sum of min is gone
 VM_FIELDS = 72
 
 # costs[.]: CPU time of each step, ns

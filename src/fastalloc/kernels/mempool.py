@@ -12,7 +12,7 @@ import numpy as np
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import kernel, out_of_line
-from fastalloc.kernels.kmem import free_page_handle, kfree, kmalloc, kmem_cache_alloc, kmem_cache_free, page_handle
+from fastalloc.kernels.kmem import free_page_handle, kfree, kmalloc, kmem_cache_free, page_handle, policed_alloc
 
 # pool[p, .]
 MP_CACHE = 0  # cache the elements come from; page order of a MP_PAGES pool, bytes of a MP_KMALLOC pool
@@ -76,7 +76,7 @@ def pool_alloc(mem, heap, pools, p, cpu, gfp, context):
     pool = pools.pool
     source = pool[p, MP_CACHE]
     if pool[p, MP_KIND] == MP_SLAB:
-        return kmem_cache_alloc(mem, heap, source, cpu, -1, gfp, context)
+        return policed_alloc(mem, heap, source, cpu, gfp, context)
     if pool[p, MP_KIND] == MP_PAGES:
         return page_handle(mem, cpu, gfp, context, source)
     handle = kmalloc(mem, heap, pool[p], cpu, gfp, context, source)

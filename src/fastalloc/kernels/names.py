@@ -40,6 +40,9 @@ METRICS = (
     "deepest",  # deepest watermark used, an index of DEPTH_NAMES
     "no_watermark",  # pages taken with no watermark
     "failed_allocations",
+    "refusals",  # of objects at hand, by the entitlement rule
+    "probes",  # slabs that refused callers tried to buy
+    "unfair_refusals",  # callers left with nothing although objects were at hand
     "allocstall",  # direct reclaims entered
     "kswapd_wakes",
     "pages_scanned",

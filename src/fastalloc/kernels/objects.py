@@ -5,7 +5,7 @@
 
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import folded, internal
-from fastalloc.kernels.kmem import bought_by, kmem_cache_alloc, kmem_cache_free
+from fastalloc.kernels.kmem import bought_by, kmem_cache_free, policed_alloc
 
 
 @folded
@@ -20,7 +20,7 @@ def account(heap, out, handle, who):
 def slab_take(mem, heap, out, c, cpu, gfp, context, who):
     """kmem_cache_alloc on behalf of ``who``: a slab bought remembers its buyer, the ledger its takers."""
     mem.ctl[st.M_WHO] = who
-    handle = kmem_cache_alloc(mem, heap, c, cpu, -1, gfp | mem.ctl[st.M_GFP_ADD + who], context)
+    handle = policed_alloc(mem, heap, c, cpu, gfp | mem.ctl[st.M_GFP_ADD + who], context)
     account(heap, out, handle, who)
     return handle
 

@@ -28,14 +28,30 @@ SWAP_BATCH = 14  # pages an unmap frees at a time
 
 
 @internal
+def pfmemalloc_watermark_ok(mem):
+    """Whether more than half of the sum of min is free; pages that lowmem_reserve protects count as well
+    [pfmemalloc_watermark_ok, 3.6]."""
+    free = 0
+    reserve = 0
+    for z in range(mem.ctl[st.M_NR_ZONES]):
+        free += mem.zone[z, st.Z_FREE]
+        reserve += mem.zone[z, st.Z_MIN]
+    return free > reserve // 2
+
+
+@internal
 def after_failure(mem, vm, out, t, cpu, jiffies):
     """What __alloc_pages (2.6.25, order 0, may reclaim) does next after an attempt has failed.
 
     Direct reclaim, then attempt D, then a nap of up to 20 ms and again; without progress the OOM path's one-jiffy
-    nap and a restart (nobody is killed here).
+    nap and a restart (nobody is killed here). Behind the gate of 3.6 a task looks again every 100 ms instead of being
+    woken by kswapd [throttle_direct_reclaim].
     """
     task = vm.task[t]
     if task[ms.T_ATTEMPT] != ms.ATTEMPT_RECLAIMED:
+        if vm.ctl[ms.V_RECLAIM_GATE] != 0 and not pfmemalloc_watermark_ok(mem):
+            congestion_wait(mem, vm, out, t, cpu, 10, jiffies)
+            return
         begin_reclaim(vm, out, t, cpu)
     elif task[ms.T_PROGRESS] != 0:
         task[ms.T_ATTEMPT] = ms.ATTEMPT_NAPPED

@@ -139,6 +139,24 @@ def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context):
 
 
 @kernel
+def grow_slab(mem, slub, c, cpu, gfp, context):
+    """Buy a slab and make it the CPU's, whatever is at hand: its first object, or NO_OBJECT [2.6.25 rules]."""
+    s = new_slab(mem, slub, c, cpu, -1, gfp, context)
+    if s < 0:
+        slub.ctl[st.U_PATH] = 0
+        return st.NO_OBJECT
+    k = slub.kcpu[c, cpu]
+    if k[st.K_PAGE] >= 0:
+        deactivate_slab(mem, slub, c, cpu, cpu)
+    slub.slab[s, st.S_FROZEN] = 1 + cpu
+    k[st.K_PAGE] = s
+    k[st.K_ALLOC_SLAB] += 1
+    k[st.K_ALLOC_SLOWPATH] += 1
+    slub.ctl[st.U_PATH] = 4
+    return load_freelist(slub, c, cpu, s)
+
+
+@kernel
 def slab_alloc(mem, slub, c, cpu, node, gfp, context):
     """An object of cache ``c`` on ``cpu``: its handle, or NO_OBJECT [slab_alloc].
 
@@ -303,6 +321,7 @@ def init_cache(slub, c, geometry):
         slub.cache[c, column] = geometry[column] if column < geometry.shape[0] else 0
     slub.cache[c, st.C_FREE_SLAB] = -1
     slub.cache[c, st.C_ALIVE] = 1
+    slub.cache[c, er.C_RANK] = er.FIRST_RANK
     for cpu in range(slub.kcpu.shape[1]):
         slub.kcpu[c, cpu, st.K_FREELIST] = -1
         slub.kcpu[c, cpu, st.K_PAGE] = -1

@@ -84,7 +84,13 @@ M_NR_NODES = 17
 M_LAST_MISSED = 18  # suppressed before the last printed one
 M_WHO = 19  # who is asking now: a slab remembers its buyer
 M_WATERMARK_RULE = 20  # one of WATERMARKS_*
+M_ENTITLEMENT = 21  # one of entitlement.ENTITLEMENTS
+M_PROBE_EVERY = 22  # refusals for one attempt to buy a slab
+M_PROBE_GFP = 23  # what such an attempt adds to the mask
 M_GFP_ADD = 24  # what a policy adds to the mask of each of names.WHO
+M_REFUSALS = 40  # of objects at hand, by the entitlement rule
+M_PROBES = 41  # slabs that such callers tried to buy
+M_UNFAIR = 42  # callers left with nothing although objects were at hand
 MEMCTL_FIELDS = 48
 
 WATERMARKS_2_6_25 = 0

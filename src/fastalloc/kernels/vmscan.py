@@ -282,6 +282,9 @@ def write_step(mem, slub, pools, io, vm, out, t, cpu, jiffies):
     step = task[ms.T_RECLAIM]
     wake = vm.costs[ms.COST_WAKE]
     if step == ms.R_BIO_ALLOC:
+        if io.ctl[ms.H_BIOS] >= vm.ctl[ms.V_SWAP_BIO_LIMIT]:
+            congestion_wait(mem, vm, out, t, cpu, 50, jiffies)
+            return wake
         handle = mempool_take(mem, slub, pools, vm, out, ms.POOL_BIO, names.W_BIO, t, cpu, jiffies)
         if handle < 0:
             return wake

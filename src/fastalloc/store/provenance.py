@@ -20,8 +20,14 @@ LIBRARIES = ("numba", "llvmlite", "numpy", "polars", "pyarrow", "pydantic")
 
 PACKAGE = Path(__file__).parent.parent
 # What turns a scenario into arrays: caches and their merging, geometry, watermarks.
-SET_UP = ("batch/*.py", "scenario/geometry_*.py", "scenario/slab_flags.py", "scenario/slub_eras.py")
-SET_UP += ("scenario/machine.py", "scenario/watermarks.py")
+SET_UP = (
+    "batch/*.py",
+    "scenario/geometry_*.py",
+    "scenario/machine.py",
+    "scenario/slab_flags.py",
+    "scenario/slub_eras.py",
+    "scenario/watermarks.py",
+)
 
 
 @cache

@@ -1,0 +1,84 @@
+"""May this caller take a slot of this slab? Rules that keep objects from below a watermark for those who may go there.
+
+A cache remembers how deep its last slab was bought (its rank), or a CPU that its slab came from below all watermarks.
+A caller who may not go as deep is refused the objects at hand: it must buy a slab with its own mask, and where that
+fails it gets nothing. Its success is the sign that the pressure is over [Peter Zijlstra: slab fairness, 16 January
+2007; Swap over NFS -v17, 20 March 2008].
+"""
+
+import numpy as np
+
+from fastalloc.kernels import eras as er
+from fastalloc.kernels import state as st
+from fastalloc.kernels.jit import internal, kernel, out_of_line
+from fastalloc.kernels.page_alloc import ignores_watermarks, request_depth
+from fastalloc.kernels.slub import grow_slab, slab_alloc
+
+ENTITLEMENTS = (
+    "anyone",  # 2.6.25: whoever comes
+    "rank",  # slab fairness, full rule: by the rank of the cache's last slab
+    "rank-posted",  # the same as posted: a caller's rank is 0 or 1
+    "no-watermarks",  # only slabs from below all watermarks are kept, while they are a CPU's slab
+)
+ANYONE, RANK, RANK_POSTED, NO_WATERMARKS = range(len(ENTITLEMENTS))
+
+# Rank of a slab by the depth of its pages, DEPTH_*: low 8, min 4, less 1 for HARDER, 2 for HIGH; none 0.
+RANKS = np.array((8, 4, 3, 2, 1, 1, 0), np.int64)
+
+
+@kernel
+def request_rank(gfp, context, rule):
+    """The deepest rank that a request may reach before it reclaims [gfp_to_rank]."""
+    if ignores_watermarks(gfp, context):
+        return 0
+    if rule == RANK_POSTED:
+        return 1
+    return RANKS[request_depth(gfp, context, st.WATERMARKS_2_6_25)]
+
+
+@internal
+def reaches_object(slub, c, cpu):
+    """Whether the CPU could serve an object without buying a slab."""
+    k = slub.kcpu[c, cpu]
+    if k[st.K_FREELIST] >= 0 or slub.knode[c, 0, st.N_PARTIAL_HEAD] >= 0:
+        return True
+    return k[st.K_PAGE] >= 0 and slub.slab[k[st.K_PAGE], st.S_FREELIST] >= 0
+
+
+@internal
+def force_growth(mem, slub, c, cpu, gfp, context):
+    """An object of a slab bought with the caller's own mask, or NO_OBJECT; every M_PROBE_EVERY-th refusal tries."""
+    mem.ctl[st.M_REFUSALS] += 1
+    handle = st.NO_OBJECT
+    if mem.ctl[st.M_REFUSALS] % mem.ctl[st.M_PROBE_EVERY] == 0:
+        mem.ctl[st.M_PROBES] += 1
+        handle = grow_slab(mem, slub, c, cpu, gfp | mem.ctl[st.M_PROBE_GFP], context)
+    if handle < 0 and reaches_object(slub, c, cpu):
+        mem.ctl[st.M_UNFAIR] += 1
+    return handle
+
+
+@internal
+def guarded_alloc(mem, slub, c, cpu, gfp, context):
+    """kmem_cache_alloc where a rule other than ``anyone`` holds."""
+    out_of_line()
+    rule = mem.ctl[st.M_ENTITLEMENT]
+    k = slub.kcpu[c, cpu]
+    if rule == NO_WATERMARKS:
+        entitled = k[er.K_RESERVE] == 0 or ignores_watermarks(gfp, context)
+    else:
+        entitled = request_rank(gfp, context, rule) <= slub.cache[c, er.C_RANK]
+    if entitled:
+        handle = slab_alloc(mem, slub, c, cpu, -1, gfp, context)
+    else:
+        handle = force_growth(mem, slub, c, cpu, gfp, context)
+    if handle < 0 or handle >= st.PAGE_HANDLE:
+        return handle
+    path = slub.ctl[st.U_PATH]
+    if path == 4:
+        depth = mem.ctl[st.M_DEPTH]
+        slub.cache[c, er.C_RANK] = RANKS[depth]
+        k[er.K_RESERVE] = 1 if depth == st.DEPTH_NONE else 0
+    elif path == 3:
+        k[er.K_RESERVE] = 0  # the mark is lost with the slab
+    return handle
