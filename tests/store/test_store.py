@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from fastalloc.kernels.names import EVENT_COLUMNS, METRICS, SERIES
 from fastalloc.scenario import load_scenario
 from fastalloc.store import DatasetWriter, model_digest, open_dataset, read_footer
 from fastalloc.store import write as store_write
+from fastalloc.store.provenance import PACKAGE
 from tests.fake_batch import fake_lane
 
 
@@ -175,3 +177,15 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         DatasetWriter(tmp_path / "file", small(), ["rc8"], "fastalloc run")
+
+
+@pytest.mark.parametrize("source", ["batch/lane.py", "scenario/geometry_slub.py", "scenario/watermarks.py"])
+def test_the_model_digest_covers_what_sets_a_lane_up(tmp_path, source):
+    """A resumed sweep must not mix two models: a change to caches, geometry or watermarks is a change of the model."""
+    package = tmp_path / "fastalloc"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    before = model_digest.__wrapped__(package)
+    assert before == model_digest()
+    with (package / source).open("a") as file:
+        file.write("# changed\n")
+    assert model_digest.__wrapped__(package) != before
