@@ -22,7 +22,8 @@ def made():
             own = {"id": 4 * number + lane, "variant": policy, "lane": lane, "livelock_ms": ms, "stall_ms": ms + 500}
             own |= {"livelock_5s": int(ms > 5000), "pages_swapped_out": pages, "bios": pages, "reports": 2}
             rows.append(own | {"sense_fail": sense, "cmd_fail": cmd, "free_list_used": used, "max_slab_pages": 1000})
-        taken = {"buyer": "sense", "taker": "bio", "objects": 0 if policy == "ctor" else 31}
+        depth = "low" if policy == "ctor" else "3/8 min"
+        taken = {"buyer": "sense", "depth": depth, "taker": "bio", "objects": 31}
         ledger.append({"variant": policy} | taken)
     manifest = {"variants": [{"name": name} for name in [*LANES, "not-run"]]}
     return SimpleNamespace(runs=pl.LazyFrame(rows), ledger=pl.LazyFrame(ledger), manifest=manifest)
