@@ -174,6 +174,12 @@ def test_the_reserve_serves_sense_buffers_below_every_mark():
     assert bought > 0
 
 
+def test_spare_pages_are_taken_when_nothing_else_is_left():
+    """F5: the slabs they buy help, until bios have eaten them."""
+    assert total("spare-pages", "spare_used") > 0
+    assert total("spare-pages", "sense_fail") < total("rc8", "sense_fail")
+
+
 def test_a_limit_on_swap_bios_holds():
     limited = run(scenario("swap-throttle").with_settings({"policy.swap_bio_limit": 64}), 0)
     # one more for each reclaimer that had passed the test

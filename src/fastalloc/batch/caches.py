@@ -4,11 +4,14 @@ Merging is decided by sizes, alignment, flags and constructors alone (:class:`Ca
 kmalloc caches, then what the machine was found with, then the caches of block layer and SCSI.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from fastalloc.kernels.gfp import SPARE
 from fastalloc.kernels.machine_state import ROLES
+from fastalloc.kernels.state import C_ALLOCFLAGS
 from fastalloc.scenario import slab_flags as sf
 from fastalloc.scenario.geometry_slub import CacheRequest, CacheSet, geometry_row
 from fastalloc.scenario.models import Policy, Scenario
@@ -33,6 +36,16 @@ PATH_CACHES = (
     CacheRequest("scsi_cmd_cache", 288, 0, HWCACHE),
     CacheRequest("scsi_sense_cache", 96, 0, HWCACHE),
 )
+
+
+CACHES_OF = {
+    "bio": ("bio",),
+    "biovec": ("biovec-1",),
+    "request": ("blkdev_requests",),
+    "scsi_cmnd": ("scsi_cmd_cache",),
+    "sense": ("scsi_sense_cache",),
+    "sg table": ("sgpool-8", "sgpool-16", "sgpool-32", "sgpool-64", "sgpool-128"),
+}
 
 
 def object_size(request: CacheRequest, policy: Policy) -> int:
@@ -72,8 +85,11 @@ def build_caches(scenario: Scenario) -> CacheSet:
     return caches
 
 
-def cache_arrays(caches: CacheSet) -> tuple[np.ndarray, np.ndarray]:
+def cache_arrays(caches: CacheSet, spare_users: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
     """Geometry rows int64[caches, CACHE_FIELDS], and the cache index of every role, int64[len(ROLES)]."""
     rows = np.stack([geometry_row(geometry) for geometry in caches.caches])
+    for user in spare_users:
+        for name in CACHES_OF[user]:
+            rows[caches.index_of(name), C_ALLOCFLAGS] |= SPARE  # and with it for all that share the cache
     roles = np.array([caches.index_of(name) for name in ROLES], np.int64)
     return rows, roles

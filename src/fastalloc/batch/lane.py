@@ -80,6 +80,7 @@ def build_mem(scenario: Scenario) -> st.Mem:
     policy = scenario.policy
     ctl[st.M_WATERMARK_RULE] = WATERMARK_RULES.index(policy.watermark_rule)
     ctl[st.M_ENTITLEMENT] = ENTITLEMENTS.index(policy.entitlement)
+    ctl[st.M_SPARE_MOST] = policy.spare_pages
     ctl[st.M_PROBE_EVERY] = policy.probe_every
     ctl[st.M_PROBE_GFP] = g.POLITE if policy.probe_low else 0
     for bit, users in ((g.MEMALLOC, policy.memalloc), (g.HIGH, policy.high), (g.SHORT, policy.short)):
@@ -229,7 +230,7 @@ class Layout(NamedTuple):
 
 def build_layout(scenario: Scenario) -> Layout:
     """Sizes and merges the caches of a scenario (of one variant): most of what it costs to build a small lane."""
-    return Layout(*cache_arrays(build_caches(scenario)))
+    return Layout(*cache_arrays(build_caches(scenario), scenario.policy.spare_users))
 
 
 def build_lane(

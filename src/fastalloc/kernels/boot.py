@@ -7,7 +7,7 @@ from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import internal, kernel
 from fastalloc.kernels.mempool import MP_CACHE, MP_CURR, MP_MIN
 from fastalloc.kernels.objects import slab_take
-from fastalloc.kernels.page_alloc import init_zones
+from fastalloc.kernels.page_alloc import alloc_pages, init_zones, keep_spare
 from fastalloc.kernels.slub import init_cache
 
 STREAM_START = 7
@@ -48,6 +48,9 @@ def boot_memory(mem, slub, pools, io, vm, out, geometry):
                 mem, slub, out, vm.roles[ms.ROLE_COMMAND + k], 0, g.GFP_KERNEL, 0, names.W_BOOT
             )
     io.ctl[ms.H_FREE_LIST] = io.ctl[ms.H_FREE_LIST_SIZE]
+    mem.ctl[st.M_SPARE] = -1
+    for _ in range(mem.ctl[st.M_SPARE_MOST]):
+        keep_spare(mem, alloc_pages(mem, 0, -1, g.GFP_KERNEL, 0, 0))
     mem.ctl[st.M_KSWAPD_WANTED] = 0
 
 

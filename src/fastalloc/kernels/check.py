@@ -63,7 +63,7 @@ def check_pages(mem, vm, slub):
             if pages != mem.zone[z, st.Z_NR_ACTIVE + k]:
                 return 3
             listed += pages
-    held = vm.ctl[ms.V_RESERVED] + vm.ctl[ms.V_PAGE_NOISE_COUNT] + slub.ctl[st.U_PAGES]
+    held = vm.ctl[ms.V_RESERVED] + vm.ctl[ms.V_PAGE_NOISE_COUNT] + slub.ctl[st.U_PAGES] + mem.ctl[st.M_NR_SPARE]
     for t in range(vm.ctl[ms.V_NR_TASKS]):
         if vm.task[t, ms.T_NEW_PAGE] >= 0:
             held += 1

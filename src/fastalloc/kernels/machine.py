@@ -33,6 +33,10 @@ MIN_FREE_DMA = names.METRICS.index("min_free_dma")
 DEEPEST = names.METRICS.index("deepest")
 NO_WATERMARK = names.METRICS.index("no_watermark")
 FAILED_ALLOCATIONS = names.METRICS.index("failed_allocations")
+REFUSALS = names.METRICS.index("refusals")
+PROBES = names.METRICS.index("probes")
+SPARE_USED = names.METRICS.index("spare_used")
+UNFAIR_REFUSALS = names.METRICS.index("unfair_refusals")
 
 QUANTUM_NS = 20_000
 STREAM_JITTER = 2
@@ -234,5 +238,7 @@ def finish_lane(mem, slub, io, vm, out):
     metric[DEEPEST] = mem.ctl[st.M_DEEPEST]
     metric[NO_WATERMARK] = mem.ctl[st.M_NO_WATERMARK]
     metric[FAILED_ALLOCATIONS] = mem.ctl[st.M_FAILED]
-    for i in range(3):
-        metric[FAILED_ALLOCATIONS + 1 + i] = mem.ctl[st.M_REFUSALS + i]
+    metric[REFUSALS] = mem.ctl[st.M_REFUSALS]
+    metric[PROBES] = mem.ctl[st.M_PROBES]
+    metric[SPARE_USED] = mem.ctl[st.M_SPARE_USED]
+    metric[UNFAIR_REFUSALS] = mem.ctl[st.M_UNFAIR]

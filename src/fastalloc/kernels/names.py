@@ -42,6 +42,7 @@ METRICS = (
     "failed_allocations",
     "refusals",  # of objects at hand, by the entitlement rule
     "probes",  # slabs that refused callers tried to buy
+    "spare_used",  # slabs bought with a page set aside for the swap path
     "unfair_refusals",  # callers left with nothing although objects were at hand
     "allocstall",  # direct reclaims entered
     "kswapd_wakes",

@@ -298,6 +298,28 @@ def warn_alloc_failed(mem, gfp, order):
 
 
 @kernel
+def take_spare(mem):
+    """One of the pages set aside for slabs of the swap path."""
+    pfn = mem.ctl[st.M_SPARE]
+    mem.ctl[st.M_SPARE] = mem.page[pfn, st.P_NEXT]
+    mem.ctl[st.M_NR_SPARE] -= 1
+    mem.ctl[st.M_SPARE_USED] += 1
+    note_depth(mem, st.DEPTH_NONE)
+    return pfn
+
+
+@kernel
+def keep_spare(mem, pfn):
+    """Set a page aside, unless there are enough; whether it was kept."""
+    if mem.ctl[st.M_NR_SPARE] >= mem.ctl[st.M_SPARE_MOST]:
+        return False
+    mem.page[pfn, st.P_NEXT] = mem.ctl[st.M_SPARE]
+    mem.ctl[st.M_SPARE] = pfn
+    mem.ctl[st.M_NR_SPARE] += 1
+    return True
+
+
+@kernel
 def alloc_pages_zones(mem, cpu, gfp, order, context):
     """Attempts A, B and C of __alloc_pages (2.6.25): all that happens before direct reclaim.
 
@@ -332,6 +354,8 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
             note_depth(mem, st.DEPTH_NONE)
             mem.ctl[st.M_NO_WATERMARK] += 1
             return pfn
+    if (gfp & g.SPARE) != 0 and order == 0 and mem.ctl[st.M_NR_SPARE] > 0:
+        return take_spare(mem)
     if goes_on(gfp, context):
         return -1
     warn_alloc_failed(mem, gfp, order)

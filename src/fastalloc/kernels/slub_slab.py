@@ -4,7 +4,7 @@ from fastalloc.kernels import eras as er
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import kernel
-from fastalloc.kernels.page_alloc import alloc_pages, free_pages
+from fastalloc.kernels.page_alloc import alloc_pages, free_pages, keep_spare
 
 
 @kernel
@@ -150,7 +150,9 @@ def discard_slab(mem, slub, c, cpu, s):
     slub.knode[c, slab[s, st.S_NODE], st.N_NR_SLABS] -= 1
     slub.cache[c, st.C_PAGES] -= 1 << order
     slub.ctl[st.U_PAGES] -= 1 << order
-    free_pages(mem, cpu, slab[s, st.S_PFN], order)
+    spare = (slub.cache[c, st.C_ALLOCFLAGS] & g.SPARE) != 0 and order == 0
+    if not spare or not keep_spare(mem, slab[s, st.S_PFN]):
+        free_pages(mem, cpu, slab[s, st.S_PFN], order)
     slab[s, st.S_NEXT] = slub.cache[c, st.C_FREE_SLAB]
     slab[s, st.S_PFN] = -1
     slub.cache[c, st.C_FREE_SLAB] = s

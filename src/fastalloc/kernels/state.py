@@ -91,6 +91,10 @@ M_GFP_ADD = 24  # what a policy adds to the mask of each of names.WHO
 M_REFUSALS = 40  # of objects at hand, by the entitlement rule
 M_PROBES = 41  # slabs that such callers tried to buy
 M_UNFAIR = 42  # callers left with nothing although objects were at hand
+M_SPARE = 43  # pages set aside for slabs of the swap path, linked by P_NEXT: first one, -1 none
+M_NR_SPARE = 44
+M_SPARE_MOST = 45
+M_SPARE_USED = 46  # slabs bought with one
 MEMCTL_FIELDS = 48
 
 WATERMARKS_2_6_25 = 0

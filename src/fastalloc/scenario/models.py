@@ -71,6 +71,8 @@ class Policy(Model):
     entitlement: Literal["anyone", "rank", "rank-posted", "no-watermarks"] = "anyone"  # who may take a slot at hand
     probe_every: Annotated[int, Field(ge=1, le=1 << 20)] = 1  # refusals for one attempt to buy a slab
     probe_low: bool = False  # such an attempt succeeds above low only
+    spare_pages: Annotated[int, Field(ge=0, le=1 << 16)] = 0  # set aside for slabs of the swap path (SLAB_IO)
+    spare_users: list[User] = Field(default_factory=list)  # whose caches may take them
     swap_bio_limit: Count = 0  # bios outstanding from which on a reclaimer waits, 0 none
     reclaim_gate: bool = False  # direct reclaimers wait while half of the sum of min is gone
     short_eighths: Annotated[int, Field(ge=0, le=8)] = 4  # of min
