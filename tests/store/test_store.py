@@ -189,3 +189,10 @@ def test_the_model_digest_covers_what_sets_a_lane_up(tmp_path, source):
     with (package / source).open("a") as file:
         file.write("# changed\n")
     assert model_digest.__wrapped__(package) != before
+
+
+def test_lists_of_users_are_one_type_of_column_whatever_they_hold(tmp_path):
+    few = small(1).with_settings({"policy.memalloc": ["sense", "scsi_cmnd"]})
+    for folder, scenario, stored in ((tmp_path / "few", few, "sense,scsi_cmnd"), (tmp_path / "none", small(1), "")):
+        runs = open_dataset(fill(folder, scenario, ("rc8",))).runs.collect()
+        assert runs["policy.memalloc"].to_list() == [stored]

@@ -108,6 +108,8 @@ def _headline(found: list[Verdict]) -> str:
     free = [v for v in found if not v.livelocked_5s]
     if not locked:
         return "No variant livelocked."
+    if len(locked) > MOST_NAMED:
+        return f"{len(locked)} of {len(found)} variants livelocked; {len(free)} kept going on every machine."
     if len(found) > MOST_NAMED:
         counts = _and([f"{v.variant} ({v.livelocked_5s} of {v.lanes} lanes)" for v in locked])
         return f"{len(locked)} of {len(found)} variants livelocked: {counts}."
