@@ -1,4 +1,4 @@
-"""What the thread said of its remedies, measured on the lanes of the ``remedies`` scenario that livelock under rc8.
+"""What the thread said of its remedies, measured on lanes of the ``swap-livelock`` scenario.
 
 All variants meet the same lanes with the same random events (common random numbers), so the comparisons are paired.
 """
@@ -11,15 +11,18 @@ import pytest
 from fastalloc.batch import LaneResult, run_lanes
 from fastalloc.batch.caches import build_caches
 from fastalloc.kernels.names import METRICS
-from fastalloc.scenario.load import load_scenario
+from fastalloc.scenario import Scenario, load_scenario, with_policies
 
 LANES = range(6)
 
 
+def under(policy: str) -> Scenario:
+    return with_policies(load_scenario("swap-livelock"), [policy]).variant(policy)
+
+
 @cache
 def lanes(variant: str) -> list[LaneResult]:
-    scenario = load_scenario("remedies").variant(variant)
-    return list(run_lanes(scenario, LANES, seed=1, threads=1))
+    return list(run_lanes(under(variant), LANES, seed=1, threads=1))
 
 
 def metric(variant: str, name: str) -> np.ndarray:
@@ -48,7 +51,7 @@ def test_the_flag_decides_who_shares_kmalloc_128():
     """On sense: bio stays with kmalloc-128; on bio: sense stays; on both: neither (policies.md B3)."""
     shares = {}
     for variant in ("rc8", "nomerge-sense", "nomerge-bio", "nomerge-both"):
-        caches = build_caches(load_scenario("remedies").variant(variant))
+        caches = build_caches(under(variant))
         shares[variant] = tuple(caches.root_of(name) for name in ("bio", "scsi_sense_cache"))
     assert shares == {
         "rc8": ("kmalloc-128", "kmalloc-128"),
