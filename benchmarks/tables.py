@@ -70,7 +70,7 @@ HEADLINE = (
     ("scaling", "", ("8 lanes",)),
     ("c_twin", "", ("d_long_mix", "kernel")),
     ("peers", "", ("remote", " kernel ")),
-    ("simpy_peer", "", ("as a kernel",)),
+    ("simpy_peer", "", ("whole machine",)),
 )
 
 

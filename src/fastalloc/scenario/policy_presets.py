@@ -39,7 +39,6 @@ class PolicyPreset(Model):
     title: str
     description: str
     source: str
-    needs: str = ""
     set: dict[str, Any] = Field(default_factory=dict)
     parameters: list[Parameter] = Field(default_factory=list)
     verdict: TableRow | None = None
