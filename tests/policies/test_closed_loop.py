@@ -209,3 +209,10 @@ def test_lanes_of_policies_differ_where_they_should():
     for name in POLICIES:
         seen.setdefault(tuple(image(result)[0] for result in results(name)), []).append(name)
     assert [alike for alike in seen.values() if len(alike) > 1] == ALIKE
+
+
+def test_more_spare_pages_than_there_is_memory_are_as_many_as_there_are():
+    arrays = build_lane(scenario("spare-pages").with_settings({"policy.spare_pages": 1 << 16}), 0, 1)
+    low = arrays.mem.zone[1, st.Z_LOW]
+    assert 0 < arrays.mem.ctl[st.M_NR_SPARE] < PRESENT
+    assert arrays.mem.zone[1, st.Z_FREE] <= low

@@ -50,7 +50,10 @@ def boot_memory(mem, slub, pools, io, vm, out, geometry):
     io.ctl[ms.H_FREE_LIST] = io.ctl[ms.H_FREE_LIST_SIZE]
     mem.ctl[st.M_SPARE] = -1
     for _ in range(mem.ctl[st.M_SPARE_MOST]):
-        keep_spare(mem, alloc_pages(mem, 0, -1, g.GFP_KERNEL, 0, 0))
+        pfn = alloc_pages(mem, 0, -1, g.GFP_KERNEL, 0, 0)
+        if pfn < 0:
+            break
+        keep_spare(mem, pfn)
     mem.ctl[st.M_KSWAPD_WANTED] = 0
 
 

@@ -27,13 +27,13 @@ RANKS = np.array((8, 4, 3, 2, 1, 1, 0), np.int64)
 
 
 @kernel
-def request_rank(gfp, context, rule):
+def request_rank(mem, gfp, context, rule):
     """The deepest rank that a request may reach before it reclaims [gfp_to_rank]."""
     if ignores_watermarks(gfp, context):
         return 0
     if rule == RANK_POSTED:
         return 1
-    return RANKS[request_depth(gfp, context, st.WATERMARKS_2_6_25)]
+    return RANKS[request_depth(gfp, context, mem.ctl[st.M_WATERMARK_RULE])]
 
 
 @internal
@@ -67,7 +67,7 @@ def guarded_alloc(mem, slub, c, cpu, gfp, context):
     if rule == NO_WATERMARKS:
         entitled = k[er.K_RESERVE] == 0 or ignores_watermarks(gfp, context)
     else:
-        entitled = request_rank(gfp, context, rule) <= slub.cache[c, er.C_RANK]
+        entitled = request_rank(mem, gfp, context, rule) <= slub.cache[c, er.C_RANK]
     if entitled:
         handle = slab_alloc(mem, slub, c, cpu, -1, gfp, context)
     else:

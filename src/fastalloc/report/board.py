@@ -8,8 +8,7 @@ from fastalloc.report.statistics import paired_interval, wilson_interval
 from fastalloc.store import Dataset
 
 # Means of a lane; a metric that the dataset does not have makes no column.
-MEANS = ("sense_fail", "reports", "max_slab_pages", "slab_waste", "unfair_refusals", "probes", "slow_paths", "locks",
-         "reserve_pages")  # fmt: skip
+MEANS = ("sense_fail", "reports", "max_slab_pages", "unfair_refusals", "probes")
 
 
 # Depths that a bio cannot buy at in 2.6.25: its first try stops at 3/4 of min.

@@ -10,10 +10,10 @@ from fastalloc.report.charts import COLOURS
 
 def pareto_charts(found: list[Row]) -> list[tuple[str, dict[str, Any]]]:
     """Title and specification of the chart against memory and of that against throughput."""
-    memory = [(row.means["max_slab_pages"] + row.means.get("reserve_pages", 0.0), row) for row in found]
+    memory = [(row.means["max_slab_pages"], row) for row in found]
     cost = [(100 * (1 - row.throughput), row) for row in found if row.throughput is not None]
     charts = [
-        ("Against memory", "slab pages and reserve, mean of lanes", memory),
+        ("Against memory", "most slab pages, mean of lanes", memory),
         ("Against throughput", "swap-out lost against the baseline, %", cost),
     ]
     return [(title, _chart(axis, points)) for title, axis, points in charts if points]
