@@ -3,16 +3,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help demo test lint format bench docs clean
+.PHONY: help demo test test-slow lint format bench docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/ready ## run the swap livelock: table, dataset and report under out/
 	$(BIN)/fastalloc run swap-livelock $(ARGS)
 
 test: .venv/ready ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: .venv/ready ## run the tests that take minutes, such as a hundred kills of a sweep
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: .venv/ready ## check format, style, types and the direction of imports
 	$(BIN)/ruff format --check

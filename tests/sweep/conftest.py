@@ -4,6 +4,7 @@ import pytest
 import tomli_w
 
 from fastalloc.scenario import load_scenario
+from fastalloc.sweep import run_sweep
 from tests.closed_loop.small import SHRUNK
 
 TINY = SHRUNK | {"run.duration_s": 2.5, "workload.tree_files": 400}
@@ -17,6 +18,32 @@ lanes = 20
 "host.queue_depth" = [1, 4]
 "machine.min_free_kbytes" = [24, 96]
 """
+
+ALL_TABLES = SWEEP.replace("lanes = 20", 'lanes = 20\ntables = ["runs", "series", "events", "ledger"]')
+TABLES = ("runs", "series", "events", "ledger")
+
+
+def rows(dataset, table="runs"):
+    """A table as bytes, sorted by lane."""
+    frame = getattr(dataset, table).collect()
+    by = {"runs": ["id"], "series": ["id", "t_ms"]}.get(table, frame.columns)
+    return (dict(frame.schema), frame.sort(by).write_ndjson())
+
+
+def files(path):
+    """The shards of ``runs/``."""
+    return sorted((path / "runs").glob("*.parquet"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory, scenario_toml):
+    """The rows of ``ALL_TABLES`` run in one go."""
+    path = tmp_path_factory.mktemp("undisturbed")
+    (path / "scenario.toml").write_text(scenario_toml)
+    (path / "sweep.toml").write_text(ALL_TABLES)
+    dataset = run_sweep(path / "sweep.toml", path / "out", threads=1)
+    assert dataset.manifest["status"] == "complete"
+    return {table: rows(dataset, table) for table in TABLES}
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,7 @@
 """However a sweep is run, stopped, damaged and gone on with, its rows are the same."""
 
 import json
-import os
-import resource
-import signal
-import subprocess
-import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
@@ -18,36 +12,12 @@ from fastalloc.errors import InputError
 from fastalloc.store.maintain import check_dataset, merge_datasets
 from fastalloc.sweep import plan_sweep, run_sweep
 from fastalloc.sweep.plan import BatchSize, Planner
-from tests.sweep.conftest import SWEEP
+from tests.sweep.conftest import ALL_TABLES, SWEEP, TABLES, files, rows
 
-ALL_TABLES = SWEEP.replace("lanes = 20", 'lanes = 20\ntables = ["runs", "series", "events", "ledger"]')
 STOPPING = SWEEP.replace("[axes]", "stop = { interval_width = 0.4, check_every = 4 }\n[axes]")
-TABLES = ("runs", "series", "events", "ledger")
 
 
-def rows(dataset, table="runs"):
-    """A table as bytes, sorted by lane."""
-    frame = getattr(dataset, table).collect()
-    by = {"runs": ["id"], "series": ["id", "t_ms"]}.get(table, frame.columns)
-    return (dict(frame.schema), frame.sort(by).write_ndjson())
-
-
-def files(path):
-    return sorted((path / "runs").glob("*.parquet"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, scenario_toml):
-    """The rows of the sweep run in one go."""
-    path = tmp_path_factory.mktemp("undisturbed")
-    (path / "scenario.toml").write_text(scenario_toml)
-    (path / "sweep.toml").write_text(ALL_TABLES)
-    dataset = run_sweep(path / "sweep.toml", path / "out", threads=1)
-    assert dataset.manifest["status"] == "complete"
-    return {table: rows(dataset, table) for table in TABLES}
-
-
-@pytest.mark.parametrize(("threads", "batch"), [(1, 1), (2, 1), (2, 7), (2, 0), (1, 1000)])
+@pytest.mark.parametrize(("threads", "batch"), [(1, 1), (1, 7), (1, 0), (2, 1), (2, 7), (2, 0), (1, 1000)])
 def test_threads_and_batches_change_no_byte(sweep_file, tmp_path, undisturbed, threads, batch):
     dataset = run_sweep(sweep_file(ALL_TABLES), tmp_path / "out", threads=threads, batch=batch)
     assert {table: rows(dataset, table) for table in TABLES} == undisturbed
@@ -75,20 +45,6 @@ def test_slices_change_no_byte_in_one_folder_or_merged(sweep_file, tmp_path, und
 def test_any_executor_gives_the_same_rows(sweep_file, tmp_path, undisturbed):
     with ThreadPoolExecutor(2) as pool:
         dataset = run_sweep(sweep_file(), tmp_path / "out", executor=pool, workers=2)
-    assert rows(dataset) == undisturbed["runs"]
-
-
-def test_dask_workers_give_the_same_rows(sweep_file, tmp_path, undisturbed):
-    distributed = pytest.importorskip("distributed")
-    from fastalloc.sweep.cluster import dask_executor
-
-    plan = plan_sweep(sweep_file())
-    with (
-        distributed.LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
-        dask_executor(cluster.scheduler_address, plan.scenario(0)) as (executor, workers),
-    ):
-        assert workers >= 1
-        dataset = run_sweep(plan, tmp_path / "out", batch=7, executor=executor, workers=workers)
     assert rows(dataset) == undisturbed["runs"]
 
 
@@ -128,39 +84,6 @@ def test_damaged_and_missing_files_are_named_and_made_again(sweep_file, tmp_path
     assert {table: rows(again, table) for table in TABLES} == undisturbed
     assert check_dataset(again.path).faults == []
     assert len(list((again.path / "damaged" / "runs").iterdir())) == 3
-
-
-KILLED = """
-import sys
-from fastalloc.sweep import run_sweep
-run_sweep(sys.argv[1], sys.argv[2], threads=2, batch=3)
-"""
-
-
-def killed_at(moments, sweep, out):
-    """Starts the sweep and kills its process group so many seconds after its first shard, again and again."""
-    for seconds in moments:
-        process = subprocess.Popen([sys.executable, "-c", KILLED, sweep, out], start_new_session=True)
-        before, limit = len(files(out)), time.monotonic() + 60
-        while len(files(out)) == before and process.poll() is None and time.monotonic() < limit:
-            time.sleep(0.002)
-        time.sleep(seconds)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-@pytest.mark.parametrize(
-    "moments", [(0.0, 0.013, 0.051), pytest.param([i * 0.0037 for i in range(40)], marks=pytest.mark.slow)]
-)
-def test_killed_again_and_again_it_ends_with_the_same_rows(sweep_file, tmp_path, undisturbed, moments):
-    path, out = sweep_file(ALL_TABLES), tmp_path / "out"
-    (out / "runs").mkdir(parents=True)
-    killed_at(moments, path, out)
-    dataset = run_sweep(path, out, threads=2)
-    assert {table: rows(dataset, table) for table in TABLES} == undisturbed
-    assert not [file for file in out.rglob(".*") if not file.name.startswith(".lock")]
-    assert check_dataset(out).faults == []
 
 
 def test_the_stopping_rule_depends_on_the_lanes_alone(sweep_file, tmp_path):
@@ -217,31 +140,6 @@ def test_a_folder_takes_one_sweep_and_one_process(sweep_file, tmp_path):
 
     with locked(tmp_path / "out", (1, 1)), pytest.raises(InputError, match="being filled by another process"):
         run_sweep(path, tmp_path / "out")
-
-
-def test_a_full_disk_and_an_unusable_folder_give_one_line(sweep_file, tmp_path):
-    path = sweep_file(ALL_TABLES)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written") as caught:
-        run_sweep(path, tmp_path / "file")
-    assert "\n" not in str(caught.value)
-    out = tmp_path / "out"
-    run_sweep(path, out, threads=1, batch=10, cancel=_set())
-    full = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({20_000}, {20_000}))\n"
-    code = full + "import sys; from fastalloc.cli.main import main; sys.argv[1:] = ['sweep', *sys.argv[1:]]; main()"
-    done = subprocess.run([sys.executable, "-c", code, path, "--out", out], capture_output=True, text=True)
-    assert done.returncode == 2
-    line = done.stderr.strip().splitlines()[-1]
-    assert str(out) in line
-    assert "cannot be written: File too large" in line
-    assert "Traceback" not in done.stderr
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 20_000
-
-
-def _set():
-    event = threading.Event()
-    event.set()
-    return event
 
 
 def test_duckdb_reads_the_dataset_as_it_lies(sweep_file, tmp_path):

@@ -3,8 +3,9 @@
 from fastalloc.scenario.load import load_machine, load_scenario, machine_names, machine_toml, preset_names
 from fastalloc.scenario.machine import Machine, SlabCache, Zone
 from fastalloc.scenario.machine_import import import_machine
-from fastalloc.scenario.models import Costs, Disk, Host, Policy, Queue, Run, Scenario, Variant, Workload
+from fastalloc.scenario.models import Costs, Disk, Host, Policy, Queue, Run, Scenario, Workload
 from fastalloc.scenario.policy_presets import PolicyPreset, load_policy, policy_names, policy_variant, with_policies
+from fastalloc.scenario.varied import Variant, Varied
 
 __all__ = [
     "Costs",
@@ -18,6 +19,7 @@ __all__ = [
     "Scenario",
     "SlabCache",
     "Variant",
+    "Varied",
     "Workload",
     "Zone",
     "import_machine",

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from fastalloc.errors import InputError
 from fastalloc.scenario.machine import Machine
-from fastalloc.scenario.models import Scenario, input_error
+from fastalloc.scenario.models import Scenario
+from fastalloc.scenario.varied import input_error
 
 PRESETS = Path(__file__).parent / "presets"
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from fastalloc.errors import InputError
 from fastalloc.scenario.machine import SLAB_FLAG_BITS, Machine
-from fastalloc.scenario.models import input_error
+from fastalloc.scenario.varied import input_error
 
 # The kernel's own order; lowmem_reserve is printed for all of them, populated or not.
 ZONE_ORDER_64 = ("DMA", "DMA32", "Normal", "Movable", "Device")

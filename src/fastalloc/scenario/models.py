@@ -1,12 +1,11 @@
 """What a user describes: machine, queue, host, disk, policy, workload, costs, run and variants."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from fastalloc.errors import InputError
 from fastalloc.scenario.machine import Machine, Model
+from fastalloc.scenario.varied import Varied
 
 Count = Annotated[int, Field(ge=0, le=1 << 31)]
 Positive = Annotated[int, Field(ge=1, le=1 << 31)]
@@ -121,20 +120,9 @@ class Run(Model):
     max_events: Annotated[int, Field(ge=0, le=1 << 24)] = 4096  # a lane
 
 
-class Variant(Model):
-    """The scenario with some fields set otherwise; ``set`` maps dotted names to values."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
-    title: str = ""
-    set: dict[str, Any] = Field(default_factory=dict)
-    default: bool = True  # runs when no variant is asked for
-
-
-class Scenario(Model):
+class Scenario(Varied):
     """One question: a machine under a workload, and the variants of the kernel to compare."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
-    description: str = ""
     machine: Machine
     queue: Queue = Queue()
     host: Host = Host()
@@ -143,88 +131,11 @@ class Scenario(Model):
     workload: Workload = Workload()
     costs: Costs = Costs()
     run: Run = Run()
-    variants: list[Variant] = Field(min_length=1, default_factory=lambda: [Variant(name="base", title="as described")])
 
     @model_validator(mode="after")
     def _consistent(self) -> "Scenario":
-        names = [variant.name for variant in self.variants]
-        if len(set(names)) != len(names):
-            raise ValueError(f"variants: a name twice in {', '.join(names)}")
         if self.disk.irq_cpu >= self.machine.cpus:
             raise ValueError(f"disk.irq_cpu: {self.disk.irq_cpu}, but the machine has {self.machine.cpus} CPUs")
         if self.workload.copiers + self.workload.writers == 0:
             raise ValueError("workload: neither copiers nor writers, so nothing uses memory")
         return self
-
-    def variant(self, name: str) -> "Scenario":
-        """The scenario of one variant, its settings applied and checked; it is its own only variant.
-
-        Raises:
-            InputError: there is no such variant, or one of its settings names no field or holds a bad value.
-        """
-        for variant in self.variants:
-            if variant.name == name:
-                for key in variant.set:
-                    if key.split(".")[0] in ("run", "variants", "name"):
-                        raise InputError(self.name, f"variant {name}: {key}", "cannot differ between variants")
-                own = variant.model_copy(update={"set": {}})
-                return self.with_settings(variant.set, f"variant {name}").model_copy(update={"variants": [own]})
-        known = ", ".join(variant.name for variant in self.variants)
-        raise InputError(self.name, "variants", f"no variant {name!r}; there are {known}")
-
-    def with_settings(self, settings: Mapping[str, Any], what: str = "set") -> "Scenario":
-        """A copy with the fields named by dotted keys set.
-
-        Args:
-            settings: ``{"policy.command_rule": "fix"}``; a number in a key indexes a list.
-            what: how an error names the origin of the settings.
-
-        Raises:
-            InputError: a key names no field, or a value is refused.
-        """
-        if not settings:
-            return self
-        data = self.model_dump()
-        for key, value in settings.items():
-            _assign(data, key, value, self.name, what)
-        try:
-            return Scenario.model_validate(data)
-        except ValidationError as error:
-            raise input_error(error, self.name, what) from None
-
-
-def input_error(error: ValidationError, path: object, what: str = "") -> InputError:
-    """All faults that pydantic found, as one error with a line for each."""
-    faults = []
-    for fault in error.errors():
-        field = ".".join(str(part) for part in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            message = "unknown key"
-        elif fault["type"] != "missing" and isinstance(fault["input"], bool | int | float | str):
-            message += f", not {fault['input']!r}"
-        faults.append(InputError(path, ": ".join(part for part in (what, field) if part), message))
-    return InputError(faults[0].path, faults[0].where, faults[0].message, faults[1:])
-
-
-def _assign(data: Any, key: str, value: Any, path: str, what: str) -> None:
-    """Sets ``data["a"]["b"]`` for the key ``a.b``."""
-    parts = key.split(".")
-    for part in parts[:-1]:
-        data = _step(data, part, key, path, what)
-    last = parts[-1]
-    if isinstance(data, list):
-        _step(data, last, key, path, what)
-        data[int(last)] = value
-    elif isinstance(data, dict):
-        data[last] = value  # an unknown field is refused by the validation that follows
-    else:
-        raise InputError(path, f"{what}: {key}", f"names no field: {last!r} is asked of a plain value")
-
-
-def _step(data: Any, part: str, key: str, path: str, what: str) -> Any:
-    if isinstance(data, dict) and part in data:
-        return data[part]
-    if isinstance(data, list) and part.isdigit() and int(part) < len(data):
-        return data[int(part)]
-    raise InputError(path, f"{what}: {key}", f"names no field: there is no {part!r}")

@@ -8,7 +8,8 @@ from pydantic import Field, ValidationError
 from fastalloc.errors import InputError
 from fastalloc.scenario.load import read_toml
 from fastalloc.scenario.machine import Model
-from fastalloc.scenario.models import Scenario, Variant, input_error
+from fastalloc.scenario.models import Scenario
+from fastalloc.scenario.varied import Variant, input_error
 
 POLICIES = Path(__file__).parent / "policies"
 BASELINE = "rc8"

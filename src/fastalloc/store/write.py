@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,5 +141,6 @@ def write_file(path: Path, content: Any) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a file system that turned read-only keeps it
+            temporary.unlink(missing_ok=True)
         raise InputError(path, "", f"cannot be written: {error.strerror or error}") from None

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from fastalloc.errors import InputError
 from fastalloc.scenario import Scenario, load_scenario, preset_names
 from fastalloc.scenario.machine import Model
-from fastalloc.scenario.models import input_error
+from fastalloc.scenario.varied import input_error
 
 Scalar = bool | int | float | str
 Key = Annotated[str, Field(pattern=r"^[a-z_]+(\.[A-Za-z0-9_]+)+$")]
