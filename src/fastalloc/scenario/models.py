@@ -1,6 +1,6 @@
 """What a user describes: machine, queue, host, disk, policy, workload, costs, run and variants."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
