@@ -20,8 +20,8 @@ def test_the_grid_is_walked_variant_by_variant(sweep_file):
     assert [point.variant for point in plan.points] == ["rc8"] * 4 + ["fix"] * 4
     assert [tuple(point.settings.values()) for point in plan.points[:4]] == [(1, 24), (1, 96), (4, 24), (4, 96)]
     assert plan.most_lanes == 160
-    assert plan.scenario(6).host.queue_depth == 4
-    assert plan.scenario(6).policy.command_rule == "fix"
+    assert plan.at(6).host.queue_depth == 4
+    assert plan.at(6).policy.command_rule == "fix"
 
 
 def test_ranges(sweep_file):

@@ -20,9 +20,13 @@ def report(
     opened = open_dataset(dataset)
     if opened.manifest.get("kind") == "sweep":
         from fastalloc.cli.show import show_sweep
-        from fastalloc.report.sweep_page import write_sweep_report
+        from fastalloc.report.sweep import is_of_traces
 
-        page = write_sweep_report(opened, out)
+        if is_of_traces(opened):
+            from fastalloc.report.replays_page import write_replays_report as write_page
+        else:
+            from fastalloc.report.sweep_page import write_sweep_report as write_page
+        page = write_page(opened, out)
         show_sweep(opened, as_json=json)
         print(f"\nreport  {page}", file=sys.stderr)
         return

@@ -1,10 +1,13 @@
 """Prints the verdict of a dataset to stdout."""
 
 import sys
+from typing import Any
 
 from fastalloc.store import Dataset
 
 POINTS_SHOWN = 60
+LIVELOCKED = ("lanes", "livelocked", "share", "95 %")
+REPLAYED = ("orders", "new pages", "peak pages", "end pages", "waste at peak", "slow allocs", "list locks")
 
 
 def show(dataset: Dataset, as_json: bool) -> None:
@@ -47,7 +50,7 @@ def show_board(dataset: Dataset, as_json: bool) -> None:
 
 def show_sweep(dataset: Dataset, as_json: bool) -> None:
     """The points of a sweep with their livelocks, as a table or as JSON and nothing else."""
-    from fastalloc.report.sweep import point_rows, point_table
+    from fastalloc.report.sweep import is_of_traces, point_rows
 
     if as_json:
         import json
@@ -57,17 +60,29 @@ def show_sweep(dataset: Dataset, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    points, varied = point_table(dataset), dataset.manifest["sweep"]["varied"]
+    rows, varied = point_rows(dataset), dataset.manifest["sweep"]["varied"]
+    names, cells = (REPLAYED, _replayed) if is_of_traces(dataset) else (LIVELOCKED, _livelocked)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("variant", *varied, "lanes", "livelocked", "share", "95 %"):
+    for name in ("variant", *varied, *names):
         table.add_column(name, justify="left" if name == "variant" else "right", no_wrap=True)
-    for row in points.head(POINTS_SHOWN).iter_rows(named=True):
-        interval = f"{100 * row['low']:.2f}-{100 * row['high']:.2f} %"
-        values = [str(row[key]) for key in varied]
-        table.add_row(
-            row["variant"], *values, f"{row['lanes']:,}", f"{row['livelocks']:,}", f"{row['share']:.4f}", interval
-        )
+    for row in rows[:POINTS_SHOWN]:
+        values = ["as traced" if row[key] is None else str(row[key]) for key in varied]
+        table.add_row(row["variant"], *values, *cells(row))
     console = Console() if sys.stdout.isatty() else Console(width=200)
     console.print(table)
-    if len(points) > POINTS_SHOWN:
-        console.print(f"... and {len(points) - POINTS_SHOWN:,} more points")
+    if len(rows) > POINTS_SHOWN:
+        console.print(f"... and {len(rows) - POINTS_SHOWN:,} more points")
+
+
+def _livelocked(row: dict[str, Any]) -> list[str]:
+    interval = f"{100 * row['low']:.2f}-{100 * row['high']:.2f} %"
+    return [f"{row['lanes']:,}", f"{row['livelocks']:,}", f"{row['share']:.4f}", interval]
+
+
+def _replayed(row: dict[str, Any]) -> list[str]:
+    return [
+        *(f"{row[name]:,.0f}" for name in ("orders", "new_pages", "peak_at_once_pages", "end_pages")),
+        f"{row['peak_waste_bytes'] / 1024:,.0f} KiB",
+        f"{100 * row['slow_share']:.2f} %",
+        f"{row['list_lock']:,.0f}",
+    ]

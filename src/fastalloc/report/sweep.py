@@ -15,6 +15,11 @@ def is_sweep(dataset: Dataset) -> bool:
     return dataset.manifest.get("kind") == "sweep"
 
 
+def is_of_traces(dataset: Dataset) -> bool:
+    """Whether a sweep replayed traces; otherwise it ran machines."""
+    return bool(dataset.manifest["sweep"]["of"] == "traces")
+
+
 def point_table(dataset: Dataset) -> pl.DataFrame:
     """A row a point that has a lane, in the order of the sweep.
 
@@ -74,6 +79,29 @@ def paired_table(dataset: Dataset) -> pl.DataFrame:
     ).select("variant", "against", *varied, "pairs", "only_against", "only_variant", "difference", "low", "high")
 
 
+def replay_table(dataset: Dataset) -> pl.DataFrame:
+    """A row a point of a sweep over traces, in the order of the sweep.
+
+    Columns: ``point``, ``variant``, every varied parameter, ``orders`` (lanes), then over these orders of operations
+    the median of pages bought, most at once and at the end, bytes wasted at the peak, the share of allocations that
+    took the slow path, and how often a node's list was locked.
+    """
+    varied = dataset.manifest["sweep"]["varied"]
+    allocations = pl.col("alloc_fast") + pl.col("alloc_slow")
+    return (
+        dataset.runs.group_by("point")
+        .agg(
+            pl.first("variant", *varied),
+            pl.len().cast(pl.Int64).alias("orders"),
+            pl.median("new_pages", "peak_at_once_pages", "end_pages", "peak_waste_bytes"),
+            (pl.col("alloc_slow") / allocations).median().alias("slow_share"),
+            pl.median("list_lock"),
+        )
+        .sort("point")
+        .collect()
+    )
+
+
 def point_rows(dataset: Dataset) -> list[dict[str, Any]]:
     """The table of points as plain data for JSON."""
-    return point_table(dataset).to_dicts()
+    return (replay_table(dataset) if is_of_traces(dataset) else point_table(dataset)).to_dicts()

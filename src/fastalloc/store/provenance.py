@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastalloc.kernels.cache_dir import sources_digest
-from fastalloc.scenario import Scenario
+from fastalloc.scenario import Varied
 
 # Raise it when numbers change for a reason that the sources in the digest do not show.
 MODEL_VERSION = 1
@@ -42,7 +42,7 @@ def model_digest(package: Path = PACKAGE) -> str:
     return digest.hexdigest()
 
 
-def provenance(scenario: Scenario, seed: int) -> dict[str, Any]:
+def provenance(scenario: Varied, seed: int) -> dict[str, Any]:
     """The record that goes into every Parquet footer and the manifest; it holds no time and no path."""
     return {
         "schema_version": SCHEMA_VERSION,

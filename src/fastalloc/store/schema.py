@@ -1,6 +1,6 @@
 """The tables of a dataset and the Arrow schemas of their shards."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -28,7 +28,7 @@ LEDGER_SCHEMA = pa.schema(
 )
 
 
-def runs_schema(parameters: Mapping[str, Any], pointed: bool = False) -> pa.Schema:
+def runs_schema(parameters: Mapping[str, Any], pointed: bool = False, metrics: Sequence[str] = METRICS) -> pa.Schema:
     """A row a lane: lane, its point where it is one of a sweep, seed, every parameter by dotted name, every metric."""
     return pa.schema(
         [
@@ -36,7 +36,7 @@ def runs_schema(parameters: Mapping[str, Any], pointed: bool = False) -> pa.Sche
             *([pa.field("point", pa.int64())] if pointed else []),
             pa.field("seed", pa.int64()),
             *(pa.field(name, _type(value)) for name, value in parameters.items()),
-            *(pa.field(name, pa.int64()) for name in METRICS),
+            *(pa.field(name, pa.int64()) for name in metrics),
         ]
     )
 

@@ -22,22 +22,23 @@ class StoredLane(NamedTuple):
     point: int | None = None  # of a sweep
 
 
-def runs_table(lanes: Sequence[StoredLane], columns: Mapping[str, Any]) -> pa.Table:
+def runs_table(lanes: Sequence[StoredLane], columns: Mapping[str, Any], metrics: Sequence[str] = METRICS) -> pa.Table:
     """A row a lane.
 
     Args:
         columns: the parameters to store with a value of each, from which its type is told; a lane that lacks one
             holds null.
+        metrics: names of what each lane's result measured, in its order.
     """
-    metrics = np.array([lane.result.metrics for lane in lanes], np.int64)
+    values = np.array([lane.result.metrics for lane in lanes], np.int64)
     data: dict[str, Any] = _lane_columns(lanes, [1] * len(lanes))
     pointed = lanes[0].point is not None
     if pointed:
         data["point"] = np.array([lane.point for lane in lanes], np.int64)
     data["seed"] = np.array([lane.seed for lane in lanes], np.int64)
     data |= {name: [lane.parameters.get(name) for lane in lanes] for name in columns}
-    data |= {name: metrics[:, i] for i, name in enumerate(METRICS)}
-    return pa.table(data, schema=runs_schema(columns, pointed))
+    data |= {name: values[:, i] for i, name in enumerate(metrics)}
+    return pa.table(data, schema=runs_schema(columns, pointed, metrics))
 
 
 def series_table(lanes: Sequence[StoredLane]) -> pa.Table:

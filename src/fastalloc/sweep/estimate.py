@@ -4,12 +4,12 @@ import os
 import time
 from typing import NamedTuple
 
-from fastalloc.batch import warm
 from fastalloc.kernels.cache_dir import announce_compiling
 from fastalloc.store.provenance import provenance
 from fastalloc.store.shards import Segment
 from fastalloc.sweep.expand import Plan
 from fastalloc.sweep.identity import task_identity
+from fastalloc.sweep.kinds import warm_up
 from fastalloc.sweep.plan import Task
 from fastalloc.sweep.task import Job, job_of, run_task
 
@@ -30,7 +30,7 @@ class Estimate(NamedTuple):
 def estimate(plan: Plan, threads: int = 0) -> Estimate:
     """Runs a lane of a few points, spread over the sweep, and stores nothing."""
     announce_compiling()
-    warm(plan.scenario(0))
+    warm_up(plan.at(0))
     job = job_of(plan, provenance(plan.base, plan.sweep.seed))
     count = min(PROBES, len(plan.points))
     chosen = [i * (len(plan.points) - 1) // max(1, count - 1) for i in range(count)]

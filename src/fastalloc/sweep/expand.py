@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastalloc.errors import InputError
-from fastalloc.scenario import Scenario
-from fastalloc.store import model_digest
-from fastalloc.store.schema import flat_parameters
+from fastalloc.scenario import Varied
 from fastalloc.sweep.axes import Settings, merged, range_length, range_values, sample_settings
 from fastalloc.sweep.constraint import Constraint, parse_constraint
 from fastalloc.sweep.identity import point_identity, sweep_identity
+from fastalloc.sweep.kinds import digest_of, parameters_of
 from fastalloc.sweep.model import Range, SweepFile, load_sweep
 
 MAX_POINTS = 100_000
@@ -34,16 +33,16 @@ class Plan:
 
     path: Path
     sweep: SweepFile
-    base: Scenario
+    base: Varied
     points: list[Point]
     identity: str
     excluded: int  # combinations that a constraint left out
     repeated: int  # combinations equal to an earlier point
     columns: dict[str, Any]  # parameters of runs/, with a value of each
 
-    def scenario(self, point: int) -> Scenario:
-        """The scenario of a point, of one variant."""
-        return scenario_at(self.base, self.points[point].variant, self.points[point].settings)
+    def at(self, point: int) -> Varied:
+        """What a point runs, of one variant."""
+        return base_at(self.base, self.points[point].variant, self.points[point].settings)
 
     @property
     def most_lanes(self) -> int:
@@ -51,8 +50,8 @@ class Plan:
         return len(self.points) * self.sweep.lanes
 
 
-def scenario_at(base: Scenario, variant: str, settings: Settings) -> Scenario:
-    """The scenario of a point: a variant of the base with the point's settings."""
+def base_at(base: Varied, variant: str, settings: Settings) -> Varied:
+    """What a point runs: a variant of the base with the point's settings."""
     return base.variant(variant).with_settings(settings, "point")
 
 
@@ -73,7 +72,7 @@ def plan_sweep(path: str | Path) -> Plan:
         raise InputError(path, "lanes", f"{count * sweep.lanes:,} lanes; at most {MAX_LANES:,} are allowed")
     factors = _factors(sweep, path)
     _check_each_value(base, sweep, factors, path)
-    model = model_digest()
+    model = digest_of(base)
     points: dict[str, Point] = {}
     excluded = repeated = 0
     broken: set[str] = set()
@@ -142,13 +141,13 @@ def _factors(sweep: SweepFile, path: Path) -> list[tuple[str, list[Settings]]]:
     return factors
 
 
-def _walk(base: Scenario, factors: list[tuple[str, list[Settings]]]) -> Iterator[tuple[str, Settings]]:
+def _walk(base: Varied, factors: list[tuple[str, list[Settings]]]) -> Iterator[tuple[str, Settings]]:
     for variant in base.variants:
         for combination in itertools.product(*(steps for _, steps in factors)):
             yield variant.name, merged(combination)
 
 
-def _check_each_value(base: Scenario, sweep: SweepFile, factors: list[tuple[str, list[Settings]]], path: Path) -> None:
+def _check_each_value(base: Varied, sweep: SweepFile, factors: list[tuple[str, list[Settings]]], path: Path) -> None:
     """Refuses a field that does not exist or is set twice, before combinations hide where it came from."""
     for variant in base.variants:
         for key in sweep.varied:
@@ -161,7 +160,7 @@ def _check_each_value(base: Scenario, sweep: SweepFile, factors: list[tuple[str,
                 raise InputError(path, where, f"{key} names no field of the scenario")
 
 
-def _fields(base: Scenario) -> set[str]:
+def _fields(base: Varied) -> set[str]:
     """Dotted names of all fields with plain values; entries of lists by number."""
     found = set()
 
@@ -176,9 +175,9 @@ def _fields(base: Scenario) -> set[str]:
     return found
 
 
-def _at(base: Scenario, variant: str, settings: Settings, path: Path) -> Scenario:
+def _at(base: Varied, variant: str, settings: Settings, path: Path) -> Varied:
     try:
-        return scenario_at(base, variant, settings)
+        return base_at(base, variant, settings)
     except InputError as error:
         told = ", ".join(f"{key} = {value}" for key, value in settings.items())
         raise InputError(
@@ -186,7 +185,7 @@ def _at(base: Scenario, variant: str, settings: Settings, path: Path) -> Scenari
         ) from None
 
 
-def _failing(constraints: list[Constraint], scenario: Scenario, settings: Settings, path: Path) -> list[str]:
+def _failing(constraints: list[Constraint], scenario: Varied, settings: Settings, path: Path) -> list[str]:
     """Constraints that a point breaks."""
     broken = []
     for constraint in constraints:
@@ -199,7 +198,7 @@ def _failing(constraints: list[Constraint], scenario: Scenario, settings: Settin
     return broken
 
 
-def _value(scenario: Scenario, name: str, path: Path) -> Any:
+def _value(scenario: Varied, name: str, path: Path) -> Any:
     value: Any = scenario
     for part in name.split("."):
         if isinstance(value, list) and part.isdigit() and int(part) < len(value):
@@ -213,7 +212,7 @@ def _value(scenario: Scenario, name: str, path: Path) -> Any:
     return value
 
 
-def _columns(base: Scenario, points: list[Point]) -> dict[str, Any]:
+def _columns(base: Varied, points: list[Point]) -> dict[str, Any]:
     """Parameter columns over all points: each axis is at every point, so the first of each variant shows them all."""
     columns: dict[str, Any] = {}
     seen: set[str] = set()
@@ -221,7 +220,7 @@ def _columns(base: Scenario, points: list[Point]) -> dict[str, Any]:
         if point.variant in seen:
             continue
         seen.add(point.variant)
-        for name, value in flat_parameters(scenario_at(base, point.variant, point.settings)).items():
+        for name, value in parameters_of(base_at(base, point.variant, point.settings)).items():
             if columns.get(name) is None:
                 columns[name] = value
     return columns

@@ -10,12 +10,12 @@ from typing import Any
 from fastalloc.errors import InputError
 from fastalloc.kernels.names import WHO
 from fastalloc.kernels.state import DEPTH_NAMES
-from fastalloc.scenario import Scenario
-from fastalloc.store import model_digest
+from fastalloc.scenario import Scenario, Varied
 from fastalloc.store.provenance import provenance
 from fastalloc.store.shards import Scan, clear_temporary, scan_shards, set_aside
 from fastalloc.store.write import MANIFEST, write_file
 from fastalloc.sweep.expand import Plan
+from fastalloc.sweep.kinds import digest_of
 from fastalloc.sweep.plan import Planner
 
 SWEEP_FILE = "sweep.toml"
@@ -25,9 +25,11 @@ def manifest_of(plan: Plan, command: str, tables: list[str]) -> dict[str, Any]:
     """The manifest of a sweep that has not run."""
     sweep = plan.sweep
     return provenance(plan.base, sweep.seed) | {
+        "model_digest": digest_of(plan.base),
         "kind": "sweep",
         "sweep": {
             "id": plan.identity,
+            "of": "machines" if plan.sweep.traces is None else "traces",
             "name": sweep.name,
             "file": sweep.model_dump(mode="json", exclude_none=True),
             "varied": [column(key, plan.base) for key in sweep.varied],
@@ -46,10 +48,10 @@ def manifest_of(plan: Plan, command: str, tables: list[str]) -> dict[str, Any]:
     }
 
 
-def column(key: str, base: Scenario) -> str:
+def column(key: str, base: Varied) -> str:
     """The column of ``runs/`` that holds a field: zones go by their names there."""
     parts = key.split(".")
-    if parts[:2] == ["machine", "zones"]:
+    if isinstance(base, Scenario) and parts[:2] == ["machine", "zones"]:
         parts[2] = base.machine.zones[int(parts[2])].name
     return ".".join(parts)
 
@@ -106,7 +108,7 @@ class Folder:
             raise InputError(file, "", f"unreadable: {error}") from None
         if not isinstance(found, dict) or found.get("kind") != "sweep":
             raise InputError(self.path, "", "holds another dataset; name another folder")
-        if found.get("model_digest") != model_digest():
+        if found.get("model_digest") != self.manifest["model_digest"]:
             raise InputError(self.path, "", "was begun with another version of the model; name another folder")
         if found["sweep"]["id"] != self._plan.identity:
             raise InputError(self.path, "", f"holds another sweep than {self._plan.path}; name another folder")

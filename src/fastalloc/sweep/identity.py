@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from fastalloc.scenario import Scenario
+from fastalloc.scenario import Varied
 
 
 def canonical_json(value: Any) -> bytes:
@@ -17,16 +17,17 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def point_identity(scenario: Scenario, seed: int, model: str) -> str:
+def point_identity(scenario: Varied, seed: int, model: str) -> str:
     """Identity of the lanes of one point, hexadecimal.
 
     Args:
         scenario: of one variant, resolved: every value as it runs, defaults included. Its ``run.lanes`` and
-            ``run.seed`` are left out, since the number of lanes changes no lane and the seed is told by itself.
+            ``run.seed`` are left out, since the number of lanes changes no lane and the seed is told by itself; a trace
+            counts with its content, not its path.
         seed: of all randomness.
         model: digest of the model (``store.model_digest``); another model, another identity.
     """
-    resolved = scenario.model_dump(mode="json", exclude={"run": {"lanes", "seed"}})
+    resolved = scenario.model_dump(mode="json", exclude={"run": {"lanes", "seed"}, "trace": {"path"}})
     return _digest({"kind": "point", "scenario": resolved, "seed": seed, "model": model})
 
 

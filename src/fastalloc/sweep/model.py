@@ -2,15 +2,16 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
 from fastalloc.errors import InputError
-from fastalloc.scenario import Scenario, load_scenario, preset_names
+from fastalloc.scenario import Scenario, Varied, load_scenario, policy_variant, preset_names
 from fastalloc.scenario.machine import Model
 from fastalloc.scenario.varied import input_error
 
+Chosen = TypeVar("Chosen", bound=Varied)
 Scalar = bool | int | float | str
 Key = Annotated[str, Field(pattern=r"^[a-z_]+(\.[A-Za-z0-9_]+)+$")]
 Table = Literal["runs", "series", "events", "ledger"]
@@ -81,9 +82,11 @@ class SweepFile(Model):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
     description: str = ""
-    scenario: str  # a preset, or a path relative to this file
+    scenario: str | None = None  # a preset, or a path relative to this file
+    traces: Annotated[list[str], Field(min_length=1)] | None = None  # instead of it: paths, from this file; an axis
     set: dict[Key, Scalar] = Field(default_factory=dict)  # the same at every point
     variants: Annotated[list[str], Field(min_length=1)] | None = None  # an axis; by default those marked as default
+    policies: Annotated[list[str], Field(min_length=1)] | None = None  # presets, or several joined by +; more variants
     axes: dict[Key, Values | Range] = Field(default_factory=dict)  # the grid
     zips: list[Annotated[dict[Key, Values], Field(min_length=1)]] = Field(
         default_factory=list
@@ -99,7 +102,19 @@ class SweepFile(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> "SweepFile":
-        for names, what in ((self.variants or [], "variants"), (self.tables, "tables")):
+        if (self.scenario is None) == (self.traces is None):
+            raise ValueError("needs either scenario or traces")
+        if self.traces is not None:
+            for name, given in (
+                ("variants", self.variants), ("policies", self.policies), ("stop", self.stop),
+                ("tables", self.tables != ["runs"]),
+            ):  # fmt: skip
+                if given:
+                    raise ValueError(f"{name} is for machines: traces have none")
+        for names, what in (
+            (self.variants or [], "variants"), (self.policies or [], "policies"), (self.tables, "tables"),
+            (self.traces or [], "traces"),
+        ):  # fmt: skip
             if len(set(names)) != len(names):
                 raise ValueError(f"{what}: a name twice in {', '.join(names)}")
         keys = [*self.set, *self.varied]
@@ -128,7 +143,7 @@ class SweepFile(Model):
         return [key for key in self.varied if key not in followers]
 
 
-def load_sweep(path: str | Path) -> tuple[SweepFile, Scenario]:
+def load_sweep(path: str | Path) -> tuple[SweepFile, Varied]:
     """A sweep file and its base scenario, with ``set`` applied and the variants asked for alone.
 
     Raises:
@@ -145,27 +160,44 @@ def load_sweep(path: str | Path) -> tuple[SweepFile, Scenario]:
         sweep = SweepFile.model_validate(data)
     except ValidationError as error:
         raise input_error(error, path) from None
-    return sweep, base_scenario(sweep, path)
+    if sweep.traces is not None:
+        from fastalloc.sweep.replays import replay_base
+
+        return sweep, _with_set(replay_base(sweep.traces, path.parent, sweep.name), sweep, path)
+    assert sweep.scenario is not None
+    return sweep, base_scenario(sweep, path, sweep.scenario)
 
 
-def base_scenario(sweep: SweepFile, path: Path) -> Scenario:
-    """The scenario of a sweep file; ``path`` is the file, from which a relative path starts."""
-    near = path.parent / sweep.scenario
-    if not near.is_file() and sweep.scenario not in preset_names():
-        raise InputError(
-            path, "scenario", f"{sweep.scenario!r} is neither a file nor one of {', '.join(preset_names())}"
-        )
-    base = load_scenario(near if near.is_file() else sweep.scenario)
-    try:
-        base = base.with_settings(sweep.set)
-    except InputError as error:
-        raise InputError(path, error.where, error.message) from None
-    names = sweep.variants or [variant.name for variant in base.variants if variant.default]
+def base_scenario(sweep: SweepFile, path: Path, preset: str) -> Scenario:
+    """The scenario ``preset`` of a sweep file with the variants asked for; ``path`` is the file."""
+    near = path.parent / preset
+    if not near.is_file() and preset not in preset_names():
+        raise InputError(path, "scenario", f"{preset!r} is neither a file nor one of {', '.join(preset_names())}")
+    base = _with_set(load_scenario(near if near.is_file() else preset), sweep, path)
+    names = sweep.variants or []
+    if not names and not sweep.policies:
+        names = [variant.name for variant in base.variants if variant.default]
     known = {variant.name: variant for variant in base.variants}
     for name in names:
         if name not in known:
             raise InputError(path, "variants", f"no variant {name!r}; there are {', '.join(known)}")
-    return base.model_copy(update={"variants": [known[name] for name in names]})
+    chosen = {name: known[name] for name in names}
+    for name in sweep.policies or []:
+        try:
+            variant = policy_variant(name)
+        except InputError as error:
+            raise InputError(path, "policies", error.message) from None
+        if variant.name in chosen:
+            raise InputError(path, "policies", f"{variant.name!r} is a variant already")
+        chosen[variant.name] = variant
+    return base.model_copy(update={"variants": list(chosen.values())})
+
+
+def _with_set(base: Chosen, sweep: SweepFile, path: Path) -> Chosen:
+    try:
+        return base.with_settings(sweep.set)
+    except InputError as error:
+        raise InputError(path, error.where, error.message) from None
 
 
 def sweep_schema() -> dict[str, Any]:

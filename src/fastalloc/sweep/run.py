@@ -9,7 +9,6 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExec
 from pathlib import Path
 from typing import NamedTuple
 
-from fastalloc.batch import warm
 from fastalloc.errors import InputError
 from fastalloc.kernels.cache_dir import announce_compiling
 from fastalloc.store import Dataset, open_dataset
@@ -17,6 +16,7 @@ from fastalloc.store.provenance import provenance
 from fastalloc.store.shards import Fault, scan_shards, store_shard
 from fastalloc.sweep.expand import Plan, plan_sweep
 from fastalloc.sweep.folder import Folder, locked
+from fastalloc.sweep.kinds import digest_of, warm_up
 from fastalloc.sweep.plan import BatchSize, Planner
 from fastalloc.sweep.task import Job, TaskResult, job_of, run_task
 
@@ -73,7 +73,9 @@ def run_sweep(
     """
     plan = sweep if isinstance(sweep, Plan) else plan_sweep(sweep)
     out, stop = Path(out), cancel or threading.Event()
-    job = job_of(plan, {**provenance(plan.base, plan.sweep.seed), "sweep": plan.identity})
+    job = job_of(
+        plan, {**provenance(plan.base, plan.sweep.seed), "model_digest": digest_of(plan.base), "sweep": plan.identity}
+    )
     command = command or shlex.join(["fastalloc", "sweep", str(plan.path), "--out", str(out)])
     folder = Folder(out, plan, command, list(job.tables), shard)
     with locked(out, shard):
@@ -91,7 +93,7 @@ def run_sweep(
             if planner.lanes_done < planner.lanes and executor is None:
                 announce_compiling()
                 tell(0, True)
-                warm(plan.scenario(0))
+                warm_up(plan.at(0))
                 tell = _teller(progress, planner, time.monotonic())  # rate and time left are of the work alone
             size = BatchSize(batch)
             if executor is not None:

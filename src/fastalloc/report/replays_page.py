@@ -1,0 +1,99 @@
+"""The HTML page of a sweep over traces: what each setting costs in pages, slow paths and locks; needs no network."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import altair as alt
+import jinja2
+import polars as pl
+from altair.utils.schemapi import debug_mode
+
+from fastalloc.report.html import TEMPLATES, _embedded, _vega
+from fastalloc.report.sweep import replay_table
+from fastalloc.store import Dataset
+from fastalloc.store.write import write_file
+
+PANELS = 36  # maps on the page
+TABLE_ROWS = 500
+FIGURES = (
+    ("peak_at_once_pages", "Slab pages at the peak", ",d"),
+    ("slow_share", "Allocations on the slow path", ".1%"),
+    ("list_lock", "Locks of a node's list", ",d"),
+)
+
+
+class Panel(NamedTuple):
+    """A heat map of one figure."""
+
+    title: str
+    spec: dict[str, Any]
+
+
+def write_replays_report(dataset: Dataset, path: str | Path | None = None) -> Path:
+    """Writes the page and returns its path, by default ``report.html`` in the dataset's folder.
+
+    Raises:
+        InputError: a shard is unreadable, or the file cannot be written.
+    """
+    path = Path(path) if path else dataset.path / "report.html"
+    points = replay_table(dataset)
+    with debug_mode(False):
+        panels = figure_maps(dataset, points)
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    environment.filters |= {"spec": _embedded, "digest": lambda text: text[:12]}
+    page = environment.get_template("replays.html").render(
+        manifest=dataset.manifest,
+        panels=panels[:PANELS],
+        panels_left_out=max(0, len(panels) - PANELS),
+        points=points.head(TABLE_ROWS).to_dicts(),
+        points_left_out=max(0, len(points) - TABLE_ROWS),
+        dataset_path=dataset.path,
+        css=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
+        script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
+        vega=_vega(),
+    )
+    write_file(path, page.encode())
+    return path
+
+
+def figure_maps(dataset: Dataset, points: pl.DataFrame) -> list[Panel]:
+    """A map of each figure over the two axes with the most values, for each trace and setting of the rest."""
+    axes = [axis for axis in dataset.manifest["sweep"]["axes"] if points[axis].n_unique() > 1]
+    shown = sorted(axes, key=lambda axis: -points[axis].n_unique())[:2]
+    shown.sort(key=axes.index)
+    rest = [axis for axis in axes if axis not in shown]
+    panels = []
+    for values, part in points.group_by("variant", *rest, maintain_order=True):
+        told = "".join(f", {axis} = {_named(value)}" for axis, value in zip(rest, values[1:], strict=True))
+        panels += [
+            Panel(f"{title} ({values[0]}{told})", _map(part, points, shown, column, form))
+            for column, title, form in FIGURES
+        ]
+    return panels
+
+
+def _named(value: Any) -> str:
+    return "as traced" if value is None else str(value)
+
+
+def _map(part: pl.DataFrame, every: pl.DataFrame, axes: list[str], column: str, form: str) -> dict[str, Any]:
+    names = [axis.replace(".", "·") for axis in axes]
+    rows = [
+        {name: _named(row[axis]) for name, axis in zip(names, axes, strict=True)} | {"figure": row[column]}
+        for row in part.to_dicts()
+    ]
+    order = [[_named(value) for value in every[axis].unique(maintain_order=True)] for axis in axes]
+    x = alt.X(f"{names[0]}:O", title=axes[0], sort=order[0], axis=alt.Axis(labelAngle=0)) if axes else alt.value(40)
+    y = alt.Y(f"{names[1]}:O", title=axes[1], sort=order[1]) if len(axes) > 1 else alt.value(20)
+    low, high = float(every[column].min() or 0), float(every[column].max() or 0)  # type: ignore[arg-type]
+    colour = alt.Color("figure:Q", scale=alt.Scale(scheme="yelloworangered", domain=[low, high]), legend=None)
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x, y=y)
+    cells = base.mark_rect(stroke="#8884", strokeWidth=0.5).encode(color=colour)
+    ink = alt.condition(f"datum.figure > {low + 0.6 * (high - low)}", alt.value("white"), alt.value("#333"))
+    text = base.mark_text(fontSize=11, fontWeight="bold").encode(alt.Text("figure:Q", format=form), color=ink)
+    heights = part[axes[1]].n_unique() if len(axes) > 1 else 1
+    spec: dict[str, Any] = alt.layer(cells, text).properties(width="container", height=30 * heights).to_dict()
+    spec.pop("$schema", None)
+    spec.pop("config", None)
+    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    return spec

@@ -1,0 +1,67 @@
+"""The two kinds of sweeps: of simulated machines, and of recorded traces; what differs between them stands here."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from fastalloc.batch import LIVELOCK, run_serial, warm
+from fastalloc.kernels.names import METRICS
+from fastalloc.scenario import Scenario, Varied
+from fastalloc.store import model_digest
+from fastalloc.store.schema import flat_parameters
+from fastalloc.store.tables import StoredLane, events_table, ledger_table, runs_table, series_table
+from fastalloc.sweep import replays
+
+OTHERS = {"series": series_table, "events": events_table, "ledger": ledger_table}
+_NOTHING = np.empty(0, np.int64)
+
+
+class Where(NamedTuple):
+    """What a task needs beside its point."""
+
+    seed: int
+    root: Path  # of the sweep file
+    tables: Sequence[str]
+
+
+def digest_of(base: Varied) -> str:
+    """Of everything but the point that determines its numbers."""
+    return replays.replay_digest() if isinstance(base, replays.Replay) else model_digest()
+
+
+def parameters_of(base: Varied) -> dict[str, Any]:
+    """The parameters of one variant under their dotted names, as ``runs/`` has them."""
+    if isinstance(base, replays.Replay):
+        return replays.parameters(base)
+    assert isinstance(base, Scenario)
+    return flat_parameters(base)
+
+
+def warm_up(base: Varied) -> None:
+    """Compiles what the lanes of a point need; a replay compiles at its first lane."""
+    if isinstance(base, Scenario):
+        warm(base)
+
+
+def run_point(base: Varied, lanes: range, where: Where, cancel: threading.Event | None) -> tuple[list[Any], int]:
+    """The lanes of a point, one after the other, and how many livelocked for more than 5 s; none when cancelled."""
+    if isinstance(base, replays.Replay):
+        return list(replays.run_draws(base, lanes, where.root, cancel)), 0
+    assert isinstance(base, Scenario)
+    # what is not stored is dropped at once, so that a task of many lanes stays small
+    unwanted: dict[str, Any] = {name: _NOTHING for name in OTHERS if name not in where.tables}
+    results = [result._replace(**unwanted) for result in run_serial(base, lanes, seed=where.seed, cancel=cancel)]
+    return list(results), sum(int(result.metrics[LIVELOCK]) for result in results)
+
+
+def tables_of(
+    base: Varied, rows: Sequence[StoredLane], columns: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, pa.Table]:
+    """The tables of a task."""
+    metrics = replays.METRICS if isinstance(base, replays.Replay) else METRICS
+    made = {"runs": runs_table(rows, columns, metrics)}
+    return made | {name: make(rows) for name, make in OTHERS.items() if name in names}

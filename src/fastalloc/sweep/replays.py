@@ -1,0 +1,157 @@
+"""Sweeps of recorded traces: a trace is a variant, a configuration a point, an order of operations a lane."""
+
+import hashlib
+import threading
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from fastalloc.errors import InputError
+from fastalloc.scenario import Varied
+from fastalloc.scenario.machine import Model
+from fastalloc.store import model_digest
+from fastalloc.store.provenance import PACKAGE
+from fastalloc.trace.lane import TRAFFIC
+from fastalloc.trace.prediction import predict
+from fastalloc.trace.races import reordered
+from fastalloc.trace.recording import Recording, beside, open_recording
+from fastalloc.trace.results import summary
+
+PAGES = ("new_pages", "freed_pages", "peak_pages", "end_pages")
+METRICS = (*PAGES, "peak_at_once_pages", "peak_waste_bytes", *TRAFFIC, "cross_cpu_frees")
+Number = Annotated[int, Field(ge=0, le=1 << 20)] | None
+
+
+class TraceFile(Model):
+    """A recorded trace; its side inputs (``RUN.slabstate``) lie beside it."""
+
+    path: str  # as the sweep file has it
+    sha256: str  # of the trace and its start state, which is what it is known by
+
+
+class Settings(Model):
+    """A configuration; what is not given is as traced."""
+
+    kernel: str = "6.1"  # whose rules lay out what no table tells
+    boot: str = ""  # its command line
+    allocator: Literal["slub", "slab"] | None = None
+    era: Literal["2.6.25", "cpu-partial", "sheaves"] | None = None
+    merging: Literal["as traced", "nomerge"] = "as traced"
+    order: Number = None  # slub_max_order
+    min_order: Number = None  # slub_min_order
+    cpu_partial: Number = None  # slabs
+    min_partial: Number = None  # slabs
+
+    def what_if(self) -> str:
+        """As ``fastalloc replay --what-if`` has it."""
+        words: list[str] = [] if self.merging == "as traced" else [self.merging]
+        for name in ("allocator", "era", "order", "min_order", "cpu_partial", "min_partial"):
+            value = getattr(self, name)
+            words += [] if value is None else [f"{name}={value}"]
+        return ",".join(words)
+
+
+class Replay(Varied):
+    """Traces and how they are replayed."""
+
+    trace: TraceFile
+    replay: Settings = Settings()
+
+
+class ReplayLane(NamedTuple):
+    """What a draw gave."""
+
+    lane: int
+    metrics: list[int]  # METRICS
+
+
+def replay_base(traces: list[str], root: Path, name: str) -> Replay:
+    """The base of a sweep over traces.
+
+    Args:
+        traces: paths, from the folder ``root``.
+
+    Raises:
+        InputError: a trace cannot be read, or two have one name.
+    """
+    variants: list[dict[str, Any]] = []
+    for text in traces:
+        path = root / text
+        digest = hashlib.sha256()
+        for part in (path, beside(path, "slabstate")):
+            try:
+                digest.update(part.read_bytes() if part is not None else b"")
+            except OSError as error:
+                raise InputError(path, "", error.strerror or str(error)) from None
+        setting = {"trace.path": text, "trace.sha256": digest.hexdigest()}
+        variants.append({"name": path.name.split(".")[0], "title": path.name, "set": setting})
+    first = variants[0]["set"]
+    try:
+        return Replay.model_validate(
+            {
+                "name": name,
+                "variants": variants,
+                "trace": {"path": first["trace.path"], "sha256": first["trace.sha256"]},
+            }
+        )
+    except ValueError:
+        raise InputError(root, "traces", "two of one name, or a name with signs other than A-Z a-z 0-9 . _ -") from None
+
+
+@cache
+def replay_digest() -> str:
+    """SHA-256 of the model and of what turns traces into lanes: equal digests, equal numbers."""
+    digest = hashlib.sha256(model_digest().encode())
+    for path in sorted((PACKAGE / "trace").glob("*.py")):
+        digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def parameters(base: Replay) -> dict[str, Any]:
+    """Every setting under its dotted name."""
+    return {f"replay.{name}": value for name, value in base.replay.model_dump().items()}
+
+
+def run_draws(base: Replay, lanes: range, root: Path, cancel: threading.Event | None = None) -> list[ReplayLane]:
+    """Replays a configuration in the order of the events (lane 0) and in others that are as likely (lanes 1, 2, ...).
+
+    Args:
+        root: from where the trace's path starts.
+        cancel: when set, nothing is returned.
+
+    Raises:
+        InputError: the trace cannot be read or is not the one that the sweep was planned with.
+    """
+    settings = base.replay
+    recording = _recording(root / base.trace.path, base.trace.sha256, settings.kernel, settings.boot)
+    config = recording.configs([settings.what_if()] if settings.what_if() else [])[-1]
+    found = []
+    for lane in lanes:
+        if cancel is not None and cancel.is_set():
+            return []
+        figures = summary(predict([reordered(recording.trace, lane)], config, recording.start))
+        values: Mapping[str, Any] = figures | {name: figures[name]["median"] for name in PAGES}
+        found.append(ReplayLane(lane, [int(values[name]) for name in METRICS]))
+    return found
+
+
+_opening = threading.Lock()
+
+
+def _recording(path: Path, sha256: str, kernel: str, boot: str) -> Recording:
+    with _opening:
+        return _opened(path, sha256, kernel, boot)
+
+
+@lru_cache(maxsize=2)
+def _opened(path: Path, sha256: str, kernel: str, boot: str) -> Recording:
+    now = replay_base([str(path)], Path(), "opened").trace.sha256
+    if now != sha256:
+        raise InputError(path, "", "is not the trace that the sweep was planned with")
+    return open_recording(path, beside(path, "slabstate"), None, kernel, boot)
+
+
+__all__ = ["METRICS", "Replay", "ReplayLane", "parameters", "replay_base", "replay_digest", "run_draws"]
