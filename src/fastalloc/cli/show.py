@@ -60,13 +60,13 @@ def show_sweep(dataset: Dataset, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    rows, varied = point_rows(dataset), dataset.manifest["sweep"]["varied"]
+    rows, axes = point_rows(dataset), dataset.manifest["sweep"]["axes"]
     names, cells = (REPLAYED, _replayed) if is_of_traces(dataset) else (LIVELOCKED, _livelocked)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("variant", *varied, *names):
+    for name in ("variant", *axes, *names):
         table.add_column(name, justify="left" if name == "variant" else "right", no_wrap=True)
     for row in rows[:POINTS_SHOWN]:
-        values = ["as traced" if row[key] is None else str(row[key]) for key in varied]
+        values = ["as traced" if row[key] is None else str(row[key]) for key in axes]
         table.add_row(row["variant"], *values, *cells(row))
     console = Console() if sys.stdout.isatty() else Console(width=200)
     console.print(table)

@@ -28,7 +28,8 @@ def point_table(dataset: Dataset) -> pl.DataFrame:
     """
     varied = dataset.manifest["sweep"]["varied"]
     found = (
-        dataset.runs.group_by("point")
+        _plain(dataset, varied)
+        .group_by("point")
         .agg(
             pl.first("variant", *varied),
             pl.len().cast(pl.Int64).alias("lanes"),
@@ -54,7 +55,7 @@ def paired_table(dataset: Dataset) -> pl.DataFrame:
     """
     varied = dataset.manifest["sweep"]["varied"]
     names = [variant["name"] for variant in dataset.manifest["variants"]]
-    rows = dataset.runs.select("variant", "lane", *varied, OUTCOME)
+    rows = _plain(dataset, varied).select("variant", "lane", *varied, OUTCOME)
     first = rows.filter(pl.col("variant") == names[0]).drop("variant")
     both = rows.filter(pl.col("variant") != names[0]).join(
         first, on=[*varied, "lane"], suffix="_first", nulls_equal=True
@@ -79,6 +80,13 @@ def paired_table(dataset: Dataset) -> pl.DataFrame:
     ).select("variant", "against", *varied, "pairs", "only_against", "only_variant", "difference", "low", "high")
 
 
+def _plain(dataset: Dataset, varied: list[str]) -> pl.LazyFrame:
+    """The runs, with lists that differ between points as text."""
+    schema = dataset.runs.collect_schema()
+    lists = [pl.col(name).cast(pl.List(pl.String)).list.join(",") for name in varied if schema[name] == pl.List]
+    return dataset.runs.with_columns(lists)
+
+
 def replay_table(dataset: Dataset) -> pl.DataFrame:
     """A row a point of a sweep over traces, in the order of the sweep.
 
@@ -89,7 +97,8 @@ def replay_table(dataset: Dataset) -> pl.DataFrame:
     varied = dataset.manifest["sweep"]["varied"]
     allocations = pl.col("alloc_fast") + pl.col("alloc_slow")
     return (
-        dataset.runs.group_by("point")
+        _plain(dataset, varied)
+        .group_by("point")
         .agg(
             pl.first("variant", *varied),
             pl.len().cast(pl.Int64).alias("orders"),

@@ -32,8 +32,8 @@ def manifest_of(plan: Plan, command: str, tables: list[str]) -> dict[str, Any]:
             "of": "machines" if plan.sweep.traces is None else "traces",
             "name": sweep.name,
             "file": sweep.model_dump(mode="json", exclude_none=True),
-            "varied": [column(key, plan.base) for key in sweep.varied],
-            "axes": [column(key, plan.base) for key in sweep.leading],
+            "varied": list(dict.fromkeys(column(key, plan.base) for key in sweep.varied)),
+            "axes": list(dict.fromkeys(column(key, plan.base) for key in sweep.leading)),
             "points": len(plan.points),
             "excluded": plan.excluded,
             "repeated": plan.repeated,
@@ -49,10 +49,12 @@ def manifest_of(plan: Plan, command: str, tables: list[str]) -> dict[str, Any]:
 
 
 def column(key: str, base: Varied) -> str:
-    """The column of ``runs/`` that holds a field: zones go by their names there."""
+    """The column of ``runs/`` that holds a field: zones go by their names there, and a list is one column."""
     parts = key.split(".")
     if isinstance(base, Scenario) and parts[:2] == ["machine", "zones"]:
         parts[2] = base.machine.zones[int(parts[2])].name
+    while parts[-1].isdigit():
+        parts.pop()
     return ".".join(parts)
 
 

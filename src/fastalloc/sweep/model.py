@@ -138,8 +138,13 @@ class SweepFile(Model):
 
     @property
     def leading(self) -> list[str]:
-        """Of the fields that differ, those that charts are drawn over: of a zip only the first."""
-        followers = {key for group in self.zips for key in list(group)[1:]}
+        """Of the fields that differ, those that tell points apart: of a zip the first, if no value repeats."""
+        followers = {
+            key
+            for group in self.zips
+            for key in list(group)[1:]
+            if len(set(first := next(iter(group.values())))) == len(first)
+        }
         return [key for key in self.varied if key not in followers]
 
 
