@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastalloc.batch.lane import Lane, build_lane, build_layout
+from fastalloc.batch.heap import build_layout
+from fastalloc.batch.lane import Lane, build_lane
 from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import state as st
 from fastalloc.kernels.check import VIOLATIONS
+from fastalloc.kernels.kmem_state import overflowed
 from fastalloc.kernels.machine import finish_lane, run_lane
 from fastalloc.kernels.names import METRICS
 from fastalloc.scenario.models import Scenario
@@ -81,13 +82,13 @@ def check_sound(lane: int, arrays: Lane) -> None:
     if violation:
         when = arrays.vm.ctl[ms.V_NOW] / ms.NS_PER_S
         raise ConservationError(f"lane {lane} at {when:.6f} s: {VIOLATIONS[violation]}")
-    if arrays.slub.ctl[st.U_OVERFLOW]:
+    if overflowed(arrays.heap):
         raise CapacityError(f"lane {lane}: more slabs or objects than its arrays hold")
 
 
 def result_of(lane: int, arrays: Lane) -> LaneResult:
     """Close a lane and copy out what it reports."""
-    finish_lane(arrays.mem, arrays.slub, arrays.io, arrays.vm, arrays.out)
+    finish_lane(arrays.mem, arrays.heap, arrays.io, arrays.vm, arrays.out)
     out = arrays.out
     return LaneResult(
         lane,

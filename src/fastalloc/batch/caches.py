@@ -4,16 +4,10 @@ Merging is decided by sizes, alignment, flags and constructors alone (:class:`Ca
 kmalloc caches, then what the machine was found with, then the caches of block layer and SCSI.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from fastalloc.kernels.gfp import SPARE
-from fastalloc.kernels.machine_state import ROLES
-from fastalloc.kernels.state import C_ALLOCFLAGS
 from fastalloc.scenario import slab_flags as sf
-from fastalloc.scenario.geometry_slub import CacheRequest, CacheSet, geometry_row
+from fastalloc.scenario.geometry_slub import CacheRequest, CacheSet
 from fastalloc.scenario.models import Policy, Scenario
 from fastalloc.scenario.slub_eras import SlubOptions
 
@@ -62,9 +56,22 @@ def object_size(request: CacheRequest, policy: Policy) -> int:
     return request.size
 
 
+def path_requests(policy: Policy) -> list[CacheRequest]:
+    """What kmem_cache_create of the path is called with under a policy; with sheaves no cache of it merges."""
+    alone = {"bio": policy.nomerge_bio, "scsi_sense_cache": policy.nomerge_sense}
+    requests = []
+    for request in PATH_CACHES:
+        ctor = request.ctor or (request.name == "scsi_sense_cache" and policy.sense_ctor)
+        alone_now = alone.get(request.name) or policy.allocator == "sheaves"
+        flags = request.flags | (sf.NO_MERGE if alone_now else 0)
+        requests.append(replace(request, size=object_size(request, policy), flags=flags, ctor=ctor))
+    return requests
+
+
 def build_caches(scenario: Scenario) -> CacheSet:
-    """All caches of the scenario's kernel, merged as its policy allows."""
+    """All caches of the scenario's kernel under SLUB, merged as its policy allows."""
     options = SlubOptions(
+        era=scenario.policy.slub_layout,
         cache_line=scenario.machine.cache_line,
         cpus_present=scenario.machine.cpus,
         slub_nomerge=scenario.policy.slub_nomerge,
@@ -75,21 +82,6 @@ def build_caches(scenario: Scenario) -> CacheSet:
         if cache.name in path or cache.name.startswith("kmalloc-"):
             continue
         caches.create(CacheRequest(cache.name, cache.object_size, cache.align, cache.flag_bits, cache.ctor))
-    policy = scenario.policy
-    alone = {"bio": policy.nomerge_bio, "scsi_sense_cache": policy.nomerge_sense}
-    for request in PATH_CACHES:
-        request = replace(request, size=object_size(request, policy))
-        ctor = request.ctor or (request.name == "scsi_sense_cache" and policy.sense_ctor)
-        flags = request.flags | (sf.NO_MERGE if alone.get(request.name) else 0)
-        caches.create(CacheRequest(request.name, request.size, request.align, flags, ctor))
+    for request in path_requests(scenario.policy):
+        caches.create(request)
     return caches
-
-
-def cache_arrays(caches: CacheSet, spare_users: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
-    """Geometry rows int64[caches, CACHE_FIELDS], and the cache index of every role, int64[len(ROLES)]."""
-    rows = np.stack([geometry_row(geometry) for geometry in caches.caches])
-    for user in spare_users:
-        for name in CACHES_OF[user]:
-            rows[caches.index_of(name), C_ALLOCFLAGS] |= SPARE  # and with it for all that share the cache
-    roles = np.array([caches.index_of(name) for name in ROLES], np.int64)
-    return rows, roles

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastalloc.batch.caches import build_caches, cache_arrays
+from fastalloc.batch.heap import Heap, Layout, build_heap, build_layout
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import state as st
@@ -38,7 +38,7 @@ class Lane(NamedTuple):
     """The arrays of one lane, by group."""
 
     mem: st.Mem
-    slub: st.Slub
+    heap: Heap
     pools: Pools
     io: ms.Io
     vm: ms.Vm
@@ -90,18 +90,6 @@ def build_mem(scenario: Scenario) -> st.Mem:
     ctl[st.M_CPU_NODE_SHIFT] = 30  # every cpu on node 0
     return st.Mem(
         zone, np.zeros((zones, MAX_ORDER, 2), np.int64), np.zeros((machine.cpus, zones, 3), np.int64), page, ctl
-    )
-
-
-def build_slub(caches: int, cpus: int, frames: int) -> st.Slub:
-    """Room for as many slabs as there are pages; untouched rows cost no memory."""
-    return st.Slub(
-        np.zeros((caches, st.CACHE_FIELDS), np.int64),
-        np.zeros((caches, cpus, st.KCPU_FIELDS), np.int64),
-        np.zeros((caches, 1, st.KNODE_FIELDS), np.int64),
-        np.zeros((frames, st.SLAB_FIELDS), np.int32),
-        np.zeros(frames * 32, np.int16),
-        np.zeros(st.SLUBCTL_FIELDS, np.int64),
     )
 
 
@@ -221,18 +209,6 @@ def build_out(scenario: Scenario, full_events: bool) -> ms.Out:
     return out
 
 
-class Layout(NamedTuple):
-    """The slab caches of a scenario's kernel, which all its lanes share and none changes."""
-
-    rows: np.ndarray  # int64[caches, CACHE_FIELDS]
-    roles: np.ndarray  # int64[len(ROLES)]: index of the cache of each role
-
-
-def build_layout(scenario: Scenario) -> Layout:
-    """Sizes and merges the caches of a scenario (of one variant): most of what it costs to build a small lane."""
-    return Layout(*cache_arrays(build_caches(scenario), scenario.policy.spare_users))
-
-
 def build_lane(
     scenario: Scenario,
     lane: int,
@@ -244,33 +220,33 @@ def build_lane(
     skip: bool = True,
 ) -> Lane:
     """A booted lane of a scenario (of one variant), ready for ``run_lane``; ``layout`` spares sizing the caches."""
-    rows, roles = layout or build_layout(scenario)
+    layout = layout or build_layout(scenario)
     frames = sum(zone_frames(scenario))
     work = scenario.workload
     mem = build_mem(scenario)
-    slub = build_slub(len(rows), scenario.machine.cpus, frames)
+    heap = build_heap(scenario, layout, frames)
     elements = max(8, scenario.policy.sense_pool)
     pools = Pools(np.zeros((ms.NR_POOLS, MEMPOOL_FIELDS), np.int64), np.zeros((ms.NR_POOLS, elements), np.int64))
     for p, (role, minimum) in enumerate(zip(POOL_ROLES, POOL_MINIMUM, strict=True)):
-        pools.pool[p, MP_CACHE] = roles[role]
+        pools.pool[p, MP_CACHE] = layout.roles[role]
         pools.pool[p, MP_MIN] = minimum
         pools.pool[p, MP_RULE] = MEMPOOL_RULES.index(scenario.policy.mempool_rule)
     pools.pool[ms.POOL_SENSE, MP_MIN] = scenario.policy.sense_pool
     io = build_io(scenario, frames)
-    vm = build_vm(scenario, roles, seed, lane)
+    vm = build_vm(scenario, layout.roles, seed, lane)
     vm.ctl[ms.V_DEBUG] = debug
     vm.ctl[ms.V_SKIP] = skip
     out = build_out(scenario, full_events)
     boot_lane(
         mem,
-        slub,
+        heap,
         pools,
         io,
         vm,
         out,
-        rows,
+        layout.rows,
         work.copiers,
         work.writers,
         work.start_spread_ms * scenario.machine.hz // 1000,
     )
-    return Lane(mem, slub, pools, io, vm, out)
+    return Lane(mem, heap, pools, io, vm, out)

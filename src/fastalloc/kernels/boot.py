@@ -5,10 +5,10 @@ from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import internal, kernel
+from fastalloc.kernels.kmem_state import init_caches
 from fastalloc.kernels.mempool import MP_CACHE, MP_CURR, MP_MIN
 from fastalloc.kernels.objects import slab_take
 from fastalloc.kernels.page_alloc import alloc_pages, init_zones, keep_spare
-from fastalloc.kernels.slub import init_cache
 
 STREAM_START = 7
 
@@ -24,14 +24,12 @@ def chain(records, column):
 def boot_memory(mem, slub, pools, io, vm, out, geometry):
     """Caches, then the elements of every mempool and of the host free_list, with GFP_KERNEL on CPU 0.
 
-    ``geometry`` is int64[caches, CACHE_FIELDS], a row a cache. pool.MP_MIN, vm.roles and the sizes in the control
+    ``geometry`` has a row a cache, int64, as the allocator wants it. pool.MP_MIN, vm.roles and the sizes in the control
     arrays are set before.
     """
     init_zones(mem)
-    for c in range(geometry.shape[0]):
-        init_cache(slub, c, geometry[c])
-    slub.ctl[st.U_NR_CACHES] = geometry.shape[0]
-    slub.ctl[st.U_NODES] = 1
+    init_caches(slub, geometry)
+    vm.ctl[ms.V_NEXT_REAP] = ms.NS_PER_S
     chain(io.request, ms.R_NEXT)
     chain(io.bio, ms.B_NEXT)
     chain(io.command, ms.D_NEXT)

@@ -2,7 +2,9 @@
 
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import state as st
+from fastalloc.kernels.check_heap import check_heap
 from fastalloc.kernels.jit import internal
+from fastalloc.kernels.kmem_state import heap_pages
 from fastalloc.kernels.mempool import MP_CURR, MP_MIN
 
 VIOLATIONS = (
@@ -21,6 +23,8 @@ VIOLATIONS = (
     "tasks running and asleep differ from the number of tasks",
     "a free list of the host is longer than its size",
     "used swap slots differ from the counter",
+    "pages in slabs differ from the allocator's count",
+    "an array or sheaf of a CPU or node holds more than it may, or is not counted",
 )
 
 
@@ -63,7 +67,7 @@ def check_pages(mem, vm, slub):
             if pages != mem.zone[z, st.Z_NR_ACTIVE + k]:
                 return 3
             listed += pages
-    held = vm.ctl[ms.V_RESERVED] + vm.ctl[ms.V_PAGE_NOISE_COUNT] + slub.ctl[st.U_PAGES] + mem.ctl[st.M_NR_SPARE]
+    held = vm.ctl[ms.V_RESERVED] + vm.ctl[ms.V_PAGE_NOISE_COUNT] + heap_pages(slub) + mem.ctl[st.M_NR_SPARE]
     for t in range(vm.ctl[ms.V_NR_TASKS]):
         if vm.task[t, ms.T_NEW_PAGE] >= 0:
             held += 1
@@ -76,37 +80,6 @@ def check_pages(mem, vm, slub):
                 pfn = mem.page[pfn, st.P_NEXT]
     if listed + held != total:
         return 4
-    return 0
-
-
-@internal
-def check_slabs(slub):
-    """Every object of a slab is in use, on its CPU's private list, or on the slab's own list."""
-    counts = 0
-    for s in range(slub.ctl[st.U_SLAB_TOP]):
-        if slub.slab[s, st.S_PFN] < 0:
-            continue
-        counts += 1
-        free = 0
-        i = slub.slab[s, st.S_FREELIST]
-        while i >= 0:
-            free += 1
-            i = slub.link[slub.slab[s, st.S_BASE] + i]
-        if free + slub.slab[s, st.S_INUSE] != slub.slab[s, st.S_OBJECTS]:
-            return 5
-    slabs = 0
-    for c in range(slub.ctl[st.U_NR_CACHES]):
-        for n in range(slub.ctl[st.U_NODES]):
-            slabs += slub.knode[c, n, st.N_NR_SLABS]
-            partial = 0
-            s = slub.knode[c, n, st.N_PARTIAL_HEAD]
-            while s >= 0:
-                partial += 1
-                s = slub.slab[s, st.S_NEXT]
-            if partial != slub.knode[c, n, st.N_NR_PARTIAL]:
-                return 6
-    if slabs != counts:
-        return 6
     return 0
 
 
@@ -195,7 +168,7 @@ def check_lane(mem, slub, pools, io, vm):
     """The number of the first violated invariant (an index of VIOLATIONS), 0 when all hold."""
     violation = check_pages(mem, vm, slub)
     if violation == 0:
-        violation = check_slabs(slub)
+        violation = check_heap(slub)
     if violation == 0:
         violation = check_io(mem, pools, io, vm)
     if violation == 0:

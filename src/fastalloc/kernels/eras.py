@@ -29,11 +29,13 @@ ERA_NAMES = ("2.6.25", "cpu-partial", "sheaves")
 C_ERA = 16
 C_CPU_PARTIAL = 17  # what a CPU's partial list may hold: slabs, or free objects; 0: no such list
 C_CPU_PARTIAL_OBJECTS = 18  # 1: it counts free objects (3.2 to 5.15), 0: slabs (5.16 on)
-C_MIN_ORDER = 19  # order of the smallest slab, tried when the preferred one cannot be had
+C_MIN_ORDER = 19  # order of the smallest slab, tried when the preferred one cannot be had; C_ORDER: no second try
 C_SHEAF_CAPACITY = 20  # objects a sheaf
 C_RANK = 22  # of the slab bought last, see kernels/entitlement.py
 FIRST_RANK = 16  # of a cache without a slab
 C_SHEAF_CACHE = 21  # cache (of era cpu-partial) that sheaves come from; -1: they cost no memory
+C_MAX_SLABS = 23  # most slabs that a node held
+C_KEEP_EMPTY = 24  # era 2.6.25: partial slabs below which a slab stays when its last object is freed; 0: it goes
 
 # kcpu[c, cpu, .]
 K_PARTIAL = 20  # first slab of the CPU's partial list, -1 none

@@ -232,6 +232,11 @@ def _slab_index(heap, handle):
     return handle & st.HANDLE_INDEX_MASK
 
 
+def _slab_bought_by(heap, handle):
+    s = handle >> st.HANDLE_SHIFT
+    return heap.slab[s, ss.L_BUYER], heap.slab[s, ss.L_DEPTH]
+
+
 SLAB = SimpleNamespace(
     alloc=_slab_alloc,
     policed_alloc=_plain_alloc,
@@ -242,6 +247,7 @@ SLAB = SimpleNamespace(
     shrink=_slab_shrink,
     flush=_slab_flush,
     reap=_slab_reap,
+    bought_by=_slab_bought_by,
     path=_slab_path,
     ordinal=_slab_ordinal,
     index=_slab_index,
@@ -289,6 +295,11 @@ def _slob_ordinal(heap, handle):
     return so.slob_ordinal(heap, handle)
 
 
+def _slob_bought_by(heap, handle):
+    p = handle >> st.HANDLE_SHIFT
+    return heap.page[p, so.B_BUYER], heap.page[p, so.B_DEPTH]
+
+
 SLOB = SimpleNamespace(
     alloc=_slob_alloc,
     policed_alloc=_plain_alloc,
@@ -299,6 +310,7 @@ SLOB = SimpleNamespace(
     shrink=_slob_shrink,
     flush=_slob_flush,
     reap=_slub_reap,
+    bought_by=_slob_bought_by,
     path=_slob_path,
     ordinal=_slob_ordinal,
     index=_slub_index,

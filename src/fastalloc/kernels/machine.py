@@ -11,6 +11,8 @@ from fastalloc.kernels import state as st
 from fastalloc.kernels.check import check_lane
 from fastalloc.kernels.completion import kblockd_step, softirq_step
 from fastalloc.kernels.jit import entry, folded, kernel
+from fastalloc.kernels.kmem import reap
+from fastalloc.kernels.kmem_state import has_reaper, max_cache_slabs, max_heap_pages, overflowed
 from fastalloc.kernels.noise import OBJECTS, PAGES, noise_due, noise_event
 from fastalloc.kernels.observe import check_livelock, note_reports, sample
 from fastalloc.kernels.sched import dequeue_head, enqueue, first_due, note_due, run_task_timers, wake_one
@@ -39,6 +41,9 @@ SPARE_USED = names.METRICS.index("spare_used")
 UNFAIR_REFUSALS = names.METRICS.index("unfair_refusals")
 
 QUANTUM_NS = 20_000
+REAPTIMEOUT_CPUC_S = 2
+REAPTIMEOUT_LIST3_S = 4
+REAP_SKEW = 3  # jiffies
 STREAM_JITTER = 2
 KSWAPD = 0
 
@@ -48,7 +53,8 @@ EVENT_NOISE = 2
 EVENT_PAGE_NOISE = 3
 EVENT_SERIES = 4
 EVENT_LIVELOCK = 5
-EVENT_CPU = 6
+EVENT_REAP = 6
+EVENT_CPU = 7
 
 
 @folded
@@ -127,11 +133,23 @@ def softirq_due(io, cpu):
     return cpu == io.ctl[ms.H_IRQ_CPU] and io.ctl[ms.H_DONE_HEAD] >= 0
 
 
+@folded
+def reap_due(mem, heap, vm, jiffies):
+    """The reaper's pass on the CPU whose turn it is, and when the next one comes: each CPU every two seconds, three
+    jiffies after the one before it [start_cpu_timer, cache_reap]; its CPU time is not counted."""
+    hz = mem.ctl[st.M_HZ]
+    cpus = vm.ctl[ms.V_NR_CPUS]
+    reap(mem, heap, vm.ctl[ms.V_REAPS] % cpus, jiffies, REAPTIMEOUT_LIST3_S * hz)
+    vm.ctl[ms.V_REAPS] += 1
+    number, cpu = divmod(vm.ctl[ms.V_REAPS], cpus)
+    vm.ctl[ms.V_NEXT_REAP] = (hz + REAPTIMEOUT_CPUC_S * hz * number + REAP_SKEW * cpu) * vm.ctl[ms.V_JIFFY_NS]
+
+
 @entry
 def run_lane(mem, slub, pools, io, vm, out, until):
     """Run a lane to simulated time ``until`` (ns); callable again with a later time, with the same result as once.
 
-    Stops early when the arrays overflow (slub.ctl[U_OVERFLOW]) or, in debug mode, at the first broken invariant
+    Stops early when the allocator's arrays overflow or, in debug mode, at the first broken invariant
     (vm.ctl[V_ERROR]).
     """
     ctl = vm.ctl
@@ -163,6 +181,9 @@ def run_lane(mem, slub, pools, io, vm, out, until):
         if ctl[ms.V_LIVELOCK_CHECK] < at:
             at = ctl[ms.V_LIVELOCK_CHECK]
             event = EVENT_LIVELOCK
+        if has_reaper(slub) and ctl[ms.V_NEXT_REAP] < at:
+            at = ctl[ms.V_NEXT_REAP]
+            event = EVENT_REAP
         cpu = first_due(vm)
         if vm.cpu[cpu, ms.CPU_DUE] < at:
             at = vm.cpu[cpu, ms.CPU_DUE]
@@ -198,9 +219,11 @@ def run_lane(mem, slub, pools, io, vm, out, until):
         elif event == EVENT_SERIES:
             sample(mem, slub, pools, io, vm, out)
             ctl[ms.V_NEXT_SERIES] += ctl[ms.V_SERIES_NS]
+        elif event == EVENT_REAP:
+            reap_due(mem, slub, vm, jiffies)
         else:
             check_livelock(mem, slub, pools, io, vm, out)
-        if slub.ctl[st.U_OVERFLOW] != 0:
+        if overflowed(slub):
             return
     ctl[ms.V_NOW] = until
 
@@ -231,8 +254,8 @@ def finish_lane(mem, slub, io, vm, out):
     bio_cache = vm.roles[ms.ROLE_BIO]
     metric[REPORTS] = mem.ctl[st.M_REPORTS]
     metric[REPORTS + 1] = mem.ctl[st.M_SUPPRESSED]
-    metric[MAX_BIO_SLABS] = slub.cache[bio_cache, st.C_MAX_PAGES] >> slub.cache[bio_cache, st.C_ORDER]
-    metric[MAX_SLAB_PAGES] = slub.ctl[st.U_MAX_PAGES]
+    metric[MAX_BIO_SLABS] = max_cache_slabs(slub, bio_cache)
+    metric[MAX_SLAB_PAGES] = max_heap_pages(slub)
     metric[MIN_FREE_DMA] = mem.zone[0, st.Z_MIN_FREE] if zones > 1 else 0
     metric[MIN_FREE_DMA + 1] = mem.zone[zones - 1, st.Z_MIN_FREE]
     metric[DEEPEST] = mem.ctl[st.M_DEEPEST]

@@ -315,6 +315,8 @@ V_MEMPOOL_WAKE_ONE = 63
 V_BIO_INLINE_VECS = 64
 V_SWAP_BIO_LIMIT = 65  # bios outstanding from which on a reclaimer waits, NEVER none
 V_RECLAIM_GATE = 66  # direct reclaimers wait while half of the sum of min is gone
+V_NEXT_REAP = 67  # of SLAB's reaper
+V_REAPS = 68  # its passes so far
 VM_FIELDS = 72
 
 # costs[.]: CPU time of each step, ns

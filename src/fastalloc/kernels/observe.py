@@ -4,6 +4,7 @@ from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import internal
+from fastalloc.kernels.kmem_state import cache_slabs, free_objects, heap_pages
 from fastalloc.kernels.mempool import MP_CURR
 from fastalloc.kernels.sched import log_event, log_event_at
 from fastalloc.kernels.scsi import LIVELOCK_LONG_NS
@@ -21,26 +22,6 @@ E_REPORT = names.EVENTS.index("report")
 E_LIVELOCK_BEGIN = names.EVENTS.index("livelock_begin")
 E_LIVELOCK_5S = names.EVENTS.index("livelock_5s")
 E_LIVELOCK_60S = names.EVENTS.index("livelock_60s")
-
-
-@internal
-def cache_free_slots(slub, c):
-    """Free slots in all slabs of cache ``c``, wherever they are stranded."""
-    free = 0
-    for cpu in range(slub.kcpu.shape[1]):
-        s = slub.kcpu[c, cpu, st.K_PAGE]
-        if s >= 0:
-            free += slub.slab[s, st.S_OBJECTS] - slub.slab[s, st.S_INUSE]
-            i = slub.kcpu[c, cpu, st.K_FREELIST]
-            while i >= 0:
-                free += 1
-                i = slub.link[slub.slab[s, st.S_BASE] + i]
-    for n in range(slub.ctl[st.U_NODES]):
-        s = slub.knode[c, n, st.N_PARTIAL_HEAD]
-        while s >= 0:
-            free += slub.slab[s, st.S_OBJECTS] - slub.slab[s, st.S_INUSE]
-            s = slub.slab[s, st.S_NEXT]
-    return free
 
 
 @internal
@@ -75,15 +56,15 @@ def sample(mem, slub, pools, io, vm, out):
             row[3] += mem.pcp[cpu, z, st.PCP_COUNT]
         row[4] += mem.zone[z, st.Z_NR_ACTIVE]
         row[5] += mem.zone[z, st.Z_NR_INACTIVE]
-    row[6] = slub.ctl[st.U_PAGES]
+    row[6] = heap_pages(slub)
     row[7] = vm.ctl[ms.V_WRITEBACK]
     row[8] = io.ctl[ms.H_BIOS]
     row[9] = io.ctl[ms.H_BUSY]
     row[10] = io.ctl[ms.Q_COUNT]
     row[11] = io.ctl[ms.Q_PLUGGED]
     bio_cache = vm.roles[ms.ROLE_BIO]
-    row[12] = slub.cache[bio_cache, st.C_PAGES] >> slub.cache[bio_cache, st.C_ORDER]
-    row[13] = cache_free_slots(slub, bio_cache)
+    row[12] = cache_slabs(slub, bio_cache)
+    row[13] = free_objects(slub, bio_cache)
     row[14] = pools.pool[ms.POOL_BIO, MP_CURR]
     row[15] = io.ctl[ms.H_FREE_LIST]
     row[16] = running_tasks(vm)
@@ -136,7 +117,7 @@ def check_livelock(mem, slub, pools, io, vm, out):
     out.metric[LIVELOCK_5S] = 1
     out.metric[LIVELOCKS] += 1
     bio_cache = vm.roles[ms.ROLE_BIO]
-    slots = cache_free_slots(slub, bio_cache)
+    slots = free_objects(slub, bio_cache)
     bios = io.ctl[ms.H_BIOS]
     writeback = ctl[ms.V_WRITEBACK]
     log_event_at(vm, out, ctl[ms.V_LIVELOCK_SINCE], E_LIVELOCK_BEGIN, bios, writeback, slots)
@@ -149,7 +130,7 @@ def check_livelock(mem, slub, pools, io, vm, out):
     at[1] = io.ctl[ms.H_BUSY]
     at[2] = bios
     at[3] = writeback
-    at[4] = slub.cache[bio_cache, st.C_PAGES] >> slub.cache[bio_cache, st.C_ORDER]
+    at[4] = cache_slabs(slub, bio_cache)
     at[5] = slots
     at[6] = pools.pool[ms.POOL_BIO, MP_CURR]
     at[7] = pool_waiters(vm)

@@ -143,6 +143,7 @@ def slab_destroy(mem, slab, c, cpu, s):
     """Give a slab's pages back and retire its record; its management object is left pending [slab_destroy]."""
     record = slab.slab
     free_pages(mem, cpu, record[s, ss.L_PFN], slab.cache[c, ss.A_ORDER])
+    slab.ctl[ss.T_PAGES] -= 1 << slab.cache[c, ss.A_ORDER]
     if record[s, ss.L_MGMT] >= 0:
         slab.pending[slab.ctl[ss.T_PENDING]] = record[s, ss.L_MGMT]
         slab.ctl[ss.T_PENDING] += 1
@@ -271,8 +272,21 @@ def slab_cache_free(mem, slab, cpu, handle):
 
 
 @kernel
-def cache_grow_add(mem, slab, c, node, pfn, mgmt):
-    """Enter a new slab at the tail of ``node``'s free list; False when the arrays are too small [cache_grow]."""
+def cache_slabs(slab, c):
+    """Slabs of cache ``c``."""
+    slabs = 0
+    for n in range(slab.ctl[ss.T_NODES]):
+        node = slab.node[c, n]
+        slabs += node[ss.L3_NR_FULL] + node[ss.L3_NR_PARTIAL] + node[ss.L3_NR_FREE]
+    return slabs
+
+
+@kernel
+def cache_grow_add(mem, slab, c, node, pfn, mgmt, depth):
+    """Enter a new slab at the tail of ``node``'s free list; False when the arrays are too small [cache_grow].
+
+    ``depth``: at which its pages were bought, DEPTH_*.
+    """
     out_of_line()
     cache = slab.cache[c]
     num = cache[ss.A_NUM]
@@ -295,6 +309,8 @@ def cache_grow_add(mem, slab, c, node, pfn, mgmt):
     record[s, ss.L_PFN] = pfn
     record[s, ss.L_ORDINAL] = -1
     record[s, ss.L_MGMT] = mgmt
+    record[s, ss.L_BUYER] = mem.ctl[st.M_WHO]
+    record[s, ss.L_DEPTH] = depth
     base = record[s, ss.L_BASE]
     for i in range(num - 1):
         slab.link[base + i] = i + 1
@@ -304,6 +320,9 @@ def cache_grow_add(mem, slab, c, node, pfn, mgmt):
     list_add(slab, c, s, ss.ON_FREE, True)
     cache[ss.A_GROWN] += 1
     slab.node[c, node, ss.L3_FREE_OBJECTS] += num
+    cache[ss.A_MAX_SLABS] = max(cache[ss.A_MAX_SLABS], cache_slabs(slab, c))
+    slab.ctl[ss.T_PAGES] += 1 << cache[ss.A_ORDER]
+    slab.ctl[ss.T_MAX_PAGES] = max(slab.ctl[ss.T_MAX_PAGES], slab.ctl[ss.T_PAGES])
     return True
 
 
@@ -390,6 +409,7 @@ def cache_alloc_stages(mem, slab, c, cpu, node, gfp, context, stage, pfn, mgmt):
     home = cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
     numa = ctl[ss.T_NODES] > 1
     where = ctl[ss.T_WHERE]
+    depth = ctl[ss.T_DEPTH]
     resumed = pfn >= 0
     while True:
         if not resumed:
@@ -417,14 +437,16 @@ def cache_alloc_stages(mem, slab, c, cpu, node, gfp, context, stage, pfn, mgmt):
                 next_colour(slab, c, where)
                 mask = gfp | g.GFP_THISNODE if numa else gfp
                 pfn = kmem_getpages(mem, slab, c, cpu, where, mask, context)
+            depth = mem.ctl[st.M_DEPTH]
             if pfn >= 0 and slab.cache[c, ss.A_OFF_SLAB] != 0:
                 ctl[ss.T_STAGE] = stage
                 ctl[ss.T_PFN] = pfn
                 ctl[ss.T_WHERE] = where
+                ctl[ss.T_DEPTH] = depth
                 return NEEDS_MGMT
         grew = False
         if pfn >= 0:
-            grew = not (resumed and mgmt < 0) and cache_grow_add(mem, slab, c, where, pfn, mgmt)
+            grew = not (resumed and mgmt < 0) and cache_grow_add(mem, slab, c, where, pfn, mgmt, depth)
             if not grew:
                 free_pages(mem, cpu, pfn, slab.cache[c, ss.A_ORDER])
         resumed = False

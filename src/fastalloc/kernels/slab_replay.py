@@ -18,11 +18,7 @@ REAP_SKEW = 3  # jiffies by which each CPU's reaper runs after that of the CPU b
 @kernel
 def slabs_of(slab, lane, c):
     """Slabs of cache ``c``, those that only ``lane.base`` counts included."""
-    slabs = lane.base[c]
-    for n in range(slab.ctl[ss.T_NODES]):
-        node = slab.node[c, n]
-        slabs += node[ss.L3_NR_FULL] + node[ss.L3_NR_PARTIAL] + node[ss.L3_NR_FREE]
-    return slabs
+    return lane.base[c] + sb.cache_slabs(slab, c)
 
 
 @kernel

@@ -54,6 +54,7 @@ SLAB_STATS = (
     A_FREEHIT,
     A_FREEMISS,
 ) = range(A_STAT, A_STAT + len(SLAB_STATS))
+A_MAX_SLABS = A_STAT + len(SLAB_STATS)  # most slabs held
 SLAB_CACHE_FIELDS = 28
 
 # array[q, .]: struct array_cache. Queue ``q`` of cache ``c``: its CPUs' arrays, then for each node the shared
@@ -94,7 +95,9 @@ L_BASE = 7  # first entry in ``link``
 L_ORDINAL = 8  # -1 until a trace operation returned an object of it
 L_MGMT = 9  # handle of the off-slab management object, -1 none
 L_LIST = 10  # one of the three below
-SLAB_RECORD_FIELDS = 11
+L_BUYER = 11  # who asked when it was bought
+L_DEPTH = 12  # at which depth
+SLAB_RECORD_FIELDS = 13
 ON_FULL = 0
 ON_PARTIAL = 1
 ON_FREE = 2
@@ -110,6 +113,9 @@ T_STAGE = 6  # where an allocation stopped for want of a management object
 T_PFN = 7  # the pages it holds
 T_WHERE = 8  # and the slab's node
 T_CHAIN = 9  # caches in ``chain``
+T_DEPTH = 10  # the depth at which T_PFN was bought
+T_PAGES = 11  # in slabs
+T_MAX_PAGES = 12
 SLABCTL_FIELDS = 16
 
 

@@ -31,7 +31,9 @@ B_ON_LIST = 4
 B_PFN = 5
 B_NODE = 6
 B_ORDINAL = 7  # -1 until a trace operation returned an object of it
-SLOB_PAGE_FIELDS = 8
+B_BUYER = 8  # who asked when it was bought
+B_DEPTH = 9  # at which depth
+SLOB_PAGE_FIELDS = 10
 SLOB_LISTS = ("small", "medium", "large")
 FIRST_PAGE = len(SLOB_LISTS)
 
@@ -49,9 +51,10 @@ O_PATH = 2  # path of the last operation: 0 failed, 1 no page moved, 4 a page wa
 O_OVERFLOW = 3  # 1: the arrays were too small; the lane's result is void
 O_ORDINALS = 4  # pages numbered so far (golden cases)
 O_PAGES = 5  # pages on the lists or full
-O_MAX_PAGES = 6
 O_CTOR_CALLS = 7
-SLOBCTL_FIELDS = 8
+O_WHOLE = 8  # pages of page-backed objects
+O_MAX_PAGES = 9  # most pages of both kinds
+SLOBCTL_FIELDS = 12
 
 
 class Slob(NamedTuple):
@@ -163,6 +166,12 @@ def slob_page_alloc(slob, p, size, align):
 
 
 @kernel
+def note_pages(slob):
+    """Remember the most pages held."""
+    slob.ctl[O_MAX_PAGES] = max(slob.ctl[O_MAX_PAGES], slob.ctl[O_PAGES] + slob.ctl[O_WHOLE])
+
+
+@kernel
 def slob_new_page(mem, slob, cpu, node, gfp, context):
     """A fresh page for the lists: its record, or -1; ZERO is stripped, nothing else [slob_alloc, slob_new_page]."""
     p = slob.ctl[O_SPARE]
@@ -188,10 +197,11 @@ def slob_new_page(mem, slob, cpu, node, gfp, context):
     else:
         mem.page[pfn, st.P_FLAGS] |= st.PG_SLAB
     record[B_ORDINAL] = -1
+    record[B_BUYER] = mem.ctl[st.M_WHO]
+    record[B_DEPTH] = mem.ctl[st.M_DEPTH]
     set_slob(slob.unit[p], 0, PAGE_UNITS, PAGE_UNITS)
     slob.ctl[O_PAGES] += 1
-    if slob.ctl[O_PAGES] > slob.ctl[O_MAX_PAGES]:
-        slob.ctl[O_MAX_PAGES] = slob.ctl[O_PAGES]
+    note_pages(slob)
     return p
 
 
@@ -294,6 +304,8 @@ def slob_alloc_pages(mem, slob, cpu, node, gfp, context, size):
         slob.ctl[O_PATH] = 0
         return np.int64(st.NO_OBJECT)
     slob.ctl[O_PATH] = 4
+    slob.ctl[O_WHOLE] += 1 << order
+    note_pages(slob)
     return st.PAGE_HANDLE | (np.int64(order) << st.PAGE_HANDLE_ORDER_SHIFT) | pfn
 
 
@@ -302,6 +314,7 @@ def slob_free_pages(mem, slob, cpu, handle):
     """Give a page-backed object back."""
     order = (handle >> st.PAGE_HANDLE_ORDER_SHIFT) & 0xFF
     free_pages(mem, cpu, handle & ((1 << st.PAGE_HANDLE_ORDER_SHIFT) - 1), order)
+    slob.ctl[O_WHOLE] -= 1 << order
     slob.ctl[O_PATH] = 6
 
 
@@ -346,6 +359,30 @@ def slob_cache_free(mem, slob, c, cpu, handle):
         slob_free_pages(mem, slob, cpu, handle)
     else:
         slob_free(mem, slob, cpu, handle, slob.cache[c, O_SIZE])
+
+
+@kernel
+def room_for(slob, size, align):
+    """How many objects of ``size`` < 4096 bytes the holes of their list could take without another page."""
+    head = 0
+    if size >= SLOB_BREAK2:
+        head = 2
+    elif size >= SLOB_BREAK1:
+        head = 1
+    units = (size + SLOB_UNIT - 1) // SLOB_UNIT
+    step = align // SLOB_UNIT
+    stride = (units + step - 1) // step * step
+    room = 0
+    p = slob.page[head, B_NEXT]
+    while p != head:
+        b = slob.page[p, B_FREE]
+        while b < PAGE_UNITS:
+            left = slob_units(slob.unit[p], b) - ((b + step - 1) // step * step - b) - units
+            if left >= 0:
+                room += 1 + left // stride
+            b = slob_next(slob.unit[p], b)
+        p = slob.page[p, B_NEXT]
+    return room
 
 
 @kernel

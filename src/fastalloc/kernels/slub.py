@@ -178,7 +178,8 @@ def free_turning(mem, slub, c, cpu, s, prior):
     """A slab held by no CPU has no object in use, or got its first free one (``prior`` < 0) [__slab_free]."""
     out_of_line()
     k = slub.kcpu[c, cpu]
-    if slub.slab[s, st.S_INUSE] == 0:
+    crowded = slub.knode[c, slub.slab[s, st.S_NODE], st.N_NR_PARTIAL] >= slub.cache[c, er.C_KEEP_EMPTY]
+    if slub.slab[s, st.S_INUSE] == 0 and crowded:
         slub.ctl[st.U_PATH] = 6
         if prior >= 0:
             remove_partial(slub, c, s)
@@ -186,7 +187,7 @@ def free_turning(mem, slub, c, cpu, s, prior):
             slub.ctl[st.U_PATH] = 5
         k[st.K_FREE_SLAB] += 1
         discard_slab(mem, slub, c, cpu, s)
-    else:
+    elif prior < 0:
         add_partial(slub, c, s, True)
         k[st.K_FREE_ADD_PARTIAL] += 1
         slub.ctl[st.U_PATH] = 3
@@ -194,7 +195,8 @@ def free_turning(mem, slub, c, cpu, s, prior):
 
 @folded
 def slab_free_slow(mem, slub, c, cpu, s, i):
-    """Free into a slab that is not this CPU's [__slab_free]: an emptied slab goes back at once."""
+    """Free into a slab that is not this CPU's [__slab_free]: an emptied slab goes back at once, or where C_KEEP_EMPTY
+    partial ones are."""
     if era_free(mem, slub, c, cpu, s, i):
         return
     k = slub.kcpu[c, cpu]
@@ -319,6 +321,8 @@ def init_cache(slub, c, geometry):
         slub.cache[c, column] = geometry[column]
     for column in range(er.C_ERA, st.CACHE_FIELDS):
         slub.cache[c, column] = geometry[column] if column < geometry.shape[0] else 0
+    if geometry.shape[0] <= er.C_MIN_ORDER:
+        slub.cache[c, er.C_MIN_ORDER] = slub.cache[c, st.C_ORDER]
     slub.cache[c, st.C_FREE_SLAB] = -1
     slub.cache[c, st.C_ALIVE] = 1
     slub.cache[c, er.C_RANK] = er.FIRST_RANK

@@ -100,6 +100,8 @@ def install_slab(mem, slub, c, s, pfn, order, objects):
     if cache[st.C_CTOR] != 0:
         cache[st.C_CTOR_CALLS] += objects + 1
     slub.knode[c, where, st.N_NR_SLABS] += 1
+    if slub.knode[c, where, st.N_NR_SLABS] > cache[er.C_MAX_SLABS]:
+        cache[er.C_MAX_SLABS] = slub.knode[c, where, st.N_NR_SLABS]
     cache[st.C_PAGES] += 1 << order
     if cache[st.C_PAGES] > cache[st.C_MAX_PAGES]:
         cache[st.C_MAX_PAGES] = cache[st.C_PAGES]
@@ -112,8 +114,8 @@ def install_slab(mem, slub, c, s, pfn, order, objects):
 def new_slab(mem, slub, c, cpu, node, gfp, context):
     """Buy a slab with the caller's mask; its record, or -1 [new_slab, allocate_slab].
 
-    2.6.25 makes one attempt at the cache's order. Later eras try it politely and, refused, the smallest order that
-    holds an object as the caller asked.
+    2.6.25 makes one attempt at the cache's order. From 2.6.26 on it is a polite one and, refused, the smallest order
+    that holds an object is tried as the caller asked.
     """
     cache = slub.cache[c]
     s = slab_record(slub, c)
@@ -123,7 +125,7 @@ def new_slab(mem, slub, c, cpu, node, gfp, context):
     smallest = order
     asked = (gfp & g.GFP_SLAB_LEVEL_MASK) | cache[st.C_ALLOCFLAGS]
     mask = asked
-    if cache[er.C_ERA] != er.ERA_2_6_25 and cache[er.C_MIN_ORDER] < order:
+    if cache[er.C_MIN_ORDER] < order:
         smallest = cache[er.C_MIN_ORDER]
         mask = (asked | g.NOWARN | g.NORETRY) & ~g.NOFAIL
     while True:

@@ -47,6 +47,10 @@ User = Literal["bio", "biovec", "request", "scsi_cmnd", "sense", "sg table"]  # 
 class Policy(Model):
     """What the kernel does about it."""
 
+    allocator: Literal["slub", "cpu-partial", "sheaves", "slab", "slob"] = "slub"  # slub: as of 2.6.25
+    slub_layout: Literal["2.6.25", "2.6.26", "3.2", "6.1", "6.12"] = "2.6.25"  # slots, orders, who merges
+    sheaf_capacity: Annotated[int, Field(ge=1, le=60)] = 32  # objects a sheaf
+    min_partial_on_free: bool = False  # an emptied slab stays while its node has fewer than min_partial
     command_rule: Literal["rc8", "fix", "prealloc"] = "rc8"  # __scsi_get_command; prealloc: all at host setup
     sense: Literal["separate", "inline", "lazy"] = "separate"  # an object, part of the command, only on an error
     sense_bytes: Annotated[int, Field(ge=18, le=260)] = 96
@@ -75,6 +79,16 @@ class Policy(Model):
     swap_bio_limit: Count = 0  # bios outstanding from which on a reclaimer waits, 0 none
     reclaim_gate: bool = False  # direct reclaimers wait while half of the sum of min is gone
     short_eighths: Annotated[int, Field(ge=0, le=8)] = 4  # of min
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Policy":
+        if self.entitlement != "anyone" and self.allocator != "slub":
+            raise ValueError(f"entitlement: {self.entitlement!r} is modelled for allocator 'slub' alone")
+        if self.spare_pages > 0 and self.allocator in ("slab", "slob"):
+            raise ValueError(f"spare_pages: {self.allocator} keeps none; its slabs would never give one back")
+        if self.min_partial_on_free and self.allocator != "slub":
+            raise ValueError(f"min_partial_on_free: tells nothing to allocator {self.allocator!r}")
+        return self
 
 
 class Workload(Model):

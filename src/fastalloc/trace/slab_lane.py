@@ -13,6 +13,7 @@ from fastalloc.kernels import slab_replay as sr
 from fastalloc.kernels import slab_state as ss
 from fastalloc.scenario import geometry_slab as gs
 from fastalloc.scenario.geometry_slub import CacheRequest
+from fastalloc.scenario.slab_arrays import new_slab
 from fastalloc.trace import compact as co
 from fastalloc.trace import lane as ln
 from fastalloc.trace.start import Start, pack
@@ -34,47 +35,6 @@ def layouts_of(config: ln.Config, cpus: int, nodes: int) -> list[gs.SlabGeometry
         if f"kmalloc-{slot}" not in known:
             layouts.append(gs.slab_geometry(CacheRequest(f"kmalloc-{slot}", slot, 8, 0, False), options, early=True))
     return layouts
-
-
-def _new_heap(layouts: list[gs.SlabGeometry], cpus: int, nodes: int, room: int) -> ss.Slab:
-    rows = len(layouts)
-    queues = cpus + nodes + nodes * nodes
-    limits = np.zeros((rows, queues), np.int64)
-    for row, layout in enumerate(layouts):
-        limits[row, :cpus] = layout.limit
-        limits[row, cpus : cpus + nodes] = layout.shared_limit
-        for n in range(nodes if nodes > 1 else 0):
-            limits[row, cpus + nodes + n * nodes + (n ^ 1)] = gs.ALIEN_LIMIT if layout.limit > 1 else layout.limit
-    base = np.concatenate([[0], np.cumsum(limits)])
-    most = max(layout.num for layout in layouts)
-    heap = ss.Slab(
-        cache=np.zeros((rows, ss.SLAB_CACHE_FIELDS), np.int64),
-        queue=np.zeros((rows, queues, ss.QUEUE_FIELDS), np.int64),
-        entry=np.zeros(int(base[-1]), np.int64),
-        node=np.zeros((rows, nodes, ss.LIST3_FIELDS), np.int64),
-        slab=np.zeros((room, ss.SLAB_RECORD_FIELDS), np.int64),
-        link=np.zeros(sr.SLAB_MARGIN * most + 64 * room, np.int16),
-        chain=np.arange(rows, dtype=np.int64)[::-1].copy(),
-        reap_node=np.arange(cpus, dtype=np.int64) * nodes // cpus,
-        pending=np.zeros(ss.MAX_ENTRIES + 1, np.int64),
-        ctl=np.zeros(ss.SLABCTL_FIELDS, np.int64),
-    )
-    heap.ctl[[ss.T_NODES, ss.T_CHAIN]] = nodes, rows
-    heap.queue[:, :, ss.Q_LIMIT] = limits
-    heap.queue[:, :, ss.Q_BASE] = base[:-1].reshape(rows, queues)
-    index = {layout.name: row for row, layout in enumerate(layouts)}
-    for row, layout in enumerate(layouts):
-        cache = heap.cache[row]
-        cache[[ss.A_NUM, ss.A_ORDER, ss.A_COLOUR, ss.A_OFF_SLAB]] = (
-            layout.num, layout.gfporder, layout.colour, layout.off_slab,
-        )  # fmt: skip
-        cache[[ss.A_LIMIT, ss.A_BATCHCOUNT, ss.A_ALIVE, ss.A_FREE_SLAB]] = layout.limit, layout.batchcount, 1, -1
-        cache[ss.A_MGMT_CACHE] = index[f"kmalloc-{layout.mgmt_cache}"] if layout.off_slab else -1
-        heap.queue[row, :cpus, ss.Q_BATCHCOUNT] = layout.batchcount
-        heap.node[row, :, ss.L3_PARTIAL_HEAD : ss.L3_FREE_TAIL + 1] = -1
-        heap.node[row, :, ss.L3_FREE_LIMIT] = layout.free_limit
-        heap.node[row, :, ss.L3_NEXT_REAP] = sr.REAPTIMEOUT_LIST3
-    return heap
 
 
 def _put(heap: ss.Slab, c: int, free: int) -> int:
@@ -104,7 +64,9 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, sample_ns: np.n
         raise InputError("--what-if", config.name, f"SLAB is modelled for {NODES} nodes, the trace has {nodes}")
     mem = ln.unlimited_mem(nodes, cpus)
     layouts = layouts_of(config, cpus, nodes)
-    heap = _new_heap(layouts, cpus, nodes, sr.SLAB_MARGIN + ln.FIRST_SLABS + start.room)
+    room = sr.SLAB_MARGIN + ln.FIRST_SLABS + start.room
+    links = sr.SLAB_MARGIN * max(layout.num for layout in layouts) + 64 * room
+    heap = new_slab(layouts, cpus, nodes, slabs=room, links=links, next_reap=sr.REAPTIMEOUT_LIST3)
     events, lane, sample_ns = ln.prepare(trace, config, nodes, sample_ns)
     more = len(layouts) - len(config.caches)  # kmalloc caches that no event of the trace names
     lane = lane._replace(

@@ -24,7 +24,7 @@ def _row(cache: TracedCache) -> np.ndarray:
     row[st.C_MIN_PARTIAL] = cache.min_partial
     row[er.C_ERA] = er.ERA_NAMES.index(cache.era)
     row[er.C_CPU_PARTIAL] = cache.cpu_partial
-    row[er.C_MIN_ORDER] = min(get_order(cache.object_size), cache.order)
+    row[er.C_MIN_ORDER] = cache.order if cache.era == "2.6.25" else min(get_order(cache.object_size), cache.order)
     row[[er.C_SHEAF_CAPACITY, er.C_SHEAF_CACHE]] = SHEAF_CAPACITY, -1
     return row
 

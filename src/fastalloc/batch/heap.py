@@ -1,0 +1,117 @@
+"""The allocator of a lane: which caches a scenario's kernel has under it, and the arrays that hold its state."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from fastalloc.batch.caches import CACHES_OF, build_caches, path_requests
+from fastalloc.kernels import eras as er
+from fastalloc.kernels import slob as so
+from fastalloc.kernels import state as st
+from fastalloc.kernels.gfp import SPARE
+from fastalloc.kernels.machine_state import ROLES
+from fastalloc.kernels.slab_state import Slab
+from fastalloc.scenario import geometry_slab as gs
+from fastalloc.scenario import slab_flags as sf
+from fastalloc.scenario import slub_eras as se
+from fastalloc.scenario.geometry_slub import CacheRequest, CacheSet, Geometry, geometry_row
+from fastalloc.scenario.models import Policy, Scenario
+from fastalloc.scenario.slab_arrays import new_slab
+
+Heap = st.Slub | er.SlubEras | Slab | so.Slob
+HEAPS: dict[str, type] = {
+    "slub": st.Slub,
+    "cpu-partial": er.SlubEras,
+    "sheaves": er.SlubEras,
+    "slab": Slab,
+    "slob": so.Slob,
+}
+OBJECTS_A_PAGE = 32  # that there is room for, on average
+SLAB_BREAK_PAGES = 8192  # above 32 MB slabs may take two pages [slab_break_gfp_order]
+
+
+class Layout(NamedTuple):
+    """The slab caches of a scenario's kernel, which all its lanes share and none changes."""
+
+    rows: np.ndarray  # int64, a row a cache as ``kmem_state.init_caches`` reads it; SLAB: none
+    roles: np.ndarray  # int64[len(ROLES)]: index of the cache of each role
+    slabs: tuple[gs.SlabGeometry, ...] = ()  # SLAB
+
+
+def build_layout(scenario: Scenario) -> Layout:
+    """Sizes and merges the caches of a scenario (of one variant): most of what it costs to build a small lane."""
+    if scenario.policy.allocator == "slab":
+        return _slab_layout(scenario)
+    if scenario.policy.allocator == "slob":
+        return _slob_layout(scenario)
+    caches = build_caches(scenario)
+    rows = np.stack([_slub_row(caches, geometry, scenario.policy) for geometry in caches.caches])
+    for user in scenario.policy.spare_users:
+        for name in CACHES_OF[user]:
+            rows[caches.index_of(name), st.C_ALLOCFLAGS] |= SPARE  # and with it for all that share the cache
+    return Layout(rows, np.array([caches.index_of(name) for name in ROLES], np.int64))
+
+
+def build_heap(scenario: Scenario, layout: Layout, frames: int) -> Heap:
+    """Room for as many slabs as there are pages; untouched rows cost no memory."""
+    cpus = scenario.machine.cpus
+    heap = HEAPS[scenario.policy.allocator]
+    if heap is Slab:
+        links = frames * OBJECTS_A_PAGE
+        return new_slab(layout.slabs, cpus, 1, slabs=frames, links=links, next_reap=4 * scenario.machine.hz)
+    if heap is so.Slob:
+        return so.new_slob(frames, len(layout.rows))
+    capacity = scenario.policy.sheaf_capacity
+    sheaves = int((layout.rows[:, er.C_ERA] == er.ERA_SHEAVES).sum()) * (2 * cpus + 24)
+    return heap(
+        np.zeros((len(layout.rows), st.CACHE_FIELDS), np.int64),
+        np.zeros((len(layout.rows), cpus, st.KCPU_FIELDS), np.int64),
+        np.zeros((len(layout.rows), 1, st.KNODE_FIELDS), np.int64),
+        np.zeros((frames, st.SLAB_FIELDS), np.int32),
+        np.zeros(frames * OBJECTS_A_PAGE, np.int16),
+        er.ctl_with_sheaves(sheaves, capacity) if sheaves else np.zeros(st.SLUBCTL_FIELDS, np.int64),
+    )
+
+
+def _slub_row(caches: CacheSet, geometry: Geometry, policy: Policy) -> np.ndarray:
+    if policy.allocator == "slub":
+        return geometry_row(
+            geometry, order_fallback=policy.slub_layout != "2.6.25", keep_empty=policy.min_partial_on_free
+        )
+    if geometry.cpu_partial == 0:  # a layout older than the lists: they are those of 3.2
+        wanted = se.cpu_partial(geometry.size, geometry.flags, se.SlubOptions(era="3.2"))
+        geometry = replace(geometry, cpu_partial=wanted)
+    by_objects = not caches.options.rules.cpu_partial_in_slabs
+    if policy.allocator == "sheaves" and not geometry.flags & sf.KMALLOC_CACHE:
+        memory = caches.kmalloc_index(er.SHEAF_HEADER + 8 * policy.sheaf_capacity)
+        return geometry_row(geometry, "sheaves", policy.sheaf_capacity, memory, by_objects)
+    return geometry_row(geometry, "cpu-partial", by_objects=by_objects)
+
+
+def _slab_layout(scenario: Scenario) -> Layout:
+    """SLAB: every cache of the path by itself, then the kmalloc caches that serve noise and off-slab management."""
+    machine = scenario.machine
+    options = gs.SlabOptions(
+        cache_line=machine.cache_line,
+        cpus_node=machine.cpus,
+        cpus_possible=machine.cpus,
+        break_order=int(sum(zone.present for zone in machine.zones) > SLAB_BREAK_PAGES),
+    )
+    layouts = [gs.slab_geometry(request, options) for request in path_requests(scenario.policy)]
+    for size in sorted({128} | {layout.mgmt_cache for layout in layouts if layout.off_slab}):
+        layouts.append(gs.slab_geometry(CacheRequest(f"kmalloc-{size}", size, 8, sf.HWCACHE_ALIGN), options))
+    index = {layout.name: row for row, layout in enumerate(layouts)}
+    roles = np.array([index[name] for name in ROLES], np.int64)
+    return Layout(np.zeros((0, 0), np.int64), roles, tuple(layouts))
+
+
+def _slob_layout(scenario: Scenario) -> Layout:
+    """SLOB: a cache is a size and an alignment; kmalloc puts a header in front."""
+    sizes = {}
+    for request in path_requests(scenario.policy):
+        geometry = gs.slob_geometry(request, scenario.machine.cache_line)
+        sizes[request.name] = (geometry.size, geometry.align, geometry.ctor, 1)
+    sizes["kmalloc-128"] = (gs.slob_kmalloc(128)[0], so.KMALLOC_ALIGN, False, 1)
+    index = {name: row for row, name in enumerate(sizes)}
+    return Layout(np.array(list(sizes.values()), np.int64), np.array([index[name] for name in ROLES], np.int64))

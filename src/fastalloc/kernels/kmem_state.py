@@ -1,0 +1,280 @@
+"""What the closed loop asks of its allocator beside objects: caches set up, pages and slabs held, free objects.
+
+As in :mod:`fastalloc.kernels.kmem`, ``heap`` is the state of SLUB, SLAB or SLOB, and its type decides at compile time.
+"""
+
+from types import SimpleNamespace
+
+from numba.extending import overload
+
+from fastalloc.kernels import eras as er
+from fastalloc.kernels import slab as sb
+from fastalloc.kernels import slab_state as ss
+from fastalloc.kernels import slob as so
+from fastalloc.kernels import slub as su
+from fastalloc.kernels import state as st
+from fastalloc.kernels.jit import INLINED, OPTIONS
+
+# ------------------------------------------------------------------------------------------------------- SLUB
+
+
+def _slub_init_caches(heap, geometry):
+    for c in range(geometry.shape[0]):
+        su.init_cache(heap, c, geometry[c])
+    heap.ctl[st.U_NR_CACHES] = geometry.shape[0]
+    heap.ctl[st.U_NODES] = 1
+
+
+def _slub_pages(heap):
+    return heap.ctl[st.U_PAGES]
+
+
+def _slub_max_pages(heap):
+    return heap.ctl[st.U_MAX_PAGES]
+
+
+def _slub_cache_slabs(heap, c):
+    return heap.knode[c, 0, st.N_NR_SLABS]
+
+
+def _slub_max_cache_slabs(heap, c):
+    return heap.cache[c, er.C_MAX_SLABS]
+
+
+def _slub_free_objects(heap, c):
+    free = 0
+    for cpu in range(heap.kcpu.shape[1]):
+        s = heap.kcpu[c, cpu, st.K_PAGE]
+        if s >= 0:
+            free += heap.slab[s, st.S_OBJECTS] - heap.slab[s, st.S_INUSE]
+            i = heap.kcpu[c, cpu, st.K_FREELIST]
+            while i >= 0:
+                free += 1
+                i = heap.link[heap.slab[s, st.S_BASE] + i]
+    for n in range(heap.ctl[st.U_NODES]):
+        s = heap.knode[c, n, st.N_PARTIAL_HEAD]
+        while s >= 0:
+            free += heap.slab[s, st.S_OBJECTS] - heap.slab[s, st.S_INUSE]
+            s = heap.slab[s, st.S_NEXT]
+    return free
+
+
+def _eras_free_objects(heap, c):
+    free = 0
+    for s in range(heap.ctl[st.U_SLAB_TOP]):
+        if heap.slab[s, st.S_PFN] >= 0 and heap.slab[s, st.S_CACHE] == c:
+            free += heap.slab[s, st.S_OBJECTS] - heap.slab[s, st.S_INUSE]
+    for cpu in range(heap.kcpu.shape[1]):
+        k = heap.kcpu[c, cpu]
+        for f in (st.K_FREELIST, er.K_SHEAF_FREELIST):
+            i = k[f]
+            while i >= 0:
+                free += 1
+                i = heap.link[heap.slab[k[f + 1], st.S_BASE] + i]
+        for sheaf in (er.K_MAIN, er.K_SPARE):
+            if k[sheaf] >= 0:
+                free += heap.ctl[k[sheaf] + er.H_SIZE]
+    h = heap.knode[c, 0, er.N_FULL]
+    while h >= 0:
+        free += heap.ctl[h + er.H_SIZE]
+        h = heap.ctl[h + er.H_NEXT]
+    return free
+
+
+def _slub_overflowed(heap):
+    return heap.ctl[st.U_OVERFLOW] != 0
+
+
+def _no_reaper(heap):
+    return False
+
+
+SLUB = SimpleNamespace(
+    init_caches=_slub_init_caches,
+    heap_pages=_slub_pages,
+    max_heap_pages=_slub_max_pages,
+    cache_slabs=_slub_cache_slabs,
+    max_cache_slabs=_slub_max_cache_slabs,
+    free_objects=_slub_free_objects,
+    overflowed=_slub_overflowed,
+    has_reaper=_no_reaper,
+)
+ERAS = SimpleNamespace(**{**vars(SLUB), "free_objects": _eras_free_objects})
+
+# ------------------------------------------------------------------------------------------------------- SLAB
+
+
+def _slab_init_caches(heap, geometry):
+    """Nothing is left to do: see scenario.slab_arrays."""
+
+
+def _slab_pages(heap):
+    return heap.ctl[ss.T_PAGES]
+
+
+def _slab_max_pages(heap):
+    return heap.ctl[ss.T_MAX_PAGES]
+
+
+def _slab_cache_slabs(heap, c):
+    return sb.cache_slabs(heap, c)
+
+
+def _slab_max_cache_slabs(heap, c):
+    return heap.cache[c, ss.A_MAX_SLABS]
+
+
+def _slab_free_objects(heap, c):
+    free = sb.cache_slabs(heap, c) * heap.cache[c, ss.A_NUM] - heap.cache[c, ss.A_ACTIVE]
+    for q in range(heap.queue.shape[1]):
+        free += heap.queue[c, q, ss.Q_AVAIL]
+    return free
+
+
+def _slab_overflowed(heap):
+    return heap.ctl[ss.T_OVERFLOW] != 0
+
+
+def _reaper(heap):
+    return True
+
+
+SLAB = SimpleNamespace(
+    init_caches=_slab_init_caches,
+    heap_pages=_slab_pages,
+    max_heap_pages=_slab_max_pages,
+    cache_slabs=_slab_cache_slabs,
+    max_cache_slabs=_slab_max_cache_slabs,
+    free_objects=_slab_free_objects,
+    overflowed=_slab_overflowed,
+    has_reaper=_reaper,
+)
+
+# ------------------------------------------------------------------------------------------------------- SLOB
+
+
+def _slob_init_caches(heap, geometry):
+    for c in range(geometry.shape[0]):
+        for column in range(so.SLOB_CACHE_FIELDS):
+            heap.cache[c, column] = geometry[c, column]
+
+
+def _slob_pages(heap):
+    return heap.ctl[so.O_PAGES] + heap.ctl[so.O_WHOLE]
+
+
+def _slob_max_pages(heap):
+    return heap.ctl[so.O_MAX_PAGES]
+
+
+def _slob_no_slabs(heap, c):
+    return -1
+
+
+def _slob_free_objects(heap, c):
+    return so.room_for(heap, heap.cache[c, so.O_SIZE], heap.cache[c, so.O_ALIGN])
+
+
+def _slob_overflowed(heap):
+    return heap.ctl[so.O_OVERFLOW] != 0
+
+
+SLOB = SimpleNamespace(
+    init_caches=_slob_init_caches,
+    heap_pages=_slob_pages,
+    max_heap_pages=_slob_max_pages,
+    cache_slabs=_slob_no_slabs,
+    max_cache_slabs=_slob_no_slabs,
+    free_objects=_slob_free_objects,
+    overflowed=_slob_overflowed,
+    has_reaper=_no_reaper,
+)
+
+FACES = {"Slub": SLUB, "SlubEras": ERAS, "Slab": SLAB, "Slob": SLOB}
+
+# --------------------------------------------------------------------------------------------- the common face
+
+
+def _of(heap):
+    """The face of a Numba type or a plain tuple."""
+    return FACES[getattr(heap, "instance_class", type(heap)).__name__]
+
+
+def init_caches(heap, geometry):
+    """Register the caches, a row of ``geometry`` each; SLAB comes with its own set up."""
+    _of(heap).init_caches(heap, geometry)
+
+
+def heap_pages(heap):
+    """Pages that the allocator holds; what SLUB hands out as pages is its user's."""
+    return _of(heap).heap_pages(heap)
+
+
+def max_heap_pages(heap):
+    """Most pages that it held."""
+    return _of(heap).max_heap_pages(heap)
+
+
+def cache_slabs(heap, c):
+    """Slabs of cache ``c``; -1 in SLOB, whose pages belong to no cache."""
+    return _of(heap).cache_slabs(heap, c)
+
+
+def max_cache_slabs(heap, c):
+    """Most slabs that cache ``c`` had; -1 in SLOB."""
+    return _of(heap).max_cache_slabs(heap, c)
+
+
+def free_objects(heap, c):
+    """Free objects of cache ``c`` wherever they are stranded; in SLOB how many more its pages would hold."""
+    return _of(heap).free_objects(heap, c)
+
+
+def overflowed(heap):
+    """Whether the arrays were too small; the lane's result is void then."""
+    return _of(heap).overflowed(heap)
+
+
+def has_reaper(heap):
+    """Whether a reaper runs from time to time; known when a kernel is compiled."""
+    return _of(heap).has_reaper(heap)
+
+
+@overload(init_caches, jit_options=OPTIONS)
+def _init_caches(heap, geometry):
+    return _of(heap).init_caches
+
+
+@overload(heap_pages, jit_options=INLINED)
+def _heap_pages(heap):
+    return _of(heap).heap_pages
+
+
+@overload(max_heap_pages, jit_options=INLINED)
+def _max_heap_pages(heap):
+    return _of(heap).max_heap_pages
+
+
+@overload(cache_slabs, jit_options=INLINED)
+def _cache_slabs(heap, c):
+    return _of(heap).cache_slabs
+
+
+@overload(max_cache_slabs, jit_options=INLINED)
+def _max_cache_slabs(heap, c):
+    return _of(heap).max_cache_slabs
+
+
+@overload(free_objects, jit_options=OPTIONS)
+def _free_objects(heap, c):
+    return _of(heap).free_objects
+
+
+@overload(overflowed, jit_options=INLINED)
+def _overflowed(heap):
+    return _of(heap).overflowed
+
+
+@overload(has_reaper, jit_options=INLINED)
+def _has_reaper(heap):
+    return _of(heap).has_reaper

@@ -1,0 +1,59 @@
+"""SLAB's state from the layouts of its caches: arrays, lists and chain as after kmem_cache_create of each."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastalloc.kernels import gfp as g
+from fastalloc.kernels import slab_state as ss
+from fastalloc.scenario import geometry_slab as gs
+from fastalloc.scenario import slab_flags as sf
+
+
+def new_slab(
+    layouts: Sequence[gs.SlabGeometry], cpus: int, nodes: int, *, slabs: int, links: int, next_reap: int
+) -> ss.Slab:
+    """An empty SLAB with a cache for each layout, the oldest first; the CPUs are spread evenly over the nodes.
+
+    Management objects come from the layout named ``kmalloc-N``, which must be among them. ``slabs`` and ``links``:
+    room for slabs and their objects; ``next_reap``: jiffies at which a node's free slabs are first looked at.
+    """
+    rows = len(layouts)
+    queues = cpus + nodes + nodes * nodes
+    limits = np.zeros((rows, queues), np.int64)
+    for row, layout in enumerate(layouts):
+        limits[row, :cpus] = layout.limit
+        limits[row, cpus : cpus + nodes] = layout.shared_limit
+        for n in range(nodes if nodes > 1 else 0):
+            limits[row, cpus + nodes + n * nodes + (n ^ 1)] = gs.ALIEN_LIMIT if layout.limit > 1 else layout.limit
+    base = np.concatenate([[0], np.cumsum(limits)])
+    heap = ss.Slab(
+        cache=np.zeros((rows, ss.SLAB_CACHE_FIELDS), np.int64),
+        queue=np.zeros((rows, queues, ss.QUEUE_FIELDS), np.int64),
+        entry=np.zeros(int(base[-1]), np.int64),
+        node=np.zeros((rows, nodes, ss.LIST3_FIELDS), np.int64),
+        slab=np.zeros((slabs, ss.SLAB_RECORD_FIELDS), np.int64),
+        link=np.zeros(links, np.int16),
+        chain=np.arange(rows, dtype=np.int64)[::-1].copy(),
+        reap_node=np.arange(cpus, dtype=np.int64) * nodes // cpus,
+        pending=np.zeros(ss.MAX_ENTRIES + 1, np.int64),
+        ctl=np.zeros(ss.SLABCTL_FIELDS, np.int64),
+    )
+    heap.ctl[[ss.T_NODES, ss.T_CHAIN]] = nodes, rows
+    heap.queue[:, :, ss.Q_LIMIT] = limits
+    heap.queue[:, :, ss.Q_BASE] = base[:-1].reshape(rows, queues)
+    index = {layout.name: row for row, layout in enumerate(layouts)}
+    for row, layout in enumerate(layouts):
+        cache = heap.cache[row]
+        cache[[ss.A_NUM, ss.A_ORDER, ss.A_COLOUR, ss.A_OFF_SLAB]] = (
+            layout.num, layout.gfporder, layout.colour, layout.off_slab,
+        )  # fmt: skip
+        cache[[ss.A_LIMIT, ss.A_BATCHCOUNT, ss.A_ALIVE, ss.A_FREE_SLAB]] = layout.limit, layout.batchcount, 1, -1
+        cache[ss.A_MGMT_CACHE] = index[f"kmalloc-{layout.mgmt_cache}"] if layout.off_slab else -1
+        cache[ss.A_ALLOCFLAGS] = g.RECLAIMABLE if layout.flags & sf.RECLAIM_ACCOUNT else 0
+        cache[ss.A_CTOR] = layout.ctor
+        heap.queue[row, :cpus, ss.Q_BATCHCOUNT] = layout.batchcount
+        heap.node[row, :, ss.L3_PARTIAL_HEAD : ss.L3_FREE_TAIL + 1] = -1
+        heap.node[row, :, ss.L3_FREE_LIMIT] = layout.free_limit
+        heap.node[row, :, ss.L3_NEXT_REAP] = next_reap
+    return heap
