@@ -81,6 +81,19 @@ def _eras_free_objects(heap, c):
     return free
 
 
+def _slub_deep_objects(heap, c):
+    deep = 0
+    for s in range(heap.ctl[st.U_SLAB_TOP]):
+        slab = heap.slab[s]
+        if slab[st.S_PFN] >= 0 and slab[st.S_CACHE] == c and slab[st.S_DEPTH] > st.DEPTH_HARDER:
+            deep += slab[st.S_INUSE]
+    return deep
+
+
+def _untold(heap, c):
+    return -1
+
+
 def _slub_overflowed(heap):
     return heap.ctl[st.U_OVERFLOW] != 0
 
@@ -96,6 +109,7 @@ SLUB = SimpleNamespace(
     cache_slabs=_slub_cache_slabs,
     max_cache_slabs=_slub_max_cache_slabs,
     free_objects=_slub_free_objects,
+    deep_objects=_slub_deep_objects,
     overflowed=_slub_overflowed,
     has_reaper=_no_reaper,
 )
@@ -146,6 +160,7 @@ SLAB = SimpleNamespace(
     cache_slabs=_slab_cache_slabs,
     max_cache_slabs=_slab_max_cache_slabs,
     free_objects=_slab_free_objects,
+    deep_objects=_untold,
     overflowed=_slab_overflowed,
     has_reaper=_reaper,
 )
@@ -186,6 +201,7 @@ SLOB = SimpleNamespace(
     cache_slabs=_slob_no_slabs,
     max_cache_slabs=_slob_no_slabs,
     free_objects=_slob_free_objects,
+    deep_objects=_untold,
     overflowed=_slob_overflowed,
     has_reaper=_no_reaper,
 )
@@ -230,6 +246,12 @@ def free_objects(heap, c):
     return _of(heap).free_objects(heap, c)
 
 
+def deep_objects(heap, c):
+    """Objects handed out, or on a CPU's freelist, of slabs of cache ``c`` that were bought below 3/4 min, where a
+    GFP_NOIO caller cannot buy: in the bio cache, slots that callers with __GFP_HIGH paid for. -1: not known."""
+    return _of(heap).deep_objects(heap, c)
+
+
 def overflowed(heap):
     """Whether the arrays were too small; the lane's result is void then."""
     return _of(heap).overflowed(heap)
@@ -268,6 +290,11 @@ def _max_cache_slabs(heap, c):
 @overload(free_objects, jit_options=OPTIONS)
 def _free_objects(heap, c):
     return _of(heap).free_objects
+
+
+@overload(deep_objects, jit_options=OPTIONS)
+def _deep_objects(heap, c):
+    return _of(heap).deep_objects
 
 
 @overload(overflowed, jit_options=INLINED)

@@ -4,7 +4,7 @@ from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import internal
-from fastalloc.kernels.kmem_state import cache_slabs, free_objects, heap_pages
+from fastalloc.kernels.kmem_state import cache_slabs, deep_objects, free_objects, heap_pages
 from fastalloc.kernels.mempool import MP_CURR
 from fastalloc.kernels.sched import log_event, log_event_at
 from fastalloc.kernels.scsi import LIVELOCK_LONG_NS
@@ -125,7 +125,7 @@ def check_livelock(mem, slub, pools, io, vm, out):
     if out.metric[AT_MS] >= 0:
         return
     zones = mem.ctl[st.M_NR_ZONES]
-    at = out.metric[AT_MS : AT_MS + 13]
+    at = out.metric[AT_MS : AT_MS + 14]
     at[0] = ctl[ms.V_NOW] // ms.NS_PER_MS
     at[1] = io.ctl[ms.H_BUSY]
     at[2] = bios
@@ -138,7 +138,8 @@ def check_livelock(mem, slub, pools, io, vm, out):
     at[9] = running_tasks(vm)
     at[10] = mem.zone[0, st.Z_FREE] if zones > 1 else 0
     at[11] = mem.zone[zones - 1, st.Z_FREE]
-    at[12] = out.metric[SENSE_FAIL] - ctl[ms.V_LIVELOCK_SENSE]
+    at[12] = deep_objects(slub, bio_cache)
+    at[13] = out.metric[SENSE_FAIL] - ctl[ms.V_LIVELOCK_SENSE]
 
 
 @internal
