@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help demo test test-slow lint format bench docs clean
+.PHONY: help demo test test-slow lint format bench sweeps docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ format: .venv/ready ## format the sources
 
 bench: .venv/bench ## measure speed beside peers and limits; results/benchmarks/
 	$(BIN)/fastalloc bench $(ARGS)
+
+sweeps: .venv/ready ## run the sweeps that ship (half an hour) into out/, their tables into results/sweeps/
+	for file in results/sweeps/*.toml; do $(BIN)/fastalloc sweep $$file; done
+	$(BIN)/python results/sweeps/summarise.py out
 
 docs: .venv/docs ## build the documentation into docs/_build/
 	$(BIN)/sphinx-build -W -q docs docs/_build

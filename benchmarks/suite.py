@@ -7,7 +7,18 @@ from types import ModuleType
 from benchmarks.measure import Row, keep
 from fastalloc.errors import InputError
 
-NAMES = ("c_twin", "instructions", "memory_limit", "golden", "peers", "simpy_peer", "closed_loop", "scaling", "startup")
+NAMES = (
+    "c_twin",
+    "instructions",
+    "memory_limit",
+    "golden",
+    "peers",
+    "simpy_peer",
+    "closed_loop",
+    "scaling",
+    "startup",
+    "sweep",
+)
 
 
 def module(name: str) -> ModuleType:

@@ -68,6 +68,7 @@ HEADLINE = (
     ("closed_loop", "x real time", ("livelocked",)),
     ("closed_loop", "", ("17 hours",)),
     ("scaling", "", ("8 lanes",)),
+    ("sweep", "", ("two threads",)),
     ("c_twin", "", ("d_long_mix", "kernel")),
     ("peers", "", ("remote", " kernel ")),
     ("simpy_peer", "", ("whole machine",)),
