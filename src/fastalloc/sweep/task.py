@@ -10,7 +10,8 @@ import numpy as np
 from fastalloc.batch import LIVELOCK, LaneResult, run_serial
 from fastalloc.scenario import Scenario
 from fastalloc.store.schema import flat_parameters
-from fastalloc.store.shards import Segment, encode_shard
+from fastalloc.store.segments import Segment
+from fastalloc.store.shards import encode_shard
 from fastalloc.store.tables import StoredLane, events_table, ledger_table, runs_table, series_table
 from fastalloc.sweep.expand import Plan, scenario_at
 from fastalloc.sweep.plan import Task
