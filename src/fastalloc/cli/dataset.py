@@ -32,7 +32,7 @@ def compact(
 @dataset_app.command()
 def merge(
     datasets: Annotated[
-        list[str], typer.Argument(help="Folders or s3:// of datasets of one sweep; they stay as they are.")
+        list[str], typer.Argument(help="Folders or s3:// of the datasets of one sweep; they stay as they are.")
     ],
     out: Annotated[str, typer.Option("-o", "--out", help="Folder or s3:// of the new dataset.")],
 ) -> None:
