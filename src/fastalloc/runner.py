@@ -5,7 +5,6 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,9 @@ from fastalloc.kernels.cache_dir import announce_compiling
 from fastalloc.kernels.names import METRICS
 from fastalloc.scenario import Scenario, with_policies
 from fastalloc.store import Dataset, DatasetWriter, model_digest, open_dataset
+from fastalloc.store.location import Location, location
 from fastalloc.store.provenance import footer, provenance
+from fastalloc.store.read import shard_paths
 from fastalloc.store.schema import EVENTS_SCHEMA
 from fastalloc.store.shards import shard_segments
 from fastalloc.store.tables import event_columns
@@ -50,7 +51,7 @@ class Rerun(NamedTuple):
 
 def run(
     scenario: Scenario,
-    out: str | Path,
+    out: str | Location,
     *,
     variants: Sequence[str] | None = None,
     threads: int = 0,
@@ -79,7 +80,7 @@ def run(
     if variants is None:
         variants = [variant.name for variant in scenario.variants if variant.default]
     chosen = [(name, scenario.variant(name)) for name in dict.fromkeys(variants)]
-    out = Path(out)
+    out = location(out)
     command = command or f"fastalloc run {shlex.quote(str(out / 'scenario.toml'))} {_variant_options(variants)}"
     writer = DatasetWriter(out, scenario, [name for name, _ in chosen], command)
     announce_compiling()
@@ -118,7 +119,7 @@ def run(
     return open_dataset(out)
 
 
-def compare(scenario: Scenario, policies: Sequence[str], out: str | Path, **options: Any) -> Dataset:
+def compare(scenario: Scenario, policies: Sequence[str], out: str | Location, **options: Any) -> Dataset:
     """Runs policies (``fix``, ``fix+nomerge-bio``, ``all``) on the same lanes of a scenario, the baseline first.
 
     Args:
@@ -130,7 +131,7 @@ def compare(scenario: Scenario, policies: Sequence[str], out: str | Path, **opti
     return run(with_policies(scenario, list(policies)), out, **options)
 
 
-def rerun(dataset: Dataset | str | Path, lane_id: int, *, debug: bool = False, skip: bool = True) -> Rerun:
+def rerun(dataset: Dataset | str | Location, lane_id: int, *, debug: bool = False, skip: bool = True) -> Rerun:
     """Runs one lane of a dataset alone, with its full event log, and compares it with what was stored.
 
     Args:
@@ -166,16 +167,16 @@ def rerun(dataset: Dataset | str | Path, lane_id: int, *, debug: bool = False, s
 
 def _point_settings(dataset: Dataset, point: int) -> dict[str, Any]:
     """What a point of a sweep sets on top of its variant, from the footer of a shard that holds lanes of it."""
-    for shard in sorted((dataset.path / "runs").glob("*.parquet")):
+    for shard in shard_paths(dataset.path / "runs"):
         for segment in shard_segments(shard):
             if segment.point == point:
                 return segment.settings
     raise InputError(dataset.path, "runs", f"no shard tells of point {point}")
 
 
-def save_events(done: Rerun, path: str | Path) -> Path:
+def save_events(done: Rerun, path: str | Location) -> Location:
     """Writes the event log of a lane that was run again as a Parquet file in the schema of ``events/``."""
-    path = Path(path)
+    path = location(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     name, lane = done.scenario.variants[0].name, done.result.lane
     columns = {"id": done.lane_id, "variant": name, "lane": lane}

@@ -15,6 +15,7 @@ from fastalloc.kernels.names import EVENT_COLUMNS, METRICS, SERIES
 from fastalloc.scenario import load_scenario
 from fastalloc.store import DatasetWriter, model_digest, open_dataset, read_footer
 from fastalloc.store import write as store_write
+from fastalloc.store.location import write_file
 from fastalloc.store.provenance import PACKAGE
 from tests.fake_batch import fake_lane
 
@@ -115,14 +116,14 @@ def test_a_dataset_is_not_overwritten(dataset):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
-    store_write.write_file(path, b"old")
+    write_file(path, b"old")
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match=r"cannot be written: No space left on device"):
-        store_write.write_file(path, b"new")
+        write_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
 

@@ -46,8 +46,45 @@ def test_it_says_when_it_cannot_tell(scenario):
     assert found.tried[-1].lanes == 128
 
 
+def test_without_a_range_it_starts_from_the_scenario(scenario):
+    for own in (100, 3, 5000):
+        found = frontier(scenario.with_settings({"disk.iops": own}), "disk.iops", None, None, 0.1)
+        assert found.tried[0].value == own
+        assert (found.above, found.below) == (100, 101)
+
+
+def test_pages_min_is_searched_in_pages(monkeypatch, scenario):
+    """[setup_per_zone_pages_min]: min_free_kbytes in pages, shared among the zones of lowmem."""
+
+    def made(own, lanes, *, seed, threads):
+        pages = sum(zone.min for zone in own.machine.zones)
+        assert abs(pages - own.machine.min_free_kbytes / 4) <= len(own.machine.zones)
+        return made_up(own.with_settings({"disk.iops": 100 if own.machine.min_free_kbytes <= 4 * 37 else 101}),
+                       lanes, seed=seed, threads=threads)  # fmt: skip
+
+    monkeypatch.setattr(module, "run_lanes", made)
+    found = frontier(scenario, "pages_min", None, None, 0.1)
+    assert found.tried[0].value == 64 // 4
+    assert (found.key, found.above, found.below) == ("pages_min", 37, 38)
+
+
+def test_lanes_suffice_for_any_limit(scenario):
+    for limit in (0.1, 1e-2, 1e-3):
+        found = frontier(scenario, "disk.iops", 64, 128, limit)
+        assert (found.above, found.below) == (100, 101)
+        most = max(step.lanes for step in found.tried)
+        assert exact_bounds(0, most, 0.05)[1] < limit
+        assert most < 40 / limit + 512
+
+
 def test_bad_input_is_refused(scenario):
-    for arguments in (("disk.iops", 5, 5, 0.1), ("disk.iops", 1, 5, 1.0), ("disk.iopps", 1, 5, 0.1)):
+    for arguments in (
+        ("disk.iops", 5, 5, 0.1),
+        ("disk.iops", 1, 5, 1.0),
+        ("disk.iopps", 1, 5, 0.1),
+        ("disk.iops", 1, None, 0.1),
+        ("disk.iopps", None, None, 0.1),
+    ):
         with pytest.raises(InputError):
             frontier(scenario, *arguments)
 

@@ -2,7 +2,6 @@
 
 import json as json_text
 import shlex
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,7 +17,9 @@ def compare(
     seconds: Annotated[float | None, typer.Option(help="Simulated time of a lane.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of all randomness.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 is one a CPU. Changes no result.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder of the dataset  [default: out/SCENARIO-policies]")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder of the dataset, or s3://BUCKET/PREFIX  [default: out/SCENARIO-policies]")
+    ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a field.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the board as JSON, and nothing else, to stdout.")] = False,
 ) -> None:

@@ -1,7 +1,6 @@
 """``fastalloc dataset``: what can be done with datasets as they lie."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,9 +9,9 @@ dataset_app = typer.Typer(help="Check, compact and merge datasets.", no_args_is_
 
 
 @dataset_app.command()
-def check(dataset: Annotated[Path, typer.Argument(help="Folder of the dataset.")]) -> None:
+def check(dataset: Annotated[str, typer.Argument(help="Folder of the dataset, or s3://BUCKET/PREFIX.")]) -> None:
     """Read every file of a dataset and name what is damaged, missing or there twice; exit code 1 if anything is."""
-    from fastalloc.store.maintain import check_dataset
+    from fastalloc.store.check import check_dataset
 
     found = check_dataset(dataset)
     for fault in found.faults:
@@ -23,8 +22,8 @@ def check(dataset: Annotated[Path, typer.Argument(help="Folder of the dataset.")
 
 @dataset_app.command()
 def compact(
-    dataset: Annotated[Path, typer.Argument(help="Folder of a sweep's dataset; it stays as it is.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the new dataset.")],
+    dataset: Annotated[str, typer.Argument(help="Folder or s3:// of a sweep's dataset; it stays as it is.")],
+    out: Annotated[str, typer.Option("-o", "--out", help="Folder or s3:// of the new dataset.")],
 ) -> None:
     """Write the same rows into few large shards."""
     _merge([dataset], out)
@@ -32,14 +31,16 @@ def compact(
 
 @dataset_app.command()
 def merge(
-    datasets: Annotated[list[Path], typer.Argument(help="Folders of datasets of one sweep; they stay as they are.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the new dataset.")],
+    datasets: Annotated[
+        list[str], typer.Argument(help="Folders or s3:// of the datasets of one sweep; they stay as they are.")
+    ],
+    out: Annotated[str, typer.Option("-o", "--out", help="Folder or s3:// of the new dataset.")],
 ) -> None:
     """Put the slices of one sweep together."""
     _merge(datasets, out)
 
 
-def _merge(datasets: list[Path], out: Path) -> None:
+def _merge(datasets: list[str], out: str) -> None:
     from fastalloc.store.maintain import merge_datasets
 
     found = merge_datasets(datasets, out)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run_and_show(
-    scenario: "Scenario", folder: Path, *, command: str, as_json: bool, board: bool = False, **options: Any
+    scenario: "Scenario", folder: str, *, command: str, as_json: bool, board: bool = False, **options: Any
 ) -> None:
     """Runs into a dataset, writes its report, prints its table or the board; ``options`` as for ``runner.run``."""
     cancel, interrupted = threading.Event(), threading.Event()
@@ -58,10 +58,10 @@ def stop_on_interrupt(cancel: threading.Event, interrupted: threading.Event) -> 
     signal.signal(signal.SIGINT, stop)
 
 
-def free_folder(name: str) -> Path:
+def free_folder(name: str) -> str:
     """``out/NAME``, or the first of ``out/NAME-2``, ``-3``, ... that is not taken."""
     folder, n = Path("out") / name, 1
     while folder.exists():
         n += 1
         folder = Path("out") / f"{name}-{n}"
-    return folder
+    return str(folder)

@@ -11,13 +11,17 @@ from fastalloc.errors import InputError
 
 def frontier(
     scenario: Annotated[str, typer.Argument(help="A preset (see `fastalloc scenarios`) or a TOML file.")],
-    of: Annotated[str, typer.Option(metavar="KEY", help="The integer field to search along.")],
-    low: Annotated[int, typer.Option("--from", help="A value with the livelock.")],
-    high: Annotated[int, typer.Option("--to", help="A value without.")],
+    of: Annotated[str, typer.Option(metavar="KEY", help="The integer field to search along, or pages_min.")],
     where: Annotated[str, typer.Option(metavar="livelock<P", help="What must hold beyond the frontier.")],
+    low: Annotated[
+        int | None, typer.Option("--from", help="A value with the livelock  [default: searched for]")
+    ] = None,
+    high: Annotated[int | None, typer.Option("--to", help="A value without  [default: searched for]")] = None,
     variant: Annotated[str | None, typer.Option(help="Variant of the scenario  [default: the first]")] = None,
     lanes: Annotated[int, typer.Option(min=1, help="Lanes at first at each value.")] = 256,
-    most_lanes: Annotated[int, typer.Option(min=1, help="Lanes at most at each value.")] = 4096,
+    most_lanes: Annotated[
+        int | None, typer.Option(min=1, help="Lanes at most at each value  [default: as the limit needs]")
+    ] = None,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="That all verdicts hold at once.")] = 0.95,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 is one a CPU. Changes no result.")] = 0,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a field.")] = None,
@@ -50,6 +54,7 @@ def frontier(
     sure = f"at {100 * confidence:g} % confidence"
     if found.above is None or found.below is None:
         last = "above" if found.above is None else "below"
-        print(f"{of}: no frontier in {low} to {high}: an end is not shown to be {last} {limit:g} {sure}")
+        values = [step.value for step in found.tried]
+        print(f"{of}: no frontier in {min(values)} to {max(values)}: no value is shown to be {last} {limit:g} {sure}")
         raise typer.Exit(1)
     print(f"{of}: livelock > {limit:g} at {found.above}, < {limit:g} at {found.below}, {sure}")

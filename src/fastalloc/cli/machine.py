@@ -17,7 +17,7 @@ def import_(
 ) -> None:
     """Read zones, watermarks and slab caches of a kernel and write them as a machine for scenarios."""
     from fastalloc.scenario import import_machine, machine_toml
-    from fastalloc.store.write import write_file
+    from fastalloc.store.location import write_file
 
     machine = import_machine(path, out.stem if out else None)
     text = machine_toml(machine)

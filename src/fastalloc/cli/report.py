@@ -1,15 +1,14 @@
 """``fastalloc report``: the table and the HTML page of a dataset."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
 def report(
-    dataset: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML file  [default: DATASET/report.html]")] = None,
+    dataset: Annotated[str, typer.Argument(help="Folder of the dataset, or s3://BUCKET/PREFIX.")],
+    out: Annotated[str | None, typer.Option("-o", "--out", help="HTML file  [default: DATASET/report.html]")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON, and nothing else, to stdout.")] = False,
 ) -> None:
     """Print the verdict of a dataset and write its HTML report."""

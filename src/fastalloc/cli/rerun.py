@@ -1,7 +1,6 @@
 """``fastalloc rerun``: one lane of a dataset alone, with its full event log."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,10 +9,10 @@ SHOWN_EVENTS = 60
 
 
 def rerun(
-    dataset: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    dataset: Annotated[str, typer.Argument(help="Folder of the dataset, or s3://BUCKET/PREFIX.")],
     lane: Annotated[int, typer.Argument(help="The lane's id in runs/.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Parquet file  [default: DATASET/rerun/LANE.parquet]")
+        str | None, typer.Option("-o", "--out", help="Parquet file  [default: DATASET/rerun/LANE.parquet]")
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Check conservation after every tick.")] = False,
 ) -> None:
@@ -23,9 +22,10 @@ def rerun(
     from fastalloc.cli.events import event_lines
     from fastalloc.runner import rerun as rerun_lane
     from fastalloc.runner import save_events
+    from fastalloc.store.location import location
 
     done = rerun_lane(dataset, lane, debug=debug)
-    path = save_events(done, out or dataset / "rerun" / f"{lane}.parquet")
+    path = save_events(done, out or location(dataset) / "rerun" / f"{lane}.parquet")
     console = Console(highlight=False)
     lines = event_lines(done.result.events)
     for line in lines[:SHOWN_EVENTS]:

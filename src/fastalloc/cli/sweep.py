@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def sweep(
     file: Annotated[Path | None, typer.Argument(help="The sweep file (TOML).", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the dataset  [default: out/NAME]")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder of the dataset, or s3://BUCKET/PREFIX  [default: out/NAME]")
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 is one a CPU. Changes no result.")] = 0,
     batch: Annotated[int, typer.Option(min=0, help="Lanes a task; 0 tunes to a second. Changes no result.")] = 0,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Run the I-th of N slices only.")] = "1/1",
@@ -42,7 +44,7 @@ def sweep(
     if dry_run:
         _print_estimate(plan, threads)
         return
-    folder = out or Path("out") / plan.sweep.name
+    folder = out or f"out/{plan.sweep.name}"
     cancel, interrupted = threading.Event(), threading.Event()
     from fastalloc.cli.execute import stop_on_interrupt
 

@@ -21,7 +21,7 @@ from fastalloc.report.selection import Lane, choose_lanes, livelock_spans
 from fastalloc.report.terminal import count
 from fastalloc.report.verdict import Verdict, verdicts
 from fastalloc.store import Dataset
-from fastalloc.store.write import write_file
+from fastalloc.store.location import Location, location, write_file
 
 TEMPLATES = Path(__file__).parent / "templates"
 STRIP_LANES = 48  # lanes drawn for a variant
@@ -47,13 +47,13 @@ class Strip(NamedTuple):
 MOST_NAMED = 6  # variants that the headline tells one by one
 
 
-def write_report(dataset: Dataset, path: str | Path | None = None) -> Path:
+def write_report(dataset: Dataset, path: str | Location | None = None) -> Location:
     """Writes the report of a dataset and returns its path, by default ``report.html`` in the dataset's folder.
 
     Raises:
         InputError: a shard is unreadable, or the file cannot be written.
     """
-    path = Path(path) if path else dataset.path / "report.html"
+    path = location(path) if path else dataset.path / "report.html"
     write_file(path, render(dataset).encode())
     return path
 

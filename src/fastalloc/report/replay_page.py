@@ -11,7 +11,7 @@ from altair.utils.schemapi import debug_mode
 
 from fastalloc.errors import InputError
 from fastalloc.report.html import TEMPLATES, _embedded, _vega
-from fastalloc.store.write import write_file
+from fastalloc.store.location import write_file
 
 PALETTE = ("#2b7bba", "#d64545", "#2f9e6e", "#e0a030", "#7c5cc4", "#6c8ead", "#b7791f", "#d6609c", "#5a9e2f", "#8a94a3")
 DRAWN = len(PALETTE)  # configurations drawn; the tables hold all

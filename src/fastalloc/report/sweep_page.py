@@ -1,6 +1,5 @@
 """The HTML page of a sweep: heat maps of the livelock over two axes, the table of points; needs no network."""
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -11,7 +10,7 @@ from altair.utils.schemapi import debug_mode
 from fastalloc.report.html import TEMPLATES, _embedded, _vega
 from fastalloc.report.sweep import paired_table, point_table
 from fastalloc.store import Dataset
-from fastalloc.store.write import write_file
+from fastalloc.store.location import Location, location, write_file
 
 PANELS = 24  # heat maps on the page
 TABLE_ROWS = 500
@@ -24,13 +23,13 @@ class Panel(NamedTuple):
     spec: dict[str, Any]
 
 
-def write_sweep_report(dataset: Dataset, path: str | Path | None = None) -> Path:
+def write_sweep_report(dataset: Dataset, path: str | Location | None = None) -> Location:
     """Writes the page and returns its path, by default ``report.html`` in the dataset's folder.
 
     Raises:
         InputError: a shard is unreadable, or the file cannot be written.
     """
-    path = Path(path) if path else dataset.path / "report.html"
+    path = location(path) if path else dataset.path / "report.html"
     points = point_table(dataset)
     with debug_mode(False):
         panels, left_out = heat_maps(dataset, points)

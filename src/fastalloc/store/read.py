@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -10,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastalloc.errors import InputError
+from fastalloc.store.location import Location, each, location, open_input, scan_parquet
 from fastalloc.store.provenance import FOOTER_KEY, SCHEMA_VERSION
 from fastalloc.store.schema import EVENTS_SCHEMA, LEDGER_SCHEMA, SERIES_SCHEMA, TABLES
+from fastalloc.store.segments import overlapping, segments_of
 from fastalloc.store.write import MANIFEST
 
 
@@ -19,7 +20,7 @@ from fastalloc.store.write import MANIFEST
 class Dataset:
     """What a run left: the manifest and four lazy tables (see ``store.schema``)."""
 
-    path: Path
+    path: Location
     manifest: dict[str, Any]
     runs: pl.LazyFrame
     series: pl.LazyFrame
@@ -27,27 +28,33 @@ class Dataset:
     ledger: pl.LazyFrame
 
 
-def open_dataset(path: str | Path) -> Dataset:
-    """Opens the dataset in a folder; its tables are read when they are collected.
+def open_dataset(path: str | Location) -> Dataset:
+    """Opens the dataset in a folder or below ``s3://BUCKET/PREFIX``; its tables are read when they are collected.
 
     Raises:
         InputError: no manifest, a broken one, one of another schema, no finished lane, or a shard that is not
             Parquet or not fastalloc's; names the file.
     """
-    path = Path(path)
-    manifest = _read_manifest(path)
+    path = location(path)
+    manifest = open_manifest(path)
     kept = manifest.get("tables", TABLES)
     frames = {table: _scan(path, table) if table in kept else _nothing(table) for table in TABLES}
     return Dataset(path, manifest, **frames)
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def open_manifest(path: Location) -> dict[str, Any]:
+    """The manifest of a dataset.
+
+    Raises:
+        InputError: there is none, it is broken, or of another schema.
+    """
     file = path / MANIFEST
     try:
         manifest = json.loads(file.read_bytes())
     except FileNotFoundError:
-        message = "no such file, so the folder is no dataset" if path.is_dir() else "no such dataset"
-        raise InputError(file if path.is_dir() else path, "", message) from None
+        if path.is_dir():
+            raise InputError(file, "", "no such file, so the folder is no dataset") from None
+        raise InputError(path, "", "no such dataset") from None
     except NotADirectoryError:
         raise InputError(path, "", "is a file; a dataset is a folder") from None
     except OSError as error:
@@ -60,13 +67,20 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _scan(path: Path, table: str) -> pl.LazyFrame:
-    shards = sorted((path / table).glob("*.parquet"))
+def _scan(path: Location, table: str) -> pl.LazyFrame:
+    shards = shard_paths(path / table)
     if not shards:
         raise InputError(path / table, "", "no shard: the run ended before its first lane did")
-    for shard in shards:
-        read_footer(shard)
-    return pl.scan_parquet(shards, missing_columns="insert", extra_columns="ignore")
+    records = each(read_footer, shards)
+    if "task" in records[0]:
+        for shard, other in overlapping(zip(shards, map(segments_of, shards, records), strict=True)).items():
+            raise InputError(shard, "", f"holds lanes that {other.name} holds too: two sweeps wrote here at once")
+    return scan_parquet(shards)
+
+
+def shard_paths(folder: Location) -> list[Location]:
+    """The files of a table, in order."""
+    return sorted(folder.glob("*.parquet"))
 
 
 def _nothing(table: str) -> pl.LazyFrame:
@@ -77,14 +91,15 @@ def _nothing(table: str) -> pl.LazyFrame:
     return frame.lazy()
 
 
-def read_footer(shard: Path) -> dict[str, Any]:
+def read_footer(shard: Location) -> dict[str, Any]:
     """The provenance in a shard's footer.
 
     Raises:
         InputError: the shard is unreadable, not Parquet, or carries no provenance.
     """
     try:
-        metadata = pq.read_metadata(shard).metadata or {}
+        with open_input(shard) as file:
+            metadata = pq.read_metadata(file).metadata or {}
     except (OSError, pa.ArrowException) as error:
         raise InputError(shard, "", f"unreadable Parquet: {error}") from None
     if FOOTER_KEY not in metadata:

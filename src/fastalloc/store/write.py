@@ -1,10 +1,7 @@
 """Writes a dataset: each shard whole or not at all."""
 
 import json
-import os
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +12,7 @@ from fastalloc.errors import InputError
 from fastalloc.kernels.names import WHO
 from fastalloc.kernels.state import DEPTH_NAMES
 from fastalloc.scenario import Scenario
+from fastalloc.store.location import Location, location, write_file
 from fastalloc.store.provenance import footer, provenance
 from fastalloc.store.schema import TABLES, flat_parameters
 from fastalloc.store.tables import StoredLane, events_table, ledger_table, runs_table, series_table
@@ -27,7 +25,7 @@ class DatasetWriter:
     """Collects finished lanes and writes them in shards.
 
     Args:
-        path: the dataset's folder; made if missing.
+        path: the dataset's folder, on a disk or in a store; made if missing.
         scenario: as asked, with its lanes and seed.
         variants: names of the variants that will be run.
         command: what makes the dataset again.
@@ -36,8 +34,8 @@ class DatasetWriter:
         InputError: the folder holds a dataset already, or cannot be written.
     """
 
-    def __init__(self, path: str | Path, scenario: Scenario, variants: Sequence[str], command: str) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Location, scenario: Scenario, variants: Sequence[str], command: str) -> None:
+        self.path = location(path)
         self.scenario = scenario
         if (self.path / MANIFEST).exists():
             raise InputError(self.path, "", "holds a dataset already; name another folder")
@@ -114,33 +112,13 @@ class DatasetWriter:
         write_file(self.path / MANIFEST, json.dumps(self.manifest, indent=1).encode() + b"\n")
 
 
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """Writes a shard under a temporary name, syncs it and moves it into place."""
+def write_parquet(path: Location, table: pa.Table) -> None:
+    """Writes a shard, whole or not at all."""
     write_file(path, parquet_bytes(table))
 
 
 def parquet_bytes(table: pa.Table) -> pa.Buffer:
     """A table as a Parquet file in memory."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue()
-
-
-def write_file(path: Path, content: Any) -> None:
-    """Writes bytes so that the file is there whole or not at all, even through a crash."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        with suppress(OSError):  # a file system that turned read-only keeps it
-            temporary.unlink(missing_ok=True)
-        raise InputError(path, "", f"cannot be written: {error.strerror or error}") from None

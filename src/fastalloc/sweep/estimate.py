@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from fastalloc.kernels.cache_dir import announce_compiling
 from fastalloc.store.provenance import provenance
-from fastalloc.store.shards import Segment
+from fastalloc.store.segments import Segment
 from fastalloc.sweep.expand import Plan
 from fastalloc.sweep.identity import task_identity
 from fastalloc.sweep.kinds import warm_up

@@ -11,9 +11,10 @@ from fastalloc.errors import InputError
 from fastalloc.kernels.names import WHO
 from fastalloc.kernels.state import DEPTH_NAMES
 from fastalloc.scenario import Scenario, Varied
+from fastalloc.store.location import Location, write_file
 from fastalloc.store.provenance import provenance
 from fastalloc.store.shards import Scan, clear_temporary, scan_shards, set_aside
-from fastalloc.store.write import MANIFEST, write_file
+from fastalloc.store.write import MANIFEST
 from fastalloc.sweep.expand import Plan
 from fastalloc.sweep.kinds import digest_of
 from fastalloc.sweep.plan import Planner
@@ -69,7 +70,7 @@ class Folder:
         InputError: it cannot be written, is in use, or holds something else.
     """
 
-    def __init__(self, path: Path, plan: Plan, command: str, tables: list[str], slice_: tuple[int, int]) -> None:
+    def __init__(self, path: Location, plan: Plan, command: str, tables: list[str], slice_: tuple[int, int]) -> None:
         self.path, self._plan, self._slice = path, plan, slice_
         self._tables = tables
         self.manifest = manifest_of(plan, command, tables)
@@ -118,12 +119,18 @@ class Folder:
 
 
 @contextmanager
-def locked(path: Path, slice_: tuple[int, int]) -> Iterator[None]:
+def locked(path: Location, slice_: tuple[int, int]) -> Iterator[None]:
     """Holds a folder against a second process that would run the same lanes; the lock dies with the process.
+
+    A store has no such lock: there the user sees to it. Lanes that two processes ran are found by their footers, when
+    the dataset is opened or the sweep is gone on with.
 
     Raises:
         InputError: another process holds it.
     """
+    if not isinstance(path, Path):
+        yield
+        return
     i, n = slice_
     with open(path / ".lock", "a") as whole, open(path / f".lock-{i}-{n}", "a") as part:
         try:

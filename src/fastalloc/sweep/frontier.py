@@ -1,13 +1,18 @@
 """Where along a parameter the livelock probability falls below a limit: batched bisection with stated confidence."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from math import ceil, log
+from typing import Any, NamedTuple
 
 from scipy.stats import beta
 
 from fastalloc.batch import LIVELOCK, run_lanes
 from fastalloc.errors import InputError
 from fastalloc.scenario import Scenario
+
+# What can be searched along besides fields: the field behind it, how much of the field one of it is.
+QUANTITIES = {"pages_min": ("machine.min_free_kbytes", 4)}  # pages of all lowmem zones [setup_per_zone_pages_min]
+REACH = 12  # doublings or halvings of the scenario's own value, where no range is given
 
 
 class Tried(NamedTuple):
@@ -39,41 +44,51 @@ class Frontier(NamedTuple):
 def frontier(
     scenario: Scenario,
     key: str,
-    low: int,
-    high: int,
+    low: int | None,
+    high: int | None,
     limit: float,
     *,
     lanes: int = 256,
-    most_lanes: int = 4096,
+    most_lanes: int | None = None,
     confidence: float = 0.95,
     threads: int = 0,
     tell: Callable[[Tried], None] | None = None,
 ) -> Frontier:
     """Bisects ``[low, high]`` for where the share of lanes livelocked for more than 5 s falls below ``limit``.
 
+    Without a range it starts from the scenario's own value and doubles or halves it until the verdict changes.
+
     At each value lanes are doubled from ``lanes`` to ``most_lanes`` until the Clopper-Pearson bounds exclude the limit.
     The error is shared out equally over every look that the search can take, so that the verdicts hold together.
 
     Args:
         scenario: of one variant.
-        key: dotted name of an integer field.
+        key: dotted name of an integer field, or ``pages_min``, the sum of the zones' min watermarks in pages.
+        low: a value with the livelock; None along with ``high``.
+        high: a value without.
+        lanes: at first at each value.
+        most_lanes: at most at each value; by default twice as many as are needed where none of them livelocks.
 
     Raises:
         InputError: no such field, a value is refused, or the ends are in the wrong order.
     """
-    if not low < high:
+    if (low is None) != (high is None):
+        raise InputError("frontier", key, "a range has two ends: give both or none")
+    if low is not None and high is not None and not low < high:
         raise InputError("frontier", key, f"the range {low} to {high} is empty")
     if not 0 < limit < 1:
         raise InputError("frontier", key, f"the limit {limit} is not between 0 and 1")
-    looks = 1
-    while lanes << looks <= most_lanes:
-        looks += 1
-    values = 2 + (high - low).bit_length()
-    alpha = (1 - confidence) / (looks * values)
+    field, unit = QUANTITIES.get(key, (key, 1))
+    if low is None or high is None:
+        start = _own_value(scenario, key)
+        values = 1 + REACH + (start << REACH).bit_length()
+    else:
+        values = 2 + (high - low).bit_length()
+    looks, alpha = _looks(lanes, most_lanes, limit, (1 - confidence) / values)
     tried: list[Tried] = []
 
     def probe(value: int) -> str:
-        own = scenario.with_settings({key: value}, "--of")
+        own = scenario.with_settings({field: value * unit}, "--of")
         hits = done = 0
         verdict, bounds = "undecided", (0.0, 1.0)
         for look in range(looks):
@@ -90,8 +105,11 @@ def frontier(
             tell(tried[-1])
         return verdict
 
-    first, last = probe(low), probe(high)
-    above, below = (low if first == "above" else None), (high if last == "below" else None)
+    if low is None or high is None:
+        above, below = _bracket(probe, start)
+    else:
+        first, last = probe(low), probe(high)
+        above, below = (low if first == "above" else None), (high if last == "below" else None)
     while above is not None and below is not None and below - above > 1:
         middle = (above + below) // 2
         verdict = probe(middle)
@@ -99,6 +117,54 @@ def frontier(
             break
         above, below = (middle, below) if verdict == "above" else (above, middle)
     return Frontier(key, limit, confidence, above, below, tried)
+
+
+def _own_value(scenario: Scenario, key: str) -> int:
+    """What the scenario itself sets."""
+    if key == "pages_min":
+        machine = scenario.machine
+        if machine.min_free_kbytes is not None:
+            return machine.min_free_kbytes // 4
+        return sum(zone.min for zone in machine.zones if zone.name not in ("HighMem", "Movable"))
+    value: Any = scenario.model_dump()
+    for part in key.split("."):
+        if isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            value = value.get(part) if isinstance(value, dict) else None
+    if type(value) is not int:
+        raise InputError("--of", key, "names no integer field that the scenario sets")
+    return value
+
+
+def _looks(lanes: int, most_lanes: int | None, limit: float, alpha: float) -> tuple[int, float]:
+    """How often a value is looked at, lanes doubled each time, and the error that a look may have."""
+    looks = 1
+    while True:
+        if most_lanes is None:
+            # none of n lanes bounds the probability by 1 - (alpha / 2)^(1/n)
+            enough = (lanes << (looks - 1)) >= 2 * ceil(log(alpha / looks / 2) / log(1 - limit))
+        else:
+            enough = lanes << looks > most_lanes
+        if enough:
+            return looks, alpha / looks
+        looks += 1
+
+
+def _bracket(probe: Callable[[int], str], start: int) -> tuple[int | None, int | None]:
+    """Doubles or halves until the verdict changes: (a value above the limit, one below), None where none is found."""
+    first = verdict = probe(start)
+    ends, value = {first: start}, start
+    for _ in range(REACH):
+        if verdict != first or first == "undecided" or (first == "below" and value == 0):
+            break
+        value = max(1, value * 2) if first == "above" else value // 2
+        try:
+            verdict = probe(value)
+        except InputError:  # more than the machine can be
+            break
+        ends[verdict] = value
+    return ends.get("above"), ends.get("below")
 
 
 def exact_bounds(hits: int, trials: int, alpha: float) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from fastalloc.report.statistics import wilson_interval
-from fastalloc.store.shards import Segment
+from fastalloc.store.segments import Segment
 from fastalloc.sweep.expand import Plan
 from fastalloc.sweep.identity import task_identity
 from fastalloc.sweep.model import Stop

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from fastalloc.errors import InputError
 from fastalloc.kernels.cache_dir import announce_compiling
 from fastalloc.store import Dataset, open_dataset
+from fastalloc.store.location import Location, location
 from fastalloc.store.provenance import provenance
 from fastalloc.store.shards import Fault, scan_shards, store_shard
 from fastalloc.sweep.expand import Plan, plan_sweep
@@ -37,7 +38,7 @@ class SweepProgress(NamedTuple):
 
 def run_sweep(
     sweep: Plan | str | Path,
-    out: str | Path,
+    out: str | Location,
     *,
     threads: int = 0,
     batch: int = 0,
@@ -53,7 +54,8 @@ def run_sweep(
 
     Args:
         sweep: a sweep file, or the plan made from it.
-        out: the dataset's folder; if it holds the same sweep, what is done is verified and kept.
+        out: the dataset's folder, or ``s3://BUCKET/PREFIX``; if it holds the same sweep, what is done is verified
+            and kept.
         threads: how many; 0 is one a CPU.
         batch: lanes a task; 0 tunes it to about a second a task. Like ``threads``, ``shard`` and ``executor`` it
             changes no row.
@@ -72,7 +74,7 @@ def run_sweep(
         InputError: the sweep is impossible, or the folder cannot be used.
     """
     plan = sweep if isinstance(sweep, Plan) else plan_sweep(sweep)
-    out, stop = Path(out), cancel or threading.Event()
+    out, stop = location(out), cancel or threading.Event()
     job = job_of(
         plan, {**provenance(plan.base, plan.sweep.seed), "model_digest": digest_of(plan.base), "sweep": plan.identity}
     )

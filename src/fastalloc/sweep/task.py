@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastalloc.scenario import Varied
-from fastalloc.store.shards import Segment, encode_shard
+from fastalloc.store.segments import Segment
+from fastalloc.store.shards import encode_shard
 from fastalloc.store.tables import StoredLane
 from fastalloc.sweep.expand import Plan, base_at
 from fastalloc.sweep.kinds import Where, parameters_of, run_point, tables_of

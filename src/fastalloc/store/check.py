@@ -1,0 +1,180 @@
+"""Reads a dataset whole and names what is damaged, missing, there twice, or does not belong."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fastalloc.errors import InputError
+from fastalloc.store.location import Location, each, file_size, left_behind, location, open_input
+from fastalloc.store.read import open_manifest, read_footer, shard_paths
+from fastalloc.store.schema import TABLES
+from fastalloc.store.segments import Segment, segments_of
+from fastalloc.store.shards import Fault, scan_shards
+from fastalloc.store.write import SHARD_LANES
+
+_SAME = ("software", "schema_version", "model_digest", "seed")  # in every footer as in the manifest
+
+
+class Check(NamedTuple):
+    """What a check found."""
+
+    shards: int  # of runs/
+    lanes: int
+    bytes: int  # of all tables
+    faults: list[Fault]
+
+
+class _File(NamedTuple):
+    """What a file of a table holds."""
+
+    path: Location
+    record: dict[str, Any]  # of its footer
+    ids: np.ndarray  # int64[rows], of ``id``
+
+
+def check_dataset(path: str | Location) -> Check:
+    """Reads every file of a dataset whole, every page against its checksum.
+
+    Files of a sweep are compared with the digests in their names, the tables of a task with each other, rows with the
+    lanes in their footer, footers with the manifest, all lanes with those the manifest tells of. Temporary files that
+    writers left, and files that are no shards, are named too.
+
+    Raises:
+        InputError: the folder holds no dataset.
+    """
+    path = location(path)
+    manifest = open_manifest(path)
+    sweep, tables = manifest.get("kind") == "sweep", manifest.get("tables", TABLES)
+    faults = list(_foreign(path))
+    if sweep:
+        scan = scan_shards(path, tables)
+        faults += scan.faults
+        told = {fault.path for fault in scan.faults}
+        faults += [Fault(stray, "its task is not finished") for stray in scan.strays if stray not in told]
+        groups = [shard.files for shard in scan.sound]
+    else:
+        groups, missing = _run_groups(path)
+        faults += missing
+    files = dict.fromkeys(file for group in groups for file in group.values())
+    read = dict(zip(files, each(_read, files), strict=True))
+    for group in groups:
+        faults += _group_faults({table: read[file] for table, file in group.items()}, manifest)
+    runs = [found for group in groups if isinstance(found := read[group["runs"]], _File)]
+    ids = np.concatenate([file.ids for file in runs]) if runs else np.empty(0, np.int64)
+    lanes, counts = np.unique(ids, return_counts=True)
+    twice = set(lanes[counts > 1].tolist())
+    if twice:
+        for file in runs:
+            both = sorted(twice.intersection(file.ids.tolist()))
+            if both:
+                faults.append(
+                    Fault(file.path, f"{len(both):,} of its lanes are there twice, the first with id {both[0]}")
+                )
+    faults += _sweep_gaps(path, manifest, runs) if sweep else _run_gaps(path, manifest, lanes)
+    return Check(len(runs), len(lanes), sum(each(file_size, files)), faults)
+
+
+def _foreign(path: Location) -> Iterator[Fault]:
+    """What does not belong into the folder or its tables."""
+    for folder in (path, *(path / table for table in TABLES)):
+        for file in left_behind(folder):
+            yield Fault(file, "a temporary file that its writer left")
+        if folder != path:
+            others: list[Location] = sorted(folder.iterdir()) if folder.is_dir() else []
+            for other in others:
+                if not other.name.endswith(".parquet") and not other.name.startswith("."):
+                    yield Fault(other, "is no shard")
+
+
+def _run_groups(path: Location) -> tuple[list[dict[str, Location]], list[Fault]]:
+    """The shards of a run by name, and tables that lack one."""
+    names: dict[str, dict[str, Location]] = {}
+    for table in TABLES:
+        for file in shard_paths(path / table):
+            names.setdefault(file.name, {})[table] = file
+    faults = []
+    for name, group in names.items():
+        for table in TABLES:
+            if table not in group:
+                faults.append(Fault(path / table / name, "is missing; other tables have this shard"))
+    return [group for group in names.values() if "runs" in group], faults
+
+
+def _read(file: Location) -> _File | Fault:
+    """Every row group of a file, all columns, checksums compared."""
+    try:
+        record = read_footer(file)
+        ids = []
+        with open_input(file) as source:
+            parquet = pq.ParquetFile(source, page_checksum_verification=True)
+            for group in range(parquet.num_row_groups):
+                ids.append(parquet.read_row_group(group)["id"].to_numpy())
+        return _File(file, record, np.concatenate(ids) if ids else np.empty(0, np.int64))
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        return Fault(file, str(error.message if isinstance(error, InputError) else error).splitlines()[0])
+
+
+def _group_faults(group: Mapping[str, _File | Fault], manifest: Mapping[str, Any]) -> Iterator[Fault]:
+    """What is wrong with the files of one task, or of one shard of a run."""
+    yield from (file for file in group.values() if isinstance(file, Fault))
+    files = {table: file for table, file in group.items() if isinstance(file, _File)}
+    if "runs" not in files:
+        return
+    own = files["runs"]
+    for file in files.values():
+        for key in _SAME:
+            if file.record.get(key) != manifest.get(key):
+                yield Fault(file.path, f"its footer tells of another {key} than the manifest")
+        if file.record != own.record:
+            yield Fault(file.path, f"its footer is not that of {own.path.name} in runs/")
+        if not np.isin(file.ids, own.ids).all():
+            yield Fault(file.path, "holds rows of lanes that its shard of runs/ does not hold")
+    if manifest.get("kind") != "sweep":
+        return
+    record = own.record
+    if record.get("sweep") != manifest["sweep"]["id"]:
+        yield Fault(own.path, "its footer tells of another sweep than the manifest")
+    if own.path.name.split(".")[0] != record["task"]["id"][:32]:
+        yield Fault(own.path, "its name is not that of the task in its footer")
+    told = _ids(segments_of(own.path, record), manifest)
+    if not np.array_equal(np.sort(own.ids), np.sort(told)):
+        yield Fault(own.path, f"its {len(own.ids):,} rows are not the {len(told):,} lanes of its footer")
+
+
+def _ids(segments: list[Segment], manifest: Mapping[str, Any]) -> np.ndarray:
+    """The ids of the lanes of some segments."""
+    starts = [part.point * manifest["lanes"] for part in segments]
+    return np.concatenate(
+        [np.arange(start + part.begin, start + part.end) for start, part in zip(starts, segments, strict=True)]
+    )
+
+
+def _sweep_gaps(path: Location, manifest: Mapping[str, Any], runs: list[_File]) -> Iterator[Fault]:
+    """Lanes that a complete sweep lacks, by point."""
+    if manifest["status"] != "complete":
+        return
+    done: Counter[int] = Counter()
+    last: Counter[int] = Counter()
+    for file in runs:
+        for part in segments_of(file.path, file.record):
+            done[part.point] += part.end - part.begin
+            last[part.point] = max(last[part.point], part.end)
+    stops = manifest["sweep"]["file"].get("stop") is not None  # a point may end early, but has its first lanes
+    wanted = {point: last[point] if stops else manifest["lanes"] for point in range(manifest["sweep"]["points"])}
+    short = {point: wanted[point] - done[point] for point in wanted if done[point] < max(1, wanted[point])}
+    if short:
+        told = ", ".join(map(str, list(short)[:10])) + (", ..." if len(short) > 10 else "")
+        yield Fault(path / "runs", f"{sum(max(1, n) for n in short.values()):,} lanes are missing, of points {told}")
+
+
+def _run_gaps(path: Location, manifest: Mapping[str, Any], lanes: np.ndarray) -> Iterator[Fault]:
+    """Shards of a run that the manifest tells of and that are not there."""
+    for number, variant in enumerate(manifest["variants"]):
+        first = number * manifest["lanes"]
+        wanted = np.arange(first, first + variant["lanes"])
+        for shard in np.unique((wanted[~np.isin(wanted, lanes)] - first) // SHARD_LANES).tolist():
+            yield Fault(path / "runs" / f"{variant['name']}-{shard:06d}.parquet", "lanes of it are missing")
