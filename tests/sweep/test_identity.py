@@ -1,11 +1,17 @@
 """Different work never shares an identity; spelling never changes one."""
 
 import itertools
+import os
+import shutil
+import subprocess
+import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastalloc.scenario import Scenario, load_scenario
+from fastalloc.store.provenance import PACKAGE
+from fastalloc.sweep import plan_sweep
 from fastalloc.sweep.identity import canonical_json, point_identity, task_identity
 
 BASE = load_scenario("swap-livelock").variant("rc8")
@@ -73,3 +79,25 @@ def test_tasks_share_an_identity_only_when_equal(segments):
 
 def test_canonical_json_has_one_form():
     assert canonical_json({"b": [1, 2.5], "a": None}) == b'{"a":null,"b":[1,2.5]}'
+
+
+def test_a_kernel_that_gives_other_numbers_gives_other_identities(sweep_file, tmp_path):
+    """As a whole: the package is copied, one number of one kernel changed, and the same sweep file planned by it."""
+    path = sweep_file()
+    own = plan_sweep(path)
+    copy = tmp_path / "changed" / "fastalloc"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    told = "import sys; from fastalloc.sweep import plan_sweep; print(plan_sweep(sys.argv[1]).points[0].identity)"
+
+    def planned():
+        environment = os.environ | {"PYTHONPATH": str(copy.parent)}
+        done = subprocess.run([sys.executable, "-c", told, path], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert planned() == own.points[0].identity
+    kernel = copy / "kernels" / "vmscan.py"
+    source = kernel.read_text()
+    kernel.write_text(source.replace("SWAP_CLUSTER_MAX = 32", "SWAP_CLUSTER_MAX = 33"))
+    assert kernel.read_text() != source
+    assert planned() != own.points[0].identity

@@ -63,9 +63,11 @@ def figure_maps(dataset: Dataset, points: pl.DataFrame) -> list[Panel]:
     rest = [axis for axis in axes if axis not in shown]
     panels = []
     for values, part in points.group_by("variant", *rest, maintain_order=True):
-        told = "".join(f", {axis} = {_named(value)}" for axis, value in zip(rest, values[1:], strict=True))
+        told = "".join(
+            f", {axis.removeprefix('replay.')} = {_named(value)}" for axis, value in zip(rest, values[1:], strict=True)
+        )
         panels += [
-            Panel(f"{title} ({values[0]}{told})", _map(part, points, shown, column, form))
+            Panel(f"{title}: {values[0]}{told}", _map(part, points, shown, column, form))
             for column, title, form in FIGURES
         ]
     return panels
