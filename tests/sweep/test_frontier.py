@@ -74,7 +74,7 @@ def test_lanes_suffice_for_any_limit(scenario):
         assert (found.above, found.below) == (100, 101)
         most = max(step.lanes for step in found.tried)
         assert exact_bounds(0, most, 0.05)[1] < limit
-        assert most < 40 / limit + 512
+        assert most < 100 / limit + 512
 
 
 def test_bad_input_is_refused(scenario):

@@ -18,6 +18,7 @@ from fastalloc.cli.report import report
 from fastalloc.cli.rerun import rerun
 from fastalloc.cli.run import run
 from fastalloc.cli.scenarios import scenarios
+from fastalloc.cli.sensitivity import sensitivity
 from fastalloc.cli.sweep import sweep
 from fastalloc.cli.trace import trace_app
 from fastalloc.cli.verify import verify
@@ -37,6 +38,7 @@ app.command()(rerun)
 app.command()(replay)
 app.command()(sweep)
 app.command()(frontier)
+app.command()(sensitivity)
 app.command()(report)
 app.command()(scenarios)
 app.command()(verify)

@@ -46,7 +46,9 @@ def range_length(spec: Range) -> int:
 def sample_settings(sample: Sample) -> list[Settings]:
     """The settings of each sampled point; the same seed gives the same points."""
     dimensions = len(sample.axes)
-    if sample.method == "sobol":
+    if sample.method == "saltelli":
+        unit = _saltelli(dimensions, sample.points // (dimensions + 2), sample.seed)
+    elif sample.method == "sobol":
         # drawn as a whole power of two, which keeps the sequence balanced, and cut to length
         engine = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(sample.seed))
         unit = engine.random_base2((sample.points - 1).bit_length())[: sample.points]
@@ -54,6 +56,21 @@ def sample_settings(sample: Sample) -> list[Settings]:
         unit = qmc.LatinHypercube(dimensions, rng=np.random.default_rng(sample.seed)).random(sample.points)
     columns = {key: _stretched(unit[:, i], interval) for i, (key, interval) in enumerate(sample.axes.items())}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _saltelli(dimensions: int, pairs: int, seed: int) -> np.ndarray:
+    """Pairs of points A and B; to each A, then A with one column of B after the other, then B [Saltelli et al. 2010].
+
+    The order is that of SALib. ``pairs`` is a power of two.
+    """
+    engine = qmc.Sobol(2 * dimensions, scramble=True, rng=np.random.default_rng(seed))
+    base = engine.random_base2(pairs.bit_length() - 1)
+    first, second = base[:, :dimensions], base[:, dimensions:]
+    rows = np.repeat(first[:, None, :], dimensions + 2, axis=1)
+    for i in range(dimensions):
+        rows[:, i + 1, i] = second[:, i]
+    rows[:, -1] = second
+    return rows.reshape(-1, dimensions)
 
 
 def _stretched(unit: np.ndarray, interval: Interval) -> list[Any]:

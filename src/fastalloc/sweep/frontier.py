@@ -56,7 +56,7 @@ def frontier(
 ) -> Frontier:
     """Bisects ``[low, high]`` for where the share of lanes livelocked for more than 5 s falls below ``limit``.
 
-    Without a range it starts from the scenario's own value and doubles or halves it until the verdict changes.
+    Without a range it starts from the scenario's own value and doubles or halves it until both ends are found.
 
     At each value lanes are doubled from ``lanes`` to ``most_lanes`` until the Clopper-Pearson bounds exclude the limit.
     The error is shared out equally over every look that the search can take, so that the verdicts hold together.
@@ -67,7 +67,7 @@ def frontier(
         low: a value with the livelock; None along with ``high``.
         high: a value without.
         lanes: at first at each value.
-        most_lanes: at most at each value; by default twice as many as are needed where none of them livelocks.
+        most_lanes: at most at each value; by default four times as many as are needed where none of them livelocks.
 
     Raises:
         InputError: no such field, a value is refused, or the ends are in the wrong order.
@@ -81,7 +81,7 @@ def frontier(
     field, unit = QUANTITIES.get(key, (key, 1))
     if low is None or high is None:
         start = _own_value(scenario, key)
-        values = 1 + REACH + (start << REACH).bit_length()
+        values = 1 + 2 * REACH + (start << REACH).bit_length()
     else:
         values = 2 + (high - low).bit_length()
     looks, alpha = _looks(lanes, most_lanes, limit, (1 - confidence) / values)
@@ -143,7 +143,7 @@ def _looks(lanes: int, most_lanes: int | None, limit: float, alpha: float) -> tu
     while True:
         if most_lanes is None:
             # none of n lanes bounds the probability by 1 - (alpha / 2)^(1/n)
-            enough = (lanes << (looks - 1)) >= 2 * ceil(log(alpha / looks / 2) / log(1 - limit))
+            enough = (lanes << (looks - 1)) >= 4 * ceil(log(alpha / looks / 2) / log(1 - limit))
         else:
             enough = lanes << looks > most_lanes
         if enough:
@@ -152,18 +152,19 @@ def _looks(lanes: int, most_lanes: int | None, limit: float, alpha: float) -> tu
 
 
 def _bracket(probe: Callable[[int], str], start: int) -> tuple[int | None, int | None]:
-    """Doubles or halves until the verdict changes: (a value above the limit, one below), None where none is found."""
-    first = verdict = probe(start)
-    ends, value = {first: start}, start
-    for _ in range(REACH):
-        if verdict != first or first == "undecided" or (first == "below" and value == 0):
-            break
-        value = max(1, value * 2) if first == "above" else value // 2
-        try:
-            verdict = probe(value)
-        except InputError:  # more than the machine can be
-            break
-        ends[verdict] = value
+    """Doubles for a value below the limit, halves for one above: (above, below), None where none is found."""
+    ends = {probe(start): start}
+    moves: list[tuple[str, Callable[[int], int]]] = [("below", lambda x: max(1, 2 * x)), ("above", lambda x: x // 2)]
+    for wanted, move in moves:
+        value = start
+        for _ in range(REACH):
+            if wanted in ends or move(value) == value:
+                break
+            value = move(value)
+            try:
+                ends[probe(value)] = value
+            except InputError:  # more than the machine can be
+                break
     return ends.get("above"), ends.get("below")
 
 

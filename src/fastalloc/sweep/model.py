@@ -57,10 +57,18 @@ class Interval(Model):
 class Sample(Model):
     """Points spread over several fields at once."""
 
-    method: Literal["lhs", "sobol"]  # Latin hypercube, scrambled Sobol sequence
+    # Latin hypercube, scrambled Sobol sequence, that sequence in pairs with one axis exchanged at a time
+    method: Literal["lhs", "sobol", "saltelli"]
     points: Annotated[int, Field(ge=1)]
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
     axes: Annotated[dict[Key, Interval], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Sample":
+        step = len(self.axes) + 2
+        if self.method == "saltelli" and (self.points % step or (self.points // step).bit_count() != 1):
+            raise ValueError(f"points: a Saltelli sample of {step - 2} axes takes {step} times a power of two")
+        return self
 
 
 class Stop(Model):
