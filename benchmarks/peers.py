@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.lockstep import LockStep
 from benchmarks.measure import Row, beside, figure, seconds_of
 from benchmarks.twin import STATS, KernelRun, Outcome, TwinRun, Work
 from benchmarks.works import ERAS, ROOT, recorded, synthetic
@@ -24,6 +25,7 @@ QUESTION = (
 )
 UNIT = "events/s"
 ROWS = 20_000
+LOCK_STEPS = 2_000
 LONG = 1 << 20
 RAW = ROOT.parent / "shared" / "data" / "kernel" / "raw" / "d_perf_k61.perf.data.gz"
 
@@ -113,7 +115,29 @@ def run(quick: bool) -> Iterator[Row]:
             peer = figure(short.name, contestant, [ROWS / each for each in seconds], UNIT)
             yield peer
             yield beside(own, peer.value, contestant)
+    yield from numpy_lanes(repeats, 64 if quick else 4096)
     yield from perf_kmem(repeats)
+
+
+def numpy_lanes(repeats: int, lanes: int) -> Iterator[Row]:
+    """Many lanes of one cache and one CPU, in lock step in NumPy and one after the other in the kernel."""
+    works = [synthetic("one CPU", ERAS[0], LOCK_STEPS, seed) for seed in range(1, 65)]
+    works = [works[lane % len(works)] for lane in range(lanes)]
+    together, kernels = LockStep(works), [KernelRun(work) for work in works[:64]]
+    together.run()
+    for lane, kernel in enumerate(kernels):
+        kernel.run()
+        if not np.array_equal(kernel.outcome().stat[0, 0], together.stat[lane]):
+            raise SystemExit(f"lane {lane}: the kernel and NumPy disagree")
+    seconds = [seconds_of(LockStep(works).run) for _ in range(repeats)]
+    rates = []
+    for _ in range(repeats):
+        ready = [KernelRun(work) for work in works[:64]]
+        rates.append(64 * LOCK_STEPS / seconds_of(lambda ready=ready: [each.run() for each in ready]))
+    what = f"{lanes:,} lanes, one cache, one CPU, {ERAS[0]}"
+    peer = figure(what, "NumPy, lanes in lock step", [lanes * LOCK_STEPS / each for each in seconds], UNIT)
+    yield peer
+    yield beside(figure(what, "kernel, a lane at a time", rates, UNIT), peer.value, peer.contestant)
 
 
 def perf_kmem(repeats: int) -> Iterator[Row]:

@@ -48,6 +48,7 @@ def recorded(run: str, era: str) -> Work | None:
 
 # name: caches, objects a slab, order, CPUs, most objects out, share freed on another CPU, newest first, pages or 0
 SYNTHETIC = {
+    "one CPU": (1, 32, 0, 1, 512, 0.0, False, 0),
     "stack": (1, 32, 0, 1, 512, 0.0, True, 0),
     "random": (8, 32, 0, 2, 4_000, 0.0, False, 0),
     "remote": (8, 32, 0, 4, 4_000, 0.9, False, 0),
