@@ -4,7 +4,8 @@ import importlib
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
-from benchmarks.measure import Row, keep
+from benchmarks import guard
+from benchmarks.measure import Row, keep, latest
 from fastalloc.errors import InputError
 
 NAMES = (
@@ -28,16 +29,22 @@ def module(name: str) -> ModuleType:
     return importlib.import_module(f"benchmarks.{name}")
 
 
-def run(names: Sequence[str], quick: bool, tell: Callable[[str, Row | None], None]) -> dict[str, list[Row]]:
-    """Run benchmarks and keep their rows; ``tell`` hears of each benchmark as it begins and of each row."""
-    results = {}
+def run(
+    names: Sequence[str], quick: bool, tell: Callable[[str, Row | None], None]
+) -> tuple[dict[str, list[Row]], list[str]]:
+    """Run benchmarks and keep their rows; ``tell`` hears of each benchmark as it begins and of each row.
+
+    Returns the rows, and a line for each that is slower than in the run kept before.
+    """
+    results, slow = {}, []
     for name in names:
         tell(name, None)
         rows = []
         for row in module(name).run(quick):
             tell(name, row)
             rows.append(row)
+        slow += guard.slower(latest(name), rows)
         if rows and not quick:
             keep(name, rows, f"fastalloc bench {name}")
         results[name] = rows
-    return results
+    return results, slow

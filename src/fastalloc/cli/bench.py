@@ -25,7 +25,8 @@ def bench(
 ) -> None:
     """Measure speed, side by side with peers and limits; needs the source checkout.
 
-    Rows are appended to results/benchmarks/, from which the tables of README and docs are made.
+    Rows are appended to results/benchmarks/, from which the tables of README and docs are made. Ratios and instructions
+    are compared with the run kept before: exit code 1 where one is a tenth worse beyond the spread.
     """
     root = Path(fastalloc.__file__).resolve().parents[2]
     if not (root / "benchmarks" / "suite.py").exists():
@@ -43,13 +44,18 @@ def bench(
     def quiet(name: str, row: "Row | None") -> None:
         pass
 
+    slower: list[str] = []
     if not tables:
-        results = suite.run(names or suite.NAMES, quick, quiet if json else tell)
+        results, slower = suite.run(names or suite.NAMES, quick, quiet if json else tell)
         if json:
             record: dict[str, Any] = {name: [asdict(row) for row in rows] for name, rows in results.items()}
             print(json_module.dumps(record, indent=1))
     if not quick:
         made.write_all(root)
+    for told in slower:
+        print(f"slower than the run before: {told}", file=sys.stderr)
+    if slower:
+        raise typer.Exit(1)
 
 
 def line(row: "Row") -> str:
