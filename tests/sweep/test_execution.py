@@ -85,7 +85,7 @@ def test_dask_workers_give_the_same_rows(sweep_file, tmp_path, undisturbed):
     plan = plan_sweep(sweep_file())
     with (
         distributed.LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
-        dask_executor(cluster.scheduler_address, plan.scenario(0)) as (executor, workers),
+        dask_executor(cluster.scheduler_address, plan.heaps()) as (executor, workers),
     ):
         assert workers >= 1
         dataset = run_sweep(plan, tmp_path / "out", batch=7, executor=executor, workers=workers)

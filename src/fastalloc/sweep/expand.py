@@ -7,6 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastalloc.batch import heap_of
 from fastalloc.errors import InputError
 from fastalloc.scenario import Scenario
 from fastalloc.store import model_digest
@@ -44,6 +45,15 @@ class Plan:
     def scenario(self, point: int) -> Scenario:
         """The scenario of a point, of one variant."""
         return scenario_at(self.base, self.points[point].variant, self.points[point].settings)
+
+    def heaps(self) -> list[Scenario]:
+        """A scenario for each allocator that the points meet, to warm up with."""
+        key = "policy.allocator"
+        fixed = {each.name: each.set.get(key, self.base.policy.allocator) for each in self.base.variants}
+        first: dict[str, int] = {}
+        for number, point in enumerate(self.points):
+            first.setdefault(heap_of(point.settings.get(key, fixed[point.variant])), number)
+        return [self.scenario(number) for number in first.values()]
 
     @property
     def most_lanes(self) -> int:
