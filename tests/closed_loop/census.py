@@ -3,31 +3,72 @@
 import numpy as np
 
 from fastalloc.batch.lane import POOL_ROLES, Lane
+from fastalloc.kernels import eras as er
 from fastalloc.kernels import machine_state as ms
+from fastalloc.kernels import slab_state as ss
+from fastalloc.kernels import slob as so
 from fastalloc.kernels import state as st
+from fastalloc.kernels.eras import SlubEras
 from fastalloc.kernels.mempool import MP_CURR
+from fastalloc.kernels.slab_state import Slab
 
 
 def in_use(arrays: Lane) -> np.ndarray:
-    """Objects handed out of each cache, by its slabs."""
-    slub = arrays.slub
+    """Objects handed out of each cache, by its slabs, arrays and sheaves; SLOB, which knows no caches: units, pages."""
+    return {st.Slub: _slub_in_use, SlubEras: _slub_in_use, Slab: _slab_in_use, so.Slob: _slob_in_use}[
+        type(arrays.heap)
+    ](arrays.heap)
+
+
+def _slub_in_use(slub: st.Slub | SlubEras) -> np.ndarray:
     count = np.zeros(slub.cache.shape[0], np.int64)
     for row in slub.slab[: slub.ctl[st.U_SLAB_TOP]]:
         if row[st.S_PFN] >= 0:
             count[row[st.S_CACHE]] += row[st.S_INUSE]
     for c in range(slub.cache.shape[0]):
         for k in slub.kcpu[c]:
-            i = k[st.K_FREELIST]
-            while i >= 0:
-                count[c] -= 1
-                i = slub.link[slub.slab[k[st.K_PAGE], st.S_BASE] + i]
+            for column in (st.K_FREELIST, er.K_SHEAF_FREELIST):
+                i = k[column]
+                while i >= 0:
+                    count[c] -= 1
+                    i = slub.link[slub.slab[k[column + 1], st.S_BASE] + i]
+        for h in _sheaves(slub, c):
+            count[c] -= slub.ctl[h + er.H_SIZE]
+            count[slub.cache[c, er.C_SHEAF_CACHE]] -= 1  # its memory
     return count
 
 
+def _sheaves(slub: st.Slub | SlubEras, c: int) -> list[int]:
+    """The sheaves of a cache: of its CPUs, and in the barn."""
+    if slub.cache[c, er.C_ERA] != er.ERA_SHEAVES:
+        return []
+    found = [int(k[column]) for k in slub.kcpu[c] for column in (er.K_MAIN, er.K_SPARE) if k[column] >= 0]
+    for head in (er.N_FULL, er.N_EMPTY):
+        h = int(slub.knode[c, 0, head])
+        while h >= 0:
+            found.append(h)
+            h = int(slub.ctl[h + er.H_NEXT])
+    return found
+
+
+def _slab_in_use(slab: Slab) -> np.ndarray:
+    count = slab.cache[:, ss.A_ACTIVE] - slab.queue[:, :, ss.Q_AVAIL].sum(axis=1)
+    for row in slab.slab[: slab.ctl[ss.T_SLAB_TOP]]:
+        if row[ss.L_PFN] >= 0 and row[ss.L_MGMT] >= 0:
+            count[slab.slab[row[ss.L_MGMT] >> st.HANDLE_SHIFT, ss.L_CACHE]] -= 1
+    return count
+
+
+def _slob_in_use(slob: so.Slob) -> np.ndarray:
+    pages = slob.page[so.FIRST_PAGE : slob.ctl[so.O_TOP]]
+    pages = pages[pages[:, so.B_PFN] >= 0]
+    return np.array([(so.PAGE_UNITS - pages[:, so.B_UNITS]).sum(), slob.ctl[so.O_WHOLE]])
+
+
 def held(arrays: Lane) -> np.ndarray:
-    """Objects that somebody can still free, by cache."""
-    _, slub, pools, io, vm, _ = arrays
-    count = np.zeros(slub.cache.shape[0], np.int64)
+    """Objects that somebody can still free, by cache; SLOB: the units and pages that they take."""
+    _, heap, pools, io, vm, _ = arrays
+    count = np.zeros(heap.cache.shape[0], np.int64)
 
     def add(role: int, objects: int) -> None:
         count[vm.roles[role]] += objects
@@ -60,6 +101,11 @@ def held(arrays: Lane) -> np.ndarray:
     add(ms.ROLE_INODE, (vm.file[:, ms.F_INODE] >= 0).sum())
     add(ms.ROLE_DENTRY, (vm.file[:, ms.F_DENTRY] >= 0).sum())
     add(ms.ROLE_NOISE, vm.ctl[ms.V_NOISE_COUNT])
+    if isinstance(heap, so.Slob):
+        sizes = heap.cache[:, so.O_SIZE]
+        whole = sizes >= so.PAGE_BYTES
+        units = -(-sizes // so.SLOB_UNIT)
+        return np.array([(count * units)[~whole].sum(), (count * -(-sizes // so.PAGE_BYTES))[whole].sum()])
     return count
 
 

@@ -77,56 +77,56 @@ def nap(vm, cpu, timeout, jiffies):
 
 
 @kernel
-def take(mem, slub, out, vm, role, cpu, gfp, context, who):
+def take(mem, heap, out, vm, role, cpu, gfp, context, who):
     """slab_alloc from the cache of a role, entered in the ledger."""
-    return slab_take(mem, slub, out, vm.roles[role], cpu, gfp, context, who)
+    return slab_take(mem, heap, out, vm.roles[role], cpu, gfp, context, who)
 
 
 @kernel
-def take_from_pool(mem, slub, pools, vm, out, p, who, t, cpu, jiffies):
+def take_from_pool(mem, heap, pools, vm, out, p, who, t, cpu, jiffies):
     """One round of mempool_alloc(GFP_NOIO) by task ``t``, which runs on ``cpu`` and sleeps if it gets nothing."""
-    return mempool_take(mem, slub, pools, vm, out, p, who, t, cpu, jiffies)
+    return mempool_take(mem, heap, pools, vm, out, p, who, t, cpu, jiffies)
 
 
 @kernel
-def get_command(mem, slub, pools, io, vm, out, cpu, runner):
+def get_command(mem, heap, pools, io, vm, out, cpu, runner):
     """scsi_get_command."""
-    return scsi_get_command(mem, slub, pools, io, vm, out, cpu, runner)
+    return scsi_get_command(mem, heap, pools, io, vm, out, cpu, runner)
 
 
 @kernel
-def put_command(mem, slub, pools, io, vm, cpu, d):
+def put_command(mem, heap, pools, io, vm, cpu, d):
     """scsi_put_command."""
-    scsi_put_command(mem, slub, pools, io, vm, cpu, d)
+    scsi_put_command(mem, heap, pools, io, vm, cpu, d)
 
 
 @kernel
-def submit(mem, slub, pools, io, vm, out, t, cpu, slot, jiffies):
+def submit(mem, heap, pools, io, vm, out, t, cpu, slot, jiffies):
     """submit_bio of one page for a swap slot: True when it merged, else it is a request of its own."""
     vm.task[t, ms.T_PAGE] = -1
-    bio_record(io, vm, t, slab_take(mem, slub, out, vm.roles[ms.ROLE_BIO], cpu, g.GFP_KERNEL, 0, names.W_BIO))
+    bio_record(io, vm, t, slab_take(mem, heap, out, vm.roles[ms.ROLE_BIO], cpu, g.GFP_KERNEL, 0, names.W_BIO))
     b = vm.task[t, ms.T_BIO]
     # any page will do: the last of the machine, which nobody has
     io.bio[b, ms.B_PAGE] = mem.page.shape[0] - 1
-    io.bio[b, ms.B_VEC] = slab_take(mem, slub, out, vm.roles[ms.ROLE_BIOVEC], cpu, g.GFP_KERNEL, 0, names.W_BIOVEC)
+    io.bio[b, ms.B_VEC] = slab_take(mem, heap, out, vm.roles[ms.ROLE_BIOVEC], cpu, g.GFP_KERNEL, 0, names.W_BIOVEC)
     io.bio[b, ms.B_SLOT] = slot
     vm.ctl[ms.V_WRITEBACK] += 1
-    if elv_merge(mem, slub, pools, io, vm, cpu, b, vm.ctl[ms.V_NOW]):
+    if elv_merge(mem, heap, pools, io, vm, cpu, b, vm.ctl[ms.V_NOW]):
         return True
     get_request(io, vm, t, jiffies)
-    handle = slab_take(mem, slub, out, vm.roles[ms.ROLE_REQUEST], cpu, g.GFP_KERNEL, 0, names.W_REQUEST)
+    handle = slab_take(mem, heap, out, vm.roles[ms.ROLE_REQUEST], cpu, g.GFP_KERNEL, 0, names.W_REQUEST)
     add_request(io, vm, out, cpu, b, handle, jiffies)
     return False
 
 
 @kernel
-def run_queue(mem, slub, pools, io, vm, out, cpu, runner, jiffies):
+def run_queue(mem, heap, pools, io, vm, out, cpu, runner, jiffies):
     """The request function on ``cpu`` until it returns."""
     io.ctl[ms.Q_PLUGGED] = 0
     io.ctl[ms.Q_UNPLUG_JIFFY] = ms.NEVER
     vm.cpu[cpu, ms.CPU_REQUEST_FN] = runner + 1
     while vm.cpu[cpu, ms.CPU_REQUEST_FN] != 0:
-        scsi_request_fn(mem, slub, pools, io, vm, out, cpu, jiffies)
+        scsi_request_fn(mem, heap, pools, io, vm, out, cpu, jiffies)
 
 
 @kernel
@@ -136,9 +136,9 @@ def finish_disk(io, vm):
 
 
 @kernel
-def softirq(mem, slub, pools, io, vm, out, cpu):
+def softirq(mem, heap, pools, io, vm, out, cpu):
     """One step of the completion."""
-    softirq_step(mem, slub, pools, io, vm, out, cpu)
+    softirq_step(mem, heap, pools, io, vm, out, cpu)
 
 
 @kernel
@@ -160,14 +160,14 @@ class Machine:
         dotted = {name.replace("__", "."): value for name, value in settings.items()}
         self.scenario = small(variant, OWN_CORES | dotted)
         self.lane: Lane = build_lane(self.scenario, 0, 1)
-        self.mem, self.slub, self.pools, self.io, self.vm, self.out = self.lane
+        self.mem, self.heap, self.pools, self.io, self.vm, self.out = self.lane
         self.jiffies = 0
         self.slot = 1000
 
     def call(self, function: Any, *arguments: Any) -> Any:
         """Call a driver function with the groups it names and then the arguments."""
         names_of = function.py_func.__code__.co_varnames[: function.py_func.__code__.co_argcount]
-        groups = [getattr(self, name) for name in names_of if name in ("mem", "slub", "pools", "io", "vm", "out")]
+        groups = [getattr(self, name) for name in names_of if name in ("mem", "heap", "pools", "io", "vm", "out")]
         return function(*groups, *arguments)
 
     def at(self, jiffies: int) -> None:

@@ -127,7 +127,7 @@ def test_a_command_has_the_sg_table_of_its_segments(pages):
     record = machine.io.command[machine.io.ctl[ms.H_DISK_HEAD]]
     pool = d.pool_of(pages)
     assert record[ms.D_SG_POOL] == pool
-    cache = machine.slub.slab[record[ms.D_SG] >> st.HANDLE_SHIFT, st.S_CACHE]
+    cache = machine.heap.slab[record[ms.D_SG] >> st.HANDLE_SHIFT, st.S_CACHE]
     assert cache == machine.vm.roles[ms.ROLE_SG8 + pool - ms.POOL_SG]
     assert (in_use(machine.lane) - before).sum() == 3  # command, sense buffer, sg table
 

@@ -93,9 +93,9 @@ def test_bios_end_in_the_order_of_their_slots():
 def test_a_completion_frees_no_page_frame():
     """Frames appear when a reclaimer looks at the page again: the completion only clears its writeback."""
     machine = completed(5)
-    free, slab_pages = machine.mem.zone[:, st.Z_FREE].sum(), machine.slub.ctl[st.U_PAGES]
+    free, slab_pages = machine.mem.zone[:, st.Z_FREE].sum(), machine.heap.ctl[st.U_PAGES]
     steps(machine, 9)
-    assert machine.mem.zone[:, st.Z_FREE].sum() - free <= slab_pages - machine.slub.ctl[st.U_PAGES]
+    assert machine.mem.zone[:, st.Z_FREE].sum() - free <= slab_pages - machine.heap.ctl[st.U_PAGES]
 
 
 def test_a_completion_clears_the_plug_and_runs_the_queue():

@@ -121,9 +121,9 @@ def test_two_returned_bios_at_most_go_to_the_reserve(pages):
         machine.call(d.softirq, 0)
     assert machine.io.ctl[ms.H_BIOS] == 0
     assert machine.pools.pool[ms.POOL_BIO, MP_CURR] == min(2, pages)
-    before = machine.slub.ctl[st.U_PAGES]
+    before = machine.heap.ctl[st.U_PAGES]
     assert machine.exhaust(ms.ROLE_BIO) <= max(0, pages - 2)
-    assert machine.slub.ctl[st.U_PAGES] == before
+    assert machine.heap.ctl[st.U_PAGES] == before
 
 
 def test_old_waiters_are_worse_placed_than_fresh_ones():

@@ -4,7 +4,10 @@ import pytest
 
 from fastalloc.batch import ConservationError, check_sound
 from fastalloc.batch.lane import build_lane
+from fastalloc.kernels import eras as er
 from fastalloc.kernels import machine_state as ms
+from fastalloc.kernels import slab_state as ss
+from fastalloc.kernels import slob as so
 from fastalloc.kernels import state as st
 from fastalloc.kernels.check import VIOLATIONS
 from fastalloc.kernels.machine import run_lane
@@ -16,16 +19,16 @@ DMA32 = 1
 JIFFY_MS = 4
 
 
-def busy_lane(debug=True):
+def busy_lane(debug=True, after=1000, asleep=2, **settings):
     """A lane in the middle of swap-out, one ns before a tick; every tick is visited, and checked before it runs."""
-    arrays = build_lane(small(), 1, 1, debug=debug, skip=False)
-    for k in range(1000, 5000):
+    arrays = build_lane(small("rc8", settings), 1, 1, debug=debug, skip=False)
+    for k in range(after, after + 4000):
         advance(1, arrays, k * JIFFY_MS - 1e-6)
         queue = arrays.io.ctl
         if (
             queue[ms.H_DISK_HEAD] >= 0
             and queue[ms.Q_HEAD] >= 0
-            and arrays.vm.ctl[ms.V_SLEEPERS + ms.SLEEP_BIO_POOL] > 1
+            and arrays.vm.ctl[ms.V_SLEEPERS + ms.SLEEP_BIO_POOL] >= asleep
         ):
             return arrays
     raise AssertionError("the lane never got there")
@@ -45,9 +48,9 @@ def verdict(arrays):
 
 def partial_slab(arrays):
     """A slab with free slots on its own list."""
-    slub = arrays.slub
-    for s in range(slub.ctl[st.U_SLAB_TOP]):
-        if slub.slab[s, st.S_PFN] >= 0 and slub.slab[s, st.S_FREELIST] >= 0 and not slub.slab[s, st.S_FROZEN]:
+    heap = arrays.heap
+    for s in range(heap.ctl[st.U_SLAB_TOP]):
+        if heap.slab[s, st.S_PFN] >= 0 and heap.slab[s, st.S_FREELIST] >= 0 and not heap.slab[s, st.S_FROZEN]:
             return s
     raise AssertionError("no partial slab")
 
@@ -91,19 +94,59 @@ def lru_page_lost(arrays):
 
 
 def slab_inuse(arrays):
-    arrays.slub.slab[partial_slab(arrays), st.S_INUSE] += 1
+    arrays.heap.slab[partial_slab(arrays), st.S_INUSE] += 1
 
 
 def slab_list_cut(arrays):
-    arrays.slub.slab[partial_slab(arrays), st.S_FREELIST] = -1
+    arrays.heap.slab[partial_slab(arrays), st.S_FREELIST] = -1
 
 
 def slab_count(arrays):
-    arrays.slub.knode[arrays.vm.roles[ms.ROLE_BIO], 0, st.N_NR_SLABS] -= 1
+    arrays.heap.knode[arrays.vm.roles[ms.ROLE_BIO], 0, st.N_NR_SLABS] -= 1
 
 
 def partial_count(arrays):
-    arrays.slub.knode[arrays.vm.roles[ms.ROLE_BIO], 0, st.N_NR_PARTIAL] += 1
+    arrays.heap.knode[arrays.vm.roles[ms.ROLE_BIO], 0, st.N_NR_PARTIAL] += 1
+
+
+def slab_order(arrays):
+    arrays.heap.slab[partial_slab(arrays), st.S_ORDER] += 1
+
+
+def slab_array_overfull(arrays):
+    queue = arrays.heap.queue[arrays.vm.roles[ms.ROLE_BIO], 0]
+    queue[ss.Q_AVAIL] = queue[ss.Q_LIMIT] + 1
+
+
+def slab_free_object_twice(arrays):
+    arrays.heap.node[arrays.vm.roles[ms.ROLE_BIO], 0, ss.L3_FREE_OBJECTS] += 1
+
+
+def slab_active(arrays):
+    arrays.heap.cache[arrays.vm.roles[ms.ROLE_BIO], ss.A_ACTIVE] -= 1
+
+
+def slab_list_count(arrays):
+    arrays.heap.node[arrays.vm.roles[ms.ROLE_BIO], 0, ss.L3_NR_FULL] += 1
+
+
+def slab_management_waits(arrays):
+    arrays.heap.ctl[ss.T_PENDING] = 1
+
+
+def slob_hole_lost(arrays):
+    p = arrays.heap.page[0, so.B_NEXT]
+    arrays.heap.page[p, so.B_UNITS] -= 1
+
+
+def sheaf_overfull(arrays):
+    heap = arrays.heap
+    h = heap.kcpu[arrays.vm.roles[ms.ROLE_BIO], 0, er.K_MAIN]
+    heap.ctl[h + er.H_SIZE] = heap.cache[arrays.vm.roles[ms.ROLE_BIO], er.C_SHEAF_CAPACITY] + 1
+
+
+def barn_count(arrays):
+    arrays.heap.knode[arrays.vm.roles[ms.ROLE_BIO], 0, er.N_NR_EMPTY] += 1
 
 
 def pool_overfull(arrays):
@@ -153,7 +196,7 @@ FAULTS = [
     (3, lru_page_lost),
     (4, page_lost),
     (4, bump("vm", ms.V_RESERVED)),
-    (4, bump("slub", st.U_PAGES)),
+    (4, bump("heap", st.U_PAGES)),
     (5, slab_inuse),
     (5, slab_list_cut),
     (6, slab_count),
@@ -174,12 +217,35 @@ FAULTS = [
     (13, free_list_too_long),
     (14, bump("vm", ms.V_SWAP_FREE)),
     (14, slot_twice),
+    (15, slab_order),
+]
+OTHER_HEAPS = [
+    ("slab", 4, bump("heap", ss.T_PAGES)),
+    ("slab", 5, slab_active),
+    ("slab", 5, slab_free_object_twice),
+    ("slab", 6, slab_list_count),
+    ("slab", 16, slab_array_overfull),
+    ("slab", 16, slab_management_waits),
+    ("slob", 4, bump("heap", so.O_WHOLE)),
+    ("slob", 4, bump("heap", so.O_PAGES)),
+    ("slob", 5, slob_hole_lost),
+    ("cpu-partial", 4, bump("heap", st.U_PAGES)),
+    ("cpu-partial", 5, slab_list_cut),
+    ("sheaves", 16, sheaf_overfull),
+    ("sheaves", 16, barn_count),
 ]
 
 
 @pytest.mark.parametrize(("violation", "plant"), FAULTS)
 def test_a_planted_fault_is_named(violation, plant):
     arrays = busy_lane()
+    plant(arrays)
+    assert verdict(arrays) == VIOLATIONS[violation]
+
+
+@pytest.mark.parametrize(("allocator", "violation", "plant"), OTHER_HEAPS)
+def test_a_planted_fault_of_another_allocator_is_named(allocator, violation, plant):
+    arrays = busy_lane(after=0, asleep=0, **{"policy.allocator": allocator, "policy.command_rule": "fix"})
     plant(arrays)
     assert verdict(arrays) == VIOLATIONS[violation]
 
@@ -194,7 +260,8 @@ def test_a_fault_planted_within_a_tick_is_named_at_the_next_event():
 
 
 def test_every_violation_is_planted():
-    assert {violation for violation, _ in FAULTS} == set(range(1, len(VIOLATIONS)))
+    planted = {violation for violation, _ in FAULTS} | {violation for _, violation, _ in OTHER_HEAPS}
+    assert planted == set(range(1, len(VIOLATIONS)))
 
 
 def test_without_a_fault_nothing_is_named():
@@ -213,10 +280,10 @@ def test_the_census_sees_an_object_that_nobody_holds():
         (role, cpu)
         for role in (ms.ROLE_BIO, ms.ROLE_BIOVEC, ms.ROLE_REQUEST, ms.ROLE_DENTRY)
         for cpu in range(2)
-        if arrays.slub.kcpu[arrays.vm.roles[role], cpu, st.K_FREELIST] >= 0
+        if arrays.heap.kcpu[arrays.vm.roles[role], cpu, st.K_FREELIST] >= 0
     )
-    k = arrays.slub.kcpu[arrays.vm.roles[role], cpu]
-    k[st.K_FREELIST] = arrays.slub.link[arrays.slub.slab[k[st.K_PAGE], st.S_BASE] + k[st.K_FREELIST]]
+    k = arrays.heap.kcpu[arrays.vm.roles[role], cpu]
+    k[st.K_FREELIST] = arrays.heap.link[arrays.heap.slab[k[st.K_PAGE], st.S_BASE] + k[st.K_FREELIST]]
     difference = in_use(arrays) - held(arrays)
     assert difference[arrays.vm.roles[role]] == 1
     assert difference.sum() == 1

@@ -44,7 +44,7 @@ def contend(pages_min, spare, **settings):
             machine.vm.task[1, ms.T_FIRST] = 1
             handle = machine.call(d.take_from_pool, ms.POOL_BIO, names.W_BIO, 1, 0, 0)
             moved = moved or handle >= 0
-    assert machine.slub.ctl[st.U_OVERFLOW] == 0
+    assert machine.heap.ctl[st.U_OVERFLOW] == 0
     assert machine.pools.pool[ms.POOL_BIO, MP_CURR] == 0
     return machine
 

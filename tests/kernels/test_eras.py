@@ -465,7 +465,12 @@ def test_geometry_row_carries_the_rules_of_the_era():
     assert made[[er.C_ERA, er.C_CPU_PARTIAL, er.C_MIN_ORDER]].tolist() == [1, 4, 0]
     assert geometry_row(layout, "cpu-partial", by_objects=True)[er.C_CPU_PARTIAL] == 52
     assert geometry_row(layout, "sheaves", 60, 7)[[er.C_SHEAF_CAPACITY, er.C_SHEAF_CACHE]].tolist() == [60, 7]
-    assert not geometry_row(layout)[er.C_ERA :].any()
+    plain = geometry_row(layout)
+    assert plain[er.C_MIN_ORDER] == layout.order  # one attempt
+    plain[er.C_MIN_ORDER] = 0
+    assert not plain[er.C_ERA :].any()
+    early = geometry_row(layout, order_fallback=True, keep_empty=True)
+    assert early[[er.C_ERA, er.C_MIN_ORDER, er.C_KEEP_EMPTY]].tolist() == [er.ERA_2_6_25, 0, layout.min_partial]
     with pytest.raises(ValueError, match="slub"):
         geometry_row(layout, "slub")
 

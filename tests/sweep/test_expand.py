@@ -24,6 +24,12 @@ def test_the_grid_is_walked_variant_by_variant(sweep_file):
     assert plan.at(6).policy.command_rule == "fix"
 
 
+def test_each_allocator_is_warmed_up_once(sweep_file):
+    axis = '"policy.allocator" = ["slab", "cpu-partial", "slub", "sheaves"]\n"host.queue_depth" = [1, 4]'
+    plan = plan_sweep(sweep_file(top(axis, variants='["rc8", "fix"]')))
+    assert [scenario.policy.allocator for scenario in plan.heaps()] == ["slab", "cpu-partial", "slub"]
+
+
 def test_ranges(sweep_file):
     def values(spec):
         return [row["disk.iops"] for row in points(sweep_file(top(f'"disk.iops" = {spec}')))]

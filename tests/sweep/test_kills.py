@@ -87,7 +87,7 @@ def test_dask_workers_give_the_same_rows_though_one_is_killed_at_its_task(sweep_
     plan, killed = plan_sweep(sweep_file(ALL_TABLES)), threading.Event()
     with (
         distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
-        dask_executor(cluster.scheduler_address, plan.at(0)) as (executor, workers),
+        dask_executor(cluster.scheduler_address, plan.heaps()) as (executor, workers),
     ):
         assert workers == 2
         pids = [nanny.pid for nanny in cluster.workers.values()]
@@ -107,7 +107,7 @@ def test_two_undisturbed_dask_workers_give_the_same_rows(sweep_file, tmp_path, u
     plan = plan_sweep(sweep_file(ALL_TABLES))
     with (
         distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
-        dask_executor(cluster.scheduler_address, plan.at(0)) as (executor, workers),
+        dask_executor(cluster.scheduler_address, plan.heaps()) as (executor, workers),
     ):
         dataset = run_sweep(plan, tmp_path / "out", executor=executor, workers=workers)
     assert {table: rows(dataset, table) for table in TABLES} == undisturbed

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastalloc.batch.heap import build_layout
+from fastalloc.batch.heap import HEAPS, build_layout
 from fastalloc.batch.lane import Lane, build_lane
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels.check import VIOLATIONS
@@ -99,9 +99,18 @@ def result_of(lane: int, arrays: Lane) -> LaneResult:
     )
 
 
-def warm(scenario: Scenario) -> None:
-    """Compile the kernels, or load them from the cache; one thread of one process does so before others start."""
-    run_lane(*build_lane(scenario, 0, 0), 0)
+def warm(*scenarios: Scenario) -> None:
+    """Compile the kernels, or load them from the cache; one thread of one process does so before others start.
+
+    Kernels differ by allocator: one scenario of each is enough, see :func:`heap_of`.
+    """
+    for scenario in scenarios:
+        run_lane(*build_lane(scenario, 0, 0), 0)
+
+
+def heap_of(allocator: str) -> str:
+    """Name of the state that kernels are compiled for under a ``policy.allocator``."""
+    return HEAPS[allocator].__name__
 
 
 def run_serial(

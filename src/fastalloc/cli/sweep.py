@@ -57,7 +57,7 @@ def sweep(
         if dask is not None:
             from fastalloc.sweep.cluster import dask_executor
 
-            executor, workers = stack.enter_context(dask_executor(dask, plan.at(0)))
+            executor, workers = stack.enter_context(dask_executor(dask, plan.heaps()))
             where = {"executor": executor, "workers": workers}
         dataset = run_sweep(
             plan,

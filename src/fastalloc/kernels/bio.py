@@ -16,18 +16,18 @@ E_BIO_WAIT = names.EVENTS.index("bio_wait")
 
 
 @internal
-def mempool_take(mem, slub, pools, vm, out, p, who, t, cpu, jiffies):
+def mempool_take(mem, heap, pools, vm, out, p, who, t, cpu, jiffies):
     """One round of mempool_alloc(GFP_NOIO) by a reclaimer; NO_OBJECT: it now sleeps, 5 s at most."""
     first = vm.task[t, ms.T_FIRST] != 0
     from_allocator = pools.pool[p, MP_FROM_ALLOCATOR]
     mem.ctl[st.M_WHO] = who
     gfp = g.GFP_NOIO | mem.ctl[st.M_GFP_ADD + who]
-    handle = mempool_alloc(mem, slub, pools, p, cpu, gfp, vm.task[t, ms.T_FLAGS], first)
+    handle = mempool_alloc(mem, heap, pools, p, cpu, gfp, vm.task[t, ms.T_FLAGS], first)
     if pools.pool[p, MP_FROM_ALLOCATOR] == from_allocator:
         if p == ms.POOL_BIO and first:
             out.metric[BIO_FAST_FAIL] += 1
     else:
-        account(slub, out, handle, who)
+        account(heap, out, handle, who)
     # a task that asks for the first time may have woken by the timer of some other sleep
     timed_out = vm.task[t, ms.T_TIMED_OUT] if vm.task[t, ms.T_FIRST] == 0 else 0
     vm.task[t, ms.T_FIRST] = 0
@@ -56,7 +56,7 @@ def bio_record(io, vm, t, handle):
 
 
 @folded
-def end_swap_bio_write(mem, slub, pools, io, vm, cpu, b, now):
+def end_swap_bio_write(mem, heap, pools, io, vm, cpu, b, now):
     """A bio ends: writeback cleared, the page rotated, biovec then bio freed, pool waiters woken as a herd."""
     pfn = io.bio[b, ms.B_PAGE]
     vm.ctl[ms.V_WRITEBACK] -= 1
@@ -66,9 +66,9 @@ def end_swap_bio_write(mem, slub, pools, io, vm, cpu, b, now):
     rotate_reclaimable_page(mem, pfn)
     woken = 0
     vec = io.bio[b, ms.B_VEC]
-    if vec >= 0 and mempool_free(mem, slub, pools, ms.POOL_BIOVEC, cpu, vec):
+    if vec >= 0 and mempool_free(mem, heap, pools, ms.POOL_BIOVEC, cpu, vec):
         woken += wake_pool(vm, ms.SLEEP_BIOVEC_POOL, now)
-    if mempool_free(mem, slub, pools, ms.POOL_BIO, cpu, io.bio[b, ms.B_HANDLE]):
+    if mempool_free(mem, heap, pools, ms.POOL_BIO, cpu, io.bio[b, ms.B_HANDLE]):
         woken += wake_pool(vm, ms.SLEEP_BIO_POOL, now)
     io.bio[b, ms.B_NEXT] = io.ctl[ms.Q_FREE_BIO]
     io.ctl[ms.Q_FREE_BIO] = b

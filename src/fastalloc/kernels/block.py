@@ -37,9 +37,9 @@ def freed_request(io, vm, now):
 
 
 @folded
-def end_request(mem, slub, pools, io, vm, cpu, r, now):
+def end_request(mem, heap, pools, io, vm, cpu, r, now):
     """Free a finished request: its object to the pool of 4 or the slab, then the queue's count [__blk_put_request]."""
-    if mempool_free(mem, slub, pools, ms.POOL_REQUEST, cpu, io.request[r, ms.R_HANDLE]):
+    if mempool_free(mem, heap, pools, ms.POOL_REQUEST, cpu, io.request[r, ms.R_HANDLE]):
         wake_pool(vm, ms.SLEEP_REQUEST_POOL, now)
     io.request[r, ms.R_NEXT] = io.ctl[ms.Q_FREE_REQUEST]
     io.ctl[ms.Q_FREE_REQUEST] = r
@@ -77,7 +77,7 @@ def find_neighbour(io, slot, key, room):
 
 
 @internal
-def attempt_merge(mem, slub, pools, io, vm, cpu, r, following, now):
+def attempt_merge(mem, heap, pools, io, vm, cpu, r, following, now):
     """Join two adjacent requests; the second one is freed [attempt_merge]."""
     queue_remove(io, following)
     hash_remove(io, r, ms.BY_END)
@@ -85,11 +85,11 @@ def attempt_merge(mem, slub, pools, io, vm, cpu, r, following, now):
     io.request[r, ms.R_BIO_TAIL] = io.request[following, ms.R_BIO_TAIL]
     io.request[r, ms.R_NR_BIOS] += io.request[following, ms.R_NR_BIOS]
     hash_insert(io, r, ms.BY_END)
-    end_request(mem, slub, pools, io, vm, cpu, following, now)
+    end_request(mem, heap, pools, io, vm, cpu, following, now)
 
 
 @folded
-def elv_merge(mem, slub, pools, io, vm, cpu, b, now):
+def elv_merge(mem, heap, pools, io, vm, cpu, b, now):
     """Merge bio ``b`` into a queued request that ends or begins beside it, then that request with its neighbour
     [elv_merge, attempt_back_merge, attempt_front_merge]; whether it merged."""
     if io.ctl[ms.Q_MERGE] == 0:
@@ -104,7 +104,7 @@ def elv_merge(mem, slub, pools, io, vm, cpu, b, now):
         hash_insert(io, r, ms.BY_END)
         following = find_neighbour(io, slot + 1, ms.BY_START, io.request[r, ms.R_NR_BIOS])
         if following >= 0:
-            attempt_merge(mem, slub, pools, io, vm, cpu, r, following, now)
+            attempt_merge(mem, heap, pools, io, vm, cpu, r, following, now)
         return True
     r = find_neighbour(io, slot + 1, ms.BY_START, 1)
     if r < 0:

@@ -21,14 +21,14 @@ def chain(records, column):
 
 
 @internal
-def boot_memory(mem, slub, pools, io, vm, out, geometry):
+def boot_memory(mem, heap, pools, io, vm, out, geometry):
     """Caches, then the elements of every mempool and of the host free_list, with GFP_KERNEL on CPU 0.
 
     ``geometry`` has a row a cache, int64, as the allocator wants it. pool.MP_MIN, vm.roles and the sizes in the control
     arrays are set before.
     """
     init_zones(mem)
-    init_caches(slub, geometry)
+    init_caches(heap, geometry)
     vm.ctl[ms.V_NEXT_REAP] = ms.NS_PER_S
     chain(io.request, ms.R_NEXT)
     chain(io.bio, ms.B_NEXT)
@@ -37,13 +37,13 @@ def boot_memory(mem, slub, pools, io, vm, out, geometry):
         vm.where[i] = -1
     for p in range(pools.pool.shape[0]):
         for i in range(pools.pool[p, MP_MIN]):
-            pools.element[p, i] = slab_take(mem, slub, out, pools.pool[p, MP_CACHE], 0, g.GFP_KERNEL, 0, names.W_BOOT)
+            pools.element[p, i] = slab_take(mem, heap, out, pools.pool[p, MP_CACHE], 0, g.GFP_KERNEL, 0, names.W_BOOT)
         pools.pool[p, MP_CURR] = pools.pool[p, MP_MIN]
     for i in range(io.ctl[ms.H_FREE_LIST_SIZE]):
         io.free_list[i, 1] = st.NO_OBJECT
         for k in range(2 if io.ctl[ms.H_SENSE] == ms.SENSE_SEPARATE else 1):
             io.free_list[i, k] = slab_take(
-                mem, slub, out, vm.roles[ms.ROLE_COMMAND + k], 0, g.GFP_KERNEL, 0, names.W_BOOT
+                mem, heap, out, vm.roles[ms.ROLE_COMMAND + k], 0, g.GFP_KERNEL, 0, names.W_BOOT
             )
     io.ctl[ms.H_FREE_LIST] = io.ctl[ms.H_FREE_LIST_SIZE]
     mem.ctl[st.M_SPARE] = -1
@@ -119,8 +119,8 @@ def boot_noise(vm):
 
 
 @kernel
-def boot_lane(mem, slub, pools, io, vm, out, geometry, copiers, writers, spread_jiffies):
+def boot_lane(mem, heap, pools, io, vm, out, geometry, copiers, writers, spread_jiffies):
     """Everything a lane needs before its first event."""
-    boot_memory(mem, slub, pools, io, vm, out, geometry)
+    boot_memory(mem, heap, pools, io, vm, out, geometry)
     boot_tasks(vm, copiers, writers, spread_jiffies)
     boot_noise(vm)

@@ -29,7 +29,7 @@ VIOLATIONS = (
 
 
 @internal
-def check_pages(mem, vm, slub):
+def check_pages(mem, vm, heap):
     """Every page frame is in exactly one place."""
     zones = mem.ctl[st.M_NR_ZONES]
     total = 0
@@ -67,7 +67,7 @@ def check_pages(mem, vm, slub):
             if pages != mem.zone[z, st.Z_NR_ACTIVE + k]:
                 return 3
             listed += pages
-    held = vm.ctl[ms.V_RESERVED] + vm.ctl[ms.V_PAGE_NOISE_COUNT] + heap_pages(slub) + mem.ctl[st.M_NR_SPARE]
+    held = vm.ctl[ms.V_RESERVED] + vm.ctl[ms.V_PAGE_NOISE_COUNT] + heap_pages(heap) + mem.ctl[st.M_NR_SPARE]
     for t in range(vm.ctl[ms.V_NR_TASKS]):
         if vm.task[t, ms.T_NEW_PAGE] >= 0:
             held += 1
@@ -164,11 +164,11 @@ def check_tasks(vm):
 
 
 @internal
-def check_lane(mem, slub, pools, io, vm):
+def check_lane(mem, heap, pools, io, vm):
     """The number of the first violated invariant (an index of VIOLATIONS), 0 when all hold."""
-    violation = check_pages(mem, vm, slub)
+    violation = check_pages(mem, vm, heap)
     if violation == 0:
-        violation = check_heap(slub)
+        violation = check_heap(heap)
     if violation == 0:
         violation = check_io(mem, pools, io, vm)
     if violation == 0:

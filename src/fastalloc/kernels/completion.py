@@ -31,7 +31,7 @@ STAGE_RUN = 4
 
 
 @folded
-def finish_command(mem, slub, pools, io, vm, out, cpu):
+def finish_command(mem, heap, pools, io, vm, out, cpu):
     """Take the next done command: the device is free again, the sg table goes back [scsi_finish_command]."""
     d = io.ctl[ms.H_DONE_HEAD]
     io.ctl[ms.H_DONE_HEAD] = io.command[d, ms.D_NEXT]
@@ -40,7 +40,7 @@ def finish_command(mem, slub, pools, io, vm, out, cpu):
     io.ctl[ms.Q_IN_FLIGHT] -= 1
     if io.ctl[ms.H_BUSY] == 0:
         out.metric[BUSY_MS] += vm.ctl[ms.V_NOW] - io.ctl[ms.H_BUSY_SINCE]  # ns until the lane ends
-    free_sgtable(mem, slub, pools, io, cpu, d)
+    free_sgtable(mem, heap, pools, io, cpu, d)
     vm.cpu[cpu, ms.CPU_SOFTIRQ] = STAGE_BIO
     vm.cpu[cpu, ms.CPU_SOFTIRQ_COMMAND] = d
     vm.cpu[cpu, ms.CPU_SOFTIRQ_BIO] = io.request[r, ms.R_BIO_HEAD]
@@ -50,30 +50,30 @@ def finish_command(mem, slub, pools, io, vm, out, cpu):
 
 
 @folded
-def softirq_step(mem, slub, pools, io, vm, out, cpu):
+def softirq_step(mem, heap, pools, io, vm, out, cpu):
     """One step of the completion that ``cpu`` is working on; CPU time in ns."""
     c = vm.cpu[cpu]
     stage = c[ms.CPU_SOFTIRQ]
     if stage == STAGE_IDLE:
-        return finish_command(mem, slub, pools, io, vm, out, cpu)
+        return finish_command(mem, heap, pools, io, vm, out, cpu)
     d = c[ms.CPU_SOFTIRQ_COMMAND]
     now = vm.ctl[ms.V_NOW]
     if stage == STAGE_BIO:
         b = c[ms.CPU_SOFTIRQ_BIO]
         following = io.bio[b, ms.B_NEXT]
-        woken = end_swap_bio_write(mem, slub, pools, io, vm, cpu, b, now)
+        woken = end_swap_bio_write(mem, heap, pools, io, vm, cpu, b, now)
         c[ms.CPU_SOFTIRQ_BIO] = following
         if following < 0:
             c[ms.CPU_SOFTIRQ] = STAGE_REQUEST
         return vm.costs[ms.COST_END_BIO] + woken * vm.costs[ms.COST_WAKE]
     if stage == STAGE_REQUEST:
-        end_request(mem, slub, pools, io, vm, cpu, io.command[d, ms.D_REQUEST], now)
+        end_request(mem, heap, pools, io, vm, cpu, io.command[d, ms.D_REQUEST], now)
         c[ms.CPU_SOFTIRQ] = STAGE_COMMAND
         return vm.costs[ms.COST_END_BIO]
     if stage == STAGE_COMMAND:
         if io.ctl[ms.H_SENSE] == ms.SENSE_LAZY:
-            lazy_sense(mem, slub, pools, io, vm, out, cpu)
-        scsi_put_command(mem, slub, pools, io, vm, cpu, d)
+            lazy_sense(mem, heap, pools, io, vm, out, cpu)
+        scsi_put_command(mem, heap, pools, io, vm, cpu, d)
         c[ms.CPU_SOFTIRQ] = STAGE_RUN
         return vm.costs[ms.COST_END_BIO] + io.ctl[ms.H_COMPLETION_DELAY]
     c[ms.CPU_SOFTIRQ] = STAGE_IDLE

@@ -80,21 +80,21 @@ def rotate_reclaimable_page(mem, pfn):
 
 
 @folded
-def leave_mapping(mem, slub, vm, cpu, pfn):
+def leave_mapping(mem, heap, vm, cpu, pfn):
     """A tmpfs page leaves its file's mapping; the last one frees the file's radix node."""
     f = mem.page[pfn, st.P_FILE]
     if f >= 0:
         vm.file[f, ms.F_MAPPED] -= 1
         if vm.file[f, ms.F_MAPPED] == 0 and vm.file[f, ms.F_NODE] >= 0:
-            slab_give(mem, slub, vm.roles[ms.ROLE_RADIX], cpu, vm.file[f, ms.F_NODE])
+            slab_give(mem, heap, vm.roles[ms.ROLE_RADIX], cpu, vm.file[f, ms.F_NODE])
             vm.file[f, ms.F_NODE] = -1
 
 
 @internal
-def leave_swap_cache(mem, slub, vm, cpu, pfn):
+def leave_swap_cache(mem, heap, vm, cpu, pfn):
     """A page leaves the swap cache: its owner finds it in the slot, an orphan's slot is free [remove_mapping]."""
     slot = mem.page[pfn, st.P_SLOT]
-    delete_from_swap_cache(mem, slub, vm, cpu, slot)
+    delete_from_swap_cache(mem, heap, vm, cpu, slot)
     owner = mem.page[pfn, st.P_OWNER]
     if owner >= 0:
         vm.where[owner] = -2 - slot
@@ -106,7 +106,7 @@ def leave_swap_cache(mem, slub, vm, cpu, pfn):
 
 
 @internal
-def truncate_page(mem, slub, vm, cpu, owner):
+def truncate_page(mem, heap, vm, cpu, owner):
     """The owner drops a logical page: file removal, munmap [truncate_complete_page, free_swap_and_cache].
 
     A page that somebody else holds (a reclaimer, the disk) becomes an orphan, which reclaim frees later.
@@ -123,7 +123,7 @@ def truncate_page(mem, slub, vm, cpu, owner):
     if (flags & st.PG_MAPPED) != 0:
         vm.ctl[ms.V_ANON_MAPPED] -= 1
     if not swapcache:
-        leave_mapping(mem, slub, vm, cpu, pfn)
+        leave_mapping(mem, heap, vm, cpu, pfn)
     mem.page[pfn, st.P_OWNER] = -1
     mem.page[pfn, st.P_FILE] = -1
     if (flags & (st.PG_ISOLATED | st.PG_WRITEBACK | st.PG_LOCKED)) != 0:
@@ -131,5 +131,5 @@ def truncate_page(mem, slub, vm, cpu, owner):
         return
     lru_del(mem, pfn)
     if swapcache:
-        leave_swap_cache(mem, slub, vm, cpu, pfn)
+        leave_swap_cache(mem, heap, vm, cpu, pfn)
     free_pages(mem, cpu, pfn, 0)

@@ -72,7 +72,7 @@ def tick(io, vm, out, jiffies, now):
 
 
 @folded
-def task_step(mem, slub, pools, io, vm, out, cpu, jiffies):
+def task_step(mem, heap, pools, io, vm, out, cpu, jiffies):
     """Run the first task of a CPU's queue for up to QUANTUM_NS; CPU time in ns.
 
     It stops early where another CPU could notice: after a submission, and when the task sleeps.
@@ -82,11 +82,11 @@ def task_step(mem, slub, pools, io, vm, out, cpu, jiffies):
     while True:
         before = vm.task[t, ms.T_RECLAIM]
         if before != ms.OUT:
-            cost += reclaim_step(mem, slub, pools, io, vm, out, t, cpu, jiffies)
+            cost += reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies)
         elif t == KSWAPD:
             begin_balance(vm, out, t)
         else:
-            cost += workload_step(mem, slub, vm, out, t, cpu, jiffies)
+            cost += workload_step(mem, heap, vm, out, t, cpu, jiffies)
         if vm.task[t, ms.T_STATE] != ms.RUNNABLE:
             return cost + vm.costs[ms.COST_WAKE]
         if cost >= QUANTUM_NS or (ms.R_BIO_ALLOC <= before <= ms.R_REQUEST_ALLOC):
@@ -95,19 +95,19 @@ def task_step(mem, slub, pools, io, vm, out, cpu, jiffies):
 
 
 @folded
-def cpu_step(mem, slub, pools, io, vm, out, cpu, jiffies, now):
+def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
     """One step of a CPU: dispatch in progress, a completion, kblockd, then the running task; its clock moves on."""
     c = vm.cpu[cpu]
     is_task = False
     if c[ms.CPU_REQUEST_FN] != 0:
-        cost = scsi_request_fn(mem, slub, pools, io, vm, out, cpu, jiffies)
+        cost = scsi_request_fn(mem, heap, pools, io, vm, out, cpu, jiffies)
     elif c[ms.CPU_SOFTIRQ] != 0 or softirq_due(io, cpu):
-        cost = softirq_step(mem, slub, pools, io, vm, out, cpu)
+        cost = softirq_step(mem, heap, pools, io, vm, out, cpu)
     elif c[ms.CPU_KBLOCKD] != 0:
         cost = kblockd_step(io, vm, cpu)
     else:
         is_task = True
-        cost = task_step(mem, slub, pools, io, vm, out, cpu, jiffies)
+        cost = task_step(mem, heap, pools, io, vm, out, cpu, jiffies)
         # no two steps of a real CPU take the same time
         vm.ctl[ms.V_JITTER] += 1
         noise = rng.draw(vm.ctl[ms.V_SEED], STREAM_JITTER, vm.ctl[ms.V_LANE], vm.ctl[ms.V_JITTER], cpu)
@@ -146,7 +146,7 @@ def reap_due(mem, heap, vm, jiffies):
 
 
 @entry
-def run_lane(mem, slub, pools, io, vm, out, until):
+def run_lane(mem, heap, pools, io, vm, out, until):
     """Run a lane to simulated time ``until`` (ns); callable again with a later time, with the same result as once.
 
     Stops early when the allocator's arrays overflow or, in debug mode, at the first broken invariant
@@ -181,7 +181,7 @@ def run_lane(mem, slub, pools, io, vm, out, until):
         if ctl[ms.V_LIVELOCK_CHECK] < at:
             at = ctl[ms.V_LIVELOCK_CHECK]
             event = EVENT_LIVELOCK
-        if has_reaper(slub) and ctl[ms.V_NEXT_REAP] < at:
+        if has_reaper(heap) and ctl[ms.V_NEXT_REAP] < at:
             at = ctl[ms.V_NEXT_REAP]
             event = EVENT_REAP
         cpu = first_due(vm)
@@ -197,11 +197,11 @@ def run_lane(mem, slub, pools, io, vm, out, until):
         mem.ctl[st.M_JIFFIES] = jiffies
         if ctl[ms.V_DEBUG] != 0 and jiffies != checked:
             checked = jiffies
-            ctl[ms.V_ERROR] = check_lane(mem, slub, pools, io, vm)
+            ctl[ms.V_ERROR] = check_lane(mem, heap, pools, io, vm)
             if ctl[ms.V_ERROR] != 0:
                 return
         if event == EVENT_CPU:
-            cpu_step(mem, slub, pools, io, vm, out, cpu, jiffies, at)
+            cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, at)
         elif event == EVENT_DISK:
             disk_done(io, vm)
             irq_cpu = io.ctl[ms.H_IRQ_CPU]
@@ -213,23 +213,23 @@ def run_lane(mem, slub, pools, io, vm, out, until):
                 ctl[ms.V_NEXT_JIFFY] = jiffies + 1
             tick(io, vm, out, jiffies, at)
         elif event == EVENT_NOISE:
-            noise_event(mem, slub, vm, out, OBJECTS, at)
+            noise_event(mem, heap, vm, out, OBJECTS, at)
         elif event == EVENT_PAGE_NOISE:
-            noise_event(mem, slub, vm, out, PAGES, at)
+            noise_event(mem, heap, vm, out, PAGES, at)
         elif event == EVENT_SERIES:
-            sample(mem, slub, pools, io, vm, out)
+            sample(mem, heap, pools, io, vm, out)
             ctl[ms.V_NEXT_SERIES] += ctl[ms.V_SERIES_NS]
         elif event == EVENT_REAP:
-            reap_due(mem, slub, vm, jiffies)
+            reap_due(mem, heap, vm, jiffies)
         else:
-            check_livelock(mem, slub, pools, io, vm, out)
-        if overflowed(slub):
+            check_livelock(mem, heap, pools, io, vm, out)
+        if overflowed(heap):
             return
     ctl[ms.V_NOW] = until
 
 
 @kernel
-def finish_lane(mem, slub, io, vm, out):
+def finish_lane(mem, heap, io, vm, out):
     """Close what is open at the end of a run and fill the metrics that are kept elsewhere."""
     metric = out.metric
     now = vm.ctl[ms.V_NOW]
@@ -254,8 +254,8 @@ def finish_lane(mem, slub, io, vm, out):
     bio_cache = vm.roles[ms.ROLE_BIO]
     metric[REPORTS] = mem.ctl[st.M_REPORTS]
     metric[REPORTS + 1] = mem.ctl[st.M_SUPPRESSED]
-    metric[MAX_BIO_SLABS] = max_cache_slabs(slub, bio_cache)
-    metric[MAX_SLAB_PAGES] = max_heap_pages(slub)
+    metric[MAX_BIO_SLABS] = max_cache_slabs(heap, bio_cache)
+    metric[MAX_SLAB_PAGES] = max_heap_pages(heap)
     metric[MIN_FREE_DMA] = mem.zone[0, st.Z_MIN_FREE] if zones > 1 else 0
     metric[MIN_FREE_DMA + 1] = mem.zone[zones - 1, st.Z_MIN_FREE]
     metric[DEEPEST] = mem.ctl[st.M_DEEPEST]

@@ -117,7 +117,7 @@ POOL_SG = 3  # sgpool-8, -16, -32, -64, -128
 POOL_SENSE = 8  # C5: only where the policy gives it elements
 NR_POOLS = 9
 
-# caches of the path, in the order of ``roles`` (cache index of each in slub.cache)
+# caches of the path, in the order of ``roles`` (cache index of each)
 ROLES = (
     "bio",
     "biovec-1",

@@ -26,7 +26,7 @@ N_UNTIL = 2
 
 
 @internal
-def noise_arrives(mem, slub, vm, out, kind):
+def noise_arrives(mem, heap, vm, out, kind):
     """One arrival: allocate in interrupt context, then draw the next arrival."""
     ctl = vm.ctl
     at = kind * STRIDE
@@ -41,7 +41,7 @@ def noise_arrives(mem, slub, vm, out, kind):
     if ctl[ms.V_NOISE_COUNT + at] < ring:
         if kind == OBJECTS:
             granted = slab_take(
-                mem, slub, out, vm.roles[ms.ROLE_NOISE], cpu, g.GFP_ATOMIC, g.IN_INTERRUPT, names.W_NOISE
+                mem, heap, out, vm.roles[ms.ROLE_NOISE], cpu, g.GFP_ATOMIC, g.IN_INTERRUPT, names.W_NOISE
             )
         else:
             granted = alloc_pages(mem, cpu, -1, g.GFP_ATOMIC | g.NOWARN, 0, g.IN_INTERRUPT)
@@ -58,7 +58,7 @@ def noise_arrives(mem, slub, vm, out, kind):
 
 
 @internal
-def noise_leaves(mem, slub, vm, kind):
+def noise_leaves(mem, heap, vm, kind):
     """The oldest object or page of a kind goes back, on the CPU that took it."""
     ctl = vm.ctl
     at = kind * STRIDE
@@ -66,7 +66,7 @@ def noise_leaves(mem, slub, vm, kind):
     ctl[ms.V_NOISE_HEAD + at] = (ctl[ms.V_NOISE_HEAD + at] + 1) % vm.noise.shape[1]
     ctl[ms.V_NOISE_COUNT + at] -= 1
     if kind == OBJECTS:
-        slab_give(mem, slub, vm.roles[ms.ROLE_NOISE], row[N_CPU], row[N_OBJECT])
+        slab_give(mem, heap, vm.roles[ms.ROLE_NOISE], row[N_CPU], row[N_OBJECT])
     else:
         free_pages(mem, row[N_CPU], row[N_OBJECT], 0)
 
@@ -82,10 +82,10 @@ def noise_due(vm, kind):
 
 
 @internal
-def noise_event(mem, slub, vm, out, kind, now):
+def noise_event(mem, heap, vm, out, kind, now):
     """Whatever of a kind is due now; a departure goes first."""
     at = kind * STRIDE
     if vm.ctl[ms.V_NOISE_COUNT + at] > 0 and vm.noise[kind, vm.ctl[ms.V_NOISE_HEAD + at], N_UNTIL] <= now:
-        noise_leaves(mem, slub, vm, kind)
+        noise_leaves(mem, heap, vm, kind)
     else:
-        noise_arrives(mem, slub, vm, out, kind)
+        noise_arrives(mem, heap, vm, out, kind)

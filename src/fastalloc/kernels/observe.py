@@ -40,7 +40,7 @@ def pool_waiters(vm):
 
 
 @internal
-def sample(mem, slub, pools, io, vm, out):
+def sample(mem, heap, pools, io, vm, out):
     """Write one row of the series, in the order of names.SERIES."""
     n = out.ctl[ms.OUT_SAMPLES]
     if n >= out.series.shape[0]:
@@ -56,15 +56,15 @@ def sample(mem, slub, pools, io, vm, out):
             row[3] += mem.pcp[cpu, z, st.PCP_COUNT]
         row[4] += mem.zone[z, st.Z_NR_ACTIVE]
         row[5] += mem.zone[z, st.Z_NR_INACTIVE]
-    row[6] = heap_pages(slub)
+    row[6] = heap_pages(heap)
     row[7] = vm.ctl[ms.V_WRITEBACK]
     row[8] = io.ctl[ms.H_BIOS]
     row[9] = io.ctl[ms.H_BUSY]
     row[10] = io.ctl[ms.Q_COUNT]
     row[11] = io.ctl[ms.Q_PLUGGED]
     bio_cache = vm.roles[ms.ROLE_BIO]
-    row[12] = cache_slabs(slub, bio_cache)
-    row[13] = free_objects(slub, bio_cache)
+    row[12] = cache_slabs(heap, bio_cache)
+    row[13] = free_objects(heap, bio_cache)
     row[14] = pools.pool[ms.POOL_BIO, MP_CURR]
     row[15] = io.ctl[ms.H_FREE_LIST]
     row[16] = running_tasks(vm)
@@ -96,7 +96,7 @@ def reclaimers_asleep(vm):
 
 
 @internal
-def check_livelock(mem, slub, pools, io, vm, out):
+def check_livelock(mem, heap, pools, io, vm, out):
     """The pause has lasted 5 s (then 60 s): queue waiting, no command in flight, every attempt refused, and every
     reclaimer asleep. While one is runnable the verdict waits for the next tick."""
     ctl = vm.ctl
@@ -117,7 +117,7 @@ def check_livelock(mem, slub, pools, io, vm, out):
     out.metric[LIVELOCK_5S] = 1
     out.metric[LIVELOCKS] += 1
     bio_cache = vm.roles[ms.ROLE_BIO]
-    slots = free_objects(slub, bio_cache)
+    slots = free_objects(heap, bio_cache)
     bios = io.ctl[ms.H_BIOS]
     writeback = ctl[ms.V_WRITEBACK]
     log_event_at(vm, out, ctl[ms.V_LIVELOCK_SINCE], E_LIVELOCK_BEGIN, bios, writeback, slots)
@@ -130,7 +130,7 @@ def check_livelock(mem, slub, pools, io, vm, out):
     at[1] = io.ctl[ms.H_BUSY]
     at[2] = bios
     at[3] = writeback
-    at[4] = cache_slabs(slub, bio_cache)
+    at[4] = cache_slabs(heap, bio_cache)
     at[5] = slots
     at[6] = pools.pool[ms.POOL_BIO, MP_CURR]
     at[7] = pool_waiters(vm)
@@ -138,7 +138,7 @@ def check_livelock(mem, slub, pools, io, vm, out):
     at[9] = running_tasks(vm)
     at[10] = mem.zone[0, st.Z_FREE] if zones > 1 else 0
     at[11] = mem.zone[zones - 1, st.Z_FREE]
-    at[12] = deep_objects(slub, bio_cache)
+    at[12] = deep_objects(heap, bio_cache)
     at[13] = out.metric[SENSE_FAIL] - ctl[ms.V_LIVELOCK_SENSE]
 
 

@@ -69,19 +69,19 @@ def sg_pool(segments):
 
 
 @folded
-def sense_take(mem, slub, pools, io, vm, out, cpu, context, runner):
+def sense_take(mem, heap, pools, io, vm, out, cpu, context, runner):
     """A sense buffer from its slab, or from the sense mempool where the policy has one; NO_OBJECT counts as a failure
     of the slab either way."""
     if pools.pool[ms.POOL_SENSE, MP_MIN] == 0:
-        sense = slab_take(mem, slub, out, vm.roles[ms.ROLE_SENSE], cpu, g.GFP_ATOMIC, context, names.W_SENSE)
+        sense = slab_take(mem, heap, out, vm.roles[ms.ROLE_SENSE], cpu, g.GFP_ATOMIC, context, names.W_SENSE)
         failed = sense < 0
     else:
         before = pools.pool[ms.POOL_SENSE, MP_FROM_ALLOCATOR]
         mem.ctl[st.M_WHO] = names.W_SENSE
         gfp = g.GFP_ATOMIC | mem.ctl[st.M_GFP_ADD + names.W_SENSE]
-        sense = mempool_alloc(mem, slub, pools, ms.POOL_SENSE, cpu, gfp, context, True)
+        sense = mempool_alloc(mem, heap, pools, ms.POOL_SENSE, cpu, gfp, context, True)
         failed = pools.pool[ms.POOL_SENSE, MP_FROM_ALLOCATOR] == before
-        account(slub, out, sense, names.W_SENSE)
+        account(heap, out, sense, names.W_SENSE)
     if failed:
         out.metric[SENSE_FAIL] += 1
         if out.ctl[ms.OUT_FULL] != 0:
@@ -90,16 +90,16 @@ def sense_take(mem, slub, pools, io, vm, out, cpu, context, runner):
 
 
 @folded
-def sense_give(mem, slub, pools, vm, cpu, sense):
+def sense_give(mem, heap, pools, vm, cpu, sense):
     """A sense buffer goes to its mempool, or to its slab."""
     if pools.pool[ms.POOL_SENSE, MP_MIN] == 0:
-        slab_give(mem, slub, vm.roles[ms.ROLE_SENSE], cpu, sense)
+        slab_give(mem, heap, vm.roles[ms.ROLE_SENSE], cpu, sense)
     else:
-        mempool_free(mem, slub, pools, ms.POOL_SENSE, cpu, sense)
+        mempool_free(mem, heap, pools, ms.POOL_SENSE, cpu, sense)
 
 
 @folded
-def scsi_get_command(mem, slub, pools, io, vm, out, cpu, runner):
+def scsi_get_command(mem, heap, pools, io, vm, out, cpu, runner):
     """A command record with its sense buffer, or -1 [scsi_get_command, __scsi_get_command].
 
     rc8: a command without a sense buffer is given up although the free_list holds a whole one. The fix
@@ -109,13 +109,13 @@ def scsi_get_command(mem, slub, pools, io, vm, out, cpu, runner):
     sense = st.NO_OBJECT
     command = st.NO_OBJECT
     if io.ctl[ms.H_RULE] != ms.RULE_PREALLOC:
-        command = slab_take(mem, slub, out, vm.roles[ms.ROLE_COMMAND], cpu, g.GFP_ATOMIC, context, names.W_COMMAND)
+        command = slab_take(mem, heap, out, vm.roles[ms.ROLE_COMMAND], cpu, g.GFP_ATOMIC, context, names.W_COMMAND)
         if command < 0:
             out.metric[CMD_FAIL] += 1
         elif io.ctl[ms.H_SENSE] == ms.SENSE_SEPARATE:
-            sense = sense_take(mem, slub, pools, io, vm, out, cpu, context, runner)
+            sense = sense_take(mem, heap, pools, io, vm, out, cpu, context, runner)
             if sense < 0:
-                slab_give(mem, slub, vm.roles[ms.ROLE_COMMAND], cpu, command)
+                slab_give(mem, heap, vm.roles[ms.ROLE_COMMAND], cpu, command)
                 command = st.NO_OBJECT
                 if io.ctl[ms.H_RULE] == ms.RULE_RC8:
                     return -1
@@ -144,7 +144,7 @@ def scsi_get_command(mem, slub, pools, io, vm, out, cpu, runner):
 
 
 @folded
-def scsi_put_command(mem, slub, pools, io, vm, cpu, d):
+def scsi_put_command(mem, heap, pools, io, vm, cpu, d):
     """Return a command: the free_list first, else sense, then command to their slabs [__scsi_put_command]."""
     n = io.ctl[ms.H_FREE_LIST]
     sense = io.command[d, ms.D_SENSE]
@@ -154,46 +154,46 @@ def scsi_put_command(mem, slub, pools, io, vm, cpu, d):
         io.ctl[ms.H_FREE_LIST] = n + 1
     else:
         if sense >= 0:
-            sense_give(mem, slub, pools, vm, cpu, sense)
-        slab_give(mem, slub, vm.roles[ms.ROLE_COMMAND], cpu, io.command[d, ms.D_COMMAND])
+            sense_give(mem, heap, pools, vm, cpu, sense)
+        slab_give(mem, heap, vm.roles[ms.ROLE_COMMAND], cpu, io.command[d, ms.D_COMMAND])
     io.command[d, ms.D_NEXT] = io.ctl[ms.H_FREE_COMMAND]
     io.ctl[ms.H_FREE_COMMAND] = d
 
 
 @folded
-def lazy_sense(mem, slub, pools, io, vm, out, cpu):
+def lazy_sense(mem, heap, pools, io, vm, out, cpu):
     """A command is over; with H_SENSE_ERRORS in a million it ended with CHECK CONDITION and asks for a sense buffer,
     refused: the host's spare one. The buffer is read at once."""
     u = rng.draw(vm.ctl[ms.V_SEED], STREAM_SENSE, vm.ctl[ms.V_LANE], out.metric[COMMANDS], vm.ctl[ms.V_NOW])
     if rng.below(u, MILLION) >= io.ctl[ms.H_SENSE_ERRORS]:
         return
-    sense = sense_take(mem, slub, pools, io, vm, out, cpu, g.IN_INTERRUPT, RUN_SOFTIRQ)
+    sense = sense_take(mem, heap, pools, io, vm, out, cpu, g.IN_INTERRUPT, RUN_SOFTIRQ)
     if sense < 0:
         out.metric[SENSE_SPARE] += 1
     else:
-        sense_give(mem, slub, pools, vm, cpu, sense)
+        sense_give(mem, heap, pools, vm, cpu, sense)
 
 
 @folded
-def scsi_prep(mem, slub, pools, io, vm, out, cpu, runner, r):
+def scsi_prep(mem, heap, pools, io, vm, out, cpu, runner, r):
     """Prepare request ``r``: command, sense buffer, sg table; False defers it [scsi_setup_fs_cmnd, scsi_init_io].
 
     A prepared request keeps its command; a refused one is STARTED too: no merge, no overtaking.
     """
     request = io.request[r]
     request[ms.R_STARTED] = 1
-    d = scsi_get_command(mem, slub, pools, io, vm, out, cpu, runner)
+    d = scsi_get_command(mem, heap, pools, io, vm, out, cpu, runner)
     if d < 0:
         return False
     pool = sg_pool(request[ms.R_NR_BIOS])
     mem.ctl[st.M_WHO] = names.W_SG
     gfp = g.GFP_ATOMIC | mem.ctl[st.M_GFP_ADD + names.W_SG]
-    sg = mempool_alloc(mem, slub, pools, pool, cpu, gfp, runner_context(io, runner), True)
+    sg = mempool_alloc(mem, heap, pools, pool, cpu, gfp, runner_context(io, runner), True)
     if sg < 0:
         out.metric[SG_FAIL] += 1
-        scsi_put_command(mem, slub, pools, io, vm, cpu, d)
+        scsi_put_command(mem, heap, pools, io, vm, cpu, d)
         return False
-    account(slub, out, sg, names.W_SG)
+    account(heap, out, sg, names.W_SG)
     io.command[d, ms.D_SG] = sg
     io.command[d, ms.D_SG_POOL] = pool
     io.command[d, ms.D_REQUEST] = r
@@ -327,7 +327,7 @@ def start_request_fn(io, vm, cpu, runner):
 
 
 @folded
-def scsi_request_fn(mem, slub, pools, io, vm, out, cpu, jiffies):
+def scsi_request_fn(mem, heap, pools, io, vm, out, cpu, jiffies):
     """One round of the dispatch loop: prepare the head request, or hand it to the disk; CPU time in ns.
 
     The loop ends when the queue is empty or plugged, the device full, or the head refused. A refusal with nothing in
@@ -339,7 +339,7 @@ def scsi_request_fn(mem, slub, pools, io, vm, out, cpu, jiffies):
     r = io.ctl[ms.Q_HEAD]
     if io.ctl[ms.Q_PLUGGED] == 0 and r >= 0:
         if io.request[r, ms.R_COMMAND] < 0:
-            if scsi_prep(mem, slub, pools, io, vm, out, cpu, runner, r):
+            if scsi_prep(mem, heap, pools, io, vm, out, cpu, runner, r):
                 return vm.costs[ms.COST_END_BIO]
             if io.ctl[ms.H_BUSY] == 0:
                 blk_plug_device(io, cpu, jiffies)
@@ -355,9 +355,9 @@ def scsi_request_fn(mem, slub, pools, io, vm, out, cpu, jiffies):
 
 
 @folded
-def free_sgtable(mem, slub, pools, io, cpu, d):
+def free_sgtable(mem, heap, pools, io, cpu, d):
     """Give the sg table of a command back to its pool or slab [scsi_free_sgtable]."""
-    mempool_free(mem, slub, pools, io.command[d, ms.D_SG_POOL], cpu, io.command[d, ms.D_SG])
+    mempool_free(mem, heap, pools, io.command[d, ms.D_SG_POOL], cpu, io.command[d, ms.D_SG])
     io.command[d, ms.D_SG] = -1
 
 

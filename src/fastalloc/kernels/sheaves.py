@@ -164,7 +164,7 @@ def replace_empty_main(mem, slub, c, cpu, gfp, context):
         if h < 0:
             return False
     # Objects from below the watermarks must not end up where anybody may take them.
-    if not refill_sheaf(mem, slub, c, cpu, h, gfp | g.NOMEMALLOC, context):
+    if not refill_sheaf(mem, slub, c, cpu, h, gfp | g.NOMEMALLOC | g.NOWARN, context):
         free_empty_sheaf(mem, slub, c, cpu, h)
         return False
     if k[er.K_SPARE] < 0:
@@ -199,7 +199,7 @@ def replace_full_main(mem, slub, c, cpu, context):
     else:
         empty = barn_get(slub, c, n, er.N_EMPTY)
     if empty < 0:
-        empty = alloc_empty_sheaf(mem, slub, c, cpu, g.GFP_NOWAIT, context)
+        empty = alloc_empty_sheaf(mem, slub, c, cpu, g.GFP_NOWAIT | g.NOWARN, context)
         if empty < 0:
             if spare >= 0:
                 k[er.K_BARN_PUT_FAIL] += 1
@@ -217,7 +217,7 @@ def replace_full_main(mem, slub, c, cpu, context):
 def has_main(mem, slub, c, cpu, context):
     """Whether the CPU has a main sheaf, made now if it never had."""
     if slub.kcpu[c, cpu, er.K_MAIN] < 0:
-        slub.kcpu[c, cpu, er.K_MAIN] = alloc_empty_sheaf(mem, slub, c, cpu, g.GFP_NOWAIT, context)
+        slub.kcpu[c, cpu, er.K_MAIN] = alloc_empty_sheaf(mem, slub, c, cpu, g.GFP_NOWAIT | g.NOWARN, context)
     return slub.kcpu[c, cpu, er.K_MAIN] >= 0
 
 

@@ -81,12 +81,12 @@ def task_alloc_page(mem, vm, out, t, cpu, gfp, jiffies):
 
 
 @folded
-def task_alloc_object(mem, slub, vm, out, t, cpu, role, who, jiffies):
+def task_alloc_object(mem, heap, vm, out, t, cpu, role, who, jiffies):
     """A GFP_KERNEL object for a task, or NO_OBJECT: it is now in direct reclaim or asleep."""
     task = vm.task[t]
     handle = st.NO_OBJECT
     if task[ms.T_ATTEMPT] != ms.ATTEMPT_NAPPED:
-        handle = slab_take(mem, slub, out, vm.roles[role], cpu, g.GFP_KERNEL, 0, who)
+        handle = slab_take(mem, heap, out, vm.roles[role], cpu, g.GFP_KERNEL, 0, who)
     if handle < 0:
         after_failure(mem, vm, out, t, cpu, jiffies)
         return handle
@@ -105,7 +105,7 @@ def file_pages(vm, t, tree, number):
 
 
 @folded
-def copy_step(mem, slub, vm, out, t, cpu, jiffies):
+def copy_step(mem, heap, vm, out, t, cpu, jiffies):
     """Advance a copier by one step; CPU time in ns [shmem_create, shmem_getpage, add_to_page_cache]."""
     task = vm.task[t]
     program = task[ms.T_PROGRAM]
@@ -120,7 +120,7 @@ def copy_step(mem, slub, vm, out, t, cpu, jiffies):
     if program == ms.PROGRAM_INSERT:
         pfn = task[ms.T_NEW_PAGE]
         if task[ms.T_FILE_PAGE] >= 1 and vm.file[f, ms.F_NODE] < 0:  # index 0 alone sits in the root
-            handle = task_alloc_object(mem, slub, vm, out, t, cpu, ms.ROLE_RADIX, names.W_RADIX, jiffies)
+            handle = task_alloc_object(mem, heap, vm, out, t, cpu, ms.ROLE_RADIX, names.W_RADIX, jiffies)
             if handle < 0:
                 return vm.costs[ms.COST_WAKE]
             vm.file[f, ms.F_NODE] = handle
@@ -150,7 +150,7 @@ def copy_step(mem, slub, vm, out, t, cpu, jiffies):
             task[ms.T_NR_PAGES] = 0
             task[ms.T_PROGRAM] = ms.PROGRAM_REMOVE
             return 0
-        handle = task_alloc_object(mem, slub, vm, out, t, cpu, ms.ROLE_INODE, names.W_INODE, jiffies)
+        handle = task_alloc_object(mem, heap, vm, out, t, cpu, ms.ROLE_INODE, names.W_INODE, jiffies)
         if handle < 0:
             return vm.costs[ms.COST_WAKE]
         vm.file[f, ms.F_INODE] = handle
@@ -158,7 +158,7 @@ def copy_step(mem, slub, vm, out, t, cpu, jiffies):
         vm.file[f, ms.F_MAPPED] = 0
         task[ms.T_PROGRAM] = ms.PROGRAM_DENTRY
         program = ms.PROGRAM_DENTRY
-    handle = task_alloc_object(mem, slub, vm, out, t, cpu, ms.ROLE_DENTRY, names.W_DENTRY, jiffies)
+    handle = task_alloc_object(mem, heap, vm, out, t, cpu, ms.ROLE_DENTRY, names.W_DENTRY, jiffies)
     if handle < 0:
         return vm.costs[ms.COST_WAKE]
     vm.file[f, ms.F_DENTRY] = handle
@@ -169,17 +169,17 @@ def copy_step(mem, slub, vm, out, t, cpu, jiffies):
 
 
 @folded
-def remove_step(mem, slub, vm, out, t, cpu):
+def remove_step(mem, heap, vm, out, t, cpu):
     """Remove one file of a finished tree, pages first, then dentry and inode; CPU time in ns [shmem_delete_inode]."""
     task = vm.task[t]
     f = task[ms.T_FILE_BASE] + task[ms.T_FILE]
     pages = vm.file[f, ms.F_PAGES]
     base = task[ms.T_PAGE_BASE] + task[ms.T_NR_PAGES]
     for i in range(pages):
-        truncate_page(mem, slub, vm, cpu, base + i)
+        truncate_page(mem, heap, vm, cpu, base + i)
     task[ms.T_NR_PAGES] += pages
-    slab_give(mem, slub, vm.roles[ms.ROLE_DENTRY], cpu, vm.file[f, ms.F_DENTRY])
-    slab_give(mem, slub, vm.roles[ms.ROLE_INODE], cpu, vm.file[f, ms.F_INODE])
+    slab_give(mem, heap, vm.roles[ms.ROLE_DENTRY], cpu, vm.file[f, ms.F_DENTRY])
+    slab_give(mem, heap, vm.roles[ms.ROLE_INODE], cpu, vm.file[f, ms.F_INODE])
     vm.file[f, ms.F_DENTRY] = -1
     vm.file[f, ms.F_INODE] = -1
     vm.file[f, ms.F_PAGES] = 0
@@ -203,14 +203,14 @@ def finish_tree(vm, out, t, cpu):
 
 
 @folded
-def writer_step(mem, slub, vm, out, t, cpu, jiffies):
+def writer_step(mem, heap, vm, out, t, cpu, jiffies):
     """Advance an anonymous writer by one page fault, or unmap a batch; CPU time in ns [do_anonymous_page]."""
     task = vm.task[t]
     if task[ms.T_PROGRAM] == ms.PROGRAM_REMOVE:
         base = task[ms.T_PAGE_BASE] + task[ms.T_NR_PAGES]
         count = min(SWAP_BATCH, vm.ctl[ms.V_WRITER_PAGES] - task[ms.T_NR_PAGES])
         for i in range(count):
-            truncate_page(mem, slub, vm, cpu, base + i)
+            truncate_page(mem, heap, vm, cpu, base + i)
         task[ms.T_NR_PAGES] += count
         if task[ms.T_NR_PAGES] == vm.ctl[ms.V_WRITER_PAGES]:
             finish_tree(vm, out, t, cpu)
@@ -235,11 +235,11 @@ def writer_step(mem, slub, vm, out, t, cpu, jiffies):
 
 
 @folded
-def workload_step(mem, slub, vm, out, t, cpu, jiffies):
+def workload_step(mem, heap, vm, out, t, cpu, jiffies):
     """Advance a task's own program by one step; CPU time in ns."""
     task = vm.task[t]
     if task[ms.T_KIND] == ms.KIND_WRITER:
-        return writer_step(mem, slub, vm, out, t, cpu, jiffies)
+        return writer_step(mem, heap, vm, out, t, cpu, jiffies)
     if task[ms.T_PROGRAM] == ms.PROGRAM_REMOVE:
-        return remove_step(mem, slub, vm, out, t, cpu)
-    return copy_step(mem, slub, vm, out, t, cpu, jiffies)
+        return remove_step(mem, heap, vm, out, t, cpu)
+    return copy_step(mem, heap, vm, out, t, cpu, jiffies)

@@ -8,7 +8,7 @@ is destroyed leaves its object in ``pending``, freed before anything else looks 
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import slab_state as ss
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import kernel, out_of_line
+from fastalloc.kernels.jit import internal, kernel, out_of_line
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages
 
 NEEDS_MGMT = -2
@@ -29,7 +29,7 @@ def alien_queue(slab, n, other):
     return slab.reap_node.shape[0] + nodes + n * nodes + other
 
 
-@kernel
+@internal
 def transfer_objects(slab, c, to, source, most):
     """Move the newest ``most`` entries, order kept, as far as they fit; how many [transfer_objects]."""
     queue = slab.queue
@@ -47,7 +47,7 @@ def transfer_objects(slab, c, to, source, most):
     return count
 
 
-@kernel
+@internal
 def drop_oldest(slab, c, q, count):
     """Forget the oldest ``count`` entries of a queue: the rest moves down."""
     left = slab.queue[c, q, ss.Q_AVAIL] - count
@@ -60,7 +60,7 @@ def drop_oldest(slab, c, q, count):
 # ----------------------------------------------------------------------------------------------------- lists
 
 
-@kernel
+@internal
 def list_del(slab, c, s):
     """Take slab ``s`` off the list it is on."""
     record = slab.slab
@@ -104,7 +104,7 @@ def list_add(slab, c, s, which, tail):
     slab.node[c, n, end] = s
 
 
-@kernel
+@internal
 def slab_get_obj(slab, c, s):
     """The next free object of slab ``s``, counted as active [slab_get_obj, STATS_INC_ACTIVE, STATS_SET_HIGH]."""
     record = slab.slab
@@ -118,7 +118,7 @@ def slab_get_obj(slab, c, s):
     return (s << st.HANDLE_SHIFT) | i
 
 
-@kernel
+@internal
 def first_slab(slab, c, n):
     """Head of the partial list, else of the free list (which is then touched); -1 none."""
     s = slab.node[c, n, ss.L3_PARTIAL_HEAD]
@@ -128,7 +128,7 @@ def first_slab(slab, c, n):
     return s
 
 
-@kernel
+@internal
 def requeue(slab, c, s):
     """A slab objects were taken from goes to the head of full or partial."""
     list_del(slab, c, s)
@@ -138,7 +138,7 @@ def requeue(slab, c, s):
 # ------------------------------------------------------------------------------------------------------ free
 
 
-@kernel
+@internal
 def slab_destroy(mem, slab, c, cpu, s):
     """Give a slab's pages back and retire its record; its management object is left pending [slab_destroy]."""
     record = slab.slab
@@ -152,7 +152,7 @@ def slab_destroy(mem, slab, c, cpu, s):
     slab.cache[c, ss.A_FREE_SLAB] = s
 
 
-@kernel
+@internal
 def free_block(mem, slab, c, cpu, q, count):
     """Give the oldest ``count`` entries of queue ``q`` back to their slabs; the entries stay [free_block].
 
@@ -182,7 +182,7 @@ def free_block(mem, slab, c, cpu, q, count):
             list_add(slab, c, s, ss.ON_FREE, False)
 
 
-@kernel
+@internal
 def cache_flusharray(mem, slab, c, cpu):
     """Make room in a CPU's array: its oldest ``batchcount`` go to the shared array, or to the slabs if that is full."""
     out_of_line()
@@ -206,7 +206,7 @@ def cache_flusharray(mem, slab, c, cpu):
     drop_oldest(slab, c, cpu, count)
 
 
-@kernel
+@internal
 def drain_alien_cache(mem, slab, c, cpu, n, other):
     """Empty node ``n``'s array of ``other``'s objects: into ``other``'s shared array, the rest into its slabs."""
     out_of_line()
@@ -220,7 +220,7 @@ def drain_alien_cache(mem, slab, c, cpu, n, other):
     slab.queue[c, q, ss.Q_AVAIL] = 0
 
 
-@kernel
+@internal
 def cache_free(mem, slab, cpu, handle):
     """Free into the CPU's array or, for another node, its alien array; management stays pending [__cache_free]."""
     out_of_line()
@@ -248,7 +248,7 @@ def cache_free(mem, slab, cpu, handle):
     queue[c, q, ss.Q_AVAIL] += 1
 
 
-@kernel
+@internal
 def free_pending(mem, slab, cpu):
     """Free the management objects of the slabs just destroyed, first destroyed first; their caches are on-slab."""
     out_of_line()
@@ -281,7 +281,7 @@ def cache_slabs(slab, c):
     return slabs
 
 
-@kernel
+@internal
 def cache_grow_add(mem, slab, c, node, pfn, mgmt, depth):
     """Enter a new slab at the tail of ``node``'s free list; False when the arrays are too small [cache_grow].
 
@@ -326,7 +326,7 @@ def cache_grow_add(mem, slab, c, node, pfn, mgmt, depth):
     return True
 
 
-@kernel
+@internal
 def next_colour(slab, c, n):
     """Advance the node's colour; the offset itself changes nothing that is modelled [cache_grow]."""
     colour = slab.node[c, n, ss.L3_COLOUR_NEXT] + 1
@@ -335,14 +335,14 @@ def next_colour(slab, c, n):
     slab.node[c, n, ss.L3_COLOUR_NEXT] = colour
 
 
-@kernel
+@internal
 def kmem_getpages(mem, slab, c, cpu, node, gfp, context):
     """Pages of one slab [kmem_getpages]; stub model: the node, or -1."""
     mask = (gfp & g.GFP_SLAB_LEVEL_MASK) | slab.cache[c, ss.A_ALLOCFLAGS]
     return alloc_pages(mem, cpu, node, mask, slab.cache[c, ss.A_ORDER], context)
 
 
-@kernel
+@internal
 def cache_alloc_refill(slab, c, cpu, n):
     """An object from the CPU's array, refilled from the shared array or the node's slabs; -1: grow first.
 
@@ -377,7 +377,7 @@ def cache_alloc_refill(slab, c, cpu, n):
     return slab.entry[queue[c, cpu, ss.Q_BASE] + available - 1]
 
 
-@kernel
+@internal
 def cache_alloc_node(slab, c, n):
     """One object straight from the slabs of node ``n``; -1: none there [____cache_alloc_node]."""
     s = first_slab(slab, c, n)
@@ -398,7 +398,7 @@ STAGE_FALLBACK = 2
 STAGE_ANYWHERE = 3
 
 
-@kernel
+@internal
 def cache_alloc_stages(mem, slab, c, cpu, node, gfp, context, stage, pfn, mgmt):
     """Allocate from ``stage`` on; a handle, NO_OBJECT, or NEEDS_MGMT with the stage and pages left in ``ctl``.
 
@@ -459,7 +459,7 @@ def cache_alloc_stages(mem, slab, c, cpu, node, gfp, context, stage, pfn, mgmt):
             stage += 1
 
 
-@kernel
+@internal
 def slab_cache_alloc_slow(mem, slab, c, cpu, node, gfp, context):
     """An allocation that misses the array; gets management objects as it goes [__cache_alloc, alloc_slabmgmt]."""
     out_of_line()
@@ -516,7 +516,7 @@ def slab_cache_alloc(mem, slab, c, cpu, node, gfp, context):
 # --------------------------------------------------------------------------------------------- shrink and reap
 
 
-@kernel
+@internal
 def do_drain(mem, slab, c, cpu):
     """Empty a CPU's array into the slabs, on that CPU [do_drain]."""
     out_of_line()
@@ -525,7 +525,7 @@ def do_drain(mem, slab, c, cpu):
     free_pending(mem, slab, cpu)
 
 
-@kernel
+@internal
 def drain_array(mem, slab, c, cpu, q, force):
     """Age an array: a touched one loses its mark, others a fifth of their limit, or all by ``force`` [drain_array]."""
     out_of_line()
@@ -544,7 +544,7 @@ def drain_array(mem, slab, c, cpu, q, force):
     free_pending(mem, slab, cpu)
 
 
-@kernel
+@internal
 def drain_freelist(mem, slab, c, cpu, n, most):
     """Destroy up to ``most`` free slabs from the tail of the list; how many [drain_freelist]."""
     out_of_line()
@@ -585,7 +585,7 @@ def slab_cache_shrink(mem, slab, c, cpu):
     return left
 
 
-@kernel
+@internal
 def cache_reap(mem, slab, cpu, jiffies, interval):
     """One pass of the CPU's reaper over the cache chain [cache_reap, reap_alien, next_reap_node].
 

@@ -65,11 +65,11 @@ def swap_free(vm, slot):
 
 
 @folded
-def add_to_swap_cache(mem, slub, vm, out, cpu, slot, gfp, context):
+def add_to_swap_cache(mem, heap, vm, out, cpu, slot, gfp, context):
     """Make room in the tree for ``slot``: a new leaf for the first page of 64 [add_to_swap_cache]; success."""
     leaf = slot // RADIX_SLOTS
     if vm.leaf[leaf, 1] == 0:
-        handle = slab_take(mem, slub, out, vm.roles[ms.ROLE_RADIX], cpu, gfp, context, W_RADIX)
+        handle = slab_take(mem, heap, out, vm.roles[ms.ROLE_RADIX], cpu, gfp, context, W_RADIX)
         if handle < 0:
             return False
         vm.leaf[leaf, 0] = handle
@@ -78,10 +78,10 @@ def add_to_swap_cache(mem, slub, vm, out, cpu, slot, gfp, context):
 
 
 @folded
-def delete_from_swap_cache(mem, slub, vm, cpu, slot):
+def delete_from_swap_cache(mem, heap, vm, cpu, slot):
     """Drop ``slot`` from the tree; the last page of a leaf frees its node [__delete_from_swap_cache]."""
     leaf = slot // RADIX_SLOTS
     vm.leaf[leaf, 1] -= 1
     if vm.leaf[leaf, 1] == 0:
-        slab_give(mem, slub, vm.roles[ms.ROLE_RADIX], cpu, vm.leaf[leaf, 0])
+        slab_give(mem, heap, vm.roles[ms.ROLE_RADIX], cpu, vm.leaf[leaf, 0])
         vm.leaf[leaf, 0] = -1

@@ -189,15 +189,15 @@ def shrink_active_list(mem, vm, z, count, priority):
 
 
 @folded
-def shmem_writepage(mem, slub, vm, out, t, cpu, pfn):
+def shmem_writepage(mem, heap, vm, out, t, cpu, pfn):
     """LRU pass 1 of a tmpfs page: into the swap cache, no I/O; False: no slot or no radix node [shmem_writepage]."""
     slot = get_swap_page(vm)
     if slot < 0:
         return False
-    if not add_to_swap_cache(mem, slub, vm, out, cpu, slot, TMPFS_TO_SWAP, vm.task[t, ms.T_FLAGS]):
+    if not add_to_swap_cache(mem, heap, vm, out, cpu, slot, TMPFS_TO_SWAP, vm.task[t, ms.T_FLAGS]):
         swap_free(vm, slot)
         return False
-    leave_mapping(mem, slub, vm, cpu, pfn)
+    leave_mapping(mem, heap, vm, cpu, pfn)
     mem.page[pfn, st.P_FILE] = -1
     mem.page[pfn, st.P_SLOT] = slot
     mem.page[pfn, st.P_FLAGS] |= st.PG_SWAPCACHE
@@ -205,12 +205,12 @@ def shmem_writepage(mem, slub, vm, out, t, cpu, pfn):
 
 
 @folded
-def add_to_swap(mem, slub, vm, out, t, cpu, pfn):
+def add_to_swap(mem, heap, vm, out, t, cpu, pfn):
     """An anonymous page gets its slot and is unmapped; False: no slot or no radix node [add_to_swap]."""
     slot = get_swap_page(vm)
     if slot < 0:
         return False
-    if not add_to_swap_cache(mem, slub, vm, out, cpu, slot, ANON_TO_SWAP, vm.task[t, ms.T_FLAGS]):
+    if not add_to_swap_cache(mem, heap, vm, out, cpu, slot, ANON_TO_SWAP, vm.task[t, ms.T_FLAGS]):
         swap_free(vm, slot)
         return False
     vm.ctl[ms.V_ANON_MAPPED] -= 1
@@ -220,7 +220,7 @@ def add_to_swap(mem, slub, vm, out, t, cpu, pfn):
 
 
 @folded
-def shrink_page(mem, slub, vm, out, t, cpu):
+def shrink_page(mem, heap, vm, out, t, cpu):
     """Deal with the next page of the private list [shrink_page_list]; its CPU time in ns.
 
     A dirty swap-cache page leaves the task at R_BIO_ALLOC, locked; everything else is settled here.
@@ -237,7 +237,7 @@ def shrink_page(mem, slub, vm, out, t, cpu):
         return scan
     if (flags & st.PG_ORPHAN) != 0:
         if (flags & st.PG_SWAPCACHE) != 0:
-            leave_swap_cache(mem, slub, vm, cpu, pfn)
+            leave_swap_cache(mem, heap, vm, cpu, pfn)
         reclaim_page(mem, vm, out, t, cpu, pfn)
         return scan + vm.costs[ms.COST_RECLAIM_PAGE]
     referenced = (flags & st.PG_REFERENCED) != 0
@@ -248,7 +248,7 @@ def shrink_page(mem, slub, vm, out, t, cpu):
         keep_page(mem, vm, t, pfn)
         return scan
     if (flags & st.PG_ANON) != 0 and (flags & st.PG_SWAPCACHE) == 0:
-        if not add_to_swap(mem, slub, vm, out, t, cpu, pfn):
+        if not add_to_swap(mem, heap, vm, out, t, cpu, pfn):
             mem.page[pfn, st.P_FLAGS] |= st.PG_ACTIVE
             keep_page(mem, vm, t, pfn)
             return scan
@@ -258,7 +258,7 @@ def shrink_page(mem, slub, vm, out, t, cpu):
             keep_page(mem, vm, t, pfn)
             return scan
         if (flags & st.PG_SWAPCACHE) == 0:
-            if not shmem_writepage(mem, slub, vm, out, t, cpu, pfn):
+            if not shmem_writepage(mem, heap, vm, out, t, cpu, pfn):
                 mem.page[pfn, st.P_FLAGS] |= st.PG_ACTIVE
             keep_page(mem, vm, t, pfn)
             return scan + vm.costs[ms.COST_SWAP_PAGE]
@@ -267,7 +267,7 @@ def shrink_page(mem, slub, vm, out, t, cpu):
         task[ms.T_FIRST] = 1
         task[ms.T_RECLAIM] = ms.R_BIO_ALLOC
         return scan + vm.costs[ms.COST_SWAP_PAGE]
-    leave_swap_cache(mem, slub, vm, cpu, pfn)
+    leave_swap_cache(mem, heap, vm, cpu, pfn)
     reclaim_page(mem, vm, out, t, cpu, pfn)
     return scan + vm.costs[ms.COST_RECLAIM_PAGE]
 
@@ -276,7 +276,7 @@ def shrink_page(mem, slub, vm, out, t, cpu):
 
 
 @folded
-def write_step(mem, slub, pools, io, vm, out, t, cpu, jiffies):
+def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
     """LRU pass 2: bio, biovec, merge or request, submission; CPU time in ns [swap_writepage, __make_request]."""
     task = vm.task[t]
     step = task[ms.T_RECLAIM]
@@ -285,7 +285,7 @@ def write_step(mem, slub, pools, io, vm, out, t, cpu, jiffies):
         if io.ctl[ms.H_BIOS] >= vm.ctl[ms.V_SWAP_BIO_LIMIT]:
             congestion_wait(mem, vm, out, t, cpu, 50, jiffies)
             return wake
-        handle = mempool_take(mem, slub, pools, vm, out, ms.POOL_BIO, names.W_BIO, t, cpu, jiffies)
+        handle = mempool_take(mem, heap, pools, vm, out, ms.POOL_BIO, names.W_BIO, t, cpu, jiffies)
         if handle < 0:
             return wake
         bio_record(io, vm, t, handle)
@@ -295,7 +295,7 @@ def write_step(mem, slub, pools, io, vm, out, t, cpu, jiffies):
     if step == ms.R_BIOVEC_ALLOC:
         handle = st.NO_OBJECT
         if vm.ctl[ms.V_BIO_INLINE_VECS] == 0:
-            handle = mempool_take(mem, slub, pools, vm, out, ms.POOL_BIOVEC, names.W_BIOVEC, t, cpu, jiffies)
+            handle = mempool_take(mem, heap, pools, vm, out, ms.POOL_BIOVEC, names.W_BIOVEC, t, cpu, jiffies)
             if handle < 0:
                 return wake
         b = task[ms.T_BIO]
@@ -312,7 +312,7 @@ def write_step(mem, slub, pools, io, vm, out, t, cpu, jiffies):
             out.metric[MAX_WRITEBACK] = vm.ctl[ms.V_WRITEBACK]
         out.metric[PAGES_SWAPPED_OUT] += 1
         out.metric[BIOS] += 1
-        if elv_merge(mem, slub, pools, io, vm, cpu, b, vm.ctl[ms.V_NOW]):
+        if elv_merge(mem, heap, pools, io, vm, cpu, b, vm.ctl[ms.V_NOW]):
             out.metric[BIO_MERGES] += 1
             task[ms.T_RECLAIM] = ms.R_PAGE_LIST
             return vm.costs[ms.COST_SUBMIT_BIO]
@@ -331,7 +331,7 @@ def write_step(mem, slub, pools, io, vm, out, t, cpu, jiffies):
             return wake
         task[ms.T_FIRST] = 1
         task[ms.T_RECLAIM] = ms.R_REQUEST_ALLOC
-    handle = mempool_take(mem, slub, pools, vm, out, ms.POOL_REQUEST, names.W_REQUEST, t, cpu, jiffies)
+    handle = mempool_take(mem, heap, pools, vm, out, ms.POOL_REQUEST, names.W_REQUEST, t, cpu, jiffies)
     if handle < 0:
         return wake
     task[ms.T_RECLAIM] = ms.R_PAGE_LIST
@@ -468,7 +468,7 @@ def zone_done(mem, vm, t):
 
 
 @folded
-def reclaim_step(mem, slub, pools, io, vm, out, t, cpu, jiffies):
+def reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
     """Advance a reclaimer by one step; CPU time in ns. It may be asleep afterwards."""
     task = vm.task[t]
     step = task[ms.T_RECLAIM]
@@ -477,9 +477,9 @@ def reclaim_step(mem, slub, pools, io, vm, out, t, cpu, jiffies):
             putback_lru_pages(mem, vm, t, cpu)
             task[ms.T_RECLAIM] = ms.R_SHRINK
             return 0
-        return shrink_page(mem, slub, vm, out, t, cpu)
+        return shrink_page(mem, heap, vm, out, t, cpu)
     if ms.R_BIO_ALLOC <= step <= ms.R_REQUEST_ALLOC or step == ms.R_REQUEST_WOKEN:
-        return write_step(mem, slub, pools, io, vm, out, t, cpu, jiffies)
+        return write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies)
     if step == ms.R_SHRINK:
         z = task[ms.T_ZONE] - 1 if task[ms.T_KIND] == ms.KIND_KSWAPD else task[ms.T_ZONE] + 1
         scanned = 0

@@ -12,14 +12,14 @@ CONNECT_S = 20
 
 
 @contextmanager
-def dask_executor(address: str, base: Varied) -> Iterator[tuple[Executor, int]]:
+def dask_executor(address: str, bases: list[Varied]) -> Iterator[tuple[Executor, int]]:
     """The workers of a Dask scheduler, their kernels compiled, and how many tasks they run at once.
 
     A worker that is lost costs its tasks of the moment; the scheduler gives them to others.
 
     Args:
         address: of the scheduler, such as ``tcp://10.0.0.1:8786``.
-        base: what the workers warm up with.
+        bases: what the workers warm up with, one for each allocator.
 
     Raises:
         InputError: distributed is not installed, or the scheduler does not answer or has no worker.
@@ -38,5 +38,5 @@ def dask_executor(address: str, base: Varied) -> Iterator[tuple[Executor, int]]:
             raise InputError("--dask", address, "the scheduler has no worker")
         hosts = {info["host"]: name for name, info in workers.items()}
         # the cache of compiled kernels takes one writer a machine; the others of the machine find it filled
-        client.run(warm_up, base, workers=list(hosts.values()))
+        client.run(warm_up, bases, workers=list(hosts.values()))
         yield client.get_executor(pure=False, retries=3), sum(client.ncores().values())

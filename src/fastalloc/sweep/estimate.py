@@ -30,7 +30,7 @@ class Estimate(NamedTuple):
 def estimate(plan: Plan, threads: int = 0) -> Estimate:
     """Runs a lane of a few points, spread over the sweep, and stores nothing."""
     announce_compiling()
-    warm_up(plan.at(0))
+    warm_up(plan.heaps())
     job = job_of(plan, provenance(plan.base, plan.sweep.seed))
     count = min(PROBES, len(plan.points))
     chosen = [i * (len(plan.points) - 1) // max(1, count - 1) for i in range(count)]

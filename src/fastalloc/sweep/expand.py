@@ -7,8 +7,9 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastalloc.batch import heap_of
 from fastalloc.errors import InputError
-from fastalloc.scenario import Varied
+from fastalloc.scenario import Scenario, Varied
 from fastalloc.sweep.axes import Settings, merged, range_length, range_values, sample_settings
 from fastalloc.sweep.constraint import Constraint, parse_constraint
 from fastalloc.sweep.identity import point_identity, sweep_identity
@@ -43,6 +44,17 @@ class Plan:
     def at(self, point: int) -> Varied:
         """What a point runs, of one variant."""
         return base_at(self.base, self.points[point].variant, self.points[point].settings)
+
+    def heaps(self) -> list[Varied]:
+        """A point for each allocator that they meet, to warm up with."""
+        if not isinstance(self.base, Scenario):
+            return [self.at(0)]
+        key = "policy.allocator"
+        fixed = {each.name: each.set.get(key, self.base.policy.allocator) for each in self.base.variants}
+        first: dict[str, int] = {}
+        for number, point in enumerate(self.points):
+            first.setdefault(heap_of(point.settings.get(key, fixed[point.variant])), number)
+        return [self.at(number) for number in first.values()]
 
     @property
     def most_lanes(self) -> int:

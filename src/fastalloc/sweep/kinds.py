@@ -41,10 +41,9 @@ def parameters_of(base: Varied) -> dict[str, Any]:
     return flat_parameters(base)
 
 
-def warm_up(base: Varied) -> None:
-    """Compiles what the lanes of a point need; a replay compiles at its first lane."""
-    if isinstance(base, Scenario):
-        warm(base)
+def warm_up(bases: Sequence[Varied]) -> None:
+    """Compiles what the lanes of these points need; a replay compiles at its first lane."""
+    warm(*(base for base in bases if isinstance(base, Scenario)))
 
 
 def run_point(base: Varied, lanes: range, where: Where, cancel: threading.Event | None) -> tuple[list[Any], int]:

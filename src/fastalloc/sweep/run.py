@@ -95,7 +95,7 @@ def run_sweep(
             if planner.lanes_done < planner.lanes and executor is None:
                 announce_compiling()
                 tell(0, True)
-                warm_up(plan.at(0))
+                warm_up(plan.heaps())
                 tell = _teller(progress, planner, time.monotonic())  # rate and time left are of the work alone
             size = BatchSize(batch)
             if executor is not None:
