@@ -28,6 +28,7 @@ COMMANDS = (
     "sweep",
     "frontier",
     "sensitivity",
+    "schema",
     "dataset check",
     "dataset compact",
     "dataset merge",

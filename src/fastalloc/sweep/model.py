@@ -174,8 +174,3 @@ def base_scenario(sweep: SweepFile, path: Path) -> Scenario:
         if name not in known:
             raise InputError(path, "variants", f"no variant {name!r}; there are {', '.join(known)}")
     return base.model_copy(update={"variants": [known[name] for name in names]})
-
-
-def sweep_schema() -> dict[str, Any]:
-    """The JSON Schema of a sweep file, for editors."""
-    return SweepFile.model_json_schema()
