@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help demo test test-slow lint format bench sweeps docs clean
+.PHONY: help demo test test-slow lint format schemas bench sweeps docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ lint: .venv/ready ## check format, style, types and the direction of imports
 format: .venv/ready ## format the sources
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+schemas: .venv/ready ## write JSON Schemas and the columns in docs/datasets.md again
+	$(BIN)/python -m docs.schemas
 
 bench: .venv/bench ## measure speed beside peers and limits; results/benchmarks/
 	$(BIN)/fastalloc bench $(ARGS)

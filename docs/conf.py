@@ -20,7 +20,23 @@ html_theme_options = {
 autodoc_typehints = "description"
 suppress_warnings = ["myst.xref_missing"]
 
-COMMANDS = ("", "run", "rerun", "report", "scenarios", "machine", "machine import", "verify")
+COMMANDS = (
+    "",
+    "run",
+    "rerun",
+    "report",
+    "sweep",
+    "frontier",
+    "sensitivity",
+    "schema",
+    "dataset check",
+    "dataset compact",
+    "dataset merge",
+    "scenarios",
+    "machine",
+    "machine import",
+    "verify",
+)
 
 
 def _help(words: str) -> str:

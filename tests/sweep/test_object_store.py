@@ -17,6 +17,7 @@ from fastalloc.store.location import StorePath, location
 from fastalloc.store.maintain import merge_datasets
 from fastalloc.store.shards import DAMAGED
 from fastalloc.sweep import run_sweep
+from tests.store.test_store import fill, small
 from tests.sweep.conftest import SWEEP
 from tests.sweep.test_execution import ALL_TABLES, TABLES, rows
 
@@ -118,14 +119,47 @@ def fastalloc(*words, code):
     return done
 
 
+def test_a_store_that_goes_away_stops_the_sweep_and_loses_nothing(sweep_file, bucket, on_disk, monkeypatch):
+    servers = [pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0, verbose=False) for _ in "ab"]
+    out, path = f"{bucket}/sweep", sweep_file(SMALL)
+    monkeypatch.setattr(places, "ATTEMPTS", 1)
+
+    def use(server):  # both answer for the same buckets, which live in this process
+        server.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+        places._store.cache_clear()
+
+    def go_away(now):
+        if now.lanes_done >= 12:
+            servers[0].stop()
+
+    use(servers[0])
+    with pytest.raises(InputError, match=f"{out}.*cannot be written"):
+        run_sweep(path, out, batch=4, threads=1, progress=go_away)
+    use(servers[1])
+    kept = sorted((location(out) / "runs").glob("*.parquet"))
+    assert len(kept) >= 3
+    dataset = run_sweep(path, out, batch=7)
+    assert set(kept) <= set((location(out) / "runs").glob("*.parquet"))
+    assert every(dataset) == every(on_disk)
+    servers[1].stop()
+
+
+def test_a_run_in_a_store_is_the_run_on_a_disk(bucket, tmp_path):
+    here, there = (open_dataset(fill(location(place), small())) for place in (str(tmp_path / "run"), f"{bucket}/run"))
+    assert every(here) == every(there)
+    assert check_dataset(f"{bucket}/run").faults == []
+    assert b"swap-livelock" in (there.path / "scenario.toml").read_bytes()
+    with pytest.raises(InputError, match="holds a dataset already"):
+        fill(there.path, small())
+
+
 def test_the_commands_take_a_store(bucket, on_disk):
     merge_datasets([on_disk.path], f"{bucket}/a")
     assert fastalloc("dataset", "check", f"{bucket}/a", code=0).stdout.endswith(", 0 faults\n")
     points = json.loads(fastalloc("report", f"{bucket}/a", "--json", code=0).stdout)
     assert [row["lanes"] for row in points] == [4] * 8
     assert b"Where the livelock lives" in (location(bucket) / "a" / "report.html").read_bytes()
-    fastalloc("dataset", "compact", f"{bucket}/a", "-o", f"{bucket}/b", code=0)
-    assert every(open_dataset(f"{bucket}/b")) == every(on_disk)
 
 
 def test_a_store_that_refuses_gives_one_line(bucket, sweep_file, tmp_path, monkeypatch):
@@ -133,13 +167,20 @@ def test_a_store_that_refuses_gives_one_line(bucket, sweep_file, tmp_path, monke
     said = fastalloc("sweep", path, "--out", "s3://nowhere/x", code=2).stderr
     assert "s3://nowhere/x" in said.splitlines()[-1]
     assert "NO_SUCH_BUCKET: The specified bucket does not exist" in said.splitlines()[-1]
-    assert "no such dataset" in fastalloc("dataset", "check", f"{bucket}/none", code=2).stderr
-    assert "must be s3://BUCKET/PREFIX" in fastalloc("report", "s3:///x?endpoint=1", code=2).stderr
-    assert "neither a path on a disk nor s3://" in fastalloc("report", "gs://lab/x", code=2).stderr
+    for place, reason in (
+        (f"{bucket}/none", "no such dataset"),
+        ("s3:///x?endpoint=1", "must be s3://BUCKET/PREFIX"),
+        ("gs://lab/x", "neither a path on a disk nor s3://"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            open_dataset(place)
+    monkeypatch.setattr(places, "ATTEMPTS", 1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    said = fastalloc("dataset", "check", f"{bucket}/none", code=2).stderr
-    assert said.startswith(f"{bucket}/none")
-    assert len(said.splitlines()) == 1
+    places._store.cache_clear()
+    with pytest.raises(InputError, match="NETWORK_CONNECTION") as caught:
+        open_dataset(f"{bucket}/none")
+    assert str(caught.value).startswith(f"{bucket}/none")
+    assert "\n" not in str(caught.value)
 
 
 def test_credentials_that_the_store_does_not_know(bucket, endpoint, on_disk):

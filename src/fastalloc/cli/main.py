@@ -18,6 +18,7 @@ from fastalloc.cli.report import report
 from fastalloc.cli.rerun import rerun
 from fastalloc.cli.run import run
 from fastalloc.cli.scenarios import scenarios
+from fastalloc.cli.schema import schema
 from fastalloc.cli.sensitivity import sensitivity
 from fastalloc.cli.sweep import sweep
 from fastalloc.cli.trace import trace_app
@@ -41,6 +42,7 @@ app.command()(frontier)
 app.command()(sensitivity)
 app.command()(report)
 app.command()(scenarios)
+app.command()(schema)
 app.command()(verify)
 app.command()(bench)
 app.add_typer(dataset_app, name="dataset")

@@ -1,9 +1,15 @@
 """``fastalloc report``: the table and the HTML page of a dataset."""
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from fastalloc.errors import InputError
+
+if TYPE_CHECKING:
+    from fastalloc.report.sensitivity import Sensitivity
+    from fastalloc.store import Dataset
 
 
 def report(
@@ -22,13 +28,27 @@ def report(
         from fastalloc.report.sweep import is_of_traces
 
         if is_of_traces(opened):
-            from fastalloc.report.replays_page import write_replays_report as write_page
+            from fastalloc.report.replays_page import write_replays_report
+
+            page = write_replays_report(opened, out)
         else:
-            from fastalloc.report.sweep_page import write_sweep_report as write_page
-        page = write_page(opened, out)
+            from fastalloc.report.sweep_page import write_sweep_report
+
+            page = write_sweep_report(opened, out, _influences(opened))
         show_sweep(opened, as_json=json)
         print(f"\nreport  {page}", file=sys.stderr)
         return
     page = write_report(opened, out)
     show(opened, as_json=json)
     print(f"\nreport  {page}", file=sys.stderr)
+
+
+def _influences(dataset: "Dataset") -> list["Sensitivity"]:
+    """What matters in a sweep, where its points can tell; why not is said."""
+    from fastalloc.sweep.sensitivity import sensitivity
+
+    try:
+        return sensitivity(dataset)
+    except InputError as error:
+        print(f"no sensitivity indices: {error}", file=sys.stderr)
+        return []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    file: Annotated[Path | None, typer.Argument(help="The sweep file (TOML).", show_default=False)] = None,
+    file: Annotated[Path, typer.Argument(help="The sweep file (TOML).")],
     out: Annotated[
         str | None, typer.Option(help="Folder of the dataset, or s3://BUCKET/PREFIX  [default: out/NAME]")
     ] = None,
@@ -25,18 +25,8 @@ def sweep(
     dask: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Run on the workers of a Dask scheduler.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print points, lanes, estimated time and bytes.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON, and nothing else, to stdout.")] = False,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of sweep files.")] = False,
 ) -> None:
     """Run what is missing of a sweep; a folder that holds a part of it is gone on with."""
-    if schema:
-        import json as json_module
-
-        from fastalloc.sweep import sweep_schema
-
-        print(json_module.dumps(sweep_schema(), indent=1))
-        return
-    if file is None:
-        raise InputError("fastalloc sweep", "", "needs a sweep file")
     slice_ = _slice(shard)
     from fastalloc.sweep import plan_sweep
 

@@ -135,7 +135,7 @@ def every_lane(spans: pl.DataFrame, lanes: int, end_s: float) -> dict[str, Any]:
         )
     )
     height = max(24, min(300, lanes * 9))
-    return _spec(alt.layer(strip, locked).properties(width="container", height=height))
+    return plain(alt.layer(strip, locked).properties(width="container", height=height))
 
 
 # ------------------------------------------------------------------------------------------------------- parts
@@ -172,13 +172,14 @@ def _finish(lane: Lane, *marks: alt.Chart, fields: list[str], height: int = HEIG
         .add_params(near)
     )
     chart = alt.layer(shade, *marks, rule).properties(width="container", height=height)
-    spec = _spec(chart)
+    spec = plain(chart)
     columns += [name for name in ("free_dma", "free_dma32", "running") if name not in columns]
     spec["datasets"] = spec.get("datasets", {}) | {"series": lane.series.select(columns).to_dicts()}
     return spec
 
 
-def _spec(chart: alt.LayerChart | alt.FacetChart) -> dict[str, Any]:
+def plain(chart: alt.LayerChart | alt.FacetChart) -> dict[str, Any]:
+    """A chart as a specification that takes its look from the page."""
     spec: dict[str, Any] = chart.to_dict()
     spec.pop("$schema", None)
     spec.pop("config", None)  # the page's theme decides

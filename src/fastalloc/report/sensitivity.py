@@ -6,13 +6,16 @@ total index that share along with all its interactions. Both by SALib, but for f
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import altair as alt
 import numpy as np
 
 from fastalloc.errors import InputError
+from fastalloc.report.charts import COLOURS, plain
 from fastalloc.report.statistics import Z_95
 
+SAME = "the same at every point"
 RESAMPLES = 200
 SEED = 1
 LEAST_POINTS = 64  # for RBD-FAST, which sums 10 harmonics
@@ -26,6 +29,17 @@ class Influence(NamedTuple):
     first_half: float | None
     total: float | None = None
     total_half: float | None = None
+
+
+class Sensitivity(NamedTuple):
+    """What the variance of a figure between the points of one variant comes from."""
+
+    title: str  # variant, and what is fixed besides
+    of: str
+    method: str  # "Sobol (Saltelli)", "full grid", "RBD-FAST" or ``SAME``
+    points: int
+    chance: float | None  # share of the variance that is the chance of the lanes; None where they are too few to tell
+    influences: list[Influence]  # the greatest first; none where there is no variance
 
 
 def saltelli_influences(names: Sequence[str], outcome: np.ndarray) -> list[Influence]:
@@ -78,8 +92,10 @@ def grid_influences(names: Sequence[str], outcome: np.ndarray, again: np.ndarray
 
 
 def _grid_indices(outcome: np.ndarray) -> list[tuple[float, float]]:
-    """(first, total) of each axis."""
+    """(first, total) of each axis; zeros where there is nothing to explain."""
     variance = outcome.var()
+    if variance == 0:
+        return [(0.0, 0.0)] * outcome.ndim
     found = []
     for axis in range(outcome.ndim):
         others = tuple(other for other in range(outcome.ndim) if other != axis)
@@ -87,6 +103,32 @@ def _grid_indices(outcome: np.ndarray) -> list[tuple[float, float]]:
             (float(outcome.mean(axis=others).var() / variance), float(outcome.var(axis=axis).mean() / variance))
         )
     return found
+
+
+def influence_chart(found: Sensitivity) -> dict[str, Any]:
+    """Bars as a Vega-Lite specification: the first-order index, and behind it the total; rules are 95 % intervals."""
+    bars, rules = [], []
+    for row in found.influences:
+        for kind, value, half in (("total", row.total, row.total_half), ("alone", row.first, row.first_half)):
+            if value is not None:
+                bars.append({"parameter": row.parameter, "kind": kind, "value": max(0.0, value)})
+                if half is not None:
+                    ends = {"low": max(0.0, value - half), "high": value + half}
+                    rules.append({"parameter": row.parameter, "kind": kind} | ends)
+    names = [row.parameter for row in found.influences]
+    axis = alt.Axis(minExtent=0, maxExtent=400, labelLimit=240)
+    y = alt.Y("parameter:N", sort=names, title=None, axis=axis, scale=alt.Scale(padding=0.3))
+    top = max(1.0, *(rule["high"] for rule in rules)) if rules else 1.0
+    x = alt.X("value:Q", title="share of the variance", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, top]))
+    base = alt.Chart(alt.Data(values=bars)).encode(y=y, x=x, tooltip=["parameter:N", "kind:N", "value:Q"])
+    blue = COLOURS["commands"]
+    total = base.transform_filter("datum.kind == 'total'").mark_bar(color=blue, opacity=0.3)
+    alone = base.transform_filter("datum.kind == 'alone'").mark_bar(color=blue, height={"band": 0.5})
+    lines = (
+        alt.Chart(alt.Data(values=rules)).mark_rule(strokeWidth=1.5, opacity=0.8).encode(y=y, x="low:Q", x2="high:Q")
+    )
+    layers = [total, alone, *([lines] if rules else [])]
+    return plain(alt.layer(*layers).properties(width="container", height=max(50, 36 * len(names))))
 
 
 def _problem(names: Sequence[str]) -> dict[str, object]:

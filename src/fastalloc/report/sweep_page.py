@@ -1,5 +1,7 @@
 """The HTML page of a sweep: heat maps of the livelock over two axes, the table of points; needs no network."""
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -7,12 +9,16 @@ import jinja2
 import polars as pl
 from altair.utils.schemapi import debug_mode
 
+from fastalloc.report.charts import plain
 from fastalloc.report.html import TEMPLATES, _embedded, _vega
+from fastalloc.report.sensitivity import Sensitivity, influence_chart
+from fastalloc.report.surface import curves, smooth_axes, surface
 from fastalloc.report.sweep import paired_table, point_table
 from fastalloc.store import Dataset
 from fastalloc.store.location import Location, location, write_file
 
 PANELS = 24  # heat maps on the page
+SURFACES = 12
 TABLE_ROWS = 500
 
 
@@ -23,8 +29,13 @@ class Panel(NamedTuple):
     spec: dict[str, Any]
 
 
-def write_sweep_report(dataset: Dataset, path: str | Location | None = None) -> Location:
+def write_sweep_report(
+    dataset: Dataset, path: str | Location | None = None, influences: Sequence[Sensitivity] = ()
+) -> Location:
     """Writes the page and returns its path, by default ``report.html`` in the dataset's folder.
+
+    Args:
+        influences: what matters in the dataset, if that is known.
 
     Raises:
         InputError: a shard is unreadable, or the file cannot be written.
@@ -33,12 +44,17 @@ def write_sweep_report(dataset: Dataset, path: str | Location | None = None) -> 
     points = point_table(dataset)
     with debug_mode(False):
         panels, left_out = heat_maps(dataset, points)
+        responses = response_panels(dataset, points, influences)
+        known = [part for part in influences if len(part.influences) > 1][:PANELS]
+        matters = [(part, influence_chart(part)) for part in known]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
     environment.filters |= {"spec": _embedded, "digest": lambda text: text[:12]}
     page = environment.get_template("sweep.html").render(
         manifest=dataset.manifest,
         panels=panels,
         panels_left_out=left_out,
+        responses=responses,
+        matters=matters,
         points=points.head(TABLE_ROWS).to_dicts(),
         points_left_out=max(0, len(points) - TABLE_ROWS),
         lanes=int(points["lanes"].sum()),
@@ -55,9 +71,14 @@ def write_sweep_report(dataset: Dataset, path: str | Location | None = None) -> 
 
 def heat_maps(dataset: Dataset, points: pl.DataFrame) -> tuple[list[Panel], int]:
     """Maps over the two axes with the most values, one for each variant and setting of the rest; how many more."""
-    axes = [axis for axis in dataset.manifest["sweep"]["axes"] if points[axis].n_unique() > 1]
+    axes = _axes(dataset, points)
     shown = sorted(axes, key=lambda axis: -points[axis].n_unique())[:2]
     shown.sort(key=axes.index)
+    cells = len(points.select("variant", *shown).unique())
+    if cells < points["variant"].n_unique() * prod(points[axis].n_unique() for axis in shown) / 2:
+        return [], 0  # a sample: its points share no rows and columns
+    if len(shown) == 1 and smooth_axes(points, shown):
+        return [], 0  # its curve tells the same
     rest = [axis for axis in axes if axis not in shown]
     groups = list(points.group_by("variant", *rest, maintain_order=True))
     panels = []
@@ -65,6 +86,28 @@ def heat_maps(dataset: Dataset, points: pl.DataFrame) -> tuple[list[Panel], int]
         told = ", ".join(f"{axis} = {value}" for axis, value in zip(rest, values[1:], strict=True))
         panels.append(Panel(f"{values[0]}{': ' + told if told else ''}", _heat_map(part, shown)))
     return panels, max(0, len(groups) - PANELS)
+
+
+def response_panels(dataset: Dataset, points: pl.DataFrame, influences: Sequence[Sensitivity]) -> list[Panel]:
+    """Curves over the only axis, or a surface a variant over the two axes that matter most; other axes are averaged."""
+    axes = smooth_axes(points, _axes(dataset, points))
+    if len(axes) < 2:
+        return [Panel(f"over {axes[0]}", curves(points, axes[0]))] if axes else []
+    weights = dict.fromkeys(axes, 0.0)
+    for part in influences:
+        for row in part.influences:
+            if row.parameter in weights:
+                weights[row.parameter] = max(weights[row.parameter], row.first if row.total is None else row.total)
+    shown = sorted(axes, key=lambda axis: (-weights[axis], -points[axis].n_unique()))[:2]
+    shown.sort(key=axes.index)
+    averaged = [axis for axis in _axes(dataset, points) if axis not in shown]
+    told = f", averaged over {', '.join(averaged)}" if averaged else ""
+    groups = list(points.group_by("variant", maintain_order=True))[:SURFACES]
+    return [Panel(f"{values[0]}{told}", surface(part, shown)) for values, part in groups]
+
+
+def _axes(dataset: Dataset, points: pl.DataFrame) -> list[str]:
+    return [axis for axis in dataset.manifest["sweep"]["axes"] if points[axis].n_unique() > 1]
 
 
 def _heat_map(part: pl.DataFrame, axes: list[str]) -> dict[str, Any]:
@@ -90,8 +133,4 @@ def _heat_map(part: pl.DataFrame, axes: list[str]) -> dict[str, Any]:
     spread = base.mark_text(dy=7, fontSize=8).encode(alt.Text("interval:N"), color=ink)
     heights = part[axes[1]].n_unique() if len(axes) > 1 else 1
     chart = alt.layer(cells, value, spread).properties(width="container", height=34 * heights)
-    spec: dict[str, Any] = chart.to_dict()
-    spec.pop("$schema", None)
-    spec.pop("config", None)
-    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
-    return spec
+    return plain(chart)

@@ -14,6 +14,7 @@ from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.varied import input_error
 
 PRESETS = Path(__file__).parent / "presets"
+SCHEMAS = Path(__file__).parent / "schemas"  # made by docs/schemas.py
 
 
 def preset_names() -> list[str]:
@@ -64,6 +65,20 @@ def load_machine(name_or_path: str | Path) -> Machine:
         return Machine.model_validate(read_toml(path))
     except ValidationError as error:
         raise input_error(error, path) from None
+
+
+def load_schema(name: str) -> str:
+    """The JSON Schema of a kind of file, as text: ``machine``, ``scenario`` or ``sweep``.
+
+    Raises:
+        InputError: there is no such kind.
+    """
+    path = SCHEMAS / f"{name}.json"
+    if not path.is_file():
+        raise InputError(
+            "schema", name, f"is none of {', '.join(sorted(file.stem for file in SCHEMAS.glob('*.json')))}"
+        )
+    return path.read_text(encoding="utf-8")
 
 
 def machine_toml(machine: Machine) -> str:

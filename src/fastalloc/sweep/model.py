@@ -211,8 +211,3 @@ def _with_set(base: Chosen, sweep: SweepFile, path: Path) -> Chosen:
         return base.with_settings(sweep.set)
     except InputError as error:
         raise InputError(path, error.where, error.message) from None
-
-
-def sweep_schema() -> dict[str, Any]:
-    """The JSON Schema of a sweep file, for editors."""
-    return SweepFile.model_json_schema()

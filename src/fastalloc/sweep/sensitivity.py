@@ -11,8 +11,10 @@ from fastalloc.kernels.names import METRICS
 from fastalloc.report.sensitivity import (
     LEAST_POINTS,
     RESAMPLES,
+    SAME,
     SEED,
     Influence,
+    Sensitivity,
     grid_influences,
     saltelli_influences,
     sampled_influences,
@@ -22,21 +24,9 @@ from fastalloc.store import Dataset
 from fastalloc.sweep.axes import Settings, sample_settings
 from fastalloc.sweep.model import SweepFile
 
-SAME = "the same at every point"
 LEAST_LANES = 4  # a point, to draw from
 MOST_VALUES = 50_000_000
 LIVELOCK = "livelock"  # what the share of livelocked lanes is called
-
-
-class Sensitivity(NamedTuple):
-    """What the variance of a figure between the points of one variant comes from."""
-
-    title: str  # variant, and what is fixed besides
-    of: str
-    method: str  # "Sobol (Saltelli)", "full grid", "RBD-FAST" or ``SAME``
-    points: int
-    chance: float | None  # share of the variance that is the chance of the lanes; None where they are too few to tell
-    influences: list[Influence]  # the greatest first; none where there is no variance
 
 
 def sensitivity(dataset: Dataset, of: str = LIVELOCK) -> list[Sensitivity]:

@@ -14,6 +14,7 @@
         domainColor: of("--line"), gridColor: of("--grid"), tickColor: of("--line"),
         labelColor: of("--soft"), titleColor: of("--soft"), labelFontSize: 11, titleFontSize: 11, titleFontWeight: 400,
       },
+      legend: { labelColor: of("--soft"), labelFontSize: 11 },
       axisX: { grid: false },
       axisY: { domain: false, ticks: false, minExtent: 48, maxExtent: 48 },
       rule: { color: of("--soft") },
