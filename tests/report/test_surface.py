@@ -61,18 +61,18 @@ def test_specifications_hold_the_axes_and_the_points():
     points = table(40)
     assert smooth_axes(points, ["a", "b", "c"]) == ["a", "b"]
     assert smooth_axes(points.head(LEAST_VALUES - 1), ["a", "b"]) == []
-    ground, dots = surface(points, ["a", "b"])["layer"]
+    spec = surface(points, ["a", "b"])
+    ground, data = spec["layer"][0], spec["datasets"]
     assert (ground["encoding"]["x"]["scale"]["type"], ground["encoding"]["y"]["scale"]["type"]) == ("log", "linear")
-    assert len(dots["data"]["values"]) == 40
-    cells = pl.DataFrame(ground["data"]["values"])
+    assert len(data["dots"]) == 40
+    cells = pl.DataFrame(data["cells"])
     assert cells["share"].is_between(0, 1).all()
     assert cells["x"].min() == points["a"].min()
     assert cells["x2"].max() == points["a"].max()
-    lines = curves(points, "b")["layer"][1]
-    assert {row["variant"] for row in lines["data"]["values"]} == {"rc8"}
+    assert {row["variant"] for row in curves(points, "b")["datasets"]["lines"]} == {"rc8"}
 
 
 def test_many_points_are_put_together():
     points = table(4 * MOST_POINTS)
-    cells = pl.DataFrame(surface(points, ["a", "b"])["layer"][0]["data"]["values"])
+    cells = pl.DataFrame(surface(points, ["a", "b"])["datasets"]["cells"])
     assert cells["share"].is_between(0.4, 0.6).all()

@@ -73,13 +73,14 @@ def surface(points: pl.DataFrame, axes: Sequence[str]) -> dict[str, Any]:
     bands = alt.Scale(type="threshold", domain=list(BANDS), range=list(COLOURS))
     legend = alt.Legend(title=None, orient="top", format="~%", gradientLength=300, gradientThickness=10)
     told = alt.Tooltip("share:Q", title="smoothed", format=".3f")
-    ground = alt.Chart(alt.Data(values=cells)).mark_rect().encode(
+    ground = alt.Chart(alt.NamedData("cells")).mark_rect().encode(
         x=x, x2="x2:Q", y=y, y2="y2:Q", color=alt.Color("share:Q", scale=bands, legend=legend), tooltip=[told]
     )  # fmt: skip
-    dots = alt.Chart(alt.Data(values=_dots(at, axes))).encode(x=x, y=y, tooltip=_tooltip(axes))
+    dots = alt.Chart(alt.NamedData("dots")).encode(x=x, y=y, tooltip=_tooltip(axes))
     dots = dots.mark_point(filled=True, stroke="#333", strokeWidth=0.8, opacity=1, size=34)
     chart = alt.layer(ground, dots.encode(color=alt.Color("share:Q", scale=bands, legend=None)))
-    return plain(chart.properties(width="container", height=300))
+    spec = plain(chart.properties(width="container", height=300))
+    return spec | {"datasets": {"cells": cells, "dots": _dots(at, axes)}}
 
 
 def curves(points: pl.DataFrame, axis: str) -> dict[str, Any]:
@@ -100,11 +101,12 @@ def curves(points: pl.DataFrame, axis: str) -> dict[str, Any]:
     y = alt.Y("share:Q", title="livelocked", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
     legend = alt.Legend(title=None, orient="top")
     colour = alt.Color("variant:N", scale=alt.Scale(domain=names, scheme="tableau10"), legend=legend)
-    line = alt.Chart(alt.Data(values=lines)).mark_line(strokeWidth=2).encode(x=x, y=y, color=colour)
-    base = alt.Chart(alt.Data(values=dots)).encode(x=x, color=colour, tooltip=["variant:N", *_tooltip([axis])])
+    line = alt.Chart(alt.NamedData("lines")).mark_line(strokeWidth=2).encode(x=x, y=y, color=colour)
+    base = alt.Chart(alt.NamedData("dots")).encode(x=x, color=colour, tooltip=["variant:N", *_tooltip([axis])])
     bars = base.mark_rule(opacity=0.5).encode(y="low:Q", y2="high:Q")
     marks = base.mark_point(filled=True, size=40, opacity=1).encode(y="share:Q")
-    return plain(alt.layer(bars, line, marks).properties(width="container", height=260))
+    spec = plain(alt.layer(bars, line, marks).properties(width="container", height=260))
+    return spec | {"datasets": {"lines": lines, "dots": dots}}
 
 
 class _Scale:

@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 
 from fastalloc.errors import InputError
-from fastalloc.kernels.names import METRICS
 from fastalloc.report.sensitivity import (
     LEAST_POINTS,
     RESAMPLES,
@@ -42,7 +41,8 @@ def sensitivity(dataset: Dataset, of: str = LIVELOCK) -> list[Sensitivity]:
     if not is_sweep(dataset):
         raise InputError(dataset.path, "", "is not the dataset of a sweep")
     metric = OUTCOME if of == LIVELOCK else of
-    if metric not in METRICS:
+    kinds = dataset.runs.collect_schema()
+    if metric not in kinds or not kinds[metric].is_numeric():
         raise InputError("--of", of, f"is neither {LIVELOCK} nor a metric of runs/")
     sweep = SweepFile.model_validate(dataset.manifest["sweep"]["file"])
     columns = dict(zip(sweep.varied, dataset.manifest["sweep"]["varied"], strict=True))
