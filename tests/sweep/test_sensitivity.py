@@ -1,6 +1,7 @@
 """Sensitivity indices: exact where they are known, and from the datasets of real sweeps."""
 
 import json
+import sys
 from math import pi
 
 import numpy as np
@@ -132,6 +133,12 @@ def test_a_sweep_tells_what_matters(sweep_file, tmp_path):
         shard.unlink()
     with pytest.raises(InputError, match="it is not complete"):
         sensitivity(open_dataset(dataset.path), "pages_swapped_out")
+
+
+def test_without_salib_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "SALib.analyze.sobol", None)
+    with pytest.raises(InputError, match=r"fastalloc\[sensitivity\]"):
+        saltelli_influences(NAMES, np.arange(40.0))
 
 
 def test_a_grid_needs_no_sample(sweep_file, tmp_path):

@@ -156,8 +156,11 @@ def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _dots(at: pl.DataFrame, axes: Sequence[str]) -> list[dict[str, Any]]:
-    rows = []
-    for *values, lanes, hits in at.select(*axes, "lanes", "livelocks").head(MOST_POINTS).iter_rows():
+    """The points themselves, where they are not too many to be seen."""
+    rows: list[dict[str, Any]] = []
+    if len(at) > MOST_POINTS:
+        return rows
+    for *values, lanes, hits in at.select(*axes, "lanes", "livelocks").iter_rows():
         low, high = wilson_interval(hits, lanes)
         row = dict(zip(("x", "y"), values, strict=False))
         rows.append(row | {"share": hits / lanes, "low": low, "high": high, "lanes": lanes, "livelocks": hits})

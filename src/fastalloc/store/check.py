@@ -16,6 +16,7 @@ from fastalloc.store.segments import Segment, segments_of
 from fastalloc.store.shards import Fault, scan_shards
 from fastalloc.store.write import SHARD_LANES
 
+READ_AT_ONCE = 4  # files held in memory
 _SAME = ("software", "schema_version", "model_digest", "seed")  # in every footer as in the manifest
 
 
@@ -60,7 +61,7 @@ def check_dataset(path: str | Location) -> Check:
         groups, missing = _run_groups(path)
         faults += missing
     files = dict.fromkeys(file for group in groups for file in group.values())
-    read = dict(zip(files, each(_read, files), strict=True))
+    read = dict(zip(files, each(_read, files, READ_AT_ONCE), strict=True))
     for group in groups:
         faults += _group_faults({table: read[file] for table, file in group.items()}, manifest)
     runs = [found for group in groups if isinstance(found := read[group["runs"]], _File)]

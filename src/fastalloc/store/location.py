@@ -81,10 +81,6 @@ class StorePath:
             content: bytes = file.read()
         return content
 
-    def unlink(self) -> None:
-        with _asking(self):
-            _store(self.bucket).delete_file(self.address)
-
     def _type(self) -> fs.FileType:
         with _asking(self):
             return _store(self.bucket).get_file_info(self.address).type
@@ -140,9 +136,9 @@ def file_size(path: Location) -> int:
         return int(_store(path.bucket).get_file_info(path.address).size)
 
 
-def each(function: Callable[[A], B], items: Iterable[A]) -> list[B]:
+def each(function: Callable[[A], B], items: Iterable[A], at_once: int = READERS) -> list[B]:
     """The function of each item, in order; several are waited for at once."""
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         return list(pool.map(function, items))
 
 

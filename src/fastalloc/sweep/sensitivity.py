@@ -24,7 +24,7 @@ from fastalloc.sweep.axes import Settings, sample_settings
 from fastalloc.sweep.model import SweepFile
 
 LEAST_LANES = 4  # a point, to draw from
-MOST_VALUES = 50_000_000
+MOST_VALUES = 10_000_000
 LIVELOCK = "livelock"  # what the share of livelocked lanes is called
 
 
