@@ -46,12 +46,13 @@ def bucket(endpoint, monkeypatch):
         "AWS_EC2_METADATA_DISABLED": "true",
     }.items():
         monkeypatch.setenv(name, value)
-    places._store.cache_clear()
+    real = places._store
+    real.cache_clear()
     maker = fs.S3FileSystem(endpoint_override=endpoint, allow_bucket_creation=True, allow_bucket_deletion=True)
     maker.create_dir("lab")
     yield "s3://lab"
     maker.delete_dir("lab")
-    places._store.cache_clear()
+    real.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,33 @@ def test_a_store_that_goes_away_stops_the_sweep_and_loses_nothing(sweep_file, bu
     servers[1].stop()
 
 
+class Mute:
+    """A store that lists what it holds and gives nothing of it."""
+
+    def __init__(self, store):
+        self._store = store
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def open_input_file(self, address):
+        if address.endswith(".parquet"):
+            raise OSError(f"When reading key '{address}': AWS Error SLOW_DOWN during GetObject operation: Reduce rate")
+        return self._store.open_input_file(address)
+
+
+def test_a_file_that_cannot_be_had_is_not_taken_for_a_damaged_one(sweep_file, bucket, on_disk, monkeypatch):
+    merge_datasets([on_disk.path], f"{bucket}/a")
+    store = places._store("lab")
+    monkeypatch.setattr(places, "_store", lambda bucket: Mute(store))
+    for ask in (check_dataset, open_dataset, lambda out: run_sweep(sweep_file(SMALL), out)):
+        with pytest.raises(InputError, match="SLOW_DOWN: Reduce rate"):
+            ask(f"{bucket}/a")
+    monkeypatch.setattr(places, "_store", lambda bucket: store)
+    assert check_dataset(f"{bucket}/a").faults == []
+    assert not (location(bucket) / "a" / DAMAGED).is_dir()
+
+
 def test_a_run_in_a_store_is_the_run_on_a_disk(bucket, tmp_path):
     here, there = (open_dataset(fill(location(place), small())) for place in (str(tmp_path / "run"), f"{bucket}/run"))
     assert every(here) == every(there)
@@ -165,8 +193,8 @@ def test_the_commands_take_a_store(bucket, on_disk):
 def test_a_store_that_refuses_gives_one_line(bucket, sweep_file, tmp_path, monkeypatch):
     path = sweep_file(SWEEP.replace("lanes = 20", "lanes = 1"))
     said = fastalloc("sweep", path, "--out", "s3://nowhere/x", code=2).stderr
-    assert "s3://nowhere/x" in said.splitlines()[-1]
-    assert "NO_SUCH_BUCKET: The specified bucket does not exist" in said.splitlines()[-1]
+    assert said.splitlines()[-1].startswith("s3://nowhere/x/sweep.toml: cannot be written: NO_SUCH_BUCKET")
+    assert said.splitlines()[-1].endswith("The specified bucket does not exist")
     for place, reason in (
         (f"{bucket}/none", "no such dataset"),
         ("s3:///x?endpoint=1", "must be s3://BUCKET/PREFIX"),
@@ -193,6 +221,8 @@ def test_credentials_that_the_store_does_not_know(bucket, endpoint, on_disk):
     finally:
         requests.post(f"{endpoint}/moto-api/reset-auth", data="inf", timeout=10)
     assert said.startswith(f"{bucket}/a")
+    assert "AWS Error" not in said
+    assert "not JSON" not in said
     assert "credentials are taken from the AWS_ environment variables" in said
     assert len(said.splitlines()) == 1
 

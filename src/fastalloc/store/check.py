@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastalloc.errors import InputError
-from fastalloc.store.location import Location, each, file_size, left_behind, location, open_input
+from fastalloc.store.location import Location, StoreError, each, file_size, left_behind, location, open_input
 from fastalloc.store.read import open_manifest, read_footer, shard_paths
 from fastalloc.store.schema import TABLES
 from fastalloc.store.segments import Segment, segments_of
@@ -115,6 +115,8 @@ def _read(file: Location) -> _File | Fault:
             for group in range(parquet.num_row_groups):
                 ids.append(parquet.read_row_group(group)["id"].to_numpy())
         return _File(file, record, np.concatenate(ids) if ids else np.empty(0, np.int64))
+    except StoreError:
+        raise
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         return Fault(file, str(error.message if isinstance(error, InputError) else error).splitlines()[0])
 

@@ -31,6 +31,10 @@ READERS = 16  # files read at once: a store answers late, but to many
 CONNECT_S, ANSWER_S, ATTEMPTS = 10, 60, 4
 
 
+class StoreError(InputError):
+    """A store refuses, or does not answer."""
+
+
 @dataclass(frozen=True, order=True)
 class StorePath:
     """An object of a store, or a prefix of some. Folders there are only in names: they need no making."""
@@ -77,7 +81,7 @@ class StorePath:
         return (path for path in self.iterdir() if path.name.endswith(pattern.removeprefix("*")))
 
     def read_bytes(self) -> bytes:
-        with _asking(self), open_input(self) as file:
+        with open_input(self) as file:
             content: bytes = file.read()
         return content
 
@@ -107,15 +111,20 @@ def location(text: str | Path | StorePath) -> Location:
     return StorePath(bucket, key.strip("/"))
 
 
-def open_input(path: Location) -> Any:
+@contextmanager
+def open_input(path: Location) -> Iterator[Any]:
     """A file to read from at any place, as a ``pyarrow.NativeFile``.
 
     Raises:
+        StoreError: its store refuses or does not answer, which says nothing of the file.
         OSError: it is not there, or cannot be read.
     """
     if isinstance(path, Path):
-        return _disk().open_input_file(str(path))
-    return _store(path.bucket).open_input_file(path.address)
+        with _disk().open_input_file(str(path)) as file:
+            yield file
+        return
+    with _asking(path), _store(path.bucket).open_input_file(path.address) as file:
+        yield file
 
 
 def file_digest(path: Location) -> str:
@@ -260,16 +269,16 @@ def _asking(path: StorePath, failed: str = "") -> Iterator[None]:
     """A store's refusal in one line; that something is not there is left to the caller.
 
     Raises:
-        InputError: the store refuses or does not answer.
-        FileNotFoundError: there is no such object.
+        StoreError: the store refuses or does not answer.
+        OSError: anything else.
     """
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
-        found = re.search(r"AWS Error (\w+) during \w+ operation: (.*?)( \(Request ID.*)?$", str(error), re.DOTALL)
-        told = f"{found[1]}: {found[2]}" if found else str(error)
+        found = re.search(r"AWS Error (.+?) during \w+ operation: (.*?)( \(Request ID.*)?$", str(error), re.DOTALL)
+        if isinstance(error, FileNotFoundError) or found is None:
+            raise
+        told = f"{found[1]}: {found[2]}"
         if re.search("ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE|FORBIDDEN|InvalidAccessKey|403", told):
             told += "; credentials are taken from the AWS_ environment variables or ~/.aws"
-        raise InputError(path, "", failed + told) from None
+        raise StoreError(path, "", failed + told) from None

@@ -59,6 +59,8 @@ def open_manifest(path: Location) -> dict[str, Any]:
         raise InputError(path, "", "is a file; a dataset is a folder") from None
     except OSError as error:
         raise InputError(file, "", error.strerror or str(error)) from None
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(file, "", f"not JSON: {error}") from None
     found = manifest.get("schema_version") if isinstance(manifest, dict) else None

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from fastalloc.errors import InputError
-from fastalloc.store.location import Location, each, file_digest, left_behind, move, write_file
+from fastalloc.store.location import Location, StoreError, each, file_digest, left_behind, move, write_file
 from fastalloc.store.provenance import footer
 from fastalloc.store.read import read_footer, shard_paths
 from fastalloc.store.schema import TABLES
@@ -66,7 +66,11 @@ def store_shard(folder: Location, task: str, files: Mapping[str, bytes]) -> None
 
 
 def damage(path: Location) -> str:
-    """What is wrong with a file, as its name tells; empty when nothing is."""
+    """What is wrong with a file, as its name tells; empty when nothing is.
+
+    Raises:
+        StoreError: its store does not let it be read.
+    """
     parts = path.name.split(".")
     if len(parts) != 3:
         return "its name is not that of a task"
@@ -147,5 +151,7 @@ def _shard(files: dict[str, Location]) -> Shard | Fault:
     try:
         record = read_footer(path)
         return Shard(record.get("task", {}).get("id", ""), segments_of(path, record), files)
+    except StoreError:
+        raise
     except InputError as error:
         return Fault(path, error.message)

@@ -107,6 +107,8 @@ class Folder:
             found = json.loads(file.read_bytes())
         except FileNotFoundError:
             return None
+        except InputError:
+            raise
         except (OSError, ValueError) as error:
             raise InputError(file, "", f"unreadable: {error}") from None
         if not isinstance(found, dict) or found.get("kind") != "sweep":
