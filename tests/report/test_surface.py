@@ -1,10 +1,14 @@
 """The smoothed response: right where it is known, and drawn where it can be."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import polars as pl
 import pytest
 
+from fastalloc.report.sensitivity import Influence, Sensitivity, influence_chart
 from fastalloc.report.surface import LEAST_VALUES, MOST_POINTS, curves, smooth_axes, smoothed, surface
+from fastalloc.report.sweep_page import response_panels
 
 
 def sampled(function, count, lanes, axes, seed=1):
@@ -70,6 +74,22 @@ def test_specifications_hold_the_axes_and_the_points():
     assert cells["x"].min() == points["a"].min()
     assert cells["x2"].max() == points["a"].max()
     assert {row["variant"] for row in curves(points, "b")["datasets"]["lines"]} == {"rc8"}
+
+
+def test_the_page_draws_the_two_axes_that_matter_and_tells_of_variants_without_a_livelock():
+    dataset = SimpleNamespace(manifest={"sweep": {"axes": ["a", "b", "d"]}})
+    points = table(40).with_columns(d=pl.Series(range(40)))
+    fix = points.with_columns(variant=pl.lit("fix"), livelocks=pl.lit(0, pl.Int64))
+    influences = [Influence("b", 0.1, 0.0, 0.2, 0.0), Influence("d", 0.5, 0.0, 0.6, 0.0)]
+    found = [Sensitivity("rc8", "livelock", "RBD-FAST", 40, None, influences)]
+    panels, calm = response_panels(dataset, pl.concat([points, fix]), found)
+    assert [panel.title for panel in panels] == ["rc8, averaged over a"]
+    assert calm == ["fix"]
+    for axes, drawn in ((["b"], "over b"), (["a", "b"], "rc8")):
+        dataset.manifest["sweep"]["axes"] = axes
+        panels, calm = response_panels(dataset, pl.concat([points, fix]), [])
+        assert [panel.title for panel in panels] == [drawn]
+    assert influence_chart(found[0])["layer"]
 
 
 def test_many_points_are_put_together():

@@ -44,7 +44,7 @@ def write_sweep_report(
     points = point_table(dataset)
     with debug_mode(False):
         panels, left_out = heat_maps(dataset, points)
-        responses = response_panels(dataset, points, influences)
+        responses, calm = response_panels(dataset, points, influences)
         known = [part for part in influences if len(part.influences) > 1][:PANELS]
         matters = [(part, influence_chart(part)) for part in known]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
@@ -54,6 +54,7 @@ def write_sweep_report(
         panels=panels,
         panels_left_out=left_out,
         responses=responses,
+        calm=calm,
         matters=matters,
         points=points.head(TABLE_ROWS).to_dicts(),
         points_left_out=max(0, len(points) - TABLE_ROWS),
@@ -88,11 +89,16 @@ def heat_maps(dataset: Dataset, points: pl.DataFrame) -> tuple[list[Panel], int]
     return panels, max(0, len(groups) - PANELS)
 
 
-def response_panels(dataset: Dataset, points: pl.DataFrame, influences: Sequence[Sensitivity]) -> list[Panel]:
-    """Curves over the only axis, or a surface a variant over the two axes that matter most; other axes are averaged."""
+def response_panels(
+    dataset: Dataset, points: pl.DataFrame, influences: Sequence[Sensitivity]
+) -> tuple[list[Panel], list[str]]:
+    """Curves over the only axis, or a surface a variant over the two axes that matter most, averaged over the others.
+
+    Besides, the variants that have no surface because they have no livelock.
+    """
     axes = smooth_axes(points, _axes(dataset, points))
     if len(axes) < 2:
-        return [Panel(f"over {axes[0]}", curves(points, axes[0]))] if axes else []
+        return ([Panel(f"over {axes[0]}", curves(points, axes[0]))] if axes else []), []
     weights = dict.fromkeys(axes, 0.0)
     for part in influences:
         for row in part.influences:
@@ -102,8 +108,10 @@ def response_panels(dataset: Dataset, points: pl.DataFrame, influences: Sequence
     shown.sort(key=axes.index)
     averaged = [axis for axis in _axes(dataset, points) if axis not in shown]
     told = f", averaged over {', '.join(averaged)}" if averaged else ""
-    groups = list(points.group_by("variant", maintain_order=True))[:SURFACES]
-    return [Panel(f"{values[0]}{told}", surface(part, shown)) for values, part in groups]
+    groups = [(str(values[0]), part) for values, part in points.group_by("variant", maintain_order=True)]
+    alive = [(name, part) for name, part in groups if part["livelocks"].sum()]
+    panels = [Panel(f"{name}{told}", surface(part, shown)) for name, part in alive[:SURFACES]]
+    return panels, [name for name, part in groups if not part["livelocks"].sum()]
 
 
 def _axes(dataset: Dataset, points: pl.DataFrame) -> list[str]:
