@@ -11,6 +11,7 @@ import pytest
 
 from fastalloc.batch.lane import build_lane
 from fastalloc.kernels import machine_state as ms
+from fastalloc.kernels.names import METRICS
 from tests.closed_loop.small import OWN_CORES, advance, events, gauge, livelocked_lane, metric, preset, run, small
 
 SECOND = 1_000_000_000
@@ -37,6 +38,12 @@ def test_a_lane_without_a_livelock_swaps_on(rc8, livelocked):
         assert metric(rc8[lane], "stall_ms") < 5000
         assert gauge(rc8[lane], "commands_total")[-1] > gauge(rc8[lane], "commands_total")[-40]
         assert metric(rc8[lane], "at_ms") == metric(rc8[lane], "livelock_onset_ms") == -1
+
+
+def test_the_state_is_noted_whole_or_not_at_all(rc8, livelocked):
+    for lane, result in rc8.items():
+        noted = [metric(result, name) != -1 for name in METRICS if name.startswith("at_")]
+        assert noted == [lane in livelocked] * len(noted)
 
 
 def test_nothing_is_in_flight(livelocked):

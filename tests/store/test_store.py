@@ -180,7 +180,9 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         DatasetWriter(tmp_path / "file", small(), ["rc8"], "fastalloc run")
 
 
-@pytest.mark.parametrize("source", ["batch/lane.py", "scenario/geometry_slub.py", "scenario/watermarks.py"])
+@pytest.mark.parametrize(
+    "source", ["batch/lane.py", "scenario/geometry_slub.py", "scenario/slab_arrays.py", "scenario/watermarks.py"]
+)
 def test_the_model_digest_covers_what_sets_a_lane_up(tmp_path, source):
     """A resumed sweep must not mix two models: a change to caches, geometry or watermarks is a change of the model."""
     package = tmp_path / "fastalloc"

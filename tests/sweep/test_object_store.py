@@ -18,8 +18,7 @@ from fastalloc.store.maintain import merge_datasets
 from fastalloc.store.shards import DAMAGED
 from fastalloc.sweep import run_sweep
 from tests.store.test_store import fill, small
-from tests.sweep.conftest import SWEEP
-from tests.sweep.test_execution import ALL_TABLES, TABLES, rows
+from tests.sweep.conftest import ALL_TABLES, SWEEP, TABLES, rows
 
 SMALL = ALL_TABLES.replace("lanes = 20", "lanes = 4")
 MOTO = "needs moto[server]"

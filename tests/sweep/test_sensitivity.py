@@ -10,6 +10,7 @@ import pytest
 from fastalloc import open_dataset
 from fastalloc.errors import InputError
 from fastalloc.report.sensitivity import _grid_indices, grid_influences, saltelli_influences, sampled_influences
+from fastalloc.report.sweep import point_table
 from fastalloc.sweep import run_sweep
 from fastalloc.sweep.axes import sample_settings
 from fastalloc.sweep.model import Interval, Sample
@@ -149,3 +150,24 @@ def test_a_grid_needs_no_sample(sweep_file, tmp_path):
     first, total = column(rc8.influences, "first"), column(rc8.influences, "total")
     assert first.sum() <= 1 + 1e-9 <= total.sum() + 2e-9
     assert 0 <= rc8.chance < 1
+
+
+LISTED = SWEEP.replace(
+    '"machine.min_free_kbytes" = [24, 96]',
+    """"machine.zones.0.protection.0" = [0, 1]
+"machine.zones.0.protection.1" = [31, 62]""",
+).replace("lanes = 20", "lanes = 4")
+
+
+def test_entries_of_one_list_are_one_column(sweep_file, tmp_path):
+    """Two axes over a list show as one: its values tell the points apart."""
+    dataset = run_sweep(sweep_file(LISTED), tmp_path / "out")
+    assert dataset.manifest["sweep"]["axes"] == ["host.queue_depth", "machine.zones.DMA.protection"]
+    found = sensitivity(dataset, "pages_swapped_out")[0]
+    assert {row.parameter for row in found.influences} == {"host.queue_depth", "machine.zones.DMA.protection"}
+    assert point_table(dataset)["machine.zones.DMA.protection"].unique().sort().to_list() == [
+        "0,31",
+        "0,62",
+        "1,31",
+        "1,62",
+    ]

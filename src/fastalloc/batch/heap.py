@@ -11,7 +11,7 @@ from fastalloc.kernels import slob as so
 from fastalloc.kernels import state as st
 from fastalloc.kernels.gfp import SPARE
 from fastalloc.kernels.machine_state import ROLES
-from fastalloc.kernels.slab_state import Slab
+from fastalloc.kernels.slab_state import REAPTIMEOUT_LIST3_S, Slab
 from fastalloc.scenario import geometry_slab as gs
 from fastalloc.scenario import slab_flags as sf
 from fastalloc.scenario import slub_eras as se
@@ -59,7 +59,9 @@ def build_heap(scenario: Scenario, layout: Layout, frames: int) -> Heap:
     heap = HEAPS[scenario.policy.allocator]
     if heap is Slab:
         links = frames * OBJECTS_A_PAGE
-        return new_slab(layout.slabs, cpus, 1, slabs=frames, links=links, next_reap=4 * scenario.machine.hz)
+        return new_slab(
+            layout.slabs, cpus, 1, slabs=frames, links=links, next_reap=REAPTIMEOUT_LIST3_S * scenario.machine.hz
+        )
     if heap is so.Slob:
         return so.new_slob(frames, len(layout.rows))
     capacity = scenario.policy.sheaf_capacity

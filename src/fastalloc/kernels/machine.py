@@ -7,6 +7,7 @@ step comes when that time has passed, so CPUs interleave at the granularity of a
 
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names, rng
+from fastalloc.kernels import slab_state as ss
 from fastalloc.kernels import state as st
 from fastalloc.kernels.check import check_lane
 from fastalloc.kernels.completion import kblockd_step, softirq_step
@@ -41,9 +42,6 @@ SPARE_USED = names.METRICS.index("spare_used")
 UNFAIR_REFUSALS = names.METRICS.index("unfair_refusals")
 
 QUANTUM_NS = 20_000
-REAPTIMEOUT_CPUC_S = 2
-REAPTIMEOUT_LIST3_S = 4
-REAP_SKEW = 3  # jiffies
 STREAM_JITTER = 2
 KSWAPD = 0
 
@@ -139,10 +137,10 @@ def reap_due(mem, heap, vm, jiffies):
     jiffies after the one before it [start_cpu_timer, cache_reap]; its CPU time is not counted."""
     hz = mem.ctl[st.M_HZ]
     cpus = vm.ctl[ms.V_NR_CPUS]
-    reap(mem, heap, vm.ctl[ms.V_REAPS] % cpus, jiffies, REAPTIMEOUT_LIST3_S * hz)
+    reap(mem, heap, vm.ctl[ms.V_REAPS] % cpus, jiffies, ss.REAPTIMEOUT_LIST3_S * hz)
     vm.ctl[ms.V_REAPS] += 1
     number, cpu = divmod(vm.ctl[ms.V_REAPS], cpus)
-    vm.ctl[ms.V_NEXT_REAP] = (hz + REAPTIMEOUT_CPUC_S * hz * number + REAP_SKEW * cpu) * vm.ctl[ms.V_JIFFY_NS]
+    vm.ctl[ms.V_NEXT_REAP] = (hz + ss.REAPTIMEOUT_CPUC_S * hz * number + ss.REAP_SKEW * cpu) * vm.ctl[ms.V_JIFFY_NS]
 
 
 @entry

@@ -13,6 +13,7 @@ from fastalloc.kernels import kmem
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import entry, kernel, out_of_line
 from fastalloc.kernels.mempool import BOGUS_HANDLE, MP_FROM_POOL, mempool_alloc, mempool_free, mempool_resize
+from fastalloc.kernels.slab_state import REAPTIMEOUT_LIST3_S
 
 OPS = (
     "ALLOC",
@@ -53,7 +54,7 @@ OPS = (
     OP_PGFREE,
 ) = range(len(OPS))
 
-REAPTIMEOUT_LIST3 = 4000  # jiffies, HZ 1000
+REAPTIMEOUT_LIST3 = 1000 * REAPTIMEOUT_LIST3_S  # jiffies, HZ 1000
 
 
 class Trace(NamedTuple):

@@ -9,10 +9,9 @@ from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import kernel, out_of_line
 
 SLAB_MARGIN = 8  # slabs that one allocation may buy at most, those of management objects included
-REAPTIMEOUT_CPUC = 2000  # jiffies, HZ 1000: between two passes of a CPU's reaper
-REAPTIMEOUT_LIST3 = 4000  # between two looks at a node's free slabs
+REAPTIMEOUT_CPUC = 1000 * ss.REAPTIMEOUT_CPUC_S  # jiffies, HZ 1000
+REAPTIMEOUT_LIST3 = 1000 * ss.REAPTIMEOUT_LIST3_S
 WORD_TIME = np.uint64(0xFFFFFFFF)
-REAP_SKEW = 3  # jiffies by which each CPU's reaper runs after that of the CPU before it
 
 
 @kernel

@@ -57,6 +57,10 @@ SLAB_STATS = (
 A_MAX_SLABS = A_STAT + len(SLAB_STATS)  # most slabs held
 SLAB_CACHE_FIELDS = 28
 
+REAPTIMEOUT_CPUC_S = 2  # between two passes of a CPU's reaper
+REAPTIMEOUT_LIST3_S = 4  # between two looks at a node's free slabs
+REAP_SKEW = 3  # jiffies by which each CPU's reaper runs after that of the CPU before it [start_cpu_timer]
+
 # array[q, .]: struct array_cache. Queue ``q`` of cache ``c``: its CPUs' arrays, then for each node the shared
 # array, then for each pair of nodes the alien array; see :func:`fastalloc.kernels.slab.cpu_queue`.
 Q_AVAIL = 0

@@ -1,29 +1,22 @@
 """The HTML report: one file that needs no network."""
 
-import json
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import altair as alt
-import jinja2
 import polars as pl
-import vl_convert
 from altair.utils.schemapi import debug_mode
 
 from fastalloc.report import charts
 from fastalloc.report.board import board
+from fastalloc.report.filled import filled
 from fastalloc.report.livelock_state import livelock_state
 from fastalloc.report.pareto import pareto_charts
 from fastalloc.report.robbery import Ledger, robbery_ledger
 from fastalloc.report.selection import Lane, choose_lanes, livelock_spans
-from fastalloc.report.terminal import count
 from fastalloc.report.verdict import Verdict, verdicts
 from fastalloc.store import Dataset
 from fastalloc.store.location import Location, location, write_file
 
-TEMPLATES = Path(__file__).parent / "templates"
 STRIP_LANES = 48  # lanes drawn for a variant
 
 
@@ -67,9 +60,8 @@ def render(dataset: Dataset) -> str:
         rows = board(dataset) if len(found) > 1 else []
         pareto = pareto_charts(rows)
     worst = next(v for v in found if v.variant == lanes[0].row["variant"])
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    environment.filters |= {"count": count, "spec": _embedded, "digest": lambda text: text[:12]}
-    return environment.get_template("page.html").render(
+    return filled(
+        "page.html",
         manifest=dataset.manifest,
         scenario=dataset.manifest["scenario"],
         machine=_machine_words(dataset.manifest["scenario"]),
@@ -85,22 +77,7 @@ def render(dataset: Dataset) -> str:
         worst=worst,
         colours=charts.COLOURS,
         dataset_path=dataset.path,
-        css=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
-        script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
-        vega=_vega(),
     )
-
-
-@cache
-def _vega() -> str:
-    """One copy of Vega, Vega-Lite and vega-embed, in the version that the specifications are written for."""
-    major, minor, *_ = alt.SCHEMA_VERSION.removeprefix("v").split(".")
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=f"{major}.{minor}")
-
-
-def _embedded(spec: dict[str, Any]) -> str:
-    """A specification for a JSON script element, in which ``</`` would end the element."""
-    return json.dumps(spec, separators=(",", ":")).replace("</", "<\\/")
 
 
 def _headline(found: list[Verdict]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import altair as alt
 
 from fastalloc.report.board import Row, pareto_front
-from fastalloc.report.charts import COLOURS
+from fastalloc.report.charts import COLOURS, plain
 
 
 def pareto_charts(found: list[Row]) -> list[tuple[str, dict[str, Any]]]:
@@ -46,8 +46,4 @@ def _chart(axis: str, points: list[tuple[float, Row]]) -> dict[str, Any]:
     colour = alt.condition("datum.front", alt.value(COLOURS["calm"]), alt.value(COLOURS["alarm"]))
     dots = base.mark_point(filled=True, size=60, opacity=0.9).encode(color=colour, tooltip=["policy:N", "x:Q", "y:Q"])
     texts = base.mark_text(dy=-11, fontSize=10).encode(text="label:N", color=colour)
-    spec: dict[str, Any] = alt.layer(line, dots, texts).properties(width="container", height=300).to_dict()
-    spec.pop("$schema", None)
-    spec.pop("config", None)
-    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
-    return spec
+    return plain(alt.layer(line, dots, texts).properties(width="container", height=300))

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import altair as alt
-import jinja2
 import polars as pl
 from altair.utils.schemapi import debug_mode
 
 from fastalloc.errors import InputError
-from fastalloc.report.html import TEMPLATES, _embedded, _vega
+from fastalloc.report.filled import filled
 from fastalloc.store.location import write_file
 
 PALETTE = ("#2b7bba", "#d64545", "#2f9e6e", "#e0a030", "#7c5cc4", "#6c8ead", "#b7791f", "#d6609c", "#5a9e2f", "#8a94a3")
@@ -52,9 +51,8 @@ def write_replay_page(folder: Path) -> Path:
     with debug_mode(False):
         over_time = _over_time(series, colours)
         against = _against(series, real, names[0], check, first) if check and real is not None else []
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    environment.filters |= {"spec": _embedded}
-    page = environment.get_template("replay.html").render(
+    page = filled(
+        "replay.html",
         manifest=manifest,
         headline=_headline(manifest),
         rows=_comparison(manifest["configs"]),
@@ -66,9 +64,6 @@ def write_replay_page(folder: Path) -> Path:
         against=against,
         worst=[row for row in check["caches"] if row["off_pages"]][:WORST] if check else [],
         caches=len(caches.filter(pl.col("config") == names[0])),
-        css=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
-        script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
-        vega=_vega(),
     )
     path = folder / "report.html"
     write_file(path, page.encode())

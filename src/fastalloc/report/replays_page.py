@@ -3,12 +3,12 @@
 from typing import Any, NamedTuple
 
 import altair as alt
-import jinja2
 import polars as pl
 from altair.utils.schemapi import debug_mode
 
-from fastalloc.report.html import TEMPLATES, _embedded, _vega
-from fastalloc.report.sweep import replay_table
+from fastalloc.report.charts import plain
+from fastalloc.report.filled import filled
+from fastalloc.report.sweep import longest, replay_table, varying_axes
 from fastalloc.store import Dataset
 from fastalloc.store.location import Location, location, write_file
 
@@ -38,18 +38,14 @@ def write_replays_report(dataset: Dataset, path: str | Location | None = None) -
     points = replay_table(dataset)
     with debug_mode(False):
         panels = figure_maps(dataset, points)
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    environment.filters |= {"spec": _embedded, "digest": lambda text: text[:12]}
-    page = environment.get_template("replays.html").render(
+    page = filled(
+        "replays.html",
         manifest=dataset.manifest,
         panels=panels[:PANELS],
         panels_left_out=max(0, len(panels) - PANELS),
         points=points.head(TABLE_ROWS).to_dicts(),
         points_left_out=max(0, len(points) - TABLE_ROWS),
         dataset_path=dataset.path,
-        css=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
-        script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
-        vega=_vega(),
     )
     write_file(path, page.encode())
     return path
@@ -57,9 +53,8 @@ def write_replays_report(dataset: Dataset, path: str | Location | None = None) -
 
 def figure_maps(dataset: Dataset, points: pl.DataFrame) -> list[Panel]:
     """A map of each figure over the two axes with the most values, for each trace and setting of the rest."""
-    axes = [axis for axis in dataset.manifest["sweep"]["axes"] if points[axis].n_unique() > 1]
-    shown = sorted(axes, key=lambda axis: -points[axis].n_unique())[:2]
-    shown.sort(key=axes.index)
+    axes = varying_axes(dataset, points)
+    shown = longest(axes, points)
     rest = [axis for axis in axes if axis not in shown]
     panels = []
     for values, part in points.group_by("variant", *rest, maintain_order=True):
@@ -93,8 +88,4 @@ def _map(part: pl.DataFrame, every: pl.DataFrame, axes: list[str], column: str, 
     ink = alt.condition(f"datum.figure > {low + 0.6 * (high - low)}", alt.value("white"), alt.value("#333"))
     text = base.mark_text(fontSize=11, fontWeight="bold").encode(alt.Text("figure:Q", format=form), color=ink)
     heights = part[axes[1]].n_unique() if len(axes) > 1 else 1
-    spec: dict[str, Any] = alt.layer(cells, text).properties(width="container", height=30 * heights).to_dict()
-    spec.pop("$schema", None)
-    spec.pop("config", None)
-    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
-    return spec
+    return plain(alt.layer(cells, text).properties(width="container", height=30 * heights))

@@ -20,6 +20,17 @@ def is_of_traces(dataset: Dataset) -> bool:
     return bool(dataset.manifest["sweep"]["of"] == "traces")
 
 
+def varying_axes(dataset: Dataset, points: pl.DataFrame) -> list[str]:
+    """The axes that differ between the points, in the order of the sweep file."""
+    return [axis for axis in dataset.manifest["sweep"]["axes"] if points[axis].n_unique() > 1]
+
+
+def longest(axes: list[str], points: pl.DataFrame) -> list[str]:
+    """The two axes with the most values, in the order of ``axes``."""
+    shown = sorted(axes, key=lambda axis: -points[axis].n_unique())[:2]
+    return sorted(shown, key=axes.index)
+
+
 def point_table(dataset: Dataset) -> pl.DataFrame:
     """A row a point that has a lane, in the order of the sweep.
 
@@ -28,7 +39,7 @@ def point_table(dataset: Dataset) -> pl.DataFrame:
     """
     varied = dataset.manifest["sweep"]["varied"]
     found = (
-        _plain(dataset, varied)
+        plain_runs(dataset)
         .group_by("point")
         .agg(
             pl.first("variant", *varied),
@@ -55,7 +66,7 @@ def paired_table(dataset: Dataset) -> pl.DataFrame:
     """
     varied = dataset.manifest["sweep"]["varied"]
     names = [variant["name"] for variant in dataset.manifest["variants"]]
-    rows = _plain(dataset, varied).select("variant", "lane", *varied, OUTCOME)
+    rows = plain_runs(dataset).select("variant", "lane", *varied, OUTCOME)
     first = rows.filter(pl.col("variant") == names[0]).drop("variant")
     both = rows.filter(pl.col("variant") != names[0]).join(
         first, on=[*varied, "lane"], suffix="_first", nulls_equal=True
@@ -80,8 +91,9 @@ def paired_table(dataset: Dataset) -> pl.DataFrame:
     ).select("variant", "against", *varied, "pairs", "only_against", "only_variant", "difference", "low", "high")
 
 
-def _plain(dataset: Dataset, varied: list[str]) -> pl.LazyFrame:
+def plain_runs(dataset: Dataset) -> pl.LazyFrame:
     """The runs, with lists that differ between points as text."""
+    varied = dataset.manifest["sweep"]["varied"]
     schema = dataset.runs.collect_schema()
     lists = [pl.col(name).cast(pl.List(pl.String)).list.join(",") for name in varied if schema[name] == pl.List]
     return dataset.runs.with_columns(lists)
@@ -97,7 +109,7 @@ def replay_table(dataset: Dataset) -> pl.DataFrame:
     varied = dataset.manifest["sweep"]["varied"]
     allocations = pl.col("alloc_fast") + pl.col("alloc_slow")
     return (
-        _plain(dataset, varied)
+        plain_runs(dataset)
         .group_by("point")
         .agg(
             pl.first("variant", *varied),

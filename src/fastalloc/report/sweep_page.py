@@ -5,15 +5,14 @@ from math import prod
 from typing import Any, NamedTuple
 
 import altair as alt
-import jinja2
 import polars as pl
 from altair.utils.schemapi import debug_mode
 
 from fastalloc.report.charts import plain
-from fastalloc.report.html import TEMPLATES, _embedded, _vega
+from fastalloc.report.filled import filled
 from fastalloc.report.sensitivity import Sensitivity, influence_chart
 from fastalloc.report.surface import curves, smooth_axes, surface
-from fastalloc.report.sweep import paired_table, point_table
+from fastalloc.report.sweep import longest, paired_table, point_table, varying_axes
 from fastalloc.store import Dataset
 from fastalloc.store.location import Location, location, write_file
 
@@ -47,9 +46,8 @@ def write_sweep_report(
         responses, calm = response_panels(dataset, points, influences)
         known = [part for part in influences if len(part.influences) > 1][:PANELS]
         matters = [(part, influence_chart(part)) for part in known]
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    environment.filters |= {"spec": _embedded, "digest": lambda text: text[:12]}
-    page = environment.get_template("sweep.html").render(
+    page = filled(
+        "sweep.html",
         manifest=dataset.manifest,
         panels=panels,
         panels_left_out=left_out,
@@ -62,9 +60,6 @@ def write_sweep_report(
         livelocks=int(points["livelocks"].sum()),
         paired=paired_table(dataset).head(TABLE_ROWS).to_dicts(),
         dataset_path=dataset.path,
-        css=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
-        script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
-        vega=_vega(),
     )
     write_file(path, page.encode())
     return path
@@ -72,9 +67,8 @@ def write_sweep_report(
 
 def heat_maps(dataset: Dataset, points: pl.DataFrame) -> tuple[list[Panel], int]:
     """Maps over the two axes with the most values, one for each variant and setting of the rest; how many more."""
-    axes = _axes(dataset, points)
-    shown = sorted(axes, key=lambda axis: -points[axis].n_unique())[:2]
-    shown.sort(key=axes.index)
+    axes = varying_axes(dataset, points)
+    shown = longest(axes, points)
     cells = len(points.select("variant", *shown).unique())
     if cells < points["variant"].n_unique() * prod(points[axis].n_unique() for axis in shown) / 2:
         return [], 0  # a sample: its points share no rows and columns
@@ -96,7 +90,7 @@ def response_panels(
 
     Besides, the variants that have no surface because they have no livelock.
     """
-    axes = smooth_axes(points, _axes(dataset, points))
+    axes = smooth_axes(points, varying_axes(dataset, points))
     if len(axes) < 2:
         return ([Panel(f"over {axes[0]}", curves(points, axes[0]))] if axes else []), []
     weights = dict.fromkeys(axes, 0.0)
@@ -106,16 +100,12 @@ def response_panels(
                 weights[row.parameter] = max(weights[row.parameter], row.first if row.total is None else row.total)
     shown = sorted(axes, key=lambda axis: (-weights[axis], -points[axis].n_unique()))[:2]
     shown.sort(key=axes.index)
-    averaged = [axis for axis in _axes(dataset, points) if axis not in shown]
+    averaged = [axis for axis in varying_axes(dataset, points) if axis not in shown]
     told = f", averaged over {', '.join(averaged)}" if averaged else ""
     groups = [(str(values[0]), part) for values, part in points.group_by("variant", maintain_order=True)]
     alive = [(name, part) for name, part in groups if part["livelocks"].sum()]
     panels = [Panel(f"{name}{told}", surface(part, shown)) for name, part in alive[:SURFACES]]
     return panels, [name for name, part in groups if not part["livelocks"].sum()]
-
-
-def _axes(dataset: Dataset, points: pl.DataFrame) -> list[str]:
-    return [axis for axis in dataset.manifest["sweep"]["axes"] if points[axis].n_unique() > 1]
 
 
 def _heat_map(part: pl.DataFrame, axes: list[str]) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from fastalloc.store.provenance import provenance
 from fastalloc.store.segments import Segment
 from fastalloc.sweep.expand import Plan
 from fastalloc.sweep.identity import task_identity
-from fastalloc.sweep.kinds import warm_up
+from fastalloc.sweep.kinds import Job, warm_up
 from fastalloc.sweep.plan import Task
-from fastalloc.sweep.task import Job, job_of, run_task
+from fastalloc.sweep.task import job_of, run_task
 
 PROBES = 8
 

@@ -25,6 +25,7 @@ SWEEP_FILE = "sweep.toml"
 def manifest_of(plan: Plan, command: str, tables: list[str]) -> dict[str, Any]:
     """The manifest of a sweep that has not run."""
     sweep = plan.sweep
+    columns = {key: column(key, plan.base) for key in sweep.varied}
     return provenance(plan.base, sweep.seed) | {
         "model_digest": digest_of(plan.base),
         "kind": "sweep",
@@ -33,8 +34,9 @@ def manifest_of(plan: Plan, command: str, tables: list[str]) -> dict[str, Any]:
             "of": "machines" if plan.sweep.traces is None else "traces",
             "name": sweep.name,
             "file": sweep.model_dump(mode="json", exclude_none=True),
-            "varied": list(dict.fromkeys(column(key, plan.base) for key in sweep.varied)),
-            "axes": list(dict.fromkeys(column(key, plan.base) for key in sweep.leading)),
+            "columns": columns,
+            "varied": list(dict.fromkeys(columns.values())),
+            "axes": list(dict.fromkeys(columns[key] for key in sweep.leading)),
             "points": len(plan.points),
             "excluded": plan.excluded,
             "repeated": plan.repeated,

@@ -20,12 +20,16 @@ OTHERS = {"series": series_table, "events": events_table, "ledger": ledger_table
 _NOTHING = np.empty(0, np.int64)
 
 
-class Where(NamedTuple):
-    """What a task needs beside its point."""
+class Job(NamedTuple):
+    """What the tasks of a sweep share; travels with each to its worker."""
 
-    seed: int
+    base: Varied
     root: Path  # of the sweep file
+    seed: int
+    lanes: int  # of a point, at most: a lane's id is its point times this, plus its number
     tables: Sequence[str]
+    columns: Mapping[str, Any]
+    origin: Mapping[str, Any]  # provenance
 
 
 def digest_of(base: Varied) -> str:
@@ -46,21 +50,19 @@ def warm_up(bases: Sequence[Varied]) -> None:
     warm(*(base for base in bases if isinstance(base, Scenario)))
 
 
-def run_point(base: Varied, lanes: range, where: Where, cancel: threading.Event | None) -> tuple[list[Any], int]:
+def run_point(base: Varied, lanes: range, job: Job, cancel: threading.Event | None) -> tuple[list[Any], int]:
     """The lanes of a point, one after the other, and how many livelocked for more than 5 s; none when cancelled."""
     if isinstance(base, replays.Replay):
-        return list(replays.run_draws(base, lanes, where.root, cancel)), 0
+        return replays.run_draws(base, lanes, job.root, cancel), 0
     assert isinstance(base, Scenario)
     # what is not stored is dropped at once, so that a task of many lanes stays small
-    unwanted: dict[str, Any] = {name: _NOTHING for name in OTHERS if name not in where.tables}
-    results = [result._replace(**unwanted) for result in run_serial(base, lanes, seed=where.seed, cancel=cancel)]
-    return list(results), sum(int(result.metrics[LIVELOCK]) for result in results)
+    unwanted: dict[str, Any] = {name: _NOTHING for name in OTHERS if name not in job.tables}
+    results = [result._replace(**unwanted) for result in run_serial(base, lanes, seed=job.seed, cancel=cancel)]
+    return results, sum(int(result.metrics[LIVELOCK]) for result in results)
 
 
-def tables_of(
-    base: Varied, rows: Sequence[StoredLane], columns: Mapping[str, Any], names: Sequence[str]
-) -> dict[str, pa.Table]:
+def tables_of(job: Job, rows: Sequence[StoredLane]) -> dict[str, pa.Table]:
     """The tables of a task."""
-    metrics = replays.METRICS if isinstance(base, replays.Replay) else METRICS
-    made = {"runs": runs_table(rows, columns, metrics)}
-    return made | {name: make(rows) for name, make in OTHERS.items() if name in names}
+    metrics = replays.METRICS if isinstance(job.base, replays.Replay) else METRICS
+    made = {"runs": runs_table(rows, job.columns, metrics)}
+    return made | {name: make(rows) for name, make in OTHERS.items() if name in job.tables}

@@ -13,6 +13,7 @@ from fastalloc.errors import InputError
 from fastalloc.scenario import Varied
 from fastalloc.scenario.machine import Model
 from fastalloc.store import model_digest
+from fastalloc.store.location import file_digest
 from fastalloc.store.provenance import PACKAGE
 from fastalloc.trace.lane import TRAFFIC
 from fastalloc.trace.prediction import predict
@@ -80,13 +81,7 @@ def replay_base(traces: list[str], root: Path, name: str) -> Replay:
     variants: list[dict[str, Any]] = []
     for text in traces:
         path = root / text
-        digest = hashlib.sha256()
-        for part in (path, beside(path, "slabstate")):
-            try:
-                digest.update(part.read_bytes() if part is not None else b"")
-            except OSError as error:
-                raise InputError(path, "", error.strerror or str(error)) from None
-        setting = {"trace.path": text, "trace.sha256": digest.hexdigest()}
+        setting = {"trace.path": text, "trace.sha256": _trace_digest(path)}
         variants.append({"name": path.name.split(".")[0], "title": path.name, "set": setting})
     first = variants[0]["set"]
     try:
@@ -99,6 +94,15 @@ def replay_base(traces: list[str], root: Path, name: str) -> Replay:
         )
     except ValueError:
         raise InputError(root, "traces", "two of one name, or a name with signs other than A-Z a-z 0-9 . _ -") from None
+
+
+def _trace_digest(path: Path) -> str:
+    """Of a trace and its start state."""
+    try:
+        parts = [file_digest(part) for part in (path, beside(path, "slabstate")) if part is not None]
+    except OSError as error:
+        raise InputError(path, "", error.strerror or str(error)) from None
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 @cache
@@ -148,8 +152,7 @@ def _recording(path: Path, sha256: str, kernel: str, boot: str) -> Recording:
 
 @lru_cache(maxsize=2)
 def _opened(path: Path, sha256: str, kernel: str, boot: str) -> Recording:
-    now = replay_base([str(path)], Path(), "opened").trace.sha256
-    if now != sha256:
+    if _trace_digest(path) != sha256:
         raise InputError(path, "", "is not the trace that the sweep was planned with")
     return open_recording(path, beside(path, "slabstate"), None, kernel, boot)
 

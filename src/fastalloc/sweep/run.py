@@ -17,9 +17,9 @@ from fastalloc.store.provenance import provenance
 from fastalloc.store.shards import Fault, scan_shards, store_shard
 from fastalloc.sweep.expand import Plan, plan_sweep
 from fastalloc.sweep.folder import Folder, locked
-from fastalloc.sweep.kinds import digest_of, warm_up
+from fastalloc.sweep.kinds import Job, digest_of, warm_up
 from fastalloc.sweep.plan import BatchSize, Planner
-from fastalloc.sweep.task import Job, TaskResult, job_of, run_task
+from fastalloc.sweep.task import TaskResult, job_of, run_task
 
 TOLD_EVERY_S = 0.2
 

@@ -18,7 +18,7 @@ from fastalloc.report.sensitivity import (
     saltelli_influences,
     sampled_influences,
 )
-from fastalloc.report.sweep import OUTCOME, is_sweep
+from fastalloc.report.sweep import OUTCOME, is_sweep, plain_runs, varying_axes
 from fastalloc.store import Dataset
 from fastalloc.sweep.axes import Settings, sample_settings
 from fastalloc.sweep.model import SweepFile
@@ -45,9 +45,9 @@ def sensitivity(dataset: Dataset, of: str = LIVELOCK) -> list[Sensitivity]:
     if metric not in kinds or not kinds[metric].is_numeric():
         raise InputError("--of", of, f"is neither {LIVELOCK} nor a metric of runs/")
     sweep = SweepFile.model_validate(dataset.manifest["sweep"]["file"])
-    columns = dict(zip(sweep.varied, dataset.manifest["sweep"]["varied"], strict=True))
-    points = _points(dataset, metric, list(columns.values()))
-    axes = [columns[key] for key in sweep.leading if points[columns[key]].n_unique() > 1]
+    columns = dataset.manifest["sweep"]["columns"]
+    points = _points(dataset, metric, dataset.manifest["sweep"]["varied"])
+    axes = varying_axes(dataset, points)
     if not axes:
         raise InputError(dataset.path, "", "no parameter varies between its points")
     design = next((sample for sample in sweep.samples if sample.method == "saltelli"), None)
@@ -76,7 +76,8 @@ def sensitivity(dataset: Dataset, of: str = LIVELOCK) -> list[Sensitivity]:
 def _points(dataset: Dataset, metric: str, columns: Sequence[str]) -> pl.DataFrame:
     """A row a point: ``variant``, the columns, ``mean`` of the metric over lanes; lists of ``lane`` and ``value``."""
     return (
-        dataset.runs.group_by("point")
+        plain_runs(dataset)
+        .group_by("point")
         .agg(pl.first("variant", *columns), pl.mean(metric).alias("mean"), "lane", pl.col(metric).alias("value"))
         .sort("point")
         .collect()

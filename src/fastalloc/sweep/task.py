@@ -2,29 +2,15 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from fastalloc.scenario import Varied
 from fastalloc.store.segments import Segment
 from fastalloc.store.shards import encode_shard
 from fastalloc.store.tables import StoredLane
 from fastalloc.sweep.expand import Plan, base_at
-from fastalloc.sweep.kinds import Where, parameters_of, run_point, tables_of
+from fastalloc.sweep.kinds import Job, parameters_of, run_point, tables_of
 from fastalloc.sweep.plan import Task
-
-
-class Job(NamedTuple):
-    """What the tasks of a sweep share; travels with each to its worker."""
-
-    base: Varied
-    root: Path  # of the sweep file
-    seed: int
-    lanes: int  # of a point, at most: a lane's id is its point times this, plus its number
-    tables: Sequence[str]
-    columns: Mapping[str, Any]
-    origin: Mapping[str, Any]  # provenance
 
 
 class TaskResult(NamedTuple):
@@ -46,13 +32,12 @@ def job_of(plan: Plan, origin: Mapping[str, Any]) -> Job:
 def run_task(job: Job, task: Task, cancel: threading.Event | None = None) -> TaskResult:
     """Runs the lanes of a task, one after the other, in the calling thread."""
     begun = time.perf_counter()
-    where = Where(job.seed, job.root, job.tables)
     rows: list[StoredLane] = []
     segments: list[Segment] = []
     for segment in task.segments:
         own = base_at(job.base, segment.variant, segment.settings)
         parameters = parameters_of(own)
-        results, livelocks = run_point(own, range(segment.begin, segment.end), where, cancel)
+        results, livelocks = run_point(own, range(segment.begin, segment.end), job, cancel)
         if not results:
             return TaskResult(task, [], {}, time.perf_counter() - begun, 0.0)
         first = segment.point * job.lanes
@@ -62,7 +47,7 @@ def run_task(job: Job, task: Task, cancel: threading.Event | None = None) -> Tas
         ]
         segments.append(segment._replace(livelocks=livelocks))
     ran = time.perf_counter()
-    tables = tables_of(job.base, rows, job.columns, job.tables)
+    tables = tables_of(job, rows)
     files = encode_shard(task.id, segments, tables, job.origin)
     ended = time.perf_counter()
     return TaskResult(task, segments, files, ended - begun, ended - ran)

@@ -80,7 +80,7 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, sample_ns: np.n
             pack(lane, c, layouts[c].num, out, old, partial(_put, heap, c))
     begin = lane.base + heap.node[:, :, ss.L3_NR_FULL : ss.L3_NR_FREE + 1].sum(axis=(1, 2))
     peak = begin.copy()
-    due = 1000 + sr.REAP_SKEW * np.arange(cpus, dtype=np.int64)
+    due = 1000 + ss.REAP_SKEW * np.arange(cpus, dtype=np.int64)
     unit = int(trace.meta["time_unit_ns"])
     row, stop, seconds = 0, len(trace.events), 0.0
     sr.follow_slab(mem, heap, events, unit, due, begin, peak, lane, 0, 0)  # compiles, where it must
