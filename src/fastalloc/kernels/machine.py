@@ -219,7 +219,7 @@ def run_lane(mem, heap, pools, io, vm, out, until):
         elif event == EVENT_SERIES:
             sample(mem, heap, pools, io, vm, out)
             ctl[ms.V_NEXT_SERIES] += ctl[ms.V_SERIES_NS]
-        elif event == EVENT_REAP:
+        elif has_reaper(heap) and event == EVENT_REAP:
             reap_due(mem, heap, vm, jiffies)
         else:
             check_livelock(mem, heap, pools, io, vm, out)

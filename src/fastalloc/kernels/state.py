@@ -164,7 +164,7 @@ C_PAGES = 12  # pages held
 C_MAX_PAGES = 13
 C_ALIVE = 14
 C_CTOR_CALLS = 15
-CACHE_FIELDS = 26  # from 16 on: kernels/eras.py
+CACHE_FIELDS = 32  # from 16 on: kernels/eras.py; a power of two, for it is a stride
 
 # kcpu[c, cpu, .]
 K_FREELIST = 0  # object index, -1 empty

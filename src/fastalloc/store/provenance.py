@@ -24,7 +24,7 @@ SET_UP = (
     "batch/*.py",
     "scenario/geometry_*.py",
     "scenario/machine.py",
-    "scenario/slab_flags.py",
+    "scenario/slab_*.py",
     "scenario/slub_eras.py",
     "scenario/watermarks.py",
 )
