@@ -205,7 +205,7 @@ def build_out(scenario: Scenario, full_events: bool) -> ms.Out:
     for name in ("livelock_onset_ms", "stall_onset_ms"):
         out.metric[METRICS.index(name)] = -1
     at = METRICS.index("at_ms")
-    out.metric[at : at + 13] = -1
+    out.metric[at : METRICS.index("at_sense_fail_5s") + 1] = -1
     return out
 
 
