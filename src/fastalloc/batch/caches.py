@@ -28,7 +28,7 @@ PATH_CACHES = (
     CacheRequest("sgpool-64", 64 * 32, 0, HWCACHE),
     CacheRequest("sgpool-128", 128 * 32, 0, HWCACHE),
     CacheRequest("scsi_cmd_cache", 288, 0, HWCACHE),
-    CacheRequest("scsi_sense_cache", 96, 0, HWCACHE),
+    CacheRequest("scsi_sense_cache", 96, 0, HWCACHE, usersize=96),  # a usercopy window since 4.16
 )
 
 

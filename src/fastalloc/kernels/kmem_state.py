@@ -94,6 +94,27 @@ def _untold(heap, c):
     return -1
 
 
+def _slub_costs(heap, into):
+    into[0] = into[1] = into[2] = 0
+    held = 4096 * heap.ctl[st.U_PAGES]
+    for c in range(heap.ctl[st.U_NR_CACHES]):
+        for cpu in range(heap.kcpu.shape[1]):
+            k = heap.kcpu[c, cpu]
+            into[0] += k[st.K_ALLOC_FASTPATH] + k[st.K_FREE_FASTPATH] + k[er.K_ALLOC_PCS] + k[er.K_FREE_PCS]
+            into[1] += k[st.K_ALLOC_SLOWPATH] + k[st.K_FREE_SLOWPATH]
+            into[2] += k[st.K_ALLOC_FROM_PARTIAL] + k[st.K_FREE_REMOVE_PARTIAL]
+            into[2] += k[st.K_DEACTIVATE_TO_HEAD] + k[st.K_DEACTIVATE_TO_TAIL]
+            into[2] += k[er.K_BARN_GET] + k[er.K_BARN_GET_FAIL] + k[er.K_BARN_PUT] + k[er.K_BARN_PUT_FAIL]
+            # a CPU's list goes to the nodes under one lock
+            into[2] += k[er.K_CPU_PARTIAL_DRAIN if heap.cache[c, er.C_CPU_PARTIAL] > 0 else st.K_FREE_ADD_PARTIAL]
+        used = -free_objects(heap, c)
+        for s in range(heap.ctl[st.U_SLAB_TOP]):
+            if heap.slab[s, st.S_PFN] >= 0 and heap.slab[s, st.S_CACHE] == c:
+                used += heap.slab[s, st.S_OBJECTS]
+        held -= used * heap.cache[c, st.C_OBJSIZE]
+    into[3] = held // 1024
+
+
 def _slub_overflowed(heap):
     return heap.ctl[st.U_OVERFLOW] != 0
 
@@ -109,6 +130,7 @@ SLUB = SimpleNamespace(
     cache_slabs=_slub_cache_slabs,
     max_cache_slabs=_slub_max_cache_slabs,
     free_objects=_slub_free_objects,
+    heap_costs=_slub_costs,
     deep_objects=_slub_deep_objects,
     overflowed=_slub_overflowed,
     has_reaper=_no_reaper,
@@ -145,6 +167,31 @@ def _slab_free_objects(heap, c):
     return free
 
 
+def _slab_deep_objects(heap, c):
+    deep = 0
+    for s in range(heap.ctl[ss.T_SLAB_TOP]):
+        slab = heap.slab[s]
+        if slab[ss.L_PFN] >= 0 and slab[ss.L_CACHE] == c and slab[ss.L_DEPTH] > st.DEPTH_HARDER:
+            deep += slab[ss.L_INUSE]
+    return deep
+
+
+def _slab_costs(heap, into):
+    into[0] = into[1] = into[2] = 0
+    held = 4096 * heap.ctl[ss.T_PAGES]
+    for c in range(heap.cache.shape[0]):
+        cache = heap.cache[c]
+        misses = cache[ss.A_ALLOCMISS] + cache[ss.A_FREEMISS]
+        into[0] += cache[ss.A_ALLOCHIT] + cache[ss.A_FREEHIT]
+        into[1] += misses + cache[ss.A_NODE_ALLOCS] + cache[ss.A_NODE_FREES]
+        into[2] += misses + cache[ss.A_NODE_ALLOCS] + cache[ss.A_NODE_OVERFLOW]
+        used = cache[ss.A_ACTIVE]
+        for q in range(heap.queue.shape[1]):
+            used -= heap.queue[c, q, ss.Q_AVAIL]
+        held -= used * cache[ss.A_SIZE]
+    into[3] = held // 1024
+
+
 def _slab_overflowed(heap):
     return heap.ctl[ss.T_OVERFLOW] != 0
 
@@ -160,7 +207,8 @@ SLAB = SimpleNamespace(
     cache_slabs=_slab_cache_slabs,
     max_cache_slabs=_slab_max_cache_slabs,
     free_objects=_slab_free_objects,
-    deep_objects=_untold,
+    heap_costs=_slab_costs,
+    deep_objects=_slab_deep_objects,
     overflowed=_slab_overflowed,
     has_reaper=_reaper,
 )
@@ -190,6 +238,16 @@ def _slob_free_objects(heap, c):
     return so.room_for(heap, heap.cache[c, so.O_SIZE], heap.cache[c, so.O_ALIGN])
 
 
+def _slob_costs(heap, into):
+    into[0] = 0
+    into[1] = into[2] = heap.ctl[so.O_LOCKS]
+    units = 0
+    for p in range(so.FIRST_PAGE, heap.ctl[so.O_TOP]):
+        if heap.page[p, so.B_PFN] >= 0:
+            units += heap.page[p, so.B_UNITS]
+    into[3] = units * so.SLOB_UNIT // 1024
+
+
 def _slob_overflowed(heap):
     return heap.ctl[so.O_OVERFLOW] != 0
 
@@ -201,6 +259,7 @@ SLOB = SimpleNamespace(
     cache_slabs=_slob_no_slabs,
     max_cache_slabs=_slob_no_slabs,
     free_objects=_slob_free_objects,
+    heap_costs=_slob_costs,
     deep_objects=_untold,
     overflowed=_slob_overflowed,
     has_reaper=_no_reaper,
@@ -252,6 +311,11 @@ def deep_objects(heap, c):
     return _of(heap).deep_objects(heap, c)
 
 
+def heap_costs(heap, into):
+    """Fill the metrics from slab_fast to slab_waste_kb, int64[4]."""
+    _of(heap).heap_costs(heap, into)
+
+
 def overflowed(heap):
     """Whether the arrays were too small; the lane's result is void then."""
     return _of(heap).overflowed(heap)
@@ -295,6 +359,11 @@ def _free_objects(heap, c):
 @overload(deep_objects, jit_options=OPTIONS)
 def _deep_objects(heap, c):
     return _of(heap).deep_objects
+
+
+@overload(heap_costs, jit_options=OPTIONS)
+def _heap_costs(heap, into):
+    return _of(heap).heap_costs
 
 
 @overload(overflowed, jit_options=INLINED)

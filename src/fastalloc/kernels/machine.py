@@ -12,7 +12,7 @@ from fastalloc.kernels.check import check_lane
 from fastalloc.kernels.completion import kblockd_step, softirq_step
 from fastalloc.kernels.jit import entry, folded, kernel
 from fastalloc.kernels.kmem import reap
-from fastalloc.kernels.kmem_state import has_reaper, max_cache_slabs, max_heap_pages, overflowed
+from fastalloc.kernels.kmem_state import has_reaper, heap_costs, max_cache_slabs, max_heap_pages, overflowed
 from fastalloc.kernels.noise import OBJECTS, PAGES, noise_due, noise_event
 from fastalloc.kernels.observe import check_livelock, note_reports, sample
 from fastalloc.kernels.sched import dequeue_head, enqueue, first_due, note_due, run_task_timers, wake_one
@@ -39,6 +39,7 @@ REFUSALS = names.METRICS.index("refusals")
 PROBES = names.METRICS.index("probes")
 SPARE_USED = names.METRICS.index("spare_used")
 UNFAIR_REFUSALS = names.METRICS.index("unfair_refusals")
+SLAB_FAST = names.METRICS.index("slab_fast")
 
 QUANTUM_NS = 20_000
 REAPTIMEOUT_CPUC_S = 2
@@ -265,3 +266,4 @@ def finish_lane(mem, heap, io, vm, out):
     metric[PROBES] = mem.ctl[st.M_PROBES]
     metric[SPARE_USED] = mem.ctl[st.M_SPARE_USED]
     metric[UNFAIR_REFUSALS] = mem.ctl[st.M_UNFAIR]
+    heap_costs(heap, metric[SLAB_FAST : SLAB_FAST + 4])

@@ -55,7 +55,8 @@ SLAB_STATS = (
     A_FREEMISS,
 ) = range(A_STAT, A_STAT + len(SLAB_STATS))
 A_MAX_SLABS = A_STAT + len(SLAB_STATS)  # most slabs held
-SLAB_CACHE_FIELDS = 28
+A_SIZE = A_MAX_SLABS + 1  # slot, bytes
+SLAB_CACHE_FIELDS = 32
 
 # array[q, .]: struct array_cache. Queue ``q`` of cache ``c``: its CPUs' arrays, then for each node the shared
 # array, then for each pair of nodes the alien array; see :func:`fastalloc.kernels.slab.cpu_queue`.
