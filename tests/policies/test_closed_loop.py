@@ -29,6 +29,7 @@ ALIKE = [
 ]
 BASE = small("rc8", OWN_CORES | {"run.duration_s": 15.0, "run.series_ms": 5000})
 POLICIES = [name for name in policy_names() if load_policy(name).section != "kernel"]
+KERNELS = [name for name in policy_names() if load_policy(name).section == "kernel"]
 
 
 def scenario(policies):
@@ -49,7 +50,7 @@ def taken(policies, who, depth):
     return sum(result.ledger[:, depth, names.WHO.index(who)].sum() for result in results(policies))
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", POLICIES + KERNELS)
 def test_nothing_is_lost(name):
     """The debug mode looks at every page, slot, request, bio and command after each tick."""
     run(scenario(name).with_settings({"run.duration_s": 4.0}), 7, debug=True)
@@ -75,6 +76,13 @@ def test_the_decision_table(name):
         assert failures < total("rc8", "sense_fail")
     if verdict.guarantees != "no":
         assert total(name, "livelock_5s") == 0
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_one_release_candidate_livelocks_and_no_release(name):
+    assert (total(name, "livelock_5s") > 0) == (name == "2.6.25-rc8")
+    if load_policy(name).set.get("policy.command_rule") == "prealloc":
+        assert total(name, "sense_fail") == total(name, "cmd_fail") == 0
 
 
 def test_the_baseline_livelocks():
