@@ -6,6 +6,8 @@ kmalloc caches, then what the machine was found with, then the caches of block l
 
 from dataclasses import replace
 
+from fastalloc.batch.own_policy import own_policy
+from fastalloc.kernels.emergency import SIZES as EMERGENCY_SIZES
 from fastalloc.scenario import slab_flags as sf
 from fastalloc.scenario.geometry_slub import CacheRequest, CacheSet
 from fastalloc.scenario.models import Policy, Scenario
@@ -76,7 +78,11 @@ def build_caches(scenario: Scenario) -> CacheSet:
         cpus_present=scenario.machine.cpus,
         slub_nomerge=scenario.policy.slub_nomerge,
     )
-    caches = CacheSet(options)
+    caches = CacheSet(options, may_merge=own_policy(scenario.policy.questions).merge)
+    if scenario.policy.emergency_caches != "none":
+        flags = 0 if scenario.policy.emergency_merge else sf.NO_MERGE
+        for size in EMERGENCY_SIZES:
+            caches.create(CacheRequest(f"emergency-{size}", size, 0, flags))
     path = {request.name for request in PATH_CACHES}
     for cache in scenario.machine.slab_caches:
         if cache.name in path or cache.name.startswith("kmalloc-"):

@@ -9,8 +9,9 @@ from fastalloc.batch.caches import CACHES_OF, build_caches, path_requests
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import slob as so
 from fastalloc.kernels import state as st
+from fastalloc.kernels.emergency import SIZES as EMERGENCY_SIZES
 from fastalloc.kernels.gfp import SPARE
-from fastalloc.kernels.machine_state import ROLES
+from fastalloc.kernels.machine_state import ROLE_COMMAND, ROLE_SENSE, ROLES
 from fastalloc.kernels.slab_state import Slab
 from fastalloc.scenario import geometry_slab as gs
 from fastalloc.scenario import slab_flags as sf
@@ -27,6 +28,7 @@ HEAPS: dict[str, type] = {
     "slab": Slab,
     "slob": so.Slob,
 }
+KEPT = 1 << 30  # partial slabs below which an empty one stays: always
 OBJECTS_A_PAGE = 32  # that there is room for, on average
 SLAB_BREAK_PAGES = 8192  # above 32 MB slabs may take two pages [slab_break_gfp_order]
 
@@ -37,6 +39,8 @@ class Layout(NamedTuple):
     rows: np.ndarray  # int64, a row a cache as ``kmem_state.init_caches`` reads it; SLAB: none
     roles: np.ndarray  # int64[len(ROLES)]: index of the cache of each role
     slabs: tuple[gs.SlabGeometry, ...] = ()  # SLAB
+    emergency: tuple[int, ...] = (-1, -1, -1, -1)  # caches of these
+    reserve_pages: int = 0  # that the reserve tree asks for
 
 
 def build_layout(scenario: Scenario) -> Layout:
@@ -50,7 +54,25 @@ def build_layout(scenario: Scenario) -> Layout:
     for user in scenario.policy.spare_users:
         for name in CACHES_OF[user]:
             rows[caches.index_of(name), st.C_ALLOCFLAGS] |= SPARE  # and with it for all that share the cache
-    return Layout(rows, np.array([caches.index_of(name) for name in ROLES], np.int64))
+    policy = scenario.policy
+    emergency = Layout._field_defaults["emergency"]
+    if policy.emergency_caches != "none":
+        emergency = tuple(caches.index_of(f"emergency-{size}") for size in EMERGENCY_SIZES)
+    if policy.emergency_caches == "ideal":
+        rows[list(emergency), er.C_KEEP_EMPTY] = KEPT
+    roles = np.array([caches.index_of(name) for name in ROLES], np.int64)
+    reserve = 0
+    if policy.reserve_commands > 0:
+        for role in (ROLE_COMMAND, ROLE_SENSE):
+            reserve += reserve_pages(rows[roles[role]], policy.reserve_commands, scenario.machine.cpus)
+    return Layout(rows, roles, emergency=emergency, reserve_pages=reserve)
+
+
+def reserve_pages(row: np.ndarray, objects: int, cpus: int) -> int:
+    """Pages that ``objects`` of a cache can take in the worst case: full slabs, and a slab a CPU that nobody else
+    reaches [kmem_estimate_pages of Swap over NFS]."""
+    slabs = -(-objects // int(row[st.C_OBJECTS]))
+    return (slabs + (cpus if row[st.C_OBJECTS] > 1 else 0)) << int(row[st.C_ORDER])
 
 
 def build_heap(scenario: Scenario, layout: Layout, frames: int) -> Heap:

@@ -5,7 +5,7 @@ from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import internal, kernel
-from fastalloc.kernels.kmem_state import init_caches
+from fastalloc.kernels.kmem_state import init_caches, set_aside
 from fastalloc.kernels.mempool import MP_CACHE, MP_CURR, MP_MIN
 from fastalloc.kernels.objects import slab_take
 from fastalloc.kernels.page_alloc import alloc_pages, init_zones, keep_spare
@@ -29,6 +29,7 @@ def boot_memory(mem, heap, pools, io, vm, out, geometry):
     """
     init_zones(mem)
     init_caches(heap, geometry)
+    set_aside(mem, heap)
     vm.ctl[ms.V_NEXT_REAP] = ms.NS_PER_S
     chain(io.request, ms.R_NEXT)
     chain(io.bio, ms.B_NEXT)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 from numba.extending import overload
 
+from fastalloc.kernels import emergency as em
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import slab as sb
 from fastalloc.kernels import slab_state as ss
@@ -123,6 +124,14 @@ def _no_reaper(heap):
     return False
 
 
+def _slub_set_aside(mem, heap):
+    em.boot_emergency(mem, heap)
+
+
+def _nothing_aside(mem, heap):
+    pass
+
+
 SLUB = SimpleNamespace(
     init_caches=_slub_init_caches,
     heap_pages=_slub_pages,
@@ -134,6 +143,7 @@ SLUB = SimpleNamespace(
     deep_objects=_slub_deep_objects,
     overflowed=_slub_overflowed,
     has_reaper=_no_reaper,
+    set_aside=_slub_set_aside,
 )
 ERAS = SimpleNamespace(**{**vars(SLUB), "free_objects": _eras_free_objects})
 
@@ -211,6 +221,7 @@ SLAB = SimpleNamespace(
     deep_objects=_slab_deep_objects,
     overflowed=_slab_overflowed,
     has_reaper=_reaper,
+    set_aside=_nothing_aside,
 )
 
 # ------------------------------------------------------------------------------------------------------- SLOB
@@ -263,6 +274,7 @@ SLOB = SimpleNamespace(
     deep_objects=_untold,
     overflowed=_slob_overflowed,
     has_reaper=_no_reaper,
+    set_aside=_nothing_aside,
 )
 
 FACES = {"Slub": SLUB, "SlubEras": ERAS, "Slab": SLAB, "Slob": SLOB}
@@ -324,6 +336,16 @@ def overflowed(heap):
 def has_reaper(heap):
     """Whether a reaper runs from time to time; known when a kernel is compiled."""
     return _of(heap).has_reaper(heap)
+
+
+def set_aside(mem, heap):
+    """Slabs that a policy sets aside at boot."""
+    _of(heap).set_aside(mem, heap)
+
+
+@overload(set_aside, jit_options=OPTIONS)
+def _set_aside(mem, heap):
+    return _of(heap).set_aside
 
 
 @overload(init_caches, jit_options=OPTIONS)

@@ -40,6 +40,9 @@ PROBES = names.METRICS.index("probes")
 SPARE_USED = names.METRICS.index("spare_used")
 UNFAIR_REFUSALS = names.METRICS.index("unfair_refusals")
 SLAB_FAST = names.METRICS.index("slab_fast")
+EMERGENCY_USED = names.METRICS.index("emergency_used")
+EMERGENCY_LOST = names.METRICS.index("emergency_lost")
+CHARGES_REFUSED = names.METRICS.index("charges_refused")
 
 QUANTUM_NS = 20_000
 REAPTIMEOUT_CPUC_S = 2
@@ -267,3 +270,6 @@ def finish_lane(mem, heap, io, vm, out):
     metric[SPARE_USED] = mem.ctl[st.M_SPARE_USED]
     metric[UNFAIR_REFUSALS] = mem.ctl[st.M_UNFAIR]
     heap_costs(heap, metric[SLAB_FAST : SLAB_FAST + 4])
+    metric[EMERGENCY_USED] = mem.ctl[st.M_EMERGENCY_USED]
+    metric[EMERGENCY_LOST] = mem.ctl[st.M_MIGRATED]
+    metric[CHARGES_REFUSED] = mem.ctl[st.M_CHARGES_REFUSED]

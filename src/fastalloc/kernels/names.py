@@ -48,6 +48,10 @@ METRICS = (
     "slab_slow",  # objects that took a longer way
     "slab_locks",  # times that a lock of all CPUs was taken: of a node's lists or barn; SLOB: its only one
     "slab_waste_kb",  # held in slabs at the end and used by no object
+    "emergency_used",  # objects that emergency caches gave
+    "emergency_lost",  # slabs of them that freeing by the wrong name took away
+    "charges_refused",  # objects that the reserve tree would not answer for
+    "writes_put_off",  # pages left dirty by the write gate
     "allocstall",  # direct reclaims entered
     "kswapd_wakes",
     "pages_scanned",
