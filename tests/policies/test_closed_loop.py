@@ -22,9 +22,9 @@ PRESENT = 512 + 8192  # pages of the small machine
 # Presets that the small machine cannot tell apart: said twice, or different only in what it never meets. Those that
 # size objects differently, and no more, are told apart by the memory that no object uses.
 ALIKE = [
-    ["rc8", "reclaim-gate"],
+    ["rc8", "emergency-free-page", "emergency-v1", "reclaim-gate"],
     ["ctor", "nomerge-sense"],
-    ["fix", "nothing-more"],
+    ["consolidated", "fix", "nothing-more"],
     ["mempool-keep-wait", "mempool-no-harder", "watermarks-6.3"],
 ]
 BASE = small("rc8", OWN_CORES | {"run.duration_s": 15.0, "run.series_ms": 5000})

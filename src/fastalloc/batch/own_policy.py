@@ -22,7 +22,7 @@ PARAMETERS = {
     "merge": ("cache", "other"),
     "entitlement": ("who", "gfp", "context", "buyer", "depth"),
     "depth": ("who", "gfp", "context", "free", "min_mark"),
-    "fallback": ("who", "gfp", "context", "size", "tries"),
+    "fallback": ("who", "gfp", "context", "size", "cpu"),
 }
 WHERE = "policy.questions"
 

@@ -89,7 +89,7 @@ def fall_back(mem, slub, c, cpu, gfp, context):
     handle = st.NO_OBJECT
     if mem.ctl[st.M_ASK_FALLBACK] != 0:
         who = mem.ctl[st.M_WHO]
-        gfp = ask(mem.ctl[st.M_ASK_FALLBACK], who, gfp, context, slub.cache[c, st.C_OBJSIZE], 0)
+        gfp = ask(mem.ctl[st.M_ASK_FALLBACK], who, gfp, context, slub.cache[c, st.C_OBJSIZE], cpu)
         if gfp < 0:
             return handle
         handle = slab_alloc(mem, slub, c, cpu, -1, gfp, context)
