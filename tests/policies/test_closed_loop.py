@@ -23,8 +23,8 @@ PRESENT = 512 + 8192  # pages of the small machine
 # size objects differently, and no more, are told apart by the memory that no object uses.
 ALIKE = [
     ["rc8", "emergency-free-page", "emergency-v1", "reclaim-gate"],
-    ["ctor", "nomerge-sense"],
     ["consolidated", "fix", "nothing-more"],
+    ["ctor", "nomerge-sense"],
     ["mempool-keep-wait", "mempool-no-harder", "watermarks-6.3"],
 ]
 BASE = small("rc8", OWN_CORES | {"run.duration_s": 15.0, "run.series_ms": 5000})

@@ -67,7 +67,24 @@ def path_requests(policy: Policy) -> list[CacheRequest]:
         alone_now = alone.get(request.name) or policy.allocator == "sheaves"
         flags = request.flags | (sf.NO_MERGE if alone_now else 0)
         requests.append(replace(request, size=object_size(request, policy), flags=flags, ctor=ctor))
+    sense = requests[-1]
+    known = {sense.name}
+    for name, size in zip(host_sense_caches(policy), policy.host_sense_bytes, strict=True):
+        if name not in known:
+            known.add(name)
+            requests.append(replace(sense, name=name, size=size))
     return requests
+
+
+def host_sense_caches(policy: Policy) -> list[str]:
+    """The name of each further host's sense cache."""
+    names = []
+    for number, size in enumerate(policy.host_sense_bytes):
+        if policy.host_pools == "host":
+            names.append(f"scsi_sense_cache-host{1 + number}")
+        else:
+            names.append("scsi_sense_cache" if size == policy.sense_bytes else f"scsi_sense_cache-{size}")
+    return names
 
 
 def build_caches(scenario: Scenario) -> CacheSet:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastalloc.batch.caches import CACHES_OF, build_caches, path_requests
+from fastalloc.batch.caches import CACHES_OF, build_caches, host_sense_caches, path_requests
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import slob as so
 from fastalloc.kernels import state as st
@@ -41,6 +41,7 @@ class Layout(NamedTuple):
     slabs: tuple[gs.SlabGeometry, ...] = ()  # SLAB
     emergency: tuple[int, ...] = (-1, -1, -1, -1)  # caches of these
     reserve_pages: int = 0  # that the reserve tree asks for
+    host_sense: tuple[int, ...] = ()  # cache of the sense buffers of each further host
 
 
 def build_layout(scenario: Scenario) -> Layout:
@@ -65,7 +66,8 @@ def build_layout(scenario: Scenario) -> Layout:
     if policy.reserve_commands > 0:
         for role in (ROLE_COMMAND, ROLE_SENSE):
             reserve += reserve_pages(rows[roles[role]], policy.reserve_commands, scenario.machine.cpus)
-    return Layout(rows, roles, emergency=emergency, reserve_pages=reserve)
+    hosts = tuple(caches.index_of(name) for name in host_sense_caches(policy))
+    return Layout(rows, roles, emergency=emergency, reserve_pages=reserve, host_sense=hosts)
 
 
 def reserve_pages(row: np.ndarray, objects: int, cpus: int) -> int:
@@ -125,7 +127,8 @@ def _slab_layout(scenario: Scenario) -> Layout:
         layouts.append(gs.slab_geometry(CacheRequest(f"kmalloc-{size}", size, 8, sf.HWCACHE_ALIGN), options))
     index = {layout.name: row for row, layout in enumerate(layouts)}
     roles = np.array([index[name] for name in ROLES], np.int64)
-    return Layout(np.zeros((0, 0), np.int64), roles, tuple(layouts))
+    hosts = tuple(index[name] for name in host_sense_caches(scenario.policy))
+    return Layout(np.zeros((0, 0), np.int64), roles, tuple(layouts), host_sense=hosts)
 
 
 def _slob_layout(scenario: Scenario) -> Layout:
@@ -136,4 +139,6 @@ def _slob_layout(scenario: Scenario) -> Layout:
         sizes[request.name] = (geometry.size, geometry.align, geometry.ctor, 1)
     sizes["kmalloc-128"] = (gs.slob_kmalloc(128)[0], so.KMALLOC_ALIGN, False, 1)
     index = {name: row for row, name in enumerate(sizes)}
-    return Layout(np.array(list(sizes.values()), np.int64), np.array([index[name] for name in ROLES], np.int64))
+    roles = np.array([index[name] for name in ROLES], np.int64)
+    hosts = tuple(index[name] for name in host_sense_caches(scenario.policy))
+    return Layout(np.array(list(sizes.values()), np.int64), roles, host_sense=hosts)

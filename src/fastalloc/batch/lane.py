@@ -35,6 +35,7 @@ POOL_ROLES = (
 )
 FULL_LOG_EVENTS = 4_000_000
 NOISE_RING = 4096
+HOST_DEPTH = 32  # most commands in flight at a further host
 
 
 class Lane(NamedTuple):
@@ -163,8 +164,8 @@ def file_scale(mean_pages: int) -> int:
     return round(1024 / math.log1p(1 / (mean_pages - 1))) if mean_pages > 1 else 0
 
 
-def build_vm(scenario: Scenario, roles: np.ndarray, seed: int, lane: int) -> ms.Vm:
-    """Tasks, CPUs, swap and workload."""
+def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
+    """Tasks, CPUs, swap, workload and the further hosts."""
     machine, work, costs = scenario.machine, scenario.workload, scenario.costs
     tasks = 1 + work.copiers + work.writers
     tree_pages = work.tree_files * work.mean_file_pages * 5 // 4 + 2 * 64
@@ -203,6 +204,10 @@ def build_vm(scenario: Scenario, roles: np.ndarray, seed: int, lane: int) -> ms.
     ctl[ms.V_ON_STACK_BIO] = policy.on_stack_bio
     ctl[ms.V_WRITE_GATE] = WRITE_GATES[policy.write_gate]
     ctl[ms.V_PUT_OFF_MOST] = policy.gate_pages
+    hosts = np.zeros((len(layout.host_sense), ms.HOST_FIELDS), np.int64)
+    hosts[:, ms.F_SENSE] = layout.host_sense
+    hosts[:, ms.F_MEAN_NS] = ms.NS_PER_S // work.host_commands_per_s
+    hosts[:, ms.F_LIFE_NS] = work.host_command_ms * ms.NS_PER_MS
     return ms.Vm(
         ctl,
         np.zeros((tasks, ms.TASK_FIELDS), np.int64),
@@ -214,8 +219,10 @@ def build_vm(scenario: Scenario, roles: np.ndarray, seed: int, lane: int) -> ms.
         np.zeros(slots // 256, np.int16),
         np.zeros((slots // 64, 2), np.int64),
         np.zeros((2, NOISE_RING, 3), np.int64),
-        roles,
+        layout.roles,
         np.array([getattr(costs, name) for name in ms.COSTS], np.int64),
+        hosts,
+        np.zeros((len(hosts), HOST_DEPTH + 1, 5), np.int64),
     )
 
 
@@ -262,7 +269,7 @@ def build_lane(
         pools.pool[p, MP_RULE] = MEMPOOL_RULES.index(scenario.policy.mempool_rule)
     pools.pool[ms.POOL_SENSE, MP_MIN] = scenario.policy.sense_pool
     io = build_io(scenario, frames)
-    vm = build_vm(scenario, layout.roles, seed, lane)
+    vm = build_vm(scenario, layout, seed, lane)
     vm.ctl[ms.V_DEBUG] = debug
     vm.ctl[ms.V_SKIP] = skip
     out = build_out(scenario, full_events)

@@ -10,6 +10,7 @@ from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
 from fastalloc.kernels.check import check_lane
 from fastalloc.kernels.completion import kblockd_step, softirq_step
+from fastalloc.kernels.hosts import host_event
 from fastalloc.kernels.jit import entry, folded, kernel
 from fastalloc.kernels.kmem import reap
 from fastalloc.kernels.kmem_state import has_reaper, heap_costs, max_cache_slabs, max_heap_pages, overflowed
@@ -58,7 +59,8 @@ EVENT_PAGE_NOISE = 3
 EVENT_SERIES = 4
 EVENT_LIVELOCK = 5
 EVENT_REAP = 6
-EVENT_CPU = 7
+EVENT_HOST = 7
+EVENT_CPU = 8
 
 
 @folded
@@ -188,6 +190,9 @@ def run_lane(mem, heap, pools, io, vm, out, until):
         if has_reaper(heap) and ctl[ms.V_NEXT_REAP] < at:
             at = ctl[ms.V_NEXT_REAP]
             event = EVENT_REAP
+        if ctl[ms.V_NEXT_HOST] < at:
+            at = ctl[ms.V_NEXT_HOST]
+            event = EVENT_HOST
         cpu = first_due(vm)
         if vm.cpu[cpu, ms.CPU_DUE] < at:
             at = vm.cpu[cpu, ms.CPU_DUE]
@@ -220,6 +225,8 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             noise_event(mem, heap, vm, out, OBJECTS, at)
         elif event == EVENT_PAGE_NOISE:
             noise_event(mem, heap, vm, out, PAGES, at)
+        elif event == EVENT_HOST:
+            host_event(mem, heap, io, vm, out, at)
         elif event == EVENT_SERIES:
             sample(mem, heap, pools, io, vm, out)
             ctl[ms.V_NEXT_SERIES] += ctl[ms.V_SERIES_NS]

@@ -326,7 +326,18 @@ V_REAPS = 68  # its passes so far
 V_ON_STACK_BIO = 69  # a swap write waits for its end, its bio needs no memory
 V_WRITE_GATE = 70  # column of the mark below which writes are put off, -1 none
 V_PUT_OFF_MOST = 71  # pages a write that are
-VM_FIELDS = 72
+V_NEXT_HOST = 72  # next event at a further host, NEVER without any
+VM_FIELDS = 73
+
+# host[h, .]: a further host, see kernels/hosts.py
+F_NEXT = 0  # arrival of a command
+F_MEAN_NS = 1  # between two
+F_LIFE_NS = 2
+F_HEAD = 3  # ring of commands in flight
+F_COUNT = 4
+F_SENSE = 5  # cache of its sense buffers
+F_ASIDE = 6  # commands on its free_list: 0 or 1
+HOST_FIELDS = 7
 
 # costs[.]: CPU time of each step, ns
 (
@@ -376,6 +387,8 @@ class Vm(NamedTuple):
     noise: np.ndarray  # int64[2, ring, 3]: handle or frame, cpu, time it is freed
     roles: np.ndarray  # int64[len(ROLES)]
     costs: np.ndarray  # int64[len(COSTS)]
+    host: np.ndarray  # int64[further hosts, HOST_FIELDS]
+    host_command: np.ndarray  # int64[further hosts, commands in flight + 1, 5]
 
 
 class Out(NamedTuple):

@@ -52,6 +52,9 @@ METRICS = (
     "emergency_lost",  # slabs of them that freeing by the wrong name took away
     "charges_refused",  # objects that the reserve tree would not answer for
     "writes_put_off",  # pages left dirty by the write gate
+    "host_commands",  # that arrived at the further hosts
+    "host_sense_fail",  # their sense buffers refused
+    "host_refused",  # those that got no command, or not all of one
     "allocstall",  # direct reclaims entered
     "kswapd_wakes",
     "pages_scanned",

@@ -91,6 +91,11 @@ class Policy(Model):
     write_gate: Literal["none", "min", "low", "high"] = "none"  # at or below it a reclaimer puts writes off
     gate_pages: Annotated[int, Field(ge=1, le=1 << 20)] = 32  # dirty pages passed over for each that is written
     questions: str = ""  # source of a user's own policy
+    # sense buffers of each further host; hosts of one size are of one driver and share its pool
+    host_sense_bytes: Annotated[list[Annotated[int, Field(ge=18, le=260)]], Field(max_length=16)] = Field(
+        default_factory=list
+    )
+    host_pools: Literal["driver", "host"] = "driver"  # a sense cache for each size, or for each host
 
     @model_validator(mode="after")
     def _consistent(self) -> "Policy":
@@ -125,6 +130,8 @@ class Workload(Model):
     atomic_object_ms: Count = 2  # how long each lives
     atomic_pages_per_s: Count = 50  # GFP_ATOMIC pages, a second
     atomic_page_ms: Count = 2
+    host_commands_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 50  # at each further host
+    host_command_ms: Count = 10  # how long each takes
     swappiness: Annotated[int, Field(ge=0, le=100)] = 60
 
 
