@@ -51,9 +51,8 @@ class Policy(Model):
     slub_layout: Literal["2.6.25", "2.6.26", "3.2", "6.1", "6.12"] = "2.6.25"  # slots, orders, who merges
     sheaf_capacity: Annotated[int, Field(ge=1, le=60)] = 32  # objects a sheaf
     min_partial_on_free: bool = False  # an emptied slab stays while its node has fewer than min_partial
-    command_rule: Literal["rc8", "fix", "prealloc", "consolidated"] = (
-        "rc8"  # __scsi_get_command; prealloc: all at setup
-    )
+    # __scsi_get_command; prealloc: all at host setup
+    command_rule: Literal["rc8", "fix", "prealloc", "consolidated"] = "rc8"
     sense: Literal["separate", "inline", "lazy"] = "separate"  # an object, part of the command, only on an error
     sense_bytes: Annotated[int, Field(ge=18, le=260)] = 96
     command_align: Literal[0, 64, 128] = 0  # what an inline sense buffer is aligned to; 0: a field, as in 2.6.24
@@ -73,7 +72,8 @@ class Policy(Model):
     memalloc: list[User] = Field(default_factory=list)  # __GFP_MEMALLOC: no watermark
     high: list[User] = Field(default_factory=list)  # __GFP_HIGH: half of min
     short: list[User] = Field(default_factory=list)  # short-lived: as deep as short_eighths
-    entitlement: Literal["anyone", "rank", "rank-posted", "no-watermarks", "pfmemalloc"] = "anyone"  # to slots at hand
+    # who may take a slot at hand
+    entitlement: Literal["anyone", "rank", "rank-posted", "no-watermarks", "pfmemalloc"] = "anyone"
     probe_every: Annotated[int, Field(ge=1, le=1 << 20)] = 1  # refusals for one attempt to buy a slab
     probe_low: bool = False  # such an attempt succeeds above low only
     spare_pages: Annotated[int, Field(ge=0, le=1 << 16)] = 0  # set aside for slabs of the swap path (SLAB_IO)
@@ -81,12 +81,12 @@ class Policy(Model):
     swap_bio_limit: Count = 0  # bios outstanding from which on a reclaimer waits, 0 none
     reclaim_gate: bool = False  # direct reclaimers wait while half of the sum of min is gone
     short_eighths: Annotated[int, Field(ge=0, le=8)] = 4  # of min
-    reserve_commands: Annotated[int, Field(ge=0, le=1 << 16)] = 0  # that the reserve tree answers for, 0 no tree
+    reserve_commands: Annotated[int, Field(ge=0, le=1 << 16)] = 0  # that a reserve tree answers for, 0 none
     emergency_caches: Literal["none", "v1", "v2", "ideal"] = "none"  # asked when a cache gets no slab
     emergency_users: list[User] = Field(default_factory=list)  # who may, beside GFP_TEMPORARY, which nobody passes
     emergency_merge: bool = True  # they merge like any cache
     emergency_free: Literal["named", "page"] = "named"  # into the cache that the caller names, or the slab's own
-    emergency_slabs: Annotated[int, Field(ge=1, le=1024)] = 1  # a class, ideal
+    emergency_slabs: Annotated[int, Field(ge=1, le=1024)] = 1  # set aside for each class, ideal
     on_stack_bio: bool = False  # a swap write waits for its end and needs no bio from memory
     write_gate: Literal["none", "min", "low", "high"] = "none"  # at or below it a reclaimer puts writes off
     gate_pages: Annotated[int, Field(ge=1, le=1 << 20)] = 32  # dirty pages passed over for each that is written
