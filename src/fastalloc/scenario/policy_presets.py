@@ -83,8 +83,10 @@ def own_preset(path: Path) -> PolicyPreset:
     """
     try:
         source = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("policies", str(path), str(error)) from None
+    except OSError as error:
+        raise InputError("policies", str(path), error.strerror or str(error)) from None
+    except UnicodeDecodeError as error:
+        raise InputError("policies", str(path), f"not UTF-8: {error}") from None
     return PolicyPreset(
         name=path.stem,
         section="own",
