@@ -8,7 +8,7 @@ from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names
 from fastalloc.kernels import state as st
 from fastalloc.kernels.slub import slab_alloc, slab_free
-from tests.closed_loop.small import advance, image, metric, run
+from tests.closed_loop.small import advance, image, metric
 from tests.policies.test_closed_loop import BASE, results, scenario, total
 
 TASKS = 1 + BASE.workload.copiers + BASE.workload.writers
