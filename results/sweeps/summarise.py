@@ -57,7 +57,7 @@ def combinations(dataset: fastalloc.Dataset) -> pl.DataFrame:
     base = runs.filter(variant="rc8", allocator="slub").select(*machine, base="pages_swapped_out")
     table = (
         runs.join(base, on=machine, how="left")
-        .group_by("variant", "allocator", maintain_order=True)
+        .group_by("variant", "allocator")
         .agg(
             lanes=pl.len(),
             livelocked=pl.sum("livelock_5s"),
@@ -65,6 +65,7 @@ def combinations(dataset: fastalloc.Dataset) -> pl.DataFrame:
             swapped_out=(pl.col("pages_swapped_out") / pl.col("base")).median(),
             slab_pages=pl.median("max_slab_pages"),
         )
+        .sort("variant", "allocator")
     )
     intervals = [wilson_interval(row["livelocked"], row["lanes"]) for row in table.iter_rows(named=True)]
     low, high = ([interval[end] for interval in intervals] for end in (0, 1))
