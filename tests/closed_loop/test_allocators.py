@@ -271,14 +271,14 @@ def test_the_reaper_gives_pages_back():
 
 
 def test_slob_knows_a_cache_by_size_and_alignment_alone():
-    rows, roles, _ = build_layout(machine("slob"))
+    rows, roles, *_ = build_layout(machine("slob"))
     assert rows[roles[ms.ROLE_NOISE], : so.O_CTOR].tolist() == [136, 8]  # kmalloc(128) behind its header
     assert rows[roles[ms.ROLE_BIO], : so.O_CTOR].tolist() == [104, 64]
     assert rows[roles[ms.ROLE_SG128], so.O_SIZE] == so.PAGE_BYTES  # whole pages
 
 
 def test_the_caches_of_sheaves_are_their_own():
-    rows, roles, _ = build_layout(machine("sheaves"))
+    rows, roles, *_ = build_layout(machine("sheaves"))
     path = np.delete(roles, ms.ROLE_NOISE)
     assert len(set(path)) == len(path)
     assert (rows[path, er.C_ERA] == er.ERA_SHEAVES).all()
@@ -290,7 +290,7 @@ def test_the_caches_of_sheaves_are_their_own():
 @pytest.mark.parametrize(("layout", "objects"), [("2.6.25", (30, True)), ("3.2", (30, True)), ("6.1", (8, False))])
 def test_how_much_a_partial_list_may_hold(layout, objects):
     """H4: 30 free objects of small ones; from 5.16 on 120, told in slabs half full."""
-    rows, roles, _ = build_layout(machine("cpu-partial", slub_layout=layout))
+    rows, roles, *_ = build_layout(machine("cpu-partial", slub_layout=layout))
     assert (rows[roles[ms.ROLE_BIO], er.C_CPU_PARTIAL], rows[roles[ms.ROLE_BIO], er.C_CPU_PARTIAL_OBJECTS]) == objects
 
 
@@ -298,6 +298,7 @@ def test_how_much_a_partial_list_may_hold(layout, objects):
     ("policy", "message"),
     [
         ({"allocator": "slab", "entitlement": "rank"}, "is modelled for allocator 'slub' alone"),
+        ({"allocator": "slob", "entitlement": "pfmemalloc"}, "SLUB of any era alone"),
         ({"allocator": "slob", "spare_pages": 8}, "keeps none"),
         ({"allocator": "sheaves", "min_partial_on_free": True}, "tells nothing to allocator 'sheaves'"),
     ],
@@ -313,7 +314,7 @@ def test_what_an_allocator_cannot_do_is_refused(policy, message):
 def test_a_slab_of_the_smallest_order_is_taken_where_the_preferred_one_cannot_be_had():
     """H1: radix nodes want 2 pages; with memory in single pages they take one, of half the objects, and say so."""
     scenario = machine(slub_layout="2.6.26")
-    rows, roles, _ = build_layout(scenario)
+    rows, roles, *_ = build_layout(scenario)
     radix = roles[ms.ROLE_RADIX]
     assert (rows[radix, st.C_ORDER], rows[radix, er.C_MIN_ORDER]) == (1, 0)
     assert rows[roles[ms.ROLE_BIO], st.C_ORDER] == 0  # no change for 128 bytes
@@ -332,7 +333,7 @@ def test_a_slab_of_the_smallest_order_is_taken_where_the_preferred_one_cannot_be
 
 
 def test_without_it_there_is_one_attempt():
-    rows, _, _ = build_layout(machine())
+    rows, *_ = build_layout(machine())
     assert (rows[:, er.C_MIN_ORDER] == rows[:, st.C_ORDER]).all()
     assert (rows[:, er.C_KEEP_EMPTY] == 0).all()
 

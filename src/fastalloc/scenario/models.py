@@ -99,9 +99,11 @@ class Policy(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Policy":
-        known = ("slub", "cpu-partial", "sheaves") if self.entitlement == "pfmemalloc" else ("slub",)
-        if self.entitlement != "anyone" and self.allocator not in known:
-            raise ValueError(f"entitlement: {self.entitlement!r} is modelled for {' and '.join(known)}")
+        if self.entitlement == "pfmemalloc":
+            if self.allocator in ("slab", "slob"):
+                raise ValueError("entitlement: 'pfmemalloc' is modelled for SLUB of any era alone")
+        elif self.entitlement != "anyone" and self.allocator != "slub":
+            raise ValueError(f"entitlement: {self.entitlement!r} is modelled for allocator 'slub' alone")
         if self.emergency_caches != "none" and self.allocator != "slub":
             raise ValueError(f"emergency_caches: modelled for allocator 'slub', not {self.allocator!r}")
         if self.emergency_caches == "ideal" and (self.emergency_merge or self.emergency_free == "named"):
