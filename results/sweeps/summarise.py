@@ -10,6 +10,7 @@ import altair as alt
 import polars as pl
 
 import fastalloc
+from fastalloc.report.statistics import wilson_interval
 from fastalloc.report.sweep import is_of_traces, point_table, replay_table
 
 HERE = Path(__file__).parent
@@ -45,6 +46,30 @@ def stealing_band(dataset: fastalloc.Dataset) -> pl.DataFrame:
         .sort("machine.min_free_kbytes")
     )
     return found.collect()
+
+
+def combinations(dataset: fastalloc.Dataset) -> pl.DataFrame:
+    """A row a policy and allocator, over all machines and mempool rules: lanes, livelocked ones with the 95 % Wilson
+    interval, sense failures a lane, median of pages swapped out beside the same machine's rc8 under SLUB of 2.6.25."""
+    machine = ["policy.mempool_rule", "host.queue_depth", "machine.zones.DMA32.present", "machine.cpus", "lane"]
+    allocator = pl.when("policy.min_partial_on_free").then(pl.lit("slub, min_partial")).otherwise("policy.allocator")
+    runs = dataset.runs.with_columns(allocator=allocator).collect()
+    base = runs.filter(variant="rc8", allocator="slub").select(*machine, base="pages_swapped_out")
+    table = (
+        runs.join(base, on=machine, how="left")
+        .group_by("variant", "allocator")
+        .agg(
+            lanes=pl.len(),
+            livelocked=pl.sum("livelock_5s"),
+            sense_fail=pl.mean("sense_fail"),
+            swapped_out=(pl.col("pages_swapped_out") / pl.col("base")).median(),
+            slab_pages=pl.median("max_slab_pages"),
+        )
+        .sort("variant", "allocator")
+    )
+    intervals = [wilson_interval(row["livelocked"], row["lanes"]) for row in table.iter_rows(named=True)]
+    low, high = ([interval[end] for interval in intervals] for end in (0, 1))
+    return table.insert_column(4, pl.Series("low", low)).insert_column(5, pl.Series("high", high))
 
 
 def draw_band(table: pl.DataFrame) -> alt.TopLevelMixin:
@@ -85,6 +110,8 @@ def main(out: Path) -> None:
         if sweep.stem == "stealing-band":
             table = stealing_band(dataset)
             draw_band(table).save(HERE / "stealing-band.svg")
+        elif sweep.stem == "policy-combinations":
+            table = combinations(dataset)
         else:
             record = dataset.manifest["sweep"]
             table = replay_table(dataset) if is_of_traces(dataset) else point_table(dataset)

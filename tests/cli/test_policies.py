@@ -41,6 +41,17 @@ def test_all_is_every_preset(fastalloc):
     assert {row["policy"] for row in json.loads(done.out)} == set(policy_names())
 
 
+def test_a_file_is_a_policy_and_its_dataset_carries_it(fastalloc, tmp_path):
+    path = tmp_path / "generous.py"
+    path.write_text("def depth(who, gfp, context, free, min_mark):\n    return 0\n", encoding="utf-8")
+    done = fastalloc("compare", "swap-livelock", "--policies", path, *SMALL, "--json")
+    assert [row["policy"] for row in json.loads(done.out)] == ["rc8", "generous"]
+    path.unlink()
+    again = fastalloc("rerun", "out/swap-livelock-policies", 3)
+    assert again.code == 0
+    assert "every metric equals the stored row" in again.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -48,6 +59,7 @@ def test_all_is_every_preset(fastalloc):
         (("compare", "swap-livelock", "--policies", "rc8,nosuch"), ("nosuch", "no such policy")),
         (("compare", "swap-livelock", "--policies", "fix+prealloc"), ("policy.command_rule", "fix", "prealloc")),
         (("compare", "nosuch"), ("nosuch", "no such scenario")),
+        (("compare", "swap-livelock", "--policies", "nosuch.py"), ("nosuch.py", "No such file")),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(fastalloc, arguments, words):

@@ -51,6 +51,14 @@ def test_an_absent_metric_makes_no_column():
     assert set(board(made())[0].means) == {"sense_fail", "reports", "max_slab_pages"}
 
 
+def test_slow_paths_and_locks_are_told_by_the_objects_that_moved():
+    dataset = made()
+    costs = {"slab_fast": 900, "slab_slow": 100, "slab_locks": 25, "policy.spare_pages": 4, "policy.emergency_pages": 0}
+    dataset.runs = dataset.runs.with_columns(**{key: pl.lit(value) for key, value in costs.items()})
+    means = board(dataset)[0].means
+    assert (means["slow_per_1000"], means["locks_per_1000"], means["reserve_pages"]) == (100, 25, 4)
+
+
 def test_no_point_of_the_front_is_beaten_and_every_other_is():
     points = [(0.5, 1.0), (0.2, 3.0), (0.2, 4.0), (0.0, 5.0), (0.6, 1.0), (0.2, 3.0)]
     assert pareto_front(points) == [0, 1, 3, 5]

@@ -77,7 +77,11 @@ def test_a_scenario_without_variants_has_one():
         (MACHINE + "[host]\nqueue_depth = '3'\n", "host.queue_depth", "valid integer"),
         (MACHINE + "[workload]\ncopiers = true\n", "workload.copiers", "valid integer"),
         (MACHINE + "[run]\nduration_s = nan\n", "run.duration_s", "finite"),
-        (MACHINE + "[policy]\ncommand_rule = 'fox'\n", "policy.command_rule", "'rc8', 'fix' or 'prealloc'"),
+        (
+            MACHINE + "[policy]\ncommand_rule = 'fox'\n",
+            "policy.command_rule",
+            "'rc8', 'fix', 'prealloc' or 'consolidated'",
+        ),
         (MACHINE + "[disk]\nirq_cpu = 2\n", "disk.irq_cpu", "2 CPUs"),
         (MACHINE + "[workload]\ncopiers = 0\nwriters = 0\n", "workload", "nothing uses memory"),
         (MACHINE + "[[variants]]\nname = 'x'\nset = {'policy.x' = 1}\n", "variant x: policy.x", "unknown key"),

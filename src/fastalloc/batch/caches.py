@@ -6,6 +6,8 @@ kmalloc caches, then what the machine was found with, then the caches of block l
 
 from dataclasses import replace
 
+from fastalloc.batch.own_policy import own_policy
+from fastalloc.kernels.emergency import SIZES as EMERGENCY_SIZES
 from fastalloc.scenario import slab_flags as sf
 from fastalloc.scenario.geometry_slub import CacheRequest, CacheSet
 from fastalloc.scenario.models import Policy, Scenario
@@ -28,7 +30,7 @@ PATH_CACHES = (
     CacheRequest("sgpool-64", 64 * 32, 0, HWCACHE),
     CacheRequest("sgpool-128", 128 * 32, 0, HWCACHE),
     CacheRequest("scsi_cmd_cache", 288, 0, HWCACHE),
-    CacheRequest("scsi_sense_cache", 96, 0, HWCACHE),
+    CacheRequest("scsi_sense_cache", 96, 0, HWCACHE, usersize=96),  # a usercopy window since 4.16
 )
 
 
@@ -65,7 +67,24 @@ def path_requests(policy: Policy) -> list[CacheRequest]:
         alone_now = alone.get(request.name) or policy.allocator == "sheaves"
         flags = request.flags | (sf.NO_MERGE if alone_now else 0)
         requests.append(replace(request, size=object_size(request, policy), flags=flags, ctor=ctor))
+    sense = requests[-1]
+    known = {sense.name}
+    for name, size in zip(host_sense_caches(policy), policy.host_sense_bytes, strict=True):
+        if name not in known:
+            known.add(name)
+            requests.append(replace(sense, name=name, size=size))
     return requests
+
+
+def host_sense_caches(policy: Policy) -> list[str]:
+    """The name of each further host's sense cache."""
+    names = []
+    for number, size in enumerate(policy.host_sense_bytes):
+        if policy.host_pools == "host":
+            names.append(f"scsi_sense_cache-host{1 + number}")
+        else:
+            names.append("scsi_sense_cache" if size == policy.sense_bytes else f"scsi_sense_cache-{size}")
+    return names
 
 
 def build_caches(scenario: Scenario) -> CacheSet:
@@ -76,7 +95,11 @@ def build_caches(scenario: Scenario) -> CacheSet:
         cpus_present=scenario.machine.cpus,
         slub_nomerge=scenario.policy.slub_nomerge,
     )
-    caches = CacheSet(options)
+    caches = CacheSet(options, may_merge=own_policy(scenario.policy.questions).merge)
+    if scenario.policy.emergency_caches != "none":
+        flags = 0 if scenario.policy.emergency_merge else sf.NO_MERGE
+        for size in EMERGENCY_SIZES:
+            caches.create(CacheRequest(f"emergency-{size}", size, 0, flags))
     path = {request.name for request in PATH_CACHES}
     for cache in scenario.machine.slab_caches:
         if cache.name in path or cache.name.startswith("kmalloc-"):

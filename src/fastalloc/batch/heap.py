@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastalloc.batch.caches import CACHES_OF, build_caches, path_requests
+from fastalloc.batch.caches import CACHES_OF, build_caches, host_sense_caches, path_requests
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import slob as so
 from fastalloc.kernels import state as st
+from fastalloc.kernels.emergency import SIZES as EMERGENCY_SIZES
 from fastalloc.kernels.gfp import SPARE
-from fastalloc.kernels.machine_state import ROLES
+from fastalloc.kernels.machine_state import ROLE_COMMAND, ROLE_SENSE, ROLES
 from fastalloc.kernels.slab_state import REAPTIMEOUT_LIST3_S, Slab
 from fastalloc.scenario import geometry_slab as gs
 from fastalloc.scenario import slab_flags as sf
@@ -27,6 +28,7 @@ HEAPS: dict[str, type] = {
     "slab": Slab,
     "slob": so.Slob,
 }
+KEPT = 1 << 30  # partial slabs below which an empty one stays: always
 OBJECTS_A_PAGE = 32  # that there is room for, on average
 SLAB_BREAK_PAGES = 8192  # above 32 MB slabs may take two pages [slab_break_gfp_order]
 
@@ -37,6 +39,9 @@ class Layout(NamedTuple):
     rows: np.ndarray  # int64, a row a cache as ``kmem_state.init_caches`` reads it; SLAB: none
     roles: np.ndarray  # int64[len(ROLES)]: index of the cache of each role
     slabs: tuple[gs.SlabGeometry, ...] = ()  # SLAB
+    emergency: tuple[int, ...] = (-1, -1, -1, -1)  # caches of these
+    reserve_pages: int = 0  # that the reserve tree asks for
+    host_sense: tuple[int, ...] = ()  # cache of the sense buffers of each further host
 
 
 def build_layout(scenario: Scenario) -> Layout:
@@ -50,7 +55,26 @@ def build_layout(scenario: Scenario) -> Layout:
     for user in scenario.policy.spare_users:
         for name in CACHES_OF[user]:
             rows[caches.index_of(name), st.C_ALLOCFLAGS] |= SPARE  # and with it for all that share the cache
-    return Layout(rows, np.array([caches.index_of(name) for name in ROLES], np.int64))
+    policy = scenario.policy
+    emergency = Layout._field_defaults["emergency"]
+    if policy.emergency_caches != "none":
+        emergency = tuple(caches.index_of(f"emergency-{size}") for size in EMERGENCY_SIZES)
+    if policy.emergency_caches == "ideal":
+        rows[list(emergency), er.C_KEEP_EMPTY] = KEPT
+    roles = np.array([caches.index_of(name) for name in ROLES], np.int64)
+    reserve = 0
+    if policy.reserve_commands > 0:
+        for role in (ROLE_COMMAND, ROLE_SENSE):
+            reserve += reserve_pages(rows[roles[role]], policy.reserve_commands, scenario.machine.cpus)
+    hosts = tuple(caches.index_of(name) for name in host_sense_caches(policy))
+    return Layout(rows, roles, emergency=emergency, reserve_pages=reserve, host_sense=hosts)
+
+
+def reserve_pages(row: np.ndarray, objects: int, cpus: int) -> int:
+    """Pages that ``objects`` of a cache can take in the worst case: full slabs, and a slab a CPU that nobody else
+    reaches [kmem_estimate_pages of Swap over NFS]."""
+    slabs = -(-objects // int(row[st.C_OBJECTS]))
+    return (slabs + (cpus if row[st.C_OBJECTS] > 1 else 0)) << int(row[st.C_ORDER])
 
 
 def build_heap(scenario: Scenario, layout: Layout, frames: int) -> Heap:
@@ -105,7 +129,8 @@ def _slab_layout(scenario: Scenario) -> Layout:
         layouts.append(gs.slab_geometry(CacheRequest(f"kmalloc-{size}", size, 8, sf.HWCACHE_ALIGN), options))
     index = {layout.name: row for row, layout in enumerate(layouts)}
     roles = np.array([index[name] for name in ROLES], np.int64)
-    return Layout(np.zeros((0, 0), np.int64), roles, tuple(layouts))
+    hosts = tuple(index[name] for name in host_sense_caches(scenario.policy))
+    return Layout(np.zeros((0, 0), np.int64), roles, tuple(layouts), host_sense=hosts)
 
 
 def _slob_layout(scenario: Scenario) -> Layout:
@@ -116,4 +141,6 @@ def _slob_layout(scenario: Scenario) -> Layout:
         sizes[request.name] = (geometry.size, geometry.align, geometry.ctor, 1)
     sizes["kmalloc-128"] = (gs.slob_kmalloc(128)[0], so.KMALLOC_ALIGN, False, 1)
     index = {name: row for row, name in enumerate(sizes)}
-    return Layout(np.array(list(sizes.values()), np.int64), np.array([index[name] for name in ROLES], np.int64))
+    roles = np.array([index[name] for name in ROLES], np.int64)
+    hosts = tuple(index[name] for name in host_sense_caches(scenario.policy))
+    return Layout(np.array(list(sizes.values()), np.int64), roles, host_sense=hosts)

@@ -6,18 +6,21 @@ from typing import NamedTuple
 import numpy as np
 
 from fastalloc.batch.heap import Heap, Layout, build_heap, build_layout
+from fastalloc.batch.own_policy import own_policy
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import state as st
 from fastalloc.kernels.boot import boot_lane
+from fastalloc.kernels.emergency import EMERGENCY_CACHES
 from fastalloc.kernels.entitlement import ENTITLEMENTS
 from fastalloc.kernels.gfp import MAX_ORDER
 from fastalloc.kernels.mempool import MEMPOOL_FIELDS, MEMPOOL_RULES, MP_CACHE, MP_MIN, MP_RULE, Pools
-from fastalloc.kernels.names import EVENT_COLUMNS, METRICS, SERIES, WHO
+from fastalloc.kernels.names import EVENT_COLUMNS, METRICS, SERIES, W_COMMAND, W_SENSE, WHO
 from fastalloc.scenario.models import Scenario
 
 PAGE_BYTES = 4096
 WATERMARK_RULES = ("2.6.25", "6.3")  # by number, WATERMARKS_*
+WRITE_GATES = {"none": -1, "min": st.Z_MIN, "low": st.Z_LOW, "high": st.Z_HIGH}
 POOL_MINIMUM = (2, 2, 4, 2, 2, 2, 2, 2, 0)  # bio, biovec, request, five sg pools, sense
 POOL_ROLES = (
     ms.ROLE_BIO,
@@ -32,6 +35,7 @@ POOL_ROLES = (
 )
 FULL_LOG_EVENTS = 4_000_000
 NOISE_RING = 4096
+HOST_DEPTH = 32  # most commands in flight at a further host
 
 
 class Lane(NamedTuple):
@@ -51,7 +55,7 @@ def zone_frames(scenario: Scenario) -> list[int]:
     return [machine.free_pages.get(zone.name, zone.present) for zone in machine.zones]
 
 
-def build_mem(scenario: Scenario) -> st.Mem:
+def build_mem(scenario: Scenario, layout: Layout) -> st.Mem:
     """The page allocator's arrays from the machine's zones."""
     machine = scenario.machine
     frames = zone_frames(scenario)
@@ -64,7 +68,8 @@ def build_mem(scenario: Scenario) -> st.Mem:
         zone[z, st.Z_HIGH] = description.high
         zone[z, st.Z_PRESENT] = frames[z]
         zone[z, st.Z_SHORT] = description.min * scenario.policy.short_eighths // 8
-        zone[z, st.Z_EMERGENCY] = scenario.policy.emergency_pages * frames[z] // sum(frames)
+        emergency = scenario.policy.emergency_pages + layout.reserve_pages
+        zone[z, st.Z_EMERGENCY] = emergency * frames[z] // sum(frames)
         zone[z, st.Z_START] = start
         for j, reserve in enumerate(description.protection[:4]):
             zone[z, st.Z_RESERVE + j] = reserve
@@ -83,9 +88,31 @@ def build_mem(scenario: Scenario) -> st.Mem:
     ctl[st.M_SPARE_MOST] = policy.spare_pages
     ctl[st.M_PROBE_EVERY] = policy.probe_every
     ctl[st.M_PROBE_GFP] = g.POLITE if policy.probe_low else 0
-    for bit, users in ((g.MEMALLOC, policy.memalloc), (g.HIGH, policy.high), (g.SHORT, policy.short)):
+    for bit, users in (
+        (g.MEMALLOC, policy.memalloc),
+        (g.HIGH, policy.high),
+        (g.SHORT, policy.short),
+        (g.TEMPORARY, policy.emergency_users),
+    ):
         for user in users:
             ctl[st.M_GFP_ADD + WHO.index(user)] |= bit
+    ctl[st.M_EMERGENCY] = EMERGENCY_CACHES.index(policy.emergency_caches)
+    ctl[st.M_EMERGENCY_CACHE : st.M_EMERGENCY_CACHE + 4] = layout.emergency
+    ctl[st.M_EMERGENCY_SLABS] = policy.emergency_slabs
+    ctl[st.M_FREE_NAMED] = policy.emergency_caches != "none" and policy.emergency_free == "named"
+    for who in (W_COMMAND, W_SENSE):  # charged while usage + 1 is less than the limit
+        ctl[st.M_CHARGE_LIMIT + who] = policy.reserve_commands + 1 if policy.reserve_commands else 0
+    ctl[st.M_PFMEMALLOC] = policy.entitlement == "pfmemalloc"
+    answers = own_policy(policy.questions)
+    ctl[st.M_ASK_ENTITLEMENT] = answers.entitlement
+    ctl[st.M_ASK_DEPTH] = answers.depth
+    ctl[st.M_ASK_FALLBACK] = answers.fallback
+    ctl[st.M_POLICED] = (
+        policy.entitlement in ("rank", "rank-posted", "no-watermarks")
+        or policy.emergency_caches != "none"
+        or answers.entitlement != 0
+        or answers.fallback != 0
+    )
     ctl[st.M_NR_NODES] = 1
     ctl[st.M_CPU_NODE_SHIFT] = 30  # every cpu on node 0
     return st.Mem(
@@ -137,8 +164,8 @@ def file_scale(mean_pages: int) -> int:
     return round(1024 / math.log1p(1 / (mean_pages - 1))) if mean_pages > 1 else 0
 
 
-def build_vm(scenario: Scenario, roles: np.ndarray, seed: int, lane: int) -> ms.Vm:
-    """Tasks, CPUs, swap and workload."""
+def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
+    """Tasks, CPUs, swap, workload and the further hosts."""
     machine, work, costs = scenario.machine, scenario.workload, scenario.costs
     tasks = 1 + work.copiers + work.writers
     tree_pages = work.tree_files * work.mean_file_pages * 5 // 4 + 2 * 64
@@ -174,6 +201,13 @@ def build_vm(scenario: Scenario, roles: np.ndarray, seed: int, lane: int) -> ms.
     ctl[ms.V_SWAP_BIO_LIMIT] = policy.swap_bio_limit or ms.NEVER
     ctl[ms.V_RECLAIM_GATE] = policy.reclaim_gate
     ctl[ms.V_BIO_INLINE_VECS] = policy.bio_inline_vecs
+    ctl[ms.V_ON_STACK_BIO] = policy.on_stack_bio
+    ctl[ms.V_WRITE_GATE] = WRITE_GATES[policy.write_gate]
+    ctl[ms.V_PUT_OFF_MOST] = policy.gate_pages
+    hosts = np.zeros((len(layout.host_sense), ms.HOST_FIELDS), np.int64)
+    hosts[:, ms.F_SENSE] = layout.host_sense
+    hosts[:, ms.F_MEAN_NS] = ms.NS_PER_S // work.host_commands_per_s
+    hosts[:, ms.F_LIFE_NS] = work.host_command_ms * ms.NS_PER_MS
     return ms.Vm(
         ctl,
         np.zeros((tasks, ms.TASK_FIELDS), np.int64),
@@ -185,8 +219,10 @@ def build_vm(scenario: Scenario, roles: np.ndarray, seed: int, lane: int) -> ms.
         np.zeros(slots // 256, np.int16),
         np.zeros((slots // 64, 2), np.int64),
         np.zeros((2, NOISE_RING, 3), np.int64),
-        roles,
+        layout.roles,
         np.array([getattr(costs, name) for name in ms.COSTS], np.int64),
+        hosts,
+        np.zeros((len(hosts), HOST_DEPTH + 1, 5), np.int64),
     )
 
 
@@ -223,7 +259,7 @@ def build_lane(
     layout = layout or build_layout(scenario)
     frames = sum(zone_frames(scenario))
     work = scenario.workload
-    mem = build_mem(scenario)
+    mem = build_mem(scenario, layout)
     heap = build_heap(scenario, layout, frames)
     elements = max(8, scenario.policy.sense_pool)
     pools = Pools(np.zeros((ms.NR_POOLS, MEMPOOL_FIELDS), np.int64), np.zeros((ms.NR_POOLS, elements), np.int64))
@@ -233,7 +269,7 @@ def build_lane(
         pools.pool[p, MP_RULE] = MEMPOOL_RULES.index(scenario.policy.mempool_rule)
     pools.pool[ms.POOL_SENSE, MP_MIN] = scenario.policy.sense_pool
     io = build_io(scenario, frames)
-    vm = build_vm(scenario, layout.roles, seed, lane)
+    vm = build_vm(scenario, layout, seed, lane)
     vm.ctl[ms.V_DEBUG] = debug
     vm.ctl[ms.V_SKIP] = skip
     out = build_out(scenario, full_events)

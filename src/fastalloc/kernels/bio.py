@@ -8,7 +8,7 @@ from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.lru import rotate_reclaimable_page
 from fastalloc.kernels.mempool import MP_CURR, MP_FROM_ALLOCATOR, mempool_alloc, mempool_free
 from fastalloc.kernels.objects import account
-from fastalloc.kernels.sched import log_event, sleep_on, wake_pool
+from fastalloc.kernels.sched import log_event, sleep_on, wake_pool, wake_task
 
 BIO_FAST_FAIL = names.METRICS.index("bio_fast_fail")
 BIO_WAITS = names.METRICS.index("bio_waits")
@@ -44,7 +44,7 @@ def mempool_take(mem, heap, pools, vm, out, p, who, t, cpu, jiffies):
 
 @folded
 def bio_record(io, vm, t, handle):
-    """Open a bio record for the page that task ``t`` writes."""
+    """Open a bio record for the page that task ``t`` writes; without ``handle`` it is on its stack."""
     b = io.ctl[ms.Q_FREE_BIO]
     io.ctl[ms.Q_FREE_BIO] = io.bio[b, ms.B_NEXT]
     io.ctl[ms.H_BIOS] += 1
@@ -52,6 +52,7 @@ def bio_record(io, vm, t, handle):
     io.bio[b, ms.B_VEC] = -1
     io.bio[b, ms.B_PAGE] = vm.task[t, ms.T_PAGE]
     io.bio[b, ms.B_NEXT] = -1
+    io.bio[b, ms.B_TASK] = t if handle < 0 else -1
     vm.task[t, ms.T_BIO] = b
 
 
@@ -68,7 +69,10 @@ def end_swap_bio_write(mem, heap, pools, io, vm, cpu, b, now):
     vec = io.bio[b, ms.B_VEC]
     if vec >= 0 and mempool_free(mem, heap, pools, ms.POOL_BIOVEC, cpu, vec):
         woken += wake_pool(vm, ms.SLEEP_BIOVEC_POOL, now)
-    if mempool_free(mem, heap, pools, ms.POOL_BIO, cpu, io.bio[b, ms.B_HANDLE]):
+    if io.bio[b, ms.B_TASK] >= 0:
+        wake_task(vm, io.bio[b, ms.B_TASK], now)
+        woken += 1
+    elif mempool_free(mem, heap, pools, ms.POOL_BIO, cpu, io.bio[b, ms.B_HANDLE]):
         woken += wake_pool(vm, ms.SLEEP_BIO_POOL, now)
     io.bio[b, ms.B_NEXT] = io.ctl[ms.Q_FREE_BIO]
     io.ctl[ms.Q_FREE_BIO] = b

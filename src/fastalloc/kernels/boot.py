@@ -4,8 +4,9 @@ from fastalloc.kernels import gfp as g
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
+from fastalloc.kernels.hosts import boot_hosts
 from fastalloc.kernels.jit import internal, kernel
-from fastalloc.kernels.kmem_state import init_caches
+from fastalloc.kernels.kmem_state import init_caches, set_aside
 from fastalloc.kernels.mempool import MP_CACHE, MP_CURR, MP_MIN
 from fastalloc.kernels.objects import slab_take
 from fastalloc.kernels.page_alloc import alloc_pages, init_zones, keep_spare
@@ -29,6 +30,7 @@ def boot_memory(mem, heap, pools, io, vm, out, geometry):
     """
     init_zones(mem)
     init_caches(heap, geometry)
+    set_aside(mem, heap)
     vm.ctl[ms.V_NEXT_REAP] = ms.NS_PER_S
     chain(io.request, ms.R_NEXT)
     chain(io.bio, ms.B_NEXT)
@@ -124,3 +126,4 @@ def boot_lane(mem, heap, pools, io, vm, out, geometry, copiers, writers, spread_
     boot_memory(mem, heap, pools, io, vm, out, geometry)
     boot_tasks(vm, copiers, writers, spread_jiffies)
     boot_noise(vm)
+    boot_hosts(mem, heap, io, vm, out)

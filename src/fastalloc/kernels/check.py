@@ -3,7 +3,7 @@
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import state as st
 from fastalloc.kernels.check_heap import check_heap
-from fastalloc.kernels.jit import internal
+from fastalloc.kernels.jit import internal, out_of_line
 from fastalloc.kernels.kmem_state import heap_pages
 from fastalloc.kernels.mempool import MP_CURR, MP_MIN
 
@@ -166,6 +166,7 @@ def check_tasks(vm):
 @internal
 def check_lane(mem, heap, pools, io, vm):
     """The number of the first violated invariant (an index of VIOLATIONS), 0 when all hold."""
+    out_of_line()
     violation = check_pages(mem, vm, heap)
     if violation == 0:
         violation = check_heap(heap)

@@ -14,7 +14,7 @@ from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
 from fastalloc.kernels.hints import natural
 from fastalloc.kernels.jit import folded, internal, out_of_line
-from fastalloc.kernels.slub_slab import add_partial, discard_slab, new_slab, remove_partial
+from fastalloc.kernels.slub_slab import add_partial, discard_slab, new_slab, pfmemalloc_match, remove_partial
 
 
 @internal
@@ -111,7 +111,7 @@ def deactivate_slab(mem, slub, c, cpu, owner, f):
 
 
 @internal
-def get_partial(mem, slub, c, cpu, node, gfp):
+def get_partial(mem, slub, c, cpu, node, gfp, context):
     """A partial slab of the node (else of one that has more than min_partial), -1 none [get_partial_node].
 
     Further slabs move to the CPU's partial list until that holds more than half of what it may.
@@ -133,6 +133,9 @@ def get_partial(mem, slub, c, cpu, node, gfp):
     taken = 0
     while s >= 0:
         following = slab[s, st.S_NEXT]
+        if not pfmemalloc_match(mem, slub, s, gfp, context):
+            s = following
+            continue
         remove_partial(slub, c, s)
         if by_objects:
             taken += slab[s, st.S_OBJECTS] - slab[s, st.S_INUSE]
@@ -171,18 +174,19 @@ def slab_alloc_slower(mem, slub, c, cpu, node, gfp, context, f):
     slab = slub.slab
     s = k[f + 1]
     if s >= 0:
-        k[er.K_ALLOC_NODE_MISMATCH] += 1
+        if node >= 0 and slab[s, st.S_NODE] != node:
+            k[er.K_ALLOC_NODE_MISMATCH] += 1
         deactivate_slab(mem, slub, c, cpu, cpu, f)
     while k[er.K_PARTIAL] >= 0:
         s = k[er.K_PARTIAL]
         k[er.K_PARTIAL] = slab[s, st.S_NEXT]
-        if node < 0 or slab[s, st.S_NODE] == node:
+        if (node < 0 or slab[s, st.S_NODE] == node) and pfmemalloc_match(mem, slub, s, gfp, context):
             k[er.K_CPU_PARTIAL_ALLOC] += 1
             slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL
             return load_freelist(slub, c, cpu, s, f)
         slab[s, st.S_NEXT] = -1
         unfreeze_partials(mem, slub, c, cpu, cpu, s)
-    s = get_partial(mem, slub, c, cpu, node, gfp)
+    s = get_partial(mem, slub, c, cpu, node, gfp, context)
     slub.ctl[st.U_PATH] = 3
     if s < 0:
         s = new_slab(mem, slub, c, cpu, node, gfp, context)
@@ -210,6 +214,7 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
         return (s << st.HANDLE_SHIFT) | i
     k[st.K_ALLOC_SLOWPATH] += 1
     slub.ctl[st.U_PATH] = 2
+    fits = fits and pfmemalloc_match(mem, slub, s, gfp, context)
     if fits:
         if slab[s, st.S_FREELIST] >= 0:
             k[st.K_ALLOC_REFILL] += 1
@@ -219,7 +224,12 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
         slab[s, st.S_FROZEN] = 0
         k[er.K_DEACTIVATE_BYPASS] += 1
     first = k[er.K_PARTIAL]
-    if (fits or s < 0) and first >= 0 and (node < 0 or slab[first, st.S_NODE] == node):
+    if (
+        (fits or s < 0)
+        and first >= 0
+        and (node < 0 or slab[first, st.S_NODE] == node)
+        and pfmemalloc_match(mem, slub, first, gfp, context)
+    ):
         k[er.K_PARTIAL] = slab[first, st.S_NEXT]
         k[er.K_CPU_PARTIAL_ALLOC] += 1
         slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL

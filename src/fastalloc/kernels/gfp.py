@@ -37,11 +37,12 @@ SHORT = 0x200000  # short-lived: may go as deep as the policy says
 NOHARDER = 0x400000  # not waiting earns no discount
 POLITE = 0x800000  # not below pages_low
 SPARE = 0x1000000  # SLAB_IO: a refused slab may take one of the spare pages
+TEMPORARY = 0x2000000  # may dip into an emergency cache, as all of GFP_TEMPORARY may
 
 # What SLUB and SLAB let through to the page allocator [mm/slub.c: new_slab].
 GFP_SLAB_LEVEL_MASK = (
     WAIT | HIGH | IO | FS | NOWARN | REPEAT | NOFAIL | NORETRY | NOMEMALLOC | HARDWALL | THISNODE
-) | (MEMALLOC | SHORT | NOHARDER | POLITE)
+) | (MEMALLOC | SHORT | NOHARDER | POLITE | SPARE)
 # What mempool_alloc adds to every mask [mm/mempool.c: mempool_alloc].
 MEMPOOL_MASK = NOMEMALLOC | NORETRY | NOWARN
 

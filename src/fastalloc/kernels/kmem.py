@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 from numba.extending import overload
 
+from fastalloc.kernels import emergency as em
 from fastalloc.kernels import entitlement as en
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import slab as sb
@@ -80,7 +81,7 @@ def _slub_alloc(mem, heap, c, cpu, node, gfp, context):
 
 
 def _slub_policed_alloc(mem, heap, c, cpu, gfp, context):
-    if mem.ctl[st.M_ENTITLEMENT] != en.ANYONE:
+    if mem.ctl[st.M_POLICED] != 0:
         return en.guarded_alloc(mem, heap, c, cpu, gfp, context)
     return _slab_alloc_inlined(mem, heap, c, cpu, -1, gfp, context)
 
@@ -90,7 +91,10 @@ def _plain_alloc(mem, heap, c, cpu, gfp, context):
 
 
 def _slub_free(mem, heap, c, cpu, handle):
-    _slab_free_inlined(mem, heap, cpu, handle)
+    if mem.ctl[st.M_FREE_NAMED] != 0:
+        em.free_named(mem, heap, c, cpu, handle)
+    else:
+        _slab_free_inlined(mem, heap, cpu, handle)
 
 
 def _slub_kmalloc_cache(heap, sizes, size):
@@ -332,7 +336,7 @@ def kmem_cache_alloc(mem, heap, c, cpu, node, gfp, context):
 
 
 def policed_alloc(mem, heap, c, cpu, gfp, context):
-    """:func:`kmem_cache_alloc` under the machine's entitlement rule, which only SLUB knows so far."""
+    """:func:`kmem_cache_alloc` under the machine's policy, which only SLUB asks."""
     return _of(heap).policed_alloc(mem, heap, c, cpu, gfp, context)
 
 

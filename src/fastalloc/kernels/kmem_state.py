@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 from numba.extending import overload
 
+from fastalloc.kernels import emergency as em
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import slab as sb
 from fastalloc.kernels import slab_state as ss
@@ -94,12 +95,41 @@ def _untold(heap, c):
     return -1
 
 
+def _slub_costs(heap, into):
+    into[0] = into[1] = into[2] = 0
+    held = 4096 * heap.ctl[st.U_PAGES]
+    for c in range(heap.ctl[st.U_NR_CACHES]):
+        for cpu in range(heap.kcpu.shape[1]):
+            k = heap.kcpu[c, cpu]
+            into[0] += k[st.K_ALLOC_FASTPATH] + k[st.K_FREE_FASTPATH] + k[er.K_ALLOC_PCS] + k[er.K_FREE_PCS]
+            into[1] += k[st.K_ALLOC_SLOWPATH] + k[st.K_FREE_SLOWPATH]
+            into[2] += k[st.K_ALLOC_FROM_PARTIAL] + k[st.K_FREE_REMOVE_PARTIAL]
+            into[2] += k[st.K_DEACTIVATE_TO_HEAD] + k[st.K_DEACTIVATE_TO_TAIL]
+            into[2] += k[er.K_BARN_GET] + k[er.K_BARN_GET_FAIL] + k[er.K_BARN_PUT] + k[er.K_BARN_PUT_FAIL]
+            # a CPU's list goes to the nodes under one lock
+            into[2] += k[er.K_CPU_PARTIAL_DRAIN if heap.cache[c, er.C_CPU_PARTIAL] > 0 else st.K_FREE_ADD_PARTIAL]
+        used = -free_objects(heap, c)
+        for s in range(heap.ctl[st.U_SLAB_TOP]):
+            if heap.slab[s, st.S_PFN] >= 0 and heap.slab[s, st.S_CACHE] == c:
+                used += heap.slab[s, st.S_OBJECTS]
+        held -= used * heap.cache[c, st.C_OBJSIZE]
+    into[3] = held // 1024
+
+
 def _slub_overflowed(heap):
     return heap.ctl[st.U_OVERFLOW] != 0
 
 
 def _no_reaper(heap):
     return False
+
+
+def _slub_set_aside(mem, heap):
+    em.boot_emergency(mem, heap)
+
+
+def _nothing_aside(mem, heap):
+    pass
 
 
 SLUB = SimpleNamespace(
@@ -109,9 +139,11 @@ SLUB = SimpleNamespace(
     cache_slabs=_slub_cache_slabs,
     max_cache_slabs=_slub_max_cache_slabs,
     free_objects=_slub_free_objects,
+    heap_costs=_slub_costs,
     deep_objects=_slub_deep_objects,
     overflowed=_slub_overflowed,
     has_reaper=_no_reaper,
+    set_aside=_slub_set_aside,
 )
 ERAS = SimpleNamespace(**{**vars(SLUB), "free_objects": _eras_free_objects})
 
@@ -145,6 +177,31 @@ def _slab_free_objects(heap, c):
     return free
 
 
+def _slab_deep_objects(heap, c):
+    deep = 0
+    for s in range(heap.ctl[ss.T_SLAB_TOP]):
+        slab = heap.slab[s]
+        if slab[ss.L_PFN] >= 0 and slab[ss.L_CACHE] == c and slab[ss.L_DEPTH] > st.DEPTH_HARDER:
+            deep += slab[ss.L_INUSE]
+    return deep
+
+
+def _slab_costs(heap, into):
+    into[0] = into[1] = into[2] = 0
+    held = 4096 * heap.ctl[ss.T_PAGES]
+    for c in range(heap.cache.shape[0]):
+        cache = heap.cache[c]
+        misses = cache[ss.A_ALLOCMISS] + cache[ss.A_FREEMISS]
+        into[0] += cache[ss.A_ALLOCHIT] + cache[ss.A_FREEHIT]
+        into[1] += misses + cache[ss.A_NODE_ALLOCS] + cache[ss.A_NODE_FREES]
+        into[2] += misses + cache[ss.A_NODE_ALLOCS] + cache[ss.A_NODE_OVERFLOW]
+        used = cache[ss.A_ACTIVE]
+        for q in range(heap.queue.shape[1]):
+            used -= heap.queue[c, q, ss.Q_AVAIL]
+        held -= used * cache[ss.A_SIZE]
+    into[3] = held // 1024
+
+
 def _slab_overflowed(heap):
     return heap.ctl[ss.T_OVERFLOW] != 0
 
@@ -160,9 +217,11 @@ SLAB = SimpleNamespace(
     cache_slabs=_slab_cache_slabs,
     max_cache_slabs=_slab_max_cache_slabs,
     free_objects=_slab_free_objects,
-    deep_objects=_untold,
+    heap_costs=_slab_costs,
+    deep_objects=_slab_deep_objects,
     overflowed=_slab_overflowed,
     has_reaper=_reaper,
+    set_aside=_nothing_aside,
 )
 
 # ------------------------------------------------------------------------------------------------------- SLOB
@@ -190,6 +249,16 @@ def _slob_free_objects(heap, c):
     return so.room_for(heap, heap.cache[c, so.O_SIZE], heap.cache[c, so.O_ALIGN])
 
 
+def _slob_costs(heap, into):
+    into[0] = 0
+    into[1] = into[2] = heap.ctl[so.O_LOCKS]
+    units = 0
+    for p in range(so.FIRST_PAGE, heap.ctl[so.O_TOP]):
+        if heap.page[p, so.B_PFN] >= 0:
+            units += heap.page[p, so.B_UNITS]
+    into[3] = units * so.SLOB_UNIT // 1024
+
+
 def _slob_overflowed(heap):
     return heap.ctl[so.O_OVERFLOW] != 0
 
@@ -201,9 +270,11 @@ SLOB = SimpleNamespace(
     cache_slabs=_slob_no_slabs,
     max_cache_slabs=_slob_no_slabs,
     free_objects=_slob_free_objects,
+    heap_costs=_slob_costs,
     deep_objects=_untold,
     overflowed=_slob_overflowed,
     has_reaper=_no_reaper,
+    set_aside=_nothing_aside,
 )
 
 FACES = {"Slub": SLUB, "SlubEras": ERAS, "Slab": SLAB, "Slob": SLOB}
@@ -252,6 +323,11 @@ def deep_objects(heap, c):
     return _of(heap).deep_objects(heap, c)
 
 
+def heap_costs(heap, into):
+    """Fill the metrics from slab_fast to slab_waste_kb, int64[4]."""
+    _of(heap).heap_costs(heap, into)
+
+
 def overflowed(heap):
     """Whether the arrays were too small; the lane's result is void then."""
     return _of(heap).overflowed(heap)
@@ -260,6 +336,16 @@ def overflowed(heap):
 def has_reaper(heap):
     """Whether a reaper runs from time to time; known when a kernel is compiled."""
     return _of(heap).has_reaper(heap)
+
+
+def set_aside(mem, heap):
+    """Slabs that a policy sets aside at boot."""
+    _of(heap).set_aside(mem, heap)
+
+
+@overload(set_aside, jit_options=OPTIONS)
+def _set_aside(mem, heap):
+    return _of(heap).set_aside
 
 
 @overload(init_caches, jit_options=OPTIONS)
@@ -295,6 +381,11 @@ def _free_objects(heap, c):
 @overload(deep_objects, jit_options=OPTIONS)
 def _deep_objects(heap, c):
     return _of(heap).deep_objects
+
+
+@overload(heap_costs, jit_options=OPTIONS)
+def _heap_costs(heap, into):
+    return _of(heap).heap_costs
 
 
 @overload(overflowed, jit_options=INLINED)

@@ -11,9 +11,10 @@ from fastalloc.kernels import slab_state as ss
 from fastalloc.kernels import state as st
 from fastalloc.kernels.check import check_lane
 from fastalloc.kernels.completion import kblockd_step, softirq_step
+from fastalloc.kernels.hosts import host_event
 from fastalloc.kernels.jit import entry, folded, kernel
 from fastalloc.kernels.kmem import reap
-from fastalloc.kernels.kmem_state import has_reaper, max_cache_slabs, max_heap_pages, overflowed
+from fastalloc.kernels.kmem_state import has_reaper, heap_costs, max_cache_slabs, max_heap_pages, overflowed
 from fastalloc.kernels.noise import OBJECTS, PAGES, noise_due, noise_event
 from fastalloc.kernels.observe import check_livelock, note_reports, sample
 from fastalloc.kernels.sched import dequeue_head, enqueue, first_due, note_due, run_task_timers, wake_one
@@ -40,6 +41,10 @@ REFUSALS = names.METRICS.index("refusals")
 PROBES = names.METRICS.index("probes")
 SPARE_USED = names.METRICS.index("spare_used")
 UNFAIR_REFUSALS = names.METRICS.index("unfair_refusals")
+SLAB_FAST = names.METRICS.index("slab_fast")
+EMERGENCY_USED = names.METRICS.index("emergency_used")
+EMERGENCY_LOST = names.METRICS.index("emergency_lost")
+CHARGES_REFUSED = names.METRICS.index("charges_refused")
 
 QUANTUM_NS = 20_000
 STREAM_JITTER = 2
@@ -52,7 +57,8 @@ EVENT_PAGE_NOISE = 3
 EVENT_SERIES = 4
 EVENT_LIVELOCK = 5
 EVENT_REAP = 6
-EVENT_CPU = 7
+EVENT_HOST = 7
+EVENT_CPU = 8
 
 
 @folded
@@ -182,6 +188,9 @@ def run_lane(mem, heap, pools, io, vm, out, until):
         if has_reaper(heap) and ctl[ms.V_NEXT_REAP] < at:
             at = ctl[ms.V_NEXT_REAP]
             event = EVENT_REAP
+        if ctl[ms.V_NEXT_HOST] < at:
+            at = ctl[ms.V_NEXT_HOST]
+            event = EVENT_HOST
         cpu = first_due(vm)
         if vm.cpu[cpu, ms.CPU_DUE] < at:
             at = vm.cpu[cpu, ms.CPU_DUE]
@@ -214,10 +223,12 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             noise_event(mem, heap, vm, out, OBJECTS, at)
         elif event == EVENT_PAGE_NOISE:
             noise_event(mem, heap, vm, out, PAGES, at)
+        elif event == EVENT_HOST:
+            host_event(mem, heap, io, vm, out, at)
         elif event == EVENT_SERIES:
             sample(mem, heap, pools, io, vm, out)
             ctl[ms.V_NEXT_SERIES] += ctl[ms.V_SERIES_NS]
-        elif event == EVENT_REAP:
+        elif has_reaper(heap) and event == EVENT_REAP:
             reap_due(mem, heap, vm, jiffies)
         else:
             check_livelock(mem, heap, pools, io, vm, out)
@@ -263,3 +274,7 @@ def finish_lane(mem, heap, io, vm, out):
     metric[PROBES] = mem.ctl[st.M_PROBES]
     metric[SPARE_USED] = mem.ctl[st.M_SPARE_USED]
     metric[UNFAIR_REFUSALS] = mem.ctl[st.M_UNFAIR]
+    heap_costs(heap, metric[SLAB_FAST : SLAB_FAST + 4])
+    metric[EMERGENCY_USED] = mem.ctl[st.M_EMERGENCY_USED]
+    metric[EMERGENCY_LOST] = mem.ctl[st.M_MIGRATED]
+    metric[CHARGES_REFUSED] = mem.ctl[st.M_CHARGES_REFUSED]

@@ -19,7 +19,8 @@ B_VEC = 1
 B_PAGE = 2
 B_SLOT = 3
 B_NEXT = 4  # next bio of its request, or of the free records
-BIO_FIELDS = 5
+B_TASK = 5  # who sleeps until it ends, -1 nobody
+BIO_FIELDS = 6
 
 # request[r, .]
 R_HANDLE = 0
@@ -43,6 +44,7 @@ D_SG_POOL = 3
 D_REQUEST = 4
 D_NEXT = 5  # disk FIFO, done list, or the free records
 D_SOURCE = 6  # 1: came from the host free_list
+D_CHARGED = 7  # charged to the reserve tree: 1 the command, 2 its sense buffer
 COMMAND_FIELDS = 8
 
 # io[.]: scalars of the queue, the host and the disk
@@ -86,9 +88,10 @@ H_BIOS = 38  # bios outstanding
 H_SENSE_ERRORS = 39  # commands in a million that end with CHECK CONDITION
 IO_FIELDS = 42
 
-# __scsi_get_command as in 2.6.25-rc8; with 164fc5dc; every command allocated when the host is added (scsi-mq)
-COMMAND_RULES = ("rc8", "fix", "prealloc")
-RULE_RC8, RULE_FIX, RULE_PREALLOC = range(len(COMMAND_RULES))
+# __scsi_get_command as in 2.6.25-rc8; with 164fc5dc; every command allocated when the host is added (scsi-mq); with
+# e507e30b, which gives up command and sense buffer together and so decides as 164fc5dc does
+COMMAND_RULES = ("rc8", "fix", "prealloc", "consolidated")
+RULE_RC8, RULE_FIX, RULE_PREALLOC, RULE_CONSOLIDATED = range(len(COMMAND_RULES))
 # a slab object of its own; part of the command; allocated when a command ends with CHECK CONDITION
 SENSE_KINDS = ("separate", "inline", "lazy")
 SENSE_SEPARATE, SENSE_INLINE, SENSE_LAZY = range(len(SENSE_KINDS))
@@ -174,6 +177,7 @@ T_PVEC = 16  # reclaimed pages not yet released
 T_PVEC_COUNT = 17
 T_PAGE = 18  # page being written or inserted
 T_BIO = 19  # bio record being built
+T_PUT_OFF = 20  # pages left dirty by the write gate since its last write
 T_FIRST = 21  # next mempool round is the first
 T_BATCH = 22  # nr_batch_requests of its io context
 T_BATCH_JIFFY = 23
@@ -207,7 +211,8 @@ SLEEP_REQUEST = 4  # get_request_wait
 SLEEP_CONGESTION = 5
 SLEEP_START = 6
 SLEEP_KSWAPD = 7
-NR_STATES = 8
+SLEEP_BIO_END = 8  # for its own bio, which is on its stack
+NR_STATES = 9
 
 # T_RECLAIM: where a reclaimer resumes
 OUT = 0
@@ -222,6 +227,7 @@ R_THROTTLE = 10
 R_ZONE_DONE = 11
 R_REQUEST_WOKEN = 12
 R_SHRINK = 13
+R_WRITTEN = 14  # its bio has ended
 
 # T_PROGRAM
 PROGRAM_FILE = 0
@@ -317,7 +323,21 @@ V_SWAP_BIO_LIMIT = 65  # bios outstanding from which on a reclaimer waits, NEVER
 V_RECLAIM_GATE = 66  # direct reclaimers wait while half of the sum of min is gone
 V_NEXT_REAP = 67  # of SLAB's reaper
 V_REAPS = 68  # its passes so far
-VM_FIELDS = 72
+V_ON_STACK_BIO = 69  # a swap write waits for its end, its bio needs no memory
+V_WRITE_GATE = 70  # column of the mark below which writes are put off, -1 none
+V_PUT_OFF_MOST = 71  # pages a write that are
+V_NEXT_HOST = 72  # next event at a further host, NEVER without any
+VM_FIELDS = 73
+
+# host[h, .]: a further host, see kernels/hosts.py
+F_NEXT = 0  # arrival of a command
+F_MEAN_NS = 1  # between two
+F_LIFE_NS = 2
+F_HEAD = 3  # ring of commands in flight
+F_COUNT = 4
+F_SENSE = 5  # cache of its sense buffers
+F_ASIDE = 6  # commands on its free_list: 0 or 1
+HOST_FIELDS = 7
 
 # costs[.]: CPU time of each step, ns
 (
@@ -367,6 +387,8 @@ class Vm(NamedTuple):
     noise: np.ndarray  # int64[2, ring, 3]: handle or frame, cpu, time it is freed
     roles: np.ndarray  # int64[len(ROLES)]
     costs: np.ndarray  # int64[len(COSTS)]
+    host: np.ndarray  # int64[further hosts, HOST_FIELDS]
+    host_command: np.ndarray  # int64[further hosts, commands in flight + 1, 5]
 
 
 class Out(NamedTuple):

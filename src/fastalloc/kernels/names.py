@@ -44,6 +44,17 @@ METRICS = (
     "probes",  # slabs that refused callers tried to buy
     "spare_used",  # slabs bought with a page set aside for the swap path
     "unfair_refusals",  # callers left with nothing although objects were at hand
+    "slab_fast",  # objects taken and given on what a CPU has to itself: its slab, array or sheaf
+    "slab_slow",  # objects that took a longer way
+    "slab_locks",  # times that a lock of all CPUs was taken: of a node's lists or barn; SLOB: its only one
+    "slab_waste_kb",  # held in slabs at the end and used by no object
+    "emergency_used",  # objects that emergency caches gave
+    "emergency_lost",  # slabs of them that freeing by the wrong name took away
+    "charges_refused",  # objects that the reserve tree would not answer for
+    "writes_put_off",  # pages left dirty by the write gate
+    "host_commands",  # that arrived at the further hosts
+    "host_sense_fail",  # their sense buffers refused
+    "host_refused",  # those that got no command, or not all of one
     "allocstall",  # direct reclaims entered
     "kswapd_wakes",
     "pages_scanned",

@@ -6,6 +6,7 @@ Arrivals are Poisson, lifetimes constant, CPUs drawn at random; the same draws u
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names, rng
+from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.objects import slab_give, slab_take
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages
@@ -44,6 +45,7 @@ def noise_arrives(mem, heap, vm, out, kind):
                 mem, heap, out, vm.roles[ms.ROLE_NOISE], cpu, g.GFP_ATOMIC, g.IN_INTERRUPT, names.W_NOISE
             )
         else:
+            mem.ctl[st.M_WHO] = names.W_NOISE
             granted = alloc_pages(mem, cpu, -1, g.GFP_ATOMIC | g.NOWARN, 0, g.IN_INTERRUPT)
     if granted < 0:
         out.metric[NOISE_FAILURES] += 1

@@ -3,7 +3,7 @@
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import internal
+from fastalloc.kernels.jit import internal, out_of_line
 from fastalloc.kernels.kmem_state import cache_slabs, deep_objects, free_objects, heap_pages
 from fastalloc.kernels.mempool import MP_CURR
 from fastalloc.kernels.sched import log_event, log_event_at
@@ -42,6 +42,7 @@ def pool_waiters(vm):
 @internal
 def sample(mem, heap, pools, io, vm, out):
     """Write one row of the series, in the order of names.SERIES."""
+    out_of_line()
     n = out.ctl[ms.OUT_SAMPLES]
     if n >= out.series.shape[0]:
         return
@@ -99,6 +100,7 @@ def reclaimers_asleep(vm):
 def check_livelock(mem, heap, pools, io, vm, out):
     """The pause has lasted 5 s (then 60 s): queue waiting, no command in flight, every attempt refused, and every
     reclaimer asleep. While one is runnable the verdict waits for the next tick."""
+    out_of_line()
     ctl = vm.ctl
     if io.ctl[ms.Q_HEAD] < 0 or io.ctl[ms.H_BUSY] > 0:
         ctl[ms.V_LIVELOCK_CHECK] = ms.NEVER

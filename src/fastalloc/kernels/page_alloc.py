@@ -7,6 +7,7 @@ in front of which the golden cases were recorded.
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import kernel, out_of_line
+from fastalloc.kernels.questions import ask
 
 # ------------------------------------------------------------------------------------------------ watermarks
 
@@ -298,6 +299,28 @@ def warn_alloc_failed(mem, gfp, order):
 
 
 @kernel
+def watermark_page(mem, cpu, order, first_zone, gfp, context):
+    """Attempts B and C: a page from as deep as mask and task allow, or -1."""
+    depth = request_depth(gfp, context, mem.ctl[st.M_WATERMARK_RULE])
+    harder = depth == st.DEPTH_HARDER or depth == st.DEPTH_ATOMIC
+    pfn = get_page_from_freelist(mem, cpu, order, first_zone, st.Z_MIN, (gfp & g.HIGH) != 0, harder)
+    if pfn >= 0:
+        note_depth(mem, depth)
+        return pfn
+    if (gfp & g.SHORT) != 0:
+        pfn = get_page_from_freelist(mem, cpu, order, first_zone, st.Z_SHORT, False, False)
+        if pfn >= 0:
+            note_depth(mem, st.DEPTH_SHORT)
+            return pfn
+    if ignores_watermarks(gfp, context):
+        pfn = get_page_from_freelist(mem, cpu, order, first_zone, -1, False, False)
+        if pfn >= 0:
+            note_depth(mem, st.DEPTH_NONE)
+            mem.ctl[st.M_NO_WATERMARK] += 1
+    return pfn
+
+
+@kernel
 def take_spare(mem):
     """One of the pages set aside for slabs of the swap path."""
     pfn = mem.ctl[st.M_SPARE]
@@ -320,6 +343,42 @@ def keep_spare(mem, pfn):
 
 
 @kernel
+def depth_of_level(level, mark):
+    """Which DEPTH_* a level that free pages stay above amounts to, beside ``mark``, the zone's min."""
+    if level <= 0:
+        return st.DEPTH_NONE
+    for depth, high, harder in (
+        (st.DEPTH_MIN, False, False),
+        (st.DEPTH_HARDER, False, True),
+        (st.DEPTH_HIGH, True, False),
+        (st.DEPTH_ATOMIC, True, True),
+    ):
+        if level >= zone_watermark(mark, high, harder):
+            return depth
+    return st.DEPTH_SHORT
+
+
+@kernel
+def asked_page(mem, cpu, order, first_zone, gfp, context):
+    """A page from as deep as the user's policy says, zone by zone; -1 none, -2: the kernel is to decide."""
+    out_of_line()
+    for z in range(first_zone, -1, -1):
+        if mem.zone[z, st.Z_PRESENT] == 0:
+            continue
+        mark = mem.zone[z, st.Z_MIN]
+        free = mem.zone[z, st.Z_FREE] - (1 << order) + 1
+        level = ask(mem.ctl[st.M_ASK_DEPTH], mem.ctl[st.M_WHO], gfp, context, free, mark)
+        if level < 0:
+            return -2
+        if free > level + mem.zone[z, st.Z_EMERGENCY] + mem.zone[z, st.Z_RESERVE + first_zone]:
+            pfn = buffered_rmqueue(mem, cpu, z, order)
+            if pfn >= 0:
+                note_depth(mem, depth_of_level(level, mark))
+                return pfn
+    return -1
+
+
+@kernel
 def alloc_pages_zones(mem, cpu, gfp, order, context):
     """Attempts A, B and C of __alloc_pages (2.6.25): all that happens before direct reclaim.
 
@@ -337,23 +396,13 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
     if (gfp & g.POLITE) != 0:
         warn_alloc_failed(mem, gfp, order)
         return -1
-    depth = request_depth(gfp, context, mem.ctl[st.M_WATERMARK_RULE])
-    harder = depth == st.DEPTH_HARDER or depth == st.DEPTH_ATOMIC
-    pfn = get_page_from_freelist(mem, cpu, order, first_zone, st.Z_MIN, (gfp & g.HIGH) != 0, harder)
+    pfn = -2
+    if mem.ctl[st.M_ASK_DEPTH] != 0:
+        pfn = asked_page(mem, cpu, order, first_zone, gfp, context)
+    if pfn == -2:
+        pfn = watermark_page(mem, cpu, order, first_zone, gfp, context)
     if pfn >= 0:
-        note_depth(mem, depth)
         return pfn
-    if (gfp & g.SHORT) != 0:
-        pfn = get_page_from_freelist(mem, cpu, order, first_zone, st.Z_SHORT, False, False)
-        if pfn >= 0:
-            note_depth(mem, st.DEPTH_SHORT)
-            return pfn
-    if ignores_watermarks(gfp, context):
-        pfn = get_page_from_freelist(mem, cpu, order, first_zone, -1, False, False)
-        if pfn >= 0:
-            note_depth(mem, st.DEPTH_NONE)
-            mem.ctl[st.M_NO_WATERMARK] += 1
-            return pfn
     if (gfp & g.SPARE) != 0 and order == 0 and mem.ctl[st.M_NR_SPARE] > 0:
         return take_spare(mem)
     if goes_on(gfp, context):

@@ -68,17 +68,31 @@ def sg_pool(segments):
     return pool
 
 
+@internal
+def charge(mem, who):
+    """Charge one object to the reserve of ``who``: whether the reserve answers for it, so that it may ignore the
+    watermarks; False where nothing is charged [mem_reserve_kmem_cache_charge of Swap over NFS]."""
+    limit = mem.ctl[st.M_CHARGE_LIMIT + who]
+    if limit == 0:
+        return False
+    if mem.ctl[st.M_CHARGE_USAGE + who] + 1 >= limit:
+        mem.ctl[st.M_CHARGES_REFUSED] += 1
+        return False
+    mem.ctl[st.M_CHARGE_USAGE + who] += 1
+    return True
+
+
 @folded
-def sense_take(mem, heap, pools, io, vm, out, cpu, context, runner):
+def sense_take(mem, heap, pools, io, vm, out, cpu, gfp, context, runner):
     """A sense buffer from its slab, or from the sense mempool where the policy has one; NO_OBJECT counts as a failure
     of the slab either way."""
     if pools.pool[ms.POOL_SENSE, MP_MIN] == 0:
-        sense = slab_take(mem, heap, out, vm.roles[ms.ROLE_SENSE], cpu, g.GFP_ATOMIC, context, names.W_SENSE)
+        sense = slab_take(mem, heap, out, vm.roles[ms.ROLE_SENSE], cpu, gfp, context, names.W_SENSE)
         failed = sense < 0
     else:
         before = pools.pool[ms.POOL_SENSE, MP_FROM_ALLOCATOR]
         mem.ctl[st.M_WHO] = names.W_SENSE
-        gfp = g.GFP_ATOMIC | mem.ctl[st.M_GFP_ADD + names.W_SENSE]
+        gfp |= mem.ctl[st.M_GFP_ADD + names.W_SENSE]
         sense = mempool_alloc(mem, heap, pools, ms.POOL_SENSE, cpu, gfp, context, True)
         failed = pools.pool[ms.POOL_SENSE, MP_FROM_ALLOCATOR] == before
         account(heap, out, sense, names.W_SENSE)
@@ -87,6 +101,13 @@ def sense_take(mem, heap, pools, io, vm, out, cpu, context, runner):
         if out.ctl[ms.OUT_FULL] != 0:
             log_event(vm, out, E_SENSE_FAIL, cpu, -1, runner, 0, 0)
     return sense
+
+
+@folded
+def uncharge(mem, charged):
+    """Give back what D_CHARGED says."""
+    mem.ctl[st.M_CHARGE_USAGE + names.W_COMMAND] -= charged & 1
+    mem.ctl[st.M_CHARGE_USAGE + names.W_SENSE] -= charged >> 1
 
 
 @folded
@@ -103,24 +124,37 @@ def scsi_get_command(mem, heap, pools, io, vm, out, cpu, runner):
     """A command record with its sense buffer, or -1 [scsi_get_command, __scsi_get_command].
 
     rc8: a command without a sense buffer is given up although the free_list holds a whole one. The fix
-    (164fc5dc) takes the free_list after either failure. Preallocated commands come from nowhere else.
+    (164fc5dc) takes the free_list after either failure, and so does e507e30b. Preallocated commands come from nowhere
+    else.
     """
     context = runner_context(io, runner)
     sense = st.NO_OBJECT
     command = st.NO_OBJECT
+    charged = 0
     if io.ctl[ms.H_RULE] != ms.RULE_PREALLOC:
-        command = slab_take(mem, heap, out, vm.roles[ms.ROLE_COMMAND], cpu, g.GFP_ATOMIC, context, names.W_COMMAND)
+        gfp = g.GFP_ATOMIC
+        if charge(mem, names.W_COMMAND):
+            gfp |= g.MEMALLOC
+            charged = 1
+        command = slab_take(mem, heap, out, vm.roles[ms.ROLE_COMMAND], cpu, gfp, context, names.W_COMMAND)
         if command < 0:
             out.metric[CMD_FAIL] += 1
         elif io.ctl[ms.H_SENSE] == ms.SENSE_SEPARATE:
-            sense = sense_take(mem, heap, pools, io, vm, out, cpu, context, runner)
+            gfp = g.GFP_ATOMIC
+            if charge(mem, names.W_SENSE):
+                gfp |= g.MEMALLOC
+                charged |= 2
+            sense = sense_take(mem, heap, pools, io, vm, out, cpu, gfp, context, runner)
             if sense < 0:
                 slab_give(mem, heap, vm.roles[ms.ROLE_COMMAND], cpu, command)
                 command = st.NO_OBJECT
                 if io.ctl[ms.H_RULE] == ms.RULE_RC8:
+                    uncharge(mem, charged)
                     return -1
     source = 0
     if command < 0:
+        uncharge(mem, charged)
+        charged = 0
         n = io.ctl[ms.H_FREE_LIST]
         if n == 0:
             out.metric[FREE_LIST_EMPTY] += 1
@@ -140,6 +174,7 @@ def scsi_get_command(mem, heap, pools, io, vm, out, cpu, runner):
     io.command[d, ms.D_SG] = -1
     io.command[d, ms.D_NEXT] = -1
     io.command[d, ms.D_SOURCE] = source
+    io.command[d, ms.D_CHARGED] = charged
     return d
 
 
@@ -147,6 +182,7 @@ def scsi_get_command(mem, heap, pools, io, vm, out, cpu, runner):
 def scsi_put_command(mem, heap, pools, io, vm, cpu, d):
     """Return a command: the free_list first, else sense, then command to their slabs [__scsi_put_command]."""
     n = io.ctl[ms.H_FREE_LIST]
+    uncharge(mem, io.command[d, ms.D_CHARGED])
     sense = io.command[d, ms.D_SENSE]
     if n < io.ctl[ms.H_FREE_LIST_SIZE]:
         io.free_list[n, 0] = io.command[d, ms.D_COMMAND]
@@ -167,7 +203,7 @@ def lazy_sense(mem, heap, pools, io, vm, out, cpu):
     u = rng.draw(vm.ctl[ms.V_SEED], STREAM_SENSE, vm.ctl[ms.V_LANE], out.metric[COMMANDS], vm.ctl[ms.V_NOW])
     if rng.below(u, MILLION) >= io.ctl[ms.H_SENSE_ERRORS]:
         return
-    sense = sense_take(mem, heap, pools, io, vm, out, cpu, g.IN_INTERRUPT, RUN_SOFTIRQ)
+    sense = sense_take(mem, heap, pools, io, vm, out, cpu, g.GFP_ATOMIC, g.IN_INTERRUPT, RUN_SOFTIRQ)
     if sense < 0:
         out.metric[SENSE_SPARE] += 1
     else:

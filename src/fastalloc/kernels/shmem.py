@@ -66,6 +66,7 @@ def task_alloc_page(mem, vm, out, t, cpu, gfp, jiffies):
     """A page for a task, or -1: it is now in direct reclaim or asleep."""
     task = vm.task[t]
     pfn = -1
+    mem.ctl[st.M_WHO] = names.W_PAGE
     if task[ms.T_ATTEMPT] == ms.ATTEMPT_FRESH:
         pfn = alloc_pages(mem, cpu, -1, gfp, 0, 0)
     elif task[ms.T_ATTEMPT] == ms.ATTEMPT_RECLAIMED:

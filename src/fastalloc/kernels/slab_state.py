@@ -55,7 +55,8 @@ SLAB_STATS = (
     A_FREEMISS,
 ) = range(A_STAT, A_STAT + len(SLAB_STATS))
 A_MAX_SLABS = A_STAT + len(SLAB_STATS)  # most slabs held
-SLAB_CACHE_FIELDS = 28
+A_SIZE = A_MAX_SLABS + 1  # slot, bytes
+SLAB_CACHE_FIELDS = 32
 
 REAPTIMEOUT_CPUC_S = 2  # between two passes of a CPU's reaper
 REAPTIMEOUT_LIST3_S = 4  # between two looks at a node's free slabs

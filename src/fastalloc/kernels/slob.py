@@ -54,6 +54,7 @@ O_PAGES = 5  # pages on the lists or full
 O_CTOR_CALLS = 7
 O_WHOLE = 8  # pages of page-backed objects
 O_MAX_PAGES = 9  # most pages of both kinds
+O_LOCKS = 10  # times that slob_lock was taken
 SLOBCTL_FIELDS = 12
 
 
@@ -218,6 +219,7 @@ def slob_alloc(mem, slob, cpu, node, gfp, context, size, align):
         head = 1
     page = slob.page
     units = (size + SLOB_UNIT - 1) // SLOB_UNIT
+    slob.ctl[O_LOCKS] += 1
     p = page[head, B_NEXT]
     while p != head:
         following = page[p, B_NEXT]
@@ -252,6 +254,7 @@ def slob_free(mem, slob, cpu, handle, size):
     units = (size + SLOB_UNIT - 1) // SLOB_UNIT
     page = slob.page
     slob.ctl[O_PATH] = 1
+    slob.ctl[O_LOCKS] += 1
     if page[p, B_UNITS] + units == PAGE_UNITS:
         if page[p, B_ON_LIST] != 0:
             unlink_page(page, p)

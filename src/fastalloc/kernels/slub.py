@@ -13,7 +13,7 @@ from fastalloc.kernels.era_switch import OWN, era_alloc, era_close, era_flush, e
 from fastalloc.kernels.hints import natural
 from fastalloc.kernels.jit import folded, internal, kernel, out_of_line
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages, goes_on
-from fastalloc.kernels.slub_slab import add_partial, discard_slab, new_slab, remove_partial
+from fastalloc.kernels.slub_slab import add_partial, discard_slab, new_slab, pfmemalloc_match, remove_partial
 
 # ------------------------------------------------------------------------------------------------------ slabs
 
@@ -61,10 +61,11 @@ def deactivate_slab(mem, slub, c, cpu, owner):
 
 
 @kernel
-def get_partial(mem, slub, c, cpu, node, gfp):
+def get_partial(mem, slub, c, cpu, node, gfp, context):
     """The first partial slab of the node, then of a node that holds more than MIN_PARTIAL [get_partial]; -1 none.
 
-    No look at the mask: a partial slab is given to anybody. The defrag test of get_any_partial always passes.
+    No look at the mask: a partial slab is given to anybody, pfmemalloc slabs of a policy that has them apart. The
+    defrag test of get_any_partial always passes.
     """
     shift = mem.ctl[st.M_CPU_NODE_SHIFT]
     here = node if node >= 0 else cpu >> shift
@@ -76,6 +77,8 @@ def get_partial(mem, slub, c, cpu, node, gfp):
             if slub.knode[c, other, st.N_NR_PARTIAL] > slub.cache[c, st.C_MIN_PARTIAL]:
                 s = slub.knode[c, other, st.N_PARTIAL_HEAD]
                 break
+    while s >= 0 and not pfmemalloc_match(mem, slub, s, gfp, context):
+        s = slub.slab[s, st.S_NEXT]
     if s >= 0:
         remove_partial(slub, c, s)
     return s
@@ -105,14 +108,14 @@ def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context):
     slab = slub.slab
     s = k[st.K_PAGE]
     if s >= 0:
-        if node < 0 or slab[s, st.S_NODE] == node:
+        if (node < 0 or slab[s, st.S_NODE] == node) and pfmemalloc_match(mem, slub, s, gfp, context):
             k[st.K_ALLOC_REFILL] += 1
             if slab[s, st.S_FREELIST] >= 0:
                 k[st.K_ALLOC_SLOWPATH] += 1
                 slub.ctl[st.U_PATH] = 2
                 return load_freelist(slub, c, cpu, s)
         deactivate_slab(mem, slub, c, cpu, cpu)
-    s = get_partial(mem, slub, c, cpu, node, gfp)
+    s = get_partial(mem, slub, c, cpu, node, gfp, context)
     if s >= 0:
         k[st.K_ALLOC_FROM_PARTIAL] += 1
         slub.ctl[st.U_PATH] = 3

@@ -4,7 +4,7 @@ from fastalloc.kernels import eras as er
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import kernel
-from fastalloc.kernels.page_alloc import alloc_pages, free_pages, keep_spare
+from fastalloc.kernels.page_alloc import alloc_pages, free_pages, ignores_watermarks, keep_spare
 
 
 @kernel
@@ -51,6 +51,15 @@ def remove_partial(slub, c, s):
         node[st.N_PARTIAL_TAIL] = preceding
     node[st.N_NR_PARTIAL] -= 1
     slab[s, st.S_PARTIAL] = 0
+
+
+@kernel
+def pfmemalloc_match(mem, slub, s, gfp, context):
+    """Whether the caller may be given the slab: one from below all watermarks is for the entitled where the policy
+    says so; asked on slow paths alone [pfmemalloc_match, 3.6]."""
+    if mem.ctl[st.M_PFMEMALLOC] == 0 or slub.slab[s, st.S_DEPTH] != st.DEPTH_NONE:
+        return True
+    return ignores_watermarks(gfp, context)
 
 
 @kernel
@@ -145,6 +154,16 @@ def new_slab(mem, slub, c, cpu, node, gfp, context):
 
 
 @kernel
+def record_owner(mem, slub, c, s):
+    """The cache whose slabs fit the record of a slab that came to ``c`` by a wrong free: it has room for no more."""
+    for i in range(4):
+        e = mem.ctl[st.M_EMERGENCY_CACHE + i]
+        if e >= 0 and slub.cache[e, st.C_OBJECTS] == slub.slab[s, st.S_OBJECTS]:
+            return e
+    return c
+
+
+@kernel
 def discard_slab(mem, slub, c, cpu, s):
     """Give a slab's pages back and retire its record [discard_slab]."""
     slab = slub.slab
@@ -155,6 +174,9 @@ def discard_slab(mem, slub, c, cpu, s):
     spare = (slub.cache[c, st.C_ALLOCFLAGS] & g.SPARE) != 0 and order == 0
     if not spare or not keep_spare(mem, slab[s, st.S_PFN]):
         free_pages(mem, cpu, slab[s, st.S_PFN], order)
-    slab[s, st.S_NEXT] = slub.cache[c, st.C_FREE_SLAB]
+    owner = c
+    if mem.ctl[st.M_FREE_NAMED] != 0 and slab[s, st.S_OBJECTS] < slub.cache[c, st.C_OBJECTS]:
+        owner = record_owner(mem, slub, c, s)
+    slab[s, st.S_NEXT] = slub.cache[owner, st.C_FREE_SLAB]
     slab[s, st.S_PFN] = -1
-    slub.cache[c, st.C_FREE_SLAB] = s
+    slub.cache[owner, st.C_FREE_SLAB] = s

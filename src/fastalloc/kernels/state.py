@@ -95,7 +95,21 @@ M_SPARE = 43  # pages set aside for slabs of the swap path, linked by P_NEXT: fi
 M_NR_SPARE = 44
 M_SPARE_MOST = 45
 M_SPARE_USED = 46  # slabs bought with one
-MEMCTL_FIELDS = 48
+M_POLICED = 47  # 1: an allocation asks more than SLUB does, see kernels/entitlement.py
+M_PFMEMALLOC = 48  # 1: slabs from below all watermarks are for those who may go there
+M_EMERGENCY = 49  # one of emergency.EMERGENCY_CACHES
+M_EMERGENCY_CACHE = 50  # cache of each class of them: four columns
+M_EMERGENCY_SLABS = 54  # a class sets aside at boot, ideal
+M_EMERGENCY_USED = 55  # objects that they gave
+M_FREE_NAMED = 56  # 1: an object is freed into the cache that the caller names
+M_MIGRATED = 57  # slabs that changed their cache so
+M_ASK_ENTITLEMENT = 58  # addresses of a user's answers, 0 none; see kernels/questions.py
+M_ASK_DEPTH = 59
+M_ASK_FALLBACK = 60
+M_CHARGES_REFUSED = 61  # by the reserve tree
+M_CHARGE_LIMIT = 64  # of each of names.WHO: objects charged at once stay below it; 0 not charged
+M_CHARGE_USAGE = 80
+MEMCTL_FIELDS = 96
 
 WATERMARKS_2_6_25 = 0
 WATERMARKS_6_3 = 1
@@ -164,7 +178,7 @@ C_PAGES = 12  # pages held
 C_MAX_PAGES = 13
 C_ALIVE = 14
 C_CTOR_CALLS = 15
-CACHE_FIELDS = 26  # from 16 on: kernels/eras.py
+CACHE_FIELDS = 32  # from 16 on: kernels/eras.py; a power of two, for it is a stride
 
 # kcpu[c, cpu, .]
 K_FREELIST = 0  # object index, -1 empty

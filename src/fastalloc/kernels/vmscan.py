@@ -31,6 +31,7 @@ BIO_MERGES = names.METRICS.index("bio_merges")
 BIOS = names.METRICS.index("bios")
 REQUEST_WAITS = names.METRICS.index("request_waits")
 MAX_WRITEBACK = names.METRICS.index("max_writeback")
+WRITES_PUT_OFF = names.METRICS.index("writes_put_off")
 E_RECLAIM_BEGIN = names.EVENTS.index("reclaim_begin")
 E_RECLAIM_END = names.EVENTS.index("reclaim_end")
 E_KSWAPD_WAKE = names.EVENTS.index("kswapd_wake")
@@ -275,6 +276,49 @@ def shrink_page(mem, heap, vm, out, t, cpu):
 # ------------------------------------------------------------------------------------------------- swap_writepage
 
 
+@internal
+def put_off(mem, vm, out, t):
+    """Whether the page stays dirty for now: no zone is above the mark of the gate, and the task has not yet looked
+    V_PUT_OFF_MOST pages further since its last write [Christoph Lameter: more reclaim in swap_writepage]."""
+    task = vm.task[t]
+    above = False
+    zones = mem.ctl[st.M_NR_ZONES]
+    for z in range(zones):
+        mark = mem.zone[z, vm.ctl[ms.V_WRITE_GATE]]
+        above = above or zone_watermark_ok(mem, z, 0, mark, zones - 1, False, False)
+    if above or task[ms.T_PUT_OFF] >= vm.ctl[ms.V_PUT_OFF_MOST]:
+        task[ms.T_PUT_OFF] = 0
+        return False
+    task[ms.T_PUT_OFF] += 1
+    out.metric[WRITES_PUT_OFF] += 1
+    pfn = task[ms.T_PAGE]
+    mem.page[pfn, st.P_FLAGS] = (mem.page[pfn, st.P_FLAGS] | st.PG_DIRTY) & ~(st.PG_RECLAIM | st.PG_LOCKED)
+    keep_page(mem, vm, t, pfn)
+    task[ms.T_PAGE] = -1
+    task[ms.T_RECLAIM] = ms.R_PAGE_LIST
+    return True
+
+
+@internal
+def submitted(io, vm, t, cpu, jiffies):
+    """The write is on its way: on to the next page, or with a bio on the stack to sleep until it ends."""
+    vm.task[t, ms.T_RECLAIM] = ms.R_PAGE_LIST
+    if vm.ctl[ms.V_ON_STACK_BIO] != 0:
+        vm.task[t, ms.T_RECLAIM] = ms.R_WRITTEN
+        start_request_fn(io, vm, cpu, RUN_RECLAIMER)  # who waits for a page unplugs [sync_page]
+        sleep_on(vm, cpu, ms.SLEEP_BIO_END, -1, False, jiffies)
+
+
+@folded
+def written(mem, vm, t):
+    """A page written while the task waited is looked at again, and may go at once [shrink_page_list, PAGE_SUCCESS]."""
+    task = vm.task[t]
+    mem.page[task[ms.T_PAGE], st.P_NEXT] = task[ms.T_LIST]
+    task[ms.T_LIST] = task[ms.T_PAGE]
+    task[ms.T_PAGE] = -1
+    task[ms.T_RECLAIM] = ms.R_PAGE_LIST
+
+
 @folded
 def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
     """LRU pass 2: bio, biovec, merge or request, submission; CPU time in ns [swap_writepage, __make_request]."""
@@ -285,16 +329,20 @@ def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
         if io.ctl[ms.H_BIOS] >= vm.ctl[ms.V_SWAP_BIO_LIMIT]:
             congestion_wait(mem, vm, out, t, cpu, 50, jiffies)
             return wake
-        handle = mempool_take(mem, heap, pools, vm, out, ms.POOL_BIO, names.W_BIO, t, cpu, jiffies)
-        if handle < 0:
-            return wake
+        if vm.ctl[ms.V_WRITE_GATE] >= 0 and put_off(mem, vm, out, t):
+            return vm.costs[ms.COST_SCAN_PAGE]
+        handle = st.NO_OBJECT
+        if vm.ctl[ms.V_ON_STACK_BIO] == 0:
+            handle = mempool_take(mem, heap, pools, vm, out, ms.POOL_BIO, names.W_BIO, t, cpu, jiffies)
+            if handle < 0:
+                return wake
         bio_record(io, vm, t, handle)
         task[ms.T_FIRST] = 1
         task[ms.T_RECLAIM] = ms.R_BIOVEC_ALLOC
         step = ms.R_BIOVEC_ALLOC
     if step == ms.R_BIOVEC_ALLOC:
         handle = st.NO_OBJECT
-        if vm.ctl[ms.V_BIO_INLINE_VECS] == 0:
+        if vm.ctl[ms.V_BIO_INLINE_VECS] == 0 and vm.ctl[ms.V_ON_STACK_BIO] == 0:
             handle = mempool_take(mem, heap, pools, vm, out, ms.POOL_BIOVEC, names.W_BIOVEC, t, cpu, jiffies)
             if handle < 0:
                 return wake
@@ -303,8 +351,9 @@ def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
         io.bio[b, ms.B_VEC] = handle
         io.bio[b, ms.B_SLOT] = mem.page[pfn, st.P_SLOT]
         mem.page[pfn, st.P_FLAGS] = (mem.page[pfn, st.P_FLAGS] | st.PG_WRITEBACK) & ~st.PG_LOCKED
-        keep_page(mem, vm, t, pfn)
-        task[ms.T_PAGE] = -1
+        if vm.ctl[ms.V_ON_STACK_BIO] == 0:
+            keep_page(mem, vm, t, pfn)
+            task[ms.T_PAGE] = -1
         if vm.ctl[ms.V_WRITEBACK] == 0:
             vm.ctl[ms.V_STALL_SINCE] = vm.ctl[ms.V_NOW]
         vm.ctl[ms.V_WRITEBACK] += 1
@@ -314,7 +363,7 @@ def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
         out.metric[BIOS] += 1
         if elv_merge(mem, heap, pools, io, vm, cpu, b, vm.ctl[ms.V_NOW]):
             out.metric[BIO_MERGES] += 1
-            task[ms.T_RECLAIM] = ms.R_PAGE_LIST
+            submitted(io, vm, t, cpu, jiffies)
             return vm.costs[ms.COST_SUBMIT_BIO]
         step = ms.R_GET_REQUEST
     if step == ms.R_REQUEST_WOKEN:
@@ -334,8 +383,8 @@ def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
     handle = mempool_take(mem, heap, pools, vm, out, ms.POOL_REQUEST, names.W_REQUEST, t, cpu, jiffies)
     if handle < 0:
         return wake
-    task[ms.T_RECLAIM] = ms.R_PAGE_LIST
     add_request(io, vm, out, cpu, task[ms.T_BIO], handle, jiffies)
+    submitted(io, vm, t, cpu, jiffies)
     return vm.costs[ms.COST_SUBMIT_BIO]
 
 
@@ -506,6 +555,9 @@ def reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
         return vm.costs[ms.COST_SCAN_PAGE]
     if step == ms.R_ZONE_DONE:
         end_priority(mem, vm, out, t, cpu, jiffies)
+        return 0
+    if step == ms.R_WRITTEN:
+        written(mem, vm, t)
         return 0
     begin_priority(mem, vm, t, cpu, jiffies)
     return vm.costs[ms.COST_SCAN_PAGE]

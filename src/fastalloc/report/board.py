@@ -8,7 +8,9 @@ from fastalloc.report.statistics import paired_interval, wilson_interval
 from fastalloc.store import Dataset
 
 # Means of a lane; a metric that the dataset does not have makes no column.
-MEANS = ("sense_fail", "reports", "max_slab_pages", "unfair_refusals", "probes")
+MEANS = ("sense_fail", "reports", "max_slab_pages", "slab_waste_kb", "unfair_refusals", "probes")
+RATES = {"slow_per_1000": "slab_slow", "locks_per_1000": "slab_locks"}  # of objects taken and given
+RESERVES = ("policy.emergency_pages", "policy.spare_pages")  # held for a shortage alone
 
 
 # Depths that a bio cannot buy at in 2.6.25: its first try stops at 3/4 of min.
@@ -97,5 +99,16 @@ def _row(name: str, rows: pl.DataFrame, baseline: pl.DataFrame, ledger: pl.DataF
         throughput=median,
         throughput_quartiles=(low, high) if low is not None and high is not None else None,
         links=broken_links(rows, baseline, ledger, bought),
-        means={key: float(rows[key].sum()) / len(rows) for key in MEANS if key in rows.columns},
+        means=_means(rows),
     )
+
+
+def _means(rows: pl.DataFrame) -> dict[str, float]:
+    means = {key: float(rows[key].sum()) / len(rows) for key in MEANS if key in rows.columns}
+    if {"slab_fast", *RATES.values()} <= set(rows.columns):
+        objects = float(rows["slab_fast"].sum()) + float(rows["slab_slow"].sum())
+        means |= {key: 1000 * float(rows[source].sum()) / max(1.0, objects) for key, source in RATES.items()}
+    reserves = [key for key in RESERVES if key in rows.columns]
+    if reserves:
+        means["reserve_pages"] = float(rows.select(pl.sum_horizontal(*reserves)).to_series().sum()) / len(rows)
+    return means

@@ -3,6 +3,7 @@
 ``CacheSet`` plays the part of the ``slab_caches`` list. It knows no state of slabs: only layout and identity.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -222,9 +223,17 @@ class CacheSet:
     options : machine, era and boot line.
     nodes : NUMA nodes; more than one adds ``kmem_cache_node`` in front, which nothing merges into.
     boot : False starts with no cache at all.
+    may_merge : asked with two names wherever the kernel would merge a new cache into another.
     """
 
-    def __init__(self, options: SlubOptions | None = None, nodes: int = 1, boot: bool = True) -> None:
+    def __init__(
+        self,
+        options: SlubOptions | None = None,
+        nodes: int = 1,
+        boot: bool = True,
+        may_merge: Callable[[str, str], bool] | None = None,
+    ) -> None:
+        self.may_merge = may_merge
         self.options = options or SlubOptions()
         self.caches: list[Geometry] = []
         self._root: dict[str, int] = {}
@@ -255,6 +264,8 @@ class CacheSet:
         if request.name in self._root:
             raise ValueError(f"cache {request.name!r} exists")
         index = find_mergeable(request, self.caches, self.options)
+        if index >= 0 and self.may_merge and not self.may_merge(request.name, self.caches[index].name):
+            index = -1
         if index >= 0:
             target = self.caches[index]
             self.caches[index] = replace(

@@ -51,7 +51,8 @@ class Policy(Model):
     slub_layout: Literal["2.6.25", "2.6.26", "3.2", "6.1", "6.12"] = "2.6.25"  # slots, orders, who merges
     sheaf_capacity: Annotated[int, Field(ge=1, le=60)] = 32  # objects a sheaf
     min_partial_on_free: bool = False  # an emptied slab stays while its node has fewer than min_partial
-    command_rule: Literal["rc8", "fix", "prealloc"] = "rc8"  # __scsi_get_command; prealloc: all at host setup
+    # __scsi_get_command; prealloc: all at host setup
+    command_rule: Literal["rc8", "fix", "prealloc", "consolidated"] = "rc8"
     sense: Literal["separate", "inline", "lazy"] = "separate"  # an object, part of the command, only on an error
     sense_bytes: Annotated[int, Field(ge=18, le=260)] = 96
     command_align: Literal[0, 64, 128] = 0  # what an inline sense buffer is aligned to; 0: a field, as in 2.6.24
@@ -71,7 +72,8 @@ class Policy(Model):
     memalloc: list[User] = Field(default_factory=list)  # __GFP_MEMALLOC: no watermark
     high: list[User] = Field(default_factory=list)  # __GFP_HIGH: half of min
     short: list[User] = Field(default_factory=list)  # short-lived: as deep as short_eighths
-    entitlement: Literal["anyone", "rank", "rank-posted", "no-watermarks"] = "anyone"  # who may take a slot at hand
+    # who may take a slot at hand
+    entitlement: Literal["anyone", "rank", "rank-posted", "no-watermarks", "pfmemalloc"] = "anyone"
     probe_every: Annotated[int, Field(ge=1, le=1 << 20)] = 1  # refusals for one attempt to buy a slab
     probe_low: bool = False  # such an attempt succeeds above low only
     spare_pages: Annotated[int, Field(ge=0, le=1 << 16)] = 0  # set aside for slabs of the swap path (SLAB_IO)
@@ -79,11 +81,37 @@ class Policy(Model):
     swap_bio_limit: Count = 0  # bios outstanding from which on a reclaimer waits, 0 none
     reclaim_gate: bool = False  # direct reclaimers wait while half of the sum of min is gone
     short_eighths: Annotated[int, Field(ge=0, le=8)] = 4  # of min
+    reserve_commands: Annotated[int, Field(ge=0, le=1 << 16)] = 0  # that a reserve tree answers for, 0 none
+    emergency_caches: Literal["none", "v1", "v2", "ideal"] = "none"  # asked when a cache gets no slab
+    emergency_users: list[User] = Field(default_factory=list)  # who may, beside GFP_TEMPORARY, which nobody passes
+    emergency_merge: bool = True  # they merge like any cache
+    emergency_free: Literal["named", "page"] = "named"  # into the cache that the caller names, or the slab's own
+    emergency_slabs: Annotated[int, Field(ge=1, le=1024)] = 1  # set aside for each class, ideal
+    on_stack_bio: bool = False  # a swap write waits for its end and needs no bio from memory
+    write_gate: Literal["none", "min", "low", "high"] = "none"  # at or below it a reclaimer puts writes off
+    gate_pages: Annotated[int, Field(ge=1, le=1 << 20)] = 32  # dirty pages passed over for each that is written
+    questions: str = ""  # source of a user's own policy
+    # sense buffers of each further host; hosts of one size are of one driver and share its pool
+    host_sense_bytes: Annotated[list[Annotated[int, Field(ge=18, le=260)]], Field(max_length=16)] = Field(
+        default_factory=list
+    )
+    host_pools: Literal["driver", "host"] = "driver"  # a sense cache for each size, or for each host
 
     @model_validator(mode="after")
     def _consistent(self) -> "Policy":
-        if self.entitlement != "anyone" and self.allocator != "slub":
+        if self.entitlement == "pfmemalloc":
+            if self.allocator in ("slab", "slob"):
+                raise ValueError("entitlement: 'pfmemalloc' is modelled for SLUB of any era alone")
+        elif self.entitlement != "anyone" and self.allocator != "slub":
             raise ValueError(f"entitlement: {self.entitlement!r} is modelled for allocator 'slub' alone")
+        if self.emergency_caches != "none" and self.allocator != "slub":
+            raise ValueError(f"emergency_caches: modelled for allocator 'slub', not {self.allocator!r}")
+        if self.emergency_caches == "ideal" and (self.emergency_merge or self.emergency_free == "named"):
+            raise ValueError("emergency_caches: 'ideal' ones share with nobody and are freed by the page")
+        if self.reserve_commands > 0 and self.allocator in ("slab", "slob"):
+            raise ValueError(f"reserve_commands: its pages are counted for SLUB, not {self.allocator!r}")
+        if self.questions and self.allocator != "slub":
+            raise ValueError(f"questions: asked of allocator 'slub', not {self.allocator!r}")
         if self.spare_pages > 0 and self.allocator in ("slab", "slob"):
             raise ValueError(f"spare_pages: {self.allocator} keeps none; its slabs would never give one back")
         if self.min_partial_on_free and self.allocator != "slub":
@@ -104,6 +132,8 @@ class Workload(Model):
     atomic_object_ms: Count = 2  # how long each lives
     atomic_pages_per_s: Count = 50  # GFP_ATOMIC pages, a second
     atomic_page_ms: Count = 2
+    host_commands_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 50  # at each further host
+    host_command_ms: Count = 10  # how long each takes
     swappiness: Annotated[int, Field(ge=0, le=100)] = 60
 
 

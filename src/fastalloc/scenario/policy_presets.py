@@ -57,6 +57,8 @@ def load_policy(name: str) -> PolicyPreset:
     Raises:
         InputError: no such policy, broken TOML, an unknown key or field, a value out of range, members that clash.
     """
+    if name.endswith(".py"):
+        return own_preset(Path(name))
     if name not in policy_names():
         raise InputError("policies", name, f"no such policy; there are {', '.join(policy_names())}")
     path = POLICIES / f"{name}.toml"
@@ -71,6 +73,28 @@ def load_policy(name: str) -> PolicyPreset:
         members = [load_policy(member) for member in preset.bundle]
         preset = preset.model_copy(update={"set": _merged([*members, preset], name)})
     return preset
+
+
+def own_preset(path: Path) -> PolicyPreset:
+    """The preset of a user's own policy, named as its file is; the source goes into the scenario.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        source = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError("policies", str(path), error.strerror or str(error)) from None
+    except UnicodeDecodeError as error:
+        raise InputError("policies", str(path), f"not UTF-8: {error}") from None
+    return PolicyPreset(
+        name=path.stem,
+        section="own",
+        title=path.stem,
+        description="A policy of one's own.",
+        source=str(path),
+        set={"policy.questions": source},
+    )
 
 
 def policy_variant(composed: str) -> Variant:

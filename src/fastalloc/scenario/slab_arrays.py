@@ -51,7 +51,7 @@ def new_slab(
         cache[[ss.A_LIMIT, ss.A_BATCHCOUNT, ss.A_ALIVE, ss.A_FREE_SLAB]] = layout.limit, layout.batchcount, 1, -1
         cache[ss.A_MGMT_CACHE] = index[f"kmalloc-{layout.mgmt_cache}"] if layout.off_slab else -1
         cache[ss.A_ALLOCFLAGS] = g.RECLAIMABLE if layout.flags & sf.RECLAIM_ACCOUNT else 0
-        cache[ss.A_CTOR] = layout.ctor
+        cache[[ss.A_CTOR, ss.A_SIZE]] = layout.ctor, layout.buffer_size
         heap.queue[row, :cpus, ss.Q_BATCHCOUNT] = layout.batchcount
         heap.node[row, :, ss.L3_PARTIAL_HEAD : ss.L3_FREE_TAIL + 1] = -1
         heap.node[row, :, ss.L3_FREE_LIMIT] = layout.free_limit

@@ -42,15 +42,15 @@ def runs_schema(parameters: Mapping[str, Any], pointed: bool = False, metrics: S
 
 
 def flat_parameters(scenario: Scenario) -> dict[str, Any]:
-    """Every parameter of a scenario under its dotted name; zones by their own names, lists of users joined by commas.
+    """Every parameter of a scenario under its dotted name; zones by their own names, lists joined by commas.
 
     Left to the footer are ``variants``, ``run.lanes`` and ``run.seed`` (told by the row) and the imported slab caches.
     """
     data = scenario.model_dump(exclude={"variants": True, "run": {"lanes", "seed"}, "machine": {"slab_caches"}})
     zones = data["machine"].pop("zones")
     for key, value in data["policy"].items():
-        if isinstance(value, list):  # of users, often empty: one type of column whatever it holds
-            data["policy"][key] = ",".join(value)
+        if isinstance(value, list):  # of users or sizes, often empty: one type of column whatever it holds
+            data["policy"][key] = ",".join(map(str, value))
     flat = dict(_flatten("", data))
     for zone in zones:
         name = zone.pop("name")
