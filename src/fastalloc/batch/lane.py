@@ -192,6 +192,7 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
         ctl[life] = milliseconds * ms.NS_PER_MS
     for field in (ms.V_LIVELOCK_SINCE, ms.V_LIVELOCK_CHECK, ms.V_STALL_SINCE):
         ctl[field] = ms.NEVER
+    ctl[ms.V_SQUEEZE] = {"none": -1, "atomic": g.IN_INTERRUPT, "reclaim": g.PF_MEMALLOC}[work.squeeze]
     ctl[ms.V_SERIES_NS] = scenario.run.series_ms * ms.NS_PER_MS
     ctl[ms.V_HOST_SLICE] = machine.host_slice_us * 1000
     ctl[ms.V_HOST_OVERLAP] = machine.host_overlap_us * 1000

@@ -67,7 +67,13 @@ def check_pages(mem, vm, heap):
             if pages != mem.zone[z, st.Z_NR_ACTIVE + k]:
                 return 3
             listed += pages
-    held = vm.ctl[ms.V_RESERVED] + vm.ctl[ms.V_PAGE_NOISE_COUNT] + heap_pages(heap) + mem.ctl[st.M_NR_SPARE]
+    held = (
+        vm.ctl[ms.V_RESERVED]
+        + vm.ctl[ms.V_PAGE_NOISE_COUNT]
+        + vm.ctl[ms.V_SQUEEZED]
+        + heap_pages(heap)
+        + mem.ctl[st.M_NR_SPARE]
+    )
     for t in range(vm.ctl[ms.V_NR_TASKS]):
         if vm.task[t, ms.T_NEW_PAGE] >= 0:
             held += 1

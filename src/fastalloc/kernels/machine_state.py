@@ -327,7 +327,9 @@ V_ON_STACK_BIO = 69  # a swap write waits for its end, its bio needs no memory
 V_WRITE_GATE = 70  # column of the mark below which writes are put off, -1 none
 V_PUT_OFF_MOST = 71  # pages a write that are
 V_NEXT_HOST = 72  # next event at a further host, NEVER without any
-VM_FIELDS = 73
+V_SQUEEZE = 73  # context of the one who takes all that he gets before each attempt at a command, -1 nobody
+V_SQUEEZED = 74  # pages that he holds
+VM_FIELDS = 75
 
 # host[h, .]: a further host, see kernels/hosts.py
 F_NEXT = 0  # arrival of a command

@@ -11,6 +11,7 @@ from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.mempool import MP_FROM_ALLOCATOR, MP_MIN, mempool_alloc, mempool_free
 from fastalloc.kernels.objects import account, slab_give, slab_take
 from fastalloc.kernels.sched import log_event, log_event_at
+from fastalloc.kernels.squeeze import squeeze
 
 SENSE_FAIL = names.METRICS.index("sense_fail")
 SENSE_SPARE = names.METRICS.index("sense_spare")
@@ -127,6 +128,8 @@ def scsi_get_command(mem, heap, pools, io, vm, out, cpu, runner):
     (164fc5dc) takes the free_list after either failure, and so does e507e30b. Preallocated commands come from nowhere
     else.
     """
+    if vm.ctl[ms.V_SQUEEZE] >= 0:
+        squeeze(mem, heap, vm, out)
     context = runner_context(io, runner)
     sense = st.NO_OBJECT
     command = st.NO_OBJECT

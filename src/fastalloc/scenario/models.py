@@ -132,6 +132,9 @@ class Workload(Model):
     atomic_object_ms: Count = 2  # how long each lives
     atomic_pages_per_s: Count = 50  # GFP_ATOMIC pages, a second
     atomic_page_ms: Count = 2
+    # Before each attempt at a command somebody takes every 128-byte slot and page that GFP_ATOMIC gets, for ever; as
+    # "reclaim" with PF_MEMALLOC, which knows no watermark.
+    squeeze: Literal["none", "atomic", "reclaim"] = "none"
     host_commands_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 50  # at each further host
     host_command_ms: Count = 10  # how long each takes
     swappiness: Annotated[int, Field(ge=0, le=100)] = 60
