@@ -13,7 +13,7 @@ from fastalloc.kernels import kmem, slub
 from fastalloc.kernels import state as st
 from fastalloc.kernels.hints import assume, natural, prefetch
 from fastalloc.kernels.jit import entry, internal, kernel, out_of_line
-from fastalloc.kernels.slub_slab import install_slab, slab_record
+from fastalloc.kernels.slub_slab import add_partial, install_slab, slab_record
 
 OP_ALLOC = 0
 OP_FREE = 1
@@ -237,12 +237,16 @@ def follow(mem, slub_, events, lane, row, stop):
     return row
 
 
-@kernel
+# laid[slab, .]: a slab that there was before the trace; W_RECORD is filled in
+W_CACHE, W_LIST, W_NODE, W_CPU, W_PRIVATE, W_FREE, W_RECORD, LAID_FIELDS = range(8)
+# laid[., W_LIST]: on no list (full), a node's partial list, a CPU's own slab, a CPU's partial list
+LIST_NONE, LIST_NODE, LIST_CPU, LIST_CPU_PARTIAL = range(4)
+
+
+@internal
 def place(mem, slub_, c, node, free):
-    """A slab of cache ``c`` with ``free`` objects on its own list, on no list itself; its record."""
+    """A slab of cache ``c`` with its first ``free`` objects on its own list, on no list itself; its record."""
     s = slab_record(slub_, c)
-    if s < 0:
-        return s
     objects = slub_.cache[c, st.C_OBJECTS]
     install_slab(mem, slub_, c, s, node, slub_.cache[c, st.C_ORDER], objects)
     if free > 0:
@@ -251,3 +255,37 @@ def place(mem, slub_, c, node, free):
         slub_.slab[s, st.S_FREELIST] = -1
     slub_.slab[s, st.S_INUSE] = objects - free
     return s
+
+
+@entry
+def set_up(mem, slub_, caches, laid):
+    """Register cache c as ``caches[c]`` says, and put the slabs of ``laid`` in place, lists in the order of its rows.
+
+    W_PRIVATE free objects of a CPU's own slab are on that CPU's list, W_FREE of any slab on the slab's own.
+    """
+    for c in range(caches.shape[0]):
+        slub.init_cache(slub_, c, caches[c])
+    slab = slub_.slab
+    for row in range(laid.shape[0]):
+        c = laid[row, W_CACHE]
+        private = laid[row, W_PRIVATE]
+        free = laid[row, W_FREE]
+        s = place(mem, slub_, c, laid[row, W_NODE], private + free)
+        laid[row, W_RECORD] = s
+        k = slub_.kcpu[c, max(laid[row, W_CPU], 0)]
+        if laid[row, W_LIST] == LIST_NODE:
+            add_partial(slub_, c, s, True)
+        elif laid[row, W_LIST] == LIST_CPU:
+            k[st.K_FREELIST] = 0 if private > 0 else -1
+            k[st.K_PAGE] = s
+            slab[s, st.S_FREELIST] = private if free > 0 else -1
+            if private > 0:
+                slub_.link[slab[s, st.S_BASE] + private - 1] = -1
+            slab[s, st.S_INUSE] = slub_.cache[c, st.C_OBJECTS] - free
+            slab[s, st.S_FROZEN] = 1 + laid[row, W_CPU]
+        elif laid[row, W_LIST] == LIST_CPU_PARTIAL:
+            below = k[er.K_PARTIAL]
+            slab[s, st.S_NEXT] = below
+            slab[s, st.S_COUNT] = 1 + (slab[below, st.S_COUNT] if below >= 0 else 0)
+            slab[s, st.S_FROZEN] = 1 + laid[row, W_CPU]
+            k[er.K_PARTIAL] = s

@@ -85,6 +85,12 @@ class CompactTrace:
         crossed = free & (before["object"] == after["object"]) & (before["cpu"] != after["cpu"])
         return np.bincount(before["kind"][crossed], minlength=len(self.kinds))
 
+    @cached_property
+    def cache_names(self) -> tuple[list[str], np.ndarray]:
+        """The caches of ``kinds``, and which of them each kind is of (int64[kinds])."""
+        names, which = np.unique(self.kinds["cache"].to_numpy().astype(str), return_inverse=True)
+        return names.tolist(), which
+
     @property
     def nbytes(self) -> int:
         """Bytes of events and addresses."""

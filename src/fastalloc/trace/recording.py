@@ -15,7 +15,7 @@ from fastalloc.trace.columns import read_parquet
 from fastalloc.trace.convert import compact_events
 from fastalloc.trace.lane import Config, old_objects
 from fastalloc.trace.packed import head_of, packing
-from fastalloc.trace.prediction import Prediction, draws_of, predict
+from fastalloc.trace.prediction import Prediction, predict
 from fastalloc.trace.settle import settled
 from fastalloc.trace.start import Start, read_state
 from fastalloc.trace.whatif import as_traced, what_if
@@ -44,11 +44,11 @@ class Recording:
             *(what_if(text, base, self.trace, self.options, self.shared, self.aliases) for text in what_ifs),
         ]
 
-    def run(self, what_ifs: list[str], draws: int, sample_ns: np.ndarray | None = None) -> list[Prediction]:
-        """A prediction for each configuration; all meet the same draws."""
-        configs = self.configs(what_ifs)
-        traces = draws_of(self.trace, draws)
-        return [predict(traces, config, self.start, sample_ns) for config in configs]
+    def run(
+        self, what_ifs: list[str], draws: int = 1, sample_ns: np.ndarray | None = None, threads: int = 1
+    ) -> list[Prediction]:
+        """A prediction for each configuration; see ``predict``."""
+        return predict(self.trace, self.configs(what_ifs), self.start, draws, sample_ns, threads)
 
 
 def read_trace(

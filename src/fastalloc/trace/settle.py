@@ -12,7 +12,7 @@ import numpy as np
 from fastalloc.kernels import state as st
 from fastalloc.trace import compact as co
 from fastalloc.trace import slub_lane
-from fastalloc.trace.lane import Config, cache_of_kind
+from fastalloc.trace.lane import NO_SAMPLES, Config, cache_of_kind
 from fastalloc.trace.start import Start
 
 
@@ -31,7 +31,7 @@ def settled(trace: co.CompactTrace, config: Config, start: Start) -> tuple[co.Co
     rows, caches = rows[caches >= 0], caches[caches >= 0]
     if not len(rows):
         return trace, 0
-    run = slub_lane.SlubRun(trace, config, start, np.zeros(0, np.int64))
+    run = slub_lane.SlubRun(trace, config, start, NO_SAMPLES)
     wrong = []
     for row, c in zip(rows.tolist(), caches.tolist(), strict=True):
         run.to(row)
