@@ -168,14 +168,16 @@ def test_reordering_keeps_each_cpu_and_each_object_in_order(tmp_path):
                 stamp + f"kmem_cache_alloc: call_site=f ptr={ptr} bytes_req=8 bytes_alloc=8 gfp_flags=0 node=-1"
             )
     trace = read_trace(written(tmp_path, "\n".join(lines) + "\n"))
-    moved = reordered(trace, 3)
+    every = np.ones(len(trace.kinds), bool)
+    moved = reordered(trace, 3, every)
     assert not np.array_equal(moved.events["object"], trace.events["object"])
     for column, values in (("cpu", range(3)), ("object", range(len(trace.ptrs)))):
         for value in values:
             before, after = (item.events[item.events[column] == value] for item in (trace, moved))
             assert np.array_equal(before[["object", "op", "cpu"]], after[["object", "op", "cpu"]])
-    assert reordered(trace, 0) is trace
-    assert np.array_equal(reordered(trace, 3).events, moved.events)
+    assert reordered(trace, 0, every) is trace
+    assert np.array_equal(reordered(trace, 3, every).events, moved.events)
+    assert np.array_equal(reordered(trace, 3, ~every).events, trace.events)
 
 
 def test_a_bulk_free_goes_from_its_end(tmp_path):

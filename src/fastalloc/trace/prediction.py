@@ -49,9 +49,15 @@ def predict(
     draws: int = 1,
     sample_ns: np.ndarray | None = None,
     threads: int = 1,
+    loose: np.ndarray | None = None,
 ) -> list[Prediction]:
     """Run every configuration through the order of the events, and through ``draws`` - 1 others that all of them
-    meet; ``sample_ns`` as for ``samples_of``, ``threads`` configurations at a time."""
+    meet; ``sample_ns`` as for ``samples_of``, ``threads`` configurations at a time. ``loose``: bool[kinds], the events
+    whose order is not known; all if None, and if there are none there is nothing to draw."""
+    if loose is None:
+        loose = np.ones(len(trace.kinds), bool)
+    if not loose.any():
+        draws = 1
 
     def run(config: Config) -> LaneResult:
         return RUN[config.allocator](order, config, start, samples)
@@ -63,7 +69,7 @@ def predict(
             results.append(list(pool.map(run, configs)))
             samples = NO_SAMPLES
             if seed + 1 < draws:
-                order = reordered(trace, seed + 1)
+                order = reordered(trace, seed + 1, loose)
     predictions = []
     for of_config in zip(*results, strict=True):
         first = of_config[0]

@@ -26,7 +26,8 @@ PARQUET = b"PAR1"
 @dataclass(frozen=True)
 class Recording:
     """A decoded trace with what is known of its kernel. ``shared``: caches that several names were merged into;
-    ``steps``: what was inferred, with counts."""
+    ``steps``: what was inferred, with counts; ``order``: caches whose recorded order was not the kernel's, see
+    ``settle``."""
 
     trace: co.CompactTrace
     caches: list[TracedCache]
@@ -35,6 +36,7 @@ class Recording:
     start: Start
     options: se.SlubOptions
     steps: dict[str, int]
+    order: pl.DataFrame | None
 
     def configs(self, what_ifs: list[str]) -> list[Config]:
         """The traced kernel and every what-if, in the order asked for."""
@@ -48,7 +50,13 @@ class Recording:
         self, what_ifs: list[str], draws: int = 1, sample_ns: np.ndarray | None = None, threads: int = 1
     ) -> list[Prediction]:
         """A prediction for each configuration; see ``predict``."""
-        return predict(self.trace, self.configs(what_ifs), self.start, draws, sample_ns, threads)
+        return predict(self.trace, self.configs(what_ifs), self.start, draws, sample_ns, threads, self._loose())
+
+    def _loose(self) -> np.ndarray | None:
+        if self.order is None:
+            return None
+        names = self.order.filter(~pl.col("settled"))["cache"].to_list()
+        return self.trace.kinds["cache"].is_in(names).to_numpy()
 
 
 def read_trace(
@@ -120,10 +128,12 @@ def open_recording(
     if start_state is None and old:
         steps["objects whose slabs before the trace are not known"] = sum(map(len, old.values()))
     start = Start(start_state, old, trace.ptrs)
-    trace, began = settled(trace, as_traced(caches + more), start)
-    if began:
-        steps["purchases that began before they could be seen"] = began
-    return Recording(trace, caches + more, shared, aliases, start, options, steps)
+    order = None
+    if start_state is not None and len(trace.events):
+        found = settled(trace, as_traced(caches + more), start)
+        trace, order = found.trace, found.caches
+        steps |= found.steps
+    return Recording(trace, caches + more, shared, aliases, start, options, steps, order)
 
 
 __all__ = ["Recording", "beside", "open_recording", "read_trace"]

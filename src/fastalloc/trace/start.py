@@ -53,7 +53,7 @@ def read_state(path: Path) -> pl.DataFrame:
 class Laid:
     """How a cache's objects lay. ``slabs``: int64[n, LAID_FIELDS], the cache's row not filled in; object ``old[i]``
     (rows of ``ptrs``) is number ``index[i]`` of slab ``slab[i]``. ``base``: slabs beside these that lie full and
-    untouched; ``live``: objects out."""
+    untouched; ``live``: objects out; ``first_page``: page frame of each slab, -1 where they are packed anew."""
 
     slabs: np.ndarray
     old: np.ndarray
@@ -61,10 +61,11 @@ class Laid:
     index: np.ndarray
     base: int
     live: int
+    first_page: np.ndarray
 
 
 _NOTHING = np.zeros(0, np.int64)
-NOTHING_LAID = Laid(np.zeros((0, kr.LAID_FIELDS), np.int64), _NOTHING, _NOTHING, _NOTHING, 0, 0)
+NOTHING_LAID = Laid(np.zeros((0, kr.LAID_FIELDS), np.int64), _NOTHING, _NOTHING, _NOTHING, 0, 0, _NOTHING)
 
 
 def packed(objects: int, out: int, old: np.ndarray) -> Laid:
@@ -84,7 +85,7 @@ def packed(objects: int, out: int, old: np.ndarray) -> Laid:
     slabs[:, kr.W_FREE] = free
     slabs[:, kr.W_LIST] = np.where(free > 0, kr.LIST_NODE, kr.LIST_NONE)
     fits = index < objects
-    return Laid(slabs, old[fits], slab[fits], index[fits], last + 1 - len(wanted), out)
+    return Laid(slabs, old[fits], slab[fits], index[fits], last + 1 - len(wanted), out, np.full(len(wanted), -1))
 
 
 def _rank(group: np.ndarray) -> np.ndarray:
@@ -192,4 +193,5 @@ class Start:
         out = sum(row["inuse"] - (row["free_cpu"] or 0) for row in listed)
         fits = index < cache.objects
         live = out + cache.objects * (len(table) + base - len(listed))
-        return Laid(table, old[fits], slab[fits], index[fits], base, live)
+        pages_of = np.array([*(row["pfn"] for row in listed), *(pfn for pfn, i in place.items() if i >= len(listed))])
+        return Laid(table, old[fits], slab[fits], index[fits], base, live, pages_of)
