@@ -227,3 +227,16 @@ def test_real_text_gives_the_events_of_the_decoded_trace(file, run):
     key = ["cpu", "op", "ptr", "bytes_req", "bytes_alloc", "order", "node"]
     ours, theirs = (table.select(key).sort(key) for table in (text, decoded))
     assert ours.equals(theirs)
+
+
+def test_totals_are_those_of_perf_kmem():
+    """`perf kmem -i FILE stat --slab` of perf 6.1 on the recording that this text was printed from."""
+    path = shared("kernel", "raw") / "d_perf_k61.perf-script.txt.gz"
+    totals = describe(read_trace(path))["totals"]
+    assert totals["allocations"] == 26299
+    assert totals["total bytes requested"] == 17_947_529
+    assert totals["total bytes allocated"] == 18_122_464
+    assert totals["total bytes freed"] == 16_539_944
+    assert totals["net total bytes allocated"] == 1_582_520
+    assert totals["total bytes wasted on internal fragmentation"] == 174_935
+    assert totals["of these freed again, no allocation in between"] == 28_184

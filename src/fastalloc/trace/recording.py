@@ -50,11 +50,13 @@ class Recording:
         self, what_ifs: list[str], draws: int = 1, sample_ns: np.ndarray | None = None, threads: int = 1
     ) -> list[Prediction]:
         """A prediction for each configuration; see ``predict``."""
-        return predict(self.trace, self.configs(what_ifs), self.start, draws, sample_ns, threads, self._loose())
+        return predict(self.trace, self.configs(what_ifs), self.start, draws, sample_ns, threads, self.loose)
 
-    def _loose(self) -> np.ndarray | None:
+    @property
+    def loose(self) -> np.ndarray:
+        """bool[kinds]: the events whose order the trace does not tell."""
         if self.order is None:
-            return None
+            return np.ones(len(self.trace.kinds), bool)
         names = self.order.filter(~pl.col("settled"))["cache"].to_list()
         return self.trace.kinds["cache"].is_in(names).to_numpy()
 
