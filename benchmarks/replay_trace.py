@@ -25,6 +25,7 @@ WHAT_IFS = [
     "order=0,cpu_partial=0",
 ]
 ROUNDS = 5
+THREADS = 2
 
 
 def timed(function, *arguments):
@@ -54,7 +55,7 @@ def main() -> None:
     count = len(recording.trace.events)
     print(f"{'Parquet, opened for replay':<44}{count / seconds / 1e6:>10.2f} M events/s")
     decode = seconds
-    alone, all_of_them, kernel = [], [], []
+    alone, all_of_them, kernel, together = [], [], [], []
     recording.run(WHAT_IFS, 1)
     before = peak_mib()
     for _ in range(ROUNDS):
@@ -63,10 +64,13 @@ def main() -> None:
         kernel.append(predictions[0].result.seconds)
         seconds, predictions = timed(recording.run, WHAT_IFS, 1)
         all_of_them.append(seconds - alone[-1])
+        seconds, _ = timed(recording.run, WHAT_IFS, 1, None, THREADS)
+        together.append(seconds)
     one = min(kernel)
     print(f"{'kernel':<44}{count / one / 1e6:>10.1f} M events/s")
     print(f"{'a run, everything':<44}{count / min(alone) / 1e6:>10.1f} M events/s")
     print(f"{'eight what-ifs, in runs of the kernel':<44}{min(all_of_them) / one:>10.2f}")
+    print(f"{'nine configurations, two threads, the same':<44}{min(together) / one:>10.2f}")
     print(f"{'eight what-ifs, kernels alone':<44}{sum(p.result.seconds for p in predictions[1:]) / one:>10.2f}")
     print(f"{'decoding, in runs of the kernel':<44}{decode / one:>10.2f}")
     compact = recording.trace.nbytes / 2**20

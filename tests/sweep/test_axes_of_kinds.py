@@ -65,7 +65,8 @@ def test_a_sweep_of_a_trace_gives_what_replay_gives(sweep_file, tmp_path):
     for number, config in enumerate(recording.configs(asked)[1:]):
         for lane in (0, 1):
             row = rows.filter(point=number, lane=lane).row(0, named=True)
-            alone = predict([reordered(recording.trace, lane)], config, recording.start)
+            order = reordered(recording.trace, lane, recording.loose)
+            alone = predict(order, [config], recording.start)[0]
             assert [row[name] for name in PAGES] == alone.pages()[0].tolist()
             assert row["list_lock"] == alone.result.caches["list_lock"].sum()
     assert rows.filter(lane=0)["new_pages"].n_unique() > 1

@@ -117,7 +117,9 @@ def test_slab_reaps_what_lies_idle(recording):
     slowly = {**trace.meta, "time_unit_ns": 1000 * trace.meta["time_unit_ns"]}
     waited = dataclasses.replace(trace, meta=slowly)
     config = recording.configs(["allocator=slab"])[1]
-    now, then = (RUN_LANE["slab"](item, config, recording.start).caches for item in (trace, waited))
+    now, then = (
+        RUN_LANE["slab"](item, config, recording.start, lane_module.NO_SAMPLES).caches for item in (trace, waited)
+    )
     assert (then["objects"] == now["objects"]).all()
     assert then["end"].sum() < now["end"].sum()
     assert then["reaped"].sum() > now["reaped"].sum()

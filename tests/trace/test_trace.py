@@ -168,14 +168,16 @@ def test_reordering_keeps_each_cpu_and_each_object_in_order(tmp_path):
                 stamp + f"kmem_cache_alloc: call_site=f ptr={ptr} bytes_req=8 bytes_alloc=8 gfp_flags=0 node=-1"
             )
     trace = read_trace(written(tmp_path, "\n".join(lines) + "\n"))
-    moved = reordered(trace, 3)
+    every = np.ones(len(trace.kinds), bool)
+    moved = reordered(trace, 3, every)
     assert not np.array_equal(moved.events["object"], trace.events["object"])
     for column, values in (("cpu", range(3)), ("object", range(len(trace.ptrs)))):
         for value in values:
             before, after = (item.events[item.events[column] == value] for item in (trace, moved))
             assert np.array_equal(before[["object", "op", "cpu"]], after[["object", "op", "cpu"]])
-    assert reordered(trace, 0) is trace
-    assert np.array_equal(reordered(trace, 3).events, moved.events)
+    assert reordered(trace, 0, every) is trace
+    assert np.array_equal(reordered(trace, 3, every).events, moved.events)
+    assert np.array_equal(reordered(trace, 3, ~every).events, trace.events)
 
 
 def test_a_bulk_free_goes_from_its_end(tmp_path):
@@ -225,3 +227,16 @@ def test_real_text_gives_the_events_of_the_decoded_trace(file, run):
     key = ["cpu", "op", "ptr", "bytes_req", "bytes_alloc", "order", "node"]
     ours, theirs = (table.select(key).sort(key) for table in (text, decoded))
     assert ours.equals(theirs)
+
+
+def test_totals_are_those_of_perf_kmem():
+    """`perf kmem -i FILE stat --slab` of perf 6.1 on the recording that this text was printed from."""
+    path = shared("kernel", "raw") / "d_perf_k61.perf-script.txt.gz"
+    totals = describe(read_trace(path))["totals"]
+    assert totals["allocations"] == 26299
+    assert totals["total bytes requested"] == 17_947_529
+    assert totals["total bytes allocated"] == 18_122_464
+    assert totals["total bytes freed"] == 16_539_944
+    assert totals["net total bytes allocated"] == 1_582_520
+    assert totals["total bytes wasted on internal fragmentation"] == 174_935
+    assert totals["of these freed again, no allocation in between"] == 28_184

@@ -1,6 +1,7 @@
 """``fastalloc replay``: a recorded trace through its own kernel's rules, and through others."""
 
 import json as json_module
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -39,6 +40,9 @@ def replay(
         int | None,
         typer.Option(min=1, max=1000, help="Orders of operations to try  [default: 15 with --check, else 1]"),
     ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Configurations replayed at once  [default: one a core]")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse a trace that needs any inference.")] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for tables and HTML report.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
@@ -70,7 +74,10 @@ def replay(
                 sample_ns = np.union1d(even, snapshots["ts_ns"].to_numpy())
                 real = checking.real_slabs(beside(path, "slabtruth"), shots, sample_ns)
         predictions = recording.run(
-            [*(what_if or []), *whatif.grid(grid or [])], draws or (DRAWS if check else 1), sample_ns
+            [*(what_if or []), *whatif.grid(grid or [])],
+            draws or (DRAWS if check else 1),
+            sample_ns,
+            threads or len(os.sched_getaffinity(0)),
         )
         checked = checking.check(predictions[0], truth, snapshots) if truth is not None else None
         if out is not None:

@@ -8,20 +8,24 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastalloc.kernels import cpu_partial as cp
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import kmem, slub
 from fastalloc.kernels import state as st
 from fastalloc.kernels.hints import assume, natural, prefetch
 from fastalloc.kernels.jit import entry, internal, kernel, out_of_line
-from fastalloc.kernels.slub_slab import install_slab, slab_record
+from fastalloc.kernels.slub_slab import add_partial, install_slab, new_slab, slab_record
 
 OP_ALLOC = 0
 OP_FREE = 1
 OP_BULK_ALLOC = 2
 OP_BULK_FREE = 3
 OP_PAGE_ALLOC = 4
+OP_PAGE_FREE = 5
 OP_ALLOC_FAILED = 6
 OP_SHORTAGE = 7
+OP_BEGIN = 8
+OP_BOUGHT = 9
 
 # An event's words: object in the upper half of the first; kind, CPU and OP_* in the second. A kind's word: cache or
 # LEFT_OUT, node asked for + 1, mask.
@@ -148,18 +152,77 @@ def shortage(mem, order):
 
 
 @internal
-def alloc_refused(mem, slub_, kind, cpu):
+def alloc_refused_of(mem, slub_, c, cpu, node, gfp):
     """An allocation that the traced kernel could not serve: no page is to be had, but a CPU slab that is full is let
     go on the way. What is found in spite of that is put back."""
     out_of_line()
     for n in range(mem.zone.shape[0]):
         mem.zone[n, st.Z_TOTAL] = 0
     mem.ctl[st.M_MODEL] = st.MODEL_STUB
-    node = np.int64((kind >> KIND_NODE) & WORD_LOW) - 1
-    held = slub.slab_alloc(mem, slub_, np.int64(kind & WORD_LOW), cpu, node, np.int64(kind >> KIND_GFP), 0)
+    held = slub.slab_alloc(mem, slub_, c, cpu, node, gfp, 0)
     mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
     if held >= 0:
         slub.slab_free(mem, slub_, cpu, held)
+
+
+BUYING = -2  # in place of a handle: the allocation found nothing, and waits for its pages
+
+
+@internal
+def nothing_free(mem, slub_, c, cpu, node):
+    """Whether an allocation that begins now has to buy a slab; it lets go of a full CPU slab at once [___slab_alloc].
+
+    True says that the allocation buys whatever there is by then. By the rules of cpu_partial.
+    """
+    out_of_line()
+    k = slub_.kcpu[c, cpu]
+    if k[st.K_FREELIST] >= 0 or k[er.K_PARTIAL] >= 0:
+        return False
+    s = k[st.K_PAGE]
+    if s >= 0 and slub_.slab[s, st.S_FREELIST] >= 0:
+        return False
+    own = node if node >= 0 else cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
+    for n in range(slub_.ctl[st.U_NODES]):
+        if slub_.knode[c, n, st.N_NR_PARTIAL] > (0 if n == own else slub_.cache[c, st.C_MIN_PARTIAL]):
+            return False
+    if s >= 0:
+        slub_.slab[s, st.S_FROZEN] = 0
+        k[st.K_PAGE] = -1
+        k[er.K_DEACTIVATE_BYPASS] += 1
+    return True
+
+
+@internal
+def take_bought(mem, slub_, c, cpu, node, gfp):
+    """The first object of a slab that was asked for at BEGIN; what its CPU got in the meantime is retired
+    [___slab_alloc, retry_load_slab]."""
+    out_of_line()
+    k = slub_.kcpu[c, cpu]
+    k[st.K_ALLOC_SLOWPATH] += 1
+    if k[st.K_PAGE] >= 0:
+        k[st.K_CPUSLAB_FLUSH] += 1
+        cp.deactivate_slab(mem, slub_, c, cpu, cpu, st.K_FREELIST)
+    s = new_slab(mem, slub_, c, cpu, node, gfp, 0)
+    if s < 0:
+        return st.NO_OBJECT
+    k[st.K_ALLOC_SLAB] += 1
+    return cp.load_freelist(slub_, c, cpu, s, st.K_FREELIST)
+
+
+@internal
+def seldom(mem, slub_, lane, op, kind, word, obj):
+    """An event that is no operation of its own."""
+    out_of_line()
+    c = np.int64(kind & WORD_LOW)
+    cpu = np.int64((word >> WORD_CPU) & WORD_LOW)
+    node = np.int64((kind >> KIND_NODE) & WORD_LOW) - 1
+    if op == OP_ALLOC_FAILED:
+        alloc_refused_of(mem, slub_, c, cpu, node, np.int64(kind >> KIND_GFP))
+    elif op == OP_SHORTAGE:
+        shortage(mem, obj)
+    elif slub_.cache[c, er.C_ERA] == er.ERA_CPU_PARTIAL and lane.handle[obj] == st.NO_OBJECT:
+        if op == OP_BOUGHT or nothing_free(mem, slub_, c, cpu, node):
+            lane.handle[obj] = BUYING
 
 
 @entry
@@ -192,12 +255,10 @@ def follow(mem, slub_, events, lane, row, stop):
             op = (word >> WORD_OP) & WORD_BYTE
             kind = lane.kind[word & WORD_KIND]
             if op > OP_BULK_FREE or (kind & WORD_LOW) == LEFT_OUT:
-                if op == OP_ALLOC_FAILED and (kind & WORD_LOW) != LEFT_OUT:
-                    alloc_refused(mem, slub_, kind, np.int64((word >> WORD_CPU) & WORD_LOW))
-                elif op == OP_SHORTAGE:
-                    shortage(mem, np.int64(events.word[2 * row] >> WORD_OBJECT))
-                elif op == OP_PAGE_ALLOC:
+                if op == OP_PAGE_ALLOC:
                     mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+                elif op == OP_SHORTAGE or (op > OP_PAGE_FREE and (kind & WORD_LOW) != LEFT_OUT):
+                    seldom(mem, slub_, lane, op, kind, word, np.int64(events.word[2 * row] >> WORD_OBJECT))
                 row += 1
                 continue
             c = np.int64(kind & WORD_LOW)
@@ -211,7 +272,10 @@ def follow(mem, slub_, events, lane, row, stop):
                 gfp = np.int64(kind >> KIND_GFP)
                 if held >= 0:
                     implied_free(mem, slub_, lane, cpu, held)
-                held = kmem.kmem_cache_alloc(mem, slub_, c, cpu, node, gfp, 0)
+                if held == BUYING:
+                    held = take_bought(mem, slub_, c, cpu, node, gfp)
+                else:
+                    held = kmem.kmem_cache_alloc(mem, slub_, c, cpu, node, gfp, 0)
                 handle[obj] = held
                 if held >= 0:
                     allocs += 1
@@ -237,12 +301,16 @@ def follow(mem, slub_, events, lane, row, stop):
     return row
 
 
-@kernel
+# laid[slab, .]: a slab that there was before the trace; W_RECORD is filled in
+W_CACHE, W_LIST, W_NODE, W_CPU, W_PRIVATE, W_FREE, W_RECORD, LAID_FIELDS = range(8)
+# laid[., W_LIST]: on no list (full), a node's partial list, a CPU's own slab, a CPU's partial list
+LIST_NONE, LIST_NODE, LIST_CPU, LIST_CPU_PARTIAL = range(4)
+
+
+@internal
 def place(mem, slub_, c, node, free):
-    """A slab of cache ``c`` with ``free`` objects on its own list, on no list itself; its record."""
+    """A slab of cache ``c`` with its first ``free`` objects on its own list, on no list itself; its record."""
     s = slab_record(slub_, c)
-    if s < 0:
-        return s
     objects = slub_.cache[c, st.C_OBJECTS]
     install_slab(mem, slub_, c, s, node, slub_.cache[c, st.C_ORDER], objects)
     if free > 0:
@@ -251,3 +319,37 @@ def place(mem, slub_, c, node, free):
         slub_.slab[s, st.S_FREELIST] = -1
     slub_.slab[s, st.S_INUSE] = objects - free
     return s
+
+
+@entry
+def set_up(mem, slub_, caches, laid):
+    """Register cache c as ``caches[c]`` says, and put the slabs of ``laid`` in place, lists in the order of its rows.
+
+    W_PRIVATE free objects of a CPU's own slab are on that CPU's list, W_FREE of any slab on the slab's own.
+    """
+    for c in range(caches.shape[0]):
+        slub.init_cache(slub_, c, caches[c])
+    slab = slub_.slab
+    for row in range(laid.shape[0]):
+        c = laid[row, W_CACHE]
+        private = laid[row, W_PRIVATE]
+        free = laid[row, W_FREE]
+        s = place(mem, slub_, c, laid[row, W_NODE], private + free)
+        laid[row, W_RECORD] = s
+        k = slub_.kcpu[c, max(laid[row, W_CPU], 0)]
+        if laid[row, W_LIST] == LIST_NODE:
+            add_partial(slub_, c, s, True)
+        elif laid[row, W_LIST] == LIST_CPU:
+            k[st.K_FREELIST] = 0 if private > 0 else -1
+            k[st.K_PAGE] = s
+            slab[s, st.S_FREELIST] = private if free > 0 else -1
+            if private > 0:
+                slub_.link[slab[s, st.S_BASE] + private - 1] = -1
+            slab[s, st.S_INUSE] = slub_.cache[c, st.C_OBJECTS] - free
+            slab[s, st.S_FROZEN] = 1 + laid[row, W_CPU]
+        elif laid[row, W_LIST] == LIST_CPU_PARTIAL:
+            below = k[er.K_PARTIAL]
+            slab[s, st.S_NEXT] = below
+            slab[s, st.S_COUNT] = 1 + (slab[below, st.S_COUNT] if below >= 0 else 0)
+            slab[s, st.S_FROZEN] = 1 + laid[row, W_CPU]
+            k[er.K_PARTIAL] = s

@@ -136,7 +136,8 @@ def run_draws(base: Replay, lanes: range, root: Path, cancel: threading.Event | 
     for lane in lanes:
         if cancel is not None and cancel.is_set():
             return []
-        figures = summary(predict([reordered(recording.trace, lane)], config, recording.start))
+        trace = reordered(recording.trace, lane, recording.loose)
+        figures = summary(predict(trace, [config], recording.start)[0])
         values: Mapping[str, Any] = figures | {name: figures[name]["median"] for name in PAGES}
         found.append(ReplayLane(lane, [int(values[name]) for name in METRICS]))
     return found

@@ -91,6 +91,9 @@ def _of_cpu(path: Path, dat: TraceDat, data: CpuData, kinds: dict[int, tuple[For
                     "gfp_flags": columns.get("gfp_flags", zeros).astype(np.uint32),
                     "order": columns.get("order", zeros).astype(np.uint8),
                     "pfn": columns.get("pfn", zeros).astype(np.uint64),
+                    "pid": _numbers(data.pages, at, form, "common_pid").astype(np.int32)
+                    if "common_pid" in form.fields
+                    else zeros.astype(np.int32),
                     "node": columns.get("node", np.full(len(rows), -1)).astype(np.int32).astype(np.int16),
                 }
             )

@@ -44,6 +44,7 @@ SCHEMA = {
     "order": pl.UInt8,
     "pfn": pl.UInt64,
     "node": pl.Int16,
+    "pid": pl.Int32,
 }
 OPS_OF = {
     "kmalloc": co.OP_ALLOC,

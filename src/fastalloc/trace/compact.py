@@ -27,7 +27,7 @@ import polars as pl
 from fastalloc.errors import InputError
 
 MAGIC = b"FATRACE\x1a"
-VERSION = 2
+VERSION = 3
 HEADER = struct.Struct("<8sIIQQQ16s")
 HEADER_BYTES = 128
 SUFFIX = ".fatrace"
@@ -39,17 +39,37 @@ EVENT = np.dtype(
         ("kind", "<u4"),
         ("cpu", "<u2"),
         ("op", "u1"),
-        ("flags", "u1"),
+        ("ago", "u1"),  # events of its CPU back to the last one of its task; 0 none, MAX_AGO so many or more
     ]
 )
 
-OPS = ("alloc", "free", "bulk_alloc", "bulk_free", "page_alloc", "page_free", "alloc_failed", "shortage")
-OP_ALLOC, OP_FREE, OP_BULK_ALLOC, OP_BULK_FREE, OP_PAGE_ALLOC, OP_PAGE_FREE, OP_ALLOC_FAILED, OP_SHORTAGE = range(
-    len(OPS)
+OPS = (
+    "alloc",
+    "free",
+    "bulk_alloc",
+    "bulk_free",
+    "page_alloc",
+    "page_free",
+    "alloc_failed",
+    "shortage",
+    "begin",
+    "bought",
 )
+(
+    OP_ALLOC,
+    OP_FREE,
+    OP_BULK_ALLOC,
+    OP_BULK_FREE,
+    OP_PAGE_ALLOC,
+    OP_PAGE_FREE,
+    OP_ALLOC_FAILED,
+    OP_SHORTAGE,  # until pages are given again there are no blocks above order ``object``
+    OP_BEGIN,  # an allocation that bought its slab looked for an object here, where that is long before its event
+    OP_BOUGHT,  # the same, where it found none although the rules say that there was one
+) = range(len(OPS))
 
 FLAG_GIVEN = 1  # the tracepoint itself named the cache
-FLAG_OLD = 2  # a free of an object that was alive before the trace began
+MAX_AGO = 255
 NO_PFN = 0xFFFFFFFF
 
 KIND_COLUMNS = ("cache", "src", "call_site", "bytes_req", "bytes_alloc", "gfp_flags", "order", "node")
@@ -84,6 +104,12 @@ class CompactTrace:
         free = np.isin(after["op"], (OP_FREE, OP_BULK_FREE)) & np.isin(before["op"], (OP_ALLOC, OP_BULK_ALLOC))
         crossed = free & (before["object"] == after["object"]) & (before["cpu"] != after["cpu"])
         return np.bincount(before["kind"][crossed], minlength=len(self.kinds))
+
+    @cached_property
+    def cache_names(self) -> tuple[list[str], np.ndarray]:
+        """The caches of ``kinds``, and which of them each kind is of (int64[kinds])."""
+        names, which = np.unique(self.kinds["cache"].to_numpy().astype(str), return_inverse=True)
+        return names.tolist(), which
 
     @property
     def nbytes(self) -> int:

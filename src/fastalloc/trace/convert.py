@@ -117,8 +117,9 @@ def _pack(
     packed["kind"] = events["kind"].to_numpy()
     packed["cpu"] = events["cpu"].to_numpy()
     packed["op"] = op
-    given = (events["cache"].cast(pl.String) != "").to_numpy()
-    packed["flags"] = np.where(given, co.FLAG_GIVEN, 0)
+    at = pl.int_range(pl.len()).over("cpu")
+    ago = events.select(at=at, cpu="cpu", pid="pid").select(pl.col("at") - pl.col("at").shift(1).over("cpu", "pid"))
+    packed["ago"] = ago.to_series().fill_null(0).clip(0, co.MAX_AGO).to_numpy()
     packed.flags.writeable = False
     table = kinds.select(cache=pl.col("cache_name").cast(pl.String), **{
         name: pl.col(name).cast(pl.String) if name in ("src", "call_site") else pl.col(name) for name in kinds_by

@@ -23,7 +23,9 @@ def describe(trace: co.CompactTrace) -> dict[str, Any]:
         alloc=alloc,
         life=pl.when(paired).then(pl.col("ts") - before),
         cross=paired & (pl.col("cpu") != pl.col("cpu").shift(1).over("object")),
-        bytes_freed=pl.when(paired).then(pl.col("bytes_alloc").shift(1).over("object")).otherwise(0),
+        # As perf kmem counts: what was last allocated at the address, even where it was freed already.
+        bytes_freed=pl.when(~alloc).then(pl.when(alloc).then("bytes_alloc").forward_fill().over("object")).fill_null(0),
+        again=~alloc & (~alloc).shift(1).over("object").fill_null(False),
     )
     caches = (
         lives.group_by("cache")
@@ -33,13 +35,17 @@ def describe(trace: co.CompactTrace) -> dict[str, Any]:
             bytes_requested=pl.col("bytes_req").filter(pl.col("alloc")).cast(pl.Int64).sum(),
             bytes_allocated=pl.col("bytes_alloc").filter(pl.col("alloc")).cast(pl.Int64).sum(),
             bytes_freed=pl.col("bytes_freed").cast(pl.Int64).sum(),
+            bytes_freed_again=pl.col("bytes_freed").filter("again").cast(pl.Int64).sum(),
             cross_cpu_frees=pl.col("cross").sum(),
             median_life_ns=pl.col("life").median(),
         )
         .sort("bytes_allocated", "cache", descending=[True, False])
         .collect()
     )
-    total = {name: int(caches[name].sum()) for name in ("bytes_requested", "bytes_allocated", "bytes_freed")}
+    total = {
+        name: int(caches[name].sum())
+        for name in ("bytes_requested", "bytes_allocated", "bytes_freed", "bytes_freed_again")
+    }
     span = int(frame["ts"][-1] - frame["ts"][0]) if len(frame) else 0
     page_allocs = frame.filter((pl.col("op") == co.OP_PAGE_ALLOC) & (pl.col("object") != co.NO_PFN))
     totals = {
@@ -52,6 +58,7 @@ def describe(trace: co.CompactTrace) -> dict[str, Any]:
         "total bytes requested": total["bytes_requested"],
         "total bytes allocated": total["bytes_allocated"],
         "total bytes freed": total["bytes_freed"],
+        "of these freed again, no allocation in between": total["bytes_freed_again"],
         "net total bytes allocated": total["bytes_allocated"] - total["bytes_freed"],
         "total bytes wasted on internal fragmentation": total["bytes_allocated"] - total["bytes_requested"],
         "cross CPU frees": int(caches["cross_cpu_frees"].sum()),

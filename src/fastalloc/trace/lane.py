@@ -119,25 +119,37 @@ def empty_lane(
 def cache_of_kind(trace: co.CompactTrace, config: Config) -> np.ndarray:
     """int32[kinds]: row of ``config.caches`` that each kind goes to, -1 none."""
     index = {cache.name: c for c, cache in enumerate(config.caches)}
-    names = trace.kinds["cache"].to_list()
-    rows = [index.get(config.split.get(k) or config.goes_to.get(name, name), -1) for k, name in enumerate(names)]
-    return np.array(rows, np.int32)
+    names, which = trace.cache_names
+    rows = np.array([index.get(config.goes_to.get(name, name), -1) for name in names], np.int32)[which]
+    for kind, name in config.split.items():
+        rows[kind] = index[name]
+    return rows
 
 
-def prepare(
-    trace: co.CompactTrace, config: Config, nodes: int, sample_ns: np.ndarray | None
-) -> tuple[kr.Events, kr.Lane, np.ndarray]:
-    """Events and lane of ``config``, all arrays at their start, and the times of the samples.
+@dataclass(frozen=True)
+class Samples:
+    """When slabs are counted: ``ns`` of the trace clock, before event ``row``; int64, ascending."""
 
-    ``sample_ns``: int64, ascending, in nanoseconds of the trace clock; SAMPLES even ones if None.
-    """
-    gfp = trace.kinds["gfp_flags"].to_numpy().astype(np.int64)
+    ns: np.ndarray
+    row: np.ndarray
+
+
+NO_SAMPLES = Samples(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def samples_of(trace: co.CompactTrace, ns: np.ndarray | None = None) -> Samples:
+    """Samples at ``ns``; SAMPLES even ones if None."""
     span = trace.events["time"]
     unit, first = trace.meta["time_unit_ns"], trace.meta["first_ns"]
-    if sample_ns is None:
+    if ns is None:
         last = int(span[-1]) if len(span) else 0
-        sample_ns = np.linspace(0, last, SAMPLES + 1)[1:].astype(np.int64) * unit + first
-    sample_at = np.searchsorted(span, (sample_ns - first) // unit, side="right").astype(np.int64)
+        ns = np.linspace(0, last, SAMPLES + 1)[1:].astype(np.int64) * unit + first
+    return Samples(ns, np.searchsorted(span, (ns - first) // unit, side="right").astype(np.int64))
+
+
+def prepare(trace: co.CompactTrace, config: Config, nodes: int, samples: Samples) -> tuple[kr.Events, kr.Lane]:
+    """Events and lane of ``config``, all arrays at their start."""
+    gfp = trace.kinds["gfp_flags"].to_numpy()
     node = trace.kinds["node"].to_numpy()
     lane = empty_lane(
         len(trace.ptrs),
@@ -145,9 +157,9 @@ def prepare(
         np.where(node < nodes, node, -1),
         np.where(gfp & GFP_DIRECT_RECLAIM, g.GFP_KERNEL, g.GFP_NOWAIT),
         len(config.caches),
-        sample_at,
+        samples.row,
     )
-    return kr.Events(event_words(trace.events)), lane, sample_ns
+    return kr.Events(event_words(trace.events)), lane
 
 
 def counts_of(lane: kr.Lane) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """A configuration's prediction over several draws of what the trace cannot say, see ``races``."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ import polars as pl
 
 from fastalloc.trace import slab_lane, slub_lane
 from fastalloc.trace.compact import CompactTrace
-from fastalloc.trace.lane import Config, LaneResult, cache_of_kind
+from fastalloc.trace.lane import NO_SAMPLES, Config, LaneResult, cache_of_kind, samples_of
 from fastalloc.trace.races import reordered
 from fastalloc.trace.start import Start
 
@@ -42,23 +43,40 @@ class Prediction:
 
 
 def predict(
-    traces: list[CompactTrace], config: Config, start: Start, sample_ns: np.ndarray | None = None
-) -> Prediction:
-    """Run ``config`` through every draw of ``traces``, the order of the events first."""
-    first = None
-    draws = []
-    for trace in traces:
-        result = RUN[config.allocator](trace, config, start, sample_ns if first is None else np.zeros(0, np.int64))
-        first = first or result
-        draws.append(result.caches.select(FIGURES).to_numpy())
-    assert first is not None
-    kinds = cache_of_kind(traces[0], config)
-    crossed = np.zeros(len(first.caches), np.int64)
-    np.add.at(crossed, kinds[kinds >= 0], traces[0].cross_cpu_frees[kinds >= 0])
-    first = dataclasses.replace(first, caches=first.caches.with_columns(cross_cpu_frees=crossed))
-    return Prediction(first, np.array(draws, np.int64))
+    trace: CompactTrace,
+    configs: list[Config],
+    start: Start,
+    draws: int = 1,
+    sample_ns: np.ndarray | None = None,
+    threads: int = 1,
+    loose: np.ndarray | None = None,
+) -> list[Prediction]:
+    """Run every configuration through the order of the events, and through ``draws`` - 1 others that all of them
+    meet; ``sample_ns`` as for ``samples_of``, ``threads`` configurations at a time. ``loose``: bool[kinds], the events
+    whose order is not known; all if None, and if there are none there is nothing to draw."""
+    if loose is None:
+        loose = np.ones(len(trace.kinds), bool)
+    if not loose.any():
+        draws = 1
 
+    def run(config: Config) -> LaneResult:
+        return RUN[config.allocator](order, config, start, samples)
 
-def draws_of(trace: CompactTrace, draws: int) -> list[CompactTrace]:
-    """The trace and ``draws`` - 1 reordered ones; seeds are 1, 2, ... so that all configurations meet the same."""
-    return [reordered(trace, seed) for seed in range(draws)]
+    order, samples = trace, samples_of(trace, sample_ns)
+    results = []
+    with ThreadPoolExecutor(threads) as pool:
+        for seed in range(draws):
+            results.append(list(pool.map(run, configs)))
+            samples = NO_SAMPLES
+            if seed + 1 < draws:
+                order = reordered(trace, seed + 1, loose)
+    predictions = []
+    for of_config in zip(*results, strict=True):
+        first = of_config[0]
+        kinds = cache_of_kind(trace, first.config)
+        crossed = np.zeros(len(first.caches), np.int64)
+        np.add.at(crossed, kinds[kinds >= 0], trace.cross_cpu_frees[kinds >= 0])
+        figures = np.array([result.caches.select(FIGURES).to_numpy() for result in of_config], np.int64)
+        first = dataclasses.replace(first, caches=first.caches.with_columns(cross_cpu_frees=crossed))
+        predictions.append(Prediction(first, figures))
+    return predictions

@@ -25,8 +25,9 @@ def _free_and_alloc(events: np.ndarray, frees: np.ndarray, allocs: np.ndarray) -
     return rows[pairs], rows[pairs + 1]
 
 
-def reordered(trace: CompactTrace, seed: int) -> CompactTrace:
-    """``trace`` with every operation moved within what is known of its time, uniformly; ``seed`` 0 changes nothing.
+def reordered(trace: CompactTrace, seed: int, loose: np.ndarray) -> CompactTrace:
+    """``trace`` with every operation of the kinds ``loose`` (bool[kinds]) moved within what is known of its time,
+    uniformly; ``seed`` 0 changes nothing.
 
     Times of the events stay ascending: they are those of the rows, not of the operations.
     """
@@ -41,14 +42,16 @@ def reordered(trace: CompactTrace, seed: int) -> CompactTrace:
     after = time.copy()
     before[by_cpu[same + 1]] = time[by_cpu[same]]
     after[by_cpu[same]] = time[by_cpu[same + 1]]
-    share = np.random.default_rng(seed).random(len(events))
+    free_to_move = loose[events["kind"]]
+    share = np.where(free_to_move, np.random.default_rng(seed).random(len(events)), 0)
     op = events["op"]
     allocs = (op == OP_ALLOC) | (op == OP_BULK_ALLOC)
     frees = (op <= OP_BULK_FREE) & ~allocs
     # A failed allocation stays where it is: it came to nothing after the failures of the page allocator before it.
     at = time - np.where(allocs, share * (time - before), 0) + np.where(frees, share * (after - time), 0)
     freed, again = _free_and_alloc(events, frees, allocs)
-    cpus = [by_cpu[inside == cpu] for cpu in np.unique(inside)]
+    freed, again = freed[free_to_move[freed]], again[free_to_move[freed]]
+    cpus = [by_cpu[(inside == cpu) & free_to_move[by_cpu]] for cpu in np.unique(inside)]
     for _ in range(PASSES):
         # An address is not handed out before it was freed.
         late = at[freed] > at[again]

@@ -15,7 +15,7 @@ from fastalloc.trace.columns import read_parquet
 from fastalloc.trace.convert import compact_events
 from fastalloc.trace.lane import Config, old_objects
 from fastalloc.trace.packed import head_of, packing
-from fastalloc.trace.prediction import Prediction, draws_of, predict
+from fastalloc.trace.prediction import Prediction, predict
 from fastalloc.trace.settle import settled
 from fastalloc.trace.start import Start, read_state
 from fastalloc.trace.whatif import as_traced, what_if
@@ -26,7 +26,8 @@ PARQUET = b"PAR1"
 @dataclass(frozen=True)
 class Recording:
     """A decoded trace with what is known of its kernel. ``shared``: caches that several names were merged into;
-    ``steps``: what was inferred, with counts."""
+    ``steps``: what was inferred, with counts; ``order``: caches whose recorded order was not the kernel's, see
+    ``settle``."""
 
     trace: co.CompactTrace
     caches: list[TracedCache]
@@ -35,6 +36,7 @@ class Recording:
     start: Start
     options: se.SlubOptions
     steps: dict[str, int]
+    order: pl.DataFrame | None
 
     def configs(self, what_ifs: list[str]) -> list[Config]:
         """The traced kernel and every what-if, in the order asked for."""
@@ -44,11 +46,19 @@ class Recording:
             *(what_if(text, base, self.trace, self.options, self.shared, self.aliases) for text in what_ifs),
         ]
 
-    def run(self, what_ifs: list[str], draws: int, sample_ns: np.ndarray | None = None) -> list[Prediction]:
-        """A prediction for each configuration; all meet the same draws."""
-        configs = self.configs(what_ifs)
-        traces = draws_of(self.trace, draws)
-        return [predict(traces, config, self.start, sample_ns) for config in configs]
+    def run(
+        self, what_ifs: list[str], draws: int = 1, sample_ns: np.ndarray | None = None, threads: int = 1
+    ) -> list[Prediction]:
+        """A prediction for each configuration; see ``predict``."""
+        return predict(self.trace, self.configs(what_ifs), self.start, draws, sample_ns, threads, self.loose)
+
+    @property
+    def loose(self) -> np.ndarray:
+        """bool[kinds]: the events whose order the trace does not tell."""
+        if self.order is None:
+            return np.ones(len(self.trace.kinds), bool)
+        names = self.order.filter(~pl.col("settled"))["cache"].to_list()
+        return self.trace.kinds["cache"].is_in(names).to_numpy()
 
 
 def read_trace(
@@ -120,10 +130,12 @@ def open_recording(
     if start_state is None and old:
         steps["objects whose slabs before the trace are not known"] = sum(map(len, old.values()))
     start = Start(start_state, old, trace.ptrs)
-    trace, began = settled(trace, as_traced(caches + more), start)
-    if began:
-        steps["purchases that began before they could be seen"] = began
-    return Recording(trace, caches + more, shared, aliases, start, options, steps)
+    order = None
+    if start_state is not None and len(trace.events):
+        found = settled(trace, as_traced(caches + more), start)
+        trace, order = found.trace, found.caches
+        steps |= found.steps
+    return Recording(trace, caches + more, shared, aliases, start, options, steps, order)
 
 
 __all__ = ["Recording", "beside", "open_recording", "read_trace"]

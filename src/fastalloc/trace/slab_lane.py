@@ -1,7 +1,6 @@
 """A lane of SLAB as of 2.6.25: the same slots as the traced caches, laid out and kept as mm/slab.c does."""
 
 import time as clock
-from functools import partial
 
 import numpy as np
 import polars as pl
@@ -11,12 +10,13 @@ from fastalloc.kernels import kmem_replay as kr
 from fastalloc.kernels import slab as sb
 from fastalloc.kernels import slab_replay as sr
 from fastalloc.kernels import slab_state as ss
+from fastalloc.kernels import state as st
 from fastalloc.scenario import geometry_slab as gs
 from fastalloc.scenario.geometry_slub import CacheRequest
 from fastalloc.scenario.slab_arrays import new_slab
 from fastalloc.trace import compact as co
 from fastalloc.trace import lane as ln
-from fastalloc.trace.start import Start, pack
+from fastalloc.trace.start import Start
 
 NODES = 2  # that the kernels of SLAB know
 
@@ -56,9 +56,9 @@ def _put(heap: ss.Slab, c: int, free: int) -> int:
     return s
 
 
-def run(trace: co.CompactTrace, config: ln.Config, start: Start, sample_ns: np.ndarray | None = None) -> ln.LaneResult:
-    """Run ``trace`` through ``config`` from ``start`` on, its objects packed anew; ``sample_ns`` as for
-    :func:`lane.prepare`. Raises InputError for a machine of more than two nodes."""
+def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Samples) -> ln.LaneResult:
+    """Run ``trace`` through ``config`` from ``start`` on, its objects packed anew. Raises InputError for a machine of
+    more than two nodes."""
     cpus, nodes = start.cpus(trace), start.nodes
     if nodes > NODES:
         raise InputError("--what-if", config.name, f"SLAB is modelled for {NODES} nodes, the trace has {nodes}")
@@ -67,7 +67,7 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, sample_ns: np.n
     room = sr.SLAB_MARGIN + ln.FIRST_SLABS + start.room
     links = sr.SLAB_MARGIN * max(layout.num for layout in layouts) + 64 * room
     heap = new_slab(layouts, cpus, nodes, slabs=room, links=links, next_reap=sr.REAPTIMEOUT_LIST3)
-    events, lane, sample_ns = ln.prepare(trace, config, nodes, sample_ns)
+    events, lane = ln.prepare(trace, config, nodes, samples)
     more = len(layouts) - len(config.caches)  # kmalloc caches that no event of the trace names
     lane = lane._replace(
         live=np.zeros(len(layouts), np.int64),
@@ -75,9 +75,10 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, sample_ns: np.n
         series=np.pad(lane.series, ((0, 0), (0, more), (0, 0))),
     )
     for c, cache in enumerate(config.caches):
-        out, old = start.outstanding(config.sources(cache.name))
-        if out:
-            pack(lane, c, layouts[c].num, out, old, partial(_put, heap, c))
+        laid = start.packed(config.sources(cache.name), layouts[c].num)
+        record = np.array([_put(heap, c, free) for free in laid.slabs[:, kr.W_FREE].tolist()], np.int64)
+        lane.handle[laid.old] = (record[laid.slab] << st.HANDLE_SHIFT) | laid.index
+        lane.base[c], lane.live[c] = laid.base, laid.live
     begin = lane.base + heap.node[:, :, ss.L3_NR_FULL : ss.L3_NR_FREE + 1].sum(axis=(1, 2))
     peak = begin.copy()
     due = 1000 + ss.REAP_SKEW * np.arange(cpus, dtype=np.int64)
@@ -116,7 +117,7 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, sample_ns: np.n
             **own,
         }
     )
-    return ln.LaneResult(config, table, lane.series, sample_ns, ln.counts_of(lane), stop, seconds)
+    return ln.LaneResult(config, table, lane.series, samples.ns, ln.counts_of(lane), stop, seconds)
 
 
 __all__ = ["layouts_of", "run"]

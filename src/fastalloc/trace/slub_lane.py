@@ -7,7 +7,6 @@ import polars as pl
 
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import kmem_replay as kr
-from fastalloc.kernels import slub as su
 from fastalloc.kernels import state as st
 from fastalloc.scenario.slab_flags import get_order
 from fastalloc.trace import compact as co
@@ -18,21 +17,44 @@ from fastalloc.trace.start import Start
 SHEAF_CAPACITY = 32
 
 
-def _row(cache: TracedCache) -> np.ndarray:
-    row = np.zeros(st.CACHE_FIELDS, np.int64)
-    row[[st.C_SIZE, st.C_OBJSIZE, st.C_ORDER, st.C_OBJECTS]] = cache.size, cache.object_size, cache.order, cache.objects
-    row[st.C_MIN_PARTIAL] = cache.min_partial
-    row[er.C_ERA] = er.ERA_NAMES.index(cache.era)
-    row[er.C_CPU_PARTIAL] = cache.cpu_partial
-    row[er.C_MIN_ORDER] = cache.order if cache.era == "2.6.25" else min(get_order(cache.object_size), cache.order)
-    row[[er.C_SHEAF_CAPACITY, er.C_SHEAF_CACHE]] = SHEAF_CAPACITY, -1
-    return row
+def _rows(caches: list[TracedCache]) -> np.ndarray:
+    columns = np.array(
+        [
+            (
+                cache.size, cache.object_size, cache.order, cache.objects, cache.min_partial,
+                er.ERA_NAMES.index(cache.era), cache.cpu_partial,
+                cache.order if cache.era == "2.6.25" else min(get_order(cache.object_size), cache.order),
+            )
+            for cache in caches
+        ],
+        np.int64,
+    )  # fmt: skip
+    rows = np.zeros((len(caches), st.CACHE_FIELDS), np.int64)
+    fields = [st.C_SIZE, st.C_OBJSIZE, st.C_ORDER, st.C_OBJECTS, st.C_MIN_PARTIAL]
+    rows[:, [*fields, er.C_ERA, er.C_CPU_PARTIAL, er.C_MIN_ORDER]] = columns
+    rows[:, [er.C_SHEAF_CAPACITY, er.C_SHEAF_CACHE]] = SHEAF_CAPACITY, -1
+    return rows
+
+
+def _install(mem: st.Mem, slub: er.SlubEras, lane: kr.Lane, config: ln.Config, start: Start) -> None:
+    """Register the caches, put their slabs where they were, and let ``lane`` know where each old object lies."""
+    laid = [start.laid(cache, config) for cache in config.caches]
+    count = np.array([len(part.slabs) for part in laid])
+    slabs = np.concatenate([part.slabs for part in laid])
+    slabs[:, kr.W_CACHE] = np.repeat(np.arange(len(laid)), count)
+    kr.set_up(mem, slub, _rows(config.caches), slabs)
+    before = np.repeat(np.cumsum(count) - count, [len(part.old) for part in laid])
+    slab = np.concatenate([part.slab for part in laid]) + before
+    index = np.concatenate([part.index for part in laid])
+    lane.handle[np.concatenate([part.old for part in laid])] = (slabs[slab, kr.W_RECORD] << st.HANDLE_SHIFT) | index
+    lane.base[:] = [part.base for part in laid]
+    lane.live[:] = [part.live for part in laid]
 
 
 class SlubRun:
-    """A lane on its way through a trace; ``sample_ns`` as for :func:`lane.prepare`. ``seconds``: inside the kernel."""
+    """A lane on its way through a trace. ``seconds``: inside the kernel."""
 
-    def __init__(self, trace: co.CompactTrace, config: ln.Config, start: Start, sample_ns: np.ndarray | None) -> None:
+    def __init__(self, trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Samples) -> None:
         self.caches = caches = config.caches
         cpus, nodes = start.cpus(trace), start.nodes
         self.mem = ln.unlimited_mem(nodes, cpus)
@@ -49,11 +71,8 @@ class SlubRun:
             else np.zeros(st.SLUBCTL_FIELDS, np.int64),
         )
         self.slub.ctl[st.U_NODES] = nodes
-        for c, cache in enumerate(caches):
-            su.init_cache(self.slub, c, _row(cache))
-        self.events, self.lane, self.sample_ns = ln.prepare(trace, config, nodes, sample_ns)
-        for c, cache in enumerate(caches):
-            start.install(self.mem, self.slub, self.lane, c, cache, config)
+        self.events, self.lane = ln.prepare(trace, config, nodes, samples)
+        _install(self.mem, self.slub, self.lane, config, start)
         self.begin = self.lane.base + self.slub.knode[:, :, st.N_NR_SLABS].sum(axis=1)
         self.row, self.seconds = 0, 0.0
         kr.follow(self.mem, self.slub, self.events, self.lane, 0, 0)  # compiles, where it must, outside the time taken
@@ -69,13 +88,13 @@ class SlubRun:
                 self.slub = self.slub._replace(slab=ln.grown(self.slub.slab), link=ln.grown(self.slub.link))
 
 
-def run(trace: co.CompactTrace, config: ln.Config, start: Start, sample_ns: np.ndarray | None = None) -> ln.LaneResult:
-    """Run ``trace`` through ``config`` from ``start`` on; ``sample_ns`` as for :func:`lane.prepare`."""
-    whole = SlubRun(trace, config, start, sample_ns)
+def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Samples) -> ln.LaneResult:
+    """Run ``trace`` through ``config`` from ``start`` on."""
+    whole = SlubRun(trace, config, start, samples)
     whole.to(len(trace.events))
     table = _table(whole.caches, whole.slub, whole.lane, whole.begin)
     counts = ln.counts_of(whole.lane)
-    return ln.LaneResult(config, table, whole.lane.series, whole.sample_ns, counts, whole.row, whole.seconds)
+    return ln.LaneResult(config, table, whole.lane.series, samples.ns, counts, whole.row, whole.seconds)
 
 
 def _table(caches: list[TracedCache], slub: er.SlubEras, lane: kr.Lane, begin: np.ndarray) -> pl.DataFrame:

@@ -136,6 +136,7 @@ def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
         order=number["order"].fill_null(0),
         pfn=pl.when(pages).then(pfn),
         node=number["node"].fill_null(-1),
+        pid=pl.col("task").str.extract(r"[-\s](\d+)$", 1).cast(pl.Int32, strict=False).fill_null(0),
         alloc=(pl.col("op") == co.OP_ALLOC) & number["bytes_alloc"].is_null(),
     )  # fmt: skip
     incomplete = events.filter(

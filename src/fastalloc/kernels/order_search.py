@@ -1,0 +1,341 @@
+"""The order of operations on one cache, settled by the addresses that the traced kernel handed out.
+
+The event of an allocation comes after the operation, that of a free before it, and what happens on two CPUs in between
+is in the trace in some order only. But each address says from which slab its object came, and each block of pages that
+comes and goes says when a slab did. The rules of mm/slub.c are run in the order of the events; where they take
+an object from another slab than the kernel did, an operation nearby happened earlier or later than its event says.
+:func:`search` goes back, moves one operation (or one bulk call, or what a task did in a row) within what is known of
+its time, and keeps the move with which the rules agree with the addresses for longest.
+
+A purchase is two operations: BEGIN, where the allocation finds nothing and lets go of a full CPU slab, and the
+allocation itself, which installs the slab that it bought, whatever its CPU got in the meantime [___slab_alloc,
+retry_load_slab].
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastalloc.kernels import cpu_partial as cp
+from fastalloc.kernels import eras as er
+from fastalloc.kernels import state as st
+from fastalloc.kernels.jit import entry, folded, internal, out_of_line
+from fastalloc.kernels.kmem_replay import BUYING, alloc_refused_of, nothing_free, shortage, take_bought
+
+# op of a life's event
+ALLOC, FREE, BEGIN, FAILED, GONE, BOUGHT = range(6)  # BOUGHT: a BEGIN that finds nothing, come what may
+
+# events[i, .]
+E_OP = 0
+E_CPU = 1
+E_OBJECT = 2
+E_BLOCK = 3  # block of pages of the object or slab, by its size
+E_NODE = 4  # asked for, -1 any
+E_GFP = 5
+E_SHORT = 6  # largest order there was for this purchase, -1 any
+E_LOW = 7  # rows of the trace between which the operation was, by its task's events before and after
+E_HIGH = 8
+E_NESTED_LOW = 9  # the same where those events may have been of interrupts in between
+E_NESTED_HIGH = 10
+E_TASK = 11
+E_CALL = 12  # objects of one bulk call share it
+E_ENDS = 13  # 1: last event of its call, 2: first
+EVENT_FIELDS = 14
+
+# move[.]: events of ``group`` in column ``column`` among positions first to last go to the front (or the back)
+M_FIRST, M_LAST, M_COLUMN, M_GROUP, M_FRONT, MOVE_FIELDS = range(6)
+
+# found[.]
+F_MOVED = 0  # moves made
+F_WRONG = 1  # allocations that no move explains
+F_TRIES = 2
+F_BOUGHT = 3  # purchases taken as they were made
+FOUND_FIELDS = 4
+
+STEPS = 64  # other operations that one may pass
+BEGIN_STEPS = 1024
+REACH = 600  # positions around a disagreement at which an operation is tried
+NEAR = 48  # of these, the ones tried whatever their slab
+LOOK = 300  # positions behind a disagreement up to which a move is judged
+MAX_TRIES = 12_000  # for one disagreement
+ALL_TRIES = 60_000  # for one cache
+
+
+class Model(NamedTuple):
+    """The cache as the rules have it; with a leading axis, several of them."""
+
+    slub: er.SlubEras
+    handle: np.ndarray  # int64[objects]
+    block: np.ndarray  # int64[slabs]: the block that stands for each slab, -1 not known
+
+
+@internal
+def follow_order(mem, model, events, order, row, stop):
+    """Run the positions from ``row`` on; the first at which rules and addresses disagree, else ``stop``."""
+    out_of_line()
+    f = st.K_FREELIST
+    slub = model.slub
+    handle = model.handle
+    block = model.block
+    mask = (1 << st.HANDLE_SHIFT) - 1
+    while row < stop:
+        e = events[order[row]]
+        op = e[E_OP]
+        cpu = e[E_CPU]
+        held = handle[e[E_OBJECT]]
+        if op == ALLOC:
+            if held >= 0:
+                cp.slab_free(mem, slub, 0, cpu, held >> st.HANDLE_SHIFT, held & mask, f)
+            before = slub.kcpu[0, cpu, st.K_ALLOC_SLAB]
+            if e[E_SHORT] >= 0:
+                shortage(mem, e[E_SHORT])
+            if held == BUYING:
+                held = take_bought(mem, slub, 0, cpu, e[E_NODE], e[E_GFP])
+            else:
+                held = cp.slab_alloc(mem, slub, 0, cpu, e[E_NODE], e[E_GFP], 0, f)
+            mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+            handle[e[E_OBJECT]] = held
+            s = held >> st.HANDLE_SHIFT
+            if slub.kcpu[0, cpu, st.K_ALLOC_SLAB] != before or block[s] < 0:
+                block[s] = e[E_BLOCK]
+            elif block[s] != e[E_BLOCK]:
+                return row
+        elif op == FREE:
+            if held >= 0:
+                cp.slab_free(mem, slub, 0, cpu, held >> st.HANDLE_SHIFT, held & mask, f)
+            handle[e[E_OBJECT]] = st.NO_OBJECT
+        elif op in (BEGIN, BOUGHT):
+            if held == st.NO_OBJECT and (op == BOUGHT or nothing_free(mem, slub, 0, cpu, e[E_NODE])):
+                handle[e[E_OBJECT]] = BUYING
+        elif op == FAILED:
+            alloc_refused_of(mem, slub, 0, cpu, e[E_NODE], e[E_GFP])
+        else:
+            for s in range(slub.ctl[st.U_SLAB_TOP]):
+                if block[s] == e[E_BLOCK] and slub.slab[s, st.S_PFN] != -1:
+                    return row
+        row += 1
+    return row
+
+
+@folded
+def one_of(ring, i):
+    """Model ``i`` of several."""
+    slub = ring.slub
+    return Model(
+        er.SlubEras(slub.cache[i], slub.kcpu[i], slub.knode[i], slub.slab[i], slub.link[i], slub.ctl[i]),
+        ring.handle[i],
+        ring.block[i],
+    )
+
+
+@internal
+def copy_model(to, model):
+    """Make ``to`` what ``model`` is."""
+    out_of_line()
+    a = to.slub
+    b = model.slub
+    for i in range(st.CACHE_FIELDS):
+        a.cache[0, i] = b.cache[0, i]
+    for cpu in range(b.kcpu.shape[1]):
+        for i in range(st.KCPU_FIELDS):
+            a.kcpu[0, cpu, i] = b.kcpu[0, cpu, i]
+    for n in range(b.knode.shape[1]):
+        for i in range(st.KNODE_FIELDS):
+            a.knode[0, n, i] = b.knode[0, n, i]
+    for i in range(b.ctl.shape[0]):
+        a.ctl[i] = b.ctl[i]
+    top = b.ctl[st.U_SLAB_TOP]
+    for s in range(top):
+        for i in range(st.SLAB_FIELDS):
+            a.slab[s, i] = b.slab[s, i]
+        to.block[s] = model.block[s]
+    for s in range(top, to.block.shape[0]):
+        to.block[s] = -1
+    for i in range(b.ctl[st.U_LINK_TOP]):
+        a.link[i] = b.link[i]
+    for i in range(model.handle.shape[0]):
+        to.handle[i] = model.handle[i]
+
+
+@internal
+def make_move(events, order, scratch, move):
+    """Apply ``move`` to ``order``; the others keep their order, as do those that move."""
+    out_of_line()
+    n = 0
+    for turn in range(2):
+        for i in range(move[M_FIRST], move[M_LAST] + 1):
+            inside = events[order[i], move[M_COLUMN]] == move[M_GROUP]
+            if inside == ((turn == 0) == (move[M_FRONT] != 0)):
+                scratch[n] = order[i]
+                n += 1
+    for i in range(n):
+        order[move[M_FIRST] + i] = scratch[i]
+
+
+@internal
+def saved_before(at, row):
+    """The latest saved model not behind ``row``, -1 none."""
+    best = -1
+    for i in range(at.shape[0]):
+        if at[i] >= 0 and at[i] <= row and (best < 0 or at[i] > at[best]):
+            best = i
+    return best
+
+
+@internal
+def agrees_until(mem, ring, at, trial, events, order, scratch, move, wrong, goal):
+    """How far rules and addresses agree with ``move`` made, as if position ``wrong`` had kept its place."""
+    out_of_line()
+    use = saved_before(at, move[M_FIRST])
+    if use < 0:
+        return wrong
+    first = move[M_FIRST]
+    last = move[M_LAST]
+    x = order[wrong]
+    room = scratch.shape[0] // 2
+    for i in range(first, last + 1):
+        scratch[room + i - first] = order[i]
+    make_move(events, order, scratch, move)
+    copy_model(trial, one_of(ring, use))
+    reached = follow_order(mem, trial, events, order, at[use], goal)
+    where = wrong
+    if first <= wrong <= last:
+        where = first
+        while order[where] != x:
+            where += 1
+    for i in range(first, last + 1):
+        order[i] = scratch[room + i - first]
+    return goal if reached >= goal else reached - where + wrong
+
+
+@internal
+def best_move(mem, ring, at, trial, events, order, scratch, wrong, have, move, best, found):
+    """Fill ``best`` with the move after which rules and addresses agree for longest; False if none helps."""
+    out_of_line()
+    n = order.shape[0]
+    goal = min(n, wrong + LOOK)
+    oldest = wrong
+    for i in range(at.shape[0]):
+        if at[i] >= 0:
+            oldest = min(oldest, at[i])
+    x = events[order[wrong]]
+    reached = wrong
+    tries = 0
+    # First when a purchase began, then what tasks did between their events, then what interrupts may have hidden.
+    for turn in range(3):
+        if reached > wrong:
+            break
+        nested = turn != 1
+        column = E_CALL if nested else E_TASK
+        for step in range(2 * REACH):
+            c = wrong + (step // 2 if step % 2 == 0 else -(step // 2 + 1))
+            if (step % 2 == 0 and step // 2 > LOOK) or c < oldest or c >= n or reached >= goal:
+                continue
+            y = events[order[c]]
+            if y[E_OP] == GONE or tries >= MAX_TRIES:
+                continue
+            begin = y[E_OP] == BEGIN
+            if turn == 0 and not (begin and y[E_OBJECT] == x[E_OBJECT]):
+                continue
+            of_interest = y[E_BLOCK] == x[E_BLOCK] or y[E_BLOCK] == have or y[E_TASK] == x[E_TASK]
+            if step // 2 > NEAR and not of_interest:
+                continue
+            for later in range(2):
+                if (later and begin) or (nested and (y[E_ENDS] >> later) & 1 == 0):
+                    continue
+                low = y[E_NESTED_LOW if nested else E_LOW]
+                high = y[E_NESTED_HIGH if nested else E_HIGH]
+                steps = 0
+                d = c
+                while steps < (BEGIN_STEPS if begin else STEPS) and tries < MAX_TRIES and reached < goal:
+                    d = d + 1 if later else d - 1
+                    if d < oldest or d >= goal:
+                        break
+                    z = events[order[d]]
+                    if z[column] == y[column]:
+                        low = max(low, z[E_LOW])
+                        high = min(high, z[E_HIGH])
+                        continue
+                    if (later and z[E_LOW] >= high) or (not later and low >= z[E_HIGH]):
+                        break
+                    steps += 1
+                    tries += 1
+                    move[M_FIRST] = min(c, d)
+                    move[M_LAST] = max(c, d)
+                    move[M_COLUMN] = column
+                    move[M_GROUP] = y[column]
+                    move[M_FRONT] = 1 - later
+                    got = agrees_until(mem, ring, at, trial, events, order, scratch, move, wrong, goal)
+                    if got > reached:
+                        reached = got
+                        for i in range(MOVE_FIELDS):
+                            best[i] = move[i]
+    found[F_TRIES] += tries
+    return reached > wrong
+
+
+@entry
+def search(mem, model, ring, at, trial, events, order, scratch, move, best, found, every, patience):
+    """Settle ``order`` (int64[n], the rows of ``events``); ``model`` is the cache at the start.
+
+    ``ring``, ``at``: room for models saved every ``every`` positions; ``trial`` one more; ``scratch``: int64[2 * n].
+    What no move explains is taken as the rules have it, blocks changing names; after ``patience`` of these the order
+    stays as it is from there on. ``found``: FOUND_FIELDS.
+    """
+    n = order.shape[0]
+    at[:] = -1
+    at[0] = 0
+    copy_model(one_of(ring, 0), model)
+    slot = 0
+    row = 0
+    while row < n:
+        stop = min(n, (row // every + 1) * every)
+        row = follow_order(mem, model, events, order, row, stop)
+        if row == stop:
+            slot = (slot + 1) % at.shape[0]
+            copy_model(one_of(ring, slot), model)
+            at[slot] = row
+            continue
+        x = events[order[row]]
+        s = model.handle[x[E_OBJECT]] >> st.HANDLE_SHIFT
+        have = model.block[s] if x[E_OP] == ALLOC else np.int64(-1)
+        if (
+            found[F_WRONG] < patience
+            and found[F_TRIES] < ALL_TRIES
+            and best_move(mem, ring, at, trial, events, order, scratch, row, have, move, best, found)
+        ):
+            found[F_MOVED] += 1
+            make_move(events, order, scratch, best)
+            for i in range(at.shape[0]):
+                if at[i] > best[M_FIRST]:
+                    at[i] = -1
+            slot = saved_before(at, best[M_FIRST])
+            copy_model(model, one_of(ring, slot))
+            row = at[slot]
+            continue
+        before = events[order[max(row - 1, 0)]]
+        if x[E_OP] == ALLOC and before[E_OP] == BEGIN and before[E_OBJECT] == x[E_OBJECT]:
+            found[F_BOUGHT] += 1
+            before[E_OP] = BOUGHT
+            slot = saved_before(at, row - 1)
+            if slot >= 0:
+                copy_model(model, one_of(ring, slot))
+                row = at[slot]
+                for i in range(at.shape[0]):
+                    if at[i] > row:
+                        at[i] = -1
+                continue
+        found[F_WRONG] += 1
+        for i in range(model.slub.ctl[st.U_SLAB_TOP]):
+            if model.block[i] == x[E_BLOCK]:
+                model.block[i] = have
+        if x[E_OP] == ALLOC:
+            model.block[s] = x[E_BLOCK]
+        row += 1
+        at[:] = -1
+        slot = 0
+        at[0] = row
+        copy_model(one_of(ring, 0), model)
+
+
+__all__ = ["EVENT_FIELDS", "Model", "search"]

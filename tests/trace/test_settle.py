@@ -1,0 +1,108 @@
+"""The order of operations found from addresses: races made up, and runs of real kernels."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fastalloc.trace import compact as co
+from fastalloc.trace.check import check, read_summary
+from fastalloc.trace.lane import NO_SAMPLES
+from fastalloc.trace.prediction import predict
+from fastalloc.trace.recording import beside, open_recording, read_trace
+from fastalloc.trace.settle import settled
+from fastalloc.trace.slub_lane import run
+from tests.geometry.shared import DATA, shared
+
+RUN = DATA / "traces" / "d_stack_k612.events.parquet"
+
+
+@pytest.fixture(scope="module")
+def recording():
+    return open_recording(RUN, beside(RUN, "slabstate"), None, "6.12", "slab_nomerge")
+
+
+def figures(result):
+    return result.caches.select("cache", "new", "freed", "peak", "end")
+
+
+PTR = 0xFFFF888000000000
+
+
+def line(cpu, us, what):
+    return f"a-{cpu + 1} [00{cpu}] ..... 1.{us:06d}: {what}\n"
+
+
+def alloc(page, number):
+    ptr = f"{PTR + page * 4096 + 512 * number:x}"
+    return f"kmem_cache_alloc: call_site=f ptr={ptr} bytes_req=512 bytes_alloc=512 gfp_flags=GFP_KERNEL node=-1"
+
+
+def free(page, number):
+    return f"kmem_cache_free: call_site=f ptr={PTR + page * 4096 + 512 * number:x} name=x"
+
+
+def given(page):
+    return f"mm_page_alloc: page=0 pfn=0x{page:x} order=0 migratetype=0 gfp_flags=GFP_KERNEL"
+
+
+FULL = [(0, 10, given(16)), *((0, 20 + i, alloc(16, i)) for i in range(8))]
+RACES = {
+    # CPU 0 looked, found its slab full, and waits for pages; then CPU 1 frees an object of that slab.
+    "a purchase that began before a free": ([(1, 50, free(16, 0)), (0, 60, given(17)), (0, 70, alloc(17, 0))], 2, 1),
+    # The free came when CPU 0 had looked no more; its slab is then on CPU 1's list.
+    "a free before the purchase": ([(1, 50, free(16, 0)), (0, 60, alloc(16, 0))], 1, 0),
+}
+
+
+@pytest.mark.parametrize("case", RACES)
+def test_when_a_purchase_began(tmp_path, case):
+    lines, slabs, moved = RACES[case]
+    path = tmp_path / "t.txt"
+    path.write_text("".join(line(*item) for item in FULL + lines))
+    recording = open_recording(path, None, None, "6.1", "slub_max_order=0")
+    config = recording.configs([])[0]
+    assert run(recording.trace, config, recording.start, NO_SAMPLES).caches["new"].to_list() == [1]
+    found = settled(recording.trace, config, recording.start)
+    assert found.caches["moved"].sum() == moved
+    assert found.caches["unexplained"].sum() == 0
+    assert (found.trace.events["op"] == co.OP_BEGIN).sum() == moved
+    assert run(found.trace, config, recording.start, NO_SAMPLES).caches["new"].to_list() == [slabs]
+
+
+def test_what_agrees_stays_as_it_is(recording):
+    raw = read_trace(RUN, caches=recording.caches)
+    found = settled(raw, recording.configs([])[0], recording.start)
+    assert not len(found.caches)
+    assert not found.steps
+    kept = [name for name in co.EVENT.names if name != "ago"]
+    assert all((found.trace.events[name] == raw.events[name]).all() for name in kept)
+
+
+def test_nothing_is_drawn_where_the_order_is_known(recording):
+    config = recording.configs([])
+    known = np.zeros(len(recording.trace.kinds), bool)
+    assert predict(recording.trace, config, recording.start, 5, loose=known)[0].draws.shape[0] == 1
+    assert predict(recording.trace, config, recording.start, 5, loose=~known)[0].draws.shape[0] == 5
+
+
+def test_without_tasks_the_order_is_found_as_well(recording):
+    """Addresses alone: a trace that does not say which task ran gives each operation wider limits."""
+    raw = read_trace(RUN, caches=recording.caches)
+    events = raw.events.copy()
+    events["ago"] = 0
+    config = recording.configs([])[0]
+    found = settled(dataclasses.replace(raw, events=events), config, recording.start)
+    assert figures(run(found.trace, config, recording.start, NO_SAMPLES)).equals(
+        figures(run(raw, config, recording.start, NO_SAMPLES))
+    )
+
+
+@pytest.mark.parametrize(("name", "kernel"), [("d_w4_k61_smp4", "6.1"), ("d_w4_k612_smp4", "6.12")])
+def test_tcp_on_four_cpus_exactly(name, kernel):
+    path = shared("kernel", "traces") / f"{name}.events.parquet"
+    recording = open_recording(path, beside(path, "slabstate"), None, kernel, "")
+    assert recording.steps["operations put where addresses say they were"] > 5
+    found = check(recording.run([], 1)[0], read_summary(beside(path, "summary")), None)
+    assert found.totals["error"].to_list() == [0, 0, 0]
+    assert (found.caches["off_pages"] == 0).all()
