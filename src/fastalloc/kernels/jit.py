@@ -7,9 +7,11 @@ from typing import Any
 import fastalloc.kernels.cache_dir  # noqa: F401 - it names the cache folder before numba is imported
 
 from llvmlite.binding import Linkage  # isort: skip
+from llvmlite.ir import Constant  # isort: skip
 from numba import config, njit, types  # isort: skip
 from numba.core.codegen import CPUCodeLibrary, JITCPUCodegen  # isort: skip
 from numba.extending import intrinsic  # isort: skip
+from numba.np import arrayobj  # isort: skip
 
 # Kernels allocate nothing, so they need no reference counts (``_nrt``): atomic operations on every array passed.
 # An option not given passes from a function to those it calls: without the False, one inlined kernel inlines them all.
@@ -53,6 +55,7 @@ def inlined(function):
 # Numba names the library of a function by its qualified name; these endings say what becomes of it.
 _FOLDED = ".folded"
 _ENTRY = ".entry"
+_OF_KERNELS = "9fastalloc7kernels"  # in the names that Numba gives their functions
 _optimize = CPUCodeLibrary._optimize_final_module
 _finalize = CPUCodeLibrary._finalize_final_module
 _set_env = JITCPUCodegen.set_env
@@ -98,6 +101,21 @@ def _set_env_of_what_runs(codegen: Any, name: str, env: Any) -> None:
         _set_env(codegen, name, env)
 
 
+_fix_integer_index = arrayobj.fix_integer_index  # type: ignore[attr-defined]
+
+
+def _index_of_kernels(context, builder, idxty, idx, size):
+    """An index of a kernel counts from the start: no test, at each access, for Python's indices from the end.
+
+    Only a constant may be negative. Other functions of the process keep the test.
+    """
+    constant = isinstance(idx, Constant) and isinstance(idx.constant, int) and idx.constant < 0
+    if _OF_KERNELS in builder.function.name and not constant:
+        return context.cast(builder, idx, idxty, types.intp)
+    return _fix_integer_index(context, builder, idxty, idx, size)
+
+
+arrayobj.fix_integer_index = _index_of_kernels  # type: ignore[attr-defined]
 CPUCodeLibrary._optimize_final_module = _optimize_what_runs  # type: ignore[method-assign]
 CPUCodeLibrary._finalize_final_module = _finalize_what_runs  # type: ignore[method-assign]
 JITCPUCodegen.set_env = _set_env_of_what_runs  # type: ignore[method-assign]

@@ -149,6 +149,41 @@ def reap_due(mem, heap, vm, jiffies):
     vm.ctl[ms.V_NEXT_REAP] = (hz + ss.REAPTIMEOUT_CPUC_S * hz * number + ss.REAP_SKEW * cpu) * vm.ctl[ms.V_JIFFY_NS]
 
 
+@folded
+def next_event(heap, io, vm, jiffy_ns):
+    """The first event that is no CPU's step: its time and kind. Of equal times the kind that is first here goes first."""
+    ctl = vm.ctl
+    at = io.ctl[ms.H_DISK_DONE_AT]
+    event = EVENT_DISK
+    timer = min(ctl[ms.V_NEXT_TIMER], io.ctl[ms.Q_UNPLUG_JIFFY])
+    if ctl[ms.V_SKIP] == 0:
+        timer = min(timer, ctl[ms.V_NEXT_JIFFY])
+    if timer < ms.NEVER and timer * jiffy_ns < at:
+        at = timer * jiffy_ns
+        event = EVENT_TICK
+    when = noise_due(vm, OBJECTS)
+    if when < at:
+        at = when
+        event = EVENT_NOISE
+    when = noise_due(vm, PAGES)
+    if when < at:
+        at = when
+        event = EVENT_PAGE_NOISE
+    if ctl[ms.V_NEXT_SERIES] < at:
+        at = ctl[ms.V_NEXT_SERIES]
+        event = EVENT_SERIES
+    if ctl[ms.V_LIVELOCK_CHECK] < at:
+        at = ctl[ms.V_LIVELOCK_CHECK]
+        event = EVENT_LIVELOCK
+    if has_reaper(heap) and ctl[ms.V_NEXT_REAP] < at:
+        at = ctl[ms.V_NEXT_REAP]
+        event = EVENT_REAP
+    if ctl[ms.V_NEXT_HOST] < at:
+        at = ctl[ms.V_NEXT_HOST]
+        event = EVENT_HOST
+    return at, event
+
+
 @entry
 def run_lane(mem, heap, pools, io, vm, out, until):
     """Run a lane to simulated time ``until`` (ns); callable again with a later time, with the same result as once.
@@ -161,52 +196,44 @@ def run_lane(mem, heap, pools, io, vm, out, until):
     for cpu in range(ctl[ms.V_NR_CPUS]):
         vm.cpu[cpu, ms.CPU_DUE] = -1
         note_due(vm, cpu, softirq_due(io, cpu))
-    checked = -1  # debug: the tick last looked at; the state that a call begins with is looked at too
+    jiffies = 0
+    jiffy_end = 0
+    # Most events are steps of CPUs, and of what else is due a step moves only these four
+    disk = timer = unplug = livelock = -1
+    other_at, other = 0, EVENT_CPU
+    event = EVENT_CPU
     while True:
-        at = io.ctl[ms.H_DISK_DONE_AT]
-        event = EVENT_DISK
-        timer = min(ctl[ms.V_NEXT_TIMER], io.ctl[ms.Q_UNPLUG_JIFFY])
-        if ctl[ms.V_SKIP] == 0:
-            timer = min(timer, ctl[ms.V_NEXT_JIFFY])
-        if timer < ms.NEVER and timer * jiffy_ns < at:
-            at = timer * jiffy_ns
-            event = EVENT_TICK
-        when = noise_due(vm, OBJECTS)
-        if when < at:
-            at = when
-            event = EVENT_NOISE
-        when = noise_due(vm, PAGES)
-        if when < at:
-            at = when
-            event = EVENT_PAGE_NOISE
-        if ctl[ms.V_NEXT_SERIES] < at:
-            at = ctl[ms.V_NEXT_SERIES]
-            event = EVENT_SERIES
-        if ctl[ms.V_LIVELOCK_CHECK] < at:
-            at = ctl[ms.V_LIVELOCK_CHECK]
-            event = EVENT_LIVELOCK
-        if has_reaper(heap) and ctl[ms.V_NEXT_REAP] < at:
-            at = ctl[ms.V_NEXT_REAP]
-            event = EVENT_REAP
-        if ctl[ms.V_NEXT_HOST] < at:
-            at = ctl[ms.V_NEXT_HOST]
-            event = EVENT_HOST
+        if (
+            event != EVENT_CPU
+            or io.ctl[ms.H_DISK_DONE_AT] != disk
+            or ctl[ms.V_NEXT_TIMER] != timer
+            or io.ctl[ms.Q_UNPLUG_JIFFY] != unplug
+            or ctl[ms.V_LIVELOCK_CHECK] != livelock
+        ):
+            disk = io.ctl[ms.H_DISK_DONE_AT]
+            timer = ctl[ms.V_NEXT_TIMER]
+            unplug = io.ctl[ms.Q_UNPLUG_JIFFY]
+            livelock = ctl[ms.V_LIVELOCK_CHECK]
+            other_at, other = next_event(heap, io, vm, jiffy_ns)
         cpu = first_due(vm)
-        if vm.cpu[cpu, ms.CPU_DUE] < at:
-            at = vm.cpu[cpu, ms.CPU_DUE]
-            event = EVENT_CPU
+        at = vm.cpu[cpu, ms.CPU_DUE]
+        event = EVENT_CPU
+        if at >= other_at:
+            at = other_at
+            event = other
         if at >= until:
             break
         if at < ctl[ms.V_NOW]:
             at = ctl[ms.V_NOW]
         ctl[ms.V_NOW] = at
-        jiffies = at // jiffy_ns
-        mem.ctl[st.M_JIFFIES] = jiffies
-        if ctl[ms.V_DEBUG] != 0 and jiffies != checked:
-            checked = jiffies
-            ctl[ms.V_ERROR] = check_lane(mem, heap, pools, io, vm)
-            if ctl[ms.V_ERROR] != 0:
-                return
+        if at >= jiffy_end:
+            jiffies = at // jiffy_ns
+            jiffy_end = (jiffies + 1) * jiffy_ns
+            mem.ctl[st.M_JIFFIES] = jiffies
+            if ctl[ms.V_DEBUG] != 0:  # the state that a call begins with is looked at too
+                ctl[ms.V_ERROR] = check_lane(mem, heap, pools, io, vm)
+                if ctl[ms.V_ERROR] != 0:
+                    return
         if event == EVENT_CPU:
             cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, at)
         elif event == EVENT_DISK:
