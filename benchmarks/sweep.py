@@ -47,7 +47,7 @@ def _run(folder: Path, repeats: int, lanes: int) -> Iterator[Row]:
         encoding.append(timing["encoding_s"] / timing["wall_s"])
         writing.append(timing["writing_s"] / timing["wall_s"])
         task_s.append(timing["task_s"] / len(list((one.path / "runs").iterdir())))
-    yield figure("two threads", "against one", ratios, "x")
+    yield figure("a sweep on two threads", "against one thread", ratios, "x")
     yield figure("a task", "mean", task_s, "s")
     yield figure("scheduling", "share of the wall time", [100 * share for share in beside], "%")
     yield figure("encoding", "share of the wall time", [100 * share for share in encoding], "%")

@@ -101,7 +101,7 @@ def _set_env_of_what_runs(codegen: Any, name: str, env: Any) -> None:
         _set_env(codegen, name, env)
 
 
-_fix_integer_index = arrayobj.fix_integer_index  # type: ignore[attr-defined]
+_fix_integer_index = arrayobj.fix_integer_index
 
 
 def _index_of_kernels(context, builder, idxty, idx, size):
@@ -115,7 +115,7 @@ def _index_of_kernels(context, builder, idxty, idx, size):
     return _fix_integer_index(context, builder, idxty, idx, size)
 
 
-arrayobj.fix_integer_index = _index_of_kernels  # type: ignore[attr-defined]
+arrayobj.fix_integer_index = _index_of_kernels
 CPUCodeLibrary._optimize_final_module = _optimize_what_runs  # type: ignore[method-assign]
 CPUCodeLibrary._finalize_final_module = _finalize_what_runs  # type: ignore[method-assign]
 JITCPUCodegen.set_env = _set_env_of_what_runs  # type: ignore[method-assign]

@@ -151,7 +151,7 @@ def reap_due(mem, heap, vm, jiffies):
 
 @folded
 def next_event(heap, io, vm, jiffy_ns):
-    """The first event that is no CPU's step: its time and kind. Of equal times the kind that is first here goes first."""
+    """The first event that is no step of a CPU: its time and kind; of equal times the kind that comes first here."""
     ctl = vm.ctl
     at = io.ctl[ms.H_DISK_DONE_AT]
     event = EVENT_DISK
