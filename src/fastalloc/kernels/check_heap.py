@@ -119,11 +119,17 @@ def _check_slob(heap):
         if heap.page[p, so.B_ON_LIST] == 0:
             continue
         units = 0
+        most = 0
         b = heap.page[p, so.B_FREE]
         while b < so.PAGE_UNITS:
-            units += so.slob_units(heap.unit[p], b)
+            block = so.slob_units(heap.unit[p], b)
+            units += block
+            most = max(most, block)
             b = so.slob_next(heap.unit[p], b)
         if units != heap.page[p, so.B_UNITS] or units == 0:
+            return SLAB_OBJECTS
+        known = heap.page[p, so.B_MOST]
+        if known < most or heap.page[heap.page[p, so.B_ON_LIST] - 1, so.B_MOST] < known:
             return SLAB_OBJECTS
     return 0 if pages == heap.ctl[so.O_PAGES] else HELD_PAGES
 

@@ -27,13 +27,14 @@ B_NEXT = 0
 B_PREV = 1
 B_UNITS = 2  # free units
 B_FREE = 3  # first free block
-B_ON_LIST = 4
+B_ON_LIST = 4  # 1 + its list, 0 on none
 B_PFN = 5
 B_NODE = 6
 B_ORDINAL = 7  # -1 until a trace operation returned an object of it
 B_BUYER = 8  # who asked when it was bought
 B_DEPTH = 9  # at which depth
-SLOB_PAGE_FIELDS = 10
+B_MOST = 10  # no free block has more units; of a head: none of its list
+SLOB_PAGE_FIELDS = 16  # a cache line
 SLOB_LISTS = ("small", "medium", "large")
 FIRST_PAGE = len(SLOB_LISTS)
 
@@ -134,10 +135,12 @@ def slob_page_alloc(slob, p, size, align):
     units = (size + SLOB_UNIT - 1) // SLOB_UNIT
     step = align // SLOB_UNIT
     before = -1
+    most = 0
     b = slob.page[p, B_FREE]
     while b < PAGE_UNITS:
         available = slob_units(unit, b)
         following = slob_next(unit, b)
+        most = max(most, available)
         delta = 0
         if step > 0:
             delta = (b + step - 1) // step * step - b
@@ -157,12 +160,14 @@ def slob_page_alloc(slob, p, size, align):
             else:
                 slob.page[p, B_FREE] = rest
             slob.page[p, B_UNITS] -= units
+            slob.page[p, B_MOST] = min(slob.page[p, B_MOST], slob.page[p, B_UNITS])
             if slob.page[p, B_UNITS] == 0:
                 unlink_page(slob.page, p)
                 slob.page[p, B_ON_LIST] = 0
             return b
         before = b
         b = following
+    slob.page[p, B_MOST] = most
     return -1
 
 
@@ -188,9 +193,8 @@ def slob_new_page(mem, slob, cpu, node, gfp, context):
     else:
         slob.ctl[O_SPARE] = slob.page[p, B_NEXT]
     record = slob.page[p]
-    record[B_UNITS] = PAGE_UNITS
+    record[B_UNITS] = record[B_MOST] = PAGE_UNITS
     record[B_FREE] = 0
-    record[B_ON_LIST] = 1
     record[B_PFN] = pfn
     record[B_NODE] = 0
     if mem.ctl[st.M_MODEL] != st.MODEL_ZONES:
@@ -211,6 +215,7 @@ def slob_alloc(mem, slob, cpu, node, gfp, context, size, align):
     """``size`` < 4096 bytes at a multiple of ``align``: page record << 16 | byte offset, or NO_OBJECT [slob_alloc].
 
     A success rotates the list so that the next search starts at this page, or at its successor when it filled up.
+    A page or list whose blocks are known to be smaller is passed over, where the kernel walks them all in vain.
     """
     head = 0
     if size >= SLOB_BREAK2:
@@ -220,27 +225,34 @@ def slob_alloc(mem, slob, cpu, node, gfp, context, size, align):
     page = slob.page
     units = (size + SLOB_UNIT - 1) // SLOB_UNIT
     slob.ctl[O_LOCKS] += 1
-    p = page[head, B_NEXT]
-    while p != head:
-        following = page[p, B_NEXT]
-        if page[p, B_UNITS] >= units and (node < 0 or page[p, B_NODE] == node):
-            before = page[p, B_PREV]
-            b = slob_page_alloc(slob, p, size, align)
-            if b >= 0:
-                first = page[before, B_NEXT]
-                if first != head and first != page[head, B_NEXT]:
-                    unlink_page(page, head)
-                    link_page(page, head, before)
-                slob.ctl[O_PATH] = 1
-                return (np.int64(p) << st.HANDLE_SHIFT) | (b * SLOB_UNIT)
-        p = following
+    if page[head, B_MOST] >= units:
+        most = 0
+        p = page[head, B_NEXT]
+        while p != head:
+            following = page[p, B_NEXT]
+            if page[p, B_MOST] >= units and (node < 0 or page[p, B_NODE] == node):
+                before = page[p, B_PREV]
+                b = slob_page_alloc(slob, p, size, align)
+                if b >= 0:
+                    first = page[before, B_NEXT]
+                    if first != head and first != page[head, B_NEXT]:
+                        unlink_page(page, head)
+                        link_page(page, head, before)
+                    slob.ctl[O_PATH] = 1
+                    return (np.int64(p) << st.HANDLE_SHIFT) | (b * SLOB_UNIT)
+            most = max(most, page[p, B_MOST])
+            p = following
+        page[head, B_MOST] = most
     fresh = slob_new_page(mem, slob, cpu, node, gfp, context)
     if fresh < 0:
         slob.ctl[O_PATH] = 0
         return np.int64(st.NO_OBJECT)
     link_page(page, fresh, head)
+    page[fresh, B_ON_LIST] = 1 + head
+    b = slob_page_alloc(slob, fresh, size, align)
+    page[head, B_MOST] = max(page[head, B_MOST], page[fresh, B_MOST])
     slob.ctl[O_PATH] = 4
-    return (np.int64(fresh) << st.HANDLE_SHIFT) | (slob_page_alloc(slob, fresh, size, align) * SLOB_UNIT)
+    return (np.int64(fresh) << st.HANDLE_SHIFT) | (b * SLOB_UNIT)
 
 
 @kernel
@@ -268,11 +280,12 @@ def slob_free(mem, slob, cpu, handle, size):
         return
     unit = slob.unit[p]
     if page[p, B_ON_LIST] == 0:
-        page[p, B_UNITS] = units
+        page[p, B_UNITS] = page[p, B_MOST] = units
         page[p, B_FREE] = b
         page[p, B_ON_LIST] = 1
         set_slob(unit, b, units, PAGE_UNITS)
         link_page(page, p, 0)
+        page[0, B_MOST] = max(page[0, B_MOST], units)
         return
     page[p, B_UNITS] += units
     before = -1
@@ -287,10 +300,14 @@ def slob_free(mem, slob, cpu, handle, size):
         set_slob(unit, b, units, following)
         page[p, B_FREE] = b
     elif before + slob_units(unit, before) == b:
-        set_slob(unit, before, slob_units(unit, before) + units, following)
+        units += slob_units(unit, before)
+        set_slob(unit, before, units, following)
     else:
         set_slob(unit, b, units, following)
         set_slob(unit, before, slob_units(unit, before), b)
+    page[p, B_MOST] = max(page[p, B_MOST], units)
+    head = page[p, B_ON_LIST] - 1
+    page[head, B_MOST] = max(page[head, B_MOST], units)
 
 
 # -------------------------------------------------------------------------------------- kmalloc, kmem_cache
