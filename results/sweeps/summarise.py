@@ -74,7 +74,7 @@ def combinations(dataset: fastalloc.Dataset) -> pl.DataFrame:
 
 def draw_band(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Measured slots with their quartiles, the closed form as steps, and all stuck pages above."""
-    x = alt.X("pages_min:Q", title="pages_min (both zones)")
+    x = alt.X("pages_min:Q", title="pages_min (both zones)", scale=alt.Scale(zero=False))
     base = alt.Chart(alt.Data(values=table.to_dicts())).encode(x=x)
     law = base.mark_line(interpolate="step", color="#c23434").encode(y="law:Q")
     bars = base.mark_rule(color="#2b7bba").encode(
