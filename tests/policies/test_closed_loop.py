@@ -25,7 +25,7 @@ ALIKE = [
     ["rc8", "emergency-free-page", "emergency-v1", "reclaim-gate"],
     ["consolidated", "fix", "nothing-more"],
     ["ctor", "nomerge-sense"],
-    ["mempool-no-harder", "watermarks-6.3"],  # and keep-wait but for how deep an sg table may ask
+    ["mempool-keep-wait", "mempool-no-harder", "watermarks-6.3"],
 ]
 BASE = small("rc8", OWN_CORES | {"run.duration_s": 15.0, "run.series_ms": 5000})
 POLICIES = [name for name in policy_names() if load_policy(name).section != "kernel"]

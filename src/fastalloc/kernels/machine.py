@@ -42,7 +42,6 @@ PROBES = names.METRICS.index("probes")
 SPARE_USED = names.METRICS.index("spare_used")
 UNFAIR_REFUSALS = names.METRICS.index("unfair_refusals")
 SLAB_FAST = names.METRICS.index("slab_fast")
-ATOMIC_REFUSED = names.METRICS.index("atomic_refused")
 POLICY_TESTS = names.METRICS.index("policy_tests")
 RESERVE_IDLE = names.METRICS.index("reserve_idle")
 EMERGENCY_USED = names.METRICS.index("emergency_used")
@@ -304,7 +303,6 @@ def finish_lane(mem, heap, pools, io, vm, out):
     metric[SPARE_USED] = mem.ctl[st.M_SPARE_USED]
     metric[UNFAIR_REFUSALS] = mem.ctl[st.M_UNFAIR]
     heap_costs(heap, metric[SLAB_FAST : SLAB_FAST + 4])
-    metric[ATOMIC_REFUSED] = mem.ctl[st.M_ATOMIC_REFUSED]
     metric[POLICY_TESTS] = mem.ctl[st.M_TESTS]
     metric[POLICY_TESTS + 1] = mem.ctl[st.M_LOCKS]
     metric[RESERVE_IDLE] = vm.ctl[ms.V_IDLE_SUM] // max(1, vm.ctl[ms.V_LOOKS])

@@ -42,7 +42,6 @@ METRICS = (
     "deepest",  # deepest watermark used, an index of DEPTH_NAMES
     "no_watermark",  # pages taken with no watermark
     "failed_allocations",
-    "atomic_refused",  # page requests that may go to 3/8 of min, refused
     "refusals",  # of objects at hand, by the entitlement rule
     "probes",  # slabs that refused callers tried to buy
     "spare_used",  # slabs bought with a page set aside for the swap path

@@ -412,8 +412,6 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
         return take_spare(mem)
     if goes_on(gfp, context):
         return -1
-    if request_depth(gfp, context, mem.ctl[st.M_WATERMARK_RULE]) == st.DEPTH_ATOMIC:
-        mem.ctl[st.M_ATOMIC_REFUSED] += 1
     warn_alloc_failed(mem, gfp, order)
     return -1
 

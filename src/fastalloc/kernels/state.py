@@ -111,8 +111,7 @@ M_TESTS = 62  # questions that the policy adds
 M_LOCKS = 63  # locks that it adds
 M_CHARGE_LIMIT = 64  # of each of names.WHO: objects charged at once stay below it; 0 not charged
 M_CHARGE_USAGE = 80
-M_ATOMIC_REFUSED = 96  # requests that may go to 3/8 of min
-M_EMERGENCY_APART = 97  # 1: emergency caches share their slabs with nobody
+M_EMERGENCY_APART = 96  # 1: emergency caches share their slabs with nobody
 MEMCTL_FIELDS = 104
 
 # Which cache an object is freed into.
