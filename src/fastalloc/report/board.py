@@ -52,6 +52,24 @@ def board(dataset: Dataset) -> list[Row]:
     return [_row(name, titles[name], *lanes[name], *lanes[names[0]]) for name in names]
 
 
+def by_outcome(found: list[Row]) -> list[tuple[str, list[Row]]]:
+    """The rows after the baseline under a heading each: never livelocked, less often, as often; by letter, then name.
+
+    Less often: the 95 % interval of the paired difference lies below 0.
+    """
+    headings = ("Never livelocked", f"Less often than {found[0].policy}", f"No better than {found[0].policy}")
+    groups: tuple[list[Row], ...] = ([], [], [])
+    for row in sorted(found[1:], key=lambda row: (letter(row)[0], row.policy)):
+        groups[0 if row.livelocked == 0 else 1 if row.difference_interval[1] < 0 else 2].append(row)
+    return [(heading, rows) for heading, rows in zip(headings, groups, strict=True) if rows]
+
+
+def letter(row: Row) -> tuple[str, str]:
+    """The letter of a preset, as the guide has it, and the rest of its title; without one ``""`` and all of it."""
+    first, colon, rest = row.title.partition(": ")
+    return (first, rest) if colon and len(first) <= len("kernel") else ("", row.title)
+
+
 def board_rows(found: list[Row]) -> list[dict[str, Any]]:
     """The board as plain data for JSON."""
     return [row._asdict() for row in found]
@@ -74,7 +92,7 @@ def chain_shown(runs: pl.DataFrame, ledger: pl.DataFrame) -> list[float]:
     """
     robbed = pl.col("taker").eq("bio") & pl.col("depth").is_in(BELOW_BIOS)
     piled = (runs["max_writeback"] - runs["queue.nr_requests"]).clip(lower_bound=0)
-    sums = [
+    sums: list[Any] = [
         runs["noise_failures"].sum(),
         ledger.filter(robbed)["objects"].sum(),
         piled.sum(),
