@@ -10,8 +10,11 @@ import pytest
 
 from fastalloc.batch.caches import build_caches
 from fastalloc.batch.lane import build_lane
+from fastalloc.kernels import gfp as g
+from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names
 from fastalloc.kernels import state as st
+from fastalloc.kernels.mempool import MP_FROM_POOL, mempool_alloc
 from fastalloc.scenario import load_policy, policy_names, with_policies
 from tests.closed_loop.small import OWN_CORES, advance, happened, image, metric, run, small
 
@@ -101,6 +104,49 @@ def test_fairness_by_rank_keeps_the_atomic_page_and_as_posted_does_not():
     assert taken("no-watermarks", "bio", st.DEPTH_ATOMIC) > 0
     assert taken("rank", "bio", st.DEPTH_ATOMIC) < taken("rank-posted", "bio", st.DEPTH_ATOMIC)
     assert total("rank", "unfair_refusals") > 0
+
+
+@pytest.mark.parametrize(("name", "protected"), [
+    ("rc8", False), ("rank-posted", False), ("no-watermarks", False), ("pfmemalloc", False), ("rank", True),
+])  # fmt: skip
+def test_who_keeps_bios_off_the_page_that_a_sense_buffer_bought(name, protected):
+    """E1 as posted, E2 and H5 do not protect the GFP_ATOMIC page, E1 in full does. On a machine whose free pages lie
+    between 3/8 and 3/4 of min a sense buffer buys a slab, and then a bio in reclaim asks for its first try."""
+    arrays = build_lane(scenario(name), 0, 1)
+    mem, heap = arrays.mem, arrays.heap
+    mem.zone[:, st.Z_MIN] = 2 * mem.zone[:, st.Z_FREE]
+    mem.zone[:, st.Z_LOW] = 2 * mem.zone[:, st.Z_MIN]
+    heap.ctl[st.U_PATH] = 0
+    while heap.ctl[st.U_PATH] != 4:  # a slab bought
+        sense = mempool_alloc(mem, heap, arrays.pools, ms.POOL_SENSE, 0, g.GFP_ATOMIC, 0, True)
+    assert heap.slab[sense >> st.HANDLE_SHIFT, st.S_DEPTH] == st.DEPTH_ATOMIC
+    bio = mempool_alloc(mem, heap, arrays.pools, ms.POOL_BIO, 0, g.GFP_NOIO, g.PF_MEMALLOC, True)
+    assert (arrays.pools.pool[ms.POOL_BIO, MP_FROM_POOL] == 1) == protected
+    assert (bio >> st.HANDLE_SHIFT == sense >> st.HANDLE_SHIFT) != protected
+
+
+def bought_for(policies, taker, buyers):
+    """Objects that ``taker`` took from slabs of those buyers, at any depth."""
+    rows = [names.WHO.index(buyer) for buyer in buyers]
+    return sum(int(result.ledger[rows, :, names.WHO.index(taker)].sum()) for result in results(policies))
+
+
+@pytest.mark.parametrize(("name", "bios_apart", "sense_apart"), [
+    ("nomerge-sense", False, True), ("nomerge-bio", True, False), ("nomerge-both", True, True),
+])  # fmt: skip
+def test_nomerge_on_sense_on_bio_and_on_both_differ_as_predicted(name, bios_apart, sense_apart):
+    """B3. On sense: bios go on with slots of kmalloc-128 that other GFP_ATOMIC users bought. On bio: sense buffers go
+    on with those, but the mass consumer is gone. On both: each lives in what it bought. No sense buffer is refused."""
+    others = ["atomic noise", "scsi_cmnd", "sg table", "radix node", "inode", "dentry", "request"]
+    assert (bought_for(name, "bio", [*others, "sense"]) == 0) == bios_apart
+    assert (bought_for(name, "sense", [*others, "bio"]) == 0) == sense_apart
+    assert total(name, "sense_fail") == 0 < total("rc8", "sense_fail")
+
+
+def test_hughs_constructor_stops_all_failures():
+    """B2, and nobody takes a slot of a slab that a sense buffer bought."""
+    assert total("ctor", "sense_fail") == total("ctor", "livelock_5s") == 0
+    assert bought_for("ctor", "bio", ["sense"]) == 0 < bought_for("rc8", "bio", ["sense"])
 
 
 def test_a_larger_sense_buffer_shares_with_the_commands():
