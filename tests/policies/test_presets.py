@@ -4,6 +4,7 @@ import re
 from typing import get_args, get_origin
 
 import pytest
+from docs import policy_tables
 
 from fastalloc.errors import InputError
 from fastalloc.scenario import load_policy, load_scenario, policy_names, policy_variant, with_policies
@@ -95,6 +96,10 @@ def test_every_number_that_a_preset_sets_is_a_parameter_with_a_range(name):
             assert values[0] <= preset.set[field] <= values[1]
         elif field in numbers:
             assert preset.set[field] in values
+
+
+def test_the_tables_of_the_guide_are_current():
+    assert policy_tables.PAGE.read_text(encoding="utf-8") == policy_tables.page()
 
 
 def test_presets_compose():
