@@ -52,7 +52,8 @@ def board_table(found: list[Row]) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("\npolicy", overflow="fold")
     headings = ("livelocked\nof lanes", "against\nbaseline", "longest\nstall", "broken by\nlane", "links\nbroken",
-                "swap out\nrelative", "sense fails\na lane", "slab\npages", "extra work\nof 1000", "idle\nKB")  # fmt: skip
+                "swap out\nrelative", "sense fails\na lane", "slab\npages", "extra work\nof 1000",
+                "idle\nKB")  # fmt: skip
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in found:
