@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help demo test test-slow lint format schemas bench sweeps docs clean
+.PHONY: help demo test test-slow lint format schemas tables bench sweeps docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ format: .venv/ready ## format the sources
 
 schemas: .venv/ready ## write JSON Schemas and the columns in docs/datasets.md again
 	$(BIN)/python -m docs.schemas
+
+tables: .venv/ready ## write the tables of docs/policies.md again, from its presets and results/swap-livelock/
+	$(BIN)/python -m docs.policy_tables
 
 bench: .venv/bench ## measure speed beside peers and limits; results/benchmarks/
 	$(BIN)/fastalloc bench $(ARGS)

@@ -104,3 +104,10 @@ def events(result: LaneResult, kind: str) -> np.ndarray:
 def image(result: LaneResult) -> tuple[bytes, ...]:
     """Everything that a lane reports, as bytes."""
     return tuple(part.tobytes() for part in (result.metrics, result.series, result.events, result.ledger))
+
+
+def happened(result: LaneResult) -> tuple[bytes, ...]:
+    """Everything that happened in a lane, as bytes: its image without what a policy asked in vain."""
+    metrics = result.metrics.copy()
+    metrics[[METRICS.index("policy_tests"), METRICS.index("policy_locks")]] = 0
+    return metrics.tobytes(), *image(result)[1:]

@@ -9,7 +9,7 @@ from fastalloc.kernels import names
 from fastalloc.kernels import state as st
 from fastalloc.kernels.emergency import SIZES
 from fastalloc.kernels.slub import slab_alloc, slab_free
-from tests.closed_loop.small import advance, image, metric, run
+from tests.closed_loop.small import advance, happened, metric, run
 from tests.policies.test_closed_loop import LANES, results, scenario, total
 
 V2_APART = {"policy.emergency_merge": False, "policy.emergency_users": ["bio", "sense"]}
@@ -29,7 +29,7 @@ def held(arrays):
 @pytest.mark.parametrize("name", ["emergency-v1", "emergency-free-page"])
 def test_pekkas_v1_changes_nothing_because_nobody_passes_gfp_temporary(name):
     for posted, plain in zip(results(name), results("rc8"), strict=True):
-        assert image(posted) == image(plain)
+        assert happened(posted) == happened(plain)
 
 
 @pytest.mark.parametrize("name", ["emergency-v1", "emergency-v2"])

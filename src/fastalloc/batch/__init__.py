@@ -88,7 +88,7 @@ def check_sound(lane: int, arrays: Lane) -> None:
 
 def result_of(lane: int, arrays: Lane) -> LaneResult:
     """Close a lane and copy out what it reports."""
-    finish_lane(arrays.mem, arrays.heap, arrays.io, arrays.vm, arrays.out)
+    finish_lane(arrays.mem, arrays.heap, arrays.pools, arrays.io, arrays.vm, arrays.out)
     out = arrays.out
     return LaneResult(
         lane,

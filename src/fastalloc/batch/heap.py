@@ -43,6 +43,10 @@ class Layout(NamedTuple):
     reserve_pages: int = 0  # that the reserve tree asks for
     host_sense: tuple[int, ...] = ()  # cache of the sense buffers of each further host
 
+    def slot_bytes(self, cache: int) -> int:
+        """What an object of a cache takes."""
+        return self.slabs[cache].buffer_size if self.slabs else int(self.rows[cache, st.C_SIZE])
+
 
 def build_layout(scenario: Scenario) -> Layout:
     """Sizes and merges the caches of a scenario (of one variant): most of what it costs to build a small lane."""

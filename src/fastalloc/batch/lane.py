@@ -14,9 +14,9 @@ from fastalloc.kernels.boot import boot_lane
 from fastalloc.kernels.emergency import EMERGENCY_CACHES
 from fastalloc.kernels.entitlement import ENTITLEMENTS
 from fastalloc.kernels.gfp import MAX_ORDER
-from fastalloc.kernels.mempool import MEMPOOL_FIELDS, MEMPOOL_RULES, MP_CACHE, MP_MIN, MP_RULE, Pools
+from fastalloc.kernels.mempool import MEMPOOL_FIELDS, MEMPOOL_RULES, MP_BYTES, MP_CACHE, MP_MIN, MP_RULE, Pools
 from fastalloc.kernels.names import EVENT_COLUMNS, METRICS, SERIES, W_COMMAND, W_SENSE, WHO
-from fastalloc.scenario.models import Scenario
+from fastalloc.scenario.models import Policy, Scenario
 
 PAGE_BYTES = 4096
 WATERMARK_RULES = ("2.6.25", "6.3")  # by number, WATERMARKS_*
@@ -99,7 +99,9 @@ def build_mem(scenario: Scenario, layout: Layout) -> st.Mem:
     ctl[st.M_EMERGENCY] = EMERGENCY_CACHES.index(policy.emergency_caches)
     ctl[st.M_EMERGENCY_CACHE : st.M_EMERGENCY_CACHE + 4] = layout.emergency
     ctl[st.M_EMERGENCY_SLABS] = policy.emergency_slabs
-    ctl[st.M_FREE_NAMED] = policy.emergency_caches != "none" and policy.emergency_free == "named"
+    if policy.emergency_caches != "none":
+        ctl[st.M_FREE] = st.FREE_NAMED if policy.emergency_free == "named" else st.FREE_BY_PAGE
+        ctl[st.M_EMERGENCY_APART] = not policy.emergency_merge
     for who in (W_COMMAND, W_SENSE):  # charged while usage + 1 is less than the limit
         ctl[st.M_CHARGE_LIMIT + who] = policy.reserve_commands + 1 if policy.reserve_commands else 0
     ctl[st.M_PFMEMALLOC] = policy.entitlement == "pfmemalloc"
@@ -159,6 +161,12 @@ def build_io(scenario: Scenario, frames: int) -> ms.Io:
     )
 
 
+def command_bytes(policy: Policy, layout: Layout, sense: int) -> int:
+    """What a command takes in its slab, with a sense buffer of cache ``sense`` where that is an object of its own."""
+    own = layout.slot_bytes(layout.roles[ms.ROLE_COMMAND])
+    return own + (layout.slot_bytes(sense) if policy.sense == "separate" else 0)
+
+
 def file_scale(mean_pages: int) -> int:
     """Mean, in 1/1024 page, of the exponential whose whole part has the mean ``mean_pages - 1``."""
     return round(1024 / math.log1p(1 / (mean_pages - 1))) if mean_pages > 1 else 0
@@ -207,6 +215,8 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
     ctl[ms.V_PUT_OFF_MOST] = policy.gate_pages
     hosts = np.zeros((len(layout.host_sense), ms.HOST_FIELDS), np.int64)
     hosts[:, ms.F_SENSE] = layout.host_sense
+    hosts[:, ms.F_BYTES] = [command_bytes(policy, layout, cache) for cache in layout.host_sense]
+    ctl[ms.V_COMMAND_BYTES] = command_bytes(policy, layout, layout.roles[ms.ROLE_SENSE])
     hosts[:, ms.F_MEAN_NS] = ms.NS_PER_S // work.host_commands_per_s
     hosts[:, ms.F_LIFE_NS] = work.host_command_ms * ms.NS_PER_MS
     return ms.Vm(
@@ -267,6 +277,7 @@ def build_lane(
     for p, (role, minimum) in enumerate(zip(POOL_ROLES, POOL_MINIMUM, strict=True)):
         pools.pool[p, MP_CACHE] = layout.roles[role]
         pools.pool[p, MP_MIN] = minimum
+        pools.pool[p, MP_BYTES] = layout.slot_bytes(layout.roles[role])
         pools.pool[p, MP_RULE] = MEMPOOL_RULES.index(scenario.policy.mempool_rule)
     pools.pool[ms.POOL_SENSE, MP_MIN] = scenario.policy.sense_pool
     io = build_io(scenario, frames)

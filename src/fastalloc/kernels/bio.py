@@ -8,10 +8,11 @@ from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.lru import rotate_reclaimable_page
 from fastalloc.kernels.mempool import MP_CURR, MP_FROM_ALLOCATOR, mempool_alloc, mempool_free
 from fastalloc.kernels.objects import account
-from fastalloc.kernels.sched import log_event, sleep_on, wake_pool, wake_task
+from fastalloc.kernels.sched import log_event, reclaimers_asleep, sleep_on, wake_pool, wake_task
 
 BIO_FAST_FAIL = names.METRICS.index("bio_fast_fail")
 BIO_WAITS = names.METRICS.index("bio_waits")
+RECLAIMERS_STUCK = names.METRICS.index("reclaimers_stuck")
 E_BIO_WAIT = names.EVENTS.index("bio_wait")
 
 
@@ -39,6 +40,8 @@ def mempool_take(mem, heap, pools, vm, out, p, who, t, cpu, jiffies):
         sleep_on(
             vm, cpu, ms.SLEEP_BIO_POOL + p, vm.ctl[ms.V_MEMPOOL_JIFFIES], vm.ctl[ms.V_MEMPOOL_WAKE_ONE] != 0, jiffies
         )
+        if reclaimers_asleep(vm):
+            out.metric[RECLAIMERS_STUCK] += 1
     return handle
 
 

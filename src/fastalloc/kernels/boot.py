@@ -127,3 +127,5 @@ def boot_lane(mem, heap, pools, io, vm, out, geometry, copiers, writers, spread_
     boot_tasks(vm, copiers, writers, spread_jiffies)
     boot_noise(vm)
     boot_hosts(mem, heap, io, vm, out)
+    mem.ctl[st.M_TESTS] = 0
+    mem.ctl[st.M_LOCKS] = 0

@@ -41,6 +41,7 @@ def emergency_alloc(mem, slub, c, cpu, gfp, context):
     As posted a class that is used up asks the next larger one; a class serves what is *smaller* than it.
     """
     out_of_line()
+    mem.ctl[st.M_TESTS] += 1
     if (gfp & g.TEMPORARY) == 0 and (gfp & g.GFP_TEMPORARY) != g.GFP_TEMPORARY:
         return st.NO_OBJECT
     ideal = mem.ctl[st.M_EMERGENCY] == IDEAL
@@ -107,7 +108,7 @@ def adopt_slab(mem, slub, c, s):
 
 @internal
 def free_named(mem, slub, c, cpu, handle):
-    """kmem_cache_free of 2.6.25: the caller names the cache, and nobody compares it with the slab's.
+    """kmem_cache_free of 2.6.25: the caller names the cache, and nobody compares it with the slab's, or looks it up.
 
     An object of another cache lands on its slab as it should; a slab that so gets its first free object joins the
     partial list of the *named* cache, and one that so becomes empty is given back as if it were the named cache's.
@@ -115,7 +116,10 @@ def free_named(mem, slub, c, cpu, handle):
     """
     out_of_line()
     s = handle >> st.HANDLE_SHIFT
-    if handle >= st.PAGE_HANDLE or slub.slab[s, st.S_CACHE] == c:
+    by_page = mem.ctl[st.M_FREE] == st.FREE_BY_PAGE
+    if by_page:
+        mem.ctl[st.M_TESTS] += 1
+    if by_page or handle >= st.PAGE_HANDLE or slub.slab[s, st.S_CACHE] == c:
         slab_free(mem, slub, cpu, handle)
         return
     i = handle & st.HANDLE_INDEX_MASK

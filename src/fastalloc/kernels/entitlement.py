@@ -74,12 +74,17 @@ def entitled(mem, slub, c, cpu, gfp, context):
         s = slab_at_hand(slub, c, cpu)
         if s < 0:
             return True
+        mem.ctl[st.M_TESTS] += 1
         buyer, depth = slub.slab[s, st.S_BUYER], slub.slab[s, st.S_DEPTH]
         return ask(mem.ctl[st.M_ASK_ENTITLEMENT], mem.ctl[st.M_WHO], gfp, context, buyer, depth) != 0
     if rule in (RANK, RANK_POSTED):
+        mem.ctl[st.M_TESTS] += 1
         return request_rank(mem, gfp, context, rule) <= slub.cache[c, er.C_RANK]
     if rule == NO_WATERMARKS:
-        return slub.kcpu[c, cpu, er.K_RESERVE] == 0 or ignores_watermarks(gfp, context)
+        reserved = slub.kcpu[c, cpu, er.K_RESERVE] != 0
+        if reserved or slub.kcpu[c, cpu, st.K_FREELIST] < 0:
+            mem.ctl[st.M_TESTS] += 1  # on the slow path alone; while the mark is set there is no other
+        return not reserved or ignores_watermarks(gfp, context)
     return True
 
 
@@ -89,6 +94,7 @@ def fall_back(mem, slub, c, cpu, gfp, context):
     handle = st.NO_OBJECT
     if mem.ctl[st.M_ASK_FALLBACK] != 0:
         who = mem.ctl[st.M_WHO]
+        mem.ctl[st.M_TESTS] += 1
         gfp = ask(mem.ctl[st.M_ASK_FALLBACK], who, gfp, context, slub.cache[c, st.C_OBJSIZE], cpu)
         if gfp < 0:
             return handle

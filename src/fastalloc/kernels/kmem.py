@@ -91,7 +91,7 @@ def _plain_alloc(mem, heap, c, cpu, gfp, context):
 
 
 def _slub_free(mem, heap, c, cpu, handle):
-    if mem.ctl[st.M_FREE_NAMED] != 0:
+    if mem.ctl[st.M_FREE] != st.FREE_PLAIN:
         em.free_named(mem, heap, c, cpu, handle)
     else:
         _slab_free_inlined(mem, heap, cpu, handle)

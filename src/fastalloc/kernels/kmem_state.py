@@ -128,8 +128,21 @@ def _slub_set_aside(mem, heap):
     em.boot_emergency(mem, heap)
 
 
+def _slub_aside_bytes(mem, heap):
+    if mem.ctl[st.M_EMERGENCY_APART] == 0:
+        return 0
+    idle = 0
+    for i in range(4):
+        idle += em.SIZES[i] * free_objects(heap, mem.ctl[st.M_EMERGENCY_CACHE + i])
+    return idle
+
+
 def _nothing_aside(mem, heap):
     pass
+
+
+def _no_bytes_aside(mem, heap):
+    return 0
 
 
 SLUB = SimpleNamespace(
@@ -144,6 +157,7 @@ SLUB = SimpleNamespace(
     overflowed=_slub_overflowed,
     has_reaper=_no_reaper,
     set_aside=_slub_set_aside,
+    aside_bytes=_slub_aside_bytes,
 )
 ERAS = SimpleNamespace(**{**vars(SLUB), "free_objects": _eras_free_objects})
 
@@ -222,6 +236,7 @@ SLAB = SimpleNamespace(
     overflowed=_slab_overflowed,
     has_reaper=_reaper,
     set_aside=_nothing_aside,
+    aside_bytes=_no_bytes_aside,
 )
 
 # ------------------------------------------------------------------------------------------------------- SLOB
@@ -275,6 +290,7 @@ SLOB = SimpleNamespace(
     overflowed=_slob_overflowed,
     has_reaper=_no_reaper,
     set_aside=_nothing_aside,
+    aside_bytes=_no_bytes_aside,
 )
 
 FACES = {"Slub": SLUB, "SlubEras": ERAS, "Slab": SLAB, "Slob": SLOB}
@@ -343,9 +359,19 @@ def set_aside(mem, heap):
     _of(heap).set_aside(mem, heap)
 
 
+def aside_bytes(mem, heap):
+    """Bytes of the objects that are free in slabs of emergency caches, where these share with nobody."""
+    return _of(heap).aside_bytes(mem, heap)
+
+
 @overload(set_aside, jit_options=OPTIONS)
 def _set_aside(mem, heap):
     return _of(heap).set_aside
+
+
+@overload(aside_bytes, jit_options=OPTIONS)
+def _aside_bytes(mem, heap):
+    return _of(heap).aside_bytes
 
 
 @overload(init_caches, jit_options=OPTIONS)

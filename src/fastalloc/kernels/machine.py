@@ -16,7 +16,7 @@ from fastalloc.kernels.jit import entry, folded, kernel
 from fastalloc.kernels.kmem import reap
 from fastalloc.kernels.kmem_state import has_reaper, heap_costs, max_cache_slabs, max_heap_pages, overflowed
 from fastalloc.kernels.noise import OBJECTS, PAGES, noise_due, noise_event
-from fastalloc.kernels.observe import check_livelock, note_reports, sample
+from fastalloc.kernels.observe import check_livelock, note_reports, observe, reserve_idle
 from fastalloc.kernels.sched import dequeue_head, enqueue, first_due, note_due, run_task_timers, wake_one
 from fastalloc.kernels.scsi import disk_done, scsi_request_fn
 from fastalloc.kernels.shmem import workload_step
@@ -42,6 +42,8 @@ PROBES = names.METRICS.index("probes")
 SPARE_USED = names.METRICS.index("spare_used")
 UNFAIR_REFUSALS = names.METRICS.index("unfair_refusals")
 SLAB_FAST = names.METRICS.index("slab_fast")
+POLICY_TESTS = names.METRICS.index("policy_tests")
+RESERVE_IDLE = names.METRICS.index("reserve_idle")
 EMERGENCY_USED = names.METRICS.index("emergency_used")
 EMERGENCY_LOST = names.METRICS.index("emergency_lost")
 CHARGES_REFUSED = names.METRICS.index("charges_refused")
@@ -253,8 +255,7 @@ def run_lane(mem, heap, pools, io, vm, out, until):
         elif event == EVENT_HOST:
             host_event(mem, heap, io, vm, out, at)
         elif event == EVENT_SERIES:
-            sample(mem, heap, pools, io, vm, out)
-            ctl[ms.V_NEXT_SERIES] += ctl[ms.V_SERIES_NS]
+            observe(mem, heap, pools, io, vm, out)
         elif has_reaper(heap) and event == EVENT_REAP:
             reap_due(mem, heap, vm, jiffies)
         else:
@@ -265,7 +266,7 @@ def run_lane(mem, heap, pools, io, vm, out, until):
 
 
 @kernel
-def finish_lane(mem, heap, io, vm, out):
+def finish_lane(mem, heap, pools, io, vm, out):
     """Close what is open at the end of a run and fill the metrics that are kept elsewhere."""
     metric = out.metric
     now = vm.ctl[ms.V_NOW]
@@ -302,6 +303,10 @@ def finish_lane(mem, heap, io, vm, out):
     metric[SPARE_USED] = mem.ctl[st.M_SPARE_USED]
     metric[UNFAIR_REFUSALS] = mem.ctl[st.M_UNFAIR]
     heap_costs(heap, metric[SLAB_FAST : SLAB_FAST + 4])
+    metric[POLICY_TESTS] = mem.ctl[st.M_TESTS]
+    metric[POLICY_TESTS + 1] = mem.ctl[st.M_LOCKS]
+    metric[RESERVE_IDLE] = vm.ctl[ms.V_IDLE_SUM] // max(1, vm.ctl[ms.V_LOOKS])
+    metric[RESERVE_IDLE + 1] = reserve_idle(mem, heap, pools, io, vm)
     metric[EMERGENCY_USED] = mem.ctl[st.M_EMERGENCY_USED]
     metric[EMERGENCY_LOST] = mem.ctl[st.M_MIGRATED]
     metric[CHARGES_REFUSED] = mem.ctl[st.M_CHARGES_REFUSED]

@@ -329,7 +329,12 @@ V_PUT_OFF_MOST = 71  # pages a write that are
 V_NEXT_HOST = 72  # next event at a further host, NEVER without any
 V_SQUEEZE = 73  # context of the one who takes all that he gets before each attempt at a command, -1 nobody
 V_SQUEEZED = 74  # pages that he holds
-VM_FIELDS = 75
+V_NEXT_SAMPLE = 75  # row of the series
+V_NEXT_LOOK = 76  # at what is set aside; V_NEXT_SERIES is the earlier of the two
+V_LOOKS = 77  # so far ...
+V_IDLE_SUM = 78  # ... and the bytes that they found idle
+V_COMMAND_BYTES = 79  # of a command and its sense buffer in their slabs
+VM_FIELDS = 80
 
 # host[h, .]: a further host, see kernels/hosts.py
 F_NEXT = 0  # arrival of a command
@@ -339,7 +344,8 @@ F_HEAD = 3  # ring of commands in flight
 F_COUNT = 4
 F_SENSE = 5  # cache of its sense buffers
 F_ASIDE = 6  # commands on its free_list: 0 or 1
-HOST_FIELDS = 7
+F_BYTES = 7  # of a command and its sense buffer in their slabs
+HOST_FIELDS = 8
 
 # costs[.]: CPU time of each step, ns
 (

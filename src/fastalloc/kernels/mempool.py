@@ -27,7 +27,8 @@ MP_FREE_TO_ALLOCATOR = 8
 MP_KIND = 9
 MP_ELEMENTS = 10  # handle of the array of the reserve, itself kmalloc'ed; -1 not modelled
 MP_RULE = 11  # one of MEMPOOL_RULES
-MEMPOOL_FIELDS = 12
+MP_BYTES = 12  # of an element; known in the closed loop
+MEMPOOL_FIELDS = 13
 
 MP_SLAB = 0  # mempool_alloc_slab
 MP_PAGES = 1  # mempool_alloc_pages
@@ -110,8 +111,10 @@ def mempool_alloc(mem, heap, pools, p, cpu, gfp, context, first):
     out_of_line()
     pool = pools.pool[p]
     rule = pool[MP_RULE]
-    if rule == RULE_POOL_FIRST and pool[MP_CURR] > 0:
-        return take_element(pools, p)
+    if rule == RULE_POOL_FIRST:
+        mem.ctl[st.M_LOCKS] += 1
+        if pool[MP_CURR] > 0:
+            return take_element(pools, p)
     mask = first_try_mask(gfp, rule) if first else gfp | g.MEMPOOL_MASK
     handle = pool_alloc(mem, heap, pools, p, cpu, mask, context)
     if handle < 0 and pool[MP_CURR] > 0:

@@ -21,10 +21,12 @@ METRICS = (
     "sg_fail",
     "free_list_used",
     "free_list_empty",
+    "idle_refused",  # attempts that got no command while none was in flight
     "reports",  # page allocation failures printed
     "reports_suppressed",
     "bio_fast_fail",  # first tries of the bio mempool that found no slot
     "bio_waits",  # sleeps in the bio mempool
+    "reclaimers_stuck",  # sleeps in a mempool that left no reclaimer awake
     "request_waits",  # sleeps in get_request_wait
     "mempool_timeouts",  # sleeps that ended by the 5 s timer
     "pages_swapped_out",
@@ -48,6 +50,10 @@ METRICS = (
     "slab_slow",  # objects that took a longer way
     "slab_locks",  # times that a lock of all CPUs was taken: of a node's lists or barn; SLOB: its only one
     "slab_waste_kb",  # held in slabs at the end and used by no object
+    "policy_tests",  # questions that the policy adds to those that rc8 asks, see docs/policies.md
+    "policy_locks",  # locks that it adds
+    "reserve_idle",  # bytes set aside for a shortage and not in use, mean over time
+    "reserve_idle_end",  # the same at the end
     "emergency_used",  # objects that emergency caches gave
     "emergency_lost",  # slabs of them that freeing by the wrong name took away
     "charges_refused",  # objects that the reserve tree would not answer for

@@ -4,9 +4,9 @@ from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import internal, out_of_line
-from fastalloc.kernels.kmem_state import cache_slabs, deep_objects, free_objects, heap_pages
-from fastalloc.kernels.mempool import MP_CURR
-from fastalloc.kernels.sched import log_event, log_event_at
+from fastalloc.kernels.kmem_state import aside_bytes, cache_slabs, deep_objects, free_objects, heap_pages
+from fastalloc.kernels.mempool import MP_BYTES, MP_CURR
+from fastalloc.kernels.sched import log_event, log_event_at, reclaimers_asleep
 from fastalloc.kernels.scsi import LIVELOCK_LONG_NS
 
 SENSE_FAIL = names.METRICS.index("sense_fail")
@@ -22,6 +22,8 @@ E_REPORT = names.EVENTS.index("report")
 E_LIVELOCK_BEGIN = names.EVENTS.index("livelock_begin")
 E_LIVELOCK_5S = names.EVENTS.index("livelock_5s")
 E_LIVELOCK_60S = names.EVENTS.index("livelock_60s")
+
+LOOK_NS = 100 * ms.NS_PER_MS
 
 
 @internal
@@ -83,17 +85,32 @@ def sample(mem, heap, pools, io, vm, out):
 
 
 @internal
-def reclaimers_asleep(vm):
-    """Whether nobody who reclaims is runnable."""
-    for cpu in range(vm.ctl[ms.V_NR_CPUS]):
-        t = vm.cpu[cpu, ms.CPU_HEAD]
-        n = vm.cpu[cpu, ms.CPU_RUNNING]
-        while n > 0:
-            if vm.task[t, ms.T_RECLAIM] != ms.OUT:
-                return False
-            t = vm.task[t, ms.T_NEXT]
-            n -= 1
-    return True
+def reserve_idle(mem, heap, pools, io, vm):
+    """Bytes set aside for a shortage and not in use: elements of mempools, commands on free_lists with their sense
+    buffers, spare pages, emergency pages that are free, free objects of emergency caches of their own."""
+    idle = aside_bytes(mem, heap) + 4096 * mem.ctl[st.M_NR_SPARE]
+    idle += io.ctl[ms.H_FREE_LIST] * vm.ctl[ms.V_COMMAND_BYTES]
+    for p in range(pools.pool.shape[0]):
+        idle += pools.pool[p, MP_CURR] * pools.pool[p, MP_BYTES]
+    for z in range(mem.ctl[st.M_NR_ZONES]):
+        idle += 4096 * min(mem.zone[z, st.Z_EMERGENCY], mem.zone[z, st.Z_FREE])
+    for h in range(vm.host.shape[0]):
+        idle += vm.host[h, ms.F_ASIDE] * vm.host[h, ms.F_BYTES]
+    return idle
+
+
+@internal
+def observe(mem, heap, pools, io, vm, out):
+    """A row of the series, or a look at what lies idle, whichever is due."""
+    ctl = vm.ctl
+    if ctl[ms.V_NEXT_SAMPLE] == ctl[ms.V_NEXT_SERIES]:
+        ctl[ms.V_NEXT_SAMPLE] += ctl[ms.V_SERIES_NS]
+        sample(mem, heap, pools, io, vm, out)
+    if ctl[ms.V_NEXT_LOOK] == ctl[ms.V_NEXT_SERIES]:
+        ctl[ms.V_NEXT_LOOK] += LOOK_NS
+        ctl[ms.V_LOOKS] += 1
+        ctl[ms.V_IDLE_SUM] += reserve_idle(mem, heap, pools, io, vm)
+    ctl[ms.V_NEXT_SERIES] = min(ctl[ms.V_NEXT_SAMPLE], ctl[ms.V_NEXT_LOOK])
 
 
 @internal

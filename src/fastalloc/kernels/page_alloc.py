@@ -308,6 +308,7 @@ def watermark_page(mem, cpu, order, first_zone, gfp, context):
         note_depth(mem, depth)
         return pfn
     if (gfp & g.SHORT) != 0:
+        mem.ctl[st.M_TESTS] += 1
         pfn = get_page_from_freelist(mem, cpu, order, first_zone, st.Z_SHORT, False, False)
         if pfn >= 0:
             note_depth(mem, st.DEPTH_SHORT)
@@ -327,6 +328,7 @@ def take_spare(mem):
     mem.ctl[st.M_SPARE] = mem.page[pfn, st.P_NEXT]
     mem.ctl[st.M_NR_SPARE] -= 1
     mem.ctl[st.M_SPARE_USED] += 1
+    mem.ctl[st.M_LOCKS] += 1
     note_depth(mem, st.DEPTH_NONE)
     return pfn
 
@@ -334,8 +336,10 @@ def take_spare(mem):
 @kernel
 def keep_spare(mem, pfn):
     """Set a page aside, unless there are enough; whether it was kept."""
+    mem.ctl[st.M_TESTS] += 1
     if mem.ctl[st.M_NR_SPARE] >= mem.ctl[st.M_SPARE_MOST]:
         return False
+    mem.ctl[st.M_LOCKS] += 1
     mem.page[pfn, st.P_NEXT] = mem.ctl[st.M_SPARE]
     mem.ctl[st.M_SPARE] = pfn
     mem.ctl[st.M_NR_SPARE] += 1
@@ -367,6 +371,7 @@ def asked_page(mem, cpu, order, first_zone, gfp, context):
             continue
         mark = mem.zone[z, st.Z_MIN]
         free = mem.zone[z, st.Z_FREE] - (1 << order) + 1
+        mem.ctl[st.M_TESTS] += 1
         level = ask(mem.ctl[st.M_ASK_DEPTH], mem.ctl[st.M_WHO], gfp, context, free, mark)
         if level < 0:
             return -2

@@ -199,6 +199,20 @@ def wake_task(vm, t, now):
 
 
 @internal
+def reclaimers_asleep(vm):
+    """Whether nobody who reclaims is runnable."""
+    for cpu in range(vm.ctl[ms.V_NR_CPUS]):
+        t = vm.cpu[cpu, ms.CPU_HEAD]
+        n = vm.cpu[cpu, ms.CPU_RUNNING]
+        while n > 0:
+            if vm.task[t, ms.T_RECLAIM] != ms.OUT:
+                return False
+            t = vm.task[t, ms.T_NEXT]
+            n -= 1
+    return True
+
+
+@internal
 def wake_all(vm, state, now):
     """Wake every sleeper of a queue, head first; how many [wake_up on non-exclusive waiters]."""
     woken = 0

@@ -19,6 +19,7 @@ CMD_FAIL = names.METRICS.index("cmd_fail")
 SG_FAIL = names.METRICS.index("sg_fail")
 FREE_LIST_USED = names.METRICS.index("free_list_used")
 FREE_LIST_EMPTY = names.METRICS.index("free_list_empty")
+IDLE_REFUSED = names.METRICS.index("idle_refused")
 COMMANDS = names.METRICS.index("commands")
 DISPATCH_BY = names.METRICS.index("dispatch_kblockd")
 STALL_MS = names.METRICS.index("stall_ms")
@@ -76,6 +77,7 @@ def charge(mem, who):
     limit = mem.ctl[st.M_CHARGE_LIMIT + who]
     if limit == 0:
         return False
+    mem.ctl[st.M_LOCKS] += 1
     if mem.ctl[st.M_CHARGE_USAGE + who] + 1 >= limit:
         mem.ctl[st.M_CHARGES_REFUSED] += 1
         return False
@@ -96,6 +98,7 @@ def sense_take(mem, heap, pools, io, vm, out, cpu, gfp, context, runner):
         gfp |= mem.ctl[st.M_GFP_ADD + names.W_SENSE]
         sense = mempool_alloc(mem, heap, pools, ms.POOL_SENSE, cpu, gfp, context, True)
         failed = pools.pool[ms.POOL_SENSE, MP_FROM_ALLOCATOR] == before
+        mem.ctl[st.M_LOCKS] += failed
         account(heap, out, sense, names.W_SENSE)
     if failed:
         out.metric[SENSE_FAIL] += 1
@@ -109,6 +112,7 @@ def uncharge(mem, charged):
     """Give back what D_CHARGED says."""
     mem.ctl[st.M_CHARGE_USAGE + names.W_COMMAND] -= charged & 1
     mem.ctl[st.M_CHARGE_USAGE + names.W_SENSE] -= charged >> 1
+    mem.ctl[st.M_LOCKS] += (charged & 1) + (charged >> 1)
 
 
 @folded
@@ -117,7 +121,8 @@ def sense_give(mem, heap, pools, vm, cpu, sense):
     if pools.pool[ms.POOL_SENSE, MP_MIN] == 0:
         slab_give(mem, heap, vm.roles[ms.ROLE_SENSE], cpu, sense)
     else:
-        mempool_free(mem, heap, pools, ms.POOL_SENSE, cpu, sense)
+        mem.ctl[st.M_TESTS] += 1  # is the pool full?
+        mem.ctl[st.M_LOCKS] += mempool_free(mem, heap, pools, ms.POOL_SENSE, cpu, sense)
 
 
 @folded
@@ -223,6 +228,8 @@ def scsi_prep(mem, heap, pools, io, vm, out, cpu, runner, r):
     request[ms.R_STARTED] = 1
     d = scsi_get_command(mem, heap, pools, io, vm, out, cpu, runner)
     if d < 0:
+        if io.ctl[ms.H_BUSY] == 0:
+            out.metric[IDLE_REFUSED] += 1
         return False
     pool = sg_pool(request[ms.R_NR_BIOS])
     mem.ctl[st.M_WHO] = names.W_SG

@@ -31,6 +31,7 @@ SWAP_BATCH = 14  # pages an unmap frees at a time
 def pfmemalloc_watermark_ok(mem):
     """Whether more than half of the sum of min is free; pages that lowmem_reserve protects count as well
     [pfmemalloc_watermark_ok, 3.6]."""
+    mem.ctl[st.M_TESTS] += 1
     free = 0
     reserve = 0
     for z in range(mem.ctl[st.M_NR_ZONES]):

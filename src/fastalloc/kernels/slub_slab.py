@@ -57,7 +57,10 @@ def remove_partial(slub, c, s):
 def pfmemalloc_match(mem, slub, s, gfp, context):
     """Whether the caller may be given the slab: one from below all watermarks is for the entitled where the policy
     says so; asked on slow paths alone [pfmemalloc_match, 3.6]."""
-    if mem.ctl[st.M_PFMEMALLOC] == 0 or slub.slab[s, st.S_DEPTH] != st.DEPTH_NONE:
+    if mem.ctl[st.M_PFMEMALLOC] == 0:
+        return True
+    mem.ctl[st.M_TESTS] += 1
+    if slub.slab[s, st.S_DEPTH] != st.DEPTH_NONE:
         return True
     return ignores_watermarks(gfp, context)
 
@@ -175,7 +178,7 @@ def discard_slab(mem, slub, c, cpu, s):
     if not spare or not keep_spare(mem, slab[s, st.S_PFN]):
         free_pages(mem, cpu, slab[s, st.S_PFN], order)
     owner = c
-    if mem.ctl[st.M_FREE_NAMED] != 0 and slab[s, st.S_OBJECTS] < slub.cache[c, st.C_OBJECTS]:
+    if mem.ctl[st.M_FREE] == st.FREE_NAMED and slab[s, st.S_OBJECTS] < slub.cache[c, st.C_OBJECTS]:
         owner = record_owner(mem, slub, c, s)
     slab[s, st.S_NEXT] = slub.cache[owner, st.C_FREE_SLAB]
     slab[s, st.S_PFN] = -1

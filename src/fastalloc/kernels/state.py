@@ -101,15 +101,23 @@ M_EMERGENCY = 49  # one of emergency.EMERGENCY_CACHES
 M_EMERGENCY_CACHE = 50  # cache of each class of them: four columns
 M_EMERGENCY_SLABS = 54  # a class sets aside at boot, ideal
 M_EMERGENCY_USED = 55  # objects that they gave
-M_FREE_NAMED = 56  # 1: an object is freed into the cache that the caller names
+M_FREE = 56  # one of FREE_*
 M_MIGRATED = 57  # slabs that changed their cache so
 M_ASK_ENTITLEMENT = 58  # addresses of a user's answers, 0 none; see kernels/questions.py
 M_ASK_DEPTH = 59
 M_ASK_FALLBACK = 60
 M_CHARGES_REFUSED = 61  # by the reserve tree
+M_TESTS = 62  # questions that the policy adds
+M_LOCKS = 63  # locks that it adds
 M_CHARGE_LIMIT = 64  # of each of names.WHO: objects charged at once stay below it; 0 not charged
 M_CHARGE_USAGE = 80
-MEMCTL_FIELDS = 96
+M_EMERGENCY_APART = 96  # 1: emergency caches share their slabs with nobody
+MEMCTL_FIELDS = 104
+
+# Which cache an object is freed into.
+FREE_PLAIN = 0  # its slab's: the caller named no other
+FREE_NAMED = 1  # the one that the caller names
+FREE_BY_PAGE = 2  # its slab's, which is looked up for it
 
 WATERMARKS_2_6_25 = 0
 WATERMARKS_6_3 = 1

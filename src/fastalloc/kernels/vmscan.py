@@ -280,6 +280,7 @@ def shrink_page(mem, heap, vm, out, t, cpu):
 def put_off(mem, vm, out, t):
     """Whether the page stays dirty for now: no zone is above the mark of the gate, and the task has not yet looked
     V_PUT_OFF_MOST pages further since its last write [Christoph Lameter: more reclaim in swap_writepage]."""
+    mem.ctl[st.M_TESTS] += 1
     task = vm.task[t]
     above = False
     zones = mem.ctl[st.M_NR_ZONES]
@@ -326,9 +327,11 @@ def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
     step = task[ms.T_RECLAIM]
     wake = vm.costs[ms.COST_WAKE]
     if step == ms.R_BIO_ALLOC:
-        if io.ctl[ms.H_BIOS] >= vm.ctl[ms.V_SWAP_BIO_LIMIT]:
-            congestion_wait(mem, vm, out, t, cpu, 50, jiffies)
-            return wake
+        if vm.ctl[ms.V_SWAP_BIO_LIMIT] != ms.NEVER:
+            mem.ctl[st.M_TESTS] += 1
+            if io.ctl[ms.H_BIOS] >= vm.ctl[ms.V_SWAP_BIO_LIMIT]:
+                congestion_wait(mem, vm, out, t, cpu, 50, jiffies)
+                return wake
         if vm.ctl[ms.V_WRITE_GATE] >= 0 and put_off(mem, vm, out, t):
             return vm.costs[ms.COST_SCAN_PAGE]
         handle = st.NO_OBJECT

@@ -9,9 +9,15 @@ from fastalloc.store import Dataset
 
 # Means of a lane; a metric that the dataset does not have makes no column.
 MEANS = ("sense_fail", "reports", "max_slab_pages", "slab_waste_kb", "unfair_refusals", "probes")
-RATES = {"slow_per_1000": "slab_slow", "locks_per_1000": "slab_locks"}  # of objects taken and given
-RESERVES = ("policy.emergency_pages", "policy.spare_pages")  # held for a shortage alone
-
+# Of objects taken and given, a thousand.
+RATES = {
+    "slow_per_1000": "slab_slow",
+    "locks_per_1000": "slab_locks",
+    "extra_tests_per_1000": "policy_tests",
+    "extra_locks_per_1000": "policy_locks",
+}
+KILOBYTES = {"reserve_idle_kb": "reserve_idle", "reserve_idle_end_kb": "reserve_idle_end"}  # of bytes
+WEAKENED = 0.1  # of what the baseline shows of a link
 
 # Depths that a bio cannot buy at in 2.6.25: its first try stops at 3/4 of min.
 BELOW_BIOS = ("1/2 min", "3/8 min", "short-lived", "no watermark")
@@ -21,6 +27,7 @@ class Row(NamedTuple):
     """A policy on the board. Probabilities are of a livelock longer than 5 s; intervals are 95 %."""
 
     policy: str
+    title: str
     lanes: int
     livelocked: int
     interval: tuple[float, float]  # Wilson
@@ -30,7 +37,8 @@ class Row(NamedTuple):
     broken_by: int | None  # id of the lane with the longest livelock; None: every lane made progress
     throughput: float | None  # pages swapped out against the baseline, median of the pairs of lanes
     throughput_quartiles: tuple[float, float] | None
-    links: list[int]  # of the causal chain, that the policy breaks
+    links: list[int]  # of the causal chain, that no lane shows although the baseline does
+    weakened: list[int]  # those of which the lanes show a tenth at most
     means: dict[str, float]
 
 
@@ -38,11 +46,28 @@ def board(dataset: Dataset) -> list[Row]:
     """A row for each variant with a finished lane, in the order they were run; the first is the baseline."""
     runs = dataset.runs.collect()
     ledger = dataset.ledger.collect()
-    names = [variant["name"] for variant in dataset.manifest["variants"]]
-    names = [name for name in names if not runs.filter(variant=name).is_empty()]
-    baseline = runs.filter(variant=names[0])
-    bought = ledger.filter(variant=names[0])
-    return [_row(name, runs.filter(variant=name), baseline, ledger.filter(variant=name), bought) for name in names]
+    titles = {variant["name"]: variant["title"] for variant in dataset.manifest["variants"]}
+    names = [name for name in titles if not runs.filter(variant=name).is_empty()]
+    lanes = {name: (runs.filter(variant=name), ledger.filter(variant=name)) for name in names}
+    return [_row(name, titles[name], *lanes[name], *lanes[names[0]]) for name in names]
+
+
+def by_outcome(found: list[Row]) -> list[tuple[str, list[Row]]]:
+    """The rows after the baseline under a heading each: never livelocked, less often, as often; by letter, then name.
+
+    Less often: the 95 % interval of the paired difference lies below 0.
+    """
+    headings = ("Never livelocked", f"Less often than {found[0].policy}", f"No better than {found[0].policy}")
+    groups: tuple[list[Row], ...] = ([], [], [])
+    for row in sorted(found[1:], key=lambda row: (letter(row)[0], row.policy)):
+        groups[0 if row.livelocked == 0 else 1 if row.difference_interval[1] < 0 else 2].append(row)
+    return [(heading, rows) for heading, rows in zip(headings, groups, strict=True) if rows]
+
+
+def letter(row: Row) -> tuple[str, str]:
+    """The letter of a preset, as the guide has it, and the rest of its title; without one ``""`` and all of it."""
+    first, colon, rest = row.title.partition(": ")
+    return (first, rest) if colon and len(first) <= len("kernel") else ("", row.title)
 
 
 def board_rows(found: list[Row]) -> list[dict[str, Any]]:
@@ -55,27 +80,32 @@ def pareto_front(points: list[tuple[float, float]]) -> list[int]:
     return [i for i, (x, y) in enumerate(points) if not any(a <= x and b <= y and (a, b) != (x, y) for a, b in points)]
 
 
-def broken_links(
-    rows: pl.DataFrame, baseline: pl.DataFrame, ledger: pl.DataFrame, baseline_ledger: pl.DataFrame
-) -> list[int]:
-    """Links of the chain that leads to the livelock which the lanes show to be broken.
+def chain_shown(runs: pl.DataFrame, ledger: pl.DataFrame) -> list[float]:
+    """How much of each link of the chain that leads to the livelock the lanes show, links 1 to 6, a lane.
 
-    2: bios took no slot of a slab bought deeper than they may buy one, although they did in the baseline.
-    5: no sense allocation failed, although some did in the baseline.
-    6: the free_list served more than failed command allocations explain: commands started without new sense buffers.
+    1: GFP_ATOMIC requests of the background noise that were refused, so that free memory was below 3/8 of min.
+    2: objects that bios took of slabs bought deeper than a bio can buy one.
+    3: pages under writeback beyond one for each request that the queue admits: bios pile up inside requests.
+    4: sleeps in a mempool that left no reclaimer awake.
+    5: sense allocations that failed.
+    6: attempts that got no command while none was in flight, so that no completion will ever run the queue.
     """
-    links = []
     robbed = pl.col("taker").eq("bio") & pl.col("depth").is_in(BELOW_BIOS)
-    if ledger.filter(robbed).is_empty() and not baseline_ledger.filter(robbed).is_empty():
-        links.append(2)
-    if rows["sense_fail"].sum() == 0 and baseline["sense_fail"].sum() > 0:
-        links.append(5)
-    if rows["free_list_used"].sum() > rows["cmd_fail"].sum():
-        links.append(6)
-    return links
+    piled = (runs["max_writeback"] - runs["queue.nr_requests"]).clip(lower_bound=0)
+    sums: list[Any] = [
+        runs["noise_failures"].sum(),
+        ledger.filter(robbed)["objects"].sum(),
+        piled.sum(),
+        runs["reclaimers_stuck"].sum(),
+        runs["sense_fail"].sum(),
+        runs["idle_refused"].sum(),
+    ]
+    return [total / len(runs) for total in sums]
 
 
-def _row(name: str, rows: pl.DataFrame, baseline: pl.DataFrame, ledger: pl.DataFrame, bought: pl.DataFrame) -> Row:
+def _row(
+    name: str, title: str, rows: pl.DataFrame, ledger: pl.DataFrame, baseline: pl.DataFrame, bought: pl.DataFrame
+) -> Row:
     columns = ["lane", "livelock_5s", "pages_swapped_out"]
     pairs = baseline.select(columns).join(rows.select(columns), on="lane")
     ours, theirs = pairs["livelock_5s_right"], pairs["livelock_5s"]
@@ -87,8 +117,10 @@ def _row(name: str, rows: pl.DataFrame, baseline: pl.DataFrame, ledger: pl.DataF
     worst = rows.sort("livelock_ms", descending=True).row(0, named=True)
     low, median, high = quartiles
     longest: Any = rows["stall_ms"].max()
+    shown = list(enumerate(zip(chain_shown(rows, ledger), chain_shown(baseline, bought), strict=True), 1))
     return Row(
         policy=name,
+        title=title,
         lanes=len(rows),
         livelocked=livelocked,
         interval=wilson_interval(livelocked, len(rows)),
@@ -98,7 +130,8 @@ def _row(name: str, rows: pl.DataFrame, baseline: pl.DataFrame, ledger: pl.DataF
         broken_by=worst["id"] if livelocked else None,
         throughput=median,
         throughput_quartiles=(low, high) if low is not None and high is not None else None,
-        links=broken_links(rows, baseline, ledger, bought),
+        links=[link for link, (own, base) in shown if own == 0 < base],
+        weakened=[link for link, (own, base) in shown if 0 < own <= WEAKENED * base],
         means=_means(rows),
     )
 
@@ -108,7 +141,6 @@ def _means(rows: pl.DataFrame) -> dict[str, float]:
     if {"slab_fast", *RATES.values()} <= set(rows.columns):
         objects = float(rows["slab_fast"].sum()) + float(rows["slab_slow"].sum())
         means |= {key: 1000 * float(rows[source].sum()) / max(1.0, objects) for key, source in RATES.items()}
-    reserves = [key for key in RESERVES if key in rows.columns]
-    if reserves:
-        means["reserve_pages"] = float(rows.select(pl.sum_horizontal(*reserves)).to_series().sum()) / len(rows)
-    return means
+    return means | {
+        key: float(rows[source].sum()) / 1024 / len(rows) for key, source in KILOBYTES.items() if source in rows.columns
+    }

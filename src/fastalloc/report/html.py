@@ -7,12 +7,13 @@ import polars as pl
 from altair.utils.schemapi import debug_mode
 
 from fastalloc.report import charts
-from fastalloc.report.board import board
+from fastalloc.report.board import Row, board, by_outcome, letter
 from fastalloc.report.filled import filled
 from fastalloc.report.livelock_state import livelock_state
 from fastalloc.report.pareto import pareto_charts
 from fastalloc.report.robbery import Ledger, robbery_ledger
 from fastalloc.report.selection import Lane, choose_lanes, livelock_spans
+from fastalloc.report.terminal import count
 from fastalloc.report.verdict import Verdict, verdicts
 from fastalloc.store import Dataset
 from fastalloc.store.location import Location, location, write_file
@@ -68,6 +69,11 @@ def render(dataset: Dataset) -> str:
         verdicts=found,
         headline=_headline(found),
         board=rows,
+        outcomes=by_outcome(rows) if rows else [],
+        letter=letter,
+        work=_work,
+        most_throughput=max([row.throughput or 0 for row in rows], default=0) or 1,
+        most_named=MOST_NAMED,
         pareto=pareto,
         strips=strips,
         lanes=lanes,
@@ -99,6 +105,12 @@ def _headline(found: list[Verdict]) -> str:
 
 def _and(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _work(row: Row) -> str:
+    """What a policy adds to a thousand objects, in words."""
+    amounts = [(row.means["extra_tests_per_1000"], "tests"), (row.means["extra_locks_per_1000"], "locks")]
+    return ", ".join(f"{count(round(amount, 1))} {what}" for amount, what in amounts if round(amount, 1)) or "0"
 
 
 def _machine_words(scenario: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,49 +1,119 @@
 """The Pareto chart: how often a policy livelocks against what it costs, the front drawn in."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import altair as alt
 
 from fastalloc.report.board import Row, pareto_front
 from fastalloc.report.charts import COLOURS, plain
 
+# A chart as it is laid out, in pixels; wider or narrower the labels keep their places in proportion.
+WIDTH, HEIGHT = 500, 300
+TOP = 1.05  # of the scale of livelocked lanes
+LETTER, LINE = 5.6, 13  # of a label
+NEAR = 5  # points closer than this share a label
+ROWS = 12  # that a label may stand above its point
+
+
+class Label(NamedTuple):
+    """A name, where it stands and the point it belongs to; pixels from the lower left."""
+
+    text: str
+    x: float
+    y: float
+    point: tuple[float, float]
+
+    def overlaps(self, other: "Label") -> bool:
+        """Whether the two are written into one another."""
+        return abs(self.y - other.y) < LINE and abs(self.x - other.x) < LETTER * (len(self.text) + len(other.text)) / 2
+
+    def covers(self, point: tuple[float, float]) -> bool:
+        """Whether a point lies under the name."""
+        return abs(self.y - point[1]) < LINE / 2 + 3 and abs(self.x - point[0]) < LETTER * len(self.text) / 2 + 4
+
+    def fits(self) -> bool:
+        """Whether it lies within the chart."""
+        half = LETTER * len(self.text) / 2
+        return half + 2 <= self.x <= WIDTH - half + 20 and self.y < HEIGHT
+
 
 def pareto_charts(found: list[Row]) -> list[tuple[str, dict[str, Any]]]:
     """Title and specification of the chart against memory and of that against throughput."""
     memory = [(row.means["max_slab_pages"], row) for row in found]
-    cost = [(100 * (1 - row.throughput), row) for row in found if row.throughput is not None]
+    moved = [(row.throughput, row) for row in found if row.throughput is not None]
     charts = [
-        ("Against memory", "most slab pages, mean of lanes", memory),
-        ("Against throughput", "swap-out lost against the baseline, %", cost),
+        ("Against memory", "most slab pages, mean of lanes", memory, False),
+        ("Against throughput", f"pages swapped out, times {found[0].policy if found else ''}", moved, True),
     ]
-    return [(title, _chart(axis, points)) for title, axis, points in charts if points]
+    return [(title, _chart(axis, points, more)) for title, axis, points, more in charts if points]
 
 
-def _labels(places: list[tuple[float, float]], names: list[str]) -> dict[int, str]:
-    """A label for the first of the points that lie within a fifth of the width and a twentieth of the height."""
-    left, right = min(x for x, _ in places), max(x for x, _ in places)
-    cells: dict[tuple[int, int], list[int]] = {}
-    for i, (x, y) in enumerate(places):
-        cells.setdefault((int(5 * (x - left) / (right - left or 1)), int(20 * y)), []).append(i)
-    return {
-        near[0]: names[near[0]] if len(near) == 1 else f"{names[near[0]]} and {len(near) - 1} more"
-        for near in cells.values()
-    }
+def labels(places: list[tuple[float, float]], names: list[str], first: set[int]) -> list[Label]:
+    """Names that overlap neither each other nor a point, above their points; those of ``first`` have first choice.
+
+    Points that lie together share a label; a point that no label fits is named by the tooltip alone.
+    """
+    together: dict[int, list[int]] = {}
+    for i in sorted(range(len(places)), key=lambda i: (i not in first, -places[i][1], places[i][0])):
+        near = (j for j in together if max(abs(places[i][k] - places[j][k]) for k in (0, 1)) < NEAR)
+        together.setdefault(next(near, i), []).append(i)
+    placed: list[Label] = []
+    for i, members in together.items():
+        text = names[i] if len(members) == 1 else f"{names[i]} and {len(members) - 1} more"
+        (x, y), aside = places[i], LETTER * len(text) / 2 + 8
+        tries = [Label(text, x, y + LINE, (x, y)), Label(text, x + aside, y, (x, y)), Label(text, x - aside, y, (x, y))]
+        for row in range(2, ROWS):
+            tries += [Label(text, x + shift, y + LINE * row, (x, y)) for shift in (0, aside / 2, -aside / 2)]
+        for label in tries:
+            free = not any(label.overlaps(other) for other in placed) and not any(map(label.covers, places))
+            if free and label.fits():
+                placed.append(label)
+                break
+    return placed
 
 
-def _chart(axis: str, points: list[tuple[float, Row]]) -> dict[str, Any]:
-    places = [(x, row.livelocked / row.lanes) for x, row in points]
-    front = set(pareto_front(places))
-    label = _labels(places, [row.policy for _, row in points])
+def _chart(axis: str, points: list[tuple[float, Row]], more: bool) -> dict[str, Any]:
+    """The better a point the further down and left it is; ``more`` across is better, so the scale runs backwards."""
+    shares = [row.livelocked / row.lanes for _, row in points]
+    left, right = min(x for x, _ in points), max(x for x, _ in points)
+    margin = 0.08 * (right - left) or 1.0
+    left, right = left - margin, right + margin
+    if more:
+        left, right = right, left
+    sign = -1 if more else 1
+    front = set(pareto_front([(sign * x, y) for (x, _), y in zip(points, shares, strict=True)]))
+    pixels = [((x - left) / (right - left) * WIDTH, y / TOP * HEIGHT) for (x, _), y in zip(points, shares, strict=True)]
     data = [
-        {"x": x, "y": y, "policy": row.policy, "label": label.get(i, ""), "front": i in front}
-        for i, ((x, y), (_, row)) in enumerate(zip(places, points, strict=True))
+        {"x": x, "y": y, "policy": row.policy, "front": i in front, "kind": "calm" if y == 0 else "alarm"}
+        for i, ((x, row), y) in enumerate(zip(points, shares, strict=True))
     ]
-    across = alt.X("x:Q", title=axis, scale=alt.Scale(zero=False, nice=True, padding=60))
-    up = alt.Y("y:Q", title="lanes that livelocked", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1.05]))
-    base = alt.Chart(alt.Data(values=data)).encode(x=across, y=up)
-    line = base.transform_filter("datum.front").mark_line(color=COLOURS["calm"], strokeDash=[4, 3]).encode(order="x:Q")
-    colour = alt.condition("datum.front", alt.value(COLOURS["calm"]), alt.value(COLOURS["alarm"]))
-    dots = base.mark_point(filled=True, size=60, opacity=0.9).encode(color=colour, tooltip=["policy:N", "x:Q", "y:Q"])
-    texts = base.mark_text(dy=-11, fontSize=10).encode(text="label:N", color=colour)
-    return plain(alt.layer(line, dots, texts).properties(width="container", height=300))
+    named = []
+    for label in labels(pixels, [row.policy for _, row in points], front):
+        across, up = (lambda px: left + px / WIDTH * (right - left)), (lambda px: px / HEIGHT * TOP)
+        named.append(
+            {"x": across(label.x), "y": up(label.y), "x2": across(label.point[0]), "y2": up(label.point[1])}
+            | {"label": label.text, "far": abs(label.y - label.point[1]) > LINE}
+        )
+    x = alt.X("x:Q", title=axis, scale=alt.Scale(domain=[left, right], nice=False))
+    y = alt.Y("y:Q", title="lanes that livelocked", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, TOP]))
+    dots = alt.Chart(alt.Data(values=data)).encode(x=x, y=y)
+    scale = alt.Scale(domain=["calm", "alarm"], range=[COLOURS["calm"], COLOURS["alarm"]])
+    colour = alt.Color("kind:N", legend=None, scale=scale)
+    line = (
+        dots.transform_filter("datum.front").mark_line(color=COLOURS["free_dma"], strokeDash=[4, 3]).encode(order="y:Q")
+    )
+    tip = [
+        alt.Tooltip("policy:N"),
+        alt.Tooltip("x:Q", title=axis),
+        alt.Tooltip("y:Q", title="livelocked", format=".0%"),
+    ]
+    size = alt.condition("datum.front", alt.value(90), alt.value(45))
+    marks = dots.mark_point(filled=True, opacity=0.9).encode(color=colour, size=size, tooltip=tip)
+    texts = alt.Chart(alt.Data(values=named)).encode(x=x, y=y)
+    leaders = (
+        texts.transform_filter("datum.far")
+        .mark_rule(color=COLOURS["free_dma"], strokeWidth=0.6, opacity=0.6)
+        .encode(x2="x2:Q", y2="y2:Q")
+    )
+    words = texts.mark_text(fontSize=10, color=COLOURS["free_dma"]).encode(text="label:N")
+    return plain(alt.layer(leaders, line, marks, words).properties(width="container", height=HEIGHT))

@@ -52,7 +52,8 @@ def board_table(found: list[Row]) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("\npolicy", overflow="fold")
     headings = ("livelocked\nof lanes", "against\nbaseline", "longest\nstall", "broken by\nlane", "links\nbroken",
-                "swap out\nrelative", "sense fails\na lane", "reports\na lane", "slab\npages")  # fmt: skip
+                "swap out\nrelative", "sense fails\na lane", "slab\npages", "extra work\nof 1000",
+                "idle\nKB")  # fmt: skip
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in found:
@@ -63,11 +64,12 @@ def board_table(found: list[Row]) -> RenderableType:
             f"{100 * row.difference:+.0f} %",
             f"{row.longest_stall_s:.1f} s",
             "held" if row.broken_by is None else str(row.broken_by),
-            ", ".join(map(str, row.links)) or "none",
+            " ".join(map(str, row.links)) or "none",
             "-" if row.throughput is None else f"{row.throughput:.2f}",
             count(row.means["sense_fail"]),
-            count(row.means["reports"]),
             f"{row.means['max_slab_pages']:,.0f}",
+            count(round(row.means["extra_tests_per_1000"] + row.means["extra_locks_per_1000"], 1)),
+            f"{row.means['reserve_idle_kb']:,.0f}",
         )
     return table
 

@@ -24,25 +24,25 @@ class Parameter(Model):
     default: Any = None
 
 
-class TableRow(Model):
-    """What the decision table expects of a policy."""
+class Measured(Model):
+    """What the small machines of tests/policies showed of a policy, alone and under an adversary."""
 
-    step: list[int]  # links of the causal chain that it breaks
     prevents: Literal["no", "statistically", "yes"]  # failed sense allocations
-    guarantees: Literal["no", "1", "n"]  # commands that always make progress
+    guarantees: Literal["no", "1", "n"]  # commands in flight that nobody else's demand for memory ends
 
 
 class PolicyPreset(Model):
     """A policy: what it is, where it comes from, which fields it sets."""
 
     name: str
-    section: str
+    section: str  # letter of the remedy
+    also: list[str] = Field(default_factory=list)  # other letters that it stands for
     title: str
     description: str
     source: str
     set: dict[str, Any] = Field(default_factory=dict)
     parameters: list[Parameter] = Field(default_factory=list)
-    verdict: TableRow | None = None
+    verdict: Measured | None = None
     bundle: list[str] = Field(default_factory=list)  # a kernel: the policies that it combines
 
 

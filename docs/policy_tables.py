@@ -1,0 +1,96 @@
+"""Tables of docs/policies.md: presets by letter, boards of results/swap-livelock/. ``make tables`` runs this.
+
+A board is the JSON that ``fastalloc compare --json`` prints; its table stands between the markers of its name.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tables import replaced
+
+from fastalloc.scenario import load_policy, policy_names
+
+PAGE = Path(__file__).with_name("policies.md")
+BOARDS = Path(__file__).parent.parent / "results" / "swap-livelock"
+NAMES = ("policies", "allocators", "kernels")
+COLUMNS = {
+    "policy": "---",
+    "livelocked": "---:",
+    "chain broken (weakened)": "---",
+    "swapped out": "---:",
+    "sense failures": "---:",
+    "slab pages": "---:",
+    "waste, KB": "---:",
+    "slow": "---:",
+    "locks": "---:",
+    "extra tests": "---:",
+    "extra locks": "---:",
+    "idle, KB": "---:",
+}
+
+
+def presets() -> str:
+    """A row a preset, by letter; a preset that stands for several letters is told at each."""
+    rows = []
+    for name in policy_names():
+        preset = load_policy(name)
+        measured = (preset.verdict.prevents, preset.verdict.guarantees) if preset.verdict else ("", "")
+        for letter in [preset.section, *preset.also]:
+            rows.append((letter, name, preset.title, *measured))
+    rows.sort(key=lambda row: (row[0] == "kernel", row[0][0], int("".join(filter(str.isdigit, row[0])) or 0), row))
+    return _markdown(
+        {"": "---", "preset": "---", "what it is": "---", "prevents": "---", "guarantees": "---"},
+        [[letter, f"`{name}`", *rest] for letter, name, *rest in rows],
+    )
+
+
+def board(rows: list[dict[str, Any]]) -> str:
+    """A row a policy in the order that they were run; presets in which the same happened share a row."""
+    together: dict[str, list[str]] = {}
+    for row in rows:
+        together.setdefault(json.dumps({**row, "policy": "", "title": "", "broken_by": None}), []).append(row["policy"])
+    return _markdown(COLUMNS, [_cells(json.loads(row), names) for row, names in together.items()])
+
+
+def page() -> str:
+    """The guide with its tables made again."""
+    text = replaced(PAGE.read_text(encoding="utf-8"), "presets", presets())
+    for name in NAMES:
+        rows = json.loads((BOARDS / f"{name}.json").read_text(encoding="utf-8"))
+        text = replaced(text, f"board {name}", board(rows))
+    return text
+
+
+def _cells(row: dict[str, Any], names: list[str]) -> list[str]:
+    means = row["means"]
+    links = " ".join(map(str, row["links"])) or "none"
+    if row["weakened"]:
+        links += f" ({' '.join(map(str, row['weakened']))})"
+    return [
+        ", ".join(names),
+        f"{row['livelocked']} of {row['lanes']}",
+        links,
+        "" if row["throughput"] is None else f"{row['throughput']:.2f}",
+        _number(means["sense_fail"]),
+        _number(means["max_slab_pages"]),
+        _number(means["slab_waste_kb"]),
+        _number(means["slow_per_1000"]),
+        _number(means["locks_per_1000"]),
+        _number(means["extra_tests_per_1000"]),
+        _number(means["extra_locks_per_1000"]),
+        _number(means["reserve_idle_kb"]),
+    ]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
+
+
+def _markdown(columns: dict[str, str], rows: list[list[str]]) -> str:
+    lines = [f"| {' | '.join(columns)} |", f"|{'|'.join(columns.values())}|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,75 @@
+"""What is measured of a policy: on the small machines as they are, and under an adversary.
+
+The adversary takes every slot and page that it can get before each attempt at a command, with __GFP_HIGH and an
+interrupt's rights ("atomic") or with PF_MEMALLOC ("reclaim"), and gives nothing back. Progress that survives rests on
+what the policy keeps for the swap path alone.
+"""
+
+from functools import cache
+
+from fastalloc.report.statistics import paired_interval
+from fastalloc.scenario import with_policies
+from tests.closed_loop.small import OWN_CORES, gauge, metric, run, small
+from tests.policies.test_closed_loop import LANES as PLAIN_LANES
+from tests.policies.test_closed_loop import results, scenario
+
+LANES = range(4)
+MORE_LANES = range(96)
+LEAN = {"run.series_ms": 15_000, "run.max_events": 0}
+STRENGTHS = ("atomic", "reclaim")
+BASE = small("rc8", OWN_CORES | {"run.duration_s": 9.0, "run.series_ms": 10})
+DEPTH = 4  # of the host that tells one command from n
+
+
+def squeezed(policies, strength):
+    return with_policies(BASE, [policies]).variant(policies).with_settings({"workload.squeeze": strength})
+
+
+@cache
+def squeezed_results(policies, strength):
+    return [run(squeezed(policies, strength), lane) for lane in LANES]
+
+
+def stuck(policies, strength):
+    """Lanes whose commands stop for good."""
+    lanes = zip(LANES, squeezed_results(policies, strength), strict=True)
+    return [lane for lane, result in lanes if metric(result, "livelock_5s") and metric(result, "livelock_open")]
+
+
+@cache
+def failing(policies, lanes=PLAIN_LANES):
+    """Small machines, as they are, on which a sense allocation failed."""
+    found = results(policies)
+    found = found + [run(scenario(policies).with_settings(LEAN), lane) for lane in lanes[len(found) :]]
+    return {lane for lane, result in zip(lanes, found, strict=True) if metric(result, "sense_fail")}
+
+
+@cache
+def in_flight(policies):
+    """Commands that are in flight at once in the worst lane, long after PF_MEMALLOC took all: host depth DEPTH, and as
+    many sense buffers in a mempool of them as it is deep."""
+    deep = {"host.queue_depth": DEPTH, "host.can_queue": DEPTH}
+    chosen = squeezed(policies, "reclaim").with_settings(deep)
+    if chosen.policy.sense_pool:
+        chosen = chosen.with_settings({"policy.sense_pool": DEPTH})
+    at_once = [gauge(run(chosen, lane), "commands") for lane in LANES]
+    return min(int(commands[len(commands) // 2 :].max()) for commands in at_once)
+
+
+def prevents(policies):
+    """Failed sense allocations. yes: none, not even under an adversary; statistically: on fewer machines than under
+    rc8, by the 95 % interval of the paired difference. Where few machines leave that open more are run."""
+    if not failing(policies):
+        squeezed = [result for strength in STRENGTHS for result in squeezed_results(policies, strength)]
+        return "statistically" if any(metric(result, "sense_fail") for result in squeezed) else "yes"
+    if failing(policies) == failing("rc8"):
+        return "no"
+    ours, theirs = failing(policies, MORE_LANES), failing("rc8", MORE_LANES)
+    return "statistically" if paired_interval(len(ours - theirs), len(theirs - ours), len(MORE_LANES))[1] < 0 else "no"
+
+
+def guarantees(policies):
+    """Commands that go on under either adversary: no, 1 or n."""
+    if any(stuck(policies, strength) for strength in STRENGTHS):
+        return "no"
+    return "n" if in_flight(policies) > 1 else "1"
