@@ -7,7 +7,7 @@ import polars as pl
 
 from fastalloc.errors import InputError
 from fastalloc.trace import compact as co
-from fastalloc.trace.columns import MARKER, OPS_OF, SCHEMA, checked, hexadecimal
+from fastalloc.trace.columns import MARKER, OPS_OF, SCHEMA, Checked, hexadecimal
 from fastalloc.trace.ring_buffer import records
 from fastalloc.trace.tracedat import CpuData, Format, TraceDat, open_tracedat
 
@@ -46,7 +46,7 @@ def read_binary(path: Path) -> pl.DataFrame:
         pfn=pl.when(failed).then(pl.lit(2**64 - 1, pl.UInt64)).otherwise("pfn"), resolved=pl.lit("")
     )
     table = events.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
-    return checked(path, table, "event", pl.Series(range(0)))
+    return Checked(path, "event")(table)
 
 
 def _of_cpu(path: Path, dat: TraceDat, data: CpuData, kinds: dict[int, tuple[Format, int]]) -> list[pl.DataFrame]:
