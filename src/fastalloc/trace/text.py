@@ -161,11 +161,13 @@ def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
         "node": pl.Int16,
     }
     number = {name: pl.col(name).cast(kind, strict=False) for name, kind in numbers.items()}
-    over = lines.select("line", **{name: pl.col(name).is_not_null() & text.is_null() for name, text in number.items()})
-    for name in numbers:
-        if over[name].any():
-            row = int(over[name].arg_max() or 0)
-            raise InputError(path, f"line {over['line'][row]}", f"a value of {name} that is no number or out of range")
+    outside = lines.select(
+        "line", **{name: pl.col(name).is_not_null() & text.is_null() for name, text in number.items()}
+    )
+    for wrong in outside.iter_columns():
+        if wrong.name != "line" and wrong.any():
+            place = f"line {outside['line'][int(wrong.arg_max() or 0)]}"
+            raise InputError(path, place, f"a value of {wrong.name} that is no number or out of range")
     ptr = pl.when(pl.col("ptr") == "(nil)").then(pl.lit(0, pl.UInt64)).otherwise(hexadecimal(pl.col("ptr")))
     accounted = pl.when(pl.col("accounted") == "true").then(pl.lit("|__GFP_ACCOUNT")).otherwise(pl.lit(""))
     events = lines.select(
