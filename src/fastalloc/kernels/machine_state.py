@@ -329,7 +329,10 @@ V_PUT_OFF_MOST = 71  # pages a write that are
 V_NEXT_HOST = 72  # next event at a further host, NEVER without any
 V_SQUEEZE = 73  # context of the one who takes all that he gets before each attempt at a command, -1 nobody
 V_SQUEEZED = 74  # pages that he holds
-VM_FIELDS = 75
+V_NEXT_BACKGROUND = 75  # next arrival or departure of the background load, NEVER without one
+V_BACKGROUND_COUNT = 76
+V_BACKGROUND_TURN = 77
+VM_FIELDS = 78
 
 # host[h, .]: a further host, see kernels/hosts.py
 F_NEXT = 0  # arrival of a command
@@ -391,6 +394,9 @@ class Vm(NamedTuple):
     costs: np.ndarray  # int64[len(COSTS)]
     host: np.ndarray  # int64[further hosts, HOST_FIELDS]
     host_command: np.ndarray  # int64[further hosts, commands in flight + 1, 5]
+    background: np.ndarray  # int64[caches of the background load, LOAD_FIELDS], see kernels/background.py
+    background_draws: np.ndarray  # int64[the same, quantiles and CPUs]
+    background_due: np.ndarray  # int64[room, DUE_FIELDS]
 
 
 class Out(NamedTuple):

@@ -25,7 +25,8 @@ _LINE = (
     r"\s+(?:kmem:)?(?P<src>\w+):\s*(?P<fields>.*)$"
 )
 _NOT_EVENTS = r"^\s*(#|$|cpus=|version =|=>|.*: <stack trace>$|\S+\+0x[0-9a-f]+|\s+[0-9a-f]{8,16} )"
-_LOST = r"(?i)LOST \d+ EVENTS|\[EVENTS DROPPED\]|\[LOST|^\s*CPU:?\s*\d+ \[(LOST|EVENTS)"
+_LOST = r"(?i)LOST \d+ EVENTS|EVENTS DROPPED\]|RECORD_LOST|\[LOST|^\s*CPU:?\s*\d+ \[(LOST|EVENTS)"
+_WRITTEN = r"^# entries-in-buffer/entries-written: (\d+)/(\d+)"  # ftrace's own count
 _BLOCK = 1 << 22  # bytes read at a time
 _LONGEST = 1 << 20  # bytes of a line
 _FIELDS = ("ptr", "call_site", "bytes_req", "bytes_alloc", "gfp_flags", "node", "accounted", "name", "pfn", "order")
@@ -46,13 +47,15 @@ def _blocks(path: Path) -> Iterator[pl.DataFrame]:
                 block = stream.read(_BLOCK)
                 more = bool(block)
                 end = block.rfind(b"\n") + 1
-                whole, rest = (rest + block[:end], block[end:]) if end or not more else (b"", rest + block)
+                whole, rest = (rest + block[:end], block[end:]) if end else (b"", rest + block)
                 if len(rest) > _LONGEST:
                     raise InputError(path, f"line {line + whole.count(10)}", f"has more than {_LONGEST:,} bytes")
                 if whole:
                     lines = _lines(path, whole)
                     yield lines.with_row_index("line", offset=line)
                     line += len(lines)
+        if rest:
+            raise InputError(path, f"line {line}", "the file ends inside this line: it was cut short")
     except (OSError, pa.ArrowException) as error:
         raise InputError(path, f"line {line} or later", f"cannot be read: {str(error).splitlines()[0]}") from error
 
@@ -108,6 +111,11 @@ def _taken_apart(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
     odd |= pl.col("text").str.count_matches("[", literal=True) > 1
     rest = plain.filter(odd).select("line", "text", pl.col("text").str.extract_groups(_LINE).alias("parts"))
     rest = rest.unnest("parts")
+    counts = rest.select("line", pl.col("text").str.extract_groups(_WRITTEN)).unnest("text").drop_nulls()
+    for line, left, written in counts.iter_rows():
+        if left != written:
+            reason = f"of {written} events {left} are left, the others were overwritten; record with a larger buffer"
+            raise InputError(path, f"line {line}", reason)
     for pattern, reason in (
         (_LOST, "events were lost here ({}); record with a larger buffer"),
         (None, "is no event of ftrace, trace-cmd or perf script: {!r}"),
