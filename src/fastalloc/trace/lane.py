@@ -160,9 +160,8 @@ def prepare(trace: co.CompactTrace, config: Config, nodes: int, samples: Samples
     return kr.Events(event_words(trace.events)), lane
 
 
-def counts_of(lane: kr.Lane) -> dict[str, int]:
-    """What the lane met, by name."""
-    met = lane.met
+def counts_of(met: np.ndarray) -> dict[str, int]:
+    """What a lane met, ``kmem_replay.COUNTS``, by name."""
     return {
         "allocations": int(met[kr.N_ALLOCS]),
         "frees": int(met[kr.N_FREES]),

@@ -8,6 +8,10 @@ import numpy as np
 
 from fastalloc.kernels.jit import kernel
 from fastalloc.kernels.kmem_replay import (
+    N_ALLOCS,
+    N_FREES,
+    N_IMPLIED_FREES,
+    N_UNKNOWN_FREES,
     OP_ALLOC,
     OP_BULK_ALLOC,
     OP_BULK_FREE,
@@ -542,3 +546,22 @@ def crossed(op, obj, kind, cpu, last, counts):
         if before >= 0 and op[i] % 2 != OP_ALLOC and op[before] % 2 == OP_ALLOC and cpu[before] != cpu[i]:
             counts[kind[before]] += 1
         last[obj[i]] = i
+
+
+@kernel
+def met_by_cache(op, obj, kind, cache, out, counts):
+    """What each cache's operations meet, whatever its layout: ``counts`` int64[caches, kmem_replay.COUNTS]. ``cache``:
+    int32[kinds], -1 none; ``out``: uint8[objects], 1 for those out at the start."""
+    for i in range(op.shape[0]):
+        c = np.int64(cache[kind[i]])
+        if op[i] > OP_BULK_FREE or c < 0:
+            continue
+        if op[i] % 2 == OP_ALLOC:
+            counts[c, N_IMPLIED_FREES] += out[obj[i]]
+            counts[c, N_ALLOCS] += 1
+            out[obj[i]] = 1
+        elif out[obj[i]]:
+            counts[c, N_FREES] += 1
+            out[obj[i]] = 0
+        else:
+            counts[c, N_UNKNOWN_FREES] += 1
