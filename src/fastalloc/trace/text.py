@@ -30,6 +30,7 @@ _WRITTEN = r"^# entries-in-buffer/entries-written: (\d+)/(\d+)"  # ftrace's own 
 _BLOCK = 1 << 22  # bytes read at a time
 _LONGEST = 1 << 20  # bytes of a line
 _FIELDS = ("ptr", "call_site", "bytes_req", "bytes_alloc", "gfp_flags", "node", "accounted", "name", "pfn", "order")
+_KNOWN = {*_FIELDS, "page", "migratetype"}
 
 
 def _blocks(path: Path) -> Iterator[pl.DataFrame]:
@@ -129,19 +130,30 @@ def _taken_apart(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([events, rest.select(events.columns)]).sort("line") if len(rest) else events
 
 
-def _with_fields(lines: pl.DataFrame) -> pl.DataFrame:
-    """``lines`` with a column for each of _FIELDS, null where there is none.
+def _with_fields(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
+    """``lines`` with a column for each of _FIELDS, null where there is none. Raises InputError for an unknown field.
 
     The events of a tracepoint have their fields in one order: split at blanks, a place is a field if all say so.
     """
     parts = []
     for part in lines.partition_by("src", maintain_order=True):
         place = part["fields"].str.splitn(" ", len(_FIELDS) + 2).struct.unnest()
-        columns = {}
+        columns: dict[str, pl.Series] = {}
+        names: set[str] = set()
         for column in place:
             name = (column[0] or "").split("=")[0]
-            if name in _FIELDS and name not in columns and column.str.starts_with(f"{name}=").all(ignore_nulls=False):
-                columns[name] = column.str.slice(len(name) + 1)
+            if column.str.starts_with(f"{name}=").all(ignore_nulls=False):
+                names.add(name)
+                if name in _FIELDS:
+                    columns.setdefault(name, column.str.slice(len(name) + 1))
+            else:
+                names |= set(column.str.extract(r"^([^=\s]+)=", 1).drop_nulls().unique())
+        if part["op"][0] != MARKER and not names <= _KNOWN:
+            name = min(names - _KNOWN)
+            line = part.filter(pl.col("fields").str.contains(f"{name}=", literal=True))["line"][0]
+            raise InputError(
+                path, f"line {line}", f"{part['src'][0]} has a field {name!r}, which no kernel known prints"
+            )
         for name in _FIELDS:
             if name not in columns and part["fields"].str.contains(f"{name}=", literal=True).any():
                 columns[name] = part["fields"].str.extract(rf"(?:^|\s){name}=(\S*)", 1)
@@ -151,7 +163,7 @@ def _with_fields(lines: pl.DataFrame) -> pl.DataFrame:
 
 
 def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
-    lines = _with_fields(lines)
+    lines = _with_fields(path, lines)
     objects = pl.col("op") <= co.OP_BULK_FREE
     pages = pl.col("op").is_in([co.OP_PAGE_ALLOC, co.OP_PAGE_FREE])
     pfn = pl.col("pfn")

@@ -565,3 +565,32 @@ def met_by_cache(op, obj, kind, cache, out, counts):
             out[obj[i]] = 0
         else:
             counts[c, N_UNKNOWN_FREES] += 1
+
+
+@kernel
+def freed(op, obj, kind, cpu, time, size, last, held, figures, life_of, life):
+    """What frees tell: by kind ``figures`` int64[kinds, 3], bytes of what was last allocated at the address, of these
+    freed again, objects freed on another CPU; and for each object freed that was allocated here the kind of its free
+    and its life in time units, ``life_of`` and ``life`` uint32[frees]. Returns how many these are.
+
+    ``size``: bytes that each kind allocates; ``last`` int32[objects], all -1; ``held`` int64[objects], zeros.
+    """
+    found = 0
+    for i in range(op.shape[0]):
+        if op[i] > OP_BULK_FREE:
+            continue
+        o = obj[i]
+        before = last[o]
+        last[o] = i
+        if op[i] % 2 == OP_ALLOC:
+            held[o] = size[kind[i]]
+            continue
+        figures[kind[i], 0] += held[o]
+        if before >= 0 and op[before] % 2 != OP_ALLOC:
+            figures[kind[i], 1] += held[o]
+        elif before >= 0:
+            figures[kind[i], 2] += cpu[before] != cpu[i]
+            life_of[found] = kind[i]
+            life[found] = time[i] - time[before]
+            found += 1
+    return found
