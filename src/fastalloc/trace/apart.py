@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from fastalloc.kernels import kmem_replay as kr
-from fastalloc.trace import walks
+from fastalloc.trace import tallies
 from fastalloc.trace.compact import CompactTrace
 from fastalloc.trace.lane import Config, LaneResult, cache_of_kind, counts_of
 from fastalloc.trace.start import Start
@@ -47,7 +47,7 @@ class Base:
             out[start.laid(cache, result.config).old] = 1
         e = trace.events
         self.met = np.zeros((len(caches), kr.COUNTS), np.int64)
-        walks.met_by_cache(e["op"], e["object"], e["kind"], cache_of_kind(trace, result.config), out, self.met)
+        tallies.met_by_cache(e["op"], e["object"], e["kind"], cache_of_kind(trace, result.config), out, self.met)
 
     def joined(self, config: Config, kept: set[str], lane: LaneResult) -> LaneResult:
         """The result of ``config``: the caches ``kept`` as here, the others as in ``lane``."""

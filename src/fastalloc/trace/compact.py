@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 
 from fastalloc.errors import InputError
-from fastalloc.trace import walks
+from fastalloc.trace import tallies
 
 MAGIC = b"FATRACE\x1a"
 VERSION = 3
@@ -100,7 +100,7 @@ class CompactTrace:
     def cross_cpu_frees(self) -> np.ndarray:
         """int64[kinds]: of the objects that each kind allocated, those freed on another CPU."""
         e, counts = self.events, np.zeros(len(self.kinds), np.int64)
-        walks.crossed(e["op"], e["object"], e["kind"], e["cpu"], np.full(len(self.ptrs), -1, np.int32), counts)
+        tallies.crossed(e["op"], e["object"], e["kind"], e["cpu"], np.full(len(self.ptrs), -1, np.int32), counts)
         return counts
 
     @cached_property

@@ -8,7 +8,7 @@ import polars as pl
 
 from fastalloc.errors import InputError
 from fastalloc.trace import compact as co
-from fastalloc.trace import walks
+from fastalloc.trace import tallies, walks
 from fastalloc.trace.infer import infer_caches
 from fastalloc.trace.purchase import before_purchase
 from fastalloc.trace.rows import KIND, Rows, rows_of
@@ -62,7 +62,7 @@ def _lives(rows: Rows) -> dict[str, int]:
         "allocated twice: a free in between is not in the trace",
     )
     counts = np.zeros(3, np.int64)
-    walks.lives(rows.op, rows.object, np.full(len(rows.ptrs), -1, np.int8), counts)
+    tallies.lives(rows.op, rows.object, np.full(len(rows.ptrs), -1, np.int8), counts)
     return dict(zip(names, counts.tolist(), strict=True))
 
 

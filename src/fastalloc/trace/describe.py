@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from fastalloc.trace import compact as co
-from fastalloc.trace import walks
+from fastalloc.trace import tallies
 
 
 def describe(trace: co.CompactTrace) -> dict[str, Any]:
@@ -14,14 +14,14 @@ def describe(trace: co.CompactTrace) -> dict[str, Any]:
     events, kinds = trace.events, len(trace.kinds)
     columns = [events[name] for name in ("op", "object", "kind", "cpu", "time")]
     counts = np.zeros((kinds, len(co.OPS)), np.int64)
-    walks.counted(events["op"], events["kind"], counts)
+    tallies.counted(events["op"], events["kind"], counts)
     allocs = counts[:, co.OP_ALLOC] + counts[:, co.OP_BULK_ALLOC]
     frees = counts[:, co.OP_FREE] + counts[:, co.OP_BULK_FREE]
     size = trace.kinds["bytes_alloc"].to_numpy().astype(np.int64)
     figures = np.zeros((kinds, 3), np.int64)
     life_of, life = (np.zeros(int(frees.sum()), np.uint32) for _ in range(2))
     objects = len(trace.ptrs)
-    pairs = walks.freed(
+    pairs = tallies.freed(
         *columns, size, np.full(objects, -1, np.int32), np.zeros(objects, np.int64), figures, life_of, life
     )
     cache = trace.kinds.select("cache").with_row_index("kind")

@@ -9,7 +9,7 @@ from fastalloc.kernels import gfp as g
 from fastalloc.kernels import kmem_replay as kr
 from fastalloc.kernels import state as st
 from fastalloc.trace import compact as co
-from fastalloc.trace import walks
+from fastalloc.trace import tallies
 from fastalloc.trace.caches import TracedCache
 
 GFP_DIRECT_RECLAIM = 0x400  # of the traced kernels
@@ -63,7 +63,7 @@ def old_objects(trace: co.CompactTrace) -> dict[str, np.ndarray]:
     """Rows of ``trace.ptrs`` whose first event is a free, by the cache of that event, in the order of addresses."""
     events = trace.events
     first = np.full(len(trace.ptrs), -1, np.int32)
-    walks.first_events(events["op"], events["object"], first)
+    tallies.first_events(events["op"], events["object"], first)
     op = np.where(first >= 0, events["op"][np.maximum(first, 0)], co.OP_ALLOC) if len(events) else first
     old = np.flatnonzero((op == co.OP_FREE) | (op == co.OP_BULK_FREE))
     frame = pl.DataFrame({"object": old, "cache": trace.kinds["cache"].gather(events["kind"][first[old]])})

@@ -16,7 +16,7 @@ from fastalloc.kernels import order_search as so
 from fastalloc.kernels import state as st
 from fastalloc.trace import compact as co
 from fastalloc.trace import lane as ln
-from fastalloc.trace import slub_lane, walks
+from fastalloc.trace import order_walks, slub_lane, walks
 from fastalloc.trace.infer import DIRECT_MAP
 from fastalloc.trace.start import Start
 
@@ -56,8 +56,8 @@ class _Windows:
         self.events = events
         self.before, self.task = np.empty(n, np.int32), np.empty(n, np.int32)
         self.after = np.full(n, n, np.int32)
-        latest = np.zeros((cpus, walks.LATEST), np.int32)
-        walks.runs_of_tasks(
+        latest = np.zeros((cpus, order_walks.LATEST), np.int32)
+        order_walks.runs_of_tasks(
             events["cpu"], events["ago"], latest, np.zeros(cpus, np.int64), self.before, self.after, self.task
         )
 
@@ -67,7 +67,9 @@ class _Windows:
         e = self.events
         limits = (so.E_LOW, so.E_HIGH, so.E_NESTED_LOW, so.E_NESTED_HIGH, so.E_TASK, so.E_CALL, so.E_ENDS)
         columns = [out[:, field] for field in limits]
-        walks.limits(rows, places, e["op"], e["cpu"], e["time"], self.before, self.after, self.task, NESTED, *columns)
+        order_walks.limits(
+            rows, places, e["op"], e["cpu"], e["time"], self.before, self.after, self.task, NESTED, *columns
+        )
 
 
 def _freed_slabs(trace: co.CompactTrace, cache: np.ndarray, orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -108,10 +110,10 @@ class _Search:
         self.node = np.where(node < start.nodes, node, -1)
         usable = (events["op"] <= co.OP_BULK_FREE) | (events["op"] == co.OP_ALLOC_FAILED)
         count = np.zeros(len(config.caches) + 1, np.int64)
-        walks.count_caches(events["kind"], cache, usable, count)
+        order_walks.count_caches(events["kind"], cache, usable, count)
         edges = np.cumsum(count) - count
         rows = np.empty(int(count.sum()), np.int32)
-        walks.rows_of_caches(events["kind"], cache, usable, edges.copy(), rows)
+        order_walks.rows_of_caches(events["kind"], cache, usable, edges.copy(), rows)
         self.rows_of = [rows[edges[c] : edges[c + 1]] for c in range(len(config.caches))]
 
     def _blocks(self, rows: np.ndarray, c: int) -> np.ndarray:
@@ -289,7 +291,7 @@ class _Merge:
         behind = np.concatenate([self.behind[moves], more[:, 2]])
         turns = np.lexsort((behind, place))
         order = np.empty(len(events) + len(more), np.int32)
-        walks.merged(self.place, self.behind, place[turns], behind[turns], turns, order)
+        order_walks.merged(self.place, self.behind, place[turns], behind[turns], turns, order)
         moved = np.zeros(len(order), co.EVENT)
         inserted = np.flatnonzero(order < 0)
         which = -1 - order[inserted]

@@ -8,10 +8,6 @@ import numpy as np
 
 from fastalloc.kernels.jit import kernel
 from fastalloc.kernels.kmem_replay import (
-    N_ALLOCS,
-    N_FREES,
-    N_IMPLIED_FREES,
-    N_UNKNOWN_FREES,
     OP_ALLOC,
     OP_BULK_ALLOC,
     OP_BULK_FREE,
@@ -314,36 +310,11 @@ def moved(column, rows, to, order, held):
 
 
 @kernel
-def lives(op, obj, last, counts):
-    """Objects whose life is not whole. ``last``: int8[objects], all -1; ``counts``: int64[3], those freed that were
-    there before, those freed twice, those allocated twice."""
-    for i in range(op.shape[0]):
-        if op[i] > OP_BULK_FREE:
-            continue
-        free = op[i] % 2 != OP_ALLOC
-        before = last[obj[i]]
-        if free and before < 0:
-            counts[0] += 1
-        elif free and before == 1:
-            counts[1] += 1
-        elif not free and before == 0:
-            counts[2] += 1
-        last[obj[i]] = free
-
-
-@kernel
 def used(op, kind, name, pairs, only_allocs):
     """Mark in ``pairs`` (bool[kinds, names + 1]) which kinds go with which names, the last column none."""
     for i in range(op.shape[0]):
         if not only_allocs or op[i] == OP_ALLOC:
             pairs[kind[i], name[i]] = True
-
-
-@kernel
-def counted(op, kind, counts):
-    """Add up events by kind and op: int64[kinds, ops]."""
-    for i in range(op.shape[0]):
-        counts[kind[i], op[i]] += 1
 
 
 @kernel
@@ -374,81 +345,6 @@ def renamed(kind, name, number):
     """Kinds become ``number[kind, name]``, the last column for no name."""
     for i in range(kind.shape[0]):
         kind[i] = number[kind[i], name[i]]
-
-
-LATEST = 256  # events of a CPU that are looked back on
-
-
-@kernel
-def runs_of_tasks(cpu, ago, latest, at, before, after, task):
-    """Which events of a task follow each other, from ``ago`` (see ``compact``). ``latest``: int32[cpus, LATEST],
-    ``at`` int64[cpus] zeros; ``after`` holds the number of rows at first."""
-    for i in range(cpu.shape[0]):
-        c = cpu[i]
-        back = np.int64(ago[i])
-        task[i] = i
-        before[i] = latest[c, (at[c] - back) % LATEST] if 0 < back <= at[c] else -1
-        if before[i] >= 0 and back < 255:  # else so long ago, or longer
-            task[i] = task[before[i]]
-            after[before[i]] = i
-        latest[c, at[c] % LATEST] = i
-        at[c] += 1
-
-
-@kernel
-def same_call(op, cpu, time, i, j):
-    """Whether rows ``i`` and ``j``, neighbours, are of one bulk call."""
-    return (
-        (op[i] == OP_BULK_ALLOC or op[i] == OP_BULK_FREE)
-        and op[i] == op[j]
-        and cpu[i] == cpu[j]
-        and (time[i] == time[j])
-    )
-
-
-@kernel
-def limits(
-    rows, places, op, cpu, time, before, after, tasks, nested, low, high, nested_low, nested_high, task, call, ends
-):
-    """Between which rows each of ``rows`` was: an allocation after its task's event before, a free before the one
-    after; ``nested_`` where so many of these may have been of interrupts. ``call``: first row of its bulk call;
-    ``ends`` 1 for the last of it, 2 for the first."""
-    n = op.shape[0]
-    for k in range(rows.shape[0]):
-        i = np.int64(rows[k])
-        first = i
-        last = i
-        while first > 0 and same_call(op, cpu, time, first - 1, first):
-            first -= 1
-        while last + 1 < n and same_call(op, cpu, time, last, last + 1):
-            last += 1
-        p = places[k]
-        task[p] = tasks[i]
-        call[p] = first
-        ends[p] = (1 if i == last else 0) + (2 if i == first else 0)
-        low[p] = i
-        high[p] = i
-        nested_low[p] = i
-        nested_high[p] = i
-        if op[i] > OP_BULK_FREE:
-            low[p] = i - 1
-            nested_low[p] = i - 1
-        elif op[i] % 2 == OP_ALLOC:
-            at = np.int64(before[first])
-            low[p] = at
-            steps = 1
-            while at >= 0 and steps < nested:
-                at = np.int64(before[at])
-                steps += 1
-            nested_low[p] = at
-        else:
-            at = np.int64(after[last])
-            high[p] = at
-            steps = 1
-            while at < n and steps < nested:
-                at = np.int64(after[at])
-                steps += 1
-            nested_high[p] = at
 
 
 @kernel
@@ -484,113 +380,5 @@ def freed_slabs(op, obj, kind, cache, orders, ptrs, slots, keys, last, last_cach
         elif last[key] >= 0 and given[key] < last[key] + 2:
             row[found] = i
             of[found] = last_cache[key]
-            found += 1
-    return found
-
-
-@kernel
-def count_caches(kind, cache, usable, count):
-    """How many usable rows each cache has: ``count`` int64[caches + 1]."""
-    for i in range(kind.shape[0]):
-        if usable[i] and cache[kind[i]] >= 0:
-            count[cache[kind[i]]] += 1
-
-
-@kernel
-def rows_of_caches(kind, cache, usable, edges, rows):
-    """The usable rows, cache by cache; ``edges``: where each cache begins."""
-    for i in range(kind.shape[0]):
-        if usable[i] and cache[kind[i]] >= 0:
-            c = cache[kind[i]]
-            rows[edges[c]] = i
-            edges[c] += 1
-
-
-@kernel
-def merged(place, behind, to, turn, which, order):
-    """Rows and moves in one order. Row i is at ``place[i]``, and stays where that is i; moves go ``to`` places
-    (ascending, with their ``turn``), and are -1 - ``which`` in ``order``."""
-    at = 0
-    move = 0
-    for i in range(place.shape[0]):
-        if place[i] != i:
-            continue
-        while move < to.shape[0] and (to[move] < i or (to[move] == i and turn[move] < behind[i])):
-            order[at] = -1 - which[move]
-            at += 1
-            move += 1
-        order[at] = i
-        at += 1
-    while move < to.shape[0]:
-        order[at] = -1 - which[move]
-        at += 1
-        move += 1
-
-
-@kernel
-def first_events(op, obj, first):
-    """The row of each object's first event: ``first`` int32[objects], all -1 at first."""
-    for i in range(op.shape[0]):
-        if op[i] <= OP_BULK_FREE and first[obj[i]] < 0:
-            first[obj[i]] = i
-
-
-@kernel
-def crossed(op, obj, kind, cpu, last, counts):
-    """Objects freed on another CPU than they were allocated on, by the kind that allocated them: ``counts``
-    int64[kinds]; ``last`` int32[objects], all -1."""
-    for i in range(op.shape[0]):
-        if op[i] > OP_BULK_FREE:
-            continue
-        before = last[obj[i]]
-        if before >= 0 and op[i] % 2 != OP_ALLOC and op[before] % 2 == OP_ALLOC and cpu[before] != cpu[i]:
-            counts[kind[before]] += 1
-        last[obj[i]] = i
-
-
-@kernel
-def met_by_cache(op, obj, kind, cache, out, counts):
-    """What each cache's operations meet, whatever its layout: ``counts`` int64[caches, kmem_replay.COUNTS]. ``cache``:
-    int32[kinds], -1 none; ``out``: uint8[objects], 1 for those out at the start."""
-    for i in range(op.shape[0]):
-        c = np.int64(cache[kind[i]])
-        if op[i] > OP_BULK_FREE or c < 0:
-            continue
-        if op[i] % 2 == OP_ALLOC:
-            counts[c, N_IMPLIED_FREES] += out[obj[i]]
-            counts[c, N_ALLOCS] += 1
-            out[obj[i]] = 1
-        elif out[obj[i]]:
-            counts[c, N_FREES] += 1
-            out[obj[i]] = 0
-        else:
-            counts[c, N_UNKNOWN_FREES] += 1
-
-
-@kernel
-def freed(op, obj, kind, cpu, time, size, last, held, figures, life_of, life):
-    """What frees tell: by kind ``figures`` int64[kinds, 3], bytes of what was last allocated at the address, of these
-    freed again, objects freed on another CPU; and for each object freed that was allocated here the kind of its free
-    and its life in time units, ``life_of`` and ``life`` uint32[frees]. Returns how many these are.
-
-    ``size``: bytes that each kind allocates; ``last`` int32[objects], all -1; ``held`` int64[objects], zeros.
-    """
-    found = 0
-    for i in range(op.shape[0]):
-        if op[i] > OP_BULK_FREE:
-            continue
-        o = obj[i]
-        before = last[o]
-        last[o] = i
-        if op[i] % 2 == OP_ALLOC:
-            held[o] = size[kind[i]]
-            continue
-        figures[kind[i], 0] += held[o]
-        if before >= 0 and op[before] % 2 != OP_ALLOC:
-            figures[kind[i], 1] += held[o]
-        elif before >= 0:
-            figures[kind[i], 2] += cpu[before] != cpu[i]
-            life_of[found] = kind[i]
-            life[found] = time[i] - time[before]
             found += 1
     return found
