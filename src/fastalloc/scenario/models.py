@@ -139,7 +139,7 @@ class Workload(Model):
     squeeze: Literal["none", "atomic", "reclaim"] = "none"
     host_commands_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 50  # at each further host
     host_command_ms: Count = 10  # how long each takes
-    background: str = ""  # a workload that `fastalloc trace fit` wrote: its text; in a file, the path
+    background: str = ""  # what `fastalloc trace fit` wrote, in a file its path; counted in noise_*
     swappiness: Annotated[int, Field(ge=0, le=100)] = 60
 
     @field_validator("background")

@@ -94,6 +94,7 @@ def read_parquet(path: Path, resolved: bool = True) -> Iterator[pl.DataFrame]:
             reason = f"has a column of a wrong type: {str(error).splitlines()[0]}"
             raise InputError(path, f"row {check.rows} or later", reason) from error
         yield check(frame)
+    pa.default_memory_pool().release_unused()
 
 
 def _columns(names: set[str]) -> list[pl.Expr]:

@@ -87,7 +87,7 @@ class Rows:
 
 
 class _Growing:
-    """An array that grows in place: pages not yet written to take no memory."""
+    """An array that grows in place, by little: what it has to spare is filled with zeros, and takes memory."""
 
     def __init__(self, kind: type | np.dtype) -> None:
         self.values = np.zeros(0, kind)
@@ -97,7 +97,7 @@ class _Growing:
         """A view of the next ``more`` elements, to be filled."""
         begin, self.count = self.count, self.count + more
         if self.count > len(self.values):
-            self.values.resize(max(self.count, 2 * len(self.values)), refcheck=False)
+            self.values.resize(max(self.count, len(self.values) * 9 // 8), refcheck=False)
         return self.values[begin : self.count]
 
     def whole(self) -> np.ndarray:
