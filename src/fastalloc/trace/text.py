@@ -93,7 +93,8 @@ def read_text(path: Path) -> Iterator[pl.DataFrame]:
         if len(lines):
             found = True
             events = _events(path, lines)
-            yield check(events.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items()), events["line"])
+            events = events.select("line", *(pl.col(name).cast(kind) for name, kind in SCHEMA.items())).sort("line")
+            yield check(events.drop("line"), events["line"])
     if not found:
         raise InputError(path, "", "holds no kmem event")
 
@@ -131,7 +132,8 @@ def _taken_apart(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_fields(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
-    """``lines`` with a column for each of _FIELDS, null where there is none. Raises InputError for an unknown field.
+    """``lines`` by tracepoint, with a column for each of _FIELDS, null where there is none. Raises InputError for an
+    unknown field.
 
     The events of a tracepoint have their fields in one order: split at blanks, a place is a field if all say so.
     """
@@ -141,6 +143,8 @@ def _with_fields(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
         columns: dict[str, pl.Series] = {}
         names: set[str] = set()
         for column in place:
+            if column.null_count() == len(column):
+                break
             name = (column[0] or "").split("=")[0]
             if column.str.starts_with(f"{name}=").all(ignore_nulls=False):
                 names.add(name)
@@ -159,7 +163,7 @@ def _with_fields(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
                 columns[name] = part["fields"].str.extract(rf"(?:^|\s){name}=(\S*)", 1)
         none = pl.lit(None, pl.String)
         parts.append(part.with_columns(**{name: columns.get(name, none) for name in _FIELDS}))
-    return pl.concat(parts).sort("line")
+    return pl.concat(parts)
 
 
 def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
@@ -186,7 +190,7 @@ def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
     )
     for wrong in outside.iter_columns():
         if wrong.name != "line" and wrong.any():
-            place = f"line {outside['line'][int(wrong.arg_max() or 0)]}"
+            place = f"line {outside.filter(wrong)['line'].sort()[0]}"
             raise InputError(path, place, f"a value of {wrong.name} that is no number or out of range")
     ptr = pl.when(pl.col("ptr") == "(nil)").then(pl.lit(0, pl.UInt64)).otherwise(hexadecimal(pl.col("ptr")))
     accounted = pl.when(pl.col("accounted") == "true").then(pl.lit("|__GFP_ACCOUNT")).otherwise(pl.lit(""))
@@ -213,12 +217,14 @@ def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
         (objects & pl.col("ptr").is_null()) | (pages & pl.col("pfn").is_null()) | pl.col("alloc")
     )
     if len(incomplete):
-        row = incomplete.row(0, named=True)
+        row = incomplete.sort("line").row(0, named=True)
         raise InputError(path, f"line {row['line']}", f"{row['src']} without the fields that a kmem event has")
     hashed = events.filter(objects & (pl.col("ptr") > 0) & (pl.col("ptr") < 2**32))
     if len(hashed) > len(events) // 4:
         raise InputError(
-            path, f"line {hashed['line'][0]}", "pointers are hashed; record after `echo nohash-ptr > trace_options`"
+            path,
+            f"line {hashed['line'].sort()[0]}",
+            "pointers are hashed; record after `echo nohash-ptr > trace_options`",
         )
     events = _masks(events)
     # A failed attempt is printed as page=0 with pfn 0.
