@@ -1,7 +1,6 @@
 """The replay kernel beside what else could do the work: plain Python, the same kernels interpreted, perf kmem."""
 
 import gzip
-import json
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from benchmarks.measure import Row, beside, figure, seconds_of
 from benchmarks.twin import STATS, KernelRun, Outcome, TwinRun, Work
 from benchmarks.works import ERAS, ROOT, recorded, synthetic
 from fastalloc.trace import compact as co
+from fastalloc.trace.recording import read_trace
 
 QUESTION = (
     "How far ahead is the replay of tests/reference (plain Python), of the same kernels interpreted "
@@ -145,7 +145,8 @@ def perf_kmem(repeats: int) -> Iterator[Row]:
     work = recorded("d_perf_k61", ERAS[1])
     if work is None or not RAW.exists() or shutil.which("perf") is None:
         return
-    meta = json.loads((RAW.parents[1] / "traces" / "d_perf_k61.meta.json").read_text())
+    printed = read_trace(RAW.with_name("d_perf_k61.perf-script.txt.gz"))
+    rows = printed.meta["rows_read"]  # what perf reads: it began before the trace that is replayed, and ended after
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "perf.data"
         data.write_bytes(gzip.decompress(RAW.read_bytes()))
@@ -155,8 +156,8 @@ def perf_kmem(repeats: int) -> Iterator[Row]:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
         seconds = [seconds_of(perf) for _ in range(repeats)]
-    what = f"{meta.get('run', 'd_perf_k61')}, {len(work.events):,} events"
-    peer = figure(what, "perf kmem stat, whole process", [len(work.events) / each for each in seconds], UNIT)
+    what = f"d_perf_k61, {rows:,} events of perf, {len(work.events):,} of ftrace"
+    peer = figure(what, "perf kmem stat, whole process", [rows / each for each in seconds], UNIT)
     yield peer
     compiled(work, 1)
     yield beside(figure(what, "kernel, simulating", compiled(work, repeats), UNIT), peer.value, "perf kmem stat")

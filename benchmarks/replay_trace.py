@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 from fastalloc.trace.columns import read_parquet
-from fastalloc.trace.recording import beside, open_recording
+from fastalloc.trace.recording import beside, open_recording, read_trace
 from fastalloc.trace.text import read_text
 
+WARM = Path(__file__).parents[1] / "tests" / "data" / "traces" / "d_stack_k612.events.parquet"
 WHAT_IFS = [
     "cpu_partial=0",
     "cpu_partial=6",
@@ -40,24 +41,39 @@ def peak_mib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def opened(path):
+    """A recording with its start state."""
+    return open_recording(path, beside(path, "slabstate"), None, "6.1", "")
+
+
+def events_of_text(path):
+    """How many events a text has."""
+    return sum(map(len, read_text(path)))
+
+
+def rate(what, seconds, events):
+    """Print events a second."""
+    print(f"{what:<52}{events / seconds / 1e6:>10.2f} M events/s")
+
+
 def main() -> None:
     """Measure and print."""
     path = Path(sys.argv[1])
-    read_parquet(path)
-    seconds, events = timed(read_parquet, path)
-    print(f"{'Parquet, read':<44}{len(events) / seconds / 1e6:>10.2f} M events/s")
-    del events
-    for name in sys.argv[2:]:
-        read_text(Path(name))
-        seconds, events = timed(read_text, Path(name))
-        print(f"{'text, read: ' + Path(name).name:<44}{len(events) / seconds / 1e6:>10.2f} M events/s")
-    seconds, recording = timed(open_recording, path, beside(path, "slabstate"), None, "6.1", "")
-    count = len(recording.trace.events)
-    print(f"{'Parquet, opened for replay':<44}{count / seconds / 1e6:>10.2f} M events/s")
+    opened(WARM).run(WHAT_IFS)
+    base = peak_mib()
+    seconds, trace = timed(read_trace, path)
+    memory = {"decoding": peak_mib() - base}
+    compact = trace.nbytes / 2**20
+    rate("decoded from Parquet: read, caches inferred", seconds, trace.meta["rows_read"])
+    del trace
+    seconds, recording = timed(opened, path)
     decode = seconds
-    alone, all_of_them, kernel, together = [], [], [], []
+    memory["decoding and settling the order"] = peak_mib() - base
+    count = len(recording.trace.events)
+    rate("opened for replay: decoded, order settled", seconds, count)
     recording.run(WHAT_IFS, 1)
-    before = peak_mib()
+    memory["that and nine configurations"] = peak_mib() - base
+    alone, all_of_them, kernel, together = [], [], [], []
     for _ in range(ROUNDS):
         seconds, predictions = timed(recording.run, [], 1)
         alone.append(seconds)
@@ -67,15 +83,20 @@ def main() -> None:
         seconds, _ = timed(recording.run, WHAT_IFS, 1, None, THREADS)
         together.append(seconds)
     one = min(kernel)
-    print(f"{'kernel':<44}{count / one / 1e6:>10.1f} M events/s")
-    print(f"{'a run, everything':<44}{count / min(alone) / 1e6:>10.1f} M events/s")
-    print(f"{'eight what-ifs, in runs of the kernel':<44}{min(all_of_them) / one:>10.2f}")
-    print(f"{'nine configurations, two threads, the same':<44}{min(together) / one:>10.2f}")
-    print(f"{'eight what-ifs, kernels alone':<44}{sum(p.result.seconds for p in predictions[1:]) / one:>10.2f}")
-    print(f"{'decoding, in runs of the kernel':<44}{decode / one:>10.2f}")
-    compact = recording.trace.nbytes / 2**20
-    print(f"{'compact trace':<44}{compact:>10.1f} MiB")
-    print(f"{'most memory, replays above decoding':<44}{peak_mib() - before:>10.1f} MiB")
+    rate("replay kernel", one, count)
+    rate("a run with its table and series", min(alone), count)
+    print(f"{'eight what-ifs, in runs of the kernel':<52}{min(all_of_them) / one:>10.2f}")
+    print(f"{'nine configurations, two threads, the same':<52}{min(together) / one:>10.2f}")
+    print(f"{'eight what-ifs, kernels alone':<52}{sum(p.result.seconds for p in predictions[1:]) / one:>10.2f}")
+    print(f"{'opening, in runs of the kernel':<52}{decode / one:>10.2f}")
+    print(f"{'compact trace':<52}{compact:>10.1f} MiB")
+    for what, most in memory.items():
+        print(f"{'most memory, ' + what:<52}{most:>10.1f} MiB, {most / compact:.1f} times the compact trace")
+    seconds, frames = timed(lambda: sum(map(len, read_parquet(path))))
+    rate("Parquet, read", seconds, frames)
+    for name in sys.argv[2:]:
+        seconds, frames = min(timed(events_of_text, Path(name)) for _ in range(ROUNDS))
+        rate("text, read: " + Path(name).name, seconds, frames)
 
 
 if __name__ == "__main__":

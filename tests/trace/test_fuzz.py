@@ -7,12 +7,16 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastalloc.errors import InputError
+from fastalloc.trace import columns as columns_module
+from fastalloc.trace import text as text_module
 from fastalloc.trace.columns import read_parquet
 from fastalloc.trace.recording import read_trace
+from fastalloc.trace.text import read_text
 
 QUICK = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
@@ -104,6 +108,123 @@ def test_tables(data):
         path = Path(folder) / "t.parquet"
         pl.DataFrame(table).write_parquet(path)
         with suppress(InputError):
-            read_parquet(path)
+            list(read_parquet(path))
         with suppress(InputError):
             read_trace(path)
+
+
+PTR = "ffff888004900000"
+SITES = "call_site=f+0x1 ptr=0x{p} bytes_req=100 bytes_alloc=128 gfp_flags=GFP_KERNEL node=-1 accounted=false"
+TEXTS = {
+    "ftrace": [
+        "# tracer: nop\n# entries-in-buffer/entries-written: 40/40   #P:2\n#\n",
+        "      a: [b]-1     [00{c}] d..1.     1.{t:06d}: kmalloc: call_site=f+0x1/0x2 ptr={p} bytes_req=100 "
+        "bytes_alloc=128 gfp_flags=GFP_KERNEL|__GFP_ZERO node=-1 accounted=false\n",
+        "           cat-1     [00{c}] .....     1.{t:06d}: kfree: call_site=f+0x9/0x20 ptr={p}\n",
+    ],
+    "trace-cmd report": [
+        "cpus=2\n",
+        "    cat-1     [00{c}]     1.{t:06d}000: kmalloc:              (f+0x1) " + SITES + "\n",
+        "    cat-1     [00{c}]     1.{t:06d}001: mm_page_alloc:        page=0x1 pfn=0x4801 order=1 migratetype=0 "
+        "gfp_flags=GFP_KERNEL\n",
+    ],
+    "perf script": [
+        "",
+        "    :-1    -1 [00{c}]     1.{t:06d}:          kmem:kmalloc: " + SITES + "\n",
+        "    cat     1 [00{c}]     1.{t:06d}:            kmem:kfree: call_site=f+0x9 ptr=(nil)\n",
+    ],
+}
+
+
+def text_of(tool, lines=40):
+    head, *events = TEXTS[tool]
+    return head + "".join(events[i % 2].format(c=i % 2, t=i + 1, p=PTR) for i in range(lines))
+
+
+def written(tmp_path, text):
+    path = tmp_path / "t.txt"
+    path.write_text(text)
+    return path
+
+
+def frames(path):
+    return pl.concat(read_text(path))
+
+
+@pytest.mark.parametrize("tool", TEXTS)
+@pytest.mark.parametrize("size", [1, 50, 400])
+def test_blocks_make_no_difference(tmp_path, monkeypatch, tool, size):
+    """Lines are cut from blocks of any size, and time is followed from one to the next."""
+    path = tmp_path / "t.txt"
+    path.write_text(text_of(tool))
+    whole = frames(path)
+    assert len(whole) == 40
+    monkeypatch.setattr(text_module, "_BLOCK", size)
+    assert frames(path).equals(whole)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:-1], lines[-1].replace("     1.", "     0.")]))
+    with pytest.raises(InputError, match=f"line {len(lines)}: time runs backwards"):
+        frames(path)
+
+
+@pytest.mark.parametrize("tool", TEXTS)
+def test_text_cut_anywhere(tmp_path, tool):
+    """A line cut short would still be an event, of other numbers: only whole lines are read."""
+    text = text_of(tool, 4)
+    whole = frames(written(tmp_path, text))
+    ends = [size for size in range(len(text)) if text[size - 1 : size] == "\n"]
+    for size in sorted({*range(0, len(text), 5), *ends}):
+        path = written(tmp_path, text[:size])
+        if size and text[size - 1] == "\n" and "1.000001" in text[:size]:
+            events = frames(path)
+            assert events.equals(whole[: len(events)])
+            assert len(events) == text[:size].count(" 1.")
+        else:
+            with pytest.raises(InputError):
+                frames(path)
+
+
+@pytest.mark.parametrize(
+    ("tool", "lost", "reason"),
+    [
+        ("ftrace", "CPU:1 [LOST 12 EVENTS]\n", "lost"),
+        ("trace-cmd report", "CPU 1 [12 EVENTS DROPPED]\n", "lost"),
+        ("trace-cmd report", "CPU:1 [EVENTS DROPPED]\n", "lost"),
+        ("perf script", "    cat     1 [000]     1.000009: PERF_RECORD_LOST lost 12\n", "lost"),
+        ("ftrace", "# entries-in-buffer/entries-written: 40/99   #P:2\n", "overwritten"),
+    ],
+)
+def test_every_mark_of_lost_events_is_seen(tmp_path, tool, lost, reason):
+    lines = text_of(tool).splitlines(keepends=True)
+    path = tmp_path / "t.txt"
+    path.write_text("".join([*lines[:10], lost, *lines[10:]]))
+    with pytest.raises(InputError, match=f"line 11: .*{reason}"):
+        frames(path)
+
+
+def test_parquet_cut_at_every_boundary(tmp_path):
+    path = tmp_path / "t.parquet"
+    table = pl.DataFrame({"ts_ns": range(50), "cpu": [0] * 50, "event": ["free"] * 50, "ptr": range(1, 51)})
+    table.write_parquet(path, row_group_size=16)
+    whole = path.read_bytes()
+    assert len(pl.concat(read_parquet(path))) == 50
+    for size in range(0, len(whole), 13):
+        path.write_bytes(whole[:size])
+        with pytest.raises(InputError):
+            read_trace(path)
+    for at in range(0, len(whole), 41):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0x55
+        path.write_bytes(damaged)
+        with suppress(InputError):
+            read_trace(path)
+
+
+def test_time_is_followed_from_frame_to_frame(tmp_path, monkeypatch):
+    monkeypatch.setattr(columns_module, "FRAME", 8)
+    path = tmp_path / "t.parquet"
+    time = [*range(24), 22, 23, 24]
+    table = pl.DataFrame({"ts_ns": time, "cpu": [0] * 27, "event": ["free"] * 27, "ptr": [1] * 27})
+    table.write_parquet(path)
+    with pytest.raises(InputError, match="row 24: time runs backwards, from 23 to 22"):
+        list(read_parquet(path))

@@ -3,6 +3,7 @@
 from fastalloc.trace import compact as co
 from fastalloc.trace.purchase import before_purchase
 from fastalloc.trace.recording import open_recording
+from fastalloc.trace.rows import rows_of
 from fastalloc.trace.text import read_text
 
 PTR = 0xFFFF888000000000
@@ -31,42 +32,64 @@ def events_of(tmp_path, *lines):
     return path
 
 
-def shape(events):
-    return events.select("op", "cpu", "ts_ns").rows()
+def moved(tmp_path, *lines):
+    rows = rows_of(tmp_path, read_text(events_of(tmp_path, *lines)))
+    return rows, before_purchase(rows)
+
+
+def shape(rows):
+    return list(zip(rows.op.tolist(), rows.cpu.tolist(), rows.time.tolist(), strict=True))
 
 
 def test_an_allocation_that_bought_its_slab_stands_before_its_pages(tmp_path):
-    events = read_text(
-        events_of(
-            tmp_path, (0, 10, given(8, 1)), (1, 20, free(4)), (0, 30, free(5)), (0, 40, alloc(9)), (0, 50, alloc(8))
-        )
+    rows, count = moved(
+        tmp_path, (0, 10, given(8, 1)), (1, 20, free(4)), (0, 30, free(5)), (0, 40, alloc(9)), (0, 50, alloc(8))
     )
-    moved, count = before_purchase(events)
     assert count == 1
-    assert shape(moved) == [
+    assert shape(rows) == [
         (co.OP_ALLOC, 0, 1_000_000_010),
         (co.OP_PAGE_ALLOC, 0, 1_000_000_010),
         (co.OP_FREE, 1, 1_000_000_020),
         (co.OP_FREE, 0, 1_000_000_030),
         (co.OP_ALLOC, 0, 1_000_000_050),
     ]
-    assert moved["ptr"][0] == PTR + 9 * 4096
+    assert rows.ptrs[rows.object[0]] == PTR + 9 * 4096
 
 
 def test_another_cpu_tells_nothing(tmp_path):
-    events = read_text(events_of(tmp_path, (0, 10, given(8, 1)), (1, 40, alloc(9)), (0, 50, alloc(8))))
-    moved, count = before_purchase(events)
+    lines = [(0, 10, given(8, 1)), (1, 40, alloc(9)), (0, 50, alloc(8))]
+    rows, count = moved(tmp_path, *lines)
     assert count == 0
-    assert moved.equals(events)
+    assert rows.cpu.tolist() == [cpu for cpu, _, _ in lines]
+    assert rows.time.tolist() == [1_000_000_000 + ns for _, ns, _ in lines]
 
 
 def test_pages_handed_out_twice_are_two_purchases(tmp_path):
-    events = read_text(
-        events_of(tmp_path, (0, 10, given(8, 0)), (0, 20, alloc(8)), (0, 30, given(8, 0)), (0, 40, alloc(8)))
-    )
-    moved, count = before_purchase(events)
+    rows, count = moved(tmp_path, (0, 10, given(8, 0)), (0, 20, alloc(8)), (0, 30, given(8, 0)), (0, 40, alloc(8)))
     assert count == 2
-    assert moved["op"].to_list() == [co.OP_ALLOC, co.OP_PAGE_ALLOC] * 2
+    assert rows.op.tolist() == [co.OP_ALLOC, co.OP_PAGE_ALLOC] * 2
+
+
+def test_shortages_and_purchases_of_several_cpus_keep_their_turn(tmp_path):
+    """Each refusal waits for its block, with what comes from other CPUs in between left where it is."""
+    rows, count = moved(
+        tmp_path,
+        (0, 10, given(0, 3)), (1, 20, given(0, 2)), (2, 30, free(4)), (1, 40, given(64, 0)), (0, 50, given(66, 1)),
+        (2, 60, free(5)), (0, 70, alloc(66)), (1, 80, alloc(64)),
+    )  # fmt: skip
+    assert count == 2
+    at = 1_000_000_000
+    assert shape(rows) == [
+        (co.OP_FREE, 2, at + 30),
+        (co.OP_SHORTAGE, 1, at + 40),
+        (co.OP_ALLOC, 1, at + 40),
+        (co.OP_PAGE_ALLOC, 1, at + 40),
+        (co.OP_SHORTAGE, 0, at + 50),
+        (co.OP_ALLOC, 0, at + 50),
+        (co.OP_PAGE_ALLOC, 0, at + 50),
+        (co.OP_FREE, 2, at + 60),
+    ]
+    assert rows.object[[1, 4]].tolist() == [0, 1]
 
 
 def test_a_refused_order_becomes_a_shortage(tmp_path):

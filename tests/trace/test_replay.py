@@ -16,6 +16,7 @@ from fastalloc.cli.trace import trace_app
 from fastalloc.errors import InputError
 from fastalloc.report.replay_page import write_replay_page
 from fastalloc.trace import lane as lane_module
+from fastalloc.trace.apart import unchanged
 from fastalloc.trace.check import check, read_summary
 from fastalloc.trace.prediction import RUN as RUN_LANE
 from fastalloc.trace.recording import beside, open_recording
@@ -81,6 +82,20 @@ def test_arrays_grow_without_a_trace_of_it(recording, predictions, monkeypatch):
     for one, other in zip(grown, (predictions[0], predictions[2], predictions[-1]), strict=True):
         assert one.result.caches.equals(other.result.caches)
         assert np.array_equal(one.result.series, other.result.series)
+
+
+def test_what_a_configuration_leaves_as_it_was_comes_out_the_same(recording, predictions):
+    """Caches that no what-if touches are taken from the first lane: every table is that of a lane run whole."""
+    trace = recording.trace
+    taken = 0
+    for item in predictions[1:]:
+        config = item.result.config
+        taken += len(unchanged(config, predictions[0].result.config, trace))
+        whole = RUN_LANE[config.allocator](trace, config, recording.start, lane_module.samples_of(trace))
+        assert item.result.caches.drop("cross_cpu_frees").equals(whole.caches)
+        assert np.array_equal(item.result.series, whole.series)
+        assert item.result.counts == whole.counts
+    assert taken > 100
 
 
 def test_draws_are_the_same_every_time(recording):

@@ -8,11 +8,13 @@ import subprocess
 from contextlib import suppress
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 
 from fastalloc.errors import InputError
 from fastalloc.trace import compact as co
+from fastalloc.trace import packed
 from fastalloc.trace.binary import read_binary
 from fastalloc.trace.columns import read_parquet
 from fastalloc.trace.recording import read_trace
@@ -165,7 +167,7 @@ def test_damaged_anywhere(tmp_path, writer):
 @pytest.mark.parametrize("run", ["d_pure_w3_k61_smp2", "d_pure_w4_k612_smp2"])
 def test_real_recordings_hold_the_events_that_were_decoded_from_them(run):
     events = read_binary(shared("kernel", "raw") / f"{run}.trace.dat")
-    decoded = read_parquet(shared("kernel", "traces") / f"{run}.events.parquet")
+    decoded = pl.concat(read_parquet(shared("kernel", "traces") / f"{run}.events.parquet"))
     for name in ("ts_ns", "cpu", "op", "cache", "ptr", "call_site", "bytes_req", "bytes_alloc", "gfp_flags", "order",
                  "pfn", "node"):  # fmt: skip
         assert events[name].equals(decoded[name]), name
@@ -203,3 +205,28 @@ def test_a_recording_is_a_trace(tmp_path):
         "kmalloc-cg-128",
         "",
     ]
+
+
+@pytest.mark.parametrize(
+    ("account", "written_as"),
+    [(0x100000, "0x100000u"), (0x400000, "((((1UL))) << (22))"), (1 << 27, "((((1UL))) << (27))")],
+)
+def test_masks_are_read_by_the_names_that_their_kernel_gives_them(tmp_path, account, written_as):
+    """__GFP_ACCOUNT moved: the format of the event says where it is, and with it the type of the kmalloc cache."""
+    names = f'{{( unsigned long)(( gfp_t){written_as}), "__GFP_ACCOUNT"}}, {{( unsigned long)0x01u, "GFP_DMA"}}'
+    texts = [text.rstrip("\n") + f', __print_flags(REC->gfp_flags, "|", {names})\n' for text in FORMATS]
+    cpu = tw.Cpu()
+    cpu.event(1, tw.record("kmalloc", SITE, A, 100, 128, account, -1))
+    cpu.event(2, tw.record("kmalloc", SITE, A + 128, 100, 128, 0x20000000, -1))
+    cpu.event(3, tw.record("kmalloc", SITE, A + 256, 100, 128, account | 1, -1))
+    cpu.close()
+    trace = read_trace(written(tmp_path, tw.write_6([cpu], texts)))
+    names = trace.kinds["cache"].gather(trace.events["kind"]).to_list()
+    assert names == ["kmalloc-cg-128", "kmalloc-128", "dma-kmalloc-128"]
+
+
+def test_a_recording_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(packed, "MOST_UNPACKED", 1 << 16)
+    path = written(tmp_path, gzip.compress(tw.write_6([tw.Cpu()], FORMATS) + bytes(1 << 20)))
+    with pytest.raises(InputError, match="once unpacked"):
+        read_trace(path)

@@ -6,6 +6,7 @@ kmalloc caches, then what the machine was found with, then the caches of block l
 
 from dataclasses import replace
 
+from fastalloc.batch.background import background_caches
 from fastalloc.batch.own_policy import own_policy
 from fastalloc.kernels.emergency import SIZES as EMERGENCY_SIZES
 from fastalloc.scenario import slab_flags as sf
@@ -107,4 +108,8 @@ def build_caches(scenario: Scenario) -> CacheSet:
         caches.create(CacheRequest(cache.name, cache.object_size, cache.align, cache.flag_bits, cache.ctor))
     for request in path_requests(scenario.policy):
         caches.create(request)
+    for fitted in background_caches(scenario):
+        if not fitted.kmalloc and fitted.name not in caches:
+            alone = scenario.policy.allocator == "sheaves"
+            caches.create(CacheRequest(fitted.name, fitted.size, 0, sf.NO_MERGE if alone else 0))
     return caches

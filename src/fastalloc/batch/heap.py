@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastalloc.batch.background import background_caches
 from fastalloc.batch.caches import CACHES_OF, build_caches, host_sense_caches, path_requests
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import slob as so
@@ -42,6 +43,7 @@ class Layout(NamedTuple):
     emergency: tuple[int, ...] = (-1, -1, -1, -1)  # caches of these
     reserve_pages: int = 0  # that the reserve tree asks for
     host_sense: tuple[int, ...] = ()  # cache of the sense buffers of each further host
+    background: tuple[int, ...] = ()  # cache of each of the background load's
 
     def slot_bytes(self, cache: int) -> int:
         """What an object of a cache takes."""
@@ -71,7 +73,11 @@ def build_layout(scenario: Scenario) -> Layout:
         for role in (ROLE_COMMAND, ROLE_SENSE):
             reserve += reserve_pages(rows[roles[role]], policy.reserve_commands, scenario.machine.cpus)
     hosts = tuple(caches.index_of(name) for name in host_sense_caches(policy))
-    return Layout(rows, roles, emergency=emergency, reserve_pages=reserve, host_sense=hosts)
+    background = tuple(
+        caches.kmalloc_index(fitted.size) if fitted.kmalloc else caches.index_of(fitted.name)
+        for fitted in background_caches(scenario)
+    )
+    return Layout(rows, roles, emergency=emergency, reserve_pages=reserve, host_sense=hosts, background=background)
 
 
 def reserve_pages(row: np.ndarray, objects: int, cpus: int) -> int:
@@ -128,13 +134,20 @@ def _slab_layout(scenario: Scenario) -> Layout:
         cpus_possible=machine.cpus,
         break_order=int(sum(zone.present for zone in machine.zones) > SLAB_BREAK_PAGES),
     )
-    layouts = [gs.slab_geometry(request, options) for request in path_requests(scenario.policy)]
-    for size in sorted({128} | {layout.mgmt_cache for layout in layouts if layout.off_slab}):
+    requests = {request.name: request for request in path_requests(scenario.policy)}
+    load = background_caches(scenario)
+    for fitted in load:
+        if not fitted.kmalloc:
+            requests.setdefault(fitted.name, CacheRequest(fitted.name, fitted.size))
+    kmalloc = {fitted.size: gs.kmalloc_size(fitted.size, options) for fitted in load if fitted.kmalloc}
+    layouts = [gs.slab_geometry(request, options) for request in requests.values()]
+    for size in sorted({128, *kmalloc.values()} | {layout.mgmt_cache for layout in layouts if layout.off_slab}):
         layouts.append(gs.slab_geometry(CacheRequest(f"kmalloc-{size}", size, 8, sf.HWCACHE_ALIGN), options))
     index = {layout.name: row for row, layout in enumerate(layouts)}
     roles = np.array([index[name] for name in ROLES], np.int64)
     hosts = tuple(index[name] for name in host_sense_caches(scenario.policy))
-    return Layout(np.zeros((0, 0), np.int64), roles, tuple(layouts), host_sense=hosts)
+    background = tuple(index[f"kmalloc-{kmalloc[f.size]}" if f.kmalloc else f.name] for f in load)
+    return Layout(np.zeros((0, 0), np.int64), roles, tuple(layouts), host_sense=hosts, background=background)
 
 
 def _slob_layout(scenario: Scenario) -> Layout:
@@ -143,8 +156,14 @@ def _slob_layout(scenario: Scenario) -> Layout:
     for request in path_requests(scenario.policy):
         geometry = gs.slob_geometry(request, scenario.machine.cache_line)
         sizes[request.name] = (geometry.size, geometry.align, geometry.ctor, 1)
-    sizes["kmalloc-128"] = (gs.slob_kmalloc(128)[0], so.KMALLOC_ALIGN, False, 1)
+    for size in sorted({128, *(fitted.size for fitted in background_caches(scenario) if fitted.kmalloc)}):
+        sizes[f"kmalloc-{size}"] = (gs.slob_kmalloc(size)[0] or size, so.KMALLOC_ALIGN, False, 1)
+    for fitted in background_caches(scenario):
+        if not fitted.kmalloc and fitted.name not in sizes:
+            geometry = gs.slob_geometry(CacheRequest(fitted.name, fitted.size), scenario.machine.cache_line)
+            sizes[fitted.name] = (geometry.size, geometry.align, geometry.ctor, 1)
     index = {name: row for row, name in enumerate(sizes)}
     roles = np.array([index[name] for name in ROLES], np.int64)
     hosts = tuple(index[name] for name in host_sense_caches(scenario.policy))
-    return Layout(np.array(list(sizes.values()), np.int64), roles, host_sense=hosts)
+    background = tuple(index[f"kmalloc-{f.size}" if f.kmalloc else f.name] for f in background_caches(scenario))
+    return Layout(np.array(list(sizes.values()), np.int64), roles, host_sense=hosts, background=background)

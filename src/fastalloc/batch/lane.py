@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastalloc.batch.background import background_arrays
 from fastalloc.batch.heap import Heap, Layout, build_heap, build_layout
 from fastalloc.batch.own_policy import own_policy
 from fastalloc.kernels import gfp as g
@@ -234,6 +235,7 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
         np.array([getattr(costs, name) for name in ms.COSTS], np.int64),
         hosts,
         np.zeros((len(hosts), HOST_DEPTH + 1, 5), np.int64),
+        *background_arrays(scenario, layout.background),
     )
 
 

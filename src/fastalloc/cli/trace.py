@@ -109,12 +109,13 @@ def generate(
     ] = None,
 ) -> None:
     """Draw a trace from a fitted workload; `replay` takes it as any other."""
+    from fastalloc.scenario.fitted import read_workload
     from fastalloc.trace import workload
     from fastalloc.trace.compact import SUFFIX, write_trace
 
     target = out or Path(path.name.split(".")[0] + ".fitted" + SUFFIX)
     try:
-        trace = workload.generate(workload.read_workload(path), seconds, seed)
+        trace = workload.generate(read_workload(path), seconds, seed)
         write_trace(target, trace)
     except InputError as error:
         print(error, file=sys.stderr)

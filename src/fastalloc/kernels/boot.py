@@ -4,6 +4,7 @@ from fastalloc.kernels import gfp as g
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names, rng
 from fastalloc.kernels import state as st
+from fastalloc.kernels.background import boot_background
 from fastalloc.kernels.hosts import boot_hosts
 from fastalloc.kernels.jit import internal, kernel
 from fastalloc.kernels.kmem_state import init_caches, set_aside
@@ -129,3 +130,4 @@ def boot_lane(mem, heap, pools, io, vm, out, geometry, copiers, writers, spread_
     boot_hosts(mem, heap, io, vm, out)
     mem.ctl[st.M_TESTS] = 0
     mem.ctl[st.M_LOCKS] = 0
+    boot_background(vm)

@@ -9,6 +9,7 @@ from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import names, rng
 from fastalloc.kernels import slab_state as ss
 from fastalloc.kernels import state as st
+from fastalloc.kernels.background import background_event
 from fastalloc.kernels.check import check_lane
 from fastalloc.kernels.completion import kblockd_step, softirq_step
 from fastalloc.kernels.hosts import host_event
@@ -61,6 +62,7 @@ EVENT_LIVELOCK = 5
 EVENT_REAP = 6
 EVENT_HOST = 7
 EVENT_CPU = 8
+EVENT_BACKGROUND = 9
 
 
 @folded
@@ -183,6 +185,9 @@ def next_event(heap, io, vm, jiffy_ns):
     if ctl[ms.V_NEXT_HOST] < at:
         at = ctl[ms.V_NEXT_HOST]
         event = EVENT_HOST
+    if ctl[ms.V_NEXT_BACKGROUND] < at:
+        at = ctl[ms.V_NEXT_BACKGROUND]
+        event = EVENT_BACKGROUND
     return at, event
 
 
@@ -254,6 +259,8 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             noise_event(mem, heap, vm, out, PAGES, at)
         elif event == EVENT_HOST:
             host_event(mem, heap, io, vm, out, at)
+        elif event == EVENT_BACKGROUND:
+            background_event(mem, heap, vm, out)
         elif event == EVENT_SERIES:
             observe(mem, heap, pools, io, vm, out)
         elif has_reaper(heap) and event == EVENT_REAP:

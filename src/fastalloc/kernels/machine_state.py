@@ -334,7 +334,10 @@ V_NEXT_LOOK = 76  # at what is set aside; V_NEXT_SERIES is the earlier of the tw
 V_LOOKS = 77  # so far ...
 V_IDLE_SUM = 78  # ... and the bytes that they found idle
 V_COMMAND_BYTES = 79  # of a command and its sense buffer in their slabs
-VM_FIELDS = 80
+V_NEXT_BACKGROUND = 80  # next arrival or departure of the background load, NEVER without one
+V_BACKGROUND_COUNT = 81
+V_BACKGROUND_TURN = 82
+VM_FIELDS = 83
 
 # host[h, .]: a further host, see kernels/hosts.py
 F_NEXT = 0  # arrival of a command
@@ -397,6 +400,9 @@ class Vm(NamedTuple):
     costs: np.ndarray  # int64[len(COSTS)]
     host: np.ndarray  # int64[further hosts, HOST_FIELDS]
     host_command: np.ndarray  # int64[further hosts, commands in flight + 1, 5]
+    background: np.ndarray  # int64[caches of the background load, LOAD_FIELDS], see kernels/background.py
+    background_draws: np.ndarray  # int64[the same, quantiles and CPUs]
+    background_due: np.ndarray  # int64[room, DUE_FIELDS]
 
 
 class Out(NamedTuple):

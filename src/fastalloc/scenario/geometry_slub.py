@@ -286,6 +286,10 @@ class CacheSet:
             raise KeyError(f"no cache {name!r}")
         return self._root[name]
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a living cache of the name."""
+        return name in self._root
+
     def root_of(self, name: str) -> str:
         """Name of the cache that ``name`` is served from: itself, or what it merged into."""
         return self.caches[self.index_of(name)].name

@@ -1,5 +1,6 @@
 """Scenarios and machines from TOML: presets by name, files by path."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -9,6 +10,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from fastalloc.errors import InputError
+from fastalloc.scenario.fitted import read_workload
 from fastalloc.scenario.machine import Machine
 from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.varied import input_error
@@ -31,7 +33,8 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     """A preset by its name, or a TOML file by its path, with every variant checked.
 
     In the file ``machine`` is the name of a machine preset or a path (relative to the file), or a table; a table may
-    name what it starts from as ``from`` and set other fields of the machine itself.
+    name what it starts from as ``from`` and set other fields of the machine itself. ``workload.background`` is the path
+    of a fitted workload (relative to the file); what it says becomes part of the scenario.
 
     Raises:
         InputError: no such preset or file, broken TOML, an unknown key, a value out of range; names file and field.
@@ -40,6 +43,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     data = read_toml(path)
     if "machine" in data:
         data["machine"] = _machine_data(data["machine"], path)
+    _read_backgrounds(data, path)
     try:
         scenario = Scenario.model_validate(data)
     except ValidationError as error:
@@ -99,6 +103,23 @@ def _machine_data(value: Any, path: Path) -> Any:
             raise InputError(path, "machine.from", "must be the name of a machine or a path")
         return _load_from(value["from"], path).model_dump() | own
     return value
+
+
+def _read_backgrounds(data: dict[str, Any], path: Path) -> None:
+    """Put the fitted workloads that a scenario file names in the place of their paths."""
+    variants = data.get("variants")
+    tables = [(data.get("workload"), "background")]
+    tables += [
+        (variant.get("set"), "workload.background")
+        for variant in (variants if isinstance(variants, list) else [])
+        if isinstance(variant, dict)
+    ]
+    for table, key in tables:
+        if not isinstance(table, dict):
+            continue
+        name = table.get(key)
+        if isinstance(name, str) and name and not name.lstrip().startswith("{"):
+            table[key] = json.dumps(read_workload(path.parent / name), separators=(",", ":"))
 
 
 def _load_from(name: str, path: Path) -> Machine:

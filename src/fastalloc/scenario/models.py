@@ -2,8 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from fastalloc.errors import InputError
+from fastalloc.scenario.fitted import parse_workload
 from fastalloc.scenario.machine import Machine, Model
 from fastalloc.scenario.varied import Varied
 
@@ -137,7 +139,18 @@ class Workload(Model):
     squeeze: Literal["none", "atomic", "reclaim"] = "none"
     host_commands_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 50  # at each further host
     host_command_ms: Count = 10  # how long each takes
+    background: str = ""  # what `fastalloc trace fit` wrote, in a file its path; counted in noise_*
     swappiness: Annotated[int, Field(ge=0, le=100)] = 60
+
+    @field_validator("background")
+    @classmethod
+    def _fitted(cls, text: str) -> str:
+        if text:
+            try:
+                parse_workload(text, "")
+            except InputError as error:
+                raise ValueError(f"no fitted workload: {error.where} {error.message}") from None
+        return text
 
 
 class Costs(Model):

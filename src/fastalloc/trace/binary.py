@@ -7,7 +7,8 @@ import polars as pl
 
 from fastalloc.errors import InputError
 from fastalloc.trace import compact as co
-from fastalloc.trace.columns import MARKER, OPS_OF, SCHEMA, checked, hexadecimal
+from fastalloc.trace.columns import MARKER, OPS_OF, SCHEMA, Checked, hexadecimal
+from fastalloc.trace.gfp_names import bits_of_6_1
 from fastalloc.trace.ring_buffer import records
 from fastalloc.trace.tracedat import CpuData, Format, TraceDat, open_tracedat
 
@@ -46,7 +47,7 @@ def read_binary(path: Path) -> pl.DataFrame:
         pfn=pl.when(failed).then(pl.lit(2**64 - 1, pl.UInt64)).otherwise("pfn"), resolved=pl.lit("")
     )
     table = events.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
-    return checked(path, table, "event", pl.Series(range(0)))
+    return Checked(path, "event")(table)
 
 
 def _of_cpu(path: Path, dat: TraceDat, data: CpuData, kinds: dict[int, tuple[Format, int]]) -> list[pl.DataFrame]:
@@ -88,7 +89,7 @@ def _of_cpu(path: Path, dat: TraceDat, data: CpuData, kinds: dict[int, tuple[For
                     "site": columns.get("call_site", zeros).astype(np.uint64),
                     "bytes_req": columns.get("bytes_req", zeros).astype(np.uint32),
                     "bytes_alloc": columns.get("bytes_alloc", zeros).astype(np.uint32),
-                    "gfp_flags": columns.get("gfp_flags", zeros).astype(np.uint32),
+                    "gfp_flags": bits_of_6_1(columns.get("gfp_flags", zeros), form.masks),
                     "order": columns.get("order", zeros).astype(np.uint8),
                     "pfn": columns.get("pfn", zeros).astype(np.uint64),
                     "pid": _numbers(data.pages, at, form, "common_pid").astype(np.int32)

@@ -1,7 +1,7 @@
 """The caches of a traced kernel: layout and settings, from a state dump, a geometry table, or the trace itself."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
@@ -11,8 +11,7 @@ from fastalloc.trace.compact import CompactTrace
 from fastalloc.trace.infer import LARGE
 
 
-@dataclass(frozen=True)
-class TracedCache:
+class TracedCache(NamedTuple):
     """One cache; bytes, except order and counts. ``cpu_partial``: slabs a CPU's partial list holds, 0 none."""
 
     name: str

@@ -1,4 +1,4 @@
-"""What every reader hands on: one table of kmem events, a row an event, and Parquet of that table.
+"""What every reader hands on, frame by frame: a table of kmem events, a row an event; and Parquet of that table.
 
 ================  ==========  =====================================================================================
 column            type        meaning
@@ -20,14 +20,18 @@ column            type        meaning
 ================  ==========  =====================================================================================
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+from pyarrow import parquet
 
 from fastalloc.errors import InputError
 from fastalloc.trace import compact as co
 
 MARKER = 255
+FRAME = 1 << 15  # events of a frame
 MAX_ORDER = 20
 SCHEMA = {
     "ts_ns": pl.Int64,
@@ -62,41 +66,54 @@ _REQUIRED = ("ts_ns", "cpu", "event", "ptr")
 _DEFAULTS = {"node": -1}
 
 
-def read_parquet(path: Path, resolved: bool = True) -> pl.DataFrame:
-    """The events of a Parquet file with the columns of a decoded trace (``event`` instead of ``op``).
+def read_parquet(path: Path, resolved: bool = True) -> Iterator[pl.DataFrame]:
+    """The events of a Parquet file with the columns of a decoded trace (``event`` instead of ``op``), FRAME at a time.
 
     ``resolved=False`` leaves out what the column ``cache_resolved`` says. Raises InputError for a file that is no
     Parquet, lacks a column, holds an event unknown, or runs backwards in time.
     """
     try:
-        scan = pl.scan_parquet(path)
-        names = scan.collect_schema().names()
-    except (OSError, pl.exceptions.PolarsError) as error:
+        file = parquet.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
         raise InputError(path, "", f"is not readable as Parquet: {str(error).splitlines()[0]}") from error
+    names = file.schema_arrow.names
     missing = [name for name in _REQUIRED if name not in names]
     if missing:
         raise InputError(path, missing[0], f"column is missing; there are {', '.join(names)}")
+    wanted = {"event", *SCHEMA, *(["cache_resolved"] if resolved else [])} - {"resolved"}
+    columns = _columns(wanted & set(names))
+    check = Checked(path, "row")
+    batches = file.iter_batches(FRAME, columns=sorted(wanted & set(names)), use_threads=False)
+    while True:
+        try:
+            batch = next(batches, None)
+            if batch is None:
+                break
+            frame = pl.DataFrame(pl.from_arrow(batch)).select(columns).select(*SCHEMA)
+        except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+            reason = f"has a column of a wrong type: {str(error).splitlines()[0]}"
+            raise InputError(path, f"row {check.rows} or later", reason) from error
+        yield check(frame)
+    pa.default_memory_pool().release_unused()
+
+
+def _columns(names: set[str]) -> list[pl.Expr]:
+    """SCHEMA from the columns ``names`` of a file."""
     ops = {name: op for op, name in enumerate(co.OPS)} | {"marker": MARKER}
     columns = [pl.col("event").cast(pl.String).replace_strict(ops, default=None, return_dtype=pl.UInt8).alias("op")]
     for name, kind in SCHEMA.items():
         source = "cache_resolved" if name == "resolved" else name
         if name == "op":
             continue
-        if source in names and (resolved or name != "resolved"):
-            empty = "" if kind == pl.Categorical else _DEFAULTS.get(name, 0)
-            column = pl.col(source)
-            if kind == pl.Categorical:
-                column = column.cast(pl.String).fill_null("").cast(kind)
-            else:
-                column = column.fill_null(empty).cast(kind)
+        default = "" if kind == pl.Categorical else _DEFAULTS.get(name, 0)
+        if source not in names:
+            column = pl.lit(default, dtype=kind)
+        elif kind == pl.Categorical:
+            column = pl.col(source).cast(pl.String).fill_null("").cast(kind)
         else:
-            column = pl.lit("" if kind == pl.Categorical else _DEFAULTS.get(name, 0), dtype=kind)
+            column = pl.col(source).fill_null(default).cast(kind)
         columns.append(column.alias(name))
-    try:
-        events = scan.select(columns).select(*SCHEMA).collect()
-    except pl.exceptions.PolarsError as error:
-        raise InputError(path, "", f"has a column of a wrong type: {str(error).splitlines()[0]}") from error
-    return checked(path, events, "row", pl.Series(range(0)))
+    return columns
 
 
 def hexadecimal(column: pl.Expr) -> pl.Expr:
@@ -107,22 +124,39 @@ def hexadecimal(column: pl.Expr) -> pl.Expr:
     return high * 2**32 + low
 
 
-def checked(path: Path, events: pl.DataFrame, unit: str, lines: pl.Series) -> pl.DataFrame:
-    """``events``, refused with its row (or line of ``lines``): unknown events, blocks too large, time running back."""
+class Checked:
+    """Frames of one trace, refused with their row (or line): unknown events, blocks too large, time running back.
 
-    def place(row: int) -> str:
-        return f"{unit} {int(lines[row]) if len(lines) else row}"
+    ``rows``: how many there were so far.
+    """
 
-    unknown = events["op"].is_null()
-    if unknown.any():
-        raise InputError(path, place(int(unknown.arg_max() or 0)), "an event that is no kmem event and no marker")
-    large = events["order"] > MAX_ORDER
-    if large.any():
-        row = int(large.arg_max() or 0)
-        raise InputError(path, place(row), f"a block of order {events['order'][row]}; at most {MAX_ORDER} make sense")
-    back = events["ts_ns"].diff().fill_null(0) < 0
-    if back.any():
-        row = int(back.arg_max() or 0)
-        before, here = events["ts_ns"][row - 1], events["ts_ns"][row]
-        raise InputError(path, place(row), f"time runs backwards, from {before} to {here} ns; sort the trace by time")
-    return events
+    def __init__(self, path: Path, unit: str) -> None:
+        self.path, self.unit = path, unit
+        self.rows = 0
+        self.last: int | None = None
+
+    def __call__(self, events: pl.DataFrame, lines: pl.Series | None = None) -> pl.DataFrame:
+        """``events``, the next ones; ``lines``: their places, counted on where not given."""
+
+        def refuse(wrong: pl.Series, reason: str) -> InputError:
+            row = int(wrong.arg_max() or 0)
+            return InputError(self.path, f"{self.unit} {self.rows + row if lines is None else lines[row]}", reason)
+
+        unknown = events["op"].is_null()
+        if unknown.any():
+            raise refuse(unknown, "an event that is no kmem event and no marker")
+        large = events["order"] > MAX_ORDER
+        if large.any():
+            order = events["order"].filter(large)[0]
+            raise refuse(large, f"a block of order {order}; at most {MAX_ORDER} make sense")
+        before = events["ts_ns"].shift(1)
+        if len(events) and self.last is not None:
+            before[0] = self.last
+        back = (events["ts_ns"] < before).fill_null(False)
+        if back.any():
+            then, now = before.filter(back)[0], events["ts_ns"].filter(back)[0]
+            raise refuse(back, f"time runs backwards, from {then} to {now} ns; sort the trace by time")
+        if len(events):
+            self.rows += len(events)
+            self.last = events["ts_ns"][-1]
+        return events

@@ -25,6 +25,7 @@ import numpy as np
 import polars as pl
 
 from fastalloc.errors import InputError
+from fastalloc.trace import tallies
 
 MAGIC = b"FATRACE\x1a"
 VERSION = 3
@@ -98,12 +99,9 @@ class CompactTrace:
     @cached_property
     def cross_cpu_frees(self) -> np.ndarray:
         """int64[kinds]: of the objects that each kind allocated, those freed on another CPU."""
-        rows = np.flatnonzero(self.events["op"] <= OP_BULK_FREE)
-        rows = rows[np.argsort(self.events["object"][rows], kind="stable")]
-        before, after = self.events[rows[:-1]], self.events[rows[1:]]
-        free = np.isin(after["op"], (OP_FREE, OP_BULK_FREE)) & np.isin(before["op"], (OP_ALLOC, OP_BULK_ALLOC))
-        crossed = free & (before["object"] == after["object"]) & (before["cpu"] != after["cpu"])
-        return np.bincount(before["kind"][crossed], minlength=len(self.kinds))
+        e, counts = self.events, np.zeros(len(self.kinds), np.int64)
+        tallies.crossed(e["op"], e["object"], e["kind"], e["cpu"], np.full(len(self.ptrs), -1, np.int32), counts)
+        return counts
 
     @cached_property
     def cache_names(self) -> tuple[list[str], np.ndarray]:

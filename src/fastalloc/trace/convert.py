@@ -1,5 +1,6 @@
-"""From a table of events to the compact trace."""
+"""From the events that a reader gives to the compact trace."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -7,131 +8,97 @@ import polars as pl
 
 from fastalloc.errors import InputError
 from fastalloc.trace import compact as co
-from fastalloc.trace.columns import MARKER
+from fastalloc.trace import tallies, walks
 from fastalloc.trace.infer import infer_caches
 from fastalloc.trace.purchase import before_purchase
+from fastalloc.trace.rows import KIND, Rows, rows_of
+
+_CARRIED = KIND[:-2]  # what a kind of the compact trace has beside its cache
+# Steps that are no inference.
+_GIVEN = (
+    "cache named by the tracepoint",
+    "cache resolved before",
+    "kfree(NULL), left out",
+    "allocations that failed",
+    "allocations put before the purchase of their slab",
+)
 
 
 def compact_events(
     path: Path,
-    events: pl.DataFrame,
+    frames: Iterable[pl.DataFrame],
     aliases: dict[str, str] | None = None,
     strict: bool = False,
     sizes: pl.DataFrame | None = None,
 ) -> co.CompactTrace:
-    """The trace of ``events`` (see ``columns``), nothing written.
+    """The trace of the events in ``frames`` (see ``columns``), nothing written.
 
     ``strict`` refuses where anything had to be inferred beyond names given or resolved before. ``path`` is named in
     errors and in the trace; ``aliases`` and ``sizes`` as for ``infer_caches``.
     """
-    inferred: dict[str, int] = {}
-    rows = len(events)
-    if not rows:
-        raise InputError(path, "", "holds no event")
-    markers = events.filter(pl.col("op") == MARKER).select("ts_ns", text=pl.col("cache").cast(pl.String))
-    events = events.filter(pl.col("op") != MARKER)
-    objects = pl.col("op") <= co.OP_BULK_FREE
-    null = objects & (pl.col("ptr") == 0)
-    frees = pl.col("op").is_in([co.OP_FREE, co.OP_BULK_FREE])
-    inferred["kfree(NULL), left out"] = int(events.select((null & frees).sum()).item())
-    inferred["allocations that failed"] = int(events.select((null & ~frees).sum()).item())
-    failed = pl.lit(co.OP_ALLOC_FAILED, pl.UInt8)
-    events = events.filter(~(null & frees)).with_columns(op=pl.when(null).then(failed).otherwise("op"))
-    events, steps = infer_caches(events, aliases, sizes)
-    inferred |= {f"cache {step}": count for step, count in steps.items()}
-    unknown = (objects | (pl.col("op") == co.OP_ALLOC_FAILED)) & pl.col("name").is_null()
-    inferred["without a cache, left out"] = int(events.select(unknown.sum()).item())
-    events = events.filter(~unknown)
-    events, moved = before_purchase(_bulk_order(events))
-    inferred["allocations put before the purchase of their slab"] = moved
-    inferred |= _lives(events)
+    rows = rows_of(path, frames)
+    inferred = {"kfree(NULL), left out": rows.nulls, "allocations that failed": rows.failed}
+    inferred |= {f"cache {step}": count for step, count in infer_caches(rows, aliases, sizes).items()}
+    unknown = ((rows.op <= co.OP_BULK_FREE) | (rows.op == co.OP_ALLOC_FAILED)) & (rows.name < 0)
+    inferred["without a cache, left out"] = int(unknown.sum())
+    if unknown.any():
+        rows.keep(~unknown)
+    del unknown
+    walks.turn_bulk_frees(rows.op, rows.time, rows.cpu, rows.object, rows.kind, rows.task, rows.name)
+    inferred["allocations put before the purchase of their slab"] = before_purchase(rows)
+    inferred |= _lives(rows)
     if strict:
-        given = (
-            "cache named by the tracepoint",
-            "cache resolved before",
-            "kfree(NULL), left out",
-            "allocations that failed",
-            "allocations put before the purchase of their slab",
-        )
         for step, count in inferred.items():
-            if count and step not in given and "before the trace" not in step:
+            if count and step not in _GIVEN and "before the trace" not in step:
                 raise InputError(path, step, f"{count} events; --strict takes no inference")
-    return _pack(path, rows, events, markers, {step: count for step, count in inferred.items() if count})
+    return _pack(path, rows, {step: count for step, count in inferred.items() if count})
 
 
-def _bulk_order(events: pl.DataFrame) -> pl.DataFrame:
-    """Objects of one bulk free in the order in which the kernel frees them: from the last of the array to the first
-    [build_detached_freelist]. Rows of a call follow each other with one time and CPU."""
-    bulk = (events["op"] == co.OP_BULK_FREE).to_numpy()
-    if not bulk.any():
-        return events
-    row = np.arange(len(events))
-    joined = bulk[1:] & bulk[:-1]
-    for name in ("ts_ns", "cpu"):
-        values = events[name].to_numpy()
-        joined &= values[1:] == values[:-1]
-    call = np.cumsum(np.concatenate([[True], ~joined]))
-    return events[np.lexsort((np.where(bulk, -row, row), call))]
-
-
-def _lives(events: pl.DataFrame) -> dict[str, int]:
+def _lives(rows: Rows) -> dict[str, int]:
     """Objects whose life the trace does not show whole."""
-    lives = events.lazy().filter(pl.col("op") <= co.OP_BULK_FREE)
-    alloc = pl.col("op").is_in([co.OP_ALLOC, co.OP_BULK_ALLOC])
-    previous = alloc.shift(1).over("ptr")
-    counts = (
-        lives.select(
-            old=(~alloc & previous.is_null()).sum(),
-            freed=(~alloc & ~previous).sum(),
-            allocated=(alloc & previous).sum(),
-        )
-        .collect()
-        .row(0)
-    )
     names = (
         "objects alive before the trace",
         "freed twice: an allocation in between is not in the trace",
         "allocated twice: a free in between is not in the trace",
     )
-    return dict(zip(names, counts, strict=True))
+    counts = np.zeros(3, np.int64)
+    tallies.lives(rows.op, rows.object, np.full(len(rows.ptrs), -1, np.int8), counts)
+    return dict(zip(names, counts.tolist(), strict=True))
 
 
-def _pack(
-    path: Path, rows: int, events: pl.DataFrame, markers: pl.DataFrame, inferred: dict[str, int]
-) -> co.CompactTrace:
-    kinds_by = ["src", "call_site", "bytes_req", "bytes_alloc", "gfp_flags", "order", "node"]
-    events = events.with_columns(cache_name=pl.col("name").fill_null("").cast(pl.Categorical))
-    kinds = events.select("cache_name", *kinds_by).unique(maintain_order=True).with_row_index("kind")
-    events = events.join(kinds, on=["cache_name", *kinds_by], how="left", maintain_order="left")
-    ptr = events["ptr"].to_numpy()
-    op = events["op"].to_numpy()
-    is_object = op <= co.OP_BULK_FREE
-    ptrs, ids = np.unique(ptr[is_object], return_inverse=True)
-    time = events["ts_ns"].to_numpy()
-    first = int(time[0]) if len(time) else 0
-    unit = co.time_unit(int(time[-1]) - first if len(time) else 0)
-    packed = np.zeros(len(events), co.EVENT)
-    packed["time"] = (time - first) // unit
-    packed["object"] = np.minimum(events["pfn"].to_numpy(), co.NO_PFN)
-    packed["object"][is_object] = ids
-    packed["kind"] = events["kind"].to_numpy()
-    packed["cpu"] = events["cpu"].to_numpy()
-    packed["op"] = op
-    at = pl.int_range(pl.len()).over("cpu")
-    ago = events.select(at=at, cpu="cpu", pid="pid").select(pl.col("at") - pl.col("at").shift(1).over("cpu", "pid"))
-    packed["ago"] = ago.to_series().fill_null(0).clip(0, co.MAX_AGO).to_numpy()
+def _pack(path: Path, rows: Rows, inferred: dict[str, int]) -> co.CompactTrace:
+    table = _kinds(rows)
+    packed = rows.events
+    first = int(rows.time[0]) if len(rows) else 0
+    unit = co.time_unit(int(rows.time[-1]) - first if len(rows) else 0)
+    rows.time -= first
+    rows.time //= unit
+    packed["time"] = rows.time
+    cpus = int(rows.cpu.max()) + 1 if len(rows) else 0
+    tasks = int(rows.task.max(initial=0)) + 1
+    walks.since_task(rows.cpu, rows.task, np.zeros(cpus, np.int64), np.full(tasks, -1), packed["ago"])
     packed.flags.writeable = False
-    table = kinds.select(cache=pl.col("cache_name").cast(pl.String), **{
-        name: pl.col(name).cast(pl.String) if name in ("src", "call_site") else pl.col(name) for name in kinds_by
-    })  # fmt: skip
-    sources = set(table["src"])
     meta = {
         "source": Path(path).name,
         "first_ns": first,
         "time_unit_ns": unit,
-        "rows_read": rows,
-        "cpus": int(packed["cpu"].max()) + 1 if len(packed) else 0,
-        "bulk_rows": any("bulk" in source for source in sources),
+        "rows_read": rows.read,
+        "cpus": cpus,
+        "bulk_rows": bool(table["src"].str.contains("bulk").any()),
         "inferred": inferred,
     }
-    return co.CompactTrace(str(path), packed, ptrs.astype("<u8"), table, markers, meta)
+    return co.CompactTrace(str(path), packed, rows.ptrs.astype("<u8"), table, rows.markers, meta)
+
+
+def _kinds(rows: Rows) -> pl.DataFrame:
+    """The table of kinds and caches that go together; ``rows.kind`` becomes its rows."""
+    pairs = rows.pairs()
+    walks.used(rows.op, rows.kind, rows.name, pairs, False)
+    kind, name = np.nonzero(pairs)
+    names = pl.Series([*rows.names, ""], dtype=pl.String)
+    every = rows.kinds.select(_CARRIED)[kind].with_columns(cache=names.gather(name))
+    table = every.unique(maintain_order=True).with_row_index("kind")
+    number = np.zeros(pairs.shape, np.uint32)
+    number[kind, name] = every.join(table, on=["cache", *_CARRIED], how="left", maintain_order="left")["kind"]
+    walks.renamed(rows.kind, rows.name, number)
+    return table.select("cache", *_CARRIED)

@@ -1,7 +1,10 @@
 """Names of allocation masks as kernels 4.4 to 6.12 print them, with the bits of 6.1 [include/trace/events/mmflags.h].
 
-The bits moved between versions; here they only tell the type of a kmalloc cache and who may sleep.
+The bits moved between versions, names did not: a mask of any kernel is brought to these bits. Here they only
+tell the type of a kmalloc cache and who may sleep.
 """
+
+import numpy as np
 
 GFP_BITS = {
     "__GFP_DMA": 0x1,
@@ -43,3 +46,16 @@ GFP_BITS = {
     "GFP_TRANSHUGE_LIGHT": 0x1C20CA,
     "GFP_TRANSHUGE": 0x1C24CA,
 }
+
+
+def bits_of_6_1(mask: np.ndarray, own: dict[str, int]) -> np.ndarray:
+    """uint32[n]: masks of a kernel whose bits by name are ``own``, in those of GFP_BITS. A bit that has no name in both
+    is dropped; where no name differs the masks stay as they are."""
+    known = {name: bit for name, bit in own.items() if name in GFP_BITS}
+    mask = mask.astype(np.uint32)
+    if all(GFP_BITS[name] == bit for name, bit in known.items()):
+        return mask
+    moved = np.zeros_like(mask)
+    for name, bit in known.items():
+        moved |= np.where(mask & np.uint32(bit), np.uint32(GFP_BITS[name]), np.uint32(0))
+    return moved

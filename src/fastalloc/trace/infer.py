@@ -16,17 +16,18 @@ import numpy as np
 import polars as pl
 
 from fastalloc.trace import compact as co
-from fastalloc.trace.columns import MARKER
+from fastalloc.trace import walks
+from fastalloc.trace.rows import NO_NAME, Rows
+from fastalloc.trace.walks import DIRECT_MAP
 
-DIRECT_MAP = 0xFFFF888000000000  # where x86-64 maps all memory without address randomisation
 KMALLOC_MAX = 8192  # larger requests go to the page allocator
 LARGE = "kmalloc-large"
 
 _GFP_DMA = 0x1
 _GFP_RECLAIMABLE = 0x10
 _GFP_ACCOUNT = 0x400000
-# How the first attempt at a slab differs from its caller's mask: __GFP_NOWARN and __GFP_NORETRY.
-_SLAB_GFP = 0x12000
+_ASKED = (co.OP_ALLOC, co.OP_ALLOC_FAILED)  # single allocations, those that failed included
+_OBJECTS = range(co.OP_BULK_FREE + 1)
 
 
 def kmalloc_names() -> pl.Expr:
@@ -46,154 +47,97 @@ def kmalloc_names() -> pl.Expr:
     return pl.when(size > KMALLOC_MAX).then(pl.lit(LARGE)).otherwise(kind + digits)
 
 
-def _objects() -> pl.Expr:
-    return pl.col("op") <= co.OP_BULK_FREE
+class _Inference:
+    """Fills ``rows.name`` step by step; ``counts``: objects settled by each step."""
 
-
-def _asked() -> pl.Expr:
-    """Single allocations, those that failed included."""
-    return pl.col("op").is_in([co.OP_ALLOC, co.OP_ALLOC_FAILED])
-
-
-class Inference:
-    """Fills the column ``name`` of a table of events, step by step; ``counts``: events settled by each step."""
-
-    def __init__(self, events: pl.DataFrame, aliases: dict[str, str], sizes: pl.DataFrame | None) -> None:
-        self.aliases = aliases
-        self.sizes = sizes
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
         self.counts: dict[str, int] = {}
-        self.at_address: tuple[np.ndarray, np.ndarray] | None = None
-        names = {name: pl.col(name).cast(pl.String) for name in ("cache", "resolved")}
-        self.events = events.with_columns(name=pl.lit(None, dtype=pl.String))
-        self._fill("named by the tracepoint", pl.when(_objects() & (names["cache"] != "")).then(names["cache"]))
-        self._fill("resolved before", pl.when(names["resolved"] != "").then(names["resolved"]), _objects())
+        self.open = int((rows.op <= co.OP_BULK_FREE).sum())
 
-    def _fill(self, step: str, value: pl.Expr, counted: pl.Expr | None = None) -> None:
-        before = self._open()
-        self.events = self.events.with_columns(name=pl.coalesce("name", value))
-        settled = before - self._open()
-        if settled:
-            self.counts[step] = settled
+    def _settled(self, step: str, objects: int) -> None:
+        if objects:
+            self.counts[step] = self.counts.get(step, 0) + objects
+        self.open -= objects
 
-    def _open(self) -> int:
-        return int(self.events.select((_objects() & pl.col("name").is_null()).sum()).item())
+    def by_kind(self, step: str, names: pl.Series, ops: range | tuple[int, ...]) -> None:
+        """Events of ``ops`` take the name that ``names`` has for their kind, null none."""
+        rows = self.rows
+        numbers = {text: rows.name_of(text) for text in names.drop_nulls().unique(maintain_order=True)}
+        table = names.replace_strict(numbers, default=NO_NAME, return_dtype=pl.Int32).fill_null(NO_NAME).to_numpy()
+        spans = [(ops[0], ops[-1])] if isinstance(ops, range) else [(op, op) for op in ops]
+        self._settled(step, sum(walks.named_by(rows.op, rows.kind, rows.name, table, *span) for span in spans))
 
-    def run(self) -> pl.DataFrame:
-        """The events with ``name``, null where no step knew."""
-        if self._open():
-            kmalloc = (pl.col("src") == "kmalloc") | (pl.col("src") == "kmalloc_node")
-            named = kmalloc_names().replace(self.aliases) if self.aliases else kmalloc_names()
-            self._fill("size class", pl.when(kmalloc & _asked()).then(named))
-        if self._open():
-            self._neighbours()
-        if self._open():
-            self._pages()
-            self._neighbours()
-        if self._open():
-            self._agreed("call site", ["call_site", "bytes_req", "bytes_alloc"])
-            if self.sizes is not None:
-                self._agreed("sizes", ["bytes_req", "bytes_alloc"], self.sizes)
-            self._neighbours()
-        if self._open():
-            sizes = pl.format("{}/{}", "bytes_req", "bytes_alloc")
-            self._fill(
-                "called by its sizes", pl.when((pl.col("op") == co.OP_ALLOC) & (pl.col("bytes_alloc") > 0)).then(sizes)
-            )
-            self._neighbours()
-            self._pages()
-        return self.events
-
-    def _rows_at_address(self) -> tuple[np.ndarray, np.ndarray]:
-        """uint32[n] each: the row of the next and of the last object event at a row's address, else the row itself."""
-        op = self.events["op"].to_numpy()
-        rows = np.flatnonzero(op <= co.OP_BULK_FREE)
-        ptr = self.events["ptr"].to_numpy()[rows]
-        order = np.argsort(ptr, kind="stable")
-        rows, ptr = rows[order], ptr[order]
-        same = ptr[1:] == ptr[:-1]
-        following = np.arange(len(op), dtype=np.uint32)
-        last = following.copy()
-        following[rows[:-1][same]] = rows[1:][same]
-        last[rows[1:][same]] = rows[:-1][same]
-        return following, last
-
-    def _neighbours(self) -> None:
+    def neighbours(self) -> None:
         """Allocation and free of one object share a cache."""
-        if self.at_address is None:
-            self.at_address = self._rows_at_address()
-        following, last = self.at_address
-        alloc = np.isin(self.events["op"].to_numpy(), [co.OP_ALLOC, co.OP_BULK_ALLOC])
-        of_object = _objects()
-        for step, rows, wanted in (
-            ("from its free", following, alloc & ~alloc[following]),
-            ("from its allocation", last, ~alloc & alloc[last]),
-        ):
-            name = self.events["name"].gather(rows).alias("neighbour")
-            self.events = self.events.with_columns(name, pl.Series("wanted", wanted))
-            self._fill(step, pl.when(of_object & pl.col("wanted")).then(pl.col("neighbour")))
-            self.events = self.events.drop("neighbour", "wanted")
+        rows = self.rows
+        for step, walk in (("from its free", walks.from_free), ("from its allocation", walks.from_allocation)):
+            none = np.full(len(rows.ptrs), -1, np.int32)
+            self._settled(step, walk(rows.op, rows.object, rows.name, none))
 
-    def _pages(self) -> None:
+    def pages(self) -> None:
         """Objects of one slab share a cache: a page, between two times it was handed out."""
-        pages = self.events.filter((pl.col("op") == co.OP_PAGE_ALLOC) & (pl.col("pfn") < 2**52)).select(
-            "ts_ns", "pfn", "order"
-        )
-        rows = self.events.with_row_index("row").filter(_objects() & (pl.col("ptr") >= DIRECT_MAP))
-        rows = rows.select("row", "ts_ns", "name", page=(pl.col("ptr") - DIRECT_MAP) // 4096)
-        handed = (
-            pages.with_row_index("block")
-            .with_columns(first=pl.col("pfn").cast(pl.Int64), pages=pl.lit(2, pl.Int64).pow(pl.col("order")))
-            .with_columns(page=pl.int_ranges("first", pl.col("first") + pl.col("pages")))
-            .explode("page")
-            .select("ts_ns", "block", page=pl.col("page").cast(pl.UInt64))
-        )
-        rows = rows.join_asof(handed.sort("ts_ns"), on="ts_ns", by="page", check_sortedness=False)
-        # A page handed out before the trace began stands for itself: the block of pages it is in is not known.
-        group = pl.coalesce(pl.col("block").cast(pl.Int64), -1 - pl.col("page").cast(pl.Int64))
-        rows = rows.with_columns(group=group)
-        known = rows.filter(pl.col("name").is_not_null() & (pl.col("name") != LARGE))
-        known = known.group_by("group").agg(
-            pl.col("name").n_unique().alias("names"), pl.col("name").last().alias("page_name")
-        )
-        found = rows.filter(pl.col("name").is_null()).join(known.filter(pl.col("names") == 1), on="group")
-        named = (
-            self.events.with_row_index("row")
-            .select("row")
-            .join(found.select("row", "page_name"), on="row", how="left", maintain_order="left")
-        )
-        self.events = self.events.with_columns(page_name=named["page_name"])
-        self._fill("same slab page", pl.col("page_name"))
-        self.events = self.events.drop("page_name")
+        rows = self.rows
+        blocks = max(int((rows.op == co.OP_PAGE_ALLOC).sum()), 1)
+        groups = np.full(blocks + len(rows.ptrs), -1, np.int32)
+        found = 0
+        for fill in (0, 1):
+            found = walks.pages(
+                rows.op, rows.object, rows.kind, rows.name, rows.ptrs, rows.kinds["order"].to_numpy(),
+                rows.name_of(LARGE), *walks.table_of(blocks), *walks.table_of(len(rows.ptrs)),
+                np.zeros(walks.ORDERS, np.bool_), groups, fill,
+            )  # fmt: skip
+        self._settled("same slab page", found)
 
-    def _agreed(self, step: str, by: list[str], known: pl.DataFrame | None = None) -> None:
-        named = self.events.filter(
-            (pl.col("op") == co.OP_ALLOC) & pl.col("name").is_not_null() & (pl.col("src") != "kmalloc")
-        )
-        named = named.select(*by, "name") if known is None else known.select(*by, "name")
-        table = named.group_by(by).agg(pl.col("name").n_unique().alias("names"), pl.col("name").first().alias("agreed"))
-        table = table.filter(pl.col("names") == 1).select(*by, "agreed")
-        self.events = self.events.join(table, on=by, how="left", maintain_order="left")
-        unnamed = _asked() & (pl.col("bytes_alloc") > 0)
-        self._fill(step, pl.when(unnamed).then(pl.col("agreed")))
-        self.events = self.events.drop("agreed")
+    def agreed(self, step: str, by: list[str], known: pl.DataFrame | None = None) -> None:
+        """Allocations that agree in ``by`` go where all named ones, or those of the table ``known``, go."""
+        rows = self.rows
+        kinds = rows.kinds
+        if known is None:
+            pairs = rows.pairs()
+            walks.used(rows.op, rows.kind, rows.name, pairs, True)
+            pairs[(kinds["src"] == "kmalloc").to_numpy()] = False
+            kind, name = np.nonzero(pairs[:, :-1])
+            known = kinds.select(by)[kind].with_columns(name=pl.Series(rows.names, dtype=pl.String).gather(name))
+        table = known.group_by(by).agg(pl.col("name").n_unique().alias("names"), pl.col("name").first())
+        table = table.filter(pl.col("names") == 1).select(*by, "name")
+        joined = kinds.join(table, on=by, how="left", maintain_order="left")
+        self.by_kind(step, joined.select(pl.when(pl.col("bytes_alloc") > 0).then("name")).to_series(), _ASKED)
 
 
 def infer_caches(
-    events: pl.DataFrame, aliases: dict[str, str] | None = None, sizes: pl.DataFrame | None = None
-) -> tuple[pl.DataFrame, dict[str, int]]:
-    """``events`` (see ``columns``) with the column ``name``, and how many events each step settled.
+    rows: Rows, aliases: dict[str, str] | None = None, sizes: pl.DataFrame | None = None
+) -> dict[str, int]:
+    """Fill ``rows.name``; how many objects each step settled.
 
     ``aliases``: name of a merged cache to the name the kernel shows for it; ``sizes``: name, bytes_req, bytes_alloc
     of all caches of the kernel, where they are known.
     """
-    inference = Inference(events, aliases or {}, sizes)
-    done = inference.run()
-    return done, inference.counts
+    steps = _Inference(rows)
+    kinds = rows.kinds
+    given = {name: kinds.select(pl.when(pl.col(name) != "").then(name)).to_series() for name in ("cache", "resolved")}
+    steps.by_kind("named by the tracepoint", given["cache"], _OBJECTS)
+    steps.by_kind("resolved before", given["resolved"], range(len(co.OPS)))
+    if steps.open:
+        named = kmalloc_names().replace(aliases) if aliases else kmalloc_names()
+        of_kmalloc = pl.col("src").is_in(["kmalloc", "kmalloc_node"])
+        steps.by_kind("size class", kinds.select(pl.when(of_kmalloc).then(named)).to_series(), _ASKED)
+    if steps.open:
+        steps.neighbours()
+    if steps.open:
+        steps.pages()
+        steps.neighbours()
+    if steps.open:
+        steps.agreed("call site", ["call_site", "bytes_req", "bytes_alloc"])
+        if sizes is not None:
+            steps.agreed("sizes", ["bytes_req", "bytes_alloc"], sizes)
+        steps.neighbours()
+    if steps.open:
+        made_up = pl.when(pl.col("bytes_alloc") > 0).then(pl.format("{}/{}", "bytes_req", "bytes_alloc"))
+        steps.by_kind("called by its sizes", kinds.select(made_up).to_series(), (co.OP_ALLOC,))
+        steps.neighbours()
+        steps.pages()
+    return steps.counts
 
 
-def slab_pages() -> pl.Expr:
-    """Whether a page allocation looks like the first attempt at a slab, by its mask."""
-    return (pl.col("op") == co.OP_PAGE_ALLOC) & (pl.col("gfp_flags") & _SLAB_GFP == _SLAB_GFP)
-
-
-__all__ = ["DIRECT_MAP", "LARGE", "MARKER", "infer_caches", "slab_pages"]
+__all__ = ["DIRECT_MAP", "LARGE", "infer_caches"]

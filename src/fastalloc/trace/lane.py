@@ -9,6 +9,7 @@ from fastalloc.kernels import gfp as g
 from fastalloc.kernels import kmem_replay as kr
 from fastalloc.kernels import state as st
 from fastalloc.trace import compact as co
+from fastalloc.trace import tallies
 from fastalloc.trace.caches import TracedCache
 
 GFP_DIRECT_RECLAIM = 0x400  # of the traced kernels
@@ -61,12 +62,9 @@ class LaneResult:
 def old_objects(trace: co.CompactTrace) -> dict[str, np.ndarray]:
     """Rows of ``trace.ptrs`` whose first event is a free, by the cache of that event, in the order of addresses."""
     events = trace.events
-    rows = np.flatnonzero(events["op"] <= co.OP_BULK_FREE)
-    objects = events["object"][rows]
-    first = np.full(len(trace.ptrs), len(events), np.int64)
-    np.minimum.at(first, objects, rows)
-    seen = first < len(events)
-    op = np.where(seen, events["op"][np.minimum(first, len(events) - 1)], co.OP_ALLOC)
+    first = np.full(len(trace.ptrs), -1, np.int32)
+    tallies.first_events(events["op"], events["object"], first)
+    op = np.where(first >= 0, events["op"][np.maximum(first, 0)], co.OP_ALLOC) if len(events) else first
     old = np.flatnonzero((op == co.OP_FREE) | (op == co.OP_BULK_FREE))
     frame = pl.DataFrame({"object": old, "cache": trace.kinds["cache"].gather(events["kind"][first[old]])})
     return {str(name[0]): part["object"].to_numpy() for name, part in frame.group_by("cache", maintain_order=True)}
@@ -162,9 +160,8 @@ def prepare(trace: co.CompactTrace, config: Config, nodes: int, samples: Samples
     return kr.Events(event_words(trace.events)), lane
 
 
-def counts_of(lane: kr.Lane) -> dict[str, int]:
-    """What the lane met, by name."""
-    met = lane.met
+def counts_of(met: np.ndarray) -> dict[str, int]:
+    """What a lane met, ``kmem_replay.COUNTS``, by name."""
     return {
         "allocations": int(met[kr.N_ALLOCS]),
         "frees": int(met[kr.N_FREES]),

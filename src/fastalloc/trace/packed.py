@@ -9,6 +9,7 @@ from fastalloc.errors import InputError
 
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 HEAD = 16  # bytes that tell every format
+MOST_UNPACKED = 1 << 32
 
 
 def packing(path: Path) -> str | None:
@@ -40,7 +41,9 @@ def _read(path: Path, size: int | None) -> bytes:
     packed = packing(path)
     try:
         with pa.input_stream(str(path), compression=packed) as stream:
-            data: bytes = stream.read(size) if size is not None else stream.read()
+            data: bytes = stream.read(MOST_UNPACKED + 1 if size is None else size)
     except (OSError, pa.ArrowException) as error:
         raise InputError(path, "byte 0", f"is no whole {packed or 'file'}: {str(error).splitlines()[0]}") from error
+    if len(data) > MOST_UNPACKED:
+        raise InputError(path, "", f"is more than {MOST_UNPACKED:,} bytes once unpacked; unpack it first")
     return data

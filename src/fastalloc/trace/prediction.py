@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from fastalloc.trace import slab_lane, slub_lane
+from fastalloc.trace.apart import Base, only, unchanged
 from fastalloc.trace.compact import CompactTrace
 from fastalloc.trace.lane import NO_SAMPLES, Config, LaneResult, cache_of_kind, samples_of
 from fastalloc.trace.races import reordered
@@ -62,11 +63,27 @@ def predict(
     def run(config: Config) -> LaneResult:
         return RUN[config.allocator](order, config, start, samples)
 
+    def run_each(pool: ThreadPoolExecutor) -> list[LaneResult]:
+        """The lanes of all configurations; what the first has done as they would is not done again."""
+        first = run(configs[0])
+        kept = [unchanged(config, configs[0], trace) for config in configs[1:]]
+        base = Base(order, start, first) if any(kept) else None
+
+        def run_other(config: Config, same: set[str]) -> LaneResult:
+            left = only(config, same)
+            if base is None or not same:
+                return run(config)
+            if not left.caches:
+                return dataclasses.replace(first, config=config)
+            return base.joined(config, same, run(left))
+
+        return [first, *pool.map(run_other, configs[1:], kept)]
+
     order, samples = trace, samples_of(trace, sample_ns)
     results = []
     with ThreadPoolExecutor(threads) as pool:
         for seed in range(draws):
-            results.append(list(pool.map(run, configs)))
+            results.append(run_each(pool))
             samples = NO_SAMPLES
             if seed + 1 < draws:
                 order = reordered(trace, seed + 1, loose)

@@ -9,87 +9,37 @@ Where the page allocator had refused a larger block just before, the event of th
 order of the block that was given instead, standing before the allocation that lives with it.
 """
 
-import polars as pl
+import numpy as np
 
 from fastalloc.trace import compact as co
-from fastalloc.trace.infer import DIRECT_MAP
+from fastalloc.trace import walks
+from fastalloc.trace.rows import Rows
 
-_NO_PFN = 2**52  # larger: an attempt that failed
 
-
-def before_purchase(events: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """``events`` with such allocations moved and timed as the event of their block, and how many there were."""
-    events = events.with_row_index("row")
-    given = pl.col("op") == co.OP_PAGE_ALLOC
-    blocks = (
-        events.filter(given)
-        .with_columns(
-            refused=pl.when(
-                (pl.col("pfn").shift(1).over("cpu") >= _NO_PFN)
-                & (pl.col("order").shift(1).over("cpu") > pl.col("order"))
-            ).then(pl.col("row").shift(1).over("cpu"))
-        )
-        .filter(pl.col("pfn") < _NO_PFN)
-    )
-    allocs = events.filter(pl.col("op").is_in([co.OP_ALLOC, co.OP_BULK_ALLOC]) & (pl.col("ptr") >= DIRECT_MAP))
-    pages = (
-        blocks.select(
-            "row", block="row", block_cpu="cpu", block_ns="ts_ns", refused="refused", given="order",
-            page=pl.int_ranges(
-                pl.col("pfn").cast(pl.Int64), pl.col("pfn").cast(pl.Int64) + pl.lit(2, pl.Int64).pow(pl.col("order"))
-            ),
-        )
-        .explode("page")
-        .sort("row")
+def before_purchase(rows: Rows) -> int:
+    """Move such allocations, timed as the event of their block; how many blocks were bought so."""
+    blocks = int((rows.op == co.OP_PAGE_ALLOC).sum())
+    block = np.full(len(rows), -1, np.int32)
+    cpus = int(rows.cpu.max(initial=0)) + 1
+    order_of = rows.kinds["order"].to_numpy()
+    row_of = np.zeros(blocks, np.int32)
+    count = walks.purchases(
+        rows.op, rows.object, rows.kind, rows.time, rows.cpu, rows.ptrs, order_of, *walks.table_of(blocks),
+        np.zeros(walks.ORDERS, np.bool_), row_of, np.zeros(blocks, np.int32), np.zeros(blocks, np.uint8),
+        np.full(cpus, -1), block,
     )  # fmt: skip
-    inside = allocs.select("row", "cpu", page=((pl.col("ptr") - DIRECT_MAP) // 4096).cast(pl.Int64)).join_asof(
-        pages, on="row", by="page", check_sortedness=False
-    )
-    first = (
-        inside.drop_nulls("block")
-        .unique("block", keep="first", maintain_order=True)
-        .filter(pl.col("cpu") == pl.col("block_cpu"))
-        .select("row", "block", "block_ns", "refused", "given")
-    )
-    if not len(first):
-        return events.drop("row"), 0
-    same_call = (
-        (pl.col("op") == co.OP_BULK_ALLOC)
-        & (pl.col("op").shift(1) == co.OP_BULK_ALLOC)
-        & (pl.col("cpu") == pl.col("cpu").shift(1))
-        & (pl.col("ts_ns") == pl.col("ts_ns").shift(1))
-    )
-    events = _shortages(events, first.drop_nulls("refused"))
-    first = first.select("row", "block", "block_ns")
-    moved = (
-        events.join(first, on="row", how="left", maintain_order="left")
-        .with_columns(call=(~same_call).fill_null(True).cum_sum())
-        .with_columns(pl.col("block", "block_ns").fill_null(strategy="backward").over("call"))
-        # Before the block's row, which keeps its place, and behind a shortage.
-        .with_columns(at=3 * pl.coalesce("block", "row").cast(pl.Int64) - pl.col("block").is_not_null().cast(pl.Int64))
-        .with_columns(at=pl.coalesce("at_shortage", "at"))
-        .with_columns(ts_ns=pl.coalesce("block_ns", "ts_ns"))
-        .sort("at", maintain_order=True)
-    )
-    return moved.drop("row", "call", "block", "block_ns", "at", "at_shortage"), len(first)
+    walks.shortages(rows.op, rows.object, rows.kind, rows.time, rows.cpu, rows.task, rows.name, order_of, row_of, block)
+    _move(rows, np.flatnonzero(block >= 0), block, row_of)
+    return int(count)
 
 
-def _shortages(events: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
-    """``events`` with the refusals of ``found`` as shortages: ``pfn`` the order given, ``at_shortage`` their place."""
-    found = found.select(
-        row="refused", given=pl.col("given").cast(pl.UInt64), at_shortage=3 * pl.col("block").cast(pl.Int64) - 2,
-        shortage_ns="block_ns",
-    )  # fmt: skip
-    short = pl.col("given").is_not_null()
-    return (
-        events.join(found, on="row", how="left", maintain_order="left")
-        .with_columns(
-            op=pl.when(short).then(pl.lit(co.OP_SHORTAGE, pl.UInt8)).otherwise("op"),
-            pfn=pl.coalesce("given", "pfn"),
-            ts_ns=pl.coalesce("shortage_ns", "ts_ns"),
-        )
-        .drop("given", "shortage_ns")
-    )
+def _move(rows: Rows, which: np.ndarray, block: np.ndarray, row_of: np.ndarray) -> None:
+    """Rows ``which`` go right before the row of their ``block``."""
+    to = row_of[block[which]].astype(np.int64)
+    order = np.lexsort((which, to))
+    rows.time[which] = rows.time[to]
+    for column in (rows.time, rows.task, rows.name, *(rows.events[name] for name in ("object", "kind", "cpu", "op"))):
+        walks.moved(column, which, to, order, column[which])
 
 
 __all__ = ["before_purchase"]

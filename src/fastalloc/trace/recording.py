@@ -81,7 +81,7 @@ def read_trace(
     if head.startswith(tracedat.MAGIC):
         from fastalloc.trace.binary import read_binary
 
-        return compact_events(path, read_binary(path), aliases, strict, sizes)
+        return compact_events(path, [read_binary(path)], aliases, strict, sizes)
     from fastalloc.trace.text import read_text
 
     return compact_events(path, read_text(path), aliases, strict, sizes)

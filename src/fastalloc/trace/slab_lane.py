@@ -117,7 +117,7 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Sam
             **own,
         }
     )
-    return ln.LaneResult(config, table, lane.series, samples.ns, ln.counts_of(lane), stop, seconds)
+    return ln.LaneResult(config, table, lane.series, samples.ns, ln.counts_of(lane.met), stop, seconds)
 
 
 __all__ = ["layouts_of", "run"]

@@ -93,7 +93,7 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Sam
     whole = SlubRun(trace, config, start, samples)
     whole.to(len(trace.events))
     table = _table(whole.caches, whole.slub, whole.lane, whole.begin)
-    counts = ln.counts_of(whole.lane)
+    counts = ln.counts_of(whole.lane.met)
     return ln.LaneResult(config, table, whole.lane.series, samples.ns, counts, whole.row, whole.seconds)
 
 

@@ -34,11 +34,12 @@ class Field:
 
 @dataclass(frozen=True)
 class Format:
-    """An event's format file."""
+    """An event's format file. ``masks``: the bits that its kernel has for names of allocation masks."""
 
     id: int
     name: str
     fields: dict[str, Field]
+    masks: dict[str, int]
 
 
 @dataclass
@@ -115,6 +116,8 @@ def _unpack(cursor: Cursor, unpack: Callable[[bytes, int], bytes], most: int) ->
     return whole
 
 
+_MASK = re.compile(r'\{([^{}"]*), "(_*GFP_\w+)"')
+_BIT = re.compile(r"(?P<number>0x[0-9a-fA-F]+)u?|<< *\(*(?P<shift>\d+)\)")
 _FIELD = re.compile(r"field:\s*(?P<type>[^;]*?)(?P<name>\w+)(?:\[[^\]]*\])?;\s*offset:(\d+);\s*size:(\d+);")
 
 
@@ -126,7 +129,12 @@ def parse_format(text: str) -> Format | None:
     fields = {
         match["name"]: Field(int(match[3]), int(match[4]), match["type"].strip()) for match in _FIELD.finditer(text)
     }
-    return Format(int(number[1]), name[1], fields)
+    masks = {}
+    for match in _MASK.finditer(text):
+        bits = [int(bit["number"], 16) if bit["number"] else 1 << int(bit["shift"]) for bit in _BIT.finditer(match[1])]
+        if len(bits) == 1:  # __GFP_RECLAIM is two
+            masks[match[2]] = bits[0] & 0xFFFFFFFF
+    return Format(int(number[1]), name[1], fields, masks)
 
 
 def open_tracedat(path: Path) -> TraceDat:

@@ -48,10 +48,10 @@ def what_if(
         elif key == "era":
             if value not in er.ERA_NAMES:
                 raise InputError("--what-if", word, f"no such era; known are {', '.join(er.ERA_NAMES)}")
-            config = _with(config, [dataclasses.replace(cache, era=value) for cache in config.caches])
+            config = _with(config, [cache._replace(era=value) for cache in config.caches])
         elif key in ("cpu_partial", "min_partial"):
             change: dict[str, Any] = {key: _number(word, value)}
-            config = _with(config, [dataclasses.replace(cache, **change) for cache in config.caches])
+            config = _with(config, [cache._replace(**change) for cache in config.caches])
         elif key in ("order", "min_order"):
             number = _number(word, value)
             if key == "order":
@@ -101,8 +101,8 @@ def _laid_out(cache: TracedCache, options: se.SlubOptions) -> TracedCache:
     order = se.calculate_order(cache.size, options)
     objects = (se.PAGE_SIZE << order) // cache.size
     wanted = se.cpu_partial(cache.size, 0, options) if cache.cpu_partial else 0
-    return dataclasses.replace(
-        cache, order=order, objects=objects, cpu_partial=se.cpu_partial_slabs(wanted, objects) if wanted else 0
+    return cache._replace(
+        order=order, objects=objects, cpu_partial=se.cpu_partial_slabs(wanted, objects) if wanted else 0
     )
 
 
@@ -123,7 +123,7 @@ def _split(config: Config, trace: CompactTrace, shared: set[str]) -> Config:
         own = f"{name}@{site.split('+')[0]}"
         split[kind] = own
         if own not in by_name:
-            by_name[own] = dataclasses.replace(by_name[name], name=own)
+            by_name[own] = by_name[name]._replace(name=own)
             caches.append(by_name[own])
     return dataclasses.replace(config, caches=caches, split=split)
 

@@ -1,31 +1,22 @@
 """A workload fitted from a trace: what a machine allocates, as distributions, and new traces drawn from them.
 
-A fitted workload is JSON. For each cache of the trace: ``rate`` (allocations a second), ``gap_ns`` (time between two
-allocations) and ``life_ns`` (of objects freed while the trace ran), both as QUANTILES evenly spaced quantiles,
-``kept`` (share of objects never freed), ``cpus`` (share of each CPU in the allocations), ``away`` (share of frees on
-another CPU), ``dispersion`` (variance over mean of the allocations in WINDOW_NS: 1 for Poisson, larger for bursts),
-and what an event carries: src, bytes_req, bytes_alloc, gfp_flags, node.
+Its form is that of :mod:`fastalloc.scenario.fitted`, so that it is also a background load in a scenario.
 
 Drawn are gaps, lives and CPUs, each by itself: rates, burstiness, the number of living objects and the traffic
 between CPUs come out as they were; what one cache has to do with another does not.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from fastalloc.errors import InputError
+from fastalloc.scenario.fitted import FORMAT, QUANTILES, scaled_gaps
 from fastalloc.trace import compact as co
 
-FORMAT = "fastalloc workload 1"
-QUANTILES = 65
 WINDOW_NS = 10_000_000
 MOST_EVENTS = 1 << 28
-_NUMBERS = ("rate", "kept", "away", "bytes_req", "bytes_alloc", "gfp_flags", "node")
-_LISTS = ("gap_ns", "life_ns", "cpus")
 
 
 def fit(trace: co.CompactTrace) -> dict[str, Any]:
@@ -86,35 +77,6 @@ def _quantiles(values: np.ndarray) -> list[int]:
     return np.quantile(values, np.linspace(0, 1, QUANTILES)).astype(np.int64).tolist()
 
 
-def read_workload(path: Path) -> dict[str, Any]:
-    """A fitted workload. Raises InputError naming the field that is missing or wrong."""
-    try:
-        load = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(path, "", f"is not readable as JSON: {error}") from error
-    if not isinstance(load, dict) or load.get("format") != FORMAT:
-        raise InputError(path, "format", f"must be {FORMAT!r}; `fastalloc trace fit` writes it")
-    if not isinstance(load.get("caches"), list) or not load["caches"]:
-        raise InputError(path, "caches", "must be a list that is not empty")
-    for i, cache in enumerate(load["caches"]):
-        if not isinstance(cache, dict) or not all(isinstance(cache.get(key), str) for key in ("cache", "src")):
-            raise InputError(path, f"caches[{i}]", "needs the texts cache and src")
-        for key in _NUMBERS:
-            value = cache.get(key)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not -1 <= value < 1 << 32:
-                raise InputError(path, f"caches[{i}].{key}", f"must be a number, not {value!r}")
-        for key in _LISTS:
-            values = cache.get(key)
-            if not isinstance(values, list) or not all(isinstance(v, int | float) and 0 <= v < 1 << 62 for v in values):
-                raise InputError(path, f"caches[{i}].{key}", "must be a list of numbers that are not negative")
-        shares = sum(cache["cpus"])
-        if not cache["gap_ns"] or not 0.99 < shares < 1.01:
-            raise InputError(path, f"caches[{i}]", "needs gaps, and shares of CPUs that add up to 1")
-        if (not cache["life_ns"] and cache["kept"] < 1) or sum(cache["gap_ns"]) == 0:
-            raise InputError(path, f"caches[{i}]", "needs lives where not all objects are kept, and gaps above 0")
-    return load
-
-
 def generate(load: dict[str, Any], seconds: float, seed: int) -> co.CompactTrace:
     """A trace of ``seconds`` drawn from ``load``; the same for the same ``seed``, cache by cache.
 
@@ -172,11 +134,8 @@ _DRAWN = np.dtype([("ns", "i8"), ("object", "u4"), ("kind", "u4"), ("cpu", "u2")
 
 def _draw(cache: dict[str, Any], span: int, rng: np.random.Generator) -> np.ndarray:
     """Events of one cache, allocations first; objects numbered from 0."""
-    steps = np.linspace(0, 1, len(cache["gap_ns"]))
-    gaps = np.asarray(cache["gap_ns"], np.float64)
-    # Quantiles straighten the tail of the gaps: scale them so that the rate is kept.
-    mean = np.trapezoid(gaps, steps) if len(gaps) > 1 else gaps[0]
-    gaps *= 1e9 / cache["rate"] / max(mean, 1e-9)
+    gaps = scaled_gaps(cache)
+    steps = np.linspace(0, 1, len(gaps))
     times: list[np.ndarray] = []
     now = 0.0
     while now < span:
@@ -202,4 +161,4 @@ def _draw(cache: dict[str, Any], span: int, rng: np.random.Generator) -> np.ndar
     return out
 
 
-__all__ = ["fit", "generate", "read_workload"]
+__all__ = ["fit", "generate"]
