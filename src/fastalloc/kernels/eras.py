@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastalloc.kernels import state as st
+from fastalloc.kernels.groups import group
 
 ERA_2_6_25 = 0
 ERA_CPU_PARTIAL = 1
@@ -112,6 +113,7 @@ PATH_CPU_PARTIAL = 7  # allocation from, or free into, the CPU's partial list
 PATH_SHEAF = 10  # a sheaf gave or took the object
 
 
+@group
 class SlubEras(NamedTuple):
     """SLUB of one lane whose caches may follow any era; the arrays are those of ``state.Slub``."""
 

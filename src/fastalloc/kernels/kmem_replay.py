@@ -12,6 +12,7 @@ from fastalloc.kernels import cpu_partial as cp
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import kmem, slub
 from fastalloc.kernels import state as st
+from fastalloc.kernels.groups import group
 from fastalloc.kernels.hints import assume, natural, prefetch
 from fastalloc.kernels.jit import entry, internal, kernel, out_of_line
 from fastalloc.kernels.slub_slab import add_partial, install_slab, new_slab, slab_record
@@ -80,12 +81,14 @@ N_SAMPLE = 5  # next row of ``sample_at``
 COUNTS = 6
 
 
+@group
 class Events(NamedTuple):
     """The compact trace as it lies in the mapped file, an event of 16 bytes as two words."""
 
     word: np.ndarray  # uint64[2 * rows]: time and object; kind, CPU, operation and flags
 
 
+@group
 class Lane(NamedTuple):
     """What a lane keeps beside the allocator."""
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastalloc.kernels.groups import group
+
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 NEVER = 1 << 62
@@ -101,6 +103,7 @@ BY_END = 0
 BY_START = 1
 
 
+@group
 class Io(NamedTuple):
     """Block queue, SCSI host and disk of one lane."""
 
@@ -374,6 +377,7 @@ COSTS = (
 # queues of sleepers: waitq[state, 0 head, 1 tail]
 
 
+@group
 class Vm(NamedTuple):
     """Tasks, CPUs, swap and the workload's pages of one lane."""
 
@@ -393,6 +397,7 @@ class Vm(NamedTuple):
     host_command: np.ndarray  # int64[further hosts, commands in flight + 1, 5]
 
 
+@group
 class Out(NamedTuple):
     """What a lane reports."""
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastalloc.kernels.groups import group
+
 # ---------------------------------------------------------------------------------------------- page allocator
 
 # zone[z, .]: pages unless said otherwise. In the stub memory model a "zone" is a NUMA node.
@@ -130,6 +132,7 @@ NR_DEPTHS = 7
 DEPTH_NAMES = ("low", "min", "3/4 min", "1/2 min", "3/8 min", "short-lived", "no watermark")
 
 
+@group
 class Mem(NamedTuple):
     """The page allocator of one lane."""
 
@@ -270,6 +273,7 @@ PAGE_HANDLE_ORDER_SHIFT = 40
 NO_OBJECT = -1
 
 
+@group
 class Slub(NamedTuple):
     """SLUB of one lane."""
 
