@@ -199,22 +199,14 @@ def slab_alloc_slower(mem, slub, c, cpu, node, gfp, context, f):
 
 
 @folded
-def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
-    """An object of cache ``c``: private list, shared list of the CPU slab, CPU's partial list, node's, new slab
-    [slab_alloc_node, ___slab_alloc]; its handle, or NO_OBJECT."""
+def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, f):
+    """An allocation that the private list does not serve [___slab_alloc]."""
     k = slub.kcpu[c, cpu]
     slab = slub.slab
     s = k[f + 1]
-    i = k[f]
-    fits = s >= 0 and (node < 0 or slab[s, st.S_NODE] == node)
-    if i >= 0 and fits:
-        k[f] = slub.link[natural(slab[s, st.S_BASE]) + i]
-        k[st.K_ALLOC_FASTPATH] += 1
-        slub.ctl[st.U_PATH] = 1
-        return (s << st.HANDLE_SHIFT) | i
     k[st.K_ALLOC_SLOWPATH] += 1
     slub.ctl[st.U_PATH] = 2
-    fits = fits and pfmemalloc_match(mem, slub, s, gfp, context)
+    fits = s >= 0 and (node < 0 or slab[s, st.S_NODE] == node) and pfmemalloc_match(mem, slub, s, gfp, context)
     if fits:
         if slab[s, st.S_FREELIST] >= 0:
             k[st.K_ALLOC_REFILL] += 1
@@ -235,6 +227,20 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
         slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL
         return load_freelist(slub, c, cpu, first, f)
     return slab_alloc_slower(mem, slub, c, cpu, node, gfp, context, f)
+
+@folded
+def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
+    """An object of cache ``c``: private list, shared list of the CPU slab, CPU's partial list, node's, new slab
+    [slab_alloc_node, ___slab_alloc]; its handle, or NO_OBJECT."""
+    k = slub.kcpu[c, cpu]
+    s = k[f + 1]
+    i = k[f]
+    if i >= 0 and (node < 0 or slub.slab[s, st.S_NODE] == node):
+        k[f] = slub.link[natural(slub.slab[s, st.S_BASE]) + i]
+        k[st.K_ALLOC_FASTPATH] += 1
+        slub.ctl[st.U_PATH] = 1
+        return (s << st.HANDLE_SHIFT) | i
+    return slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, f)
 
 
 @internal
@@ -262,21 +268,14 @@ def free_turning(mem, slub, c, cpu, s, prior):
 
 
 @folded
-def slab_free(mem, slub, c, cpu, s, i, f):
-    """Free object ``i`` of slab ``s`` [slab_free, __slab_free]."""
+def slab_free_slow(mem, slub, c, cpu, s, i):
+    """Free object ``i`` of slab ``s``, which is not this CPU's [__slab_free]."""
     k = slub.kcpu[c, cpu]
     slab = slub.slab
-    base = natural(slab[s, st.S_BASE])
-    if k[f + 1] == s:
-        slub.link[base + i] = k[f]
-        k[f] = i
-        k[st.K_FREE_FASTPATH] += 1
-        slub.ctl[st.U_PATH] = 1
-        return
     k[st.K_FREE_SLOWPATH] += 1
     prior = slab[s, st.S_FREELIST]
     inuse = slab[s, st.S_INUSE] - 1
-    slub.link[base + i] = prior
+    slub.link[natural(slab[s, st.S_BASE]) + i] = prior
     slab[s, st.S_FREELIST] = i
     slab[s, st.S_INUSE] = inuse
     if slab[s, st.S_FROZEN] != 0:
@@ -291,6 +290,19 @@ def slab_free(mem, slub, c, cpu, s, i, f):
     slub.ctl[st.U_PATH] = 4
     if prior < 0 or inuse == 0:
         free_turning(mem, slub, c, cpu, s, prior)
+
+
+@folded
+def slab_free(mem, slub, c, cpu, s, i, f):
+    """Free object ``i`` of slab ``s`` [slab_free]."""
+    k = slub.kcpu[c, cpu]
+    if k[f + 1] != s:
+        slab_free_slow(mem, slub, c, cpu, s, i)
+        return
+    slub.link[natural(slub.slab[s, st.S_BASE]) + i] = k[f]
+    k[f] = i
+    k[st.K_FREE_FASTPATH] += 1
+    slub.ctl[st.U_PATH] = 1
 
 
 @internal

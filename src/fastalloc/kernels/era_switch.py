@@ -36,7 +36,7 @@ def era_alloc(mem, slub, c, cpu, node, gfp, context):
 
 def _era_alloc(mem, slub, c, cpu, node, gfp, context):
     if slub.cache[c, er.C_ERA] == er.ERA_CPU_PARTIAL:
-        return cp.slab_alloc(mem, slub, c, cpu, node, gfp, context, st.K_FREELIST)
+        return cp.slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, st.K_FREELIST)
     if slub.cache[c, er.C_ERA] == er.ERA_SHEAVES:
         return sheaves.slab_alloc(mem, slub, c, cpu, node, gfp, context)
     return OWN
@@ -53,7 +53,7 @@ def era_free(mem, slub, c, cpu, s, i):
 
 def _era_free(mem, slub, c, cpu, s, i):
     if slub.cache[c, er.C_ERA] == er.ERA_CPU_PARTIAL:
-        cp.slab_free(mem, slub, c, cpu, s, i, st.K_FREELIST)
+        cp.slab_free_slow(mem, slub, c, cpu, s, i)
         return True
     if slub.cache[c, er.C_ERA] == er.ERA_SHEAVES:
         sheaves.slab_free(mem, slub, c, cpu, s, i)

@@ -113,7 +113,7 @@ PATH_CPU_PARTIAL = 7  # allocation from, or free into, the CPU's partial list
 PATH_SHEAF = 10  # a sheaf gave or took the object
 
 
-@group
+@group(cache=st.CACHE_FIELDS, kcpu=st.KCPU_FIELDS, knode=st.KNODE_FIELDS, slab=st.SLAB_FIELDS)
 class SlubEras(NamedTuple):
     """SLUB of one lane whose caches may follow any era; the arrays are those of ``state.Slub``."""
 

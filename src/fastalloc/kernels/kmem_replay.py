@@ -10,11 +10,11 @@ import numpy as np
 
 from fastalloc.kernels import cpu_partial as cp
 from fastalloc.kernels import eras as er
-from fastalloc.kernels import kmem, slub
+from fastalloc.kernels import slub
 from fastalloc.kernels import state as st
 from fastalloc.kernels.groups import group
-from fastalloc.kernels.hints import assume, natural, prefetch
-from fastalloc.kernels.jit import entry, internal, kernel, out_of_line
+from fastalloc.kernels.hints import natural, prefetch
+from fastalloc.kernels.jit import entry, inlined, internal, kernel, out_of_line
 from fastalloc.kernels.slub_slab import add_partial, install_slab, new_slab, slab_record
 
 OP_ALLOC = 0
@@ -35,6 +35,7 @@ WORD_KIND = np.uint64(0xFFFFFFFF)
 WORD_CPU = np.uint64(32)
 WORD_OP = np.uint64(48)
 
+FREES = np.uint64(1)  # the bit that tells OP_FREE and OP_BULK_FREE from OP_ALLOC and OP_BULK_ALLOC
 LEFT_OUT = np.uint64(0xFFFF)  # no cache: the event is passed over
 WORD_LOW = np.uint64(0xFFFF)
 WORD_BYTE = np.uint64(0xFF)
@@ -81,14 +82,14 @@ N_SAMPLE = 5  # next row of ``sample_at``
 COUNTS = 6
 
 
-@group
+@group()
 class Events(NamedTuple):
     """The compact trace as it lies in the mapped file, an event of 16 bytes as two words."""
 
     word: np.ndarray  # uint64[2 * rows]: time and object; kind, CPU, operation and flags
 
 
-@group
+@group(series=len(SERIES))
 class Lane(NamedTuple):
     """What a lane keeps beside the allocator."""
 
@@ -168,6 +169,7 @@ def alloc_refused_of(mem, slub_, c, cpu, node, gfp):
         slub.slab_free(mem, slub_, cpu, held)
 
 
+slab_alloc = inlined(slub.slab_alloc.py_func)
 BUYING = -2  # in place of a handle: the allocation found nothing, and waits for its pages
 
 
@@ -228,20 +230,25 @@ def seldom(mem, slub_, lane, op, kind, word, obj):
             lane.handle[obj] = BUYING
 
 
+@internal
+def most_objects(slub_, lane):
+    """Objects of the largest slab."""
+    out_of_line()
+    most = 0
+    for c in range(lane.live.shape[0]):
+        most = max(most, slub_.cache[c, st.C_OBJECTS])
+    return most
+
+
 @entry
 def follow(mem, slub_, events, lane, row, stop):
     """Run the events from ``row`` on. Returns ``stop``, or the row at which the slab arrays are too small: the caller
     enlarges them and goes on from there."""
-    assume(slub_.slab.shape[1] == st.SLAB_FIELDS)
-    assume(slub_.kcpu.shape[2] == st.KCPU_FIELDS)
-    assume(slub_.cache.shape[1] == st.CACHE_FIELDS)
-    assume(slub_.knode.shape[2] == st.KNODE_FIELDS)
     samples = lane.sample_at.shape[0]
     handle = lane.handle
+    events_word = events.word
     room = slub_.slab.shape[0] - SLAB_MARGIN
-    link_room = slub_.link.shape[0]
-    for i in range(lane.live.shape[0]):
-        link_room = min(link_room, slub_.link.shape[0] - SLAB_MARGIN * slub_.cache[i, st.C_OBJECTS])
+    link_room = slub_.link.shape[0] - SLAB_MARGIN * most_objects(slub_, lane)
     while row < stop:
         s = lane.met[N_SAMPLE]
         end = stop
@@ -253,22 +260,23 @@ def follow(mem, slub_, events, lane, row, stop):
                 continue
         allocs = frees = unknown = np.int64(0)
         while row < end:
-            prefetch(handle, natural(np.int64(events.word[natural(2 * min(row + AHEAD, end - 1))] >> WORD_OBJECT)))
-            word = events.word[natural(2 * row + 1)]
+            if row + AHEAD < end:
+                prefetch(handle, natural(np.int64(events_word[natural(2 * (row + AHEAD))] >> WORD_OBJECT)))
+            word = events_word[natural(2 * row + 1)]
             op = (word >> WORD_OP) & WORD_BYTE
             kind = lane.kind[word & WORD_KIND]
             if op > OP_BULK_FREE or (kind & WORD_LOW) == LEFT_OUT:
                 if op == OP_PAGE_ALLOC:
                     mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
                 elif op == OP_SHORTAGE or (op > OP_PAGE_FREE and (kind & WORD_LOW) != LEFT_OUT):
-                    seldom(mem, slub_, lane, op, kind, word, np.int64(events.word[2 * row] >> WORD_OBJECT))
+                    seldom(mem, slub_, lane, op, kind, word, np.int64(events_word[2 * row] >> WORD_OBJECT))
                 row += 1
                 continue
             c = np.int64(kind & WORD_LOW)
             cpu = np.int64((word >> WORD_CPU) & WORD_LOW)
-            obj = np.int64(events.word[natural(2 * row)] >> WORD_OBJECT)
+            obj = natural(np.int64(events_word[natural(2 * row)] >> WORD_OBJECT))
             held = handle[obj]
-            if op in (OP_ALLOC, OP_BULK_ALLOC):
+            if op & FREES == 0:
                 if slub_.ctl[st.U_SLAB_TOP] >= room or slub_.ctl[st.U_LINK_TOP] >= link_room:
                     break
                 node = np.int64((kind >> KIND_NODE) & WORD_LOW) - 1
@@ -278,7 +286,7 @@ def follow(mem, slub_, events, lane, row, stop):
                 if held == BUYING:
                     held = take_bought(mem, slub_, c, cpu, node, gfp)
                 else:
-                    held = kmem.kmem_cache_alloc(mem, slub_, c, cpu, node, gfp, 0)
+                    held = slab_alloc(mem, slub_, c, cpu, node, gfp, 0)
                 handle[obj] = held
                 if held >= 0:
                     allocs += 1
@@ -287,9 +295,11 @@ def follow(mem, slub_, events, lane, row, stop):
                     lane.met[N_FAILED] += 1
             elif held >= 0:
                 frees += 1
-                lane.live[natural(slub_.slab[held >> st.HANDLE_SHIFT, st.S_CACHE])] -= 1
-                kmem.kmem_cache_free(mem, slub_, c, cpu, held)
                 handle[obj] = st.NO_OBJECT
+                s = held >> st.HANDLE_SHIFT
+                c = natural(slub_.slab[s, st.S_CACHE])
+                lane.live[c] -= 1
+                slub.free_object(mem, slub_, c, cpu, s, held & st.HANDLE_INDEX_MASK)
             else:
                 unknown += 1
             row += 1

@@ -103,7 +103,7 @@ BY_END = 0
 BY_START = 1
 
 
-@group
+@group(request=REQUEST_FIELDS, bio=BIO_FIELDS, command=COMMAND_FIELDS, free_list=2)
 class Io(NamedTuple):
     """Block queue, SCSI host and disk of one lane."""
 
@@ -377,7 +377,7 @@ COSTS = (
 # queues of sleepers: waitq[state, 0 head, 1 tail]
 
 
-@group
+@group(task=TASK_FIELDS, cpu=CPU_FIELDS, waitq=2, file=FILE_FIELDS, leaf=2, noise=3, host=HOST_FIELDS, host_command=5)
 class Vm(NamedTuple):
     """Tasks, CPUs, swap and the workload's pages of one lane."""
 
@@ -397,7 +397,7 @@ class Vm(NamedTuple):
     host_command: np.ndarray  # int64[further hosts, commands in flight + 1, 5]
 
 
-@group
+@group(event=7)
 class Out(NamedTuple):
     """What a lane reports."""
 

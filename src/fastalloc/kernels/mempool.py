@@ -50,7 +50,7 @@ BOGUS_HANDLE = 1 << 56
 LARGEST_WITH_HEADER = 4087
 
 
-@group
+@group(pool=MEMPOOL_FIELDS)
 class Pools(NamedTuple):
     """The mempools of one lane."""
 

@@ -58,7 +58,7 @@ OPS = (
 REAPTIMEOUT_LIST3 = 1000 * REAPTIMEOUT_LIST3_S  # jiffies, HZ 1000
 
 
-@group
+@group()
 class Trace(NamedTuple):
     """The operations, a row each."""
 
@@ -71,7 +71,7 @@ class Trace(NamedTuple):
     arg: np.ndarray  # int32[rows]
 
 
-@group
+@group()
 class Play(NamedTuple):
     """What a replay keeps beside the allocator, and what it records for each row."""
 

@@ -126,7 +126,7 @@ T_MAX_PAGES = 12
 SLABCTL_FIELDS = 16
 
 
-@group
+@group(cache=SLAB_CACHE_FIELDS, queue=QUEUE_FIELDS, node=LIST3_FIELDS, slab=SLAB_RECORD_FIELDS)
 class Slab(NamedTuple):
     """SLAB of one lane."""
 

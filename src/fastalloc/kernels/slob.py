@@ -59,7 +59,7 @@ O_LOCKS = 10  # times that slob_lock was taken
 SLOBCTL_FIELDS = 12
 
 
-@group
+@group(cache=SLOB_CACHE_FIELDS, page=SLOB_PAGE_FIELDS)
 class Slob(NamedTuple):
     """SLOB of one lane."""
 

@@ -165,12 +165,13 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context):
 
     ``node`` is -1 or the NUMA node asked for. The path taken is left in ``slub.ctl[U_PATH]``.
     """
-    i = slub.kcpu[c, cpu, st.K_FREELIST]
+    k = slub.kcpu[c, cpu]
+    i = k[st.K_FREELIST]
     if i >= 0:
-        s = natural(slub.kcpu[c, cpu, st.K_PAGE])
+        s = natural(k[st.K_PAGE])
         if node < 0 or slub.slab[s, st.S_NODE] == node:
-            slub.kcpu[c, cpu, st.K_FREELIST] = slub.link[natural(slub.slab[s, st.S_BASE]) + i]
-            slub.kcpu[c, cpu, st.K_ALLOC_FASTPATH] += 1
+            k[st.K_FREELIST] = slub.link[natural(slub.slab[s, st.S_BASE]) + i]
+            k[st.K_ALLOC_FASTPATH] += 1
             slub.ctl[st.U_PATH] = 1
             return (s << st.HANDLE_SHIFT) | i
     return slab_alloc_slow(mem, slub, c, cpu, node, gfp, context)
@@ -219,6 +220,19 @@ def slab_free_slow(mem, slub, c, cpu, s, i):
         free_turning(mem, slub, c, cpu, s, prior)
 
 
+@folded
+def free_object(mem, slub, c, cpu, s, i):
+    """Free object ``i`` of slab ``s``, which is of cache ``c`` [slab_free]."""
+    k = slub.kcpu[c, cpu]
+    if k[st.K_PAGE] != s:
+        slab_free_slow(mem, slub, c, cpu, s, i)
+        return
+    slub.link[natural(slub.slab[s, st.S_BASE]) + i] = k[st.K_FREELIST]
+    k[st.K_FREELIST] = i
+    k[st.K_FREE_FASTPATH] += 1
+    slub.ctl[st.U_PATH] = 1
+
+
 @kernel
 def slab_free(mem, slub, cpu, handle):
     """Free an object on ``cpu`` [slab_free]; page-backed objects go to the page allocator."""
@@ -228,15 +242,7 @@ def slab_free(mem, slub, cpu, handle):
         slub.ctl[st.U_PATH] = 8
         return
     s = handle >> st.HANDLE_SHIFT
-    i = handle & st.HANDLE_INDEX_MASK
-    c = natural(slub.slab[s, st.S_CACHE])
-    if slub.kcpu[c, cpu, st.K_PAGE] == s:
-        slub.link[natural(slub.slab[s, st.S_BASE]) + i] = slub.kcpu[c, cpu, st.K_FREELIST]
-        slub.kcpu[c, cpu, st.K_FREELIST] = i
-        slub.kcpu[c, cpu, st.K_FREE_FASTPATH] += 1
-        slub.ctl[st.U_PATH] = 1
-        return
-    slab_free_slow(mem, slub, c, cpu, s, i)
+    free_object(mem, slub, natural(slub.slab[s, st.S_CACHE]), cpu, s, handle & st.HANDLE_INDEX_MASK)
 
 
 # ------------------------------------------------------------------------------------------- whole-cache paths

@@ -132,7 +132,7 @@ NR_DEPTHS = 7
 DEPTH_NAMES = ("low", "min", "3/4 min", "1/2 min", "3/8 min", "short-lived", "no watermark")
 
 
-@group
+@group(zone=ZONE_FIELDS, area=2, pcp=3, page=PAGE_FIELDS)
 class Mem(NamedTuple):
     """The page allocator of one lane."""
 
@@ -273,7 +273,7 @@ PAGE_HANDLE_ORDER_SHIFT = 40
 NO_OBJECT = -1
 
 
-@group
+@group(cache=CACHE_FIELDS, kcpu=KCPU_FIELDS, knode=KNODE_FIELDS, slab=SLAB_FIELDS)
 class Slub(NamedTuple):
     """SLUB of one lane."""
 
