@@ -39,12 +39,11 @@ C_MAX_SLABS = 23  # most slabs that a node held
 C_KEEP_EMPTY = 24  # era 2.6.25: partial slabs below which a slab stays when its last object is freed; 0: it goes
 
 # kcpu[c, cpu, .]
-K_PARTIAL = 20  # first slab of the CPU's partial list, -1 none
-K_MAIN = 21  # sheaves of the CPU, -1 none
-K_SPARE = 22
-K_SHEAF_FREELIST = 23  # the CPU slab behind the sheaves; K_FREELIST and K_PAGE stay -1 in that era
-K_SHEAF_PAGE = 24
-K_ERA_STAT = 25
+K_MAIN = 20  # sheaves of the CPU, -1 none
+K_SPARE = 21
+K_SHEAF_FREELIST = 22  # the CPU slab behind the sheaves; K_FREELIST and K_PAGE stay -1 in that era
+K_SHEAF_PAGE = 23
+K_ERA_STAT = 24
 ERA_STATS = (
     "cpu_partial_alloc",
     "cpu_partial_free",

@@ -7,6 +7,7 @@ while it runs, and the compiler is told so: it may read them when and as often a
 
 import hashlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 from fastalloc.kernels.jit import DISABLE_JIT
@@ -42,11 +43,31 @@ class Group(types.Type):
 register_model(Group)(models.OpaqueModel)
 
 
+@cache
+def _spare_negative_indices() -> None:
+    """No kernel counts from the end of an array: there an index is not tested for being negative.
+
+    Done when the first kernel is compiled, since the module that it is done to takes its time to import.
+    """
+    from numba.np import arrayobj
+
+    before = arrayobj.fix_integer_index
+    kernels = "".join(f"{len(part)}{part}" for part in __name__.split(".")[:-1])  # as in mangled names
+
+    def fix_integer_index(context, builder, kind, index, size):
+        if kernels in builder.function.name:
+            return context.cast(builder, index, kind, types.intp)
+        return before(context, builder, kind, index, size)
+
+    arrayobj.fix_integer_index = fix_integer_index
+
+
 @infer_getattr
 class _Members(AttributeTemplate):
     key = Group
 
     def generic_resolve(self, typ, attr):
+        _spare_negative_indices()
         if attr in typ.members.fields:
             return typ.members[typ.members.fields.index(attr)]
         return None

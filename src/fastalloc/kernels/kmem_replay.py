@@ -13,8 +13,8 @@ from fastalloc.kernels import eras as er
 from fastalloc.kernels import slub
 from fastalloc.kernels import state as st
 from fastalloc.kernels.groups import group
-from fastalloc.kernels.hints import natural, prefetch
-from fastalloc.kernels.jit import entry, inlined, internal, kernel, out_of_line
+from fastalloc.kernels.hints import prefetch
+from fastalloc.kernels.jit import entry, internal, kernel, out_of_line
 from fastalloc.kernels.slub_slab import add_partial, install_slab, new_slab, slab_record
 
 OP_ALLOC = 0
@@ -169,7 +169,6 @@ def alloc_refused_of(mem, slub_, c, cpu, node, gfp):
         slub.slab_free(mem, slub_, cpu, held)
 
 
-slab_alloc = inlined(slub.slab_alloc.py_func)
 BUYING = -2  # in place of a handle: the allocation found nothing, and waits for its pages
 
 
@@ -181,7 +180,7 @@ def nothing_free(mem, slub_, c, cpu, node):
     """
     out_of_line()
     k = slub_.kcpu[c, cpu]
-    if k[st.K_FREELIST] >= 0 or k[er.K_PARTIAL] >= 0:
+    if k[st.K_FREELIST] >= 0 or k[st.K_PARTIAL] >= 0:
         return False
     s = k[st.K_PAGE]
     if s >= 0 and slub_.slab[s, st.S_FREELIST] >= 0:
@@ -240,15 +239,74 @@ def most_objects(slub_, lane):
     return most
 
 
+@internal
+def follow_until(mem, slub_, events, lane, row, end):
+    """Run the events from ``row`` on: ``end``, or the row at which the slab arrays are too small."""
+    out_of_line()
+    word = events.word
+    handle = lane.handle
+    met = lane.met
+    room = slub_.slab.shape[0] - SLAB_MARGIN
+    link_room = slub_.link.shape[0] - SLAB_MARGIN * most_objects(slub_, lane)
+    while row < end:
+        if row + AHEAD < end:
+            prefetch(handle, np.int64(word[2 * (row + AHEAD)] >> WORD_OBJECT))
+        obj = np.int64(word[2 * row] >> WORD_OBJECT)
+        what = word[2 * row + 1]
+        op = (what >> WORD_OP) & WORD_BYTE
+        kind = lane.kind[what & WORD_KIND]
+        if op <= OP_BULK_FREE and (kind & WORD_LOW) != LEFT_OUT:
+            cpu = np.int64((what >> WORD_CPU) & WORD_LOW)
+            held = handle[obj]
+            if op & FREES == 0:
+                c = np.int64(kind & WORD_LOW)
+                node = np.int64((kind >> KIND_NODE) & WORD_LOW) - 1
+                buying = False
+                if held != st.NO_OBJECT:
+                    buying = held == BUYING
+                    if not buying:
+                        implied_free(mem, slub_, lane, cpu, held)
+                        handle[obj] = st.NO_OBJECT
+                if not buying:
+                    held = slub.take_private(slub_, c, cpu, node)
+                if held < 0:
+                    if slub_.ctl[st.U_SLAB_TOP] >= room or slub_.ctl[st.U_LINK_TOP] >= link_room:
+                        return row
+                    gfp = np.int64(kind >> KIND_GFP)
+                    if buying:
+                        held = take_bought(mem, slub_, c, cpu, node, gfp)
+                    else:
+                        held = slub.slab_alloc_slow(mem, slub_, c, cpu, node, gfp, 0)
+                handle[obj] = held
+                if held >= 0:
+                    met[N_ALLOCS] += 1
+                    lane.live[c] += 1
+                else:
+                    met[N_FAILED] += 1
+            elif held >= 0:
+                met[N_FREES] += 1
+                handle[obj] = st.NO_OBJECT
+                s = held >> st.HANDLE_SHIFT
+                i = held & st.HANDLE_INDEX_MASK
+                c = slub_.slab[s, st.S_CACHE]
+                lane.live[c] -= 1
+                if not slub.give_private(slub_, c, cpu, s, i):
+                    slub.slab_free_slow(mem, slub_, c, cpu, s, i)
+            else:
+                met[N_UNKNOWN_FREES] += 1
+        elif op == OP_PAGE_ALLOC:
+            mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+        elif op == OP_SHORTAGE or (op > OP_PAGE_FREE and (kind & WORD_LOW) != LEFT_OUT):
+            seldom(mem, slub_, lane, op, kind, what, obj)
+        row += 1
+    return row
+
+
 @entry
 def follow(mem, slub_, events, lane, row, stop):
     """Run the events from ``row`` on. Returns ``stop``, or the row at which the slab arrays are too small: the caller
     enlarges them and goes on from there."""
     samples = lane.sample_at.shape[0]
-    handle = lane.handle
-    events_word = events.word
-    room = slub_.slab.shape[0] - SLAB_MARGIN
-    link_room = slub_.link.shape[0] - SLAB_MARGIN * most_objects(slub_, lane)
     while row < stop:
         s = lane.met[N_SAMPLE]
         end = stop
@@ -258,54 +316,7 @@ def follow(mem, slub_, events, lane, row, stop):
                 sample(slub_, lane, s)
                 lane.met[N_SAMPLE] = s + 1
                 continue
-        allocs = frees = unknown = np.int64(0)
-        while row < end:
-            if row + AHEAD < end:
-                prefetch(handle, natural(np.int64(events_word[natural(2 * (row + AHEAD))] >> WORD_OBJECT)))
-            word = events_word[natural(2 * row + 1)]
-            op = (word >> WORD_OP) & WORD_BYTE
-            kind = lane.kind[word & WORD_KIND]
-            if op > OP_BULK_FREE or (kind & WORD_LOW) == LEFT_OUT:
-                if op == OP_PAGE_ALLOC:
-                    mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
-                elif op == OP_SHORTAGE or (op > OP_PAGE_FREE and (kind & WORD_LOW) != LEFT_OUT):
-                    seldom(mem, slub_, lane, op, kind, word, np.int64(events_word[2 * row] >> WORD_OBJECT))
-                row += 1
-                continue
-            c = np.int64(kind & WORD_LOW)
-            cpu = np.int64((word >> WORD_CPU) & WORD_LOW)
-            obj = natural(np.int64(events_word[natural(2 * row)] >> WORD_OBJECT))
-            held = handle[obj]
-            if op & FREES == 0:
-                if slub_.ctl[st.U_SLAB_TOP] >= room or slub_.ctl[st.U_LINK_TOP] >= link_room:
-                    break
-                node = np.int64((kind >> KIND_NODE) & WORD_LOW) - 1
-                gfp = np.int64(kind >> KIND_GFP)
-                if held >= 0:
-                    implied_free(mem, slub_, lane, cpu, held)
-                if held == BUYING:
-                    held = take_bought(mem, slub_, c, cpu, node, gfp)
-                else:
-                    held = slab_alloc(mem, slub_, c, cpu, node, gfp, 0)
-                handle[obj] = held
-                if held >= 0:
-                    allocs += 1
-                    lane.live[c] += 1
-                else:
-                    lane.met[N_FAILED] += 1
-            elif held >= 0:
-                frees += 1
-                handle[obj] = st.NO_OBJECT
-                s = held >> st.HANDLE_SHIFT
-                c = natural(slub_.slab[s, st.S_CACHE])
-                lane.live[c] -= 1
-                slub.free_object(mem, slub_, c, cpu, s, held & st.HANDLE_INDEX_MASK)
-            else:
-                unknown += 1
-            row += 1
-        lane.met[N_ALLOCS] += allocs
-        lane.met[N_FREES] += frees
-        lane.met[N_UNKNOWN_FREES] += unknown
+        row = follow_until(mem, slub_, events, lane, row, end)
         if row < end:
             return row
     while lane.met[N_SAMPLE] < samples and lane.sample_at[lane.met[N_SAMPLE]] <= row:
@@ -361,8 +372,8 @@ def set_up(mem, slub_, caches, laid):
             slab[s, st.S_INUSE] = slub_.cache[c, st.C_OBJECTS] - free
             slab[s, st.S_FROZEN] = 1 + laid[row, W_CPU]
         elif laid[row, W_LIST] == LIST_CPU_PARTIAL:
-            below = k[er.K_PARTIAL]
+            below = k[st.K_PARTIAL]
             slab[s, st.S_NEXT] = below
             slab[s, st.S_COUNT] = 1 + (slab[below, st.S_COUNT] if below >= 0 else 0)
             slab[s, st.S_FROZEN] = 1 + laid[row, W_CPU]
-            k[er.K_PARTIAL] = s
+            k[st.K_PARTIAL] = s

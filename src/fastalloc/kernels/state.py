@@ -186,7 +186,7 @@ CACHE_FIELDS = 32  # from 16 on: kernels/eras.py; a power of two, for it is a st
 # kcpu[c, cpu, .]
 K_FREELIST = 0  # object index, -1 empty
 K_PAGE = 1  # slab record, -1 none
-K_NODE = 2
+K_PARTIAL = 2  # first slab of the CPU's partial list, -1 none (later eras)
 K_STAT = 3  # first of the CONFIG_SLUB_STATS counters, in the order of SLUB_STATS
 SLUB_STATS = (
     "alloc_fastpath",
