@@ -15,7 +15,7 @@ from fastalloc.kernels import eras as er
 from fastalloc.kernels import kmem_replay as kr
 from fastalloc.kernels import slub as su
 from fastalloc.kernels import state as st
-from fastalloc.trace.lane import empty_lane, event_words, unlimited_mem
+from fastalloc.trace.lane import empty_lane, unlimited_mem
 
 SOURCE = Path(__file__).with_name("slub_twin.c")
 FLAGS = ("-O3", f"-march={os.environ.get('FASTALLOC_TWIN_ARCH', 'native')}", "-shared", "-fPIC")
@@ -96,7 +96,7 @@ class KernelRun:
             su.init_cache(self.slub, c, row)
         kinds = work.kinds
         self.lane = empty_lane(work.objects, kinds["cache"], kinds["node"], kinds["gfp"], caches, np.zeros(0, np.int64))
-        self.events = kr.Events(event_words(work.events))
+        self.events = kr.Events(np.ascontiguousarray(work.events))
 
     def run(self) -> None:
         """All events."""

@@ -28,17 +28,10 @@ OP_SHORTAGE = 7
 OP_BEGIN = 8
 OP_BOUGHT = 9
 
-# An event's words: object in the upper half of the first; kind, CPU and OP_* in the second. A kind's word: cache or
-# LEFT_OUT, node asked for + 1, mask.
-WORD_OBJECT = np.uint64(32)
-WORD_KIND = np.uint64(0xFFFFFFFF)
-WORD_CPU = np.uint64(32)
-WORD_OP = np.uint64(48)
-
-FREES = np.uint64(1)  # the bit that tells OP_FREE and OP_BULK_FREE from OP_ALLOC and OP_BULK_ALLOC
+FREES = 1  # the bit that tells OP_FREE and OP_BULK_FREE from OP_ALLOC and OP_BULK_ALLOC
+# A kind's word: cache or LEFT_OUT, node asked for + 1, mask.
 LEFT_OUT = np.uint64(0xFFFF)  # no cache: the event is passed over
 WORD_LOW = np.uint64(0xFFFF)
-WORD_BYTE = np.uint64(0xFF)
 KIND_NODE = np.uint64(16)
 KIND_GFP = np.uint64(32)
 AHEAD = 12  # events between fetching the place of an object into the cache and using it
@@ -84,9 +77,9 @@ COUNTS = 6
 
 @group()
 class Events(NamedTuple):
-    """The compact trace as it lies in the mapped file, an event of 16 bytes as two words."""
+    """The compact trace as it lies in the mapped file."""
 
-    word: np.ndarray  # uint64[2 * rows]: time and object; kind, CPU, operation and flags
+    event: np.ndarray  # EVENT[rows], see trace/compact.py
 
 
 @group(series=len(SERIES))
@@ -214,11 +207,10 @@ def take_bought(mem, slub_, c, cpu, node, gfp):
 
 
 @internal
-def seldom(mem, slub_, lane, op, kind, word, obj):
+def seldom(mem, slub_, lane, op, kind, cpu, obj):
     """An event that is no operation of its own."""
     out_of_line()
     c = np.int64(kind & WORD_LOW)
-    cpu = np.int64((word >> WORD_CPU) & WORD_LOW)
     node = np.int64((kind >> KIND_NODE) & WORD_LOW) - 1
     if op == OP_ALLOC_FAILED:
         alloc_refused_of(mem, slub_, c, cpu, node, np.int64(kind >> KIND_GFP))
@@ -243,20 +235,19 @@ def most_objects(slub_, lane):
 def follow_until(mem, slub_, events, lane, row, end):
     """Run the events from ``row`` on: ``end``, or the row at which the slab arrays are too small."""
     out_of_line()
-    word = events.word
+    event = events.event
     handle = lane.handle
     met = lane.met
     room = slub_.slab.shape[0] - SLAB_MARGIN
     link_room = slub_.link.shape[0] - SLAB_MARGIN * most_objects(slub_, lane)
     while row < end:
         if row + AHEAD < end:
-            prefetch(handle, np.int64(word[2 * (row + AHEAD)] >> WORD_OBJECT))
-        obj = np.int64(word[2 * row] >> WORD_OBJECT)
-        what = word[2 * row + 1]
-        op = (what >> WORD_OP) & WORD_BYTE
-        kind = lane.kind[what & WORD_KIND]
+            prefetch(handle, np.int64(event[row + AHEAD]["object"]))
+        obj = np.int64(event[row]["object"])
+        op = np.int64(event[row]["op"])
+        kind = lane.kind[event[row]["kind"]]
         if op <= OP_BULK_FREE and (kind & WORD_LOW) != LEFT_OUT:
-            cpu = np.int64((what >> WORD_CPU) & WORD_LOW)
+            cpu = np.int64(event[row]["cpu"])
             held = handle[obj]
             if op & FREES == 0:
                 c = np.int64(kind & WORD_LOW)
@@ -297,7 +288,7 @@ def follow_until(mem, slub_, events, lane, row, end):
         elif op == OP_PAGE_ALLOC:
             mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
         elif op == OP_SHORTAGE or (op > OP_PAGE_FREE and (kind & WORD_LOW) != LEFT_OUT):
-            seldom(mem, slub_, lane, op, kind, what, obj)
+            seldom(mem, slub_, lane, op, kind, np.int64(event[row]["cpu"]), obj)
         row += 1
     return row
 

@@ -94,11 +94,6 @@ def grown(array: np.ndarray) -> np.ndarray:
     return larger
 
 
-def event_words(events: np.ndarray) -> np.ndarray:
-    """EVENT[n] as uint64[2 * n], as the kernel reads them."""
-    return np.ascontiguousarray(events).view("<u8")
-
-
 def empty_lane(
     objects: int, cache: np.ndarray, node: np.ndarray, gfp: np.ndarray, caches: int, sample_at: np.ndarray
 ) -> kr.Lane:
@@ -159,7 +154,7 @@ def prepare(trace: co.CompactTrace, config: Config, nodes: int, samples: Samples
         len(config.caches),
         samples.row,
     )
-    return kr.Events(event_words(trace.events)), lane
+    return kr.Events(np.ascontiguousarray(trace.events)), lane
 
 
 def counts_of(lane: kr.Lane) -> dict[str, int]:
