@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.twin import KIND, SETUP, Work
+from benchmarks.twin import SETUP, Work
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import gfp as g
+from fastalloc.kernels.kmem_replay import KIND
 from fastalloc.scenario import slub_eras as se
 from fastalloc.trace import compact as co
 from fastalloc.trace.caches import caches_of_state, caches_of_trace

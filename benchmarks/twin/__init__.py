@@ -21,12 +21,11 @@ SOURCE = Path(__file__).with_name("slub_twin.c")
 FLAGS = ("-O3", f"-march={os.environ.get('FASTALLOC_TWIN_ARCH', 'native')}", "-shared", "-fPIC")
 STATS = (*st.SLUB_STATS, *er.ERA_STATS[:6])
 SETUP = np.dtype([(name, "<i4") for name in ("objects", "order", "min_partial", "era", "cpu_partial", "by_objects")])
-KIND = np.dtype([("cache", "<i4"), ("node", "<i4"), ("gfp", "<i8")])
 
 
 @dataclass(frozen=True)
 class Work:
-    """A trace and the machine it meets: EVENT[n], SETUP[caches], KIND[kinds]; ``total`` pages a node, 0 unlimited."""
+    """A trace and the machine it meets: EVENT[n], SETUP[caches], KIND[kinds]; ``total`` pages a node or 0."""
 
     name: str
     events: np.ndarray

@@ -29,11 +29,7 @@ OP_BEGIN = 8
 OP_BOUGHT = 9
 
 FREES = 1  # the bit that tells OP_FREE and OP_BULK_FREE from OP_ALLOC and OP_BULK_ALLOC
-# A kind's word: cache or LEFT_OUT, node asked for + 1, mask.
-LEFT_OUT = np.uint64(0xFFFF)  # no cache: the event is passed over
-WORD_LOW = np.uint64(0xFFFF)
-KIND_NODE = np.uint64(16)
-KIND_GFP = np.uint64(32)
+KIND = np.dtype([("cache", "<i4"), ("node", "<i4"), ("gfp", "<i8")])  # cache -1: left out; node -1: any
 AHEAD = 12  # events between fetching the place of an object into the cache and using it
 
 # Slabs that one allocation may buy at most, with every sheaf that it refills.
@@ -87,7 +83,7 @@ class Lane(NamedTuple):
     """What a lane keeps beside the allocator."""
 
     handle: np.ndarray  # int64[objects]: where the object lies, NO_OBJECT when it is not out
-    kind: np.ndarray  # uint64[kinds]: cache, node and mask
+    kind: np.ndarray  # KIND[kinds]
     live: np.ndarray  # int64[caches]: objects out
     base: np.ndarray  # int64[caches]: slabs that lie full and untouched beside the modelled ones
     met: np.ndarray  # int64[COUNTS]
@@ -207,13 +203,16 @@ def take_bought(mem, slub_, c, cpu, node, gfp):
 
 
 @internal
-def seldom(mem, slub_, lane, op, kind, cpu, obj):
+def seldom(mem, slub_, lane, e, obj):
     """An event that is no operation of its own."""
     out_of_line()
-    c = np.int64(kind & WORD_LOW)
-    node = np.int64((kind >> KIND_NODE) & WORD_LOW) - 1
+    op = e["op"]
+    cpu = np.int64(e["cpu"])
+    kind = lane.kind[e["kind"]]
+    c = np.int64(kind["cache"])
+    node = np.int64(kind["node"])
     if op == OP_ALLOC_FAILED:
-        alloc_refused_of(mem, slub_, c, cpu, node, np.int64(kind >> KIND_GFP))
+        alloc_refused_of(mem, slub_, c, cpu, node, kind["gfp"])
     elif op == OP_SHORTAGE:
         shortage(mem, obj)
     elif slub_.cache[c, er.C_ERA] == er.ERA_CPU_PARTIAL and lane.handle[obj] == st.NO_OBJECT:
@@ -243,15 +242,16 @@ def follow_until(mem, slub_, events, lane, row, end):
     while row < end:
         if row + AHEAD < end:
             prefetch(handle, np.int64(event[row + AHEAD]["object"]))
-        obj = np.int64(event[row]["object"])
-        op = np.int64(event[row]["op"])
-        kind = lane.kind[event[row]["kind"]]
-        if op <= OP_BULK_FREE and (kind & WORD_LOW) != LEFT_OUT:
-            cpu = np.int64(event[row]["cpu"])
+        e = event[row]
+        obj = np.int64(e["object"])
+        op = np.int64(e["op"])
+        kind = lane.kind[e["kind"]]
+        c = np.int64(kind["cache"])
+        if op <= OP_BULK_FREE and c >= 0:
+            cpu = np.int64(e["cpu"])
             held = handle[obj]
             if op & FREES == 0:
-                c = np.int64(kind & WORD_LOW)
-                node = np.int64((kind >> KIND_NODE) & WORD_LOW) - 1
+                node = np.int64(kind["node"])
                 buying = False
                 if held != st.NO_OBJECT:
                     buying = held == BUYING
@@ -263,7 +263,7 @@ def follow_until(mem, slub_, events, lane, row, end):
                 if held < 0:
                     if slub_.ctl[st.U_SLAB_TOP] >= room or slub_.ctl[st.U_LINK_TOP] >= link_room:
                         return row
-                    gfp = np.int64(kind >> KIND_GFP)
+                    gfp = kind["gfp"]
                     if buying:
                         held = take_bought(mem, slub_, c, cpu, node, gfp)
                     else:
@@ -287,8 +287,8 @@ def follow_until(mem, slub_, events, lane, row, end):
                 met[N_UNKNOWN_FREES] += 1
         elif op == OP_PAGE_ALLOC:
             mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
-        elif op == OP_SHORTAGE or (op > OP_PAGE_FREE and (kind & WORD_LOW) != LEFT_OUT):
-            seldom(mem, slub_, lane, op, kind, np.int64(event[row]["cpu"]), obj)
+        elif op == OP_SHORTAGE or (op > OP_PAGE_FREE and c >= 0):
+            seldom(mem, slub_, lane, e, obj)
         row += 1
     return row
 

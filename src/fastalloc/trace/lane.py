@@ -98,11 +98,11 @@ def empty_lane(
     objects: int, cache: np.ndarray, node: np.ndarray, gfp: np.ndarray, caches: int, sample_at: np.ndarray
 ) -> kr.Lane:
     """A lane that holds no object yet; ``cache`` (-1 none), ``node`` (-1 any) and ``gfp`` of each kind of event."""
-    cache, node, gfp = (column.astype(np.int64) for column in (cache, node, gfp))
-    kind = np.where(cache < 0, np.int64(kr.LEFT_OUT), cache) | np.maximum(node + 1, 0) << 16 | gfp << 32
+    kind = np.zeros(len(cache), kr.KIND)
+    kind["cache"], kind["node"], kind["gfp"] = cache, node, gfp
     return kr.Lane(
         handle=np.full(max(objects, 1), st.NO_OBJECT, np.int64),
-        kind=kind.astype(np.uint64),
+        kind=kind,
         live=np.zeros(caches, np.int64),
         base=np.zeros(caches, np.int64),
         met=np.zeros(kr.COUNTS, np.int64),
