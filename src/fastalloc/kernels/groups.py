@@ -7,7 +7,6 @@ while it runs, and the compiler is told so: it may read them when and as often a
 
 import hashlib
 from collections.abc import Callable
-from functools import cache
 from typing import Any, TypeVar
 
 from fastalloc.kernels.jit import DISABLE_JIT
@@ -43,31 +42,11 @@ class Group(types.Type):
 register_model(Group)(models.OpaqueModel)
 
 
-@cache
-def _spare_negative_indices() -> None:
-    """No kernel counts from the end of an array: there an index is not tested for being negative.
-
-    Done when the first kernel is compiled, since the module that it is done to takes its time to import.
-    """
-    from numba.np import arrayobj
-
-    before = arrayobj.fix_integer_index
-    kernels = "".join(f"{len(part)}{part}" for part in __name__.split(".")[:-1])  # as in mangled names
-
-    def fix_integer_index(context, builder, kind, index, size):
-        if kernels in builder.function.name:
-            return context.cast(builder, index, kind, types.intp)
-        return before(context, builder, kind, index, size)
-
-    arrayobj.fix_integer_index = fix_integer_index
-
-
 @infer_getattr
 class _Members(AttributeTemplate):
     key = Group
 
-    def generic_resolve(self, typ, attr):
-        _spare_negative_indices()
+    def generic_resolve(self, typ, attr):  # type: ignore[override]
         if attr in typ.members.fields:
             return typ.members[typ.members.fields.index(attr)]
         return None
@@ -146,9 +125,9 @@ def group(**last: int) -> Callable[[Class], Class]:
             @typeof_impl.register(cls)
             def _typeof(value, c):
                 members = tuple(typeof_impl(member, c) for member in value)
-                for member in members:
+                for member, name in zip(members, cls._fields, strict=True):
                     if isinstance(member, types.Array) and member.layout != "C":
-                        raise ValueError(f"{cls.__name__}: arrays have to be contiguous")
+                        raise ValueError(f"{cls.__name__}.{name}: a contiguous array expected")
                 return Group(cls, members, tuple(last.items()))
 
         return cls
