@@ -16,6 +16,8 @@ LOADS = {
     "full load, 8 MB/s": {},
     "full load, 50 MB/s": FAST_DISK,
 }
+IDLE_SECONDS = 36_000
+BY_CPUS = ("idle", "half load, 50 MB/s", "full load, 8 MB/s")
 CPUS = (1, 2, 4, 16, 64)
 MEBIBYTES = (256, 512, 2048, 8192, 65536)
 MOST_BYTES = 220  # of arrays a page of simulated memory, about
@@ -42,22 +44,19 @@ def rows(work: str, wanted: Scenario, seconds: float, repeats: int) -> Iterator[
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Loads, CPUs, memory, and the reporter's 17 hours."""
+    """Loads, loads by CPUs, memory, and the reporter's 17 hours."""
     repeats = 1 if quick else 5
     seconds = 20 if quick else 120
     for load, settings in LOADS.items():
         check(scenario("fix", settings))
-        length = 36_000 if load == "idle" else seconds
-        yield from rows(
-            f"{load}, 2 CPUs, 512 MB", scenario("fix", {**settings, "run.duration_s": length}), length, repeats
-        )
+        length = IDLE_SECONDS if load == "idle" else seconds
+        for cpus in CPUS if load in BY_CPUS else (2,):
+            wanted = scenario("fix", settings | {"machine.cpus": cpus, "run.duration_s": length})
+            yield from rows(f"{load}, {cpus} CPUs, 512 MB", wanted, length, repeats)
     preset = load_scenario("swap-livelock").variant("rc8")  # on CPUs that take turns lanes lock within seconds
     locked, metrics = locked_rates(preset, 90, 60 if quick else 3600, repeats)
     if locked:
         yield figure("livelocked, 2 CPUs, 512 MB", f"{metrics['sense_fail']:,} sense failures", locked, "x real time")
-    for cpus in CPUS:
-        settings = {"machine.cpus": cpus, "run.duration_s": seconds}
-        yield from rows(f"full load, 8 MB/s, {cpus} CPUs, 512 MB", scenario("fix", settings), seconds, repeats)
     for mebibytes in MEBIBYTES[:2] if quick else MEBIBYTES:
         if not _fits(mebibytes):
             continue

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.twin import KIND, SETUP, Work
+from benchmarks.twin import SETUP, Work
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import gfp as g
+from fastalloc.kernels.kmem_replay import KIND
 from fastalloc.scenario import slub_eras as se
 from fastalloc.trace import compact as co
 from fastalloc.trace.caches import caches_of_state, caches_of_trace
@@ -24,7 +25,7 @@ SYNTHETIC_ROWS = 1 << 20
 
 
 def recorded(run: str, era: str) -> Work | None:
-    """The events of a recorded run, from empty caches; None where the recording is not at hand."""
+    """The operations of a recorded run, from empty caches; None where the recording is not at hand."""
     path = next((p for p in (f / f"{run}.events.parquet" for f in (RECORDED, IN_REPOSITORY)) if p.exists()), None)
     if path is None:
         return None
@@ -43,7 +44,9 @@ def recorded(run: str, era: str) -> Work | None:
     kinds["cache"] = [index.get(name, -1) for name in trace.kinds["cache"]]
     kinds["node"] = np.where(trace.kinds["node"].to_numpy() < 1, trace.kinds["node"].to_numpy(), -1)
     kinds["gfp"] = np.where(gfp & GFP_DIRECT_RECLAIM, g.GFP_KERNEL, g.GFP_NOWAIT)
-    return Work(f"{run} {era}", np.array(trace.events), len(trace.ptrs), setup, kinds, max(trace.meta["cpus"], 1))
+    # What the traced kernel could not allocate is no work of an allocator.
+    events = trace.events[trace.events["op"] <= co.OP_PAGE_FREE]
+    return Work(f"{run} {era}", events, len(trace.ptrs), setup, kinds, max(trace.meta["cpus"], 1))
 
 
 # name: caches, objects a slab, order, CPUs, most objects out, share freed on another CPU, newest first, pages or 0

@@ -15,18 +15,17 @@ from fastalloc.kernels import eras as er
 from fastalloc.kernels import kmem_replay as kr
 from fastalloc.kernels import slub as su
 from fastalloc.kernels import state as st
-from fastalloc.trace.lane import empty_lane, event_words, unlimited_mem
+from fastalloc.trace.lane import empty_lane, unlimited_mem
 
 SOURCE = Path(__file__).with_name("slub_twin.c")
 FLAGS = ("-O3", f"-march={os.environ.get('FASTALLOC_TWIN_ARCH', 'native')}", "-shared", "-fPIC")
 STATS = (*st.SLUB_STATS, *er.ERA_STATS[:6])
 SETUP = np.dtype([(name, "<i4") for name in ("objects", "order", "min_partial", "era", "cpu_partial", "by_objects")])
-KIND = np.dtype([("cache", "<i4"), ("node", "<i4"), ("gfp", "<i8")])
 
 
 @dataclass(frozen=True)
 class Work:
-    """A trace and the machine it meets: EVENT[n], SETUP[caches], KIND[kinds]; ``total`` pages a node, 0 unlimited."""
+    """A trace and the machine it meets: EVENT[n], SETUP[caches], KIND[kinds]; ``total`` pages a node or 0."""
 
     name: str
     events: np.ndarray
@@ -96,7 +95,7 @@ class KernelRun:
             su.init_cache(self.slub, c, row)
         kinds = work.kinds
         self.lane = empty_lane(work.objects, kinds["cache"], kinds["node"], kinds["gfp"], caches, np.zeros(0, np.int64))
-        self.events = kr.Events(event_words(work.events))
+        self.events = kr.Events(np.ascontiguousarray(work.events))
 
     def run(self) -> None:
         """All events."""

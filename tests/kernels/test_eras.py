@@ -72,7 +72,7 @@ class Machine:
         return self.chain(self.slub.knode[c, 0, st.N_PARTIAL_HEAD])
 
     def cpu_partial(self, cpu=0, c=0):
-        return self.chain(self.slub.kcpu[c, cpu, er.K_PARTIAL])
+        return self.chain(self.slub.kcpu[c, cpu, st.K_PARTIAL])
 
     def slabs(self, c=0):
         return int(self.slub.knode[c, 0, st.N_NR_SLABS])

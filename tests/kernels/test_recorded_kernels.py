@@ -95,10 +95,10 @@ class Recorded:
             c = self.index[row["cache"]]
             s = self._install(c, row["pfn"], row["objects"] - row["inuse"])
             k = self.slub.kcpu[c, row["cpu"]]
-            below = int(k[er.K_PARTIAL])
+            below = int(k[st.K_PARTIAL])
             count = 1 + (int(self.slub.slab[below, st.S_COUNT]) if below >= 0 else 0)
             self.slub.slab[s, [st.S_NEXT, st.S_COUNT, st.S_FROZEN]] = below, count, 1 + row["cpu"]
-            k[er.K_PARTIAL] = s
+            k[st.K_PARTIAL] = s
 
     def _old_object(self, c, ptr):
         """An object that was out before the trace began: of its slab, whichever is still out."""

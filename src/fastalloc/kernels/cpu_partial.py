@@ -12,9 +12,17 @@ Not modelled: the first try of a larger order never reclaims (it does not wait i
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
-from fastalloc.kernels.hints import natural
 from fastalloc.kernels.jit import folded, internal, out_of_line
-from fastalloc.kernels.slub_slab import add_partial, discard_slab, new_slab, pfmemalloc_match, remove_partial
+from fastalloc.kernels.slub_slab import (
+    STAYS,
+    TURNS,
+    add_partial,
+    discard_slab,
+    new_slab,
+    pfmemalloc_match,
+    put_back,
+    remove_partial,
+)
 
 
 @internal
@@ -54,7 +62,7 @@ def put_cpu_partial(mem, slub, c, cpu, s, drain):
     slab = slub.slab
     by_objects = slub.cache[c, er.C_CPU_PARTIAL_OBJECTS] != 0
     limit = slub.cache[c, er.C_CPU_PARTIAL]
-    oldest = k[er.K_PARTIAL]
+    oldest = k[st.K_PARTIAL]
     spill = -1
     count = 0
     if oldest >= 0:
@@ -66,7 +74,7 @@ def put_cpu_partial(mem, slub, c, cpu, s, drain):
     slab[s, st.S_FROZEN] = 1 + cpu
     slab[s, st.S_COUNT] = count + (slab[s, st.S_OBJECTS] - slab[s, st.S_INUSE] if by_objects else 1)
     slab[s, st.S_NEXT] = oldest
-    k[er.K_PARTIAL] = s
+    k[st.K_PARTIAL] = s
     if spill >= 0:
         k[er.K_CPU_PARTIAL_DRAIN] += 1
         unfreeze_partials(mem, slub, c, cpu, cpu, spill)
@@ -157,8 +165,8 @@ def get_partial(mem, slub, c, cpu, node, gfp, context):
 def load_freelist(slub, c, cpu, s, f):
     """Make ``s`` the CPU slab: its first free object is the result, the rest the private list [get_freelist]."""
     slab = slub.slab
-    i = natural(slab[s, st.S_FREELIST])
-    slub.kcpu[c, cpu, f] = slub.link[natural(slab[s, st.S_BASE]) + i]
+    i = slab[s, st.S_FREELIST]
+    slub.kcpu[c, cpu, f] = slub.link[slab[s, st.S_BASE] + i]
     slub.kcpu[c, cpu, f + 1] = s
     slab[s, st.S_FREELIST] = -1
     slab[s, st.S_INUSE] = slab[s, st.S_OBJECTS]
@@ -177,9 +185,9 @@ def slab_alloc_slower(mem, slub, c, cpu, node, gfp, context, f):
         if node >= 0 and slab[s, st.S_NODE] != node:
             k[er.K_ALLOC_NODE_MISMATCH] += 1
         deactivate_slab(mem, slub, c, cpu, cpu, f)
-    while k[er.K_PARTIAL] >= 0:
-        s = k[er.K_PARTIAL]
-        k[er.K_PARTIAL] = slab[s, st.S_NEXT]
+    while k[st.K_PARTIAL] >= 0:
+        s = k[st.K_PARTIAL]
+        k[st.K_PARTIAL] = slab[s, st.S_NEXT]
         if (node < 0 or slab[s, st.S_NODE] == node) and pfmemalloc_match(mem, slub, s, gfp, context):
             k[er.K_CPU_PARTIAL_ALLOC] += 1
             slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL
@@ -198,23 +206,16 @@ def slab_alloc_slower(mem, slub, c, cpu, node, gfp, context, f):
     return load_freelist(slub, c, cpu, s, f)
 
 
-@folded
-def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
-    """An object of cache ``c``: private list, shared list of the CPU slab, CPU's partial list, node's, new slab
-    [slab_alloc_node, ___slab_alloc]; its handle, or NO_OBJECT."""
+@internal
+def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, f):
+    """An allocation that the private list does not serve [___slab_alloc]."""
+    out_of_line()
     k = slub.kcpu[c, cpu]
     slab = slub.slab
     s = k[f + 1]
-    i = k[f]
-    fits = s >= 0 and (node < 0 or slab[s, st.S_NODE] == node)
-    if i >= 0 and fits:
-        k[f] = slub.link[natural(slab[s, st.S_BASE]) + i]
-        k[st.K_ALLOC_FASTPATH] += 1
-        slub.ctl[st.U_PATH] = 1
-        return (s << st.HANDLE_SHIFT) | i
     k[st.K_ALLOC_SLOWPATH] += 1
     slub.ctl[st.U_PATH] = 2
-    fits = fits and pfmemalloc_match(mem, slub, s, gfp, context)
+    fits = s >= 0 and (node < 0 or slab[s, st.S_NODE] == node) and pfmemalloc_match(mem, slub, s, gfp, context)
     if fits:
         if slab[s, st.S_FREELIST] >= 0:
             k[st.K_ALLOC_REFILL] += 1
@@ -223,27 +224,46 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
         k[f + 1] = -1
         slab[s, st.S_FROZEN] = 0
         k[er.K_DEACTIVATE_BYPASS] += 1
-    first = k[er.K_PARTIAL]
+    first = k[st.K_PARTIAL]
     if (
         (fits or s < 0)
         and first >= 0
         and (node < 0 or slab[first, st.S_NODE] == node)
         and pfmemalloc_match(mem, slub, first, gfp, context)
     ):
-        k[er.K_PARTIAL] = slab[first, st.S_NEXT]
+        k[st.K_PARTIAL] = slab[first, st.S_NEXT]
         k[er.K_CPU_PARTIAL_ALLOC] += 1
         slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL
         return load_freelist(slub, c, cpu, first, f)
     return slab_alloc_slower(mem, slub, c, cpu, node, gfp, context, f)
 
 
+@folded
+def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
+    """An object of cache ``c``: private list, shared list of the CPU slab, CPU's partial list, node's, new slab
+    [slab_alloc_node, ___slab_alloc]; its handle, or NO_OBJECT."""
+    k = slub.kcpu[c, cpu]
+    s = k[f + 1]
+    i = k[f]
+    if i >= 0 and (node < 0 or slub.slab[s, st.S_NODE] == node):
+        k[f] = slub.link[slub.slab[s, st.S_BASE] + i]
+        k[st.K_ALLOC_FASTPATH] += 1
+        slub.ctl[st.U_PATH] = 1
+        return (s << st.HANDLE_SHIFT) | i
+    return slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, f)
+
+
 @internal
 def free_turning(mem, slub, c, cpu, s, prior):
-    """A slab held by no CPU got its first free object (``prior`` < 0) or has none left in use; no CPU's partial list
-    takes it [__slab_free]."""
+    """A slab held by no CPU got its first free object (``prior`` < 0) or has none left in use [__slab_free]."""
     out_of_line()
     k = slub.kcpu[c, cpu]
     slab = slub.slab
+    if prior < 0 and slub.cache[c, er.C_CPU_PARTIAL] > 0:
+        k[er.K_CPU_PARTIAL_FREE] += 1
+        slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL
+        put_cpu_partial(mem, slub, c, cpu, s, True)
+        return
     if (
         slab[s, st.S_INUSE] == 0
         and slub.knode[c, slab[s, st.S_NODE], st.N_NR_PARTIAL] >= slub.cache[c, st.C_MIN_PARTIAL]
@@ -263,34 +283,18 @@ def free_turning(mem, slub, c, cpu, s, prior):
 
 @folded
 def slab_free(mem, slub, c, cpu, s, i, f):
-    """Free object ``i`` of slab ``s`` [slab_free, __slab_free]."""
+    """Free object ``i`` of slab ``s`` [slab_free]."""
     k = slub.kcpu[c, cpu]
-    slab = slub.slab
-    base = natural(slab[s, st.S_BASE])
-    if k[f + 1] == s:
-        slub.link[base + i] = k[f]
-        k[f] = i
-        k[st.K_FREE_FASTPATH] += 1
-        slub.ctl[st.U_PATH] = 1
+    if k[f + 1] != s:
+        outcome, prior = put_back(slub, c, cpu, s, i)
+        slub.ctl[st.U_PATH] = 2 if outcome == STAYS else 4
+        if outcome == TURNS:
+            free_turning(mem, slub, c, cpu, s, prior)
         return
-    k[st.K_FREE_SLOWPATH] += 1
-    prior = slab[s, st.S_FREELIST]
-    inuse = slab[s, st.S_INUSE] - 1
-    slub.link[base + i] = prior
-    slab[s, st.S_FREELIST] = i
-    slab[s, st.S_INUSE] = inuse
-    if slab[s, st.S_FROZEN] != 0:
-        k[st.K_FREE_FROZEN] += 1
-        slub.ctl[st.U_PATH] = 2
-        return
-    if prior < 0 and slub.cache[c, er.C_CPU_PARTIAL] > 0:
-        k[er.K_CPU_PARTIAL_FREE] += 1
-        slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL
-        put_cpu_partial(mem, slub, c, cpu, s, True)
-        return
-    slub.ctl[st.U_PATH] = 4
-    if prior < 0 or inuse == 0:
-        free_turning(mem, slub, c, cpu, s, prior)
+    slub.link[slub.slab[s, st.S_BASE] + i] = k[f]
+    k[f] = i
+    k[st.K_FREE_FASTPATH] += 1
+    slub.ctl[st.U_PATH] = 1
 
 
 @internal
@@ -300,6 +304,6 @@ def flush_slab(mem, slub, c, cpu, owner, f):
     if k[f + 1] >= 0:
         k[st.K_CPUSLAB_FLUSH] += 1
         deactivate_slab(mem, slub, c, cpu, owner, f)
-    s = k[er.K_PARTIAL]
-    k[er.K_PARTIAL] = -1
+    s = k[st.K_PARTIAL]
+    k[st.K_PARTIAL] = -1
     unfreeze_partials(mem, slub, c, cpu, owner, s)

@@ -36,7 +36,7 @@ def era_alloc(mem, slub, c, cpu, node, gfp, context):
 
 def _era_alloc(mem, slub, c, cpu, node, gfp, context):
     if slub.cache[c, er.C_ERA] == er.ERA_CPU_PARTIAL:
-        return cp.slab_alloc(mem, slub, c, cpu, node, gfp, context, st.K_FREELIST)
+        return cp.slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, st.K_FREELIST)
     if slub.cache[c, er.C_ERA] == er.ERA_SHEAVES:
         return sheaves.slab_alloc(mem, slub, c, cpu, node, gfp, context)
     return OWN
@@ -47,14 +47,11 @@ def _no_alloc(mem, slub, c, cpu, node, gfp, context):
 
 
 def era_free(mem, slub, c, cpu, s, i):
-    """The slow path of a free in a later era; False for 2.6.25."""
+    """A free where sheaves take it, else False."""
     return _chosen(slub, _era_free, _no_free)(mem, slub, c, cpu, s, i)
 
 
 def _era_free(mem, slub, c, cpu, s, i):
-    if slub.cache[c, er.C_ERA] == er.ERA_CPU_PARTIAL:
-        cp.slab_free(mem, slub, c, cpu, s, i, st.K_FREELIST)
-        return True
     if slub.cache[c, er.C_ERA] == er.ERA_SHEAVES:
         sheaves.slab_free(mem, slub, c, cpu, s, i)
         return True
@@ -62,6 +59,22 @@ def _era_free(mem, slub, c, cpu, s, i):
 
 
 def _no_free(mem, slub, c, cpu, s, i):
+    return False
+
+
+def era_turning(mem, slub, c, cpu, s, prior):
+    """What becomes of a slab that a free turned, by the rules of cpu_partial; False for 2.6.25."""
+    return _chosen(slub, _era_turning, _no_turning)(mem, slub, c, cpu, s, prior)
+
+
+def _era_turning(mem, slub, c, cpu, s, prior):
+    if slub.cache[c, er.C_ERA] != er.ERA_CPU_PARTIAL:
+        return False
+    cp.free_turning(mem, slub, c, cpu, s, prior)
+    return True
+
+
+def _no_turning(mem, slub, c, cpu, s, prior):
     return False
 
 
@@ -115,6 +128,7 @@ def _no_close(mem, slub, c, cpu):
 
 _by_state(era_alloc, _era_alloc, _no_alloc)
 _by_state(era_free, _era_free, _no_free)
+_by_state(era_turning, _era_turning, _no_turning)
 _by_state(era_flush, _era_flush, _no_flush)
 _by_state(era_shrink, _era_shrink, _no_shrink)
 _by_state(era_close, _era_close, _no_close)

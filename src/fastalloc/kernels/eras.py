@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastalloc.kernels import state as st
+from fastalloc.kernels.groups import group
 
 ERA_2_6_25 = 0
 ERA_CPU_PARTIAL = 1
@@ -38,12 +39,11 @@ C_MAX_SLABS = 23  # most slabs that a node held
 C_KEEP_EMPTY = 24  # era 2.6.25: partial slabs below which a slab stays when its last object is freed; 0: it goes
 
 # kcpu[c, cpu, .]
-K_PARTIAL = 20  # first slab of the CPU's partial list, -1 none
-K_MAIN = 21  # sheaves of the CPU, -1 none
-K_SPARE = 22
-K_SHEAF_FREELIST = 23  # the CPU slab behind the sheaves; K_FREELIST and K_PAGE stay -1 in that era
-K_SHEAF_PAGE = 24
-K_ERA_STAT = 25
+K_MAIN = 20  # sheaves of the CPU, -1 none
+K_SPARE = 21
+K_SHEAF_FREELIST = 22  # the CPU slab behind the sheaves; K_FREELIST and K_PAGE stay -1 in that era
+K_SHEAF_PAGE = 23
+K_ERA_STAT = 24
 ERA_STATS = (
     "cpu_partial_alloc",
     "cpu_partial_free",
@@ -112,6 +112,7 @@ PATH_CPU_PARTIAL = 7  # allocation from, or free into, the CPU's partial list
 PATH_SHEAF = 10  # a sheaf gave or took the object
 
 
+@group(cache=st.CACHE_FIELDS, kcpu=st.KCPU_FIELDS, knode=st.KNODE_FIELDS, slab=st.SLAB_FIELDS)
 class SlubEras(NamedTuple):
     """SLUB of one lane whose caches may follow any era; the arrays are those of ``state.Slub``."""
 

@@ -9,22 +9,6 @@ from numba import types  # isort: skip
 from numba.core import cgutils  # isort: skip
 
 
-def _natural(typingctx, i):
-    def codegen(context, builder, signature, args):
-        builder.assume(builder.icmp_signed(">=", args[0], args[0].type(0)))
-        return args[0]
-
-    return types.int64(types.int64), codegen
-
-
-def _assume(typingctx, condition):
-    def codegen(context, builder, signature, args):
-        builder.assume(args[0])
-        return context.get_dummy_value()
-
-    return types.void(types.boolean), codegen
-
-
 def _prefetch(typingctx, array, i):
     def codegen(context, builder, signature, args):
         data = context.make_array(signature.args[0])(context, builder, args[0])
@@ -45,12 +29,6 @@ def _prefetch(typingctx, array, i):
 
     return types.void(array, types.int64), codegen
 
-
-natural: Any = hint(_natural, lambda i: i)
-"""``i``, an index that is not negative: spares the test for Python's indices from the end."""
-
-assume: Any = hint(_assume, lambda condition: None)
-"""``condition`` always holds."""
 
 prefetch: Any = hint(_prefetch, lambda array, i: None)
 """Row ``i`` of ``array``, which need not exist, will be wanted soon: fetch it into the cache."""

@@ -10,9 +10,10 @@ import numpy as np
 
 from fastalloc.kernels import cpu_partial as cp
 from fastalloc.kernels import eras as er
-from fastalloc.kernels import kmem, slub
+from fastalloc.kernels import slub
 from fastalloc.kernels import state as st
-from fastalloc.kernels.hints import assume, natural, prefetch
+from fastalloc.kernels.groups import group
+from fastalloc.kernels.hints import prefetch
 from fastalloc.kernels.jit import entry, internal, kernel, out_of_line
 from fastalloc.kernels.slub_slab import add_partial, install_slab, new_slab, slab_record
 
@@ -27,18 +28,8 @@ OP_SHORTAGE = 7
 OP_BEGIN = 8
 OP_BOUGHT = 9
 
-# An event's words: object in the upper half of the first; kind, CPU and OP_* in the second. A kind's word: cache or
-# LEFT_OUT, node asked for + 1, mask.
-WORD_OBJECT = np.uint64(32)
-WORD_KIND = np.uint64(0xFFFFFFFF)
-WORD_CPU = np.uint64(32)
-WORD_OP = np.uint64(48)
-
-LEFT_OUT = np.uint64(0xFFFF)  # no cache: the event is passed over
-WORD_LOW = np.uint64(0xFFFF)
-WORD_BYTE = np.uint64(0xFF)
-KIND_NODE = np.uint64(16)
-KIND_GFP = np.uint64(32)
+FREES = 1  # the bit that tells OP_FREE and OP_BULK_FREE from OP_ALLOC and OP_BULK_ALLOC
+KIND = np.dtype([("cache", "<i4"), ("node", "<i4"), ("gfp", "<i8")])  # cache -1: left out; node -1: any
 AHEAD = 12  # events between fetching the place of an object into the cache and using it
 
 # Slabs that one allocation may buy at most, with every sheaf that it refills.
@@ -80,17 +71,19 @@ N_SAMPLE = 5  # next row of ``sample_at``
 COUNTS = 6
 
 
+@group()
 class Events(NamedTuple):
-    """The compact trace as it lies in the mapped file, an event of 16 bytes as two words."""
+    """The compact trace as it lies in the mapped file."""
 
-    word: np.ndarray  # uint64[2 * rows]: time and object; kind, CPU, operation and flags
+    event: np.ndarray  # EVENT[rows], see trace/compact.py
 
 
+@group(series=len(SERIES))
 class Lane(NamedTuple):
     """What a lane keeps beside the allocator."""
 
     handle: np.ndarray  # int64[objects]: where the object lies, NO_OBJECT when it is not out
-    kind: np.ndarray  # uint64[kinds]: cache, node and mask
+    kind: np.ndarray  # KIND[kinds]
     live: np.ndarray  # int64[caches]: objects out
     base: np.ndarray  # int64[caches]: slabs that lie full and untouched beside the modelled ones
     met: np.ndarray  # int64[COUNTS]
@@ -176,7 +169,7 @@ def nothing_free(mem, slub_, c, cpu, node):
     """
     out_of_line()
     k = slub_.kcpu[c, cpu]
-    if k[st.K_FREELIST] >= 0 or k[er.K_PARTIAL] >= 0:
+    if k[st.K_FREELIST] >= 0 or k[st.K_PARTIAL] >= 0:
         return False
     s = k[st.K_PAGE]
     if s >= 0 and slub_.slab[s, st.S_FREELIST] >= 0:
@@ -210,14 +203,16 @@ def take_bought(mem, slub_, c, cpu, node, gfp):
 
 
 @internal
-def seldom(mem, slub_, lane, op, kind, word, obj):
+def seldom(mem, slub_, lane, e, obj):
     """An event that is no operation of its own."""
     out_of_line()
-    c = np.int64(kind & WORD_LOW)
-    cpu = np.int64((word >> WORD_CPU) & WORD_LOW)
-    node = np.int64((kind >> KIND_NODE) & WORD_LOW) - 1
+    op = e["op"]
+    cpu = np.int64(e["cpu"])
+    kind = lane.kind[e["kind"]]
+    c = np.int64(kind["cache"])
+    node = np.int64(kind["node"])
     if op == OP_ALLOC_FAILED:
-        alloc_refused_of(mem, slub_, c, cpu, node, np.int64(kind >> KIND_GFP))
+        alloc_refused_of(mem, slub_, c, cpu, node, kind["gfp"])
     elif op == OP_SHORTAGE:
         shortage(mem, obj)
     elif slub_.cache[c, er.C_ERA] == er.ERA_CPU_PARTIAL and lane.handle[obj] == st.NO_OBJECT:
@@ -225,20 +220,84 @@ def seldom(mem, slub_, lane, op, kind, word, obj):
             lane.handle[obj] = BUYING
 
 
+@internal
+def most_objects(slub_, lane):
+    """Objects of the largest slab."""
+    out_of_line()
+    most = 0
+    for c in range(lane.live.shape[0]):
+        most = max(most, slub_.cache[c, st.C_OBJECTS])
+    return most
+
+
+@internal
+def follow_until(mem, slub_, events, lane, row, end):
+    """Run the events from ``row`` on: ``end``, or the row at which the slab arrays are too small."""
+    out_of_line()
+    event = events.event
+    handle = lane.handle
+    met = lane.met
+    room = slub_.slab.shape[0] - SLAB_MARGIN
+    link_room = slub_.link.shape[0] - SLAB_MARGIN * most_objects(slub_, lane)
+    while row < end:
+        if row + AHEAD < end:
+            prefetch(handle, np.int64(event[row + AHEAD]["object"]))
+        e = event[row]
+        obj = np.int64(e["object"])
+        op = np.int64(e["op"])
+        kind = lane.kind[e["kind"]]
+        c = np.int64(kind["cache"])
+        if op <= OP_BULK_FREE and c >= 0:
+            cpu = np.int64(e["cpu"])
+            held = handle[obj]
+            if op & FREES == 0:
+                node = np.int64(kind["node"])
+                buying = False
+                if held != st.NO_OBJECT:
+                    buying = held == BUYING
+                    if not buying:
+                        implied_free(mem, slub_, lane, cpu, held)
+                        handle[obj] = st.NO_OBJECT
+                if not buying:
+                    held = slub.take_private(slub_, c, cpu, node)
+                if held < 0:
+                    if slub_.ctl[st.U_SLAB_TOP] >= room or slub_.ctl[st.U_LINK_TOP] >= link_room:
+                        return row
+                    gfp = kind["gfp"]
+                    if buying:
+                        held = take_bought(mem, slub_, c, cpu, node, gfp)
+                    else:
+                        held = slub.slab_alloc_slow(mem, slub_, c, cpu, node, gfp, 0)
+                handle[obj] = held
+                if held >= 0:
+                    met[N_ALLOCS] += 1
+                    lane.live[c] += 1
+                else:
+                    met[N_FAILED] += 1
+            elif held >= 0:
+                met[N_FREES] += 1
+                handle[obj] = st.NO_OBJECT
+                s = held >> st.HANDLE_SHIFT
+                i = held & st.HANDLE_INDEX_MASK
+                c = slub_.slab[s, st.S_CACHE]
+                lane.live[c] -= 1
+                if not slub.give_private(slub_, c, cpu, s, i):
+                    slub.slab_free_slow(mem, slub_, c, cpu, s, i)
+            else:
+                met[N_UNKNOWN_FREES] += 1
+        elif op == OP_PAGE_ALLOC:
+            mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+        elif op == OP_SHORTAGE or (op > OP_PAGE_FREE and c >= 0):
+            seldom(mem, slub_, lane, e, obj)
+        row += 1
+    return row
+
+
 @entry
 def follow(mem, slub_, events, lane, row, stop):
     """Run the events from ``row`` on. Returns ``stop``, or the row at which the slab arrays are too small: the caller
     enlarges them and goes on from there."""
-    assume(slub_.slab.shape[1] == st.SLAB_FIELDS)
-    assume(slub_.kcpu.shape[2] == st.KCPU_FIELDS)
-    assume(slub_.cache.shape[1] == st.CACHE_FIELDS)
-    assume(slub_.knode.shape[2] == st.KNODE_FIELDS)
     samples = lane.sample_at.shape[0]
-    handle = lane.handle
-    room = slub_.slab.shape[0] - SLAB_MARGIN
-    link_room = slub_.link.shape[0]
-    for i in range(lane.live.shape[0]):
-        link_room = min(link_room, slub_.link.shape[0] - SLAB_MARGIN * slub_.cache[i, st.C_OBJECTS])
     while row < stop:
         s = lane.met[N_SAMPLE]
         end = stop
@@ -248,51 +307,7 @@ def follow(mem, slub_, events, lane, row, stop):
                 sample(slub_, lane, s)
                 lane.met[N_SAMPLE] = s + 1
                 continue
-        allocs = frees = unknown = np.int64(0)
-        while row < end:
-            prefetch(handle, natural(np.int64(events.word[natural(2 * min(row + AHEAD, end - 1))] >> WORD_OBJECT)))
-            word = events.word[natural(2 * row + 1)]
-            op = (word >> WORD_OP) & WORD_BYTE
-            kind = lane.kind[word & WORD_KIND]
-            if op > OP_BULK_FREE or (kind & WORD_LOW) == LEFT_OUT:
-                if op == OP_PAGE_ALLOC:
-                    mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
-                elif op == OP_SHORTAGE or (op > OP_PAGE_FREE and (kind & WORD_LOW) != LEFT_OUT):
-                    seldom(mem, slub_, lane, op, kind, word, np.int64(events.word[2 * row] >> WORD_OBJECT))
-                row += 1
-                continue
-            c = np.int64(kind & WORD_LOW)
-            cpu = np.int64((word >> WORD_CPU) & WORD_LOW)
-            obj = np.int64(events.word[natural(2 * row)] >> WORD_OBJECT)
-            held = handle[obj]
-            if op in (OP_ALLOC, OP_BULK_ALLOC):
-                if slub_.ctl[st.U_SLAB_TOP] >= room or slub_.ctl[st.U_LINK_TOP] >= link_room:
-                    break
-                node = np.int64((kind >> KIND_NODE) & WORD_LOW) - 1
-                gfp = np.int64(kind >> KIND_GFP)
-                if held >= 0:
-                    implied_free(mem, slub_, lane, cpu, held)
-                if held == BUYING:
-                    held = take_bought(mem, slub_, c, cpu, node, gfp)
-                else:
-                    held = kmem.kmem_cache_alloc(mem, slub_, c, cpu, node, gfp, 0)
-                handle[obj] = held
-                if held >= 0:
-                    allocs += 1
-                    lane.live[c] += 1
-                else:
-                    lane.met[N_FAILED] += 1
-            elif held >= 0:
-                frees += 1
-                lane.live[natural(slub_.slab[held >> st.HANDLE_SHIFT, st.S_CACHE])] -= 1
-                kmem.kmem_cache_free(mem, slub_, c, cpu, held)
-                handle[obj] = st.NO_OBJECT
-            else:
-                unknown += 1
-            row += 1
-        lane.met[N_ALLOCS] += allocs
-        lane.met[N_FREES] += frees
-        lane.met[N_UNKNOWN_FREES] += unknown
+        row = follow_until(mem, slub_, events, lane, row, end)
         if row < end:
             return row
     while lane.met[N_SAMPLE] < samples and lane.sample_at[lane.met[N_SAMPLE]] <= row:
@@ -348,8 +363,8 @@ def set_up(mem, slub_, caches, laid):
             slab[s, st.S_INUSE] = slub_.cache[c, st.C_OBJECTS] - free
             slab[s, st.S_FROZEN] = 1 + laid[row, W_CPU]
         elif laid[row, W_LIST] == LIST_CPU_PARTIAL:
-            below = k[er.K_PARTIAL]
+            below = k[st.K_PARTIAL]
             slab[s, st.S_NEXT] = below
             slab[s, st.S_COUNT] = 1 + (slab[below, st.S_COUNT] if below >= 0 else 0)
             slab[s, st.S_FROZEN] = 1 + laid[row, W_CPU]
-            k[er.K_PARTIAL] = s
+            k[st.K_PARTIAL] = s

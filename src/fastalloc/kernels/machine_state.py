@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastalloc.kernels.groups import group
+
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 NEVER = 1 << 62
@@ -101,6 +103,7 @@ BY_END = 0
 BY_START = 1
 
 
+@group(request=REQUEST_FIELDS, bio=BIO_FIELDS, command=COMMAND_FIELDS, free_list=2)
 class Io(NamedTuple):
     """Block queue, SCSI host and disk of one lane."""
 
@@ -383,6 +386,7 @@ COSTS = (
 # queues of sleepers: waitq[state, 0 head, 1 tail]
 
 
+@group(task=TASK_FIELDS, cpu=CPU_FIELDS, waitq=2, file=FILE_FIELDS, leaf=2, noise=3, host=HOST_FIELDS, host_command=5)
 class Vm(NamedTuple):
     """Tasks, CPUs, swap and the workload's pages of one lane."""
 
@@ -405,6 +409,7 @@ class Vm(NamedTuple):
     background_due: np.ndarray  # int64[room, DUE_FIELDS]
 
 
+@group(event=7)
 class Out(NamedTuple):
     """What a lane reports."""
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
+from fastalloc.kernels.groups import group
 from fastalloc.kernels.jit import kernel, out_of_line
 from fastalloc.kernels.kmem import free_page_handle, kfree, kmalloc, kmem_cache_free, page_handle, policed_alloc
 
@@ -50,6 +51,7 @@ BOGUS_HANDLE = 1 << 56
 LARGEST_WITH_HEADER = 4087
 
 
+@group(pool=MEMPOOL_FIELDS)
 class Pools(NamedTuple):
     """The mempools of one lane."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import kmem
 from fastalloc.kernels import state as st
+from fastalloc.kernels.groups import group
 from fastalloc.kernels.jit import entry, kernel, out_of_line
 from fastalloc.kernels.mempool import BOGUS_HANDLE, MP_FROM_POOL, mempool_alloc, mempool_free, mempool_resize
 from fastalloc.kernels.slab_state import REAPTIMEOUT_LIST3_S
@@ -57,6 +58,7 @@ OPS = (
 REAPTIMEOUT_LIST3 = 1000 * REAPTIMEOUT_LIST3_S  # jiffies, HZ 1000
 
 
+@group()
 class Trace(NamedTuple):
     """The operations, a row each."""
 
@@ -69,6 +71,7 @@ class Trace(NamedTuple):
     arg: np.ndarray  # int32[rows]
 
 
+@group()
 class Play(NamedTuple):
     """What a replay keeps beside the allocator, and what it records for each row."""
 

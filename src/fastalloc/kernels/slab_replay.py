@@ -11,7 +11,6 @@ from fastalloc.kernels.jit import kernel, out_of_line
 SLAB_MARGIN = 8  # slabs that one allocation may buy at most, those of management objects included
 REAPTIMEOUT_CPUC = 1000 * ss.REAPTIMEOUT_CPUC_S  # jiffies, HZ 1000
 REAPTIMEOUT_LIST3 = 1000 * ss.REAPTIMEOUT_LIST3_S
-WORD_TIME = np.uint64(0xFFFFFFFF)
 
 
 @kernel
@@ -87,26 +86,25 @@ def follow_slab(mem, slab, events, unit_ns, due, begin, peak, lane, row, stop):
         while lane.met[kr.N_SAMPLE] < samples and lane.sample_at[lane.met[kr.N_SAMPLE]] <= row:
             sample_slab(slab, lane, begin, lane.met[kr.N_SAMPLE])
             lane.met[kr.N_SAMPLE] += 1
-        first, second = events.word[2 * row], events.word[2 * row + 1]
-        now = np.int64(first & WORD_TIME) * unit_ns // 1_000_000
+        e = events.event[row]
+        now = np.int64(e["time"]) * unit_ns // 1_000_000
         if now >= next_reap:
             reap_due(mem, slab, now, due)
             next_reap = due[0]
             for i in range(due.shape[0]):
                 next_reap = min(next_reap, due[i])
-        op = (second >> kr.WORD_OP) & kr.WORD_BYTE
-        kind = lane.kind[second & kr.WORD_KIND]
-        left_out = (kind & kr.WORD_LOW) == kr.LEFT_OUT
-        c = np.int64(kind & kr.WORD_LOW)
-        node = np.int64((kind >> kr.KIND_NODE) & kr.WORD_LOW) - 1
-        gfp = np.int64(kind >> kr.KIND_GFP)
-        cpu = np.int64((second >> kr.WORD_CPU) & kr.WORD_LOW)
-        if op > kr.OP_BULK_FREE or left_out:
-            if op == kr.OP_ALLOC_FAILED and not left_out:
+        op = e["op"]
+        kind = lane.kind[e["kind"]]
+        c = np.int64(kind["cache"])
+        node = np.int64(kind["node"])
+        gfp = kind["gfp"]
+        cpu = np.int64(e["cpu"])
+        if op > kr.OP_BULK_FREE or c < 0:
+            if op == kr.OP_ALLOC_FAILED and c >= 0:
                 alloc_refused(mem, slab, c, cpu, node, gfp)
             row += 1
             continue
-        obj = np.int64(first >> kr.WORD_OBJECT)
+        obj = np.int64(e["object"])
         held = handle[obj]
         if op in (kr.OP_ALLOC, kr.OP_BULK_ALLOC):
             if slab.ctl[ss.T_SLAB_TOP] >= room or slab.ctl[ss.T_LINK_TOP] >= link_room:

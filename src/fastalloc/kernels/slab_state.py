@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastalloc.kernels.groups import group
+
 # cache[c, .]: struct kmem_cache of mm/slab.c
 A_NUM = 0  # objects a slab
 A_ORDER = 1
@@ -124,6 +126,7 @@ T_MAX_PAGES = 12
 SLABCTL_FIELDS = 16
 
 
+@group(cache=SLAB_CACHE_FIELDS, queue=QUEUE_FIELDS, node=LIST3_FIELDS, slab=SLAB_RECORD_FIELDS)
 class Slab(NamedTuple):
     """SLAB of one lane."""
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
+from fastalloc.kernels.groups import group
 from fastalloc.kernels.jit import kernel
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages
 
@@ -59,6 +60,7 @@ O_LOCKS = 10  # times that slob_lock was taken
 SLOBCTL_FIELDS = 12
 
 
+@group(cache=SLOB_CACHE_FIELDS, page=SLOB_PAGE_FIELDS)
 class Slob(NamedTuple):
     """SLOB of one lane."""
 

@@ -6,14 +6,24 @@ IN_INTERRUPT bits of whoever asks; ``gfp`` is looked at only when a slab has to 
 Caches of a later era leave by the slow paths, see :mod:`fastalloc.kernels.era_switch`.
 """
 
+import numpy as np
+
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
-from fastalloc.kernels.era_switch import OWN, era_alloc, era_close, era_flush, era_free, era_shrink
-from fastalloc.kernels.hints import natural
+from fastalloc.kernels.era_switch import OWN, era_alloc, era_close, era_flush, era_free, era_shrink, era_turning
 from fastalloc.kernels.jit import folded, internal, kernel, out_of_line
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages, goes_on
-from fastalloc.kernels.slub_slab import add_partial, discard_slab, new_slab, pfmemalloc_match, remove_partial
+from fastalloc.kernels.slub_slab import (
+    STAYS,
+    TURNS,
+    add_partial,
+    discard_slab,
+    new_slab,
+    pfmemalloc_match,
+    put_back,
+    remove_partial,
+)
 
 # ------------------------------------------------------------------------------------------------------ slabs
 
@@ -91,19 +101,17 @@ def get_partial(mem, slub, c, cpu, node, gfp, context):
 def load_freelist(slub, c, cpu, s):
     """Take slab ``s`` over for ``cpu``: its first free object is the result, the rest the private list."""
     slab = slub.slab
-    i = natural(slab[s, st.S_FREELIST])
-    slub.kcpu[c, cpu, st.K_FREELIST] = slub.link[natural(slab[s, st.S_BASE]) + i]
+    i = slab[s, st.S_FREELIST]
+    slub.kcpu[c, cpu, st.K_FREELIST] = slub.link[slab[s, st.S_BASE] + i]
     slab[s, st.S_FREELIST] = -1
     slab[s, st.S_INUSE] = slab[s, st.S_OBJECTS]
     return (s << st.HANDLE_SHIFT) | i
 
 
 @kernel
-def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context):
+def slab_alloc_2_6_25(mem, slub, c, cpu, node, gfp, context):
     """Refill from the CPU slab's own list, the partial list, or a new slab [__slab_alloc]."""
-    handle = era_alloc(mem, slub, c, cpu, node, gfp, context)
-    if handle != OWN:
-        return handle
+    out_of_line()
     k = slub.kcpu[c, cpu]
     slab = slub.slab
     s = k[st.K_PAGE]
@@ -141,6 +149,15 @@ def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context):
     return load_freelist(slub, c, cpu, s)
 
 
+@folded
+def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context):
+    """An allocation that the private list does not serve, by the rules of the cache's era."""
+    handle = era_alloc(mem, slub, c, cpu, node, gfp, context)
+    if handle == OWN:
+        handle = slab_alloc_2_6_25(mem, slub, c, cpu, node, gfp, context)
+    return handle
+
+
 @kernel
 def grow_slab(mem, slub, c, cpu, gfp, context):
     """Buy a slab and make it the CPU's, whatever is at hand: its first object, or NO_OBJECT [2.6.25 rules]."""
@@ -159,26 +176,39 @@ def grow_slab(mem, slub, c, cpu, gfp, context):
     return load_freelist(slub, c, cpu, s)
 
 
+@folded
+def take_private(slub, c, cpu, node):
+    """The fast path of an allocation: the first object of the CPU's private list, or NO_OBJECT."""
+    k = slub.kcpu[c, cpu]
+    i = k[st.K_FREELIST]
+    if i >= 0:
+        s = k[st.K_PAGE]
+        if node < 0 or slub.slab[s, st.S_NODE] == node:
+            k[st.K_FREELIST] = slub.link[slub.slab[s, st.S_BASE] + i]
+            k[st.K_ALLOC_FASTPATH] += 1
+            return (s << st.HANDLE_SHIFT) | i
+    return np.int64(st.NO_OBJECT)
+
+
 @kernel
 def slab_alloc(mem, slub, c, cpu, node, gfp, context):
     """An object of cache ``c`` on ``cpu``: its handle, or NO_OBJECT [slab_alloc].
 
     ``node`` is -1 or the NUMA node asked for. The path taken is left in ``slub.ctl[U_PATH]``.
     """
-    i = slub.kcpu[c, cpu, st.K_FREELIST]
-    if i >= 0:
-        s = natural(slub.kcpu[c, cpu, st.K_PAGE])
-        if node < 0 or slub.slab[s, st.S_NODE] == node:
-            slub.kcpu[c, cpu, st.K_FREELIST] = slub.link[natural(slub.slab[s, st.S_BASE]) + i]
-            slub.kcpu[c, cpu, st.K_ALLOC_FASTPATH] += 1
-            slub.ctl[st.U_PATH] = 1
-            return (s << st.HANDLE_SHIFT) | i
+    handle = take_private(slub, c, cpu, node)
+    if handle >= 0:
+        slub.ctl[st.U_PATH] = 1
+        return handle
     return slab_alloc_slow(mem, slub, c, cpu, node, gfp, context)
 
 
 @internal
 def free_turning(mem, slub, c, cpu, s, prior):
-    """A slab held by no CPU has no object in use, or got its first free one (``prior`` < 0) [__slab_free]."""
+    """A slab held by no CPU got its first free object (``prior`` < 0) or has none left in use [__slab_free].
+
+    An emptied slab goes back at once, or where C_KEEP_EMPTY partial ones are.
+    """
     out_of_line()
     k = slub.kcpu[c, cpu]
     crowded = slub.knode[c, slub.slab[s, st.S_NODE], st.N_NR_PARTIAL] >= slub.cache[c, er.C_KEEP_EMPTY]
@@ -198,25 +228,25 @@ def free_turning(mem, slub, c, cpu, s, prior):
 
 @folded
 def slab_free_slow(mem, slub, c, cpu, s, i):
-    """Free into a slab that is not this CPU's [__slab_free]: an emptied slab goes back at once, or where C_KEEP_EMPTY
-    partial ones are."""
+    """Free into a slab that is not this CPU's; whether a CPU holds it [__slab_free]."""
     if era_free(mem, slub, c, cpu, s, i):
-        return
-    k = slub.kcpu[c, cpu]
-    slab = slub.slab
-    k[st.K_FREE_SLOWPATH] += 1
-    prior = slab[s, st.S_FREELIST]
-    inuse = slab[s, st.S_INUSE] - 1
-    slub.link[natural(slab[s, st.S_BASE]) + i] = prior
-    slab[s, st.S_FREELIST] = i
-    slab[s, st.S_INUSE] = inuse
-    if slab[s, st.S_FROZEN] != 0:
-        k[st.K_FREE_FROZEN] += 1
-        slub.ctl[st.U_PATH] = 2
-        return
-    slub.ctl[st.U_PATH] = 4
-    if prior < 0 or inuse == 0:
+        return False
+    outcome, prior = put_back(slub, c, cpu, s, i)
+    if outcome == TURNS and not era_turning(mem, slub, c, cpu, s, prior):
         free_turning(mem, slub, c, cpu, s, prior)
+    return outcome == STAYS
+
+
+@folded
+def give_private(slub, c, cpu, s, i):
+    """The fast path of a free: object ``i`` of the CPU's slab, or False."""
+    k = slub.kcpu[c, cpu]
+    if k[st.K_PAGE] != s:
+        return False
+    slub.link[slub.slab[s, st.S_BASE] + i] = k[st.K_FREELIST]
+    k[st.K_FREELIST] = i
+    k[st.K_FREE_FASTPATH] += 1
+    return True
 
 
 @kernel
@@ -229,14 +259,12 @@ def slab_free(mem, slub, cpu, handle):
         return
     s = handle >> st.HANDLE_SHIFT
     i = handle & st.HANDLE_INDEX_MASK
-    c = natural(slub.slab[s, st.S_CACHE])
-    if slub.kcpu[c, cpu, st.K_PAGE] == s:
-        slub.link[natural(slub.slab[s, st.S_BASE]) + i] = slub.kcpu[c, cpu, st.K_FREELIST]
-        slub.kcpu[c, cpu, st.K_FREELIST] = i
-        slub.kcpu[c, cpu, st.K_FREE_FASTPATH] += 1
+    c = slub.slab[s, st.S_CACHE]
+    slub.ctl[st.U_PATH] = 4
+    if give_private(slub, c, cpu, s, i):
         slub.ctl[st.U_PATH] = 1
-        return
-    slab_free_slow(mem, slub, c, cpu, s, i)
+    elif slab_free_slow(mem, slub, c, cpu, s, i):
+        slub.ctl[st.U_PATH] = 2
 
 
 # ------------------------------------------------------------------------------------------- whole-cache paths
@@ -332,7 +360,8 @@ def init_cache(slub, c, geometry):
     for cpu in range(slub.kcpu.shape[1]):
         slub.kcpu[c, cpu, st.K_FREELIST] = -1
         slub.kcpu[c, cpu, st.K_PAGE] = -1
-        for column in range(er.K_PARTIAL, er.K_ERA_STAT):
+        slub.kcpu[c, cpu, st.K_PARTIAL] = -1
+        for column in range(er.K_MAIN, er.K_ERA_STAT):
             slub.kcpu[c, cpu, column] = -1
     for n in range(slub.knode.shape[1]):
         slub.knode[c, n, er.N_FULL] = -1

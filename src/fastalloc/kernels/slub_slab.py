@@ -3,7 +3,7 @@
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import kernel
+from fastalloc.kernels.jit import folded, kernel
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages, ignores_watermarks, keep_spare
 
 
@@ -51,6 +51,32 @@ def remove_partial(slub, c, s):
         node[st.N_PARTIAL_TAIL] = preceding
     node[st.N_NR_PARTIAL] -= 1
     slab[s, st.S_PARTIAL] = 0
+
+
+# What putting an object back does to its slab.
+STAYS = 0  # a CPU holds it
+STAYS_LISTED = 1
+TURNS = 2  # no CPU holds it, and that is the first free object or the last one in use
+
+
+@folded
+def put_back(slub, c, cpu, s, i):
+    """Put object ``i`` on the own list of slab ``s``, which is not ``cpu``'s [__slab_free].
+
+    Returns STAYS, STAYS_LISTED or TURNS, and the head of that list before, -1 none.
+    """
+    k = slub.kcpu[c, cpu]
+    slab = slub.slab
+    k[st.K_FREE_SLOWPATH] += 1
+    prior = slab[s, st.S_FREELIST]
+    inuse = slab[s, st.S_INUSE] - 1
+    slub.link[slab[s, st.S_BASE] + i] = prior
+    slab[s, st.S_FREELIST] = i
+    slab[s, st.S_INUSE] = inuse
+    if slab[s, st.S_FROZEN] != 0:
+        k[st.K_FREE_FROZEN] += 1
+        return STAYS, prior
+    return TURNS if prior < 0 or inuse == 0 else STAYS_LISTED, prior
 
 
 @kernel

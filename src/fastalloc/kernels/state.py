@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastalloc.kernels.groups import group
+
 # ---------------------------------------------------------------------------------------------- page allocator
 
 # zone[z, .]: pages unless said otherwise. In the stub memory model a "zone" is a NUMA node.
@@ -138,6 +140,7 @@ NR_DEPTHS = 7
 DEPTH_NAMES = ("low", "min", "3/4 min", "1/2 min", "3/8 min", "short-lived", "no watermark")
 
 
+@group(zone=ZONE_FIELDS, area=2, pcp=3, page=PAGE_FIELDS)
 class Mem(NamedTuple):
     """The page allocator of one lane."""
 
@@ -191,7 +194,7 @@ CACHE_FIELDS = 32  # from 16 on: kernels/eras.py; a power of two, for it is a st
 # kcpu[c, cpu, .]
 K_FREELIST = 0  # object index, -1 empty
 K_PAGE = 1  # slab record, -1 none
-K_NODE = 2
+K_PARTIAL = 2  # first slab of the CPU's partial list, -1 none (later eras)
 K_STAT = 3  # first of the CONFIG_SLUB_STATS counters, in the order of SLUB_STATS
 SLUB_STATS = (
     "alloc_fastpath",
@@ -278,6 +281,7 @@ PAGE_HANDLE_ORDER_SHIFT = 40
 NO_OBJECT = -1
 
 
+@group(cache=CACHE_FIELDS, kcpu=KCPU_FIELDS, knode=KNODE_FIELDS, slab=SLAB_FIELDS)
 class Slub(NamedTuple):
     """SLUB of one lane."""
 

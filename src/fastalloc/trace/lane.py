@@ -92,20 +92,15 @@ def grown(array: np.ndarray) -> np.ndarray:
     return larger
 
 
-def event_words(events: np.ndarray) -> np.ndarray:
-    """EVENT[n] as uint64[2 * n], as the kernel reads them."""
-    return np.ascontiguousarray(events).view("<u8")
-
-
 def empty_lane(
     objects: int, cache: np.ndarray, node: np.ndarray, gfp: np.ndarray, caches: int, sample_at: np.ndarray
 ) -> kr.Lane:
     """A lane that holds no object yet; ``cache`` (-1 none), ``node`` (-1 any) and ``gfp`` of each kind of event."""
-    cache, node, gfp = (column.astype(np.int64) for column in (cache, node, gfp))
-    kind = np.where(cache < 0, np.int64(kr.LEFT_OUT), cache) | np.maximum(node + 1, 0) << 16 | gfp << 32
+    kind = np.zeros(len(cache), kr.KIND)
+    kind["cache"], kind["node"], kind["gfp"] = cache, node, gfp
     return kr.Lane(
         handle=np.full(max(objects, 1), st.NO_OBJECT, np.int64),
-        kind=kind.astype(np.uint64),
+        kind=kind,
         live=np.zeros(caches, np.int64),
         base=np.zeros(caches, np.int64),
         met=np.zeros(kr.COUNTS, np.int64),
@@ -157,7 +152,7 @@ def prepare(trace: co.CompactTrace, config: Config, nodes: int, samples: Samples
         len(config.caches),
         samples.row,
     )
-    return kr.Events(event_words(trace.events)), lane
+    return kr.Events(np.ascontiguousarray(trace.events)), lane
 
 
 def counts_of(met: np.ndarray) -> dict[str, int]:
