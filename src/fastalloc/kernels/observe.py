@@ -88,6 +88,7 @@ def sample(mem, heap, pools, io, vm, out):
 def reserve_idle(mem, heap, pools, io, vm):
     """Bytes set aside for a shortage and not in use: elements of mempools, commands on free_lists with their sense
     buffers, spare pages, emergency pages that are free, free objects of emergency caches of their own."""
+    out_of_line()
     idle = aside_bytes(mem, heap) + 4096 * mem.ctl[st.M_NR_SPARE]
     idle += io.ctl[ms.H_FREE_LIST] * vm.ctl[ms.V_COMMAND_BYTES]
     for p in range(pools.pool.shape[0]):
@@ -102,6 +103,7 @@ def reserve_idle(mem, heap, pools, io, vm):
 @internal
 def observe(mem, heap, pools, io, vm, out):
     """A row of the series, or a look at what lies idle, whichever is due."""
+    out_of_line()
     ctl = vm.ctl
     if ctl[ms.V_NEXT_SAMPLE] == ctl[ms.V_NEXT_SERIES]:
         ctl[ms.V_NEXT_SAMPLE] += ctl[ms.V_SERIES_NS]
