@@ -18,7 +18,7 @@ LANE = {"run.duration_s": 30.0, "run.series_ms": 60_000, "run.max_events": 0}
 def run(quick: bool) -> Iterator[Row]:
     """A sweep of two variants, on one thread and on two in turn; scheduling is what one thread waits."""
     with tempfile.TemporaryDirectory() as folder:
-        yield from _run(Path(folder), 1 if quick else 5, 24 if quick else 96)
+        yield from _run(Path(folder), 1 if quick else 5, 24 if quick else 320)
 
 
 def _run(folder: Path, repeats: int, lanes: int) -> Iterator[Row]:
