@@ -71,9 +71,9 @@ class _Inference:
     def neighbours(self) -> None:
         """Allocation and free of one object share a cache."""
         rows = self.rows
-        for step, walk in (("from its free", walks.from_free), ("from its allocation", walks.from_allocation)):
+        for step, frees in (("from its free", False), ("from its allocation", True)):
             none = np.full(len(rows.ptrs), -1, np.int32)
-            self._settled(step, walk(rows.op, rows.object, rows.name, none))
+            self._settled(step, walks.from_neighbour(rows.op, rows.object, rows.name, none, frees))
 
     def pages(self) -> None:
         """Objects of one slab share a cache: a page, between two times it was handed out."""

@@ -89,35 +89,21 @@ def in_use(op, ids, used):
 
 
 @kernel
-def from_free(op, obj, name, following):
-    """Unnamed allocations take the cache of the free that is next at their address. ``following``: int32[objects],
-    all -1. Returns how many."""
+def from_neighbour(op, obj, name, near, frees):
+    """Unnamed allocations take the cache of the free that is next at their address; with ``frees``, unnamed frees that
+    of the allocation before. ``near``: int32[objects], all -1. Returns how many."""
     found = 0
-    for i in range(op.shape[0] - 1, -1, -1):
+    rows = op.shape[0]
+    for step in range(rows):
+        i = step if frees else rows - 1 - step
         if op[i] > OP_BULK_FREE:
             continue
-        if name[i] < 0 and op[i] % 2 == OP_ALLOC:
-            after = following[obj[i]]
-            if after >= 0 and op[after] % 2 != OP_ALLOC and name[after] >= 0:
-                name[i] = name[after]
+        if name[i] < 0 and (op[i] % 2 != OP_ALLOC) == frees:
+            other = near[obj[i]]
+            if other >= 0 and (op[other] % 2 == OP_ALLOC) == frees and name[other] >= 0:
+                name[i] = name[other]
                 found += 1
-        following[obj[i]] = i
-    return found
-
-
-@kernel
-def from_allocation(op, obj, name, last):
-    """Unnamed frees take the cache of the allocation before, as ``from_free``."""
-    found = 0
-    for i in range(op.shape[0]):
-        if op[i] > OP_BULK_FREE:
-            continue
-        if name[i] < 0 and op[i] % 2 != OP_ALLOC:
-            before = last[obj[i]]
-            if before >= 0 and op[before] % 2 == OP_ALLOC and name[before] >= 0:
-                name[i] = name[before]
-                found += 1
-        last[obj[i]] = i
+        near[obj[i]] = i
     return found
 
 
