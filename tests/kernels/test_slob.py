@@ -8,6 +8,8 @@ from hypothesis import strategies as hs
 from fastalloc.kernels import gfp as g
 from fastalloc.kernels import slob as k
 from fastalloc.kernels import state as st
+from fastalloc.kernels.check_heap import check_heap
+from fastalloc.kernels.slob_ring import LONGEST, SLOB_LISTS
 from tests.kernels.build import make_mem, zone
 from tests.reference import slob as reference
 
@@ -38,7 +40,7 @@ class Machine:
     def lists(self):
         """{list: [(page, free units)]}, head first."""
         found = {}
-        for head, name in enumerate(k.SLOB_LISTS):
+        for head, name in enumerate(SLOB_LISTS):
             pages = []
             p = self.slob.page[head, k.B_NEXT]
             while p != head:
@@ -222,6 +224,52 @@ def test_random_walks_match_the_reference(steps, shape):
         assert m.lists() == expected
         assert m.slob.ctl[k.O_PAGES] == ref.pages
     assert m.slob.ctl[k.O_OVERFLOW] == 0
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_long_lists_are_searched_as_the_reference_does(seed):
+    """Hundreds of pages a list: stretches split, empty and join, and what they promise holds after each step."""
+    random = np.random.default_rng(seed)
+    m = Machine()
+    m.slob = k.new_slob(2048)
+    ref = reference.Slob(lambda: True)
+    live = []
+    longest = 0
+    for number in range(4000):
+        growing = number % 2000 < 1200
+        if random.random() < (0.8 if growing else 0.25) or not live:
+            size = int(random.choice((40, 96, 128, 200, 600, 900, 1500, 2100, 3000)))
+            align = int(random.choice((8, 64, 64, 16)))
+            (name, handle), block = m.alloc(size, align), ref.alloc(size, align)
+            assert name == (block[0].number, block[1])
+            live.append((handle, block, size))
+        else:
+            handle, block, size = live.pop(int(random.integers(len(live))))
+            m.free(handle, size)
+            ref.free(block, size)
+        if number % 100 == 0:
+            assert check_heap(m.slob) == 0
+            assert m.slob.ctl[k.O_PAGES] == ref.pages
+            longest = max(longest, *(len(ring) for ring in ref.lists.values()))
+            for size, align in ((128, 64), (96, 8), (200, 16)):
+                expected = sum(_room(page.free, size, align) for page in ref.lists["small"])
+                assert k.room_for(m.slob, size, align) == expected
+    assert m.lists() == {name: [(p.number, p.units) for p in ring] for name, ring in ref.lists.items()}
+    assert longest > 3 * LONGEST
+
+
+def _room(holes, size, align):
+    """Objects that fit the holes of a page one after the other."""
+    room = 0
+    for first, units in holes:
+        at = first
+        while True:
+            at += -at % (align // 2)
+            if at + size // 2 > first + units:
+                break
+            room += 1
+            at += size // 2
+    return room
 
 
 def test_too_few_records_are_reported_not_hidden():

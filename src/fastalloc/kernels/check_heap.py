@@ -6,8 +6,9 @@ from fastalloc.kernels import eras as er
 from fastalloc.kernels import slab as sb
 from fastalloc.kernels import slab_state as ss
 from fastalloc.kernels import slob as so
+from fastalloc.kernels import slob_ring as sr
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import OPTIONS, internal
+from fastalloc.kernels.jit import OPTIONS, internal, kernel
 
 # Numbers of check.VIOLATIONS.
 SLAB_OBJECTS = 5
@@ -110,6 +111,35 @@ def _check_slab(heap):
     return 0 if pages == heap.ctl[ss.T_PAGES] else HELD_PAGES
 
 
+@kernel
+def _to_boundary(b, align):
+    """Units from unit ``b`` to the next multiple of ``align`` bytes; 0 where no alignment is known."""
+    step = max(1, align // so.SLOB_UNIT)
+    return -b % step
+
+
+@kernel
+def _stretches_hold(heap, head):
+    """The stretches of a list name its records in their order, and none of their pages can serve more than they."""
+    s = heap.page[head, sr.B_STRETCH]
+    p = heap.stretch[s, sr.S_FIRST]
+    for _ in range(heap.page.shape[0]):
+        for _ in range(heap.stretch[s, sr.S_RECORDS]):
+            if heap.page[p, sr.B_STRETCH] != s:
+                return False
+            for fit in range(sr.FITS):
+                known = min(heap.page[p, so.B_UNITS], heap.page[p, sr.B_MOST + fit])
+                if known > heap.stretch[s, sr.S_MOST + fit] or known > heap.page[head, sr.B_MOST + fit]:
+                    return False
+            p = heap.page[p, so.B_NEXT]
+        s = heap.stretch[s, sr.S_NEXT]
+        if p != heap.stretch[s, sr.S_FIRST]:
+            return False
+        if s == heap.page[head, sr.B_STRETCH]:
+            return True
+    return False
+
+
 def _check_slob(heap):
     pages = 0
     for p in range(so.FIRST_PAGE, heap.ctl[so.O_TOP]):
@@ -118,18 +148,22 @@ def _check_slob(heap):
         pages += 1
         if heap.page[p, so.B_ON_LIST] == 0:
             continue
-        units = 0
-        most = 0
+        units = most = kmalloc_most = line_most = 0
         b = heap.page[p, so.B_FREE]
         while b < so.PAGE_UNITS:
             block = so.slob_units(heap.unit[p], b)
             units += block
             most = max(most, block)
+            kmalloc_most = max(kmalloc_most, block - _to_boundary(b, so.KMALLOC_ALIGN))
+            line_most = max(line_most, block - _to_boundary(b, heap.ctl[so.O_LINE]))
             b = so.slob_next(heap.unit[p], b)
         if units != heap.page[p, so.B_UNITS] or units == 0:
             return SLAB_OBJECTS
-        known = heap.page[p, so.B_MOST]
-        if known < most or heap.page[heap.page[p, so.B_ON_LIST] - 1, so.B_MOST] < known:
+        known = heap.page[p, sr.B_MOST : sr.B_MOST + sr.FITS]
+        if known[sr.FIT_ANY] < most or known[sr.FIT_KMALLOC] < kmalloc_most or known[sr.FIT_LINE] < line_most:
+            return SLAB_OBJECTS
+    for head in range(so.FIRST_PAGE):
+        if not _stretches_hold(heap, head):
             return SLAB_OBJECTS
     return 0 if pages == heap.ctl[so.O_PAGES] else HELD_PAGES
 

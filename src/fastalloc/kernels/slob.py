@@ -15,6 +15,36 @@ from fastalloc.kernels import state as st
 from fastalloc.kernels.groups import group
 from fastalloc.kernels.jit import kernel
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages
+from fastalloc.kernels.slob_ring import (
+    B_BUYER,
+    B_DEPTH,
+    B_FREE,
+    B_MOST,
+    B_NEXT,
+    B_NODE,
+    B_ON_LIST,
+    B_ORDINAL,
+    B_PFN,
+    B_PREV,
+    B_ROOM,
+    B_ROOM_OF,
+    B_STRETCH,
+    B_UNITS,
+    FIRST_PAGE,
+    FIT_ANY,
+    FIT_KMALLOC,
+    FIT_LINE,
+    S_FIRST,
+    S_MOST,
+    S_NEXT,
+    S_RECORDS,
+    SLOB_PAGE_FIELDS,
+    STRETCH_FIELDS,
+    link_page,
+    raise_most,
+    start_rings,
+    unlink_page,
+)
 
 SLOB_UNIT = 2
 PAGE_BYTES = 4096
@@ -23,22 +53,6 @@ SLOB_BREAK1 = 256
 SLOB_BREAK2 = 1024
 KMALLOC_ALIGN = 8  # also the header that holds the size of a kmalloc'ed block
 
-# page[p, .]; records 0, 1, 2 are the heads of the small, medium and large list
-B_NEXT = 0
-B_PREV = 1
-B_UNITS = 2  # free units
-B_FREE = 3  # first free block
-B_ON_LIST = 4  # 1 + its list, 0 on none
-B_PFN = 5
-B_NODE = 6
-B_ORDINAL = 7  # -1 until a trace operation returned an object of it
-B_BUYER = 8  # who asked when it was bought
-B_DEPTH = 9  # at which depth
-B_MOST = 10  # no free block has more units; of a head: none of its list
-SLOB_PAGE_FIELDS = 16  # a cache line
-SLOB_LISTS = ("small", "medium", "large")
-FIRST_PAGE = len(SLOB_LISTS)
-
 # cache[c, .]
 O_SIZE = 0  # bytes asked of slob_alloc: with struct slob_rcu where the cache frees by RCU
 O_ALIGN = 1
@@ -46,7 +60,7 @@ O_CTOR = 2
 O_ALIVE = 3
 SLOB_CACHE_FIELDS = 4
 
-# slobctl[.]
+# slobctl[.]; O_STRETCHES and O_STRETCH_SPARE are the rings'
 O_TOP = 0  # page records in use so far
 O_SPARE = 1  # retired page records, linked by B_NEXT
 O_PATH = 2  # path of the last operation: 0 failed, 1 no page moved, 4 a page was bought, 6 a page was given back
@@ -57,15 +71,17 @@ O_CTOR_CALLS = 7
 O_WHOLE = 8  # pages of page-backed objects
 O_MAX_PAGES = 9  # most pages of both kinds
 O_LOCKS = 10  # times that slob_lock was taken
-SLOBCTL_FIELDS = 12
+O_LINE = 12  # the alignment of FIT_LINE: the first one asked for that is not kmalloc's
+SLOBCTL_FIELDS = 13
 
 
-@group(cache=SLOB_CACHE_FIELDS, page=SLOB_PAGE_FIELDS)
+@group(cache=SLOB_CACHE_FIELDS, page=SLOB_PAGE_FIELDS, stretch=STRETCH_FIELDS)
 class Slob(NamedTuple):
     """SLOB of one lane."""
 
     cache: np.ndarray  # int64[caches, SLOB_CACHE_FIELDS]
     page: np.ndarray  # int32[pages + FIRST_PAGE, SLOB_PAGE_FIELDS]
+    stretch: np.ndarray  # int32[the same, STRETCH_FIELDS]
     unit: np.ndarray  # int16[pages + FIRST_PAGE, PAGE_UNITS]
     ctl: np.ndarray  # int64[SLOBCTL_FIELDS]
 
@@ -75,34 +91,17 @@ def new_slob(pages, caches=1):
     slob = Slob(
         np.zeros((caches, SLOB_CACHE_FIELDS), np.int64),
         np.zeros((pages + FIRST_PAGE, SLOB_PAGE_FIELDS), np.int32),
+        np.zeros((pages + FIRST_PAGE, STRETCH_FIELDS), np.int32),
         np.zeros((pages + FIRST_PAGE, PAGE_UNITS), np.int16),
         np.zeros(SLOBCTL_FIELDS, np.int64),
     )
-    for head in range(FIRST_PAGE):
-        slob.page[head, B_NEXT] = slob.page[head, B_PREV] = head
+    start_rings(slob.page, slob.stretch, slob.ctl)
     slob.ctl[O_TOP] = FIRST_PAGE
     slob.ctl[O_SPARE] = -1
     return slob
 
 
-# --------------------------------------------------------------------------------------- lists and blocks
-
-
-@kernel
-def link_page(page, p, after):
-    """Insert record ``p`` behind record ``after`` [list_add]."""
-    following = page[after, B_NEXT]
-    page[p, B_NEXT] = following
-    page[p, B_PREV] = after
-    page[following, B_PREV] = p
-    page[after, B_NEXT] = p
-
-
-@kernel
-def unlink_page(page, p):
-    """Take record ``p`` out of its ring [list_del]."""
-    page[page[p, B_PREV], B_NEXT] = page[p, B_NEXT]
-    page[page[p, B_NEXT], B_PREV] = page[p, B_PREV]
+# --------------------------------------------------------------------------------------------------- blocks
 
 
 @kernel
@@ -131,10 +130,27 @@ def slob_next(unit, b):
 
 
 @kernel
-def slob_page_alloc(slob, p, size, align):
-    """First fit in page ``p``: the first unit of the block, or -1 [slob_page_alloc]."""
+def list_of(size):
+    """The list, and its head, for objects of ``size`` bytes."""
+    if size >= SLOB_BREAK2:
+        return 2
+    return 1 if size >= SLOB_BREAK1 else 0
+
+
+@kernel
+def fit_of(slob, align):
+    """Which bound holds for an alignment: kmalloc's, the first other one that is asked for, any."""
+    if align == KMALLOC_ALIGN:
+        return FIT_KMALLOC
+    if slob.ctl[O_LINE] == 0:
+        slob.ctl[O_LINE] = align
+    return FIT_LINE if align == slob.ctl[O_LINE] else FIT_ANY
+
+
+@kernel
+def slob_page_alloc(slob, p, units, align):
+    """First fit of ``units`` in page ``p``: the first unit of the block, or -1 [slob_page_alloc]."""
     unit = slob.unit[p]
-    units = (size + SLOB_UNIT - 1) // SLOB_UNIT
     step = align // SLOB_UNIT
     before = -1
     most = 0
@@ -162,14 +178,19 @@ def slob_page_alloc(slob, p, size, align):
             else:
                 slob.page[p, B_FREE] = rest
             slob.page[p, B_UNITS] -= units
-            slob.page[p, B_MOST] = min(slob.page[p, B_MOST], slob.page[p, B_UNITS])
+            slob.page[p, B_ROOM_OF] = 0
             if slob.page[p, B_UNITS] == 0:
-                unlink_page(slob.page, p)
+                unlink_page(slob.page, slob.stretch, slob.ctl, p)
                 slob.page[p, B_ON_LIST] = 0
             return b
         before = b
         b = following
-    slob.page[p, B_MOST] = most
+    # Until something here is freed
+    slob.page[p, B_MOST + FIT_ANY] = most
+    if align == KMALLOC_ALIGN:
+        slob.page[p, B_MOST + FIT_KMALLOC] = units - 1
+    elif align == slob.ctl[O_LINE]:
+        slob.page[p, B_MOST + FIT_LINE] = units - 1
     return -1
 
 
@@ -195,7 +216,7 @@ def slob_new_page(mem, slob, cpu, node, gfp, context):
     else:
         slob.ctl[O_SPARE] = slob.page[p, B_NEXT]
     record = slob.page[p]
-    record[B_UNITS] = record[B_MOST] = PAGE_UNITS
+    record[B_UNITS] = PAGE_UNITS
     record[B_FREE] = 0
     record[B_PFN] = pfn
     record[B_NODE] = 0
@@ -217,42 +238,55 @@ def slob_alloc(mem, slob, cpu, node, gfp, context, size, align):
     """``size`` < 4096 bytes at a multiple of ``align``: page record << 16 | byte offset, or NO_OBJECT [slob_alloc].
 
     A success rotates the list so that the next search starts at this page, or at its successor when it filled up.
-    A page or list whose blocks are known to be smaller is passed over, where the kernel walks them all in vain.
+    Pages and stretches of pages that are known not to serve are passed over, where the kernel tries each in vain.
     """
-    head = 0
-    if size >= SLOB_BREAK2:
-        head = 2
-    elif size >= SLOB_BREAK1:
-        head = 1
-    page = slob.page
+    head = list_of(size)
     units = (size + SLOB_UNIT - 1) // SLOB_UNIT
+    fit = fit_of(slob, align)
+    page = slob.page
+    stretch = slob.stretch
     slob.ctl[O_LOCKS] += 1
-    if page[head, B_MOST] >= units:
+    if page[head, B_MOST + fit] >= units:
         most = 0
+        whole = False  # the walk began at the first page of the stretch
         p = page[head, B_NEXT]
         while p != head:
+            s = page[p, B_STRETCH]
+            if stretch[s, S_FIRST] == p:
+                own = page[head, B_STRETCH]
+                while s != own and stretch[s, S_MOST + fit] < units:
+                    s = stretch[s, S_NEXT]
+                p = stretch[s, S_FIRST]
+                if p == head:
+                    break
+                most = 0
+                whole = True
             following = page[p, B_NEXT]
-            if page[p, B_MOST] >= units and (node < 0 or page[p, B_NODE] == node):
+            if min(page[p, B_UNITS], page[p, B_MOST + fit]) >= units and (node < 0 or page[p, B_NODE] == node):
                 before = page[p, B_PREV]
-                b = slob_page_alloc(slob, p, size, align)
+                b = slob_page_alloc(slob, p, units, align)
                 if b >= 0:
                     first = page[before, B_NEXT]
                     if first != head and first != page[head, B_NEXT]:
-                        unlink_page(page, head)
-                        link_page(page, head, before)
+                        unlink_page(page, stretch, slob.ctl, head)
+                        link_page(page, stretch, slob.ctl, head, before)
                     slob.ctl[O_PATH] = 1
                     return (np.int64(p) << st.HANDLE_SHIFT) | (b * SLOB_UNIT)
-            most = max(most, page[p, B_MOST])
+            most = max(most, min(page[p, B_UNITS], page[p, B_MOST + fit]))
+            if whole and page[following, B_STRETCH] != s:
+                stretch[s, S_MOST + fit] = most
             p = following
-        page[head, B_MOST] = most
+        if node < 0 and fit != FIT_ANY:
+            page[head, B_MOST + fit] = units - 1
     fresh = slob_new_page(mem, slob, cpu, node, gfp, context)
     if fresh < 0:
         slob.ctl[O_PATH] = 0
         return np.int64(st.NO_OBJECT)
-    link_page(page, fresh, head)
+    link_page(page, stretch, slob.ctl, fresh, head)
     page[fresh, B_ON_LIST] = 1 + head
-    b = slob_page_alloc(slob, fresh, size, align)
-    page[head, B_MOST] = max(page[head, B_MOST], page[fresh, B_MOST])
+    b = slob_page_alloc(slob, fresh, units, align)
+    if page[fresh, B_ON_LIST] != 0:
+        raise_most(page, stretch, fresh, page[fresh, B_UNITS], 0)
     slob.ctl[O_PATH] = 4
     return (np.int64(fresh) << st.HANDLE_SHIFT) | (b * SLOB_UNIT)
 
@@ -271,7 +305,7 @@ def slob_free(mem, slob, cpu, handle, size):
     slob.ctl[O_LOCKS] += 1
     if page[p, B_UNITS] + units == PAGE_UNITS:
         if page[p, B_ON_LIST] != 0:
-            unlink_page(page, p)
+            unlink_page(page, slob.stretch, slob.ctl, p)
         page[p, B_ON_LIST] = 0
         free_pages(mem, cpu, page[p, B_PFN], 0)
         page[p, B_PFN] = -1
@@ -282,14 +316,16 @@ def slob_free(mem, slob, cpu, handle, size):
         return
     unit = slob.unit[p]
     if page[p, B_ON_LIST] == 0:
-        page[p, B_UNITS] = page[p, B_MOST] = units
+        page[p, B_UNITS] = units
+        page[p, B_ROOM_OF] = 0
         page[p, B_FREE] = b
         page[p, B_ON_LIST] = 1
         set_slob(unit, b, units, PAGE_UNITS)
-        link_page(page, p, 0)
-        page[0, B_MOST] = max(page[0, B_MOST], units)
+        link_page(page, slob.stretch, slob.ctl, p, 0)
+        raise_most(page, slob.stretch, p, units, 0)
         return
     page[p, B_UNITS] += units
+    page[p, B_ROOM_OF] = 0
     before = -1
     following = page[p, B_FREE]
     while following < b:
@@ -307,9 +343,7 @@ def slob_free(mem, slob, cpu, handle, size):
     else:
         set_slob(unit, b, units, following)
         set_slob(unit, before, slob_units(unit, before), b)
-    page[p, B_MOST] = max(page[p, B_MOST], units)
-    head = page[p, B_ON_LIST] - 1
-    page[head, B_MOST] = max(page[head, B_MOST], units)
+    raise_most(page, slob.stretch, p, units, page[p, B_UNITS] - units)
 
 
 # -------------------------------------------------------------------------------------- kmalloc, kmem_cache
@@ -384,27 +418,43 @@ def slob_cache_free(mem, slob, c, cpu, handle):
 
 
 @kernel
-def room_for(slob, size, align):
-    """How many objects of ``size`` < 4096 bytes the holes of their list could take without another page."""
-    head = 0
-    if size >= SLOB_BREAK2:
-        head = 2
-    elif size >= SLOB_BREAK1:
-        head = 1
-    units = (size + SLOB_UNIT - 1) // SLOB_UNIT
-    step = align // SLOB_UNIT
-    stride = (units + step - 1) // step * step
-    room = 0
-    p = slob.page[head, B_NEXT]
-    while p != head:
+def room_in(slob, p, units, step, stride):
+    """How many blocks of ``units``, ``stride`` apart at multiples of ``step``, the holes of page ``p`` could take."""
+    kind = PAGE_UNITS * units + step
+    if slob.page[p, B_ROOM_OF] != kind:
+        room = 0
         b = slob.page[p, B_FREE]
         while b < PAGE_UNITS:
             left = slob_units(slob.unit[p], b) - ((b + step - 1) // step * step - b) - units
             if left >= 0:
                 room += 1 + left // stride
             b = slob_next(slob.unit[p], b)
-        p = slob.page[p, B_NEXT]
-    return room
+        slob.page[p, B_ROOM] = room
+        slob.page[p, B_ROOM_OF] = kind
+    return slob.page[p, B_ROOM]
+
+
+@kernel
+def room_for(slob, size, align):
+    """How many objects of ``size`` < 4096 bytes the holes of their list could take without another page."""
+    head = list_of(size)
+    units = (size + SLOB_UNIT - 1) // SLOB_UNIT
+    step = align // SLOB_UNIT
+    fit = fit_of(slob, align)
+    stride = (units + step - 1) // step * step
+    room = 0
+    own = slob.page[head, B_STRETCH]
+    s = own
+    while True:
+        p = slob.stretch[s, S_FIRST]
+        if slob.stretch[s, S_MOST + fit] >= units:
+            for _ in range(slob.stretch[s, S_RECORDS]):
+                if min(slob.page[p, B_UNITS], slob.page[p, B_MOST + fit]) >= units:
+                    room += room_in(slob, p, units, step, stride)
+                p = slob.page[p, B_NEXT]
+        s = slob.stretch[s, S_NEXT]
+        if s == own:
+            return room
 
 
 @kernel

@@ -2,6 +2,7 @@
 
 from fastalloc.kernels import slob as sl
 from fastalloc.kernels import state as st
+from fastalloc.kernels.slob_ring import SLOB_LISTS
 
 PAGE_LIST = 100  # pages that a row's page_list names
 
@@ -14,7 +15,7 @@ def slob_node_rows(mem, slob):
     """
     rows = {}
     listed = 0
-    for head, name in enumerate(sl.SLOB_LISTS):
+    for head, name in enumerate(SLOB_LISTS):
         pages, units, blocks = [], 0, 0
         p = int(slob.page[head, sl.B_NEXT])
         while p != head:
