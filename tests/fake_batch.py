@@ -29,8 +29,8 @@ class BatchProgress(NamedTuple):
     compiling: bool
 
 
-def run_lanes(
-    scenario: Scenario,
+def run_machines(
+    scenarios: Sequence[Scenario],
     lanes: Sequence[int],
     *,
     seed: int,
@@ -41,17 +41,26 @@ def run_lanes(
     skip: bool = True,
     progress: Callable[[BatchProgress], None] | None = None,
     cancel: threading.Event | None = None,
-) -> Iterator[LaneResult]:
+) -> Iterator[tuple[int, LaneResult]]:
     """Lanes that depend on policy, seed and lane alone; rc8 livelocks in about two thirds of them."""
-    ms = int(scenario.run.duration_s * 1000)
-    livelocks = 0
-    for done, lane in enumerate(lanes, 1):
-        if cancel is not None and cancel.is_set():
-            return
-        result = fake_lane(scenario, lane, seed, full_events)
-        livelocks += int(result.metrics[METRICS.index("livelock_5s")])
-        if progress is not None:
-            progress(BatchProgress(done, len(lanes), done * ms, len(lanes) * ms, livelocks, 0.1 * done, False))
+    ms = int(scenarios[0].run.duration_s * 1000)
+    livelocks = done = 0
+    total = len(scenarios) * len(lanes)
+    for i, scenario in enumerate(scenarios):
+        for lane in lanes:
+            if cancel is not None and cancel.is_set():
+                return
+            done += 1
+            result = fake_lane(scenario, lane, seed, full_events)
+            livelocks += int(result.metrics[METRICS.index("livelock_5s")])
+            if progress is not None:
+                progress(BatchProgress(done, total, done * ms, total * ms, livelocks, 0.1 * done, False))
+            yield i, result
+
+
+def run_lanes(scenario: Scenario, lanes: Sequence[int], **options) -> Iterator[LaneResult]:
+    """The lanes of one scenario."""
+    for _, result in run_machines([scenario], lanes, **options):
         yield result
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from fastalloc.batch import BatchProgress, LaneResult, run_lanes
+from fastalloc.batch import BatchProgress, LaneResult, run_lanes, run_machines
 from fastalloc.errors import InputError
 from fastalloc.kernels.cache_dir import announce_compiling
 from fastalloc.kernels.names import METRICS
@@ -29,13 +29,9 @@ from fastalloc.store.write import write_parquet
 class RunProgress(NamedTuple):
     """Where a run of several variants stands."""
 
-    variant: str
-    batch: BatchProgress  # of the present variant
-    simulated_ms: int  # over all lanes of all variants
-    total_ms: int
-    livelocks: int
-    wall_s: float
-    compiling: bool
+    variant: str  # whose lanes are next
+    lanes: int  # of a variant
+    batch: BatchProgress  # of all variants
 
 
 class Rerun(NamedTuple):
@@ -84,38 +80,36 @@ def run(
     command = command or f"fastalloc run {shlex.quote(str(out / 'scenario.toml'))} {_variant_options(variants)}"
     writer = DatasetWriter(out, scenario, [name for name, _ in chosen], command)
     announce_compiling()
-    lane_ms = int(scenario.run.duration_s * 1000)
-    done_ms, livelocks, begun = 0, 0, time.monotonic()
+    begun = time.monotonic()
     status = "interrupted"
-    seconds: dict[str, float] = {}
+    current = -1
+
+    def tell(batch: BatchProgress) -> None:
+        if progress is not None:
+            progress(RunProgress(chosen[max(current, 0)][0], scenario.run.lanes, batch))
+
     try:
-        for name, own in chosen:
-            writer.start_variant(name)
-            told = _teller(progress, name, done_ms, lane_ms * scenario.run.lanes * len(chosen), livelocks, begun)
-            variant_begun = time.monotonic()
-            finished = 0
-            for result in run_lanes(
-                own,
-                range(scenario.run.lanes),
-                seed=scenario.run.seed,
-                threads=threads,
-                debug=debug,
-                skip=skip,
-                progress=told,
-                cancel=cancel,
-            ):
-                writer.add(result)
-                finished += 1
-                livelocks += int(result.metrics[METRICS.index("livelock_5s")])
-            seconds[name] = round(time.monotonic() - variant_begun, 3)
-            done_ms += lane_ms * scenario.run.lanes
-            if finished < scenario.run.lanes:
-                break
-        else:
+        finished = 0
+        for variant, result in run_machines(
+            [own for _, own in chosen],
+            range(scenario.run.lanes),
+            seed=scenario.run.seed,
+            threads=threads,
+            debug=debug,
+            skip=skip,
+            progress=tell,
+            cancel=cancel,
+        ):
+            if variant != current:
+                current = variant
+                writer.start_variant(chosen[variant][0])
+            writer.add(result)
+            finished += 1
+        if finished == scenario.run.lanes * len(chosen):
             status = "complete"
     finally:  # an error or a second Ctrl-C loses no finished lane either
         wall_s = round(time.monotonic() - begun, 3)
-        writer.close(status, {"wall_s": wall_s, "variants_s": seconds, "threads": threads, "cpus": os.cpu_count()})
+        writer.close(status, {"wall_s": wall_s, "threads": threads, "cpus": os.cpu_count()})
     return open_dataset(out)
 
 
@@ -187,34 +181,6 @@ def save_events(done: Rerun, path: str | Location) -> Location:
     )
     write_parquet(path, table)
     return path
-
-
-def _teller(
-    progress: Callable[[RunProgress], None] | None,
-    variant: str,
-    done_ms: int,
-    total_ms: int,
-    livelocks: int,
-    begun: float,
-) -> Callable[[BatchProgress], None] | None:
-    """Turns the progress of one variant into that of the run."""
-    if progress is None:
-        return None
-
-    def tell(batch: BatchProgress) -> None:
-        progress(
-            RunProgress(
-                variant,
-                batch,
-                done_ms + batch.simulated_ms,
-                total_ms,
-                livelocks + batch.livelocks,
-                time.monotonic() - begun,
-                batch.compiling,
-            )
-        )
-
-    return tell
 
 
 def _variant_options(variants: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ class Outcome:
 def fastalloc(monkeypatch, capsys, tmp_path):
     """Runs ``fastalloc ARGUMENTS`` in an empty folder."""
     monkeypatch.setattr(runner, "run_lanes", fake_batch.run_lanes)
+    monkeypatch.setattr(runner, "run_machines", fake_batch.run_machines)
     monkeypatch.setattr("fastalloc.report.filled._vega", lambda: "")
     monkeypatch.chdir(tmp_path)
 

@@ -147,14 +147,14 @@ def test_scenarios_are_listed(fastalloc):
 
 
 def test_interrupted_run_keeps_what_is_done(fastalloc, monkeypatch):
-    def interrupted(scenario, lanes, *, cancel, **named):
-        for result in fake_batch.run_lanes(scenario, lanes, cancel=cancel, **named):
-            if scenario.policy.command_rule == "fix" and result.lane == 1:
+    def interrupted(scenarios, lanes, *, cancel, **named):
+        for i, result in fake_batch.run_machines(scenarios, lanes, cancel=cancel, **named):
+            if scenarios[i].policy.command_rule == "fix" and result.lane == 1:
                 os.kill(os.getpid(), signal.SIGINT)
                 time.sleep(0.01)
-            yield result
+            yield i, result
 
-    monkeypatch.setattr(runner, "run_lanes", interrupted)
+    monkeypatch.setattr(runner, "run_machines", interrupted)
     done = fastalloc("run", "swap-livelock", "--lanes", 4, "--seconds", 40, "--out", "d")
     assert done.code == 130
     assert "stopped; what was finished is kept" in done.err
@@ -165,14 +165,14 @@ def test_interrupted_run_keeps_what_is_done(fastalloc, monkeypatch):
 
 
 def test_a_failed_write_is_no_interrupt(fastalloc, monkeypatch):
-    def failing(scenario, lanes, *, cancel, **named):
-        for result in fake_batch.run_lanes(scenario, lanes, cancel=cancel, **named):
-            if scenario.policy.command_rule == "fix":
+    def failing(scenarios, lanes, *, cancel, **named):
+        for i, result in fake_batch.run_machines(scenarios, lanes, cancel=cancel, **named):
+            if scenarios[i].policy.command_rule == "fix":
                 cancel.set()  # the batch stops its threads
                 Path("d/runs").rename("d/elsewhere")
-            yield result
+            yield i, result
 
-    monkeypatch.setattr(runner, "run_lanes", failing)
+    monkeypatch.setattr(runner, "run_machines", failing)
     one_line_at_end = fastalloc("run", "swap-livelock", *SMALL, "--out", "d").err.splitlines()[-1]
     assert "d/runs" in one_line_at_end
     assert "cannot be written" in one_line_at_end
@@ -184,7 +184,7 @@ def test_interrupted_before_the_first_lane(fastalloc, monkeypatch):
         time.sleep(0.01)
         return iter(())
 
-    monkeypatch.setattr(runner, "run_lanes", interrupted)
+    monkeypatch.setattr(runner, "run_machines", interrupted)
     done = fastalloc("run", "swap-livelock", *SMALL, "--out", "d")
     assert done.code == 130
     assert "before the first lane" in done.err

@@ -5,13 +5,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastalloc.batch.heap import HEAPS, build_layout
+from fastalloc.batch.heap import HEAPS, Layout, build_layout
 from fastalloc.batch.lane import Lane, build_lane
+from fastalloc.batch.twins import first_alike
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels.check import VIOLATIONS
 from fastalloc.kernels.kmem_state import overflowed
@@ -34,7 +36,7 @@ class LaneResult(NamedTuple):
 
 
 class BatchProgress(NamedTuple):
-    """How far a call of :func:`run_lanes` is."""
+    """How far a call of :func:`run_lanes` or :func:`run_machines` is, over all lanes of all scenarios."""
 
     lanes_done: int
     lanes: int
@@ -56,9 +58,9 @@ class CapacityError(RuntimeError):
 class _Tally:
     """Progress of all threads, told to one callback."""
 
-    def __init__(self, lanes: int, lane_ms: int, tell: Callable[[BatchProgress], None] | None) -> None:
+    def __init__(self, lanes: int, total_ms: int, tell: Callable[[BatchProgress], None] | None) -> None:
         self._lock = threading.Lock()
-        self._tell, self._lanes, self._total = tell, lanes, lanes * lane_ms
+        self._tell, self._lanes, self._total = tell, lanes, total_ms
         self._done = self._simulated = self._livelocks = 0
         self._begun = time.monotonic()
 
@@ -137,7 +139,15 @@ def run_serial(
 
 
 def run_lanes(
-    scenario: Scenario,
+    scenario: Scenario, lanes: Sequence[int], *, seed: int, threads: int = 0, **options: Any
+) -> Iterator[LaneResult]:
+    """:func:`run_machines` of one scenario: its results in the order of ``lanes``."""
+    for _, result in run_machines([scenario], lanes, seed=seed, threads=threads, **options):
+        yield result
+
+
+def run_machines(
+    scenarios: Sequence[Scenario],
     lanes: Sequence[int],
     *,
     seed: int,
@@ -148,10 +158,12 @@ def run_lanes(
     skip: bool = True,
     progress: Callable[[BatchProgress], None] | None = None,
     cancel: threading.Event | None = None,
-) -> Iterator[LaneResult]:
-    """Run lanes of a scenario (of one variant) and yield their results in the order asked for.
+) -> Iterator[tuple[int, LaneResult]]:
+    """Run the same lanes of several scenarios (each of one variant); yield the scenario's index and a lane's result,
+    scenario by scenario, lanes in the order asked for.
 
-    Threads, batch size and skipping change no result; a cancelled call yields the lanes finished so far in order.
+    Threads, batch size and skipping change no result; a cancelled call yields the lanes finished so far in order. A
+    scenario that starts as the same machine as an earlier one has its results and is not run again.
 
     Parameters
     ----------
@@ -166,52 +178,67 @@ def run_lanes(
     ------
     ConservationError, CapacityError
     """
-    lane_ms = round(scenario.run.duration_s * 1000)
-    tally = _Tally(len(lanes), lane_ms, progress)
+    if not lanes:
+        return
+    lane_ms = [round(scenario.run.duration_s * 1000) for scenario in scenarios]
+    tally = _Tally(len(lanes) * len(scenarios), len(lanes) * sum(lane_ms), progress)
     stop = threading.Event()  # the caller's own event is only read
     size = max(1, batch)
-    layout = build_layout(scenario)
+    groups = [list(lanes[i : i + size]) for i in range(0, len(lanes), size)]
+    first = first_alike(scenarios, lanes[0], seed)
+    again = {j for i, j in enumerate(first) if i != j}  # whose results serve once more
+    kept: dict[int, list[LaneResult]] = {j: [] for j in again}
 
-    def advance(members: Sequence[int]) -> list[LaneResult]:
+    def advance(scenario: Scenario, layout: Layout, members: Sequence[int]) -> list[LaneResult]:
         running = [
             build_lane(scenario, lane, seed, layout=layout, full_events=full_events, debug=debug, skip=skip)
             for lane in members
         ]
-        for begin in range(0, lane_ms, SLICE_MS):
-            end = min(begin + SLICE_MS, lane_ms)
+        end_ms = round(scenario.run.duration_s * 1000)
+        for begin in range(0, end_ms, SLICE_MS):
+            end = min(begin + SLICE_MS, end_ms)
             for lane, arrays in zip(members, running, strict=True):
                 if stop.is_set() or (cancel is not None and cancel.is_set()):
                     return []
                 run_lane(*arrays, end * ms.NS_PER_MS)
                 check_sound(lane, arrays)
                 tally.add(milliseconds=end - begin)
-        results = [result_of(lane, arrays) for lane, arrays in zip(members, running, strict=True)]
-        tally.add(lanes=len(results), livelocks=sum(int(result.metrics[LIVELOCK]) for result in results))
-        return results
+        return [result_of(lane, arrays) for lane, arrays in zip(members, running, strict=True)]
 
-    groups = [list(lanes[i : i + size]) for i in range(0, len(lanes), size)]
-    if groups:
-        # all kernels are compiled (or loaded) by one thread before the others start
-        tally.add(compiling=True)
-        warm(scenario)
+    def work() -> Iterator[tuple[Scenario, Layout, list[int]]]:
+        for i, scenario in enumerate(scenarios):
+            if first[i] == i:
+                layout = build_layout(scenario)
+                yield from ((scenario, layout, group) for group in groups)
+
+    # all kernels are compiled (or loaded) by one thread before the others start
+    tally.add(compiling=True)
+    warm(*{heap_of(scenario.policy.allocator): scenario for scenario in scenarios}.values())
     workers = threads or os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[list[LaneResult]]] = deque()
-        todo = iter(groups)
+        todo = work()
+        waiting = deque(pool.submit(advance, *item) for item in islice(todo, workers + 1))
         try:
-            for _ in range(workers + 1):
-                waiting.extend(pool.submit(advance, group) for group in _next(todo))
-            while waiting:
-                results = waiting.popleft().result()
-                waiting.extend(pool.submit(advance, group) for group in _next(todo))
-                if not results:
-                    return
-                yield from results
+            for i in range(len(scenarios)):
+                if first[i] != i:
+                    results = kept[first[i]]
+                    tally.add(lane_ms[i] * len(results), len(results), _livelocks(results))
+                    yield from ((i, result) for result in results)
+                    continue
+                for _ in groups:
+                    results = waiting.popleft().result()
+                    waiting.extend(pool.submit(advance, *item) for item in islice(todo, 1))
+                    if not results:
+                        return
+                    tally.add(lanes=len(results), livelocks=_livelocks(results))
+                    if i in again:
+                        kept[i] += results
+                    yield from ((i, result) for result in results)
         finally:
             stop.set()
             for future in waiting:
                 future.cancel()
 
 
-def _next(groups: Iterator[list[int]]) -> list[list[int]]:
-    return [group for group in (next(groups, None),) if group is not None]
+def _livelocks(results: Sequence[LaneResult]) -> int:
+    return sum(int(result.metrics[LIVELOCK]) for result in results)

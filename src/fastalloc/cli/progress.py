@@ -44,18 +44,19 @@ class RunBar:
         """Shows where the run stands."""
         if not self._console.is_terminal:
             if now.variant != self._variant:
-                print(f"{now.variant}: {now.batch.lanes} lanes", file=sys.stderr, flush=True)
+                print(f"{now.variant}: {now.lanes} lanes", file=sys.stderr, flush=True)
             self._variant = now.variant
             return
+        batch = now.batch
         fields: dict[str, Any] = {
-            "simulated": _duration(now.simulated_ms / 1000),
-            "rate": f"{now.simulated_ms / 1000 / now.wall_s:,.0f}" if now.wall_s > 0 else "-",
-            "livelocks": str(now.livelocks),
+            "simulated": _duration(batch.simulated_ms / 1000),
+            "rate": f"{batch.simulated_ms / 1000 / batch.wall_s:,.0f}" if batch.wall_s > 0 else "-",
+            "livelocks": str(batch.livelocks),
         }
-        description = "compiling" if now.compiling else now.variant
+        description = "compiling" if batch.compiling else now.variant
         if self._task is None:
-            self._task = self._progress.add_task(description, total=now.total_ms, **fields)
-        self._progress.update(self._task, description=description, completed=now.simulated_ms, **fields)
+            self._task = self._progress.add_task(description, total=batch.total_ms, **fields)
+        self._progress.update(self._task, description=description, completed=batch.simulated_ms, **fields)
 
 
 def _duration(seconds: float) -> str:
