@@ -49,7 +49,11 @@ def mempool_take(mem, heap, pools, vm, out, p, who, t, cpu, jiffies):
 def bio_record(io, vm, t, handle):
     """Open a bio record for the page that task ``t`` writes; without ``handle`` it is on its stack."""
     b = io.ctl[ms.Q_FREE_BIO]
-    io.ctl[ms.Q_FREE_BIO] = io.bio[b, ms.B_NEXT]
+    if b >= 0:
+        io.ctl[ms.Q_FREE_BIO] = io.bio[b, ms.B_NEXT]
+    else:
+        b = io.ctl[ms.Q_BIO_TOP]
+        io.ctl[ms.Q_BIO_TOP] += 1
     io.ctl[ms.H_BIOS] += 1
     io.bio[b, ms.B_HANDLE] = handle
     io.bio[b, ms.B_VEC] = -1

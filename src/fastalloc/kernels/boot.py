@@ -34,7 +34,7 @@ def boot_memory(mem, heap, pools, io, vm, out, geometry):
     set_aside(mem, heap)
     vm.ctl[ms.V_NEXT_REAP] = ms.NS_PER_S
     chain(io.request, ms.R_NEXT)
-    chain(io.bio, ms.B_NEXT)
+    io.ctl[ms.Q_FREE_BIO] = -1
     chain(io.command, ms.D_NEXT)
     for i in range(vm.where.shape[0]):
         vm.where[i] = -1

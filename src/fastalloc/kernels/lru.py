@@ -5,6 +5,7 @@ Pages go on and off one by one: the per-CPU pagevecs of 14 that batch this in th
 
 from fastalloc.kernels import machine_state as ms
 from fastalloc.kernels import state as st
+from fastalloc.kernels.hints import prefetch
 from fastalloc.kernels.jit import folded, internal
 from fastalloc.kernels.objects import slab_give
 from fastalloc.kernels.page_alloc import free_pages, page_zone
@@ -55,6 +56,17 @@ def lru_del(mem, pfn):
         zone[head + 1] = preceding
     zone[st.Z_NR_ACTIVE if active else st.Z_NR_INACTIVE] -= 1
     page[pfn, st.P_FLAGS] &= ~st.PG_LRU
+
+
+@folded
+def look_ahead(mem, vm):
+    """Fetch the page behind the last one fetched: a list is walked record by record, each a miss of the cache, and the
+    next isolation takes what follows the tail. The page may have left the list since; it is only fetched."""
+    ahead = vm.ctl[ms.V_LRU_AHEAD]
+    if 0 <= ahead < mem.page.shape[0]:
+        ahead = mem.page[ahead, st.P_PREV]
+        vm.ctl[ms.V_LRU_AHEAD] = ahead
+        prefetch(mem.page, ahead)
 
 
 @folded

@@ -66,7 +66,7 @@ Q_MAX_SEGMENTS = 13
 Q_NR_BATCHING = 14
 Q_BATCH_JIFFIES = 15
 Q_FREE_REQUEST = 16  # free records
-Q_FREE_BIO = 17
+Q_FREE_BIO = 17  # records used before, linked by B_NEXT; -1 none
 Q_MERGE = 18
 H_BUSY = 20  # device_busy = host_busy: one device a host
 H_DEPTH = 21  # min(queue_depth, can_queue)
@@ -88,7 +88,8 @@ H_KBLOCKD_MEMALLOC = 36
 H_SENSE = 37  # one of SENSE_KINDS
 H_BIOS = 38  # bios outstanding
 H_SENSE_ERRORS = 39  # commands in a million that end with CHECK CONDITION
-IO_FIELDS = 42
+Q_BIO_TOP = 42  # bio records used so far
+IO_FIELDS = 43
 
 # __scsi_get_command as in 2.6.25-rc8; with 164fc5dc; every command allocated when the host is added (scsi-mq); with
 # e507e30b, which gives up command and sense buffer together and so decides as 164fc5dc does
@@ -340,7 +341,8 @@ V_COMMAND_BYTES = 79  # of a command and its sense buffer in their slabs
 V_NEXT_BACKGROUND = 80  # next arrival or departure of the background load, NEVER without one
 V_BACKGROUND_COUNT = 81
 V_BACKGROUND_TURN = 82
-VM_FIELDS = 83
+V_LRU_AHEAD = 83  # a page that an isolation may come to, to be fetched before; -1 none
+VM_FIELDS = 84
 
 # host[h, .]: a further host, see kernels/hosts.py
 F_NEXT = 0  # arrival of a command

@@ -16,7 +16,7 @@ from fastalloc.kernels.block import (
     ioc_set_batching,
 )
 from fastalloc.kernels.jit import folded, internal
-from fastalloc.kernels.lru import leave_mapping, leave_swap_cache, lru_add, lru_del
+from fastalloc.kernels.lru import leave_mapping, leave_swap_cache, look_ahead, lru_add, lru_del
 from fastalloc.kernels.page_alloc import free_pages, zone_watermark_ok
 from fastalloc.kernels.sched import log_event, sleep_on
 from fastalloc.kernels.scsi import RUN_RECLAIMER, start_request_fn
@@ -140,6 +140,7 @@ def isolate_lru_pages(mem, vm, t, z, count):
         last = pfn
         taken += 1
     mem.zone[z, st.Z_PAGES_SCANNED] += taken
+    vm.ctl[ms.V_LRU_AHEAD] = mem.zone[z, st.Z_INACTIVE_TAIL]
     return taken
 
 
@@ -226,6 +227,7 @@ def shrink_page(mem, heap, vm, out, t, cpu):
 
     A dirty swap-cache page leaves the task at R_BIO_ALLOC, locked; everything else is settled here.
     """
+    look_ahead(mem, vm)
     task = vm.task[t]
     pfn = task[ms.T_LIST]
     task[ms.T_LIST] = mem.page[pfn, st.P_NEXT]
