@@ -45,6 +45,35 @@ def presets() -> str:
     )
 
 
+def small(rows: list[dict[str, Any]]) -> str:
+    """A row a policy under which some machines livelock, but others than under the first; the fewest first."""
+    found = []
+    for row in rows[1:]:
+        low, high = (round(100 * bound) for bound in row["difference_interval"])
+        if row["livelocked"] and row["policy"] not in _same_as_baseline(rows):
+            found.append(
+                [
+                    row["policy"],
+                    str(row["livelocked"]),
+                    f"{low:+} to {high:+}".replace("+0", "0"),
+                    str(row["sense_failing"]),
+                ]
+            )
+    found.sort(key=lambda row: (int(row[1]), row[0]))
+    head = {"preset": "---", "livelocked": "---:", "difference, %": "---:", "a sense allocation fails on": "---:"}
+    return _markdown(head, found)
+
+
+def _same_as_baseline(rows: list[dict[str, Any]]) -> list[str]:
+    """Policies under which not one event differs, by all that the board tells but what a policy asked in vain."""
+
+    def outcome(row: dict[str, Any]) -> str:
+        means = {key: mean for key, mean in row["means"].items() if not key.startswith("extra_")}
+        return json.dumps({**row, "policy": "", "title": "", "broken_by": None, "means": means})
+
+    return [row["policy"] for row in rows if outcome(row) == outcome(rows[0])]
+
+
 def board(rows: list[dict[str, Any]]) -> str:
     """A row a policy in the order that they were run; presets in which the same happened share a row."""
     together: dict[str, list[str]] = {}
@@ -59,7 +88,8 @@ def page() -> str:
     for name in NAMES:
         rows = json.loads((BOARDS / f"{name}.json").read_text(encoding="utf-8"))
         text = replaced(text, f"board {name}", board(rows))
-    return text
+    rows = json.loads((BOARDS / "small.json").read_text(encoding="utf-8"))
+    return replaced(text, "small machines", small(rows))
 
 
 def _cells(row: dict[str, Any], names: list[str]) -> list[str]:

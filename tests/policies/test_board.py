@@ -43,6 +43,10 @@ def test_rows_are_measured_against_the_first_on_the_same_lanes():
     assert ctor.longest_stall_s == 0.5
 
 
+def test_machines_on_which_a_sense_allocation_fails_are_counted():
+    assert [row.sense_failing for row in board(made())] == [4, 3, 0]
+
+
 def test_a_broken_guarantee_names_the_lane_with_the_longest_livelock():
     assert [row.broken_by for row in board(made())] == [0, 6, None]
 

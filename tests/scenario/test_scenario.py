@@ -4,6 +4,7 @@ import pytest
 
 from fastalloc.errors import InputError
 from fastalloc.scenario import Scenario, load_machine, load_scenario, machine_names, machine_toml, preset_names
+from tests.closed_loop.small import OWN_CORES, small
 
 MACHINE = 'name = "test"\nmachine = "linux-2.6.25-rc8-512m"\n'
 
@@ -138,3 +139,9 @@ def test_settings_apply_to_lists_and_are_checked():
     assert changed.workload.copiers == 3
     with pytest.raises(InputError, match=r"machine\.zones\.7\.min: names no field"):
         scenario.with_settings({"machine.zones.7.min": 3})
+
+
+def test_the_preset_of_34_mb_is_the_machine_of_the_closed_loop_tests():
+    parts = {"machine", "queue", "host", "disk", "workload", "costs", "policy"}
+    shipped, own = load_scenario("swap-livelock-34m").variant("rc8"), small("rc8", OWN_CORES)
+    assert shipped.model_dump(include=parts) == own.model_dump(include=parts)

@@ -33,6 +33,7 @@ class Row(NamedTuple):
     interval: tuple[float, float]  # Wilson
     difference: float  # of the probability, to the baseline, over lanes that both finished
     difference_interval: tuple[float, float]  # paired
+    sense_failing: int  # lanes in which a sense allocation failed
     longest_stall_s: float
     broken_by: int | None  # id of the lane with the longest livelock; None: every lane made progress
     throughput: float | None  # pages swapped out against the baseline, median of the pairs of lanes
@@ -126,6 +127,7 @@ def _row(
         interval=wilson_interval(livelocked, len(rows)),
         difference=(only_ours - only_theirs) / len(pairs) if len(pairs) else 0.0,
         difference_interval=paired_interval(only_ours, only_theirs, len(pairs)),
+        sense_failing=int((rows["sense_fail"] > 0).sum()),
         longest_stall_s=longest / 1000,
         broken_by=worst["id"] if livelocked else None,
         throughput=median,
