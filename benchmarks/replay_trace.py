@@ -41,6 +41,11 @@ def peak_mib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def resident_mib():
+    """What this process holds now, MiB [proc_pid_statm(5)]."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
 def opened(path):
     """A recording with its start state."""
     return open_recording(path, beside(path, "slabstate"), None, "6.1", "")
@@ -60,7 +65,7 @@ def main() -> None:
     """Measure and print."""
     path = Path(sys.argv[1])
     opened(WARM).run(WHAT_IFS)
-    base = peak_mib()
+    base = resident_mib()
     seconds, trace = timed(read_trace, path)
     memory = {"decoding": peak_mib() - base}
     compact = trace.nbytes / 2**20

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastalloc.trace import compact as co
+from fastalloc.trace import order_window, settle
 from fastalloc.trace.check import check, read_summary
 from fastalloc.trace.lane import NO_SAMPLES
 from fastalloc.trace.prediction import predict
@@ -106,3 +107,16 @@ def test_tcp_on_four_cpus_exactly(name, kernel):
     found = check(recording.run([], 1)[0], read_summary(beside(path, "summary")), None)
     assert found.totals["error"].to_list() == [0, 0, 0]
     assert (found.caches["off_pages"] == 0).all()
+
+
+@pytest.mark.parametrize(("name", "kernel"), [("d_w4_k61_smp4", "6.1"), ("d_w3_k61_smp2_nomerge", "6.1")])
+def test_what_is_held_at_a_time_changes_nothing(monkeypatch, name, kernel):
+    """Neither how many operations of a cache are looked at, nor for how many slabs there is room at first."""
+    path = shared("kernel", "traces") / f"{name}.events.parquet"
+    found = []
+    for window, spare in ((1 << 18, 1 << 12), (1 << 12, 1)):
+        monkeypatch.setattr(order_window, "WINDOW", window)
+        monkeypatch.setattr(settle, "SPARE", spare)
+        found.append(open_recording(path, beside(path, "slabstate"), None, kernel, ""))
+    assert found[0].steps == found[1].steps
+    assert (found[0].trace.events == found[1].trace.events).all()

@@ -40,7 +40,8 @@ E_NESTED_HIGH = 10
 E_TASK = 11
 E_CALL = 12  # objects of one bulk call share it
 E_ENDS = 13  # 1: last event of its call, 2: first
-EVENT_FIELDS = 14
+E_ROW = 14  # of the trace
+EVENT_FIELDS = 15
 
 # move[.]: events of ``group`` in column ``column`` among positions first to last go to the front (or the back)
 M_FIRST, M_LAST, M_COLUMN, M_GROUP, M_FRONT, MOVE_FIELDS = range(6)
@@ -51,6 +52,12 @@ F_WRONG = 1  # allocations that no move explains
 F_TRIES = 2
 F_BOUGHT = 3  # purchases taken as they were made
 FOUND_FIELDS = 4
+
+# where[.]: how far a search is
+AT_POSITION = 0
+AT_SLOT = 1  # the model saved last, -1 before the first
+AT_OVERFLOW = 2  # 1: a model had no room for its slabs, and what was found is void
+WHERE_FIELDS = 3
 
 STEPS = 64  # other operations that one may pass
 BEGIN_STEPS = 1024
@@ -70,7 +77,7 @@ class Model(NamedTuple):
 
 
 @internal
-def follow_order(mem, model, events, order, row, stop):
+def follow_order(mem, model, events, order, row, stop, where):
     """Run the positions from ``row`` on; the first at which rules and addresses disagree, else ``stop``."""
     out_of_line()
     f = st.K_FREELIST
@@ -94,6 +101,9 @@ def follow_order(mem, model, events, order, row, stop):
             else:
                 held = cp.slab_alloc(mem, slub, 0, cpu, e[E_NODE], e[E_GFP], 0, f)
             mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+            if slub.ctl[st.U_OVERFLOW] != 0:
+                where[AT_OVERFLOW] = 1
+                return row
             handle[e[E_OBJECT]] = held
             s = held >> st.HANDLE_SHIFT
             if slub.kcpu[0, cpu, st.K_ALLOC_SLAB] != before or block[s] < 0:
@@ -148,9 +158,7 @@ def copy_model(to, model):
     for s in range(top):
         for i in range(st.SLAB_FIELDS):
             a.slab[s, i] = b.slab[s, i]
-        to.block[s] = model.block[s]
-    for s in range(top, to.block.shape[0]):
-        to.block[s] = -1
+        to.block[s] = model.block[s]  # a slab beyond gets its block when it is bought
     for i in range(b.ctl[st.U_LINK_TOP]):
         a.link[i] = b.link[i]
     for i in range(model.handle.shape[0]):
@@ -183,7 +191,7 @@ def saved_before(at, row):
 
 
 @internal
-def agrees_until(mem, ring, at, trial, events, order, scratch, move, wrong, goal):
+def agrees_until(mem, ring, at, trial, events, order, scratch, move, wrong, goal, where):
     """How far rules and addresses agree with ``move`` made, as if position ``wrong`` had kept its place."""
     out_of_line()
     use = saved_before(at, move[M_FIRST])
@@ -197,7 +205,7 @@ def agrees_until(mem, ring, at, trial, events, order, scratch, move, wrong, goal
         scratch[room + i - first] = order[i]
     make_move(events, order, scratch, move)
     copy_model(trial, one_of(ring, use))
-    reached = follow_order(mem, trial, events, order, at[use], goal)
+    reached = follow_order(mem, trial, events, order, at[use], goal, where)
     where = wrong
     if first <= wrong <= last:
         where = first
@@ -209,7 +217,7 @@ def agrees_until(mem, ring, at, trial, events, order, scratch, move, wrong, goal
 
 
 @internal
-def best_move(mem, ring, at, trial, events, order, scratch, wrong, have, move, best, found):
+def best_move(mem, ring, at, trial, events, order, scratch, wrong, have, move, best, found, where):
     """Fill ``best`` with the move after which rules and addresses agree for longest; False if none helps."""
     out_of_line()
     n = order.shape[0]
@@ -265,7 +273,7 @@ def best_move(mem, ring, at, trial, events, order, scratch, wrong, have, move, b
                     move[M_COLUMN] = column
                     move[M_GROUP] = y[column]
                     move[M_FRONT] = 1 - later
-                    got = agrees_until(mem, ring, at, trial, events, order, scratch, move, wrong, goal)
+                    got = agrees_until(mem, ring, at, trial, events, order, scratch, move, wrong, goal, where)
                     if got > reached:
                         reached = got
                         for i in range(MOVE_FIELDS):
@@ -275,22 +283,30 @@ def best_move(mem, ring, at, trial, events, order, scratch, wrong, have, move, b
 
 
 @entry
-def search(mem, model, ring, at, trial, events, order, scratch, move, best, found, every, patience):
-    """Settle ``order`` (int64[n], the rows of ``events``); ``model`` is the cache at the start.
+def search(mem, model, ring, at, trial, events, order, scratch, move, best, found, where, every, patience, last):
+    """Settle a part of a cache's operations: ``order`` (int32[n], rows of ``events``), from ``where`` on.
 
-    ``ring``, ``at``: room for models saved every ``every`` positions; ``trial`` one more; ``scratch``: int64[2 * n].
+    ``model`` is the cache there. Unless the part is the ``last``, it ends, at a multiple of ``every``, so far from the
+    end that no decision looks beyond; what is before the first saved model will not change any more.
+    ``ring``, ``at``: room for models saved every ``every`` positions; ``trial`` one more; ``scratch``: int32[2 * n].
     What no move explains is taken as the rules have it, blocks changing names; after ``patience`` of these the order
     stays as it is from there on. ``found``: FOUND_FIELDS.
     """
-    n = order.shape[0]
-    at[:] = -1
-    at[0] = 0
-    copy_model(one_of(ring, 0), model)
-    slot = 0
-    row = 0
-    while row < n:
-        stop = min(n, (row // every + 1) * every)
-        row = follow_order(mem, model, events, order, row, stop)
+    end = order.shape[0]
+    if not last:
+        end = (end - LOOK - 1) // every * every
+    row = where[AT_POSITION]
+    slot = where[AT_SLOT]
+    if slot < 0:
+        at[:] = -1
+        at[0] = row
+        copy_model(one_of(ring, 0), model)
+        slot = 0
+    while row < end:
+        if where[AT_OVERFLOW] != 0:
+            return
+        stop = min(end, (row // every + 1) * every)
+        row = follow_order(mem, model, events, order, row, stop, where)
         if row == stop:
             slot = (slot + 1) % at.shape[0]
             copy_model(one_of(ring, slot), model)
@@ -302,7 +318,7 @@ def search(mem, model, ring, at, trial, events, order, scratch, move, best, foun
         if (
             found[F_WRONG] < patience
             and found[F_TRIES] < ALL_TRIES
-            and best_move(mem, ring, at, trial, events, order, scratch, row, have, move, best, found)
+            and best_move(mem, ring, at, trial, events, order, scratch, row, have, move, best, found, where)
         ):
             found[F_MOVED] += 1
             make_move(events, order, scratch, best)
@@ -336,6 +352,8 @@ def search(mem, model, ring, at, trial, events, order, scratch, move, best, foun
         slot = 0
         at[0] = row
         copy_model(one_of(ring, 0), model)
+    where[AT_POSITION] = row
+    where[AT_SLOT] = slot
 
 
 __all__ = ["EVENT_FIELDS", "Model", "search"]

@@ -31,7 +31,7 @@ from fastalloc.errors import InputError
 from fastalloc.trace import compact as co
 
 MARKER = 255
-FRAME = 1 << 15  # events of a frame
+FRAME = 1 << 14  # events of a frame
 MAX_ORDER = 20
 SCHEMA = {
     "ts_ns": pl.Int64,
@@ -94,7 +94,7 @@ def read_parquet(path: Path, resolved: bool = True) -> Iterator[pl.DataFrame]:
             reason = f"has a column of a wrong type: {str(error).splitlines()[0]}"
             raise InputError(path, f"row {check.rows} or later", reason) from error
         yield check(frame)
-    pa.default_memory_pool().release_unused()
+        pa.default_memory_pool().release_unused()
 
 
 def _columns(names: set[str]) -> list[pl.Expr]:

@@ -132,8 +132,9 @@ def _ipc(frame: pl.DataFrame) -> bytes:
 def write_trace(path: Path, trace: CompactTrace) -> None:
     """Write ``trace`` whole or not at all."""
     sections = {"ptrs": trace.ptrs.astype("<u8").tobytes(), "kinds": _ipc(trace.kinds), "markers": _ipc(trace.markers)}
-    body = [np.ascontiguousarray(trace.events).tobytes()]
-    offset = HEADER_BYTES + len(body[0])
+    events = np.ascontiguousarray(trace.events).view(np.uint8)
+    body: list[bytes | memoryview] = [events.data]
+    offset = HEADER_BYTES + len(events)
     contents = {}
     for name, data in sections.items():
         pad = -offset % 64

@@ -9,6 +9,7 @@ import polars as pl
 from fastalloc.errors import InputError
 from fastalloc.trace import compact as co
 from fastalloc.trace import tallies, walks
+from fastalloc.trace.freed import give_back
 from fastalloc.trace.infer import infer_caches
 from fastalloc.trace.purchase import before_purchase
 from fastalloc.trace.rows import KIND, Rows, rows_of
@@ -37,6 +38,7 @@ def compact_events(
     errors and in the trace; ``aliases`` and ``sizes`` as for ``infer_caches``.
     """
     rows = rows_of(path, frames)
+    give_back()
     inferred = {"kfree(NULL), left out": rows.nulls, "allocations that failed": rows.failed}
     inferred |= {f"cache {step}": count for step, count in infer_caches(rows, aliases, sizes).items()}
     unknown = ((rows.op <= co.OP_BULK_FREE) | (rows.op == co.OP_ALLOC_FAILED)) & (rows.name < 0)

@@ -23,6 +23,7 @@ NO_NAME = -1
 MOST_KINDS = 1 << 20  # a machine has some thousand, and some hundred caches
 MOST_PAIRS = 1 << 27
 _MOST_OBJECTS = 1 << 31
+_MAPPED = (1 << 25) + (1 << 16)  # bytes
 
 
 @dataclass
@@ -87,17 +88,21 @@ class Rows:
 
 
 class _Growing:
-    """An array that grows in place, by little: what it has to spare is filled with zeros, and takes memory."""
+    """An array that grows in place, by little: what it has to spare is filled with zeros, and takes memory.
+
+    At first it is so large that the C library maps it by itself [M_MMAP_THRESHOLD, mallopt(3)]: what was never touched
+    takes none, and no other array is in its way.
+    """
 
     def __init__(self, kind: type | np.dtype) -> None:
-        self.values = np.zeros(0, kind)
+        self.values = np.zeros(_MAPPED // np.dtype(kind).itemsize, kind)
         self.count = 0
 
     def room(self, more: int) -> np.ndarray:
         """A view of the next ``more`` elements, to be filled."""
         begin, self.count = self.count, self.count + more
         if self.count > len(self.values):
-            self.values.resize(max(self.count, len(self.values) * 9 // 8), refcheck=False)
+            self.values.resize(max(self.count, len(self.values) * 33 // 32), refcheck=False)
         return self.values[begin : self.count]
 
     def whole(self) -> np.ndarray:

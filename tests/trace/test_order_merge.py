@@ -1,0 +1,86 @@
+"""Orders of single caches put together: places as a plain sort by place and turn gives them."""
+
+import numpy as np
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as some
+
+from fastalloc.kernels import order_search as so
+from fastalloc.trace import compact as co
+from fastalloc.trace.order_merge import CacheOrder, Merge
+
+
+def trace_of(ops):
+    events = np.zeros(len(ops), co.EVENT)
+    events["op"] = ops
+    events["object"] = np.arange(len(ops))
+    events["time"] = np.arange(len(ops)) * 10
+    none = pl.DataFrame()
+    return co.CompactTrace("", events, np.zeros(len(ops), np.uint64), none, none, {})
+
+
+def expected(trace, orders):
+    """An operation that came later waits, and all of its cache behind it: (place, turn) sorted, rows in their place."""
+    rows = {row: (row, 0) for row in range(len(trace.events))}
+    more = []
+    for ops, order in orders:
+        latest = -1
+        for turn, (op, row) in enumerate(zip(ops, order, strict=True)):
+            latest = max(latest, row)
+            if op in (so.ALLOC, so.FREE):
+                rows[row] = (latest, 4 * turn)
+            elif op == so.BOUGHT or (op == so.BEGIN and (turn + 1 == len(order) or order[turn + 1] != row)):
+                more.append((latest, 4 * turn - 1, row, co.OP_BOUGHT if op == so.BOUGHT else co.OP_BEGIN))
+    events = [(*where, row, int(trace.events["op"][row])) for row, where in rows.items()] + more
+    return [(row, op) for _, _, row, op in sorted(events)]
+
+
+@some.composite
+def orders(draw):
+    """Rows of a trace shared out among three caches, each cache's operations a little out of order."""
+    cache = draw(some.lists(some.integers(0, 3), min_size=1, max_size=40))
+    found = []
+    for c in range(3):
+        operations = []
+        for row, of in enumerate(cache):
+            if of != c:
+                continue
+            kind = draw(some.sampled_from([so.ALLOC, so.FREE, so.GONE, so.BEGIN, so.BOUGHT]))
+            if kind in (so.BEGIN, so.BOUGHT):
+                operations.append((kind, row))
+                kind = so.ALLOC
+            operations.append((kind, row))
+        for _ in range(draw(some.integers(0, 3))):
+            if operations:
+                taken = operations.pop(draw(some.integers(0, len(operations) - 1)))
+                operations.insert(draw(some.integers(0, len(operations))), taken)
+        found.append(operations)
+    return len(cache), found
+
+
+@given(orders(), some.integers(1, 9))
+def test_as_a_sort_by_place_and_turn(drawn, part):
+    rows, found = drawn
+    trace = trace_of([co.OP_ALLOC] * rows)
+    merge = Merge(trace)
+    for operations in found:
+        order = CacheOrder(merge.shortages)
+        for begin in range(0, len(operations), part):
+            some_of_them = operations[begin : begin + part]
+            following = operations[begin + part][1] if begin + part < len(operations) else -1
+            op, row = np.array(some_of_them, np.int64).reshape(-1, 2).T
+            order.add(op, row, following)
+        merge.add(order)
+    events = merge.trace().events
+    plain = [([op for op, _ in operations], [row for _, row in operations]) for operations in found]
+    assert list(zip(events["object"].tolist(), events["op"].tolist(), strict=True)) == expected(trace, plain)
+    assert (np.diff(events["time"].astype(np.int64)) >= 0).all()
+
+
+def test_a_shortage_goes_with_its_allocation():
+    trace = trace_of([co.OP_ALLOC, co.OP_SHORTAGE, co.OP_ALLOC, co.OP_PAGE_ALLOC, co.OP_FREE])
+    merge = Merge(trace)
+    order = CacheOrder(merge.shortages)
+    order.add(np.array([so.ALLOC, so.FREE, so.ALLOC]), np.array([0, 4, 2]), -1)
+    merge.add(order)
+    assert merge.trace().events["object"].tolist() == [0, 4, 1, 2, 3]
