@@ -9,6 +9,8 @@ from contextlib import suppress
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from fastalloc.errors import InputError
 from fastalloc.trace import compact as co
@@ -17,6 +19,7 @@ from fastalloc.trace.convert import compact_events
 from fastalloc.trace.describe import describe
 from fastalloc.trace.races import reordered
 from fastalloc.trace.recording import read_trace
+from fastalloc.trace.rows import Times
 from fastalloc.trace.text import read_text
 from tests.geometry.shared import shared
 
@@ -270,3 +273,16 @@ def test_perf_kmem_itself_says_the_same(tmp_path):
     ours = {name.lower(): value for name, value in totals.items()}
     assert {name.lower(): int(value.replace(",", "")) for name, value in said.items()}.items() <= ours.items()
     assert len(said) >= 4
+
+
+@given(some.lists(some.lists(some.integers(0, 1 << 40), min_size=1, max_size=5), max_size=6))
+def test_times_come_out_alike_in_whatever_frames_they_came(gaps):
+    """Their unit grows on the way, once they fill 32 bits."""
+    frames = [np.array(frame, np.int64) for frame in gaps]
+    whole = np.cumsum(np.concatenate([np.array([7], np.int64), *frames]))
+    times, into, begin = Times(), np.zeros(len(whole), np.uint32), 0
+    for frame in np.split(whole, np.cumsum([len(frame) for frame in frames])):
+        times.put(frame, into[:begin], into[begin : begin + len(frame)])
+        begin += len(frame)
+    assert times.unit == co.time_unit(int(whole[-1] - 7))
+    assert (into == (whole - 7) // times.unit).all()

@@ -101,10 +101,13 @@ def follow_order(mem, model, events, order, row, stop, where):
             else:
                 held = cp.slab_alloc(mem, slub, 0, cpu, e[E_NODE], e[E_GFP], 0, f)
             mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+            handle[e[E_OBJECT]] = held
             if slub.ctl[st.U_OVERFLOW] != 0:
                 where[AT_OVERFLOW] = 1
                 return row
-            handle[e[E_OBJECT]] = held
+            if held < 0:  # in a shortage
+                row += 1
+                continue
             s = held >> st.HANDLE_SHIFT
             if slub.kcpu[0, cpu, st.K_ALLOC_SLAB] != before or block[s] < 0:
                 block[s] = e[E_BLOCK]
@@ -303,10 +306,10 @@ def search(mem, model, ring, at, trial, events, order, scratch, move, best, foun
         copy_model(one_of(ring, 0), model)
         slot = 0
     while row < end:
-        if where[AT_OVERFLOW] != 0:
-            return
         stop = min(end, (row // every + 1) * every)
         row = follow_order(mem, model, events, order, row, stop, where)
+        if where[AT_OVERFLOW] != 0:
+            return
         if row == stop:
             slot = (slot + 1) % at.shape[0]
             copy_model(one_of(ring, slot), model)

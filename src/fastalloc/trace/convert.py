@@ -71,19 +71,14 @@ def _lives(rows: Rows) -> dict[str, int]:
 def _pack(path: Path, rows: Rows, inferred: dict[str, int]) -> co.CompactTrace:
     table = _kinds(rows)
     packed = rows.events
-    first = int(rows.time[0]) if len(rows) else 0
-    unit = co.time_unit(int(rows.time[-1]) - first if len(rows) else 0)
-    rows.time -= first
-    rows.time //= unit
-    packed["time"] = rows.time
     cpus = int(rows.cpu.max()) + 1 if len(rows) else 0
     tasks = int(rows.task.max(initial=0)) + 1
     walks.since_task(rows.cpu, rows.task, np.zeros(cpus, np.int64), np.full(tasks, -1), packed["ago"])
     packed.flags.writeable = False
     meta = {
         "source": Path(path).name,
-        "first_ns": first,
-        "time_unit_ns": unit,
+        "first_ns": rows.first,
+        "time_unit_ns": rows.unit,
         "rows_read": rows.read,
         "cpus": cpus,
         "bulk_rows": bool(table["src"].str.contains("bulk").any()),

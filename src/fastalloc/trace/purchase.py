@@ -38,7 +38,7 @@ def _move(rows: Rows, which: np.ndarray, block: np.ndarray, row_of: np.ndarray) 
     to = row_of[block[which]].astype(np.int64)
     order = np.lexsort((which, to))
     rows.time[which] = rows.time[to]
-    for column in (rows.time, rows.task, rows.name, *(rows.events[name] for name in ("object", "kind", "cpu", "op"))):
+    for column in (rows.time, rows.object, rows.kind, rows.cpu, rows.op, rows.task, rows.name):
         walks.moved(column, which, to, order, column[which])
 
 

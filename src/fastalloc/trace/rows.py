@@ -1,7 +1,7 @@
 """The events of a trace between reader and compact trace, in the place where the compact trace will be.
 
 A reader hands on its events in frames of a few ten thousand (see ``columns``). What repeats gets a number: addresses,
-*kinds* of events, tasks. So of a frame only numbers are kept, 32 bytes an event.
+*kinds* of events, tasks. So of a frame only numbers are kept, 24 bytes an event.
 """
 
 from collections.abc import Iterable
@@ -28,16 +28,17 @@ _MAPPED = (1 << 25) + (1 << 16)  # bytes
 
 @dataclass
 class Rows:
-    """``events``: EVENT[n], but with ``time`` and ``ago`` still empty and ``kind`` a row of ``kinds`` here (columns
-    KIND). ``time`` int64 ns; ``task`` uint32, a task on a CPU; ``name`` int32, row of ``names`` that an event's cache
-    has, NO_NAME none. ``ptrs`` uint64, the address of each object.
+    """``events``: EVENT[n], but with ``ago`` still empty and ``kind`` a row of ``kinds`` here (columns KIND). Times are
+    ``unit`` ns since ``first``. ``task`` uint32, a task on a CPU; ``name`` int32, row of ``names`` that an event's
+    cache has, NO_NAME none. ``ptrs`` uint64, the address of each object.
 
     ``read``: events that the reader gave; ``nulls``: frees of NULL, left out; ``failed``: allocations without address.
     """
 
     path: Path
     events: np.ndarray
-    time: np.ndarray
+    first: int
+    unit: int
     task: np.ndarray
     ptrs: np.ndarray
     kinds: pl.DataFrame
@@ -55,6 +56,7 @@ class Rows:
         return len(self.events)
 
     op = property(lambda self: self.events["op"])
+    time = property(lambda self: self.events["time"])
     object = property(lambda self: self.events["object"])
     kind = property(lambda self: self.events["kind"])
     cpu = property(lambda self: self.events["cpu"])
@@ -62,11 +64,9 @@ class Rows:
     def keep(self, mask: np.ndarray) -> None:
         """Keep only the rows of ``mask``, in place, and the addresses that they have."""
         count = int(mask.sum())
-        for column in (*(self.events[name] for name in co.EVENT.names or ()), self.time, self.task, self.name):
+        for column in (*(self.events[name] for name in co.EVENT.names or ()), self.task, self.name):
             walks.squeeze(column, mask)
-        self.events, self.time, self.task, self.name = (
-            column[:count] for column in (self.events, self.time, self.task, self.name)
-        )
+        self.events, self.task, self.name = (column[:count] for column in (self.events, self.task, self.name))
         used = np.zeros(len(self.ptrs), np.bool_)
         walks.in_use(self.op, self.object, used)
         walks.renumber(self.op, self.object, (np.cumsum(used) - 1).astype(np.uint32))
@@ -111,6 +111,26 @@ class _Growing:
         return self.values
 
 
+class Times:
+    """Times as they come, in a unit that grows with the trace."""
+
+    def __init__(self) -> None:
+        self.first: int | None = None
+        self.unit = 1
+
+    def put(self, ns: np.ndarray, before: np.ndarray, into: np.ndarray) -> None:
+        """``ns``, ascending, go ``into`` the trace in units since the first; with the unit, those ``before`` change."""
+        if not len(ns):
+            return
+        if self.first is None:
+            self.first = int(ns[0])
+        unit = max(self.unit, co.time_unit(int(ns[-1]) - self.first))
+        if unit > self.unit:
+            before //= np.uint32(unit // self.unit)
+            self.unit = unit
+        into[:] = (ns - self.first) // unit
+
+
 class _Addresses:
     """Numbers for addresses, as they first come."""
 
@@ -143,7 +163,7 @@ class _Addresses:
 
 def rows_of(path: Path, frames: Iterable[pl.DataFrame]) -> Rows:
     """Collect ``frames`` (see ``columns``). Raises InputError where there is no event."""
-    events, times, tasks = _Growing(co.EVENT), _Growing(np.int64), _Growing(np.uint32)
+    events, tasks, times = _Growing(co.EVENT), _Growing(np.uint32), Times()
     addresses = _Addresses(path)
     kinds: dict[tuple, int] = {}
     known: dict[int, int] = {}
@@ -166,7 +186,7 @@ def rows_of(path: Path, frames: Iterable[pl.DataFrame]) -> Rows:
         into = events.room(len(frame))
         into["op"], into["cpu"], into["kind"] = op, cpu, _kinds(path, frame, kinds)
         addresses.number(op, frame["object"].to_numpy(), into["object"])
-        times.room(len(frame))[:] = frame["ts_ns"].to_numpy()
+        times.put(frame["ts_ns"].to_numpy(), events.values["time"][: events.count - len(frame)], into["time"])
         on_cpu = cpu.astype(np.int64) << 32 | frame["pid"].to_numpy().astype(np.uint32)
         task, which = np.unique(on_cpu, return_inverse=True)
         tasks.room(len(frame))[:] = np.array([known.setdefault(pair, len(known)) for pair in task.tolist()])[which]
@@ -175,7 +195,8 @@ def rows_of(path: Path, frames: Iterable[pl.DataFrame]) -> Rows:
     table = pl.DataFrame(list(kinds), schema=_SCHEMA, orient="row")
     packed = events.whole()
     ptrs = addresses.sorted(packed["op"], packed["object"])
-    return Rows(path, packed, times.whole(), tasks.whole(), ptrs, table, pl.concat(markers), read, nulls, failed)
+    first = times.first or 0
+    return Rows(path, packed, first, times.unit, tasks.whole(), ptrs, table, pl.concat(markers), read, nulls, failed)
 
 
 def _kinds(path: Path, events: pl.DataFrame, known: dict[tuple, int]) -> np.ndarray:
@@ -190,4 +211,4 @@ def _kinds(path: Path, events: pl.DataFrame, known: dict[tuple, int]) -> np.ndar
     return events.select(KIND).join(own, on=KIND, how="left", maintain_order="left")["kind"].to_numpy()
 
 
-__all__ = ["KIND", "NO_NAME", "Rows", "rows_of"]
+__all__ = ["KIND", "NO_NAME", "Rows", "Times", "rows_of"]

@@ -27,14 +27,14 @@ _LINE = (
 _NOT_EVENTS = r"^\s*(#|$|cpus=|version =|=>|.*: <stack trace>$|\S+\+0x[0-9a-f]+|\s+[0-9a-f]{8,16} )"
 _LOST = r"(?i)LOST \d+ EVENTS|EVENTS DROPPED\]|RECORD_LOST|\[LOST|^\s*CPU:?\s*\d+ \[(LOST|EVENTS)"
 _WRITTEN = r"^# entries-in-buffer/entries-written: (\d+)/(\d+)"  # ftrace's own count
-_BLOCK = 1 << 22  # bytes read at a time
+_BLOCK = 1 << 21  # bytes read at a time
 _LONGEST = 1 << 20  # bytes of a line
 _FIELDS = ("ptr", "call_site", "bytes_req", "bytes_alloc", "gfp_flags", "node", "accounted", "name", "pfn", "order")
 _KNOWN = {*_FIELDS, "page", "migratetype"}
 
 
 def _blocks(path: Path) -> Iterator[pl.DataFrame]:
-    """``text`` of some lines and their number ``line``, from 1; whole lines, a few MiB at a time."""
+    """``text`` of some lines and their number ``line``, from 1; whole lines, some MiB at a time."""
     opened = head_of(path)
     if opened.startswith(b"PERFILE2"):
         raise InputError(path, "byte 0", "is a perf.data; run `perf script -i FILE > trace.txt` and give that")
