@@ -31,6 +31,8 @@ def expected(trace, orders):
                 rows[row] = (latest, 4 * turn)
             elif op == so.BOUGHT or (op == so.BEGIN and (turn + 1 == len(order) or order[turn + 1] != row)):
                 more.append((latest, 4 * turn - 1, row, co.OP_BOUGHT if op == so.BOUGHT else co.OP_BEGIN))
+            if op == so.ALLOC and row % 5 == 0:
+                more.append((latest, 4 * turn - 1, row, co.OP_RESERVE))
     events = [(*where, row, int(trace.events["op"][row])) for row, where in rows.items()] + more
     return [(row, op) for _, _, row, op in sorted(events)]
 
@@ -69,7 +71,7 @@ def test_as_a_sort_by_place_and_turn(drawn, part):
             some_of_them = operations[begin : begin + part]
             following = operations[begin + part][1] if begin + part < len(operations) else -1
             op, row = np.array(some_of_them, np.int64).reshape(-1, 2).T
-            order.add(op, row, following)
+            order.add(op, row, (op == so.ALLOC) & (row % 5 == 0), following)
         merge.add(order)
     events = merge.trace().events
     plain = [([op for op, _ in operations], [row for _, row in operations]) for operations in found]
@@ -81,6 +83,6 @@ def test_a_shortage_goes_with_its_allocation():
     trace = trace_of([co.OP_ALLOC, co.OP_SHORTAGE, co.OP_ALLOC, co.OP_PAGE_ALLOC, co.OP_FREE])
     merge = Merge(trace)
     order = CacheOrder(merge.shortages)
-    order.add(np.array([so.ALLOC, so.FREE, so.ALLOC]), np.array([0, 4, 2]), -1)
+    order.add(np.array([so.ALLOC, so.FREE, so.ALLOC]), np.array([0, 4, 2]), np.zeros(3, bool), -1)
     merge.add(order)
     assert merge.trace().events["object"].tolist() == [0, 4, 1, 2, 3]

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import polars as pl
 import pytest
 
 from fastalloc.trace import compact as co
@@ -34,9 +35,9 @@ def line(cpu, us, what):
     return f"a-{cpu + 1} [00{cpu}] ..... 1.{us:06d}: {what}\n"
 
 
-def alloc(page, number):
+def alloc(page, number, gfp="GFP_KERNEL"):
     ptr = f"{PTR + page * 4096 + 512 * number:x}"
-    return f"kmem_cache_alloc: call_site=f ptr={ptr} bytes_req=512 bytes_alloc=512 gfp_flags=GFP_KERNEL node=-1"
+    return f"kmem_cache_alloc: call_site=f ptr={ptr} bytes_req=512 bytes_alloc=512 gfp_flags={gfp} node=-1"
 
 
 def free(page, number):
@@ -69,6 +70,39 @@ def test_when_a_purchase_began(tmp_path, case):
     assert found.caches["unexplained"].sum() == 0
     assert (found.trace.events["op"] == co.OP_BEGIN).sum() == moved
     assert run(found.trace, config, recording.start, NO_SAMPLES).caches["new"].to_list() == [slabs]
+
+
+def slab(cpu, page, us, count=8, gfp="GFP_KERNEL"):
+    """A slab bought, and so many of its objects handed out."""
+    return [(cpu, us, given(page)), *((cpu, us + 1 + i, alloc(page, i, gfp)) for i in range(count))]
+
+
+def passed_over(gfp, others):
+    """CPU 1 buys a slab with ``gfp``; three objects of it come back on CPU 0, which buys ``others`` all the same."""
+    bought = [*slab(1, 17, 10, gfp=gfp), *slab(1, 18, 20, 1, gfp), *((0, 30 + i, free(17, i)) for i in range(3))]
+    bought += [line for page in range(others - 1) for line in slab(0, 20 + page, 40 + 10 * page)]
+    return bought + slab(0, 20 + others, 40 + 10 * others, 3)
+
+
+@pytest.mark.parametrize(
+    ("gfp", "others", "reserve"), [("GFP_NOWAIT", 60, 1), ("GFP_KERNEL", 60, 0), ("GFP_NOWAIT", 9, 0)]
+)
+def test_a_slab_that_others_pass_over_is_from_below_all_watermarks(tmp_path, gfp, others, reserve):
+    """Only where its buyer could not wait for memory, and where enough follows that nothing else explains."""
+    path = tmp_path / "t.txt"
+    path.write_text("".join(line(*item) for item in passed_over(gfp, others)))
+    recording = open_recording(path, None, None, "6.1", "slub_max_order=0")
+    config = recording.configs([])[0]
+    found = settled(recording.trace, config, recording.start)
+    assert found.caches["reserve"].sum() == reserve
+    assert (found.trace.events["op"] == co.OP_RESERVE).sum() == reserve
+    if reserve:
+        assert run(recording.trace, config, recording.start, NO_SAMPLES).caches["new"].to_list() == [others + 1]
+        kinds = found.trace.kinds["gfp_flags"].gather(found.trace.meta["entitled"])
+        assert (kinds & 0x400 == 0).all()
+        co.write_trace(tmp_path / "t.fatrace", found.trace)
+        again = co.open_trace(tmp_path / "t.fatrace")
+        assert run(again, config, recording.start, NO_SAMPLES).caches["new"].to_list() == [others + 2]
 
 
 def test_what_agrees_stays_as_it_is(recording):
@@ -120,3 +154,15 @@ def test_what_is_held_at_a_time_changes_nothing(monkeypatch, name, kernel):
         found.append(open_recording(path, beside(path, "slabstate"), None, kernel, ""))
     assert found[0].steps == found[1].steps
     assert (found[0].trace.events == found[1].trace.events).all()
+
+
+@pytest.mark.parametrize(("name", "kernel"), [("d_w2_k61_smp2_sym", "6.1"), ("d_w2_k612_smp2_vscsi", "6.12")])
+def test_swap_with_slabs_that_only_reclaim_may_have(name, kernel):
+    path = shared("kernel", "traces") / f"{name}.events.parquet"
+    recording = open_recording(path, beside(path, "slabstate"), None, kernel, "")
+    row = recording.order.filter(pl.col("cache") == "radix_tree_node").row(0, named=True)
+    assert (row["moved"], row["bought"], row["reserve"], row["unexplained"]) == (0, 0, 1, 0)
+    found = check(recording.run([], 1)[0], read_summary(beside(path, "summary")), None)
+    assert found.totals["within"].all()
+    assert found.exact_at_peak == 1
+    assert found.totals.filter(pl.col("figure") == "end")["error"].item() == 0

@@ -27,6 +27,7 @@ OP_ALLOC_FAILED = 6
 OP_SHORTAGE = 7
 OP_BEGIN = 8
 OP_BOUGHT = 9
+OP_RESERVE = 10
 
 FREES = 1  # the bit that tells OP_FREE and OP_BULK_FREE from OP_ALLOC and OP_BULK_ALLOC
 KIND = np.dtype([("cache", "<i4"), ("node", "<i4"), ("gfp", "<i8")])  # cache -1: left out; node -1: any
@@ -215,6 +216,8 @@ def seldom(mem, slub_, lane, e, obj):
         alloc_refused_of(mem, slub_, c, cpu, node, kind["gfp"])
     elif op == OP_SHORTAGE:
         shortage(mem, obj)
+    elif op == OP_RESERVE:
+        mem.ctl[st.M_DEPTH] = st.DEPTH_NONE
     elif slub_.cache[c, er.C_ERA] == er.ERA_CPU_PARTIAL and lane.handle[obj] == st.NO_OBJECT:
         if op == OP_BOUGHT or nothing_free(mem, slub_, c, cpu, node):
             lane.handle[obj] = BUYING
@@ -268,6 +271,7 @@ def follow_until(mem, slub_, events, lane, row, end):
                         held = take_bought(mem, slub_, c, cpu, node, gfp)
                     else:
                         held = slub.slab_alloc_slow(mem, slub_, c, cpu, node, gfp, 0)
+                    mem.ctl[st.M_DEPTH] = st.DEPTH_LOW
                 handle[obj] = held
                 if held >= 0:
                     met[N_ALLOCS] += 1

@@ -7,6 +7,11 @@ an object from another slab than the kernel did, an operation nearby happened ea
 :func:`search` goes back, moves one operation (or one bulk call, or what a task did in a row) within what is known of
 its time, and keeps the move with which the rules agree with the addresses for longest.
 
+From 3.6 on a slab bought below all watermarks is passed over by callers that may not go there [pfmemalloc_match]. No
+event says how deep a purchase went, nor who may: where a caller passes over a slab that another kind of caller bought,
+and everything that follows agrees once the slab is taken for such (:func:`passed_over`), it is one, and the kind that
+bought it may go there.
+
 A purchase is two operations: BEGIN, where the allocation finds nothing and lets go of a full CPU slab, and the
 allocation itself, which installs the slab that it bought, whatever its CPU got in the meantime [___slab_alloc,
 retry_load_slab].
@@ -18,6 +23,7 @@ import numpy as np
 
 from fastalloc.kernels import cpu_partial as cp
 from fastalloc.kernels import eras as er
+from fastalloc.kernels import gfp as g
 from fastalloc.kernels import state as st
 from fastalloc.kernels.jit import entry, folded, internal, out_of_line
 from fastalloc.kernels.kmem_replay import BUYING, alloc_refused_of, nothing_free, shortage, take_bought
@@ -41,7 +47,9 @@ E_TASK = 11
 E_CALL = 12  # objects of one bulk call share it
 E_ENDS = 13  # 1: last event of its call, 2: first
 E_ROW = 14  # of the trace
-EVENT_FIELDS = 15
+E_KIND = 15
+E_RESERVE = 16  # 1: what it buys is from below all watermarks
+EVENT_FIELDS = 17
 
 # move[.]: events of ``group`` in column ``column`` among positions first to last go to the front (or the back)
 M_FIRST, M_LAST, M_COLUMN, M_GROUP, M_FRONT, MOVE_FIELDS = range(6)
@@ -51,7 +59,11 @@ F_MOVED = 0  # moves made
 F_WRONG = 1  # allocations that no move explains
 F_TRIES = 2
 F_BOUGHT = 3  # purchases taken as they were made
-FOUND_FIELDS = 4
+F_RESERVE = 4  # slabs from below all watermarks
+FOUND_FIELDS = 5
+
+# entitled[kind]: whether its callers may have slabs from below all watermarks
+MAY_BE, IS_ENTITLED, IS_NOT = range(3)
 
 # where[.]: how far a search is
 AT_POSITION = 0
@@ -74,6 +86,7 @@ class Model(NamedTuple):
     slub: er.SlubEras
     handle: np.ndarray  # int64[objects]
     block: np.ndarray  # int64[slabs]: the block that stands for each slab, -1 not known
+    bought: np.ndarray  # int64[slabs, 2]: row and kind of the allocation that bought each slab, where it is known
 
 
 @internal
@@ -96,11 +109,14 @@ def follow_order(mem, model, events, order, row, stop, where):
             before = slub.kcpu[0, cpu, st.K_ALLOC_SLAB]
             if e[E_SHORT] >= 0:
                 shortage(mem, e[E_SHORT])
+            if e[E_RESERVE] != 0:
+                mem.ctl[st.M_DEPTH] = st.DEPTH_NONE
             if held == BUYING:
                 held = take_bought(mem, slub, 0, cpu, e[E_NODE], e[E_GFP])
             else:
                 held = cp.slab_alloc(mem, slub, 0, cpu, e[E_NODE], e[E_GFP], 0, f)
             mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+            mem.ctl[st.M_DEPTH] = st.DEPTH_LOW
             handle[e[E_OBJECT]] = held
             if slub.ctl[st.U_OVERFLOW] != 0:
                 where[AT_OVERFLOW] = 1
@@ -109,7 +125,11 @@ def follow_order(mem, model, events, order, row, stop, where):
                 row += 1
                 continue
             s = held >> st.HANDLE_SHIFT
-            if slub.kcpu[0, cpu, st.K_ALLOC_SLAB] != before or block[s] < 0:
+            if slub.kcpu[0, cpu, st.K_ALLOC_SLAB] != before:
+                block[s] = e[E_BLOCK]
+                model.bought[s, 0] = e[E_ROW]
+                model.bought[s, 1] = e[E_KIND]
+            elif block[s] < 0:
                 block[s] = e[E_BLOCK]
             elif block[s] != e[E_BLOCK]:
                 return row
@@ -138,6 +158,7 @@ def one_of(ring, i):
         er.SlubEras(slub.cache[i], slub.kcpu[i], slub.knode[i], slub.slab[i], slub.link[i], slub.ctl[i]),
         ring.handle[i],
         ring.block[i],
+        ring.bought[i],
     )
 
 
@@ -162,6 +183,8 @@ def copy_model(to, model):
         for i in range(st.SLAB_FIELDS):
             a.slab[s, i] = b.slab[s, i]
         to.block[s] = model.block[s]  # a slab beyond gets its block when it is bought
+        to.bought[s, 0] = model.bought[s, 0]
+        to.bought[s, 1] = model.bought[s, 1]
     for i in range(b.ctl[st.U_LINK_TOP]):
         a.link[i] = b.link[i]
     for i in range(model.handle.shape[0]):
@@ -189,6 +212,16 @@ def saved_before(at, row):
     best = -1
     for i in range(at.shape[0]):
         if at[i] >= 0 and at[i] <= row and (best < 0 or at[i] > at[best]):
+            best = i
+    return best
+
+
+@internal
+def first_saved(at, row):
+    """The earliest saved model not behind ``row``, -1 none."""
+    best = -1
+    for i in range(at.shape[0]):
+        if at[i] >= 0 and at[i] <= row and (best < 0 or at[i] < at[best]):
             best = i
     return best
 
@@ -285,15 +318,77 @@ def best_move(mem, ring, at, trial, events, order, scratch, wrong, have, move, b
     return reached > wrong
 
 
+@internal
+def take_for_reserve(model, events, row, kind, reserve, entitled):
+    """Take the slab that row ``row`` of the trace bought for one from below all watermarks, or not; operations of
+    ``kind`` are then entitled to such slabs, or not."""
+    out_of_line()
+    for i in range(events.shape[0]):
+        e = events[i]
+        if e[E_OP] == ALLOC and e[E_ROW] == row:
+            e[E_RESERVE] = reserve
+        if e[E_OP] != GONE and e[E_KIND] == kind:
+            e[E_GFP] = g.GFP_KERNEL | (g.MEMALLOC if entitled else 0)
+    for s in range(model.slub.ctl[st.U_SLAB_TOP]):
+        if model.bought[s, 0] == row and model.slub.slab[s, st.S_PFN] != -1:
+            model.slub.slab[s, st.S_DEPTH] = st.DEPTH_NONE if reserve else st.DEPTH_LOW
+
+
+@internal
+def change_names(model, x, s):
+    """Take operation ``x`` as the rules have it: slab ``s``, which they gave, is the block of its object."""
+    out_of_line()
+    have = model.block[s] if x[E_OP] == ALLOC else np.int64(-1)
+    for i in range(model.slub.ctl[st.U_SLAB_TOP]):
+        if model.block[i] == x[E_BLOCK]:
+            model.block[i] = have
+    if x[E_OP] == ALLOC:
+        model.block[s] = x[E_BLOCK]
+
+
+@internal
+def passed_over(mem, model, ring, at, trial, events, order, wrong, s, entitled, where):
+    """Whether slab ``s``, which the rules give at position ``wrong``, was from below all watermarks: with that alone
+    rules and addresses agree from the first saved model as far as is looked, and without it they do not, once the
+    slabs have changed names. Then it is one in ``trial``, which is the cache at that model."""
+    out_of_line()
+    x = events[order[wrong]]
+    row = model.bought[s, 0]
+    kind = model.bought[s, 1]
+    if mem.ctl[st.M_PFMEMALLOC] == 0 or row < 0 or model.slub.slab[s, st.S_DEPTH] == st.DEPTH_NONE:
+        return False
+    if kind == x[E_KIND] or entitled[kind] == IS_NOT or entitled[x[E_KIND]] == IS_ENTITLED:
+        return False
+    slot = first_saved(at, wrong)
+    goal = wrong + LOOK
+    if slot < 0 or goal > order.shape[0]:
+        return False
+    copy_model(trial, model)
+    change_names(trial, x, s)
+    if follow_order(mem, trial, events, order, wrong + 1, goal, where) == goal:
+        return False
+    copy_model(trial, one_of(ring, slot))
+    take_for_reserve(trial, events, row, kind, 1, True)
+    if follow_order(mem, trial, events, order, at[slot], goal, where) < goal:
+        take_for_reserve(trial, events, row, kind, 0, entitled[kind] == IS_ENTITLED)
+        return False
+    entitled[kind] = IS_ENTITLED
+    copy_model(trial, one_of(ring, slot))
+    take_for_reserve(trial, events, row, kind, 1, True)
+    return True
+
+
 @entry
-def search(mem, model, ring, at, trial, events, order, scratch, move, best, found, where, every, patience, last):
+def search(
+    mem, model, ring, at, trial, events, order, scratch, move, best, found, where, entitled, every, patience, last
+):  # fmt: skip
     """Settle a part of a cache's operations: ``order`` (int32[n], rows of ``events``), from ``where`` on.
 
     ``model`` is the cache there. Unless the part is the ``last``, it ends, at a multiple of ``every``, so far from the
     end that no decision looks beyond; what is before the first saved model will not change any more.
     ``ring``, ``at``: room for models saved every ``every`` positions; ``trial`` one more; ``scratch``: int32[2 * n].
     What no move explains is taken as the rules have it, blocks changing names; after ``patience`` of these the order
-    stays as it is from there on. ``found``: FOUND_FIELDS.
+    stays as it is from there on. ``found``: FOUND_FIELDS. ``entitled``: uint8[kinds].
     """
     end = order.shape[0]
     if not last:
@@ -318,11 +413,21 @@ def search(mem, model, ring, at, trial, events, order, scratch, move, best, foun
         x = events[order[row]]
         s = model.handle[x[E_OBJECT]] >> st.HANDLE_SHIFT
         have = model.block[s] if x[E_OP] == ALLOC else np.int64(-1)
+        tries = found[F_WRONG] < patience and found[F_TRIES] < ALL_TRIES
         if (
-            found[F_WRONG] < patience
-            and found[F_TRIES] < ALL_TRIES
-            and best_move(mem, ring, at, trial, events, order, scratch, row, have, move, best, found, where)
+            tries
+            and x[E_OP] == ALLOC
+            and passed_over(mem, model, ring, at, trial, events, order, row, s, entitled, where)
         ):
+            found[F_RESERVE] += 1
+            row = at[first_saved(at, row)]
+            copy_model(model, trial)
+            at[:] = -1
+            slot = 0
+            at[0] = row
+            copy_model(one_of(ring, 0), model)
+            continue
+        if tries and best_move(mem, ring, at, trial, events, order, scratch, row, have, move, best, found, where):
             found[F_MOVED] += 1
             make_move(events, order, scratch, best)
             for i in range(at.shape[0]):
@@ -345,11 +450,7 @@ def search(mem, model, ring, at, trial, events, order, scratch, move, best, foun
                         at[i] = -1
                 continue
         found[F_WRONG] += 1
-        for i in range(model.slub.ctl[st.U_SLAB_TOP]):
-            if model.block[i] == x[E_BLOCK]:
-                model.block[i] = have
-        if x[E_OP] == ALLOC:
-            model.block[s] = x[E_BLOCK]
+        change_names(model, x, s)
         row += 1
         at[:] = -1
         slot = 0

@@ -28,7 +28,7 @@ from fastalloc.errors import InputError
 from fastalloc.trace import tallies
 
 MAGIC = b"FATRACE\x1a"
-VERSION = 3
+VERSION = 4
 HEADER = struct.Struct("<8sIIQQQ16s")
 HEADER_BYTES = 128
 SUFFIX = ".fatrace"
@@ -55,6 +55,7 @@ OPS = (
     "shortage",
     "begin",
     "bought",
+    "reserve",
 )
 (
     OP_ALLOC,
@@ -67,6 +68,7 @@ OPS = (
     OP_SHORTAGE,  # until pages are given again there are no blocks above order ``object``
     OP_BEGIN,  # an allocation that bought its slab looked for an object here, where that is long before its event
     OP_BOUGHT,  # the same, where it found none although the rules say that there was one
+    OP_RESERVE,  # the slab that the allocation behind it buys is from below all watermarks
 ) = range(len(OPS))
 
 FLAG_GIVEN = 1  # the tracepoint itself named the cache
@@ -82,7 +84,8 @@ class CompactTrace:
 
     ``events``: EVENT[n], read-only, mapped from the file. ``ptrs``: uint64[objects], the address behind each
     ``object``. ``kinds``: a row a kind (KIND_COLUMNS). ``markers``: ts_ns, text. ``meta``: first_ns, time_unit_ns,
-    source, generation, inferred (steps and counts), rows_read.
+    source, generation, inferred (steps and counts), rows_read, entitled (kinds of callers that may have slabs from
+    below all watermarks, where there are such slabs).
     """
 
     path: str

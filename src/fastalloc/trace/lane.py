@@ -12,7 +12,9 @@ from fastalloc.trace import compact as co
 from fastalloc.trace import tallies
 from fastalloc.trace.caches import TracedCache
 
-GFP_DIRECT_RECLAIM = 0x400  # of the traced kernels
+# Bits of masks of the traced kernels.
+GFP_DIRECT_RECLAIM = 0x400
+GFP_NOMEMALLOC = 0x80000
 SAMPLES = 240
 FIRST_SLABS = 4096  # room to begin with, beside the slabs there were
 
@@ -144,11 +146,13 @@ def prepare(trace: co.CompactTrace, config: Config, nodes: int, samples: Samples
     """Events and lane of ``config``, all arrays at their start."""
     gfp = trace.kinds["gfp_flags"].to_numpy()
     node = trace.kinds["node"].to_numpy()
+    mask = np.where(gfp & GFP_DIRECT_RECLAIM, g.GFP_KERNEL, g.GFP_NOWAIT)
+    mask[trace.meta.get("entitled", [])] |= g.MEMALLOC
     lane = empty_lane(
         len(trace.ptrs),
         cache_of_kind(trace, config),
         np.where(node < nodes, node, -1),
-        np.where(gfp & GFP_DIRECT_RECLAIM, g.GFP_KERNEL, g.GFP_NOWAIT),
+        mask,
         len(config.caches),
         samples.row,
     )

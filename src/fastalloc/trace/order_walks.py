@@ -180,7 +180,7 @@ def place_in(rows, row):
 @kernel
 def gather(
     op, obj, kind, cpu, time, edges, rows, since, until, task, node, own, place_of, block_of, gone, gone_block, state,
-    events, have,
+    events, have, entitled,
 ):  # fmt: skip
     """The next operations of a cache of rows ``own`` into ``events`` (int32[., EVENT_FIELDS]) behind the first
     ``have``, as many as fit; how many there are then.
@@ -188,7 +188,7 @@ def gather(
     A purchase's BEGIN comes right before it, a slab's end where its pages are freed. ``rows``, ``since``, ``until``
     and ``task`` as of ``rows_of_cpus``, ``edges`` int64[cpus + 1] where each CPU's begin and end; ``node`` of each
     kind; ``place_of``: number of each object of ``ptrs`` in this cache, ``block_of`` the block that each such number is
-    in; ``gone``: rows of the page frees that ended its slabs, ``gone_block`` the blocks.
+    in; ``gone``: rows of the page frees that ended its slabs, ``gone_block`` the blocks; ``entitled``: uint8[kinds].
     """
     n = op.shape[0]
     k = state[AT_ROW]
@@ -221,7 +221,9 @@ def gather(
         e[so.E_BLOCK] = -1 if failed else block_of[place_of[obj[i]]]
         e[so.E_NODE] = node[kind[i]]
         e[so.E_CPU] = cpu[i]
-        e[so.E_GFP] = g.GFP_KERNEL
+        e[so.E_GFP] = g.GFP_KERNEL | (g.MEMALLOC if entitled[kind[i]] == so.IS_ENTITLED else 0)
+        e[so.E_KIND] = kind[i]
+        e[so.E_RESERVE] = 0
         e[so.E_SHORT] = obj[i - 1] if i > 0 and op[i - 1] == OP_SHORTAGE else -1
         e[so.E_TASK] = task[i]
         e[so.E_ROW] = i

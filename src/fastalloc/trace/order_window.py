@@ -62,7 +62,7 @@ class Window:
     """The operations of cache ``c``, WINDOW of them at a time: ``events`` (int32[., EVENT_FIELDS]) in the ``order``
     found. Objects and blocks of pages are numbered: ``blocks``, those there are; ``here``, the objects of these
     operations among all that the cache had, whose handles are in ``handle``. ``most``: slabs that the cache had bought
-    and not given back at once."""
+    and not given back at once. ``entitled``: uint8[kinds], as in ``order_search``."""
 
     def __init__(self, operations: Operations, c: int, laid: Laid, handle: np.ndarray) -> None:
         self.operations = operations
@@ -84,6 +84,8 @@ class Window:
         self.all = np.zeros((WINDOW, so.EVENT_FIELDS), np.int32)
         self.events = self.all[:0]
         self.here = np.zeros(0, np.int32)
+        cannot = trace.kinds["gfp_flags"].to_numpy() & (ln.GFP_DIRECT_RECLAIM | ln.GFP_NOMEMALLOC) != 0
+        self.entitled = np.where(cannot, so.IS_NOT, so.MAY_BE).astype(np.uint8)
 
     @property
     def last(self) -> bool:
@@ -104,7 +106,7 @@ class Window:
         have = order_walks.gather(
             *(e[name] for name in ("op", "object", "kind", "cpu", "time")), operations.edges, operations.rows,
             operations.since, operations.until, operations.task, operations.node, self.own, self.place_of,
-            self.block_of, self.gone, self.gone_block, self.state, self.all, kept,
+            self.block_of, self.gone, self.gone_block, self.state, self.all, kept, self.entitled,
         )  # fmt: skip
         self.events = self.all[:have]
         self.order = np.arange(have, dtype=np.int32)
@@ -122,14 +124,16 @@ class Window:
             handle[np.flatnonzero(stay)] = values
         self.here = here
 
-    def give(self, count: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """Let go of the first ``count`` operations in the order found: op and row of each, and the row that follows."""
+    def give(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """Let go of the first ``count`` operations in the order found: op and row of each, whether it bought a slab
+        from below all watermarks, and the row that follows."""
         found = self.events[self.order]
         op, row = (found[:count, field].astype(np.int64) for field in (so.E_OP, so.E_ROW))
+        reserve = found[:count, so.E_RESERVE] != 0
         following = int(found[count, so.E_ROW]) if count < len(found) else -1
         self.events = self.all[: len(found) - count]
         self.events[:] = found[count:]
-        return op, row, following
+        return op, row, reserve, following
 
 
 __all__ = ["WINDOW", "Operations", "Window"]

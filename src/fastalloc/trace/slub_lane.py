@@ -58,6 +58,8 @@ class SlubRun:
         self.caches = caches = config.caches
         cpus, nodes = start.cpus(trace), start.nodes
         self.mem = ln.unlimited_mem(nodes, cpus)
+        passed_over = "entitled" in trace.meta and all(cache.era != "2.6.25" for cache in caches)
+        self.mem.ctl[st.M_PFMEMALLOC] = passed_over
         most = max(cache.objects for cache in caches)
         slabs = kr.SLAB_MARGIN + ln.FIRST_SLABS
         self.slub = er.SlubEras(
