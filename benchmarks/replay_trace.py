@@ -26,6 +26,7 @@ WHAT_IFS = [
     "order=0,cpu_partial=0",
 ]
 ROUNDS = 5
+DRAWS = 3
 THREADS = 2
 
 
@@ -78,6 +79,8 @@ def main() -> None:
     rate("opened for replay: decoded, order settled", seconds, count)
     recording.run(WHAT_IFS, 1)
     memory["that and nine configurations"] = peak_mib() - base
+    recording.run([], DRAWS)
+    memory["that and drawn orders, as --check does"] = peak_mib() - base
     alone, all_of_them, kernel, together = [], [], [], []
     for _ in range(ROUNDS):
         seconds, predictions = timed(recording.run, [], 1)

@@ -11,18 +11,22 @@ import dataclasses
 
 import numpy as np
 
+from fastalloc.trace import race_walks
 from fastalloc.trace.compact import OP_ALLOC, OP_BULK_ALLOC, OP_BULK_FREE, CompactTrace
 
 PASSES = 4  # each pass settles most pairs that the last one set wrong
+_PART = 1 << 16
 
 
-def _free_and_alloc(events: np.ndarray, frees: np.ndarray, allocs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of each free that another allocation of the same address follows, and of that allocation."""
-    rows = np.flatnonzero(frees | allocs)
-    rows = rows[np.argsort(events["object"][rows], kind="stable")]
-    objects = events["object"][rows]
-    pairs = np.flatnonzero((objects[1:] == objects[:-1]) & frees[rows[:-1]] & allocs[rows[1:]])
-    return rows[pairs], rows[pairs + 1]
+def _shares(loose: np.ndarray, kind: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the kinds ``loose``, and a number from 0 to 1 for each: every row has its own, whatever is loose."""
+    random = np.random.default_rng(seed)
+    rows, shares = [], []
+    for begin in range(0, len(kind), _PART):
+        part = np.flatnonzero(loose[kind[begin : begin + _PART]])
+        shares.append(random.random(min(_PART, len(kind) - begin))[part])
+        rows.append((part + begin).astype(np.int32))
+    return np.concatenate(rows), np.concatenate(shares)
 
 
 def reordered(trace: CompactTrace, seed: int, loose: np.ndarray) -> CompactTrace:
@@ -31,27 +35,25 @@ def reordered(trace: CompactTrace, seed: int, loose: np.ndarray) -> CompactTrace
 
     Times of the events stay ascending: they are those of the rows, not of the operations.
     """
-    if seed == 0:
+    if seed == 0 or not len(trace.events):
         return trace
     events = trace.events
-    time = events["time"].astype(np.float64)
-    by_cpu = np.argsort(events["cpu"], kind="stable")
-    inside = events["cpu"][by_cpu]
-    same = np.flatnonzero(inside[1:] == inside[:-1])
-    before = time.copy()
-    after = time.copy()
-    before[by_cpu[same + 1]] = time[by_cpu[same]]
-    after[by_cpu[same]] = time[by_cpu[same + 1]]
-    free_to_move = loose[events["kind"]]
-    share = np.where(free_to_move, np.random.default_rng(seed).random(len(events)), 0)
-    op = events["op"]
+    rows, share = _shares(loose, events["kind"], seed)
+    op, cpu, time = events["op"][rows], events["cpu"][rows], events["time"][rows]
+    before, after = np.empty_like(time), np.empty_like(time)
+    cpus = int(events["cpu"].max()) + 1
+    latest = np.full(cpus, -1), np.zeros(cpus, np.uint32)
+    race_walks.limits(events["cpu"], events["time"], rows, *latest, before, after)
     allocs = (op == OP_ALLOC) | (op == OP_BULK_ALLOC)
     frees = (op <= OP_BULK_FREE) & ~allocs
     # A failed allocation stays where it is: it came to nothing after the failures of the page allocator before it.
     at = time - np.where(allocs, share * (time - before), 0) + np.where(frees, share * (after - time), 0)
-    freed, again = _free_and_alloc(events, frees, allocs)
-    freed, again = freed[free_to_move[freed]], again[free_to_move[freed]]
-    cpus = [by_cpu[(inside == cpu) & free_to_move[by_cpu]] for cpu in np.unique(inside)]
+    pairs = np.empty(int(allocs.sum()), np.int32), np.empty(int(allocs.sum()), np.int32)
+    count = race_walks.free_and_alloc(
+        events["op"], events["object"], rows, np.full(len(trace.ptrs), -1, np.int32), *pairs
+    )
+    freed, again = (places[:count] for places in pairs)
+    of_cpus = [np.flatnonzero(cpu == number) for number in np.unique(cpu)]
     for _ in range(PASSES):
         # An address is not handed out before it was freed.
         late = at[freed] > at[again]
@@ -61,10 +63,9 @@ def reordered(trace: CompactTrace, seed: int, loose: np.ndarray) -> CompactTrace
         at[pair[0]] = meet
         at[pair[1]] = meet
         # No operation passes the one before it on its CPU.
-        for rows in cpus:
-            at[rows] = np.maximum.accumulate(at[rows])
-    order = np.argsort(at, kind="stable")
-    moved = events[order]
-    moved["time"] = np.sort(events["time"])
+        for places in of_cpus:
+            at[places] = np.maximum.accumulate(at[places])
+    moved = np.empty_like(events)
+    race_walks.merge(events, rows, np.argsort(at, kind="stable"), at, moved)
     moved.flags.writeable = False
     return dataclasses.replace(trace, events=moved)
