@@ -13,9 +13,8 @@ import pyarrow as pa
 import pytest
 
 from fastalloc.errors import InputError
+from fastalloc.trace import binary, packed, tracedat
 from fastalloc.trace import compact as co
-from fastalloc.trace import packed
-from fastalloc.trace.binary import read_binary
 from fastalloc.trace.columns import read_parquet
 from fastalloc.trace.recording import read_trace
 from tests.geometry.shared import shared
@@ -47,6 +46,10 @@ def two_cpus():
 @pytest.fixture(params=WRITERS)
 def writer(request):
     return WRITERS[request.param]
+
+
+def read_binary(path):
+    return pl.concat(binary.read_binary(path))
 
 
 def written(tmp_path, data):
@@ -89,6 +92,28 @@ def test_records_span_pages(tmp_path, writer):
     events = read_binary(written(tmp_path, writer([cpu], FORMATS)))
     assert events["ts_ns"].to_list() == [10 * i for i in range(1_000)]
     assert events["ptr"].to_list() == [A + 64 * i for i in range(1_000)]
+
+
+def test_parts_make_no_difference(tmp_path, writer, monkeypatch):
+    """Three CPUs of which one is silent for long and two have events at the same times."""
+    cpus = [tw.Cpu(), tw.Cpu(), tw.Cpu()]
+    rng = random.Random(3)
+    for i in range(600):
+        cpus[rng.randrange(2)].event(10 * (i // 3), tw.record("kfree", SITE, A + 64 * i))
+    for time in (0, 500, 900_000):
+        cpus[2].event(time, tw.record("kfree", SITE, B))
+    for cpu in cpus:
+        cpu.close()
+    path = written(tmp_path, writer(cpus, FORMATS))
+    monkeypatch.setattr(tracedat, "PART", 1 << 30)
+    whole = read_binary(path)
+    assert whole.select("ts_ns", "cpu").rows() == sorted(whole.select("ts_ns", "cpu").rows())
+    assert len(whole) == 603
+    monkeypatch.setattr(tracedat, "PART", 1)
+    parts = list(binary.read_binary(path))
+    assert pl.concat(parts).equals(whole)
+    if writer is tw.write_6:
+        assert max(map(len, parts)) < 300
 
 
 def one_page(flags=0, **changes):

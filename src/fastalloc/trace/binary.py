@@ -1,5 +1,7 @@
 """The kmem events of a trace.dat as a table: fields by the formats that the file holds, no text in between."""
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +26,9 @@ _WANTED = {
 _CHUNK = 1 << 16
 
 
-def read_binary(path: Path) -> pl.DataFrame:
-    """The events (see ``columns``) of a trace.dat, by time; at one time a CPU's own order holds, CPUs by number.
+def read_binary(path: Path) -> Iterator[pl.DataFrame]:
+    """The events (see ``columns``) of a trace.dat, some thousand at a time, by time; at one time a CPU's own order
+    holds, CPUs by number.
 
     Raises InputError as ``open_tracedat`` and ``records`` do, and for an event whose format lacks a field.
     """
@@ -35,24 +38,60 @@ def read_binary(path: Path) -> pl.DataFrame:
         missing = [name for name in _WANTED[op] if name not in form.fields]
         if missing:
             raise InputError(path, f"format of {form.name}", f"has no field {missing[0]}")
-    tables = []
-    for data in sorted(dat.cpus, key=lambda item: item.cpu):
-        tables += _of_cpu(path, dat, data, kinds)
-    if not tables:
-        raise InputError(path, "", "holds no kmem event")
-    events = pl.concat(tables).sort("ts_ns", "cpu", "record").drop("record")
-    sites = _symbols(dat.kallsyms, events["site"])
+    check = Checked(path, "event")
+    symbols = _Symbols(dat.kallsyms)
     failed = (pl.col("op") == co.OP_PAGE_ALLOC) & (pl.col("pfn") == 0)
-    events = events.join(sites, on="site", how="left", maintain_order="left").with_columns(
-        pfn=pl.when(failed).then(pl.lit(2**64 - 1, pl.UInt64)).otherwise("pfn"), resolved=pl.lit("")
-    )
-    table = events.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
-    return Checked(path, "event")(table)
+    for events in _by_time([_of_cpu(path, dat, data, kinds) for data in sorted(dat.cpus, key=lambda item: item.cpu)]):
+        named = events.join(symbols.of(events["site"]), on="site", how="left", maintain_order="left").with_columns(
+            pfn=pl.when(failed).then(pl.lit(2**64 - 1, pl.UInt64)).otherwise("pfn"), resolved=pl.lit("")
+        )
+        yield check(named.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items()))
+    if not check.rows:
+        raise InputError(path, "", "holds no kmem event")
 
 
-def _of_cpu(path: Path, dat: TraceDat, data: CpuData, kinds: dict[int, tuple[Format, int]]) -> list[pl.DataFrame]:
-    time, record, size = records(path, dat, data)
-    ids = data.pages[record].astype(np.uint16) | (data.pages[record + 1].astype(np.uint16) << 8)
+def _by_time(cpus: list[Iterator[pl.DataFrame]]) -> Iterator[pl.DataFrame]:
+    """The events of all CPUs by time, from those of each; of every CPU only what the others may still come before is
+    held."""
+    more: dict[int, Iterator[pl.DataFrame]] = {}
+    held: dict[int, pl.DataFrame] = {}
+    for cpu, frames in enumerate(cpus):
+        for held[cpu] in islice(frames, 1):
+            more[cpu] = frames
+    while held:
+        until = min((held[cpu]["ts_ns"][-1] for cpu in more), default=None)
+        ready = list(held.values())
+        if until is None:
+            held = {}
+        else:
+            ready = [frame.filter(pl.col("ts_ns") < until) for frame in ready]
+            held = {cpu: frame.filter(pl.col("ts_ns") >= until) for cpu, frame in held.items()}
+        for cpu in [cpu for cpu in more if held[cpu]["ts_ns"][-1] == until]:
+            following = next(more[cpu], None)
+            if following is None:
+                del more[cpu]
+            else:
+                held[cpu] = pl.concat([held[cpu], following])
+        events = pl.concat(ready)
+        if len(events):
+            yield events.sort("ts_ns", "cpu", "record")
+
+
+def _of_cpu(path: Path, dat: TraceDat, data: CpuData, kinds: dict[int, tuple[Format, int]]) -> Iterator[pl.DataFrame]:
+    """The events of one CPU by time, some pages at a time; ``record``: its byte in what the CPU has."""
+    begin = 0
+    for pages in data.pages:
+        tables = _of_pages(path, dat, data, kinds, pages, begin)
+        if tables:
+            yield pl.concat(tables).sort("ts_ns", "record")
+        begin += len(pages)
+
+
+def _of_pages(
+    path: Path, dat: TraceDat, data: CpuData, kinds: dict[int, tuple[Format, int]], pages: np.ndarray, begin: int
+) -> list[pl.DataFrame]:
+    time, record, size = records(path, dat, data, pages, begin)
+    ids = pages[record].astype(np.uint16) | (pages[record + 1].astype(np.uint16) << 8)
     tables = []
     for number, (form, op) in kinds.items():
         rows = np.flatnonzero(ids == number)
@@ -61,27 +100,27 @@ def _of_cpu(path: Path, dat: TraceDat, data: CpuData, kinds: dict[int, tuple[For
         at = record[rows]
         need = max(field.offset + field.size for name, field in form.fields.items() if name != "buf")
         if (size[rows] < need).any():
-            row = int(at[np.argmax(size[rows] < need)])
+            row = begin + int(at[np.argmax(size[rows] < need)])
             where = f"byte {data.offset}"
             raise InputError(path, where, f"CPU {data.cpu}: {form.name} is shorter than its format, {row} bytes in")
         columns = {
-            name: _numbers(data.pages, at, form, name)
+            name: _numbers(pages, at, form, name)
             for name in (*_OBJECTS, "pfn", "order")
             if name in form.fields and op != MARKER
         }
         texts = np.full(len(rows), "", object)
         name_field = form.fields.get("name")
         if op == MARKER:
-            texts = _markers(data.pages, at, size[rows], form.fields["buf"].offset)
+            texts = _markers(pages, at, size[rows], form.fields["buf"].offset)
         elif name_field is not None and "__data_loc" in name_field.kind:
-            texts = _names(data.pages, at, size[rows], _numbers(data.pages, at, form, "name"))
+            texts = _names(pages, at, size[rows], _numbers(pages, at, form, "name"))
         zeros = np.zeros(len(rows), np.int64)
         tables.append(
             pl.DataFrame(
                 {
                     "ts_ns": time[rows].astype(np.int64),
                     "cpu": np.full(len(rows), data.cpu, np.uint16),
-                    "record": at,
+                    "record": at + begin,
                     "op": np.full(len(rows), op, np.uint8),
                     "src": pl.Series([form.name], dtype=pl.String).new_from_index(0, len(rows)),
                     "cache": pl.Series(texts, dtype=pl.String),
@@ -92,7 +131,7 @@ def _of_cpu(path: Path, dat: TraceDat, data: CpuData, kinds: dict[int, tuple[For
                     "gfp_flags": bits_of_6_1(columns.get("gfp_flags", zeros), form.masks),
                     "order": columns.get("order", zeros).astype(np.uint8),
                     "pfn": columns.get("pfn", zeros).astype(np.uint64),
-                    "pid": _numbers(data.pages, at, form, "common_pid").astype(np.int32)
+                    "pid": _numbers(pages, at, form, "common_pid").astype(np.int32)
                     if "common_pid" in form.fields
                     else zeros.astype(np.int32),
                     "node": columns.get("node", np.full(len(rows), -1)).astype(np.int32).astype(np.int16),
@@ -141,29 +180,33 @@ def _markers(pages: np.ndarray, at: np.ndarray, size: np.ndarray, offset: int) -
     return np.array(texts, object)
 
 
-def _symbols(kallsyms: bytes, sites: pl.Series) -> pl.DataFrame:
-    """``site`` and ``call_site``: symbol+0xoffset, the address where no symbol is known."""
-    unique = sites.unique().sort()
-    lines = pl.DataFrame({"text": kallsyms.decode("utf-8", "replace").split("\n")})
-    table = (
-        lines.select(pl.col("text").str.extract_groups(r"^([0-9a-fA-F]{8,16}) [tTwW] (\S+)"))
-        .unnest("text")
-        .drop_nulls()
-        .select(address=hexadecimal(pl.col("1")), symbol="2")
-        .sort("address")
-    )
-    if not len(table):
-        bare = [f"0x{site:x}" if site else "" for site in unique]
-        return pl.DataFrame({"site": unique, "call_site": pl.Series(bare, dtype=pl.String)})
-    row = np.searchsorted(table["address"].to_numpy(), unique.to_numpy(), side="right") - 1
-    begin = table["address"].to_numpy()[np.maximum(row, 0)]
-    names = [
-        "" if not site else f"0x{site:x}" if where < 0 else f"{symbol}+0x{site - int(first):x}"
-        for site, where, first, symbol in zip(
-            unique.to_list(), row, begin, table["symbol"].gather(np.maximum(row, 0)), strict=True
+class _Symbols:
+    """Names of code addresses, from the file's own table."""
+
+    def __init__(self, kallsyms: bytes) -> None:
+        lines = pl.DataFrame({"text": kallsyms.decode("utf-8", "replace").split("\n")})
+        table = (
+            lines.select(pl.col("text").str.extract_groups(r"^([0-9a-fA-F]{8,16}) [tTwW] (\S+)"))
+            .unnest("text")
+            .drop_nulls()
+            .select(address=hexadecimal(pl.col("1")), symbol="2")
+            .sort("address")
         )
-    ]
-    return pl.DataFrame({"site": unique, "call_site": pl.Series(names, dtype=pl.String)})
+        self.address, self.symbol = table["address"].to_numpy(), table["symbol"]
+
+    def of(self, sites: pl.Series) -> pl.DataFrame:
+        """``site`` and ``call_site``: symbol+0xoffset, the address where no symbol is known."""
+        unique = sites.unique().sort()
+        row = np.searchsorted(self.address, unique.to_numpy(), side="right") - 1
+        names = [
+            ""
+            if not site
+            else f"0x{site:x}"
+            if where < 0
+            else f"{self.symbol[where]}+0x{site - int(self.address[where]):x}"
+            for site, where in zip(unique.to_list(), row.tolist(), strict=True)
+        ]
+        return pl.DataFrame({"site": unique, "call_site": pl.Series(names, dtype=pl.String)})
 
 
 __all__ = ["read_binary"]

@@ -75,7 +75,7 @@ def read_parquet(path: Path, resolved: bool = True) -> Iterator[pl.DataFrame]:
     try:
         file = parquet.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(path, "", f"is not readable as Parquet: {str(error).splitlines()[0]}") from error
+        raise InputError(path, "byte 0", f"is not readable as Parquet: {str(error).splitlines()[0]}") from error
     names = file.schema_arrow.names
     missing = [name for name in _REQUIRED if name not in names]
     if missing:

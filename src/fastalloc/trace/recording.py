@@ -69,6 +69,8 @@ def read_trace(
     Raises InputError for every other file, saying what to run where that is known.
     """
     head = head_of(path)
+    if not head:
+        raise InputError(path, "byte 0", "is empty")
     if head.startswith(co.MAGIC) and packing(path) is None:
         return co.open_trace(path)
     sizes = None
@@ -81,7 +83,7 @@ def read_trace(
     if head.startswith(tracedat.MAGIC):
         from fastalloc.trace.binary import read_binary
 
-        return compact_events(path, [read_binary(path)], aliases, strict, sizes)
+        return compact_events(path, read_binary(path), aliases, strict, sizes)
     from fastalloc.trace.text import read_text
 
     return compact_events(path, read_text(path), aliases, strict, sizes)

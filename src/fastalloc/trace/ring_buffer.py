@@ -73,12 +73,15 @@ def walk(words, page_words, data, time, record, size):
     return count, _WHOLE, 0
 
 
-def records(path: object, dat: TraceDat, data: CpuData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Time in nanoseconds, place and size in bytes of each record of one CPU, places from its first page.
+def records(
+    path: object, dat: TraceDat, data: CpuData, pages: np.ndarray, begin: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Time in nanoseconds, place and size in bytes of each record in ``pages`` (uint8[n]) of one CPU, places from the
+    first of them, which is ``begin`` bytes into what the CPU has.
 
     Raises InputError for pages that say that events were lost, or that are damaged.
     """
-    words = data.pages.view("<u4")
+    words = pages.view("<u4")
     none = np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64)
     layout = (words, dat.page_size // 4, dat.data)
     count, stopped, at = walk(*layout, *none)
@@ -86,7 +89,9 @@ def records(path: object, dat: TraceDat, data: CpuData) -> tuple[np.ndarray, np.
         raise InputError(path, f"byte {data.offset}", f"CPU {data.cpu} lost events; record with a larger buffer (-b)")
     if stopped == _TORN:
         where = f"byte {data.offset}"
-        raise InputError(path, where, f"CPU {data.cpu}: a record does not fit its page, {at} bytes into its data")
+        raise InputError(
+            path, where, f"CPU {data.cpu}: a record does not fit its page, {begin + at} bytes into its data"
+        )
     found = np.zeros(count, np.uint64), np.zeros(count, np.int64), np.zeros(count, np.int64)
     if count:
         walk(*layout, *found)

@@ -6,7 +6,7 @@ decoded by ``ring_buffer``. Every size in the file is held against the bytes tha
 
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from fastalloc.errors import InputError
 from fastalloc.trace.packed import content_of
 
 MAGIC = b"\x17\x08\x44tracing"
+PART = 1 << 18  # bytes of a CPU's pages that are held at a time, or one packed chunk
 MOST_UNPACKED = 1 << 26  # bytes of one section or chunk; trace-cmd packs ten pages at a time
 _DONE, _CPUSTAT, _BUFFER, _TRACECLOCK = 0, 2, 3, 4
 _HEADER_INFO, _FTRACE_EVENTS, _EVENT_FORMATS, _KALLSYMS = 16, 17, 18, 19
@@ -44,11 +45,12 @@ class Format:
 
 @dataclass
 class CpuData:
-    """Ring-buffer pages of one CPU, unpacked. ``offset``: where they begin in the file."""
+    """Ring-buffer pages of one CPU, some at a time and unpacked (uint8[n] each). ``offset``: where they begin in the
+    file."""
 
     cpu: int
     offset: int
-    pages: np.ndarray
+    pages: Iterator[np.ndarray]
 
 
 @dataclass
@@ -329,15 +331,37 @@ def _pages(cursor: Cursor, dat: TraceDat, cpu: int, size: int, unpack: Callable[
         raise cursor.refuse(f"CPU {cpu}")
     if cursor.at > len(cursor.data) or size > len(cursor.data) - cursor.at:
         raise cursor.refuse(f"CPU {cpu} has {size} bytes, the file ends at byte {len(cursor.data)}")
-    if unpack is None:
-        pages = np.frombuffer(cursor.take(size, f"CPU {cpu}"), np.uint8)
-    else:
-        # The size that the file gives leaves out the count of the blocks.
-        chunks = [_unpack(cursor, unpack, MOST_UNPACKED) for _ in range(cursor.number(4, f"CPU {cpu}"))]
-        pages = np.frombuffer(b"".join(chunks), np.uint8)
-    if len(pages) % dat.page_size:
-        raise cursor.refuse(f"CPU {cpu} has {len(pages)} bytes, no whole number of pages of {dat.page_size}")
-    dat.cpus.append(CpuData(cpu, offset, pages))
+    parts = _plain(cursor, cpu, size) if unpack is None else _unpacked(cursor, cpu, unpack)
+    dat.cpus.append(CpuData(cpu, offset, _whole_pages(cursor, parts, cpu, dat.page_size)))
+
+
+def _plain(cursor: Cursor, cpu: int, size: int) -> Iterator[np.ndarray]:
+    for begin in range(0, size, PART):
+        yield np.frombuffer(cursor.take(min(PART, size - begin), f"CPU {cpu}"), np.uint8)
+
+
+def _unpacked(cursor: Cursor, cpu: int, unpack: Callable[[bytes, int], bytes]) -> Iterator[np.ndarray]:
+    # The size that the file gives leaves out the count of the blocks.
+    for _ in range(cursor.number(4, f"CPU {cpu}")):
+        yield np.frombuffer(_unpack(cursor, unpack, MOST_UNPACKED), np.uint8)
+
+
+def _whole_pages(cursor: Cursor, parts: Iterator[np.ndarray], cpu: int, page_size: int) -> Iterator[np.ndarray]:
+    """The same bytes, in parts of about PART that are whole pages. Raises InputError for an odd rest."""
+    held: list[np.ndarray] = []
+    size = 0
+    for part in parts:
+        held.append(part)
+        size += len(part)
+        if size >= PART:
+            pages = np.concatenate(held)
+            whole = size // page_size * page_size
+            yield pages[:whole]
+            held, size = [pages[whole:]], size - whole
+    if size % page_size:
+        raise cursor.refuse(f"CPU {cpu}: its last page has {size % page_size} of {page_size} bytes")
+    if size:
+        yield np.concatenate(held)
 
 
 __all__ = ["MAGIC", "CpuData", "Field", "Format", "TraceDat", "open_tracedat", "parse_format"]

@@ -1,0 +1,96 @@
+"""Files cut short at every byte: each is refused with the place, or was cut where a whole part of it ends."""
+
+import gzip
+import re
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from fastalloc.errors import InputError
+from fastalloc.trace import compact as co
+from fastalloc.trace.recording import read_trace
+from tests.trace import tracedat_writer as tw
+
+PLACE = r"byte \d+|line \d+|row \d+"
+LINES = [
+    f"a-1 [000] ..... 1.00000{i}: kfree: call_site=f ptr=ffff8880049{i}0000\n"
+    if i % 2
+    else f"a-1 [001] ..... 1.00000{i}: kmalloc: call_site=f ptr=ffff8880049{i + 1}0000 bytes_req=8 bytes_alloc=8 "
+    "gfp_flags=GFP_KERNEL node=-1\n"
+    for i in range(4)
+]
+TEXT = "".join(LINES).encode()
+WRITERS = {
+    "6": tw.write_6,
+    "7, zstd": tw.write_7,
+    "7, not packed": lambda *args, **named: tw.write_7(*args, **named, packed=False),
+}
+
+
+def cut_everywhere(path, data, read):
+    """What is read of the first so many bytes of ``data``, where that is not refused; a refusal names its place."""
+    left, refused = {}, []
+    for size in range(len(data)):
+        path.write_bytes(data[:size])
+        try:
+            left[size] = read(path)
+        except InputError as error:
+            refused.append((size, error.where, str(error)))
+    assert not [item for item in refused if not re.match(PLACE, item[1])]
+    return left
+
+
+def recording(monkeypatch, writer):
+    """A trace.dat of some hundred bytes: pages of 128, two CPUs, one kind of event."""
+    monkeypatch.setattr(tw, "PAGE", 128)
+    cpus = [tw.Cpu(), tw.Cpu()]
+    for i in range(12):
+        cpus[i % 2].event(10 * i, tw.record("kfree", 0xFFFFFFFF81001010, 0xFFFF888004900000 + 64 * i))
+    for cpu in cpus:
+        cpu.close()
+    assert len(cpus[0].pages) > 1
+    return writer(cpus, [tw.event_format("kfree")])
+
+
+def test_compact_trace(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_bytes(TEXT)
+    whole = tmp_path / "t.fatrace"
+    co.write_trace(whole, read_trace(path))
+    assert not cut_everywhere(tmp_path / "cut.fatrace", whole.read_bytes(), read_trace)
+
+
+def test_text(tmp_path):
+    left = cut_everywhere(tmp_path / "cut.txt", TEXT, read_trace)
+    ends = [sum(map(len, LINES[:count])) for count in range(1, len(LINES))]
+    assert list(left) == ends
+    assert [len(trace.events) for trace in left.values()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda data: pa.compress(data, codec="zstd", asbytes=True)])
+def test_packed_text(tmp_path, pack):
+    left = cut_everywhere(tmp_path / "cut.packed", pack(TEXT), read_trace)
+    assert all(len(trace.events) == len(LINES) for trace in left.values())  # only what ends the packing was lost
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_trace_dat(tmp_path, monkeypatch, name):
+    data = recording(monkeypatch, WRITERS[name])
+    path = tmp_path / "cut.dat"
+    path.write_bytes(data)
+    assert read_trace(path).meta["rows_read"] == 12
+    left = cut_everywhere(path, data, read_trace)
+    assert all(trace.meta["rows_read"] == 12 for trace in left.values())  # only what follows the last page was lost
+
+
+def test_packed_trace_dat(tmp_path, monkeypatch):
+    data = gzip.compress(recording(monkeypatch, tw.write_6))
+    assert not cut_everywhere(tmp_path / "cut.dat.gz", data, read_trace)
+
+
+def test_parquet(tmp_path):
+    path = tmp_path / "t.parquet"
+    table = pl.DataFrame({"ts_ns": range(4), "cpu": [0] * 4, "event": ["free"] * 4, "ptr": range(1, 5)})
+    table.write_parquet(path)
+    assert not cut_everywhere(path, path.read_bytes(), read_trace)
