@@ -77,6 +77,9 @@ def test_gzip_reads_alike(tmp_path):
 def test_strict_refuses_inference(tmp_path):
     with pytest.raises(InputError, match="--strict"):
         read_trace(written(tmp_path, TEXT), strict=True)
+    co.write_trace(tmp_path / "t.fatrace", read_trace(written(tmp_path, TEXT)))
+    with pytest.raises(InputError, match="cache size class.*--strict"):
+        read_trace(tmp_path / "t.fatrace", strict=True)
 
 
 @pytest.mark.parametrize(

@@ -50,10 +50,15 @@ def compact_events(
     inferred["allocations put before the purchase of their slab"] = before_purchase(rows)
     inferred |= _lives(rows)
     if strict:
-        for step, count in inferred.items():
-            if count and step not in _GIVEN and "before the trace" not in step:
-                raise InputError(path, step, f"{count} events; --strict takes no inference")
+        refuse_inferred(path, inferred)
     return _pack(path, rows, {step: count for step, count in inferred.items() if count})
+
+
+def refuse_inferred(path: Path, inferred: dict[str, int]) -> None:
+    """Raise InputError for the first step of ``inferred`` that anything had to be inferred in."""
+    for step, count in inferred.items():
+        if count and step not in _GIVEN and "before the trace" not in step:
+            raise InputError(path, step, f"{count} events; --strict takes no inference")
 
 
 def _lives(rows: Rows) -> dict[str, int]:

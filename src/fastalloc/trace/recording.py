@@ -12,7 +12,7 @@ from fastalloc.trace import compact as co
 from fastalloc.trace import tracedat
 from fastalloc.trace.caches import TracedCache, caches_of_geometry, caches_of_state, caches_of_trace
 from fastalloc.trace.columns import read_parquet
-from fastalloc.trace.convert import compact_events
+from fastalloc.trace.convert import compact_events, refuse_inferred
 from fastalloc.trace.lane import Config, old_objects
 from fastalloc.trace.packed import head_of, packing
 from fastalloc.trace.prediction import Prediction, predict
@@ -72,7 +72,10 @@ def read_trace(
     if not head:
         raise InputError(path, "byte 0", "is empty")
     if head.startswith(co.MAGIC) and packing(path) is None:
-        return co.open_trace(path)
+        trace = co.open_trace(path)
+        if strict:
+            refuse_inferred(path, trace.meta["inferred"])
+        return trace
     sizes = None
     if caches:
         schema = {"name": pl.String, "bytes_req": pl.UInt32, "bytes_alloc": pl.UInt32}
