@@ -78,7 +78,7 @@ def test_strict_refuses_inference(tmp_path):
     with pytest.raises(InputError, match="--strict"):
         read_trace(written(tmp_path, TEXT), strict=True)
     co.write_trace(tmp_path / "t.fatrace", read_trace(written(tmp_path, TEXT)))
-    with pytest.raises(InputError, match="cache size class.*--strict"):
+    with pytest.raises(InputError, match=r"cache size class.*--strict"):
         read_trace(tmp_path / "t.fatrace", strict=True)
 
 
