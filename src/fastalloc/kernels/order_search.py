@@ -321,17 +321,20 @@ def best_move(mem, ring, at, trial, events, order, scratch, wrong, have, move, b
 @internal
 def take_for_reserve(model, events, row, kind, reserve, entitled):
     """Take the slab that row ``row`` of the trace bought for one from below all watermarks, or not; operations of
-    ``kind`` are then entitled to such slabs, or not."""
+    ``kind`` are then entitled to such slabs, or not. False if that purchase is among ``events`` no more."""
     out_of_line()
+    known = False
     for i in range(events.shape[0]):
         e = events[i]
         if e[E_OP] == ALLOC and e[E_ROW] == row:
             e[E_RESERVE] = reserve
+            known = True
         if e[E_OP] != GONE and e[E_KIND] == kind:
             e[E_GFP] = g.GFP_KERNEL | (g.MEMALLOC if entitled else 0)
     for s in range(model.slub.ctl[st.U_SLAB_TOP]):
         if model.bought[s, 0] == row and model.slub.slab[s, st.S_PFN] != -1:
             model.slub.slab[s, st.S_DEPTH] = st.DEPTH_NONE if reserve else st.DEPTH_LOW
+    return known
 
 
 @internal
@@ -368,8 +371,8 @@ def passed_over(mem, model, ring, at, trial, events, order, wrong, s, entitled, 
     if follow_order(mem, trial, events, order, wrong + 1, goal, where) == goal:
         return False
     copy_model(trial, one_of(ring, slot))
-    take_for_reserve(trial, events, row, kind, 1, True)
-    if follow_order(mem, trial, events, order, at[slot], goal, where) < goal:
+    known = take_for_reserve(trial, events, row, kind, 1, True)
+    if not known or follow_order(mem, trial, events, order, at[slot], goal, where) < goal:
         take_for_reserve(trial, events, row, kind, 0, entitled[kind] == IS_ENTITLED)
         return False
     entitled[kind] = IS_ENTITLED
