@@ -30,7 +30,7 @@ WRITERS = {
 
 
 def cut_everywhere(path, data, read, least=0):
-    """What is read of the first so many bytes of ``data``, from ``least`` on, where that is not refused; a refusal names its place."""
+    """What is read of the first bytes of ``data``, ``least`` or more, where that is not refused with its place."""
     left, refused = {}, []
     for size in range(least, len(data)):
         path.write_bytes(data[:size])
@@ -59,7 +59,7 @@ def test_compact_trace(tmp_path):
     path.write_bytes(TEXT)
     whole = tmp_path / "t.fatrace"
     co.write_trace(whole, read_trace(path))
-    assert not cut_everywhere(tmp_path / "cut.fatrace", whole.read_bytes(), read_trace)
+    assert not cut_everywhere(tmp_path / "cut.fatrace", whole.read_bytes(), co.open_trace, 1)
 
 
 def test_text(tmp_path):
