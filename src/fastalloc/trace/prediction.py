@@ -10,7 +10,6 @@ import polars as pl
 from fastalloc.trace import slab_lane, slub_lane
 from fastalloc.trace.apart import Base, only, unchanged
 from fastalloc.trace.compact import CompactTrace
-from fastalloc.trace.freed import give_back
 from fastalloc.trace.lane import NO_SAMPLES, Config, LaneResult, cache_of_kind, samples_of
 from fastalloc.trace.races import reordered
 from fastalloc.trace.start import Start
@@ -88,7 +87,6 @@ def predict(
             samples = NO_SAMPLES
             if seed + 1 < draws:
                 order = trace  # the last draw is needed no more
-                give_back()
                 order = reordered(trace, seed + 1, loose)
     predictions = []
     for of_config in zip(*results, strict=True):

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastalloc.trace import race_walks
 from fastalloc.trace.compact import OP_ALLOC, OP_BULK_ALLOC, OP_BULK_FREE, CompactTrace
+from fastalloc.trace.freed import give_back
 
 PASSES = 4  # each pass settles most pairs that the last one set wrong
 _PART = 1 << 16
@@ -37,6 +38,17 @@ def reordered(trace: CompactTrace, seed: int, loose: np.ndarray) -> CompactTrace
     """
     if seed == 0 or not len(trace.events):
         return trace
+    rows, at = _drawn(trace, seed, loose)
+    order = np.argsort(at, kind="stable").astype(np.int32)
+    give_back()
+    moved = np.empty_like(trace.events)
+    race_walks.merge(trace.events, rows, order, at, moved)
+    moved.flags.writeable = False
+    return dataclasses.replace(trace, events=moved)
+
+
+def _drawn(trace: CompactTrace, seed: int, loose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the kinds ``loose``, and the time drawn for each operation."""
     events = trace.events
     rows, share = _shares(loose, events["kind"], seed)
     op, cpu, time = events["op"][rows], events["cpu"][rows], events["time"][rows]
@@ -65,7 +77,4 @@ def reordered(trace: CompactTrace, seed: int, loose: np.ndarray) -> CompactTrace
         # No operation passes the one before it on its CPU.
         for places in of_cpus:
             at[places] = np.maximum.accumulate(at[places])
-    moved = np.empty_like(events)
-    race_walks.merge(events, rows, np.argsort(at, kind="stable"), at, moved)
-    moved.flags.writeable = False
-    return dataclasses.replace(trace, events=moved)
+    return rows, at
