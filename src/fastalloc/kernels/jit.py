@@ -1,6 +1,7 @@
 """The one decorator of every kernel: compiled once for all configurations, without the GIL, cached on disk."""
 
 import hashlib
+from itertools import zip_longest
 from types import FunctionType
 from typing import Any
 
@@ -9,6 +10,7 @@ import fastalloc.kernels.cache_dir  # noqa: F401 - it names the cache folder bef
 from llvmlite.binding import Linkage  # isort: skip
 from llvmlite.ir import Constant  # isort: skip
 from numba import config, njit, types  # isort: skip
+from numba.core import cgutils  # isort: skip
 from numba.core.codegen import CPUCodeLibrary, JITCPUCodegen  # isort: skip
 from numba.extending import intrinsic  # isort: skip
 from numba.np import arrayobj  # isort: skip
@@ -115,7 +117,22 @@ def _index_of_kernels(context, builder, idxty, idx, size):
     return _fix_integer_index(context, builder, idxty, idx, size)
 
 
+_get_item_pointer = cgutils.get_item_pointer2
+
+
+def _item_pointer(context, builder, data, shape, strides, layout, inds, wraparound=False, boundscheck=False):
+    """The address of an item, by Horner's rule: Numba multiplies each index by the lengths of all axes behind it."""
+    if layout != "C" or wraparound or boundscheck or not inds:
+        return _get_item_pointer(context, builder, data, shape, strides, layout, inds, wraparound, boundscheck)
+    place = inds[0]
+    for index, length in zip_longest(inds[1:], shape[1:]):
+        place = builder.mul(place, length)
+        place = builder.add(place, index) if index else place
+    return builder.gep(data, [place])
+
+
 arrayobj.fix_integer_index = _index_of_kernels
+cgutils.get_item_pointer2 = _item_pointer
 CPUCodeLibrary._optimize_final_module = _optimize_what_runs  # type: ignore[method-assign]
 CPUCodeLibrary._finalize_final_module = _finalize_what_runs  # type: ignore[method-assign]
 JITCPUCodegen.set_env = _set_env_of_what_runs  # type: ignore[method-assign]
