@@ -95,7 +95,7 @@ class KernelRun:
             su.init_cache(self.slub, c, row)
         kinds = work.kinds
         self.lane = empty_lane(work.objects, kinds["cache"], kinds["node"], kinds["gfp"], caches, np.zeros(0, np.int64))
-        self.events = kr.Events(np.ascontiguousarray(work.events))
+        self.events = kr.events_of(work.events)
 
     def run(self) -> None:
         """All events."""

@@ -206,10 +206,9 @@ def slab_alloc_slower(mem, slub, c, cpu, node, gfp, context, f):
     return load_freelist(slub, c, cpu, s, f)
 
 
-@internal
+@folded
 def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, f):
     """An allocation that the private list does not serve [___slab_alloc]."""
-    out_of_line()
     k = slub.kcpu[c, cpu]
     slab = slub.slab
     s = k[f + 1]
@@ -254,16 +253,11 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
 
 
 @internal
-def free_turning(mem, slub, c, cpu, s, prior):
-    """A slab held by no CPU got its first free object (``prior`` < 0) or has none left in use [__slab_free]."""
+def free_to_node(mem, slub, c, cpu, s, prior):
+    """:func:`free_turning` where the CPU's partial list does not take the slab."""
     out_of_line()
     k = slub.kcpu[c, cpu]
     slab = slub.slab
-    if prior < 0 and slub.cache[c, er.C_CPU_PARTIAL] > 0:
-        k[er.K_CPU_PARTIAL_FREE] += 1
-        slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL
-        put_cpu_partial(mem, slub, c, cpu, s, True)
-        return
     if (
         slab[s, st.S_INUSE] == 0
         and slub.knode[c, slab[s, st.S_NODE], st.N_NR_PARTIAL] >= slub.cache[c, st.C_MIN_PARTIAL]
@@ -279,6 +273,17 @@ def free_turning(mem, slub, c, cpu, s, prior):
         add_partial(slub, c, s, True)
         k[st.K_FREE_ADD_PARTIAL] += 1
         slub.ctl[st.U_PATH] = 3
+
+
+@folded
+def free_turning(mem, slub, c, cpu, s, prior):
+    """A slab held by no CPU got its first free object (``prior`` < 0) or has none left in use [__slab_free]."""
+    if prior < 0 and slub.cache[c, er.C_CPU_PARTIAL] > 0:
+        slub.kcpu[c, cpu, er.K_CPU_PARTIAL_FREE] += 1
+        slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL
+        put_cpu_partial(mem, slub, c, cpu, s, True)
+    else:
+        free_to_node(mem, slub, c, cpu, s, prior)
 
 
 @folded

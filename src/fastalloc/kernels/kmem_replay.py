@@ -69,7 +69,8 @@ N_UNKNOWN_FREES = 2  # of an object that the lane does not hold
 N_IMPLIED_FREES = 3  # the address was handed out again
 N_FAILED = 4
 N_SAMPLE = 5  # next row of ``sample_at``
-COUNTS = 6
+N_ASIDE = 6  # events that neither allocate nor free
+COUNTS = 7
 
 
 @group()
@@ -77,6 +78,15 @@ class Events(NamedTuple):
     """The compact trace as it lies in the mapped file."""
 
     event: np.ndarray  # EVENT[rows], see trace/compact.py
+    tail: np.ndarray  # EVENT[2 * AHEAD]: the last AHEAD rows (all, if there are fewer), and nothing behind them
+
+
+def events_of(event):
+    """The events of a trace, with what the kernel needs to look ahead of the last ones."""
+    tail = np.zeros(2 * AHEAD, event.dtype)
+    last = event[-AHEAD:]
+    tail[: len(last)] = last
+    return Events(np.ascontiguousarray(event), tail)
 
 
 @group(series=len(SERIES))
@@ -128,10 +138,9 @@ def sample(slub_, lane, row):
 
 
 @internal
-def implied_free(mem, slub_, lane, cpu, held):
-    """The address was handed out again: its free is not in the trace."""
+def free_elsewhere(mem, slub_, lane, cpu, held):
+    """Free an object of a cache that the event does not name: that of its slab."""
     out_of_line()
-    lane.met[N_IMPLIED_FREES] += 1
     lane.live[slub_.slab[held >> st.HANDLE_SHIFT, st.S_CACHE]] -= 1
     slub.slab_free(mem, slub_, cpu, held)
 
@@ -234,66 +243,116 @@ def most_objects(slub_, lane):
 
 
 @internal
-def follow_until(mem, slub_, events, lane, row, end):
-    """Run the events from ``row`` on: ``end``, or the row at which the slab arrays are too small."""
+def objects_out(lane):
+    """Objects out of all caches, and those of them that were handed out without a free in the trace."""
     out_of_line()
-    event = events.event
+    out = 0
+    for c in range(lane.live.shape[0]):
+        out += lane.live[c]
+    return out + lane.met[N_IMPLIED_FREES]
+
+
+@internal
+def other_rows(lane):
+    """Rows that are no allocation served and no free of an object that was out."""
+    return lane.met[N_UNKNOWN_FREES] + lane.met[N_FAILED] + lane.met[N_ASIDE]
+
+
+@internal
+def held_before(mem, slub_, lane, cpu, held, obj):
+    """An allocation is given a place that is not empty; whether it is BUYING.
+
+    Else the address was handed out again: its free is not in the trace.
+    """
+    out_of_line()
+    if held == BUYING:
+        return True
+    lane.met[N_IMPLIED_FREES] += 1
+    free_elsewhere(mem, slub_, lane, cpu, held)
+    lane.handle[obj] = st.NO_OBJECT
+    return False
+
+
+@internal
+def run_events(mem, slub_, event, lane, row, end):
+    """Run the events from ``row`` on: ``end``, or the row at which the slab arrays are too small.
+
+    Allocations and frees are not counted. AHEAD rows must follow.
+    """
+    out_of_line()
     handle = lane.handle
-    met = lane.met
     room = slub_.slab.shape[0] - SLAB_MARGIN
     link_room = slub_.link.shape[0] - SLAB_MARGIN * most_objects(slub_, lane)
+    kinds = lane.kind
+    live = lane.live
+    kcpu = slub_.kcpu
+    following = np.int64(event[row]["op"])
     while row < end:
-        if row + AHEAD < end:
-            prefetch(handle, np.int64(event[row + AHEAD]["object"]))
+        prefetch(handle, np.int64(event[row + AHEAD]["object"]))
         e = event[row]
         obj = np.int64(e["object"])
-        op = np.int64(e["op"])
-        kind = lane.kind[e["kind"]]
+        op = following
+        following = np.int64(event[row + 1]["op"])
+        kind = kinds[e["kind"]]
         c = np.int64(kind["cache"])
         if op <= OP_BULK_FREE and c >= 0:
             cpu = np.int64(e["cpu"])
             held = handle[obj]
             if op & FREES == 0:
                 node = np.int64(kind["node"])
-                buying = False
-                if held != st.NO_OBJECT:
-                    buying = held == BUYING
-                    if not buying:
-                        implied_free(mem, slub_, lane, cpu, held)
-                        handle[obj] = st.NO_OBJECT
-                if not buying:
-                    held = slub.take_private(slub_, c, cpu, node)
+                if held == st.NO_OBJECT or not held_before(mem, slub_, lane, cpu, held, obj):
+                    held = slub.take_private(slub_, kcpu[c, cpu], node)
                 if held < 0:
                     if slub_.ctl[st.U_SLAB_TOP] >= room or slub_.ctl[st.U_LINK_TOP] >= link_room:
                         return row
                     gfp = kind["gfp"]
-                    if buying:
+                    if handle[obj] == BUYING:
                         held = take_bought(mem, slub_, c, cpu, node, gfp)
                     else:
                         held = slub.slab_alloc_slow(mem, slub_, c, cpu, node, gfp, 0)
                     mem.ctl[st.M_DEPTH] = st.DEPTH_LOW
                 handle[obj] = held
                 if held >= 0:
-                    met[N_ALLOCS] += 1
-                    lane.live[c] += 1
+                    live[c] += 1
                 else:
-                    met[N_FAILED] += 1
+                    lane.met[N_FAILED] += 1
             elif held >= 0:
-                met[N_FREES] += 1
                 handle[obj] = st.NO_OBJECT
                 s = held >> st.HANDLE_SHIFT
                 i = held & st.HANDLE_INDEX_MASK
-                c = slub_.slab[s, st.S_CACHE]
-                lane.live[c] -= 1
-                if not slub.give_private(slub_, c, cpu, s, i):
-                    slub.slab_free_slow(mem, slub_, c, cpu, s, i)
+                # The test is foreseen, so that what follows need not wait for the slab's record.
+                if slub_.slab[s, st.S_CACHE] != c:
+                    free_elsewhere(mem, slub_, lane, cpu, held)
+                else:
+                    live[c] -= 1
+                    if not slub.give_private(slub_, kcpu[c, cpu], s, i):
+                        slub.slab_free_slow(mem, slub_, c, cpu, s, i)
             else:
-                met[N_UNKNOWN_FREES] += 1
-        elif op == OP_PAGE_ALLOC:
-            mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
-        elif op == OP_SHORTAGE or (op > OP_PAGE_FREE and c >= 0):
-            seldom(mem, slub_, lane, e, obj)
+                lane.met[N_UNKNOWN_FREES] += 1
+        else:
+            lane.met[N_ASIDE] += 1
+            if op == OP_PAGE_ALLOC:
+                mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+            elif op == OP_SHORTAGE or (op > OP_PAGE_FREE and c >= 0):
+                seldom(mem, slub_, lane, e, obj)
         row += 1
+    return row
+
+
+@internal
+def follow_until(mem, slub_, events, lane, row, end):
+    """:func:`run_events`, and how many allocations and frees there were: their sum is the rows that were nothing else,
+    their difference what more is out."""
+    first, out, others = row, objects_out(lane), other_rows(lane)
+    last = max(events.event.shape[0] - AHEAD, 0)
+    if row < last:
+        row = run_events(mem, slub_, events.event, lane, row, min(end, last))
+    if last <= row < end:
+        row = last + run_events(mem, slub_, events.tail, lane, row - last, end - last)
+    both = row - first - (other_rows(lane) - others)
+    more = objects_out(lane) - out
+    lane.met[N_ALLOCS] += (both + more) // 2
+    lane.met[N_FREES] += (both - more) // 2
     return row
 
 

@@ -177,9 +177,8 @@ def grow_slab(mem, slub, c, cpu, gfp, context):
 
 
 @folded
-def take_private(slub, c, cpu, node):
-    """The fast path of an allocation: the first object of the CPU's private list, or NO_OBJECT."""
-    k = slub.kcpu[c, cpu]
+def take_private(slub, k, node):
+    """The fast path of an allocation: the first object of the private list of ``k``, or NO_OBJECT."""
     i = k[st.K_FREELIST]
     if i >= 0:
         s = k[st.K_PAGE]
@@ -196,7 +195,7 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context):
 
     ``node`` is -1 or the NUMA node asked for. The path taken is left in ``slub.ctl[U_PATH]``.
     """
-    handle = take_private(slub, c, cpu, node)
+    handle = take_private(slub, slub.kcpu[c, cpu], node)
     if handle >= 0:
         slub.ctl[st.U_PATH] = 1
         return handle
@@ -238,9 +237,8 @@ def slab_free_slow(mem, slub, c, cpu, s, i):
 
 
 @folded
-def give_private(slub, c, cpu, s, i):
-    """The fast path of a free: object ``i`` of the CPU's slab, or False."""
-    k = slub.kcpu[c, cpu]
+def give_private(slub, k, s, i):
+    """The fast path of a free: object ``i`` of the slab of ``k``, or False."""
     if k[st.K_PAGE] != s:
         return False
     slub.link[slub.slab[s, st.S_BASE] + i] = k[st.K_FREELIST]
@@ -261,7 +259,7 @@ def slab_free(mem, slub, cpu, handle):
     i = handle & st.HANDLE_INDEX_MASK
     c = slub.slab[s, st.S_CACHE]
     slub.ctl[st.U_PATH] = 4
-    if give_private(slub, c, cpu, s, i):
+    if give_private(slub, slub.kcpu[c, cpu], s, i):
         slub.ctl[st.U_PATH] = 1
     elif slab_free_slow(mem, slub, c, cpu, s, i):
         slub.ctl[st.U_PATH] = 2

@@ -156,7 +156,7 @@ def prepare(trace: co.CompactTrace, config: Config, nodes: int, samples: Samples
         len(config.caches),
         samples.row,
     )
-    return kr.Events(np.ascontiguousarray(trace.events)), lane
+    return kr.events_of(trace.events), lane
 
 
 def counts_of(met: np.ndarray) -> dict[str, int]:
