@@ -1,14 +1,12 @@
 """Conservation of slots: every object of a slab is in use or free in exactly one place, and the counts agree."""
 
-from numba.extending import overload
-
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import slab as sb
 from fastalloc.kernels import slab_state as ss
 from fastalloc.kernels import slob as so
 from fastalloc.kernels import slob_ring as sr
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import OPTIONS, internal, kernel
+from fastalloc.kernels.jit import by_type, internal, kernel
 
 # Numbers of check.VIOLATIONS.
 SLAB_OBJECTS = 5
@@ -176,6 +174,6 @@ def check_heap(heap):
     return CHECKS[type(heap).__name__](heap)
 
 
-@overload(check_heap, jit_options=OPTIONS)
+@by_type(check_heap)
 def _check_heap(heap):
     return CHECKS[heap.instance_class.__name__]

@@ -5,13 +5,11 @@ decides, cache by cache. A lane of type :class:`~fastalloc.kernels.state.Slub` k
 settled when a kernel is compiled and leaves nothing behind, so that the closed loop compiles and runs none of it.
 """
 
-from numba.extending import overload
-
 from fastalloc.kernels import cpu_partial as cp
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import sheaves
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import INLINED
+from fastalloc.kernels.jit import INLINED, by_type
 
 OWN = -2  # the cache is of 2.6.25: go on
 
@@ -19,7 +17,7 @@ OWN = -2  # the cache is of 2.6.25: go on
 def _by_state(stub, for_eras, for_2_6_25):
     """Make ``stub`` stand for ``for_eras`` where ``slub`` is a SlubEras, else for ``for_2_6_25``."""
 
-    @overload(stub, jit_options=INLINED, strict=False)
+    @by_type(stub, **INLINED)
     def choose(mem, slub, *rest):
         return for_eras if slub.instance_class is er.SlubEras else for_2_6_25
 

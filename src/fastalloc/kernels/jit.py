@@ -1,6 +1,7 @@
 """The one decorator of every kernel: compiled once for all configurations, without the GIL, cached on disk."""
 
 import hashlib
+from functools import cache, wraps
 from itertools import zip_longest
 from types import FunctionType
 from typing import Any
@@ -12,13 +13,23 @@ from llvmlite.ir import Constant  # isort: skip
 from numba import config, njit, types  # isort: skip
 from numba.core import cgutils  # isort: skip
 from numba.core.codegen import CPUCodeLibrary, JITCPUCodegen  # isort: skip
-from numba.extending import intrinsic  # isort: skip
-from numba.np import arrayobj  # isort: skip
+from numba.core.targetconfig import TargetConfig  # isort: skip
+from numba.extending import intrinsic, overload  # isort: skip
+from numba.np import arrayobj, linalg  # isort: skip
+
+# Numba imports scipy.linalg, a third of its own time, to see whether BLAS is at hand. It is, and whoever needs it
+# imports it then.
+_ensure_blas = linalg.ensure_blas
+linalg.ensure_blas = lambda: None
+from numba.np import arraymath  # noqa: E402, F401  # isort: skip
+
+linalg.ensure_blas = _ensure_blas
 
 # Kernels allocate nothing, so they need no reference counts (``_nrt``): atomic operations on every array passed.
 # An option not given passes from a function to those it calls: without the False, one inlined kernel inlines them all.
 OPTIONS: Any = {"nogil": True, "error_model": "numpy", "_nrt": False, "forceinline": False, "no_cfunc_wrapper": True}
-INLINED: Any = {**OPTIONS, "forceinline": True}
+PART: Any = {"no_cpython_wrapper": True}  # of what Python does not call
+INLINED: Any = {"forceinline": True}
 
 DISABLE_JIT: bool = config.DISABLE_JIT  # type: ignore[attr-defined]
 
@@ -29,29 +40,6 @@ def _argument(kind: Any) -> Any:
     """The type a kernel is compiled for: narrow integers are int64, a constant is no type of its own."""
     kind = types.unliteral(kind)
     return types.int64 if kind in _NARROW else kind
-
-
-def kernel(function, **options):
-    """Compile ``function``, once for each kind of state it is called with.
-
-    Left alone, Numba would compile it again for each constant and each width of integer among its arguments.
-    """
-    if DISABLE_JIT:
-        function.py_func = function
-        return function
-    dispatcher = njit(**{"cache": True, **OPTIONS, **options})(function)
-    resolve = dispatcher.get_call_template
-
-    def get_call_template(args, kws):
-        return resolve([_argument(arg) for arg in args], {name: _argument(arg) for name, arg in kws.items()})
-
-    dispatcher.get_call_template = get_call_template
-    return dispatcher
-
-
-def inlined(function):
-    """A kernel that becomes part of each caller: a call passes every array of every group, some hundred words."""
-    return kernel(function, forceinline=True, cache=False)
 
 
 # Numba names the library of a function by its qualified name; these endings say what becomes of it.
@@ -71,10 +59,9 @@ def _marked(function, ending):
 
 
 def _optimize_what_runs(library: Any) -> None:
-    """Numba optimises every function by itself; a folded one runs only inside its callers, which are optimised.
+    """Numba optimises every function by itself; a folded one runs only inside entries, which are optimised.
 
-    What an entry calls becomes its own: LLVM then drops the arguments that a callee does not use, and most of the
-    hundred words that describe the groups are such.
+    What an entry calls becomes its own: LLVM then drops the arguments that a callee does not use.
     """
     if library.name.endswith(_FOLDED):
         return
@@ -131,6 +118,18 @@ def _item_pointer(context, builder, data, shape, strides, layout, inds, wraparou
     return builder.gep(data, [place])
 
 
+_DEFAULTS: dict[type, dict[str, Any]] = {}
+
+
+def _values(config: Any) -> dict[str, Any]:
+    """All options of a configuration. Numba compares them at each look for an overload, and reads them one by one."""
+    kind = type(config)
+    if kind not in _DEFAULTS:
+        _DEFAULTS[kind] = {name: option.default for name, option in kind.options.items()}
+    return {**_DEFAULTS[kind], **config._values}
+
+
+TargetConfig.values = _values  # type: ignore[method-assign]
 arrayobj.fix_integer_index = _index_of_kernels
 cgutils.get_item_pointer2 = _item_pointer
 CPUCodeLibrary._optimize_final_module = _optimize_what_runs  # type: ignore[method-assign]
@@ -138,19 +137,62 @@ CPUCodeLibrary._finalize_final_module = _finalize_what_runs  # type: ignore[meth
 JITCPUCodegen.set_env = _set_env_of_what_runs  # type: ignore[method-assign]
 
 
-def folded(function):
-    """A kernel with one or two callers, part of each of them and never run alone: a fifth less to compile."""
-    return kernel(_marked(function, _FOLDED), forceinline=True, cache=False, no_cpython_wrapper=True)
+def _compiled(function, ending, **options):
+    """``function``, to be compiled once for each kind of state it is called with.
+
+    Left alone, Numba would compile it again for each constant and each width of integer among its arguments.
+    """
+    if DISABLE_JIT:
+        function.py_func = function
+        return function
+    dispatcher = njit(**{**OPTIONS, **options})(_marked(function, ending))
+    resolve = dispatcher.get_call_template
+
+    def get_call_template(args, kws):
+        return resolve([_argument(arg) for arg in args], {name: _argument(arg) for name, arg in kws.items()})
+
+    dispatcher.get_call_template = get_call_template
+    return dispatcher
 
 
 def entry(function):
-    """A kernel that Python calls and no kernel does: the program it makes with all that it calls is optimised whole."""
-    return kernel(_marked(function, _ENTRY))
+    """A kernel that Python calls and no kernel does: one program with all that it calls, kept on disk."""
+    return _compiled(function, _ENTRY, cache=True)
 
 
 def internal(function):
-    """A kernel that only kernels call: without the wrapper that would unpack every group from Python objects."""
-    return kernel(_marked(function, _FOLDED), cache=False, no_cpython_wrapper=True)
+    """A kernel that only kernels call: compiled as part of the entries that reach it, never by itself."""
+    return _compiled(function, _FOLDED, **PART)
+
+
+def folded(function):
+    """An internal kernel that becomes part of each caller; for those with one or two callers."""
+    return _compiled(function, _FOLDED, **PART, **INLINED)
+
+
+def kernel(function, called_as=internal):
+    """A kernel that kernels call, and Python may: then it is an entry."""
+    from_python = entry(function)
+    if not DISABLE_JIT:
+        called = cache(lambda: called_as(function))  # a start that finds all compiled needs none of them
+        from_python.get_call_template = lambda args, kws: called().get_call_template(args, kws)
+        from_python.get_overload = lambda signature: called().get_overload(signature)
+    return from_python
+
+
+def by_type(stub, **options):
+    """What is decorated gets types and returns the function that ``stub`` stands for in kernels; only they call it."""
+
+    def chosen_by(choose):
+        @wraps(choose)
+        def marked(*args):
+            return _marked(choose(*args), _FOLDED)
+
+        merged: Any = {**OPTIONS, **PART, **options}
+        overload(stub, jit_options=merged, strict=False)(marked)
+        return choose
+
+    return chosen_by
 
 
 def _out_of_line(typingctx):

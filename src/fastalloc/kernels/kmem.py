@@ -11,8 +11,6 @@ each page order; -1 where the page allocator serves the size.
 
 from types import SimpleNamespace
 
-from numba.extending import overload
-
 from fastalloc.kernels import emergency as em
 from fastalloc.kernels import entitlement as en
 from fastalloc.kernels import gfp as g
@@ -21,7 +19,7 @@ from fastalloc.kernels import slab_state as ss
 from fastalloc.kernels import slob as so
 from fastalloc.kernels import slub as su
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import INLINED, OPTIONS, inlined, kernel
+from fastalloc.kernels.jit import INLINED, by_type, folded, kernel
 from fastalloc.kernels.page_alloc import alloc_pages, free_pages
 
 KMALLOC_LARGEST_SLOT = 4096 >> 3
@@ -72,8 +70,8 @@ def general_cache(sizes, size):
 
 
 # The same functions, compiled into the caller.
-_slab_alloc_inlined = inlined(su.slab_alloc.py_func)
-_slab_free_inlined = inlined(su.slab_free.py_func)
+_slab_alloc_inlined = kernel(su.slab_alloc.py_func, folded)
+_slab_free_inlined = kernel(su.slab_free.py_func, folded)
 
 
 def _slub_alloc(mem, heap, c, cpu, node, gfp, context):
@@ -181,8 +179,8 @@ SLUB = SimpleNamespace(
 # ------------------------------------------------------------------------------------------------------- SLAB
 
 
-_array_alloc_inlined = inlined(sb.slab_cache_alloc.py_func)
-_array_free_inlined = inlined(sb.slab_cache_free.py_func)
+_array_alloc_inlined = kernel(sb.slab_cache_alloc.py_func, folded)
+_array_free_inlined = kernel(sb.slab_cache_free.py_func, folded)
 
 
 def _slab_alloc(mem, heap, c, cpu, node, gfp, context):
@@ -395,66 +393,66 @@ def object_index(heap, handle):
     return _of(heap).index(heap, handle)
 
 
-@overload(kmem_cache_alloc, jit_options=INLINED)
+@by_type(kmem_cache_alloc, **INLINED)
 def _kmem_cache_alloc(mem, heap, c, cpu, node, gfp, context):
     return _of(heap).alloc
 
 
-@overload(policed_alloc, jit_options=INLINED)
+@by_type(policed_alloc, **INLINED)
 def _policed_alloc(mem, heap, c, cpu, gfp, context):
     return _of(heap).policed_alloc
 
 
-@overload(kmem_cache_free, jit_options=INLINED)
+@by_type(kmem_cache_free, **INLINED)
 def _kmem_cache_free(mem, heap, c, cpu, handle):
     return _of(heap).free
 
 
-@overload(kmalloc_cache, jit_options=INLINED)
+@by_type(kmalloc_cache, **INLINED)
 def _kmalloc_cache(heap, sizes, size):
     return _of(heap).kmalloc_cache
 
 
-@overload(kmalloc, jit_options=OPTIONS)
+@by_type(kmalloc)
 def _kmalloc(mem, heap, sizes, cpu, gfp, context, size):
     return _of(heap).kmalloc
 
 
-@overload(kfree, jit_options=OPTIONS)
+@by_type(kfree)
 def _kfree(mem, heap, cpu, handle):
     return _of(heap).kfree
 
 
-@overload(kmem_cache_shrink, jit_options=OPTIONS)
+@by_type(kmem_cache_shrink)
 def _kmem_cache_shrink(mem, heap, sizes, c, cpu, context):
     return _of(heap).shrink
 
 
-@overload(flush_cpu, jit_options=OPTIONS)
+@by_type(flush_cpu)
 def _flush_cpu(mem, heap, c, cpu):
     return _of(heap).flush
 
 
-@overload(reap, jit_options=OPTIONS)
+@by_type(reap)
 def _reap(mem, heap, cpu, jiffies, interval):
     return _of(heap).reap
 
 
-@overload(bought_by, jit_options=INLINED)
+@by_type(bought_by, **INLINED)
 def _bought_by(heap, handle):
     return _of(heap).bought_by
 
 
-@overload(last_path, jit_options=INLINED)
+@by_type(last_path, **INLINED)
 def _last_path(heap):
     return _of(heap).path
 
 
-@overload(ordinal, jit_options=INLINED)
+@by_type(ordinal, **INLINED)
 def _ordinal(heap, handle):
     return _of(heap).ordinal
 
 
-@overload(object_index, jit_options=INLINED)
+@by_type(object_index, **INLINED)
 def _object_index(heap, handle):
     return _of(heap).index

@@ -5,8 +5,6 @@ As in :mod:`fastalloc.kernels.kmem`, ``heap`` is the state of SLUB, SLAB or SLOB
 
 from types import SimpleNamespace
 
-from numba.extending import overload
-
 from fastalloc.kernels import emergency as em
 from fastalloc.kernels import eras as er
 from fastalloc.kernels import slab as sb
@@ -14,7 +12,7 @@ from fastalloc.kernels import slab_state as ss
 from fastalloc.kernels import slob as so
 from fastalloc.kernels import slub as su
 from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import INLINED, OPTIONS
+from fastalloc.kernels.jit import INLINED, by_type
 
 # ------------------------------------------------------------------------------------------------------- SLUB
 
@@ -364,61 +362,61 @@ def aside_bytes(mem, heap):
     return _of(heap).aside_bytes(mem, heap)
 
 
-@overload(set_aside, jit_options=OPTIONS)
+@by_type(set_aside)
 def _set_aside(mem, heap):
     return _of(heap).set_aside
 
 
-@overload(aside_bytes, jit_options=OPTIONS)
+@by_type(aside_bytes)
 def _aside_bytes(mem, heap):
     return _of(heap).aside_bytes
 
 
-@overload(init_caches, jit_options=OPTIONS)
+@by_type(init_caches)
 def _init_caches(heap, geometry):
     return _of(heap).init_caches
 
 
-@overload(heap_pages, jit_options=INLINED)
+@by_type(heap_pages, **INLINED)
 def _heap_pages(heap):
     return _of(heap).heap_pages
 
 
-@overload(max_heap_pages, jit_options=INLINED)
+@by_type(max_heap_pages, **INLINED)
 def _max_heap_pages(heap):
     return _of(heap).max_heap_pages
 
 
-@overload(cache_slabs, jit_options=INLINED)
+@by_type(cache_slabs, **INLINED)
 def _cache_slabs(heap, c):
     return _of(heap).cache_slabs
 
 
-@overload(max_cache_slabs, jit_options=INLINED)
+@by_type(max_cache_slabs, **INLINED)
 def _max_cache_slabs(heap, c):
     return _of(heap).max_cache_slabs
 
 
-@overload(free_objects, jit_options=OPTIONS)
+@by_type(free_objects)
 def _free_objects(heap, c):
     return _of(heap).free_objects
 
 
-@overload(deep_objects, jit_options=OPTIONS)
+@by_type(deep_objects)
 def _deep_objects(heap, c):
     return _of(heap).deep_objects
 
 
-@overload(heap_costs, jit_options=OPTIONS)
+@by_type(heap_costs)
 def _heap_costs(heap, into):
     return _of(heap).heap_costs
 
 
-@overload(overflowed, jit_options=INLINED)
+@by_type(overflowed, **INLINED)
 def _overflowed(heap):
     return _of(heap).overflowed
 
 
-@overload(has_reaper, jit_options=INLINED)
+@by_type(has_reaper, **INLINED)
 def _has_reaper(heap):
     return _of(heap).has_reaper
