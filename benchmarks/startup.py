@@ -45,9 +45,11 @@ LONGEST = 12  # modules shown
 
 
 def python(code: str, **environment: str) -> str:
-    """What a new interpreter prints."""
+    """What a new interpreter prints, which finds bytecode as that of an installed package does."""
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, check=True, env=os.environ | environment, capture_output=True, text=True).stdout
+    surroundings = os.environ | environment
+    surroundings.pop("PYTHONDONTWRITEBYTECODE", None)
+    return subprocess.run(command, check=True, env=surroundings, capture_output=True, text=True).stdout
 
 
 def run(quick: bool) -> Iterator[Row]:
