@@ -202,6 +202,14 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context):
     return slab_alloc_slow(mem, slub, c, cpu, node, gfp, context)
 
 
+@folded
+def list_turned(slub, c, cpu, s):
+    """A slab that was full goes to the tail of its node's list."""
+    add_partial(slub, c, s, True)
+    slub.kcpu[c, cpu, st.K_FREE_ADD_PARTIAL] += 1
+    slub.ctl[st.U_PATH] = 3
+
+
 @internal
 def free_turning(mem, slub, c, cpu, s, prior):
     """A slab held by no CPU got its first free object (``prior`` < 0) or has none left in use [__slab_free].
@@ -220,9 +228,7 @@ def free_turning(mem, slub, c, cpu, s, prior):
         k[st.K_FREE_SLAB] += 1
         discard_slab(mem, slub, c, cpu, s)
     elif prior < 0:
-        add_partial(slub, c, s, True)
-        k[st.K_FREE_ADD_PARTIAL] += 1
-        slub.ctl[st.U_PATH] = 3
+        list_turned(slub, c, cpu, s)
 
 
 @folded
@@ -232,7 +238,10 @@ def slab_free_slow(mem, slub, c, cpu, s, i):
         return False
     outcome, prior = put_back(slub, c, cpu, s, i)
     if outcome == TURNS and not era_turning(mem, slub, c, cpu, s, prior):
-        free_turning(mem, slub, c, cpu, s, prior)
+        if prior < 0 and slub.slab[s, st.S_INUSE] > 0:  # most of them
+            list_turned(slub, c, cpu, s)
+        else:
+            free_turning(mem, slub, c, cpu, s, prior)
     return outcome == STAYS
 
 
