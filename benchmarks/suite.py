@@ -16,6 +16,7 @@ NAMES = (
     "peers",
     "simpy_peer",
     "closed_loop",
+    "policies",
     "scaling",
     "startup",
     "sweep",

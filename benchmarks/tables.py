@@ -67,7 +67,7 @@ HEADLINE = (
     ("closed_loop", "ns/page copied or swapped", ("full load, 50 MB/s",)),
     ("closed_loop", "x real time", ("livelocked",)),
     ("closed_loop", "", ("17 hours",)),
-    ("scaling", "", ("8 lanes",)),
+    ("scaling", "", ("lanes of",)),
     ("sweep", "", ("two threads",)),
     ("c_twin", "", ("d_long_mix", "kernel")),
     ("peers", "", ("remote", " kernel ")),
