@@ -6,6 +6,7 @@ from numba import config
 from numba.core.errors import TypingError
 
 from fastalloc.kernels import state as st
+from fastalloc.kernels.lru import lru_add
 from fastalloc.kernels.page_alloc import alloc_pages
 from fastalloc.trace.lane import unlimited_mem
 
@@ -31,3 +32,8 @@ def test_changes_are_seen_through_the_group():
     for times in (1, 2, 3):
         assert alloc_pages(mem, 1, 1, 0, 2, 0) == 1
         assert mem.zone[:, st.Z_USED].tolist() == [0, 4 * times]
+
+
+def test_a_kernel_that_only_kernels_call_says_so_to_python():
+    with pytest.raises(TypeError, match="lru_add: only kernels call it"):
+        lru_add(unlimited_mem(1, 1), 0, True)

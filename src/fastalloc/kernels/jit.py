@@ -13,6 +13,7 @@ from llvmlite.ir import Constant  # isort: skip
 from numba import config, njit, types  # isort: skip
 from numba.core import cgutils  # isort: skip
 from numba.core.codegen import CPUCodeLibrary, JITCPUCodegen  # isort: skip
+from numba.core.registry import CPUDispatcher  # isort: skip
 from numba.core.targetconfig import TargetConfig  # isort: skip
 from numba.extending import intrinsic, overload  # isort: skip
 from numba.np import arrayobj, linalg  # isort: skip
@@ -137,6 +138,13 @@ CPUCodeLibrary._finalize_final_module = _finalize_what_runs  # type: ignore[meth
 JITCPUCodegen.set_env = _set_env_of_what_runs  # type: ignore[method-assign]
 
 
+class _Part(CPUDispatcher):
+    """A function that has no code of its own: called from Python it would end the process."""
+
+    def __call__(self, *args, **kws):
+        raise TypeError(f"{self.py_func.__name__}: only kernels call it; Python may call a `kernel` or an `entry`")
+
+
 def _compiled(function, ending, **options):
     """``function``, to be compiled once for each kind of state it is called with.
 
@@ -152,6 +160,8 @@ def _compiled(function, ending, **options):
         return resolve([_argument(arg) for arg in args], {name: _argument(arg) for name, arg in kws.items()})
 
     dispatcher.get_call_template = get_call_template
+    if ending == _FOLDED:
+        dispatcher.__class__ = _Part
     return dispatcher
 
 
