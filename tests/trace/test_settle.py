@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fastalloc.kernels import state as st
 from fastalloc.trace import compact as co
 from fastalloc.trace import order_window, settle
 from fastalloc.trace.check import check, read_summary
@@ -13,7 +14,7 @@ from fastalloc.trace.lane import NO_SAMPLES
 from fastalloc.trace.prediction import predict
 from fastalloc.trace.recording import beside, open_recording, read_trace
 from fastalloc.trace.settle import settled
-from fastalloc.trace.slub_lane import run
+from fastalloc.trace.slub_lane import SlubRun, run
 from tests.geometry.shared import DATA, shared
 
 RUN = DATA / "traces" / "d_stack_k612.events.parquet"
@@ -103,6 +104,29 @@ def test_a_slab_that_others_pass_over_is_from_below_all_watermarks(tmp_path, gfp
         co.write_trace(tmp_path / "t.fatrace", found.trace)
         again = co.open_trace(tmp_path / "t.fatrace")
         assert run(again, config, recording.start, NO_SAMPLES).caches["new"].to_list() == [others + 2]
+
+
+def test_a_mark_is_of_one_purchase_and_of_no_later_one(tmp_path):
+    """A what-if may serve from the private list what the traced kernel bought: then the mark says nothing."""
+    path = tmp_path / "t.txt"
+    path.write_text("".join(line(*item) for item in passed_over("GFP_NOWAIT", 60)))
+    recording = open_recording(path, None, None, "6.1", "slub_max_order=0")
+    config = recording.configs([])[0]
+    trace = settled(recording.trace, config, recording.start).trace
+    mark = int(np.flatnonzero(trace.events["op"] == co.OP_RESERVE)[0])
+    late = trace.events.copy()
+    purchase, second = mark + 1 + np.flatnonzero(trace.events["op"][mark + 1 :] == co.OP_ALLOC)[:2]
+    late[mark : second - 1] = trace.events[mark + 1 : second]
+    late[second - 1] = trace.events[second]  # the mark, before what the fast path serves
+    late["op"][second - 1] = co.OP_RESERVE
+    assert late["kind"][second] == trace.events["kind"][purchase]
+    late.flags.writeable = False
+    marked = []
+    for events in (trace.events, late):
+        lane = SlubRun(dataclasses.replace(trace, events=events), config, recording.start, NO_SAMPLES)
+        lane.to(len(events))
+        marked.append(int((lane.slub.slab[:, st.S_DEPTH] == st.DEPTH_NONE).sum()))
+    assert marked == [1, 0]
 
 
 def test_what_agrees_stays_as_it_is(recording):

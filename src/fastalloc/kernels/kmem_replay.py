@@ -226,7 +226,11 @@ def seldom(mem, slub_, lane, e, obj):
     elif op == OP_SHORTAGE:
         shortage(mem, obj)
     elif op == OP_RESERVE:
-        mem.ctl[st.M_DEPTH] = st.DEPTH_NONE
+        # Of what the allocation behind it buys; with settings under which the private list serves that, of nothing.
+        k = slub_.kcpu[c, cpu]
+        served = k[st.K_FREELIST] >= 0 and (node < 0 or slub_.slab[k[st.K_PAGE], st.S_NODE] == node)
+        if lane.handle[obj] == BUYING or not served:
+            mem.ctl[st.M_DEPTH] = st.DEPTH_NONE
     elif slub_.cache[c, er.C_ERA] == er.ERA_CPU_PARTIAL and lane.handle[obj] == st.NO_OBJECT:
         if op == OP_BOUGHT or nothing_free(mem, slub_, c, cpu, node):
             lane.handle[obj] = BUYING

@@ -242,14 +242,14 @@ def agrees_until(mem, ring, at, trial, events, order, scratch, move, wrong, goal
     make_move(events, order, scratch, move)
     copy_model(trial, one_of(ring, use))
     reached = follow_order(mem, trial, events, order, at[use], goal, where)
-    where = wrong
+    now = wrong
     if first <= wrong <= last:
-        where = first
-        while order[where] != x:
-            where += 1
+        now = first
+        while order[now] != x:
+            now += 1
     for i in range(first, last + 1):
         order[i] = scratch[room + i - first]
-    return goal if reached >= goal else reached - where + wrong
+    return goal if reached >= goal else reached - now + wrong
 
 
 @internal
