@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.measure import Row, figure
-from fastalloc.kernels import replay as rp
-from fastalloc.trace.golden import GoldenCase, read_case
+from fastalloc.kernels.replay import operations as rp
 from fastalloc.verify.golden import lane_of, verify_build
+from fastalloc.verify.golden_case import GoldenCase, read_case
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data" / "golden" / "io_1m"

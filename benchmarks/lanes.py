@@ -5,9 +5,9 @@ from typing import Any
 from benchmarks.measure import seconds_of
 from fastalloc.batch import LaneResult, check_sound, result_of
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels.machine import run_lane
-from fastalloc.kernels.names import METRICS
+from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import METRICS
+from fastalloc.kernels.machine.run import run_lane
 from fastalloc.scenario import Scenario, load_scenario
 
 FAST_DISK = {"disk.bytes_per_second": 50_000_000, "disk.iops": 500}

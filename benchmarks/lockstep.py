@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks.twin import STATS, Work
-from fastalloc.trace import compact as co
+from fastalloc.trace.compact import compact as co
 
 NONE = -1
 (FAST, SLOW, FREE_FAST, FREE_SLOW, ADD, REMOVE, NEW, DISCARD, FROM_PARTIAL, REFILL, FULL) = (

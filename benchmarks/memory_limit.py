@@ -8,9 +8,9 @@ import numpy as np
 from benchmarks.measure import Row, figure, race, rate
 from benchmarks.twin import KernelRun
 from benchmarks.works import ERAS, RUNS, SYNTHETIC_ROWS, recorded, synthetic
-from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import kernel
-from fastalloc.trace import compact as co
+from fastalloc.compiler.jit import kernel
+from fastalloc.kernels.alloc import state as st
+from fastalloc.trace.compact import compact as co
 
 QUESTION = "How near does the replay come to what bandwidth and latency of this machine's memory allow?"
 LINE = 64

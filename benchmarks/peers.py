@@ -16,8 +16,8 @@ from benchmarks.lockstep import LockStep
 from benchmarks.measure import Row, beside, figure, seconds_of
 from benchmarks.twin import STATS, KernelRun, Outcome, TwinRun, Work
 from benchmarks.works import ERAS, ROOT, recorded, synthetic
-from fastalloc.trace import compact as co
-from fastalloc.trace.recording import read_trace
+from fastalloc.trace.compact import compact as co
+from fastalloc.trace.replay.recording import read_trace
 
 QUESTION = (
     "How far ahead is the replay of tests/reference (plain Python), of the same kernels interpreted "

@@ -7,8 +7,8 @@ from benchmarks.measure import Row, figure, race
 from fastalloc.batch import check_sound, result_of
 from fastalloc.batch.lane import Lane, build_lane
 from fastalloc.errors import InputError
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels.machine import run_lane
+from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.machine.run import run_lane
 from fastalloc.scenario import Scenario, load_scenario, policy_names, with_policies
 
 QUESTION = (

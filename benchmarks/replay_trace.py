@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from fastalloc.trace.columns import read_parquet
-from fastalloc.trace.recording import beside, open_recording, read_trace
-from fastalloc.trace.text import read_text
+from fastalloc.trace.compact.columns import read_parquet
+from fastalloc.trace.formats.text import read_text
+from fastalloc.trace.replay.recording import beside, open_recording, read_trace
 
 WARM = Path(__file__).parents[1] / "tests" / "data" / "traces" / "d_stack_k612.events.parquet"
 WHAT_IFS = [

@@ -20,7 +20,7 @@ QUESTION = (
 RESIDENT = """
 from benchmarks.lanes import scenario
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels.machine import run_lane
+from fastalloc.kernels.machine.run import run_lane
 
 def resident():
     with open("/proc/self/statm") as file:

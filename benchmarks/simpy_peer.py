@@ -14,10 +14,10 @@ from benchmarks.lanes import FAST_DISK, metrics_of, scenario, timed
 from benchmarks.measure import Row, beside, figure, seconds_of
 from fastalloc.batch import run_lanes
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import names
-from fastalloc.kernels.jit import kernel
-from fastalloc.kernels.scsi import start_disk
+from fastalloc.compiler.jit import kernel
+from fastalloc.kernels.block.scsi import start_disk
+from fastalloc.kernels.lane import metrics
+from fastalloc.kernels.lane import state as ms
 
 QUESTION = (
     "How many swapped pages a second: the whole machine in fastalloc; bio mempool, queue and disk alone in SimPy, by "
@@ -29,7 +29,7 @@ TASKS = 54
 BIOS = TASKS * 128  # in the pool: with fewer, tasks that each hold some would wait for each other for ever
 SAMPLES = 20_000
 SIGNIFICANCE = 1e-3  # of all KS tests together
-COMMAND_START = names.EVENTS.index("command_start")
+COMMAND_START = metrics.EVENTS.index("command_start")
 
 
 @kernel

@@ -21,7 +21,7 @@ BY_MODULE = (
     """
 import json
 from collections import Counter
-import fastalloc.kernels.jit
+import fastalloc.compiler.jit
 from numba.core import event
 
 recorder = event.RecordingListener()
@@ -35,7 +35,7 @@ for when, found in recorder.buffer:
         stack.append([when, 0.0])
     elif stack:
         begun, inner = stack.pop()
-        seconds[found.data["dispatcher"].py_func.__module__.rsplit(".", 1)[1]] += when - begun - inner
+        seconds[found.data["dispatcher"].py_func.__module__.partition(".")[2]] += when - begun - inner
         if stack:
             stack[-1][1] += when - begun
 print(json.dumps(seconds))
@@ -70,4 +70,4 @@ def run(quick: bool) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         seconds = json.loads(python(BY_MODULE, NUMBA_CACHE_DIR=folder))
     for module, spent in sorted(seconds.items(), key=lambda item: -item[1])[:LONGEST]:
-        yield figure("compiling, without callees", f"kernels/{module}", [spent], "s")
+        yield figure("compiling, without callees", module, [spent], "s")

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.twin import SETUP, Work
-from fastalloc.kernels import eras as er
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels.kmem_replay import KIND
-from fastalloc.scenario import slub_eras as se
-from fastalloc.trace import compact as co
-from fastalloc.trace.caches import caches_of_state, caches_of_trace
-from fastalloc.trace.lane import GFP_DIRECT_RECLAIM
-from fastalloc.trace.recording import beside, read_trace
-from fastalloc.trace.start import read_state
+from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.replay.kmem_events import KIND
+from fastalloc.linux import gfp as g
+from fastalloc.linux import slub_eras as se
+from fastalloc.trace.compact import compact as co
+from fastalloc.trace.lanes.caches import caches_of_state, caches_of_trace
+from fastalloc.trace.lanes.lane import GFP_DIRECT_RECLAIM
+from fastalloc.trace.lanes.start import read_state
+from fastalloc.trace.replay.recording import beside, read_trace
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT.parent / "shared" / "data" / "kernel" / "traces"

@@ -18,7 +18,7 @@ import pyarrow as pa
 from benchmarks.tables import replaced
 from pydantic import BaseModel
 
-from fastalloc.kernels import names
+from fastalloc.kernels.lane import metrics
 from fastalloc.scenario import Machine, Scenario, load_scenario
 from fastalloc.scenario.load import SCHEMAS
 from fastalloc.store.provenance import SCHEMA_VERSION
@@ -75,7 +75,7 @@ def columns_text() -> str:
         _table("series/", SERIES_SCHEMA, OWN | _comments_in("SERIES")),
         _table("events/", EVENTS_SCHEMA, OWN | events),
         "| kind | a, b, c |\n|---|---|\n"
-        + "".join(f"| `{kind}` | {_comments_in('EVENTS').get(kind, '')} |\n" for kind in names.EVENTS),
+        + "".join(f"| `{kind}` | {_comments_in('EVENTS').get(kind, '')} |\n" for kind in metrics.EVENTS),
         _table("ledger/", LEDGER_SCHEMA, OWN),
     ]
     return "\n" + "\n\n".join(part.strip() for part in parts) + "\n\n"
@@ -139,8 +139,8 @@ def _comments(thing: type | ModuleType) -> dict[str, str]:
 
 
 def _comments_in(name: str) -> dict[str, str]:
-    """The comment beside each string of a tuple of ``kernels.names``."""
-    source = inspect.getsource(names)
+    """The comment beside each string of a tuple of ``kernels.lane.metrics``."""
+    source = inspect.getsource(metrics)
     beside, _ = _comment_lines(source)
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastalloc.kernels.names import EVENT_COLUMNS, EVENTS, METRICS, SERIES, WHO
-from fastalloc.kernels.state import NR_DEPTHS
+from fastalloc.kernels.alloc.state import NR_DEPTHS
+from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, EVENTS, METRICS, SERIES, WHO
 from fastalloc.scenario import Scenario
 
 

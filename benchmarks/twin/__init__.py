@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from fastalloc.errors import InputError
-from fastalloc.kernels import eras as er
-from fastalloc.kernels import kmem_replay as kr
-from fastalloc.kernels import slub as su
-from fastalloc.kernels import state as st
-from fastalloc.trace.lane import empty_lane, unlimited_mem
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slub import slub as su
+from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.replay import kmem_events as kr
+from fastalloc.trace.lanes.lane import empty_lane, unlimited_mem
 
 SOURCE = Path(__file__).with_name("slub_twin.c")
 FLAGS = ("-O3", f"-march={os.environ.get('FASTALLOC_TWIN_ARCH', 'native')}", "-shared", "-fPIC")

@@ -12,9 +12,9 @@ import polars as pl
 import pyarrow as pa
 
 from fastalloc.batch import BatchProgress, LaneResult, run_lanes, run_machines
+from fastalloc.compiler.cache_dir import announce_compiling
 from fastalloc.errors import InputError
-from fastalloc.kernels.cache_dir import announce_compiling
-from fastalloc.kernels.names import METRICS
+from fastalloc.kernels.lane.metrics import METRICS
 from fastalloc.scenario import Scenario, with_policies
 from fastalloc.store import Dataset, DatasetWriter, model_digest, open_dataset
 from fastalloc.store.location import Location, location

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from fastalloc import runner
-from fastalloc.kernels.names import METRICS
+from fastalloc.kernels.lane.metrics import METRICS
 from fastalloc.scenario.load import PRESETS
 from fastalloc.store import open_dataset
 from tests import fake_batch

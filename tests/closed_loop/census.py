@@ -3,14 +3,14 @@
 import numpy as np
 
 from fastalloc.batch.lane import POOL_ROLES, Lane
-from fastalloc.kernels import eras as er
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import slab_state as ss
-from fastalloc.kernels import slob as so
-from fastalloc.kernels import state as st
-from fastalloc.kernels.eras import SlubEras
-from fastalloc.kernels.mempool import MP_CURR
-from fastalloc.kernels.slab_state import Slab
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.mempool import MP_CURR
+from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.alloc.slab.state import Slab
+from fastalloc.kernels.alloc.slob import slob as so
+from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.slub.state import SlubEras
+from fastalloc.kernels.lane import state as ms
 
 
 def in_use(arrays: Lane) -> np.ndarray:

@@ -3,18 +3,14 @@
 from typing import Any
 
 from fastalloc.batch.lane import Lane, build_lane
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import names, page_alloc
-from fastalloc.kernels import state as st
-from fastalloc.kernels.bio import bio_record, mempool_take
-from fastalloc.kernels.block import add_request, elv_merge, freed_request, get_request, ioc_set_batching
-from fastalloc.kernels.completion import kblockd_step, softirq_step
-from fastalloc.kernels.jit import kernel
-from fastalloc.kernels.machine import tick
-from fastalloc.kernels.objects import slab_take
-from fastalloc.kernels.sched import sleep_on, wake_task
-from fastalloc.kernels.scsi import (
+from fastalloc.compiler.jit import kernel
+from fastalloc.kernels.alloc import page_alloc
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slab_owner import slab_take
+from fastalloc.kernels.block.bio import bio_record, mempool_take
+from fastalloc.kernels.block.block import add_request, elv_merge, freed_request, get_request, ioc_set_batching
+from fastalloc.kernels.block.completion import kblockd_step, softirq_step
+from fastalloc.kernels.block.scsi import (
     blk_plug_device,
     disk_done,
     scsi_get_command,
@@ -22,6 +18,11 @@ from fastalloc.kernels.scsi import (
     scsi_request_fn,
     sg_pool,
 )
+from fastalloc.kernels.lane import metrics
+from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.sched import sleep_on, wake_task
+from fastalloc.kernels.machine.run import tick
+from fastalloc.linux import gfp as g
 from tests.closed_loop.small import OWN_CORES, small
 
 RUN_KBLOCKD, RUN_RECLAIMER, RUN_SOFTIRQ = range(3)
@@ -104,17 +105,17 @@ def put_command(mem, heap, pools, io, vm, cpu, d):
 def submit(mem, heap, pools, io, vm, out, t, cpu, slot, jiffies):
     """submit_bio of one page for a swap slot: True when it merged, else it is a request of its own."""
     vm.task[t, ms.T_PAGE] = -1
-    bio_record(io, vm, t, slab_take(mem, heap, out, vm.roles[ms.ROLE_BIO], cpu, g.GFP_KERNEL, 0, names.W_BIO))
+    bio_record(io, vm, t, slab_take(mem, heap, out, vm.roles[ms.ROLE_BIO], cpu, g.GFP_KERNEL, 0, metrics.W_BIO))
     b = vm.task[t, ms.T_BIO]
     # any page will do: the last of the machine, which nobody has
     io.bio[b, ms.B_PAGE] = mem.page.shape[0] - 1
-    io.bio[b, ms.B_VEC] = slab_take(mem, heap, out, vm.roles[ms.ROLE_BIOVEC], cpu, g.GFP_KERNEL, 0, names.W_BIOVEC)
+    io.bio[b, ms.B_VEC] = slab_take(mem, heap, out, vm.roles[ms.ROLE_BIOVEC], cpu, g.GFP_KERNEL, 0, metrics.W_BIOVEC)
     io.bio[b, ms.B_SLOT] = slot
     vm.ctl[ms.V_WRITEBACK] += 1
     if elv_merge(mem, heap, pools, io, vm, cpu, b, vm.ctl[ms.V_NOW]):
         return True
     get_request(io, vm, t, jiffies)
-    handle = slab_take(mem, heap, out, vm.roles[ms.ROLE_REQUEST], cpu, g.GFP_KERNEL, 0, names.W_REQUEST)
+    handle = slab_take(mem, heap, out, vm.roles[ms.ROLE_REQUEST], cpu, g.GFP_KERNEL, 0, metrics.W_REQUEST)
     add_request(io, vm, out, cpu, b, handle, jiffies)
     return False
 
@@ -183,7 +184,7 @@ class Machine:
     def exhaust(self, role: int, cpu: int = 0) -> int:
         """Take every slot of a role's cache that ``cpu`` can have; memory must be starved. How many."""
         taken = 0
-        while self.call(take, role, cpu, g.GFP_ATOMIC, 0, names.W_NOISE) >= 0:
+        while self.call(take, role, cpu, g.GFP_ATOMIC, 0, metrics.W_NOISE) >= 0:
             taken += 1
         return taken
 
@@ -208,4 +209,4 @@ class Machine:
 
     def metric(self, name: str) -> int:
         """A metric by its name, as it stands."""
-        return int(self.out.metric[names.METRICS.index(name)])
+        return int(self.out.metric[metrics.METRICS.index(name)])

@@ -8,9 +8,9 @@ import numpy as np
 
 from fastalloc.batch import LaneResult, check_sound, result_of
 from fastalloc.batch.lane import Lane, build_lane
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels.machine import run_lane
-from fastalloc.kernels.names import EVENTS, METRICS, SERIES
+from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import EVENTS, METRICS, SERIES
+from fastalloc.kernels.machine.run import run_lane
 from fastalloc.scenario import load_scenario
 from fastalloc.scenario.models import Scenario
 

@@ -14,16 +14,16 @@ from fastalloc.batch import result_of, run_lanes
 from fastalloc.batch.heap import HEAPS, build_layout
 from fastalloc.batch.lane import build_lane
 from fastalloc.errors import InputError
-from fastalloc.kernels import eras as er
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import names
-from fastalloc.kernels import slab_state as ss
-from fastalloc.kernels import slob as so
-from fastalloc.kernels import state as st
-from fastalloc.kernels.kmem_state import cache_slabs, free_objects
-from fastalloc.scenario import geometry_slab as gs
-from fastalloc.scenario.geometry_slub import CacheRequest
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.kmem_inspect import cache_slabs, free_objects
+from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.alloc.slob import slob as so
+from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.lane import metrics
+from fastalloc.kernels.lane import state as ms
+from fastalloc.linux import geometry_slab as gs
+from fastalloc.linux import gfp as g
+from fastalloc.linux.geometry_slub import CacheRequest
 from tests.closed_loop.census import held, in_use
 from tests.closed_loop.driver import Machine, take
 from tests.closed_loop.small import OWN_CORES, advance, image, metric, preset, run, small
@@ -111,8 +111,8 @@ def test_lanes_of_all_allocators_differ():
 
 def test_slab_keeps_sense_buffers_for_sense_buffers():
     """A1: a cache of its own and up to 120 objects a CPU in hand: no bio takes a slot of a sense slab, none fails."""
-    assert ledger("slab")[names.W_SENSE, :, names.W_BIO].sum() == 0
-    assert ledger("slab")[:, st.DEPTH_HIGH :, names.W_BIO].sum() == 0
+    assert ledger("slab")[metrics.W_SENSE, :, metrics.W_BIO].sum() == 0
+    assert ledger("slab")[:, st.DEPTH_HIGH :, metrics.W_BIO].sum() == 0
     assert total("slab", "sense_fail") == total("slab", "livelock_5s") == 0
     assert total("slub", "livelock_5s") > 0
     assert total("slab", "bio_waits") > 0  # memory was as short
@@ -132,8 +132,8 @@ def test_slab_costs_memory():
 
 def test_slob_isolates_no_better_than_merged_slub():
     """A4: bios sit in pages that sense buffers and other GFP_ATOMIC users bought; sense fails, lanes livelock."""
-    assert ledger("slob")[names.W_SENSE, :, names.W_BIO].sum() > 0
-    assert ledger("slob")[:, st.DEPTH_HIGH :, names.W_BIO].sum() > 0
+    assert ledger("slob")[metrics.W_SENSE, :, metrics.W_BIO].sum() > 0
+    assert ledger("slob")[:, st.DEPTH_HIGH :, metrics.W_BIO].sum() > 0
     assert total("slob", "sense_fail") >= total("slub", "sense_fail") > 0
     assert total("slob", "livelock_5s") >= total("slub", "livelock_5s") > 0
 
@@ -145,7 +145,7 @@ def test_slob_isolates_no_better_than_merged_slub():
 def test_slob_alone_strands_nothing_on_a_cpu(allocator, stranded):
     """CPU 1 takes one sense buffer; with no page to be had CPU 0 takes all it can reach: what is left is CPU 1's."""
     machine = Machine(policy__allocator=allocator)
-    assert machine.call(take, ms.ROLE_SENSE, 1, g.GFP_ATOMIC, 0, names.W_SENSE) >= 0
+    assert machine.call(take, ms.ROLE_SENSE, 1, g.GFP_ATOMIC, 0, metrics.W_SENSE) >= 0
     machine.starve()
     assert machine.exhaust(ms.ROLE_SENSE, 0) > 0
     assert (free_objects(machine.heap, machine.vm.roles[ms.ROLE_SENSE]) > 0) == stranded
@@ -194,14 +194,14 @@ def test_where_slob_livelocks_no_hole_is_left():
 
 def test_sheaves_keep_what_a_cache_got_back():
     """H9: caches with sheaves do not merge, so no bio sits in a slab that another cache bought."""
-    by_bios = ledger("sheaves")[:, :, names.W_BIO].sum(axis=1)
-    assert by_bios[names.W_BIO] == by_bios.sum() - by_bios[names.W_BOOT]
+    by_bios = ledger("sheaves")[:, :, metrics.W_BIO].sum(axis=1)
+    assert by_bios[metrics.W_BIO] == by_bios.sum() - by_bios[metrics.W_BOOT]
     assert total("sheaves", "sense_fail") == 0
 
 
 def test_partial_lists_of_a_cpu_leave_more_slots_at_hand():
     """H4: bios share the slabs as before, but a CPU's own list of partial slabs holds slots for its next command."""
-    assert ledger("cpu-partial")[names.W_NOISE, :, names.W_BIO].sum() > 0
+    assert ledger("cpu-partial")[metrics.W_NOISE, :, metrics.W_BIO].sum() > 0
     assert total("cpu-partial", "sense_fail") < total("slub", "sense_fail")
 
 
@@ -235,9 +235,9 @@ def test_a_slab_remembers_who_bought_it_not_who_bought_its_management():
     inodes = slabs[slabs[:, ss.L_CACHE] == roles[ms.ROLE_INODE]]
     assert len(inodes) > 10
     assert (inodes[:, ss.L_MGMT] >= 0).all()
-    assert set(inodes[:, ss.L_BUYER]) == {names.W_INODE}
+    assert set(inodes[:, ss.L_BUYER]) == {metrics.W_INODE}
     owners = slabs[slabs[:, ss.L_CACHE] == heap.cache[roles[ms.ROLE_INODE], ss.A_MGMT_CACHE]]
-    assert names.W_INODE in set(owners[:, ss.L_BUYER])
+    assert metrics.W_INODE in set(owners[:, ss.L_BUYER])
 
 
 @pytest.mark.parametrize(("hz", "cpus"), [(250, 2), (1000, 2), (100, 4)])

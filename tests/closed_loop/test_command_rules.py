@@ -4,11 +4,11 @@ import math
 
 import pytest
 
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import names
-from fastalloc.kernels import state as st
-from fastalloc.kernels.mempool import MP_CURR
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.mempool import MP_CURR
+from fastalloc.kernels.lane import metrics
+from fastalloc.kernels.lane import state as ms
+from fastalloc.linux import gfp as g
 from tests.closed_loop import driver as d
 from tests.closed_loop.census import in_use
 
@@ -203,5 +203,5 @@ def test_failures_of_sense_and_command_are_reported():
     for role in (ms.ROLE_SENSE, ms.ROLE_COMMAND):
         machine.exhaust(role)
         before = int(machine.mem.ctl[st.M_REPORTS] + machine.mem.ctl[st.M_SUPPRESSED])
-        machine.call(d.take, role, 0, g.GFP_ATOMIC, 0, names.W_SENSE)
+        machine.call(d.take, role, 0, g.GFP_ATOMIC, 0, metrics.W_SENSE)
         assert machine.mem.ctl[st.M_REPORTS] + machine.mem.ctl[st.M_SUPPRESSED] == before + 1

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import state as st
-from fastalloc.kernels.mempool import MP_CURR
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.mempool import MP_CURR
+from fastalloc.kernels.lane import state as ms
 from tests.closed_loop import driver as d
 from tests.closed_loop.census import in_use
 

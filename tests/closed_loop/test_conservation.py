@@ -8,7 +8,7 @@ page one frame.
 import pytest
 
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels import machine_state as ms
+from fastalloc.kernels.lane import state as ms
 from tests.closed_loop.census import held, in_use, logical_pages, swap_slots
 from tests.closed_loop.small import OWN_CORES, advance, livelocked_lane, preset, run, small
 

@@ -6,8 +6,8 @@ import pytest
 
 from fastalloc.batch import result_of, run_lanes
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels.names import METRICS
+from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import METRICS
 from tests.closed_loop.small import OWN_CORES, advance, events, image, livelocked_lane, metric, run, small
 
 LANES = (0, 1, 2, 3, 4, 5, 6, 7)

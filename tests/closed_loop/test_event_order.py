@@ -3,8 +3,8 @@
 import pytest
 
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels.machine import run_lane
+from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.machine.run import run_lane
 from tests.closed_loop.small import OWN_CORES, small
 
 STOPS = 400

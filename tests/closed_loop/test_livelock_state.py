@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import names
+from fastalloc.kernels.lane import metrics
+from fastalloc.kernels.lane import state as ms
 from tests.closed_loop.small import OWN_CORES, advance, events, gauge, livelocked_lane, metric, preset, run, small
 
 SECOND = 1_000_000_000
@@ -42,7 +42,7 @@ def test_a_lane_without_a_livelock_swaps_on(rc8, livelocked):
 
 def test_the_state_is_noted_whole_or_not_at_all(rc8, livelocked):
     for lane, result in rc8.items():
-        noted = [metric(result, name) != -1 for name in names.METRICS if name.startswith("at_")]
+        noted = [metric(result, name) != -1 for name in metrics.METRICS if name.startswith("at_")]
         assert noted == [lane in livelocked] * len(noted)
 
 
@@ -80,7 +80,7 @@ def test_the_zones_are_at_their_floor(livelocked):
 
 
 def test_without_a_livelock_nothing_is_noted(fixed):
-    first, last = names.METRICS.index("at_ms"), names.METRICS.index("at_sense_fail_5s")
+    first, last = metrics.METRICS.index("at_ms"), metrics.METRICS.index("at_sense_fail_5s")
     for result in fixed.values():
         assert (result.metrics[first : last + 1] == -1).all()
 

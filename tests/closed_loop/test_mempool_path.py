@@ -2,17 +2,17 @@
 
 import pytest
 
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import names
-from fastalloc.kernels import state as st
-from fastalloc.kernels.mempool import MP_CURR
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.mempool import MP_CURR
+from fastalloc.kernels.lane import metrics
+from fastalloc.kernels.lane import state as ms
 from tests.closed_loop import driver as d
 from tests.closed_loop.small import OWN_CORES, events, livelocked_lane, run, small
 
 TAKERS = {
-    ms.POOL_BIO: (ms.ROLE_BIO, names.W_BIO),
-    ms.POOL_BIOVEC: (ms.ROLE_BIOVEC, names.W_BIOVEC),
-    ms.POOL_REQUEST: (ms.ROLE_REQUEST, names.W_REQUEST),
+    ms.POOL_BIO: (ms.ROLE_BIO, metrics.W_BIO),
+    ms.POOL_BIOVEC: (ms.ROLE_BIOVEC, metrics.W_BIOVEC),
+    ms.POOL_REQUEST: (ms.ROLE_REQUEST, metrics.W_REQUEST),
 }
 
 

@@ -4,14 +4,14 @@ import pytest
 
 from fastalloc.batch import ConservationError, check_sound
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels import eras as er
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import slab_state as ss
-from fastalloc.kernels import slob as so
-from fastalloc.kernels import state as st
-from fastalloc.kernels.check import VIOLATIONS
-from fastalloc.kernels.machine import run_lane
-from fastalloc.kernels.mempool import MP_CURR, MP_MIN
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.mempool import MP_CURR, MP_MIN
+from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.alloc.slob import slob as so
+from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.machine.check import VIOLATIONS
+from fastalloc.kernels.machine.run import run_lane
 from tests.closed_loop.census import held, in_use
 from tests.closed_loop.small import advance, small
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastalloc.kernels import machine_state as ms
+from fastalloc.kernels.lane import state as ms
 from tests.closed_loop import driver as d
 
 

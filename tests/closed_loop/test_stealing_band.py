@@ -6,11 +6,11 @@ slots of the merged cache, one for the sense buffer and 31 for bios. The result 
 
 import pytest
 
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import names
-from fastalloc.kernels import state as st
-from fastalloc.kernels.mempool import MP_CURR
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.mempool import MP_CURR
+from fastalloc.kernels.lane import metrics
+from fastalloc.kernels.lane import state as ms
+from fastalloc.linux import gfp as g
 from tests.closed_loop import driver as d
 
 
@@ -35,14 +35,14 @@ def contend(pages_min, spare, **settings):
     machine.squeeze(pages_min - pages_min // 4 + spare)
     moved = True
     while moved:
-        sense = machine.call(d.take, ms.ROLE_SENSE, 0, g.GFP_ATOMIC, 0, names.W_SENSE)
+        sense = machine.call(d.take, ms.ROLE_SENSE, 0, g.GFP_ATOMIC, 0, metrics.W_SENSE)
         moved = sense >= 0
         machine.call(d.run_on, 1, 0, 0)
         machine.vm.task[1, ms.T_FLAGS] = g.PF_MEMALLOC  # a reclaimer: NOMEMALLOC takes its privilege away
         handle = 0
         while handle >= 0:
             machine.vm.task[1, ms.T_FIRST] = 1
-            handle = machine.call(d.take_from_pool, ms.POOL_BIO, names.W_BIO, 1, 0, 0)
+            handle = machine.call(d.take_from_pool, ms.POOL_BIO, metrics.W_BIO, 1, 0, 0)
             moved = moved or handle >= 0
     assert machine.heap.ctl[st.U_OVERFLOW] == 0
     assert machine.pools.pool[ms.POOL_BIO, MP_CURR] == 0
@@ -60,9 +60,9 @@ def band(pages_min):
 def test_bios_that_ride_on_atomic_pages_are_31_times_the_band(pages_min, spare):
     machine = contend(pages_min, spare)
     ledger = machine.out.ledger
-    assert ledger[names.W_SENSE, st.DEPTH_ATOMIC, names.W_BIO] == 31 * band(pages_min)
-    assert ledger[names.W_SENSE, st.DEPTH_ATOMIC, names.W_SENSE] == band(pages_min)
-    assert ledger[names.W_BIO].sum() == 32 * spare  # what bios could still buy themselves
+    assert ledger[metrics.W_SENSE, st.DEPTH_ATOMIC, metrics.W_BIO] == 31 * band(pages_min)
+    assert ledger[metrics.W_SENSE, st.DEPTH_ATOMIC, metrics.W_SENSE] == band(pages_min)
+    assert ledger[metrics.W_BIO].sum() == 32 * spare  # what bios could still buy themselves
     # nobody went deeper, and what is left is 3/8 min
     assert not ledger[:, st.DEPTH_NONE].any()
     assert machine.mem.zone[0, st.Z_FREE] == pages_min - pages_min // 4 - band(pages_min)
@@ -72,18 +72,18 @@ def test_bios_that_ride_on_atomic_pages_are_31_times_the_band(pages_min, spare):
     ("megabytes", "pages_min", "bios"), [(64, 256, 2976), (128, 362, 4216), (256, 512, 5952), (512, 724, 8401)]
 )
 def test_the_table(megabytes, pages_min, bios):
-    assert contend(pages_min, 0).out.ledger[names.W_SENSE, st.DEPTH_ATOMIC, names.W_BIO] == bios
+    assert contend(pages_min, 0).out.ledger[metrics.W_SENSE, st.DEPTH_ATOMIC, metrics.W_BIO] == bios
 
 
 @pytest.mark.parametrize("settings", [{"policy__slub_nomerge": True}, {"policy__sense_ctor": True}])
 def test_unmerged_nobody_rides(settings):
     machine = contend(256, 0, **settings)
-    assert not machine.out.ledger[names.W_SENSE, :, names.W_BIO].any()
-    assert machine.out.ledger[names.W_SENSE, st.DEPTH_ATOMIC, names.W_SENSE] > 0
+    assert not machine.out.ledger[metrics.W_SENSE, :, metrics.W_BIO].any()
+    assert machine.out.ledger[metrics.W_SENSE, st.DEPTH_ATOMIC, metrics.W_SENSE] > 0
 
 
 def test_with_wait_kept_the_band_begins_at_min():
     """The first try of a mempool that keeps WAIT stops at min: the band is min to 3/8 min."""
     pages_min = 256
     machine = contend(pages_min, pages_min // 4, policy__mempool_rule="keep-wait")
-    assert machine.out.ledger[names.W_SENSE, st.DEPTH_ATOMIC, names.W_BIO] == 31 * (pages_min - 96)
+    assert machine.out.ledger[metrics.W_SENSE, st.DEPTH_ATOMIC, metrics.W_BIO] == 31 * (pages_min - 96)

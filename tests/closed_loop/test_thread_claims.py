@@ -10,7 +10,7 @@ import pytest
 
 from fastalloc.batch import LaneResult, run_lanes
 from fastalloc.batch.caches import build_caches
-from fastalloc.kernels.names import METRICS
+from fastalloc.kernels.lane.metrics import METRICS
 from fastalloc.scenario import Scenario, load_scenario, with_policies
 
 LANES = range(6)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fastalloc.kernels import state as st
-from fastalloc.kernels.names import W_BIO, W_NOISE, W_SENSE
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.lane.metrics import W_BIO, W_NOISE, W_SENSE
 from tests.closed_loop.small import OWN_CORES, events, image, metric, run, small
 
 RUN_SOFTIRQ = 2

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fastalloc.scenario import slab_flags as sf
-from fastalloc.scenario.geometry_slab import (
+from fastalloc.linux import slab_flags as sf
+from fastalloc.linux.geometry_slab import (
     SlabOptions,
     array_limits,
     boot_caches,
@@ -13,7 +13,7 @@ from fastalloc.scenario.geometry_slab import (
     slob_geometry,
     slob_kmalloc,
 )
-from fastalloc.scenario.geometry_slub import CacheRequest
+from fastalloc.linux.geometry_slub import CacheRequest
 from tests.geometry.shared import rows
 
 

@@ -5,17 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as hs
 
-from fastalloc.kernels import state as st
-from fastalloc.scenario import slab_flags as sf
-from fastalloc.scenario import slub_eras as eras
-from fastalloc.scenario.geometry_slub import (
+from fastalloc.kernels.alloc import state as st
+from fastalloc.linux import slab_flags as sf
+from fastalloc.linux import slub_eras as eras
+from fastalloc.linux.geometry_slub import (
     CacheRequest,
     CacheSet,
     SlubOptions,
     calculate_sizes,
     find_mergeable,
-    geometry_row,
 )
+from fastalloc.scenario.slub_arrays import geometry_row
 from tests.geometry.shared import rows
 
 LAYOUTS = {

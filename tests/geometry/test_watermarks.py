@@ -4,9 +4,9 @@ import ast
 
 import pytest
 
-from fastalloc.kernels import state as st
-from fastalloc.kernels.page_alloc import zone_watermark, zone_watermark_ok
-from fastalloc.scenario import watermarks as wm
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.page_alloc import zone_watermark, zone_watermark_ok
+from fastalloc.linux import watermarks as wm
 from tests.geometry.shared import rows
 from tests.kernels.build import make_mem, zone
 

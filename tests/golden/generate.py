@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
-from fastalloc.kernels.replay import OPS
-from fastalloc.trace.golden import COLUMNS, CPUS, read_case
+from fastalloc.kernels.replay.operations import OPS
 from fastalloc.verify.golden import BUILD, KEYS, CaseResult, verify_build
+from fastalloc.verify.golden_case import COLUMNS, CPUS, read_case
 from tests.reference.machine import Machine
 from tests.reference.slab_machine import SlabMachine, start_state
 from tests.reference.slob_machine import SlobMachine

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fastalloc.trace.golden import find_cases, read_case
 from fastalloc.verify.golden import verify_build
+from fastalloc.verify.golden_case import find_cases, read_case
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL = REPOSITORY / "tests" / "data" / "golden"

@@ -11,8 +11,8 @@ import pytest
 
 from fastalloc.cli import verify as command
 from fastalloc.errors import InputError
-from fastalloc.trace.golden import read_case
 from fastalloc.verify.golden import verify_build
+from fastalloc.verify.golden_case import read_case
 
 SOURCE = Path(__file__).parents[1] / "data" / "golden" / "hand50"
 

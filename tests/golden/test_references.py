@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from fastalloc.trace.golden import GoldenCase, read_case
 from fastalloc.verify.golden import BUILD, compare_state
+from fastalloc.verify.golden_case import GoldenCase, read_case
 from tests.golden.test_golden import SHARED, SMALL, builds
 from tests.reference.machine import Machine
 from tests.reference.slab_machine import SlabMachine

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels import replay as rp
-from fastalloc.kernels import slab_state as ss
-from fastalloc.kernels import state as st
-from fastalloc.kernels.page_alloc import alloc_pages
-from fastalloc.trace.golden import GoldenCase, read_case
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.page_alloc import alloc_pages
+from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.replay import operations as rp
+from fastalloc.linux import gfp as g
 from fastalloc.verify.golden import run_case
+from fastalloc.verify.golden_case import GoldenCase, read_case
 from fastalloc.verify.lane import stub_mem
 
 HAND50 = Path(__file__).parents[1] / "data" / "golden" / "hand50"

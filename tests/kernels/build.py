@@ -7,10 +7,11 @@
 
 import numpy as np
 
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels import mempool as mp
-from fastalloc.kernels import page_alloc, slub
-from fastalloc.kernels import state as st
+from fastalloc.kernels.alloc import mempool as mp
+from fastalloc.kernels.alloc import page_alloc
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slub import slub
+from fastalloc.linux import gfp as g
 
 KMALLOC_CACHE = 0x20000000
 

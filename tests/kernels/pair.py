@@ -3,10 +3,11 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels import mempool as mp
-from fastalloc.kernels import page_alloc, slub
-from fastalloc.kernels import state as st
+from fastalloc.kernels.alloc import mempool as mp
+from fastalloc.kernels.alloc import page_alloc
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slub import slub
+from fastalloc.linux import gfp as g
 from tests.kernels import build, snapshot
 from tests.reference.mempool import Mempool
 from tests.reference.page_alloc import PLAIN, PageAllocator, Task, Zone

@@ -1,8 +1,8 @@
 """Readers of the kernels' arrays: the lists behind the links, and the books that must balance."""
 
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels import mempool as mp
-from fastalloc.kernels import state as st
+from fastalloc.kernels.alloc import mempool as mp
+from fastalloc.kernels.alloc import state as st
+from fastalloc.linux import gfp as g
 
 
 def chain(head, following, limit=1 << 20):

@@ -5,11 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as hs
 
-from fastalloc.kernels import eras as er
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels import kmem, sheaves, slub
-from fastalloc.kernels import state as st
-from fastalloc.scenario.geometry_slub import CacheRequest, SlubOptions, calculate_sizes, geometry_row
+from fastalloc.kernels.alloc import kmem
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slub import sheaves, slub
+from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.linux import gfp as g
+from fastalloc.linux.geometry_slub import CacheRequest, SlubOptions, calculate_sizes
+from fastalloc.scenario.slub_arrays import geometry_row
 from tests.kernels.build import make_unlimited_mem
 from tests.reference import slub_eras as reference
 

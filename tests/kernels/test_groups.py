@@ -5,10 +5,10 @@ import pytest
 from numba import config
 from numba.core.errors import TypingError
 
-from fastalloc.kernels import state as st
-from fastalloc.kernels.lru import lru_add
-from fastalloc.kernels.page_alloc import alloc_pages
-from fastalloc.trace.lane import unlimited_mem
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.page_alloc import alloc_pages
+from fastalloc.kernels.swap.lru import lru_add
+from fastalloc.trace.lanes.lane import unlimited_mem
 
 pytestmark = pytest.mark.skipif(config.DISABLE_JIT, reason="interpreted kernels get the arrays as they are")
 

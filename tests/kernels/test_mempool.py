@@ -2,8 +2,8 @@
 
 import pytest
 
-from fastalloc.kernels import mempool as mp
-from fastalloc.kernels import state as st
+from fastalloc.kernels.alloc import mempool as mp
+from fastalloc.kernels.alloc import state as st
 from tests.kernels.build import KMALLOC_128, zone
 from tests.kernels.pair import Pair
 from tests.reference.page_alloc import PLAIN, RECLAIMER

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from fastalloc.kernels import page_alloc
-from fastalloc.kernels import state as st
+from fastalloc.kernels.alloc import page_alloc
+from fastalloc.kernels.alloc import state as st
 from tests.kernels import snapshot
 from tests.kernels.build import make_mem, squeeze, zone
 from tests.kernels.pair import Pair, context_of

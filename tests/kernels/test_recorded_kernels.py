@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from fastalloc.kernels import eras as er
-from fastalloc.kernels import slub
-from fastalloc.kernels import state as st
-from fastalloc.kernels.slub_slab import add_partial, install_slab, slab_record
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slub import slub
+from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.slub.partial import add_partial, install_slab, slab_record
 from tests.geometry.shared import shared
 from tests.kernels.build import make_unlimited_mem
 

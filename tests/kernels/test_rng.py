@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from fastalloc.kernels import rng
-from fastalloc.kernels.jit import kernel
+from fastalloc.compiler.jit import kernel
+from fastalloc.kernels.lane import rng
 
 MASK = (1 << 64) - 1
 

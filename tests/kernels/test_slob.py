@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as hs
 
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels import slob as k
-from fastalloc.kernels import state as st
-from fastalloc.kernels.check_heap import check_heap
-from fastalloc.kernels.slob_ring import LONGEST, SLOB_LISTS
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slob import slob as k
+from fastalloc.kernels.alloc.slob.ring import LONGEST, SLOB_LISTS
+from fastalloc.kernels.machine.check_heap import check_heap
+from fastalloc.linux import gfp as g
 from tests.kernels.build import make_mem, zone
 from tests.reference import slob as reference
 

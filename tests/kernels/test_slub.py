@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastalloc.kernels import state as st
+from fastalloc.kernels.alloc import state as st
 from tests.kernels import snapshot
 from tests.kernels.build import KMALLOC_128, KMALLOC_2048, cache, zone
 from tests.kernels.pair import Pair

@@ -14,7 +14,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from fastalloc.kernels.state import SLUB_STATS
+from fastalloc.kernels.alloc.state import SLUB_STATS
 from tests.kernels import build
 from tests.kernels.pair import Pair
 from tests.reference.page_alloc import PLAIN, RECLAIMER, SOFTIRQ, Task

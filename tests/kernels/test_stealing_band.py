@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from fastalloc.kernels import mempool, page_alloc, slub
-from fastalloc.kernels import state as st
+from fastalloc.kernels.alloc import mempool, page_alloc
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slub import slub
 from tests.kernels.build import KMALLOC_128, fill_pool, make_mem, make_pools, make_slub, squeeze, zone
 
 # RAM in MB, pages_min of one zone; 3/4, 3/8, pages in the band, slots, bios that can ride

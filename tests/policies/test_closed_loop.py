@@ -10,11 +10,11 @@ import pytest
 
 from fastalloc.batch.caches import build_caches
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import names
-from fastalloc.kernels import state as st
-from fastalloc.kernels.mempool import MP_FROM_POOL, mempool_alloc
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.mempool import MP_FROM_POOL, mempool_alloc
+from fastalloc.kernels.lane import metrics
+from fastalloc.kernels.lane import state as ms
+from fastalloc.linux import gfp as g
 from fastalloc.scenario import load_policy, policy_names, with_policies
 from tests.closed_loop.small import OWN_CORES, advance, happened, image, metric, run, small
 
@@ -50,7 +50,7 @@ def total(policies, name):
 
 def taken(policies, who, depth):
     """Objects that ``who`` took from slabs bought at ``depth``."""
-    return sum(result.ledger[:, depth, names.WHO.index(who)].sum() for result in results(policies))
+    return sum(result.ledger[:, depth, metrics.WHO.index(who)].sum() for result in results(policies))
 
 
 @pytest.mark.parametrize("name", POLICIES + KERNELS)
@@ -80,7 +80,7 @@ def test_the_baseline_livelocks():
 def test_a_mempool_without_the_discount_stops_at_min(name):
     """Christoph's complaint: the stripped first try goes to 3/4 of min [D2; H13: since 6.3 it no longer does]."""
     assert taken("rc8", "bio", st.DEPTH_HARDER) > 0 or taken("rc8", "request", st.DEPTH_HARDER) > 0
-    bought = sum(result.ledger[names.W_BIO, st.DEPTH_HARDER].sum() for result in results(name))
+    bought = sum(result.ledger[metrics.W_BIO, st.DEPTH_HARDER].sum() for result in results(name))
     assert bought == 0
 
 
@@ -127,8 +127,8 @@ def test_who_keeps_bios_off_the_page_that_a_sense_buffer_bought(name, protected)
 
 def bought_for(policies, taker, buyers):
     """Objects that ``taker`` took from slabs of those buyers, at any depth."""
-    rows = [names.WHO.index(buyer) for buyer in buyers]
-    return sum(int(result.ledger[rows, :, names.WHO.index(taker)].sum()) for result in results(policies))
+    rows = [metrics.WHO.index(buyer) for buyer in buyers]
+    return sum(int(result.ledger[rows, :, metrics.WHO.index(taker)].sum()) for result in results(policies))
 
 
 @pytest.mark.parametrize(("name", "bios_apart", "sense_apart"), [
@@ -192,7 +192,7 @@ def test_preallocated_commands_never_ask_a_slab():
 def test_lazy_sense_buffers_are_taken_for_failed_commands_only(ppm):
     """B8: with every command failing each asks for one; refused, the host's spare one serves."""
     result = run(scenario("lazy-sense").with_settings({"policy.sense_error_ppm": ppm}), 0)
-    asked = result.ledger[:, :, names.W_SENSE].sum() + metric(result, "sense_spare")
+    asked = result.ledger[:, :, metrics.W_SENSE].sum() + metric(result, "sense_spare")
     if ppm == 0:
         assert asked == 0
     else:
@@ -207,7 +207,7 @@ def test_the_rank_of_a_cache_is_not_held_when_somebody_shallower_feeds_it():
 def test_the_reserve_serves_sense_buffers_below_every_mark():
     """E3: no failure, and the slabs that serve were bought with no watermark where rc8 had failed."""
     assert total("emergency-reserve", "sense_fail") == 0
-    bought = sum(result.ledger[names.W_SENSE, st.DEPTH_NONE].sum() for result in results("emergency-reserve"))
+    bought = sum(result.ledger[metrics.W_SENSE, st.DEPTH_NONE].sum() for result in results("emergency-reserve"))
     assert bought > 0
 
 
@@ -231,7 +231,7 @@ def test_the_reclaim_gate_shuts_at_half_of_min(least, begun):
     arrays = build_lane(scenario("reclaim-gate"), 0, 1)
     arrays.mem.zone[1, [st.Z_MIN, st.Z_LOW]] = least
     advance(0, arrays, 2000)
-    assert (arrays.out.metric[names.METRICS.index("allocstall")] > 0) == begun
+    assert (arrays.out.metric[metrics.METRICS.index("allocstall")] > 0) == begun
 
 
 def test_policies_that_are_off_change_nothing():

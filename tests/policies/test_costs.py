@@ -4,8 +4,8 @@ import pytest
 
 from fastalloc.batch.caches import build_caches
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels import mempool as mp
-from fastalloc.kernels import state as st
+from fastalloc.kernels.alloc import mempool as mp
+from fastalloc.kernels.alloc import state as st
 from tests.closed_loop.small import advance, gauge, livelocked_lane, metric, run
 from tests.policies.test_closed_loop import BASE, results, scenario, total
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-from fastalloc.kernels import names
-from fastalloc.kernels import state as st
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.lane import metrics
 from fastalloc.scenario import load_policy, policy_names
 from tests.policies.measured import guarantees, prevents, stuck
 from tests.policies.test_closed_loop import results, total
@@ -111,10 +111,10 @@ def shown(policies):
     """How much of each link the lanes show, as ``report.board.chain_shown`` counts it; a queue of 128 requests."""
     deep = [st.DEPTH_HIGH, st.DEPTH_ATOMIC, st.DEPTH_SHORT, st.DEPTH_NONE]
     found = results(policies)
-    most = names.METRICS.index("max_writeback")
+    most = metrics.METRICS.index("max_writeback")
     return [
         total(policies, "noise_failures"),
-        sum(int(result.ledger[:, deep, names.W_BIO].sum()) for result in found),
+        sum(int(result.ledger[:, deep, metrics.W_BIO].sum()) for result in found),
         sum(max(0, int(result.metrics[most]) - 128) for result in found),
         total(policies, "reclaimers_stuck"),
         total(policies, "sense_fail"),

@@ -4,11 +4,11 @@ import pytest
 
 from fastalloc.batch.caches import build_caches
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels import names
-from fastalloc.kernels import state as st
-from fastalloc.kernels.emergency import SIZES
-from fastalloc.kernels.slub import slab_alloc, slab_free
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.emergency_caches import SIZES
+from fastalloc.kernels.alloc.slub.slub import slab_alloc, slab_free
+from fastalloc.kernels.lane import metrics
+from fastalloc.linux import gfp as g
 from tests.closed_loop.small import advance, happened, metric, run
 from tests.policies.test_closed_loop import LANES, results, scenario, total
 
@@ -119,5 +119,5 @@ def test_an_ideal_reserve_for_the_sense_buffer_is_a_sense_mempool():
 
 
 def test_ledger_knows_the_buyer_of_a_slab_set_aside():
-    taken = sum(result.ledger[names.W_BOOT, :, names.W_SENSE].sum() for result in results("emergency-ideal"))
+    taken = sum(result.ledger[metrics.W_BOOT, :, metrics.W_SENSE].sum() for result in results("emergency-ideal"))
     assert taken >= total("emergency-ideal", "emergency_used")

@@ -4,8 +4,8 @@ import pytest
 
 from fastalloc.batch.caches import build_caches
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import names
+from fastalloc.kernels.lane import metrics
+from fastalloc.kernels.lane import state as ms
 from tests.closed_loop.small import advance, image, metric, run
 from tests.policies.test_closed_loop import LANES, scenario
 
@@ -57,4 +57,4 @@ def test_hosts_give_back_what_they_took(allocator):
     assert arrays.vm.host[:, ms.F_COUNT].tolist() == [0, 0]
     assert arrays.vm.host[:, ms.F_ASIDE].tolist() == [1, 1]
     assert arrays.vm.ctl[ms.V_NEXT_HOST] == ms.NEVER
-    assert arrays.out.metric[names.METRICS.index("host_commands")] > 0
+    assert arrays.out.metric[metrics.METRICS.index("host_commands")] > 0

@@ -3,11 +3,11 @@
 import pytest
 
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import names
-from fastalloc.kernels import state as st
-from fastalloc.kernels.slub import slab_alloc, slab_free
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slub.slub import slab_alloc, slab_free
+from fastalloc.kernels.lane import metrics
+from fastalloc.kernels.lane import state as ms
+from fastalloc.linux import gfp as g
 from tests.closed_loop.small import advance, image, metric
 from tests.policies.test_closed_loop import BASE, results, scenario, total
 
@@ -23,7 +23,7 @@ def test_the_consolidated_command_rule_leaves_the_traces_of_the_fix():
 def test_a_bio_on_the_stack_needs_no_memory_and_keeps_one_page_in_flight_a_task():
     """H11."""
     for result in results("on-stack-bio"):
-        assert result.ledger[:, :, [names.W_BIO, names.W_BIOVEC]].sum() == 0
+        assert result.ledger[:, :, [metrics.W_BIO, metrics.W_BIOVEC]].sum() == 0
         assert metric(result, "bio_fast_fail") == metric(result, "bio_waits") == 0
         assert metric(result, "max_writeback") <= TASKS
     assert total("on-stack-bio", "sense_fail") == 0
@@ -64,7 +64,7 @@ def test_a_pfmemalloc_slab_is_passed_over_on_slow_paths_alone(allocator):
 
 def test_pfmemalloc_slabs_do_not_keep_the_atomic_page():
     """H5 protects what was bought with no watermark: bios still take slots bought at 3/8 of min."""
-    taken = sum(result.ledger[:, st.DEPTH_ATOMIC, names.W_BIO].sum() for result in results("pfmemalloc"))
+    taken = sum(result.ledger[:, st.DEPTH_ATOMIC, metrics.W_BIO].sum() for result in results("pfmemalloc"))
     assert taken > 0
     assert total("pfmemalloc", "livelock_5s") > 0
 
@@ -82,7 +82,7 @@ def test_the_gate_opens_after_as_many_pages_as_it_may_put_off():
     arrays.mem.zone[:, st.Z_LOW] = 1 << 20
     advance(0, arrays, 6000)
     metrics = arrays.out.metric
-    put_off, written = (metrics[names.METRICS.index(name)] for name in ("writes_put_off", "pages_swapped_out"))
+    put_off, written = (metrics[metrics.METRICS.index(name)] for name in ("writes_put_off", "pages_swapped_out"))
     assert written > 100
     assert 0 <= put_off - 3 * written <= 3 * TASKS
 
@@ -90,14 +90,14 @@ def test_the_gate_opens_after_as_many_pages_as_it_may_put_off():
 def test_the_reserve_tree_charges_what_is_in_flight():
     """E3: usage is what commands hold, and never reaches the limit; one charged too many is refused."""
     arrays = build_lane(scenario("reserve-tree").with_settings({"policy.reserve_commands": 1}), 0, 1)
-    limit = arrays.mem.ctl[st.M_CHARGE_LIMIT + names.W_SENSE]
+    limit = arrays.mem.ctl[st.M_CHARGE_LIMIT + metrics.W_SENSE]
     assert limit == 2
     for until in range(500, 8000, 50):
         advance(0, arrays, until)
-        usage = arrays.mem.ctl[st.M_CHARGE_USAGE : st.M_CHARGE_USAGE + len(names.WHO)]
-        assert 0 <= usage[names.W_SENSE] < limit
-        assert 0 <= usage[names.W_COMMAND] < limit
-        assert usage.sum() == usage[names.W_SENSE] + usage[names.W_COMMAND]
+        usage = arrays.mem.ctl[st.M_CHARGE_USAGE : st.M_CHARGE_USAGE + len(metrics.WHO)]
+        assert 0 <= usage[metrics.W_SENSE] < limit
+        assert 0 <= usage[metrics.W_COMMAND] < limit
+        assert usage.sum() == usage[metrics.W_SENSE] + usage[metrics.W_COMMAND]
     assert arrays.mem.ctl[st.M_CHARGES_REFUSED] > 0  # the next command is prepared while one is in flight
     assert total("reserve-tree", "charges_refused") == 0
 
@@ -112,5 +112,5 @@ def test_the_reserve_tree_asks_for_the_pages_of_its_nodes():
 def test_since_scsi_mq_no_sense_buffer_is_asked_of_a_slab():
     for name in ("5.0", "6.1", "6.12", "6.18"):
         assert total(name, "sense_fail") == 0
-        taken = sum(result.ledger[:, :, names.W_SENSE].sum() for result in results(name))
+        taken = sum(result.ledger[:, :, metrics.W_SENSE].sum() for result in results(name))
         assert taken == 0

@@ -3,7 +3,7 @@
 import pytest
 
 from fastalloc.batch import run_machines, run_serial
-from fastalloc.batch.twins import first_alike
+from fastalloc.batch.equal_variants import first_alike
 from fastalloc.scenario import load_scenario, with_policies
 from tests.closed_loop.small import OWN_CORES, SHRUNK, image
 

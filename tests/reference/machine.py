@@ -7,8 +7,8 @@ A subclass adds the slab allocator. An object's place is (slab ordinal, index); 
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastalloc.kernels.replay import OPS
-from fastalloc.trace.golden import CPUS, GoldenCase
+from fastalloc.kernels.replay.operations import OPS
+from fastalloc.verify.golden_case import CPUS, GoldenCase
 from tests.reference.page_alloc import NOMEMALLOC, NORETRY, NOWARN, PLAIN, WAIT, Task
 from tests.reference.stub_pages import Block, StubPages
 

@@ -6,9 +6,9 @@ state back in that form, so that a generated case has a start of its own.
 
 from typing import Any
 
-from fastalloc.scenario.geometry_slab import SlabOptions, boot_caches, kmalloc_size, slab_geometry
-from fastalloc.scenario.geometry_slub import CacheRequest
-from fastalloc.trace.golden import CPUS
+from fastalloc.linux.geometry_slab import SlabOptions, boot_caches, kmalloc_size, slab_geometry
+from fastalloc.linux.geometry_slub import CacheRequest
+from fastalloc.verify.golden_case import CPUS
 from tests.reference.machine import GFP_KERNEL, Machine, Pool
 from tests.reference.page_alloc import PLAIN
 from tests.reference.slab import ALIEN_LIMIT, Array, Object, Slab, SlabCache

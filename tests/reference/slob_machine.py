@@ -5,8 +5,8 @@ A block remembers its size, as a kmalloc'ed one does in its header and a cache's
 
 from dataclasses import dataclass
 
-from fastalloc.scenario.geometry_slab import slob_geometry
-from fastalloc.scenario.geometry_slub import CacheRequest
+from fastalloc.linux.geometry_slab import slob_geometry
+from fastalloc.linux.geometry_slub import CacheRequest
 from tests.reference.machine import Bogus, Machine
 from tests.reference.slob import HEADER, Page, Slob
 from tests.reference.stub_pages import Block

@@ -1,13 +1,13 @@
 """Golden traces on the SLUB reference: kmalloc, create with merging, destroy, shrink, the tables.
 
-Layouts and merge targets come from :mod:`fastalloc.scenario.geometry_slub`, which has tables of its own to answer to.
+Layouts and merge targets come from :mod:`fastalloc.linux.geometry_slub`, which has tables of its own to answer to.
 """
 
 from typing import Any
 
-from fastalloc.kernels.state import SLUB_STATS
-from fastalloc.scenario.geometry_slub import CacheRequest, CacheSet, SlubOptions
-from fastalloc.trace.golden import CPUS
+from fastalloc.kernels.alloc.state import SLUB_STATS
+from fastalloc.linux.geometry_slub import CacheRequest, CacheSet, SlubOptions
+from fastalloc.verify.golden_case import CPUS
 from tests.reference.machine import GFP_KERNEL, Machine
 from tests.reference.page_alloc import PLAIN
 from tests.reference.slub import Cache, CpuSlab, Object, PageObject

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastalloc.errors import InputError
-from fastalloc.kernels.names import EVENT_COLUMNS, METRICS, SERIES
+from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRICS, SERIES
 from fastalloc.scenario import load_scenario
 from fastalloc.store import DatasetWriter, model_digest, open_dataset, read_footer
 from fastalloc.store import write as store_write
@@ -181,7 +181,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "source", ["batch/lane.py", "scenario/geometry_slub.py", "scenario/slab_arrays.py", "scenario/watermarks.py"]
+    "source", ["batch/lane.py", "linux/geometry_slub.py", "scenario/slab_arrays.py", "linux/watermarks.py"]
 )
 def test_the_model_digest_covers_what_sets_a_lane_up(tmp_path, source):
     """A resumed sweep must not mix two models: a change to caches, geometry or watermarks is a change of the model."""

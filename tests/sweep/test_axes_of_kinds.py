@@ -6,14 +6,14 @@ from typing import get_args
 import pytest
 
 from fastalloc.errors import InputError
-from fastalloc.kernels.eras import ERA_NAMES
+from fastalloc.kernels.alloc.slub.state import ERA_NAMES
 from fastalloc.scenario import policy_variant
 from fastalloc.sweep import plan_sweep, run_sweep
 from fastalloc.sweep.replays import METRICS, PAGES, Settings
-from fastalloc.trace.prediction import predict
-from fastalloc.trace.races import reordered
-from fastalloc.trace.recording import beside, open_recording
-from fastalloc.trace.whatif import ALLOCATORS
+from fastalloc.trace.replay.drawn_orders import reordered
+from fastalloc.trace.replay.prediction import predict
+from fastalloc.trace.replay.recording import beside, open_recording
+from fastalloc.trace.replay.whatif import ALLOCATORS
 from tests.sweep.conftest import SWEEP
 
 TRACE = Path(__file__).parents[1] / "data" / "traces" / "d_stack_k612.events.parquet"

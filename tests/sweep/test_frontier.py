@@ -7,7 +7,7 @@ import pytest
 
 from fastalloc.batch import LIVELOCK
 from fastalloc.errors import InputError
-from fastalloc.kernels.names import METRICS
+from fastalloc.kernels.lane.metrics import METRICS
 from fastalloc.scenario import load_scenario
 from fastalloc.sweep import frontier as module
 from fastalloc.sweep.frontier import exact_bounds, frontier

@@ -9,12 +9,12 @@ from fastalloc.batch.background import background_caches
 from fastalloc.batch.heap import build_layout
 from fastalloc.batch.lane import build_lane
 from fastalloc.errors import InputError
-from fastalloc.kernels import background as bg
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels.machine import run_lane
-from fastalloc.kernels.noise import NOISE_ALLOCATIONS, NOISE_FAILURES
+from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.machine.run import run_lane
+from fastalloc.kernels.workload import background as bg
+from fastalloc.kernels.workload.atomic_noise import NOISE_ALLOCATIONS, NOISE_FAILURES
 from fastalloc.scenario.load import load_scenario
-from fastalloc.trace.recording import read_trace
+from fastalloc.trace.replay.recording import read_trace
 from fastalloc.trace.workload import fit
 from tests.trace.test_workload import RUN
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 
 from fastalloc.errors import InputError
-from fastalloc.trace import compact as co
-from fastalloc.trace.recording import read_trace
-from fastalloc.trace.text import read_text
+from fastalloc.trace.compact import compact as co
+from fastalloc.trace.formats.text import read_text
+from fastalloc.trace.replay.recording import read_trace
 from tests.trace import tracedat_writer as tw
 
 PLACE = r"byte \d+|line \d+|row \d+"

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastalloc.errors import InputError
-from fastalloc.trace import columns as columns_module
-from fastalloc.trace import text as text_module
-from fastalloc.trace.columns import read_parquet
-from fastalloc.trace.recording import read_trace
-from fastalloc.trace.text import read_text
+from fastalloc.trace.compact import columns as columns_module
+from fastalloc.trace.compact.columns import read_parquet
+from fastalloc.trace.formats import text as text_module
+from fastalloc.trace.formats.text import read_text
+from fastalloc.trace.replay.recording import read_trace
 
 QUICK = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 

@@ -11,7 +11,7 @@ from tests.geometry.shared import DATA, shared
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from fastalloc.trace.recording import beside, open_recording
+from fastalloc.trace.replay.recording import beside, open_recording
 
 def held(what):
     lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())

@@ -7,8 +7,8 @@ four and two processes at a time. Their caches that share slabs in the second ho
 import polars as pl
 import pytest
 
-from fastalloc.trace.check import read_summary
-from fastalloc.trace.recording import beside, open_recording
+from fastalloc.trace.replay.check import read_summary
+from fastalloc.trace.replay.recording import beside, open_recording
 from tests.geometry.shared import shared
 
 APART, MERGED = "d_w3_k61_smp2_nomerge", "d_pure_w3_k61_smp2"

@@ -5,9 +5,9 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as some
 
-from fastalloc.kernels import order_search as so
-from fastalloc.trace import compact as co
-from fastalloc.trace.order_merge import CacheOrder, Merge
+from fastalloc.trace.compact import compact as co
+from fastalloc.trace.order import order_search as so
+from fastalloc.trace.order.merge import CacheOrder, Merge
 
 
 def trace_of(ops):

@@ -1,10 +1,10 @@
 """Where an allocation that bought its slab, or failed, stands among the others."""
 
-from fastalloc.trace import compact as co
-from fastalloc.trace.purchase import before_purchase
-from fastalloc.trace.recording import open_recording
-from fastalloc.trace.rows import rows_of
-from fastalloc.trace.text import read_text
+from fastalloc.trace.compact import compact as co
+from fastalloc.trace.compact.new_slabs import before_purchase
+from fastalloc.trace.compact.rows import rows_of
+from fastalloc.trace.formats.text import read_text
+from fastalloc.trace.replay.recording import open_recording
 
 PTR = 0xFFFF888000000000
 

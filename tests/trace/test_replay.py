@@ -15,13 +15,13 @@ from fastalloc.cli.replay import replay
 from fastalloc.cli.trace import trace_app
 from fastalloc.errors import InputError
 from fastalloc.report.replay_page import write_replay_page
-from fastalloc.trace import lane as lane_module
-from fastalloc.trace.apart import unchanged
-from fastalloc.trace.check import check, read_summary
-from fastalloc.trace.prediction import RUN as RUN_LANE
-from fastalloc.trace.recording import beside, open_recording
-from fastalloc.trace.results import summary, write_results
-from fastalloc.trace.whatif import grid
+from fastalloc.trace.lanes import lane as lane_module
+from fastalloc.trace.replay.check import check, read_summary
+from fastalloc.trace.replay.prediction import RUN as RUN_LANE
+from fastalloc.trace.replay.recording import beside, open_recording
+from fastalloc.trace.replay.results import summary, write_results
+from fastalloc.trace.replay.unchanged_caches import unchanged
+from fastalloc.trace.replay.whatif import grid
 from tests.geometry.shared import DATA, shared
 
 RUN = DATA / "traces" / "d_stack_k612.events.parquet"

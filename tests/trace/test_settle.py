@@ -6,15 +6,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from fastalloc.kernels import state as st
-from fastalloc.trace import compact as co
-from fastalloc.trace import order_window, settle
-from fastalloc.trace.check import check, read_summary
-from fastalloc.trace.lane import NO_SAMPLES
-from fastalloc.trace.prediction import predict
-from fastalloc.trace.recording import beside, open_recording, read_trace
-from fastalloc.trace.settle import settled
-from fastalloc.trace.slub_lane import SlubRun, run
+from fastalloc.kernels.alloc import state as st
+from fastalloc.trace.compact import compact as co
+from fastalloc.trace.lanes.lane import NO_SAMPLES
+from fastalloc.trace.lanes.slub_lane import SlubRun, run
+from fastalloc.trace.order import settle_order
+from fastalloc.trace.order import window as order_window
+from fastalloc.trace.replay.check import check, read_summary
+from fastalloc.trace.replay.prediction import predict
+from fastalloc.trace.replay.recording import beside, open_recording, read_trace
 from tests.geometry.shared import DATA, shared
 
 RUN = DATA / "traces" / "d_stack_k612.events.parquet"
@@ -66,7 +66,7 @@ def test_when_a_purchase_began(tmp_path, case):
     recording = open_recording(path, None, None, "6.1", "slub_max_order=0")
     config = recording.configs([])[0]
     assert run(recording.trace, config, recording.start, NO_SAMPLES).caches["new"].to_list() == [1]
-    found = settled(recording.trace, config, recording.start)
+    found = settle_order.settled(recording.trace, config, recording.start)
     assert found.caches["moved"].sum() == moved
     assert found.caches["unexplained"].sum() == 0
     assert (found.trace.events["op"] == co.OP_BEGIN).sum() == moved
@@ -94,7 +94,7 @@ def test_a_slab_that_others_pass_over_is_from_below_all_watermarks(tmp_path, gfp
     path.write_text("".join(line(*item) for item in passed_over(gfp, others)))
     recording = open_recording(path, None, None, "6.1", "slub_max_order=0")
     config = recording.configs([])[0]
-    found = settled(recording.trace, config, recording.start)
+    found = settle_order.settled(recording.trace, config, recording.start)
     assert found.caches["reserve"].sum() == reserve
     assert (found.trace.events["op"] == co.OP_RESERVE).sum() == reserve
     if reserve:
@@ -112,7 +112,7 @@ def test_a_mark_is_of_one_purchase_and_of_no_later_one(tmp_path):
     path.write_text("".join(line(*item) for item in passed_over("GFP_NOWAIT", 60)))
     recording = open_recording(path, None, None, "6.1", "slub_max_order=0")
     config = recording.configs([])[0]
-    trace = settled(recording.trace, config, recording.start).trace
+    trace = settle_order.settled(recording.trace, config, recording.start).trace
     mark = int(np.flatnonzero(trace.events["op"] == co.OP_RESERVE)[0])
     late = trace.events.copy()
     purchase, second = mark + 1 + np.flatnonzero(trace.events["op"][mark + 1 :] == co.OP_ALLOC)[:2]
@@ -131,7 +131,7 @@ def test_a_mark_is_of_one_purchase_and_of_no_later_one(tmp_path):
 
 def test_what_agrees_stays_as_it_is(recording):
     raw = read_trace(RUN, caches=recording.caches)
-    found = settled(raw, recording.configs([])[0], recording.start)
+    found = settle_order.settled(raw, recording.configs([])[0], recording.start)
     assert not len(found.caches)
     assert not found.steps
     kept = [name for name in co.EVENT.names if name != "ago"]
@@ -151,7 +151,7 @@ def test_without_tasks_the_order_is_found_as_well(recording):
     events = raw.events.copy()
     events["ago"] = 0
     config = recording.configs([])[0]
-    found = settled(dataclasses.replace(raw, events=events), config, recording.start)
+    found = settle_order.settled(dataclasses.replace(raw, events=events), config, recording.start)
     assert figures(run(found.trace, config, recording.start, NO_SAMPLES)).equals(
         figures(run(raw, config, recording.start, NO_SAMPLES))
     )
@@ -174,7 +174,7 @@ def test_what_is_held_at_a_time_changes_nothing(monkeypatch, name, kernel):
     found = []
     for window, spare in ((1 << 18, 1 << 12), (1 << 12, 1)):
         monkeypatch.setattr(order_window, "WINDOW", window)
-        monkeypatch.setattr(settle, "SPARE", spare)
+        monkeypatch.setattr(settle_order, "SPARE", spare)
         found.append(open_recording(path, beside(path, "slabstate"), None, kernel, ""))
     assert found[0].steps == found[1].steps
     assert (found[0].trace.events == found[1].trace.events).all()

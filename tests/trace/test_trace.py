@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from fastalloc.errors import InputError
-from fastalloc.trace import compact as co
-from fastalloc.trace.columns import read_parquet
-from fastalloc.trace.convert import compact_events
-from fastalloc.trace.describe import describe
-from fastalloc.trace.races import reordered
-from fastalloc.trace.recording import read_trace
-from fastalloc.trace.rows import Times
-from fastalloc.trace.text import read_text
+from fastalloc.trace.compact import compact as co
+from fastalloc.trace.compact.columns import read_parquet
+from fastalloc.trace.compact.convert import compact_events
+from fastalloc.trace.compact.describe import describe
+from fastalloc.trace.compact.rows import Times
+from fastalloc.trace.formats.text import read_text
+from fastalloc.trace.replay.drawn_orders import reordered
+from fastalloc.trace.replay.recording import read_trace
 from tests.geometry.shared import shared
 
 A = "ffff888004900000"

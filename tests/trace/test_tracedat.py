@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 
 from fastalloc.errors import InputError
-from fastalloc.trace import binary, packed, tracedat
-from fastalloc.trace import compact as co
-from fastalloc.trace.columns import read_parquet
-from fastalloc.trace.recording import read_trace
+from fastalloc.trace.compact import compact as co
+from fastalloc.trace.compact.columns import read_parquet
+from fastalloc.trace.formats import binary, packed, tracedat
+from fastalloc.trace.replay.recording import read_trace
 from tests.geometry.shared import shared
 from tests.trace import tracedat_writer as tw
 

@@ -7,8 +7,8 @@ import pytest
 
 from fastalloc.errors import InputError
 from fastalloc.scenario.fitted import read_workload
-from fastalloc.trace.describe import describe
-from fastalloc.trace.recording import open_recording, read_trace
+from fastalloc.trace.compact.describe import describe
+from fastalloc.trace.replay.recording import open_recording, read_trace
 from fastalloc.trace.workload import fit, generate
 from tests.geometry.shared import DATA
 from tests.trace.test_replay import run_command, trace_app

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastalloc.batch.equal_variants import first_alike
 from fastalloc.batch.heap import HEAPS, Layout, build_layout
 from fastalloc.batch.lane import Lane, build_lane
-from fastalloc.batch.twins import first_alike
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels.check import VIOLATIONS
-from fastalloc.kernels.kmem_state import overflowed
-from fastalloc.kernels.machine import finish_lane, run_lane
-from fastalloc.kernels.names import METRICS
+from fastalloc.kernels.alloc.kmem_inspect import overflowed
+from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import METRICS
+from fastalloc.kernels.machine.check import VIOLATIONS
+from fastalloc.kernels.machine.run import finish_lane, run_lane
 from fastalloc.scenario.models import Scenario
 
 SLICE_MS = 5000  # simulated time between two looks at progress and cancellation
@@ -26,7 +26,7 @@ LIVELOCK = METRICS.index("livelock_5s")
 
 
 class LaneResult(NamedTuple):
-    """What one lane reports; all arrays int64, columns as named in :mod:`fastalloc.kernels.names`."""
+    """What one lane reports; all arrays int64, columns as named in :mod:`fastalloc.kernels.lane.metrics`."""
 
     lane: int
     metrics: np.ndarray  # [len(METRICS)]

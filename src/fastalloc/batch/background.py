@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastalloc.errors import InputError
-from fastalloc.kernels import background as bg
-from fastalloc.kernels import gfp as g
+from fastalloc.kernels.workload import background as bg
+from fastalloc.linux import gfp as g
 from fastalloc.scenario.fitted import parse_workload, scaled_gaps
 from fastalloc.scenario.models import Scenario
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from fastalloc.batch.background import background_caches
 from fastalloc.batch.own_policy import own_policy
-from fastalloc.kernels.emergency import SIZES as EMERGENCY_SIZES
-from fastalloc.scenario import slab_flags as sf
-from fastalloc.scenario.geometry_slub import CacheRequest, CacheSet
+from fastalloc.kernels.alloc.emergency_caches import SIZES as EMERGENCY_SIZES
+from fastalloc.linux import slab_flags as sf
+from fastalloc.linux.geometry_slub import CacheRequest, CacheSet
+from fastalloc.linux.slub_eras import SlubOptions
 from fastalloc.scenario.models import Policy, Scenario
-from fastalloc.scenario.slub_eras import SlubOptions
 
 HWCACHE = sf.HWCACHE_ALIGN
 COMMAND_2_6_24 = 368  # struct scsi_cmnd with its 96 bytes of sense data

@@ -7,19 +7,20 @@ import numpy as np
 
 from fastalloc.batch.background import background_caches
 from fastalloc.batch.caches import CACHES_OF, build_caches, host_sense_caches, path_requests
-from fastalloc.kernels import eras as er
-from fastalloc.kernels import slob as so
-from fastalloc.kernels import state as st
-from fastalloc.kernels.emergency import SIZES as EMERGENCY_SIZES
-from fastalloc.kernels.gfp import SPARE
-from fastalloc.kernels.machine_state import ROLE_COMMAND, ROLE_SENSE, ROLES
-from fastalloc.kernels.slab_state import REAPTIMEOUT_LIST3_S, Slab
-from fastalloc.scenario import geometry_slab as gs
-from fastalloc.scenario import slab_flags as sf
-from fastalloc.scenario import slub_eras as se
-from fastalloc.scenario.geometry_slub import CacheRequest, CacheSet, Geometry, geometry_row
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.emergency_caches import SIZES as EMERGENCY_SIZES
+from fastalloc.kernels.alloc.slab.state import REAPTIMEOUT_LIST3_S, Slab
+from fastalloc.kernels.alloc.slob import slob as so
+from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.lane.state import ROLE_COMMAND, ROLE_SENSE, ROLES
+from fastalloc.linux import geometry_slab as gs
+from fastalloc.linux import slab_flags as sf
+from fastalloc.linux import slub_eras as se
+from fastalloc.linux.geometry_slub import CacheRequest, CacheSet, Geometry
+from fastalloc.linux.gfp import SPARE
 from fastalloc.scenario.models import Policy, Scenario
 from fastalloc.scenario.slab_arrays import new_slab
+from fastalloc.scenario.slub_arrays import geometry_row
 
 Heap = st.Slub | er.SlubEras | Slab | so.Slob
 HEAPS: dict[str, type] = {

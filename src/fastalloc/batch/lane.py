@@ -8,15 +8,15 @@ import numpy as np
 from fastalloc.batch.background import background_arrays
 from fastalloc.batch.heap import Heap, Layout, build_heap, build_layout
 from fastalloc.batch.own_policy import own_policy
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels import machine_state as ms
-from fastalloc.kernels import state as st
-from fastalloc.kernels.boot import boot_lane
-from fastalloc.kernels.emergency import EMERGENCY_CACHES
-from fastalloc.kernels.entitlement import ENTITLEMENTS
-from fastalloc.kernels.gfp import MAX_ORDER
-from fastalloc.kernels.mempool import MEMPOOL_FIELDS, MEMPOOL_RULES, MP_BYTES, MP_CACHE, MP_MIN, MP_RULE, Pools
-from fastalloc.kernels.names import EVENT_COLUMNS, METRICS, SERIES, W_COMMAND, W_SENSE, WHO
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.emergency_caches import EMERGENCY_CACHES
+from fastalloc.kernels.alloc.entitlement import ENTITLEMENTS
+from fastalloc.kernels.alloc.mempool import MEMPOOL_FIELDS, MEMPOOL_RULES, MP_BYTES, MP_CACHE, MP_MIN, MP_RULE, Pools
+from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRICS, SERIES, W_COMMAND, W_SENSE, WHO
+from fastalloc.kernels.machine.boot import boot_lane
+from fastalloc.linux import gfp as g
+from fastalloc.linux.gfp import MAX_ORDER
 from fastalloc.scenario.models import Policy, Scenario
 
 PAGE_BYTES = 4096

@@ -10,9 +10,9 @@ from functools import lru_cache
 from types import FunctionType
 from typing import Any, NamedTuple
 
+from fastalloc.compiler.jit import DISABLE_JIT
 from fastalloc.errors import InputError
-from fastalloc.kernels.jit import DISABLE_JIT
-from fastalloc.kernels.questions import ARGUMENTS, answers
+from fastalloc.kernels.alloc.policy_hooks import ARGUMENTS, answers
 
 from numba import cfunc, types  # isort: skip
 from numba.core.errors import NumbaError  # isort: skip

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fastalloc.kernels.names import EVENT_COLUMNS, EVENTS, WHO
-from fastalloc.kernels.state import DEPTH_NAMES
+from fastalloc.kernels.alloc.state import DEPTH_NAMES
+from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, EVENTS, WHO
 
 # kind -> how its a, b, c read
 _WORDS = {

@@ -28,7 +28,7 @@ def frontier(
 ) -> None:
     """Search for the value from which on the livelock is rarer than asked, and state the confidence."""
     from fastalloc.cli.options import parse_settings
-    from fastalloc.kernels.cache_dir import announce_compiling
+    from fastalloc.compiler.cache_dir import announce_compiling
     from fastalloc.scenario import load_scenario
     from fastalloc.sweep.frontier import Tried
     from fastalloc.sweep.frontier import frontier as search

@@ -12,8 +12,8 @@ import typer
 from fastalloc.errors import InputError
 
 if TYPE_CHECKING:
-    from fastalloc.trace.check import Check
-    from fastalloc.trace.prediction import Prediction
+    from fastalloc.trace.replay.check import Check
+    from fastalloc.trace.replay.prediction import Prediction
 
 WORST = 10
 DRAWS = 15
@@ -50,12 +50,12 @@ def replay(
     """Replay TRACE under the rules of the kernel that was traced, side by side with each what-if."""
     import numpy as np
 
-    from fastalloc.kernels.cache_dir import announce_compiling
+    from fastalloc.compiler.cache_dir import announce_compiling
     from fastalloc.report.replay_page import write_replay_page
-    from fastalloc.trace import check as checking
-    from fastalloc.trace import whatif
-    from fastalloc.trace.recording import beside, open_recording
-    from fastalloc.trace.results import check_record, summary, write_results
+    from fastalloc.trace.replay import check as checking
+    from fastalloc.trace.replay import whatif
+    from fastalloc.trace.replay.recording import beside, open_recording
+    from fastalloc.trace.replay.results import check_record, summary, write_results
 
     announce_compiling()
     try:
@@ -107,7 +107,7 @@ def _print(steps: dict[str, int], predictions: "list[Prediction]", checked: "Che
     from rich.console import Console
     from rich.table import Table
 
-    from fastalloc.trace.results import summary
+    from fastalloc.trace.replay.results import summary
 
     console = Console(width=None if sys.stdout.isatty() else 200)
     for step, count in steps.items():

@@ -19,8 +19,8 @@ def convert(
     strict: Annotated[bool, typer.Option("--strict", help="Refuse a trace that needs any inference.")] = False,
 ) -> None:
     """Decode a trace once, into 16 bytes an event; what had to be inferred is counted."""
-    from fastalloc.trace.compact import SUFFIX, write_trace
-    from fastalloc.trace.recording import read_trace
+    from fastalloc.trace.compact.compact import SUFFIX, write_trace
+    from fastalloc.trace.replay.recording import read_trace
 
     target = out or Path(path.name.split(".")[0] + SUFFIX)
     try:
@@ -41,8 +41,8 @@ def info(
     top: Annotated[int, typer.Option(min=1, help="Caches shown.")] = 20,
 ) -> None:
     """What is in a trace: caches, CPUs, rates, lifetimes, cross-CPU frees, what was inferred."""
-    from fastalloc.trace.describe import describe
-    from fastalloc.trace.recording import read_trace
+    from fastalloc.trace.compact.describe import describe
+    from fastalloc.trace.replay.recording import read_trace
 
     try:
         described = describe(read_trace(path))
@@ -82,7 +82,7 @@ def fit(
 ) -> None:
     """Fit a workload: rates, burstiness, lifetimes and CPUs of each cache, from which `generate` draws new traces."""
     from fastalloc.trace import workload
-    from fastalloc.trace.recording import read_trace
+    from fastalloc.trace.replay.recording import read_trace
 
     target = out or Path(path.name.split(".")[0] + ".workload.json")
     try:
@@ -111,7 +111,7 @@ def generate(
     """Draw a trace from a fitted workload; `replay` takes it as any other."""
     from fastalloc.scenario.fitted import read_workload
     from fastalloc.trace import workload
-    from fastalloc.trace.compact import SUFFIX, write_trace
+    from fastalloc.trace.compact.compact import SUFFIX, write_trace
 
     target = out or Path(path.name.split(".")[0] + ".fitted" + SUFFIX)
     try:

@@ -77,7 +77,7 @@ def verify(
 
     Exit code 0 when all is exact, 1 when not, 2 for input that cannot be read.
     """
-    from fastalloc.kernels.cache_dir import announce_compiling
+    from fastalloc.compiler.cache_dir import announce_compiling
     from fastalloc.verify.jobs import find_jobs, run_jobs
 
     try:

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fastalloc.scenario import slab_flags as sf
-from fastalloc.scenario.watermarks import zone_watermarks
+from fastalloc.linux import slab_flags as sf
+from fastalloc.linux.watermarks import zone_watermarks
 
 Pages = Annotated[int, Field(ge=0, le=1 << 28)]
 SlabFlag = Literal[

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels import slab_state as ss
-from fastalloc.scenario import geometry_slab as gs
-from fastalloc.scenario import slab_flags as sf
+from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.linux import geometry_slab as gs
+from fastalloc.linux import gfp as g
+from fastalloc.linux import slab_flags as sf
 
 
 def new_slab(

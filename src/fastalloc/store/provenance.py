@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastalloc.kernels.cache_dir import sources_digest
+from fastalloc.compiler.cache_dir import sources_digest
 from fastalloc.scenario import Varied
 
 # Raise it when numbers change for a reason that the sources in the digest do not show.
@@ -20,14 +20,7 @@ LIBRARIES = ("numba", "llvmlite", "numpy", "polars", "pyarrow", "pydantic")
 
 PACKAGE = Path(__file__).parent.parent
 # What turns a scenario into arrays: caches and their merging, geometry, watermarks.
-SET_UP = (
-    "batch/*.py",
-    "scenario/geometry_*.py",
-    "scenario/machine.py",
-    "scenario/slab_*.py",
-    "scenario/slub_eras.py",
-    "scenario/watermarks.py",
-)
+SET_UP = ("batch/*.py", "scenario/machine.py", "scenario/slab_arrays.py", "scenario/slub_arrays.py")
 
 
 @cache

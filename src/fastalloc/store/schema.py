@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fastalloc.kernels.names import EVENT_COLUMNS, METRICS, SERIES
+from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRICS, SERIES
 from fastalloc.scenario import Scenario
 
 TABLES = ("runs", "series", "events", "ledger")

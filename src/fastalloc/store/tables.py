@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from fastalloc.kernels.names import EVENT_COLUMNS, EVENTS, METRICS, SERIES, WHO
-from fastalloc.kernels.state import DEPTH_NAMES
+from fastalloc.kernels.alloc.state import DEPTH_NAMES
+from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, EVENTS, METRICS, SERIES, WHO
 from fastalloc.store.schema import EVENTS_SCHEMA, LEDGER_SCHEMA, SERIES_SCHEMA, runs_schema
 
 

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import tomli_w
 
 from fastalloc.errors import InputError
-from fastalloc.kernels.names import WHO
-from fastalloc.kernels.state import DEPTH_NAMES
+from fastalloc.kernels.alloc.state import DEPTH_NAMES
+from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.scenario import Scenario
 from fastalloc.store.location import Location, location, write_file
 from fastalloc.store.provenance import footer, provenance

@@ -4,7 +4,7 @@ import os
 import time
 from typing import NamedTuple
 
-from fastalloc.kernels.cache_dir import announce_compiling
+from fastalloc.compiler.cache_dir import announce_compiling
 from fastalloc.store.provenance import provenance
 from fastalloc.store.segments import Segment
 from fastalloc.sweep.expand import Plan

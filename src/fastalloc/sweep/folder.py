@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fastalloc.errors import InputError
-from fastalloc.kernels.names import WHO
-from fastalloc.kernels.state import DEPTH_NAMES
+from fastalloc.kernels.alloc.state import DEPTH_NAMES
+from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.scenario import Scenario, Varied
 from fastalloc.store.location import Location, write_file
 from fastalloc.store.provenance import provenance

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastalloc.batch import LIVELOCK, run_serial, warm
-from fastalloc.kernels.names import METRICS
+from fastalloc.kernels.lane.metrics import METRICS
 from fastalloc.scenario import Scenario, Varied
 from fastalloc.store import model_digest
 from fastalloc.store.schema import flat_parameters

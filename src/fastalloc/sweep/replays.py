@@ -15,11 +15,11 @@ from fastalloc.scenario.machine import Model
 from fastalloc.store import model_digest
 from fastalloc.store.location import file_digest
 from fastalloc.store.provenance import PACKAGE
-from fastalloc.trace.lane import TRAFFIC
-from fastalloc.trace.prediction import predict
-from fastalloc.trace.races import reordered
-from fastalloc.trace.recording import Recording, beside, open_recording
-from fastalloc.trace.results import summary
+from fastalloc.trace.lanes.lane import TRAFFIC
+from fastalloc.trace.replay.drawn_orders import reordered
+from fastalloc.trace.replay.prediction import predict
+from fastalloc.trace.replay.recording import Recording, beside, open_recording
+from fastalloc.trace.replay.results import summary
 
 PAGES = ("new_pages", "freed_pages", "peak_pages", "end_pages")
 METRICS = (*PAGES, "peak_at_once_pages", "peak_waste_bytes", *TRAFFIC, "cross_cpu_frees")
@@ -109,7 +109,7 @@ def _trace_digest(path: Path) -> str:
 def replay_digest() -> str:
     """SHA-256 of the model and of what turns traces into lanes: equal digests, equal numbers."""
     digest = hashlib.sha256(model_digest().encode())
-    for path in sorted((PACKAGE / "trace").glob("*.py")):
+    for path in sorted((PACKAGE / "trace").rglob("*.py")):
         digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 

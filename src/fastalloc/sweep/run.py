@@ -9,8 +9,8 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExec
 from pathlib import Path
 from typing import NamedTuple
 
+from fastalloc.compiler.cache_dir import announce_compiling
 from fastalloc.errors import InputError
-from fastalloc.kernels.cache_dir import announce_compiling
 from fastalloc.store import Dataset, open_dataset
 from fastalloc.store.location import Location, location
 from fastalloc.store.provenance import provenance

@@ -13,7 +13,7 @@ import polars as pl
 
 from fastalloc.errors import InputError
 from fastalloc.scenario.fitted import FORMAT, QUANTILES, scaled_gaps
-from fastalloc.trace import compact as co
+from fastalloc.trace.compact import compact as co
 
 WINDOW_NS = 10_000_000
 MOST_EVENTS = 1 << 28

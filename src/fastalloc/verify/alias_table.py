@@ -15,9 +15,9 @@ from typing import Any
 
 import polars as pl
 
-from fastalloc.scenario import slab_flags as sf
-from fastalloc.scenario.geometry_slub import CacheRequest, CacheSet, Geometry, calculate_sizes, find_mergeable
-from fastalloc.scenario.slub_eras import SlubOptions
+from fastalloc.linux import slab_flags as sf
+from fastalloc.linux.geometry_slub import CacheRequest, CacheSet, Geometry, calculate_sizes, find_mergeable
+from fastalloc.linux.slub_eras import SlubOptions
 from fastalloc.verify.kernel_geometry import shown_flags
 from fastalloc.verify.tables import TableResult, Underivable
 

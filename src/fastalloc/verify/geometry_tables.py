@@ -12,9 +12,9 @@ from typing import Any
 
 import polars as pl
 
-from fastalloc.scenario import geometry_slab as slab
-from fastalloc.scenario.geometry_slub import CacheRequest, CacheSet, calculate_sizes, find_mergeable
-from fastalloc.scenario.slub_eras import SlubOptions, get_order
+from fastalloc.linux import geometry_slab as slab
+from fastalloc.linux.geometry_slub import CacheRequest, CacheSet, calculate_sizes, find_mergeable
+from fastalloc.linux.slub_eras import SlubOptions, get_order
 from fastalloc.verify.tables import TableResult, compare_rows
 
 Row = Mapping[str, Any]

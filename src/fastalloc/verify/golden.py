@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from fastalloc.errors import InputError
-from fastalloc.trace.golden import GoldenCase, read_table
+from fastalloc.verify.golden_case import GoldenCase, read_table
 from fastalloc.verify.lane import Lane, OverflowedError, Row
 from fastalloc.verify.slab_lane import SlabLane
 from fastalloc.verify.slob_lane import SlobLane

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from fastalloc.errors import InputError
-from fastalloc.trace.golden import GoldenCase, read_case
 from fastalloc.verify.geometry_tables import check_geometry_folder
 from fastalloc.verify.golden import CaseResult, verify_build
+from fastalloc.verify.golden_case import GoldenCase, read_case
 from fastalloc.verify.kernel_geometry import check_kernel_folder
 from fastalloc.verify.tables import TableResult
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import polars as pl
 
-from fastalloc.scenario import slab_flags as sf
-from fastalloc.scenario import slub_eras as eras
-from fastalloc.scenario.geometry_slub import CacheRequest, calculate_sizes
-from fastalloc.scenario.slub_eras import PAGE_SIZE, SlubOptions, era_of, parse_boot_options
+from fastalloc.linux import slab_flags as sf
+from fastalloc.linux import slub_eras as eras
+from fastalloc.linux.geometry_slub import CacheRequest, calculate_sizes
+from fastalloc.linux.slub_eras import PAGE_SIZE, SlubOptions, era_of, parse_boot_options
 from fastalloc.verify.tables import TableResult
 
 Row = Mapping[str, Any]

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 from fastalloc.errors import InputError
-from fastalloc.kernels import mempool as mp
-from fastalloc.kernels import replay as rp
-from fastalloc.kernels import state as st
-from fastalloc.kernels.gfp import MAX_ORDER
-from fastalloc.kernels.kmem import KMALLOC_LARGEST_SLOT, KMALLOC_SLOTS, get_order
-from fastalloc.kernels.mempool import Pools
-from fastalloc.kernels.state import Mem
-from fastalloc.trace.golden import CPUS, GoldenCase
+from fastalloc.kernels.alloc import mempool as mp
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.kmem import KMALLOC_LARGEST_SLOT, KMALLOC_SLOTS, get_order
+from fastalloc.kernels.alloc.mempool import Pools
+from fastalloc.kernels.alloc.state import Mem
+from fastalloc.kernels.replay import operations as rp
+from fastalloc.linux.gfp import MAX_ORDER
+from fastalloc.verify.golden_case import CPUS, GoldenCase
 
 Row = dict[str, Any]
 UNLIMITED = 1 << 60
@@ -37,7 +37,7 @@ def stub_mem(nodes: int) -> Mem:
 
 
 def kmalloc_sizes(row_of_size: Callable[[int], int]) -> np.ndarray:
-    """The table of :mod:`fastalloc.kernels.kmem`, int64[KMALLOC_SLOTS], from a rule size -> row or -1."""
+    """The table of :mod:`fastalloc.kernels.alloc.kmem`, int64[KMALLOC_SLOTS], from a rule size -> row or -1."""
     sizes = np.full(KMALLOC_SLOTS, -1, dtype=np.int64)
     for size in range(8, 4097, 8):
         sizes[size >> 3] = row_of_size(size)

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 
 from fastalloc.errors import InputError
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels import kmem
-from fastalloc.kernels import mempool as mp
-from fastalloc.kernels import replay as rp
-from fastalloc.kernels import slab as sb
-from fastalloc.kernels import slab_state as ss
-from fastalloc.kernels import state as st
-from fastalloc.kernels.slab_state import Slab
-from fastalloc.scenario.geometry_slab import (
+from fastalloc.kernels.alloc import kmem
+from fastalloc.kernels.alloc import mempool as mp
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slab import slab as sb
+from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.alloc.slab.state import Slab
+from fastalloc.kernels.replay import operations as rp
+from fastalloc.linux import gfp as g
+from fastalloc.linux.geometry_slab import (
     ALIEN_LIMIT,
     ARRAY_CACHE,
     KMEM_LIST3,
@@ -24,8 +24,8 @@ from fastalloc.scenario.geometry_slab import (
     kmalloc_size,
     slab_geometry,
 )
-from fastalloc.scenario.geometry_slub import CacheRequest
-from fastalloc.trace.golden import CPUS, GoldenCase, read_json
+from fastalloc.linux.geometry_slub import CacheRequest
+from fastalloc.verify.golden_case import CPUS, GoldenCase, read_json
 from fastalloc.verify.lane import Lane, kmalloc_sizes
 
 SHARED_BATCHCOUNT = 0xBAADF00D  # what the source gives arrays that nobody refills from by batch

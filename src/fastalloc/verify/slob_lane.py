@@ -1,11 +1,11 @@
 """A golden case on SLOB."""
 
-from fastalloc.kernels import mempool as mp
-from fastalloc.kernels import slob as so
-from fastalloc.kernels.slob_tables import slob_node_rows
-from fastalloc.scenario.geometry_slab import slob_geometry
-from fastalloc.scenario.geometry_slub import CacheRequest
-from fastalloc.trace.golden import GoldenCase
+from fastalloc.kernels.alloc import mempool as mp
+from fastalloc.kernels.alloc.slob import slob as so
+from fastalloc.kernels.alloc.slob.tables import slob_node_rows
+from fastalloc.linux.geometry_slab import slob_geometry
+from fastalloc.linux.geometry_slub import CacheRequest
+from fastalloc.verify.golden_case import GoldenCase
 from fastalloc.verify.lane import Lane
 
 KMEM_CACHE_SIZE = 32  # sizeof(struct kmem_cache) of mm/slob.c

@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from fastalloc.kernels import gfp as g
-from fastalloc.kernels import kmem
-from fastalloc.kernels import slub as su
-from fastalloc.kernels import state as st
-from fastalloc.kernels.jit import kernel
-from fastalloc.kernels.state import Slub
-from fastalloc.scenario.geometry_slub import CacheRequest, CacheSet, SlubOptions, geometry_row
-from fastalloc.trace.golden import CPUS, GoldenCase
+from fastalloc.compiler.jit import kernel
+from fastalloc.kernels.alloc import kmem
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slub import slub as su
+from fastalloc.kernels.alloc.state import Slub
+from fastalloc.linux import gfp as g
+from fastalloc.linux.geometry_slub import CacheRequest, CacheSet, SlubOptions
+from fastalloc.scenario.slub_arrays import geometry_row
+from fastalloc.verify.golden_case import CPUS, GoldenCase
 from fastalloc.verify.lane import Lane, kmalloc_sizes
 
 PARTIAL_LISTED = 100

@@ -11,8 +11,8 @@ from typing import Any
 
 import polars as pl
 
-from fastalloc.scenario import watermarks as wm
-from fastalloc.scenario.slub_eras import era_of
+from fastalloc.linux import watermarks as wm
+from fastalloc.linux.slub_eras import era_of
 from fastalloc.verify.tables import TableResult
 
 COLUMNS = ("min", "low", "high", "promo", "protection", "pcp_batch", "pcp_high")

@@ -1,0 +1,1 @@
+"""The page allocator, the slab allocators and mempools."""

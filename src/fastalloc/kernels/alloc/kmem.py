@@ -1,0 +1,458 @@
+"""kmem_cache_alloc, kmalloc and their kin over whichever allocator the machine has.
+
+``heap`` is the state of that allocator: :class:`~fastalloc.kernels.alloc.state.Slub`,
+:class:`~fastalloc.kernels.alloc.slab.state.Slab` or :class:`~fastalloc.kernels.alloc.slob.slob.Slob`. Which one is a
+matter of its type and is settled when a kernel is compiled, as CONFIG_SLUB, CONFIG_SLAB and CONFIG_SLOB settle it in
+Linux: no branch is left in the compiled code.
+
+``sizes`` maps kmalloc sizes to caches, int64[KMALLOC_SLOTS]: entry ``(size + 7) >> 3`` up to 4096 bytes, then one for
+each page order; -1 where the page allocator serves the size.
+"""
+
+from types import SimpleNamespace
+
+from fastalloc.compiler.jit import INLINED, by_type, folded, kernel
+from fastalloc.kernels.alloc import emergency_caches as em
+from fastalloc.kernels.alloc import entitlement as en
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages
+from fastalloc.kernels.alloc.slab import slab as sb
+from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.alloc.slob import slob as so
+from fastalloc.kernels.alloc.slub import slub as su
+from fastalloc.linux import gfp as g
+
+KMALLOC_LARGEST_SLOT = 4096 >> 3
+KMALLOC_SLOTS = KMALLOC_LARGEST_SLOT + 1 + g.MAX_ORDER
+
+# What shrink returns besides the 0 and 1 of SLAB and SLOB.
+SHRUNK = -1
+SHRINK_FAILED = -2
+
+
+@kernel
+def get_order(size):
+    """Smallest page order that holds ``size`` bytes; MAX_ORDER when none does."""
+    order = 0
+    while order < g.MAX_ORDER and (4096 << order) < size:
+        order += 1
+    return order
+
+
+@kernel
+def page_handle(mem, cpu, gfp, context, order):
+    """Whole pages as an object: a page-backed handle, or NO_OBJECT [kmalloc_large, mempool_alloc_pages]."""
+    pfn = alloc_pages(mem, cpu, -1, gfp, order, context)
+    if pfn < 0:
+        return st.NO_OBJECT
+    return st.PAGE_HANDLE | (order << st.PAGE_HANDLE_ORDER_SHIFT) | pfn
+
+
+@kernel
+def free_page_handle(mem, cpu, handle):
+    """Give the pages of a page-backed handle back."""
+    order = (handle >> st.PAGE_HANDLE_ORDER_SHIFT) & 0xFF
+    free_pages(mem, cpu, handle & ((1 << st.PAGE_HANDLE_ORDER_SHIFT) - 1), order)
+
+
+@kernel
+def general_cache(sizes, size):
+    """The cache that serves kmalloc(``size``), -1 when pages do [get_slab, __find_general_cachep]."""
+    if size <= 4096:
+        return sizes[(size + 7) >> 3]
+    order = get_order(size)
+    if order >= g.MAX_ORDER:
+        return -1
+    return sizes[KMALLOC_LARGEST_SLOT + 1 + order]
+
+
+# ------------------------------------------------------------------------------------------------------- SLUB
+
+
+# The same functions, compiled into the caller.
+_slab_alloc_inlined = kernel(su.slab_alloc.py_func, folded)
+_slab_free_inlined = kernel(su.slab_free.py_func, folded)
+
+
+def _slub_alloc(mem, heap, c, cpu, node, gfp, context):
+    return _slab_alloc_inlined(mem, heap, c, cpu, node, gfp, context)
+
+
+def _slub_policed_alloc(mem, heap, c, cpu, gfp, context):
+    if mem.ctl[st.M_POLICED] != 0:
+        return en.guarded_alloc(mem, heap, c, cpu, gfp, context)
+    return _slab_alloc_inlined(mem, heap, c, cpu, -1, gfp, context)
+
+
+def _plain_alloc(mem, heap, c, cpu, gfp, context):
+    return kmem_cache_alloc(mem, heap, c, cpu, -1, gfp, context)
+
+
+def _slub_free(mem, heap, c, cpu, handle):
+    if mem.ctl[st.M_FREE] != st.FREE_PLAIN:
+        em.free_named(mem, heap, c, cpu, handle)
+    else:
+        _slab_free_inlined(mem, heap, cpu, handle)
+
+
+def _slub_kmalloc_cache(heap, sizes, size):
+    return general_cache(sizes, size)
+
+
+def _slub_kmalloc(mem, heap, sizes, cpu, gfp, context, size):
+    c = general_cache(sizes, size)
+    if c >= 0:
+        return su.slab_alloc(mem, heap, c, cpu, -1, gfp, context)
+    handle = page_handle(mem, cpu, gfp | g.COMP, context, get_order(size))
+    heap.ctl[st.U_PATH] = 8 if handle >= 0 else 0
+    return handle
+
+
+def _slub_kfree(mem, heap, cpu, handle):
+    su.slab_free(mem, heap, cpu, handle)
+
+
+def _slub_shrink(mem, heap, sizes, c, cpu, context):
+    # slabs_by_inuse: a list head for each possible number of objects in use.
+    size = 16 * heap.cache[c, st.C_OBJECTS]
+    scratch = _slub_kmalloc_kernel(mem, heap, sizes, cpu, g.GFP_KERNEL, context, size)
+    if scratch < 0:
+        return SHRINK_FAILED
+    su.kmem_cache_shrink(mem, heap, c, cpu)
+    su.slab_free(mem, heap, cpu, scratch)
+    return SHRUNK
+
+
+def _slub_flush(mem, heap, c, cpu):
+    su.flush_slab(mem, heap, c, cpu, cpu)
+
+
+def _slub_reap(mem, heap, cpu, jiffies, interval):
+    pass
+
+
+def _slub_bought_by(heap, handle):
+    s = handle >> st.HANDLE_SHIFT
+    return heap.slab[s, st.S_BUYER], heap.slab[s, st.S_DEPTH]
+
+
+def _slub_path(heap):
+    return heap.ctl[st.U_PATH]
+
+
+def _slub_ordinal(heap, handle):
+    if handle >= st.PAGE_HANDLE:
+        return -1
+    s = handle >> st.HANDLE_SHIFT
+    ordinal = heap.slab[s, st.S_ORDINAL]
+    if ordinal < 0:
+        c = heap.slab[s, st.S_CACHE]
+        ordinal = heap.cache[c, st.C_ORDINALS]
+        heap.cache[c, st.C_ORDINALS] += 1
+        heap.slab[s, st.S_ORDINAL] = ordinal
+    return ordinal
+
+
+def _slub_index(heap, handle):
+    return -1 if handle >= st.PAGE_HANDLE else handle & st.HANDLE_INDEX_MASK
+
+
+_slub_kmalloc_kernel = kernel(_slub_kmalloc)
+
+SLUB = SimpleNamespace(
+    alloc=_slub_alloc,
+    policed_alloc=_slub_policed_alloc,
+    free=_slub_free,
+    kmalloc_cache=_slub_kmalloc_cache,
+    kmalloc=_slub_kmalloc,
+    kfree=_slub_kfree,
+    shrink=_slub_shrink,
+    flush=_slub_flush,
+    reap=_slub_reap,
+    bought_by=_slub_bought_by,
+    path=_slub_path,
+    ordinal=_slub_ordinal,
+    index=_slub_index,
+)
+
+
+# ------------------------------------------------------------------------------------------------------- SLAB
+
+
+_array_alloc_inlined = kernel(sb.slab_cache_alloc.py_func, folded)
+_array_free_inlined = kernel(sb.slab_cache_free.py_func, folded)
+
+
+def _slab_alloc(mem, heap, c, cpu, node, gfp, context):
+    return _array_alloc_inlined(mem, heap, c, cpu, node, gfp, context)
+
+
+def _slab_free(mem, heap, c, cpu, handle):
+    _array_free_inlined(mem, heap, cpu, handle)
+
+
+def _slab_kmalloc(mem, heap, sizes, cpu, gfp, context, size):
+    c = general_cache(sizes, size)
+    if c < 0:
+        heap.ctl[ss.T_PATH] = 0
+        return st.NO_OBJECT
+    return sb.slab_cache_alloc(mem, heap, c, cpu, -1, gfp, context)
+
+
+def _slab_kfree(mem, heap, cpu, handle):
+    sb.slab_cache_free(mem, heap, cpu, handle)
+
+
+def _slab_shrink(mem, heap, sizes, c, cpu, context):
+    return sb.slab_cache_shrink(mem, heap, c, cpu)
+
+
+def _slab_flush(mem, heap, c, cpu):
+    sb.do_drain(mem, heap, c, cpu)
+
+
+def _slab_reap(mem, heap, cpu, jiffies, interval):
+    sb.cache_reap(mem, heap, cpu, jiffies, interval)
+
+
+def _slab_path(heap):
+    return heap.ctl[ss.T_PATH]
+
+
+def _slab_ordinal(heap, handle):
+    s = handle >> st.HANDLE_SHIFT
+    ordinal = heap.slab[s, ss.L_ORDINAL]
+    if ordinal < 0:
+        c = heap.slab[s, ss.L_CACHE]
+        ordinal = heap.cache[c, ss.A_ORDINALS]
+        heap.cache[c, ss.A_ORDINALS] += 1
+        heap.slab[s, ss.L_ORDINAL] = ordinal
+    return ordinal
+
+
+def _slab_index(heap, handle):
+    return handle & st.HANDLE_INDEX_MASK
+
+
+def _slab_bought_by(heap, handle):
+    s = handle >> st.HANDLE_SHIFT
+    return heap.slab[s, ss.L_BUYER], heap.slab[s, ss.L_DEPTH]
+
+
+SLAB = SimpleNamespace(
+    alloc=_slab_alloc,
+    policed_alloc=_plain_alloc,
+    free=_slab_free,
+    kmalloc_cache=_slub_kmalloc_cache,
+    kmalloc=_slab_kmalloc,
+    kfree=_slab_kfree,
+    shrink=_slab_shrink,
+    flush=_slab_flush,
+    reap=_slab_reap,
+    bought_by=_slab_bought_by,
+    path=_slab_path,
+    ordinal=_slab_ordinal,
+    index=_slab_index,
+)
+
+# ------------------------------------------------------------------------------------------------------- SLOB
+
+
+def _slob_alloc(mem, heap, c, cpu, node, gfp, context):
+    return so.slob_cache_alloc(mem, heap, c, cpu, node, gfp, context)
+
+
+def _slob_free(mem, heap, c, cpu, handle):
+    if c < 0:
+        so.slob_kfree(mem, heap, cpu, handle)
+    else:
+        so.slob_cache_free(mem, heap, c, cpu, handle)
+
+
+def _slob_kmalloc_cache(heap, sizes, size):
+    return -1
+
+
+def _slob_kmalloc(mem, heap, sizes, cpu, gfp, context, size):
+    return so.slob_kmalloc(mem, heap, cpu, -1, gfp, context, size)
+
+
+def _slob_kfree(mem, heap, cpu, handle):
+    so.slob_kfree(mem, heap, cpu, handle)
+
+
+def _slob_shrink(mem, heap, sizes, c, cpu, context):
+    return 0
+
+
+def _slob_flush(mem, heap, c, cpu):
+    pass
+
+
+def _slob_path(heap):
+    return heap.ctl[so.O_PATH]
+
+
+def _slob_ordinal(heap, handle):
+    return so.slob_ordinal(heap, handle)
+
+
+def _slob_bought_by(heap, handle):
+    p = handle >> st.HANDLE_SHIFT
+    return heap.page[p, so.B_BUYER], heap.page[p, so.B_DEPTH]
+
+
+SLOB = SimpleNamespace(
+    alloc=_slob_alloc,
+    policed_alloc=_plain_alloc,
+    free=_slob_free,
+    kmalloc_cache=_slob_kmalloc_cache,
+    kmalloc=_slob_kmalloc,
+    kfree=_slob_kfree,
+    shrink=_slob_shrink,
+    flush=_slob_flush,
+    reap=_slub_reap,
+    bought_by=_slob_bought_by,
+    path=_slob_path,
+    ordinal=_slob_ordinal,
+    index=_slub_index,
+)
+
+ALLOCATORS = {"Slub": SLUB, "SlubEras": SLUB, "Slab": SLAB, "Slob": SLOB}
+
+# --------------------------------------------------------------------------------------------- the common face
+
+
+def _of(heap):
+    """The allocator behind a Numba type or a plain tuple."""
+    return ALLOCATORS[getattr(heap, "instance_class", type(heap)).__name__]
+
+
+def kmem_cache_alloc(mem, heap, c, cpu, node, gfp, context):
+    """An object of cache ``c``, a handle, or NO_OBJECT; ``node`` is -1 or the NUMA node asked for."""
+    return _of(heap).alloc(mem, heap, c, cpu, node, gfp, context)
+
+
+def policed_alloc(mem, heap, c, cpu, gfp, context):
+    """:func:`kmem_cache_alloc` under the machine's policy, which only SLUB asks."""
+    return _of(heap).policed_alloc(mem, heap, c, cpu, gfp, context)
+
+
+def kmem_cache_free(mem, heap, c, cpu, handle):
+    """Free an object of cache ``c``; -1: of kmalloc."""
+    _of(heap).free(mem, heap, c, cpu, handle)
+
+
+def kmalloc_cache(heap, sizes, size):
+    """The cache that serves kmalloc(``size``); -1 where there is none and :func:`kmalloc` knows what to do."""
+    return _of(heap).kmalloc_cache(heap, sizes, size)
+
+
+def kmalloc(mem, heap, sizes, cpu, gfp, context, size):
+    """``size`` bytes (1 or more): a handle, or NO_OBJECT."""
+    return _of(heap).kmalloc(mem, heap, sizes, cpu, gfp, context, size)
+
+
+def kfree(mem, heap, cpu, handle):
+    """Free what kmalloc gave."""
+    _of(heap).kfree(mem, heap, cpu, handle)
+
+
+def kmem_cache_shrink(mem, heap, sizes, c, cpu, context):
+    """Give back what is free of cache ``c``: SHRUNK, SHRINK_FAILED, or the return value of SLAB and SLOB."""
+    return _of(heap).shrink(mem, heap, sizes, c, cpu, context)
+
+
+def flush_cpu(mem, heap, c, cpu):
+    """Empty what ``cpu`` keeps of cache ``c``: SLUB's CPU slab, SLAB's array."""
+    _of(heap).flush(mem, heap, c, cpu)
+
+
+def reap(mem, heap, cpu, jiffies, interval):
+    """One pass of the periodic reaper on ``cpu``; only SLAB has one."""
+    _of(heap).reap(mem, heap, cpu, jiffies, interval)
+
+
+def bought_by(heap, handle):
+    """Who bought the slab of an object, and at which depth (DEPTH_*); pages are not asked for."""
+    return _of(heap).bought_by(heap, handle)
+
+
+def last_path(heap):
+    """The path that the last operation took, in the numbers of the golden cases."""
+    return _of(heap).path(heap)
+
+
+def ordinal(heap, handle):
+    """Number of the object's slab in the order in which a trace met the slabs of its cache; -1 for pages."""
+    return _of(heap).ordinal(heap, handle)
+
+
+def object_index(heap, handle):
+    """Index of the object in its slab (SLOB: byte offset in the page); -1 for pages."""
+    return _of(heap).index(heap, handle)
+
+
+@by_type(kmem_cache_alloc, **INLINED)
+def _kmem_cache_alloc(mem, heap, c, cpu, node, gfp, context):
+    return _of(heap).alloc
+
+
+@by_type(policed_alloc, **INLINED)
+def _policed_alloc(mem, heap, c, cpu, gfp, context):
+    return _of(heap).policed_alloc
+
+
+@by_type(kmem_cache_free, **INLINED)
+def _kmem_cache_free(mem, heap, c, cpu, handle):
+    return _of(heap).free
+
+
+@by_type(kmalloc_cache, **INLINED)
+def _kmalloc_cache(heap, sizes, size):
+    return _of(heap).kmalloc_cache
+
+
+@by_type(kmalloc)
+def _kmalloc(mem, heap, sizes, cpu, gfp, context, size):
+    return _of(heap).kmalloc
+
+
+@by_type(kfree)
+def _kfree(mem, heap, cpu, handle):
+    return _of(heap).kfree
+
+
+@by_type(kmem_cache_shrink)
+def _kmem_cache_shrink(mem, heap, sizes, c, cpu, context):
+    return _of(heap).shrink
+
+
+@by_type(flush_cpu)
+def _flush_cpu(mem, heap, c, cpu):
+    return _of(heap).flush
+
+
+@by_type(reap)
+def _reap(mem, heap, cpu, jiffies, interval):
+    return _of(heap).reap
+
+
+@by_type(bought_by, **INLINED)
+def _bought_by(heap, handle):
+    return _of(heap).bought_by
+
+
+@by_type(last_path, **INLINED)
+def _last_path(heap):
+    return _of(heap).path
+
+
+@by_type(ordinal, **INLINED)
+def _ordinal(heap, handle):
+    return _of(heap).ordinal
+
+
+@by_type(object_index, **INLINED)
+def _object_index(heap, handle):
+    return _of(heap).index

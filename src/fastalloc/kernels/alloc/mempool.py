@@ -1,0 +1,203 @@
+"""mempool of 2.6.25 [mm/mempool.c]: the reserve behind a cache, a kmalloc size or whole pages.
+
+One call of :func:`mempool_alloc` is one round of the kernel's loop; a caller that may WAIT and gets NO_OBJECT sleeps
+(5 s, or until an element refills the pool) and calls again with ``first=False``. The allocator is whichever ``heap``
+is (see :mod:`fastalloc.kernels.alloc.kmem`).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastalloc.compiler.groups import group
+from fastalloc.compiler.jit import kernel, out_of_line
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.kmem import free_page_handle, kfree, kmalloc, kmem_cache_free, page_handle, policed_alloc
+from fastalloc.linux import gfp as g
+
+# pool[p, .]
+MP_CACHE = 0  # cache the elements come from; page order of a MP_PAGES pool, bytes of a MP_KMALLOC pool
+MP_CURR = 1  # curr_nr
+MP_MIN = 2  # min_nr
+MP_FROM_ALLOCATOR = 3
+MP_FROM_POOL = 4
+MP_FAIL_ATOMIC = 5
+MP_WOULD_SLEEP = 6
+MP_FREE_TO_POOL = 7
+MP_FREE_TO_ALLOCATOR = 8
+MP_KIND = 9
+MP_ELEMENTS = 10  # handle of the array of the reserve, itself kmalloc'ed; -1 not modelled
+MP_RULE = 11  # one of MEMPOOL_RULES
+MP_BYTES = 12  # of an element; known in the closed loop
+MEMPOOL_FIELDS = 13
+
+MP_SLAB = 0  # mempool_alloc_slab
+MP_PAGES = 1  # mempool_alloc_pages
+MP_KMALLOC = 2  # mempool_kmalloc, where that is not simply one cache: SLOB
+
+# What a round asks, and in which order.
+MEMPOOL_RULES = (
+    "2.6.25",  # allocator without WAIT and IO, reserve, sleep, allocator as asked
+    "keep-wait",  # the first try is as asked
+    "no-harder",  # the first try stops at min: not waiting earns no discount
+    "pool-first",  # the reserve, then the allocator
+    "polite",  # the first try stops at low
+    "retry",  # refused and the reserve empty: as asked at once, before any sleep [mm/mempool.c since 3.3]
+)
+RULE_2_6_25, RULE_KEEP_WAIT, RULE_NO_HARDER, RULE_POOL_FIRST, RULE_POLITE, RULE_RETRY = range(len(MEMPOOL_RULES))
+
+# A kmalloc of SLOB that fails returns address 8, its header's size, and mempool takes it for an element.
+BOGUS_HANDLE = 1 << 56
+LARGEST_WITH_HEADER = 4087
+
+
+@group(pool=MEMPOOL_FIELDS)
+class Pools(NamedTuple):
+    """The mempools of one lane."""
+
+    pool: np.ndarray  # int64[pools, MEMPOOL_FIELDS]
+    element: np.ndarray  # int64[pools, most elements]: handles, a stack
+
+
+@kernel
+def first_try_mask(gfp, rule):
+    """The mask of the first round: the caller's with the mempool bits, without WAIT and IO."""
+    mask = gfp | g.MEMPOOL_MASK
+    if rule == RULE_KEEP_WAIT:
+        return mask
+    if rule == RULE_NO_HARDER:
+        mask |= g.NOHARDER
+    elif rule == RULE_POLITE:
+        mask |= g.POLITE
+    return mask & ~(g.WAIT | g.IO)
+
+
+@kernel
+def pool_alloc(mem, heap, pools, p, cpu, gfp, context):
+    """One element from the allocator behind the pool [pool->alloc]; handle or NO_OBJECT."""
+    out_of_line()
+    pool = pools.pool
+    source = pool[p, MP_CACHE]
+    if pool[p, MP_KIND] == MP_SLAB:
+        return policed_alloc(mem, heap, source, cpu, gfp, context)
+    if pool[p, MP_KIND] == MP_PAGES:
+        return page_handle(mem, cpu, gfp, context, source)
+    handle = kmalloc(mem, heap, pool[p], cpu, gfp, context, source)
+    return BOGUS_HANDLE if handle < 0 and source <= LARGEST_WITH_HEADER else handle
+
+
+@kernel
+def pool_free(mem, heap, pools, p, cpu, handle):
+    """Give one element back to the allocator [pool->free]."""
+    out_of_line()
+    if pools.pool[p, MP_KIND] == MP_SLAB:
+        kmem_cache_free(mem, heap, pools.pool[p, MP_CACHE], cpu, handle)
+    elif pools.pool[p, MP_KIND] == MP_PAGES:
+        free_page_handle(mem, cpu, handle)
+    elif handle != BOGUS_HANDLE:
+        kfree(mem, heap, cpu, handle)
+
+
+@kernel
+def take_element(pools, p):
+    """The last element of the reserve, which holds one [remove_element]."""
+    pool = pools.pool[p]
+    pool[MP_CURR] -= 1
+    pool[MP_FROM_POOL] += 1
+    return pools.element[p, pool[MP_CURR]]
+
+
+@kernel
+def mempool_alloc(mem, heap, pools, p, cpu, gfp, context, first):
+    """One round: the allocator with the stripped (first) or full mask, then the reserve; handle or NO_OBJECT."""
+    out_of_line()
+    pool = pools.pool[p]
+    rule = pool[MP_RULE]
+    if rule == RULE_POOL_FIRST:
+        mem.ctl[st.M_LOCKS] += 1
+        if pool[MP_CURR] > 0:
+            return take_element(pools, p)
+    mask = first_try_mask(gfp, rule) if first else gfp | g.MEMPOOL_MASK
+    handle = pool_alloc(mem, heap, pools, p, cpu, mask, context)
+    if handle < 0 and pool[MP_CURR] > 0:
+        return take_element(pools, p)
+    if handle < 0 and first and rule == RULE_RETRY and (gfp & g.WAIT) != 0:
+        handle = pool_alloc(mem, heap, pools, p, cpu, gfp | g.MEMPOOL_MASK, context)
+    if handle >= 0:
+        pool[MP_FROM_ALLOCATOR] += 1
+        return handle
+    if (gfp & g.WAIT) == 0:
+        pool[MP_FAIL_ATOMIC] += 1
+    else:
+        pool[MP_WOULD_SLEEP] += 1
+    return st.NO_OBJECT
+
+
+@kernel
+def mempool_free(mem, heap, pools, p, cpu, handle):
+    """Refill the reserve first (True: its waiters must be woken), else back to the allocator [mempool_free]."""
+    pool = pools.pool[p]
+    if pool[MP_CURR] < pool[MP_MIN]:
+        pools.element[p, pool[MP_CURR]] = handle
+        pool[MP_CURR] += 1
+        pool[MP_FREE_TO_POOL] += 1
+        return True
+    pool[MP_FREE_TO_ALLOCATOR] += 1
+    pool_free(mem, heap, pools, p, cpu, handle)
+    return False
+
+
+@kernel
+def mempool_fill(mem, heap, pools, p, cpu, gfp, context):
+    """Take elements until the reserve holds ``min_nr``; False at the first that cannot be had."""
+    out_of_line()
+    pool = pools.pool[p]
+    while pool[MP_CURR] < pool[MP_MIN]:
+        handle = pool_alloc(mem, heap, pools, p, cpu, gfp, context)
+        if handle < 0:
+            return False
+        pools.element[p, pool[MP_CURR]] = handle
+        pool[MP_CURR] += 1
+    return True
+
+
+@kernel
+def mempool_resize(mem, heap, pools, sizes, p, cpu, gfp, context, new_min):
+    """Change ``min_nr``: shrinking frees the surplus, growing takes a new array first [mempool_resize].
+
+    False when that array cannot be had (nothing changes then); a reserve left unfilled is no failure.
+    """
+    out_of_line()
+    pool = pools.pool[p]
+    if new_min <= pool[MP_MIN]:
+        while new_min < pool[MP_CURR]:
+            pool[MP_CURR] -= 1
+            pool_free(mem, heap, pools, p, cpu, pools.element[p, pool[MP_CURR]])
+        pool[MP_MIN] = new_min
+        return True
+    array = kmalloc(mem, heap, sizes, cpu, gfp, context, 8 * new_min)
+    if array < 0:
+        return False
+    kfree(mem, heap, cpu, pool[MP_ELEMENTS])
+    pool[MP_ELEMENTS] = array
+    pool[MP_MIN] = new_min
+    mempool_fill(mem, heap, pools, p, cpu, gfp, context)
+    return True
+
+
+@kernel
+def mempool_create(mem, heap, pools, sizes, p, cpu, cache, kind, min_nr):
+    """A pool of ``min_nr`` elements: its struct (72 bytes), its array and the elements [mempool_create]; success.
+
+    ``cache`` and ``kind`` are the columns MP_CACHE and MP_KIND.
+    """
+    out_of_line()
+    pool = pools.pool[p]
+    pool[:] = 0
+    pool[MP_CACHE] = cache
+    pool[MP_KIND] = kind
+    pool[MP_MIN] = min_nr
+    if kmalloc(mem, heap, sizes, cpu, g.GFP_KERNEL | g.ZERO, 0, 72) < 0:
+        return False
+    pool[MP_ELEMENTS] = kmalloc(mem, heap, sizes, cpu, g.GFP_KERNEL, 0, 8 * min_nr)
+    return pool[MP_ELEMENTS] >= 0 and mempool_fill(mem, heap, pools, p, cpu, g.GFP_KERNEL, 0)

@@ -1,0 +1,31 @@
+"""Slab objects of the closed loop: on whose behalf one is taken, and who bought the slab it comes from.
+
+``heap`` is whichever allocator the machine has, see :mod:`fastalloc.kernels.alloc.kmem`.
+"""
+
+from fastalloc.compiler.jit import folded, internal
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.kmem import bought_by, kmem_cache_free, policed_alloc
+
+
+@folded
+def account(heap, out, handle, who):
+    """Enter a granted object in the ledger: who bought its slab, at which depth, who took the slot."""
+    if 0 <= handle < st.PAGE_HANDLE:
+        buyer, depth = bought_by(heap, handle)
+        out.ledger[buyer, depth, who] += 1
+
+
+@internal
+def slab_take(mem, heap, out, c, cpu, gfp, context, who):
+    """kmem_cache_alloc on behalf of ``who``: a slab bought remembers its buyer, the ledger its takers."""
+    mem.ctl[st.M_WHO] = who
+    handle = policed_alloc(mem, heap, c, cpu, gfp | mem.ctl[st.M_GFP_ADD + who], context)
+    account(heap, out, handle, who)
+    return handle
+
+
+@internal
+def slab_give(mem, heap, c, cpu, handle):
+    """kmem_cache_free of an object of cache ``c``."""
+    kmem_cache_free(mem, heap, c, cpu, handle)

@@ -1,0 +1,1 @@
+"""SLUB of every era [mm/slub.c]."""

@@ -1,0 +1,314 @@
+"""SLUB with per-CPU partial lists: Linux 3.2 to 6.17 [mm/slub.c; rules as of 6.1, without debugging].
+
+What differs from 2.6.25: a slab that was full goes, at its first remote free, to the partial list of the CPU that
+frees; a full CPU slab is let go without any list; a retired CPU slab keeps the order of its private objects; an
+emptied slab stays while its node has fewer than min_partial; a slab that cannot be had at the cache's order is tried
+at the smallest one. Functions take ``f``, the column of the CPU slab's private list (its slab is in ``f + 1``), so
+that the sheaves of 6.18 can stand on the same rules.
+
+Not modelled: the first try of a larger order never reclaims (it does not wait in later kernels).
+"""
+
+from fastalloc.compiler.jit import folded, internal, out_of_line
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.slub.partial import (
+    STAYS,
+    TURNS,
+    add_partial,
+    discard_slab,
+    new_slab,
+    pfmemalloc_match,
+    put_back,
+    remove_partial,
+)
+from fastalloc.linux import gfp as g
+
+
+@internal
+def unfreeze_partials(mem, slub, c, cpu, owner, s):
+    """Move a CPU's partial slabs from ``s`` on to their nodes; empty ones go where min_partial is met
+    [__unfreeze_partials]."""
+    out_of_line()
+    k = slub.kcpu[c, owner]
+    slab = slub.slab
+    discard = -1
+    while s >= 0:
+        following = slab[s, st.S_NEXT]
+        slab[s, st.S_FROZEN] = 0
+        if (
+            slab[s, st.S_INUSE] == 0
+            and slub.knode[c, slab[s, st.S_NODE], st.N_NR_PARTIAL] >= slub.cache[c, st.C_MIN_PARTIAL]
+        ):
+            slab[s, st.S_NEXT] = discard
+            discard = s
+        else:
+            add_partial(slub, c, s, True)
+            k[st.K_FREE_ADD_PARTIAL] += 1
+        s = following
+    while discard >= 0:
+        following = slab[discard, st.S_NEXT]
+        k[st.K_DEACTIVATE_EMPTY] += 1
+        k[st.K_FREE_SLAB] += 1
+        discard_slab(mem, slub, c, cpu, discard)
+        discard = following
+
+
+@folded
+def put_cpu_partial(mem, slub, c, cpu, s, drain):
+    """Put slab ``s`` at the head of the CPU's partial list; ``drain``: a full list goes to the nodes first
+    [put_cpu_partial]."""
+    k = slub.kcpu[c, cpu]
+    slab = slub.slab
+    by_objects = slub.cache[c, er.C_CPU_PARTIAL_OBJECTS] != 0
+    limit = slub.cache[c, er.C_CPU_PARTIAL]
+    oldest = k[st.K_PARTIAL]
+    spill = -1
+    count = 0
+    if oldest >= 0:
+        count = slab[oldest, st.S_COUNT]
+        if drain and ((by_objects and count > limit) or (not by_objects and count >= limit)):
+            spill = oldest
+            oldest = -1
+            count = 0
+    slab[s, st.S_FROZEN] = 1 + cpu
+    slab[s, st.S_COUNT] = count + (slab[s, st.S_OBJECTS] - slab[s, st.S_INUSE] if by_objects else 1)
+    slab[s, st.S_NEXT] = oldest
+    k[st.K_PARTIAL] = s
+    if spill >= 0:
+        k[er.K_CPU_PARTIAL_DRAIN] += 1
+        unfreeze_partials(mem, slub, c, cpu, cpu, spill)
+
+
+@internal
+def deactivate_slab(mem, slub, c, cpu, owner, f):
+    """Retire CPU ``owner``'s slab: its private objects go in front of the shared ones as they are [deactivate_slab]."""
+    out_of_line()
+    k = slub.kcpu[c, owner]
+    slab = slub.slab
+    i = k[f]
+    s = k[f + 1]
+    k[f] = -1
+    k[f + 1] = -1
+    tail = slab[s, st.S_FREELIST] >= 0
+    if tail:
+        k[st.K_DEACTIVATE_REMOTE_FREES] += 1
+    if i >= 0:
+        base = slab[s, st.S_BASE]
+        last = i
+        slab[s, st.S_INUSE] -= 1
+        while slub.link[base + last] >= 0:
+            last = slub.link[base + last]
+            slab[s, st.S_INUSE] -= 1
+        slub.link[base + last] = slab[s, st.S_FREELIST]
+        slab[s, st.S_FREELIST] = i
+    slab[s, st.S_FROZEN] = 0
+    crowded = slub.knode[c, slab[s, st.S_NODE], st.N_NR_PARTIAL] >= slub.cache[c, st.C_MIN_PARTIAL]
+    if slab[s, st.S_INUSE] == 0 and crowded:
+        k[st.K_DEACTIVATE_EMPTY] += 1
+        k[st.K_FREE_SLAB] += 1
+        discard_slab(mem, slub, c, cpu, s)
+    elif slab[s, st.S_FREELIST] >= 0:
+        add_partial(slub, c, s, tail)
+        if tail:
+            k[st.K_DEACTIVATE_TO_TAIL] += 1
+        else:
+            k[st.K_DEACTIVATE_TO_HEAD] += 1
+    else:
+        k[st.K_DEACTIVATE_FULL] += 1
+
+
+@internal
+def get_partial(mem, slub, c, cpu, node, gfp, context):
+    """A partial slab of the node (else of one that has more than min_partial), -1 none [get_partial_node].
+
+    Further slabs move to the CPU's partial list until that holds more than half of what it may.
+    """
+    shift = mem.ctl[st.M_CPU_NODE_SHIFT]
+    n = node if node >= 0 else cpu >> shift
+    s = slub.knode[c, n, st.N_PARTIAL_HEAD]
+    if s < 0 and slub.ctl[st.U_NODES] > 1 and (gfp & g.THISNODE) == 0:
+        for i in range(slub.ctl[st.U_NODES]):
+            other = (cpu >> shift) ^ i
+            if slub.knode[c, other, st.N_NR_PARTIAL] > slub.cache[c, st.C_MIN_PARTIAL]:
+                s = slub.knode[c, other, st.N_PARTIAL_HEAD]
+                break
+    k = slub.kcpu[c, cpu]
+    slab = slub.slab
+    limit = slub.cache[c, er.C_CPU_PARTIAL]
+    by_objects = slub.cache[c, er.C_CPU_PARTIAL_OBJECTS] != 0
+    first = -1
+    taken = 0
+    while s >= 0:
+        following = slab[s, st.S_NEXT]
+        if not pfmemalloc_match(mem, slub, s, gfp, context):
+            s = following
+            continue
+        remove_partial(slub, c, s)
+        if by_objects:
+            taken += slab[s, st.S_OBJECTS] - slab[s, st.S_INUSE]
+        if first < 0:
+            first = s
+            k[st.K_ALLOC_FROM_PARTIAL] += 1
+        else:
+            put_cpu_partial(mem, slub, c, cpu, s, False)
+            k[er.K_CPU_PARTIAL_NODE] += 1
+            if not by_objects:
+                taken += 1
+        if limit == 0 or taken > limit // 2:
+            break
+        s = following
+    return first
+
+
+@folded
+def load_freelist(slub, c, cpu, s, f):
+    """Make ``s`` the CPU slab: its first free object is the result, the rest the private list [get_freelist]."""
+    slab = slub.slab
+    i = slab[s, st.S_FREELIST]
+    slub.kcpu[c, cpu, f] = slub.link[slab[s, st.S_BASE] + i]
+    slub.kcpu[c, cpu, f + 1] = s
+    slab[s, st.S_FREELIST] = -1
+    slab[s, st.S_INUSE] = slab[s, st.S_OBJECTS]
+    slab[s, st.S_FROZEN] = 1 + cpu
+    return (s << st.HANDLE_SHIFT) | i
+
+
+@internal
+def slab_alloc_slower(mem, slub, c, cpu, node, gfp, context, f):
+    """The rest of :func:`slab_alloc`: a slab of the wrong node, the node's list, a new slab [___slab_alloc]."""
+    out_of_line()
+    k = slub.kcpu[c, cpu]
+    slab = slub.slab
+    s = k[f + 1]
+    if s >= 0:
+        if node >= 0 and slab[s, st.S_NODE] != node:
+            k[er.K_ALLOC_NODE_MISMATCH] += 1
+        deactivate_slab(mem, slub, c, cpu, cpu, f)
+    while k[st.K_PARTIAL] >= 0:
+        s = k[st.K_PARTIAL]
+        k[st.K_PARTIAL] = slab[s, st.S_NEXT]
+        if (node < 0 or slab[s, st.S_NODE] == node) and pfmemalloc_match(mem, slub, s, gfp, context):
+            k[er.K_CPU_PARTIAL_ALLOC] += 1
+            slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL
+            return load_freelist(slub, c, cpu, s, f)
+        slab[s, st.S_NEXT] = -1
+        unfreeze_partials(mem, slub, c, cpu, cpu, s)
+    s = get_partial(mem, slub, c, cpu, node, gfp, context)
+    slub.ctl[st.U_PATH] = 3
+    if s < 0:
+        s = new_slab(mem, slub, c, cpu, node, gfp, context)
+        slub.ctl[st.U_PATH] = 4
+        if s < 0:
+            slub.ctl[st.U_PATH] = 0
+            return st.NO_OBJECT
+        k[st.K_ALLOC_SLAB] += 1
+    return load_freelist(slub, c, cpu, s, f)
+
+
+@folded
+def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, f):
+    """An allocation that the private list does not serve [___slab_alloc]."""
+    k = slub.kcpu[c, cpu]
+    slab = slub.slab
+    s = k[f + 1]
+    k[st.K_ALLOC_SLOWPATH] += 1
+    slub.ctl[st.U_PATH] = 2
+    fits = s >= 0 and (node < 0 or slab[s, st.S_NODE] == node) and pfmemalloc_match(mem, slub, s, gfp, context)
+    if fits:
+        if slab[s, st.S_FREELIST] >= 0:
+            k[st.K_ALLOC_REFILL] += 1
+            return load_freelist(slub, c, cpu, s, f)
+        # Full: it is let go, on no list.
+        k[f + 1] = -1
+        slab[s, st.S_FROZEN] = 0
+        k[er.K_DEACTIVATE_BYPASS] += 1
+    first = k[st.K_PARTIAL]
+    if (
+        (fits or s < 0)
+        and first >= 0
+        and (node < 0 or slab[first, st.S_NODE] == node)
+        and pfmemalloc_match(mem, slub, first, gfp, context)
+    ):
+        k[st.K_PARTIAL] = slab[first, st.S_NEXT]
+        k[er.K_CPU_PARTIAL_ALLOC] += 1
+        slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL
+        return load_freelist(slub, c, cpu, first, f)
+    return slab_alloc_slower(mem, slub, c, cpu, node, gfp, context, f)
+
+
+@folded
+def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
+    """An object of cache ``c``: private list, shared list of the CPU slab, CPU's partial list, node's, new slab
+    [slab_alloc_node, ___slab_alloc]; its handle, or NO_OBJECT."""
+    k = slub.kcpu[c, cpu]
+    s = k[f + 1]
+    i = k[f]
+    if i >= 0 and (node < 0 or slub.slab[s, st.S_NODE] == node):
+        k[f] = slub.link[slub.slab[s, st.S_BASE] + i]
+        k[st.K_ALLOC_FASTPATH] += 1
+        slub.ctl[st.U_PATH] = 1
+        return (s << st.HANDLE_SHIFT) | i
+    return slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, f)
+
+
+@internal
+def free_to_node(mem, slub, c, cpu, s, prior):
+    """:func:`free_turning` where the CPU's partial list does not take the slab."""
+    out_of_line()
+    k = slub.kcpu[c, cpu]
+    slab = slub.slab
+    if (
+        slab[s, st.S_INUSE] == 0
+        and slub.knode[c, slab[s, st.S_NODE], st.N_NR_PARTIAL] >= slub.cache[c, st.C_MIN_PARTIAL]
+    ):
+        slub.ctl[st.U_PATH] = 6
+        if prior >= 0:
+            remove_partial(slub, c, s)
+            k[st.K_FREE_REMOVE_PARTIAL] += 1
+            slub.ctl[st.U_PATH] = 5
+        k[st.K_FREE_SLAB] += 1
+        discard_slab(mem, slub, c, cpu, s)
+    elif prior < 0:
+        add_partial(slub, c, s, True)
+        k[st.K_FREE_ADD_PARTIAL] += 1
+        slub.ctl[st.U_PATH] = 3
+
+
+@folded
+def free_turning(mem, slub, c, cpu, s, prior):
+    """A slab held by no CPU got its first free object (``prior`` < 0) or has none left in use [__slab_free]."""
+    if prior < 0 and slub.cache[c, er.C_CPU_PARTIAL] > 0:
+        slub.kcpu[c, cpu, er.K_CPU_PARTIAL_FREE] += 1
+        slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL
+        put_cpu_partial(mem, slub, c, cpu, s, True)
+    else:
+        free_to_node(mem, slub, c, cpu, s, prior)
+
+
+@folded
+def slab_free(mem, slub, c, cpu, s, i, f):
+    """Free object ``i`` of slab ``s`` [slab_free]."""
+    k = slub.kcpu[c, cpu]
+    if k[f + 1] != s:
+        outcome, prior = put_back(slub, c, cpu, s, i)
+        slub.ctl[st.U_PATH] = 2 if outcome == STAYS else 4
+        if outcome == TURNS:
+            free_turning(mem, slub, c, cpu, s, prior)
+        return
+    slub.link[slub.slab[s, st.S_BASE] + i] = k[f]
+    k[f] = i
+    k[st.K_FREE_FASTPATH] += 1
+    slub.ctl[st.U_PATH] = 1
+
+
+@internal
+def flush_slab(mem, slub, c, cpu, owner, f):
+    """Retire CPU ``owner``'s slab and its partial list [__flush_cpu_slab]."""
+    k = slub.kcpu[c, owner]
+    if k[f + 1] >= 0:
+        k[st.K_CPUSLAB_FLUSH] += 1
+        deactivate_slab(mem, slub, c, cpu, owner, f)
+    s = k[st.K_PARTIAL]
+    k[st.K_PARTIAL] = -1
+    unfreeze_partials(mem, slub, c, cpu, owner, s)

@@ -1,0 +1,133 @@
+"""Where the paths of 2.6.25 leave for the later eras of SLUB.
+
+A lane whose caches may follow any era is a :class:`~fastalloc.kernels.alloc.slub.state.SlubEras`; there the column
+``C_ERA`` decides, cache by cache. A lane of type :class:`~fastalloc.kernels.alloc.state.Slub` knows 2.6.25 alone: the
+switch is settled when a kernel is compiled and leaves nothing behind, so that the closed loop compiles and runs none
+of it.
+"""
+
+from fastalloc.compiler.jit import INLINED, by_type
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slub import cpu_partial as cp
+from fastalloc.kernels.alloc.slub import sheaves
+from fastalloc.kernels.alloc.slub import state as er
+
+OWN = -2  # the cache is of 2.6.25: go on
+
+
+def _by_state(stub, for_eras, for_2_6_25):
+    """Make ``stub`` stand for ``for_eras`` where ``slub`` is a SlubEras, else for ``for_2_6_25``."""
+
+    @by_type(stub, **INLINED)
+    def choose(mem, slub, *rest):
+        return for_eras if slub.instance_class is er.SlubEras else for_2_6_25
+
+
+def _chosen(slub, for_eras, for_2_6_25):
+    """The same where kernels are interpreted."""
+    return for_eras if isinstance(slub, er.SlubEras) else for_2_6_25
+
+
+def era_alloc(mem, slub, c, cpu, node, gfp, context):
+    """The slow path of an allocation in a later era: a handle or NO_OBJECT; OWN for 2.6.25."""
+    return _chosen(slub, _era_alloc, _no_alloc)(mem, slub, c, cpu, node, gfp, context)
+
+
+def _era_alloc(mem, slub, c, cpu, node, gfp, context):
+    if slub.cache[c, er.C_ERA] == er.ERA_CPU_PARTIAL:
+        return cp.slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, st.K_FREELIST)
+    if slub.cache[c, er.C_ERA] == er.ERA_SHEAVES:
+        return sheaves.slab_alloc(mem, slub, c, cpu, node, gfp, context)
+    return OWN
+
+
+def _no_alloc(mem, slub, c, cpu, node, gfp, context):
+    return OWN
+
+
+def era_free(mem, slub, c, cpu, s, i):
+    """A free where sheaves take it, else False."""
+    return _chosen(slub, _era_free, _no_free)(mem, slub, c, cpu, s, i)
+
+
+def _era_free(mem, slub, c, cpu, s, i):
+    if slub.cache[c, er.C_ERA] == er.ERA_SHEAVES:
+        sheaves.slab_free(mem, slub, c, cpu, s, i)
+        return True
+    return False
+
+
+def _no_free(mem, slub, c, cpu, s, i):
+    return False
+
+
+def era_turning(mem, slub, c, cpu, s, prior):
+    """What becomes of a slab that a free turned, by the rules of cpu_partial; False for 2.6.25."""
+    return _chosen(slub, _era_turning, _no_turning)(mem, slub, c, cpu, s, prior)
+
+
+def _era_turning(mem, slub, c, cpu, s, prior):
+    if slub.cache[c, er.C_ERA] != er.ERA_CPU_PARTIAL:
+        return False
+    cp.free_turning(mem, slub, c, cpu, s, prior)
+    return True
+
+
+def _no_turning(mem, slub, c, cpu, s, prior):
+    return False
+
+
+def era_flush(mem, slub, c, cpu, owner):
+    """Empty what a later era keeps for CPU ``owner``; False for 2.6.25."""
+    return _chosen(slub, _era_flush, _no_flush)(mem, slub, c, cpu, owner)
+
+
+def _era_flush(mem, slub, c, cpu, owner):
+    if slub.cache[c, er.C_ERA] == er.ERA_SHEAVES:
+        sheaves.flush_sheaves(mem, slub, c, cpu, owner)
+        cp.flush_slab(mem, slub, c, cpu, owner, er.K_SHEAF_FREELIST)
+        return True
+    if slub.cache[c, er.C_ERA] == er.ERA_CPU_PARTIAL:
+        cp.flush_slab(mem, slub, c, cpu, owner, st.K_FREELIST)
+        return True
+    return False
+
+
+def _no_flush(mem, slub, c, cpu, owner):
+    return False
+
+
+def era_shrink(mem, slub, c, cpu, n):
+    """Empty the barn of node ``n`` where there is one."""
+    return _chosen(slub, _era_shrink, _no_shrink)(mem, slub, c, cpu, n)
+
+
+def _era_shrink(mem, slub, c, cpu, n):
+    if slub.cache[c, er.C_ERA] == er.ERA_SHEAVES:
+        sheaves.barn_shrink(mem, slub, c, cpu, n)
+
+
+def _no_shrink(mem, slub, c, cpu, n):
+    pass
+
+
+def era_close(mem, slub, c, cpu):
+    """Give back the sheaves that a destroyed cache leaves."""
+    return _chosen(slub, _era_close, _no_close)(mem, slub, c, cpu)
+
+
+def _era_close(mem, slub, c, cpu):
+    if slub.cache[c, er.C_ERA] == er.ERA_SHEAVES:
+        sheaves.free_main_sheaves(mem, slub, c, cpu)
+
+
+def _no_close(mem, slub, c, cpu):
+    pass
+
+
+_by_state(era_alloc, _era_alloc, _no_alloc)
+_by_state(era_free, _era_free, _no_free)
+_by_state(era_turning, _era_turning, _no_turning)
+_by_state(era_flush, _era_flush, _no_flush)
+_by_state(era_shrink, _era_shrink, _no_shrink)
+_by_state(era_close, _era_close, _no_close)

@@ -1,0 +1,1 @@
+"""bios, requests, SCSI commands and their completion."""

@@ -1,0 +1,1 @@
+"""Direct reclaim and kswapd [mm/vmscan.c]."""

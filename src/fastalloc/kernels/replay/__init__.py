@@ -1,0 +1,1 @@
+"""Allocators driven by recorded operations."""

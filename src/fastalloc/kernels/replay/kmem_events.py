@@ -1,0 +1,437 @@
+"""The open loop of a recorded kmem trace: one call drives the object paths through all events.
+
+Unlike :mod:`fastalloc.kernels.replay.operations`, which serves golden cases, an event names its object by the address
+that the traced kernel used; where the object lies in this lane is in ``handle``.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastalloc.compiler.groups import group
+from fastalloc.compiler.hints import prefetch
+from fastalloc.compiler.jit import entry, internal, kernel, out_of_line
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slub import cpu_partial as cp
+from fastalloc.kernels.alloc.slub import slub
+from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.slub.partial import add_partial, install_slab, new_slab, slab_record
+
+OP_ALLOC = 0
+OP_FREE = 1
+OP_BULK_ALLOC = 2
+OP_BULK_FREE = 3
+OP_PAGE_ALLOC = 4
+OP_PAGE_FREE = 5
+OP_ALLOC_FAILED = 6
+OP_SHORTAGE = 7
+OP_BEGIN = 8
+OP_BOUGHT = 9
+OP_RESERVE = 10
+
+FREES = 1  # the bit that tells OP_FREE and OP_BULK_FREE from OP_ALLOC and OP_BULK_ALLOC
+KIND = np.dtype([("cache", "<i4"), ("node", "<i4"), ("gfp", "<i8")])  # cache -1: left out; node -1: any
+AHEAD = 12  # events between fetching the place of an object into the cache and using it
+
+# Slabs that one allocation may buy at most, with every sheaf that it refills.
+SLAB_MARGIN = 256
+
+# series[sample, cache, .]
+SERIES = (
+    "slabs",
+    "objects",
+    "partial",
+    "slabs_bought",
+    "slabs_freed",
+    "alloc_fast",
+    "alloc_slow",
+    "free_fast",
+    "free_slow",
+    "node_list",
+)
+(
+    R_SLABS,
+    R_OBJECTS,
+    R_PARTIAL,
+    R_BOUGHT,
+    R_FREED,
+    R_ALLOC_FAST,
+    R_ALLOC_SLOW,
+    R_FREE_FAST,
+    R_FREE_SLOW,
+    R_NODE_LIST,
+) = range(len(SERIES))
+
+# met[.]: what the lane met
+N_ALLOCS = 0
+N_FREES = 1
+N_UNKNOWN_FREES = 2  # of an object that the lane does not hold
+N_IMPLIED_FREES = 3  # the address was handed out again
+N_FAILED = 4
+N_SAMPLE = 5  # next row of ``sample_at``
+N_ASIDE = 6  # events that neither allocate nor free
+COUNTS = 7
+
+
+@group()
+class Events(NamedTuple):
+    """The compact trace as it lies in the mapped file."""
+
+    event: np.ndarray  # EVENT[rows], see trace/compact/compact.py
+    tail: np.ndarray  # EVENT[2 * AHEAD]: the last AHEAD rows (all, if there are fewer), and nothing behind them
+
+
+def events_of(event):
+    """The events of a trace, with what the kernel needs to look ahead of the last ones."""
+    tail = np.zeros(2 * AHEAD, event.dtype)
+    last = event[-AHEAD:]
+    tail[: len(last)] = last
+    return Events(np.ascontiguousarray(event), tail)
+
+
+@group(series=len(SERIES))
+class Lane(NamedTuple):
+    """What a lane keeps beside the allocator."""
+
+    handle: np.ndarray  # int64[objects]: where the object lies, NO_OBJECT when it is not out
+    kind: np.ndarray  # KIND[kinds]
+    live: np.ndarray  # int64[caches]: objects out
+    base: np.ndarray  # int64[caches]: slabs that lie full and untouched beside the modelled ones
+    met: np.ndarray  # int64[COUNTS]
+    sample_at: np.ndarray  # int64[samples]: rows before which a sample is taken, ascending
+    series: np.ndarray  # int32[samples, caches, SERIES]
+
+
+@kernel
+def sample(slub_, lane, row):
+    """Write one row of the series."""
+    out_of_line()
+    kcpu = slub_.kcpu
+    for c in range(lane.live.shape[0]):
+        out = lane.series[row, c]
+        slabs = lane.base[c]
+        partial = np.int64(0)
+        for n in range(slub_.ctl[st.U_NODES]):
+            slabs += slub_.knode[c, n, st.N_NR_SLABS]
+            partial += slub_.knode[c, n, st.N_NR_PARTIAL]
+        for r in range(len(SERIES)):
+            out[r] = 0
+        out[R_SLABS] = slabs
+        out[R_OBJECTS] = lane.live[c]
+        out[R_PARTIAL] = partial
+        for cpu in range(kcpu.shape[1]):
+            k = kcpu[c, cpu]
+            out[R_BOUGHT] += k[st.K_ALLOC_SLAB]
+            out[R_FREED] += k[st.K_FREE_SLAB]
+            out[R_ALLOC_FAST] += k[st.K_ALLOC_FASTPATH] + k[er.K_ALLOC_PCS]
+            out[R_ALLOC_SLOW] += k[st.K_ALLOC_SLOWPATH]
+            out[R_FREE_FAST] += k[st.K_FREE_FASTPATH] + k[er.K_FREE_PCS]
+            out[R_FREE_SLOW] += k[st.K_FREE_SLOWPATH]
+            out[R_NODE_LIST] += (
+                k[st.K_ALLOC_FROM_PARTIAL]
+                + k[st.K_FREE_ADD_PARTIAL]
+                + k[st.K_FREE_REMOVE_PARTIAL]
+                + k[st.K_DEACTIVATE_TO_HEAD]
+                + k[st.K_DEACTIVATE_TO_TAIL]
+                + k[er.K_CPU_PARTIAL_NODE]
+            )
+
+
+@internal
+def free_elsewhere(mem, slub_, lane, cpu, held):
+    """Free an object of a cache that the event does not name: that of its slab."""
+    out_of_line()
+    lane.live[slub_.slab[held >> st.HANDLE_SHIFT, st.S_CACHE]] -= 1
+    slub.slab_free(mem, slub_, cpu, held)
+
+
+@internal
+def shortage(mem, order):
+    """Until pages were given again there are no blocks above ``order``."""
+    out_of_line()
+    for n in range(mem.zone.shape[0]):
+        mem.zone[n, st.Z_TOTAL] = mem.zone[n, st.Z_USED] + (1 << order)
+    mem.ctl[st.M_MODEL] = st.MODEL_STUB
+
+
+@internal
+def alloc_refused_of(mem, slub_, c, cpu, node, gfp):
+    """An allocation that the traced kernel could not serve: no page is to be had, but a CPU slab that is full is let
+    go on the way. What is found in spite of that is put back."""
+    out_of_line()
+    for n in range(mem.zone.shape[0]):
+        mem.zone[n, st.Z_TOTAL] = 0
+    mem.ctl[st.M_MODEL] = st.MODEL_STUB
+    held = slub.slab_alloc(mem, slub_, c, cpu, node, gfp, 0)
+    mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+    if held >= 0:
+        slub.slab_free(mem, slub_, cpu, held)
+
+
+BUYING = -2  # in place of a handle: the allocation found nothing, and waits for its pages
+
+
+@internal
+def nothing_free(mem, slub_, c, cpu, node):
+    """Whether an allocation that begins now has to buy a slab; it lets go of a full CPU slab at once [___slab_alloc].
+
+    True says that the allocation buys whatever there is by then. By the rules of cpu_partial.
+    """
+    out_of_line()
+    k = slub_.kcpu[c, cpu]
+    if k[st.K_FREELIST] >= 0 or k[st.K_PARTIAL] >= 0:
+        return False
+    s = k[st.K_PAGE]
+    if s >= 0 and slub_.slab[s, st.S_FREELIST] >= 0:
+        return False
+    own = node if node >= 0 else cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
+    for n in range(slub_.ctl[st.U_NODES]):
+        if slub_.knode[c, n, st.N_NR_PARTIAL] > (0 if n == own else slub_.cache[c, st.C_MIN_PARTIAL]):
+            return False
+    if s >= 0:
+        slub_.slab[s, st.S_FROZEN] = 0
+        k[st.K_PAGE] = -1
+        k[er.K_DEACTIVATE_BYPASS] += 1
+    return True
+
+
+@internal
+def take_bought(mem, slub_, c, cpu, node, gfp):
+    """The first object of a slab that was asked for at BEGIN; what its CPU got in the meantime is retired
+    [___slab_alloc, retry_load_slab]."""
+    out_of_line()
+    k = slub_.kcpu[c, cpu]
+    k[st.K_ALLOC_SLOWPATH] += 1
+    if k[st.K_PAGE] >= 0:
+        k[st.K_CPUSLAB_FLUSH] += 1
+        cp.deactivate_slab(mem, slub_, c, cpu, cpu, st.K_FREELIST)
+    s = new_slab(mem, slub_, c, cpu, node, gfp, 0)
+    if s < 0:
+        return st.NO_OBJECT
+    k[st.K_ALLOC_SLAB] += 1
+    return cp.load_freelist(slub_, c, cpu, s, st.K_FREELIST)
+
+
+@internal
+def seldom(mem, slub_, lane, e, obj):
+    """An event that is no operation of its own."""
+    out_of_line()
+    op = e["op"]
+    cpu = np.int64(e["cpu"])
+    kind = lane.kind[e["kind"]]
+    c = np.int64(kind["cache"])
+    node = np.int64(kind["node"])
+    if op == OP_ALLOC_FAILED:
+        alloc_refused_of(mem, slub_, c, cpu, node, kind["gfp"])
+    elif op == OP_SHORTAGE:
+        shortage(mem, obj)
+    elif op == OP_RESERVE:
+        # Of what the allocation behind it buys; with settings under which the private list serves that, of nothing.
+        k = slub_.kcpu[c, cpu]
+        served = k[st.K_FREELIST] >= 0 and (node < 0 or slub_.slab[k[st.K_PAGE], st.S_NODE] == node)
+        if lane.handle[obj] == BUYING or not served:
+            mem.ctl[st.M_DEPTH] = st.DEPTH_NONE
+    elif slub_.cache[c, er.C_ERA] == er.ERA_CPU_PARTIAL and lane.handle[obj] == st.NO_OBJECT:
+        if op == OP_BOUGHT or nothing_free(mem, slub_, c, cpu, node):
+            lane.handle[obj] = BUYING
+
+
+@internal
+def most_objects(slub_, lane):
+    """Objects of the largest slab."""
+    out_of_line()
+    most = 0
+    for c in range(lane.live.shape[0]):
+        most = max(most, slub_.cache[c, st.C_OBJECTS])
+    return most
+
+
+@internal
+def objects_out(lane):
+    """Objects out of all caches, and those of them that were handed out without a free in the trace."""
+    out_of_line()
+    out = 0
+    for c in range(lane.live.shape[0]):
+        out += lane.live[c]
+    return out + lane.met[N_IMPLIED_FREES]
+
+
+@internal
+def other_rows(lane):
+    """Rows that are no allocation served and no free of an object that was out."""
+    return lane.met[N_UNKNOWN_FREES] + lane.met[N_FAILED] + lane.met[N_ASIDE]
+
+
+@internal
+def held_before(mem, slub_, lane, cpu, held, obj):
+    """An allocation is given a place that is not empty; whether it is BUYING.
+
+    Else the address was handed out again: its free is not in the trace.
+    """
+    out_of_line()
+    if held == BUYING:
+        return True
+    lane.met[N_IMPLIED_FREES] += 1
+    free_elsewhere(mem, slub_, lane, cpu, held)
+    lane.handle[obj] = st.NO_OBJECT
+    return False
+
+
+@internal
+def run_events(mem, slub_, event, lane, row, end):
+    """Run the events from ``row`` on: ``end``, or the row at which the slab arrays are too small.
+
+    Allocations and frees are not counted. AHEAD rows must follow.
+    """
+    out_of_line()
+    handle = lane.handle
+    room = slub_.slab.shape[0] - SLAB_MARGIN
+    link_room = slub_.link.shape[0] - SLAB_MARGIN * most_objects(slub_, lane)
+    kinds = lane.kind
+    live = lane.live
+    kcpu = slub_.kcpu
+    following = np.int64(event[row]["op"])
+    while row < end:
+        prefetch(handle, np.int64(event[row + AHEAD]["object"]))
+        e = event[row]
+        obj = np.int64(e["object"])
+        op = following
+        following = np.int64(event[row + 1]["op"])
+        kind = kinds[e["kind"]]
+        c = np.int64(kind["cache"])
+        if op <= OP_BULK_FREE and c >= 0:
+            cpu = np.int64(e["cpu"])
+            held = handle[obj]
+            if op & FREES == 0:
+                node = np.int64(kind["node"])
+                if held == st.NO_OBJECT or not held_before(mem, slub_, lane, cpu, held, obj):
+                    held = slub.take_private(slub_, kcpu[c, cpu], node)
+                if held < 0:
+                    if slub_.ctl[st.U_SLAB_TOP] >= room or slub_.ctl[st.U_LINK_TOP] >= link_room:
+                        return row
+                    gfp = kind["gfp"]
+                    if handle[obj] == BUYING:
+                        held = take_bought(mem, slub_, c, cpu, node, gfp)
+                    else:
+                        held = slub.slab_alloc_slow(mem, slub_, c, cpu, node, gfp, 0)
+                    mem.ctl[st.M_DEPTH] = st.DEPTH_LOW
+                handle[obj] = held
+                if held >= 0:
+                    live[c] += 1
+                else:
+                    lane.met[N_FAILED] += 1
+            elif held >= 0:
+                handle[obj] = st.NO_OBJECT
+                s = held >> st.HANDLE_SHIFT
+                i = held & st.HANDLE_INDEX_MASK
+                # The test is foreseen, so that what follows need not wait for the slab's record.
+                if slub_.slab[s, st.S_CACHE] != c:
+                    free_elsewhere(mem, slub_, lane, cpu, held)
+                else:
+                    live[c] -= 1
+                    if not slub.give_private(slub_, kcpu[c, cpu], s, i):
+                        slub.slab_free_slow(mem, slub_, c, cpu, s, i)
+            else:
+                lane.met[N_UNKNOWN_FREES] += 1
+        else:
+            lane.met[N_ASIDE] += 1
+            if op == OP_PAGE_ALLOC:
+                mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+            elif op == OP_SHORTAGE or (op > OP_PAGE_FREE and c >= 0):
+                seldom(mem, slub_, lane, e, obj)
+        row += 1
+    return row
+
+
+@internal
+def follow_until(mem, slub_, events, lane, row, end):
+    """:func:`run_events`, and how many allocations and frees there were: their sum is the rows that were nothing else,
+    their difference what more is out."""
+    first, out, others = row, objects_out(lane), other_rows(lane)
+    last = max(events.event.shape[0] - AHEAD, 0)
+    if row < last:
+        row = run_events(mem, slub_, events.event, lane, row, min(end, last))
+    if last <= row < end:
+        row = last + run_events(mem, slub_, events.tail, lane, row - last, end - last)
+    both = row - first - (other_rows(lane) - others)
+    more = objects_out(lane) - out
+    lane.met[N_ALLOCS] += (both + more) // 2
+    lane.met[N_FREES] += (both - more) // 2
+    return row
+
+
+@entry
+def follow(mem, slub_, events, lane, row, stop):
+    """Run the events from ``row`` on. Returns ``stop``, or the row at which the slab arrays are too small: the caller
+    enlarges them and goes on from there."""
+    samples = lane.sample_at.shape[0]
+    while row < stop:
+        s = lane.met[N_SAMPLE]
+        end = stop
+        if s < samples:
+            end = min(stop, lane.sample_at[s])
+            if end <= row:
+                sample(slub_, lane, s)
+                lane.met[N_SAMPLE] = s + 1
+                continue
+        row = follow_until(mem, slub_, events, lane, row, end)
+        if row < end:
+            return row
+    while lane.met[N_SAMPLE] < samples and lane.sample_at[lane.met[N_SAMPLE]] <= row:
+        sample(slub_, lane, lane.met[N_SAMPLE])
+        lane.met[N_SAMPLE] += 1
+    return row
+
+
+# laid[slab, .]: a slab that there was before the trace; W_RECORD is filled in
+W_CACHE, W_LIST, W_NODE, W_CPU, W_PRIVATE, W_FREE, W_RECORD, LAID_FIELDS = range(8)
+# laid[., W_LIST]: on no list (full), a node's partial list, a CPU's own slab, a CPU's partial list
+LIST_NONE, LIST_NODE, LIST_CPU, LIST_CPU_PARTIAL = range(4)
+
+
+@internal
+def place(mem, slub_, c, node, free):
+    """A slab of cache ``c`` with its first ``free`` objects on its own list, on no list itself; its record."""
+    s = slab_record(slub_, c)
+    objects = slub_.cache[c, st.C_OBJECTS]
+    install_slab(mem, slub_, c, s, node, slub_.cache[c, st.C_ORDER], objects)
+    if free > 0:
+        slub_.link[slub_.slab[s, st.S_BASE] + free - 1] = -1
+    else:
+        slub_.slab[s, st.S_FREELIST] = -1
+    slub_.slab[s, st.S_INUSE] = objects - free
+    return s
+
+
+@entry
+def set_up(mem, slub_, caches, laid):
+    """Register cache c as ``caches[c]`` says, and put the slabs of ``laid`` in place, lists in the order of its rows.
+
+    W_PRIVATE free objects of a CPU's own slab are on that CPU's list, W_FREE of any slab on the slab's own.
+    """
+    for c in range(caches.shape[0]):
+        slub.init_cache(slub_, c, caches[c])
+    slab = slub_.slab
+    for row in range(laid.shape[0]):
+        c = laid[row, W_CACHE]
+        private = laid[row, W_PRIVATE]
+        free = laid[row, W_FREE]
+        s = place(mem, slub_, c, laid[row, W_NODE], private + free)
+        laid[row, W_RECORD] = s
+        k = slub_.kcpu[c, max(laid[row, W_CPU], 0)]
+        if laid[row, W_LIST] == LIST_NODE:
+            add_partial(slub_, c, s, True)
+        elif laid[row, W_LIST] == LIST_CPU:
+            k[st.K_FREELIST] = 0 if private > 0 else -1
+            k[st.K_PAGE] = s
+            slab[s, st.S_FREELIST] = private if free > 0 else -1
+            if private > 0:
+                slub_.link[slab[s, st.S_BASE] + private - 1] = -1
+            slab[s, st.S_INUSE] = slub_.cache[c, st.C_OBJECTS] - free
+            slab[s, st.S_FROZEN] = 1 + laid[row, W_CPU]
+        elif laid[row, W_LIST] == LIST_CPU_PARTIAL:
+            below = k[st.K_PARTIAL]
+            slab[s, st.S_NEXT] = below
+            slab[s, st.S_COUNT] = 1 + (slab[below, st.S_COUNT] if below >= 0 else 0)
+            slab[s, st.S_FROZEN] = 1 + laid[row, W_CPU]
+            k[st.K_PARTIAL] = s

@@ -1,0 +1,1 @@
+"""LRU lists and swap slots [mm/swap.c, mm/swapfile.c]."""

@@ -1,0 +1,1 @@
+"""What the tasks and interrupts of a lane do."""

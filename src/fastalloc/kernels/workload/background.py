@@ -1,0 +1,158 @@
+"""A background load fitted from a trace: objects of its caches come and go as they did there.
+
+Each cache has its own arrivals: the gap to the next, the CPU, the lifetime and the CPU that frees are drawn from what
+the trace had, each by itself. Who may sleep takes what is there without reclaim and wakes kswapd; an object that cannot
+be had is counted and not asked for again. Arrivals and departures wait in one binary heap, by time and turn. The draws
+are of a stream of their own, so the rest of a lane draws what it would without a load.
+"""
+
+import numpy as np
+
+from fastalloc.compiler.jit import folded, internal
+from fastalloc.kernels.alloc.slab_owner import slab_give, slab_take
+from fastalloc.kernels.lane import metrics, rng
+from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.workload.atomic_noise import NOISE_ALLOCATIONS, NOISE_FAILURES
+
+STREAM_BACKGROUND = 16
+DRAWS = 8  # of a cache at one time; a draw's number has 16 bits
+QUANTILES = 65  # of gaps and of lives, evenly spaced
+WHOLE = 1 << 32  # a share of 1
+
+# load[b, .]
+L_CACHE = 0
+L_GFP = 1
+L_KEPT = 2  # share of objects that the trace never saw freed
+L_KEPT_NS = 3  # how long those live here
+L_AWAY = 4  # share of objects freed on another CPU
+LOAD_FIELDS = 5
+
+# draws[b, .]: quantiles of gaps and lives in ns, then the shares of the CPUs up to each
+AT_GAPS = 0
+AT_LIVES = QUANTILES
+AT_CPUS = 2 * QUANTILES
+
+# due[i, .]: an arrival or a departure
+D_TIME = 0
+D_TURN = 1
+D_LOAD = 2
+D_HANDLE = 3  # -1: an arrival
+D_CPU = 4
+DUE_FIELDS = 5
+
+_REST = np.uint64(6)  # a draw without the bits that choose the interval
+_INTERVAL = np.uint64(58)
+_HALF = np.uint64(32)
+
+
+@folded
+def before(due, i, j):
+    """Whether ``i`` comes before ``j``."""
+    return due[i, D_TIME] < due[j, D_TIME] or (due[i, D_TIME] == due[j, D_TIME] and due[i, D_TURN] < due[j, D_TURN])
+
+
+@folded
+def swap(due, i, j):
+    """Exchange two entries."""
+    for field in range(DUE_FIELDS):
+        due[i, field], due[j, field] = due[j, field], due[i, field]
+
+
+@internal
+def wait_until(vm, time, load, handle, cpu):
+    """Put an arrival or a departure on the heap."""
+    due = vm.background_due
+    i = vm.ctl[ms.V_BACKGROUND_COUNT]
+    vm.ctl[ms.V_BACKGROUND_COUNT] = i + 1
+    due[i, D_TIME] = time
+    due[i, D_TURN] = vm.ctl[ms.V_BACKGROUND_TURN]
+    vm.ctl[ms.V_BACKGROUND_TURN] += 1
+    due[i, D_LOAD] = load
+    due[i, D_HANDLE] = handle
+    due[i, D_CPU] = cpu
+    while i > 0 and before(due, i, (i - 1) // 2):
+        swap(due, i, (i - 1) // 2)
+        i = (i - 1) // 2
+    vm.ctl[ms.V_NEXT_BACKGROUND] = due[0, D_TIME]
+
+
+@internal
+def drop_first(vm):
+    """Take the first entry off the heap."""
+    due = vm.background_due
+    n = vm.ctl[ms.V_BACKGROUND_COUNT] - 1
+    vm.ctl[ms.V_BACKGROUND_COUNT] = n
+    swap(due, 0, n)
+    i = 0
+    while 2 * i + 1 < n:
+        child = 2 * i + 1
+        if child + 1 < n and before(due, child + 1, child):
+            child += 1
+        if not before(due, child, i):
+            break
+        swap(due, i, child)
+        i = child
+    vm.ctl[ms.V_NEXT_BACKGROUND] = due[0, D_TIME] if n > 0 else ms.NEVER
+
+
+@folded
+def drawn(vm, load, time, n):
+    """The ``n``-th draw of a cache at a time."""
+    return rng.draw(vm.ctl[ms.V_SEED], STREAM_BACKGROUND, vm.ctl[ms.V_LANE], time, DRAWS * load + n)
+
+
+@folded
+def between(vm, load, at, number):
+    """A value drawn from evenly spaced quantiles, straight between two of them."""
+    i = at + np.int64(number >> _INTERVAL)
+    low = vm.background_draws[load, i]
+    return low + rng.below(number << _REST, vm.background_draws[load, i + 1] - low)
+
+
+@internal
+def next_arrival(vm, load, time):
+    """Draw when a cache is asked again."""
+    gap = between(vm, load, AT_GAPS, drawn(vm, load, time, 0))
+    wait_until(vm, time + max(1, gap), load, -1, 0)
+
+
+@internal
+def boot_background(vm):
+    """The first arrival at each cache; NEVER without a load."""
+    vm.ctl[ms.V_NEXT_BACKGROUND] = ms.NEVER
+    for load in range(vm.background.shape[0]):
+        next_arrival(vm, load, 0)
+
+
+@internal
+def background_event(mem, heap, vm, out):
+    """What is due first: an object goes back, or one is taken and its end drawn."""
+    due = vm.background_due
+    time = due[0, D_TIME]
+    b = due[0, D_LOAD]
+    handle = due[0, D_HANDLE]
+    cpu = due[0, D_CPU]
+    load = vm.background[b]
+    drop_first(vm)
+    if handle >= 0:
+        slab_give(mem, heap, load[L_CACHE], cpu, handle)
+        return
+    next_arrival(vm, b, time)
+    cpus = vm.ctl[ms.V_NR_CPUS]
+    share = np.int64(drawn(vm, b, time, 1) >> _HALF)
+    cpu = 0
+    while cpu + 1 < cpus and share >= vm.background_draws[b, AT_CPUS + cpu]:
+        cpu += 1
+    if vm.ctl[ms.V_BACKGROUND_COUNT] < due.shape[0]:
+        handle = slab_take(mem, heap, out, load[L_CACHE], cpu, load[L_GFP], 0, metrics.W_NOISE)
+    if handle < 0:
+        out.metric[NOISE_FAILURES] += 1
+        return
+    out.metric[NOISE_ALLOCATIONS] += 1
+    if rng.happens(drawn(vm, b, time, 2), load[L_KEPT], WHOLE):
+        life = load[L_KEPT_NS]
+    else:
+        life = between(vm, b, AT_LIVES, drawn(vm, b, time, 3))
+    if cpus > 1 and rng.happens(drawn(vm, b, time, 4), load[L_AWAY], WHOLE):
+        cpu = (cpu + 1 + rng.below(drawn(vm, b, time, 5), cpus - 1)) % cpus
+    wait_until(vm, time + max(1, life), b, handle, cpu)

@@ -1,0 +1,1 @@
+"""What real kernels do, as data: slab layout, watermarks, masks. Nothing here imports Numba or what runs."""

@@ -1,0 +1,1 @@
+"""The compact trace and the way into it."""

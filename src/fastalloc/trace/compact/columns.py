@@ -1,0 +1,162 @@
+"""What every reader hands on, frame by frame: a table of kmem events, a row an event; and Parquet of that table.
+
+================  ==========  =====================================================================================
+column            type        meaning
+================  ==========  =====================================================================================
+``ts_ns``         int64       trace clock, never falling
+``cpu``           uint16
+``op``            uint8       one of ``compact.OPS``, or MARKER
+``src``           string      the tracepoint
+``cache``         string      name that the event itself gives, "" where it gives none
+``resolved``      string      name that somebody worked out before, "" or absent
+``ptr``           uint64      object events: address, 0 for kfree(NULL)
+``call_site``     string      symbol or address
+``bytes_req``     uint32      object events; 0 for frees
+``bytes_alloc``   uint32
+``gfp_flags``     uint32
+``order``         uint8       page events
+``pfn``           uint64      page events; NO_PFN of the kernel (2**64 - 1) for an attempt that failed
+``node``          int16       -1 any
+================  ==========  =====================================================================================
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+from pyarrow import parquet
+
+from fastalloc.errors import InputError
+from fastalloc.trace.compact import compact as co
+
+MARKER = 255
+FRAME = 1 << 14  # events of a frame
+MAX_ORDER = 20
+SCHEMA = {
+    "ts_ns": pl.Int64,
+    "cpu": pl.UInt16,
+    "op": pl.UInt8,
+    "src": pl.Categorical,
+    "cache": pl.Categorical,
+    "resolved": pl.Categorical,
+    "ptr": pl.UInt64,
+    "call_site": pl.Categorical,
+    "bytes_req": pl.UInt32,
+    "bytes_alloc": pl.UInt32,
+    "gfp_flags": pl.UInt32,
+    "order": pl.UInt8,
+    "pfn": pl.UInt64,
+    "node": pl.Int16,
+    "pid": pl.Int32,
+}
+OPS_OF = {
+    "kmalloc": co.OP_ALLOC,
+    "kmalloc_node": co.OP_ALLOC,
+    "kmem_cache_alloc": co.OP_ALLOC,
+    "kmem_cache_alloc_node": co.OP_ALLOC,
+    "kfree": co.OP_FREE,
+    "kmem_cache_free": co.OP_FREE,
+    "mm_page_alloc": co.OP_PAGE_ALLOC,
+    "mm_page_free": co.OP_PAGE_FREE,
+    "tracing_mark_write": MARKER,
+    "print": MARKER,
+}  # by tracepoint
+_REQUIRED = ("ts_ns", "cpu", "event", "ptr")
+_DEFAULTS = {"node": -1}
+
+
+def read_parquet(path: Path, resolved: bool = True) -> Iterator[pl.DataFrame]:
+    """The events of a Parquet file with the columns of a decoded trace (``event`` instead of ``op``), FRAME at a time.
+
+    ``resolved=False`` leaves out what the column ``cache_resolved`` says. Raises InputError for a file that is no
+    Parquet, lacks a column, holds an event unknown, or runs backwards in time.
+    """
+    try:
+        file = parquet.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(path, "byte 0", f"is not readable as Parquet: {str(error).splitlines()[0]}") from error
+    names = file.schema_arrow.names
+    missing = [name for name in _REQUIRED if name not in names]
+    if missing:
+        raise InputError(path, missing[0], f"column is missing; there are {', '.join(names)}")
+    wanted = {"event", *SCHEMA, *(["cache_resolved"] if resolved else [])} - {"resolved"}
+    columns = _columns(wanted & set(names))
+    check = Checked(path, "row")
+    batches = file.iter_batches(FRAME, columns=sorted(wanted & set(names)), use_threads=False)
+    while True:
+        try:
+            batch = next(batches, None)
+            if batch is None:
+                break
+            frame = pl.DataFrame(pl.from_arrow(batch)).select(columns).select(*SCHEMA)
+        except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+            reason = f"has a column of a wrong type: {str(error).splitlines()[0]}"
+            raise InputError(path, f"row {check.rows} or later", reason) from error
+        yield check(frame)
+        pa.default_memory_pool().release_unused()
+
+
+def _columns(names: set[str]) -> list[pl.Expr]:
+    """SCHEMA from the columns ``names`` of a file."""
+    ops = {name: op for op, name in enumerate(co.OPS)} | {"marker": MARKER}
+    columns = [pl.col("event").cast(pl.String).replace_strict(ops, default=None, return_dtype=pl.UInt8).alias("op")]
+    for name, kind in SCHEMA.items():
+        source = "cache_resolved" if name == "resolved" else name
+        if name == "op":
+            continue
+        default = "" if kind == pl.Categorical else _DEFAULTS.get(name, 0)
+        if source not in names:
+            column = pl.lit(default, dtype=kind)
+        elif kind == pl.Categorical:
+            column = pl.col(source).cast(pl.String).fill_null("").cast(kind)
+        else:
+            column = pl.col(source).fill_null(default).cast(kind)
+        columns.append(column.alias(name))
+    return columns
+
+
+def hexadecimal(column: pl.Expr) -> pl.Expr:
+    """Hexadecimal of up to 16 digits as uint64; null where it is none."""
+    digits = column.str.strip_prefix("0x").str.zfill(16)
+    high = digits.str.slice(0, 8).str.to_integer(base=16, strict=False).cast(pl.UInt64)
+    low = digits.str.slice(8).str.to_integer(base=16, strict=False).cast(pl.UInt64)
+    return high * 2**32 + low
+
+
+class Checked:
+    """Frames of one trace, refused with their row (or line): unknown events, blocks too large, time running back.
+
+    ``rows``: how many there were so far.
+    """
+
+    def __init__(self, path: Path, unit: str) -> None:
+        self.path, self.unit = path, unit
+        self.rows = 0
+        self.last: int | None = None
+
+    def __call__(self, events: pl.DataFrame, lines: pl.Series | None = None) -> pl.DataFrame:
+        """``events``, the next ones; ``lines``: their places, counted on where not given."""
+
+        def refuse(wrong: pl.Series, reason: str) -> InputError:
+            row = int(wrong.arg_max() or 0)
+            return InputError(self.path, f"{self.unit} {self.rows + row if lines is None else lines[row]}", reason)
+
+        unknown = events["op"].is_null()
+        if unknown.any():
+            raise refuse(unknown, "an event that is no kmem event and no marker")
+        large = events["order"] > MAX_ORDER
+        if large.any():
+            order = events["order"].filter(large)[0]
+            raise refuse(large, f"a block of order {order}; at most {MAX_ORDER} make sense")
+        before = events["ts_ns"].shift(1)
+        if len(events) and self.last is not None:
+            before[0] = self.last
+        back = (events["ts_ns"] < before).fill_null(False)
+        if back.any():
+            then, now = before.filter(back)[0], events["ts_ns"].filter(back)[0]
+            raise refuse(back, f"time runs backwards, from {then} to {now} ns; sort the trace by time")
+        if len(events):
+            self.rows += len(events)
+            self.last = events["ts_ns"][-1]
+        return events

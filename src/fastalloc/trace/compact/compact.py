@@ -1,0 +1,202 @@
+"""The compact binary trace: 16 bytes an event, memory-mapped, so that one decode feeds any number of configurations.
+
+Layout, all little-endian: a header of 128 bytes, the events, then the sections named in the header's table of
+contents, and at the end the JSON of that table::
+
+    0   magic  8 bytes        8  version  u32       12  bytes an event  u32
+    16  events  u64          24  offset of the JSON  u64
+    32  bytes of the JSON  u64                      40  BLAKE2b-128 of all that follows the header
+
+An event is ``EVENT``. Its ``kind`` names a row of the table ``kinds``, which holds what repeats: cache, call site,
+sizes, mask, order and node. ``object`` is the row of ``ptrs`` of an object event, the page frame of a page event.
+"""
+
+import hashlib
+import io
+import json
+import os
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from fastalloc.errors import InputError
+from fastalloc.trace.compact import tallies
+
+MAGIC = b"FATRACE\x1a"
+VERSION = 4
+HEADER = struct.Struct("<8sIIQQQ16s")
+HEADER_BYTES = 128
+SUFFIX = ".fatrace"
+
+EVENT = np.dtype(
+    [
+        ("time", "<u4"),  # since the first event, in units of meta["time_unit_ns"]
+        ("object", "<u4"),
+        ("kind", "<u4"),
+        ("cpu", "<u2"),
+        ("op", "u1"),
+        ("ago", "u1"),  # events of its CPU back to the last one of its task; 0 none, MAX_AGO so many or more
+    ]
+)
+
+OPS = (
+    "alloc",
+    "free",
+    "bulk_alloc",
+    "bulk_free",
+    "page_alloc",
+    "page_free",
+    "alloc_failed",
+    "shortage",
+    "begin",
+    "bought",
+    "reserve",
+)
+(
+    OP_ALLOC,
+    OP_FREE,
+    OP_BULK_ALLOC,
+    OP_BULK_FREE,
+    OP_PAGE_ALLOC,
+    OP_PAGE_FREE,
+    OP_ALLOC_FAILED,
+    OP_SHORTAGE,  # until pages are given again there are no blocks above order ``object``
+    OP_BEGIN,  # an allocation that bought its slab looked for an object here, where that is long before its event
+    OP_BOUGHT,  # the same, where it found none although the rules say that there was one
+    OP_RESERVE,  # the slab that the allocation behind it buys is from below all watermarks
+) = range(len(OPS))
+
+FLAG_GIVEN = 1  # the tracepoint itself named the cache
+MAX_AGO = 255
+NO_PFN = 0xFFFFFFFF
+
+KIND_COLUMNS = ("cache", "src", "call_site", "bytes_req", "bytes_alloc", "gfp_flags", "order", "node")
+
+
+@dataclass(frozen=True)
+class CompactTrace:
+    """An opened trace.
+
+    ``events``: EVENT[n], read-only, mapped from the file. ``ptrs``: uint64[objects], the address behind each
+    ``object``. ``kinds``: a row a kind (KIND_COLUMNS). ``markers``: ts_ns, text. ``meta``: first_ns, time_unit_ns,
+    source, generation, inferred (steps and counts), rows_read, entitled (kinds of callers that may have slabs from
+    below all watermarks, where there are such slabs).
+    """
+
+    path: str
+    events: np.ndarray
+    ptrs: np.ndarray
+    kinds: pl.DataFrame
+    markers: pl.DataFrame
+    meta: dict[str, Any]
+
+    def time_ns(self) -> np.ndarray:
+        """int64[n]: time of each event in nanoseconds of the trace clock."""
+        return self.events["time"].astype(np.int64) * self.meta["time_unit_ns"] + self.meta["first_ns"]
+
+    @cached_property
+    def cross_cpu_frees(self) -> np.ndarray:
+        """int64[kinds]: of the objects that each kind allocated, those freed on another CPU."""
+        e, counts = self.events, np.zeros(len(self.kinds), np.int64)
+        tallies.crossed(e["op"], e["object"], e["kind"], e["cpu"], np.full(len(self.ptrs), -1, np.int32), counts)
+        return counts
+
+    @cached_property
+    def cache_names(self) -> tuple[list[str], np.ndarray]:
+        """The caches of ``kinds``, and which of them each kind is of (int64[kinds])."""
+        names, which = np.unique(self.kinds["cache"].to_numpy().astype(str), return_inverse=True)
+        return names.tolist(), which
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of events and addresses."""
+        return int(self.events.nbytes + self.ptrs.nbytes)
+
+
+def time_unit(span_ns: int) -> int:
+    """The smallest power of two of nanoseconds in which ``span_ns`` fits 32 bits."""
+    unit = 1
+    while span_ns // unit > 0xFFFFFFFF:
+        unit *= 2
+    return unit
+
+
+def _ipc(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_ipc(buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def write_trace(path: Path, trace: CompactTrace) -> None:
+    """Write ``trace`` whole or not at all."""
+    sections = {"ptrs": trace.ptrs.astype("<u8").tobytes(), "kinds": _ipc(trace.kinds), "markers": _ipc(trace.markers)}
+    events = np.ascontiguousarray(trace.events).view(np.uint8)
+    body: list[bytes | memoryview] = [events.data]
+    offset = HEADER_BYTES + len(events)
+    contents = {}
+    for name, data in sections.items():
+        pad = -offset % 64
+        body.append(b"\0" * pad + data)
+        contents[name] = [offset + pad, len(data)]
+        offset += pad + len(data)
+    text = json.dumps({"sections": contents, "meta": trace.meta}).encode()
+    body.append(text)
+    digest = hashlib.blake2b(digest_size=16)
+    for part in body:
+        digest.update(part)
+    header = HEADER.pack(MAGIC, VERSION, EVENT.itemsize, len(trace.events), offset, len(text), digest.digest())
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.writelines([header.ljust(HEADER_BYTES, b"\0"), *body])
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(path, "", f"cannot be written: {error.strerror or error}") from None
+
+
+def is_compact(path: Path) -> bool:
+    """Whether ``path`` begins as a compact trace does."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def open_trace(path: Path) -> CompactTrace:
+    """Map the trace at ``path``; the checksum is verified. Raises InputError with the byte that is wrong."""
+    try:
+        raw = np.memmap(path, dtype=np.uint8, mode="r")
+    except (OSError, ValueError) as error:
+        raise InputError(path, "", f"cannot be read: {error}") from error
+    if len(raw) < HEADER_BYTES:
+        raise InputError(path, f"byte {len(raw)}", f"ends inside the header of {HEADER_BYTES} bytes")
+    magic, version, itemsize, count, offset, length, digest = HEADER.unpack(raw[: HEADER.size].tobytes())
+    if magic != MAGIC:
+        raise InputError(path, "byte 0", "is no compact trace; `fastalloc trace convert` makes one")
+    if version != VERSION or itemsize != EVENT.itemsize:
+        raise InputError(path, "byte 8", f"is of version {version}, this program reads {VERSION}; convert it again")
+    if offset + length != len(raw) or HEADER_BYTES + count * itemsize > offset:
+        raise InputError(path, f"byte {len(raw)}", f"holds {len(raw)} bytes where {offset + length} were written")
+    if hashlib.blake2b(raw[HEADER_BYTES:].data, digest_size=16).digest() != digest:
+        raise InputError(path, f"byte {HEADER_BYTES}", "the checksum does not fit: the file was damaged")
+    table = json.loads(raw[offset:].tobytes())
+    sections = table["sections"]
+
+    def section(name: str) -> np.ndarray:
+        start, size = sections[name]
+        return np.asarray(raw[start : start + size])
+
+    return CompactTrace(
+        path=str(path),
+        events=np.asarray(raw[HEADER_BYTES : HEADER_BYTES + count * itemsize]).view(EVENT),
+        ptrs=section("ptrs").view("<u8"),
+        kinds=pl.read_ipc(io.BytesIO(section("kinds").tobytes())),
+        markers=pl.read_ipc(io.BytesIO(section("markers").tobytes())),
+        meta=table["meta"],
+    )

@@ -1,0 +1,1 @@
+"""A lane of a replay: caches, layout, start."""

@@ -1,0 +1,87 @@
+"""The caches of a traced kernel: layout and settings, from a state dump, a geometry table, or the trace itself."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from fastalloc.errors import InputError
+from fastalloc.linux import slub_eras as se
+from fastalloc.trace.compact.compact import CompactTrace
+from fastalloc.trace.compact.infer import LARGE
+
+
+class TracedCache(NamedTuple):
+    """One cache; bytes, except order and counts. ``cpu_partial``: slabs a CPU's partial list holds, 0 none."""
+
+    name: str
+    size: int
+    object_size: int
+    order: int
+    objects: int
+    min_partial: int
+    cpu_partial: int
+    era: str = "cpu-partial"
+
+
+_STATE = ("size", "object_size", "order", "oo_objects", "cpu_partial_slabs", "min_partial")
+
+
+def caches_of_state(state: pl.DataFrame) -> list[TracedCache]:
+    """The caches of a state dump (see ``start``), in its order."""
+    rows = state.filter(pl.col("rec") == "cache").select("cache", *_STATE).unique(maintain_order=True)
+    return [
+        TracedCache(name, size, object_size, order, objects, min_partial, cpu_partial)
+        for name, size, object_size, order, objects, cpu_partial, min_partial in rows.iter_rows()
+    ]
+
+
+_GEOMETRY = ("cache", "slab_size", "object_size", "order", "objs_per_slab", "cpu_partial", "min_partial")
+
+
+def caches_of_geometry(path: Path, run: str = "") -> tuple[list[TracedCache], dict[str, str]]:
+    """The caches of a table of /sys/kernel/slab (CSV, may be gz), and merged names with the name that stands for them.
+
+    ``run``: the boot, where the table holds several in its column ``run``. Raises InputError for a missing column.
+    """
+    try:
+        table = pl.read_csv(path, infer_schema_length=None)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(path, "", f"is not readable as CSV: {str(error).splitlines()[0]}") from error
+    missing = [name for name in _GEOMETRY if name not in table.columns]
+    if missing:
+        raise InputError(path, missing[0], "column is missing")
+    if "run" in table.columns and table["run"].n_unique() > 1:
+        table = table.filter(pl.col("run") == run)
+        if not len(table):
+            raise InputError(path, "run", f"holds no boot {run!r}")
+    aliases = {}
+    if "alias_of" in table.columns:
+        merged = table.filter(pl.col("alias_of").fill_null("") != "")
+        aliases = dict(merged.select("cache", "alias_of").iter_rows())
+        table = table.filter(pl.col("alias_of").fill_null("") == "")
+    caches = [
+        TracedCache(name, size, object_size, order, objects, min_partial, se.cpu_partial_slabs(cpu_partial, objects))
+        for name, size, object_size, order, objects, cpu_partial, min_partial in table.select(_GEOMETRY).iter_rows()
+    ]
+    return caches, aliases
+
+
+def laid_out(name: str, size: int, object_size: int, options: se.SlubOptions) -> TracedCache:
+    """The cache of slots of ``size`` bytes as the rules of ``options`` lay it out."""
+    order = se.calculate_order(size, options)
+    objects = (se.PAGE_SIZE << order) // size
+    wanted = se.cpu_partial(size, 0, options)
+    return TracedCache(
+        name, size, object_size, order, objects, se.min_partial(size, options), se.cpu_partial_slabs(wanted, objects)
+    )
+
+
+def caches_of_trace(trace: CompactTrace, known: set[str], options: se.SlubOptions) -> list[TracedCache]:
+    """The caches that only the trace names, laid out by the rules of ``options`` from the sizes of their events."""
+    sizes = (
+        trace.kinds.filter((pl.col("cache") != "") & (pl.col("cache") != LARGE) & (pl.col("bytes_alloc") > 0))
+        .group_by("cache", maintain_order=True)
+        .agg(pl.col("bytes_alloc").max(), pl.col("bytes_req").max())
+    )
+    return [laid_out(name, size, size, options) for name, size, _ in sizes.iter_rows() if name not in known]

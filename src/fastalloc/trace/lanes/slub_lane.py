@@ -1,0 +1,135 @@
+"""A lane of SLUB, of any era: one trace through one configuration of caches, driven event by event."""
+
+import time as clock
+
+import numpy as np
+import polars as pl
+
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.replay import kmem_events as kr
+from fastalloc.linux.slab_flags import get_order
+from fastalloc.trace.compact import compact as co
+from fastalloc.trace.lanes import lane as ln
+from fastalloc.trace.lanes.caches import TracedCache
+from fastalloc.trace.lanes.start import Start
+
+SHEAF_CAPACITY = 32
+
+
+def _rows(caches: list[TracedCache]) -> np.ndarray:
+    columns = np.array(
+        [
+            (
+                cache.size, cache.object_size, cache.order, cache.objects, cache.min_partial,
+                er.ERA_NAMES.index(cache.era), cache.cpu_partial,
+                cache.order if cache.era == "2.6.25" else min(get_order(cache.object_size), cache.order),
+            )
+            for cache in caches
+        ],
+        np.int64,
+    )  # fmt: skip
+    rows = np.zeros((len(caches), st.CACHE_FIELDS), np.int64)
+    fields = [st.C_SIZE, st.C_OBJSIZE, st.C_ORDER, st.C_OBJECTS, st.C_MIN_PARTIAL]
+    rows[:, [*fields, er.C_ERA, er.C_CPU_PARTIAL, er.C_MIN_ORDER]] = columns
+    rows[:, [er.C_SHEAF_CAPACITY, er.C_SHEAF_CACHE]] = SHEAF_CAPACITY, -1
+    return rows
+
+
+def _install(mem: st.Mem, slub: er.SlubEras, lane: kr.Lane, config: ln.Config, start: Start) -> None:
+    """Register the caches, put their slabs where they were, and let ``lane`` know where each old object lies."""
+    laid = [start.laid(cache, config) for cache in config.caches]
+    count = np.array([len(part.slabs) for part in laid])
+    slabs = np.concatenate([part.slabs for part in laid])
+    slabs[:, kr.W_CACHE] = np.repeat(np.arange(len(laid)), count)
+    kr.set_up(mem, slub, _rows(config.caches), slabs)
+    before = np.repeat(np.cumsum(count) - count, [len(part.old) for part in laid])
+    slab = np.concatenate([part.slab for part in laid]) + before
+    index = np.concatenate([part.index for part in laid])
+    lane.handle[np.concatenate([part.old for part in laid])] = (slabs[slab, kr.W_RECORD] << st.HANDLE_SHIFT) | index
+    lane.base[:] = [part.base for part in laid]
+    lane.live[:] = [part.live for part in laid]
+
+
+class SlubRun:
+    """A lane on its way through a trace. ``seconds``: inside the kernel."""
+
+    def __init__(self, trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Samples) -> None:
+        self.caches = caches = config.caches
+        cpus, nodes = start.cpus(trace), start.nodes
+        self.mem = ln.unlimited_mem(nodes, cpus)
+        passed_over = "entitled" in trace.meta and all(cache.era != "2.6.25" for cache in caches)
+        self.mem.ctl[st.M_PFMEMALLOC] = passed_over
+        most = max(cache.objects for cache in caches)
+        slabs = kr.SLAB_MARGIN + ln.FIRST_SLABS
+        self.slub = er.SlubEras(
+            cache=np.zeros((len(caches), st.CACHE_FIELDS), np.int64),
+            kcpu=np.zeros((len(caches), cpus, st.KCPU_FIELDS), np.int64),
+            knode=np.zeros((len(caches), nodes, st.KNODE_FIELDS), np.int64),
+            slab=np.zeros((slabs + start.room, st.SLAB_FIELDS), np.int32),
+            link=np.zeros(kr.SLAB_MARGIN * most + 64 * slabs + 64 * start.room, np.int16),
+            ctl=er.ctl_with_sheaves(len(caches) * (2 * cpus + 24 * nodes), SHEAF_CAPACITY)
+            if any(cache.era == "sheaves" for cache in caches)
+            else np.zeros(st.SLUBCTL_FIELDS, np.int64),
+        )
+        self.slub.ctl[st.U_NODES] = nodes
+        self.events, self.lane = ln.prepare(trace, config, nodes, samples)
+        _install(self.mem, self.slub, self.lane, config, start)
+        self.begin = self.lane.base + self.slub.knode[:, :, st.N_NR_SLABS].sum(axis=1)
+        self.row, self.seconds = 0, 0.0
+        kr.follow(self.mem, self.slub, self.events, self.lane, 0, 0)  # compiles, where it must, outside the time taken
+        self.lane.met[kr.N_SAMPLE] = 0
+
+    def to(self, stop: int) -> None:
+        """Run the events up to row ``stop``."""
+        while self.row < stop:
+            before = clock.perf_counter()
+            self.row = kr.follow(self.mem, self.slub, self.events, self.lane, self.row, stop)
+            self.seconds += clock.perf_counter() - before
+            if self.row < stop:
+                self.slub = self.slub._replace(slab=ln.grown(self.slub.slab), link=ln.grown(self.slub.link))
+
+
+def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Samples) -> ln.LaneResult:
+    """Run ``trace`` through ``config`` from ``start`` on."""
+    whole = SlubRun(trace, config, start, samples)
+    whole.to(len(trace.events))
+    table = _table(whole.caches, whole.slub, whole.lane, whole.begin)
+    counts = ln.counts_of(whole.lane.met)
+    return ln.LaneResult(config, table, whole.lane.series, samples.ns, counts, whole.row, whole.seconds)
+
+
+def _table(caches: list[TracedCache], slub: er.SlubEras, lane: kr.Lane, begin: np.ndarray) -> pl.DataFrame:
+    orders = np.array([cache.order for cache in caches])
+    counters = slub.kcpu[:, :, st.K_STAT : st.K_STAT + len(st.SLUB_STATS)].sum(axis=1)
+    later = slub.kcpu[:, :, er.K_ERA_STAT : er.K_ERA_STAT + len(er.ERA_STATS)].sum(axis=1)
+    own = {name: counters[:, i] for i, name in enumerate(st.SLUB_STATS)}
+    own |= {name: later[:, i] for i, name in enumerate(er.ERA_STATS)}
+    moves = (
+        own["alloc_from_partial"] + own["free_remove_partial"] + own["deactivate_to_head"] + own["deactivate_to_tail"]
+    )
+    # A full list of a CPU goes to the nodes under one lock; without such lists each slab is added under its own.
+    added = np.where([cache.cpu_partial > 0 for cache in caches], own["cpu_partial_drain"], own["free_add_partial"])
+    # Most pages held at once; a slab of a smaller order makes them no whole number of slabs.
+    peak = lane.base - (-slub.cache[:, st.C_MAX_PAGES] >> orders)
+    barn = own["barn_get"] + own["barn_get_fail"] + own["barn_put"] + own["barn_put_fail"]
+    return pl.DataFrame(
+        {
+            "cache": [cache.name for cache in caches],
+            "size": [cache.size for cache in caches],
+            "order": orders,
+            "start_slabs": begin,
+            "new": own["alloc_slab"],
+            "freed": own["free_slab"],
+            "peak": np.maximum(peak, lane.series[:, :, kr.R_SLABS].max(axis=0, initial=0)),
+            "end": lane.base + slub.knode[:, :, st.N_NR_SLABS].sum(axis=1),
+            "objects": lane.live,
+            "alloc_fast": own["alloc_fastpath"] + own["alloc_pcs"],
+            "alloc_slow": own["alloc_slowpath"],
+            "free_fast": own["free_fastpath"] + own["free_pcs"],
+            "free_slow": own["free_slowpath"],
+            "node_list": moves + own["free_add_partial"] + own["cpu_partial_node"],
+            "list_lock": moves + added + barn,
+            **own,
+        }
+    )

@@ -1,0 +1,197 @@
+"""Where every object lay before the trace began.
+
+A state dump is Parquet with a row a record, ``rec`` being ``cache``, ``node`` (nr_slabs), ``node_partial`` (a node's
+list in its order: idx, pfn, inuse, objects), ``cpu_slab`` (cpu, pfn, inuse, objects, free_cpu, free_slab) or
+``cpu_partial`` (a CPU's list in its order). Slabs that are full and on no list are only in ``nr_slabs``.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from fastalloc.errors import InputError
+from fastalloc.kernels.replay import kmem_events as kr
+from fastalloc.trace.compact.compact import CompactTrace
+from fastalloc.trace.compact.infer import DIRECT_MAP
+from fastalloc.trace.lanes.caches import TracedCache
+from fastalloc.trace.lanes.lane import Config
+
+_COLUMNS = (
+    "snap",
+    "rec",
+    "cache",
+    "cpu",
+    "node",
+    "idx",
+    "pfn",
+    "inuse",
+    "objects",
+    "free_cpu",
+    "free_slab",
+    "nr_slabs",
+    "oo_objects",
+)
+_LISTS = {"node_partial": kr.LIST_NODE, "cpu_slab": kr.LIST_CPU, "cpu_partial": kr.LIST_CPU_PARTIAL}
+
+
+def read_state(path: Path) -> pl.DataFrame:
+    """The first snapshot of a state dump. Raises InputError for a file that is none."""
+    try:
+        state = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(path, "", f"is not readable as Parquet: {str(error).splitlines()[0]}") from error
+    missing = [name for name in _COLUMNS if name not in state.columns]
+    if missing:
+        raise InputError(path, missing[0], "column is missing")
+    return state.filter(pl.col("snap") == state["snap"].min())
+
+
+@dataclass(frozen=True)
+class Laid:
+    """How a cache's objects lay. ``slabs``: int64[n, LAID_FIELDS], the cache's row not filled in; object ``old[i]``
+    (rows of ``ptrs``) is number ``index[i]`` of slab ``slab[i]``. ``base``: slabs beside these that lie full and
+    untouched; ``live``: objects out; ``first_page``: page frame of each slab, -1 where they are packed anew."""
+
+    slabs: np.ndarray
+    old: np.ndarray
+    slab: np.ndarray
+    index: np.ndarray
+    base: int
+    live: int
+    first_page: np.ndarray
+
+
+_NOTHING = np.zeros(0, np.int64)
+NOTHING_LAID = Laid(np.zeros((0, kr.LAID_FIELDS), np.int64), _NOTHING, _NOTHING, _NOTHING, 0, 0, _NOTHING)
+
+
+def packed(objects: int, out: int, old: np.ndarray) -> Laid:
+    """``out`` objects in full slabs of ``objects`` and a last one that may have room, its first objects free.
+
+    ``old``: those of them that the trace frees, spread evenly; slabs that hold none of them are only counted.
+    """
+    if not out:
+        return NOTHING_LAID
+    last = (out - 1) // objects
+    where = np.arange(len(old)) * out // max(len(old), 1) // objects
+    wanted, slab = np.unique(np.append(where, last), return_inverse=True)
+    slab = slab[:-1]
+    free = np.where(wanted == last, objects * (last + 1) - out, 0)
+    index = free[slab] + _rank(slab)
+    slabs = np.zeros((len(wanted), kr.LAID_FIELDS), np.int64)
+    slabs[:, kr.W_FREE] = free
+    slabs[:, kr.W_LIST] = np.where(free > 0, kr.LIST_NODE, kr.LIST_NONE)
+    fits = index < objects
+    return Laid(slabs, old[fits], slab[fits], index[fits], last + 1 - len(wanted), out, np.full(len(wanted), -1))
+
+
+def _rank(group: np.ndarray) -> np.ndarray:
+    """How many elements before an element are of its group."""
+    order = np.argsort(group, kind="stable")
+    ordered = group[order]
+    first = np.searchsorted(ordered, ordered)
+    rank = np.empty(len(group), np.int64)
+    rank[order] = np.arange(len(group)) - first
+    return rank
+
+
+class Start:
+    """Where a lane's slabs were. ``old``: rows of ``ptrs`` alive before the trace, by their cache's name."""
+
+    def __init__(self, state: pl.DataFrame | None, old: dict[str, np.ndarray], ptrs: np.ndarray) -> None:
+        self.state: dict[str, list[dict]] = {}
+        self.old = old
+        self.ptrs = ptrs
+        self.nodes = 1
+        self.objects_of: dict[str, int] = {}  # a full slab of the traced kernel
+        self._laid: dict[tuple, Laid] = {}
+        if state is not None:
+            layouts = state.filter((pl.col("rec") == "cache") & pl.col("oo_objects").is_not_null())
+            self.objects_of = dict(layouts.select("cache", "oo_objects").iter_rows())
+            listed = state.filter(pl.col("rec") != "cache").sort("idx", nulls_last=True)
+            for row in listed.iter_rows(named=True):
+                self.state.setdefault(row["cache"], []).append(row)
+            self.nodes = len(set(state["node"].drop_nulls())) or 1
+            lists = state.filter(pl.col("rec") == "node_partial")
+            self.first_pfn = [min(lists.filter(pl.col("node") == n)["pfn"], default=0) for n in range(self.nodes)]
+        known = [row["cpu"] for part in self.state.values() for row in part if row["cpu"] is not None]
+        self.least_cpus = max((cpu + 1 for cpu in known), default=1)
+        # Slabs there may have been, with a margin.
+        self.room = 2 * (sum(map(len, self.old.values())) + sum(map(len, self.state.values())))
+
+    def node_of(self, pfn: int) -> int:
+        """The node that page frame ``pfn`` is of, as far as the listed slabs tell."""
+        return max((n for n in range(self.nodes) if n == 0 or self.first_pfn[n] <= pfn), default=0)
+
+    def cpus(self, trace: CompactTrace) -> int:
+        """CPUs of the trace and of the state."""
+        return max(int(trace.meta["cpus"]), self.least_cpus)
+
+    def _outstanding(self, names: list[str]) -> tuple[int, np.ndarray]:
+        """How many objects of the traced caches ``names`` are out at the start, as far as state and trace tell, and
+        the rows of ``ptrs`` of those that the trace frees."""
+        out = 0
+        for name in names:
+            rows = self.state.get(name, [])
+            listed = [row for row in rows if row["rec"] != "node"]
+            inside = sum(row["inuse"] - (row["free_cpu"] or 0) for row in listed)
+            slabs = sum(row["nr_slabs"] or 0 for row in rows if row["rec"] == "node")
+            inside += (slabs - len(listed)) * self.objects_of.get(name, 0)
+            out += max(inside, len(self.old.get(name, ())))
+        old = [self.old[name] for name in names if name in self.old]
+        return out, np.concatenate(old) if old else np.zeros(0, np.int64)
+
+    def packed(self, names: list[str], objects: int) -> Laid:
+        """The objects of the traced caches ``names`` in slabs of ``objects``."""
+        key = (*names, objects)
+        if key not in self._laid:
+            self._laid[key] = packed(objects, *self._outstanding(names))
+        return self._laid[key]
+
+    def laid(self, cache: TracedCache, config: Config) -> Laid:
+        """The slabs of ``cache``: as they lay where ``config`` lays it out as the traced kernel did, else packed."""
+        if cache.name not in config.exact:
+            return self.packed(config.sources(cache.name), cache.objects)
+        key = (cache.name,)
+        if key not in self._laid:
+            self._laid[key] = self._as_it_was(cache)
+        return self._laid[key]
+
+    def _as_it_was(self, cache: TracedCache) -> Laid:
+        rows = self.state.get(cache.name, [])
+        old = self.old.get(cache.name, _NOTHING)
+        listed = [row for row in rows if row["rec"] != "node"]
+        known = sum(row["nr_slabs"] or 0 for row in rows if row["rec"] == "node")
+        if not len(listed) and not len(old):
+            return dataclasses.replace(NOTHING_LAID, base=known, live=known * cache.objects)
+        # A CPU's list grows at its head: its last slab first.
+        listed = [row for row in listed if row["rec"] != "cpu_partial"] + [
+            row for row in reversed(listed) if row["rec"] == "cpu_partial"
+        ]
+        slabs = [
+            (
+                0, _LISTS[row["rec"]], self.node_of(row["pfn"]), -1 if row["cpu"] is None else row["cpu"],
+                (row["free_cpu"] or 0) if row["rec"] == "cpu_slab" else 0,
+                (row["free_slab"] or 0) if row["rec"] == "cpu_slab" else row["objects"] - row["inuse"], 0,
+            )
+            for row in listed
+        ]  # fmt: skip
+        pages = np.uint64(1 << cache.order)
+        pfns = (self.ptrs[old] - np.uint64(DIRECT_MAP)) // np.uint64(4096) // pages * pages
+        place = {row["pfn"]: i for i, row in enumerate(listed)}
+        for pfn in pfns.tolist():
+            if pfn not in place:
+                place[pfn] = len(slabs)
+                slabs.append((0, kr.LIST_NONE, self.node_of(pfn), -1, 0, 0, 0))
+        table = np.array(slabs, np.int64)
+        slab = np.array([place[pfn] for pfn in pfns.tolist()], np.int64)
+        index = table[slab, kr.W_PRIVATE] + table[slab, kr.W_FREE] + _rank(slab)
+        base = max(0, known - len(table))
+        out = sum(row["inuse"] - (row["free_cpu"] or 0) for row in listed)
+        fits = index < cache.objects
+        live = out + cache.objects * (len(table) + base - len(listed))
+        pages_of = np.array([*(row["pfn"] for row in listed), *(pfn for pfn, i in place.items() if i >= len(listed))])
+        return Laid(table, old[fits], slab[fits], index[fits], base, live, pages_of)

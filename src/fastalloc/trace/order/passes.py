@@ -1,0 +1,293 @@
+"""Passes over the events of a compact trace that settle their order, compiled; see ``settle``."""
+
+import numpy as np
+
+from fastalloc.compiler.jit import kernel
+from fastalloc.kernels.replay.kmem_events import (
+    OP_ALLOC,
+    OP_ALLOC_FAILED,
+    OP_BULK_ALLOC,
+    OP_BULK_FREE,
+    OP_PAGE_ALLOC,
+    OP_SHORTAGE,
+)
+from fastalloc.linux import gfp as g
+from fastalloc.trace.order import order_search as so
+
+LONG_AGO = 255  # an ``ago`` that only says: so many or more
+NESTED = 64  # events of interrupts and of other tasks' ends that may lie between an operation and its event
+
+# state[.]: how far the operations of a cache were gathered
+AT_ROW = 0  # of its own rows
+AT_GONE = 1  # of the slabs that went
+STATE_FIELDS = 2
+
+
+@kernel
+def count_cpus(cpu, count):
+    """How many events each CPU has: ``count`` int64[cpus]."""
+    for i in range(cpu.shape[0]):
+        count[cpu[i]] += 1
+
+
+@kernel
+def rows_of_cpus(cpu, ago, begin, at, rows, since, until, task):
+    """The rows of each CPU, in ``rows`` (int32[n]) from ``begin`` (int64[cpus]) on, and there ``since`` and ``until``
+    (uint8[n]): how many events of its CPU ago each event's task had its last, as ``ago`` (see ``compact``), and in how
+    many it has its next; 0 none, or so many that ``ago`` does not say. ``task`` (int32[n]) numbers runs of one task,
+    row by row. ``at``: int64[cpus] zeros."""
+    for i in range(cpu.shape[0]):
+        c = cpu[i]
+        place = begin[c] + at[c]
+        rows[place] = i
+        task[i] = i
+        back = np.int64(ago[i])
+        since[place] = back if back <= at[c] else 0
+        if 0 < back <= at[c] and back < LONG_AGO:
+            task[i] = task[rows[place - back]]
+            until[place - back] = back
+        at[c] += 1
+
+
+@kernel
+def is_operation(op):
+    """Whether an event of this ``op`` is an operation on a cache."""
+    return op <= OP_BULK_FREE or op == OP_ALLOC_FAILED
+
+
+@kernel
+def count_caches(op, kind, cache, count, named):
+    """Operations of each cache (``count`` int64[caches]), and which caches have one with an object (``named`` bool)."""
+    for i in range(op.shape[0]):
+        c = cache[kind[i]]
+        if c >= 0 and is_operation(op[i]):
+            count[c] += 1
+            named[c] |= op[i] <= OP_BULK_FREE
+
+
+@kernel
+def rows_of_caches(op, kind, cache, edges, rows):
+    """The rows of the operations, cache by cache; ``edges``: where each cache begins."""
+    for i in range(op.shape[0]):
+        c = cache[kind[i]]
+        if c >= 0 and is_operation(op[i]):
+            rows[edges[c]] = i
+            edges[c] += 1
+
+
+@kernel
+def buys(op, cpu, time, i):
+    """Whether row ``i`` is an allocation right before the pages that it bought."""
+    if op[i] != OP_ALLOC and op[i] != OP_BULK_ALLOC:
+        return False
+    return i + 1 < op.shape[0] and op[i + 1] == OP_PAGE_ALLOC and cpu[i] == cpu[i + 1] and time[i] == time[i + 1]
+
+
+@kernel
+def objects_of(op, obj, cpu, time, own, gone, held):
+    """Mark the objects that a cache of rows ``own`` had: ``held`` bool[objects]; the most slabs that it had bought and
+    not given back at once. ``gone``: rows of the page frees that ended its slabs."""
+    slabs = 0
+    most = 0
+    ended = 0
+    for k in range(own.shape[0]):
+        i = np.int64(own[k])
+        while ended < gone.shape[0] and gone[ended] < i:
+            ended += 1
+            slabs -= 1
+        if op[i] <= OP_BULK_FREE:
+            held[obj[i]] = True
+        if buys(op, cpu, time, i):
+            slabs += 1
+            most = max(most, slabs)
+    return most
+
+
+@kernel
+def same_call(op, cpu, time, i, j):
+    """Whether rows ``i`` and ``j``, neighbours, are of one bulk call."""
+    return (
+        (op[i] == OP_BULK_ALLOC or op[i] == OP_BULK_FREE)
+        and op[i] == op[j]
+        and cpu[i] == cpu[j]
+        and (time[i] == time[j])
+    )
+
+
+@kernel
+def row_before(rows, since, place, steps):
+    """The row of the event that is ``steps`` of its task's before the one at ``place`` among its CPU's ``rows``, as far
+    as is known; -1 none."""
+    for _ in range(steps):
+        if since[place] == 0:
+            return np.int64(-1)
+        place -= since[place]
+    return np.int64(rows[place])
+
+
+@kernel
+def row_after(rows, until, place, steps, none):
+    """The same ``steps`` after it; ``none`` where there is none."""
+    for _ in range(steps):
+        if until[place] == 0:
+            return np.int64(none)
+        place += until[place]
+    return np.int64(rows[place])
+
+
+@kernel
+def set_limits(op, cpu, time, rows, since, until, i, place, e):
+    """Between which rows the operation of row ``i``, at ``place`` among its CPU's, was: an allocation after its task's
+    event before, a free before the one after; E_NESTED_* as if up to NESTED of these had been of interrupts."""
+    n = op.shape[0]
+    first = i
+    last = i
+    while first > 0 and same_call(op, cpu, time, first - 1, first):
+        first -= 1
+    while last + 1 < n and same_call(op, cpu, time, last, last + 1):
+        last += 1
+    e[so.E_CALL] = first
+    e[so.E_ENDS] = (1 if i == last else 0) + (2 if i == first else 0)
+    e[so.E_LOW] = i
+    e[so.E_HIGH] = i
+    e[so.E_NESTED_LOW] = i
+    e[so.E_NESTED_HIGH] = i
+    if op[i] > OP_BULK_FREE:
+        e[so.E_LOW] = i - 1
+        e[so.E_NESTED_LOW] = i - 1
+    elif op[i] % 2 == OP_ALLOC:
+        e[so.E_LOW] = row_before(rows, since, place + first - i, 1)
+        e[so.E_NESTED_LOW] = row_before(rows, since, place + first - i, NESTED)
+    else:
+        e[so.E_HIGH] = row_after(rows, until, place + last - i, 1, n)
+        e[so.E_NESTED_HIGH] = row_after(rows, until, place + last - i, NESTED, n)
+
+
+@kernel
+def place_in(rows, row):
+    """Where ``row`` is in ``rows``, ascending."""
+    low = 0
+    high = rows.shape[0] - 1
+    while low < high:
+        middle = (low + high) // 2
+        if rows[middle] < row:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@kernel
+def gather(
+    op, obj, kind, cpu, time, edges, rows, since, until, task, node, own, place_of, block_of, gone, gone_block, state,
+    events, have, entitled,
+):  # fmt: skip
+    """The next operations of a cache of rows ``own`` into ``events`` (int32[., EVENT_FIELDS]) behind the first
+    ``have``, as many as fit; how many there are then.
+
+    A purchase's BEGIN comes right before it, a slab's end where its pages are freed. ``rows``, ``since``, ``until``
+    and ``task`` as of ``rows_of_cpus``, ``edges`` int64[cpus + 1] where each CPU's begin and end; ``node`` of each
+    kind; ``place_of``: number of each object of ``ptrs`` in this cache, ``block_of`` the block that each such number is
+    in; ``gone``: rows of the page frees that ended its slabs, ``gone_block`` the blocks; ``entitled``: uint8[kinds].
+    """
+    n = op.shape[0]
+    k = state[AT_ROW]
+    ended = state[AT_GONE]
+    while have + 2 <= events.shape[0]:
+        if ended < gone.shape[0] and (k == own.shape[0] or gone[ended] < own[k]):
+            i = np.int64(gone[ended])
+            e = events[have]
+            e[:] = 0
+            e[so.E_OP] = so.GONE
+            e[so.E_BLOCK] = gone_block[ended]
+            e[so.E_LOW] = i
+            e[so.E_HIGH] = i
+            e[so.E_NESTED_LOW] = i
+            e[so.E_NESTED_HIGH] = i
+            e[so.E_TASK] = -1 - n - i
+            e[so.E_CALL] = -1 - n - i
+            e[so.E_ROW] = i
+            ended += 1
+            have += 1
+            continue
+        if k == own.shape[0]:
+            break
+        i = np.int64(own[k])
+        bought = buys(op, cpu, time, i)
+        e = events[have + (1 if bought else 0)]
+        failed = op[i] == OP_ALLOC_FAILED
+        e[so.E_OP] = so.FAILED if failed else op[i] % 2
+        e[so.E_OBJECT] = 0 if failed else place_of[obj[i]]
+        e[so.E_BLOCK] = -1 if failed else block_of[place_of[obj[i]]]
+        e[so.E_NODE] = node[kind[i]]
+        e[so.E_CPU] = cpu[i]
+        e[so.E_GFP] = g.GFP_KERNEL | (g.MEMALLOC if entitled[kind[i]] == so.IS_ENTITLED else 0)
+        e[so.E_KIND] = kind[i]
+        e[so.E_RESERVE] = 0
+        e[so.E_SHORT] = obj[i - 1] if i > 0 and op[i - 1] == OP_SHORTAGE else -1
+        e[so.E_TASK] = task[i]
+        e[so.E_ROW] = i
+        begin = edges[cpu[i]]
+        end = edges[np.int64(cpu[i]) + 1]
+        place = place_in(rows[begin:end], i)
+        set_limits(op, cpu, time, rows[begin:end], since[begin:end], until[begin:end], i, place, e)
+        if bought:
+            first = events[have]
+            for field in range(so.EVENT_FIELDS):
+                first[field] = e[field]
+            first[so.E_OP] = so.BEGIN
+            first[so.E_CALL] = -1 - i
+            first[so.E_ENDS] = 1
+            have += 1
+        have += 1
+        k += 1
+    state[AT_ROW] = k
+    state[AT_GONE] = ended
+    return have
+
+
+@kernel
+def put(source, i, op, target, at):
+    """Row ``at`` of ``target`` is row ``i`` of ``source``, its task unknown, its op ``op`` unless that is negative."""
+    target[at]["object"] = source[i]["object"]
+    target[at]["kind"] = source[i]["kind"]
+    target[at]["cpu"] = source[i]["cpu"]
+    target[at]["op"] = source[i]["op"] if op < 0 else op
+
+
+@kernel
+def merge(source, away, stays, turn_of, row, op, to, turn, times, target):
+    """Events of ``source`` in the order found, into ``target``, times ascending.
+
+    Rows ``away`` (ascending) leave their places. ``row`` goes ``to`` a place (ascending), before or behind what stays
+    there by its ``turn``, as ``op`` (-1 what it is); ``turn_of`` is the turn of the rows ``stays`` (ascending), 0 of
+    others. ``times``: of the events that ``target`` has more, ascending.
+    """
+    at = 0
+    move = 0
+    gone = 0
+    known = 0
+    for i in range(source.shape[0]):
+        if gone < away.shape[0] and away[gone] == i:
+            gone += 1
+            continue
+        while known < stays.shape[0] and stays[known] < i:
+            known += 1
+        own = np.int64(turn_of[known]) if known < stays.shape[0] and stays[known] == i else np.int64(0)
+        while move < to.shape[0] and (to[move] < i or (to[move] == i and turn[move] < own)):
+            put(source, row[move], op[move], target, at)
+            move += 1
+            at += 1
+        put(source, i, -1, target, at)
+        at += 1
+    while move < to.shape[0]:
+        put(source, row[move], op[move], target, at)
+        move += 1
+        at += 1
+    more = 0
+    for i in range(target.shape[0]):
+        if more < times.shape[0] and (i - more == source.shape[0] or times[more] < source[i - more]["time"]):
+            target[i]["time"] = times[more]
+            more += 1
+        else:
+            target[i]["time"] = source[i - more]["time"]

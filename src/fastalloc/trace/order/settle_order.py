@@ -1,0 +1,159 @@
+"""The order in which the traced kernel's operations happened, as far as addresses tell; see ``order_search``.
+
+Caches do not touch each other, so each is settled by itself: with the state of its slabs before the trace, the rules
+must give every object out of the slab that its address says. What is found holds for what-ifs too.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.trace.compact import compact as co
+from fastalloc.trace.compact.release_memory import give_back
+from fastalloc.trace.lanes import lane as ln
+from fastalloc.trace.lanes import slub_lane
+from fastalloc.trace.lanes.start import Start
+from fastalloc.trace.order import order_search as so
+from fastalloc.trace.order import window as order_window
+from fastalloc.trace.order.merge import CacheOrder, Merge
+from fastalloc.trace.order.window import Operations, Window
+
+SPARE = 64  # slabs that the rules may have more than the traced kernel had, at first
+EVERY = 256  # positions between two saved models
+SAVED = 12
+PATIENCE = 20  # with more allocations of a cache that nothing explains, its order is left as it was recorded
+assert order_window.WINDOW > (SAVED + 2) * EVERY + so.LOOK
+
+
+@dataclass(frozen=True)
+class Settled:
+    """``trace`` with its operations in the order found; ``steps``: what was done, with counts. ``caches``: a row each
+    that the addresses contradict: cache, allocations, moved, bought, reserve (slabs from below all watermarks),
+    unexplained, settled (else left as recorded)."""
+
+    trace: co.CompactTrace
+    steps: dict[str, int]
+    caches: pl.DataFrame
+
+
+class _Search:
+    """Settles the caches of one trace."""
+
+    def __init__(self, trace: co.CompactTrace, config: ln.Config, start: Start, shortages: np.ndarray) -> None:
+        self.trace, self.config, self.start, self.shortages = trace, config, start, shortages
+        self.operations = Operations(trace, config, start.nodes)
+
+    def settle(self, c: int) -> tuple[CacheOrder, int, np.ndarray, np.ndarray]:
+        """The order of cache ``c``, how many allocations it has, what was ``found``, and its kinds that may have slabs
+        from below all watermarks."""
+        spare = SPARE
+        while (result := self._settle(c, spare)) is None:
+            spare *= 2
+        return result
+
+    def _settle(self, c: int, spare: int) -> tuple[CacheOrder, int, np.ndarray, np.ndarray] | None:
+        """The same with room for ``spare`` slabs more than the traced kernel had; None where the rules need more."""
+        cache = self.config.caches[c]
+        one = ln.Config(cache.name, [cache], {}, self.config.exact, {})
+        run = slub_lane.SlubRun(self.trace, one, self.start, ln.NO_SAMPLES)
+        laid = self.start.laid(cache, one)
+        window = Window(self.operations, c, laid, run.lane.handle)
+        room = int(run.slub.ctl[st.U_SLAB_TOP]) + window.most + spare
+        slub = _sized(run.slub, room, cache.objects)
+        nothing = np.full((room, 2), -1, np.int64)
+        model = so.Model(slub, np.zeros(window.objects, np.int64), nothing[:, 0].copy(), nothing)
+        known = np.flatnonzero(laid.first_page >= 0)
+        model.block[known] = np.searchsorted(window.blocks, laid.first_page[known] >> cache.order)
+        ring, trial = _stacked(model, SAVED), so.Model(*(_empty(part) for part in model))
+        at = np.zeros(SAVED, np.int64)
+        found = np.zeros(so.FOUND_FIELDS, np.int64)
+        move = np.zeros((2, so.MOVE_FIELDS), np.int64)
+        where = np.zeros(so.WHERE_FIELDS, np.int64)
+        where[so.AT_SLOT] = -1
+        mem = ln.unlimited_mem(self.start.nodes, slub.kcpu.shape[1])
+        mem.ctl[st.M_PFMEMALLOC] = cache.era != "2.6.25"
+        order, allocs = CacheOrder(self.shortages), 0
+        while not window.last:
+            window.fill(model, ring)
+            so.search(
+                mem, model, ring, at, trial, window.events, window.order, np.zeros(2 * len(window.order), np.int32),
+                move[0], move[1], found, where, window.entitled,
+                EVERY, PATIENCE, window.last,
+            )  # fmt: skip
+            if where[so.AT_OVERFLOW]:
+                return None
+            # What is before the first saved model, and one more, since a purchase looks at the operation before it.
+            done = len(window.order) if window.last else max(int(at[at >= 0].min()) - 1, 0) // EVERY * EVERY
+            op, row, reserve, following = window.give(done)
+            order.add(op, row, reserve, following)
+            allocs += int((op == so.ALLOC).sum())
+            at[at >= 0] -= done
+            where[so.AT_POSITION] -= done
+        return order, allocs, found, np.flatnonzero(window.entitled == so.IS_ENTITLED)
+
+
+def _sized(slub: er.SlubEras, slabs: int, objects: int) -> er.SlubEras:
+    """A copy of ``slub`` of one cache with room for ``slabs`` slabs of ``objects``."""
+    top, link_top = int(slub.ctl[st.U_SLAB_TOP]), int(slub.ctl[st.U_LINK_TOP])
+    slab = np.zeros((slabs, st.SLAB_FIELDS), np.int32)
+    slab[:top] = slub.slab[:top]
+    link = np.zeros(max(slabs * objects, link_top), np.int16)
+    link[:link_top] = slub.link[:link_top]
+    return slub._replace(slab=slab, link=link)
+
+
+def _empty(part):
+    return type(part)(*(np.zeros_like(array) for array in part)) if isinstance(part, tuple) else np.zeros_like(part)
+
+
+def _stacked(model: so.Model, count: int) -> so.Model:
+    """Room for ``count`` models."""
+    slub = er.SlubEras(*(np.zeros((count, *array.shape), array.dtype) for array in model.slub))
+    return so.Model(slub, *(np.zeros((count, *array.shape), array.dtype) for array in model[1:]))
+
+
+def settled(trace: co.CompactTrace, config: ln.Config, start: Start) -> Settled:
+    """``trace`` with the operations moved that the addresses say were elsewhere."""
+    give_back()
+    merge = Merge(trace)
+    search = _Search(trace, config, start, merge.shortages)
+    rows: list[tuple] = []
+    entitled: list[int] = []
+    for c in np.flatnonzero(search.operations.named).tolist():
+        order, allocs, found, may = search.settle(c)
+        if not found.any():
+            continue
+        known = bool(found[so.F_WRONG] <= PATIENCE)
+        counts = (int(found[i]) for i in (so.F_MOVED, so.F_BOUGHT, so.F_RESERVE, so.F_WRONG))
+        rows.append((config.caches[c].name, allocs, *counts, known))
+        if known:
+            merge.add(order)
+            entitled += may.tolist()
+    del search
+    give_back()
+    columns = {
+        "moved": pl.Int64,
+        "bought": pl.Int64,
+        "reserve": pl.Int64,
+        "unexplained": pl.Int64,
+        "settled": pl.Boolean,
+    }
+    report = pl.DataFrame(rows, schema={"cache": pl.String, "allocations": pl.Int64, **columns}, orient="row")
+    done = report.filter("settled")
+    steps = {
+        "operations put where addresses say they were": int(done["moved"].sum()),
+        "purchases taken as they were made": int(done["bought"].sum()),
+        "slabs from below all watermarks, by who passed them over": int(done["reserve"].sum()),
+        "allocations from a slab that no order explains": int(report["unexplained"].sum()),
+    }
+    found_order = merge.trace()
+    if entitled:
+        found_order = dataclasses.replace(found_order, meta={**trace.meta, "entitled": entitled})
+    return Settled(found_order, {step: count for step, count in steps.items() if count}, report)
+
+
+__all__ = ["Settled", "settled"]

@@ -1,0 +1,1 @@
+"""Predictions, what-ifs, their check and results."""

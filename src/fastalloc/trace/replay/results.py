@@ -1,0 +1,120 @@
+"""What a replay leaves: tables of every configuration and cache, over time, and a manifest."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from fastalloc.compiler.cache_dir import sources_digest
+from fastalloc.errors import InputError
+from fastalloc.kernels.replay import kmem_events as kr
+from fastalloc.trace.lanes.lane import TRAFFIC
+from fastalloc.trace.replay.check import LIMITS, Check
+from fastalloc.trace.replay.prediction import Prediction
+from fastalloc.trace.replay.recording import Recording
+
+
+def write_results(
+    folder: Path,
+    recording: Recording,
+    predictions: list[Prediction],
+    command: str,
+    checked: Check | None = None,
+    real: pl.DataFrame | None = None,
+) -> None:
+    """``caches.parquet`` (a row a configuration and cache), ``series.parquet`` (and time), ``manifest.json``; and
+    ``real.parquet`` (ts_ns, cache, slabs of the traced kernel) where that is known."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _tables(folder, predictions)
+        if real is not None:
+            real.write_parquet(folder / "real.parquet")
+        manifest = {
+            "command": command,
+            "version": version("fastalloc"),
+            "model_digest": sources_digest(),
+            "draws": len(predictions[0].draws),
+            "trace": recording.trace.meta,
+            "steps": recording.steps,
+            "configs": [summary(p) for p in predictions],
+        }
+        if checked is not None:
+            manifest["check"] = check_record(checked)
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    except OSError as error:
+        raise InputError(folder, "", f"cannot be written: {error.strerror or error}") from None
+
+
+def _tables(folder: Path, predictions: list[Prediction]) -> None:
+    tables, series = [], []
+    for prediction in predictions:
+        result = prediction.result
+        config = pl.lit(result.config.name).alias("config")
+        tables.append(prediction.table().select(config, pl.all()))
+        samples, rows, _ = result.series.shape
+        if not samples:
+            continue
+        flat = result.series.reshape(samples * rows, len(kr.SERIES))
+        frame = pl.DataFrame(
+            {
+                "ts_ns": np.repeat(result.sample_ns, rows),
+                "cache": pl.Series(np.tile(np.arange(rows, dtype=np.uint32), samples)),
+                **{name: flat[:, i] for i, name in enumerate(kr.SERIES)},
+            }
+        )
+        layout = result.caches.with_row_index("row").select("row", pl.col("cache").alias("name"), "order", "size")
+        frame = frame.join(layout, left_on="cache", right_on="row", how="left").filter(pl.col("slabs") > 0)
+        pages = pl.col("slabs") * pl.lit(2, pl.Int64).pow(pl.col("order"))
+        series.append(
+            frame.select(
+                config, "ts_ns", pl.col("name").alias("cache"), *kr.SERIES,
+                pages.alias("pages"), (pages * 4096 - pl.col("objects") * pl.col("size")).alias("waste_bytes"),
+            )
+        )  # fmt: skip
+    pl.concat(tables, how="diagonal_relaxed").write_parquet(folder / "caches.parquet")
+    if series:
+        pl.concat(series).write_parquet(folder / "series.parquet")
+
+
+def summary(prediction: Prediction) -> dict[str, Any]:
+    """A configuration in a dozen figures: pages (median, least, most), slow paths, lists, speed."""
+    pages = prediction.pages()
+    result = prediction.result
+    order = result.caches["order"].to_numpy()
+    series = result.series[:, :, kr.R_SLABS]
+    at_once = (series.astype(np.int64) << order[None, :]).sum(axis=1)
+    objects = result.series[:, :, kr.R_OBJECTS] * result.caches["size"].to_numpy()[None, :]
+    where = int(at_once.argmax()) if len(at_once) else 0
+    sums = result.caches.sum().row(0, named=True)
+    return {
+        "config": result.config.name,
+        **{
+            f"{name}_pages": {"median": float(np.median(column)), "low": int(column.min()), "high": int(column.max())}
+            for name, column in zip(("new", "freed", "peak", "end"), pages.T, strict=True)
+        },
+        "peak_at_once_pages": int(at_once[where]) if len(at_once) else None,
+        "peak_waste_bytes": int(at_once[where] * 4096 - objects[where].sum()) if len(at_once) else None,
+        **{name: sums[name] for name in (*TRAFFIC, "cross_cpu_frees")},
+        "counts": result.counts,
+        "events": result.events,
+        "events_per_second": round(result.events / result.seconds) if result.seconds else None,
+    }
+
+
+def check_record(checked: Check) -> dict[str, Any]:
+    """A check as plain data, all caches included."""
+    limits = pl.col("figure").replace_strict(LIMITS, return_dtype=pl.Float64)
+    figures = ("slab_allocs", "new", "peak_slabs", "peak", "end_slabs", "end", "off_pages")
+    return {
+        "ok": checked.ok,
+        "totals": checked.totals.with_columns(limit=limits).to_dicts(),
+        "exact_at_peak": checked.exact_at_peak,
+        "caches": checked.caches.select("cache", *figures).to_dicts(),
+        "snapshots": checked.snapshots.to_dicts(),
+    }
+
+
+__all__ = ["check_record", "summary", "write_results"]

@@ -1,0 +1,144 @@
+"""Other configurations of the traced kernel: what the caches would be had it been booted or built otherwise."""
+
+import dataclasses
+import itertools
+from typing import Any
+
+import polars as pl
+
+from fastalloc.errors import InputError
+from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.linux import slub_eras as se
+from fastalloc.trace.compact.compact import CompactTrace
+from fastalloc.trace.lanes.caches import TracedCache
+from fastalloc.trace.lanes.lane import Config
+
+AS_TRACED = "as traced"
+ALLOCATORS = ("slub", "slab")
+KNOWN = (
+    "nomerge, merge, allocator=slab, era=2.6.25|cpu-partial|sheaves, cpu_partial=SLABS, order=MAX, min_order=MIN, "
+    "min_partial=SLABS"
+)
+
+
+def as_traced(caches: list[TracedCache]) -> Config:
+    """The traced kernel itself."""
+    return Config(AS_TRACED, caches, {}, frozenset(cache.name for cache in caches), {})
+
+
+def what_if(
+    text: str, base: Config, trace: CompactTrace, options: se.SlubOptions, shared: set[str], aliases: dict[str, str]
+) -> Config:
+    """The configuration that ``text`` asks for: settings joined by commas, see KNOWN.
+
+    ``shared``: caches that several names were merged into; ``aliases``: what would merge into what. Raises
+    InputError for a setting unknown or a value that is no number.
+    """
+    config = dataclasses.replace(base, name=text)
+    for word in text.split(","):
+        key, _, value = (part.strip() for part in word.partition("="))
+        if key == "nomerge" and not value:
+            config = _split(config, trace, shared)
+        elif key == "merge" and not value:
+            config = _merged(config, aliases)
+        elif key == "allocator":
+            if value not in ALLOCATORS:
+                raise InputError("--what-if", word, f"no such allocator; known are {', '.join(ALLOCATORS)}")
+            config = dataclasses.replace(config, allocator=value)
+        elif key == "era":
+            if value not in er.ERA_NAMES:
+                raise InputError("--what-if", word, f"no such era; known are {', '.join(er.ERA_NAMES)}")
+            config = _with(config, [cache._replace(era=value) for cache in config.caches])
+        elif key in ("cpu_partial", "min_partial"):
+            change: dict[str, Any] = {key: _number(word, value)}
+            config = _with(config, [cache._replace(**change) for cache in config.caches])
+        elif key in ("order", "min_order"):
+            number = _number(word, value)
+            if key == "order":
+                asked = dataclasses.replace(options, slub_max_order=number)
+            else:
+                asked = dataclasses.replace(options, slub_min_order=number)
+            config = _with(config, [_laid_out(cache, asked) for cache in config.caches])
+        else:
+            raise InputError("--what-if", word, f"is not known; there are {KNOWN}")
+    return config
+
+
+def grid(axes: list[str]) -> list[str]:
+    """The what-ifs of a grid: one for each combination of the values of its axes.
+
+    An axis is KEY=VALUE,VALUE,...; InputError for any other text.
+    """
+    values = []
+    for axis in axes:
+        key, equals, texts = axis.partition("=")
+        if not (key.strip() and equals and all(text.strip() for text in texts.split(","))):
+            raise InputError("--grid", axis, "must be KEY=VALUE,VALUE,..., such as cpu_partial=0,2,6")
+        values.append([f"{key.strip()}={text.strip()}" for text in texts.split(",")])
+    return [",".join(words) for words in itertools.product(*values)] if values else []
+
+
+def _number(word: str, value: str) -> int:
+    if not value.isdecimal() or int(value) > 1 << 20:
+        raise InputError("--what-if", word, "needs a number that is not negative, such as cpu_partial=0")
+    return int(value)
+
+
+def _with(config: Config, caches: list[TracedCache]) -> Config:
+    """``caches`` instead of those of ``config``; where the layout changed the start state does not fit as it was."""
+    same = frozenset(
+        after.name
+        for before, after in zip(config.caches, caches, strict=True)
+        if before.name in config.exact
+        and (before.order, before.objects) == (after.order, after.objects)
+        and after.era == "cpu-partial"
+        and after.cpu_partial > 0
+    )
+    return dataclasses.replace(config, caches=caches, exact=same)
+
+
+def _laid_out(cache: TracedCache, options: se.SlubOptions) -> TracedCache:
+    order = se.calculate_order(cache.size, options)
+    objects = (se.PAGE_SIZE << order) // cache.size
+    wanted = se.cpu_partial(cache.size, 0, options) if cache.cpu_partial else 0
+    return cache._replace(
+        order=order, objects=objects, cpu_partial=se.cpu_partial_slabs(wanted, objects) if wanted else 0
+    )
+
+
+def _split(config: Config, trace: CompactTrace, shared: set[str]) -> Config:
+    """A cache for each function that allocates from a shared one; kmalloc keeps the cache's name.
+
+    The trace names only the cache that stands for all: the functions are the nearest it says of who was merged.
+    """
+    split = dict(config.split)
+    caches = list(config.caches)
+    by_name = {cache.name: cache for cache in caches}
+    allocs = trace.kinds.with_row_index("kind").filter(
+        pl.col("cache").is_in(sorted(shared)) & (pl.col("src") == "kmem_cache_alloc")
+    )
+    for kind, name, site in allocs.select("kind", "cache", "call_site").iter_rows():
+        if name not in by_name:
+            continue
+        own = f"{name}@{site.split('+')[0]}"
+        split[kind] = own
+        if own not in by_name:
+            by_name[own] = by_name[name]._replace(name=own)
+            caches.append(by_name[own])
+    return dataclasses.replace(config, caches=caches, split=split)
+
+
+def _merged(config: Config, aliases: dict[str, str]) -> Config:
+    """Caches joined as ``aliases`` says."""
+    if not aliases:
+        raise InputError(
+            "--what-if", "merge", "needs a --geometry table with the column alias_of of a kernel that merges"
+        )
+    names = {cache.name for cache in config.caches}
+    goes_to = {name: stands for name, stands in aliases.items() if name in names and stands in names}
+    caches = [cache for cache in config.caches if cache.name not in goes_to]
+    exact = config.exact - set(goes_to) - set(goes_to.values())
+    return dataclasses.replace(config, caches=caches, goes_to=goes_to, exact=exact)
+
+
+__all__ = ["AS_TRACED", "KNOWN", "as_traced", "grid", "what_if"]

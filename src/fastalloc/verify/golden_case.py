@@ -1,0 +1,286 @@
+"""Reader of golden cases: what a real allocator did with a trace of operations, table by table.
+
+A case is a folder with ``manifest.json``, ``trace.parquet`` and a folder for each build. Everything is checked before
+anything runs: a column that is missing, an operation that does not exist, an object freed twice or never allocated.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from fastalloc.errors import InputError
+from fastalloc.kernels.replay import operations as rp
+from fastalloc.linux.gfp import MAX_ORDER
+
+CPUS = 8
+COLUMNS = {"op": 0, "cpu": 0, "cache": -1, "obj_id": -1, "gfp": 0, "ctx_flags": 0, "arg": -1}  # name: least value
+_ALLOCS = {
+    rp.OP_FREE: rp.OP_ALLOC,
+    rp.OP_KFREE: rp.OP_KMALLOC,
+    rp.OP_MPFREE: rp.OP_MPALLOC,
+    rp.OP_PGFREE: rp.OP_PGALLOC,
+}
+_CACHE_OPS = (rp.OP_ALLOC, rp.OP_FREE, rp.OP_SHRINK, rp.OP_FLUSH, rp.OP_CREATE, rp.OP_DESTROY)
+_POOL_OPS = (rp.OP_MPALLOC, rp.OP_MPFREE, rp.OP_MPRESIZE)
+
+
+@dataclass(frozen=True)
+class CaseCache:
+    """A cache as the manifest asks for it; bytes. ``cpu`` created it if ``setup``, else a CREATE operation does."""
+
+    name: str
+    size: int
+    align: int
+    flags: int
+    ctor: bool
+    cpu: int
+    setup: bool
+
+
+@dataclass(frozen=True)
+class CasePool:
+    """A mempool: ``kind`` is slab, kmalloc or pages, ``param`` its cache, size in bytes or order."""
+
+    name: str
+    kind: str
+    param: int
+    min_nr: int
+    cpu: int
+
+
+@dataclass(frozen=True)
+class GoldenCase:
+    """A case without its expected tables.
+
+    ``trace`` holds the operations with objects numbered densely (``objects`` of them); ``builds`` the names of the
+    build folders; ``free_pages`` and ``pages_min`` are per node and None where memory is unlimited.
+    """
+
+    path: Path
+    name: str
+    caches: tuple[CaseCache, ...]
+    pools: tuple[CasePool, ...]
+    free_pages: int | None
+    pages_min: int
+    trace: rp.Trace
+    objects: int
+    builds: tuple[str, ...]
+
+    @property
+    def rows(self) -> int:
+        """Number of operations."""
+        return len(self.trace.op)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; InputError says where it is broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(path, "", error.strerror or str(error)) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise InputError(path, where, f"not JSON: {error}") from error
+
+
+def read_table(path: Path, columns: tuple[str, ...] = ()) -> pl.DataFrame:
+    """A Parquet table that has at least ``columns``."""
+    try:
+        table = pl.read_parquet(path)
+    except FileNotFoundError as error:
+        raise InputError(path, "", "no such file") from error
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(path, "", f"not a Parquet table: {str(error).splitlines()[0]}") from error
+    for column in columns:
+        if column not in table.columns:
+            raise InputError(path, f"column {column}", "is missing")
+    return table
+
+
+def _field(path: Path, where: str, record: Any, name: str, kind: type | tuple[type, ...]) -> Any:
+    if not isinstance(record, dict) or name not in record:
+        raise InputError(path, f"{where}{name}", "is missing")
+    value = record[name]
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+        raise InputError(path, f"{where}{name}", f"{value!r} is not what belongs here")
+    return value
+
+
+def _number(path: Path, where: str, record: Any, name: str, least: int, most: int = 1 << 40) -> int:
+    value: int = _field(path, where, record, name, int)
+    if not least <= value <= most:
+        raise InputError(path, f"{where}{name}", f"{value} is not within {least} .. {most}")
+    return value
+
+
+def _manifest(path: Path) -> tuple[tuple[CaseCache, ...], tuple[CasePool, ...], int | None, int]:
+    manifest = read_json(path)
+    caches = []
+    for i, record in enumerate(_field(path, "", manifest, "caches", list)):
+        where = f"caches[{i}]."
+        flags = _field(path, where, record, "flags", (str, int))
+        try:
+            bits = int(flags, 16) if isinstance(flags, str) else flags
+        except ValueError as error:
+            raise InputError(path, f"{where}flags", f"{flags!r} is not a hexadecimal number") from error
+        caches.append(
+            CaseCache(
+                name=_field(path, where, record, "name", str),
+                size=_number(path, where, record, "size", 1),
+                align=_number(path, where, record, "align", 0),
+                flags=bits,
+                ctor=bool(_field(path, where, record, "ctor", (bool, int))),
+                cpu=_number(path, where, record, "created_on_cpu", 0, CPUS - 1),
+                setup=_field(path, where, record, "created", str) == "setup",
+            )
+        )
+    pools = []
+    for i, record in enumerate(_field(path, "", manifest, "pools", list)):
+        where = f"pools[{i}]."
+        kind = _field(path, where, record, "kind", str)
+        if kind not in ("slab", "kmalloc", "pages"):
+            raise InputError(path, f"{where}kind", f"{kind!r} is none of slab, kmalloc, pages")
+        most = {"slab": len(caches) - 1, "kmalloc": 1 << 22, "pages": MAX_ORDER - 1}[kind]
+        pools.append(
+            CasePool(
+                name=_field(path, where, record, "name", str),
+                kind=kind,
+                param=_number(path, where, record, "param", 1 if kind == "kmalloc" else 0, most),
+                min_nr=_number(path, where, record, "min_nr", 1, 1 << 20),
+                cpu=_number(path, where, record, "created_on_cpu", 0, CPUS - 1),
+            )
+        )
+    memory = _field(path, "", manifest, "memory", dict)
+    mode = _field(path, "memory.", memory, "mode", str)
+    if mode not in ("limited", "unlimited"):
+        raise InputError(path, "memory.mode", f"{mode!r} is neither limited nor unlimited")
+    free = None
+    pages_min = 0
+    if mode == "limited":
+        free = _number(path, "memory.", memory, "free_pages_at_start_per_node", 0)
+        pages_min = _number(path, "memory.", memory, "pages_min_per_node", 0)
+    return tuple(caches), tuple(pools), free, pages_min
+
+
+class _Rows:
+    """Checks over the columns of a trace; each failure names the first bad row."""
+
+    def __init__(self, path: Path, table: pl.DataFrame) -> None:
+        self.path = path
+        self.column: dict[str, np.ndarray] = {}
+        for name, least in COLUMNS.items():
+            series = table[name]
+            if not series.dtype.is_integer():
+                raise InputError(path, f"column {name}", f"holds {series.dtype}, not integers")
+            if series.null_count():
+                raise InputError(path, f"row {series.is_null().arg_max()}, {name}", "is empty")
+            values = series.to_numpy()
+            self.column[name] = values
+            self.refuse(values < least, name, "{} is negative")
+
+    def refuse(self, bad: np.ndarray, name: str, reason: str) -> None:
+        """Raise for the first row where ``bad`` holds; ``{}`` in the reason is the value of column ``name``."""
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise InputError(self.path, f"row {row}, {name}", reason.format(self.column[name][row]))
+
+    def refuse_at(self, rows: np.ndarray, name: str, reason: str) -> None:
+        """Raise for the smallest of ``rows``, if any."""
+        if rows.size:
+            row = int(rows.min())
+            raise InputError(self.path, f"row {row}, {name}", reason.format(self.column[name][row]))
+
+
+def _check_values(rows: _Rows, caches: int, pools: int) -> None:
+    op, cache, arg = rows.column["op"], rows.column["cache"], rows.column["arg"]
+    rows.refuse(op >= len(rp.OPS), "op", "there is no operation {}")
+    rows.refuse(rows.column["cpu"] >= CPUS, "cpu", "there is no CPU {}")
+    rows.refuse(rows.column["ctx_flags"] > 3, "ctx_flags", "{} has unknown bits")
+    rows.refuse(rows.column["gfp"] >= 1 << 21, "gfp", "{} has unknown bits")
+    rows.refuse(np.isin(op, _CACHE_OPS) & (cache >= caches), "cache", "the manifest has no cache {}")
+    rows.refuse(np.isin(op, _CACHE_OPS) & (op != rp.OP_FLUSH) & (cache < 0), "cache", "{} names no cache")
+    rows.refuse(np.isin(op, _POOL_OPS) & ((cache >= pools) | (cache < 0)), "cache", "the manifest has no pool {}")
+    rows.refuse((op == rp.OP_KMALLOC) & (arg < 1), "arg", "a size of {} bytes")
+    rows.refuse((op == rp.OP_MPRESIZE) & (arg < 1), "arg", "a reserve of {} elements")
+    rows.refuse((op == rp.OP_PGALLOC) & ((arg < 0) | (arg > 20)), "arg", "a page order of {}")
+    rows.refuse((op == rp.OP_REAP) & (arg < 0), "arg", "a time of {} jiffies")
+
+
+def _check_objects(rows: _Rows) -> tuple[np.ndarray, int]:
+    """Every object allocated once, freed at most once, later, by the matching operation; dense numbers for the ids."""
+    op, ids, cache = rows.column["op"], rows.column["obj_id"].astype(np.int64), rows.column["cache"]
+    allocates = np.isin(op, list(_ALLOCS.values()))
+    frees = np.isin(op, list(_ALLOCS))
+    rows.refuse((allocates | frees) & (ids < 0), "obj_id", "{} names no object")
+    alloc_rows = np.flatnonzero(allocates)
+    free_rows = np.flatnonzero(frees)
+    known, first = np.unique(ids[alloc_rows], return_index=True)
+    again = np.ones(alloc_rows.size, dtype=bool)
+    again[first] = False
+    rows.refuse_at(alloc_rows[again], "obj_id", "object {} is allocated a second time")
+    slot = np.searchsorted(known, ids[free_rows])
+    missing = ~np.isin(ids[free_rows], known)
+    rows.refuse_at(free_rows[missing], "obj_id", "object {} was never allocated")
+    origin = alloc_rows[first][slot]
+    rows.refuse_at(free_rows[origin > free_rows], "obj_id", "object {} is freed before it is allocated")
+    second = np.ones(free_rows.size, dtype=bool)
+    second[np.unique(slot, return_index=True)[1]] = False
+    rows.refuse_at(free_rows[second], "obj_id", "object {} is freed twice")
+    wanted = np.zeros(len(rp.OPS), dtype=np.int64)
+    for free, alloc in _ALLOCS.items():
+        wanted[free] = alloc
+    rows.refuse_at(free_rows[wanted[op[free_rows]] != op[origin]], "op", "operation {} does not free such an object")
+    owned = np.isin(op[free_rows], (rp.OP_FREE, rp.OP_MPFREE))
+    rows.refuse_at(
+        free_rows[owned & (cache[free_rows] != cache[origin])], "cache", "the object was not allocated from {}"
+    )
+    dense = np.zeros(len(op), dtype=np.int32)
+    dense[alloc_rows] = np.searchsorted(known, ids[alloc_rows])
+    dense[free_rows] = slot
+    return dense, int(known.size)
+
+
+def _check_lives(rows: _Rows, caches: tuple[CaseCache, ...]) -> None:
+    """Caches are used only between their creation and their destruction."""
+    op, cache = rows.column["op"], rows.column["cache"]
+    for index, asked in enumerate(caches):
+        mine = np.flatnonzero(np.isin(op, _CACHE_OPS) & (cache == index))
+        kinds = op[mine]
+        change = np.where(kinds == rp.OP_CREATE, 1, np.where(kinds == rp.OP_DESTROY, -1, 0))
+        before = int(asked.setup) + np.concatenate(([0], np.cumsum(change)[:-1])) if mine.size else change
+        created = kinds == rp.OP_CREATE
+        rows.refuse_at(mine[created & (before != 0)], "cache", "cache {} exists")
+        rows.refuse_at(mine[~created & (before != 1)], "cache", "cache {} does not exist here")
+
+
+def read_case(folder: Path) -> GoldenCase:
+    """The case in ``folder``, checked. Raises InputError naming file, row or field, and reason."""
+    caches, pools, free, pages_min = _manifest(folder / "manifest.json")
+    path = folder / "trace.parquet"
+    rows = _Rows(path, read_table(path, tuple(COLUMNS)))
+    _check_values(rows, len(caches), len(pools))
+    dense, objects = _check_objects(rows)
+    _check_lives(rows, caches)
+    column = rows.column
+    trace = rp.Trace(
+        op=column["op"].astype(np.uint8),
+        cpu=column["cpu"].astype(np.uint8),
+        cache=column["cache"].astype(np.int16),
+        obj=dense,
+        gfp=column["gfp"].astype(np.uint32),
+        context=column["ctx_flags"].astype(np.uint8),
+        arg=column["arg"].astype(np.int32),
+    )
+    builds = tuple(sorted(ops.parent.name for ops in folder.glob("*/ops.parquet")))
+    if not builds:
+        raise InputError(folder, "", "no build folder with an ops.parquet")
+    return GoldenCase(folder, folder.name, caches, pools, free, pages_min, trace, objects, builds)
+
+
+def find_cases(root: Path) -> list[Path]:
+    """Folders at or below ``root`` that hold a manifest and a trace, by name."""
+    return sorted(path.parent for path in root.rglob("manifest.json"))
