@@ -29,7 +29,7 @@ def model_digest(package: Path = PACKAGE) -> str:
 
     Over ``MODEL_VERSION``, all kernel sources, and the sources below ``package`` that turn a scenario into arrays.
     """
-    digest = hashlib.sha256(f"{MODEL_VERSION}\0{sources_digest()}".encode())
+    digest = hashlib.sha256(f"{MODEL_VERSION}\0{sources_digest(package)}".encode())
     for path in sorted(path for pattern in SET_UP for path in package.glob(pattern)):
         digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()
