@@ -19,6 +19,7 @@ from benchmarks.tables import replaced
 from pydantic import BaseModel
 
 from fastalloc.kernels.lane import metrics
+from fastalloc.kernels.lane.metrics import EVENT
 from fastalloc.scenario import Machine, Scenario, load_scenario
 from fastalloc.scenario.load import SCHEMAS
 from fastalloc.store.provenance import SCHEMA_VERSION
@@ -75,7 +76,7 @@ def columns_text() -> str:
         _table("series/", SERIES_SCHEMA, OWN | _comments_in("SERIES")),
         _table("events/", EVENTS_SCHEMA, OWN | events),
         "| kind | a, b, c |\n|---|---|\n"
-        + "".join(f"| `{kind}` | {_comments_in('EVENTS').get(kind, '')} |\n" for kind in metrics.EVENTS),
+        + "".join(f"| `{kind}` | {_comments_in('EVENTS').get(kind, '')} |\n" for kind in EVENT.names),
         _table("ledger/", LEDGER_SCHEMA, OWN),
     ]
     return "\n" + "\n\n".join(part.strip() for part in parts) + "\n\n"
