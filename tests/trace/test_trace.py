@@ -34,7 +34,7 @@ TEXT = f"""# tracer: nop
        cat-1     [001] .....     1.000005: kmem_cache_free: call_site=g+0x8/0x20 ptr={B} name=dentry
        cat-1     [001] .....     1.000006: mm_page_alloc: page=ffffea0000 pfn=0x4801 order=1 migratetype=0 gfp_flags=GFP_KERNEL
        cat-1     [001] .....     1.000007: tracing_mark_write: hello
-"""
+"""  # noqa: E501
 
 
 def written(tmp_path, text, name="t.txt"):

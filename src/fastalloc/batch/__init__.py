@@ -29,8 +29,8 @@ class LaneResult(NamedTuple):
     """What one lane reports; all arrays int64, columns as named in :mod:`fastalloc.kernels.lane.metrics`."""
 
     lane: int
-    metrics: np.ndarray  # [len(METRICS)]
-    series: np.ndarray  # [samples, len(SERIES)]
+    metrics: np.ndarray  # [METRIC.width]
+    series: np.ndarray  # [samples, SERIES.width]
     events: np.ndarray  # [events, len(EVENT_COLUMNS)]
     ledger: np.ndarray  # [buyer, depth, taker]: objects
 

@@ -40,7 +40,7 @@ class Layout(NamedTuple):
     """The slab caches of a scenario's kernel, which all its lanes share and none changes."""
 
     rows: np.ndarray  # int64, a row a cache as ``kmem_state.init_caches`` reads it; SLAB: none
-    roles: np.ndarray  # int64[len(ROLES)]: index of the cache of each role
+    roles: np.ndarray  # int64[ROLE.width]: index of the cache of each role
     slabs: tuple[gs.SlabGeometry, ...] = ()  # SLAB
     emergency: tuple[int, ...] = (-1, -1, -1, -1)  # caches of these
     reserve_pages: int = 0  # that the reserve tree asks for

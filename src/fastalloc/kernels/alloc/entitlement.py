@@ -37,7 +37,7 @@ ENTITLEMENTS = (
 )
 ANYONE, RANK, RANK_POSTED, NO_WATERMARKS, PFMEMALLOC = range(len(ENTITLEMENTS))
 
-# Rank of a slab by the depth of its pages, DEPTH_*: low 8, min 4, less 1 for HARDER, 2 for HIGH; none 0.
+# Rank of a slab by the depth of its pages, a DEPTH: low 8, min 4, less 1 for HARDER, 2 for HIGH; none 0.
 RANKS = np.array((8, 4, 3, 2, 1, 1, 0), np.int64)
 
 
@@ -63,7 +63,7 @@ def slab_at_hand(slub, c, cpu):
 
 @internal
 def force_growth(mem, slub, c, cpu, gfp, context):
-    """An object of a slab bought with the caller's own mask, or NO_OBJECT; every MEMCTL.probe_every-th refusal tries."""
+    """An object of a slab bought with the caller's own mask, or NO_OBJECT; each MEMCTL.probe_every-th refusal tries."""
     mem.ctl[MEMCTL.refusals] += 1
     handle = st.NO_OBJECT
     if mem.ctl[MEMCTL.refusals] % mem.ctl[MEMCTL.probe_every] == 0:

@@ -376,7 +376,7 @@ def reap(mem, heap, cpu, jiffies, interval):
 
 
 def bought_by(heap, handle):
-    """Who bought the slab of an object, and at which depth (DEPTH_*); pages are not asked for."""
+    """Who bought the slab of an object, and at which DEPTH; pages are not asked for."""
     return _of(heap).bought_by(heap, handle)
 
 

@@ -41,7 +41,7 @@ def zone_watermark_ok(mem, z, order, mark, class_zone, high, harder):
 
 @kernel
 def request_depth(gfp, context, rule):
-    """Depth of attempt B of a request, one of DEPTH_* [__alloc_pages step 5; rule 6.3: gfp_to_alloc_flags].
+    """Depth of attempt B of a request, a DEPTH [__alloc_pages step 5; rule 6.3: gfp_to_alloc_flags].
 
     Since 6.3 not waiting earns a quarter only beside HIGH and without NOMEMALLOC.
     """
@@ -244,7 +244,7 @@ def buffered_rmqueue(mem, cpu, z, order):
 
 @kernel
 def get_page_from_freelist(mem, cpu, order, first_zone, mark_column, high, harder):
-    """Walk the zonelist from ``first_zone`` down; ``mark_column`` is ZONE.min, ZONE.low, ZONE.high or -1 for no watermark."""
+    """Walk the zonelist from ``first_zone`` down; ``mark_column``: ZONE.min, ZONE.low, ZONE.high, or -1 for no mark."""
     for z in range(first_zone, -1, -1):
         if mem.zone[z, ZONE.present] == 0:
             continue
@@ -349,7 +349,7 @@ def keep_spare(mem, pfn):
 
 @kernel
 def depth_of_level(level, mark):
-    """Which DEPTH_* a level that free pages stay above amounts to, beside ``mark``, the zone's min."""
+    """Which DEPTH a level that free pages stay above amounts to, beside ``mark``, the zone's min."""
     if level <= 0:
         return DEPTH.none
     for depth, high, harder in (

@@ -336,8 +336,8 @@ class VM(Record):
     reclaimers = field(at=45)
     jitter = field()
     livelock_check = field("when the present pause is next looked at")
-    sleepers = field("first of TASK_STATE.width counters: tasks by state")
-    next_jiffy = field("skipping off: the next tick to visit", at=58)
+    sleepers = field("tasks in each TASK_STATE", width=10)
+    next_jiffy = field("skipping off: the next tick to visit")
     reserved = field("pages that the kernel image and boot hold for ever")
     host_slice = field("even and odd CPUs take turns of this length, 0: each has a core of its own")
     host_overlap = field()
@@ -412,8 +412,8 @@ class Vm(NamedTuple):
     cluster: np.ndarray  # int16[slots / 256]: used slots
     leaf: np.ndarray  # int64[slots / 64, 2]: radix node handle, pages below it
     noise: np.ndarray  # int64[2, ring, 3]: handle or frame, cpu, time it is freed
-    roles: np.ndarray  # int64[len(ROLES)]
-    costs: np.ndarray  # int64[len(COSTS)]
+    roles: np.ndarray  # int64[ROLE.width]
+    costs: np.ndarray  # int64[COST.width]
     host: np.ndarray  # int64[further hosts, HOST.width]
     host_command: np.ndarray  # int64[further hosts, commands in flight + 1, 5]
     background: np.ndarray  # int64[caches of the background load, LOAD.width], see kernels/workload/background.py
@@ -425,10 +425,10 @@ class Vm(NamedTuple):
 class Out(NamedTuple):
     """What a lane reports."""
 
-    metric: np.ndarray  # int64[len(METRICS)]
-    series: np.ndarray  # int64[samples, len(SERIES)]
+    metric: np.ndarray  # int64[METRIC.width]
+    series: np.ndarray  # int64[samples, SERIES.width]
     event: np.ndarray  # int64[events, 7]
-    ledger: np.ndarray  # int64[len(WHO), DEPTH.width, len(WHO)]
+    ledger: np.ndarray  # int64[WHO.width, DEPTH.width, WHO.width]
     ctl: np.ndarray  # int64[4]: events written, samples written, full log, reports seen
 
 

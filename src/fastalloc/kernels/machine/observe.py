@@ -6,7 +6,7 @@ from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.state import MEMCTL, PCP, ZONE
 from fastalloc.kernels.block.scsi import LIVELOCK_LONG_NS
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.metrics import EVENT, METRIC
+from fastalloc.kernels.lane.metrics import EVENT, METRIC, SERIES
 from fastalloc.kernels.lane.sched import log_event, log_event_at, reclaimers_asleep
 from fastalloc.kernels.lane.state import CPU, HOST, IO, OUT_CTL, POOL, ROLE, TASK_STATE, VM
 
@@ -30,7 +30,7 @@ def pool_waiters(vm):
 
 @internal
 def sample(mem, heap, pools, io, vm, out):
-    """Write one row of the series, in the order of metrics.SERIES."""
+    """Write one row of the series, see SERIES."""
     out_of_line()
     n = out.ctl[OUT_CTL.samples]
     if n >= out.series.shape[0]:
@@ -38,37 +38,37 @@ def sample(mem, heap, pools, io, vm, out):
     out.ctl[OUT_CTL.samples] = n + 1
     row = out.series[n]
     zones = mem.ctl[MEMCTL.nr_zones]
-    row[0] = vm.ctl[VM.now] // ms.NS_PER_MS
-    row[1] = mem.zone[0, ZONE.free] if zones > 1 else 0
-    row[2] = mem.zone[zones - 1, ZONE.free]
+    row[SERIES.t_ms] = vm.ctl[VM.now] // ms.NS_PER_MS
+    row[SERIES.free_dma] = mem.zone[0, ZONE.free] if zones > 1 else 0
+    row[SERIES.free_dma32] = mem.zone[zones - 1, ZONE.free]
     for z in range(zones):
         for cpu in range(vm.ctl[VM.nr_cpus]):
-            row[3] += mem.pcp[cpu, z, PCP.count]
-        row[4] += mem.zone[z, ZONE.nr_active]
-        row[5] += mem.zone[z, ZONE.nr_inactive]
-    row[6] = heap_pages(heap)
-    row[7] = vm.ctl[VM.writeback]
-    row[8] = io.ctl[IO.bios]
-    row[9] = io.ctl[IO.device_busy]
-    row[10] = io.ctl[IO.count]
-    row[11] = io.ctl[IO.plugged]
+            row[SERIES.pcp_pages] += mem.pcp[cpu, z, PCP.count]
+        row[SERIES.active] += mem.zone[z, ZONE.nr_active]
+        row[SERIES.inactive] += mem.zone[z, ZONE.nr_inactive]
+    row[SERIES.slab_pages] = heap_pages(heap)
+    row[SERIES.writeback] = vm.ctl[VM.writeback]
+    row[SERIES.bios] = io.ctl[IO.bios]
+    row[SERIES.commands] = io.ctl[IO.device_busy]
+    row[SERIES.requests] = io.ctl[IO.count]
+    row[SERIES.plugged] = io.ctl[IO.plugged]
     bio_cache = vm.roles[ROLE.bio]
-    row[12] = cache_slabs(heap, bio_cache)
-    row[13] = free_objects(heap, bio_cache)
-    row[14] = pools.pool[POOL.bio, MEMPOOL.curr]
-    row[15] = io.ctl[IO.free_list]
-    row[16] = running_tasks(vm)
-    row[17] = pool_waiters(vm)
-    row[18] = vm.ctl[VM.sleepers + TASK_STATE.request]
-    row[19] = vm.ctl[VM.sleepers + TASK_STATE.congestion]
-    row[20] = vm.ctl[VM.reclaimers]
-    row[21] = out.metric[METRIC.sense_fail]
-    row[22] = out.metric[METRIC.free_list_used]
-    row[23] = out.metric[METRIC.commands]
-    row[24] = out.metric[METRIC.pages_swapped_out]
-    row[25] = out.metric[METRIC.pages_copied]
-    row[26] = mem.ctl[MEMCTL.reports]
-    row[27] = mem.ctl[MEMCTL.suppressed]
+    row[SERIES.bio_slabs] = cache_slabs(heap, bio_cache)
+    row[SERIES.bio_free_slots] = free_objects(heap, bio_cache)
+    row[SERIES.bio_pool] = pools.pool[POOL.bio, MEMPOOL.curr]
+    row[SERIES.free_list] = io.ctl[IO.free_list]
+    row[SERIES.running] = running_tasks(vm)
+    row[SERIES.bio_waiters] = pool_waiters(vm)
+    row[SERIES.request_waiters] = vm.ctl[VM.sleepers + TASK_STATE.request]
+    row[SERIES.congestion_waiters] = vm.ctl[VM.sleepers + TASK_STATE.congestion]
+    row[SERIES.reclaimers] = vm.ctl[VM.reclaimers]
+    row[SERIES.sense_fail] = out.metric[METRIC.sense_fail]
+    row[SERIES.free_list_used] = out.metric[METRIC.free_list_used]
+    row[SERIES.commands_total] = out.metric[METRIC.commands]
+    row[SERIES.swapped_out] = out.metric[METRIC.pages_swapped_out]
+    row[SERIES.pages_copied] = out.metric[METRIC.pages_copied]
+    row[SERIES.reports] = mem.ctl[MEMCTL.reports]
+    row[SERIES.reports_suppressed] = mem.ctl[MEMCTL.suppressed]
 
 
 @internal
@@ -133,21 +133,21 @@ def check_livelock(mem, heap, pools, io, vm, out):
     if out.metric[METRIC.at_ms] >= 0:
         return
     zones = mem.ctl[MEMCTL.nr_zones]
-    at = out.metric[METRIC.at_ms : METRIC.at_ms + 14]
-    at[0] = ctl[VM.now] // ms.NS_PER_MS
-    at[1] = io.ctl[IO.device_busy]
-    at[2] = bios
-    at[3] = writeback
-    at[4] = cache_slabs(heap, bio_cache)
-    at[5] = slots
-    at[6] = pools.pool[POOL.bio, MEMPOOL.curr]
-    at[7] = pool_waiters(vm)
-    at[8] = ctl[VM.sleepers + TASK_STATE.request]
-    at[9] = running_tasks(vm)
-    at[10] = mem.zone[0, ZONE.free] if zones > 1 else 0
-    at[11] = mem.zone[zones - 1, ZONE.free]
-    at[12] = deep_objects(heap, bio_cache)
-    at[13] = out.metric[METRIC.sense_fail] - ctl[VM.livelock_sense]
+    metric = out.metric
+    metric[METRIC.at_ms] = ctl[VM.now] // ms.NS_PER_MS
+    metric[METRIC.at_commands] = io.ctl[IO.device_busy]
+    metric[METRIC.at_bios] = bios
+    metric[METRIC.at_writeback] = writeback
+    metric[METRIC.at_bio_slabs] = cache_slabs(heap, bio_cache)
+    metric[METRIC.at_bio_free_slots] = slots
+    metric[METRIC.at_bio_pool] = pools.pool[POOL.bio, MEMPOOL.curr]
+    metric[METRIC.at_bio_waiters] = pool_waiters(vm)
+    metric[METRIC.at_request_waiters] = ctl[VM.sleepers + TASK_STATE.request]
+    metric[METRIC.at_running] = running_tasks(vm)
+    metric[METRIC.at_free_dma] = mem.zone[0, ZONE.free] if zones > 1 else 0
+    metric[METRIC.at_free_dma32] = mem.zone[zones - 1, ZONE.free]
+    metric[METRIC.at_deep_slots] = deep_objects(heap, bio_cache)
+    metric[METRIC.at_sense_fail_5s] = out.metric[METRIC.sense_fail] - ctl[VM.livelock_sense]
 
 
 @internal

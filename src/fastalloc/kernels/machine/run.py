@@ -273,11 +273,11 @@ def finish_lane(mem, heap, pools, io, vm, out):
     zones = mem.ctl[MEMCTL.nr_zones]
     bio_cache = vm.roles[ROLE.bio]
     metric[METRIC.reports] = mem.ctl[MEMCTL.reports]
-    metric[METRIC.reports + 1] = mem.ctl[MEMCTL.suppressed]
+    metric[METRIC.reports_suppressed] = mem.ctl[MEMCTL.suppressed]
     metric[METRIC.max_bio_slabs] = max_cache_slabs(heap, bio_cache)
     metric[METRIC.max_slab_pages] = max_heap_pages(heap)
     metric[METRIC.min_free_dma] = mem.zone[0, ZONE.min_free] if zones > 1 else 0
-    metric[METRIC.min_free_dma + 1] = mem.zone[zones - 1, ZONE.min_free]
+    metric[METRIC.min_free_dma32] = mem.zone[zones - 1, ZONE.min_free]
     metric[METRIC.deepest] = mem.ctl[MEMCTL.deepest]
     metric[METRIC.no_watermark] = mem.ctl[MEMCTL.no_watermark]
     metric[METRIC.failed_allocations] = mem.ctl[MEMCTL.failed]
@@ -287,9 +287,9 @@ def finish_lane(mem, heap, pools, io, vm, out):
     metric[METRIC.unfair_refusals] = mem.ctl[MEMCTL.unfair]
     heap_costs(heap, metric[METRIC.slab_fast : METRIC.slab_fast + 4])
     metric[METRIC.policy_tests] = mem.ctl[MEMCTL.tests]
-    metric[METRIC.policy_tests + 1] = mem.ctl[MEMCTL.locks]
+    metric[METRIC.policy_locks] = mem.ctl[MEMCTL.locks]
     metric[METRIC.reserve_idle] = vm.ctl[VM.idle_sum] // max(1, vm.ctl[VM.looks])
-    metric[METRIC.reserve_idle + 1] = reserve_idle(mem, heap, pools, io, vm)
+    metric[METRIC.reserve_idle_end] = reserve_idle(mem, heap, pools, io, vm)
     metric[METRIC.emergency_used] = mem.ctl[MEMCTL.emergency_used]
     metric[METRIC.emergency_lost] = mem.ctl[MEMCTL.migrated]
     metric[METRIC.charges_refused] = mem.ctl[MEMCTL.charges_refused]

@@ -66,8 +66,8 @@ def before(due, i, j):
 @folded
 def swap(due, i, j):
     """Exchange two entries."""
-    for field in range(DUE.width):
-        due[i, field], due[j, field] = due[j, field], due[i, field]
+    for column in range(DUE.width):
+        due[i, column], due[j, column] = due[j, column], due[i, column]
 
 
 @internal

@@ -493,4 +493,4 @@ def search(
     where[WHERE.slot] = slot
 
 
-__all__ = ["EVENT_FIELDS", "Model", "search"]
+__all__ = ["ORDER_EVENT", "Model", "search"]

@@ -62,10 +62,10 @@ class Operations:
 
 
 class Window:
-    """The operations of cache ``c``, WINDOW of them at a time: ``events`` (int32[., ORDER_EVENT.width]) in the ``order``
-    found. Objects and blocks of pages are numbered: ``blocks``, those there are; ``here``, the objects of these
-    operations among all that the cache had, whose handles are in ``handle``. ``most``: slabs that the cache had bought
-    and not given back at once. ``entitled``: uint8[kinds], as in ``order_search``."""
+    """The operations of cache ``c``, WINDOW of them at a time: ``events`` (int32[., ORDER_EVENT.width]) in the
+    ``order`` found. Objects and blocks of pages are numbered: ``blocks``, those there are; ``here``, the objects of
+    these operations among all that the cache had, whose handles are in ``handle``. ``most``: slabs that the cache had
+    bought and not given back at once. ``entitled``: uint8[kinds], as in ``order_search``."""
 
     def __init__(self, operations: Operations, c: int, laid: Laid, handle: np.ndarray) -> None:
         self.operations = operations

@@ -287,7 +287,7 @@ def cache_slabs(slab, c):
 def cache_grow_add(mem, slab, c, node, pfn, mgmt, depth):
     """Enter a new slab at the tail of ``node``'s free list; False when the arrays are too small [cache_grow].
 
-    ``depth``: at which its pages were bought, DEPTH_*.
+    ``depth``: at which its pages were bought, a DEPTH.
     """
     out_of_line()
     cache = slab.cache[c]

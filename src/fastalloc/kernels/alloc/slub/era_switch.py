@@ -1,9 +1,9 @@
 """Where the paths of 2.6.25 leave for the later eras of SLUB.
 
-A lane whose caches may follow any era is a :class:`~fastalloc.kernels.alloc.slub.state.SlubEras`; there the column
-``KMEM_CACHE.era`` decides, cache by cache. A lane of type :class:`~fastalloc.kernels.alloc.state.Slub` knows 2.6.25 alone: the
-switch is settled when a kernel is compiled and leaves nothing behind, so that the closed loop compiles and runs none
-of it.
+A lane whose caches may follow any era is a :class:`~fastalloc.kernels.alloc.slub.state.SlubEras`; there
+``KMEM_CACHE.era`` decides, cache by cache. A lane of type :class:`~fastalloc.kernels.alloc.state.Slub` knows 2.6.25
+alone: the switch is settled when a kernel is compiled and leaves nothing behind, so that the closed loop compiles and
+runs none of it.
 """
 
 from fastalloc.compiler.jit import INLINED, by_type

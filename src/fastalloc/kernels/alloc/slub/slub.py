@@ -364,7 +364,8 @@ def kmem_cache_shrink(mem, slub, c, cpu):
 def init_cache(slub, c, geometry):
     """Register cache ``c`` with its geometry row; no CPU slab yet.
 
-    ``geometry`` holds columns KMEM_CACHE.size .. KMEM_CACHE.min_partial, or all of KMEM_CACHE.width when the cache is of a later era.
+    ``geometry`` holds columns KMEM_CACHE.size .. KMEM_CACHE.min_partial, or a whole row when the cache is of a
+    later era.
     """
     for column in range(KMEM_CACHE.min_partial + 1):
         slub.cache[c, column] = geometry[column]

@@ -1,6 +1,6 @@
 """The eras of SLUB's rules, and the columns that the later ones add to the arrays of ``state.Slub``.
 
-A cache's era is data (column ``KMEM_CACHE.era`` of a :class:`SlubEras`), so caches of all eras may live side by side in one
+A cache's era is data (``KMEM_CACHE.era`` of a :class:`SlubEras`), so caches of all eras may live side by side in one
 lane.
 
 =============  ======================  ==============================================================================
