@@ -150,7 +150,7 @@ def fake_lane(scenario: Scenario, lane: int, seed: int, full_events: bool = Fals
     events = np.array([(t0 * 10**6, EVENT.names.index(kind), *rest) for t0, kind, *rest in rows], np.int64)
     events = events.reshape(-1, len(EVENT_COLUMNS))
 
-    ledger = np.zeros((len(WHO.names), DEPTH.width, len(WHO.names)), np.int64)
+    ledger = np.zeros((WHO.width, DEPTH.width, len(WHO.names)), np.int64)
     who = WHO.names.index
     ledger[who("bio"), 2, who("bio")] = 9000
     ledger[who("boot"), 0, who("atomic noise")] = 300

@@ -95,7 +95,7 @@ def test_the_reserve_tree_charges_what_is_in_flight():
     assert limit == 2
     for until in range(500, 8000, 50):
         advance(0, arrays, until)
-        usage = arrays.mem.ctl[MEMCTL.charge_usage : MEMCTL.charge_usage + len(WHO.names)]
+        usage = arrays.mem.ctl[MEMCTL.charge_usage : MEMCTL.charge_usage + WHO.width]
         assert 0 <= usage[WHO.sense] < limit
         assert 0 <= usage[WHO.command] < limit
         assert usage.sum() == usage[WHO.sense] + usage[WHO.command]

@@ -20,7 +20,7 @@ def made_up(scenario, lanes, *, seed, threads):
     """The livelock probability falls from 1/2 to 0 between 100 and 101 commands a second."""
     probability = 0.5 if scenario.disk.iops <= 100 else 0.0
     for lane in lanes:
-        metrics = np.zeros(len(METRIC.names), np.int64)
+        metrics = np.zeros(METRIC.width, np.int64)
         metrics[METRIC.livelock_5s] = np.random.default_rng([seed, lane, scenario.disk.iops]).random() < probability
         yield Made(metrics)
 

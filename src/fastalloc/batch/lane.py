@@ -261,10 +261,10 @@ def build_out(scenario: Scenario, full_events: bool) -> ms.Out:
     milliseconds = round(scenario.run.duration_s * 1000)
     events = FULL_LOG_EVENTS if full_events else scenario.run.max_events
     out = ms.Out(
-        np.zeros(len(METRIC.names), np.int64),
-        np.zeros((milliseconds // scenario.run.series_ms + 1, len(SERIES.names)), np.int64),
+        np.zeros(METRIC.width, np.int64),
+        np.zeros((milliseconds // scenario.run.series_ms + 1, SERIES.width), np.int64),
         np.zeros((events, len(EVENT_COLUMNS)), np.int64),
-        np.zeros((len(WHO.names), DEPTH.width, len(WHO.names)), np.int64),
+        np.zeros((WHO.width, DEPTH.width, len(WHO.names)), np.int64),
         np.zeros(4, np.int64),
     )
     out.ctl[OUT_CTL.full] = full_events

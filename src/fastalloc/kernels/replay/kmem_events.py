@@ -91,7 +91,7 @@ def events_of(event):
     return Events(np.ascontiguousarray(event), tail)
 
 
-@group(series=len(CACHE_SERIES.names))
+@group(series=CACHE_SERIES.width)
 class Lane(NamedTuple):
     """What a lane keeps beside the allocator."""
 
@@ -116,7 +116,7 @@ def sample(slub_, lane, row):
         for n in range(slub_.ctl[SLUB_CTL.nodes]):
             slabs += slub_.knode[c, n, KMEM_CACHE_NODE.nr_slabs]
             partial += slub_.knode[c, n, KMEM_CACHE_NODE.nr_partial]
-        for r in range(len(CACHE_SERIES.names)):
+        for r in range(CACHE_SERIES.width):
             out[r] = 0
         out[CACHE_SERIES.slabs] = slabs
         out[CACHE_SERIES.objects] = lane.live[c]

@@ -109,7 +109,7 @@ def empty_lane(
         base=np.zeros(caches, np.int64),
         met=np.zeros(MET.width, np.int64),
         sample_at=sample_at,
-        series=np.zeros((len(sample_at), caches, len(CACHE_SERIES.names)), np.int32),
+        series=np.zeros((len(sample_at), caches, CACHE_SERIES.width), np.int32),
     )
 
 

@@ -57,7 +57,7 @@ def _tables(folder: Path, predictions: list[Prediction]) -> None:
         samples, rows, _ = result.series.shape
         if not samples:
             continue
-        flat = result.series.reshape(samples * rows, len(CACHE_SERIES.names))
+        flat = result.series.reshape(samples * rows, CACHE_SERIES.width)
         frame = pl.DataFrame(
             {
                 "ts_ns": np.repeat(result.sample_ns, rows),
