@@ -6,7 +6,7 @@ from benchmarks.measure import seconds_of
 from fastalloc.batch import LaneResult, check_sound, result_of
 from fastalloc.batch.lane import build_lane
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.metrics import METRICS
+from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.machine.run import run_lane
 from fastalloc.scenario import Scenario, load_scenario
 
@@ -51,7 +51,7 @@ def timed(wanted: Scenario, lane: int, seconds: float, skip: bool = True) -> tup
 
 def metrics_of(result: LaneResult) -> dict[str, int]:
     """By name."""
-    return dict(zip(METRICS, result.metrics.tolist(), strict=True))
+    return dict(zip(METRIC.names, result.metrics.tolist(), strict=True))
 
 
 def locked_lane(wanted: Scenario, seconds: float) -> int | None:

@@ -9,7 +9,7 @@ from benchmarks.measure import Row, figure, race, rate
 from benchmarks.twin import KernelRun
 from benchmarks.works import ERAS, RUNS, SYNTHETIC_ROWS, recorded, synthetic
 from fastalloc.compiler.jit import kernel
-from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, SLUB_CTL, SLUB_SLAB
 from fastalloc.trace.compact import compact as co
 
 QUESTION = "How near does the replay come to what bandwidth and latency of this machine's memory allow?"
@@ -60,13 +60,13 @@ def latency(size: int) -> float:
 
 def touched(run: KernelRun) -> int:
     """Bytes of all that a replay touches: its events once in order, the rest is its working set."""
-    slabs = int(run.slub.ctl[st.U_SLAB_TOP])
-    used = run.slub.kcpu[:, :, st.K_STAT :].any(axis=2).sum()
+    slabs = int(run.slub.ctl[SLUB_CTL.slab_top])
+    used = run.slub.kcpu[:, :, KMEM_CACHE_CPU.stat :].any(axis=2).sum()
     return int(
         run.lane.handle.nbytes
-        + slabs * run.slub.slab.itemsize * st.SLAB_FIELDS
-        + run.slub.ctl[st.U_LINK_TOP] * run.slub.link.itemsize
-        + used * run.slub.kcpu.itemsize * st.KCPU_FIELDS
+        + slabs * run.slub.slab.itemsize * SLUB_SLAB.width
+        + run.slub.ctl[SLUB_CTL.link_top] * run.slub.link.itemsize
+        + used * run.slub.kcpu.itemsize * KMEM_CACHE_CPU.width
     )
 
 

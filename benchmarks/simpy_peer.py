@@ -16,8 +16,8 @@ from fastalloc.batch import run_lanes
 from fastalloc.batch.lane import build_lane
 from fastalloc.compiler.jit import kernel
 from fastalloc.kernels.block.scsi import start_disk
-from fastalloc.kernels.lane import metrics
-from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import EVENT
+from fastalloc.kernels.lane.state import COMMAND, IO, REQUEST, VM
 
 QUESTION = (
     "How many swapped pages a second: the whole machine in fastalloc; bio mempool, queue and disk alone in SimPy, by "
@@ -29,16 +29,15 @@ TASKS = 54
 BIOS = TASKS * 128  # in the pool: with fewer, tasks that each hold some would wait for each other for ever
 SAMPLES = 20_000
 SIGNIFICANCE = 1e-3  # of all KS tests together
-COMMAND_START = metrics.EVENTS.index("command_start")
 
 
 @kernel
 def disk_services(io, vm, sizes, found):
     """Service times of commands of ``sizes`` pages at fastalloc's disk, ns."""
     for i in range(sizes.shape[0]):
-        io.request[0, ms.R_NR_BIOS] = sizes[i]
+        io.request[0, REQUEST.nr_bios] = sizes[i]
         start_disk(io, vm)
-        found[i] = io.ctl[ms.H_DISK_DONE_AT] - vm.ctl[ms.V_NOW]
+        found[i] = io.ctl[IO.disk_done_at] - vm.ctl[VM.now]
 
 
 def service_ns(pages: int, command_ns: int, page_ns: int, draw: float) -> int:
@@ -123,13 +122,13 @@ def run(quick: bool) -> Iterator[Row]:
     repeats = 2 if quick else 7
     wanted = scenario("fix", FAST_DISK | {"run.duration_s": SECONDS, "run.max_events": 1 << 20})
     (lane,) = run_lanes(wanted, [0], seed=1, threads=1, full_events=True)
-    sizes = lane.events[lane.events[:, 1] == COMMAND_START, 4]
+    sizes = lane.events[lane.events[:, 1] == EVENT.command_start, 4]
     disk = build_lane(wanted, 0, 1)
-    command_ns, page_ns = int(disk.io.ctl[ms.H_COMMAND_NS]), int(disk.io.ctl[ms.H_PAGE_NS])
+    command_ns, page_ns = int(disk.io.ctl[IO.command_ns]), int(disk.io.ctl[IO.page_ns])
     random = np.random.default_rng(1)
     draws = random.random(len(sizes))
-    disk.io.ctl[ms.H_DISK_HEAD] = 0
-    disk.io.command[0, ms.D_REQUEST] = 0
+    disk.io.ctl[IO.disk_head] = 0
+    disk.io.command[0, COMMAND.request] = 0
     checks = (1, 128, int(np.median(sizes)))
     for pages in checks:
         own, found = np.full(SAMPLES, pages), np.zeros(SAMPLES, np.int64)
@@ -137,7 +136,7 @@ def run(quick: bool) -> Iterator[Row]:
         peer = [service_ns(pages, command_ns, page_ns, draw) for draw in random.random(SAMPLES)]
         if ks_2samp(found, peer).pvalue < SIGNIFICANCE / len(checks):
             raise SystemExit(f"service times of {pages} pages are not of one distribution")
-    asked = sizes.tolist(), draws.tolist(), command_ns, page_ns, int(disk.io.ctl[ms.Q_NR_REQUESTS])
+    asked = sizes.tolist(), draws.tolist(), command_ns, page_ns, int(disk.io.ctl[IO.nr_requests])
     if not np.array_equal(*(np.sort(np.diff(call(*asked)[1], prepend=0)) for call in (simpy_pages, heap_pages))):
         raise SystemExit("the SimPy model and the heap disagree")
     work = f"{len(sizes):,} commands, {int(sizes.sum()):,} pages"

@@ -11,14 +11,14 @@ import tokenize
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
 from benchmarks.tables import replaced
 from pydantic import BaseModel
 
-from fastalloc.kernels.lane import metrics
+from fastalloc.compiler.records import Record
+from fastalloc.kernels.lane.metrics import EVENT, METRIC, SERIES
 from fastalloc.scenario import Machine, Scenario, load_scenario
 from fastalloc.scenario.load import SCHEMAS
 from fastalloc.store.provenance import SCHEMA_VERSION
@@ -71,11 +71,11 @@ def columns_text() -> str:
     parts = [
         f"Schema version {SCHEMA_VERSION}, as `schema_version` in the manifest and in every footer. Every parameter of "
         "the scenario is a column of `runs/`, here those of `swap-livelock`; zones go by their names.",
-        _table("runs/", runs, OWN | fields | _comments_in("METRICS")),
-        _table("series/", SERIES_SCHEMA, OWN | _comments_in("SERIES")),
+        _table("runs/", runs, OWN | fields | _meanings(METRIC)),
+        _table("series/", SERIES_SCHEMA, OWN | _meanings(SERIES)),
         _table("events/", EVENTS_SCHEMA, OWN | events),
         "| kind | a, b, c |\n|---|---|\n"
-        + "".join(f"| `{kind}` | {_comments_in('EVENTS').get(kind, '')} |\n" for kind in metrics.EVENTS),
+        + "".join(f"| `{kind}` | {_meanings(EVENT).get(kind, '')} |\n" for kind in EVENT.names),
         _table("ledger/", LEDGER_SCHEMA, OWN),
     ]
     return "\n" + "\n\n".join(part.strip() for part in parts) + "\n\n"
@@ -121,7 +121,7 @@ def _parts(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _parts(part)
 
 
-def _comments(thing: type | ModuleType) -> dict[str, str]:
+def _comments(thing: type) -> dict[str, str]:
     """The comment beside each field of a class, on its last line or alone above it."""
     source = textwrap.dedent(inspect.getsource(thing))
     beside, alone = _comment_lines(source)
@@ -138,15 +138,9 @@ def _comments(thing: type | ModuleType) -> dict[str, str]:
     return found
 
 
-def _comments_in(name: str) -> dict[str, str]:
-    """The comment beside each string of a tuple of ``kernels.lane.metrics``."""
-    source = inspect.getsource(metrics)
-    beside, _ = _comment_lines(source)
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name:
-            assert isinstance(node.value, ast.Tuple)
-            return {item.value: beside.get(item.lineno, "") for item in node.value.elts}  # type: ignore[attr-defined]
-    raise KeyError(name)
+def _meanings(record: type[Record]) -> dict[str, str]:
+    """The meaning of each field of a record, by its name in tables."""
+    return {field.label: field.meaning for field in record.fields}
 
 
 def _comment_lines(source: str) -> tuple[dict[int, str], dict[int, str]]:

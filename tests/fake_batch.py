@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastalloc.kernels.alloc.state import NR_DEPTHS
-from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, EVENTS, METRICS, SERIES, WHO
+from fastalloc.kernels.alloc.state import DEPTH
+from fastalloc.kernels.lane.metrics import EVENT, EVENT_COLUMNS, METRIC, SERIES, WHO
 from fastalloc.scenario import Scenario
 
 
@@ -52,7 +52,7 @@ def run_machines(
                 return
             done += 1
             result = fake_lane(scenario, lane, seed, full_events)
-            livelocks += int(result.metrics[METRICS.index("livelock_5s")])
+            livelocks += int(result.metrics[METRIC.livelock_5s])
             if progress is not None:
                 progress(BatchProgress(done, total, done * ms, total * ms, livelocks, 0.1 * done, False))
             yield i, result
@@ -76,7 +76,7 @@ def fake_lane(scenario: Scenario, lane: int, seed: int, full_events: bool = Fals
 
     t = np.arange(0, ms + 1, scenario.run.series_ms, dtype=np.int64)
     pressed, locked = t > 18_000, (t >= begins) & (t < ends)
-    s = {name: np.zeros(len(t), np.int64) for name in SERIES}
+    s = {name: np.zeros(len(t), np.int64) for name in SERIES.names}
     wave = (np.sin(t / 3000 + lane) + 1) / 2
     s["t_ms"] = t
     s["free_dma"] = np.where(pressed, 487, 3310 - t * 2800 // 18_000)
@@ -105,10 +105,10 @@ def fake_lane(scenario: Scenario, lane: int, seed: int, full_events: bool = Fals
     s["commands_total"] = np.cumsum(moving)
     s["swapped_out"] = np.cumsum(np.where(pressed & ~locked, 400, 0))
     s["reports"] = np.cumsum((t % 5000 == 0) & pressed & (fails > 0))
-    series = np.column_stack([s[name] for name in SERIES]).astype(np.int64)
+    series = np.column_stack([s[name] for name in SERIES.names]).astype(np.int64)
 
-    m = dict.fromkeys(METRICS, 0)
-    m |= dict.fromkeys((name for name in METRICS if name.startswith("at_")), -1)
+    m = dict.fromkeys(METRIC.names, 0)
+    m |= dict.fromkeys((name for name in METRIC.names if name.startswith("at_")), -1)
     m |= {
         "sim_ms": ms,
         "cpu_ticks": ms * scenario.machine.hz * scenario.machine.cpus // 1000,
@@ -129,13 +129,13 @@ def fake_lane(scenario: Scenario, lane: int, seed: int, full_events: bool = Fals
         "max_slab_pages": int(s["slab_pages"].max()),
         "min_free_dma": 487,
         "min_free_dma32": int(s["free_dma32"].min()),
-        "deepest": NR_DEPTHS - 1,
+        "deepest": DEPTH.width - 1,
     }
     if m["livelock_5s"]:
         m |= {"at_ms": begins + 5000, "at_commands": 0, "at_bios": 8123, "at_writeback": 8123, "at_bio_slabs": 260}
         m |= {"at_bio_free_slots": 3, "at_bio_pool": 0, "at_bio_waiters": 6, "at_request_waiters": 47, "at_running": 1}
         m |= {"at_free_dma": 487, "at_free_dma32": 1, "at_sense_fail_5s": 1237}
-    metrics = np.array([m[name] for name in METRICS], np.int64)
+    metrics = np.array([m[name] for name in METRIC.names], np.int64)
 
     rows = []
     if locks:
@@ -145,13 +145,13 @@ def fake_lane(scenario: Scenario, lane: int, seed: int, full_events: bool = Fals
         if ends < ms:
             rows.append((ends, "livelock_end", 0, -1, ends - begins, -1, -1))
     if full_events:
-        rows += [(at, "command_start", 0, -1, 32, WHO.index("sense"), 0) for at in range(18_000, begins, 100)]
+        rows += [(at, "command_start", 0, -1, 32, WHO.sense, 0) for at in range(18_000, begins, 100)]
     rows.sort(key=lambda row: row[0])
-    events = np.array([(t0 * 10**6, EVENTS.index(kind), *rest) for t0, kind, *rest in rows], np.int64)
+    events = np.array([(t0 * 10**6, EVENT.names.index(kind), *rest) for t0, kind, *rest in rows], np.int64)
     events = events.reshape(-1, len(EVENT_COLUMNS))
 
-    ledger = np.zeros((len(WHO), NR_DEPTHS, len(WHO)), np.int64)
-    who = WHO.index
+    ledger = np.zeros((WHO.width, DEPTH.width, len(WHO.names)), np.int64)
+    who = WHO.names.index
     ledger[who("bio"), 2, who("bio")] = 9000
     ledger[who("boot"), 0, who("atomic noise")] = 300
     ledger[who("atomic noise"), 4, who("bio")] = 0 if policy.slub_nomerge else 310

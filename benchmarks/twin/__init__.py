@@ -14,7 +14,9 @@ from fastalloc.errors import InputError
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import slub as su
 from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB, ZONE
 from fastalloc.kernels.replay import kmem_events as kr
+from fastalloc.kernels.replay.kmem_events import MET
 from fastalloc.trace.lanes.lane import empty_lane, unlimited_mem
 
 SOURCE = Path(__file__).with_name("slub_twin.c")
@@ -73,25 +75,32 @@ class KernelRun:
         caches = len(work.setup)
         self.mem = unlimited_mem(work.nodes, work.cpus)
         if work.total:
-            self.mem.ctl[st.M_MODEL] = st.MODEL_STUB
-            self.mem.zone[:, st.Z_TOTAL] = work.total
-            self.mem.zone[:, st.Z_MIN] = work.pages_min
+            self.mem.ctl[MEMCTL.model] = st.MODEL_STUB
+            self.mem.zone[:, ZONE.total] = work.total
+            self.mem.zone[:, ZONE.min] = work.pages_min
         most = int(work.setup["objects"].max())
         self.slub = er.SlubEras(
-            cache=np.zeros((caches, st.CACHE_FIELDS), np.int64),
-            kcpu=np.zeros((caches, work.cpus, st.KCPU_FIELDS), np.int64),
-            knode=np.zeros((caches, work.nodes, st.KNODE_FIELDS), np.int64),
-            slab=np.zeros((work.slabs, st.SLAB_FIELDS), np.int32),
+            cache=np.zeros((caches, KMEM_CACHE.width), np.int64),
+            kcpu=np.zeros((caches, work.cpus, KMEM_CACHE_CPU.width), np.int64),
+            knode=np.zeros((caches, work.nodes, KMEM_CACHE_NODE.width), np.int64),
+            slab=np.zeros((work.slabs, SLUB_SLAB.width), np.int32),
             link=np.zeros(kr.SLAB_MARGIN * most + work.links, np.int16),
-            ctl=np.zeros(st.SLUBCTL_FIELDS, np.int64),
+            ctl=np.zeros(SLUB_CTL.width, np.int64),
         )
-        self.slub.ctl[st.U_NODES] = work.nodes
+        self.slub.ctl[SLUB_CTL.nodes] = work.nodes
         for c, setup in enumerate(work.setup):
-            row = np.zeros(st.CACHE_FIELDS, np.int64)
-            row[[st.C_ORDER, st.C_OBJECTS, st.C_MIN_PARTIAL, er.C_ERA, er.C_CPU_PARTIAL, er.C_CPU_PARTIAL_OBJECTS]] = [
-                setup[name] for name in ("order", "objects", "min_partial", "era", "cpu_partial", "by_objects")
-            ]
-            row[[er.C_MIN_ORDER, st.C_SIZE]] = setup["order"], (4096 << setup["order"]) // setup["objects"]
+            row = np.zeros(KMEM_CACHE.width, np.int64)
+            row[
+                [
+                    KMEM_CACHE.order,
+                    KMEM_CACHE.objects,
+                    KMEM_CACHE.min_partial,
+                    KMEM_CACHE.era,
+                    KMEM_CACHE.cpu_partial,
+                    KMEM_CACHE.cpu_partial_objects,
+                ]
+            ] = [setup[name] for name in ("order", "objects", "min_partial", "era", "cpu_partial", "by_objects")]
+            row[[KMEM_CACHE.min_order, KMEM_CACHE.size]] = setup["order"], (4096 << setup["order"]) // setup["objects"]
             su.init_cache(self.slub, c, row)
         kinds = work.kinds
         self.lane = empty_lane(work.objects, kinds["cache"], kinds["node"], kinds["gfp"], caches, np.zeros(0, np.int64))
@@ -106,16 +115,16 @@ class KernelRun:
     def outcome(self) -> Outcome:
         """What the work came to."""
         kcpu = self.slub.kcpu
-        first = kcpu[:, :, st.K_STAT : st.K_STAT + len(st.SLUB_STATS)]
-        later = kcpu[:, :, er.K_ERA_STAT : er.K_ERA_STAT + len(STATS) - len(st.SLUB_STATS)]
-        zone = self.mem.zone[:, [st.Z_USED, st.Z_ALLOC_OK, st.Z_ALLOC_FAIL, st.Z_FREES, st.Z_BELOW_LOW]]
+        first = kcpu[:, :, KMEM_CACHE_CPU.stat : KMEM_CACHE_CPU.stat + len(st.SLUB_STATS)]
+        later = kcpu[:, :, KMEM_CACHE_CPU.era_stat : KMEM_CACHE_CPU.era_stat + len(STATS) - len(st.SLUB_STATS)]
+        zone = self.mem.zone[:, [ZONE.used, ZONE.alloc_ok, ZONE.alloc_fail, ZONE.frees, ZONE.below_low]]
         return Outcome(
             np.concatenate([first, later], axis=2),
-            self.slub.knode[:, :, [st.N_NR_PARTIAL, st.N_NR_SLABS]],
+            self.slub.knode[:, :, [KMEM_CACHE_NODE.nr_partial, KMEM_CACHE_NODE.nr_slabs]],
             self.lane.live,
-            self.slub.cache[:, st.C_MAX_PAGES],
+            self.slub.cache[:, KMEM_CACHE.max_pages],
             zone,
-            self.lane.met[: kr.N_SAMPLE],
+            self.lane.met[: MET.sample],
             self.lane.handle,
         )
 
@@ -156,7 +165,7 @@ class TwinRun:
         self.setup = np.ascontiguousarray(work.setup)
         self.kinds = np.ascontiguousarray(work.kinds)
         self.events = np.ascontiguousarray(work.events)
-        shift = int(unlimited_mem(work.nodes, work.cpus).ctl[st.M_CPU_NODE_SHIFT])
+        shift = int(unlimited_mem(work.nodes, work.cpus).ctl[MEMCTL.cpu_node_shift])
         numbers = (
             work.objects,
             work.slabs - kr.SLAB_MARGIN,
@@ -187,7 +196,7 @@ class TwinRun:
             np.zeros(caches, np.int64),
             np.zeros(caches, np.int64),
             np.zeros((nodes, 5), np.int64),
-            np.zeros(kr.N_SAMPLE, np.int64),
+            np.zeros(MET.sample, np.int64),
             np.zeros(self.work.objects, np.int64),
         )
         self.lib.twin_read(self.twin, *map(_at, vars(outcome).values()), ctypes.c_int64(self.work.objects))

@@ -14,7 +14,7 @@ import pyarrow as pa
 from fastalloc.batch import BatchProgress, LaneResult, run_lanes, run_machines
 from fastalloc.compiler.cache_dir import announce_compiling
 from fastalloc.errors import InputError
-from fastalloc.kernels.lane.metrics import METRICS
+from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.scenario import Scenario, with_policies
 from fastalloc.store import Dataset, DatasetWriter, model_digest, open_dataset
 from fastalloc.store.location import Location, location
@@ -149,11 +149,11 @@ def rerun(dataset: Dataset | str | Location, lane_id: int, *, debug: bool = Fals
         own = own.with_settings(_point_settings(dataset, row["point"]), "point")
     announce_compiling()
     (result,) = run_lanes(own, [row["lane"]], seed=row["seed"], threads=1, full_events=True, debug=debug, skip=skip)
-    stored = {name: row[name] for name in METRICS}
+    stored = {name: row[name] for name in METRIC.names}
     # the full log holds more events, so more of them may be lost
     differing = tuple(
         name
-        for name, value in zip(METRICS, np.asarray(result.metrics).tolist(), strict=True)
+        for name, value in zip(METRIC.names, np.asarray(result.metrics).tolist(), strict=True)
         if value != stored[name] and name != "events_lost"
     )
     return Rerun(lane_id, own, result, stored, differing, dataset.manifest["model_digest"] == model_digest())

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from fastalloc import runner
-from fastalloc.kernels.lane.metrics import METRICS
+from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.scenario.load import PRESETS
 from fastalloc.store import open_dataset
 from tests import fake_batch
@@ -121,7 +121,7 @@ def test_rerun_tells_what_differs(fastalloc, monkeypatch):
     def otherwise(*arguments, **named):
         for result in fake_batch.run_lanes(*arguments, **named):
             metrics = np.array(result.metrics)
-            metrics[METRICS.index("bios")] += 1
+            metrics[METRIC.bios] += 1
             yield result._replace(metrics=metrics)
 
     monkeypatch.setattr(runner, "run_lanes", otherwise)

@@ -4,13 +4,15 @@ import numpy as np
 
 from fastalloc.batch.lane import POOL_ROLES, Lane
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.mempool import MP_CURR
-from fastalloc.kernels.alloc.slab import state as ss
-from fastalloc.kernels.alloc.slab.state import Slab
+from fastalloc.kernels.alloc.mempool import MEMPOOL
+from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_SLAB, Slab
 from fastalloc.kernels.alloc.slob import slob as so
+from fastalloc.kernels.alloc.slob.ring import SLOB_CTL, SLOB_PAGE
+from fastalloc.kernels.alloc.slob.slob import SLOB_CACHE
 from fastalloc.kernels.alloc.slub import state as er
-from fastalloc.kernels.alloc.slub.state import SlubEras
-from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.alloc.slub.state import SHEAF, SlubEras
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, PAGE, SLUB_CTL, SLUB_SLAB
+from fastalloc.kernels.lane.state import COMMAND, CPU, FILE, IO, POOL, RECLAIM, REQUEST, ROLE, TASK, VM
 
 
 def in_use(arrays: Lane) -> np.ndarray:
@@ -22,47 +24,49 @@ def in_use(arrays: Lane) -> np.ndarray:
 
 def _slub_in_use(slub: st.Slub | SlubEras) -> np.ndarray:
     count = np.zeros(slub.cache.shape[0], np.int64)
-    for row in slub.slab[: slub.ctl[st.U_SLAB_TOP]]:
-        if row[st.S_PFN] >= 0:
-            count[row[st.S_CACHE]] += row[st.S_INUSE]
+    for row in slub.slab[: slub.ctl[SLUB_CTL.slab_top]]:
+        if row[SLUB_SLAB.pfn] >= 0:
+            count[row[SLUB_SLAB.cache]] += row[SLUB_SLAB.inuse]
     for c in range(slub.cache.shape[0]):
         for k in slub.kcpu[c]:
-            for column in (st.K_FREELIST, er.K_SHEAF_FREELIST):
+            for column in (KMEM_CACHE_CPU.freelist, KMEM_CACHE_CPU.sheaf_freelist):
                 i = k[column]
                 while i >= 0:
                     count[c] -= 1
-                    i = slub.link[slub.slab[k[column + 1], st.S_BASE] + i]
+                    i = slub.link[slub.slab[k[column + 1], SLUB_SLAB.base] + i]
         for h in _sheaves(slub, c):
-            count[c] -= slub.ctl[h + er.H_SIZE]
-            count[slub.cache[c, er.C_SHEAF_CACHE]] -= 1  # its memory
+            count[c] -= slub.ctl[h + SHEAF.size]
+            count[slub.cache[c, KMEM_CACHE.sheaf_cache]] -= 1  # its memory
     return count
 
 
 def _sheaves(slub: st.Slub | SlubEras, c: int) -> list[int]:
     """The sheaves of a cache: of its CPUs, and in the barn."""
-    if slub.cache[c, er.C_ERA] != er.ERA_SHEAVES:
+    if slub.cache[c, KMEM_CACHE.era] != er.ERA_SHEAVES:
         return []
-    found = [int(k[column]) for k in slub.kcpu[c] for column in (er.K_MAIN, er.K_SPARE) if k[column] >= 0]
-    for head in (er.N_FULL, er.N_EMPTY):
+    found = [
+        int(k[column]) for k in slub.kcpu[c] for column in (KMEM_CACHE_CPU.main, KMEM_CACHE_CPU.spare) if k[column] >= 0
+    ]
+    for head in (KMEM_CACHE_NODE.full, KMEM_CACHE_NODE.empty):
         h = int(slub.knode[c, 0, head])
         while h >= 0:
             found.append(h)
-            h = int(slub.ctl[h + er.H_NEXT])
+            h = int(slub.ctl[h + SHEAF.next])
     return found
 
 
 def _slab_in_use(slab: Slab) -> np.ndarray:
-    count = slab.cache[:, ss.A_ACTIVE] - slab.queue[:, :, ss.Q_AVAIL].sum(axis=1)
-    for row in slab.slab[: slab.ctl[ss.T_SLAB_TOP]]:
-        if row[ss.L_PFN] >= 0 and row[ss.L_MGMT] >= 0:
-            count[slab.slab[row[ss.L_MGMT] >> st.HANDLE_SHIFT, ss.L_CACHE]] -= 1
+    count = slab.cache[:, SLAB_CACHE.active] - slab.queue[:, :, SLAB_ARRAY.avail].sum(axis=1)
+    for row in slab.slab[: slab.ctl[SLAB_CTL.slab_top]]:
+        if row[SLAB_SLAB.pfn] >= 0 and row[SLAB_SLAB.mgmt] >= 0:
+            count[slab.slab[row[SLAB_SLAB.mgmt] >> st.HANDLE_SHIFT, SLAB_SLAB.cache]] -= 1
     return count
 
 
 def _slob_in_use(slob: so.Slob) -> np.ndarray:
-    pages = slob.page[so.FIRST_PAGE : slob.ctl[so.O_TOP]]
-    pages = pages[pages[:, so.B_PFN] >= 0]
-    return np.array([(so.PAGE_UNITS - pages[:, so.B_UNITS]).sum(), slob.ctl[so.O_WHOLE]])
+    pages = slob.page[so.FIRST_PAGE : slob.ctl[SLOB_CTL.top]]
+    pages = pages[pages[:, SLOB_PAGE.pfn] >= 0]
+    return np.array([(so.PAGE_UNITS - pages[:, SLOB_PAGE.units]).sum(), slob.ctl[SLOB_CTL.whole]])
 
 
 def held(arrays: Lane) -> np.ndarray:
@@ -74,35 +78,35 @@ def held(arrays: Lane) -> np.ndarray:
         count[vm.roles[role]] += objects
 
     for p, role in enumerate(POOL_ROLES):
-        add(role, pools.pool[p, MP_CURR])
-    add(ms.ROLE_BIO, io.ctl[ms.H_BIOS])
-    waiting = vm.task[: vm.ctl[ms.V_NR_TASKS], ms.T_RECLAIM] == ms.R_BIOVEC_ALLOC
-    add(ms.ROLE_BIOVEC, io.ctl[ms.H_BIOS] - waiting.sum())
-    building = vm.task[: vm.ctl[ms.V_NR_TASKS], ms.T_RECLAIM] == ms.R_REQUEST_ALLOC
-    add(ms.ROLE_REQUEST, io.ctl[ms.Q_COUNT] - building.sum())
-    commands = io.ctl[ms.H_FREE_LIST]
-    r = io.ctl[ms.Q_HEAD]
+        add(role, pools.pool[p, MEMPOOL.curr])
+    add(ROLE.bio, io.ctl[IO.bios])
+    waiting = vm.task[: vm.ctl[VM.nr_tasks], TASK.reclaim] == RECLAIM.biovec_alloc
+    add(ROLE.biovec, io.ctl[IO.bios] - waiting.sum())
+    building = vm.task[: vm.ctl[VM.nr_tasks], TASK.reclaim] == RECLAIM.request_alloc
+    add(ROLE.request, io.ctl[IO.count] - building.sum())
+    commands = io.ctl[IO.free_list]
+    r = io.ctl[IO.head]
     while r >= 0:
-        d = io.request[r, ms.R_COMMAND]
+        d = io.request[r, REQUEST.command]
         if d >= 0:  # prepared, not yet at the disk
             commands += 1
-            add(ms.ROLE_SG8 + io.command[d, ms.D_SG_POOL] - ms.POOL_SG, 1)
-        r = io.request[r, ms.R_NEXT]
-    for head in (ms.H_DISK_HEAD, ms.H_DONE_HEAD):
+            add(ROLE.sg8 + io.command[d, COMMAND.sg_pool] - POOL.sg, 1)
+        r = io.request[r, REQUEST.next]
+    for head in (IO.disk_head, IO.done_head):
         d = io.ctl[head]
         while d >= 0:
             commands += 1
-            add(ms.ROLE_SG8 + io.command[d, ms.D_SG_POOL] - ms.POOL_SG, 1)
-            d = io.command[d, ms.D_NEXT]
-    commands += ((vm.cpu[:, ms.CPU_SOFTIRQ] >= 1) & (vm.cpu[:, ms.CPU_SOFTIRQ] <= 3)).sum()
-    add(ms.ROLE_COMMAND, commands)
-    add(ms.ROLE_SENSE, commands)
-    add(ms.ROLE_RADIX, (vm.leaf[:, 1] > 0).sum() + (vm.file[:, ms.F_NODE] >= 0).sum())
-    add(ms.ROLE_INODE, (vm.file[:, ms.F_INODE] >= 0).sum())
-    add(ms.ROLE_DENTRY, (vm.file[:, ms.F_DENTRY] >= 0).sum())
-    add(ms.ROLE_NOISE, vm.ctl[ms.V_NOISE_COUNT])
+            add(ROLE.sg8 + io.command[d, COMMAND.sg_pool] - POOL.sg, 1)
+            d = io.command[d, COMMAND.next]
+    commands += ((vm.cpu[:, CPU.softirq] >= 1) & (vm.cpu[:, CPU.softirq] <= 3)).sum()
+    add(ROLE.command, commands)
+    add(ROLE.sense, commands)
+    add(ROLE.radix, (vm.leaf[:, 1] > 0).sum() + (vm.file[:, FILE.node] >= 0).sum())
+    add(ROLE.inode, (vm.file[:, FILE.inode] >= 0).sum())
+    add(ROLE.dentry, (vm.file[:, FILE.dentry] >= 0).sum())
+    add(ROLE.noise, vm.ctl[VM.noise_count])
     if isinstance(heap, so.Slob):
-        sizes = heap.cache[:, so.O_SIZE]
+        sizes = heap.cache[:, SLOB_CACHE.size]
         whole = sizes >= so.PAGE_BYTES
         units = -(-sizes // so.SLOB_UNIT)
         return np.array([(count * units)[~whole].sum(), (count * -(-sizes // so.PAGE_BYTES))[whole].sum()])
@@ -112,7 +116,7 @@ def held(arrays: Lane) -> np.ndarray:
 def swap_slots(arrays: Lane) -> tuple[int, int]:
     """Swap slots in use, by the map and by who refers to them: swapped-out pages and pages in the swap cache."""
     mem, _, _, _, vm, _ = arrays
-    cached = (mem.page[:, st.P_FLAGS] & st.PG_SWAPCACHE) != 0
+    cached = (mem.page[:, PAGE.flags] & st.PG_SWAPCACHE) != 0
     return int((vm.slot != 0).sum()), int((vm.where < -1).sum() + cached.sum())
 
 
@@ -120,7 +124,7 @@ def logical_pages(arrays: Lane) -> tuple[int, int]:
     """Pages of files and mappings in memory, by their owners and by the frames that name an owner."""
     mem, vm = arrays.mem, arrays.vm
     frames = vm.where[vm.where >= 0]
-    owners = mem.page[frames, st.P_OWNER]
+    owners = mem.page[frames, PAGE.owner]
     assert (vm.where[owners] == frames).all()
     assert len(np.unique(frames)) == len(frames)
     return len(frames), len(np.unique(owners))

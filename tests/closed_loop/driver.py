@@ -5,8 +5,8 @@ from typing import Any
 from fastalloc.batch.lane import Lane, build_lane
 from fastalloc.compiler.jit import kernel
 from fastalloc.kernels.alloc import page_alloc
-from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slab_owner import slab_take
+from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.block.bio import bio_record, mempool_take
 from fastalloc.kernels.block.block import add_request, elv_merge, freed_request, get_request, ioc_set_batching
 from fastalloc.kernels.block.completion import kblockd_step, softirq_step
@@ -18,9 +18,10 @@ from fastalloc.kernels.block.scsi import (
     scsi_request_fn,
     sg_pool,
 )
-from fastalloc.kernels.lane import metrics
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import METRIC, WHO
 from fastalloc.kernels.lane.sched import sleep_on, wake_task
+from fastalloc.kernels.lane.state import BIO, CPU, IO, ROLE, TASK, TASK_STATE, VM
 from fastalloc.kernels.machine.run import tick
 from fastalloc.linux import gfp as g
 from tests.closed_loop.small import OWN_CORES, small
@@ -61,20 +62,20 @@ def pool_of(segments):
 @kernel
 def run_on(vm, t, cpu, now):
     """Wake task ``t`` on ``cpu``."""
-    vm.task[t, ms.T_CPU] = cpu
+    vm.task[t, TASK.cpu] = cpu
     wake_task(vm, t, now)
 
 
 @kernel
 def wait_for_request(vm, cpu, jiffies):
     """The running task of ``cpu`` waits in get_request_wait."""
-    sleep_on(vm, cpu, ms.SLEEP_REQUEST, -1, True, jiffies)
+    sleep_on(vm, cpu, TASK_STATE.request, -1, True, jiffies)
 
 
 @kernel
 def nap(vm, cpu, timeout, jiffies):
     """The running task of ``cpu`` waits in congestion_wait."""
-    sleep_on(vm, cpu, ms.SLEEP_CONGESTION, timeout, False, jiffies)
+    sleep_on(vm, cpu, TASK_STATE.congestion, timeout, False, jiffies)
 
 
 @kernel
@@ -104,18 +105,18 @@ def put_command(mem, heap, pools, io, vm, cpu, d):
 @kernel
 def submit(mem, heap, pools, io, vm, out, t, cpu, slot, jiffies):
     """submit_bio of one page for a swap slot: True when it merged, else it is a request of its own."""
-    vm.task[t, ms.T_PAGE] = -1
-    bio_record(io, vm, t, slab_take(mem, heap, out, vm.roles[ms.ROLE_BIO], cpu, g.GFP_KERNEL, 0, metrics.W_BIO))
-    b = vm.task[t, ms.T_BIO]
+    vm.task[t, TASK.page] = -1
+    bio_record(io, vm, t, slab_take(mem, heap, out, vm.roles[ROLE.bio], cpu, g.GFP_KERNEL, 0, WHO.bio))
+    b = vm.task[t, TASK.bio]
     # any page will do: the last of the machine, which nobody has
-    io.bio[b, ms.B_PAGE] = mem.page.shape[0] - 1
-    io.bio[b, ms.B_VEC] = slab_take(mem, heap, out, vm.roles[ms.ROLE_BIOVEC], cpu, g.GFP_KERNEL, 0, metrics.W_BIOVEC)
-    io.bio[b, ms.B_SLOT] = slot
-    vm.ctl[ms.V_WRITEBACK] += 1
-    if elv_merge(mem, heap, pools, io, vm, cpu, b, vm.ctl[ms.V_NOW]):
+    io.bio[b, BIO.page] = mem.page.shape[0] - 1
+    io.bio[b, BIO.vec] = slab_take(mem, heap, out, vm.roles[ROLE.biovec], cpu, g.GFP_KERNEL, 0, WHO.biovec)
+    io.bio[b, BIO.slot] = slot
+    vm.ctl[VM.writeback] += 1
+    if elv_merge(mem, heap, pools, io, vm, cpu, b, vm.ctl[VM.now]):
         return True
     get_request(io, vm, t, jiffies)
-    handle = slab_take(mem, heap, out, vm.roles[ms.ROLE_REQUEST], cpu, g.GFP_KERNEL, 0, metrics.W_REQUEST)
+    handle = slab_take(mem, heap, out, vm.roles[ROLE.request], cpu, g.GFP_KERNEL, 0, WHO.request)
     add_request(io, vm, out, cpu, b, handle, jiffies)
     return False
 
@@ -123,10 +124,10 @@ def submit(mem, heap, pools, io, vm, out, t, cpu, slot, jiffies):
 @kernel
 def run_queue(mem, heap, pools, io, vm, out, cpu, runner, jiffies):
     """The request function on ``cpu`` until it returns."""
-    io.ctl[ms.Q_PLUGGED] = 0
-    io.ctl[ms.Q_UNPLUG_JIFFY] = ms.NEVER
-    vm.cpu[cpu, ms.CPU_REQUEST_FN] = runner + 1
-    while vm.cpu[cpu, ms.CPU_REQUEST_FN] != 0:
+    io.ctl[IO.plugged] = 0
+    io.ctl[IO.unplug_jiffy] = ms.NEVER
+    vm.cpu[cpu, CPU.request_fn] = runner + 1
+    while vm.cpu[cpu, CPU.request_fn] != 0:
         scsi_request_fn(mem, heap, pools, io, vm, out, cpu, jiffies)
 
 
@@ -174,30 +175,30 @@ class Machine:
     def at(self, jiffies: int) -> None:
         """Set the time."""
         self.jiffies = jiffies
-        self.mem.ctl[st.M_JIFFIES] = jiffies
-        self.vm.ctl[ms.V_NOW] = jiffies * self.vm.ctl[ms.V_JIFFY_NS]
+        self.mem.ctl[MEMCTL.jiffies] = jiffies
+        self.vm.ctl[VM.now] = jiffies * self.vm.ctl[VM.jiffy_ns]
 
     def starve(self) -> None:
         """From now on no page is free for anybody but those without a watermark."""
-        self.mem.zone[:, st.Z_MIN : st.Z_HIGH + 1] = 1 << 40
+        self.mem.zone[:, ZONE.min : ZONE.high + 1] = 1 << 40
 
     def exhaust(self, role: int, cpu: int = 0) -> int:
         """Take every slot of a role's cache that ``cpu`` can have; memory must be starved. How many."""
         taken = 0
-        while self.call(take, role, cpu, g.GFP_ATOMIC, 0, metrics.W_NOISE) >= 0:
+        while self.call(take, role, cpu, g.GFP_ATOMIC, 0, WHO.noise) >= 0:
             taken += 1
         return taken
 
     def exhaust_slots(self, role: int, cpu: int = 0) -> None:
         """Take the free slots that ``cpu`` has of a role's cache, and leave the page allocator alone."""
-        marks = self.mem.zone[:, st.Z_MIN : st.Z_HIGH + 1].copy()
+        marks = self.mem.zone[:, ZONE.min : ZONE.high + 1].copy()
         self.starve()
         self.exhaust(role, cpu)
-        self.mem.zone[:, st.Z_MIN : st.Z_HIGH + 1] = marks
+        self.mem.zone[:, ZONE.min : ZONE.high + 1] = marks
 
     def squeeze(self, free: int) -> None:
         """Take pages of the last zone, with no watermark, until ``free`` are left."""
-        while self.mem.zone[-1, st.Z_FREE] > free:
+        while self.mem.zone[-1, ZONE.free] > free:
             assert page_alloc.alloc_pages(self.mem, 0, -1, g.GFP_ATOMIC, 0, g.PF_MEMALLOC) >= 0
 
     def submit(self, pages: int = 1, task: int = 1, cpu: int = 0) -> None:
@@ -209,4 +210,4 @@ class Machine:
 
     def metric(self, name: str) -> int:
         """A metric by its name, as it stands."""
-        return int(self.out.metric[metrics.METRICS.index(name)])
+        return int(self.out.metric[METRIC.names.index(name)])

@@ -9,7 +9,7 @@ import numpy as np
 from fastalloc.batch import LaneResult, check_sound, result_of
 from fastalloc.batch.lane import Lane, build_lane
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.metrics import EVENTS, METRICS, SERIES
+from fastalloc.kernels.lane.metrics import EVENT, METRIC, SERIES
 from fastalloc.kernels.machine.run import run_lane
 from fastalloc.scenario import load_scenario
 from fastalloc.scenario.models import Scenario
@@ -88,17 +88,17 @@ def livelocked_lane(longest_onset_ms: int = 10_000) -> int:
 
 def metric(result: LaneResult, name: str) -> int:
     """One metric of a lane by its name."""
-    return int(result.metrics[METRICS.index(name)])
+    return int(result.metrics[METRIC.names.index(name)])
 
 
 def gauge(result: LaneResult, name: str) -> np.ndarray:
     """One column of a lane's series by its name."""
-    return result.series[:, SERIES.index(name)]
+    return result.series[:, SERIES.names.index(name)]
 
 
 def events(result: LaneResult, kind: str) -> np.ndarray:
     """The rows of a lane's event log of one kind."""
-    return result.events[result.events[:, 1] == EVENTS.index(kind)]
+    return result.events[result.events[:, 1] == EVENT.names.index(kind)]
 
 
 def image(result: LaneResult) -> tuple[bytes, ...]:
@@ -109,5 +109,5 @@ def image(result: LaneResult) -> tuple[bytes, ...]:
 def happened(result: LaneResult) -> tuple[bytes, ...]:
     """Everything that happened in a lane, as bytes: its image without what a policy asked in vain."""
     metrics = result.metrics.copy()
-    metrics[[METRICS.index("policy_tests"), METRICS.index("policy_locks")]] = 0
+    metrics[[METRIC.policy_tests, METRIC.policy_locks]] = 0
     return metrics.tobytes(), *image(result)[1:]

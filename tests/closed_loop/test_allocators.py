@@ -14,13 +14,15 @@ from fastalloc.batch import result_of, run_lanes
 from fastalloc.batch.heap import HEAPS, build_layout
 from fastalloc.batch.lane import build_lane
 from fastalloc.errors import InputError
-from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmem_inspect import cache_slabs, free_objects
-from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_SLAB
 from fastalloc.kernels.alloc.slob import slob as so
+from fastalloc.kernels.alloc.slob.slob import SLOB_CACHE
 from fastalloc.kernels.alloc.slub import state as er
-from fastalloc.kernels.lane import metrics
+from fastalloc.kernels.alloc.state import DEPTH, KMEM_CACHE, KMEM_CACHE_CPU, SLUB_CTL, SLUB_SLAB
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import WHO
+from fastalloc.kernels.lane.state import ROLE, VM
 from fastalloc.linux import geometry_slab as gs
 from fastalloc.linux import gfp as g
 from fastalloc.linux.geometry_slub import CacheRequest
@@ -111,8 +113,8 @@ def test_lanes_of_all_allocators_differ():
 
 def test_slab_keeps_sense_buffers_for_sense_buffers():
     """A1: a cache of its own and up to 120 objects a CPU in hand: no bio takes a slot of a sense slab, none fails."""
-    assert ledger("slab")[metrics.W_SENSE, :, metrics.W_BIO].sum() == 0
-    assert ledger("slab")[:, st.DEPTH_HIGH :, metrics.W_BIO].sum() == 0
+    assert ledger("slab")[WHO.sense, :, WHO.bio].sum() == 0
+    assert ledger("slab")[:, DEPTH.high :, WHO.bio].sum() == 0
     assert total("slab", "sense_fail") == total("slab", "livelock_5s") == 0
     assert total("slub", "livelock_5s") > 0
     assert total("slab", "bio_waits") > 0  # memory was as short
@@ -132,8 +134,8 @@ def test_slab_costs_memory():
 
 def test_slob_isolates_no_better_than_merged_slub():
     """A4: bios sit in pages that sense buffers and other GFP_ATOMIC users bought; sense fails, lanes livelock."""
-    assert ledger("slob")[metrics.W_SENSE, :, metrics.W_BIO].sum() > 0
-    assert ledger("slob")[:, st.DEPTH_HIGH :, metrics.W_BIO].sum() > 0
+    assert ledger("slob")[WHO.sense, :, WHO.bio].sum() > 0
+    assert ledger("slob")[:, DEPTH.high :, WHO.bio].sum() > 0
     assert total("slob", "sense_fail") >= total("slub", "sense_fail") > 0
     assert total("slob", "livelock_5s") >= total("slub", "livelock_5s") > 0
 
@@ -145,10 +147,10 @@ def test_slob_isolates_no_better_than_merged_slub():
 def test_slob_alone_strands_nothing_on_a_cpu(allocator, stranded):
     """CPU 1 takes one sense buffer; with no page to be had CPU 0 takes all it can reach: what is left is CPU 1's."""
     machine = Machine(policy__allocator=allocator)
-    assert machine.call(take, ms.ROLE_SENSE, 1, g.GFP_ATOMIC, 0, metrics.W_SENSE) >= 0
+    assert machine.call(take, ROLE.sense, 1, g.GFP_ATOMIC, 0, WHO.sense) >= 0
     machine.starve()
-    assert machine.exhaust(ms.ROLE_SENSE, 0) > 0
-    assert (free_objects(machine.heap, machine.vm.roles[ms.ROLE_SENSE]) > 0) == stranded
+    assert machine.exhaust(ROLE.sense, 0) > 0
+    assert (free_objects(machine.heap, machine.vm.roles[ROLE.sense]) > 0) == stranded
 
 
 def test_slob_isolates_by_exact_size_alone():
@@ -194,14 +196,14 @@ def test_where_slob_livelocks_no_hole_is_left():
 
 def test_sheaves_keep_what_a_cache_got_back():
     """H9: caches with sheaves do not merge, so no bio sits in a slab that another cache bought."""
-    by_bios = ledger("sheaves")[:, :, metrics.W_BIO].sum(axis=1)
-    assert by_bios[metrics.W_BIO] == by_bios.sum() - by_bios[metrics.W_BOOT]
+    by_bios = ledger("sheaves")[:, :, WHO.bio].sum(axis=1)
+    assert by_bios[WHO.bio] == by_bios.sum() - by_bios[WHO.boot]
     assert total("sheaves", "sense_fail") == 0
 
 
 def test_partial_lists_of_a_cpu_leave_more_slots_at_hand():
     """H4: bios share the slabs as before, but a CPU's own list of partial slabs holds slots for its next command."""
-    assert ledger("cpu-partial")[metrics.W_NOISE, :, metrics.W_BIO].sum() > 0
+    assert ledger("cpu-partial")[WHO.noise, :, WHO.bio].sum() > 0
     assert total("cpu-partial", "sense_fail") < total("slub", "sense_fail")
 
 
@@ -218,10 +220,10 @@ def test_slab_layouts_are_those_of_its_own_rules():
     layout = build_layout(machine("slab"))
     assert len({int(role) for role in layout.roles}) == len(layout.roles)  # nothing merges
     options = gs.SlabOptions(cache_line=64, cpus_node=2, cpus_possible=2)
-    sense = layout.slabs[layout.roles[ms.ROLE_SENSE]]
+    sense = layout.slabs[layout.roles[ROLE.sense]]
     assert sense == gs.slab_geometry(CacheRequest("scsi_sense_cache", 96, 0, sense.flags), options)
     assert (sense.num, sense.limit, sense.shared_limit) == (30, 120, 480)
-    inode = layout.slabs[layout.roles[ms.ROLE_INODE]]
+    inode = layout.slabs[layout.roles[ROLE.inode]]
     assert inode.off_slab
     assert f"kmalloc-{inode.mgmt_cache}" in {slab.name for slab in layout.slabs}
 
@@ -230,14 +232,14 @@ def test_a_slab_remembers_who_bought_it_not_who_bought_its_management():
     """The management object of an off-slab cache may buy a page of its own in between, at another depth."""
     arrays = advance(0, build_lane(machine("slab"), 0, 1), 4000)
     heap, roles = arrays.heap, arrays.vm.roles
-    slabs = heap.slab[: heap.ctl[ss.T_SLAB_TOP]]
-    slabs = slabs[slabs[:, ss.L_PFN] >= 0]
-    inodes = slabs[slabs[:, ss.L_CACHE] == roles[ms.ROLE_INODE]]
+    slabs = heap.slab[: heap.ctl[SLAB_CTL.slab_top]]
+    slabs = slabs[slabs[:, SLAB_SLAB.pfn] >= 0]
+    inodes = slabs[slabs[:, SLAB_SLAB.cache] == roles[ROLE.inode]]
     assert len(inodes) > 10
-    assert (inodes[:, ss.L_MGMT] >= 0).all()
-    assert set(inodes[:, ss.L_BUYER]) == {metrics.W_INODE}
-    owners = slabs[slabs[:, ss.L_CACHE] == heap.cache[roles[ms.ROLE_INODE], ss.A_MGMT_CACHE]]
-    assert metrics.W_INODE in set(owners[:, ss.L_BUYER])
+    assert (inodes[:, SLAB_SLAB.mgmt] >= 0).all()
+    assert set(inodes[:, SLAB_SLAB.buyer]) == {WHO.inode}
+    owners = slabs[slabs[:, SLAB_SLAB.cache] == heap.cache[roles[ROLE.inode], SLAB_CACHE.mgmt_cache]]
+    assert WHO.inode in set(owners[:, SLAB_SLAB.buyer])
 
 
 @pytest.mark.parametrize(("hz", "cpus"), [(250, 2), (1000, 2), (100, 4)])
@@ -246,12 +248,12 @@ def test_the_reaper_runs_every_two_seconds_on_each_cpu(hz, cpus):
     arrays = build_lane(scenario, 0, 1)
     skew = 3 * 1000 // hz
     for seconds in (1, 3, 5):
-        before = arrays.vm.ctl[ms.V_REAPS]
+        before = arrays.vm.ctl[VM.reaps]
         advance(0, arrays, 1000 * seconds)  # its first pass is due now
-        assert arrays.vm.ctl[ms.V_REAPS] == before
+        assert arrays.vm.ctl[VM.reaps] == before
         for cpu in range(cpus):
             advance(0, arrays, 1000 * seconds + skew * cpu + 0.001)
-            assert arrays.vm.ctl[ms.V_REAPS] == before + cpu + 1
+            assert arrays.vm.ctl[VM.reaps] == before + cpu + 1
 
 
 def test_the_reaper_gives_pages_back():
@@ -259,39 +261,42 @@ def test_the_reaper_gives_pages_back():
     burst = {"workload.atomic_objects_per_s": 5000, "workload.atomic_object_ms": 100, "workload.writers": 0}
     scenario = machine("slab").with_settings(burst | {"workload.copiers": 1, "workload.tree_files": 20})
     arrays = advance(0, build_lane(scenario, 0, 1), 900)
-    arrays.vm.ctl[ms.V_NEXT_NOISE] = ms.NEVER
+    arrays.vm.ctl[VM.next_noise] = ms.NEVER
     advance(0, arrays, 1000)  # all are back, the reaper has not run
-    heap, c = arrays.heap, arrays.vm.roles[ms.ROLE_NOISE]
-    slabs, kept = cache_slabs(heap, c), heap.queue[c, :, ss.Q_AVAIL].sum()
+    heap, c = arrays.heap, arrays.vm.roles[ROLE.noise]
+    slabs, kept = cache_slabs(heap, c), heap.queue[c, :, SLAB_ARRAY.avail].sum()
     assert kept > 200
     advance(0, arrays, 30_000)
-    assert heap.queue[c, :, ss.Q_AVAIL].sum() < kept // 4
+    assert heap.queue[c, :, SLAB_ARRAY.avail].sum() < kept // 4
     assert cache_slabs(heap, c) < slabs
-    assert heap.cache[c, ss.A_REAPED] > 0
+    assert heap.cache[c, SLAB_CACHE.reaped] > 0
 
 
 def test_slob_knows_a_cache_by_size_and_alignment_alone():
     rows, roles, *_ = build_layout(machine("slob"))
-    assert rows[roles[ms.ROLE_NOISE], : so.O_CTOR].tolist() == [136, 8]  # kmalloc(128) behind its header
-    assert rows[roles[ms.ROLE_BIO], : so.O_CTOR].tolist() == [104, 64]
-    assert rows[roles[ms.ROLE_SG128], so.O_SIZE] == so.PAGE_BYTES  # whole pages
+    assert rows[roles[ROLE.noise], : SLOB_CACHE.ctor].tolist() == [136, 8]  # kmalloc(128) behind its header
+    assert rows[roles[ROLE.bio], : SLOB_CACHE.ctor].tolist() == [104, 64]
+    assert rows[roles[ROLE.sg128], SLOB_CACHE.size] == so.PAGE_BYTES  # whole pages
 
 
 def test_the_caches_of_sheaves_are_their_own():
     rows, roles, *_ = build_layout(machine("sheaves"))
-    path = np.delete(roles, ms.ROLE_NOISE)
+    path = np.delete(roles, ROLE.noise)
     assert len(set(path)) == len(path)
-    assert (rows[path, er.C_ERA] == er.ERA_SHEAVES).all()
-    assert rows[roles[ms.ROLE_NOISE], er.C_ERA] == er.ERA_CPU_PARTIAL
-    sheaf = rows[rows[path[0], er.C_SHEAF_CACHE]]
-    assert sheaf[st.C_SIZE] == 512  # 32 pointers behind their header
+    assert (rows[path, KMEM_CACHE.era] == er.ERA_SHEAVES).all()
+    assert rows[roles[ROLE.noise], KMEM_CACHE.era] == er.ERA_CPU_PARTIAL
+    sheaf = rows[rows[path[0], KMEM_CACHE.sheaf_cache]]
+    assert sheaf[KMEM_CACHE.size] == 512  # 32 pointers behind their header
 
 
 @pytest.mark.parametrize(("layout", "objects"), [("2.6.25", (30, True)), ("3.2", (30, True)), ("6.1", (8, False))])
 def test_how_much_a_partial_list_may_hold(layout, objects):
     """H4: 30 free objects of small ones; from 5.16 on 120, told in slabs half full."""
     rows, roles, *_ = build_layout(machine("cpu-partial", slub_layout=layout))
-    assert (rows[roles[ms.ROLE_BIO], er.C_CPU_PARTIAL], rows[roles[ms.ROLE_BIO], er.C_CPU_PARTIAL_OBJECTS]) == objects
+    assert (
+        rows[roles[ROLE.bio], KMEM_CACHE.cpu_partial],
+        rows[roles[ROLE.bio], KMEM_CACHE.cpu_partial_objects],
+    ) == objects
 
 
 @pytest.mark.parametrize(
@@ -315,27 +320,28 @@ def test_a_slab_of_the_smallest_order_is_taken_where_the_preferred_one_cannot_be
     """H1: radix nodes want 2 pages; with memory in single pages they take one, of half the objects, and say so."""
     scenario = machine(slub_layout="2.6.26")
     rows, roles, *_ = build_layout(scenario)
-    radix = roles[ms.ROLE_RADIX]
-    assert (rows[radix, st.C_ORDER], rows[radix, er.C_MIN_ORDER]) == (1, 0)
-    assert rows[roles[ms.ROLE_BIO], st.C_ORDER] == 0  # no change for 128 bytes
+    radix = roles[ROLE.radix]
+    assert (rows[radix, KMEM_CACHE.order], rows[radix, KMEM_CACHE.min_order]) == (1, 0)
+    assert rows[roles[ROLE.bio], KMEM_CACHE.order] == 0  # no change for 128 bytes
     arrays = advance(1, build_lane(scenario, 1, 1, debug=True), 9000)
     heap = arrays.heap
-    assert heap.kcpu[:, :, er.K_ORDER_FALLBACK].sum() > 0
-    slabs = heap.slab[: heap.ctl[st.U_SLAB_TOP]]
+    assert heap.kcpu[:, :, KMEM_CACHE_CPU.order_fallback].sum() > 0
+    slabs = heap.slab[: heap.ctl[SLUB_CTL.slab_top]]
     small_ones = slabs[
-        (slabs[:, st.S_PFN] >= 0) & (slabs[:, st.S_ORDER] < heap.cache[slabs[:, st.S_CACHE], st.C_ORDER])
+        (slabs[:, SLUB_SLAB.pfn] >= 0)
+        & (slabs[:, SLUB_SLAB.order] < heap.cache[slabs[:, SLUB_SLAB.cache], KMEM_CACHE.order])
     ]
     assert len(small_ones) > 0
-    sizes = heap.cache[small_ones[:, st.S_CACHE], st.C_SIZE]
-    assert (small_ones[:, st.S_OBJECTS] == 4096 // sizes).all()
-    assert cache_slabs(heap, radix) == (slabs[slabs[:, st.S_PFN] >= 0, st.S_CACHE] == radix).sum()
+    sizes = heap.cache[small_ones[:, SLUB_SLAB.cache], KMEM_CACHE.size]
+    assert (small_ones[:, SLUB_SLAB.objects] == 4096 // sizes).all()
+    assert cache_slabs(heap, radix) == (slabs[slabs[:, SLUB_SLAB.pfn] >= 0, SLUB_SLAB.cache] == radix).sum()
     assert in_use(arrays).tolist() == held(arrays).tolist()
 
 
 def test_without_it_there_is_one_attempt():
     rows, *_ = build_layout(machine())
-    assert (rows[:, er.C_MIN_ORDER] == rows[:, st.C_ORDER]).all()
-    assert (rows[:, er.C_KEEP_EMPTY] == 0).all()
+    assert (rows[:, KMEM_CACHE.min_order] == rows[:, KMEM_CACHE.order]).all()
+    assert (rows[:, KMEM_CACHE.keep_empty] == 0).all()
 
 
 def test_emptied_slabs_stay_while_few_are_partial():
@@ -346,10 +352,12 @@ def test_emptied_slabs_stay_while_few_are_partial():
         empty[keep] = 0
         for seconds in range(1, 10):
             advance(1, arrays, 1000 * seconds)
-            slabs = arrays.heap.slab[: arrays.heap.ctl[st.U_SLAB_TOP]]
-            idle = slabs[(slabs[:, st.S_PFN] >= 0) & (slabs[:, st.S_INUSE] == 0) & (slabs[:, st.S_PARTIAL] == 1)]
-            counts = np.bincount(idle[:, st.S_CACHE], minlength=len(arrays.heap.cache))
-            assert (counts <= arrays.heap.cache[:, st.C_MIN_PARTIAL]).all()
+            slabs = arrays.heap.slab[: arrays.heap.ctl[SLUB_CTL.slab_top]]
+            idle = slabs[
+                (slabs[:, SLUB_SLAB.pfn] >= 0) & (slabs[:, SLUB_SLAB.inuse] == 0) & (slabs[:, SLUB_SLAB.partial] == 1)
+            ]
+            counts = np.bincount(idle[:, SLUB_SLAB.cache], minlength=len(arrays.heap.cache))
+            assert (counts <= arrays.heap.cache[:, KMEM_CACHE.min_partial]).all()
             empty[keep] += len(idle)
     assert empty[True] > empty[False]
 

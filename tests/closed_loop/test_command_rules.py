@@ -5,9 +5,11 @@ import math
 import pytest
 
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.mempool import MP_CURR
-from fastalloc.kernels.lane import metrics
+from fastalloc.kernels.alloc.mempool import MEMPOOL
+from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, SLUB_SLAB
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import WHO
+from fastalloc.kernels.lane.state import COMMAND, IO, POOL, REQUEST, ROLE
 from fastalloc.linux import gfp as g
 from tests.closed_loop import driver as d
 from tests.closed_loop.census import in_use
@@ -41,11 +43,11 @@ def prepared(rule, command, sense, full):
     machine = d.Machine("rc8", policy__command_rule=rule, host__queue_depth=4, host__can_queue=4)
     held = None
     if not full:
-        machine.io.ctl[ms.H_FREE_LIST] = 0
+        machine.io.ctl[IO.free_list] = 0
     else:
         held = tuple(machine.io.free_list[0].tolist())
     machine.starve()
-    for role, wanted in ((ms.ROLE_COMMAND, command), (ms.ROLE_SENSE, sense)):
+    for role, wanted in ((ROLE.command, command), (ROLE.sense, sense)):
         if not wanted:
             assert machine.exhaust(role) > 0
     return machine, held
@@ -62,19 +64,19 @@ def test_the_decision_table(rule, command, sense, full, outcome, counted, runner
     if outcome == REFUSED:
         assert result < 0
         assert taken == 0  # a command without a sense buffer is freed again
-        assert machine.io.ctl[ms.H_FREE_LIST] == full
+        assert machine.io.ctl[IO.free_list] == full
         return
     record = machine.io.command[result]
-    assert record[ms.D_SOURCE] == (outcome == FROM_FREE_LIST)
-    assert record[ms.D_COMMAND] >= 0
-    assert record[ms.D_SENSE] >= 0
+    assert record[COMMAND.source] == (outcome == FROM_FREE_LIST)
+    assert record[COMMAND.command] >= 0
+    assert record[COMMAND.sense] >= 0
     if outcome == FROM_FREE_LIST:
         assert taken == 0
-        assert (record[ms.D_COMMAND], record[ms.D_SENSE]) == held
-        assert machine.io.ctl[ms.H_FREE_LIST] == 0
+        assert (record[COMMAND.command], record[COMMAND.sense]) == held
+        assert machine.io.ctl[IO.free_list] == 0
     else:
         assert taken == 2
-        assert machine.io.ctl[ms.H_FREE_LIST] == full
+        assert machine.io.ctl[IO.free_list] == full
 
 
 @pytest.mark.parametrize("rule", ["rc8", "fix"])
@@ -82,15 +84,15 @@ def test_a_reclaimer_that_runs_the_queue_has_the_last_page(rule):
     """PF_MEMALLOC in process context: no watermark. Softirq and kblockd stop at 3/8 min."""
     machine, _ = prepared(rule, True, False, True)
     for runner in (d.RUN_KBLOCKD, d.RUN_SOFTIRQ):
-        machine.io.ctl[ms.H_FREE_LIST] = 0
+        machine.io.ctl[IO.free_list] = 0
         assert machine.call(d.get_command, 0, runner) < 0
-    assert machine.io.command[machine.call(d.get_command, 0, d.RUN_RECLAIMER), ms.D_SOURCE] == 0
-    assert machine.mem.ctl[st.M_DEPTH] == st.DEPTH_NONE
+    assert machine.io.command[machine.call(d.get_command, 0, d.RUN_RECLAIMER), COMMAND.source] == 0
+    assert machine.mem.ctl[MEMCTL.depth] == DEPTH.none
 
 
 def test_kblockd_in_pf_memalloc_has_it_too():
     machine, _ = prepared("rc8", True, False, True)
-    machine.io.ctl[ms.H_KBLOCKD_MEMALLOC] = 1
+    machine.io.ctl[IO.kblockd_memalloc] = 1
     assert machine.call(d.get_command, 0, d.RUN_SOFTIRQ) < 0
     assert machine.call(d.get_command, 0, d.RUN_KBLOCKD) >= 0
 
@@ -101,13 +103,13 @@ def test_a_command_goes_back_to_the_free_list_first(free_list):
     machine = d.Machine("fix", host__queue_depth=8, host__can_queue=8, host__free_list=free_list)
     taken = [machine.call(d.get_command, 0, d.RUN_KBLOCKD) for _ in range(2)]
     machine.starve()
-    machine.exhaust(ms.ROLE_SENSE)
+    machine.exhaust(ROLE.sense)
     taken += [machine.call(d.get_command, 0, d.RUN_KBLOCKD) for _ in range(free_list)]
-    assert machine.io.ctl[ms.H_FREE_LIST] == 0
+    assert machine.io.ctl[IO.free_list] == 0
     before = in_use(machine.lane).sum()
     for n, record in enumerate(taken):
         machine.call(d.put_command, 0, record)
-        assert machine.io.ctl[ms.H_FREE_LIST] == min(free_list, n + 1)
+        assert machine.io.ctl[IO.free_list] == min(free_list, n + 1)
         assert before - in_use(machine.lane).sum() == 2 * max(0, n + 1 - free_list)
 
 
@@ -115,7 +117,7 @@ def test_the_sg_pool_follows_the_segments():
     """Pool 0 for 8 segments or fewer, else ceil(log2 n) - 3."""
     for segments in range(1, 129):
         expected = 0 if segments <= 8 else math.ceil(math.log2(segments)) - 3
-        assert d.pool_of(segments) - ms.POOL_SG == expected
+        assert d.pool_of(segments) - POOL.sg == expected
 
 
 @pytest.mark.parametrize("pages", [1, 8, 9, 16, 17, 32, 33, 64, 65, 128])
@@ -124,11 +126,11 @@ def test_a_command_has_the_sg_table_of_its_segments(pages):
     machine.submit(pages)
     before = in_use(machine.lane)
     machine.call(d.run_queue, 0, d.RUN_KBLOCKD, 0)
-    record = machine.io.command[machine.io.ctl[ms.H_DISK_HEAD]]
+    record = machine.io.command[machine.io.ctl[IO.disk_head]]
     pool = d.pool_of(pages)
-    assert record[ms.D_SG_POOL] == pool
-    cache = machine.heap.slab[record[ms.D_SG] >> st.HANDLE_SHIFT, st.S_CACHE]
-    assert cache == machine.vm.roles[ms.ROLE_SG8 + pool - ms.POOL_SG]
+    assert record[COMMAND.sg_pool] == pool
+    cache = machine.heap.slab[record[COMMAND.sg] >> st.HANDLE_SHIFT, SLUB_SLAB.cache]
+    assert cache == machine.vm.roles[ROLE.sg8 + pool - POOL.sg]
     assert (in_use(machine.lane) - before).sum() == 3  # command, sense buffer, sg table
 
 
@@ -139,22 +141,22 @@ def test_without_an_sg_table_the_command_goes_back():
         machine.submit(pages=100)
     machine.starve()
     # without sg slabs; commands and senses are still to be had
-    machine.exhaust(ms.ROLE_SG128)
-    printed = int(machine.mem.ctl[st.M_REPORTS] + machine.mem.ctl[st.M_SUPPRESSED])
+    machine.exhaust(ROLE.sg128)
+    printed = int(machine.mem.ctl[MEMCTL.reports] + machine.mem.ctl[MEMCTL.suppressed])
     machine.call(d.run_queue, 0, d.RUN_KBLOCKD, 0)
-    assert machine.io.ctl[ms.H_BUSY] == 2
-    assert machine.pools.pool[ms.POOL_SG + 4, MP_CURR] == 0
+    assert machine.io.ctl[IO.device_busy] == 2
+    assert machine.pools.pool[POOL.sg + 4, MEMPOOL.curr] == 0
     assert machine.metric("sg_fail") == 1
-    assert machine.io.ctl[ms.H_FREE_LIST] == 1
-    head = machine.io.request[machine.io.ctl[ms.Q_HEAD]]
-    assert head[ms.R_STARTED] == 1
-    assert head[ms.R_COMMAND] == -1
-    assert machine.io.ctl[ms.Q_PLUGGED] == 0  # two in flight: their completion tries again
+    assert machine.io.ctl[IO.free_list] == 1
+    head = machine.io.request[machine.io.ctl[IO.head]]
+    assert head[REQUEST.started] == 1
+    assert head[REQUEST.command] == -1
+    assert machine.io.ctl[IO.plugged] == 0  # two in flight: their completion tries again
     # mempool adds NOWARN: an sg failure is silent
-    assert machine.mem.ctl[st.M_REPORTS] + machine.mem.ctl[st.M_SUPPRESSED] == printed
+    assert machine.mem.ctl[MEMCTL.reports] + machine.mem.ctl[MEMCTL.suppressed] == printed
 
 
-def refused(machine, role=ms.ROLE_SENSE):
+def refused(machine, role=ROLE.sense):
     machine.starve()
     machine.exhaust(role)
     machine.call(d.run_queue, 0, d.RUN_KBLOCKD, 10)
@@ -165,20 +167,20 @@ def test_a_refusal_with_nothing_in_flight_plugs_the_queue():
     machine.submit()
     refused(machine)
     assert machine.metric("sense_fail") == 1
-    assert machine.io.ctl[ms.Q_PLUGGED] == 1
-    assert machine.io.ctl[ms.Q_UNPLUG_JIFFY] == 13
+    assert machine.io.ctl[IO.plugged] == 1
+    assert machine.io.ctl[IO.unplug_jiffy] == 13
 
 
 def test_a_refusal_with_a_command_in_flight_arms_nothing():
     machine = d.Machine(host__queue_depth=4, host__can_queue=4)
     machine.submit()
     machine.call(d.run_queue, 0, d.RUN_KBLOCKD, 0)
-    assert machine.io.ctl[ms.H_BUSY] == 1
+    assert machine.io.ctl[IO.device_busy] == 1
     machine.submit()
     refused(machine)
     assert machine.metric("sense_fail") == 1
-    assert machine.io.ctl[ms.Q_PLUGGED] == 0
-    assert machine.io.ctl[ms.Q_UNPLUG_JIFFY] == ms.NEVER
+    assert machine.io.ctl[IO.plugged] == 0
+    assert machine.io.ctl[IO.unplug_jiffy] == ms.NEVER
 
 
 def test_a_full_device_prepares_the_next_and_stops():
@@ -187,12 +189,12 @@ def test_a_full_device_prepares_the_next_and_stops():
     for _ in range(3):
         machine.submit()
     machine.call(d.run_queue, 0, d.RUN_KBLOCKD, 0)
-    assert machine.io.ctl[ms.H_BUSY] == 1
-    head = machine.io.request[machine.io.ctl[ms.Q_HEAD]]
-    command = int(head[ms.R_COMMAND])
+    assert machine.io.ctl[IO.device_busy] == 1
+    head = machine.io.request[machine.io.ctl[IO.head]]
+    command = int(head[REQUEST.command])
     assert command >= 0
     machine.call(d.run_queue, 0, d.RUN_KBLOCKD, 1)
-    assert head[ms.R_COMMAND] == command
+    assert head[REQUEST.command] == command
     assert machine.metric("commands") == 1
 
 
@@ -200,8 +202,8 @@ def test_failures_of_sense_and_command_are_reported():
     """GFP_ATOMIC without NOWARN: each failure is printed or counted as suppressed."""
     machine = d.Machine()
     machine.starve()
-    for role in (ms.ROLE_SENSE, ms.ROLE_COMMAND):
+    for role in (ROLE.sense, ROLE.command):
         machine.exhaust(role)
-        before = int(machine.mem.ctl[st.M_REPORTS] + machine.mem.ctl[st.M_SUPPRESSED])
-        machine.call(d.take, role, 0, g.GFP_ATOMIC, 0, metrics.W_SENSE)
-        assert machine.mem.ctl[st.M_REPORTS] + machine.mem.ctl[st.M_SUPPRESSED] == before + 1
+        before = int(machine.mem.ctl[MEMCTL.reports] + machine.mem.ctl[MEMCTL.suppressed])
+        machine.call(d.take, role, 0, g.GFP_ATOMIC, 0, WHO.sense)
+        assert machine.mem.ctl[MEMCTL.reports] + machine.mem.ctl[MEMCTL.suppressed] == before + 1

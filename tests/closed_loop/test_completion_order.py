@@ -2,9 +2,10 @@
 
 import pytest
 
-from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.mempool import MP_CURR
+from fastalloc.kernels.alloc.mempool import MEMPOOL
+from fastalloc.kernels.alloc.state import SLUB_CTL, ZONE
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.state import BIO, CPU, IO, POOL, ROLE, VM
 from tests.closed_loop import driver as d
 from tests.closed_loop.census import in_use
 
@@ -14,15 +15,15 @@ def watch(machine):
     used = in_use(machine.lane)
     roles = machine.vm.roles
     return {
-        "busy": int(machine.io.ctl[ms.H_BUSY]),
-        "sg": int(used[roles[ms.ROLE_SG16]]),
-        "bios": int(machine.io.ctl[ms.H_BIOS]),
-        "writeback": int(machine.vm.ctl[ms.V_WRITEBACK]),
-        "biovecs": int(used[roles[ms.ROLE_BIOVEC]]),
-        "requests": int(machine.io.ctl[ms.Q_COUNT]),
-        "request objects": int(used[roles[ms.ROLE_REQUEST]]),
-        "commands": int(used[roles[ms.ROLE_COMMAND]]),
-        "runs queue": int(machine.vm.cpu[0, ms.CPU_REQUEST_FN]),
+        "busy": int(machine.io.ctl[IO.device_busy]),
+        "sg": int(used[roles[ROLE.sg16]]),
+        "bios": int(machine.io.ctl[IO.bios]),
+        "writeback": int(machine.vm.ctl[VM.writeback]),
+        "biovecs": int(used[roles[ROLE.biovec]]),
+        "requests": int(machine.io.ctl[IO.count]),
+        "request objects": int(used[roles[ROLE.request]]),
+        "commands": int(used[roles[ROLE.command]]),
+        "runs queue": int(machine.vm.cpu[0, CPU.request_fn]),
     }
 
 
@@ -65,18 +66,16 @@ def test_the_order(pages):
 
 def test_every_reserve_is_refilled_before_its_slab():
     machine = completed(12)
-    for pool in (ms.POOL_BIO, ms.POOL_BIOVEC, ms.POOL_REQUEST, ms.POOL_SG + 1):
-        machine.pools.pool[pool, MP_CURR] = 0
-    machine.io.ctl[ms.H_FREE_LIST] = 0
+    for pool in (POOL.bio, POOL.biovec, POOL.request, POOL.sg + 1):
+        machine.pools.pool[pool, MEMPOOL.curr] = 0
+    machine.io.ctl[IO.free_list] = 0
     seen = steps(machine, 12 + 4)
     assert "sg" not in seen[0]
     assert ["biovecs" in step for step in seen[1:13]] == [False] * 2 + [True] * 10
     assert "request objects" not in seen[13]
     assert seen[14] == {}  # the command went to the free_list
-    assert machine.io.ctl[ms.H_FREE_LIST] == 1
-    levels = [
-        int(machine.pools.pool[p, MP_CURR]) for p in (ms.POOL_BIO, ms.POOL_BIOVEC, ms.POOL_REQUEST, ms.POOL_SG + 1)
-    ]
+    assert machine.io.ctl[IO.free_list] == 1
+    levels = [int(machine.pools.pool[p, MEMPOOL.curr]) for p in (POOL.bio, POOL.biovec, POOL.request, POOL.sg + 1)]
     assert levels == [2, 2, 1, 1]
 
 
@@ -85,7 +84,7 @@ def test_bios_end_in_the_order_of_their_slots():
     slots = []
     machine.call(d.softirq, 0)
     for _ in range(10):
-        slots.append(int(machine.io.bio[machine.vm.cpu[0, ms.CPU_SOFTIRQ_BIO], ms.B_SLOT]))
+        slots.append(int(machine.io.bio[machine.vm.cpu[0, CPU.softirq_bio], BIO.slot]))
         machine.call(d.softirq, 0)
     assert slots == list(range(slots[0], slots[0] + 10))
 
@@ -93,20 +92,20 @@ def test_bios_end_in_the_order_of_their_slots():
 def test_a_completion_frees_no_page_frame():
     """Frames appear when a reclaimer looks at the page again: the completion only clears its writeback."""
     machine = completed(5)
-    free, slab_pages = machine.mem.zone[:, st.Z_FREE].sum(), machine.heap.ctl[st.U_PAGES]
+    free, slab_pages = machine.mem.zone[:, ZONE.free].sum(), machine.heap.ctl[SLUB_CTL.pages]
     steps(machine, 9)
-    assert machine.mem.zone[:, st.Z_FREE].sum() - free <= slab_pages - machine.heap.ctl[st.U_PAGES]
+    assert machine.mem.zone[:, ZONE.free].sum() - free <= slab_pages - machine.heap.ctl[SLUB_CTL.pages]
 
 
 def test_a_completion_clears_the_plug_and_runs_the_queue():
     machine = completed(3)
     machine.submit()
-    assert machine.io.ctl[ms.Q_PLUGGED] == 1
+    assert machine.io.ctl[IO.plugged] == 1
     steps(machine, 3 + 4)
-    assert machine.io.ctl[ms.Q_PLUGGED] == 0
-    assert machine.io.ctl[ms.Q_UNPLUG_JIFFY] == ms.NEVER
+    assert machine.io.ctl[IO.plugged] == 0
+    assert machine.io.ctl[IO.unplug_jiffy] == ms.NEVER
     machine.call(d.run_queue, 0, d.RUN_SOFTIRQ, 0)
-    assert machine.io.ctl[ms.H_BUSY] == 1
+    assert machine.io.ctl[IO.device_busy] == 1
 
 
 def test_the_freed_sense_buffer_is_the_next_command_s():
@@ -116,10 +115,10 @@ def test_the_freed_sense_buffer_is_the_next_command_s():
     machine.call(d.run_queue, 0, d.RUN_KBLOCKD, 0)
     machine.submit(pages=3)
     machine.starve()
-    machine.exhaust(ms.ROLE_SENSE)
-    machine.pools.pool[ms.POOL_BIO, MP_CURR] = 2
+    machine.exhaust(ROLE.sense)
+    machine.pools.pool[POOL.bio, MEMPOOL.curr] = 2
     machine.call(d.finish_disk)
     steps(machine, 3 + 4)
     machine.call(d.run_queue, 0, d.RUN_SOFTIRQ, 0)
     assert machine.metric("sense_fail") == 0
-    assert machine.io.ctl[ms.H_BUSY] == 1
+    assert machine.io.ctl[IO.device_busy] == 1

@@ -8,7 +8,7 @@ page one frame.
 import pytest
 
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.state import TASK, VM
 from tests.closed_loop.census import held, in_use, logical_pages, swap_slots
 from tests.closed_loop.small import OWN_CORES, advance, livelocked_lane, preset, run, small
 
@@ -60,7 +60,7 @@ def watched(scenario, lane, looks=25):
         advance(lane, arrays, end * i / looks)
         assert in_use(arrays).tolist() == held(arrays).tolist()
         used, referred = swap_slots(arrays)
-        assert used == referred == arrays.vm.ctl[ms.V_SWAP_PAGES] - arrays.vm.ctl[ms.V_SWAP_FREE]
+        assert used == referred == arrays.vm.ctl[VM.swap_pages] - arrays.vm.ctl[VM.swap_free]
         frames, owners = logical_pages(arrays)
         assert frames == owners
     return arrays
@@ -99,10 +99,10 @@ def test_the_machine_of_the_preset_whole(variant):
 def test_short_trees_are_removed_and_wrap_around():
     """The corner that removes trees under reclaim is not an empty one: orphans under writeback occur."""
     arrays = watched(small("rc8", SHORT_TREES), 0)
-    assert (arrays.vm.task[1:, ms.T_TREE] >= 2).all()
+    assert (arrays.vm.task[1:, TASK.tree] >= 2).all()
 
 
 def test_swap_that_is_full_stops_nothing_else():
     """With no slot left reclaim activates the page and goes on; nobody is killed, every slot stays in use."""
     arrays = watched(small("rc8", CASES["swap full"]), 0)
-    assert arrays.vm.ctl[ms.V_SWAP_FREE] == 0
+    assert arrays.vm.ctl[VM.swap_free] == 0

@@ -7,7 +7,8 @@ import pytest
 from fastalloc.batch import result_of, run_lanes
 from fastalloc.batch.lane import build_lane
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.metrics import METRICS
+from fastalloc.kernels.lane.metrics import METRIC
+from fastalloc.kernels.lane.state import VM
 from tests.closed_loop.small import OWN_CORES, advance, events, image, livelocked_lane, metric, run, small
 
 LANES = (0, 1, 2, 3, 4, 5, 6, 7)
@@ -88,7 +89,7 @@ def test_a_run_to_the_present_changes_nothing():
     arrays = build_lane(scenario, livelocked_lane(), 1)
     for until in (4000, 4000, 4000.000001, 20000, 20000):
         advance(livelocked_lane(), arrays, until)
-        assert arrays.vm.ctl[ms.V_NOW] == round(until * ms.NS_PER_MS)
+        assert arrays.vm.ctl[VM.now] == round(until * ms.NS_PER_MS)
     assert image(result_of(livelocked_lane(), arrays)) == image(run(scenario, livelocked_lane()))
 
 
@@ -117,7 +118,7 @@ def test_a_full_log_changes_only_the_log(variant, lane):
     plain, full = run(machine(variant), lane), run(machine(variant), lane, full_events=True)
     assert image(plain)[1] == image(full)[1]
     assert plain.ledger.tobytes() == full.ledger.tobytes()
-    lost = METRICS.index("events_lost")
+    lost = METRIC.events_lost
     plain.metrics[lost] = full.metrics[lost] = 0
     assert plain.metrics.tobytes() == full.metrics.tobytes()
     assert len(full.events) > 10 * len(plain.events)

@@ -4,6 +4,7 @@ import pytest
 
 from fastalloc.batch.lane import build_lane
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.state import CPU, IO, VM
 from fastalloc.kernels.machine.run import run_lane
 from tests.closed_loop.small import OWN_CORES, small
 
@@ -13,13 +14,13 @@ STEP_NS = 7_654_321
 
 def first_by_looking(vm, io) -> tuple[int, int]:
     """When the next step of a CPU begins, and whose it is, from what each CPU has to do."""
-    turn, overlap = int(vm.ctl[ms.V_HOST_SLICE]), int(vm.ctl[ms.V_HOST_OVERLAP])
+    turn, overlap = int(vm.ctl[VM.host_slice]), int(vm.ctl[VM.host_overlap])
     found = []
     for cpu, c in enumerate(vm.cpu.tolist()):
-        irq = cpu == io.ctl[ms.H_IRQ_CPU] and io.ctl[ms.H_DONE_HEAD] >= 0
-        if not (c[ms.CPU_RUNNING] or c[ms.CPU_KBLOCKD] or c[ms.CPU_SOFTIRQ] or c[ms.CPU_REQUEST_FN] or irq):
+        irq = cpu == io.ctl[IO.irq_cpu] and io.ctl[IO.done_head] >= 0
+        if not (c[CPU.running] or c[CPU.kblockd] or c[CPU.softirq] or c[CPU.request_fn] or irq):
             continue
-        when = c[ms.CPU_CLOCK]
+        when = c[CPU.clock]
         if turn > 0:
             into = (when + (cpu & 1) * turn) % (2 * turn)
             if turn <= into < 2 * turn - overlap:
@@ -37,8 +38,8 @@ def test_the_next_cpu_is_the_one_that_a_look_at_all_finds(cpus, settings):
     for stop in range(1, STOPS + 1):
         run_lane(*lane, stop * STEP_NS)
         when, cpu = first_by_looking(vm, io)
-        first = int(vm.cpu[1, ms.CPU_FIRST]) if cpus > 1 else 0
-        assert vm.cpu[first, ms.CPU_DUE] == when, stop
+        first = int(vm.cpu[1, CPU.first]) if cpus > 1 else 0
+        assert vm.cpu[first, CPU.due] == when, stop
         if cpu >= 0:
             assert first == cpu, stop
             busy.add(cpu)

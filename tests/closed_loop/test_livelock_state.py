@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels.lane import metrics
-from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import METRIC
+from fastalloc.kernels.lane.state import RECLAIM, TASK, TASK_STATE, VM
 from tests.closed_loop.small import OWN_CORES, advance, events, gauge, livelocked_lane, metric, preset, run, small
 
 SECOND = 1_000_000_000
@@ -42,7 +42,7 @@ def test_a_lane_without_a_livelock_swaps_on(rc8, livelocked):
 
 def test_the_state_is_noted_whole_or_not_at_all(rc8, livelocked):
     for lane, result in rc8.items():
-        noted = [metric(result, name) != -1 for name in metrics.METRICS if name.startswith("at_")]
+        noted = [metric(result, name) != -1 for name in METRIC.names if name.startswith("at_")]
         assert noted == [lane in livelocked] * len(noted)
 
 
@@ -80,7 +80,7 @@ def test_the_zones_are_at_their_floor(livelocked):
 
 
 def test_without_a_livelock_nothing_is_noted(fixed):
-    first, last = metrics.METRICS.index("at_ms"), metrics.METRICS.index("at_sense_fail_5s")
+    first, last = METRIC.at_ms, METRIC.at_sense_fail_5s
     for result in fixed.values():
         assert (result.metrics[first : last + 1] == -1).all()
 
@@ -98,12 +98,14 @@ def test_every_reclaimer_sleeps(livelocked):
     for lane, result in livelocked.items():
         verdict_ns = int(events(result, "livelock_5s")[0, 0])
         arrays = advance(lane, build_lane(preset("rc8"), lane, 1), (verdict_ns + 1) / 1e6)
-        task = arrays.vm.task[: arrays.vm.ctl[ms.V_NR_TASKS]]
-        reclaiming = task[task[:, ms.T_RECLAIM] != ms.OUT]
+        task = arrays.vm.task[: arrays.vm.ctl[VM.nr_tasks]]
+        reclaiming = task[task[:, TASK.reclaim] != RECLAIM.out]
         assert len(reclaiming) > 10
-        assert (reclaiming[:, ms.T_STATE] != ms.RUNNABLE).all()
-        assert np.isin(reclaiming[:, ms.T_STATE], [ms.SLEEP_BIO_POOL, ms.SLEEP_REQUEST, ms.SLEEP_CONGESTION]).all()
-        assert task[0, ms.T_RECLAIM] != ms.OUT  # kswapd too, so that nobody reclaims in the background
+        assert (reclaiming[:, TASK.state] != TASK_STATE.runnable).all()
+        assert np.isin(
+            reclaiming[:, TASK.state], [TASK_STATE.bio_pool, TASK_STATE.request, TASK_STATE.congestion]
+        ).all()
+        assert task[0, TASK.reclaim] != RECLAIM.out  # kswapd too, so that nobody reclaims in the background
 
 
 def test_nothing_moves_any_more(livelocked):

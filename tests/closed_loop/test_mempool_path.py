@@ -3,22 +3,23 @@
 import pytest
 
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.mempool import MP_CURR
-from fastalloc.kernels.lane import metrics
-from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.alloc.mempool import MEMPOOL
+from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, SLUB_CTL, ZONE
+from fastalloc.kernels.lane.metrics import WHO
+from fastalloc.kernels.lane.state import CPU, IO, POOL, ROLE, TASK, TASK_STATE, VM
 from tests.closed_loop import driver as d
 from tests.closed_loop.small import OWN_CORES, events, livelocked_lane, run, small
 
 TAKERS = {
-    ms.POOL_BIO: (ms.ROLE_BIO, metrics.W_BIO),
-    ms.POOL_BIOVEC: (ms.ROLE_BIOVEC, metrics.W_BIOVEC),
-    ms.POOL_REQUEST: (ms.ROLE_REQUEST, metrics.W_REQUEST),
+    POOL.bio: (ROLE.bio, WHO.bio),
+    POOL.biovec: (ROLE.biovec, WHO.biovec),
+    POOL.request: (ROLE.request, WHO.request),
 }
 
 
 def running(machine, task, cpu=0):
     machine.call(d.run_on, task, cpu, 0)
-    machine.vm.task[task, ms.T_FIRST] = 1
+    machine.vm.task[task, TASK.first] = 1
 
 
 def ask(machine, pool, task, cpu=0):
@@ -36,46 +37,46 @@ def starved(pool, **settings):
 @pytest.mark.parametrize("pool", TAKERS)
 def test_the_slab_first_then_the_reserve_then_sleep(pool):
     machine = d.Machine()
-    reserve = int(machine.pools.pool[pool, MP_CURR])
-    assert reserve == {ms.POOL_BIO: 2, ms.POOL_BIOVEC: 2, ms.POOL_REQUEST: 4}[pool]
+    reserve = int(machine.pools.pool[pool, MEMPOOL.curr])
+    assert reserve == {POOL.bio: 2, POOL.biovec: 2, POOL.request: 4}[pool]
     running(machine, 1)
     assert ask(machine, pool, 1) >= 0
-    assert machine.pools.pool[pool, MP_CURR] == reserve  # not touched while the slab can serve
+    assert machine.pools.pool[pool, MEMPOOL.curr] == reserve  # not touched while the slab can serve
     machine.starve()
     machine.exhaust(TAKERS[pool][0])
     for left in range(reserve - 1, -1, -1):
-        machine.vm.task[1, ms.T_FIRST] = 1
+        machine.vm.task[1, TASK.first] = 1
         assert ask(machine, pool, 1) >= 0
-        assert machine.pools.pool[pool, MP_CURR] == left
-    machine.vm.task[1, ms.T_FIRST] = 1
+        assert machine.pools.pool[pool, MEMPOOL.curr] == left
+    machine.vm.task[1, TASK.first] = 1
     assert ask(machine, pool, 1) == st.NO_OBJECT
-    assert machine.vm.task[1, ms.T_STATE] == ms.SLEEP_BIO_POOL + pool
+    assert machine.vm.task[1, TASK.state] == TASK_STATE.bio_pool + pool
 
 
 @pytest.mark.parametrize("hz", [100, 250, 1000])
 def test_a_sleeper_wakes_after_five_seconds(hz):
-    machine = starved(ms.POOL_BIO, machine__hz=hz)
-    machine.pools.pool[ms.POOL_BIO, MP_CURR] = 0
+    machine = starved(POOL.bio, machine__hz=hz)
+    machine.pools.pool[POOL.bio, MEMPOOL.curr] = 0
     machine.at(70)
     running(machine, 1)
-    ask(machine, ms.POOL_BIO, 1)
-    assert machine.vm.task[1, ms.T_WAKE_JIFFY] == 70 + 5 * hz
+    ask(machine, POOL.bio, 1)
+    assert machine.vm.task[1, TASK.wake_jiffy] == 70 + 5 * hz
     # the other tasks start meanwhile and are none of this
     for late in (5 * hz - 1, 5 * hz):
         machine.at(70 + late)
-        machine.call(d.timer_tick, machine.jiffies, int(machine.vm.ctl[ms.V_NOW]))
-        asleep = machine.vm.task[1, ms.T_STATE] == ms.SLEEP_BIO_POOL
+        machine.call(d.timer_tick, machine.jiffies, int(machine.vm.ctl[VM.now]))
+        asleep = machine.vm.task[1, TASK.state] == TASK_STATE.bio_pool
         assert asleep == (late < 5 * hz)
     assert machine.metric("mempool_timeouts") == 1
-    assert machine.vm.task[1, ms.T_TIMED_OUT] == 1
+    assert machine.vm.task[1, TASK.timed_out] == 1
 
 
 def asleep(machine, tasks):
-    machine.pools.pool[ms.POOL_BIO, MP_CURR] = 0
+    machine.pools.pool[POOL.bio, MEMPOOL.curr] = 0
     for task in tasks:
         running(machine, task)
-        assert ask(machine, ms.POOL_BIO, task) == st.NO_OBJECT
-    assert machine.vm.ctl[ms.V_SLEEPERS + ms.SLEEP_BIO_POOL] == len(tasks)
+        assert ask(machine, POOL.bio, task) == st.NO_OBJECT
+    assert machine.vm.ctl[VM.sleepers + TASK_STATE.bio_pool] == len(tasks)
 
 
 def in_flight(pages, **settings):
@@ -83,30 +84,30 @@ def in_flight(pages, **settings):
     machine = d.Machine(**settings)
     machine.submit(pages, task=12)
     machine.call(d.run_queue, 0, d.RUN_KBLOCKD, 0)
-    assert machine.io.ctl[ms.H_BUSY] == 1
+    assert machine.io.ctl[IO.device_busy] == 1
     return machine
 
 
 def test_one_returned_bio_wakes_the_whole_herd():
     machine = in_flight(1)
     machine.starve()
-    machine.exhaust(ms.ROLE_BIO)
+    machine.exhaust(ROLE.bio)
     asleep(machine, [1, 2, 3, 4, 5])
     machine.call(d.finish_disk)
     for _ in range(2):  # the interrupt, then the one bio
         machine.call(d.softirq, 0)
-    assert machine.vm.ctl[ms.V_SLEEPERS + ms.SLEEP_BIO_POOL] == 0
-    assert machine.pools.pool[ms.POOL_BIO, MP_CURR] == 1
+    assert machine.vm.ctl[VM.sleepers + TASK_STATE.bio_pool] == 0
+    assert machine.pools.pool[POOL.bio, MEMPOOL.curr] == 1
     # the one element serves one; the rest sleep again, at the head of the queue
     served = []
     for _ in range(5):
-        cpu = next(cpu for cpu in range(2) if machine.vm.cpu[cpu, ms.CPU_RUNNING] > 0)
-        task = int(machine.vm.cpu[cpu, ms.CPU_HEAD])
-        if ask(machine, ms.POOL_BIO, task, cpu) >= 0:
+        cpu = next(cpu for cpu in range(2) if machine.vm.cpu[cpu, CPU.running] > 0)
+        task = int(machine.vm.cpu[cpu, CPU.head])
+        if ask(machine, POOL.bio, task, cpu) >= 0:
             served.append(task)
             machine.call(d.nap, cpu, 1000, 0)
     assert len(served) == 1
-    assert machine.vm.ctl[ms.V_SLEEPERS + ms.SLEEP_BIO_POOL] == 4
+    assert machine.vm.ctl[VM.sleepers + TASK_STATE.bio_pool] == 4
 
 
 @pytest.mark.parametrize("pages", [1, 2, 3, 10])
@@ -114,33 +115,33 @@ def test_two_returned_bios_at_most_go_to_the_reserve(pages):
     """The rest go to the slab, so a request of one or two bios gives the slab nothing."""
     machine = in_flight(pages)
     machine.starve()
-    machine.exhaust(ms.ROLE_BIO)
+    machine.exhaust(ROLE.bio)
     asleep(machine, [1, 2, 3])
     machine.call(d.finish_disk)
     for _ in range(1 + pages):
         machine.call(d.softirq, 0)
-    assert machine.io.ctl[ms.H_BIOS] == 0
-    assert machine.pools.pool[ms.POOL_BIO, MP_CURR] == min(2, pages)
-    before = machine.heap.ctl[st.U_PAGES]
-    assert machine.exhaust(ms.ROLE_BIO) <= max(0, pages - 2)
-    assert machine.heap.ctl[st.U_PAGES] == before
+    assert machine.io.ctl[IO.bios] == 0
+    assert machine.pools.pool[POOL.bio, MEMPOOL.curr] == min(2, pages)
+    before = machine.heap.ctl[SLUB_CTL.pages]
+    assert machine.exhaust(ROLE.bio) <= max(0, pages - 2)
+    assert machine.heap.ctl[SLUB_CTL.pages] == before
 
 
 def test_old_waiters_are_worse_placed_than_fresh_ones():
     """Between 3/4 min and min a first try still buys a page; every later one, which keeps WAIT, does not."""
     machine = d.Machine(machine__min_free_kbytes=400)
     zone = machine.mem.zone[-1]
-    zone[st.Z_LOW : st.Z_HIGH + 1] = 1 << 40
-    machine.squeeze(int(zone[st.Z_MIN]) * 7 // 8)
-    machine.mem.zone[0, st.Z_MIN : st.Z_HIGH + 1] = 1 << 40
-    machine.exhaust_slots(ms.ROLE_BIO)
-    machine.pools.pool[ms.POOL_BIO, MP_CURR] = 0
+    zone[ZONE.low : ZONE.high + 1] = 1 << 40
+    machine.squeeze(int(zone[ZONE.min]) * 7 // 8)
+    machine.mem.zone[0, ZONE.min : ZONE.high + 1] = 1 << 40
+    machine.exhaust_slots(ROLE.bio)
+    machine.pools.pool[POOL.bio, MEMPOOL.curr] = 0
     running(machine, 1)
-    machine.vm.task[1, ms.T_FIRST] = 0
-    assert ask(machine, ms.POOL_BIO, 1) == st.NO_OBJECT
+    machine.vm.task[1, TASK.first] = 0
+    assert ask(machine, POOL.bio, 1) == st.NO_OBJECT
     running(machine, 1)
-    assert ask(machine, ms.POOL_BIO, 1) >= 0
-    assert machine.mem.ctl[st.M_DEPTH] == st.DEPTH_HARDER
+    assert ask(machine, POOL.bio, 1) >= 0
+    assert machine.mem.ctl[MEMCTL.depth] == DEPTH.harder
 
 
 def test_waiters_that_nobody_wakes_sleep_five_seconds_each_round():

@@ -3,11 +3,12 @@
 import pytest
 
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.state import BIO, CPU, IO, REQUEST, ROLE, TASK, TASK_STATE, VM
 from tests.closed_loop import driver as d
 
 
 def charged(machine):
-    return int(machine.io.ctl[ms.Q_COUNT])
+    return int(machine.io.ctl[IO.count])
 
 
 def fill(machine, count, task=1):
@@ -18,9 +19,9 @@ def fill(machine, count, task=1):
 def test_congestion_begins_at_113_of_128():
     machine = d.Machine()
     fill(machine, 112)
-    assert machine.io.ctl[ms.Q_CONGESTED] == 0
+    assert machine.io.ctl[IO.congested] == 0
     fill(machine, 113)
-    assert machine.io.ctl[ms.Q_CONGESTED] == 1
+    assert machine.io.ctl[IO.congested] == 1
 
 
 def test_congestion_ends_below_103_and_wakes_every_congestion_wait():
@@ -30,15 +31,15 @@ def test_congestion_ends_below_103_and_wakes_every_congestion_wait():
     for task in (1, 2, 3):
         machine.call(d.run_on, task, 0, 0)
         machine.call(d.nap, 0, 25, 0)
-    assert vm.ctl[ms.V_SLEEPERS + ms.SLEEP_CONGESTION] == 3
+    assert vm.ctl[VM.sleepers + TASK_STATE.congestion] == 3
     while charged(machine) > 103:
         machine.call(d.uncharge, 0)
-    assert machine.io.ctl[ms.Q_CONGESTED] == 1
-    assert vm.ctl[ms.V_SLEEPERS + ms.SLEEP_CONGESTION] == 3
+    assert machine.io.ctl[IO.congested] == 1
+    assert vm.ctl[VM.sleepers + TASK_STATE.congestion] == 3
     machine.call(d.uncharge, 0)
     assert charged(machine) == 102
-    assert machine.io.ctl[ms.Q_CONGESTED] == 0
-    assert vm.ctl[ms.V_SLEEPERS + ms.SLEEP_CONGESTION] == 0
+    assert machine.io.ctl[IO.congested] == 0
+    assert vm.ctl[VM.sleepers + TASK_STATE.congestion] == 0
 
 
 @pytest.mark.parametrize("limit", [128, 64, 16, 1024])
@@ -46,23 +47,23 @@ def test_marks_follow_nr_requests(limit):
     """On at n - n/8 + 1, off below n - n/8 - n/16 - 1, never more than 3n/2."""
     machine = d.Machine(queue__nr_requests=limit)
     fill(machine, limit - limit // 8)
-    assert machine.io.ctl[ms.Q_CONGESTED] == 0
+    assert machine.io.ctl[IO.congested] == 0
     fill(machine, limit - limit // 8 + 1)
-    assert machine.io.ctl[ms.Q_CONGESTED] == 1
+    assert machine.io.ctl[IO.congested] == 1
     off = limit - limit // 8 - limit // 16 - 1
     while charged(machine) > off:
         machine.call(d.uncharge, 0)
-    assert machine.io.ctl[ms.Q_CONGESTED] == 1
+    assert machine.io.ctl[IO.congested] == 1
     machine.call(d.uncharge, 0)
-    assert machine.io.ctl[ms.Q_CONGESTED] == 0
+    assert machine.io.ctl[IO.congested] == 0
 
 
 def test_full_at_128_makes_a_batcher_of_the_first_and_refuses_others():
     machine = d.Machine()
     fill(machine, 127, task=1)
-    assert machine.io.ctl[ms.Q_FULL] == 0
+    assert machine.io.ctl[IO.full] == 0
     assert machine.call(d.charge, 2, 0)  # the 128th: full, task 2 is the batcher
-    assert machine.io.ctl[ms.Q_FULL] == 1
+    assert machine.io.ctl[IO.full] == 1
     assert not machine.call(d.charge, 1, 0)
     assert not machine.call(d.charge, 3, 0)
     assert machine.call(d.charge, 2, 0)
@@ -115,75 +116,75 @@ def test_a_released_request_wakes_one_waiter_in_order_and_not_above_128():
     for task in (5, 3, 4):
         machine.call(d.run_on, task, 0, 0)
         machine.call(d.wait_for_request, 0, 0)
-    sleepers = ms.V_SLEEPERS + ms.SLEEP_REQUEST
+    sleepers = VM.sleepers + TASK_STATE.request
     while charged(machine) > 128:
         machine.call(d.uncharge, 0)
         assert machine.vm.ctl[sleepers] == 3
-        assert machine.io.ctl[ms.Q_FULL] == 1
+        assert machine.io.ctl[IO.full] == 1
     for left, task in ((2, 5), (1, 3), (0, 4)):
         machine.call(d.uncharge, 0)  # count + 1 <= 128
         assert machine.vm.ctl[sleepers] == left
-        assert machine.vm.task[task, ms.T_STATE] == ms.RUNNABLE
-        assert machine.io.ctl[ms.Q_FULL] == 0
+        assert machine.vm.task[task, TASK.state] == TASK_STATE.runnable
+        assert machine.io.ctl[IO.full] == 0
 
 
 @pytest.mark.parametrize(("hz", "jiffies"), [(250, 1), (1000, 3), (100, 1), (300, 1)])
 def test_the_unplug_timer_runs_3_ms_rounded_down_to_jiffies_one_at_least(hz, jiffies):
     machine = d.Machine(machine__hz=hz)
     machine.call(d.plug, 1, 77)
-    assert machine.io.ctl[ms.Q_PLUGGED] == 1
-    assert machine.io.ctl[ms.Q_UNPLUG_JIFFY] == 77 + jiffies
-    assert machine.io.ctl[ms.Q_UNPLUG_CPU] == 1
+    assert machine.io.ctl[IO.plugged] == 1
+    assert machine.io.ctl[IO.unplug_jiffy] == 77 + jiffies
+    assert machine.io.ctl[IO.unplug_cpu] == 1
 
 
 def test_a_plugged_queue_is_not_armed_again():
     machine = d.Machine(machine__hz=1000)
     machine.call(d.plug, 1, 77)
     machine.call(d.plug, 0, 79)
-    assert machine.io.ctl[ms.Q_UNPLUG_JIFFY] == 80
-    assert machine.io.ctl[ms.Q_UNPLUG_CPU] == 1
+    assert machine.io.ctl[IO.unplug_jiffy] == 80
+    assert machine.io.ctl[IO.unplug_cpu] == 1
 
 
 def test_the_timer_hands_the_queue_to_kblockd_of_its_cpu():
     machine = d.Machine(machine__hz=1000)
     machine.submit(cpu=1)
     machine.call(d.timer_tick, 2, 2_000_000)
-    assert machine.vm.cpu[:, ms.CPU_KBLOCKD].tolist() == [0, 0]
+    assert machine.vm.cpu[:, CPU.kblockd].tolist() == [0, 0]
     machine.call(d.timer_tick, 3, 3_000_000)
-    assert machine.vm.cpu[:, ms.CPU_KBLOCKD].tolist() == [0, 1]
-    assert machine.io.ctl[ms.Q_PLUGGED] == 1  # until kblockd runs
+    assert machine.vm.cpu[:, CPU.kblockd].tolist() == [0, 1]
+    assert machine.io.ctl[IO.plugged] == 1  # until kblockd runs
     machine.call(d.kblockd, 1)
-    assert machine.io.ctl[ms.Q_PLUGGED] == 0
-    assert machine.vm.cpu[1, ms.CPU_REQUEST_FN] == 1 + d.RUN_KBLOCKD
+    assert machine.io.ctl[IO.plugged] == 0
+    assert machine.vm.cpu[1, CPU.request_fn] == 1 + d.RUN_KBLOCKD
 
 
 @pytest.mark.parametrize("thresh", [4, 1, 7])
 def test_the_submitter_dispatches_at_unplug_thresh(thresh):
     machine = d.Machine(queue__unplug_thresh=thresh)
     for n in range(1, thresh + 1):
-        assert machine.vm.cpu[1, ms.CPU_REQUEST_FN] == 0
+        assert machine.vm.cpu[1, CPU.request_fn] == 0
         machine.submit(cpu=1)
-        assert machine.io.ctl[ms.Q_PLUGGED] == (n < thresh)
-    assert machine.vm.cpu[1, ms.CPU_REQUEST_FN] == 1 + d.RUN_RECLAIMER
-    assert machine.io.ctl[ms.Q_UNPLUG_JIFFY] == ms.NEVER
+        assert machine.io.ctl[IO.plugged] == (n < thresh)
+    assert machine.vm.cpu[1, CPU.request_fn] == 1 + d.RUN_RECLAIMER
+    assert machine.io.ctl[IO.unplug_jiffy] == ms.NEVER
 
 
 def test_requests_in_flight_do_not_count_towards_unplug_thresh():
     machine = d.Machine()
     machine.submit()
     machine.call(d.run_queue, 0, d.RUN_RECLAIMER, 0)
-    assert machine.io.ctl[ms.Q_IN_FLIGHT] == 1
+    assert machine.io.ctl[IO.in_flight] == 1
     for n in range(1, 5):
         machine.submit()
-        assert (machine.vm.cpu[0, ms.CPU_REQUEST_FN] != 0) == (n == 4)
+        assert (machine.vm.cpu[0, CPU.request_fn] != 0) == (n == 4)
 
 
 def test_a_merged_bio_is_no_request_and_tests_no_threshold():
     machine = d.Machine()
     machine.submit(pages=100)
     assert charged(machine) == 1
-    assert machine.io.ctl[ms.Q_PLUGGED] == 1
-    assert machine.io.request[machine.io.ctl[ms.Q_HEAD], ms.R_NR_BIOS] == 100
+    assert machine.io.ctl[IO.plugged] == 1
+    assert machine.io.request[machine.io.ctl[IO.head], REQUEST.nr_bios] == 100
 
 
 def test_a_request_holds_128_pages_at_most():
@@ -191,23 +192,23 @@ def test_a_request_holds_128_pages_at_most():
     machine.slot = 0
     for page in range(130):
         machine.call(d.submit, 1, 0, 5000 + page, 0)
-    head = machine.io.ctl[ms.Q_HEAD]
-    assert machine.io.request[head, ms.R_NR_BIOS] == 128
-    assert machine.io.request[machine.io.request[head, ms.R_NEXT], ms.R_NR_BIOS] == 2
+    head = machine.io.ctl[IO.head]
+    assert machine.io.request[head, REQUEST.nr_bios] == 128
+    assert machine.io.request[machine.io.request[head, REQUEST.next], REQUEST.nr_bios] == 2
 
 
 def test_bios_merge_in_front_and_neighbours_join():
     machine = d.Machine()
     for slot, merged in ((10, False), (9, True), (12, False), (11, True)):
         assert machine.call(d.submit, 1, 0, slot, 0) == merged
-    head = machine.io.ctl[ms.Q_HEAD]
+    head = machine.io.ctl[IO.head]
     assert charged(machine) == 1  # 9..10 and 12 became one when 11 came
-    assert machine.io.request[head, ms.R_START] == 9
-    assert machine.io.request[head, ms.R_NR_BIOS] == 4
-    slots, b = [], machine.io.request[head, ms.R_BIO_HEAD]
+    assert machine.io.request[head, REQUEST.start] == 9
+    assert machine.io.request[head, REQUEST.nr_bios] == 4
+    slots, b = [], machine.io.request[head, REQUEST.bio_head]
     while b >= 0:
-        slots.append(int(machine.io.bio[b, ms.B_SLOT]))
-        b = machine.io.bio[b, ms.B_NEXT]
+        slots.append(int(machine.io.bio[b, BIO.slot]))
+        b = machine.io.bio[b, BIO.next]
     assert slots == [9, 10, 11, 12]
 
 
@@ -216,13 +217,13 @@ def test_a_refused_head_takes_no_merge():
     machine = d.Machine()
     machine.call(d.submit, 1, 0, 50, 0)
     machine.starve()
-    machine.exhaust(ms.ROLE_SENSE)
+    machine.exhaust(ROLE.sense)
     machine.call(d.run_queue, 0, d.RUN_KBLOCKD, 0)
-    head = machine.io.ctl[ms.Q_HEAD]
-    assert machine.io.request[head, ms.R_STARTED] == 1
+    head = machine.io.ctl[IO.head]
+    assert machine.io.request[head, REQUEST.started] == 1
     machine.mem.zone[:, 1:4] = 0
     assert not machine.call(d.submit, 1, 0, 51, 0)
-    assert machine.io.ctl[ms.Q_HEAD] == head
+    assert machine.io.ctl[IO.head] == head
     assert charged(machine) == 2
 
 

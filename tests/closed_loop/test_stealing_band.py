@@ -6,10 +6,10 @@ slots of the merged cache, one for the sense buffer and 31 for bios. The result 
 
 import pytest
 
-from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.mempool import MP_CURR
-from fastalloc.kernels.lane import metrics
-from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.alloc.mempool import MEMPOOL
+from fastalloc.kernels.alloc.state import DEPTH, SLUB_CTL, ZONE
+from fastalloc.kernels.lane.metrics import WHO
+from fastalloc.kernels.lane.state import POOL, ROLE, TASK
 from fastalloc.linux import gfp as g
 from tests.closed_loop import driver as d
 
@@ -35,17 +35,17 @@ def contend(pages_min, spare, **settings):
     machine.squeeze(pages_min - pages_min // 4 + spare)
     moved = True
     while moved:
-        sense = machine.call(d.take, ms.ROLE_SENSE, 0, g.GFP_ATOMIC, 0, metrics.W_SENSE)
+        sense = machine.call(d.take, ROLE.sense, 0, g.GFP_ATOMIC, 0, WHO.sense)
         moved = sense >= 0
         machine.call(d.run_on, 1, 0, 0)
-        machine.vm.task[1, ms.T_FLAGS] = g.PF_MEMALLOC  # a reclaimer: NOMEMALLOC takes its privilege away
+        machine.vm.task[1, TASK.flags] = g.PF_MEMALLOC  # a reclaimer: NOMEMALLOC takes its privilege away
         handle = 0
         while handle >= 0:
-            machine.vm.task[1, ms.T_FIRST] = 1
-            handle = machine.call(d.take_from_pool, ms.POOL_BIO, metrics.W_BIO, 1, 0, 0)
+            machine.vm.task[1, TASK.first] = 1
+            handle = machine.call(d.take_from_pool, POOL.bio, WHO.bio, 1, 0, 0)
             moved = moved or handle >= 0
-    assert machine.heap.ctl[st.U_OVERFLOW] == 0
-    assert machine.pools.pool[ms.POOL_BIO, MP_CURR] == 0
+    assert machine.heap.ctl[SLUB_CTL.overflow] == 0
+    assert machine.pools.pool[POOL.bio, MEMPOOL.curr] == 0
     return machine
 
 
@@ -60,30 +60,30 @@ def band(pages_min):
 def test_bios_that_ride_on_atomic_pages_are_31_times_the_band(pages_min, spare):
     machine = contend(pages_min, spare)
     ledger = machine.out.ledger
-    assert ledger[metrics.W_SENSE, st.DEPTH_ATOMIC, metrics.W_BIO] == 31 * band(pages_min)
-    assert ledger[metrics.W_SENSE, st.DEPTH_ATOMIC, metrics.W_SENSE] == band(pages_min)
-    assert ledger[metrics.W_BIO].sum() == 32 * spare  # what bios could still buy themselves
+    assert ledger[WHO.sense, DEPTH.atomic, WHO.bio] == 31 * band(pages_min)
+    assert ledger[WHO.sense, DEPTH.atomic, WHO.sense] == band(pages_min)
+    assert ledger[WHO.bio].sum() == 32 * spare  # what bios could still buy themselves
     # nobody went deeper, and what is left is 3/8 min
-    assert not ledger[:, st.DEPTH_NONE].any()
-    assert machine.mem.zone[0, st.Z_FREE] == pages_min - pages_min // 4 - band(pages_min)
+    assert not ledger[:, DEPTH.none].any()
+    assert machine.mem.zone[0, ZONE.free] == pages_min - pages_min // 4 - band(pages_min)
 
 
 @pytest.mark.parametrize(
     ("megabytes", "pages_min", "bios"), [(64, 256, 2976), (128, 362, 4216), (256, 512, 5952), (512, 724, 8401)]
 )
 def test_the_table(megabytes, pages_min, bios):
-    assert contend(pages_min, 0).out.ledger[metrics.W_SENSE, st.DEPTH_ATOMIC, metrics.W_BIO] == bios
+    assert contend(pages_min, 0).out.ledger[WHO.sense, DEPTH.atomic, WHO.bio] == bios
 
 
 @pytest.mark.parametrize("settings", [{"policy__slub_nomerge": True}, {"policy__sense_ctor": True}])
 def test_unmerged_nobody_rides(settings):
     machine = contend(256, 0, **settings)
-    assert not machine.out.ledger[metrics.W_SENSE, :, metrics.W_BIO].any()
-    assert machine.out.ledger[metrics.W_SENSE, st.DEPTH_ATOMIC, metrics.W_SENSE] > 0
+    assert not machine.out.ledger[WHO.sense, :, WHO.bio].any()
+    assert machine.out.ledger[WHO.sense, DEPTH.atomic, WHO.sense] > 0
 
 
 def test_with_wait_kept_the_band_begins_at_min():
     """The first try of a mempool that keeps WAIT stops at min: the band is min to 3/8 min."""
     pages_min = 256
     machine = contend(pages_min, pages_min // 4, policy__mempool_rule="keep-wait")
-    assert machine.out.ledger[metrics.W_SENSE, st.DEPTH_ATOMIC, metrics.W_BIO] == 31 * (pages_min - 96)
+    assert machine.out.ledger[WHO.sense, DEPTH.atomic, WHO.bio] == 31 * (pages_min - 96)

@@ -10,7 +10,7 @@ import pytest
 
 from fastalloc.batch import LaneResult, run_lanes
 from fastalloc.batch.caches import build_caches
-from fastalloc.kernels.lane.metrics import METRICS
+from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.scenario import Scenario, load_scenario, with_policies
 
 LANES = range(6)
@@ -26,7 +26,7 @@ def lanes(variant: str) -> list[LaneResult]:
 
 
 def metric(variant: str, name: str) -> np.ndarray:
-    return np.array([result.metrics[METRICS.index(name)] for result in lanes(variant)])
+    return np.array([result.metrics[METRIC.names.index(name)] for result in lanes(variant)])
 
 
 def test_rc8_livelocks_in_most_of_these_lanes():

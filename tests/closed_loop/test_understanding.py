@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.lane.metrics import W_BIO, W_NOISE, W_SENSE
+from fastalloc.kernels.alloc.state import DEPTH
+from fastalloc.kernels.lane.metrics import WHO
 from tests.closed_loop.small import OWN_CORES, events, image, metric, run, small
 
 RUN_SOFTIRQ = 2
@@ -81,14 +81,14 @@ def test_2_and_only_while_a_free_page_is_left(small_lanes):
 def test_3_with_wait_kept_bios_stop_at_min(small_lanes):
     stripped = sum(result.ledger for result in small_lanes().values())
     kept = sum(result.ledger for result in small_lanes(policy__mempool_rule="keep-wait").values())
-    assert stripped[W_BIO, st.DEPTH_HARDER].sum() > 1000  # slabs bought between min and 3/4 min
-    assert kept[W_BIO, st.DEPTH_MIN].sum() > 1000
-    for ledger, deepest in ((stripped, st.DEPTH_HARDER), (kept, st.DEPTH_MIN)):
-        assert not ledger[W_BIO, deepest + 1 :].any()
+    assert stripped[WHO.bio, DEPTH.harder].sum() > 1000  # slabs bought between min and 3/4 min
+    assert kept[WHO.bio, DEPTH.min].sum() > 1000
+    for ledger, deepest in ((stripped, DEPTH.harder), (kept, DEPTH.min)):
+        assert not ledger[WHO.bio, deepest + 1 :].any()
     # but they take the slots of what others bought deeper, as before
     for ledger in (stripped, kept):
-        assert ledger[W_SENSE, st.DEPTH_ATOMIC, W_BIO] > 1000
-        assert ledger[W_NOISE, st.DEPTH_ATOMIC, W_BIO] > 100
+        assert ledger[WHO.sense, DEPTH.atomic, WHO.bio] > 1000
+        assert ledger[WHO.noise, DEPTH.atomic, WHO.bio] > 100
 
 
 def test_3_so_it_is_no_cure(small_lanes):

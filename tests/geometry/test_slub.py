@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as hs
 
-from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.state import KMEM_CACHE
 from fastalloc.linux import slab_flags as sf
 from fastalloc.linux import slub_eras as eras
 from fastalloc.linux.geometry_slub import (
@@ -309,5 +309,7 @@ def test_geometry_row_is_what_init_cache_reads():
     boot = CacheSet()
     row = geometry_row(boot.caches[boot.index_of("kmalloc-2048")])
     assert row.dtype == np.int64
-    assert row.shape == (st.CACHE_FIELDS,)
-    assert row[[st.C_SIZE, st.C_ORDER, st.C_OBJECTS, st.C_FALLBACK, st.C_MIN_PARTIAL]].tolist() == [2048, 3, 16, 1, 5]
+    assert row.shape == (KMEM_CACHE.width,)
+    assert row[
+        [KMEM_CACHE.size, KMEM_CACHE.order, KMEM_CACHE.objects, KMEM_CACHE.fallback, KMEM_CACHE.min_partial]
+    ].tolist() == [2048, 3, 16, 1, 5]

@@ -4,8 +4,8 @@ import ast
 
 import pytest
 
-from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import zone_watermark, zone_watermark_ok
+from fastalloc.kernels.alloc.state import AREA, ZONE
 from fastalloc.linux import watermarks as wm
 from tests.geometry.shared import rows
 from tests.kernels.build import make_mem, zone
@@ -40,11 +40,11 @@ def test_x86_64_zones(row):
 @pytest.mark.parametrize("row", rows("zone_watermark_ok"), ids=str)
 def test_zone_watermark_ok(row):
     mem = make_mem([zone(1024)])
-    mem.zone[0, st.Z_FREE] = int(row["free"])
-    mem.zone[0, st.Z_RESERVE] = int(row["reserve"])
-    mem.area[0, :, st.AREA_NR] = 0
+    mem.zone[0, ZONE.free] = int(row["free"])
+    mem.zone[0, ZONE.reserve] = int(row["reserve"])
+    mem.area[0, :, AREA.nr] = 0
     for order, count in enumerate(ast.literal_eval(row["nr_free"])):
-        mem.area[0, order, st.AREA_NR] = count
+        mem.area[0, order, AREA.nr] = count
     got = zone_watermark_ok(mem, 0, int(row["order"]), int(row["mark"]), 0, row["high"] == "1", row["harder"] == "1")
     assert ("ok" if got else "fail") == row["result"]
 

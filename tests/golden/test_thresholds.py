@@ -8,7 +8,8 @@ import pytest
 
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import alloc_pages
-from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_LIST3
+from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, ZONE
 from fastalloc.kernels.replay import operations as rp
 from fastalloc.linux import gfp as g
 from fastalloc.verify.golden import run_case
@@ -62,12 +63,12 @@ def free(cpu: int, objects: range) -> list[Operation]:
 @pytest.mark.parametrize("above", [0, 1])
 def test_watermark(mask: int, context: int, level: int, order: int, above: int) -> None:
     mem = stub_mem(1)
-    mem.ctl[st.M_MODEL] = st.MODEL_STUB
-    mem.zone[0, st.Z_MIN] = MIN
-    mem.zone[0, st.Z_TOTAL] = level + (1 << order) - 1 + above
+    mem.ctl[MEMCTL.model] = st.MODEL_STUB
+    mem.zone[0, ZONE.min] = MIN
+    mem.zone[0, ZONE.total] = level + (1 << order) - 1 + above
     got = alloc_pages(mem, 0, -1, mask, order, context)
     assert (got >= 0) == bool(above)
-    assert mem.zone[0, st.Z_USED] == (above << order)
+    assert mem.zone[0, ZONE.used] == (above << order)
 
 
 @pytest.mark.parametrize(("partial", "kept"), [(4, True), (5, False)])
@@ -79,12 +80,12 @@ def test_min_partial(partial: int, kept: bool) -> None:
     before = run_case(with_trace(operations), "slub64")
     after = run_case(with_trace([*operations, (rp.OP_FLUSH, 2, -1, 0)]), "slub64")
     row = int(after.play.row_of[0])
-    assert before.heap.knode[row, 0, st.N_NR_PARTIAL] == partial
-    assert after.heap.knode[row, 0, st.N_NR_PARTIAL] == 5
-    slabs = [lane.heap.knode[row, 0, st.N_NR_SLABS] for lane in (before, after)]
+    assert before.heap.knode[row, 0, KMEM_CACHE_NODE.nr_partial] == partial
+    assert after.heap.knode[row, 0, KMEM_CACHE_NODE.nr_partial] == 5
+    slabs = [lane.heap.knode[row, 0, KMEM_CACHE_NODE.nr_slabs] for lane in (before, after)]
     assert slabs[1] == slabs[0] - (not kept)
-    assert after.heap.kcpu[row, 2, st.K_DEACTIVATE_EMPTY] == 1
-    assert after.heap.kcpu[row, 2, st.K_FREE_SLAB] == (not kept)
+    assert after.heap.kcpu[row, 2, KMEM_CACHE_CPU.deactivate_empty] == 1
+    assert after.heap.kcpu[row, 2, KMEM_CACHE_CPU.free_slab] == (not kept)
 
 
 @pytest.mark.parametrize("above", [0, 1])
@@ -94,10 +95,10 @@ def test_array_limit(above: int) -> None:
     count = limit + above
     lane = run_case(with_trace(allocate(0, range(count)) + free(1, range(count))), "slab64")
     row = int(lane.play.row_of[0])
-    assert lane.heap.queue[row, 1, ss.Q_LIMIT] == limit
-    assert lane.heap.cache[row, ss.A_FREEMISS] == above
+    assert lane.heap.queue[row, 1, SLAB_ARRAY.limit] == limit
+    assert lane.heap.cache[row, SLAB_CACHE.freemiss] == above
     assert lane.play.path[-1] == 1 + above
-    assert lane.heap.queue[row, 1, ss.Q_AVAIL] == count - above * batch
+    assert lane.heap.queue[row, 1, SLAB_ARRAY.avail] == count - above * batch
 
 
 def test_free_limit() -> None:
@@ -106,7 +107,7 @@ def test_free_limit() -> None:
     lane = run_case(with_trace(allocate(0, range(count)) + free(1, range(count))), "slab64")
     row = int(lane.play.row_of[0])
     node = lane.heap.node[row, 0]
-    num = int(lane.heap.cache[row, ss.A_NUM])
-    assert node[ss.L3_FREE_LIMIT] == 9 * 27 + num
-    assert node[ss.L3_FREE_LIMIT] - num < node[ss.L3_FREE_OBJECTS] <= node[ss.L3_FREE_LIMIT]
-    assert lane.mem.zone[0, st.Z_FREES] > 0
+    num = int(lane.heap.cache[row, SLAB_CACHE.num])
+    assert node[SLAB_LIST3.free_limit] == 9 * 27 + num
+    assert node[SLAB_LIST3.free_limit] - num < node[SLAB_LIST3.free_objects] <= node[SLAB_LIST3.free_limit]
+    assert lane.mem.zone[0, ZONE.frees] > 0

@@ -10,7 +10,18 @@ import numpy as np
 from fastalloc.kernels.alloc import mempool as mp
 from fastalloc.kernels.alloc import page_alloc
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.slub import slub
+from fastalloc.kernels.alloc.state import (
+    KMEM_CACHE,
+    KMEM_CACHE_CPU,
+    KMEM_CACHE_NODE,
+    MEMCTL,
+    PAGE,
+    SLUB_CTL,
+    SLUB_SLAB,
+    ZONE,
+)
 from fastalloc.linux import gfp as g
 
 KMALLOC_CACHE = 0x20000000
@@ -50,32 +61,32 @@ SCSI_CMD = cache(320)
 
 def make_mem(zones, cpus=1, hz=250):
     """The page allocator over ``zones`` (lowest first), all pages free; zones start at multiples of 1024 pages."""
-    rows = np.zeros((len(zones), st.ZONE_FIELDS), np.int64)
+    rows = np.zeros((len(zones), ZONE.width), np.int64)
     start = 0
     for z, spec in enumerate(zones):
-        rows[z, st.Z_MIN] = spec["pages_min"]
-        rows[z, st.Z_LOW] = spec["pages_low"]
-        rows[z, st.Z_HIGH] = spec["pages_high"]
-        rows[z, st.Z_PRESENT] = spec["present"]
-        rows[z, st.Z_START] = start
-        rows[z, st.Z_RESERVE : st.Z_RESERVE + 4] = spec["lowmem_reserve"]
-        rows[z, st.Z_BATCH] = spec["batch"]
-        rows[z, st.Z_PCP_HIGH] = spec["pcp_high"]
+        rows[z, ZONE.min] = spec["pages_min"]
+        rows[z, ZONE.low] = spec["pages_low"]
+        rows[z, ZONE.high] = spec["pages_high"]
+        rows[z, ZONE.present] = spec["present"]
+        rows[z, ZONE.start] = start
+        rows[z, ZONE.reserve : ZONE.reserve + 4] = spec["lowmem_reserve"]
+        rows[z, ZONE.batch] = spec["batch"]
+        rows[z, ZONE.pcp_high] = spec["pcp_high"]
         start += -(-spec["present"] // 1024) * 1024
     mem = st.Mem(
         zone=rows,
         area=np.zeros((len(zones), g.MAX_ORDER, 2), np.int64),
         pcp=np.zeros((cpus, len(zones), 3), np.int64),
-        page=np.full((max(start, 1), st.PAGE_FIELDS), -1, np.int32),
-        ctl=np.zeros(st.MEMCTL_FIELDS, np.int64),
+        page=np.full((max(start, 1), PAGE.width), -1, np.int32),
+        ctl=np.zeros(MEMCTL.width, np.int64),
     )
-    mem.page[:, st.P_FLAGS] = 0
-    mem.ctl[st.M_MODEL] = st.MODEL_ZONES
-    mem.ctl[st.M_NR_ZONES] = len(zones)
-    mem.ctl[st.M_HZ] = hz
-    mem.ctl[st.M_TOKENS] = 10 * 5 * hz
-    mem.ctl[st.M_CPU_NODE_SHIFT] = 32
-    mem.ctl[st.M_NR_NODES] = 1
+    mem.page[:, PAGE.flags] = 0
+    mem.ctl[MEMCTL.model] = st.MODEL_ZONES
+    mem.ctl[MEMCTL.nr_zones] = len(zones)
+    mem.ctl[MEMCTL.hz] = hz
+    mem.ctl[MEMCTL.tokens] = 10 * 5 * hz
+    mem.ctl[MEMCTL.cpu_node_shift] = 32
+    mem.ctl[MEMCTL.nr_nodes] = 1
     page_alloc.init_zones(mem)
     return mem
 
@@ -83,7 +94,7 @@ def make_mem(zones, cpus=1, hz=250):
 def make_unlimited_mem(cpus=1):
     """A page allocator that never says no and knows no page frames."""
     mem = make_mem([zone(1)], cpus)
-    mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+    mem.ctl[MEMCTL.model] = st.MODEL_UNLIMITED
     return mem
 
 
@@ -91,27 +102,27 @@ def make_slub(caches, cpus=1, slabs=1024):
     """SLUB with room for ``slabs`` slabs ever alive at once."""
     most = max(spec["objects"] for spec in caches)
     group = st.Slub(
-        cache=np.zeros((len(caches), st.CACHE_FIELDS), np.int64),
-        kcpu=np.zeros((len(caches), cpus, st.KCPU_FIELDS), np.int64),
-        knode=np.zeros((len(caches), 1, st.KNODE_FIELDS), np.int64),
-        slab=np.zeros((slabs, st.SLAB_FIELDS), np.int32),
+        cache=np.zeros((len(caches), KMEM_CACHE.width), np.int64),
+        kcpu=np.zeros((len(caches), cpus, KMEM_CACHE_CPU.width), np.int64),
+        knode=np.zeros((len(caches), 1, KMEM_CACHE_NODE.width), np.int64),
+        slab=np.zeros((slabs, SLUB_SLAB.width), np.int32),
         link=np.zeros(slabs * most, np.int16),
-        ctl=np.zeros(st.SLUBCTL_FIELDS, np.int64),
+        ctl=np.zeros(SLUB_CTL.width, np.int64),
     )
-    group.ctl[st.U_NR_CACHES] = len(caches)
-    group.ctl[st.U_NODES] = 1
+    group.ctl[SLUB_CTL.nr_caches] = len(caches)
+    group.ctl[SLUB_CTL.nodes] = 1
     for c, spec in enumerate(caches):
-        geometry = np.zeros(st.C_MIN_PARTIAL + 1, np.int64)
-        geometry[st.C_SIZE] = spec["size"]
-        geometry[st.C_OBJSIZE] = spec["objsize"]
-        geometry[st.C_ALIGN] = 8
-        geometry[st.C_FLAGS] = KMALLOC_CACHE
-        geometry[st.C_ORDER] = spec["order"]
-        geometry[st.C_OBJECTS] = spec["objects"]
-        geometry[st.C_FALLBACK] = spec["fallback"]
-        geometry[st.C_ALLOCFLAGS] = spec["allocflags"]
-        geometry[st.C_CTOR] = spec["ctor"]
-        geometry[st.C_MIN_PARTIAL] = spec["min_partial"]
+        geometry = np.zeros(KMEM_CACHE.min_partial + 1, np.int64)
+        geometry[KMEM_CACHE.size] = spec["size"]
+        geometry[KMEM_CACHE.objsize] = spec["objsize"]
+        geometry[KMEM_CACHE.align] = 8
+        geometry[KMEM_CACHE.flags] = KMALLOC_CACHE
+        geometry[KMEM_CACHE.order] = spec["order"]
+        geometry[KMEM_CACHE.objects] = spec["objects"]
+        geometry[KMEM_CACHE.fallback] = spec["fallback"]
+        geometry[KMEM_CACHE.allocflags] = spec["allocflags"]
+        geometry[KMEM_CACHE.ctor] = spec["ctor"]
+        geometry[KMEM_CACHE.min_partial] = spec["min_partial"]
         slub.init_cache(group, c, geometry)
     return group
 
@@ -120,23 +131,23 @@ def make_pools(pools):
     """Empty mempools, one for each (cache, min_nr); :func:`fill_pool` sets the elements aside."""
     most = max((min_nr for _, min_nr in pools), default=0)
     group = mp.Pools(
-        pool=np.zeros((len(pools), mp.MEMPOOL_FIELDS), np.int64),
+        pool=np.zeros((len(pools), MEMPOOL.width), np.int64),
         element=np.full((len(pools), max(most, 1)), st.NO_OBJECT, np.int64),
     )
     for p, (c, min_nr) in enumerate(pools):
-        group.pool[p, mp.MP_CACHE] = c
-        group.pool[p, mp.MP_MIN] = min_nr
+        group.pool[p, MEMPOOL.cache] = c
+        group.pool[p, MEMPOOL.min] = min_nr
     return group
 
 
 def fill_pool(mem, slub_group, pools, p, cpu=0):
     """mempool_create: min_nr elements, bought with GFP_KERNEL, not counted as frees."""
     pool = pools.pool[p]
-    while pool[mp.MP_CURR] < pool[mp.MP_MIN]:
-        handle = slub.slab_alloc(mem, slub_group, pool[mp.MP_CACHE], cpu, -1, g.GFP_KERNEL, 0)
+    while pool[MEMPOOL.curr] < pool[MEMPOOL.min]:
+        handle = slub.slab_alloc(mem, slub_group, pool[MEMPOOL.cache], cpu, -1, g.GFP_KERNEL, 0)
         assert handle != st.NO_OBJECT
-        pools.element[p, pool[mp.MP_CURR]] = handle
-        pool[mp.MP_CURR] += 1
+        pools.element[p, pool[MEMPOOL.curr]] = handle
+        pool[MEMPOOL.curr] += 1
 
 
 def squeeze(mem, free, z=0, cpu=0):
@@ -145,7 +156,7 @@ def squeeze(mem, free, z=0, cpu=0):
     Exact for zones whose batch is 1; never lets more than ``free`` remain while pages can be had one at a time.
     """
     taken = []
-    while mem.zone[z, st.Z_FREE] > free:
+    while mem.zone[z, ZONE.free] > free:
         pfn = page_alloc.buffered_rmqueue(mem, cpu, z, 0)
         assert pfn >= 0
         taken.append(int(pfn))

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from fastalloc.kernels.alloc import mempool as mp
 from fastalloc.kernels.alloc import page_alloc
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.slub import slub
+from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, MEMCTL, SLUB_CTL, SLUB_SLAB, ZONE
 from fastalloc.linux import gfp as g
 from tests.kernels import build, snapshot
 from tests.reference.mempool import Mempool
@@ -41,7 +43,7 @@ class Pair:
     def __post_init__(self):
         self.mem = build.make_mem(self.zones, self.cpus, self.hz)
         self.slub = build.make_slub(self.caches, self.cpus, self.slabs)
-        starts = [int(start) for start in self.mem.zone[:, st.Z_START]]
+        starts = [int(start) for start in self.mem.zone[:, ZONE.start]]
         self.real_pages = PageAllocator(
             [Zone(start=start, **spec) for start, spec in zip(starts, self.zones, strict=True)], self.cpus, self.hz
         )
@@ -70,10 +72,10 @@ class Pair:
 
     @property
     def free(self) -> int:
-        return int(self.mem.zone[:, st.Z_FREE].sum())
+        return int(self.mem.zone[:, ZONE.free].sum())
 
     def tick(self, jiffies: int = 1) -> None:
-        self.mem.ctl[st.M_JIFFIES] += jiffies
+        self.mem.ctl[MEMCTL.jiffies] += jiffies
         self.real_pages.jiffies += jiffies
 
     def squeeze(self, free: int, z: int = 0, cpu: int = 0) -> None:
@@ -88,14 +90,14 @@ class Pair:
 
     def alloc_pages(self, gfp, order=0, cpu=0, task=PLAIN) -> str:
         """A request for pages; the attempt that granted it ("A", "B", "C"), or "fail", "reclaim", "for ever"."""
-        before = int(self.mem.ctl[st.M_FAILED])
+        before = int(self.mem.ctl[MEMCTL.failed])
         pfn = page_alloc.alloc_pages(self.mem, cpu, -1, gfp, order, context_of(task))
         result = self.real_pages.alloc_pages(cpu, gfp, order, task)
         assert (None if pfn < 0 else pfn) == result.page
         self.attempts[result.attempt] += 1
-        assert self.mem.ctl[st.M_FAILED] - before == (result.attempt == "fail")
+        assert self.mem.ctl[MEMCTL.failed] - before == (result.attempt == "fail")
         if result.page is not None:
-            assert st.DEPTH_NAMES[self.mem.ctl[st.M_DEPTH]] == result.depth
+            assert st.DEPTH_NAMES[self.mem.ctl[MEMCTL.depth]] == result.depth
             self.blocks.append((pfn, order))
         return result.attempt
 
@@ -151,7 +153,7 @@ class Pair:
 
     def slab_name(self, s: int) -> tuple[int, int]:
         """A slab is known by its cache and its first page."""
-        return int(self.slub.slab[s, st.S_CACHE]), int(self.slub.slab[s, st.S_PFN])
+        return int(self.slub.slab[s, SLUB_SLAB.cache]), int(self.slub.slab[s, SLUB_SLAB.pfn])
 
     def real_slab_name(self, slab) -> tuple[int, int]:
         return self.real_caches.index(slab.cache), slab.page
@@ -173,11 +175,11 @@ class Pair:
             self.compare_cache(c)
         for p, pool in enumerate(self.real_pools):
             elements = snapshot.pool_elements(self.mempools, p)
-            assert len(elements) == len(pool.elements) == self.mempools.pool[p, mp.MP_CURR]
+            assert len(elements) == len(pool.elements) == self.mempools.pool[p, MEMPOOL.curr]
             for real, handle in zip(pool.elements, elements, strict=True):
                 self.assert_same(real, handle)
-            assert self.mempools.pool[p, mp.MP_WOULD_SLEEP] == pool.sleeps
-            assert self.mempools.pool[p, mp.MP_FAIL_ATOMIC] == pool.refusals
+            assert self.mempools.pool[p, MEMPOOL.would_sleep] == pool.sleeps
+            assert self.mempools.pool[p, MEMPOOL.fail_atomic] == pool.refusals
         self.assert_conserved()
 
     def compare_pages(self) -> None:
@@ -185,26 +187,26 @@ class Pair:
         real = self.real_pages
         for z, zone in enumerate(real.zones):
             assert snapshot.free_area(self.mem, z) == zone.free_area
-            assert self.mem.zone[z, st.Z_FREE] == zone.free_pages
+            assert self.mem.zone[z, ZONE.free] == zone.free_pages
             for cpu in range(self.cpus):
                 assert snapshot.pcp_list(self.mem, cpu, z) == list(real.pcp[cpu, z])
-        assert ctl[st.M_FAILED] == real.failed
-        assert ctl[st.M_REPORTS] == len(real.reports)
-        assert ctl[st.M_SUPPRESSED] == real.suppressed
-        assert ctl[st.M_MISSED] == real.ratelimit.missed
-        assert ctl[st.M_TOKENS] == real.ratelimit.tokens
-        assert ctl[st.M_KSWAPD_WANTED] == real.kswapd_wanted
+        assert ctl[MEMCTL.failed] == real.failed
+        assert ctl[MEMCTL.reports] == len(real.reports)
+        assert ctl[MEMCTL.suppressed] == real.suppressed
+        assert ctl[MEMCTL.missed] == real.ratelimit.missed
+        assert ctl[MEMCTL.tokens] == real.ratelimit.tokens
+        assert ctl[MEMCTL.kswapd_wanted] == real.kswapd_wanted
 
     def compare_cache(self, c: int) -> None:
         cache = self.real_caches[c]
         records = self.slub.slab
         for cpu, real in enumerate(cache.cpu):
             row = self.slub.kcpu[c, cpu]
-            s = int(row[st.K_PAGE])
+            s = int(row[KMEM_CACHE_CPU.page])
             assert (s >= 0) == (real.slab is not None)
             if s >= 0:
                 assert self.slab_name(s) == self.real_slab_name(real.slab)
-                assert snapshot.free_objects(self.slub, s, row[st.K_FREELIST]) == list(real.freelist)
+                assert snapshot.free_objects(self.slub, s, row[KMEM_CACHE_CPU.freelist]) == list(real.freelist)
             assert snapshot.stats(self.slub, c, cpu) == dict(real.stats)
         listed = snapshot.partial_list(self.slub, c)
         assert [self.slab_name(s) for s in listed] == [self.real_slab_name(slab) for slab in cache.partial]
@@ -212,10 +214,10 @@ class Pair:
         assert live.keys() == {self.real_slab_name(slab) for slab in cache.slabs}
         for slab in cache.slabs:
             s = live[self.real_slab_name(slab)]
-            assert records[s, st.S_INUSE] == slab.inuse
-            assert records[s, st.S_FROZEN] == (0 if slab.frozen is None else 1 + slab.frozen)
-            assert snapshot.free_objects(self.slub, s, records[s, st.S_FREELIST]) == list(slab.freelist)
-            assert st.DEPTH_NAMES[records[s, st.S_DEPTH]] == slab.depth
+            assert records[s, SLUB_SLAB.inuse] == slab.inuse
+            assert records[s, SLUB_SLAB.frozen] == (0 if slab.frozen is None else 1 + slab.frozen)
+            assert snapshot.free_objects(self.slub, s, records[s, SLUB_SLAB.freelist]) == list(slab.freelist)
+            assert st.DEPTH_NAMES[records[s, SLUB_SLAB.depth]] == slab.depth
 
     def assert_conserved(self) -> None:
         handles = [held.handle for held in self.objects]
@@ -225,4 +227,4 @@ class Pair:
         frame = (1 << st.PAGE_HANDLE_ORDER_SHIFT) - 1
         page_backed = [(h & frame, (h >> st.PAGE_HANDLE_ORDER_SHIFT) & 0xFF) for h in handles if h >= st.PAGE_HANDLE]
         snapshot.assert_pages_conserved(self.mem, self.slub, self.blocks + page_backed)
-        assert self.slub.ctl[st.U_OVERFLOW] == 0
+        assert self.slub.ctl[SLUB_CTL.overflow] == 0

@@ -9,14 +9,18 @@ from fastalloc.kernels.alloc import kmem
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import sheaves, slub
 from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.slub.state import SHEAF
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB, ZONE
 from fastalloc.linux import gfp as g
 from fastalloc.linux.geometry_slub import CacheRequest, SlubOptions, calculate_sizes
 from fastalloc.scenario.slub_arrays import geometry_row
 from tests.kernels.build import make_unlimited_mem
 from tests.reference import slub_eras as reference
 
-STATS = dict(zip(st.SLUB_STATS, range(st.K_STAT, st.K_STAT + len(st.SLUB_STATS)), strict=True))
-STATS |= dict(zip(er.ERA_STATS, range(er.K_ERA_STAT, er.K_ERA_STAT + len(er.ERA_STATS)), strict=True))
+STATS = dict(zip(st.SLUB_STATS, range(KMEM_CACHE_CPU.stat, KMEM_CACHE_CPU.stat + len(st.SLUB_STATS)), strict=True))
+STATS |= dict(
+    zip(er.ERA_STATS, range(KMEM_CACHE_CPU.era_stat, KMEM_CACHE_CPU.era_stat + len(er.ERA_STATS)), strict=True)
+)
 KERNEL, ATOMIC = g.GFP_KERNEL, g.GFP_ATOMIC
 
 
@@ -27,20 +31,20 @@ class Machine:
         self.mem = make_unlimited_mem(cpus)
         if nodes == 2:  # a CPU on each
             self.mem = self.mem._replace(zone=np.repeat(self.mem.zone, 2, axis=0))
-            self.mem.ctl[[st.M_NR_NODES, st.M_CPU_NODE_SHIFT]] = 2, 0
+            self.mem.ctl[[MEMCTL.nr_nodes, MEMCTL.cpu_node_shift]] = 2, 0
         if pages is not None:
-            self.mem.ctl[st.M_MODEL] = st.MODEL_STUB
-            self.mem.zone[0, st.Z_TOTAL] = pages
+            self.mem.ctl[MEMCTL.model] = st.MODEL_STUB
+            self.mem.zone[0, ZONE.total] = pages
         self.slub = er.SlubEras(
-            cache=np.zeros((len(rows), st.CACHE_FIELDS), np.int64),
-            kcpu=np.zeros((len(rows), cpus, st.KCPU_FIELDS), np.int64),
-            knode=np.zeros((len(rows), nodes, st.KNODE_FIELDS), np.int64),
-            slab=np.zeros((512, st.SLAB_FIELDS), np.int32),
+            cache=np.zeros((len(rows), KMEM_CACHE.width), np.int64),
+            kcpu=np.zeros((len(rows), cpus, KMEM_CACHE_CPU.width), np.int64),
+            knode=np.zeros((len(rows), nodes, KMEM_CACHE_NODE.width), np.int64),
+            slab=np.zeros((512, SLUB_SLAB.width), np.int32),
             link=np.zeros(512 * 128, np.int16),
             ctl=er.ctl_with_sheaves(128, sheaf_objects),
         )
-        self.slub.ctl[st.U_NR_CACHES] = len(rows)
-        self.slub.ctl[st.U_NODES] = nodes
+        self.slub.ctl[SLUB_CTL.nr_caches] = len(rows)
+        self.slub.ctl[SLUB_CTL.nodes] = nodes
         for c, row in enumerate(rows):
             slub.init_cache(self.slub, c, row)
 
@@ -58,7 +62,7 @@ class Machine:
 
     @property
     def path(self):
-        return int(self.slub.ctl[st.U_PATH])
+        return int(self.slub.ctl[SLUB_CTL.path])
 
     def stats(self, cpu=0, c=0):
         return {name: int(self.slub.kcpu[c, cpu, k]) for name, k in STATS.items() if self.slub.kcpu[c, cpu, k]}
@@ -67,17 +71,17 @@ class Machine:
         found = []
         while s >= 0:
             found.append(int(s))
-            s = self.slub.slab[s, st.S_NEXT]
+            s = self.slub.slab[s, SLUB_SLAB.next]
         return found
 
     def node_partial(self, c=0):
-        return self.chain(self.slub.knode[c, 0, st.N_PARTIAL_HEAD])
+        return self.chain(self.slub.knode[c, 0, KMEM_CACHE_NODE.partial_head])
 
     def cpu_partial(self, cpu=0, c=0):
-        return self.chain(self.slub.kcpu[c, cpu, st.K_PARTIAL])
+        return self.chain(self.slub.kcpu[c, cpu, KMEM_CACHE_CPU.partial])
 
     def slabs(self, c=0):
-        return int(self.slub.knode[c, 0, st.N_NR_SLABS])
+        return int(self.slub.knode[c, 0, KMEM_CACHE_NODE.nr_slabs])
 
     def sheaf(self, which, cpu=0, c=0):
         """Objects of the CPU's main or spare sheaf, bottom first; None without one."""
@@ -85,14 +89,14 @@ class Machine:
         return None if h < 0 else self.objects(h)
 
     def objects(self, h):
-        size = int(self.slub.ctl[h + er.H_SIZE])
-        return [int(handle) for handle in self.slub.ctl[h + er.H_OBJECTS : h + er.H_OBJECTS + size]]
+        size = int(self.slub.ctl[h + SHEAF.size])
+        return [int(handle) for handle in self.slub.ctl[h + SHEAF.objects : h + SHEAF.objects + size]]
 
     def barn(self, head, c=0):
         found, h = [], int(self.slub.knode[c, 0, head])
         while h >= 0:
             found.append(self.objects(h))
-            h = int(self.slub.ctl[h + er.H_NEXT])
+            h = int(self.slub.ctl[h + SHEAF.next])
         return found
 
 
@@ -106,12 +110,17 @@ def index_of(handle):
 
 def row(size=1024, era="cpu-partial", order=0, limit=2, min_partial=2, capacity=4, source=-1, by_objects=False):
     """A cache of 4 objects a slab unless said otherwise."""
-    made = np.zeros(st.CACHE_FIELDS, np.int64)
-    made[[st.C_SIZE, st.C_OBJSIZE, st.C_ORDER, st.C_OBJECTS]] = size, size, order, (4096 << order) // size
-    made[st.C_MIN_PARTIAL] = min_partial
-    made[er.C_ERA] = er.ERA_NAMES.index(era)
-    made[[er.C_CPU_PARTIAL, er.C_CPU_PARTIAL_OBJECTS]] = limit, by_objects
-    made[[er.C_SHEAF_CAPACITY, er.C_SHEAF_CACHE]] = capacity, source
+    made = np.zeros(KMEM_CACHE.width, np.int64)
+    made[[KMEM_CACHE.size, KMEM_CACHE.objsize, KMEM_CACHE.order, KMEM_CACHE.objects]] = (
+        size,
+        size,
+        order,
+        (4096 << order) // size,
+    )
+    made[KMEM_CACHE.min_partial] = min_partial
+    made[KMEM_CACHE.era] = er.ERA_NAMES.index(era)
+    made[[KMEM_CACHE.cpu_partial, KMEM_CACHE.cpu_partial_objects]] = limit, by_objects
+    made[[KMEM_CACHE.sheaf_capacity, KMEM_CACHE.sheaf_cache]] = capacity, source
     return made
 
 
@@ -241,13 +250,13 @@ def test_a_refused_order_falls_back_to_the_smallest():
     m = Machine(made, pages=5)
     things = [m.alloc() for _ in range(17)]
     assert m.stats()["order_fallback"] == 1
-    assert m.slub.slab[slab_of(things[16]), [st.S_OBJECTS, st.S_ORDER]].tolist() == [4, 0]
+    assert m.slub.slab[slab_of(things[16]), [SLUB_SLAB.objects, SLUB_SLAB.order]].tolist() == [4, 0]
     assert [m.alloc() >= 0 for _ in range(4)] == [True, True, True, False]
     assert m.path == 0
     for handle in things:
         m.free(handle)
     m.shrink()
-    assert m.mem.zone[0, st.Z_USED] == m.slabs()
+    assert m.mem.zone[0, ZONE.used] == m.slabs()
 
 
 def test_shrink_sorts_the_fullest_first_and_leaves_the_rest_alone():
@@ -274,7 +283,7 @@ def test_a_main_sheaf_is_a_stack():
     first = m.alloc()
     assert m.path == er.PATH_SHEAF
     # A caller who may wait fills a whole sheaf; the empty main one becomes the spare.
-    assert (index_of(first), len(m.sheaf(er.K_MAIN)), m.sheaf(er.K_SPARE)) == (3, 3, [])
+    assert (index_of(first), len(m.sheaf(KMEM_CACHE_CPU.main)), m.sheaf(KMEM_CACHE_CPU.spare)) == (3, 3, [])
     assert m.stats()["sheaf_refill"] == 4
     m.free(first)
     assert m.alloc() == first
@@ -284,7 +293,7 @@ def test_a_caller_who_may_not_wait_gets_one_object_from_the_slabs():
     m = Machine(sheaf_row())
     handle = m.alloc(gfp=ATOMIC)
     assert (index_of(handle), m.path) == (0, 4)
-    assert m.sheaf(er.K_MAIN) == []
+    assert m.sheaf(KMEM_CACHE_CPU.main) == []
     assert m.stats()["barn_get_fail"] == 1
     assert "sheaf_refill" not in m.stats()
 
@@ -295,14 +304,14 @@ def test_the_stock_of_one_cpu_reaches_another_through_the_barn():
     for handle in things:
         m.free(handle)
     # The spare sheaf keeps the oldest four; the main one went to the barn when it was full in its turn.
-    assert m.sheaf(er.K_MAIN) == things[8:12]
-    assert m.sheaf(er.K_SPARE) == things[0:4]
-    assert m.barn(er.N_FULL) == [things[4:8]]
+    assert m.sheaf(KMEM_CACHE_CPU.main) == things[8:12]
+    assert m.sheaf(KMEM_CACHE_CPU.spare) == things[0:4]
+    assert m.barn(KMEM_CACHE_NODE.full) == [things[4:8]]
     got = m.alloc(cpu=1, gfp=ATOMIC)
     assert got == things[7]
     assert m.stats(1)["barn_get"] == 1
-    assert m.barn(er.N_FULL) == []
-    assert m.barn(er.N_EMPTY) == [[]]
+    assert m.barn(KMEM_CACHE_NODE.full) == []
+    assert m.barn(KMEM_CACHE_NODE.empty) == [[]]
 
 
 def test_a_full_barn_sends_a_spare_sheaf_back_to_the_slabs():
@@ -311,13 +320,13 @@ def test_a_full_barn_sends_a_spare_sheaf_back_to_the_slabs():
     things = [m.alloc(gfp=ATOMIC) for _ in range(sheaf_room + 1)]
     for handle in things[:-1]:
         m.free(handle)
-    assert len(m.barn(er.N_FULL)) == er.MAX_FULL_SHEAVES
+    assert len(m.barn(KMEM_CACHE_NODE.full)) == er.MAX_FULL_SHEAVES
     assert "barn_put_fail" not in m.stats()
     m.free(things[-1])
     assert m.stats()["barn_put_fail"] == 1
     assert m.stats()["sheaf_flush"] == 2
-    assert m.sheaf(er.K_MAIN) == [things[-1]]
-    assert len(m.barn(er.N_FULL)) == er.MAX_FULL_SHEAVES
+    assert m.sheaf(KMEM_CACHE_CPU.main) == [things[-1]]
+    assert len(m.barn(KMEM_CACHE_NODE.full)) == er.MAX_FULL_SHEAVES
 
 
 def test_a_sheaf_that_cannot_be_filled_is_given_up_and_the_object_comes_from_the_slabs():
@@ -333,10 +342,10 @@ def test_a_sheaf_that_cannot_be_filled_is_given_up_and_the_object_comes_from_the
 
 def test_refills_do_not_touch_what_only_pf_memalloc_may_take():
     m = Machine(sheaf_row(), pages=8)
-    m.mem.zone[0, st.Z_MIN] = 100
+    m.mem.zone[0, ZONE.min] = 100
     assert m.alloc(context=g.PF_MEMALLOC) >= 0
     assert m.path == 4
-    assert m.sheaf(er.K_MAIN) == []
+    assert m.sheaf(KMEM_CACHE_CPU.main) == []
 
 
 def test_sheaves_cost_memory_where_a_cache_is_named():
@@ -359,7 +368,7 @@ def test_a_destroyed_cache_leaves_nothing_behind():
         "sheaf_free", 0
     )
     slub.kmem_cache_shrink(m.mem, m.slub, 1, 0)
-    assert m.slub.ctl[st.U_PAGES] == m.slabs(1)
+    assert m.slub.ctl[SLUB_CTL.pages] == m.slabs(1)
 
 
 def test_a_prefilled_sheaf_is_a_reserve_that_cannot_fail():
@@ -373,25 +382,25 @@ def test_a_prefilled_sheaf_is_a_reserve_that_cannot_fail():
     for handle in taken[:4]:
         m.free(handle)
     sheaves.return_sheaf(m.mem, m.slub, 0, 0, h, KERNEL, 0)
-    assert m.sheaf(er.K_SPARE) is not None
+    assert m.sheaf(KMEM_CACHE_CPU.spare) is not None
 
 
 def test_a_reserve_from_below_the_watermarks_is_not_recycled():
     m = Machine(sheaf_row(), pages=8)
-    m.mem.zone[0, st.Z_MIN] = 100
+    m.mem.zone[0, ZONE.min] = 100
     assert sheaves.prefill_sheaf(m.mem, m.slub, 0, 0, KERNEL, 0, 3) == -1
     h = sheaves.prefill_sheaf(m.mem, m.slub, 0, 0, KERNEL, g.PF_MEMALLOC, 3)
-    assert m.slub.ctl[h + er.H_RESERVE] == 1
+    assert m.slub.ctl[h + SHEAF.reserve] == 1
     sheaves.return_sheaf(m.mem, m.slub, 0, 0, h, KERNEL, 0)
-    assert m.sheaf(er.K_SPARE) is None
-    assert m.barn(er.N_FULL) == []
+    assert m.sheaf(KMEM_CACHE_CPU.spare) is None
+    assert m.barn(KMEM_CACHE_NODE.full) == []
 
 
 # ------------------------------------------------------------------------------------------------- two nodes
 
 
 def node_of(m, handle):
-    return int(m.slub.slab[slab_of(handle), st.S_NODE])
+    return int(m.slub.slab[slab_of(handle), SLUB_SLAB.node])
 
 
 def test_a_named_node_turns_the_cpu_slab_and_the_partial_list_away():
@@ -413,7 +422,7 @@ def test_another_node_lends_partial_slabs_only_above_min_partial():
     for slab in range(3):
         m.free(things[4 * slab], cpu=0)
     m.flush(0)
-    assert m.chain(m.slub.knode[0, 0, st.N_PARTIAL_HEAD]) == [0, 1, 2]
+    assert m.chain(m.slub.knode[0, 0, KMEM_CACHE_NODE.partial_head]) == [0, 1, 2]
     assert node_of(m, m.alloc(cpu=1)) == 0
     m = Machine(row(min_partial=3, limit=1), nodes=2)
     things = [m.alloc(cpu=0) for _ in range(4 * 5)]
@@ -428,7 +437,7 @@ def test_sheaves_hold_objects_of_their_own_node():
     handle = m.alloc(cpu=0)
     m.free(handle, cpu=1)
     assert m.path != er.PATH_SHEAF
-    assert m.sheaf(er.K_MAIN, cpu=1) is None
+    assert m.sheaf(KMEM_CACHE_CPU.main, cpu=1) is None
     far = m.alloc(cpu=0, node=1)
     assert node_of(m, far) == 1
     assert m.stats()["alloc_node_mismatch"] == 1
@@ -458,21 +467,28 @@ def test_eras_live_side_by_side():
         assert (m.slabs(c) == 0) == (c < 2)
         m.shrink(0, c)
         assert m.slabs(c) == 0
-    assert m.slub.ctl[st.U_PAGES] == 0
+    assert m.slub.ctl[SLUB_CTL.pages] == 0
 
 
 def test_geometry_row_carries_the_rules_of_the_era():
     layout = calculate_sizes(CacheRequest("x", 256), SlubOptions(era="6.1", cpus_present=8))
     made = geometry_row(layout, "cpu-partial")
-    assert made[[er.C_ERA, er.C_CPU_PARTIAL, er.C_MIN_ORDER]].tolist() == [1, 4, 0]
-    assert geometry_row(layout, "cpu-partial", by_objects=True)[er.C_CPU_PARTIAL] == 52
-    assert geometry_row(layout, "sheaves", 60, 7)[[er.C_SHEAF_CAPACITY, er.C_SHEAF_CACHE]].tolist() == [60, 7]
+    assert made[[KMEM_CACHE.era, KMEM_CACHE.cpu_partial, KMEM_CACHE.min_order]].tolist() == [1, 4, 0]
+    assert geometry_row(layout, "cpu-partial", by_objects=True)[KMEM_CACHE.cpu_partial] == 52
+    assert geometry_row(layout, "sheaves", 60, 7)[[KMEM_CACHE.sheaf_capacity, KMEM_CACHE.sheaf_cache]].tolist() == [
+        60,
+        7,
+    ]
     plain = geometry_row(layout)
-    assert plain[er.C_MIN_ORDER] == layout.order  # one attempt
-    plain[er.C_MIN_ORDER] = 0
-    assert not plain[er.C_ERA :].any()
+    assert plain[KMEM_CACHE.min_order] == layout.order  # one attempt
+    plain[KMEM_CACHE.min_order] = 0
+    assert not plain[KMEM_CACHE.era :].any()
     early = geometry_row(layout, order_fallback=True, keep_empty=True)
-    assert early[[er.C_ERA, er.C_MIN_ORDER, er.C_KEEP_EMPTY]].tolist() == [er.ERA_2_6_25, 0, layout.min_partial]
+    assert early[[KMEM_CACHE.era, KMEM_CACHE.min_order, KMEM_CACHE.keep_empty]].tolist() == [
+        er.ERA_2_6_25,
+        0,
+        layout.min_partial,
+    ]
     with pytest.raises(ValueError, match="slub"):
         geometry_row(layout, "slub")
 
@@ -524,24 +540,26 @@ class Pair:
     def check(self):
         m, ref = self.m, self.ref
         assert m.slabs() == ref.slabs
-        assert m.mem.zone[0, st.Z_TOTAL] - m.mem.zone[0, st.Z_USED] == self.pages.free
-        assert [m.slub.slab[s, [st.S_INUSE, st.S_OBJECTS]].tolist() for s in m.node_partial()] == [
+        assert m.mem.zone[0, ZONE.total] - m.mem.zone[0, ZONE.used] == self.pages.free
+        assert [m.slub.slab[s, [SLUB_SLAB.inuse, SLUB_SLAB.objects]].tolist() for s in m.node_partial()] == [
             [slab.inuse, slab.objects] for slab in ref.partial
         ]
         for c, cpu in enumerate(ref.cpus):
             assert m.stats(c) == {name: count for name, count in cpu.stats.items() if count}
-            assert [int(m.slub.slab[s, st.S_INUSE]) for s in m.cpu_partial(c)] == [slab.inuse for slab in cpu.partial]
-            for which, sheaf in ((er.K_MAIN, cpu.main), (er.K_SPARE, cpu.spare)):
+            assert [int(m.slub.slab[s, SLUB_SLAB.inuse]) for s in m.cpu_partial(c)] == [
+                slab.inuse for slab in cpu.partial
+            ]
+            for which, sheaf in ((KMEM_CACHE_CPU.main, cpu.main), (KMEM_CACHE_CPU.spare, cpu.spare)):
                 got = m.sheaf(which, c)
                 assert (got is None) == (sheaf is None)
                 if sheaf is not None:
                     assert [index_of(handle) for handle in got] == [index for _, index in sheaf]
         if self.sheaves:
-            assert [[index_of(h) for h in full] for full in m.barn(er.N_FULL)] == [
+            assert [[index_of(h) for h in full] for full in m.barn(KMEM_CACHE_NODE.full)] == [
                 [index for _, index in full] for full in ref.full
             ]
-            assert len(m.barn(er.N_EMPTY)) == len(ref.empty)
-        assert m.slub.ctl[st.U_OVERFLOW] == 0
+            assert len(m.barn(KMEM_CACHE_NODE.empty)) == len(ref.empty)
+        assert m.slub.ctl[SLUB_CTL.overflow] == 0
 
 
 @given(
@@ -577,5 +595,5 @@ def test_the_common_face_takes_a_lane_of_any_era():
     m = Machine(row(era="2.6.25"), row(), sheaf_row())
     for c in range(3):
         handle = kmem.kmem_cache_alloc(m.mem, m.slub, c, 0, -1, KERNEL, 0)
-        assert m.slub.slab[slab_of(handle), st.S_CACHE] == c
+        assert m.slub.slab[slab_of(handle), SLUB_SLAB.cache] == c
         kmem.kmem_cache_free(m.mem, m.slub, c, 0, handle)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from fastalloc.kernels.alloc import page_alloc
-from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, ZONE
 from tests.kernels import snapshot
 from tests.kernels.build import make_mem, squeeze, zone
 from tests.kernels.pair import Pair, context_of
@@ -66,9 +66,9 @@ CASES = [
 
 def kernel_watermark_ok(free, order, mark, high, harder, reserve, nr_free):
     mem = make_mem([zone(1, reserve=(reserve,))])
-    mem.zone[0, st.Z_FREE] = free
-    mem.area[0, :, st.AREA_NR] = 0
-    mem.area[0, : len(nr_free), st.AREA_NR] = nr_free
+    mem.zone[0, ZONE.free] = free
+    mem.area[0, :, AREA.nr] = 0
+    mem.area[0, : len(nr_free), AREA.nr] = nr_free
     return bool(page_alloc.zone_watermark_ok(mem, 0, order, mark, 0, bool(high), bool(harder)))
 
 
@@ -143,11 +143,11 @@ def test_decisions_before_reclaim(free, order, gfp, task, end, printed, batch, p
         pair.blocks.append((pfn, order_taken))
     assert pair.free == free
     assert pair.alloc_pages(gfp, order, task=task) == end
-    assert pair.mem.ctl[st.M_REPORTS] == printed
+    assert pair.mem.ctl[MEMCTL.reports] == printed
     if printed:
-        assert (pair.mem.ctl[st.M_REPORT_GFP], pair.mem.ctl[st.M_REPORT_ORDER]) == (gfp, order)
+        assert (pair.mem.ctl[MEMCTL.report_gfp], pair.mem.ctl[MEMCTL.report_order]) == (gfp, order)
         assert pair.real_pages.reports == [(0, gfp, order)]
-    assert pair.mem.ctl[st.M_KSWAPD_WANTED] == (end != "A")
+    assert pair.mem.ctl[MEMCTL.kswapd_wanted] == (end != "A")
     pair.compare()
 
 
@@ -222,14 +222,14 @@ def test_smallest_free_count(gfp, column):
 # ------------------------------------------------------------------------------------------------- tightness
 
 DEPTHS = [
-    (0x10, PLAIN, st.DEPTH_MIN, lambda m: m),
-    (0x10, REALTIME, st.DEPTH_HARDER, lambda m: m - m // 4),
-    (0x0, PLAIN, st.DEPTH_HARDER, lambda m: m - m // 4),
-    (0x10, Task(realtime=True, in_interrupt=True), st.DEPTH_MIN, lambda m: m),
-    (0x30, PLAIN, st.DEPTH_HIGH, lambda m: m - m // 2),
-    (0x20, PLAIN, st.DEPTH_ATOMIC, lambda m: (m - m // 2) - (m - m // 2) // 4),
-    (0x30, REALTIME, st.DEPTH_ATOMIC, lambda m: (m - m // 2) - (m - m // 2) // 4),
-    (0x20, RECLAIMER, st.DEPTH_NONE, lambda m: 0),
+    (0x10, PLAIN, DEPTH.min, lambda m: m),
+    (0x10, REALTIME, DEPTH.harder, lambda m: m - m // 4),
+    (0x0, PLAIN, DEPTH.harder, lambda m: m - m // 4),
+    (0x10, Task(realtime=True, in_interrupt=True), DEPTH.min, lambda m: m),
+    (0x30, PLAIN, DEPTH.high, lambda m: m - m // 2),
+    (0x20, PLAIN, DEPTH.atomic, lambda m: (m - m // 2) - (m - m // 2) // 4),
+    (0x30, REALTIME, DEPTH.atomic, lambda m: (m - m // 2) - (m - m // 2) // 4),
+    (0x20, RECLAIMER, DEPTH.none, lambda m: 0),
 ]
 
 
@@ -242,10 +242,10 @@ def test_at_the_mark_it_fails_and_one_page_above_it_passes(pages_min):
         squeeze(mem, mark + 1)
         pfn = page_alloc.alloc_pages(mem, 0, -1, gfp, 0, context_of(task))
         assert pfn >= 0
-        assert mem.ctl[st.M_DEPTH] == depth
-        assert mem.zone[0, st.Z_FREE] == mark
+        assert mem.ctl[MEMCTL.depth] == depth
+        assert mem.zone[0, ZONE.free] == mark
         assert page_alloc.alloc_pages(mem, 0, -1, gfp, 0, context_of(task)) < 0
-        assert mem.zone[0, st.Z_MIN_FREE] == mark
+        assert mem.zone[0, ZONE.min_free] == mark
 
 
 @settings(max_examples=25)
@@ -254,9 +254,9 @@ def test_at_pages_low_kswapd_is_wanted_and_one_page_above_it_is_not(pages_low):
     mem = make_mem([zone(1024, pages_low // 2, pages_low=pages_low)])
     squeeze(mem, pages_low + 1)
     assert page_alloc.alloc_pages(mem, 0, -1, 0xD0, 0, 0) >= 0
-    assert (mem.ctl[st.M_DEPTH], mem.ctl[st.M_KSWAPD_WANTED]) == (st.DEPTH_LOW, 0)
+    assert (mem.ctl[MEMCTL.depth], mem.ctl[MEMCTL.kswapd_wanted]) == (DEPTH.low, 0)
     assert page_alloc.alloc_pages(mem, 0, -1, 0xD0, 0, 0) >= 0
-    assert (mem.ctl[st.M_DEPTH], mem.ctl[st.M_KSWAPD_WANTED]) == (st.DEPTH_MIN, 1)
+    assert (mem.ctl[MEMCTL.depth], mem.ctl[MEMCTL.kswapd_wanted]) == (DEPTH.min, 1)
 
 
 @pytest.mark.parametrize(("gfp", "threshold"), [(0xD0, 1024), (0x20, 1014)])
@@ -343,7 +343,7 @@ def reports(failures, hz=250):
     real = ref.RateLimit(hz)
     printed = []
     for jiffy in failures:
-        mem.ctl[st.M_JIFFIES] = jiffy
+        mem.ctl[MEMCTL.jiffies] = jiffy
         allowed = bool(page_alloc.printk_ratelimit(mem))
         assert allowed == real.allows(jiffy)
         if allowed:

@@ -13,6 +13,7 @@ from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import slub
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.partial import add_partial, install_slab, slab_record
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, SLUB_CTL, SLUB_SLAB
 from tests.geometry.shared import shared
 from tests.kernels.build import make_unlimited_mem
 
@@ -36,22 +37,26 @@ class Recorded:
         cpus = int(self.events["cpu"].max()) + 1
         self.mem = make_unlimited_mem(cpus)
         self.slub = er.SlubEras(
-            cache=np.zeros((len(caches), st.CACHE_FIELDS), np.int64),
-            kcpu=np.zeros((len(caches), cpus, st.KCPU_FIELDS), np.int64),
-            knode=np.zeros((len(caches), 1, st.KNODE_FIELDS), np.int64),
-            slab=np.zeros((40_000, st.SLAB_FIELDS), np.int32),
+            cache=np.zeros((len(caches), KMEM_CACHE.width), np.int64),
+            kcpu=np.zeros((len(caches), cpus, KMEM_CACHE_CPU.width), np.int64),
+            knode=np.zeros((len(caches), 1, KMEM_CACHE_NODE.width), np.int64),
+            slab=np.zeros((40_000, SLUB_SLAB.width), np.int32),
             link=np.zeros(2_000_000, np.int16),
-            ctl=np.zeros(st.SLUBCTL_FIELDS, np.int64),
+            ctl=np.zeros(SLUB_CTL.width, np.int64),
         )
-        self.slub.ctl[st.U_NODES] = 1
+        self.slub.ctl[SLUB_CTL.nodes] = 1
         for c, cache in enumerate(caches):
-            row = np.zeros(st.CACHE_FIELDS, np.int64)
-            row[[st.C_SIZE, st.C_ORDER, st.C_OBJECTS]] = cache["size"], cache["order"], cache["oo_objects"]
-            row[st.C_MIN_PARTIAL] = cache["min_partial"]
-            row[[er.C_ERA, er.C_CPU_PARTIAL, er.C_MIN_ORDER]] = (
+            row = np.zeros(KMEM_CACHE.width, np.int64)
+            row[[KMEM_CACHE.size, KMEM_CACHE.order, KMEM_CACHE.objects]] = (
+                cache["size"],
+                cache["order"],
+                cache["oo_objects"],
+            )
+            row[KMEM_CACHE.min_partial] = cache["min_partial"]
+            row[[KMEM_CACHE.era, KMEM_CACHE.cpu_partial, KMEM_CACHE.min_order]] = (
                 er.ERA_CPU_PARTIAL,
                 cache["cpu_partial_slabs"],
-                row[st.C_ORDER],
+                row[KMEM_CACHE.order],
             )
             slub.init_cache(self.slub, c, row)
         self.slab_at = {}  # record of each slab there was at the start, by cache and first page
@@ -60,15 +65,15 @@ class Recorded:
 
     def _install(self, c, pfn, free):
         """A slab with ``free`` objects on its own list, on no list itself."""
-        objects = int(self.slub.cache[c, st.C_OBJECTS])
+        objects = int(self.slub.cache[c, KMEM_CACHE.objects])
         s = int(slab_record(self.slub, c))
         install_slab(self.mem, self.slub, c, s, 0, self.order[c], objects)
-        base = self.slub.slab[s, st.S_BASE]
+        base = self.slub.slab[s, SLUB_SLAB.base]
         if free:
             self.slub.link[base + free - 1] = -1
         else:
-            self.slub.slab[s, st.S_FREELIST] = -1
-        self.slub.slab[s, st.S_INUSE] = objects - free
+            self.slub.slab[s, SLUB_SLAB.freelist] = -1
+        self.slub.slab[s, SLUB_SLAB.inuse] = objects - free
         self.slab_at[c, pfn] = s
         self.left[s] = list(range(free, objects))
         return s
@@ -84,21 +89,21 @@ class Recorded:
                 private = row["free_cpu"]
                 s = self._install(c, row["pfn"], private + row["free_slab"])
                 slab, k = self.slub.slab[s], self.slub.kcpu[c, row["cpu"]]
-                base = slab[st.S_BASE]
-                k[[st.K_FREELIST, st.K_PAGE]] = 0 if private else -1, s
-                slab[st.S_FREELIST] = private if row["free_slab"] else -1
+                base = slab[SLUB_SLAB.base]
+                k[[KMEM_CACHE_CPU.freelist, KMEM_CACHE_CPU.page]] = 0 if private else -1, s
+                slab[SLUB_SLAB.freelist] = private if row["free_slab"] else -1
                 if private:
                     self.slub.link[base + private - 1] = -1
-                slab[[st.S_INUSE, st.S_FROZEN]] = row["inuse"], 1 + row["cpu"]
+                slab[[SLUB_SLAB.inuse, SLUB_SLAB.frozen]] = row["inuse"], 1 + row["cpu"]
         parked = state.filter(pl.col("rec") == "cpu_partial").sort("idx", descending=True)
         for row in parked.iter_rows(named=True):
             c = self.index[row["cache"]]
             s = self._install(c, row["pfn"], row["objects"] - row["inuse"])
             k = self.slub.kcpu[c, row["cpu"]]
-            below = int(k[st.K_PARTIAL])
-            count = 1 + (int(self.slub.slab[below, st.S_COUNT]) if below >= 0 else 0)
-            self.slub.slab[s, [st.S_NEXT, st.S_COUNT, st.S_FROZEN]] = below, count, 1 + row["cpu"]
-            k[st.K_PARTIAL] = s
+            below = int(k[KMEM_CACHE_CPU.partial])
+            count = 1 + (int(self.slub.slab[below, SLUB_SLAB.count]) if below >= 0 else 0)
+            self.slub.slab[s, [SLUB_SLAB.next, SLUB_SLAB.count, SLUB_SLAB.frozen]] = below, count, 1 + row["cpu"]
+            k[KMEM_CACHE_CPU.partial] = s
 
     def _old_object(self, c, ptr):
         """An object that was out before the trace began: of its slab, whichever is still out."""
@@ -125,7 +130,7 @@ class Recorded:
 
     def bought(self):
         """Slabs bought, by cache name."""
-        counts = self.slub.kcpu[:, :, st.K_ALLOC_SLAB].sum(axis=1)
+        counts = self.slub.kcpu[:, :, KMEM_CACHE_CPU.alloc_slab].sum(axis=1)
         return {name: int(count) for name, count in zip(self.names, counts, strict=True)}
 
 
@@ -135,7 +140,7 @@ class Recorded:
 def test_slabs_bought_by_a_traced_kernel(run):
     lane = Recorded(shared("kernel", "traces"), run)
     lane.follow()
-    assert lane.slub.ctl[st.U_OVERFLOW] == 0
+    assert lane.slub.ctl[SLUB_CTL.overflow] == 0
     bought = lane.bought()
     real = {row["cache"]: row["slab_allocs"] for row in lane.summary.iter_rows(named=True) if row["slab_allocs"]}
     pages = {name: count << lane.order[lane.index[name]] for name, count in real.items()}

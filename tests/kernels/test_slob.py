@@ -7,7 +7,8 @@ from hypothesis import strategies as hs
 
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slob import slob as k
-from fastalloc.kernels.alloc.slob.ring import LONGEST, SLOB_LISTS
+from fastalloc.kernels.alloc.slob.ring import LONGEST, SLOB_CTL, SLOB_LISTS, SLOB_PAGE
+from fastalloc.kernels.alloc.state import ZONE
 from fastalloc.kernels.machine.check_heap import check_heap
 from fastalloc.linux import gfp as g
 from tests.kernels.build import make_mem, zone
@@ -42,10 +43,10 @@ class Machine:
         found = {}
         for head, name in enumerate(SLOB_LISTS):
             pages = []
-            p = self.slob.page[head, k.B_NEXT]
+            p = self.slob.page[head, SLOB_PAGE.next]
             while p != head:
-                pages.append((int(self.slob.page[p, k.B_ORDINAL]), int(self.slob.page[p, k.B_UNITS])))
-                p = self.slob.page[p, k.B_NEXT]
+                pages.append((int(self.slob.page[p, SLOB_PAGE.ordinal]), int(self.slob.page[p, SLOB_PAGE.units])))
+                p = self.slob.page[p, SLOB_PAGE.next]
             found[name] = pages
         return found
 
@@ -53,7 +54,7 @@ class Machine:
         """Free ranges of the page behind ``handle``."""
         p = handle >> st.HANDLE_SHIFT
         ranges = []
-        b = self.slob.page[p, k.B_FREE]
+        b = self.slob.page[p, SLOB_PAGE.free]
         while b < k.PAGE_UNITS:
             ranges.append((int(b), int(k.slob_units(self.slob.unit[p], b))))
             b = k.slob_next(self.slob.unit[p], b)
@@ -61,7 +62,7 @@ class Machine:
 
     @property
     def path(self):
-        return int(self.slob.ctl[k.O_PATH])
+        return int(self.slob.ctl[SLOB_CTL.path])
 
 
 def test_t7_a_full_large_page_is_demoted_to_the_small_list():
@@ -165,19 +166,19 @@ def test_kmalloc_classes_count_the_header(size, name):
 def test_kmalloc_of_4088_bytes_and_more_takes_pages():
     m = Machine()
     for size, order in ((4088, 0), (4096, 0), (4097, 1), (32768, 3)):
-        free = m.mem.zone[0, st.Z_FREE]
+        free = m.mem.zone[0, ZONE.free]
         handle = int(k.slob_kmalloc(m.mem, m.slob, 0, -1, KERNEL, 0, size))
         assert handle >= st.PAGE_HANDLE
         assert m.path == 4
-        assert free - m.mem.zone[0, st.Z_FREE] == 1 << order
+        assert free - m.mem.zone[0, ZONE.free] == 1 << order
         k.slob_kfree(m.mem, m.slob, 0, handle)
         assert m.path == 6
-        assert m.mem.zone[0, st.Z_FREE] == free
+        assert m.mem.zone[0, ZONE.free] == free
 
 
 def test_a_refused_page_is_a_refused_object():
     m = Machine()
-    m.mem.zone[0, st.Z_MIN] = m.mem.zone[0, st.Z_LOW] = 1 << 20
+    m.mem.zone[0, ZONE.min] = m.mem.zone[0, ZONE.low] = 1 << 20
     assert m.alloc(64)[0] is None
     assert m.path == 0
 
@@ -186,10 +187,10 @@ def test_a_constructor_runs_even_when_nothing_was_allocated():
     m = Machine()
     m.slob.cache[0] = (104, 64, 1, 1)
     assert k.slob_cache_alloc(m.mem, m.slob, 0, 0, -1, KERNEL, 0) >= 0
-    m.mem.zone[0, st.Z_MIN] = m.mem.zone[0, st.Z_LOW] = 1 << 20
+    m.mem.zone[0, ZONE.min] = m.mem.zone[0, ZONE.low] = 1 << 20
     while k.slob_cache_alloc(m.mem, m.slob, 0, 0, -1, KERNEL, 0) >= 0:
         pass
-    assert m.slob.ctl[k.O_CTOR_CALLS] == 33
+    assert m.slob.ctl[SLOB_CTL.ctor_calls] == 33
 
 
 STEP = hs.tuples(
@@ -208,7 +209,7 @@ def test_random_walks_match_the_reference(steps, shape):
     for allocate, size, align, pick, grant in steps:
         size = (size, size % 300 + 1, size % 64 + 1, size % 1200 + 1)[shape]
         granted[0] = grant or pick % 4 != 0
-        m.mem.zone[0, st.Z_MIN] = m.mem.zone[0, st.Z_LOW] = 0 if granted[0] else 1 << 20
+        m.mem.zone[0, ZONE.min] = m.mem.zone[0, ZONE.low] = 0 if granted[0] else 1 << 20
         if allocate or not live:
             (name, handle), block = m.alloc(size, align), ref.alloc(size, align)
             assert name == (None if block is None else (block[0].number, block[1]))
@@ -222,8 +223,8 @@ def test_random_walks_match_the_reference(steps, shape):
                 assert m.blocks(handle) == block[0].free
         expected = {name: [(page.number, page.units) for page in ring] for name, ring in ref.lists.items()}
         assert m.lists() == expected
-        assert m.slob.ctl[k.O_PAGES] == ref.pages
-    assert m.slob.ctl[k.O_OVERFLOW] == 0
+        assert m.slob.ctl[SLOB_CTL.pages] == ref.pages
+    assert m.slob.ctl[SLOB_CTL.overflow] == 0
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -249,7 +250,7 @@ def test_long_lists_are_searched_as_the_reference_does(seed):
             ref.free(block, size)
         if number % 100 == 0:
             assert check_heap(m.slob) == 0
-            assert m.slob.ctl[k.O_PAGES] == ref.pages
+            assert m.slob.ctl[SLOB_CTL.pages] == ref.pages
             longest = max(longest, *(len(ring) for ring in ref.lists.values()))
             for size, align in ((128, 64), (96, 8), (200, 16)):
                 expected = sum(_room(page.free, size, align) for page in ref.lists["small"])
@@ -277,5 +278,5 @@ def test_too_few_records_are_reported_not_hidden():
     m.slob = k.new_slob(1)
     assert m.alloc(4000)[0] == (0, 0)
     assert m.alloc(4000)[0] is None
-    assert m.slob.ctl[k.O_OVERFLOW] == 1
+    assert m.slob.ctl[SLOB_CTL.overflow] == 1
     assert m.slob.unit.dtype == np.int16

@@ -3,6 +3,7 @@
 import pytest
 
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.state import DEPTH, KMEM_CACHE_CPU, MEMCTL, SLUB_SLAB
 from tests.kernels import snapshot
 from tests.kernels.build import KMALLOC_128, KMALLOC_2048, cache, zone
 from tests.kernels.pair import Pair
@@ -14,18 +15,18 @@ ATOMIC = 0x20
 
 def slab_numbers(pair, objects):
     """Slabs by order of creation, 1, 2, ...: fresh pages come in address order."""
-    return [pair.slub.slab[snapshot.split(held.handle)[0], st.S_PFN] + 1 for held in objects]
+    return [pair.slub.slab[snapshot.split(held.handle)[0], SLUB_SLAB.pfn] + 1 for held in objects]
 
 
 def partial_numbers(pair, c=0):
-    return [pair.slub.slab[s, st.S_PFN] + 1 for s in snapshot.partial_list(pair.slub, c)]
+    return [pair.slub.slab[s, SLUB_SLAB.pfn] + 1 for s in snapshot.partial_list(pair.slub, c)]
 
 
 def cpu_list(pair, cpu=0, c=0):
     """Number of the CPU's slab and the indices in its private list."""
     row = pair.slub.kcpu[c, cpu]
-    s = row[st.K_PAGE]
-    return int(pair.slub.slab[s, st.S_PFN]) + 1, snapshot.free_objects(pair.slub, s, row[st.K_FREELIST])
+    s = row[KMEM_CACHE_CPU.page]
+    return int(pair.slub.slab[s, SLUB_SLAB.pfn]) + 1, snapshot.free_objects(pair.slub, s, row[KMEM_CACHE_CPU.freelist])
 
 
 def take(pair, count, cpu=0, c=0):
@@ -64,7 +65,7 @@ def test_every_second_object_freed_then_sixty_more():
         pair.give_back(held)
     expect(pair, free_slowpath=48, free_fastpath=2)
     assert partial_numbers(pair) == [1, 2, 3]
-    assert [pair.slub.slab[s, st.S_INUSE] for s in snapshot.partial_list(pair.slub, 0)] == [16, 16, 16]
+    assert [pair.slub.slab[s, SLUB_SLAB.inuse] for s in snapshot.partial_list(pair.slub, 0)] == [16, 16, 16]
     number, free = cpu_list(pair)
     assert (number, len(free)) == (4, 30)
     more = take(pair, 60)
@@ -84,8 +85,8 @@ def test_one_cpu_frees_what_another_allocated():
     number, free = cpu_list(pair)
     assert (number, len(free)) == (2, 24)
     s = snapshot.live_slabs(pair.slub, 0)[0]
-    assert len(snapshot.free_objects(pair.slub, s, pair.slub.slab[s, st.S_FREELIST])) == 8
-    assert pair.slub.slab[s, st.S_INUSE] == 24
+    assert len(snapshot.free_objects(pair.slub, s, pair.slub.slab[s, SLUB_SLAB.freelist])) == 8
+    assert pair.slub.slab[s, SLUB_SLAB.inuse] == 24
     more = take(pair, 40)
     assert [snapshot.split(held.handle)[1] for held in more] == [*range(8, 32), *range(7, -1, -1), *range(8)]
     assert len(cpu_list(pair)[1]) == 24
@@ -140,7 +141,7 @@ def test_deactivation_turns_the_private_list_round():
     take(pair, 3)
     pair.flush()
     s = snapshot.partial_list(pair.slub, 0)[0]
-    assert snapshot.free_objects(pair.slub, s, pair.slub.slab[s, st.S_FREELIST]) == [7, 6, 5, 4, 3]
+    assert snapshot.free_objects(pair.slub, s, pair.slub.slab[s, SLUB_SLAB.freelist]) == [7, 6, 5, 4, 3]
     pair.compare()
 
 
@@ -169,7 +170,7 @@ def test_slots_of_another_cpu_are_out_of_reach():
     assert len(cpu_list(pair, cpu=1)[1]) == 31
     assert pair.alloc(cpu=0, gfp=ATOMIC) is None
     assert pair.alloc(cpu=1, gfp=ATOMIC) is not None
-    assert pair.mem.ctl[st.M_REPORT_GFP] == ATOMIC
+    assert pair.mem.ctl[MEMCTL.report_gfp] == ATOMIC
     pair.compare()
 
 
@@ -178,7 +179,7 @@ def test_a_partial_slab_is_given_to_anybody():
     pair = Pair([zone(256, 64)])
     pair.squeeze(1)
     assert pair.alloc(gfp=ATOMIC, task=RECLAIMER) is not None
-    assert pair.slub.slab[0, st.S_DEPTH] == st.DEPTH_NONE
+    assert pair.slub.slab[0, SLUB_SLAB.depth] == DEPTH.none
     pair.flush()
     assert pair.free == 0
     assert pair.alloc(gfp=0x11210, task=PLAIN) is not None
@@ -193,7 +194,7 @@ def test_the_mask_that_is_reported_is_the_one_that_reached_the_page_allocator(si
     pair = Pair([zone(64, 16)], [cache(size, order=order)])
     pair.squeeze(0)
     assert pair.alloc(gfp=gfp) is None
-    assert (pair.mem.ctl[st.M_REPORT_GFP], pair.mem.ctl[st.M_REPORT_ORDER]) == (mode, order)
+    assert (pair.mem.ctl[MEMCTL.report_gfp], pair.mem.ctl[MEMCTL.report_order]) == (mode, order)
     pair.compare()
 
 
@@ -221,7 +222,7 @@ def test_kmalloc_2048_falls_back_to_one_page():
 def test_kmalloc_2048_does_not_fall_back_while_the_request_can_reclaim():
     pair = fragmented(60)
     assert pair.alloc(gfp=0xD0) is None
-    assert pair.mem.ctl[st.M_FAILED] == 0
+    assert pair.mem.ctl[MEMCTL.failed] == 0
     assert pair.alloc(gfp=0xD0, task=RECLAIMER).handle >= st.PAGE_HANDLE
     pair.compare()
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as some
 
 from fastalloc.kernels.alloc import mempool, page_alloc
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.slub import slub
+from fastalloc.kernels.alloc.state import DEPTH, SLUB_CTL, SLUB_SLAB, ZONE
 from tests.kernels.build import KMALLOC_128, fill_pool, make_mem, make_pools, make_slub, squeeze, zone
 
 # RAM in MB, pages_min of one zone; 3/4, 3/8, pages in the band, slots, bios that can ride
@@ -61,11 +63,11 @@ def contend(pages_min, spare, merged=True, reserve=2):
             if handle < 0:
                 break
             moved = True
-            riders += heap.slab[handle >> st.HANDLE_SHIFT, st.S_DEPTH] == st.DEPTH_ATOMIC
-    assert heap.ctl[st.U_OVERFLOW] == 0
-    assert mem.zone[0, st.Z_MIN_FREE] == mem.zone[0, st.Z_FREE]
-    assert pools.pool[0, mempool.MP_FROM_POOL] == reserve
-    return riders, senses, int(mem.zone[0, st.Z_FREE])
+            riders += heap.slab[handle >> st.HANDLE_SHIFT, SLUB_SLAB.depth] == DEPTH.atomic
+    assert heap.ctl[SLUB_CTL.overflow] == 0
+    assert mem.zone[0, ZONE.min_free] == mem.zone[0, ZONE.free]
+    assert pools.pool[0, MEMPOOL.from_pool] == reserve
+    return riders, senses, int(mem.zone[0, ZONE.free])
 
 
 @settings(max_examples=25)

@@ -11,9 +11,10 @@ import pytest
 from fastalloc.batch.caches import build_caches
 from fastalloc.batch.lane import build_lane
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.mempool import MP_FROM_POOL, mempool_alloc
-from fastalloc.kernels.lane import metrics
-from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.alloc.mempool import MEMPOOL, mempool_alloc
+from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, SLUB_CTL, SLUB_SLAB, ZONE
+from fastalloc.kernels.lane.metrics import METRIC, WHO
+from fastalloc.kernels.lane.state import POOL
 from fastalloc.linux import gfp as g
 from fastalloc.scenario import load_policy, policy_names, with_policies
 from tests.closed_loop.small import OWN_CORES, advance, happened, image, metric, run, small
@@ -50,7 +51,7 @@ def total(policies, name):
 
 def taken(policies, who, depth):
     """Objects that ``who`` took from slabs bought at ``depth``."""
-    return sum(result.ledger[:, depth, metrics.WHO.index(who)].sum() for result in results(policies))
+    return sum(result.ledger[:, depth, WHO.names.index(who)].sum() for result in results(policies))
 
 
 @pytest.mark.parametrize("name", POLICIES + KERNELS)
@@ -79,8 +80,8 @@ def test_the_baseline_livelocks():
 @pytest.mark.parametrize("name", ["mempool-no-harder", "mempool-polite", "mempool-keep-wait", "watermarks-6.3"])
 def test_a_mempool_without_the_discount_stops_at_min(name):
     """Christoph's complaint: the stripped first try goes to 3/4 of min [D2; H13: since 6.3 it no longer does]."""
-    assert taken("rc8", "bio", st.DEPTH_HARDER) > 0 or taken("rc8", "request", st.DEPTH_HARDER) > 0
-    bought = sum(result.ledger[metrics.W_BIO, st.DEPTH_HARDER].sum() for result in results(name))
+    assert taken("rc8", "bio", DEPTH.harder) > 0 or taken("rc8", "request", DEPTH.harder) > 0
+    bought = sum(result.ledger[WHO.bio, DEPTH.harder].sum() for result in results(name))
     assert bought == 0
 
 
@@ -99,10 +100,10 @@ def test_without_a_timeout_a_livelock_never_ends():
 
 def test_fairness_by_rank_keeps_the_atomic_page_and_as_posted_does_not():
     """E1: bios take slots bought at 3/8 of min under rc8, as posted and E2, never under the full rule."""
-    assert taken("rc8", "bio", st.DEPTH_ATOMIC) > 0
-    assert taken("rank-posted", "bio", st.DEPTH_ATOMIC) > 0
-    assert taken("no-watermarks", "bio", st.DEPTH_ATOMIC) > 0
-    assert taken("rank", "bio", st.DEPTH_ATOMIC) < taken("rank-posted", "bio", st.DEPTH_ATOMIC)
+    assert taken("rc8", "bio", DEPTH.atomic) > 0
+    assert taken("rank-posted", "bio", DEPTH.atomic) > 0
+    assert taken("no-watermarks", "bio", DEPTH.atomic) > 0
+    assert taken("rank", "bio", DEPTH.atomic) < taken("rank-posted", "bio", DEPTH.atomic)
     assert total("rank", "unfair_refusals") > 0
 
 
@@ -114,21 +115,21 @@ def test_who_keeps_bios_off_the_page_that_a_sense_buffer_bought(name, protected)
     between 3/8 and 3/4 of min a sense buffer buys a slab, and then a bio in reclaim asks for its first try."""
     arrays = build_lane(scenario(name), 0, 1)
     mem, heap = arrays.mem, arrays.heap
-    mem.zone[:, st.Z_MIN] = 2 * mem.zone[:, st.Z_FREE]
-    mem.zone[:, st.Z_LOW] = 2 * mem.zone[:, st.Z_MIN]
-    heap.ctl[st.U_PATH] = 0
-    while heap.ctl[st.U_PATH] != 4:  # a slab bought
-        sense = mempool_alloc(mem, heap, arrays.pools, ms.POOL_SENSE, 0, g.GFP_ATOMIC, 0, True)
-    assert heap.slab[sense >> st.HANDLE_SHIFT, st.S_DEPTH] == st.DEPTH_ATOMIC
-    bio = mempool_alloc(mem, heap, arrays.pools, ms.POOL_BIO, 0, g.GFP_NOIO, g.PF_MEMALLOC, True)
-    assert (arrays.pools.pool[ms.POOL_BIO, MP_FROM_POOL] == 1) == protected
+    mem.zone[:, ZONE.min] = 2 * mem.zone[:, ZONE.free]
+    mem.zone[:, ZONE.low] = 2 * mem.zone[:, ZONE.min]
+    heap.ctl[SLUB_CTL.path] = 0
+    while heap.ctl[SLUB_CTL.path] != 4:  # a slab bought
+        sense = mempool_alloc(mem, heap, arrays.pools, POOL.sense, 0, g.GFP_ATOMIC, 0, True)
+    assert heap.slab[sense >> st.HANDLE_SHIFT, SLUB_SLAB.depth] == DEPTH.atomic
+    bio = mempool_alloc(mem, heap, arrays.pools, POOL.bio, 0, g.GFP_NOIO, g.PF_MEMALLOC, True)
+    assert (arrays.pools.pool[POOL.bio, MEMPOOL.from_pool] == 1) == protected
     assert (bio >> st.HANDLE_SHIFT == sense >> st.HANDLE_SHIFT) != protected
 
 
 def bought_for(policies, taker, buyers):
     """Objects that ``taker`` took from slabs of those buyers, at any depth."""
-    rows = [metrics.WHO.index(buyer) for buyer in buyers]
-    return sum(int(result.ledger[rows, :, metrics.WHO.index(taker)].sum()) for result in results(policies))
+    rows = [WHO.names.index(buyer) for buyer in buyers]
+    return sum(int(result.ledger[rows, :, WHO.names.index(taker)].sum()) for result in results(policies))
 
 
 @pytest.mark.parametrize(("name", "bios_apart", "sense_apart"), [
@@ -192,7 +193,7 @@ def test_preallocated_commands_never_ask_a_slab():
 def test_lazy_sense_buffers_are_taken_for_failed_commands_only(ppm):
     """B8: with every command failing each asks for one; refused, the host's spare one serves."""
     result = run(scenario("lazy-sense").with_settings({"policy.sense_error_ppm": ppm}), 0)
-    asked = result.ledger[:, :, metrics.W_SENSE].sum() + metric(result, "sense_spare")
+    asked = result.ledger[:, :, WHO.sense].sum() + metric(result, "sense_spare")
     if ppm == 0:
         assert asked == 0
     else:
@@ -207,7 +208,7 @@ def test_the_rank_of_a_cache_is_not_held_when_somebody_shallower_feeds_it():
 def test_the_reserve_serves_sense_buffers_below_every_mark():
     """E3: no failure, and the slabs that serve were bought with no watermark where rc8 had failed."""
     assert total("emergency-reserve", "sense_fail") == 0
-    bought = sum(result.ledger[metrics.W_SENSE, st.DEPTH_NONE].sum() for result in results("emergency-reserve"))
+    bought = sum(result.ledger[WHO.sense, DEPTH.none].sum() for result in results("emergency-reserve"))
     assert bought > 0
 
 
@@ -229,9 +230,9 @@ def test_a_limit_on_swap_bios_holds():
 def test_the_reclaim_gate_shuts_at_half_of_min(least, begun):
     """H12: with marks that nobody meets no direct reclaim begins below half of the sum of min, above it does."""
     arrays = build_lane(scenario("reclaim-gate"), 0, 1)
-    arrays.mem.zone[1, [st.Z_MIN, st.Z_LOW]] = least
+    arrays.mem.zone[1, [ZONE.min, ZONE.low]] = least
     advance(0, arrays, 2000)
-    assert (arrays.out.metric[metrics.METRICS.index("allocstall")] > 0) == begun
+    assert (arrays.out.metric[METRIC.allocstall] > 0) == begun
 
 
 def test_policies_that_are_off_change_nothing():
@@ -250,6 +251,6 @@ def test_lanes_of_policies_differ_where_they_should():
 
 def test_more_spare_pages_than_there_is_memory_are_as_many_as_there_are():
     arrays = build_lane(scenario("spare-pages").with_settings({"policy.spare_pages": 1 << 16}), 0, 1)
-    low = arrays.mem.zone[1, st.Z_LOW]
-    assert 0 < arrays.mem.ctl[st.M_NR_SPARE] < PRESENT
-    assert arrays.mem.zone[1, st.Z_FREE] <= low
+    low = arrays.mem.zone[1, ZONE.low]
+    assert 0 < arrays.mem.ctl[MEMCTL.nr_spare] < PRESENT
+    assert arrays.mem.zone[1, ZONE.free] <= low

@@ -4,8 +4,8 @@ import pytest
 
 from fastalloc.batch.caches import build_caches
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels.alloc import mempool as mp
-from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.mempool import MEMPOOL
+from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, MEMCTL, ZONE
 from tests.closed_loop.small import advance, gauge, livelocked_lane, metric, run
 from tests.policies.test_closed_loop import BASE, results, scenario, total
 
@@ -19,11 +19,11 @@ def test_what_only_moves_memory_adds_no_work(name):
 
 
 def allocations(arrays):
-    return int(arrays.heap.kcpu[:, :, [st.K_ALLOC_FASTPATH, st.K_ALLOC_SLOWPATH]].sum())
+    return int(arrays.heap.kcpu[:, :, [KMEM_CACHE_CPU.alloc_fastpath, KMEM_CACHE_CPU.alloc_slowpath]].sum())
 
 
 def frees(arrays):
-    return int(arrays.heap.kcpu[:, :, [st.K_FREE_FASTPATH, st.K_FREE_SLOWPATH]].sum())
+    return int(arrays.heap.kcpu[:, :, [KMEM_CACHE_CPU.free_fastpath, KMEM_CACHE_CPU.free_slowpath]].sum())
 
 
 @pytest.mark.parametrize(("name", "count"), [("rank", allocations), ("emergency-free-page", frees)])
@@ -32,9 +32,9 @@ def test_a_question_of_the_fast_path_is_asked_once_an_object(name, count):
     arrays = build_lane(scenario(name), 1, 1)
     before = count(arrays)
     advance(1, arrays, 15_000)
-    asked = arrays.mem.ctl[st.M_TESTS] - (count(arrays) - before)
+    asked = arrays.mem.ctl[MEMCTL.tests] - (count(arrays) - before)
     assert 0 <= asked <= metric(results(name)[1], "failed_allocations")
-    assert arrays.mem.ctl[st.M_TESTS] > 30_000
+    assert arrays.mem.ctl[MEMCTL.tests] > 30_000
 
 
 def test_a_question_of_slow_paths_is_asked_less():
@@ -52,8 +52,8 @@ def test_the_reserve_is_charged_and_uncharged_under_its_lock():
 def test_pool_first_takes_a_lock_for_every_element():
     """D2c."""
     arrays = advance(0, build_lane(scenario("mempool-pool-first"), 0, 1), 15_000)
-    paths = [mp.MP_FROM_ALLOCATOR, mp.MP_FROM_POOL, mp.MP_FAIL_ATOMIC, mp.MP_WOULD_SLEEP]
-    assert arrays.mem.ctl[st.M_LOCKS] == arrays.pools.pool[:, paths].sum() > 10_000
+    paths = [MEMPOOL.from_allocator, MEMPOOL.from_pool, MEMPOOL.fail_atomic, MEMPOOL.would_sleep]
+    assert arrays.mem.ctl[MEMCTL.locks] == arrays.pools.pool[:, paths].sum() > 10_000
 
 
 # Two bios, two biovecs, four requests, two tables of each sg pool, and the host's command with its sense buffer.
@@ -84,7 +84,7 @@ def test_a_reserve_holds_what_it_sets_aside(name, more):
 
 
 def test_emergency_pages_are_idle_while_they_are_free():
-    pages = int(build_lane(scenario("emergency-reserve"), 0, 1).mem.zone[:, st.Z_EMERGENCY].sum())
+    pages = int(build_lane(scenario("emergency-reserve"), 0, 1).mem.zone[:, ZONE.emergency].sum())
     assert idle_at_boot("emergency-reserve") == idle_at_boot("rc8") + PAGE * pages
     assert 7 <= pages <= 8
 

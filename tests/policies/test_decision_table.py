@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.lane import metrics
+from fastalloc.kernels.alloc.state import DEPTH
+from fastalloc.kernels.lane.metrics import METRIC, WHO
 from fastalloc.scenario import load_policy, policy_names
 from tests.policies.measured import guarantees, prevents, stuck
 from tests.policies.test_closed_loop import results, total
@@ -109,12 +109,12 @@ def test_the_decision_table(name, row):
 
 def shown(policies):
     """How much of each link the lanes show, as ``report.board.chain_shown`` counts it; a queue of 128 requests."""
-    deep = [st.DEPTH_HIGH, st.DEPTH_ATOMIC, st.DEPTH_SHORT, st.DEPTH_NONE]
+    deep = [DEPTH.high, DEPTH.atomic, DEPTH.short, DEPTH.none]
     found = results(policies)
-    most = metrics.METRICS.index("max_writeback")
+    most = METRIC.max_writeback
     return [
         total(policies, "noise_failures"),
-        sum(int(result.ledger[:, deep, metrics.W_BIO].sum()) for result in found),
+        sum(int(result.ledger[:, deep, WHO.bio].sum()) for result in found),
         sum(max(0, int(result.metrics[most]) - 128) for result in found),
         total(policies, "reclaimers_stuck"),
         total(policies, "sense_fail"),

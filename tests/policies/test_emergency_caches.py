@@ -7,7 +7,8 @@ from fastalloc.batch.lane import build_lane
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.emergency_caches import SIZES
 from fastalloc.kernels.alloc.slub.slub import slab_alloc, slab_free
-from fastalloc.kernels.lane import metrics
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_SLAB
+from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.linux import gfp as g
 from tests.closed_loop.small import advance, happened, metric, run
 from tests.policies.test_closed_loop import LANES, results, scenario, total
@@ -22,8 +23,8 @@ def totals(policies, settings, metrics):
 
 def held(arrays):
     """Pages in the slabs of each emergency cache."""
-    caches = arrays.mem.ctl[st.M_EMERGENCY_CACHE : st.M_EMERGENCY_CACHE + 4]
-    return [int(arrays.heap.cache[c, st.C_PAGES]) for c in caches]
+    caches = arrays.mem.ctl[MEMCTL.emergency_cache : MEMCTL.emergency_cache + 4]
+    return [int(arrays.heap.cache[c, KMEM_CACHE.pages]) for c in caches]
 
 
 @pytest.mark.parametrize("name", ["emergency-v1", "emergency-free-page"])
@@ -44,8 +45,8 @@ def test_a_class_serves_what_is_smaller_than_it():
     arrays = build_lane(scenario("emergency-v2").with_settings(settings), 0, 1)
     advance(0, arrays, 15_000)
     used = []
-    for c in arrays.mem.ctl[st.M_EMERGENCY_CACHE : st.M_EMERGENCY_CACHE + 4]:
-        used.append(int(arrays.heap.kcpu[c, :, [st.K_ALLOC_FASTPATH, st.K_ALLOC_SLOWPATH]].sum()))
+    for c in arrays.mem.ctl[MEMCTL.emergency_cache : MEMCTL.emergency_cache + 4]:
+        used.append(int(arrays.heap.kcpu[c, :, [KMEM_CACHE_CPU.alloc_fastpath, KMEM_CACHE_CPU.alloc_slowpath]].sum()))
     assert used[:3] == [0, 0, 0]
     lanes = [run(scenario("emergency-v2").with_settings(settings), lane) for lane in LANES]
     assert sum(metric(result, "emergency_used") for result in lanes) > 0
@@ -54,14 +55,14 @@ def test_a_class_serves_what_is_smaller_than_it():
 def test_v2_loses_an_object_a_cpu_and_class_at_boot():
     arrays = build_lane(scenario("emergency-v2").with_settings({"policy.emergency_merge": False}), 0, 1)
     heap = arrays.heap
-    for size, c in zip(SIZES, arrays.mem.ctl[st.M_EMERGENCY_CACHE : st.M_EMERGENCY_CACHE + 4], strict=True):
+    for size, c in zip(SIZES, arrays.mem.ctl[MEMCTL.emergency_cache : MEMCTL.emergency_cache + 4], strict=True):
         for cpu in range(heap.kcpu.shape[1]):
-            s = heap.kcpu[c, cpu, st.K_PAGE]
+            s = heap.kcpu[c, cpu, KMEM_CACHE_CPU.page]
             assert s >= 0
-            assert heap.slab[s, st.S_FROZEN] == 1 + cpu
-            private, i = 0, heap.kcpu[c, cpu, st.K_FREELIST]
+            assert heap.slab[s, SLUB_SLAB.frozen] == 1 + cpu
+            private, i = 0, heap.kcpu[c, cpu, KMEM_CACHE_CPU.freelist]
             while i >= 0:
-                private, i = private + 1, heap.link[heap.slab[s, st.S_BASE] + i]
+                private, i = private + 1, heap.link[heap.slab[s, SLUB_SLAB.base] + i]
             assert private == 4096 // size - 1
 
 
@@ -88,14 +89,14 @@ def test_the_object_that_v2_loses_keeps_its_slab_from_being_freed():
     object lost the slab never is empty. Used up and refilled it is a partial slab that any CPU may take."""
     arrays = build_lane(scenario("emergency-v2").with_settings(V2_APART), 0, 1)
     mem, heap = arrays.mem, arrays.heap
-    c = int(mem.ctl[st.M_EMERGENCY_CACHE + 3])
-    slab = heap.kcpu[c, 0, st.K_PAGE]
+    c = int(mem.ctl[MEMCTL.emergency_cache + 3])
+    slab = heap.kcpu[c, 0, KMEM_CACHE_CPU.page]
     held = [slab_alloc(mem, heap, c, 0, -1, g.GFP_NOIO, 0) for _ in range(4096 // 256)]
     assert [handle >> st.HANDLE_SHIFT == slab for handle in held] == [True] * 15 + [False]
     for handle in held[:15]:
         slab_free(mem, heap, 1, handle)
-    assert heap.slab[slab, st.S_INUSE] == 1
-    assert heap.knode[c, 0, st.N_PARTIAL_HEAD] == slab
+    assert heap.slab[slab, SLUB_SLAB.inuse] == 1
+    assert heap.knode[c, 0, KMEM_CACHE_NODE.partial_head] == slab
 
 
 def test_ideal_caches_keep_their_slabs_and_serve_every_refused_sense_buffer():
@@ -119,5 +120,5 @@ def test_an_ideal_reserve_for_the_sense_buffer_is_a_sense_mempool():
 
 
 def test_ledger_knows_the_buyer_of_a_slab_set_aside():
-    taken = sum(result.ledger[metrics.W_BOOT, :, metrics.W_SENSE].sum() for result in results("emergency-ideal"))
+    taken = sum(result.ledger[WHO.boot, :, WHO.sense].sum() for result in results("emergency-ideal"))
     assert taken >= total("emergency-ideal", "emergency_used")

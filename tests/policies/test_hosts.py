@@ -4,8 +4,9 @@ import pytest
 
 from fastalloc.batch.caches import build_caches
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels.lane import metrics
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import METRIC
+from fastalloc.kernels.lane.state import HOST, VM
 from tests.closed_loop.small import advance, image, metric, run
 from tests.policies.test_closed_loop import LANES, scenario
 
@@ -52,9 +53,9 @@ def test_hosts_give_back_what_they_took(allocator):
     assert image(run(chosen, 3, debug=True)) == image(run(chosen, 3, skip=False))
     arrays = build_lane(chosen, 3, 1)
     advance(3, arrays, 2000)
-    arrays.vm.host[:, ms.F_NEXT] = ms.NEVER
+    arrays.vm.host[:, HOST.next] = ms.NEVER
     advance(3, arrays, 4000)
-    assert arrays.vm.host[:, ms.F_COUNT].tolist() == [0, 0]
-    assert arrays.vm.host[:, ms.F_ASIDE].tolist() == [1, 1]
-    assert arrays.vm.ctl[ms.V_NEXT_HOST] == ms.NEVER
-    assert arrays.out.metric[metrics.METRICS.index("host_commands")] > 0
+    assert arrays.vm.host[:, HOST.count].tolist() == [0, 0]
+    assert arrays.vm.host[:, HOST.aside].tolist() == [1, 1]
+    assert arrays.vm.ctl[VM.next_host] == ms.NEVER
+    assert arrays.out.metric[METRIC.host_commands] > 0

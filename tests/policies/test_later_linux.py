@@ -5,8 +5,9 @@ import pytest
 from fastalloc.batch.lane import build_lane
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub.slub import slab_alloc, slab_free
-from fastalloc.kernels.lane import metrics
-from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.alloc.state import DEPTH, KMEM_CACHE_CPU, MEMCTL, SLUB_SLAB, ZONE
+from fastalloc.kernels.lane.metrics import METRIC, WHO
+from fastalloc.kernels.lane.state import ROLE
 from fastalloc.linux import gfp as g
 from tests.closed_loop.small import advance, image, metric
 from tests.policies.test_closed_loop import BASE, results, scenario, total
@@ -23,7 +24,7 @@ def test_the_consolidated_command_rule_leaves_the_traces_of_the_fix():
 def test_a_bio_on_the_stack_needs_no_memory_and_keeps_one_page_in_flight_a_task():
     """H11."""
     for result in results("on-stack-bio"):
-        assert result.ledger[:, :, [metrics.W_BIO, metrics.W_BIOVEC]].sum() == 0
+        assert result.ledger[:, :, [WHO.bio, WHO.biovec]].sum() == 0
         assert metric(result, "bio_fast_fail") == metric(result, "bio_waits") == 0
         assert metric(result, "max_writeback") <= TASKS
     assert total("on-stack-bio", "sense_fail") == 0
@@ -37,34 +38,34 @@ def test_a_pfmemalloc_slab_is_passed_over_on_slow_paths_alone(allocator):
     chosen = scenario("pfmemalloc").with_settings({"policy.allocator": allocator, "policy.slub_nomerge": True})
     arrays = build_lane(chosen, 0, 1)
     mem, heap = arrays.mem, arrays.heap
-    c = int(arrays.vm.roles[ms.ROLE_BIO])
+    c = int(arrays.vm.roles[ROLE.bio])
 
     def take(gfp, context):
         return int(slab_alloc(mem, heap, c, 0, -1, gfp, context))
 
     first = take(g.GFP_NOIO, 0)
     slab = first >> st.HANDLE_SHIFT
-    heap.slab[slab, st.S_DEPTH] = st.DEPTH_NONE
+    heap.slab[slab, SLUB_SLAB.depth] = DEPTH.none
     held = [first]
-    while heap.kcpu[c, 0, st.K_FREELIST] >= 0:
+    while heap.kcpu[c, 0, KMEM_CACHE_CPU.freelist] >= 0:
         held.append(take(g.GFP_NOIO, 0))
         assert held[-1] >> st.HANDLE_SHIFT == slab  # the fast path does not look
     slab_free(mem, heap, 1, held.pop())  # from the other CPU: onto the slab's own list
     slab_free(mem, heap, 1, held.pop())
     assert take(g.GFP_NOIO | g.NOMEMALLOC, g.PF_MEMALLOC) >> st.HANDLE_SHIFT != slab
-    other = heap.kcpu[c, 0, st.K_PAGE]
-    while heap.kcpu[c, 0, st.K_FREELIST] >= 0:
+    other = heap.kcpu[c, 0, KMEM_CACHE_CPU.page]
+    while heap.kcpu[c, 0, KMEM_CACHE_CPU.freelist] >= 0:
         held.append(take(g.GFP_NOIO, 0))
-    assert heap.slab[slab, st.S_PARTIAL] == 1
+    assert heap.slab[slab, SLUB_SLAB.partial] == 1
     assert take(g.GFP_ATOMIC, 0) >> st.HANDLE_SHIFT not in (slab, other)  # bought, though the partial list has one
-    while heap.kcpu[c, 0, st.K_FREELIST] >= 0:
+    while heap.kcpu[c, 0, KMEM_CACHE_CPU.freelist] >= 0:
         held.append(take(g.GFP_NOIO, 0))
     assert take(g.GFP_ATOMIC, g.PF_MEMALLOC) >> st.HANDLE_SHIFT == slab
 
 
 def test_pfmemalloc_slabs_do_not_keep_the_atomic_page():
     """H5 protects what was bought with no watermark: bios still take slots bought at 3/8 of min."""
-    taken = sum(result.ledger[:, st.DEPTH_ATOMIC, metrics.W_BIO].sum() for result in results("pfmemalloc"))
+    taken = sum(result.ledger[:, DEPTH.atomic, WHO.bio].sum() for result in results("pfmemalloc"))
     assert taken > 0
     assert total("pfmemalloc", "livelock_5s") > 0
 
@@ -79,10 +80,10 @@ def test_more_reclaim_before_a_write_keeps_bios_from_asking_deep():
 def test_the_gate_opens_after_as_many_pages_as_it_may_put_off():
     """With a mark that nobody meets exactly one page in gate_pages + 1 is written, so the machine goes on."""
     arrays = build_lane(scenario("write-gate").with_settings({"policy.gate_pages": 3}), 0, 1)
-    arrays.mem.zone[:, st.Z_LOW] = 1 << 20
+    arrays.mem.zone[:, ZONE.low] = 1 << 20
     advance(0, arrays, 6000)
     metrics = arrays.out.metric
-    put_off, written = (metrics[metrics.METRICS.index(name)] for name in ("writes_put_off", "pages_swapped_out"))
+    put_off, written = (metrics[METRIC.names.index(name)] for name in ("writes_put_off", "pages_swapped_out"))
     assert written > 100
     assert 0 <= put_off - 3 * written <= 3 * TASKS
 
@@ -90,15 +91,15 @@ def test_the_gate_opens_after_as_many_pages_as_it_may_put_off():
 def test_the_reserve_tree_charges_what_is_in_flight():
     """E3: usage is what commands hold, and never reaches the limit; one charged too many is refused."""
     arrays = build_lane(scenario("reserve-tree").with_settings({"policy.reserve_commands": 1}), 0, 1)
-    limit = arrays.mem.ctl[st.M_CHARGE_LIMIT + metrics.W_SENSE]
+    limit = arrays.mem.ctl[MEMCTL.charge_limit + WHO.sense]
     assert limit == 2
     for until in range(500, 8000, 50):
         advance(0, arrays, until)
-        usage = arrays.mem.ctl[st.M_CHARGE_USAGE : st.M_CHARGE_USAGE + len(metrics.WHO)]
-        assert 0 <= usage[metrics.W_SENSE] < limit
-        assert 0 <= usage[metrics.W_COMMAND] < limit
-        assert usage.sum() == usage[metrics.W_SENSE] + usage[metrics.W_COMMAND]
-    assert arrays.mem.ctl[st.M_CHARGES_REFUSED] > 0  # the next command is prepared while one is in flight
+        usage = arrays.mem.ctl[MEMCTL.charge_usage : MEMCTL.charge_usage + WHO.width]
+        assert 0 <= usage[WHO.sense] < limit
+        assert 0 <= usage[WHO.command] < limit
+        assert usage.sum() == usage[WHO.sense] + usage[WHO.command]
+    assert arrays.mem.ctl[MEMCTL.charges_refused] > 0  # the next command is prepared while one is in flight
     assert total("reserve-tree", "charges_refused") == 0
 
 
@@ -106,11 +107,11 @@ def test_the_reserve_tree_asks_for_the_pages_of_its_nodes():
     """ceil(objects / objects a slab) and a slab a CPU, for commands (12 a page) and for sense buffers (32)."""
     asked = scenario("reserve-tree").with_settings({"policy.reserve_commands": 40})
     zones = build_lane(asked, 0, 1).mem.zone
-    assert abs(zones[:, st.Z_EMERGENCY].sum() - (4 + 2 + 2 + 2)) <= 1  # rounded down in each zone
+    assert abs(zones[:, ZONE.emergency].sum() - (4 + 2 + 2 + 2)) <= 1  # rounded down in each zone
 
 
 def test_since_scsi_mq_no_sense_buffer_is_asked_of_a_slab():
     for name in ("5.0", "6.1", "6.12", "6.18"):
         assert total(name, "sense_fail") == 0
-        taken = sum(result.ledger[:, :, metrics.W_SENSE].sum() for result in results(name))
+        taken = sum(result.ledger[:, :, WHO.sense].sum() for result in results(name))
         assert taken == 0

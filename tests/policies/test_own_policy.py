@@ -8,8 +8,8 @@ import pytest
 from fastalloc.batch.caches import build_caches
 from fastalloc.batch.lane import build_lane
 from fastalloc.errors import InputError
-from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.lane import metrics
+from fastalloc.kernels.alloc.state import DEPTH
+from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.scenario import with_policies
 from tests.closed_loop.small import advance, happened, image, metric, run
 from tests.policies.test_closed_loop import BASE, LANES, results, total
@@ -54,8 +54,8 @@ def test_the_example_of_the_docs_runs_and_does_what_it_says(sense_first):
     assert sum(metric(result, "sense_fail") for result in lanes) == 0 < total("rc8", "sense_fail")
     assert sum(metric(result, "livelock_5s") for result in lanes) == 0 < total("rc8", "livelock_5s")
     ledger = sum(result.ledger for result in lanes)
-    assert ledger[metrics.W_SENSE, :, metrics.W_BIO].sum() == 0
-    assert sum(result.ledger for result in results("rc8"))[metrics.W_SENSE, :, metrics.W_BIO].sum() > 0
+    assert ledger[WHO.sense, :, WHO.bio].sum() == 0
+    assert sum(result.ledger for result in results("rc8"))[WHO.sense, :, WHO.bio].sum() > 0
     assert sum(metric(result, "refusals") for result in lanes) > 0
     caches = build_caches(scenario)
     assert caches.root_of("biovec-1") == "biovec-1"
@@ -76,13 +76,13 @@ def test_a_policy_that_answers_as_the_kernel_is_the_baseline():
 def test_each_question_is_asked_with_what_it_says():
     """A page is had as deep as the answer goes, and its depth is entered in the ledger by what that amounts to."""
     source = "def depth(who, gfp, context, free, min_mark):\n    return 0 if who == 5 else -1\n"
-    assert metrics.WHO[5] == "sense"
+    assert WHO.names[5] == "sense"
     arrays = build_lane(with_questions(source), 0, 1)
     advance(0, arrays, 15_000)
-    bought = arrays.out.ledger[metrics.W_SENSE]
-    assert bought[[st.DEPTH_HIGH, st.DEPTH_ATOMIC]].sum() == 0
+    bought = arrays.out.ledger[WHO.sense]
+    assert bought[[DEPTH.high, DEPTH.atomic]].sum() == 0
     lanes = [run(with_questions(source), lane) for lane in LANES]
-    assert sum(result.ledger[metrics.W_SENSE, st.DEPTH_NONE].sum() for result in lanes) > 0
+    assert sum(result.ledger[WHO.sense, DEPTH.none].sum() for result in lanes) > 0
     assert sum(metric(result, "min_free_dma32") for result in lanes) < total("rc8", "min_free_dma32")
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastalloc.errors import InputError
-from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRICS, SERIES
+from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRIC, SERIES
 from fastalloc.scenario import load_scenario
 from fastalloc.store import DatasetWriter, model_digest, open_dataset, read_footer
 from fastalloc.store import write as store_write
@@ -46,7 +46,7 @@ def dataset(tmp_path_factory):
 def test_runs_hold_every_parameter_and_metric(dataset):
     runs = dataset.runs.collect()
     assert sorted(runs["id"]) == [0, 1, 2, 3, 4, 5]
-    assert set(METRICS) <= set(runs.columns)
+    assert set(METRIC.names) <= set(runs.columns)
     row = runs.filter((pl.col("variant") == "fix") & (pl.col("lane") == 1)).row(0, named=True)
     assert row["id"] == 4
     assert row["seed"] == 1
@@ -55,12 +55,12 @@ def test_runs_hold_every_parameter_and_metric(dataset):
     assert row["machine.min_free_kbytes"] == 64
     assert row["workload.copiers"] == 48
     metrics = fake_lane(small().variant("fix"), 1, 1).metrics
-    assert [row[name] for name in METRICS] == metrics.tolist()
+    assert [row[name] for name in METRIC.names] == metrics.tolist()
 
 
 def test_series_events_and_ledger(dataset):
     lane = fake_lane(small().variant("rc8"), 2, 1)
-    series = dataset.series.filter(pl.col("id") == 2).select(SERIES).collect()
+    series = dataset.series.filter(pl.col("id") == 2).select(SERIES.names).collect()
     assert np.array_equal(series.to_numpy(), lane.series)
     events = dataset.events.filter(pl.col("id") == 2).collect()
     assert events.columns == ["id", "variant", "lane", *EVENT_COLUMNS]

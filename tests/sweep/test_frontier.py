@@ -5,9 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from fastalloc.batch import LIVELOCK
 from fastalloc.errors import InputError
-from fastalloc.kernels.lane.metrics import METRICS
+from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.scenario import load_scenario
 from fastalloc.sweep import frontier as module
 from fastalloc.sweep.frontier import exact_bounds, frontier
@@ -21,8 +20,8 @@ def made_up(scenario, lanes, *, seed, threads):
     """The livelock probability falls from 1/2 to 0 between 100 and 101 commands a second."""
     probability = 0.5 if scenario.disk.iops <= 100 else 0.0
     for lane in lanes:
-        metrics = np.zeros(len(METRICS), np.int64)
-        metrics[LIVELOCK] = np.random.default_rng([seed, lane, scenario.disk.iops]).random() < probability
+        metrics = np.zeros(METRIC.width, np.int64)
+        metrics[METRIC.livelock_5s] = np.random.default_rng([seed, lane, scenario.disk.iops]).random() < probability
         yield Made(metrics)
 
 

@@ -9,10 +9,11 @@ from fastalloc.batch.background import background_caches
 from fastalloc.batch.heap import build_layout
 from fastalloc.batch.lane import build_lane
 from fastalloc.errors import InputError
-from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import METRIC
+from fastalloc.kernels.lane.state import ROLE, VM
 from fastalloc.kernels.machine.run import run_lane
 from fastalloc.kernels.workload import background as bg
-from fastalloc.kernels.workload.atomic_noise import NOISE_ALLOCATIONS, NOISE_FAILURES
+from fastalloc.kernels.workload.background import DUE
 from fastalloc.scenario.load import load_scenario
 from fastalloc.trace.replay.recording import read_trace
 from fastalloc.trace.workload import fit
@@ -39,14 +40,14 @@ def scenario(load):
 def run(scenario, seconds, seed=1, allocator="slub"):
     lane = build_lane(scenario.with_settings({"policy.allocator": allocator}), 0, seed, debug=True)
     run_lane(*lane, round(seconds * SECOND))
-    assert lane.vm.ctl[ms.V_ERROR] == 0
+    assert lane.vm.ctl[VM.error] == 0
     return lane
 
 
 def alive(lane):
     """Objects out, by cache of the load."""
-    due = lane.vm.background_due[: lane.vm.ctl[ms.V_BACKGROUND_COUNT]]
-    return np.bincount(due[due[:, bg.D_HANDLE] >= 0, bg.D_LOAD], minlength=len(lane.vm.background))
+    due = lane.vm.background_due[: lane.vm.ctl[VM.background_count]]
+    return np.bincount(due[due[:, DUE.handle] >= 0, DUE.load], minlength=len(lane.vm.background))
 
 
 @pytest.mark.parametrize("allocator", ALLOCATORS)
@@ -54,8 +55,8 @@ def test_rates_are_those_of_the_trace_whatever_allocates(scenario, allocator):
     lane = run(scenario, 3, allocator=allocator)
     caches = background_caches(scenario)
     wanted = 3 * sum(item.entry["rate"] for item in caches)
-    assert lane.out.metric[NOISE_ALLOCATIONS] == pytest.approx(wanted, rel=0.1)
-    assert lane.out.metric[NOISE_FAILURES] == 0
+    assert lane.out.metric[METRIC.noise_allocations] == pytest.approx(wanted, rel=0.1)
+    assert lane.out.metric[METRIC.noise_failures] == 0
     assert (alive(lane) == alive(run(scenario, 3))).all()  # the same draws whatever allocates
 
 
@@ -80,7 +81,7 @@ def test_the_same_seed_gives_the_same_lane_and_time_can_be_cut(scenario):
     one, other, third = run(scenario, 1), build_lane(scenario, 0, 1, debug=True), run(scenario, 1, seed=2)
     for until in (SECOND // 7, SECOND // 2, SECOND):
         run_lane(*other, until)
-    count = one.vm.ctl[ms.V_BACKGROUND_COUNT]
+    count = one.vm.ctl[VM.background_count]
     assert np.array_equal(one.vm.background_due[:count], other.vm.background_due[:count])
     assert np.array_equal(one.out.metric, other.out.metric)
     assert not np.array_equal(one.vm.background_due[:count], third.vm.background_due[:count])
@@ -105,7 +106,7 @@ def test_other_draws_are_those_without_a_load(load):
 def test_caches_of_one_name_are_one(scenario, allocator):
     layout = build_layout(scenario.with_settings({"policy.allocator": allocator}))
     names = [item.name for item in background_caches(scenario)]
-    assert layout.background[names.index("dentry")] == layout.roles[ms.ROLES.index("dentry")]
+    assert layout.background[names.index("dentry")] == layout.roles[ROLE.names.index("dentry")]
     assert min(layout.background) >= 0
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.state import DEPTH, SLUB_SLAB
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.lanes.lane import NO_SAMPLES
 from fastalloc.trace.lanes.slub_lane import SlubRun, run
@@ -125,7 +125,7 @@ def test_a_mark_is_of_one_purchase_and_of_no_later_one(tmp_path):
     for events in (trace.events, late):
         lane = SlubRun(dataclasses.replace(trace, events=events), config, recording.start, NO_SAMPLES)
         lane.to(len(events))
-        marked.append(int((lane.slub.slab[:, st.S_DEPTH] == st.DEPTH_NONE).sum()))
+        marked.append(int((lane.slub.slab[:, SLUB_SLAB.depth] == DEPTH.none).sum()))
     assert marked == [1, 0]
 
 

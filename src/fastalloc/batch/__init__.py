@@ -16,21 +16,21 @@ from fastalloc.batch.heap import HEAPS, Layout, build_layout
 from fastalloc.batch.lane import Lane, build_lane
 from fastalloc.kernels.alloc.kmem_inspect import overflowed
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.metrics import METRICS
+from fastalloc.kernels.lane.metrics import METRIC
+from fastalloc.kernels.lane.state import OUT_CTL, VM
 from fastalloc.kernels.machine.check import VIOLATIONS
 from fastalloc.kernels.machine.run import finish_lane, run_lane
 from fastalloc.scenario.models import Scenario
 
 SLICE_MS = 5000  # simulated time between two looks at progress and cancellation
-LIVELOCK = METRICS.index("livelock_5s")
 
 
 class LaneResult(NamedTuple):
     """What one lane reports; all arrays int64, columns as named in :mod:`fastalloc.kernels.lane.metrics`."""
 
     lane: int
-    metrics: np.ndarray  # [len(METRICS)]
-    series: np.ndarray  # [samples, len(SERIES)]
+    metrics: np.ndarray  # [METRIC.width]
+    series: np.ndarray  # [samples, SERIES.width]
     events: np.ndarray  # [events, len(EVENT_COLUMNS)]
     ledger: np.ndarray  # [buyer, depth, taker]: objects
 
@@ -80,9 +80,9 @@ class _Tally:
 
 def check_sound(lane: int, arrays: Lane) -> None:
     """Raise ConservationError or CapacityError if the lane's state is not to be trusted."""
-    violation = int(arrays.vm.ctl[ms.V_ERROR])
+    violation = int(arrays.vm.ctl[VM.error])
     if violation:
-        when = arrays.vm.ctl[ms.V_NOW] / ms.NS_PER_S
+        when = arrays.vm.ctl[VM.now] / ms.NS_PER_S
         raise ConservationError(f"lane {lane} at {when:.6f} s: {VIOLATIONS[violation]}")
     if overflowed(arrays.heap):
         raise CapacityError(f"lane {lane}: more slabs or objects than its arrays hold")
@@ -95,8 +95,8 @@ def result_of(lane: int, arrays: Lane) -> LaneResult:
     return LaneResult(
         lane,
         out.metric.copy(),
-        out.series[: out.ctl[ms.OUT_SAMPLES]].copy(),
-        out.event[: out.ctl[ms.OUT_EVENTS]].copy(),
+        out.series[: out.ctl[OUT_CTL.samples]].copy(),
+        out.event[: out.ctl[OUT_CTL.events]].copy(),
         out.ledger.copy(),
     )
 
@@ -241,4 +241,4 @@ def run_machines(
 
 
 def _livelocks(results: Sequence[LaneResult]) -> int:
-    return sum(int(result.metrics[LIVELOCK]) for result in results)
+    return sum(int(result.metrics[METRIC.livelock_5s]) for result in results)

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastalloc.errors import InputError
 from fastalloc.kernels.workload import background as bg
+from fastalloc.kernels.workload.background import DUE, LOAD
 from fastalloc.linux import gfp as g
 from fastalloc.scenario.fitted import parse_workload, scaled_gaps
 from fastalloc.scenario.models import Scenario
@@ -57,7 +58,7 @@ def background_arrays(scenario: Scenario, caches: tuple[int, ...]) -> tuple[np.n
     """
     fitted, span = _parsed(scenario.workload.background)
     cpus = scenario.machine.cpus
-    loads = np.zeros((len(fitted), bg.LOAD_FIELDS), np.int64)
+    loads = np.zeros((len(fitted), LOAD.width), np.int64)
     draws = np.zeros((len(fitted), 2 * bg.QUANTILES + cpus), np.int64)
     alive = 0.0
     for row, (item, cache) in enumerate(zip(fitted, caches, strict=True)):
@@ -65,11 +66,11 @@ def background_arrays(scenario: Scenario, caches: tuple[int, ...]) -> tuple[np.n
         may_wait = int(entry["gfp_flags"]) & DIRECT_RECLAIM
         kept = min(max(entry["kept"], 0), 1)
         lives = np.asarray(entry["life_ns"] or [0], np.float64)
-        loads[row, bg.L_CACHE] = cache
-        loads[row, bg.L_GFP] = g.GFP_NOWAIT | g.NOWARN if may_wait else g.GFP_ATOMIC
-        loads[row, bg.L_KEPT] = round(kept * bg.WHOLE)
-        loads[row, bg.L_KEPT_NS] = span
-        loads[row, bg.L_AWAY] = round(min(max(entry["away"], 0), 1) * bg.WHOLE)
+        loads[row, LOAD.cache] = cache
+        loads[row, LOAD.gfp] = g.GFP_NOWAIT | g.NOWARN if may_wait else g.GFP_ATOMIC
+        loads[row, LOAD.kept] = round(kept * bg.WHOLE)
+        loads[row, LOAD.kept_ns] = span
+        loads[row, LOAD.away] = round(min(max(entry["away"], 0), 1) * bg.WHOLE)
         for at, values in ((bg.AT_GAPS, scaled_gaps(entry)), (bg.AT_LIVES, lives)):
             where = np.linspace(0, len(values) - 1, bg.QUANTILES)
             draws[row, at : at + bg.QUANTILES] = np.interp(where, np.arange(len(values)), values)
@@ -80,7 +81,7 @@ def background_arrays(scenario: Scenario, caches: tuple[int, ...]) -> tuple[np.n
     room = len(fitted) + round(2 * alive) + 4096 if fitted else 0
     if room > MOST_OBJECTS:
         raise InputError(scenario.name, WHERE, f"{alive:,.0f} objects at a time; at most {MOST_OBJECTS // 2:,} can be")
-    return loads, draws, np.zeros((room, bg.DUE_FIELDS), np.int64)
+    return loads, draws, np.zeros((room, DUE.width), np.int64)
 
 
 __all__ = ["Fitted", "background_arrays", "background_caches"]

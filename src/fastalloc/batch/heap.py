@@ -12,7 +12,8 @@ from fastalloc.kernels.alloc.emergency_caches import SIZES as EMERGENCY_SIZES
 from fastalloc.kernels.alloc.slab.state import REAPTIMEOUT_LIST3_S, Slab
 from fastalloc.kernels.alloc.slob import slob as so
 from fastalloc.kernels.alloc.slub import state as er
-from fastalloc.kernels.lane.state import ROLE_COMMAND, ROLE_SENSE, ROLES
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, SLUB_CTL, SLUB_SLAB
+from fastalloc.kernels.lane.state import ROLE
 from fastalloc.linux import geometry_slab as gs
 from fastalloc.linux import slab_flags as sf
 from fastalloc.linux import slub_eras as se
@@ -39,7 +40,7 @@ class Layout(NamedTuple):
     """The slab caches of a scenario's kernel, which all its lanes share and none changes."""
 
     rows: np.ndarray  # int64, a row a cache as ``kmem_state.init_caches`` reads it; SLAB: none
-    roles: np.ndarray  # int64[len(ROLES)]: index of the cache of each role
+    roles: np.ndarray  # int64[ROLE.width]: index of the cache of each role
     slabs: tuple[gs.SlabGeometry, ...] = ()  # SLAB
     emergency: tuple[int, ...] = (-1, -1, -1, -1)  # caches of these
     reserve_pages: int = 0  # that the reserve tree asks for
@@ -48,7 +49,7 @@ class Layout(NamedTuple):
 
     def slot_bytes(self, cache: int) -> int:
         """What an object of a cache takes."""
-        return self.slabs[cache].buffer_size if self.slabs else int(self.rows[cache, st.C_SIZE])
+        return self.slabs[cache].buffer_size if self.slabs else int(self.rows[cache, KMEM_CACHE.size])
 
 
 def build_layout(scenario: Scenario) -> Layout:
@@ -61,17 +62,17 @@ def build_layout(scenario: Scenario) -> Layout:
     rows = np.stack([_slub_row(caches, geometry, scenario.policy) for geometry in caches.caches])
     for user in scenario.policy.spare_users:
         for name in CACHES_OF[user]:
-            rows[caches.index_of(name), st.C_ALLOCFLAGS] |= SPARE  # and with it for all that share the cache
+            rows[caches.index_of(name), KMEM_CACHE.allocflags] |= SPARE  # and with it for all that share the cache
     policy = scenario.policy
     emergency = Layout._field_defaults["emergency"]
     if policy.emergency_caches != "none":
         emergency = tuple(caches.index_of(f"emergency-{size}") for size in EMERGENCY_SIZES)
     if policy.emergency_caches == "ideal":
-        rows[list(emergency), er.C_KEEP_EMPTY] = KEPT
-    roles = np.array([caches.index_of(name) for name in ROLES], np.int64)
+        rows[list(emergency), KMEM_CACHE.keep_empty] = KEPT
+    roles = np.array([caches.index_of(name) for name in ROLE.names], np.int64)
     reserve = 0
     if policy.reserve_commands > 0:
-        for role in (ROLE_COMMAND, ROLE_SENSE):
+        for role in (ROLE.command, ROLE.sense):
             reserve += reserve_pages(rows[roles[role]], policy.reserve_commands, scenario.machine.cpus)
     hosts = tuple(caches.index_of(name) for name in host_sense_caches(policy))
     background = tuple(
@@ -84,8 +85,8 @@ def build_layout(scenario: Scenario) -> Layout:
 def reserve_pages(row: np.ndarray, objects: int, cpus: int) -> int:
     """Pages that ``objects`` of a cache can take in the worst case: full slabs, and a slab a CPU that nobody else
     reaches [kmem_estimate_pages of Swap over NFS]."""
-    slabs = -(-objects // int(row[st.C_OBJECTS]))
-    return (slabs + (cpus if row[st.C_OBJECTS] > 1 else 0)) << int(row[st.C_ORDER])
+    slabs = -(-objects // int(row[KMEM_CACHE.objects]))
+    return (slabs + (cpus if row[KMEM_CACHE.objects] > 1 else 0)) << int(row[KMEM_CACHE.order])
 
 
 def build_heap(scenario: Scenario, layout: Layout, frames: int) -> Heap:
@@ -100,14 +101,14 @@ def build_heap(scenario: Scenario, layout: Layout, frames: int) -> Heap:
     if heap is so.Slob:
         return so.new_slob(frames, len(layout.rows))
     capacity = scenario.policy.sheaf_capacity
-    sheaves = int((layout.rows[:, er.C_ERA] == er.ERA_SHEAVES).sum()) * (2 * cpus + 24)
+    sheaves = int((layout.rows[:, KMEM_CACHE.era] == er.ERA_SHEAVES).sum()) * (2 * cpus + 24)
     return heap(
-        np.zeros((len(layout.rows), st.CACHE_FIELDS), np.int64),
-        np.zeros((len(layout.rows), cpus, st.KCPU_FIELDS), np.int64),
-        np.zeros((len(layout.rows), 1, st.KNODE_FIELDS), np.int64),
-        np.zeros((frames, st.SLAB_FIELDS), np.int32),
+        np.zeros((len(layout.rows), KMEM_CACHE.width), np.int64),
+        np.zeros((len(layout.rows), cpus, KMEM_CACHE_CPU.width), np.int64),
+        np.zeros((len(layout.rows), 1, KMEM_CACHE_NODE.width), np.int64),
+        np.zeros((frames, SLUB_SLAB.width), np.int32),
         np.zeros(frames * OBJECTS_A_PAGE, np.int16),
-        er.ctl_with_sheaves(sheaves, capacity) if sheaves else np.zeros(st.SLUBCTL_FIELDS, np.int64),
+        er.ctl_with_sheaves(sheaves, capacity) if sheaves else np.zeros(SLUB_CTL.width, np.int64),
     )
 
 
@@ -145,7 +146,7 @@ def _slab_layout(scenario: Scenario) -> Layout:
     for size in sorted({128, *kmalloc.values()} | {layout.mgmt_cache for layout in layouts if layout.off_slab}):
         layouts.append(gs.slab_geometry(CacheRequest(f"kmalloc-{size}", size, 8, sf.HWCACHE_ALIGN), options))
     index = {layout.name: row for row, layout in enumerate(layouts)}
-    roles = np.array([index[name] for name in ROLES], np.int64)
+    roles = np.array([index[name] for name in ROLE.names], np.int64)
     hosts = tuple(index[name] for name in host_sense_caches(scenario.policy))
     background = tuple(index[f"kmalloc-{kmalloc[f.size]}" if f.kmalloc else f.name] for f in load)
     return Layout(np.zeros((0, 0), np.int64), roles, tuple(layouts), host_sense=hosts, background=background)
@@ -164,7 +165,7 @@ def _slob_layout(scenario: Scenario) -> Layout:
             geometry = gs.slob_geometry(CacheRequest(fitted.name, fitted.size), scenario.machine.cache_line)
             sizes[fitted.name] = (geometry.size, geometry.align, geometry.ctor, 1)
     index = {name: row for row, name in enumerate(sizes)}
-    roles = np.array([index[name] for name in ROLES], np.int64)
+    roles = np.array([index[name] for name in ROLE.names], np.int64)
     hosts = tuple(index[name] for name in host_sense_caches(scenario.policy))
     background = tuple(index[f"kmalloc-{f.size}" if f.kmalloc else f.name] for f in background_caches(scenario))
     return Layout(np.array(list(sizes.values()), np.int64), roles, host_sense=hosts, background=background)

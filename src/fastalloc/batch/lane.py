@@ -11,9 +11,26 @@ from fastalloc.batch.own_policy import own_policy
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.emergency_caches import EMERGENCY_CACHES
 from fastalloc.kernels.alloc.entitlement import ENTITLEMENTS
-from fastalloc.kernels.alloc.mempool import MEMPOOL_FIELDS, MEMPOOL_RULES, MP_BYTES, MP_CACHE, MP_MIN, MP_RULE, Pools
+from fastalloc.kernels.alloc.mempool import MEMPOOL, MEMPOOL_RULES, Pools
+from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, PAGE, ZONE
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRICS, SERIES, W_COMMAND, W_SENSE, WHO
+from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRIC, SERIES, WHO
+from fastalloc.kernels.lane.state import (
+    BIO,
+    COMMAND,
+    COST,
+    CPU,
+    FILE,
+    HOST,
+    IO,
+    OUT_CTL,
+    POOL,
+    REQUEST,
+    ROLE,
+    TASK,
+    TASK_STATE,
+    VM,
+)
 from fastalloc.kernels.machine.boot import boot_lane
 from fastalloc.linux import gfp as g
 from fastalloc.linux.gfp import MAX_ORDER
@@ -21,18 +38,18 @@ from fastalloc.scenario.models import Policy, Scenario
 
 PAGE_BYTES = 4096
 WATERMARK_RULES = ("2.6.25", "6.3")  # by number, WATERMARKS_*
-WRITE_GATES = {"none": -1, "min": st.Z_MIN, "low": st.Z_LOW, "high": st.Z_HIGH}
+WRITE_GATES = {"none": -1, "min": ZONE.min, "low": ZONE.low, "high": ZONE.high}
 POOL_MINIMUM = (2, 2, 4, 2, 2, 2, 2, 2, 0)  # bio, biovec, request, five sg pools, sense
 POOL_ROLES = (
-    ms.ROLE_BIO,
-    ms.ROLE_BIOVEC,
-    ms.ROLE_REQUEST,
-    ms.ROLE_SG8,
-    ms.ROLE_SG16,
-    ms.ROLE_SG32,
-    ms.ROLE_SG64,
-    ms.ROLE_SG128,
-    ms.ROLE_SENSE,
+    ROLE.bio,
+    ROLE.biovec,
+    ROLE.request,
+    ROLE.sg8,
+    ROLE.sg16,
+    ROLE.sg32,
+    ROLE.sg64,
+    ROLE.sg128,
+    ROLE.sense,
 )
 FULL_LOG_EVENTS = 4_000_000
 NOISE_RING = 4096
@@ -61,34 +78,34 @@ def build_mem(scenario: Scenario, layout: Layout) -> st.Mem:
     machine = scenario.machine
     frames = zone_frames(scenario)
     zones = len(frames)
-    zone = np.zeros((zones, st.ZONE_FIELDS), np.int64)
+    zone = np.zeros((zones, ZONE.width), np.int64)
     start = 0
     for z, description in enumerate(machine.zones):
-        zone[z, st.Z_MIN] = description.min
-        zone[z, st.Z_LOW] = description.low
-        zone[z, st.Z_HIGH] = description.high
-        zone[z, st.Z_PRESENT] = frames[z]
-        zone[z, st.Z_SHORT] = description.min * scenario.policy.short_eighths // 8
+        zone[z, ZONE.min] = description.min
+        zone[z, ZONE.low] = description.low
+        zone[z, ZONE.high] = description.high
+        zone[z, ZONE.present] = frames[z]
+        zone[z, ZONE.short] = description.min * scenario.policy.short_eighths // 8
         emergency = scenario.policy.emergency_pages + layout.reserve_pages
-        zone[z, st.Z_EMERGENCY] = emergency * frames[z] // sum(frames)
-        zone[z, st.Z_START] = start
+        zone[z, ZONE.emergency] = emergency * frames[z] // sum(frames)
+        zone[z, ZONE.start] = start
         for j, reserve in enumerate(description.protection[:4]):
-            zone[z, st.Z_RESERVE + j] = reserve
-        zone[z, st.Z_BATCH] = description.pcp_batch
-        zone[z, st.Z_PCP_HIGH] = description.pcp_high
+            zone[z, ZONE.reserve + j] = reserve
+        zone[z, ZONE.batch] = description.pcp_batch
+        zone[z, ZONE.pcp_high] = description.pcp_high
         start += frames[z]
-    page = np.zeros((start, st.PAGE_FIELDS), np.int32)
-    ctl = np.zeros(st.MEMCTL_FIELDS, np.int64)
-    ctl[st.M_MODEL] = st.MODEL_ZONES
-    ctl[st.M_NR_ZONES] = zones
-    ctl[st.M_HZ] = machine.hz
-    ctl[st.M_TOKENS] = 10 * 5 * machine.hz
+    page = np.zeros((start, PAGE.width), np.int32)
+    ctl = np.zeros(MEMCTL.width, np.int64)
+    ctl[MEMCTL.model] = st.MODEL_ZONES
+    ctl[MEMCTL.nr_zones] = zones
+    ctl[MEMCTL.hz] = machine.hz
+    ctl[MEMCTL.tokens] = 10 * 5 * machine.hz
     policy = scenario.policy
-    ctl[st.M_WATERMARK_RULE] = WATERMARK_RULES.index(policy.watermark_rule)
-    ctl[st.M_ENTITLEMENT] = ENTITLEMENTS.index(policy.entitlement)
-    ctl[st.M_SPARE_MOST] = policy.spare_pages
-    ctl[st.M_PROBE_EVERY] = policy.probe_every
-    ctl[st.M_PROBE_GFP] = g.POLITE if policy.probe_low else 0
+    ctl[MEMCTL.watermark_rule] = WATERMARK_RULES.index(policy.watermark_rule)
+    ctl[MEMCTL.entitlement] = ENTITLEMENTS.index(policy.entitlement)
+    ctl[MEMCTL.spare_most] = policy.spare_pages
+    ctl[MEMCTL.probe_every] = policy.probe_every
+    ctl[MEMCTL.probe_gfp] = g.POLITE if policy.probe_low else 0
     for bit, users in (
         (g.MEMALLOC, policy.memalloc),
         (g.HIGH, policy.high),
@@ -96,28 +113,28 @@ def build_mem(scenario: Scenario, layout: Layout) -> st.Mem:
         (g.TEMPORARY, policy.emergency_users),
     ):
         for user in users:
-            ctl[st.M_GFP_ADD + WHO.index(user)] |= bit
-    ctl[st.M_EMERGENCY] = EMERGENCY_CACHES.index(policy.emergency_caches)
-    ctl[st.M_EMERGENCY_CACHE : st.M_EMERGENCY_CACHE + 4] = layout.emergency
-    ctl[st.M_EMERGENCY_SLABS] = policy.emergency_slabs
+            ctl[MEMCTL.gfp_add + WHO.names.index(user)] |= bit
+    ctl[MEMCTL.emergency] = EMERGENCY_CACHES.index(policy.emergency_caches)
+    ctl[MEMCTL.emergency_cache : MEMCTL.emergency_cache + 4] = layout.emergency
+    ctl[MEMCTL.emergency_slabs] = policy.emergency_slabs
     if policy.emergency_caches != "none":
-        ctl[st.M_FREE] = st.FREE_NAMED if policy.emergency_free == "named" else st.FREE_BY_PAGE
-        ctl[st.M_EMERGENCY_APART] = not policy.emergency_merge
-    for who in (W_COMMAND, W_SENSE):  # charged while usage + 1 is less than the limit
-        ctl[st.M_CHARGE_LIMIT + who] = policy.reserve_commands + 1 if policy.reserve_commands else 0
-    ctl[st.M_PFMEMALLOC] = policy.entitlement == "pfmemalloc"
+        ctl[MEMCTL.free] = st.FREE_NAMED if policy.emergency_free == "named" else st.FREE_BY_PAGE
+        ctl[MEMCTL.emergency_apart] = not policy.emergency_merge
+    for who in (WHO.command, WHO.sense):  # charged while usage + 1 is less than the limit
+        ctl[MEMCTL.charge_limit + who] = policy.reserve_commands + 1 if policy.reserve_commands else 0
+    ctl[MEMCTL.pfmemalloc] = policy.entitlement == "pfmemalloc"
     answers = own_policy(policy.questions)
-    ctl[st.M_ASK_ENTITLEMENT] = answers.entitlement
-    ctl[st.M_ASK_DEPTH] = answers.depth
-    ctl[st.M_ASK_FALLBACK] = answers.fallback
-    ctl[st.M_POLICED] = (
+    ctl[MEMCTL.ask_entitlement] = answers.entitlement
+    ctl[MEMCTL.ask_depth] = answers.depth
+    ctl[MEMCTL.ask_fallback] = answers.fallback
+    ctl[MEMCTL.policed] = (
         policy.entitlement in ("rank", "rank-posted", "no-watermarks")
         or policy.emergency_caches != "none"
         or answers.entitlement != 0
         or answers.fallback != 0
     )
-    ctl[st.M_NR_NODES] = 1
-    ctl[st.M_CPU_NODE_SHIFT] = 30  # every cpu on node 0
+    ctl[MEMCTL.nr_nodes] = 1
+    ctl[MEMCTL.cpu_node_shift] = 30  # every cpu on node 0
     return st.Mem(
         zone, np.zeros((zones, MAX_ORDER, 2), np.int64), np.zeros((machine.cpus, zones, 3), np.int64), page, ctl
     )
@@ -128,35 +145,35 @@ def build_io(scenario: Scenario, frames: int) -> ms.Io:
     queue, host, disk, hz = scenario.queue, scenario.host, scenario.disk, scenario.machine.hz
     depth = min(host.queue_depth, host.can_queue)
     tasks = 1 + scenario.workload.copiers + scenario.workload.writers
-    ctl = np.zeros(ms.IO_FIELDS, np.int64)
-    for field in (ms.Q_HEAD, ms.Q_TAIL, ms.H_DISK_HEAD, ms.H_DISK_TAIL, ms.H_DONE_HEAD, ms.H_DONE_TAIL):
+    ctl = np.zeros(IO.width, np.int64)
+    for field in (IO.head, IO.tail, IO.disk_head, IO.disk_tail, IO.done_head, IO.done_tail):
         ctl[field] = -1
-    ctl[ms.Q_UNPLUG_JIFFY] = ms.NEVER
-    ctl[ms.Q_NR_REQUESTS] = queue.nr_requests
-    ctl[ms.Q_UNPLUG_THRESH] = queue.unplug_thresh
-    ctl[ms.Q_UNPLUG_JIFFIES] = max(1, queue.unplug_ms * hz // 1000)
-    ctl[ms.Q_MAX_SEGMENTS] = queue.max_segments
-    ctl[ms.Q_NR_BATCHING] = queue.batch_requests
-    ctl[ms.Q_BATCH_JIFFIES] = queue.batch_ms * hz // 1000
-    ctl[ms.Q_MERGE] = queue.merge
-    ctl[ms.H_DEPTH] = depth
+    ctl[IO.unplug_jiffy] = ms.NEVER
+    ctl[IO.nr_requests] = queue.nr_requests
+    ctl[IO.unplug_thresh] = queue.unplug_thresh
+    ctl[IO.unplug_jiffies] = max(1, queue.unplug_ms * hz // 1000)
+    ctl[IO.max_segments] = queue.max_segments
+    ctl[IO.nr_batching] = queue.batch_requests
+    ctl[IO.batch_jiffies] = queue.batch_ms * hz // 1000
+    ctl[IO.merge] = queue.merge
+    ctl[IO.queue_depth] = depth
     policy = scenario.policy
     free_list = depth if policy.command_rule == "prealloc" else host.free_list
-    ctl[ms.H_RULE] = ms.COMMAND_RULES.index(policy.command_rule)
-    ctl[ms.H_SENSE] = ms.SENSE_KINDS.index(policy.sense)
-    ctl[ms.H_SENSE_ERRORS] = policy.sense_error_ppm
-    ctl[ms.H_FREE_LIST_SIZE] = free_list
-    ctl[ms.H_DISK_DONE_AT] = ms.NEVER
-    ctl[ms.H_COMMAND_NS] = ms.NS_PER_S // disk.iops
-    ctl[ms.H_PAGE_NS] = ms.NS_PER_S * PAGE_BYTES // disk.bytes_per_second
-    ctl[ms.H_IRQ_CPU] = disk.irq_cpu
-    ctl[ms.H_COMPLETION_DELAY] = disk.completion_delay_us * 1000
-    ctl[ms.H_KBLOCKD_MEMALLOC] = policy.kblockd_memalloc
+    ctl[IO.rule] = ms.COMMAND_RULES.index(policy.command_rule)
+    ctl[IO.sense] = ms.SENSE_KINDS.index(policy.sense)
+    ctl[IO.sense_errors] = policy.sense_error_ppm
+    ctl[IO.free_list_size] = free_list
+    ctl[IO.disk_done_at] = ms.NEVER
+    ctl[IO.command_ns] = ms.NS_PER_S // disk.iops
+    ctl[IO.page_ns] = ms.NS_PER_S * PAGE_BYTES // disk.bytes_per_second
+    ctl[IO.irq_cpu] = disk.irq_cpu
+    ctl[IO.completion_delay] = disk.completion_delay_us * 1000
+    ctl[IO.kblockd_memalloc] = policy.kblockd_memalloc
     return ms.Io(
         ctl,
-        np.zeros((3 * queue.nr_requests // 2 + 2, ms.REQUEST_FIELDS), np.int64),
-        np.zeros((frames + tasks, ms.BIO_FIELDS), np.int64),
-        np.zeros((depth + 2, ms.COMMAND_FIELDS), np.int64),
+        np.zeros((3 * queue.nr_requests // 2 + 2, REQUEST.width), np.int64),
+        np.zeros((frames + tasks, BIO.width), np.int64),
+        np.zeros((depth + 2, COMMAND.width), np.int64),
         np.zeros((max(1, free_list), 2), np.int64),
         np.full((2, ms.HASH_BUCKETS), -1, np.int32),
     )
@@ -164,7 +181,7 @@ def build_io(scenario: Scenario, frames: int) -> ms.Io:
 
 def command_bytes(policy: Policy, layout: Layout, sense: int) -> int:
     """What a command takes in its slab, with a sense buffer of cache ``sense`` where that is an object of its own."""
-    own = layout.slot_bytes(layout.roles[ms.ROLE_COMMAND])
+    own = layout.slot_bytes(layout.roles[ROLE.command])
     return own + (layout.slot_bytes(sense) if policy.sense == "separate" else 0)
 
 
@@ -181,58 +198,58 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
     files = max(1, work.copiers * work.tree_files)
     pages = work.copiers * tree_pages + work.writers * work.writer_pages
     slots = max(256, machine.swap_pages // 256 * 256)
-    ctl = np.zeros(ms.VM_FIELDS, np.int64)
-    ctl[ms.V_JIFFY_NS] = ms.NS_PER_S // machine.hz
-    ctl[ms.V_NR_CPUS] = machine.cpus
-    ctl[ms.V_SWAPPINESS] = work.swappiness
-    ctl[ms.V_SWAP_PAGES] = machine.swap_pages // 256 * 256
-    ctl[ms.V_SWAP_FREE] = ctl[ms.V_SWAP_PAGES]
-    ctl[ms.V_TREE_FILES] = work.tree_files
-    ctl[ms.V_FILE_SCALE] = file_scale(work.mean_file_pages)
-    ctl[ms.V_TREE_PAGES] = tree_pages
-    ctl[ms.V_WRITER_PAGES] = work.writer_pages
-    ctl[ms.V_SEED] = seed
-    ctl[ms.V_LANE] = lane
+    ctl = np.zeros(VM.width, np.int64)
+    ctl[VM.jiffy_ns] = ms.NS_PER_S // machine.hz
+    ctl[VM.nr_cpus] = machine.cpus
+    ctl[VM.swappiness] = work.swappiness
+    ctl[VM.swap_pages] = machine.swap_pages // 256 * 256
+    ctl[VM.swap_free] = ctl[VM.swap_pages]
+    ctl[VM.tree_files] = work.tree_files
+    ctl[VM.file_scale] = file_scale(work.mean_file_pages)
+    ctl[VM.tree_pages] = tree_pages
+    ctl[VM.writer_pages] = work.writer_pages
+    ctl[VM.seed] = seed
+    ctl[VM.lane] = lane
     for mean, life, per_s, milliseconds in (
-        (ms.V_NOISE_MEAN_NS, ms.V_NOISE_LIFE_NS, work.atomic_objects_per_s, work.atomic_object_ms),
-        (ms.V_PAGE_NOISE_MEAN_NS, ms.V_PAGE_NOISE_LIFE_NS, work.atomic_pages_per_s, work.atomic_page_ms),
+        (VM.noise_mean_ns, VM.noise_life_ns, work.atomic_objects_per_s, work.atomic_object_ms),
+        (VM.page_noise_mean_ns, VM.page_noise_life_ns, work.atomic_pages_per_s, work.atomic_page_ms),
     ):
         ctl[mean] = ms.NS_PER_S // per_s if per_s > 0 else ms.NEVER
         ctl[life] = milliseconds * ms.NS_PER_MS
-    for field in (ms.V_LIVELOCK_SINCE, ms.V_LIVELOCK_CHECK, ms.V_STALL_SINCE):
+    for field in (VM.livelock_since, VM.livelock_check, VM.stall_since):
         ctl[field] = ms.NEVER
-    ctl[ms.V_SQUEEZE] = {"none": -1, "atomic": g.IN_INTERRUPT, "reclaim": g.PF_MEMALLOC}[work.squeeze]
-    ctl[ms.V_SERIES_NS] = scenario.run.series_ms * ms.NS_PER_MS
-    ctl[ms.V_HOST_SLICE] = machine.host_slice_us * 1000
-    ctl[ms.V_HOST_OVERLAP] = machine.host_overlap_us * 1000
+    ctl[VM.squeeze] = {"none": -1, "atomic": g.IN_INTERRUPT, "reclaim": g.PF_MEMALLOC}[work.squeeze]
+    ctl[VM.series_ns] = scenario.run.series_ms * ms.NS_PER_MS
+    ctl[VM.host_slice] = machine.host_slice_us * 1000
+    ctl[VM.host_overlap] = machine.host_overlap_us * 1000
     policy = scenario.policy
-    ctl[ms.V_MEMPOOL_JIFFIES] = policy.mempool_timeout_s * machine.hz if policy.mempool_timeout_s > 0 else -1
-    ctl[ms.V_MEMPOOL_WAKE_ONE] = policy.mempool_wake_one
-    ctl[ms.V_SWAP_BIO_LIMIT] = policy.swap_bio_limit or ms.NEVER
-    ctl[ms.V_RECLAIM_GATE] = policy.reclaim_gate
-    ctl[ms.V_BIO_INLINE_VECS] = policy.bio_inline_vecs
-    ctl[ms.V_ON_STACK_BIO] = policy.on_stack_bio
-    ctl[ms.V_WRITE_GATE] = WRITE_GATES[policy.write_gate]
-    ctl[ms.V_PUT_OFF_MOST] = policy.gate_pages
-    hosts = np.zeros((len(layout.host_sense), ms.HOST_FIELDS), np.int64)
-    hosts[:, ms.F_SENSE] = layout.host_sense
-    hosts[:, ms.F_BYTES] = [command_bytes(policy, layout, cache) for cache in layout.host_sense]
-    ctl[ms.V_COMMAND_BYTES] = command_bytes(policy, layout, layout.roles[ms.ROLE_SENSE])
-    hosts[:, ms.F_MEAN_NS] = ms.NS_PER_S // work.host_commands_per_s
-    hosts[:, ms.F_LIFE_NS] = work.host_command_ms * ms.NS_PER_MS
+    ctl[VM.mempool_jiffies] = policy.mempool_timeout_s * machine.hz if policy.mempool_timeout_s > 0 else -1
+    ctl[VM.mempool_wake_one] = policy.mempool_wake_one
+    ctl[VM.swap_bio_limit] = policy.swap_bio_limit or ms.NEVER
+    ctl[VM.reclaim_gate] = policy.reclaim_gate
+    ctl[VM.bio_inline_vecs] = policy.bio_inline_vecs
+    ctl[VM.on_stack_bio] = policy.on_stack_bio
+    ctl[VM.write_gate] = WRITE_GATES[policy.write_gate]
+    ctl[VM.put_off_most] = policy.gate_pages
+    hosts = np.zeros((len(layout.host_sense), HOST.width), np.int64)
+    hosts[:, HOST.sense] = layout.host_sense
+    hosts[:, HOST.bytes] = [command_bytes(policy, layout, cache) for cache in layout.host_sense]
+    ctl[VM.command_bytes] = command_bytes(policy, layout, layout.roles[ROLE.sense])
+    hosts[:, HOST.mean_ns] = ms.NS_PER_S // work.host_commands_per_s
+    hosts[:, HOST.life_ns] = work.host_command_ms * ms.NS_PER_MS
     return ms.Vm(
         ctl,
-        np.zeros((tasks, ms.TASK_FIELDS), np.int64),
-        np.zeros((machine.cpus, ms.CPU_FIELDS), np.int64),
-        np.zeros((ms.NR_STATES, 2), np.int64),
+        np.zeros((tasks, TASK.width), np.int64),
+        np.zeros((machine.cpus, CPU.width), np.int64),
+        np.zeros((TASK_STATE.width, 2), np.int64),
         np.zeros(max(1, pages), np.int32),
-        np.full((files, ms.FILE_FIELDS), -1, np.int64),
+        np.full((files, FILE.width), -1, np.int64),
         np.zeros(slots, np.int8),
         np.zeros(slots // 256, np.int16),
         np.zeros((slots // 64, 2), np.int64),
         np.zeros((2, NOISE_RING, 3), np.int64),
         layout.roles,
-        np.array([getattr(costs, name) for name in ms.COSTS], np.int64),
+        np.array([getattr(costs, name) for name in COST.names], np.int64),
         hosts,
         np.zeros((len(hosts), HOST_DEPTH + 1, 5), np.int64),
         *background_arrays(scenario, layout.background),
@@ -244,17 +261,17 @@ def build_out(scenario: Scenario, full_events: bool) -> ms.Out:
     milliseconds = round(scenario.run.duration_s * 1000)
     events = FULL_LOG_EVENTS if full_events else scenario.run.max_events
     out = ms.Out(
-        np.zeros(len(METRICS), np.int64),
-        np.zeros((milliseconds // scenario.run.series_ms + 1, len(SERIES)), np.int64),
+        np.zeros(METRIC.width, np.int64),
+        np.zeros((milliseconds // scenario.run.series_ms + 1, SERIES.width), np.int64),
         np.zeros((events, len(EVENT_COLUMNS)), np.int64),
-        np.zeros((len(WHO), st.NR_DEPTHS, len(WHO)), np.int64),
+        np.zeros((WHO.width, DEPTH.width, len(WHO.names)), np.int64),
         np.zeros(4, np.int64),
     )
-    out.ctl[ms.OUT_FULL] = full_events
+    out.ctl[OUT_CTL.full] = full_events
     for name in ("livelock_onset_ms", "stall_onset_ms"):
-        out.metric[METRICS.index(name)] = -1
-    at = METRICS.index("at_ms")
-    out.metric[at : METRICS.index("at_sense_fail_5s") + 1] = -1
+        out.metric[METRIC.names.index(name)] = -1
+    at = METRIC.at_ms
+    out.metric[at : METRIC.at_sense_fail_5s + 1] = -1
     return out
 
 
@@ -275,17 +292,17 @@ def build_lane(
     mem = build_mem(scenario, layout)
     heap = build_heap(scenario, layout, frames)
     elements = max(8, scenario.policy.sense_pool)
-    pools = Pools(np.zeros((ms.NR_POOLS, MEMPOOL_FIELDS), np.int64), np.zeros((ms.NR_POOLS, elements), np.int64))
+    pools = Pools(np.zeros((POOL.width, MEMPOOL.width), np.int64), np.zeros((POOL.width, elements), np.int64))
     for p, (role, minimum) in enumerate(zip(POOL_ROLES, POOL_MINIMUM, strict=True)):
-        pools.pool[p, MP_CACHE] = layout.roles[role]
-        pools.pool[p, MP_MIN] = minimum
-        pools.pool[p, MP_BYTES] = layout.slot_bytes(layout.roles[role])
-        pools.pool[p, MP_RULE] = MEMPOOL_RULES.index(scenario.policy.mempool_rule)
-    pools.pool[ms.POOL_SENSE, MP_MIN] = scenario.policy.sense_pool
+        pools.pool[p, MEMPOOL.cache] = layout.roles[role]
+        pools.pool[p, MEMPOOL.min] = minimum
+        pools.pool[p, MEMPOOL.bytes] = layout.slot_bytes(layout.roles[role])
+        pools.pool[p, MEMPOOL.rule] = MEMPOOL_RULES.index(scenario.policy.mempool_rule)
+    pools.pool[POOL.sense, MEMPOOL.min] = scenario.policy.sense_pool
     io = build_io(scenario, frames)
     vm = build_vm(scenario, layout, seed, lane)
-    vm.ctl[ms.V_DEBUG] = debug
-    vm.ctl[ms.V_SKIP] = skip
+    vm.ctl[VM.debug] = debug
+    vm.ctl[VM.skip] = skip
     out = build_out(scenario, full_events)
     boot_lane(
         mem,

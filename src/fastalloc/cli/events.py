@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastalloc.kernels.alloc.state import DEPTH_NAMES
-from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, EVENTS, WHO
+from fastalloc.kernels.lane.metrics import EVENT, EVENT_COLUMNS, WHO
 
 # kind -> how its a, b, c read
 _WORDS = {
@@ -26,9 +26,9 @@ def event_lines(events: np.ndarray) -> list[str]:
     lines = []
     for row in events.tolist():
         event = dict(zip(EVENT_COLUMNS, row, strict=True))
-        kind = EVENTS[event["kind"]]
+        kind = EVENT.names[event["kind"]]
         words = _WORDS.get(kind, "").format(
-            **event, who_b=_name(WHO, event["b"]), depth_c=_name(DEPTH_NAMES, event["c"])
+            **event, who_b=_name(WHO.names, event["b"]), depth_c=_name(DEPTH_NAMES, event["c"])
         )
         cpu = f"cpu{event['cpu']}" if event["cpu"] >= 0 else ""
         task = f"task {event['task']}" if event["task"] >= 0 else ""

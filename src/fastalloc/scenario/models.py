@@ -43,7 +43,7 @@ class Disk(Model):
     completion_delay_us: Annotated[int, Field(ge=0, le=10_000_000)] = 0  # command freed to queue run again
 
 
-User = Literal["bio", "biovec", "request", "scsi_cmnd", "sense", "sg table"]  # of names.WHO
+User = Literal["bio", "biovec", "request", "scsi_cmnd", "sense", "sg table"]  # of WHO
 
 
 class Policy(Model):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_LIST3, SLAB_SLAB
 from fastalloc.linux import geometry_slab as gs
 from fastalloc.linux import gfp as g
 from fastalloc.linux import slab_flags as sf
@@ -28,32 +29,37 @@ def new_slab(
             limits[row, cpus + nodes + n * nodes + (n ^ 1)] = gs.ALIEN_LIMIT if layout.limit > 1 else layout.limit
     base = np.concatenate([[0], np.cumsum(limits)])
     heap = ss.Slab(
-        cache=np.zeros((rows, ss.SLAB_CACHE_FIELDS), np.int64),
-        queue=np.zeros((rows, queues, ss.QUEUE_FIELDS), np.int64),
+        cache=np.zeros((rows, SLAB_CACHE.width), np.int64),
+        queue=np.zeros((rows, queues, SLAB_ARRAY.width), np.int64),
         entry=np.zeros(int(base[-1]), np.int64),
-        node=np.zeros((rows, nodes, ss.LIST3_FIELDS), np.int64),
-        slab=np.zeros((slabs, ss.SLAB_RECORD_FIELDS), np.int64),
+        node=np.zeros((rows, nodes, SLAB_LIST3.width), np.int64),
+        slab=np.zeros((slabs, SLAB_SLAB.width), np.int64),
         link=np.zeros(links, np.int16),
         chain=np.arange(rows, dtype=np.int64)[::-1].copy(),
         reap_node=np.arange(cpus, dtype=np.int64) * nodes // cpus,
         pending=np.zeros(ss.MAX_ENTRIES + 1, np.int64),
-        ctl=np.zeros(ss.SLABCTL_FIELDS, np.int64),
+        ctl=np.zeros(SLAB_CTL.width, np.int64),
     )
-    heap.ctl[[ss.T_NODES, ss.T_CHAIN]] = nodes, rows
-    heap.queue[:, :, ss.Q_LIMIT] = limits
-    heap.queue[:, :, ss.Q_BASE] = base[:-1].reshape(rows, queues)
+    heap.ctl[[SLAB_CTL.nodes, SLAB_CTL.chain]] = nodes, rows
+    heap.queue[:, :, SLAB_ARRAY.limit] = limits
+    heap.queue[:, :, SLAB_ARRAY.base] = base[:-1].reshape(rows, queues)
     index = {layout.name: row for row, layout in enumerate(layouts)}
     for row, layout in enumerate(layouts):
         cache = heap.cache[row]
-        cache[[ss.A_NUM, ss.A_ORDER, ss.A_COLOUR, ss.A_OFF_SLAB]] = (
+        cache[[SLAB_CACHE.num, SLAB_CACHE.order, SLAB_CACHE.colour, SLAB_CACHE.off_slab]] = (
             layout.num, layout.gfporder, layout.colour, layout.off_slab,
         )  # fmt: skip
-        cache[[ss.A_LIMIT, ss.A_BATCHCOUNT, ss.A_ALIVE, ss.A_FREE_SLAB]] = layout.limit, layout.batchcount, 1, -1
-        cache[ss.A_MGMT_CACHE] = index[f"kmalloc-{layout.mgmt_cache}"] if layout.off_slab else -1
-        cache[ss.A_ALLOCFLAGS] = g.RECLAIMABLE if layout.flags & sf.RECLAIM_ACCOUNT else 0
-        cache[[ss.A_CTOR, ss.A_SIZE]] = layout.ctor, layout.buffer_size
-        heap.queue[row, :cpus, ss.Q_BATCHCOUNT] = layout.batchcount
-        heap.node[row, :, ss.L3_PARTIAL_HEAD : ss.L3_FREE_TAIL + 1] = -1
-        heap.node[row, :, ss.L3_FREE_LIMIT] = layout.free_limit
-        heap.node[row, :, ss.L3_NEXT_REAP] = next_reap
+        cache[[SLAB_CACHE.limit, SLAB_CACHE.batchcount, SLAB_CACHE.alive, SLAB_CACHE.free_slab]] = (
+            layout.limit,
+            layout.batchcount,
+            1,
+            -1,
+        )
+        cache[SLAB_CACHE.mgmt_cache] = index[f"kmalloc-{layout.mgmt_cache}"] if layout.off_slab else -1
+        cache[SLAB_CACHE.allocflags] = g.RECLAIMABLE if layout.flags & sf.RECLAIM_ACCOUNT else 0
+        cache[[SLAB_CACHE.ctor, SLAB_CACHE.size]] = layout.ctor, layout.buffer_size
+        heap.queue[row, :cpus, SLAB_ARRAY.batchcount] = layout.batchcount
+        heap.node[row, :, SLAB_LIST3.partial_head : SLAB_LIST3.free_tail + 1] = -1
+        heap.node[row, :, SLAB_LIST3.free_limit] = layout.free_limit
+        heap.node[row, :, SLAB_LIST3.next_reap] = next_reap
     return heap

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.state import KMEM_CACHE
 from fastalloc.linux import slab_flags as sf
 from fastalloc.linux import slub_eras as eras
 from fastalloc.linux.geometry_slub import Geometry
@@ -19,7 +19,7 @@ def geometry_row(
     order_fallback: bool = False,
     keep_empty: bool = False,
 ) -> np.ndarray:
-    """The cache's row for ``slub.init_cache``: int64[CACHE_FIELDS].
+    """The cache's row for ``slub.init_cache``: int64[KMEM_CACHE.width].
 
     Parameters
     ----------
@@ -33,27 +33,27 @@ def geometry_row(
     """
     if era not in er.ERA_NAMES:
         raise ValueError(f"era {era!r}: known are {', '.join(er.ERA_NAMES)}")
-    row = np.zeros(st.CACHE_FIELDS, dtype=np.int64)
-    row[st.C_SIZE] = geometry.size
-    row[st.C_OBJSIZE] = geometry.objsize
-    row[st.C_ALIGN] = geometry.align
-    row[st.C_FLAGS] = geometry.flags
-    row[st.C_ORDER] = geometry.order
-    row[st.C_OBJECTS] = geometry.objects
-    row[st.C_FALLBACK] = geometry.fallback
-    row[st.C_ALLOCFLAGS] = geometry.allocflags
-    row[st.C_CTOR] = geometry.ctor
-    row[st.C_MIN_PARTIAL] = geometry.min_partial
-    row[er.C_MIN_ORDER] = geometry.order
+    row = np.zeros(KMEM_CACHE.width, dtype=np.int64)
+    row[KMEM_CACHE.size] = geometry.size
+    row[KMEM_CACHE.objsize] = geometry.objsize
+    row[KMEM_CACHE.align] = geometry.align
+    row[KMEM_CACHE.flags] = geometry.flags
+    row[KMEM_CACHE.order] = geometry.order
+    row[KMEM_CACHE.objects] = geometry.objects
+    row[KMEM_CACHE.fallback] = geometry.fallback
+    row[KMEM_CACHE.allocflags] = geometry.allocflags
+    row[KMEM_CACHE.ctor] = geometry.ctor
+    row[KMEM_CACHE.min_partial] = geometry.min_partial
+    row[KMEM_CACHE.min_order] = geometry.order
     if order_fallback or era != "2.6.25":
-        row[er.C_MIN_ORDER] = min(geometry.order, sf.get_order(geometry.size))
-    row[er.C_KEEP_EMPTY] = geometry.min_partial if keep_empty else 0
+        row[KMEM_CACHE.min_order] = min(geometry.order, sf.get_order(geometry.size))
+    row[KMEM_CACHE.keep_empty] = geometry.min_partial if keep_empty else 0
     if era == "2.6.25":
         return row
     objects = geometry.cpu_partial or eras.cpu_partial(geometry.size, geometry.flags, SlubOptions(era="6.1"))
-    row[er.C_ERA] = er.ERA_NAMES.index(era)
-    row[er.C_CPU_PARTIAL] = objects if by_objects else eras.cpu_partial_slabs(objects, geometry.objects)
-    row[er.C_CPU_PARTIAL_OBJECTS] = by_objects
-    row[er.C_SHEAF_CAPACITY] = sheaf_capacity
-    row[er.C_SHEAF_CACHE] = sheaf_cache
+    row[KMEM_CACHE.era] = er.ERA_NAMES.index(era)
+    row[KMEM_CACHE.cpu_partial] = objects if by_objects else eras.cpu_partial_slabs(objects, geometry.objects)
+    row[KMEM_CACHE.cpu_partial_objects] = by_objects
+    row[KMEM_CACHE.sheaf_capacity] = sheaf_capacity
+    row[KMEM_CACHE.sheaf_cache] = sheaf_cache
     return row

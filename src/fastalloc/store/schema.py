@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRICS, SERIES
+from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRIC, SERIES
 from fastalloc.scenario import Scenario
 
 TABLES = ("runs", "series", "events", "ledger")
@@ -13,7 +13,7 @@ TABLES = ("runs", "series", "events", "ledger")
 # Every table begins with the lane: ``id`` counts through the dataset, ``lane`` through the variant.
 LANE_FIELDS = [pa.field("id", pa.int64()), pa.field("variant", pa.string()), pa.field("lane", pa.int64())]
 
-SERIES_SCHEMA = pa.schema([*LANE_FIELDS, *(pa.field(name, pa.int64()) for name in SERIES)])
+SERIES_SCHEMA = pa.schema([*LANE_FIELDS, *(pa.field(name, pa.int64()) for name in SERIES.names)])
 EVENTS_SCHEMA = pa.schema(
     [*LANE_FIELDS, *(pa.field(name, pa.string() if name == "kind" else pa.int64()) for name in EVENT_COLUMNS)]
 )
@@ -28,7 +28,9 @@ LEDGER_SCHEMA = pa.schema(
 )
 
 
-def runs_schema(parameters: Mapping[str, Any], pointed: bool = False, metrics: Sequence[str] = METRICS) -> pa.Schema:
+def runs_schema(
+    parameters: Mapping[str, Any], pointed: bool = False, metrics: Sequence[str] = METRIC.names
+) -> pa.Schema:
     """A row a lane: lane, its point where it is one of a sweep, seed, every parameter by dotted name, every metric."""
     return pa.schema(
         [

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastalloc.kernels.alloc.state import DEPTH_NAMES
-from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, EVENTS, METRICS, SERIES, WHO
+from fastalloc.kernels.lane.metrics import EVENT, EVENT_COLUMNS, METRIC, SERIES, WHO
 from fastalloc.store.schema import EVENTS_SCHEMA, LEDGER_SCHEMA, SERIES_SCHEMA, runs_schema
 
 
@@ -22,7 +22,9 @@ class StoredLane(NamedTuple):
     point: int | None = None  # of a sweep
 
 
-def runs_table(lanes: Sequence[StoredLane], columns: Mapping[str, Any], metrics: Sequence[str] = METRICS) -> pa.Table:
+def runs_table(
+    lanes: Sequence[StoredLane], columns: Mapping[str, Any], metrics: Sequence[str] = METRIC.names
+) -> pa.Table:
     """A row a lane.
 
     Args:
@@ -46,7 +48,7 @@ def series_table(lanes: Sequence[StoredLane]) -> pa.Table:
     rows = [lane.result.series for lane in lanes]
     values = np.concatenate(rows)
     columns = _lane_columns(lanes, [len(part) for part in rows])
-    return pa.table(columns | {name: values[:, i] for i, name in enumerate(SERIES)}, schema=SERIES_SCHEMA)
+    return pa.table(columns | {name: values[:, i] for i, name in enumerate(SERIES.names)}, schema=SERIES_SCHEMA)
 
 
 def events_table(lanes: Sequence[StoredLane]) -> pa.Table:
@@ -62,9 +64,9 @@ def ledger_table(lanes: Sequence[StoredLane]) -> pa.Table:
     where = np.concatenate(found)
     objects = [lane.result.ledger[tuple(at.T)] for at, lane in zip(found, lanes, strict=True)]
     columns = _lane_columns(lanes, [len(part) for part in found]) | {
-        "buyer": np.array(WHO)[where[:, 0]],
+        "buyer": np.array(WHO.names)[where[:, 0]],
         "depth": np.array(DEPTH_NAMES)[where[:, 1]],
-        "taker": np.array(WHO)[where[:, 2]],
+        "taker": np.array(WHO.names)[where[:, 2]],
         "objects": np.concatenate(objects).astype(np.int64),
     }
     return pa.table(columns, schema=LEDGER_SCHEMA)
@@ -73,7 +75,7 @@ def ledger_table(lanes: Sequence[StoredLane]) -> pa.Table:
 def event_columns(events: np.ndarray) -> dict[str, np.ndarray]:
     """Event rows, int64[n, len(EVENT_COLUMNS)], as columns with the kind by name."""
     columns = {name: events[:, i] for i, name in enumerate(EVENT_COLUMNS)}
-    return columns | {"kind": np.array(EVENTS)[events[:, EVENT_COLUMNS.index("kind")]]}
+    return columns | {"kind": np.array(EVENT.names)[events[:, EVENT_COLUMNS.index("kind")]]}
 
 
 def _lane_columns(lanes: Sequence[StoredLane], counts: Sequence[int]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class DatasetWriter:
             "lanes": scenario.run.lanes,
             "status": "running",
             "depths": list(DEPTH_NAMES),
-            "who": list(WHO),
+            "who": list(WHO.names),
         }
         scenario_data = scenario.model_dump(exclude_none=True)
         write_file(self.path / "scenario.toml", tomli_w.dumps(scenario_data).encode())

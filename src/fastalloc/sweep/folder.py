@@ -47,7 +47,7 @@ def manifest_of(plan: Plan, command: str, tables: list[str]) -> dict[str, Any]:
         "tables": tables,
         "status": "running",
         "depths": list(DEPTH_NAMES),
-        "who": list(WHO),
+        "who": list(WHO.names),
     }
 
 

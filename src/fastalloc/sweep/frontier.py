@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from scipy.stats import beta
 
-from fastalloc.batch import LIVELOCK, run_lanes
+from fastalloc.batch import run_lanes
 from fastalloc.errors import InputError
+from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.scenario import Scenario
 
 # What can be searched along besides fields: the field behind it, how much of the field one of it is.
@@ -94,7 +95,7 @@ def frontier(
         for look in range(looks):
             fresh = range(done, lanes << look)
             results = run_lanes(own, fresh, seed=scenario.run.seed, threads=threads)
-            hits += sum(int(result.metrics[LIVELOCK]) for result in results)
+            hits += sum(int(result.metrics[METRIC.livelock_5s]) for result in results)
             done = fresh.stop
             bounds = exact_bounds(hits, done, alpha)
             if bounds[0] > limit or bounds[1] < limit:

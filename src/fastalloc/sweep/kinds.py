@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from fastalloc.batch import LIVELOCK, run_serial, warm
-from fastalloc.kernels.lane.metrics import METRICS
+from fastalloc.batch import run_serial, warm
+from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.scenario import Scenario, Varied
 from fastalloc.store import model_digest
 from fastalloc.store.schema import flat_parameters
@@ -58,11 +58,11 @@ def run_point(base: Varied, lanes: range, job: Job, cancel: threading.Event | No
     # what is not stored is dropped at once, so that a task of many lanes stays small
     unwanted: dict[str, Any] = {name: _NOTHING for name in OTHERS if name not in job.tables}
     results = [result._replace(**unwanted) for result in run_serial(base, lanes, seed=job.seed, cancel=cancel)]
-    return results, sum(int(result.metrics[LIVELOCK]) for result in results)
+    return results, sum(int(result.metrics[METRIC.livelock_5s]) for result in results)
 
 
 def tables_of(job: Job, rows: Sequence[StoredLane]) -> dict[str, pa.Table]:
     """The tables of a task."""
-    metrics = replays.METRICS if isinstance(job.base, replays.Replay) else METRICS
+    metrics = replays.METRICS if isinstance(job.base, replays.Replay) else METRIC.names
     made = {"runs": runs_table(rows, job.columns, metrics)}
     return made | {name: make(rows) for name, make in OTHERS.items() if name in job.tables}

@@ -9,8 +9,8 @@ from fastalloc.errors import InputError
 from fastalloc.kernels.alloc import mempool as mp
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmem import KMALLOC_LARGEST_SLOT, KMALLOC_SLOTS, get_order
-from fastalloc.kernels.alloc.mempool import Pools
-from fastalloc.kernels.alloc.state import Mem
+from fastalloc.kernels.alloc.mempool import MEMPOOL, Pools
+from fastalloc.kernels.alloc.state import MEMCTL, PAGE, ZONE, Mem
 from fastalloc.kernels.replay import operations as rp
 from fastalloc.linux.gfp import MAX_ORDER
 from fastalloc.verify.golden_case import CPUS, GoldenCase
@@ -21,17 +21,17 @@ UNLIMITED = 1 << 60
 
 def stub_mem(nodes: int) -> Mem:
     """The counting page allocator with unlimited memory on ``nodes`` nodes (1 or 2), CPUs split evenly."""
-    ctl = np.zeros(st.MEMCTL_FIELDS, dtype=np.int64)
-    ctl[st.M_MODEL] = st.MODEL_UNLIMITED
-    ctl[st.M_NR_ZONES] = nodes
-    ctl[st.M_NR_NODES] = nodes
-    ctl[st.M_HZ] = 1000
-    ctl[st.M_CPU_NODE_SHIFT] = 3 if nodes == 1 else 2
+    ctl = np.zeros(MEMCTL.width, dtype=np.int64)
+    ctl[MEMCTL.model] = st.MODEL_UNLIMITED
+    ctl[MEMCTL.nr_zones] = nodes
+    ctl[MEMCTL.nr_nodes] = nodes
+    ctl[MEMCTL.hz] = 1000
+    ctl[MEMCTL.cpu_node_shift] = 3 if nodes == 1 else 2
     return Mem(
-        zone=np.zeros((nodes, st.ZONE_FIELDS), dtype=np.int64),
+        zone=np.zeros((nodes, ZONE.width), dtype=np.int64),
         area=np.zeros((nodes, MAX_ORDER, 2), dtype=np.int64),
         pcp=np.zeros((CPUS, nodes, 3), dtype=np.int64),
-        page=np.zeros((1, st.PAGE_FIELDS), dtype=np.int32),
+        page=np.zeros((1, PAGE.width), dtype=np.int32),
         ctl=ctl,
     )
 
@@ -66,7 +66,7 @@ class Lane:
         resizes = case.trace.arg[case.trace.op == rp.OP_MPRESIZE]
         largest = max(largest, int(resizes.max(initial=1)))
         self.pools = Pools(
-            pool=np.zeros((max(len(case.pools), 1), mp.MEMPOOL_FIELDS), dtype=np.int64),
+            pool=np.zeros((max(len(case.pools), 1), MEMPOOL.width), dtype=np.int64),
             element=np.full((max(len(case.pools), 1), largest), st.NO_OBJECT, dtype=np.int64),
         )
         rows = case.rows
@@ -110,7 +110,7 @@ class Lane:
         raise NotImplementedError
 
     def pool_source(self, index: int) -> tuple[int, int]:
-        """(MP_CACHE, MP_KIND) of pool ``index``."""
+        """(MEMPOOL.cache, MEMPOOL.kind) of pool ``index``."""
         pool = self.case.pools[index]
         if pool.kind == "slab":
             return int(self.play.row_of[pool.param]), mp.MP_SLAB
@@ -138,9 +138,9 @@ class Lane:
         """From now on a node has what it uses plus the case's free pages."""
         if self.case.free_pages is None:
             return
-        self.mem.ctl[st.M_MODEL] = st.MODEL_STUB
-        self.mem.zone[:, st.Z_TOTAL] = self.mem.zone[:, st.Z_USED] + self.case.free_pages
-        self.mem.zone[:, st.Z_MIN] = self.case.pages_min
+        self.mem.ctl[MEMCTL.model] = st.MODEL_STUB
+        self.mem.zone[:, ZONE.total] = self.mem.zone[:, ZONE.used] + self.case.free_pages
+        self.mem.zone[:, ZONE.min] = self.case.pages_min
 
     def run(self) -> None:
         """The whole trace. Raises :class:`OverflowedError` when the arrays were too small."""
@@ -184,26 +184,26 @@ class Lane:
         self.checkpoints += 1
         self.op_index = row
         self.allocator_rows()
-        limited = self.mem.ctl[st.M_MODEL] == st.MODEL_STUB
+        limited = self.mem.ctl[MEMCTL.model] == st.MODEL_STUB
         calls = self.ctor_calls()
         for n in range(self.nodes):
             zone = [int(value) for value in self.mem.zone[n]]
             self.add(
                 "glob",
                 node=n,
-                free=zone[st.Z_TOTAL] - zone[st.Z_HOLD] - zone[st.Z_USED] if limited else None,
-                used=zone[st.Z_USED],
-                hold=zone[st.Z_HOLD] if limited else None,
-                pages_min=zone[st.Z_MIN] if limited else None,
-                page_alloc_ok=zone[st.Z_ALLOC_OK],
-                page_alloc_fail=zone[st.Z_ALLOC_FAIL],
-                page_frees=zone[st.Z_FREES],
-                below_low=zone[st.Z_BELOW_LOW],
-                memalloc_used=zone[st.Z_MEMALLOC_USED],
+                free=zone[ZONE.total] - zone[ZONE.hold] - zone[ZONE.used] if limited else None,
+                used=zone[ZONE.used],
+                hold=zone[ZONE.hold] if limited else None,
+                pages_min=zone[ZONE.min] if limited else None,
+                page_alloc_ok=zone[ZONE.alloc_ok],
+                page_alloc_fail=zone[ZONE.alloc_fail],
+                page_frees=zone[ZONE.frees],
+                below_low=zone[ZONE.below_low],
+                memalloc_used=zone[ZONE.memalloc_used],
                 ctor_calls=calls,
             )
         names = ("from_allocator", "from_pool", "fail_atomic", "fail_would_sleep", "free_to_pool", "free_to_allocator")
         for index, pool in enumerate(self.case.pools):
             record = [int(value) for value in self.pools.pool[index]]
-            counts = dict(zip(names, record[mp.MP_FROM_ALLOCATOR :], strict=False))
-            self.add("pool", pool=pool.name, curr_nr=record[mp.MP_CURR], min_nr=record[mp.MP_MIN], **counts)
+            counts = dict(zip(names, record[MEMPOOL.from_allocator :], strict=False))
+            self.add("pool", pool=pool.name, curr_nr=record[MEMPOOL.curr], min_nr=record[MEMPOOL.min], **counts)

@@ -9,9 +9,11 @@ from fastalloc.errors import InputError
 from fastalloc.kernels.alloc import kmem
 from fastalloc.kernels.alloc import mempool as mp
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.slab import slab as sb
 from fastalloc.kernels.alloc.slab import state as ss
-from fastalloc.kernels.alloc.slab.state import Slab
+from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_LIST3, SLAB_SLAB, Slab
+from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.replay import operations as rp
 from fastalloc.linux import gfp as g
 from fastalloc.linux.geometry_slab import (
@@ -53,18 +55,18 @@ class SlabLane(Lane):
             for name in ON
         )
         self.heap = Slab(
-            cache=np.zeros((rows, ss.SLAB_CACHE_FIELDS), dtype=np.int64),
-            queue=np.zeros((rows, CPUS + nodes + nodes * nodes, ss.QUEUE_FIELDS), dtype=np.int64),
+            cache=np.zeros((rows, SLAB_CACHE.width), dtype=np.int64),
+            queue=np.zeros((rows, CPUS + nodes + nodes * nodes, SLAB_ARRAY.width), dtype=np.int64),
             entry=np.zeros(rows * ENTRIES, dtype=np.int64),
-            node=np.zeros((rows, nodes, ss.LIST3_FIELDS), dtype=np.int64),
-            slab=np.zeros((held + room, ss.SLAB_RECORD_FIELDS), dtype=np.int64),
+            node=np.zeros((rows, nodes, SLAB_LIST3.width), dtype=np.int64),
+            slab=np.zeros((held + room, SLAB_SLAB.width), dtype=np.int64),
             link=np.zeros(objects + room * 64, dtype=np.int16),
             chain=np.zeros(rows, dtype=np.int64),
             reap_node=np.zeros(CPUS, dtype=np.int64),
             pending=np.zeros(ss.MAX_ENTRIES + 1, dtype=np.int64),
-            ctl=np.zeros(ss.SLABCTL_FIELDS, dtype=np.int64),
+            ctl=np.zeros(SLAB_CTL.width, dtype=np.int64),
         )
-        self.heap.ctl[ss.T_NODES] = nodes
+        self.heap.ctl[SLAB_CTL.nodes] = nodes
         self.names: list[str] = []  # of each row
         self.row: dict[str, int] = {}  # of each living name
         self.order: list[int] = []  # rows, newest first
@@ -119,16 +121,16 @@ class SlabLane(Lane):
         heap = self.heap
         row = len(self.names)
         cache = heap.cache[row]
-        cache[ss.A_NUM] = layout.num
-        cache[ss.A_ORDER] = layout.gfporder
-        cache[ss.A_COLOUR] = layout.colour
-        cache[ss.A_OFF_SLAB] = layout.off_slab
-        cache[ss.A_MGMT_CACHE] = -1
-        cache[ss.A_CTOR] = layout.ctor
-        cache[ss.A_LIMIT] = layout.limit
-        cache[ss.A_BATCHCOUNT] = layout.batchcount
-        cache[ss.A_ALIVE] = 1
-        cache[ss.A_FREE_SLAB] = -1
+        cache[SLAB_CACHE.num] = layout.num
+        cache[SLAB_CACHE.order] = layout.gfporder
+        cache[SLAB_CACHE.colour] = layout.colour
+        cache[SLAB_CACHE.off_slab] = layout.off_slab
+        cache[SLAB_CACHE.mgmt_cache] = -1
+        cache[SLAB_CACHE.ctor] = layout.ctor
+        cache[SLAB_CACHE.limit] = layout.limit
+        cache[SLAB_CACHE.batchcount] = layout.batchcount
+        cache[SLAB_CACHE.alive] = 1
+        cache[SLAB_CACHE.free_slab] = -1
         alien = ALIEN_LIMIT if layout.limit > 1 else layout.limit
         limits = [layout.limit] * CPUS + [layout.shared_limit] * self.nodes
         limits += [alien if n != other else 0 for n in range(self.nodes) for other in range(self.nodes)]
@@ -138,19 +140,19 @@ class SlabLane(Lane):
             base += limit
         for n in range(self.nodes):
             node = heap.node[row, n]
-            node[ss.L3_PARTIAL_HEAD : ss.L3_FREE_TAIL + 1] = -1
-            node[ss.L3_FREE_LIMIT] = layout.free_limit
-            node[ss.L3_NEXT_REAP] = self.mem.ctl[st.M_JIFFIES] + rp.REAPTIMEOUT_LIST3
+            node[SLAB_LIST3.partial_head : SLAB_LIST3.free_tail + 1] = -1
+            node[SLAB_LIST3.free_limit] = layout.free_limit
+            node[SLAB_LIST3.next_reap] = self.mem.ctl[MEMCTL.jiffies] + rp.REAPTIMEOUT_LIST3
         self.names.append(layout.name)
         self.row[layout.name] = row
         if layout.off_slab:
-            cache[ss.A_MGMT_CACHE] = self.row.get(f"size-{layout.mgmt_cache}", -1)
+            cache[SLAB_CACHE.mgmt_cache] = self.row.get(f"size-{layout.mgmt_cache}", -1)
         self.order.insert(0, row)
         self._reorder()
         return row
 
     def _reorder(self) -> None:
-        self.heap.ctl[ss.T_CHAIN] = self.play.order[0] = len(self.order)
+        self.heap.ctl[SLAB_CTL.chain] = self.play.order[0] = len(self.order)
         self.heap.chain[: len(self.order)] = self.order
         self.play.order[1 : 1 + len(self.order)] = self.order
 
@@ -158,64 +160,64 @@ class SlabLane(Lane):
         heap = self.heap
         row = self.row[name]
         cache = heap.cache[row]
-        for q, off_slab in enumerate(heap.cache[:, ss.A_OFF_SLAB]):
-            if off_slab and heap.cache[q, ss.A_MGMT_CACHE] < 0:  # created before the cache that manages it
+        for q, off_slab in enumerate(heap.cache[:, SLAB_CACHE.off_slab]):
+            if off_slab and heap.cache[q, SLAB_CACHE.mgmt_cache] < 0:  # created before the cache that manages it
                 layout = next(item for item in self._layouts(self.init["chain"]) if item.name == self.names[q])
-                heap.cache[q, ss.A_MGMT_CACHE] = self.row[f"size-{layout.mgmt_cache}"]
+                heap.cache[q, SLAB_CACHE.mgmt_cache] = self.row[f"size-{layout.mgmt_cache}"]
         for column, value in zip(ss.SLAB_STATS, self._get(record, "stats", list), strict=True):
-            cache[ss.A_STAT + ss.SLAB_STATS.index(column)] = value
-        order = int(cache[ss.A_ORDER])
-        num = int(cache[ss.A_NUM])
+            cache[SLAB_CACHE.stat + ss.SLAB_STATS.index(column)] = value
+        order = int(cache[SLAB_CACHE.order])
+        num = int(cache[SLAB_CACHE.num])
         present = 0
         for n, node in enumerate(self._get(record, "nodes", list)):
             for list_name, which in ON.items():
                 for entry in self._get(node, list_name, list):
-                    s = int(heap.ctl[ss.T_SLAB_TOP])
-                    base = int(heap.ctl[ss.T_LINK_TOP])
-                    heap.ctl[ss.T_SLAB_TOP] += 1
-                    heap.ctl[ss.T_LINK_TOP] += num
+                    s = int(heap.ctl[SLAB_CTL.slab_top])
+                    base = int(heap.ctl[SLAB_CTL.link_top])
+                    heap.ctl[SLAB_CTL.slab_top] += 1
+                    heap.ctl[SLAB_CTL.link_top] += num
                     chain = entry["free_chain"]
                     heap.link[base + np.array(chain, dtype=np.int64)] = [*chain[1:], -1][: len(chain)]
-                    heap.slab[s, ss.L_CACHE] = row
-                    heap.slab[s, ss.L_NODE] = n
-                    heap.slab[s, ss.L_INUSE] = entry["inuse"]
-                    heap.slab[s, ss.L_FREE] = chain[0] if chain else -1
-                    heap.slab[s, ss.L_PFN] = n
-                    heap.slab[s, ss.L_BASE] = base
-                    heap.slab[s, ss.L_ORDINAL] = -1
-                    heap.slab[s, ss.L_MGMT] = -1
+                    heap.slab[s, SLAB_SLAB.cache] = row
+                    heap.slab[s, SLAB_SLAB.node] = n
+                    heap.slab[s, SLAB_SLAB.inuse] = entry["inuse"]
+                    heap.slab[s, SLAB_SLAB.free] = chain[0] if chain else -1
+                    heap.slab[s, SLAB_SLAB.pfn] = n
+                    heap.slab[s, SLAB_SLAB.base] = base
+                    heap.slab[s, SLAB_SLAB.ordinal] = -1
+                    heap.slab[s, SLAB_SLAB.mgmt] = -1
                     sb.list_add(heap, row, s, which, True)
                     slabs[name, entry["id"]] = s
                     present += 1
                     self._count_pages(n, order)
             state = heap.node[row, n]
-            state[ss.L3_FREE_OBJECTS] = node["free_objects"]
-            state[ss.L3_COLOUR_NEXT] = node["colour_next"]
-            state[ss.L3_NEXT_REAP] = node["next_reap"]
-            state[ss.L3_FREE_TOUCHED] = node["free_touched"]
+            state[SLAB_LIST3.free_objects] = node["free_objects"]
+            state[SLAB_LIST3.colour_next] = node["colour_next"]
+            state[SLAB_LIST3.next_reap] = node["next_reap"]
+            state[SLAB_LIST3.free_touched] = node["free_touched"]
             self._compare(name, n, record, node, row)
-        gone = int(cache[ss.A_GROWN]) - present
-        self.mem.zone[0, st.Z_ALLOC_OK] += gone
-        self.mem.zone[0, st.Z_FREES] += gone
-        if cache[ss.A_CTOR]:
-            cache[ss.A_CTOR_CALLS] = cache[ss.A_GROWN] * num
+        gone = int(cache[SLAB_CACHE.grown]) - present
+        self.mem.zone[0, ZONE.alloc_ok] += gone
+        self.mem.zone[0, ZONE.frees] += gone
+        if cache[SLAB_CACHE.ctor]:
+            cache[SLAB_CACHE.ctor_calls] = cache[SLAB_CACHE.grown] * num
 
     def _count_pages(self, node: int, order: int) -> None:
-        self.mem.zone[node, st.Z_USED] += 1 << order
-        self.mem.zone[node, st.Z_ALLOC_OK] += 1
+        self.mem.zone[node, ZONE.used] += 1 << order
+        self.mem.zone[node, ZONE.alloc_ok] += 1
 
     def _compare(self, name: str, n: int, record: Any, node: Any, row: int) -> None:
         """The layout rules against the layout recorded at the start: a row of the ``init`` table."""
         cache = self.heap.cache[row]
-        shared = self.heap.queue[row, sb.shared_queue(self.heap, n), ss.Q_LIMIT]
+        shared = self.heap.queue[row, sb.shared_queue(self.heap, n), SLAB_ARRAY.limit]
         rules = {
-            "num": cache[ss.A_NUM],
-            "gfporder": cache[ss.A_ORDER],
-            "colour": cache[ss.A_COLOUR],
-            "off_slab": cache[ss.A_OFF_SLAB],
-            "limit": cache[ss.A_LIMIT],
-            "batchcount": cache[ss.A_BATCHCOUNT],
-            "free_limit": self.heap.node[row, n, ss.L3_FREE_LIMIT],
+            "num": cache[SLAB_CACHE.num],
+            "gfporder": cache[SLAB_CACHE.order],
+            "colour": cache[SLAB_CACHE.colour],
+            "off_slab": cache[SLAB_CACHE.off_slab],
+            "limit": cache[SLAB_CACHE.limit],
+            "batchcount": cache[SLAB_CACHE.batchcount],
+            "free_limit": self.heap.node[row, n, SLAB_LIST3.free_limit],
             "shared_limit": shared,
         }
         asked = {**record, "free_limit": node["free_limit"], "shared_limit": (node["shared"] or {"limit": 0})["limit"]}
@@ -244,7 +246,7 @@ class SlabLane(Lane):
                     if entry["mgmt"] is not None:
                         owner, *place = entry["mgmt"]
                         place = place[0] if len(place) == 1 else place
-                        heap.slab[slabs[name, entry["id"]], ss.L_MGMT] = self._handle(slabs, owner, place)
+                        heap.slab[slabs[name, entry["id"]], SLAB_SLAB.mgmt] = self._handle(slabs, owner, place)
             if node["shared"] is not None:
                 arrays.append((sb.shared_queue(heap, n), node["shared"]))
             for other, alien in enumerate(node.get("alien") or []):
@@ -252,11 +254,11 @@ class SlabLane(Lane):
                     arrays.append((sb.alien_queue(heap, n, other), alien))
         for q, array in arrays:
             handles = [self._handle(slabs, name, place) for place in array["entry"]]
-            base = heap.queue[row, q, ss.Q_BASE]
+            base = heap.queue[row, q, SLAB_ARRAY.base]
             heap.entry[base : base + len(handles)] = handles
-            heap.queue[row, q, ss.Q_AVAIL] = len(handles)
-            heap.queue[row, q, ss.Q_LIMIT] = array["limit"]
-            heap.queue[row, q, ss.Q_TOUCHED] = array["touched"]
+            heap.queue[row, q, SLAB_ARRAY.avail] = len(handles)
+            heap.queue[row, q, SLAB_ARRAY.limit] = array["limit"]
+            heap.queue[row, q, SLAB_ARRAY.touched] = array["touched"]
 
     def setup(self) -> None:
         """Only the pools are left to be filled in."""
@@ -264,14 +266,14 @@ class SlabLane(Lane):
             asked = self.case.pools[index]
             source, kind = self.pool_source(index)
             pool = self.pools.pool[index]
-            pool[mp.MP_CACHE] = source
-            pool[mp.MP_KIND] = kind
-            pool[mp.MP_MIN] = asked.min_nr
-            pool[mp.MP_CURR] = len(recorded["elements"])
-            pool[mp.MP_ELEMENTS] = self._handle(self.slabs, *recorded["elements_array"])
+            pool[MEMPOOL.cache] = source
+            pool[MEMPOOL.kind] = kind
+            pool[MEMPOOL.min] = asked.min_nr
+            pool[MEMPOOL.curr] = len(recorded["elements"])
+            pool[MEMPOOL.elements] = self._handle(self.slabs, *recorded["elements_array"])
             for k, element in enumerate(recorded["elements"]):
                 if kind == mp.MP_PAGES:
-                    node = asked.cpu >> int(self.mem.ctl[st.M_CPU_NODE_SHIFT])
+                    node = asked.cpu >> int(self.mem.ctl[MEMCTL.cpu_node_shift])
                     handle = st.PAGE_HANDLE | (source << st.PAGE_HANDLE_ORDER_SHIFT) | node
                     self._count_pages(node, source)
                 else:
@@ -305,7 +307,7 @@ class SlabLane(Lane):
         while they are not in place, each node's alien arrays before its shared one, then the nodes before, the
         arrays [__kmem_cache_destroy].
         """
-        shift = int(self.mem.ctl[st.M_CPU_NODE_SHIFT])
+        shift = int(self.mem.ctl[MEMCTL.cpu_node_shift])
         update, complete = self._take([(-1, CCUPDATE)], cpu, context)
         if not complete:
             return None
@@ -360,17 +362,17 @@ class SlabLane(Lane):
             raise self.still_in_use(index)
         for handle in self.structs.pop(row):
             kmem.kfree(self.mem, self.heap, cpu, handle)
-        self.heap.cache[row, ss.A_ALIVE] = 0
+        self.heap.cache[row, SLAB_CACHE.alive] = 0
         del self.row[name]
         self.play.row_of[index] = -1
 
     # ----------------------------------------------------------------------------------------------- tables
 
     def ctor_calls(self) -> int:
-        return int(self.heap.cache[:, ss.A_CTOR_CALLS].sum())
+        return int(self.heap.cache[:, SLAB_CACHE.ctor_calls].sum())
 
     def overflowed(self) -> bool:
-        return bool(self.heap.ctl[ss.T_OVERFLOW])
+        return bool(self.heap.ctl[SLAB_CTL.overflow])
 
     def allocator_rows(self) -> None:
         heap = self.heap
@@ -381,33 +383,33 @@ class SlabLane(Lane):
             for cpu in range(CPUS):
                 available, limit, batch, touched, _base = queue[cpu]
                 self.add("cpu", cache=name, cpu=cpu, avail=available, limit=limit, batchcount=batch, touched=touched)
-            arrays = sum(array[ss.Q_AVAIL] for array in queue)
-            stats = dict(zip(ss.SLAB_STATS, cache[ss.A_STAT :], strict=False))
+            arrays = sum(array[SLAB_ARRAY.avail] for array in queue)
+            stats = dict(zip(ss.SLAB_STATS, cache[SLAB_CACHE.stat :], strict=False))
             totals = {"live_objects": stats["num_active"] - arrays, **stats}
             for n in range(self.nodes):
                 node = heap.node[row, n].tolist()
                 shared = queue[CPUS + n]
-                slabs = node[ss.L3_NR_FULL] + node[ss.L3_NR_PARTIAL] + node[ss.L3_NR_FREE]
+                slabs = node[SLAB_LIST3.nr_full] + node[SLAB_LIST3.nr_partial] + node[SLAB_LIST3.nr_free]
                 first = CPUS + self.nodes + n * self.nodes
                 self.add(
                     "node",
                     cache=name,
                     node=n,
-                    slabs_full=node[ss.L3_NR_FULL],
-                    slabs_partial=node[ss.L3_NR_PARTIAL],
-                    slabs_free=node[ss.L3_NR_FREE],
-                    active_objs=slabs * cache[ss.A_NUM] - node[ss.L3_FREE_OBJECTS],
-                    num_objs=slabs * cache[ss.A_NUM],
-                    free_objects=node[ss.L3_FREE_OBJECTS],
-                    free_limit=node[ss.L3_FREE_LIMIT],
-                    shared_avail=shared[ss.Q_AVAIL],
-                    shared_limit=shared[ss.Q_LIMIT],
-                    shared_batchcount=SHARED_BATCHCOUNT if shared[ss.Q_LIMIT] else 0,
-                    shared_touched=shared[ss.Q_TOUCHED],
-                    alien_avail=sum(array[ss.Q_AVAIL] for array in queue[first : first + self.nodes]),
-                    colour_next=node[ss.L3_COLOUR_NEXT],
-                    next_reap=node[ss.L3_NEXT_REAP],
-                    free_touched=node[ss.L3_FREE_TOUCHED],
-                    pages=slabs << cache[ss.A_ORDER],
+                    slabs_full=node[SLAB_LIST3.nr_full],
+                    slabs_partial=node[SLAB_LIST3.nr_partial],
+                    slabs_free=node[SLAB_LIST3.nr_free],
+                    active_objs=slabs * cache[SLAB_CACHE.num] - node[SLAB_LIST3.free_objects],
+                    num_objs=slabs * cache[SLAB_CACHE.num],
+                    free_objects=node[SLAB_LIST3.free_objects],
+                    free_limit=node[SLAB_LIST3.free_limit],
+                    shared_avail=shared[SLAB_ARRAY.avail],
+                    shared_limit=shared[SLAB_ARRAY.limit],
+                    shared_batchcount=SHARED_BATCHCOUNT if shared[SLAB_ARRAY.limit] else 0,
+                    shared_touched=shared[SLAB_ARRAY.touched],
+                    alien_avail=sum(array[SLAB_ARRAY.avail] for array in queue[first : first + self.nodes]),
+                    colour_next=node[SLAB_LIST3.colour_next],
+                    next_reap=node[SLAB_LIST3.next_reap],
+                    free_touched=node[SLAB_LIST3.free_touched],
+                    pages=slabs << cache[SLAB_CACHE.order],
                     **{column: value if n == self.nodes - 1 else None for column, value in totals.items()},
                 )

@@ -2,6 +2,8 @@
 
 from fastalloc.kernels.alloc import mempool as mp
 from fastalloc.kernels.alloc.slob import slob as so
+from fastalloc.kernels.alloc.slob.ring import SLOB_CTL
+from fastalloc.kernels.alloc.slob.slob import SLOB_CACHE
 from fastalloc.kernels.alloc.slob.tables import slob_node_rows
 from fastalloc.linux.geometry_slab import slob_geometry
 from fastalloc.linux.geometry_slub import CacheRequest
@@ -36,7 +38,7 @@ class SlobLane(Lane):
 
     def destroy(self, index: int, cpu: int) -> None:
         so.slob_free(self.mem, self.heap, cpu, self.structs.pop(index), KMEM_CACHE_SIZE)
-        self.heap.cache[index, so.O_ALIVE] = 0
+        self.heap.cache[index, SLOB_CACHE.alive] = 0
         self.play.row_of[index] = -1
 
     def pool_source(self, index: int) -> tuple[int, int]:
@@ -46,10 +48,10 @@ class SlobLane(Lane):
         return super().pool_source(index)
 
     def ctor_calls(self) -> int:
-        return int(self.heap.ctl[so.O_CTOR_CALLS])
+        return int(self.heap.ctl[SLOB_CTL.ctor_calls])
 
     def overflowed(self) -> bool:
-        return bool(self.heap.ctl[so.O_OVERFLOW])
+        return bool(self.heap.ctl[SLOB_CTL.overflow])
 
     def allocator_rows(self) -> None:
         del self.tables["cpu"][:]

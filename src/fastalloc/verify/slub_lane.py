@@ -6,7 +6,7 @@ from fastalloc.compiler.jit import kernel
 from fastalloc.kernels.alloc import kmem
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import slub as su
-from fastalloc.kernels.alloc.state import Slub
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, SLUB_CTL, SLUB_SLAB, Slub
 from fastalloc.linux import gfp as g
 from fastalloc.linux.geometry_slub import CacheRequest, CacheSet, SlubOptions
 from fastalloc.scenario.slub_arrays import geometry_row
@@ -34,14 +34,14 @@ class SlubLane(Lane):
         self.caches = CacheSet(SlubOptions(cpus_present=CPUS, cache_line=cache_line, debug=debug), nodes)
         rows = len(self.caches.caches) + len(case.caches) + 1
         self.heap = Slub(
-            cache=np.zeros((rows, st.CACHE_FIELDS), dtype=np.int64),
-            kcpu=np.zeros((rows, CPUS, st.KCPU_FIELDS), dtype=np.int64),
-            knode=np.zeros((rows, nodes, st.KNODE_FIELDS), dtype=np.int64),
-            slab=np.zeros((room, st.SLAB_FIELDS), dtype=np.int32),
+            cache=np.zeros((rows, KMEM_CACHE.width), dtype=np.int64),
+            kcpu=np.zeros((rows, CPUS, KMEM_CACHE_CPU.width), dtype=np.int64),
+            knode=np.zeros((rows, nodes, KMEM_CACHE_NODE.width), dtype=np.int64),
+            slab=np.zeros((room, SLUB_SLAB.width), dtype=np.int32),
             link=np.zeros(room * 64, dtype=np.int16),
-            ctl=np.zeros(st.SLUBCTL_FIELDS, dtype=np.int64),
+            ctl=np.zeros(SLUB_CTL.width, dtype=np.int64),
         )
-        self.heap.ctl[st.U_NODES] = nodes
+        self.heap.ctl[SLUB_CTL.nodes] = nodes
         # sizeof(struct kmem_cache), by what CONFIG_SLUB_DEBUG and CONFIG_NUMA put in.
         self.kmem_size = 184 + (88 if debug else 0) + (24 if nodes > 1 else 0)
         self.row: dict[int, int] = {}  # row of each cache of the set
@@ -63,8 +63,8 @@ class SlubLane(Lane):
             row = self.fresh_row
             self.fresh_row += 1
         self.row[index] = row
-        self.heap.cache[row, st.C_ORDINALS] = 0
-        self.heap.cache[row, st.C_PAGES] = 0
+        self.heap.cache[row, KMEM_CACHE.ordinals] = 0
+        self.heap.cache[row, KMEM_CACHE.pages] = 0
         self.heap.knode[row] = 0
         su.init_cache(self.heap, row, geometry_row(self.caches.caches[index]))
         return row
@@ -102,7 +102,7 @@ class SlubLane(Lane):
             struct = kmem.kmalloc(self.mem, self.heap, self.play.sizes, cpu, g.GFP_KERNEL, context, self.kmem_size)
             nodes = None
             if struct >= 0:
-                home = self.heap.slab[struct >> st.HANDLE_SHIFT, st.S_NODE]
+                home = self.heap.slab[struct >> st.HANDLE_SHIFT, SLUB_SLAB.node]
                 nodes = self._node_structs(root, cpu, home, context)
                 if nodes is None:
                     kmem.kfree(self.mem, self.heap, cpu, struct)
@@ -128,22 +128,22 @@ class SlubLane(Lane):
         for handle in nodes:
             su.slab_free(self.mem, self.heap, cpu, handle)
         kmem.kfree(self.mem, self.heap, cpu, struct)
-        self.heap.cache[row, st.C_ALIVE] = 0
+        self.heap.cache[row, KMEM_CACHE.alive] = 0
         self.free_rows.append(row)
         self._reorder()
 
     def ctor_calls(self) -> int:
-        return int(self.heap.cache[:, st.C_CTOR_CALLS].sum())
+        return int(self.heap.cache[:, KMEM_CACHE.ctor_calls].sum())
 
     def overflowed(self) -> bool:
-        return bool(self.heap.ctl[st.U_OVERFLOW])
+        return bool(self.heap.ctl[SLUB_CTL.overflow])
 
     def allocator_rows(self) -> None:
         heap = self.heap
-        slabs = heap.slab[: heap.ctl[st.U_SLAB_TOP]]
+        slabs = heap.slab[: heap.ctl[SLUB_CTL.slab_top]]
         inuse = np.zeros(heap.knode.shape[:2], dtype=np.int64)
-        used = slabs[slabs[:, st.S_PFN] >= 0]
-        np.add.at(inuse, (used[:, st.S_CACHE], used[:, st.S_NODE]), used[:, st.S_INUSE])
+        used = slabs[slabs[:, SLUB_SLAB.pfn] >= 0]
+        np.add.at(inuse, (used[:, SLUB_SLAB.cache], used[:, SLUB_SLAB.node]), used[:, SLUB_SLAB.inuse])
         self.tables.setdefault("stats_sum", [])
         for index in self.order:
             row = self.row[index]
@@ -152,7 +152,7 @@ class SlubLane(Lane):
             for cpu in range(CPUS):
                 self._cpu_row(row, name, cpu, inuse)
             if len(self.tables["cpu"]) > before:
-                totals = heap.kcpu[row, :, st.K_STAT : st.K_STAT + len(st.SLUB_STATS)].sum(axis=0)
+                totals = heap.kcpu[row, :, KMEM_CACHE_CPU.stat : KMEM_CACHE_CPU.stat + len(st.SLUB_STATS)].sum(axis=0)
                 self.add("stats_sum", cache=name, **dict(zip(st.SLUB_STATS, map(int, totals), strict=True)))
             for node in range(self.nodes):
                 self._node_row(row, name, node, int(inuse[row, node]))
@@ -160,16 +160,16 @@ class SlubLane(Lane):
     def _cpu_row(self, row: int, name: str, cpu: int, inuse: np.ndarray) -> None:
         heap = self.heap
         record = heap.kcpu[row, cpu]
-        stats = record[st.K_STAT : st.K_STAT + len(st.SLUB_STATS)]
-        s = int(record[st.K_PAGE])
+        stats = record[KMEM_CACHE_CPU.stat : KMEM_CACHE_CPU.stat + len(st.SLUB_STATS)]
+        s = int(record[KMEM_CACHE_CPU.page])
         if s < 0 and not stats.any():
             return
         slab, free, page_free = -2, 0, 0
         if s >= 0:
-            slab = int(heap.slab[s, st.S_ORDINAL])
-            free = chain_length(heap.link, heap.slab[s, st.S_BASE], record[st.K_FREELIST])
-            page_free = chain_length(heap.link, heap.slab[s, st.S_BASE], heap.slab[s, st.S_FREELIST])
-            inuse[row, heap.slab[s, st.S_NODE]] -= free
+            slab = int(heap.slab[s, SLUB_SLAB.ordinal])
+            free = chain_length(heap.link, heap.slab[s, SLUB_SLAB.base], record[KMEM_CACHE_CPU.freelist])
+            page_free = chain_length(heap.link, heap.slab[s, SLUB_SLAB.base], heap.slab[s, SLUB_SLAB.freelist])
+            inuse[row, heap.slab[s, SLUB_SLAB.node]] -= free
         counts = dict(zip(st.SLUB_STATS, map(int, stats), strict=True))
         self.add("cpu", cache=name, cpu=cpu, **counts, cpu_slab=slab, cpu_free=free, page_free=page_free)
 
@@ -178,14 +178,14 @@ class SlubLane(Lane):
         record = heap.knode[row, node]
         listed: list[str] = []
         partial_inuse = 0
-        s = int(record[st.N_PARTIAL_HEAD])
+        s = int(record[KMEM_CACHE_NODE.partial_head])
         while s >= 0:
             slab = heap.slab[s]
-            partial_inuse += int(slab[st.S_INUSE])
+            partial_inuse += int(slab[SLUB_SLAB.inuse])
             if len(listed) < PARTIAL_LISTED:
-                listed.append(f"{slab[st.S_ORDINAL]}:{slab[st.S_INUSE]}")
-            s = int(slab[st.S_NEXT])
-        slabs, partial = int(record[st.N_NR_SLABS]), int(record[st.N_NR_PARTIAL])
+                listed.append(f"{slab[SLUB_SLAB.ordinal]}:{slab[SLUB_SLAB.inuse]}")
+            s = int(slab[SLUB_SLAB.next])
+        slabs, partial = int(record[KMEM_CACHE_NODE.nr_slabs]), int(record[KMEM_CACHE_NODE.nr_partial])
         self.add(
             "node",
             cache=name,
@@ -194,6 +194,6 @@ class SlubLane(Lane):
             nr_partial=partial,
             partial_inuse=partial_inuse,
             live_objects=live,
-            slabinfo_active=partial_inuse + (slabs - partial) * int(heap.cache[row, st.C_OBJECTS]),
+            slabinfo_active=partial_inuse + (slabs - partial) * int(heap.cache[row, KMEM_CACHE.objects]),
             partial_list=" ".join(listed) or None,
         )

@@ -1,11 +1,11 @@
 """An adversary that shows what is guaranteed: before each attempt at a command it takes all that it can get."""
 
 from fastalloc.compiler.jit import internal, out_of_line
-from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import alloc_pages
 from fastalloc.kernels.alloc.slab_owner import slab_take
-from fastalloc.kernels.lane import metrics
-from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.alloc.state import MEMCTL
+from fastalloc.kernels.lane.metrics import WHO
+from fastalloc.kernels.lane.state import ROLE, VM
 from fastalloc.linux import gfp as g
 
 
@@ -16,11 +16,11 @@ def squeeze(mem, heap, vm, out):
     What is left to the attempt that follows is what its policy holds for it alone: pools, private slots, entitlement.
     """
     out_of_line()
-    context = vm.ctl[ms.V_SQUEEZE]
+    context = vm.ctl[VM.squeeze]
     gfp = g.GFP_ATOMIC | g.NOWARN
-    for cpu in range(vm.ctl[ms.V_NR_CPUS]):
-        while slab_take(mem, heap, out, vm.roles[ms.ROLE_NOISE], cpu, gfp, context, metrics.W_NOISE) >= 0:
+    for cpu in range(vm.ctl[VM.nr_cpus]):
+        while slab_take(mem, heap, out, vm.roles[ROLE.noise], cpu, gfp, context, WHO.noise) >= 0:
             pass
-        mem.ctl[st.M_WHO] = metrics.W_NOISE
+        mem.ctl[MEMCTL.who] = WHO.noise
         while alloc_pages(mem, cpu, -1, gfp, 0, context) >= 0:
-            vm.ctl[ms.V_SQUEEZED] += 1
+            vm.ctl[VM.squeezed] += 1

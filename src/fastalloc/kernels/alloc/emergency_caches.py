@@ -10,7 +10,8 @@ from fastalloc.compiler.jit import internal, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub.partial import add_partial, discard_slab, new_slab, remove_partial
 from fastalloc.kernels.alloc.slub.slub import free_turning, slab_alloc, slab_free
-from fastalloc.kernels.lane import metrics
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB
+from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.linux import gfp as g
 
 EMERGENCY_CACHES = ("none", "v1", "v2", "ideal")
@@ -21,16 +22,16 @@ SIZES = (32, 64, 128, 256)
 @internal
 def take_preallocated(slub, e):
     """An object of a cache without CPU slabs, or NO_OBJECT."""
-    s = slub.knode[e, 0, st.N_PARTIAL_HEAD]
+    s = slub.knode[e, 0, KMEM_CACHE_NODE.partial_head]
     if s < 0:
         return st.NO_OBJECT
     slab = slub.slab
-    i = slab[s, st.S_FREELIST]
-    slab[s, st.S_FREELIST] = slub.link[slab[s, st.S_BASE] + i]
-    slab[s, st.S_INUSE] += 1
-    if slab[s, st.S_FREELIST] < 0:
+    i = slab[s, SLUB_SLAB.freelist]
+    slab[s, SLUB_SLAB.freelist] = slub.link[slab[s, SLUB_SLAB.base] + i]
+    slab[s, SLUB_SLAB.inuse] += 1
+    if slab[s, SLUB_SLAB.freelist] < 0:
         remove_partial(slub, e, s)
-    slub.ctl[st.U_PATH] = 3
+    slub.ctl[SLUB_CTL.path] = 3
     return (s << st.HANDLE_SHIFT) | i
 
 
@@ -41,22 +42,22 @@ def emergency_alloc(mem, slub, c, cpu, gfp, context):
     As posted a class that is used up asks the next larger one; a class serves what is *smaller* than it.
     """
     out_of_line()
-    mem.ctl[st.M_TESTS] += 1
+    mem.ctl[MEMCTL.tests] += 1
     if (gfp & g.TEMPORARY) == 0 and (gfp & g.GFP_TEMPORARY) != g.GFP_TEMPORARY:
         return st.NO_OBJECT
-    ideal = mem.ctl[st.M_EMERGENCY] == IDEAL
-    size = slub.cache[c, st.C_OBJSIZE]
+    ideal = mem.ctl[MEMCTL.emergency] == IDEAL
+    size = slub.cache[c, KMEM_CACHE.objsize]
     for i in range(4):
         largest = 32 << i
         if size > largest or (size == largest and not ideal):
             continue
-        e = mem.ctl[st.M_EMERGENCY_CACHE + i]
+        e = mem.ctl[MEMCTL.emergency_cache + i]
         if ideal:
             handle = take_preallocated(slub, e)
         else:
             handle = slab_alloc(mem, slub, e, cpu, -1, gfp, context)
         if handle >= 0:
-            mem.ctl[st.M_EMERGENCY_USED] += 1
+            mem.ctl[MEMCTL.emergency_used] += 1
             return handle
         if ideal:
             break
@@ -69,13 +70,13 @@ def boot_emergency(mem, slub):
 
     The second version installs its slab over whatever slab the CPU has, and loses the first object of it.
     """
-    version = mem.ctl[st.M_EMERGENCY]
+    version = mem.ctl[MEMCTL.emergency]
     if version != V2 and version != IDEAL:
         return
-    mem.ctl[st.M_WHO] = metrics.W_BOOT
+    mem.ctl[MEMCTL.who] = WHO.boot
     for i in range(4):
-        e = mem.ctl[st.M_EMERGENCY_CACHE + i]
-        slabs = slub.kcpu.shape[1] if version == V2 else mem.ctl[st.M_EMERGENCY_SLABS]
+        e = mem.ctl[MEMCTL.emergency_cache + i]
+        slabs = slub.kcpu.shape[1] if version == V2 else mem.ctl[MEMCTL.emergency_slabs]
         for n in range(slabs):
             s = new_slab(mem, slub, e, n if version == V2 else 0, -1, g.GFP_KERNEL, 0)
             if s < 0:
@@ -85,25 +86,25 @@ def boot_emergency(mem, slub):
                 continue
             slab = slub.slab
             k = slub.kcpu[e, n]
-            slab[s, st.S_FROZEN] = 1 + n
-            k[st.K_PAGE] = s
-            k[st.K_FREELIST] = slub.link[slab[s, st.S_BASE] + slab[s, st.S_FREELIST]]
-            slab[s, st.S_FREELIST] = -1
-            slab[s, st.S_INUSE] = slab[s, st.S_OBJECTS]
+            slab[s, SLUB_SLAB.frozen] = 1 + n
+            k[KMEM_CACHE_CPU.page] = s
+            k[KMEM_CACHE_CPU.freelist] = slub.link[slab[s, SLUB_SLAB.base] + slab[s, SLUB_SLAB.freelist]]
+            slab[s, SLUB_SLAB.freelist] = -1
+            slab[s, SLUB_SLAB.inuse] = slab[s, SLUB_SLAB.objects]
 
 
 @internal
 def adopt_slab(mem, slub, c, s):
     """Slab ``s`` of another cache is from now on one of ``c``: so it is counted, and so it will be freed."""
     slab = slub.slab
-    other = slab[s, st.S_CACHE]
-    pages = 1 << slab[s, st.S_ORDER]
-    slub.knode[other, 0, st.N_NR_SLABS] -= 1
-    slub.knode[c, 0, st.N_NR_SLABS] += 1
-    slub.cache[other, st.C_PAGES] -= pages
-    slub.cache[c, st.C_PAGES] += pages
-    slab[s, st.S_CACHE] = c
-    mem.ctl[st.M_MIGRATED] += 1
+    other = slab[s, SLUB_SLAB.cache]
+    pages = 1 << slab[s, SLUB_SLAB.order]
+    slub.knode[other, 0, KMEM_CACHE_NODE.nr_slabs] -= 1
+    slub.knode[c, 0, KMEM_CACHE_NODE.nr_slabs] += 1
+    slub.cache[other, KMEM_CACHE.pages] -= pages
+    slub.cache[c, KMEM_CACHE.pages] += pages
+    slab[s, SLUB_SLAB.cache] = c
+    mem.ctl[MEMCTL.migrated] += 1
 
 
 @internal
@@ -116,30 +117,30 @@ def free_named(mem, slub, c, cpu, handle):
     """
     out_of_line()
     s = handle >> st.HANDLE_SHIFT
-    by_page = mem.ctl[st.M_FREE] == st.FREE_BY_PAGE
+    by_page = mem.ctl[MEMCTL.free] == st.FREE_BY_PAGE
     if by_page:
-        mem.ctl[st.M_TESTS] += 1
-    if by_page or handle >= st.PAGE_HANDLE or slub.slab[s, st.S_CACHE] == c:
+        mem.ctl[MEMCTL.tests] += 1
+    if by_page or handle >= st.PAGE_HANDLE or slub.slab[s, SLUB_SLAB.cache] == c:
         slab_free(mem, slub, cpu, handle)
         return
     i = handle & st.HANDLE_INDEX_MASK
     slab = slub.slab
     k = slub.kcpu[c, cpu]
-    k[st.K_FREE_SLOWPATH] += 1
-    prior = slab[s, st.S_FREELIST]
-    slub.link[slab[s, st.S_BASE] + i] = prior
-    slab[s, st.S_FREELIST] = i
-    slab[s, st.S_INUSE] -= 1
-    if slab[s, st.S_FROZEN] != 0:
-        k[st.K_FREE_FROZEN] += 1
-        slub.ctl[st.U_PATH] = 2
+    k[KMEM_CACHE_CPU.free_slowpath] += 1
+    prior = slab[s, SLUB_SLAB.freelist]
+    slub.link[slab[s, SLUB_SLAB.base] + i] = prior
+    slab[s, SLUB_SLAB.freelist] = i
+    slab[s, SLUB_SLAB.inuse] -= 1
+    if slab[s, SLUB_SLAB.frozen] != 0:
+        k[KMEM_CACHE_CPU.free_frozen] += 1
+        slub.ctl[SLUB_CTL.path] = 2
         return
-    slub.ctl[st.U_PATH] = 4
+    slub.ctl[SLUB_CTL.path] = 4
     if prior < 0:
         adopt_slab(mem, slub, c, s)
         free_turning(mem, slub, c, cpu, s, prior)
-    elif slab[s, st.S_INUSE] == 0:
-        remove_partial(slub, slab[s, st.S_CACHE], s)
+    elif slab[s, SLUB_SLAB.inuse] == 0:
+        remove_partial(slub, slab[s, SLUB_SLAB.cache], s)
         adopt_slab(mem, slub, c, s)
-        k[st.K_FREE_SLAB] += 1
+        k[KMEM_CACHE_CPU.free_slab] += 1
         discard_slab(mem, slub, c, cpu, s)

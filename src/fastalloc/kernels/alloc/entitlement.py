@@ -17,8 +17,16 @@ from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.emergency_caches import NONE, emergency_alloc
 from fastalloc.kernels.alloc.page_alloc import ignores_watermarks, request_depth
 from fastalloc.kernels.alloc.policy_hooks import ask
-from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.slub import grow_slab, slab_alloc
+from fastalloc.kernels.alloc.state import (
+    DEPTH,
+    KMEM_CACHE,
+    KMEM_CACHE_CPU,
+    KMEM_CACHE_NODE,
+    MEMCTL,
+    SLUB_CTL,
+    SLUB_SLAB,
+)
 
 ENTITLEMENTS = (
     "anyone",  # 2.6.25: whoever comes
@@ -29,7 +37,7 @@ ENTITLEMENTS = (
 )
 ANYONE, RANK, RANK_POSTED, NO_WATERMARKS, PFMEMALLOC = range(len(ENTITLEMENTS))
 
-# Rank of a slab by the depth of its pages, DEPTH_*: low 8, min 4, less 1 for HARDER, 2 for HIGH; none 0.
+# Rank of a slab by the depth of its pages, a DEPTH: low 8, min 4, less 1 for HARDER, 2 for HIGH; none 0.
 RANKS = np.array((8, 4, 3, 2, 1, 1, 0), np.int64)
 
 
@@ -40,50 +48,50 @@ def request_rank(mem, gfp, context, rule):
         return 0
     if rule == RANK_POSTED:
         return 1
-    return RANKS[request_depth(gfp, context, mem.ctl[st.M_WATERMARK_RULE])]
+    return RANKS[request_depth(gfp, context, mem.ctl[MEMCTL.watermark_rule])]
 
 
 @internal
 def slab_at_hand(slub, c, cpu):
     """The slab whose object the CPU would be given without buying one, -1 none."""
     k = slub.kcpu[c, cpu]
-    s = k[st.K_PAGE]
-    if s >= 0 and (k[st.K_FREELIST] >= 0 or slub.slab[s, st.S_FREELIST] >= 0):
+    s = k[KMEM_CACHE_CPU.page]
+    if s >= 0 and (k[KMEM_CACHE_CPU.freelist] >= 0 or slub.slab[s, SLUB_SLAB.freelist] >= 0):
         return s
-    return slub.knode[c, 0, st.N_PARTIAL_HEAD]
+    return slub.knode[c, 0, KMEM_CACHE_NODE.partial_head]
 
 
 @internal
 def force_growth(mem, slub, c, cpu, gfp, context):
-    """An object of a slab bought with the caller's own mask, or NO_OBJECT; every M_PROBE_EVERY-th refusal tries."""
-    mem.ctl[st.M_REFUSALS] += 1
+    """An object of a slab bought with the caller's own mask, or NO_OBJECT; each MEMCTL.probe_every-th refusal tries."""
+    mem.ctl[MEMCTL.refusals] += 1
     handle = st.NO_OBJECT
-    if mem.ctl[st.M_REFUSALS] % mem.ctl[st.M_PROBE_EVERY] == 0:
-        mem.ctl[st.M_PROBES] += 1
-        handle = grow_slab(mem, slub, c, cpu, gfp | mem.ctl[st.M_PROBE_GFP], context)
+    if mem.ctl[MEMCTL.refusals] % mem.ctl[MEMCTL.probe_every] == 0:
+        mem.ctl[MEMCTL.probes] += 1
+        handle = grow_slab(mem, slub, c, cpu, gfp | mem.ctl[MEMCTL.probe_gfp], context)
     if handle < 0 and slab_at_hand(slub, c, cpu) >= 0:
-        mem.ctl[st.M_UNFAIR] += 1
+        mem.ctl[MEMCTL.unfair] += 1
     return handle
 
 
 @internal
 def entitled(mem, slub, c, cpu, gfp, context):
     """Whether the caller may take what is at hand."""
-    rule = mem.ctl[st.M_ENTITLEMENT]
-    if mem.ctl[st.M_ASK_ENTITLEMENT] != 0:
+    rule = mem.ctl[MEMCTL.entitlement]
+    if mem.ctl[MEMCTL.ask_entitlement] != 0:
         s = slab_at_hand(slub, c, cpu)
         if s < 0:
             return True
-        mem.ctl[st.M_TESTS] += 1
-        buyer, depth = slub.slab[s, st.S_BUYER], slub.slab[s, st.S_DEPTH]
-        return ask(mem.ctl[st.M_ASK_ENTITLEMENT], mem.ctl[st.M_WHO], gfp, context, buyer, depth) != 0
+        mem.ctl[MEMCTL.tests] += 1
+        buyer, depth = slub.slab[s, SLUB_SLAB.buyer], slub.slab[s, SLUB_SLAB.depth]
+        return ask(mem.ctl[MEMCTL.ask_entitlement], mem.ctl[MEMCTL.who], gfp, context, buyer, depth) != 0
     if rule in (RANK, RANK_POSTED):
-        mem.ctl[st.M_TESTS] += 1
-        return request_rank(mem, gfp, context, rule) <= slub.cache[c, er.C_RANK]
+        mem.ctl[MEMCTL.tests] += 1
+        return request_rank(mem, gfp, context, rule) <= slub.cache[c, KMEM_CACHE.rank]
     if rule == NO_WATERMARKS:
-        reserved = slub.kcpu[c, cpu, er.K_RESERVE] != 0
-        if reserved or slub.kcpu[c, cpu, st.K_FREELIST] < 0:
-            mem.ctl[st.M_TESTS] += 1  # on the slow path alone; while the mark is set there is no other
+        reserved = slub.kcpu[c, cpu, KMEM_CACHE_CPU.reserve] != 0
+        if reserved or slub.kcpu[c, cpu, KMEM_CACHE_CPU.freelist] < 0:
+            mem.ctl[MEMCTL.tests] += 1  # on the slow path alone; while the mark is set there is no other
         return not reserved or ignores_watermarks(gfp, context)
     return True
 
@@ -92,21 +100,21 @@ def entitled(mem, slub, c, cpu, gfp, context):
 def fall_back(mem, slub, c, cpu, gfp, context):
     """Where a refused request goes: to an emergency cache, or once more with the mask that the user's policy gives."""
     handle = st.NO_OBJECT
-    if mem.ctl[st.M_ASK_FALLBACK] != 0:
-        who = mem.ctl[st.M_WHO]
-        mem.ctl[st.M_TESTS] += 1
-        gfp = ask(mem.ctl[st.M_ASK_FALLBACK], who, gfp, context, slub.cache[c, st.C_OBJSIZE], cpu)
+    if mem.ctl[MEMCTL.ask_fallback] != 0:
+        who = mem.ctl[MEMCTL.who]
+        mem.ctl[MEMCTL.tests] += 1
+        gfp = ask(mem.ctl[MEMCTL.ask_fallback], who, gfp, context, slub.cache[c, KMEM_CACHE.objsize], cpu)
         if gfp < 0:
             return handle
         handle = slab_alloc(mem, slub, c, cpu, -1, gfp, context)
-    if handle < 0 and mem.ctl[st.M_EMERGENCY] != NONE:
+    if handle < 0 and mem.ctl[MEMCTL.emergency] != NONE:
         handle = emergency_alloc(mem, slub, c, cpu, gfp, context)
     return handle
 
 
 @internal
 def guarded_alloc(mem, slub, c, cpu, gfp, context):
-    """kmem_cache_alloc where M_POLICED is set."""
+    """kmem_cache_alloc where MEMCTL.policed is set."""
     out_of_line()
     if entitled(mem, slub, c, cpu, gfp, context):
         handle = slab_alloc(mem, slub, c, cpu, -1, gfp, context)
@@ -116,11 +124,11 @@ def guarded_alloc(mem, slub, c, cpu, gfp, context):
         handle = fall_back(mem, slub, c, cpu, gfp, context)
     if handle < 0 or handle >= st.PAGE_HANDLE:
         return handle
-    path = slub.ctl[st.U_PATH]
+    path = slub.ctl[SLUB_CTL.path]
     if path == 4:
-        depth = mem.ctl[st.M_DEPTH]
-        slub.cache[c, er.C_RANK] = RANKS[depth]
-        slub.kcpu[c, cpu, er.K_RESERVE] = 1 if depth == st.DEPTH_NONE else 0
+        depth = mem.ctl[MEMCTL.depth]
+        slub.cache[c, KMEM_CACHE.rank] = RANKS[depth]
+        slub.kcpu[c, cpu, KMEM_CACHE_CPU.reserve] = 1 if depth == DEPTH.none else 0
     elif path == 3:
-        slub.kcpu[c, cpu, er.K_RESERVE] = 0  # the mark is lost with the slab
+        slub.kcpu[c, cpu, KMEM_CACHE_CPU.reserve] = 0  # the mark is lost with the slab
     return handle

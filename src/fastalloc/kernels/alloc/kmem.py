@@ -17,9 +17,11 @@ from fastalloc.kernels.alloc import entitlement as en
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages
 from fastalloc.kernels.alloc.slab import slab as sb
-from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.alloc.slab.state import SLAB_CACHE, SLAB_CTL, SLAB_SLAB
 from fastalloc.kernels.alloc.slob import slob as so
+from fastalloc.kernels.alloc.slob.ring import SLOB_CTL, SLOB_PAGE
 from fastalloc.kernels.alloc.slub import slub as su
+from fastalloc.kernels.alloc.state import KMEM_CACHE, MEMCTL, SLUB_CTL, SLUB_SLAB
 from fastalloc.linux import gfp as g
 
 KMALLOC_LARGEST_SLOT = 4096 >> 3
@@ -79,7 +81,7 @@ def _slub_alloc(mem, heap, c, cpu, node, gfp, context):
 
 
 def _slub_policed_alloc(mem, heap, c, cpu, gfp, context):
-    if mem.ctl[st.M_POLICED] != 0:
+    if mem.ctl[MEMCTL.policed] != 0:
         return en.guarded_alloc(mem, heap, c, cpu, gfp, context)
     return _slab_alloc_inlined(mem, heap, c, cpu, -1, gfp, context)
 
@@ -89,7 +91,7 @@ def _plain_alloc(mem, heap, c, cpu, gfp, context):
 
 
 def _slub_free(mem, heap, c, cpu, handle):
-    if mem.ctl[st.M_FREE] != st.FREE_PLAIN:
+    if mem.ctl[MEMCTL.free] != st.FREE_PLAIN:
         em.free_named(mem, heap, c, cpu, handle)
     else:
         _slab_free_inlined(mem, heap, cpu, handle)
@@ -104,7 +106,7 @@ def _slub_kmalloc(mem, heap, sizes, cpu, gfp, context, size):
     if c >= 0:
         return su.slab_alloc(mem, heap, c, cpu, -1, gfp, context)
     handle = page_handle(mem, cpu, gfp | g.COMP, context, get_order(size))
-    heap.ctl[st.U_PATH] = 8 if handle >= 0 else 0
+    heap.ctl[SLUB_CTL.path] = 8 if handle >= 0 else 0
     return handle
 
 
@@ -114,7 +116,7 @@ def _slub_kfree(mem, heap, cpu, handle):
 
 def _slub_shrink(mem, heap, sizes, c, cpu, context):
     # slabs_by_inuse: a list head for each possible number of objects in use.
-    size = 16 * heap.cache[c, st.C_OBJECTS]
+    size = 16 * heap.cache[c, KMEM_CACHE.objects]
     scratch = _slub_kmalloc_kernel(mem, heap, sizes, cpu, g.GFP_KERNEL, context, size)
     if scratch < 0:
         return SHRINK_FAILED
@@ -133,23 +135,23 @@ def _slub_reap(mem, heap, cpu, jiffies, interval):
 
 def _slub_bought_by(heap, handle):
     s = handle >> st.HANDLE_SHIFT
-    return heap.slab[s, st.S_BUYER], heap.slab[s, st.S_DEPTH]
+    return heap.slab[s, SLUB_SLAB.buyer], heap.slab[s, SLUB_SLAB.depth]
 
 
 def _slub_path(heap):
-    return heap.ctl[st.U_PATH]
+    return heap.ctl[SLUB_CTL.path]
 
 
 def _slub_ordinal(heap, handle):
     if handle >= st.PAGE_HANDLE:
         return -1
     s = handle >> st.HANDLE_SHIFT
-    ordinal = heap.slab[s, st.S_ORDINAL]
+    ordinal = heap.slab[s, SLUB_SLAB.ordinal]
     if ordinal < 0:
-        c = heap.slab[s, st.S_CACHE]
-        ordinal = heap.cache[c, st.C_ORDINALS]
-        heap.cache[c, st.C_ORDINALS] += 1
-        heap.slab[s, st.S_ORDINAL] = ordinal
+        c = heap.slab[s, SLUB_SLAB.cache]
+        ordinal = heap.cache[c, KMEM_CACHE.ordinals]
+        heap.cache[c, KMEM_CACHE.ordinals] += 1
+        heap.slab[s, SLUB_SLAB.ordinal] = ordinal
     return ordinal
 
 
@@ -194,7 +196,7 @@ def _slab_free(mem, heap, c, cpu, handle):
 def _slab_kmalloc(mem, heap, sizes, cpu, gfp, context, size):
     c = general_cache(sizes, size)
     if c < 0:
-        heap.ctl[ss.T_PATH] = 0
+        heap.ctl[SLAB_CTL.path] = 0
         return st.NO_OBJECT
     return sb.slab_cache_alloc(mem, heap, c, cpu, -1, gfp, context)
 
@@ -216,17 +218,17 @@ def _slab_reap(mem, heap, cpu, jiffies, interval):
 
 
 def _slab_path(heap):
-    return heap.ctl[ss.T_PATH]
+    return heap.ctl[SLAB_CTL.path]
 
 
 def _slab_ordinal(heap, handle):
     s = handle >> st.HANDLE_SHIFT
-    ordinal = heap.slab[s, ss.L_ORDINAL]
+    ordinal = heap.slab[s, SLAB_SLAB.ordinal]
     if ordinal < 0:
-        c = heap.slab[s, ss.L_CACHE]
-        ordinal = heap.cache[c, ss.A_ORDINALS]
-        heap.cache[c, ss.A_ORDINALS] += 1
-        heap.slab[s, ss.L_ORDINAL] = ordinal
+        c = heap.slab[s, SLAB_SLAB.cache]
+        ordinal = heap.cache[c, SLAB_CACHE.ordinals]
+        heap.cache[c, SLAB_CACHE.ordinals] += 1
+        heap.slab[s, SLAB_SLAB.ordinal] = ordinal
     return ordinal
 
 
@@ -236,7 +238,7 @@ def _slab_index(heap, handle):
 
 def _slab_bought_by(heap, handle):
     s = handle >> st.HANDLE_SHIFT
-    return heap.slab[s, ss.L_BUYER], heap.slab[s, ss.L_DEPTH]
+    return heap.slab[s, SLAB_SLAB.buyer], heap.slab[s, SLAB_SLAB.depth]
 
 
 SLAB = SimpleNamespace(
@@ -290,7 +292,7 @@ def _slob_flush(mem, heap, c, cpu):
 
 
 def _slob_path(heap):
-    return heap.ctl[so.O_PATH]
+    return heap.ctl[SLOB_CTL.path]
 
 
 def _slob_ordinal(heap, handle):
@@ -299,7 +301,7 @@ def _slob_ordinal(heap, handle):
 
 def _slob_bought_by(heap, handle):
     p = handle >> st.HANDLE_SHIFT
-    return heap.page[p, so.B_BUYER], heap.page[p, so.B_DEPTH]
+    return heap.page[p, SLOB_PAGE.buyer], heap.page[p, SLOB_PAGE.depth]
 
 
 SLOB = SimpleNamespace(
@@ -374,7 +376,7 @@ def reap(mem, heap, cpu, jiffies, interval):
 
 
 def bought_by(heap, handle):
-    """Who bought the slab of an object, and at which depth (DEPTH_*); pages are not asked for."""
+    """Who bought the slab of an object, and at which DEPTH; pages are not asked for."""
     return _of(heap).bought_by(heap, handle)
 
 

@@ -8,12 +8,22 @@ from types import SimpleNamespace
 
 from fastalloc.compiler.jit import INLINED, by_type
 from fastalloc.kernels.alloc import emergency_caches as em
-from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slab import slab as sb
-from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_SLAB
 from fastalloc.kernels.alloc.slob import slob as so
+from fastalloc.kernels.alloc.slob.ring import SLOB_CTL, SLOB_PAGE
+from fastalloc.kernels.alloc.slob.slob import SLOB_CACHE
 from fastalloc.kernels.alloc.slub import slub as su
-from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.slub.state import SHEAF
+from fastalloc.kernels.alloc.state import (
+    DEPTH,
+    KMEM_CACHE,
+    KMEM_CACHE_CPU,
+    KMEM_CACHE_NODE,
+    MEMCTL,
+    SLUB_CTL,
+    SLUB_SLAB,
+)
 
 # ------------------------------------------------------------------------------------------------------- SLUB
 
@@ -21,72 +31,72 @@ from fastalloc.kernels.alloc.slub import state as er
 def _slub_init_caches(heap, geometry):
     for c in range(geometry.shape[0]):
         su.init_cache(heap, c, geometry[c])
-    heap.ctl[st.U_NR_CACHES] = geometry.shape[0]
-    heap.ctl[st.U_NODES] = 1
+    heap.ctl[SLUB_CTL.nr_caches] = geometry.shape[0]
+    heap.ctl[SLUB_CTL.nodes] = 1
 
 
 def _slub_pages(heap):
-    return heap.ctl[st.U_PAGES]
+    return heap.ctl[SLUB_CTL.pages]
 
 
 def _slub_max_pages(heap):
-    return heap.ctl[st.U_MAX_PAGES]
+    return heap.ctl[SLUB_CTL.max_pages]
 
 
 def _slub_cache_slabs(heap, c):
-    return heap.knode[c, 0, st.N_NR_SLABS]
+    return heap.knode[c, 0, KMEM_CACHE_NODE.nr_slabs]
 
 
 def _slub_max_cache_slabs(heap, c):
-    return heap.cache[c, er.C_MAX_SLABS]
+    return heap.cache[c, KMEM_CACHE.max_slabs]
 
 
 def _slub_free_objects(heap, c):
     free = 0
     for cpu in range(heap.kcpu.shape[1]):
-        s = heap.kcpu[c, cpu, st.K_PAGE]
+        s = heap.kcpu[c, cpu, KMEM_CACHE_CPU.page]
         if s >= 0:
-            free += heap.slab[s, st.S_OBJECTS] - heap.slab[s, st.S_INUSE]
-            i = heap.kcpu[c, cpu, st.K_FREELIST]
+            free += heap.slab[s, SLUB_SLAB.objects] - heap.slab[s, SLUB_SLAB.inuse]
+            i = heap.kcpu[c, cpu, KMEM_CACHE_CPU.freelist]
             while i >= 0:
                 free += 1
-                i = heap.link[heap.slab[s, st.S_BASE] + i]
-    for n in range(heap.ctl[st.U_NODES]):
-        s = heap.knode[c, n, st.N_PARTIAL_HEAD]
+                i = heap.link[heap.slab[s, SLUB_SLAB.base] + i]
+    for n in range(heap.ctl[SLUB_CTL.nodes]):
+        s = heap.knode[c, n, KMEM_CACHE_NODE.partial_head]
         while s >= 0:
-            free += heap.slab[s, st.S_OBJECTS] - heap.slab[s, st.S_INUSE]
-            s = heap.slab[s, st.S_NEXT]
+            free += heap.slab[s, SLUB_SLAB.objects] - heap.slab[s, SLUB_SLAB.inuse]
+            s = heap.slab[s, SLUB_SLAB.next]
     return free
 
 
 def _eras_free_objects(heap, c):
     free = 0
-    for s in range(heap.ctl[st.U_SLAB_TOP]):
-        if heap.slab[s, st.S_PFN] >= 0 and heap.slab[s, st.S_CACHE] == c:
-            free += heap.slab[s, st.S_OBJECTS] - heap.slab[s, st.S_INUSE]
+    for s in range(heap.ctl[SLUB_CTL.slab_top]):
+        if heap.slab[s, SLUB_SLAB.pfn] >= 0 and heap.slab[s, SLUB_SLAB.cache] == c:
+            free += heap.slab[s, SLUB_SLAB.objects] - heap.slab[s, SLUB_SLAB.inuse]
     for cpu in range(heap.kcpu.shape[1]):
         k = heap.kcpu[c, cpu]
-        for f in (st.K_FREELIST, er.K_SHEAF_FREELIST):
+        for f in (KMEM_CACHE_CPU.freelist, KMEM_CACHE_CPU.sheaf_freelist):
             i = k[f]
             while i >= 0:
                 free += 1
-                i = heap.link[heap.slab[k[f + 1], st.S_BASE] + i]
-        for sheaf in (er.K_MAIN, er.K_SPARE):
+                i = heap.link[heap.slab[k[f + 1], SLUB_SLAB.base] + i]
+        for sheaf in (KMEM_CACHE_CPU.main, KMEM_CACHE_CPU.spare):
             if k[sheaf] >= 0:
-                free += heap.ctl[k[sheaf] + er.H_SIZE]
-    h = heap.knode[c, 0, er.N_FULL]
+                free += heap.ctl[k[sheaf] + SHEAF.size]
+    h = heap.knode[c, 0, KMEM_CACHE_NODE.full]
     while h >= 0:
-        free += heap.ctl[h + er.H_SIZE]
-        h = heap.ctl[h + er.H_NEXT]
+        free += heap.ctl[h + SHEAF.size]
+        h = heap.ctl[h + SHEAF.next]
     return free
 
 
 def _slub_deep_objects(heap, c):
     deep = 0
-    for s in range(heap.ctl[st.U_SLAB_TOP]):
+    for s in range(heap.ctl[SLUB_CTL.slab_top]):
         slab = heap.slab[s]
-        if slab[st.S_PFN] >= 0 and slab[st.S_CACHE] == c and slab[st.S_DEPTH] > st.DEPTH_HARDER:
-            deep += slab[st.S_INUSE]
+        if slab[SLUB_SLAB.pfn] >= 0 and slab[SLUB_SLAB.cache] == c and slab[SLUB_SLAB.depth] > DEPTH.harder:
+            deep += slab[SLUB_SLAB.inuse]
     return deep
 
 
@@ -96,27 +106,41 @@ def _untold(heap, c):
 
 def _slub_costs(heap, into):
     into[0] = into[1] = into[2] = 0
-    held = 4096 * heap.ctl[st.U_PAGES]
-    for c in range(heap.ctl[st.U_NR_CACHES]):
+    held = 4096 * heap.ctl[SLUB_CTL.pages]
+    for c in range(heap.ctl[SLUB_CTL.nr_caches]):
         for cpu in range(heap.kcpu.shape[1]):
             k = heap.kcpu[c, cpu]
-            into[0] += k[st.K_ALLOC_FASTPATH] + k[st.K_FREE_FASTPATH] + k[er.K_ALLOC_PCS] + k[er.K_FREE_PCS]
-            into[1] += k[st.K_ALLOC_SLOWPATH] + k[st.K_FREE_SLOWPATH]
-            into[2] += k[st.K_ALLOC_FROM_PARTIAL] + k[st.K_FREE_REMOVE_PARTIAL]
-            into[2] += k[st.K_DEACTIVATE_TO_HEAD] + k[st.K_DEACTIVATE_TO_TAIL]
-            into[2] += k[er.K_BARN_GET] + k[er.K_BARN_GET_FAIL] + k[er.K_BARN_PUT] + k[er.K_BARN_PUT_FAIL]
+            into[0] += (
+                k[KMEM_CACHE_CPU.alloc_fastpath]
+                + k[KMEM_CACHE_CPU.free_fastpath]
+                + k[KMEM_CACHE_CPU.alloc_pcs]
+                + k[KMEM_CACHE_CPU.free_pcs]
+            )
+            into[1] += k[KMEM_CACHE_CPU.alloc_slowpath] + k[KMEM_CACHE_CPU.free_slowpath]
+            into[2] += k[KMEM_CACHE_CPU.alloc_from_partial] + k[KMEM_CACHE_CPU.free_remove_partial]
+            into[2] += k[KMEM_CACHE_CPU.deactivate_to_head] + k[KMEM_CACHE_CPU.deactivate_to_tail]
+            into[2] += (
+                k[KMEM_CACHE_CPU.barn_get]
+                + k[KMEM_CACHE_CPU.barn_get_fail]
+                + k[KMEM_CACHE_CPU.barn_put]
+                + k[KMEM_CACHE_CPU.barn_put_fail]
+            )
             # a CPU's list goes to the nodes under one lock
-            into[2] += k[er.K_CPU_PARTIAL_DRAIN if heap.cache[c, er.C_CPU_PARTIAL] > 0 else st.K_FREE_ADD_PARTIAL]
+            into[2] += k[
+                KMEM_CACHE_CPU.cpu_partial_drain
+                if heap.cache[c, KMEM_CACHE.cpu_partial] > 0
+                else KMEM_CACHE_CPU.free_add_partial
+            ]
         used = -free_objects(heap, c)
-        for s in range(heap.ctl[st.U_SLAB_TOP]):
-            if heap.slab[s, st.S_PFN] >= 0 and heap.slab[s, st.S_CACHE] == c:
-                used += heap.slab[s, st.S_OBJECTS]
-        held -= used * heap.cache[c, st.C_OBJSIZE]
+        for s in range(heap.ctl[SLUB_CTL.slab_top]):
+            if heap.slab[s, SLUB_SLAB.pfn] >= 0 and heap.slab[s, SLUB_SLAB.cache] == c:
+                used += heap.slab[s, SLUB_SLAB.objects]
+        held -= used * heap.cache[c, KMEM_CACHE.objsize]
     into[3] = held // 1024
 
 
 def _slub_overflowed(heap):
-    return heap.ctl[st.U_OVERFLOW] != 0
+    return heap.ctl[SLUB_CTL.overflow] != 0
 
 
 def _no_reaper(heap):
@@ -128,11 +152,11 @@ def _slub_set_aside(mem, heap):
 
 
 def _slub_aside_bytes(mem, heap):
-    if mem.ctl[st.M_EMERGENCY_APART] == 0:
+    if mem.ctl[MEMCTL.emergency_apart] == 0:
         return 0
     idle = 0
     for i in range(4):
-        idle += em.SIZES[i] * free_objects(heap, mem.ctl[st.M_EMERGENCY_CACHE + i])
+        idle += em.SIZES[i] * free_objects(heap, mem.ctl[MEMCTL.emergency_cache + i])
     return idle
 
 
@@ -168,11 +192,11 @@ def _slab_init_caches(heap, geometry):
 
 
 def _slab_pages(heap):
-    return heap.ctl[ss.T_PAGES]
+    return heap.ctl[SLAB_CTL.pages]
 
 
 def _slab_max_pages(heap):
-    return heap.ctl[ss.T_MAX_PAGES]
+    return heap.ctl[SLAB_CTL.max_pages]
 
 
 def _slab_cache_slabs(heap, c):
@@ -180,43 +204,43 @@ def _slab_cache_slabs(heap, c):
 
 
 def _slab_max_cache_slabs(heap, c):
-    return heap.cache[c, ss.A_MAX_SLABS]
+    return heap.cache[c, SLAB_CACHE.max_slabs]
 
 
 def _slab_free_objects(heap, c):
-    free = sb.cache_slabs(heap, c) * heap.cache[c, ss.A_NUM] - heap.cache[c, ss.A_ACTIVE]
+    free = sb.cache_slabs(heap, c) * heap.cache[c, SLAB_CACHE.num] - heap.cache[c, SLAB_CACHE.active]
     for q in range(heap.queue.shape[1]):
-        free += heap.queue[c, q, ss.Q_AVAIL]
+        free += heap.queue[c, q, SLAB_ARRAY.avail]
     return free
 
 
 def _slab_deep_objects(heap, c):
     deep = 0
-    for s in range(heap.ctl[ss.T_SLAB_TOP]):
+    for s in range(heap.ctl[SLAB_CTL.slab_top]):
         slab = heap.slab[s]
-        if slab[ss.L_PFN] >= 0 and slab[ss.L_CACHE] == c and slab[ss.L_DEPTH] > st.DEPTH_HARDER:
-            deep += slab[ss.L_INUSE]
+        if slab[SLAB_SLAB.pfn] >= 0 and slab[SLAB_SLAB.cache] == c and slab[SLAB_SLAB.depth] > DEPTH.harder:
+            deep += slab[SLAB_SLAB.inuse]
     return deep
 
 
 def _slab_costs(heap, into):
     into[0] = into[1] = into[2] = 0
-    held = 4096 * heap.ctl[ss.T_PAGES]
+    held = 4096 * heap.ctl[SLAB_CTL.pages]
     for c in range(heap.cache.shape[0]):
         cache = heap.cache[c]
-        misses = cache[ss.A_ALLOCMISS] + cache[ss.A_FREEMISS]
-        into[0] += cache[ss.A_ALLOCHIT] + cache[ss.A_FREEHIT]
-        into[1] += misses + cache[ss.A_NODE_ALLOCS] + cache[ss.A_NODE_FREES]
-        into[2] += misses + cache[ss.A_NODE_ALLOCS] + cache[ss.A_NODE_OVERFLOW]
-        used = cache[ss.A_ACTIVE]
+        misses = cache[SLAB_CACHE.allocmiss] + cache[SLAB_CACHE.freemiss]
+        into[0] += cache[SLAB_CACHE.allochit] + cache[SLAB_CACHE.freehit]
+        into[1] += misses + cache[SLAB_CACHE.node_allocs] + cache[SLAB_CACHE.node_frees]
+        into[2] += misses + cache[SLAB_CACHE.node_allocs] + cache[SLAB_CACHE.node_overflow]
+        used = cache[SLAB_CACHE.active]
         for q in range(heap.queue.shape[1]):
-            used -= heap.queue[c, q, ss.Q_AVAIL]
-        held -= used * cache[ss.A_SIZE]
+            used -= heap.queue[c, q, SLAB_ARRAY.avail]
+        held -= used * cache[SLAB_CACHE.size]
     into[3] = held // 1024
 
 
 def _slab_overflowed(heap):
-    return heap.ctl[ss.T_OVERFLOW] != 0
+    return heap.ctl[SLAB_CTL.overflow] != 0
 
 
 def _reaper(heap):
@@ -243,16 +267,16 @@ SLAB = SimpleNamespace(
 
 def _slob_init_caches(heap, geometry):
     for c in range(geometry.shape[0]):
-        for column in range(so.SLOB_CACHE_FIELDS):
+        for column in range(SLOB_CACHE.width):
             heap.cache[c, column] = geometry[c, column]
 
 
 def _slob_pages(heap):
-    return heap.ctl[so.O_PAGES] + heap.ctl[so.O_WHOLE]
+    return heap.ctl[SLOB_CTL.pages] + heap.ctl[SLOB_CTL.whole]
 
 
 def _slob_max_pages(heap):
-    return heap.ctl[so.O_MAX_PAGES]
+    return heap.ctl[SLOB_CTL.max_pages]
 
 
 def _slob_no_slabs(heap, c):
@@ -260,21 +284,21 @@ def _slob_no_slabs(heap, c):
 
 
 def _slob_free_objects(heap, c):
-    return so.room_for(heap, heap.cache[c, so.O_SIZE], heap.cache[c, so.O_ALIGN])
+    return so.room_for(heap, heap.cache[c, SLOB_CACHE.size], heap.cache[c, SLOB_CACHE.align])
 
 
 def _slob_costs(heap, into):
     into[0] = 0
-    into[1] = into[2] = heap.ctl[so.O_LOCKS]
+    into[1] = into[2] = heap.ctl[SLOB_CTL.locks]
     units = 0
-    for p in range(so.FIRST_PAGE, heap.ctl[so.O_TOP]):
-        if heap.page[p, so.B_PFN] >= 0:
-            units += heap.page[p, so.B_UNITS]
+    for p in range(so.FIRST_PAGE, heap.ctl[SLOB_CTL.top]):
+        if heap.page[p, SLOB_PAGE.pfn] >= 0:
+            units += heap.page[p, SLOB_PAGE.units]
     into[3] = units * so.SLOB_UNIT // 1024
 
 
 def _slob_overflowed(heap):
-    return heap.ctl[so.O_OVERFLOW] != 0
+    return heap.ctl[SLOB_CTL.overflow] != 0
 
 
 SLOB = SimpleNamespace(

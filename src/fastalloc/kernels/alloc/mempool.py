@@ -11,25 +11,31 @@ import numpy as np
 
 from fastalloc.compiler.groups import group
 from fastalloc.compiler.jit import kernel, out_of_line
+from fastalloc.compiler.records import Record, field
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmem import free_page_handle, kfree, kmalloc, kmem_cache_free, page_handle, policed_alloc
+from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.linux import gfp as g
 
+
 # pool[p, .]
-MP_CACHE = 0  # cache the elements come from; page order of a MP_PAGES pool, bytes of a MP_KMALLOC pool
-MP_CURR = 1  # curr_nr
-MP_MIN = 2  # min_nr
-MP_FROM_ALLOCATOR = 3
-MP_FROM_POOL = 4
-MP_FAIL_ATOMIC = 5
-MP_WOULD_SLEEP = 6
-MP_FREE_TO_POOL = 7
-MP_FREE_TO_ALLOCATOR = 8
-MP_KIND = 9
-MP_ELEMENTS = 10  # handle of the array of the reserve, itself kmalloc'ed; -1 not modelled
-MP_RULE = 11  # one of MEMPOOL_RULES
-MP_BYTES = 12  # of an element; known in the closed loop
-MEMPOOL_FIELDS = 13
+class MEMPOOL(Record):
+    """Columns."""
+
+    cache = field("cache the elements come from; page order of a MP_PAGES pool, bytes of a MP_KMALLOC pool")
+    curr = field("curr_nr")
+    min = field("min_nr")
+    from_allocator = field()
+    from_pool = field()
+    fail_atomic = field()
+    would_sleep = field()
+    free_to_pool = field()
+    free_to_allocator = field()
+    kind = field()
+    elements = field("handle of the array of the reserve, itself kmalloc'ed; -1 not modelled")
+    rule = field("one of MEMPOOL_RULES")
+    bytes = field("of an element; known in the closed loop")
+
 
 MP_SLAB = 0  # mempool_alloc_slab
 MP_PAGES = 1  # mempool_alloc_pages
@@ -51,11 +57,11 @@ BOGUS_HANDLE = 1 << 56
 LARGEST_WITH_HEADER = 4087
 
 
-@group(pool=MEMPOOL_FIELDS)
+@group(pool=MEMPOOL.width)
 class Pools(NamedTuple):
     """The mempools of one lane."""
 
-    pool: np.ndarray  # int64[pools, MEMPOOL_FIELDS]
+    pool: np.ndarray  # int64[pools, MEMPOOL.width]
     element: np.ndarray  # int64[pools, most elements]: handles, a stack
 
 
@@ -77,10 +83,10 @@ def pool_alloc(mem, heap, pools, p, cpu, gfp, context):
     """One element from the allocator behind the pool [pool->alloc]; handle or NO_OBJECT."""
     out_of_line()
     pool = pools.pool
-    source = pool[p, MP_CACHE]
-    if pool[p, MP_KIND] == MP_SLAB:
+    source = pool[p, MEMPOOL.cache]
+    if pool[p, MEMPOOL.kind] == MP_SLAB:
         return policed_alloc(mem, heap, source, cpu, gfp, context)
-    if pool[p, MP_KIND] == MP_PAGES:
+    if pool[p, MEMPOOL.kind] == MP_PAGES:
         return page_handle(mem, cpu, gfp, context, source)
     handle = kmalloc(mem, heap, pool[p], cpu, gfp, context, source)
     return BOGUS_HANDLE if handle < 0 and source <= LARGEST_WITH_HEADER else handle
@@ -90,9 +96,9 @@ def pool_alloc(mem, heap, pools, p, cpu, gfp, context):
 def pool_free(mem, heap, pools, p, cpu, handle):
     """Give one element back to the allocator [pool->free]."""
     out_of_line()
-    if pools.pool[p, MP_KIND] == MP_SLAB:
-        kmem_cache_free(mem, heap, pools.pool[p, MP_CACHE], cpu, handle)
-    elif pools.pool[p, MP_KIND] == MP_PAGES:
+    if pools.pool[p, MEMPOOL.kind] == MP_SLAB:
+        kmem_cache_free(mem, heap, pools.pool[p, MEMPOOL.cache], cpu, handle)
+    elif pools.pool[p, MEMPOOL.kind] == MP_PAGES:
         free_page_handle(mem, cpu, handle)
     elif handle != BOGUS_HANDLE:
         kfree(mem, heap, cpu, handle)
@@ -102,9 +108,9 @@ def pool_free(mem, heap, pools, p, cpu, handle):
 def take_element(pools, p):
     """The last element of the reserve, which holds one [remove_element]."""
     pool = pools.pool[p]
-    pool[MP_CURR] -= 1
-    pool[MP_FROM_POOL] += 1
-    return pools.element[p, pool[MP_CURR]]
+    pool[MEMPOOL.curr] -= 1
+    pool[MEMPOOL.from_pool] += 1
+    return pools.element[p, pool[MEMPOOL.curr]]
 
 
 @kernel
@@ -112,24 +118,24 @@ def mempool_alloc(mem, heap, pools, p, cpu, gfp, context, first):
     """One round: the allocator with the stripped (first) or full mask, then the reserve; handle or NO_OBJECT."""
     out_of_line()
     pool = pools.pool[p]
-    rule = pool[MP_RULE]
+    rule = pool[MEMPOOL.rule]
     if rule == RULE_POOL_FIRST:
-        mem.ctl[st.M_LOCKS] += 1
-        if pool[MP_CURR] > 0:
+        mem.ctl[MEMCTL.locks] += 1
+        if pool[MEMPOOL.curr] > 0:
             return take_element(pools, p)
     mask = first_try_mask(gfp, rule) if first else gfp | g.MEMPOOL_MASK
     handle = pool_alloc(mem, heap, pools, p, cpu, mask, context)
-    if handle < 0 and pool[MP_CURR] > 0:
+    if handle < 0 and pool[MEMPOOL.curr] > 0:
         return take_element(pools, p)
     if handle < 0 and first and rule == RULE_RETRY and (gfp & g.WAIT) != 0:
         handle = pool_alloc(mem, heap, pools, p, cpu, gfp | g.MEMPOOL_MASK, context)
     if handle >= 0:
-        pool[MP_FROM_ALLOCATOR] += 1
+        pool[MEMPOOL.from_allocator] += 1
         return handle
     if (gfp & g.WAIT) == 0:
-        pool[MP_FAIL_ATOMIC] += 1
+        pool[MEMPOOL.fail_atomic] += 1
     else:
-        pool[MP_WOULD_SLEEP] += 1
+        pool[MEMPOOL.would_sleep] += 1
     return st.NO_OBJECT
 
 
@@ -137,12 +143,12 @@ def mempool_alloc(mem, heap, pools, p, cpu, gfp, context, first):
 def mempool_free(mem, heap, pools, p, cpu, handle):
     """Refill the reserve first (True: its waiters must be woken), else back to the allocator [mempool_free]."""
     pool = pools.pool[p]
-    if pool[MP_CURR] < pool[MP_MIN]:
-        pools.element[p, pool[MP_CURR]] = handle
-        pool[MP_CURR] += 1
-        pool[MP_FREE_TO_POOL] += 1
+    if pool[MEMPOOL.curr] < pool[MEMPOOL.min]:
+        pools.element[p, pool[MEMPOOL.curr]] = handle
+        pool[MEMPOOL.curr] += 1
+        pool[MEMPOOL.free_to_pool] += 1
         return True
-    pool[MP_FREE_TO_ALLOCATOR] += 1
+    pool[MEMPOOL.free_to_allocator] += 1
     pool_free(mem, heap, pools, p, cpu, handle)
     return False
 
@@ -152,12 +158,12 @@ def mempool_fill(mem, heap, pools, p, cpu, gfp, context):
     """Take elements until the reserve holds ``min_nr``; False at the first that cannot be had."""
     out_of_line()
     pool = pools.pool[p]
-    while pool[MP_CURR] < pool[MP_MIN]:
+    while pool[MEMPOOL.curr] < pool[MEMPOOL.min]:
         handle = pool_alloc(mem, heap, pools, p, cpu, gfp, context)
         if handle < 0:
             return False
-        pools.element[p, pool[MP_CURR]] = handle
-        pool[MP_CURR] += 1
+        pools.element[p, pool[MEMPOOL.curr]] = handle
+        pool[MEMPOOL.curr] += 1
     return True
 
 
@@ -169,18 +175,18 @@ def mempool_resize(mem, heap, pools, sizes, p, cpu, gfp, context, new_min):
     """
     out_of_line()
     pool = pools.pool[p]
-    if new_min <= pool[MP_MIN]:
-        while new_min < pool[MP_CURR]:
-            pool[MP_CURR] -= 1
-            pool_free(mem, heap, pools, p, cpu, pools.element[p, pool[MP_CURR]])
-        pool[MP_MIN] = new_min
+    if new_min <= pool[MEMPOOL.min]:
+        while new_min < pool[MEMPOOL.curr]:
+            pool[MEMPOOL.curr] -= 1
+            pool_free(mem, heap, pools, p, cpu, pools.element[p, pool[MEMPOOL.curr]])
+        pool[MEMPOOL.min] = new_min
         return True
     array = kmalloc(mem, heap, sizes, cpu, gfp, context, 8 * new_min)
     if array < 0:
         return False
-    kfree(mem, heap, cpu, pool[MP_ELEMENTS])
-    pool[MP_ELEMENTS] = array
-    pool[MP_MIN] = new_min
+    kfree(mem, heap, cpu, pool[MEMPOOL.elements])
+    pool[MEMPOOL.elements] = array
+    pool[MEMPOOL.min] = new_min
     mempool_fill(mem, heap, pools, p, cpu, gfp, context)
     return True
 
@@ -189,15 +195,15 @@ def mempool_resize(mem, heap, pools, sizes, p, cpu, gfp, context, new_min):
 def mempool_create(mem, heap, pools, sizes, p, cpu, cache, kind, min_nr):
     """A pool of ``min_nr`` elements: its struct (72 bytes), its array and the elements [mempool_create]; success.
 
-    ``cache`` and ``kind`` are the columns MP_CACHE and MP_KIND.
+    ``cache`` and ``kind`` are the columns MEMPOOL.cache and MEMPOOL.kind.
     """
     out_of_line()
     pool = pools.pool[p]
     pool[:] = 0
-    pool[MP_CACHE] = cache
-    pool[MP_KIND] = kind
-    pool[MP_MIN] = min_nr
+    pool[MEMPOOL.cache] = cache
+    pool[MEMPOOL.kind] = kind
+    pool[MEMPOOL.min] = min_nr
     if kmalloc(mem, heap, sizes, cpu, g.GFP_KERNEL | g.ZERO, 0, 72) < 0:
         return False
-    pool[MP_ELEMENTS] = kmalloc(mem, heap, sizes, cpu, g.GFP_KERNEL, 0, 8 * min_nr)
-    return pool[MP_ELEMENTS] >= 0 and mempool_fill(mem, heap, pools, p, cpu, g.GFP_KERNEL, 0)
+    pool[MEMPOOL.elements] = kmalloc(mem, heap, sizes, cpu, g.GFP_KERNEL, 0, 8 * min_nr)
+    return pool[MEMPOOL.elements] >= 0 and mempool_fill(mem, heap, pools, p, cpu, g.GFP_KERNEL, 0)

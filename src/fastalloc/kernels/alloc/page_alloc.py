@@ -7,6 +7,7 @@ in front of which the golden cases were recorded.
 from fastalloc.compiler.jit import kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.policy_hooks import ask
+from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, PAGE, PCP, ZONE
 from fastalloc.linux import gfp as g
 
 # ------------------------------------------------------------------------------------------------ watermarks
@@ -26,12 +27,12 @@ def zone_watermark(mark, high, harder):
 @kernel
 def zone_watermark_ok(mem, z, order, mark, class_zone, high, harder):
     """Whether zone ``z`` may give ``2**order`` pages against ``mark`` [zone_watermark_ok, 2.6.25]."""
-    level = zone_watermark(mark, high, harder) + mem.zone[z, st.Z_EMERGENCY]
-    free = mem.zone[z, st.Z_FREE] - (1 << order) + 1
-    if free <= level + mem.zone[z, st.Z_RESERVE + class_zone]:
+    level = zone_watermark(mark, high, harder) + mem.zone[z, ZONE.emergency]
+    free = mem.zone[z, ZONE.free] - (1 << order) + 1
+    if free <= level + mem.zone[z, ZONE.reserve + class_zone]:
         return False
     for o in range(order):
-        free -= mem.area[z, o, st.AREA_NR] << o
+        free -= mem.area[z, o, AREA.nr] << o
         level >>= 1
         if free <= level:
             return False
@@ -40,7 +41,7 @@ def zone_watermark_ok(mem, z, order, mark, class_zone, high, harder):
 
 @kernel
 def request_depth(gfp, context, rule):
-    """Depth of attempt B of a request, one of DEPTH_* [__alloc_pages step 5; rule 6.3: gfp_to_alloc_flags].
+    """Depth of attempt B of a request, a DEPTH [__alloc_pages step 5; rule 6.3: gfp_to_alloc_flags].
 
     Since 6.3 not waiting earns a quarter only beside HIGH and without NOMEMALLOC.
     """
@@ -50,12 +51,12 @@ def request_depth(gfp, context, rule):
         harder = harder and high and (gfp & g.NOMEMALLOC) == 0
     harder = harder or ((context & g.RT_TASK) != 0 and (context & g.IN_INTERRUPT) == 0)
     if high and harder:
-        return st.DEPTH_ATOMIC
+        return DEPTH.atomic
     if high:
-        return st.DEPTH_HIGH
+        return DEPTH.high
     if harder:
-        return st.DEPTH_HARDER
-    return st.DEPTH_MIN
+        return DEPTH.harder
+    return DEPTH.min
 
 
 @kernel
@@ -79,53 +80,53 @@ def goes_on(gfp, context):
 @kernel
 def page_zone(mem, pfn):
     """Zone index of a page frame."""
-    return (mem.page[pfn, st.P_FLAGS] >> st.PG_ZONE_SHIFT) & 3
+    return (mem.page[pfn, PAGE.flags] >> st.PG_ZONE_SHIFT) & 3
 
 
 @kernel
 def area_add(mem, z, order, pfn):
     """Put a free block at the head of its buddy list [__free_one_page]."""
-    head = mem.area[z, order, st.AREA_HEAD]
+    head = mem.area[z, order, AREA.head]
     page = mem.page
-    page[pfn, st.P_NEXT] = head
-    page[pfn, st.P_PREV] = -1
+    page[pfn, PAGE.next] = head
+    page[pfn, PAGE.prev] = -1
     if head >= 0:
-        page[head, st.P_PREV] = pfn
-    page[pfn, st.P_FLAGS] = (z << st.PG_ZONE_SHIFT) | (order << st.PG_ORDER_SHIFT) | st.PG_BUDDY
-    mem.area[z, order, st.AREA_HEAD] = pfn
-    mem.area[z, order, st.AREA_NR] += 1
+        page[head, PAGE.prev] = pfn
+    page[pfn, PAGE.flags] = (z << st.PG_ZONE_SHIFT) | (order << st.PG_ORDER_SHIFT) | st.PG_BUDDY
+    mem.area[z, order, AREA.head] = pfn
+    mem.area[z, order, AREA.nr] += 1
 
 
 @kernel
 def area_del(mem, z, order, pfn):
     """Take a free block off its buddy list."""
     page = mem.page
-    following = page[pfn, st.P_NEXT]
-    preceding = page[pfn, st.P_PREV]
+    following = page[pfn, PAGE.next]
+    preceding = page[pfn, PAGE.prev]
     if preceding >= 0:
-        page[preceding, st.P_NEXT] = following
+        page[preceding, PAGE.next] = following
     else:
-        mem.area[z, order, st.AREA_HEAD] = following
+        mem.area[z, order, AREA.head] = following
     if following >= 0:
-        page[following, st.P_PREV] = preceding
-    page[pfn, st.P_FLAGS] = z << st.PG_ZONE_SHIFT
-    mem.area[z, order, st.AREA_NR] -= 1
+        page[following, PAGE.prev] = preceding
+    page[pfn, PAGE.flags] = z << st.PG_ZONE_SHIFT
+    mem.area[z, order, AREA.nr] -= 1
 
 
 @kernel
 def free_one_page(mem, z, pfn, order):
     """Give a block back to the buddy lists, merging upwards [__free_one_page]; NR_FREE_PAGES grows."""
-    start = mem.zone[z, st.Z_START]
-    present = mem.zone[z, st.Z_PRESENT]
-    mem.zone[z, st.Z_FREE] += 1 << order
-    mem.zone[z, st.Z_ALL_UNRECLAIMABLE] = 0
-    mem.zone[z, st.Z_PAGES_SCANNED] = 0
+    start = mem.zone[z, ZONE.start]
+    present = mem.zone[z, ZONE.present]
+    mem.zone[z, ZONE.free] += 1 << order
+    mem.zone[z, ZONE.all_unreclaimable] = 0
+    mem.zone[z, ZONE.pages_scanned] = 0
     index = pfn - start
     while order < g.MAX_ORDER - 1:
         buddy = index ^ (1 << order)
         if buddy >= present:
             break
-        flags = mem.page[start + buddy, st.P_FLAGS]
+        flags = mem.page[start + buddy, PAGE.flags]
         if (flags & st.PG_BUDDY) == 0 or ((flags >> st.PG_ORDER_SHIFT) & 15) != order:
             break
         area_del(mem, z, order, start + buddy)
@@ -138,17 +139,17 @@ def free_one_page(mem, z, pfn, order):
 def rmqueue(mem, z, order):
     """Take a block of ``2**order`` pages from the buddy, lower half first [__rmqueue_smallest]; -1 none."""
     for current in range(order, g.MAX_ORDER):
-        pfn = mem.area[z, current, st.AREA_HEAD]
+        pfn = mem.area[z, current, AREA.head]
         if pfn < 0:
             continue
         area_del(mem, z, current, pfn)
         while current > order:
             current -= 1
             area_add(mem, z, current, pfn + (1 << current))
-        free = mem.zone[z, st.Z_FREE] - (1 << order)
-        mem.zone[z, st.Z_FREE] = free
-        if free < mem.zone[z, st.Z_MIN_FREE]:
-            mem.zone[z, st.Z_MIN_FREE] = free
+        free = mem.zone[z, ZONE.free] - (1 << order)
+        mem.zone[z, ZONE.free] = free
+        if free < mem.zone[z, ZONE.min_free]:
+            mem.zone[z, ZONE.min_free] = free
         return pfn
     return -1
 
@@ -156,48 +157,48 @@ def rmqueue(mem, z, order):
 @kernel
 def pcp_push(mem, cpu, z, pfn):
     """Put a page on the hot end of a CPU's list."""
-    head = mem.pcp[cpu, z, st.PCP_HEAD]
+    head = mem.pcp[cpu, z, PCP.head]
     page = mem.page
-    page[pfn, st.P_NEXT] = head
-    page[pfn, st.P_PREV] = -1
-    page[pfn, st.P_FLAGS] = (z << st.PG_ZONE_SHIFT) | st.PG_PCP
+    page[pfn, PAGE.next] = head
+    page[pfn, PAGE.prev] = -1
+    page[pfn, PAGE.flags] = (z << st.PG_ZONE_SHIFT) | st.PG_PCP
     if head >= 0:
-        page[head, st.P_PREV] = pfn
+        page[head, PAGE.prev] = pfn
     else:
-        mem.pcp[cpu, z, st.PCP_TAIL] = pfn
-    mem.pcp[cpu, z, st.PCP_HEAD] = pfn
-    mem.pcp[cpu, z, st.PCP_COUNT] += 1
+        mem.pcp[cpu, z, PCP.tail] = pfn
+    mem.pcp[cpu, z, PCP.head] = pfn
+    mem.pcp[cpu, z, PCP.count] += 1
 
 
 @kernel
 def pcp_push_cold(mem, cpu, z, pfn):
     """Put a page on the cold end of a CPU's list [rmqueue_bulk keeps physical order; free_cold_page]."""
-    tail = mem.pcp[cpu, z, st.PCP_TAIL]
+    tail = mem.pcp[cpu, z, PCP.tail]
     page = mem.page
-    page[pfn, st.P_PREV] = tail
-    page[pfn, st.P_NEXT] = -1
-    page[pfn, st.P_FLAGS] = (z << st.PG_ZONE_SHIFT) | st.PG_PCP
+    page[pfn, PAGE.prev] = tail
+    page[pfn, PAGE.next] = -1
+    page[pfn, PAGE.flags] = (z << st.PG_ZONE_SHIFT) | st.PG_PCP
     if tail >= 0:
-        page[tail, st.P_NEXT] = pfn
+        page[tail, PAGE.next] = pfn
     else:
-        mem.pcp[cpu, z, st.PCP_HEAD] = pfn
-    mem.pcp[cpu, z, st.PCP_TAIL] = pfn
-    mem.pcp[cpu, z, st.PCP_COUNT] += 1
+        mem.pcp[cpu, z, PCP.head] = pfn
+    mem.pcp[cpu, z, PCP.tail] = pfn
+    mem.pcp[cpu, z, PCP.count] += 1
 
 
 @kernel
 def pcp_drain(mem, cpu, z, count):
     """Return ``count`` pages from the cold end of a CPU's list to the buddy [free_pages_bulk]."""
-    while count > 0 and mem.pcp[cpu, z, st.PCP_COUNT] > 0:
-        pfn = mem.pcp[cpu, z, st.PCP_TAIL]
-        preceding = mem.page[pfn, st.P_PREV]
-        mem.pcp[cpu, z, st.PCP_TAIL] = preceding
+    while count > 0 and mem.pcp[cpu, z, PCP.count] > 0:
+        pfn = mem.pcp[cpu, z, PCP.tail]
+        preceding = mem.page[pfn, PAGE.prev]
+        mem.pcp[cpu, z, PCP.tail] = preceding
         if preceding >= 0:
-            mem.page[preceding, st.P_NEXT] = -1
+            mem.page[preceding, PAGE.next] = -1
         else:
-            mem.pcp[cpu, z, st.PCP_HEAD] = -1
-        mem.pcp[cpu, z, st.PCP_COUNT] -= 1
-        mem.page[pfn, st.P_FLAGS] = z << st.PG_ZONE_SHIFT
+            mem.pcp[cpu, z, PCP.head] = -1
+        mem.pcp[cpu, z, PCP.count] -= 1
+        mem.page[pfn, PAGE.flags] = z << st.PG_ZONE_SHIFT
         free_one_page(mem, z, pfn, 0)
         count -= 1
 
@@ -206,8 +207,8 @@ def pcp_drain(mem, cpu, z, count):
 def drain_all_pages(mem):
     """Empty every per-CPU list [drain_all_pages, after a direct reclaim for order > 0]."""
     for cpu in range(mem.pcp.shape[0]):
-        for z in range(mem.ctl[st.M_NR_ZONES]):
-            pcp_drain(mem, cpu, z, mem.pcp[cpu, z, st.PCP_COUNT])
+        for z in range(mem.ctl[MEMCTL.nr_zones]):
+            pcp_drain(mem, cpu, z, mem.pcp[cpu, z, PCP.count])
 
 
 @kernel
@@ -216,25 +217,25 @@ def buffered_rmqueue(mem, cpu, z, order):
     if order > 0:
         pfn = rmqueue(mem, z, order)
         if pfn >= 0:
-            mem.page[pfn, st.P_FLAGS] = z << st.PG_ZONE_SHIFT
+            mem.page[pfn, PAGE.flags] = z << st.PG_ZONE_SHIFT
         return pfn
-    if mem.pcp[cpu, z, st.PCP_COUNT] == 0:
-        for _ in range(mem.zone[z, st.Z_BATCH]):
+    if mem.pcp[cpu, z, PCP.count] == 0:
+        for _ in range(mem.zone[z, ZONE.batch]):
             pfn = rmqueue(mem, z, 0)
             if pfn < 0:
                 break
             pcp_push_cold(mem, cpu, z, pfn)
-        if mem.pcp[cpu, z, st.PCP_COUNT] == 0:
+        if mem.pcp[cpu, z, PCP.count] == 0:
             return -1
-    pfn = mem.pcp[cpu, z, st.PCP_HEAD]
-    following = mem.page[pfn, st.P_NEXT]
-    mem.pcp[cpu, z, st.PCP_HEAD] = following
+    pfn = mem.pcp[cpu, z, PCP.head]
+    following = mem.page[pfn, PAGE.next]
+    mem.pcp[cpu, z, PCP.head] = following
     if following >= 0:
-        mem.page[following, st.P_PREV] = -1
+        mem.page[following, PAGE.prev] = -1
     else:
-        mem.pcp[cpu, z, st.PCP_TAIL] = -1
-    mem.pcp[cpu, z, st.PCP_COUNT] -= 1
-    mem.page[pfn, st.P_FLAGS] = z << st.PG_ZONE_SHIFT
+        mem.pcp[cpu, z, PCP.tail] = -1
+    mem.pcp[cpu, z, PCP.count] -= 1
+    mem.page[pfn, PAGE.flags] = z << st.PG_ZONE_SHIFT
     return pfn
 
 
@@ -243,9 +244,9 @@ def buffered_rmqueue(mem, cpu, z, order):
 
 @kernel
 def get_page_from_freelist(mem, cpu, order, first_zone, mark_column, high, harder):
-    """Walk the zonelist from ``first_zone`` down; ``mark_column`` is Z_MIN, Z_LOW, Z_HIGH or -1 for no watermark."""
+    """Walk the zonelist from ``first_zone`` down; ``mark_column``: ZONE.min, ZONE.low, ZONE.high, or -1 for no mark."""
     for z in range(first_zone, -1, -1):
-        if mem.zone[z, st.Z_PRESENT] == 0:
+        if mem.zone[z, ZONE.present] == 0:
             continue
         if mark_column >= 0 and not zone_watermark_ok(
             mem, z, order, mem.zone[z, mark_column], first_zone, high, harder
@@ -260,106 +261,106 @@ def get_page_from_freelist(mem, cpu, order, first_zone, mark_column, high, harde
 @kernel
 def note_depth(mem, depth):
     """Remember how deep the last granted request went."""
-    mem.ctl[st.M_DEPTH] = depth
-    if depth > mem.ctl[st.M_DEEPEST]:
-        mem.ctl[st.M_DEEPEST] = depth
+    mem.ctl[MEMCTL.depth] = depth
+    if depth > mem.ctl[MEMCTL.deepest]:
+        mem.ctl[MEMCTL.deepest] = depth
 
 
 @kernel
 def printk_ratelimit(mem):
     """One message per 5 s after a burst of 10, in jiffies [kernel/printk.c: __printk_ratelimit]."""
     ctl = mem.ctl
-    interval = 5 * ctl[st.M_HZ]
-    tokens = ctl[st.M_TOKENS] + ctl[st.M_JIFFIES] - ctl[st.M_TOKEN_JIFFY]
-    ctl[st.M_TOKEN_JIFFY] = ctl[st.M_JIFFIES]
+    interval = 5 * ctl[MEMCTL.hz]
+    tokens = ctl[MEMCTL.tokens] + ctl[MEMCTL.jiffies] - ctl[MEMCTL.token_jiffy]
+    ctl[MEMCTL.token_jiffy] = ctl[MEMCTL.jiffies]
     if tokens > 10 * interval:
         tokens = 10 * interval
     if tokens >= interval:
-        ctl[st.M_TOKENS] = tokens - interval
+        ctl[MEMCTL.tokens] = tokens - interval
         return True
-    ctl[st.M_TOKENS] = tokens
+    ctl[MEMCTL.tokens] = tokens
     return False
 
 
 @kernel
 def warn_alloc_failed(mem, gfp, order):
     """A request failed for good: count it, print it unless NOWARN or the rate limit forbids."""
-    mem.ctl[st.M_FAILED] += 1
+    mem.ctl[MEMCTL.failed] += 1
     if (gfp & g.NOWARN) != 0:
         return
-    mem.ctl[st.M_REPORT_GFP] = gfp
-    mem.ctl[st.M_REPORT_ORDER] = order
+    mem.ctl[MEMCTL.report_gfp] = gfp
+    mem.ctl[MEMCTL.report_order] = order
     if printk_ratelimit(mem):
-        mem.ctl[st.M_REPORTS] += 1
-        mem.ctl[st.M_LAST_MISSED] = mem.ctl[st.M_MISSED]
-        mem.ctl[st.M_MISSED] = 0
+        mem.ctl[MEMCTL.reports] += 1
+        mem.ctl[MEMCTL.last_missed] = mem.ctl[MEMCTL.missed]
+        mem.ctl[MEMCTL.missed] = 0
     else:
-        mem.ctl[st.M_SUPPRESSED] += 1
-        mem.ctl[st.M_MISSED] += 1
+        mem.ctl[MEMCTL.suppressed] += 1
+        mem.ctl[MEMCTL.missed] += 1
 
 
 @kernel
 def watermark_page(mem, cpu, order, first_zone, gfp, context):
     """Attempts B and C: a page from as deep as mask and task allow, or -1."""
-    depth = request_depth(gfp, context, mem.ctl[st.M_WATERMARK_RULE])
-    harder = depth == st.DEPTH_HARDER or depth == st.DEPTH_ATOMIC
-    pfn = get_page_from_freelist(mem, cpu, order, first_zone, st.Z_MIN, (gfp & g.HIGH) != 0, harder)
+    depth = request_depth(gfp, context, mem.ctl[MEMCTL.watermark_rule])
+    harder = depth == DEPTH.harder or depth == DEPTH.atomic
+    pfn = get_page_from_freelist(mem, cpu, order, first_zone, ZONE.min, (gfp & g.HIGH) != 0, harder)
     if pfn >= 0:
         note_depth(mem, depth)
         return pfn
     if (gfp & g.SHORT) != 0:
-        mem.ctl[st.M_TESTS] += 1
-        pfn = get_page_from_freelist(mem, cpu, order, first_zone, st.Z_SHORT, False, False)
+        mem.ctl[MEMCTL.tests] += 1
+        pfn = get_page_from_freelist(mem, cpu, order, first_zone, ZONE.short, False, False)
         if pfn >= 0:
-            note_depth(mem, st.DEPTH_SHORT)
+            note_depth(mem, DEPTH.short)
             return pfn
     if ignores_watermarks(gfp, context):
         pfn = get_page_from_freelist(mem, cpu, order, first_zone, -1, False, False)
         if pfn >= 0:
-            note_depth(mem, st.DEPTH_NONE)
-            mem.ctl[st.M_NO_WATERMARK] += 1
+            note_depth(mem, DEPTH.none)
+            mem.ctl[MEMCTL.no_watermark] += 1
     return pfn
 
 
 @kernel
 def take_spare(mem):
     """One of the pages set aside for slabs of the swap path."""
-    pfn = mem.ctl[st.M_SPARE]
-    mem.ctl[st.M_SPARE] = mem.page[pfn, st.P_NEXT]
-    mem.ctl[st.M_NR_SPARE] -= 1
-    mem.ctl[st.M_SPARE_USED] += 1
-    mem.ctl[st.M_LOCKS] += 1
-    note_depth(mem, st.DEPTH_NONE)
+    pfn = mem.ctl[MEMCTL.spare]
+    mem.ctl[MEMCTL.spare] = mem.page[pfn, PAGE.next]
+    mem.ctl[MEMCTL.nr_spare] -= 1
+    mem.ctl[MEMCTL.spare_used] += 1
+    mem.ctl[MEMCTL.locks] += 1
+    note_depth(mem, DEPTH.none)
     return pfn
 
 
 @kernel
 def keep_spare(mem, pfn):
     """Set a page aside, unless there are enough; whether it was kept."""
-    mem.ctl[st.M_TESTS] += 1
-    if mem.ctl[st.M_NR_SPARE] >= mem.ctl[st.M_SPARE_MOST]:
+    mem.ctl[MEMCTL.tests] += 1
+    if mem.ctl[MEMCTL.nr_spare] >= mem.ctl[MEMCTL.spare_most]:
         return False
-    mem.ctl[st.M_LOCKS] += 1
-    mem.page[pfn, st.P_NEXT] = mem.ctl[st.M_SPARE]
-    mem.ctl[st.M_SPARE] = pfn
-    mem.ctl[st.M_NR_SPARE] += 1
+    mem.ctl[MEMCTL.locks] += 1
+    mem.page[pfn, PAGE.next] = mem.ctl[MEMCTL.spare]
+    mem.ctl[MEMCTL.spare] = pfn
+    mem.ctl[MEMCTL.nr_spare] += 1
     return True
 
 
 @kernel
 def depth_of_level(level, mark):
-    """Which DEPTH_* a level that free pages stay above amounts to, beside ``mark``, the zone's min."""
+    """Which DEPTH a level that free pages stay above amounts to, beside ``mark``, the zone's min."""
     if level <= 0:
-        return st.DEPTH_NONE
+        return DEPTH.none
     for depth, high, harder in (
-        (st.DEPTH_MIN, False, False),
-        (st.DEPTH_HARDER, False, True),
-        (st.DEPTH_HIGH, True, False),
-        (st.DEPTH_ATOMIC, True, True),
+        (DEPTH.min, False, False),
+        (DEPTH.harder, False, True),
+        (DEPTH.high, True, False),
+        (DEPTH.atomic, True, True),
     ):
         if level >= zone_watermark(mark, high, harder):
             return depth
-    return st.DEPTH_SHORT
+    return DEPTH.short
 
 
 @kernel
@@ -367,15 +368,15 @@ def asked_page(mem, cpu, order, first_zone, gfp, context):
     """A page from as deep as the user's policy says, zone by zone; -1 none, -2: the kernel is to decide."""
     out_of_line()
     for z in range(first_zone, -1, -1):
-        if mem.zone[z, st.Z_PRESENT] == 0:
+        if mem.zone[z, ZONE.present] == 0:
             continue
-        mark = mem.zone[z, st.Z_MIN]
-        free = mem.zone[z, st.Z_FREE] - (1 << order) + 1
-        mem.ctl[st.M_TESTS] += 1
-        level = ask(mem.ctl[st.M_ASK_DEPTH], mem.ctl[st.M_WHO], gfp, context, free, mark)
+        mark = mem.zone[z, ZONE.min]
+        free = mem.zone[z, ZONE.free] - (1 << order) + 1
+        mem.ctl[MEMCTL.tests] += 1
+        level = ask(mem.ctl[MEMCTL.ask_depth], mem.ctl[MEMCTL.who], gfp, context, free, mark)
         if level < 0:
             return -2
-        if free > level + mem.zone[z, st.Z_EMERGENCY] + mem.zone[z, st.Z_RESERVE + first_zone]:
+        if free > level + mem.zone[z, ZONE.emergency] + mem.zone[z, ZONE.reserve + first_zone]:
             pfn = buffered_rmqueue(mem, cpu, z, order)
             if pfn >= 0:
                 note_depth(mem, depth_of_level(level, mark))
@@ -390,25 +391,25 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
     Returns the page frame or -1. For a request that :func:`goes_on` -1 is not final: the caller reclaims (or, with
     NOFAIL, naps) and asks again. Every other failure is final and is reported here.
     """
-    first_zone = mem.ctl[st.M_NR_ZONES] - 1
+    first_zone = mem.ctl[MEMCTL.nr_zones] - 1
     if (gfp & g.GFP_DMA) != 0:
         first_zone = 0
-    pfn = get_page_from_freelist(mem, cpu, order, first_zone, st.Z_LOW, False, False)
+    pfn = get_page_from_freelist(mem, cpu, order, first_zone, ZONE.low, False, False)
     if pfn >= 0:
-        note_depth(mem, st.DEPTH_LOW)
+        note_depth(mem, DEPTH.low)
         return pfn
-    mem.ctl[st.M_KSWAPD_WANTED] = 1
+    mem.ctl[MEMCTL.kswapd_wanted] = 1
     if (gfp & g.POLITE) != 0:
         warn_alloc_failed(mem, gfp, order)
         return -1
     pfn = -2
-    if mem.ctl[st.M_ASK_DEPTH] != 0:
+    if mem.ctl[MEMCTL.ask_depth] != 0:
         pfn = asked_page(mem, cpu, order, first_zone, gfp, context)
     if pfn == -2:
         pfn = watermark_page(mem, cpu, order, first_zone, gfp, context)
     if pfn >= 0:
         return pfn
-    if (gfp & g.SPARE) != 0 and order == 0 and mem.ctl[st.M_NR_SPARE] > 0:
+    if (gfp & g.SPARE) != 0 and order == 0 and mem.ctl[MEMCTL.nr_spare] > 0:
         return take_spare(mem)
     if goes_on(gfp, context):
         return -1
@@ -419,7 +420,7 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
 @kernel
 def stub_allows(mem, n, order, mark, high, harder):
     """The count test of the golden cases' stub."""
-    free = mem.zone[n, st.Z_TOTAL] - mem.zone[n, st.Z_HOLD] - mem.zone[n, st.Z_USED]
+    free = mem.zone[n, ZONE.total] - mem.zone[n, ZONE.hold] - mem.zone[n, ZONE.used]
     return free - (1 << order) + 1 > zone_watermark(mark, high, harder)
 
 
@@ -428,9 +429,9 @@ def alloc_pages_stub(mem, node, gfp, order, context):
     """The stub of the golden cases: three attempts over one or two nodes. Returns the node that gave, or -1."""
     zone = mem.zone
     nodes = 1
-    if mem.ctl[st.M_NR_NODES] == 2 and (gfp & g.THISNODE) == 0:
+    if mem.ctl[MEMCTL.nr_nodes] == 2 and (gfp & g.THISNODE) == 0:
         nodes = 2
-    limited = mem.ctl[st.M_MODEL] == st.MODEL_STUB
+    limited = mem.ctl[MEMCTL.model] == st.MODEL_STUB
     found = -1
     if order < g.MAX_ORDER:
         if not limited:
@@ -438,36 +439,36 @@ def alloc_pages_stub(mem, node, gfp, order, context):
         else:
             for i in range(nodes):
                 n = node ^ i
-                mark = zone[n, st.Z_MIN] + zone[n, st.Z_MIN] // 4
+                mark = zone[n, ZONE.min] + zone[n, ZONE.min] // 4
                 if stub_allows(mem, n, order, mark, False, False):
                     found = n
-                    note_depth(mem, st.DEPTH_LOW)
+                    note_depth(mem, DEPTH.low)
                     break
             if found < 0:
-                zone[node, st.Z_BELOW_LOW] += 1
-            if found < 0 and not (mem.ctl[st.M_NR_NODES] == 2 and (gfp & g.GFP_THISNODE) == g.GFP_THISNODE):
+                zone[node, ZONE.below_low] += 1
+            if found < 0 and not (mem.ctl[MEMCTL.nr_nodes] == 2 and (gfp & g.GFP_THISNODE) == g.GFP_THISNODE):
                 depth = request_depth(gfp, context, st.WATERMARKS_2_6_25)
-                harder = depth == st.DEPTH_HARDER or depth == st.DEPTH_ATOMIC
+                harder = depth == DEPTH.harder or depth == DEPTH.atomic
                 for i in range(nodes):
                     n = node ^ i
-                    if stub_allows(mem, n, order, zone[n, st.Z_MIN], (gfp & g.HIGH) != 0, harder):
+                    if stub_allows(mem, n, order, zone[n, ZONE.min], (gfp & g.HIGH) != 0, harder):
                         found = n
                         note_depth(mem, depth)
                         break
                 if found < 0 and ignores_watermarks(gfp, context):
                     for i in range(nodes):
                         n = node ^ i
-                        free = zone[n, st.Z_TOTAL] - zone[n, st.Z_HOLD] - zone[n, st.Z_USED]
+                        free = zone[n, ZONE.total] - zone[n, ZONE.hold] - zone[n, ZONE.used]
                         if free >= (1 << order):
                             found = n
-                            note_depth(mem, st.DEPTH_NONE)
-                            zone[node, st.Z_MEMALLOC_USED] += 1
+                            note_depth(mem, DEPTH.none)
+                            zone[node, ZONE.memalloc_used] += 1
                             break
     if found < 0:
-        zone[node, st.Z_ALLOC_FAIL] += 1
+        zone[node, ZONE.alloc_fail] += 1
         return -1
-    zone[found, st.Z_USED] += 1 << order
-    zone[found, st.Z_ALLOC_OK] += 1
+    zone[found, ZONE.used] += 1 << order
+    zone[found, ZONE.alloc_ok] += 1
     return found
 
 
@@ -481,10 +482,10 @@ def alloc_pages(mem, cpu, node, gfp, order, context):
     context : PF_MEMALLOC, IN_INTERRUPT and RT_TASK bits of whoever asks.
     """
     out_of_line()
-    if mem.ctl[st.M_MODEL] == st.MODEL_ZONES:
+    if mem.ctl[MEMCTL.model] == st.MODEL_ZONES:
         return alloc_pages_zones(mem, cpu, gfp, order, context)
     if node < 0:
-        node = cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
+        node = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
     return alloc_pages_stub(mem, node, gfp, order, context)
 
 
@@ -492,31 +493,31 @@ def alloc_pages(mem, cpu, node, gfp, order, context):
 def free_pages(mem, cpu, pfn, order):
     """Give pages back: order 0 to the CPU's list, whose batch goes to the buddy at ``high`` [free_hot_cold_page]."""
     out_of_line()
-    if mem.ctl[st.M_MODEL] != st.MODEL_ZONES:
-        mem.zone[pfn, st.Z_USED] -= 1 << order
-        mem.zone[pfn, st.Z_FREES] += 1
+    if mem.ctl[MEMCTL.model] != st.MODEL_ZONES:
+        mem.zone[pfn, ZONE.used] -= 1 << order
+        mem.zone[pfn, ZONE.frees] += 1
         return
     z = page_zone(mem, pfn)
     if order > 0:
         free_one_page(mem, z, pfn, order)
         return
     pcp_push(mem, cpu, z, pfn)
-    if mem.pcp[cpu, z, st.PCP_COUNT] >= mem.zone[z, st.Z_PCP_HIGH]:
-        pcp_drain(mem, cpu, z, mem.zone[z, st.Z_BATCH])
+    if mem.pcp[cpu, z, PCP.count] >= mem.zone[z, ZONE.pcp_high]:
+        pcp_drain(mem, cpu, z, mem.zone[z, ZONE.batch])
 
 
 @kernel
 def init_zones(mem):
     """Fill the buddy lists with all present pages, top block first so that the lowest is at the head."""
-    for z in range(mem.ctl[st.M_NR_ZONES]):
+    for z in range(mem.ctl[MEMCTL.nr_zones]):
         for order in range(g.MAX_ORDER):
-            mem.area[z, order, st.AREA_HEAD] = -1
+            mem.area[z, order, AREA.head] = -1
         for cpu in range(mem.pcp.shape[0]):
-            mem.pcp[cpu, z, st.PCP_HEAD] = -1
-            mem.pcp[cpu, z, st.PCP_TAIL] = -1
-        start = mem.zone[z, st.Z_START]
-        present = mem.zone[z, st.Z_PRESENT]
-        for column in (st.Z_ACTIVE_HEAD, st.Z_ACTIVE_TAIL, st.Z_INACTIVE_HEAD, st.Z_INACTIVE_TAIL):
+            mem.pcp[cpu, z, PCP.head] = -1
+            mem.pcp[cpu, z, PCP.tail] = -1
+        start = mem.zone[z, ZONE.start]
+        present = mem.zone[z, ZONE.present]
+        for column in (ZONE.active_head, ZONE.active_tail, ZONE.inactive_head, ZONE.inactive_tail):
             mem.zone[z, column] = -1
         index = present
         while index > 0:
@@ -525,5 +526,5 @@ def init_zones(mem):
                 order += 1
             index -= 1 << order
             area_add(mem, z, order, start + index)
-            mem.zone[z, st.Z_FREE] += 1 << order
-        mem.zone[z, st.Z_MIN_FREE] = mem.zone[z, st.Z_FREE]
+            mem.zone[z, ZONE.free] += 1 << order
+        mem.zone[z, ZONE.min_free] = mem.zone[z, ZONE.free]

@@ -6,6 +6,7 @@
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmem import bought_by, kmem_cache_free, policed_alloc
+from fastalloc.kernels.alloc.state import MEMCTL
 
 
 @folded
@@ -19,8 +20,8 @@ def account(heap, out, handle, who):
 @internal
 def slab_take(mem, heap, out, c, cpu, gfp, context, who):
     """kmem_cache_alloc on behalf of ``who``: a slab bought remembers its buyer, the ledger its takers."""
-    mem.ctl[st.M_WHO] = who
-    handle = policed_alloc(mem, heap, c, cpu, gfp | mem.ctl[st.M_GFP_ADD + who], context)
+    mem.ctl[MEMCTL.who] = who
+    handle = policed_alloc(mem, heap, c, cpu, gfp | mem.ctl[MEMCTL.gfp_add + who], context)
     account(heap, out, handle, who)
     return handle
 

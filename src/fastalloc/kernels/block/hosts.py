@@ -6,38 +6,41 @@ buffer for a fixed time and is over. What cannot be had is not tried again: refu
 """
 
 from fastalloc.compiler.jit import folded, internal
+from fastalloc.compiler.records import Record, field
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slab_owner import slab_give, slab_take
-from fastalloc.kernels.lane import metrics, rng
+from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import METRIC, WHO
+from fastalloc.kernels.lane.state import HOST, IO, ROLE, VM
 from fastalloc.linux import gfp as g
-
-HOST_COMMANDS = metrics.METRICS.index("host_commands")
-HOST_SENSE_FAIL = metrics.METRICS.index("host_sense_fail")
-HOST_REFUSED = metrics.METRICS.index("host_refused")
 
 STREAM_HOST_START = 13
 STREAM_HOST_ARRIVAL = 14
 STREAM_HOST_CPU = 15
 
+
 # command[h, i, .]: a ring of those in flight, then the one set aside
-X_COMMAND = 0
-X_SENSE = 1
-X_UNTIL = 2
-X_CPU = 3
-X_SET_ASIDE = 4  # 1: came from the free_list
+class HOST_COMMAND(Record):
+    """Columns."""
+
+    command = field()
+    sense = field()
+    until = field()
+    cpu = field()
+    set_aside = field("1: came from the free_list")
 
 
 @folded
 def note_hosts(vm):
-    """Bring V_NEXT_HOST up to date: the next arrival or end at any host."""
+    """Bring VM.next_host up to date: the next arrival or end at any host."""
     due = ms.NEVER
     for h in range(vm.host.shape[0]):
         host = vm.host[h]
-        due = min(due, host[ms.F_NEXT])
-        if host[ms.F_COUNT] > 0:
-            due = min(due, vm.host_command[h, host[ms.F_HEAD], X_UNTIL])
-    vm.ctl[ms.V_NEXT_HOST] = due
+        due = min(due, host[HOST.next])
+        if host[HOST.count] > 0:
+            due = min(due, vm.host_command[h, host[HOST.head], HOST_COMMAND.until])
+    vm.ctl[VM.next_host] = due
 
 
 @internal
@@ -46,15 +49,15 @@ def boot_hosts(mem, heap, io, vm, out):
     aside = vm.host_command.shape[1] - 1
     for h in range(vm.host.shape[0]):
         host = vm.host[h]
-        c = vm.roles[ms.ROLE_COMMAND]
-        vm.host_command[h, aside, X_COMMAND] = slab_take(mem, heap, out, c, 0, g.GFP_KERNEL, 0, metrics.W_BOOT)
-        vm.host_command[h, aside, X_SENSE] = st.NO_OBJECT
-        if io.ctl[ms.H_SENSE] == ms.SENSE_SEPARATE:
-            sense = slab_take(mem, heap, out, host[ms.F_SENSE], 0, g.GFP_KERNEL, 0, metrics.W_BOOT)
-            vm.host_command[h, aside, X_SENSE] = sense
-        host[ms.F_ASIDE] = 1
-        u = rng.draw(vm.ctl[ms.V_SEED], STREAM_HOST_START, vm.ctl[ms.V_LANE], h, 0)
-        host[ms.F_NEXT] = rng.exponential_ns(u, host[ms.F_MEAN_NS])
+        c = vm.roles[ROLE.command]
+        vm.host_command[h, aside, HOST_COMMAND.command] = slab_take(mem, heap, out, c, 0, g.GFP_KERNEL, 0, WHO.boot)
+        vm.host_command[h, aside, HOST_COMMAND.sense] = st.NO_OBJECT
+        if io.ctl[IO.sense] == ms.SENSE_SEPARATE:
+            sense = slab_take(mem, heap, out, host[HOST.sense], 0, g.GFP_KERNEL, 0, WHO.boot)
+            vm.host_command[h, aside, HOST_COMMAND.sense] = sense
+        host[HOST.aside] = 1
+        u = rng.draw(vm.ctl[VM.seed], STREAM_HOST_START, vm.ctl[VM.lane], h, 0)
+        host[HOST.next] = rng.exponential_ns(u, host[HOST.mean_ns])
     note_hosts(vm)
 
 
@@ -63,27 +66,27 @@ def host_command_starts(mem, heap, io, vm, out, h, cpu, slot):
     """Command and sense buffer by the machine's command rule, into ``slot`` of the ring; whether they were had."""
     host = vm.host[h]
     record = vm.host_command[h, slot]
-    command = slab_take(mem, heap, out, vm.roles[ms.ROLE_COMMAND], cpu, g.GFP_ATOMIC, 0, metrics.W_COMMAND)
+    command = slab_take(mem, heap, out, vm.roles[ROLE.command], cpu, g.GFP_ATOMIC, 0, WHO.command)
     sense = st.NO_OBJECT
-    if command >= 0 and io.ctl[ms.H_SENSE] == ms.SENSE_SEPARATE:
-        sense = slab_take(mem, heap, out, host[ms.F_SENSE], cpu, g.GFP_ATOMIC, 0, metrics.W_SENSE)
+    if command >= 0 and io.ctl[IO.sense] == ms.SENSE_SEPARATE:
+        sense = slab_take(mem, heap, out, host[HOST.sense], cpu, g.GFP_ATOMIC, 0, WHO.sense)
         if sense < 0:
-            out.metric[HOST_SENSE_FAIL] += 1
-            slab_give(mem, heap, vm.roles[ms.ROLE_COMMAND], cpu, command)
+            out.metric[METRIC.host_sense_fail] += 1
+            slab_give(mem, heap, vm.roles[ROLE.command], cpu, command)
             command = st.NO_OBJECT
-            if io.ctl[ms.H_RULE] == ms.RULE_RC8:
+            if io.ctl[IO.rule] == ms.RULE_RC8:
                 return False
-    record[X_SET_ASIDE] = 0
+    record[HOST_COMMAND.set_aside] = 0
     if command < 0:
-        if host[ms.F_ASIDE] == 0:
+        if host[HOST.aside] == 0:
             return False
-        host[ms.F_ASIDE] = 0
+        host[HOST.aside] = 0
         aside = vm.host_command.shape[1] - 1
-        command = vm.host_command[h, aside, X_COMMAND]
-        sense = vm.host_command[h, aside, X_SENSE]
-        record[X_SET_ASIDE] = 1
-    record[X_COMMAND] = command
-    record[X_SENSE] = sense
+        command = vm.host_command[h, aside, HOST_COMMAND.command]
+        sense = vm.host_command[h, aside, HOST_COMMAND.sense]
+        record[HOST_COMMAND.set_aside] = 1
+    record[HOST_COMMAND.command] = command
+    record[HOST_COMMAND.sense] = sense
     return True
 
 
@@ -91,24 +94,24 @@ def host_command_starts(mem, heap, io, vm, out, h, cpu, slot):
 def host_command_arrives(mem, heap, io, vm, out, h):
     """One arrival at host ``h``, and the next one drawn; a host that is full drops it."""
     host = vm.host[h]
-    when = host[ms.F_NEXT]
-    seed, lane = vm.ctl[ms.V_SEED], vm.ctl[ms.V_LANE]
-    cpu = rng.below(rng.draw(seed, STREAM_HOST_CPU, lane, when, h), vm.ctl[ms.V_NR_CPUS])
-    gap = rng.exponential_ns(rng.draw(seed, STREAM_HOST_ARRIVAL, lane, when, h), host[ms.F_MEAN_NS])
-    host[ms.F_NEXT] = when + max(1, gap)
+    when = host[HOST.next]
+    seed, lane = vm.ctl[VM.seed], vm.ctl[VM.lane]
+    cpu = rng.below(rng.draw(seed, STREAM_HOST_CPU, lane, when, h), vm.ctl[VM.nr_cpus])
+    gap = rng.exponential_ns(rng.draw(seed, STREAM_HOST_ARRIVAL, lane, when, h), host[HOST.mean_ns])
+    host[HOST.next] = when + max(1, gap)
     depth = vm.host_command.shape[1] - 1
-    if host[ms.F_COUNT] == depth:
+    if host[HOST.count] == depth:
         return
-    out.metric[HOST_COMMANDS] += 1
-    if io.ctl[ms.H_RULE] == ms.RULE_PREALLOC:
+    out.metric[METRIC.host_commands] += 1
+    if io.ctl[IO.rule] == ms.RULE_PREALLOC:
         return
-    slot = (host[ms.F_HEAD] + host[ms.F_COUNT]) % depth
+    slot = (host[HOST.head] + host[HOST.count]) % depth
     if not host_command_starts(mem, heap, io, vm, out, h, cpu, slot):
-        out.metric[HOST_REFUSED] += 1
+        out.metric[METRIC.host_refused] += 1
         return
-    vm.host_command[h, slot, X_UNTIL] = when + host[ms.F_LIFE_NS]
-    vm.host_command[h, slot, X_CPU] = cpu
-    host[ms.F_COUNT] += 1
+    vm.host_command[h, slot, HOST_COMMAND.until] = when + host[HOST.life_ns]
+    vm.host_command[h, slot, HOST_COMMAND.cpu] = cpu
+    host[HOST.count] += 1
 
 
 @folded
@@ -116,17 +119,17 @@ def host_command_ends(mem, heap, vm, h):
     """The oldest command of host ``h`` is over: the free_list first, else the slabs [__scsi_put_command]."""
     host = vm.host[h]
     depth = vm.host_command.shape[1] - 1
-    record = vm.host_command[h, host[ms.F_HEAD]]
-    host[ms.F_HEAD] = (host[ms.F_HEAD] + 1) % depth
-    host[ms.F_COUNT] -= 1
-    if host[ms.F_ASIDE] == 0:
-        vm.host_command[h, depth, X_COMMAND] = record[X_COMMAND]
-        vm.host_command[h, depth, X_SENSE] = record[X_SENSE]
-        host[ms.F_ASIDE] = 1
+    record = vm.host_command[h, host[HOST.head]]
+    host[HOST.head] = (host[HOST.head] + 1) % depth
+    host[HOST.count] -= 1
+    if host[HOST.aside] == 0:
+        vm.host_command[h, depth, HOST_COMMAND.command] = record[HOST_COMMAND.command]
+        vm.host_command[h, depth, HOST_COMMAND.sense] = record[HOST_COMMAND.sense]
+        host[HOST.aside] = 1
         return
-    if record[X_SENSE] >= 0:
-        slab_give(mem, heap, host[ms.F_SENSE], record[X_CPU], record[X_SENSE])
-    slab_give(mem, heap, vm.roles[ms.ROLE_COMMAND], record[X_CPU], record[X_COMMAND])
+    if record[HOST_COMMAND.sense] >= 0:
+        slab_give(mem, heap, host[HOST.sense], record[HOST_COMMAND.cpu], record[HOST_COMMAND.sense])
+    slab_give(mem, heap, vm.roles[ROLE.command], record[HOST_COMMAND.cpu], record[HOST_COMMAND.command])
 
 
 @internal
@@ -134,8 +137,8 @@ def host_event(mem, heap, io, vm, out, now):
     """Whatever is due at the hosts now, one event of each; an end goes before an arrival."""
     for h in range(vm.host.shape[0]):
         host = vm.host[h]
-        if host[ms.F_COUNT] > 0 and vm.host_command[h, host[ms.F_HEAD], X_UNTIL] <= now:
+        if host[HOST.count] > 0 and vm.host_command[h, host[HOST.head], HOST_COMMAND.until] <= now:
             host_command_ends(mem, heap, vm, h)
-        elif host[ms.F_NEXT] <= now:
+        elif host[HOST.next] <= now:
             host_command_arrives(mem, heap, io, vm, out, h)
     note_hosts(vm)

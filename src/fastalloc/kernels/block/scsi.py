@@ -6,33 +6,15 @@ One host with one device: device_busy and host_busy are the same number, can_que
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.adversary import squeeze
-from fastalloc.kernels.alloc.mempool import MP_FROM_ALLOCATOR, MP_MIN, mempool_alloc, mempool_free
+from fastalloc.kernels.alloc.mempool import MEMPOOL, mempool_alloc, mempool_free
 from fastalloc.kernels.alloc.slab_owner import account, slab_give, slab_take
-from fastalloc.kernels.lane import metrics, rng
+from fastalloc.kernels.alloc.state import MEMCTL
+from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import EVENT, METRIC, WHO
 from fastalloc.kernels.lane.sched import log_event, log_event_at
+from fastalloc.kernels.lane.state import COMMAND, COST, CPU, IO, OUT_CTL, POOL, REQUEST, ROLE, VM
 from fastalloc.linux import gfp as g
-
-SENSE_FAIL = metrics.METRICS.index("sense_fail")
-SENSE_SPARE = metrics.METRICS.index("sense_spare")
-CMD_FAIL = metrics.METRICS.index("cmd_fail")
-SG_FAIL = metrics.METRICS.index("sg_fail")
-FREE_LIST_USED = metrics.METRICS.index("free_list_used")
-FREE_LIST_EMPTY = metrics.METRICS.index("free_list_empty")
-IDLE_REFUSED = metrics.METRICS.index("idle_refused")
-COMMANDS = metrics.METRICS.index("commands")
-DISPATCH_BY = metrics.METRICS.index("dispatch_kblockd")
-STALL_MS = metrics.METRICS.index("stall_ms")
-STALL_ONSET_MS = metrics.METRICS.index("stall_onset_ms")
-LIVELOCK_MS = metrics.METRICS.index("livelock_ms")
-LIVELOCK_ONSET_MS = metrics.METRICS.index("livelock_onset_ms")
-
-E_FREE_LIST_USED = metrics.EVENTS.index("free_list_used")
-E_SENSE_FAIL = metrics.EVENTS.index("sense_fail")
-E_COMMAND_START = metrics.EVENTS.index("command_start")
-E_LIVELOCK_END = metrics.EVENTS.index("livelock_end")
-E_STALL_BEGIN = metrics.EVENTS.index("stall_begin")
-E_STALL_END = metrics.EVENTS.index("stall_end")
 
 # who runs the request function
 RUN_KBLOCKD = 0
@@ -54,7 +36,7 @@ def runner_context(io, runner):
         return g.PF_MEMALLOC
     if runner == RUN_SOFTIRQ:
         return g.IN_INTERRUPT
-    if io.ctl[ms.H_KBLOCKD_MEMALLOC] != 0:
+    if io.ctl[IO.kblockd_memalloc] != 0:
         return g.PF_MEMALLOC
     return 0
 
@@ -62,7 +44,7 @@ def runner_context(io, runner):
 @folded
 def sg_pool(segments):
     """Pool index of an sg table: sgpool-8, -16, -32, -64, -128 [scsi_sgtable_index]."""
-    pool = ms.POOL_SG
+    pool = POOL.sg
     size = 8
     while size < segments:
         size *= 2
@@ -74,14 +56,14 @@ def sg_pool(segments):
 def charge(mem, who):
     """Charge one object to the reserve of ``who``: whether the reserve answers for it, so that it may ignore the
     watermarks; False where nothing is charged [mem_reserve_kmem_cache_charge of Swap over NFS]."""
-    limit = mem.ctl[st.M_CHARGE_LIMIT + who]
+    limit = mem.ctl[MEMCTL.charge_limit + who]
     if limit == 0:
         return False
-    mem.ctl[st.M_LOCKS] += 1
-    if mem.ctl[st.M_CHARGE_USAGE + who] + 1 >= limit:
-        mem.ctl[st.M_CHARGES_REFUSED] += 1
+    mem.ctl[MEMCTL.locks] += 1
+    if mem.ctl[MEMCTL.charge_usage + who] + 1 >= limit:
+        mem.ctl[MEMCTL.charges_refused] += 1
         return False
-    mem.ctl[st.M_CHARGE_USAGE + who] += 1
+    mem.ctl[MEMCTL.charge_usage + who] += 1
     return True
 
 
@@ -89,40 +71,40 @@ def charge(mem, who):
 def sense_take(mem, heap, pools, io, vm, out, cpu, gfp, context, runner):
     """A sense buffer from its slab, or from the sense mempool where the policy has one; NO_OBJECT counts as a failure
     of the slab either way."""
-    if pools.pool[ms.POOL_SENSE, MP_MIN] == 0:
-        sense = slab_take(mem, heap, out, vm.roles[ms.ROLE_SENSE], cpu, gfp, context, metrics.W_SENSE)
+    if pools.pool[POOL.sense, MEMPOOL.min] == 0:
+        sense = slab_take(mem, heap, out, vm.roles[ROLE.sense], cpu, gfp, context, WHO.sense)
         failed = sense < 0
     else:
-        before = pools.pool[ms.POOL_SENSE, MP_FROM_ALLOCATOR]
-        mem.ctl[st.M_WHO] = metrics.W_SENSE
-        gfp |= mem.ctl[st.M_GFP_ADD + metrics.W_SENSE]
-        sense = mempool_alloc(mem, heap, pools, ms.POOL_SENSE, cpu, gfp, context, True)
-        failed = pools.pool[ms.POOL_SENSE, MP_FROM_ALLOCATOR] == before
-        mem.ctl[st.M_LOCKS] += failed
-        account(heap, out, sense, metrics.W_SENSE)
+        before = pools.pool[POOL.sense, MEMPOOL.from_allocator]
+        mem.ctl[MEMCTL.who] = WHO.sense
+        gfp |= mem.ctl[MEMCTL.gfp_add + WHO.sense]
+        sense = mempool_alloc(mem, heap, pools, POOL.sense, cpu, gfp, context, True)
+        failed = pools.pool[POOL.sense, MEMPOOL.from_allocator] == before
+        mem.ctl[MEMCTL.locks] += failed
+        account(heap, out, sense, WHO.sense)
     if failed:
-        out.metric[SENSE_FAIL] += 1
-        if out.ctl[ms.OUT_FULL] != 0:
-            log_event(vm, out, E_SENSE_FAIL, cpu, -1, runner, 0, 0)
+        out.metric[METRIC.sense_fail] += 1
+        if out.ctl[OUT_CTL.full] != 0:
+            log_event(vm, out, EVENT.sense_fail, cpu, -1, runner, 0, 0)
     return sense
 
 
 @folded
 def uncharge(mem, charged):
-    """Give back what D_CHARGED says."""
-    mem.ctl[st.M_CHARGE_USAGE + metrics.W_COMMAND] -= charged & 1
-    mem.ctl[st.M_CHARGE_USAGE + metrics.W_SENSE] -= charged >> 1
-    mem.ctl[st.M_LOCKS] += (charged & 1) + (charged >> 1)
+    """Give back what COMMAND.charged says."""
+    mem.ctl[MEMCTL.charge_usage + WHO.command] -= charged & 1
+    mem.ctl[MEMCTL.charge_usage + WHO.sense] -= charged >> 1
+    mem.ctl[MEMCTL.locks] += (charged & 1) + (charged >> 1)
 
 
 @folded
 def sense_give(mem, heap, pools, vm, cpu, sense):
     """A sense buffer goes to its mempool, or to its slab."""
-    if pools.pool[ms.POOL_SENSE, MP_MIN] == 0:
-        slab_give(mem, heap, vm.roles[ms.ROLE_SENSE], cpu, sense)
+    if pools.pool[POOL.sense, MEMPOOL.min] == 0:
+        slab_give(mem, heap, vm.roles[ROLE.sense], cpu, sense)
     else:
-        mem.ctl[st.M_TESTS] += 1  # is the pool full?
-        mem.ctl[st.M_LOCKS] += mempool_free(mem, heap, pools, ms.POOL_SENSE, cpu, sense)
+        mem.ctl[MEMCTL.tests] += 1  # is the pool full?
+        mem.ctl[MEMCTL.locks] += mempool_free(mem, heap, pools, POOL.sense, cpu, sense)
 
 
 @folded
@@ -133,87 +115,87 @@ def scsi_get_command(mem, heap, pools, io, vm, out, cpu, runner):
     (164fc5dc) takes the free_list after either failure, and so does e507e30b. Preallocated commands come from nowhere
     else.
     """
-    if vm.ctl[ms.V_SQUEEZE] >= 0:
+    if vm.ctl[VM.squeeze] >= 0:
         squeeze(mem, heap, vm, out)
     context = runner_context(io, runner)
     sense = st.NO_OBJECT
     command = st.NO_OBJECT
     charged = 0
-    if io.ctl[ms.H_RULE] != ms.RULE_PREALLOC:
+    if io.ctl[IO.rule] != ms.RULE_PREALLOC:
         gfp = g.GFP_ATOMIC
-        if charge(mem, metrics.W_COMMAND):
+        if charge(mem, WHO.command):
             gfp |= g.MEMALLOC
             charged = 1
-        command = slab_take(mem, heap, out, vm.roles[ms.ROLE_COMMAND], cpu, gfp, context, metrics.W_COMMAND)
+        command = slab_take(mem, heap, out, vm.roles[ROLE.command], cpu, gfp, context, WHO.command)
         if command < 0:
-            out.metric[CMD_FAIL] += 1
-        elif io.ctl[ms.H_SENSE] == ms.SENSE_SEPARATE:
+            out.metric[METRIC.cmd_fail] += 1
+        elif io.ctl[IO.sense] == ms.SENSE_SEPARATE:
             gfp = g.GFP_ATOMIC
-            if charge(mem, metrics.W_SENSE):
+            if charge(mem, WHO.sense):
                 gfp |= g.MEMALLOC
                 charged |= 2
             sense = sense_take(mem, heap, pools, io, vm, out, cpu, gfp, context, runner)
             if sense < 0:
-                slab_give(mem, heap, vm.roles[ms.ROLE_COMMAND], cpu, command)
+                slab_give(mem, heap, vm.roles[ROLE.command], cpu, command)
                 command = st.NO_OBJECT
-                if io.ctl[ms.H_RULE] == ms.RULE_RC8:
+                if io.ctl[IO.rule] == ms.RULE_RC8:
                     uncharge(mem, charged)
                     return -1
     source = 0
     if command < 0:
         uncharge(mem, charged)
         charged = 0
-        n = io.ctl[ms.H_FREE_LIST]
+        n = io.ctl[IO.free_list]
         if n == 0:
-            out.metric[FREE_LIST_EMPTY] += 1
+            out.metric[METRIC.free_list_empty] += 1
             return -1
         n -= 1
-        io.ctl[ms.H_FREE_LIST] = n
+        io.ctl[IO.free_list] = n
         command = io.free_list[n, 0]
         sense = io.free_list[n, 1]
         source = 1
-        out.metric[FREE_LIST_USED] += 1
-        if out.metric[FREE_LIST_USED] <= 100 or out.ctl[ms.OUT_FULL] != 0:
-            log_event(vm, out, E_FREE_LIST_USED, cpu, -1, io.ctl[ms.H_BUSY], 0, 0)
-    d = io.ctl[ms.H_FREE_COMMAND]
-    io.ctl[ms.H_FREE_COMMAND] = io.command[d, ms.D_NEXT]
-    io.command[d, ms.D_COMMAND] = command
-    io.command[d, ms.D_SENSE] = sense
-    io.command[d, ms.D_SG] = -1
-    io.command[d, ms.D_NEXT] = -1
-    io.command[d, ms.D_SOURCE] = source
-    io.command[d, ms.D_CHARGED] = charged
+        out.metric[METRIC.free_list_used] += 1
+        if out.metric[METRIC.free_list_used] <= 100 or out.ctl[OUT_CTL.full] != 0:
+            log_event(vm, out, EVENT.free_list_used, cpu, -1, io.ctl[IO.device_busy], 0, 0)
+    d = io.ctl[IO.free_command]
+    io.ctl[IO.free_command] = io.command[d, COMMAND.next]
+    io.command[d, COMMAND.command] = command
+    io.command[d, COMMAND.sense] = sense
+    io.command[d, COMMAND.sg] = -1
+    io.command[d, COMMAND.next] = -1
+    io.command[d, COMMAND.source] = source
+    io.command[d, COMMAND.charged] = charged
     return d
 
 
 @folded
 def scsi_put_command(mem, heap, pools, io, vm, cpu, d):
     """Return a command: the free_list first, else sense, then command to their slabs [__scsi_put_command]."""
-    n = io.ctl[ms.H_FREE_LIST]
-    uncharge(mem, io.command[d, ms.D_CHARGED])
-    sense = io.command[d, ms.D_SENSE]
-    if n < io.ctl[ms.H_FREE_LIST_SIZE]:
-        io.free_list[n, 0] = io.command[d, ms.D_COMMAND]
+    n = io.ctl[IO.free_list]
+    uncharge(mem, io.command[d, COMMAND.charged])
+    sense = io.command[d, COMMAND.sense]
+    if n < io.ctl[IO.free_list_size]:
+        io.free_list[n, 0] = io.command[d, COMMAND.command]
         io.free_list[n, 1] = sense
-        io.ctl[ms.H_FREE_LIST] = n + 1
+        io.ctl[IO.free_list] = n + 1
     else:
         if sense >= 0:
             sense_give(mem, heap, pools, vm, cpu, sense)
-        slab_give(mem, heap, vm.roles[ms.ROLE_COMMAND], cpu, io.command[d, ms.D_COMMAND])
-    io.command[d, ms.D_NEXT] = io.ctl[ms.H_FREE_COMMAND]
-    io.ctl[ms.H_FREE_COMMAND] = d
+        slab_give(mem, heap, vm.roles[ROLE.command], cpu, io.command[d, COMMAND.command])
+    io.command[d, COMMAND.next] = io.ctl[IO.free_command]
+    io.ctl[IO.free_command] = d
 
 
 @folded
 def lazy_sense(mem, heap, pools, io, vm, out, cpu):
-    """A command is over; with H_SENSE_ERRORS in a million it ended with CHECK CONDITION and asks for a sense buffer,
+    """A command is over; with IO.sense_errors in a million it ended with CHECK CONDITION and asks for a sense buffer,
     refused: the host's spare one. The buffer is read at once."""
-    u = rng.draw(vm.ctl[ms.V_SEED], STREAM_SENSE, vm.ctl[ms.V_LANE], out.metric[COMMANDS], vm.ctl[ms.V_NOW])
-    if rng.below(u, MILLION) >= io.ctl[ms.H_SENSE_ERRORS]:
+    u = rng.draw(vm.ctl[VM.seed], STREAM_SENSE, vm.ctl[VM.lane], out.metric[METRIC.commands], vm.ctl[VM.now])
+    if rng.below(u, MILLION) >= io.ctl[IO.sense_errors]:
         return
     sense = sense_take(mem, heap, pools, io, vm, out, cpu, g.GFP_ATOMIC, g.IN_INTERRUPT, RUN_SOFTIRQ)
     if sense < 0:
-        out.metric[SENSE_SPARE] += 1
+        out.metric[METRIC.sense_spare] += 1
     else:
         sense_give(mem, heap, pools, vm, cpu, sense)
 
@@ -225,76 +207,76 @@ def scsi_prep(mem, heap, pools, io, vm, out, cpu, runner, r):
     A prepared request keeps its command; a refused one is STARTED too: no merge, no overtaking.
     """
     request = io.request[r]
-    request[ms.R_STARTED] = 1
+    request[REQUEST.started] = 1
     d = scsi_get_command(mem, heap, pools, io, vm, out, cpu, runner)
     if d < 0:
-        if io.ctl[ms.H_BUSY] == 0:
-            out.metric[IDLE_REFUSED] += 1
+        if io.ctl[IO.device_busy] == 0:
+            out.metric[METRIC.idle_refused] += 1
         return False
-    pool = sg_pool(request[ms.R_NR_BIOS])
-    mem.ctl[st.M_WHO] = metrics.W_SG
-    gfp = g.GFP_ATOMIC | mem.ctl[st.M_GFP_ADD + metrics.W_SG]
+    pool = sg_pool(request[REQUEST.nr_bios])
+    mem.ctl[MEMCTL.who] = WHO.sg
+    gfp = g.GFP_ATOMIC | mem.ctl[MEMCTL.gfp_add + WHO.sg]
     sg = mempool_alloc(mem, heap, pools, pool, cpu, gfp, runner_context(io, runner), True)
     if sg < 0:
-        out.metric[SG_FAIL] += 1
+        out.metric[METRIC.sg_fail] += 1
         scsi_put_command(mem, heap, pools, io, vm, cpu, d)
         return False
-    account(heap, out, sg, metrics.W_SG)
-    io.command[d, ms.D_SG] = sg
-    io.command[d, ms.D_SG_POOL] = pool
-    io.command[d, ms.D_REQUEST] = r
-    request[ms.R_COMMAND] = d
+    account(heap, out, sg, WHO.sg)
+    io.command[d, COMMAND.sg] = sg
+    io.command[d, COMMAND.sg_pool] = pool
+    io.command[d, COMMAND.request] = r
+    request[REQUEST.command] = d
     return True
 
 
 @folded
 def blk_plug_device(io, cpu, jiffies):
     """Plug the queue and arm the unplug timer on this CPU, unless it is plugged [blk_plug_device]."""
-    if io.ctl[ms.Q_PLUGGED] == 0:
-        io.ctl[ms.Q_PLUGGED] = 1
-        io.ctl[ms.Q_UNPLUG_JIFFY] = jiffies + io.ctl[ms.Q_UNPLUG_JIFFIES]
-        io.ctl[ms.Q_UNPLUG_CPU] = cpu
+    if io.ctl[IO.plugged] == 0:
+        io.ctl[IO.plugged] = 1
+        io.ctl[IO.unplug_jiffy] = jiffies + io.ctl[IO.unplug_jiffies]
+        io.ctl[IO.unplug_cpu] = cpu
 
 
 @folded
 def blk_remove_plug(io):
     """Unplug and stop the timer; whether it was plugged [blk_remove_plug]."""
-    if io.ctl[ms.Q_PLUGGED] == 0:
+    if io.ctl[IO.plugged] == 0:
         return False
-    io.ctl[ms.Q_PLUGGED] = 0
-    io.ctl[ms.Q_UNPLUG_JIFFY] = ms.NEVER
+    io.ctl[IO.plugged] = 0
+    io.ctl[IO.unplug_jiffy] = ms.NEVER
     return True
 
 
 @folded
 def hash_remove(io, r, key):
     """Take a request off one of the merge hashes [elv_rqhash_del, elv_rb_del]."""
-    bucket = io.request[r, ms.R_HASHED + key]
+    bucket = io.request[r, REQUEST.hashed + key]
     previous = -1
     i = io.hash[key, bucket]
     while i != r:
         previous = i
-        i = io.request[i, ms.R_HASH_NEXT + key]
+        i = io.request[i, REQUEST.hash_next + key]
     if previous >= 0:
-        io.request[previous, ms.R_HASH_NEXT + key] = io.request[r, ms.R_HASH_NEXT + key]
+        io.request[previous, REQUEST.hash_next + key] = io.request[r, REQUEST.hash_next + key]
     else:
-        io.hash[key, bucket] = io.request[r, ms.R_HASH_NEXT + key]
+        io.hash[key, bucket] = io.request[r, REQUEST.hash_next + key]
 
 
 @internal
 def queue_remove(io, r):
     """Take a request off the queue and out of reach of merging."""
     request = io.request[r]
-    following = request[ms.R_NEXT]
-    preceding = request[ms.R_PREV]
+    following = request[REQUEST.next]
+    preceding = request[REQUEST.prev]
     if preceding >= 0:
-        io.request[preceding, ms.R_NEXT] = following
+        io.request[preceding, REQUEST.next] = following
     else:
-        io.ctl[ms.Q_HEAD] = following
+        io.ctl[IO.head] = following
     if following >= 0:
-        io.request[following, ms.R_PREV] = preceding
+        io.request[following, REQUEST.prev] = preceding
     else:
-        io.ctl[ms.Q_TAIL] = preceding
+        io.ctl[IO.tail] = preceding
     hash_remove(io, r, ms.BY_END)
     hash_remove(io, r, ms.BY_START)
 
@@ -302,40 +284,40 @@ def queue_remove(io, r):
 @folded
 def start_disk(io, vm):
     """Let the disk work on the head of its list: 1/iops or the transfer time, whichever is longer."""
-    d = io.ctl[ms.H_DISK_HEAD]
-    pages = io.request[io.command[d, ms.D_REQUEST], ms.R_NR_BIOS]
-    service = max(io.ctl[ms.H_COMMAND_NS], pages * io.ctl[ms.H_PAGE_NS])
-    vm.ctl[ms.V_DISK_DRAWS] += 1
+    d = io.ctl[IO.disk_head]
+    pages = io.request[io.command[d, COMMAND.request], REQUEST.nr_bios]
+    service = max(io.ctl[IO.command_ns], pages * io.ctl[IO.page_ns])
+    vm.ctl[VM.disk_draws] += 1
     jitter = rng.below(
-        rng.draw(vm.ctl[ms.V_SEED], STREAM_DISK, vm.ctl[ms.V_LANE], vm.ctl[ms.V_DISK_DRAWS], 0), service // 16 + 1
+        rng.draw(vm.ctl[VM.seed], STREAM_DISK, vm.ctl[VM.lane], vm.ctl[VM.disk_draws], 0), service // 16 + 1
     )
-    io.ctl[ms.H_DISK_DONE_AT] = vm.ctl[ms.V_NOW] + service - service // 32 + jitter
+    io.ctl[IO.disk_done_at] = vm.ctl[VM.now] + service - service // 32 + jitter
 
 
 @folded
 def end_stall(io, vm, out):
     """A command starts: close a livelock and a stall, keeping the longest of each."""
     ctl = vm.ctl
-    now = ctl[ms.V_NOW]
-    if ctl[ms.V_LIVELOCK_SINCE] != ms.NEVER:
-        length = (now - ctl[ms.V_LIVELOCK_SINCE]) // ms.NS_PER_MS
-        if ctl[ms.V_LIVELOCK_STAGE] > 0:
-            log_event(vm, out, E_LIVELOCK_END, -1, -1, length, 0, 0)
-            if length > out.metric[LIVELOCK_MS]:
-                out.metric[LIVELOCK_MS] = length
-                out.metric[LIVELOCK_ONSET_MS] = ctl[ms.V_LIVELOCK_SINCE] // ms.NS_PER_MS
-        ctl[ms.V_LIVELOCK_SINCE] = ms.NEVER
-        ctl[ms.V_LIVELOCK_CHECK] = ms.NEVER
-        ctl[ms.V_LIVELOCK_STAGE] = 0
-    if ctl[ms.V_STALL_SINCE] != ms.NEVER:
-        length = (now - ctl[ms.V_STALL_SINCE]) // ms.NS_PER_MS
-        if length > out.metric[STALL_MS]:
-            out.metric[STALL_MS] = length
-            out.metric[STALL_ONSET_MS] = ctl[ms.V_STALL_SINCE] // ms.NS_PER_MS
-        if now - ctl[ms.V_STALL_SINCE] >= STALL_REPORTED_NS:
-            log_event_at(vm, out, ctl[ms.V_STALL_SINCE], E_STALL_BEGIN, ctl[ms.V_WRITEBACK], 0, 0)
-            log_event(vm, out, E_STALL_END, -1, -1, length, 0, 0)
-        ctl[ms.V_STALL_SINCE] = now
+    now = ctl[VM.now]
+    if ctl[VM.livelock_since] != ms.NEVER:
+        length = (now - ctl[VM.livelock_since]) // ms.NS_PER_MS
+        if ctl[VM.livelock_stage] > 0:
+            log_event(vm, out, EVENT.livelock_end, -1, -1, length, 0, 0)
+            if length > out.metric[METRIC.livelock_ms]:
+                out.metric[METRIC.livelock_ms] = length
+                out.metric[METRIC.livelock_onset_ms] = ctl[VM.livelock_since] // ms.NS_PER_MS
+        ctl[VM.livelock_since] = ms.NEVER
+        ctl[VM.livelock_check] = ms.NEVER
+        ctl[VM.livelock_stage] = 0
+    if ctl[VM.stall_since] != ms.NEVER:
+        length = (now - ctl[VM.stall_since]) // ms.NS_PER_MS
+        if length > out.metric[METRIC.stall_ms]:
+            out.metric[METRIC.stall_ms] = length
+            out.metric[METRIC.stall_onset_ms] = ctl[VM.stall_since] // ms.NS_PER_MS
+        if now - ctl[VM.stall_since] >= STALL_REPORTED_NS:
+            log_event_at(vm, out, ctl[VM.stall_since], EVENT.stall_begin, ctl[VM.writeback], 0, 0)
+            log_event(vm, out, EVENT.stall_end, -1, -1, length, 0, 0)
+        ctl[VM.stall_since] = now
 
 
 @folded
@@ -343,24 +325,26 @@ def scsi_dispatch_cmd(io, vm, out, cpu, runner, r):
     """Take the request off the queue and hand it to the disk [scsi_dispatch_cmd]."""
     request = io.request[r]
     queue_remove(io, r)
-    io.ctl[ms.Q_IN_FLIGHT] += 1
-    if io.ctl[ms.H_BUSY] == 0:
-        io.ctl[ms.H_BUSY_SINCE] = vm.ctl[ms.V_NOW]
-    io.ctl[ms.H_BUSY] += 1
+    io.ctl[IO.in_flight] += 1
+    if io.ctl[IO.device_busy] == 0:
+        io.ctl[IO.busy_since] = vm.ctl[VM.now]
+    io.ctl[IO.device_busy] += 1
     end_stall(io, vm, out)
-    out.metric[COMMANDS] += 1
-    out.metric[DISPATCH_BY + runner] += 1
-    d = request[ms.R_COMMAND]
-    io.command[d, ms.D_NEXT] = -1
-    if io.ctl[ms.H_DISK_HEAD] < 0:
-        io.ctl[ms.H_DISK_HEAD] = d
-        io.ctl[ms.H_DISK_TAIL] = d
+    out.metric[METRIC.commands] += 1
+    out.metric[METRIC.dispatch_kblockd + runner] += 1
+    d = request[REQUEST.command]
+    io.command[d, COMMAND.next] = -1
+    if io.ctl[IO.disk_head] < 0:
+        io.ctl[IO.disk_head] = d
+        io.ctl[IO.disk_tail] = d
         start_disk(io, vm)
     else:
-        io.command[io.ctl[ms.H_DISK_TAIL], ms.D_NEXT] = d
-        io.ctl[ms.H_DISK_TAIL] = d
-    if out.ctl[ms.OUT_FULL] != 0:
-        log_event(vm, out, E_COMMAND_START, cpu, -1, request[ms.R_NR_BIOS], io.command[d, ms.D_SOURCE], runner)
+        io.command[io.ctl[IO.disk_tail], COMMAND.next] = d
+        io.ctl[IO.disk_tail] = d
+    if out.ctl[OUT_CTL.full] != 0:
+        log_event(
+            vm, out, EVENT.command_start, cpu, -1, request[REQUEST.nr_bios], io.command[d, COMMAND.source], runner
+        )
 
 
 @folded
@@ -368,7 +352,7 @@ def start_request_fn(io, vm, cpu, runner):
     """Unplug the queue and let ``cpu`` run the request function from its next step on; False: it was not plugged."""
     if not blk_remove_plug(io):
         return False
-    vm.cpu[cpu, ms.CPU_REQUEST_FN] = runner + 1
+    vm.cpu[cpu, CPU.request_fn] = runner + 1
     return True
 
 
@@ -381,45 +365,45 @@ def scsi_request_fn(mem, heap, pools, io, vm, out, cpu, jiffies):
     around queuecommand, so between two rounds the other CPUs run; the next request is prepared while the one before
     is in flight [scsi_request_fn, scsi_prep_return].
     """
-    runner = vm.cpu[cpu, ms.CPU_REQUEST_FN] - 1
-    r = io.ctl[ms.Q_HEAD]
-    if io.ctl[ms.Q_PLUGGED] == 0 and r >= 0:
-        if io.request[r, ms.R_COMMAND] < 0:
+    runner = vm.cpu[cpu, CPU.request_fn] - 1
+    r = io.ctl[IO.head]
+    if io.ctl[IO.plugged] == 0 and r >= 0:
+        if io.request[r, REQUEST.command] < 0:
             if scsi_prep(mem, heap, pools, io, vm, out, cpu, runner, r):
-                return vm.costs[ms.COST_END_BIO]
-            if io.ctl[ms.H_BUSY] == 0:
+                return vm.costs[COST.end_bio]
+            if io.ctl[IO.device_busy] == 0:
                 blk_plug_device(io, cpu, jiffies)
-                if vm.ctl[ms.V_LIVELOCK_SINCE] == ms.NEVER:
-                    vm.ctl[ms.V_LIVELOCK_SINCE] = vm.ctl[ms.V_NOW]
-                    vm.ctl[ms.V_LIVELOCK_CHECK] = vm.ctl[ms.V_NOW] + LIVELOCK_SHORT_NS
-                    vm.ctl[ms.V_LIVELOCK_SENSE] = out.metric[SENSE_FAIL] - 1
-        elif io.ctl[ms.H_BUSY] < io.ctl[ms.H_DEPTH]:
+                if vm.ctl[VM.livelock_since] == ms.NEVER:
+                    vm.ctl[VM.livelock_since] = vm.ctl[VM.now]
+                    vm.ctl[VM.livelock_check] = vm.ctl[VM.now] + LIVELOCK_SHORT_NS
+                    vm.ctl[VM.livelock_sense] = out.metric[METRIC.sense_fail] - 1
+        elif io.ctl[IO.device_busy] < io.ctl[IO.queue_depth]:
             scsi_dispatch_cmd(io, vm, out, cpu, runner, r)
-            return vm.costs[ms.COST_DISPATCH]
-    vm.cpu[cpu, ms.CPU_REQUEST_FN] = 0
-    return vm.costs[ms.COST_END_BIO]
+            return vm.costs[COST.dispatch]
+    vm.cpu[cpu, CPU.request_fn] = 0
+    return vm.costs[COST.end_bio]
 
 
 @folded
 def free_sgtable(mem, heap, pools, io, cpu, d):
     """Give the sg table of a command back to its pool or slab [scsi_free_sgtable]."""
-    mempool_free(mem, heap, pools, io.command[d, ms.D_SG_POOL], cpu, io.command[d, ms.D_SG])
-    io.command[d, ms.D_SG] = -1
+    mempool_free(mem, heap, pools, io.command[d, COMMAND.sg_pool], cpu, io.command[d, COMMAND.sg])
+    io.command[d, COMMAND.sg] = -1
 
 
 @folded
 def disk_done(io, vm):
     """The head command is complete: it joins the done list, the disk takes the next."""
-    d = io.ctl[ms.H_DISK_HEAD]
-    io.ctl[ms.H_DISK_HEAD] = io.command[d, ms.D_NEXT]
-    io.command[d, ms.D_NEXT] = -1
-    if io.ctl[ms.H_DONE_HEAD] < 0:
-        io.ctl[ms.H_DONE_HEAD] = d
+    d = io.ctl[IO.disk_head]
+    io.ctl[IO.disk_head] = io.command[d, COMMAND.next]
+    io.command[d, COMMAND.next] = -1
+    if io.ctl[IO.done_head] < 0:
+        io.ctl[IO.done_head] = d
     else:
-        io.command[io.ctl[ms.H_DONE_TAIL], ms.D_NEXT] = d
-    io.ctl[ms.H_DONE_TAIL] = d
-    if io.ctl[ms.H_DISK_HEAD] >= 0:
+        io.command[io.ctl[IO.done_tail], COMMAND.next] = d
+    io.ctl[IO.done_tail] = d
+    if io.ctl[IO.disk_head] >= 0:
         start_disk(io, vm)
     else:
-        io.ctl[ms.H_DISK_TAIL] = -1
-        io.ctl[ms.H_DISK_DONE_AT] = ms.NEVER
+        io.ctl[IO.disk_tail] = -1
+        io.ctl[IO.disk_done_at] = ms.NEVER

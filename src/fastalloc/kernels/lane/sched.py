@@ -5,34 +5,33 @@ queues keep the kernel's order: non-exclusive sleepers stand at the head, exclus
 """
 
 from fastalloc.compiler.jit import folded, internal
-from fastalloc.kernels.lane import metrics
 from fastalloc.kernels.lane import state as ms
-
-MEMPOOL_TIMEOUTS = metrics.METRICS.index("mempool_timeouts")
+from fastalloc.kernels.lane.metrics import METRIC
+from fastalloc.kernels.lane.state import CPU, OUT_CTL, RECLAIM, TASK, TASK_STATE, VM
 
 
 @internal
 def log_event(vm, out, kind, cpu, task, a, b, c):
     """Append an event row; count the ones that do not fit."""
-    n = out.ctl[ms.OUT_EVENTS]
+    n = out.ctl[OUT_CTL.events]
     if n >= out.event.shape[0]:
         out.metric[out.metric.shape[0] - 1] += 1  # events_lost is the last metric
         return
     row = out.event[n]
-    row[0] = vm.ctl[ms.V_NOW]
+    row[0] = vm.ctl[VM.now]
     row[1] = kind
     row[2] = cpu
     row[3] = task
     row[4] = a
     row[5] = b
     row[6] = c
-    out.ctl[ms.OUT_EVENTS] = n + 1
+    out.ctl[OUT_CTL.events] = n + 1
 
 
 @internal
 def log_event_at(vm, out, when, kind, a, b, c):
     """Append an event that began at ``when`` and was understood only now; rows are in order of writing."""
-    n = out.ctl[ms.OUT_EVENTS]
+    n = out.ctl[OUT_CTL.events]
     log_event(vm, out, kind, -1, -1, a, b, c)
     if n < out.event.shape[0]:
         out.event[n, 0] = when
@@ -42,21 +41,21 @@ def log_event_at(vm, out, when, kind, a, b, c):
 def next_turn(vm, when, cpu):
     """The first time from ``when`` on at which a virtual CPU has a core of its host.
 
-    Even and odd CPUs take turns of V_HOST_SLICE; a turn begins V_HOST_OVERLAP before the other's ends.
+    Even and odd CPUs take turns of VM.host_slice; a turn begins VM.host_overlap before the other's ends.
     """
-    turn = vm.ctl[ms.V_HOST_SLICE]
+    turn = vm.ctl[VM.host_slice]
     into = (when + (cpu & 1) * turn) % (2 * turn)
-    if into < turn or into >= 2 * turn - vm.ctl[ms.V_HOST_OVERLAP]:
+    if into < turn or into >= 2 * turn - vm.ctl[VM.host_overlap]:
         return when
-    return when + 2 * turn - vm.ctl[ms.V_HOST_OVERLAP] - into
+    return when + 2 * turn - vm.ctl[VM.host_overlap] - into
 
 
 @folded
 def earlier(vm, cpu, other):
     """Whichever of two CPUs is due first; of equals, the lower."""
-    if vm.cpu[other, ms.CPU_DUE] < vm.cpu[cpu, ms.CPU_DUE]:
+    if vm.cpu[other, CPU.due] < vm.cpu[cpu, CPU.due]:
         return other
-    if vm.cpu[other, ms.CPU_DUE] == vm.cpu[cpu, ms.CPU_DUE] and other < cpu:
+    if vm.cpu[other, CPU.due] == vm.cpu[cpu, CPU.due] and other < cpu:
         return other
     return cpu
 
@@ -66,53 +65,53 @@ def note_due(vm, cpu, irq):
     """Bring the time at which ``cpu`` is due up to date, after any change to its work or its clock.
 
     ``irq``: a completed command waits for its softirq. A tournament over the CPUs: node ``i`` has the children
-    ``2 * i`` and ``2 * i + 1``, the CPUs are the nodes from V_NR_CPUS on, and the winner of the root, node 1, is the
+    ``2 * i`` and ``2 * i + 1``, the CPUs are the nodes from VM.nr_cpus on, and the winner of the root, node 1, is the
     CPU that is due first. So an event costs no more with many CPUs than the height of that tree.
     """
     c = vm.cpu[cpu]
     due = ms.NEVER
-    if c[ms.CPU_RUNNING] > 0 or c[ms.CPU_KBLOCKD] != 0 or c[ms.CPU_SOFTIRQ] != 0 or c[ms.CPU_REQUEST_FN] != 0 or irq:
-        due = c[ms.CPU_CLOCK]
-        if vm.ctl[ms.V_HOST_SLICE] > 0:
+    if c[CPU.running] > 0 or c[CPU.kblockd] != 0 or c[CPU.softirq] != 0 or c[CPU.request_fn] != 0 or irq:
+        due = c[CPU.clock]
+        if vm.ctl[VM.host_slice] > 0:
             due = next_turn(vm, due, cpu)
-    if due == c[ms.CPU_DUE]:
+    if due == c[CPU.due]:
         return
-    c[ms.CPU_DUE] = due
-    cpus = vm.ctl[ms.V_NR_CPUS]
+    c[CPU.due] = due
+    cpus = vm.ctl[VM.nr_cpus]
     node = (cpus + cpu) >> 1
     while node > 0:
         left = 2 * node
         right = left + 1
-        first = left - cpus if left >= cpus else vm.cpu[left, ms.CPU_FIRST]
-        second = right - cpus if right >= cpus else vm.cpu[right, ms.CPU_FIRST]
-        vm.cpu[node, ms.CPU_FIRST] = earlier(vm, first, second)
+        first = left - cpus if left >= cpus else vm.cpu[left, CPU.first]
+        second = right - cpus if right >= cpus else vm.cpu[right, CPU.first]
+        vm.cpu[node, CPU.first] = earlier(vm, first, second)
         node >>= 1
 
 
 @folded
 def first_due(vm):
     """The CPU whose next step comes first."""
-    return vm.cpu[1, ms.CPU_FIRST] if vm.ctl[ms.V_NR_CPUS] > 1 else 0
+    return vm.cpu[1, CPU.first] if vm.ctl[VM.nr_cpus] > 1 else 0
 
 
 @folded
 def enqueue(vm, t, cpu, now):
     """Put a runnable task at the end of a CPU's run queue; an idle CPU starts on it now."""
     task = vm.task
-    task[t, ms.T_STATE] = ms.RUNNABLE
-    task[t, ms.T_CPU] = cpu
-    task[t, ms.T_NEXT] = -1
+    task[t, TASK.state] = TASK_STATE.runnable
+    task[t, TASK.cpu] = cpu
+    task[t, TASK.next] = -1
     c = vm.cpu[cpu]
-    idle = c[ms.CPU_RUNNING] == 0
+    idle = c[CPU.running] == 0
     if idle:
-        c[ms.CPU_HEAD] = t
-        if c[ms.CPU_CLOCK] < now:
-            c[ms.CPU_CLOCK] = now
-        c[ms.CPU_SLICE] = max(now, c[ms.CPU_CLOCK]) + vm.ctl[ms.V_JIFFY_NS]
+        c[CPU.head] = t
+        if c[CPU.clock] < now:
+            c[CPU.clock] = now
+        c[CPU.slice] = max(now, c[CPU.clock]) + vm.ctl[VM.jiffy_ns]
     else:
-        task[c[ms.CPU_TAIL], ms.T_NEXT] = t
-    c[ms.CPU_TAIL] = t
-    c[ms.CPU_RUNNING] += 1
+        task[c[CPU.tail], TASK.next] = t
+    c[CPU.tail] = t
+    c[CPU.running] += 1
     if idle:
         note_due(vm, cpu, False)
 
@@ -121,21 +120,21 @@ def enqueue(vm, t, cpu, now):
 def dequeue_head(vm, cpu):
     """Take the running task off its CPU's queue; the next one gets a fresh slice."""
     c = vm.cpu[cpu]
-    t = c[ms.CPU_HEAD]
-    c[ms.CPU_HEAD] = vm.task[t, ms.T_NEXT]
-    c[ms.CPU_RUNNING] -= 1
-    if c[ms.CPU_RUNNING] == 0:
-        c[ms.CPU_TAIL] = -1
+    t = c[CPU.head]
+    c[CPU.head] = vm.task[t, TASK.next]
+    c[CPU.running] -= 1
+    if c[CPU.running] == 0:
+        c[CPU.tail] = -1
     return t
 
 
 @folded
 def pick_cpu(vm, previous):
     """Where a woken task runs: its previous CPU, or the first idle one if that is busy [select_task_rq]."""
-    if vm.cpu[previous, ms.CPU_RUNNING] == 0:
+    if vm.cpu[previous, CPU.running] == 0:
         return previous
-    for cpu in range(vm.ctl[ms.V_NR_CPUS]):
-        if vm.cpu[cpu, ms.CPU_RUNNING] == 0:
+    for cpu in range(vm.ctl[VM.nr_cpus]):
+        if vm.cpu[cpu, CPU.running] == 0:
             return cpu
     return previous
 
@@ -145,45 +144,45 @@ def sleep_on(vm, cpu, state, timeout_jiffies, exclusive, jiffies):
     """Put the running task of ``cpu`` to sleep in ``state``; ``timeout_jiffies`` < 0 sleeps without a timer."""
     t = dequeue_head(vm, cpu)
     task = vm.task[t]
-    task[ms.T_STATE] = state
-    task[ms.T_TIMED_OUT] = 0
-    vm.ctl[ms.V_SLEEPERS + state] += 1
+    task[TASK.state] = state
+    task[TASK.timed_out] = 0
+    vm.ctl[VM.sleepers + state] += 1
     first = vm.waitq[state, 0]
     if first < 0:
-        task[ms.T_NEXT] = -1
+        task[TASK.next] = -1
         vm.waitq[state, 0] = t
         vm.waitq[state, 1] = t
     elif exclusive:
-        task[ms.T_NEXT] = -1
-        vm.task[vm.waitq[state, 1], ms.T_NEXT] = t
+        task[TASK.next] = -1
+        vm.task[vm.waitq[state, 1], TASK.next] = t
         vm.waitq[state, 1] = t
     else:
-        task[ms.T_NEXT] = first
+        task[TASK.next] = first
         vm.waitq[state, 0] = t
     if timeout_jiffies < 0:
-        task[ms.T_WAKE_JIFFY] = ms.NEVER
+        task[TASK.wake_jiffy] = ms.NEVER
     else:
         # schedule_timeout(n) fires on the n-th tick after the present one, like the kernel's timer wheel
-        task[ms.T_WAKE_JIFFY] = jiffies + timeout_jiffies
-        vm.ctl[ms.V_TIMER_SEQ] += 1
-        task[ms.T_WAKE_SEQ] = vm.ctl[ms.V_TIMER_SEQ]
-        if task[ms.T_WAKE_JIFFY] < vm.ctl[ms.V_NEXT_TIMER]:
-            vm.ctl[ms.V_NEXT_TIMER] = task[ms.T_WAKE_JIFFY]
+        task[TASK.wake_jiffy] = jiffies + timeout_jiffies
+        vm.ctl[VM.timer_seq] += 1
+        task[TASK.wake_seq] = vm.ctl[VM.timer_seq]
+        if task[TASK.wake_jiffy] < vm.ctl[VM.next_timer]:
+            vm.ctl[VM.next_timer] = task[TASK.wake_jiffy]
 
 
 @internal
 def unlink_sleeper(vm, t):
     """Take a sleeping task off its wait queue."""
-    state = vm.task[t, ms.T_STATE]
-    vm.ctl[ms.V_SLEEPERS + state] -= 1
+    state = vm.task[t, TASK.state]
+    vm.ctl[VM.sleepers + state] -= 1
     previous = -1
     i = vm.waitq[state, 0]
     while i != t:
         previous = i
-        i = vm.task[i, ms.T_NEXT]
-    following = vm.task[t, ms.T_NEXT]
+        i = vm.task[i, TASK.next]
+    following = vm.task[t, TASK.next]
     if previous >= 0:
-        vm.task[previous, ms.T_NEXT] = following
+        vm.task[previous, TASK.next] = following
     else:
         vm.waitq[state, 0] = following
     if following < 0:
@@ -194,20 +193,20 @@ def unlink_sleeper(vm, t):
 def wake_task(vm, t, now):
     """Make a sleeping task runnable."""
     unlink_sleeper(vm, t)
-    vm.task[t, ms.T_WAKE_JIFFY] = ms.NEVER
-    enqueue(vm, t, pick_cpu(vm, vm.task[t, ms.T_CPU]), now)
+    vm.task[t, TASK.wake_jiffy] = ms.NEVER
+    enqueue(vm, t, pick_cpu(vm, vm.task[t, TASK.cpu]), now)
 
 
 @internal
 def reclaimers_asleep(vm):
     """Whether nobody who reclaims is runnable."""
-    for cpu in range(vm.ctl[ms.V_NR_CPUS]):
-        t = vm.cpu[cpu, ms.CPU_HEAD]
-        n = vm.cpu[cpu, ms.CPU_RUNNING]
+    for cpu in range(vm.ctl[VM.nr_cpus]):
+        t = vm.cpu[cpu, CPU.head]
+        n = vm.cpu[cpu, CPU.running]
         while n > 0:
-            if vm.task[t, ms.T_RECLAIM] != ms.OUT:
+            if vm.task[t, TASK.reclaim] != RECLAIM.out:
                 return False
-            t = vm.task[t, ms.T_NEXT]
+            t = vm.task[t, TASK.next]
             n -= 1
     return True
 
@@ -232,7 +231,7 @@ def wake_one(vm, state, now):
 @internal
 def wake_pool(vm, state, now):
     """An element is back in a mempool: wake the herd, or one sleeper where the policy says so; how many."""
-    if vm.ctl[ms.V_MEMPOOL_WAKE_ONE] == 0:
+    if vm.ctl[VM.mempool_wake_one] == 0:
         return wake_all(vm, state, now)
     if vm.waitq[state, 0] < 0:
         return 0
@@ -246,18 +245,18 @@ def run_task_timers(vm, out, jiffies, now):
     while True:
         due = -1
         nearest = ms.NEVER
-        for t in range(vm.ctl[ms.V_NR_TASKS]):
-            when = vm.task[t, ms.T_WAKE_JIFFY]
+        for t in range(vm.ctl[VM.nr_tasks]):
+            when = vm.task[t, TASK.wake_jiffy]
             if when <= jiffies:
-                if due < 0 or vm.task[t, ms.T_WAKE_SEQ] < vm.task[due, ms.T_WAKE_SEQ]:
+                if due < 0 or vm.task[t, TASK.wake_seq] < vm.task[due, TASK.wake_seq]:
                     due = t
             elif when < nearest:
                 nearest = when
         if due < 0:
-            vm.ctl[ms.V_NEXT_TIMER] = nearest
+            vm.ctl[VM.next_timer] = nearest
             return
-        state = vm.task[due, ms.T_STATE]
-        vm.task[due, ms.T_TIMED_OUT] = 1
-        if ms.SLEEP_BIO_POOL <= state <= ms.SLEEP_REQUEST_POOL:
-            out.metric[MEMPOOL_TIMEOUTS] += 1
+        state = vm.task[due, TASK.state]
+        vm.task[due, TASK.timed_out] = 1
+        if TASK_STATE.bio_pool <= state <= TASK_STATE.request_pool:
+            out.metric[METRIC.mempool_timeouts] += 1
         wake_task(vm, due, now)

@@ -3,12 +3,15 @@
 from fastalloc.compiler.jit import internal, kernel
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmem_inspect import init_caches, set_aside
-from fastalloc.kernels.alloc.mempool import MP_CACHE, MP_CURR, MP_MIN
+from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, init_zones, keep_spare
 from fastalloc.kernels.alloc.slab_owner import slab_take
+from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.block.hosts import boot_hosts
-from fastalloc.kernels.lane import metrics, rng
+from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import WHO
+from fastalloc.kernels.lane.state import COMMAND, CPU, IO, PROGRAM, REQUEST, ROLE, TASK, TASK_KIND, TASK_STATE, VM
 from fastalloc.kernels.workload.background import boot_background
 from fastalloc.linux import gfp as g
 
@@ -32,30 +35,28 @@ def boot_memory(mem, heap, pools, io, vm, out, geometry):
     init_zones(mem)
     init_caches(heap, geometry)
     set_aside(mem, heap)
-    vm.ctl[ms.V_NEXT_REAP] = ms.NS_PER_S
-    chain(io.request, ms.R_NEXT)
-    io.ctl[ms.Q_FREE_BIO] = -1
-    chain(io.command, ms.D_NEXT)
+    vm.ctl[VM.next_reap] = ms.NS_PER_S
+    chain(io.request, REQUEST.next)
+    io.ctl[IO.free_bio] = -1
+    chain(io.command, COMMAND.next)
     for i in range(vm.where.shape[0]):
         vm.where[i] = -1
     for p in range(pools.pool.shape[0]):
-        for i in range(pools.pool[p, MP_MIN]):
-            pools.element[p, i] = slab_take(mem, heap, out, pools.pool[p, MP_CACHE], 0, g.GFP_KERNEL, 0, metrics.W_BOOT)
-        pools.pool[p, MP_CURR] = pools.pool[p, MP_MIN]
-    for i in range(io.ctl[ms.H_FREE_LIST_SIZE]):
+        for i in range(pools.pool[p, MEMPOOL.min]):
+            pools.element[p, i] = slab_take(mem, heap, out, pools.pool[p, MEMPOOL.cache], 0, g.GFP_KERNEL, 0, WHO.boot)
+        pools.pool[p, MEMPOOL.curr] = pools.pool[p, MEMPOOL.min]
+    for i in range(io.ctl[IO.free_list_size]):
         io.free_list[i, 1] = st.NO_OBJECT
-        for k in range(2 if io.ctl[ms.H_SENSE] == ms.SENSE_SEPARATE else 1):
-            io.free_list[i, k] = slab_take(
-                mem, heap, out, vm.roles[ms.ROLE_COMMAND + k], 0, g.GFP_KERNEL, 0, metrics.W_BOOT
-            )
-    io.ctl[ms.H_FREE_LIST] = io.ctl[ms.H_FREE_LIST_SIZE]
-    mem.ctl[st.M_SPARE] = -1
-    for _ in range(mem.ctl[st.M_SPARE_MOST]):
+        for k in range(2 if io.ctl[IO.sense] == ms.SENSE_SEPARATE else 1):
+            io.free_list[i, k] = slab_take(mem, heap, out, vm.roles[ROLE.command + k], 0, g.GFP_KERNEL, 0, WHO.boot)
+    io.ctl[IO.free_list] = io.ctl[IO.free_list_size]
+    mem.ctl[MEMCTL.spare] = -1
+    for _ in range(mem.ctl[MEMCTL.spare_most]):
         pfn = alloc_pages(mem, 0, -1, g.GFP_KERNEL, 0, 0)
         if pfn < 0:
             break
         keep_spare(mem, pfn)
-    mem.ctl[st.M_KSWAPD_WANTED] = 0
+    mem.ctl[MEMCTL.kswapd_wanted] = 0
 
 
 @internal
@@ -63,62 +64,62 @@ def boot_tasks(vm, copiers, writers, spread_jiffies):
     """kswapd asleep, copiers and writers asleep until a start drawn from the first ``spread_jiffies`` ticks."""
     ctl = vm.ctl
     tasks = 1 + copiers + writers
-    ctl[ms.V_NR_TASKS] = tasks
-    for state in range(ms.NR_STATES):
+    ctl[VM.nr_tasks] = tasks
+    for state in range(TASK_STATE.width):
         vm.waitq[state, 0] = -1
         vm.waitq[state, 1] = -1
-    for cpu in range(ctl[ms.V_NR_CPUS]):
-        vm.cpu[cpu, ms.CPU_HEAD] = -1
-        vm.cpu[cpu, ms.CPU_TAIL] = -1
+    for cpu in range(ctl[VM.nr_cpus]):
+        vm.cpu[cpu, CPU.head] = -1
+        vm.cpu[cpu, CPU.tail] = -1
     pages = 0
     for t in range(tasks):
         task = vm.task[t]
-        for column in (ms.T_LIST, ms.T_KEEP, ms.T_PVEC, ms.T_PAGE, ms.T_NEW_PAGE, ms.T_BIO):
+        for column in (TASK.list, TASK.keep, TASK.pvec, TASK.page, TASK.new_page, TASK.bio):
             task[column] = -1
-        task[ms.T_CPU] = t % ctl[ms.V_NR_CPUS]
-        task[ms.T_PAGE_BASE] = pages
-        task[ms.T_BATCH_JIFFY] = -1
+        task[TASK.cpu] = t % ctl[VM.nr_cpus]
+        task[TASK.page_base] = pages
+        task[TASK.batch_jiffy] = -1
         if t == 0:
-            task[ms.T_KIND] = ms.KIND_KSWAPD
+            task[TASK.kind] = TASK_KIND.kswapd
         elif t <= copiers:
-            task[ms.T_KIND] = ms.KIND_COPIER
-            task[ms.T_PROGRAM] = ms.PROGRAM_FILE
-            task[ms.T_FILE_BASE] = (t - 1) * ctl[ms.V_TREE_FILES]
-            pages += ctl[ms.V_TREE_PAGES]
+            task[TASK.kind] = TASK_KIND.copier
+            task[TASK.program] = PROGRAM.file
+            task[TASK.file_base] = (t - 1) * ctl[VM.tree_files]
+            pages += ctl[VM.tree_pages]
         else:
-            task[ms.T_KIND] = ms.KIND_WRITER
-            task[ms.T_PROGRAM] = ms.PROGRAM_PAGE
-            pages += ctl[ms.V_WRITER_PAGES]
-        state = ms.SLEEP_KSWAPD if t == 0 else ms.SLEEP_START
-        task[ms.T_STATE] = state
-        task[ms.T_WAKE_JIFFY] = ms.NEVER
+            task[TASK.kind] = TASK_KIND.writer
+            task[TASK.program] = PROGRAM.page
+            pages += ctl[VM.writer_pages]
+        state = TASK_STATE.kswapd if t == 0 else TASK_STATE.start
+        task[TASK.state] = state
+        task[TASK.wake_jiffy] = ms.NEVER
         if t > 0:
-            start = rng.below(rng.draw(ctl[ms.V_SEED], STREAM_START, ctl[ms.V_LANE], t, 0), spread_jiffies + 1)
-            task[ms.T_WAKE_JIFFY] = 1 + start
-            task[ms.T_WAKE_SEQ] = t
-        task[ms.T_NEXT] = -1
+            start = rng.below(rng.draw(ctl[VM.seed], STREAM_START, ctl[VM.lane], t, 0), spread_jiffies + 1)
+            task[TASK.wake_jiffy] = 1 + start
+            task[TASK.wake_seq] = t
+        task[TASK.next] = -1
         last = vm.waitq[state, 1]
         if last >= 0:
-            vm.task[last, ms.T_NEXT] = t
+            vm.task[last, TASK.next] = t
         else:
             vm.waitq[state, 0] = t
         vm.waitq[state, 1] = t
-        ctl[ms.V_SLEEPERS + state] += 1
-    ctl[ms.V_TIMER_SEQ] = tasks
-    ctl[ms.V_NEXT_TIMER] = 0
+        ctl[VM.sleepers + state] += 1
+    ctl[VM.timer_seq] = tasks
+    ctl[VM.next_timer] = 0
 
 
 @internal
 def boot_noise(vm):
     """Draw the first arrival of each kind of noise; a mean of NEVER switches a kind off."""
-    stride = ms.V_NEXT_PAGE_NOISE - ms.V_NEXT_NOISE
+    stride = VM.next_page_noise - VM.next_noise
     for kind in range(2):
-        mean = vm.ctl[ms.V_NOISE_MEAN_NS + kind * stride]
+        mean = vm.ctl[VM.noise_mean_ns + kind * stride]
         if mean == ms.NEVER:
-            vm.ctl[ms.V_NEXT_NOISE + kind * stride] = ms.NEVER
+            vm.ctl[VM.next_noise + kind * stride] = ms.NEVER
         else:
-            u = rng.draw(vm.ctl[ms.V_SEED], STREAM_START + 1 + kind, vm.ctl[ms.V_LANE], 0, 0)
-            vm.ctl[ms.V_NEXT_NOISE + kind * stride] = rng.exponential_ns(u, mean)
+            u = rng.draw(vm.ctl[VM.seed], STREAM_START + 1 + kind, vm.ctl[VM.lane], 0, 0)
+            vm.ctl[VM.next_noise + kind * stride] = rng.exponential_ns(u, mean)
 
 
 @kernel
@@ -128,6 +129,6 @@ def boot_lane(mem, heap, pools, io, vm, out, geometry, copiers, writers, spread_
     boot_tasks(vm, copiers, writers, spread_jiffies)
     boot_noise(vm)
     boot_hosts(mem, heap, io, vm, out)
-    mem.ctl[st.M_TESTS] = 0
-    mem.ctl[st.M_LOCKS] = 0
+    mem.ctl[MEMCTL.tests] = 0
+    mem.ctl[MEMCTL.locks] = 0
     boot_background(vm)

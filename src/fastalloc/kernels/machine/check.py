@@ -1,10 +1,10 @@
 """The debug mode: conservation of pages, slots, pool elements, requests, bios and commands [DESIGN: rule 9]."""
 
 from fastalloc.compiler.jit import internal, out_of_line
-from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmem_inspect import heap_pages
-from fastalloc.kernels.alloc.mempool import MP_CURR, MP_MIN
-from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.alloc.mempool import MEMPOOL
+from fastalloc.kernels.alloc.state import AREA, MEMCTL, PAGE, PCP, ZONE
+from fastalloc.kernels.lane.state import BIO, COMMAND, CPU, IO, RECLAIM, REQUEST, TASK, TASK_STATE, VM
 from fastalloc.kernels.machine.check_heap import check_heap
 
 VIOLATIONS = (
@@ -31,59 +31,59 @@ VIOLATIONS = (
 @internal
 def check_pages(mem, vm, heap):
     """Every page frame is in exactly one place."""
-    zones = mem.ctl[st.M_NR_ZONES]
+    zones = mem.ctl[MEMCTL.nr_zones]
     total = 0
     listed = 0
     for z in range(zones):
-        total += mem.zone[z, st.Z_PRESENT]
+        total += mem.zone[z, ZONE.present]
         free = 0
         for order in range(mem.area.shape[1]):
             blocks = 0
-            pfn = mem.area[z, order, st.AREA_HEAD]
+            pfn = mem.area[z, order, AREA.head]
             while pfn >= 0:
                 blocks += 1
-                pfn = mem.page[pfn, st.P_NEXT]
-            if blocks != mem.area[z, order, st.AREA_NR]:
+                pfn = mem.page[pfn, PAGE.next]
+            if blocks != mem.area[z, order, AREA.nr]:
                 return 1
             free += blocks << order
-        if free != mem.zone[z, st.Z_FREE]:
+        if free != mem.zone[z, ZONE.free]:
             return 1
         listed += free
         for cpu in range(mem.pcp.shape[0]):
             pages = 0
-            pfn = mem.pcp[cpu, z, st.PCP_HEAD]
+            pfn = mem.pcp[cpu, z, PCP.head]
             while pfn >= 0:
                 pages += 1
-                pfn = mem.page[pfn, st.P_NEXT]
-            if pages != mem.pcp[cpu, z, st.PCP_COUNT]:
+                pfn = mem.page[pfn, PAGE.next]
+            if pages != mem.pcp[cpu, z, PCP.count]:
                 return 2
             listed += pages
         for k in range(2):
             pages = 0
-            pfn = mem.zone[z, st.Z_ACTIVE_HEAD + 2 * k]
+            pfn = mem.zone[z, ZONE.active_head + 2 * k]
             while pfn >= 0:
                 pages += 1
-                pfn = mem.page[pfn, st.P_NEXT]
-            if pages != mem.zone[z, st.Z_NR_ACTIVE + k]:
+                pfn = mem.page[pfn, PAGE.next]
+            if pages != mem.zone[z, ZONE.nr_active + k]:
                 return 3
             listed += pages
     held = (
-        vm.ctl[ms.V_RESERVED]
-        + vm.ctl[ms.V_PAGE_NOISE_COUNT]
-        + vm.ctl[ms.V_SQUEEZED]
+        vm.ctl[VM.reserved]
+        + vm.ctl[VM.page_noise_count]
+        + vm.ctl[VM.squeezed]
         + heap_pages(heap)
-        + mem.ctl[st.M_NR_SPARE]
+        + mem.ctl[MEMCTL.nr_spare]
     )
-    for t in range(vm.ctl[ms.V_NR_TASKS]):
-        if vm.task[t, ms.T_NEW_PAGE] >= 0:
+    for t in range(vm.ctl[VM.nr_tasks]):
+        if vm.task[t, TASK.new_page] >= 0:
             held += 1
-        if vm.task[t, ms.T_PAGE] >= 0:
+        if vm.task[t, TASK.page] >= 0:
             held += 1
-        for column in (ms.T_LIST, ms.T_KEEP, ms.T_PVEC):
+        for column in (TASK.list, TASK.keep, TASK.pvec):
             pfn = vm.task[t, column]
             while pfn >= 0:
                 held += 1
-                pfn = mem.page[pfn, st.P_NEXT]
+                pfn = mem.page[pfn, PAGE.next]
     if listed + held != total:
         return 4
     return 0
@@ -93,53 +93,53 @@ def check_pages(mem, vm, heap):
 def check_io(mem, pools, io, vm):
     """Requests, bios, commands and pool elements add up."""
     for p in range(pools.pool.shape[0]):
-        if pools.pool[p, MP_CURR] < 0 or pools.pool[p, MP_CURR] > pools.pool[p, MP_MIN]:
+        if pools.pool[p, MEMPOOL.curr] < 0 or pools.pool[p, MEMPOOL.curr] > pools.pool[p, MEMPOOL.min]:
             return 7
     requests = 0
     bios = 0
-    r = io.ctl[ms.Q_HEAD]
+    r = io.ctl[IO.head]
     while r >= 0:
         requests += 1
-        bios += io.request[r, ms.R_NR_BIOS]
-        r = io.request[r, ms.R_NEXT]
+        bios += io.request[r, REQUEST.nr_bios]
+        r = io.request[r, REQUEST.next]
     flying = 0
-    for k in (ms.H_DISK_HEAD, ms.H_DONE_HEAD):
+    for k in (IO.disk_head, IO.done_head):
         d = io.ctl[k]
         while d >= 0:
             flying += 1
-            bios += io.request[io.command[d, ms.D_REQUEST], ms.R_NR_BIOS]
-            d = io.command[d, ms.D_NEXT]
-    if flying != io.ctl[ms.H_BUSY]:
+            bios += io.request[io.command[d, COMMAND.request], REQUEST.nr_bios]
+            d = io.command[d, COMMAND.next]
+    if flying != io.ctl[IO.device_busy]:
         return 11
     requests += flying
     writing = 0
-    for cpu in range(vm.ctl[ms.V_NR_CPUS]):
-        stage = vm.cpu[cpu, ms.CPU_SOFTIRQ]
+    for cpu in range(vm.ctl[VM.nr_cpus]):
+        stage = vm.cpu[cpu, CPU.softirq]
         if stage == 1 or stage == 2:
             requests += 1
-            b = vm.cpu[cpu, ms.CPU_SOFTIRQ_BIO]
+            b = vm.cpu[cpu, CPU.softirq_bio]
             while b >= 0:
                 bios += 1
-                b = io.bio[b, ms.B_NEXT]
+                b = io.bio[b, BIO.next]
     writing = bios
-    for t in range(vm.ctl[ms.V_NR_TASKS]):
-        step = vm.task[t, ms.T_RECLAIM]
-        if step == ms.R_BIOVEC_ALLOC:
+    for t in range(vm.ctl[VM.nr_tasks]):
+        step = vm.task[t, TASK.reclaim]
+        if step == RECLAIM.biovec_alloc:
             bios += 1
-        elif step == ms.R_GET_REQUEST or step == ms.R_REQUEST_WOKEN:
+        elif step == RECLAIM.get_request or step == RECLAIM.request_woken:
             bios += 1
             writing += 1
-        elif step == ms.R_REQUEST_ALLOC:
+        elif step == RECLAIM.request_alloc:
             bios += 1
             writing += 1
             requests += 1
-    if requests != io.ctl[ms.Q_COUNT]:
+    if requests != io.ctl[IO.count]:
         return 8
-    if bios != io.ctl[ms.H_BIOS]:
+    if bios != io.ctl[IO.bios]:
         return 9
-    if writing != vm.ctl[ms.V_WRITEBACK]:
+    if writing != vm.ctl[VM.writeback]:
         return 10
-    if io.ctl[ms.H_FREE_LIST] > io.ctl[ms.H_FREE_LIST_SIZE]:
+    if io.ctl[IO.free_list] > io.ctl[IO.free_list_size]:
         return 13
     return 0
 
@@ -148,23 +148,23 @@ def check_io(mem, pools, io, vm):
 def check_tasks(vm):
     """Every task runs or sleeps; every used slot is counted."""
     known = 0
-    for cpu in range(vm.ctl[ms.V_NR_CPUS]):
-        known += vm.cpu[cpu, ms.CPU_RUNNING]
-    for state in range(1, ms.NR_STATES):
+    for cpu in range(vm.ctl[VM.nr_cpus]):
+        known += vm.cpu[cpu, CPU.running]
+    for state in range(1, TASK_STATE.width):
         asleep = 0
         t = vm.waitq[state, 0]
         while t >= 0:
             asleep += 1
-            t = vm.task[t, ms.T_NEXT]
-        if asleep != vm.ctl[ms.V_SLEEPERS + state]:
+            t = vm.task[t, TASK.next]
+        if asleep != vm.ctl[VM.sleepers + state]:
             return 12
         known += asleep
-    if known != vm.ctl[ms.V_NR_TASKS]:
+    if known != vm.ctl[VM.nr_tasks]:
         return 12
     used = 0
     for cluster in range(vm.cluster.shape[0]):
         used += vm.cluster[cluster]
-    if used + vm.ctl[ms.V_SWAP_FREE] != vm.ctl[ms.V_SWAP_PAGES]:
+    if used + vm.ctl[VM.swap_free] != vm.ctl[VM.swap_pages]:
         return 14
     return 0
 

@@ -1,27 +1,14 @@
 """What a lane notices about itself: gauges, livelock, reports. Nothing here changes the machine."""
 
 from fastalloc.compiler.jit import internal, out_of_line
-from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmem_inspect import aside_bytes, cache_slabs, deep_objects, free_objects, heap_pages
-from fastalloc.kernels.alloc.mempool import MP_BYTES, MP_CURR
+from fastalloc.kernels.alloc.mempool import MEMPOOL
+from fastalloc.kernels.alloc.state import MEMCTL, PCP, ZONE
 from fastalloc.kernels.block.scsi import LIVELOCK_LONG_NS
-from fastalloc.kernels.lane import metrics
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import EVENT, METRIC, SERIES
 from fastalloc.kernels.lane.sched import log_event, log_event_at, reclaimers_asleep
-
-SENSE_FAIL = metrics.METRICS.index("sense_fail")
-FREE_LIST_USED = metrics.METRICS.index("free_list_used")
-COMMANDS = metrics.METRICS.index("commands")
-PAGES_SWAPPED_OUT = metrics.METRICS.index("pages_swapped_out")
-PAGES_COPIED = metrics.METRICS.index("pages_copied")
-LIVELOCK_5S = metrics.METRICS.index("livelock_5s")
-LIVELOCK_60S = metrics.METRICS.index("livelock_60s")
-LIVELOCKS = metrics.METRICS.index("livelocks")
-AT_MS = metrics.METRICS.index("at_ms")
-E_REPORT = metrics.EVENTS.index("report")
-E_LIVELOCK_BEGIN = metrics.EVENTS.index("livelock_begin")
-E_LIVELOCK_5S = metrics.EVENTS.index("livelock_5s")
-E_LIVELOCK_60S = metrics.EVENTS.index("livelock_60s")
+from fastalloc.kernels.lane.state import CPU, HOST, IO, OUT_CTL, POOL, ROLE, TASK_STATE, VM
 
 LOOK_NS = 100 * ms.NS_PER_MS
 
@@ -30,58 +17,58 @@ LOOK_NS = 100 * ms.NS_PER_MS
 def running_tasks(vm):
     """Tasks on a run queue."""
     running = 0
-    for cpu in range(vm.ctl[ms.V_NR_CPUS]):
-        running += vm.cpu[cpu, ms.CPU_RUNNING]
+    for cpu in range(vm.ctl[VM.nr_cpus]):
+        running += vm.cpu[cpu, CPU.running]
     return running
 
 
 @internal
 def pool_waiters(vm):
     """Tasks asleep in the bio or biovec mempool."""
-    return vm.ctl[ms.V_SLEEPERS + ms.SLEEP_BIO_POOL] + vm.ctl[ms.V_SLEEPERS + ms.SLEEP_BIOVEC_POOL]
+    return vm.ctl[VM.sleepers + TASK_STATE.bio_pool] + vm.ctl[VM.sleepers + TASK_STATE.biovec_pool]
 
 
 @internal
 def sample(mem, heap, pools, io, vm, out):
-    """Write one row of the series, in the order of metrics.SERIES."""
+    """Write one row of the series, see SERIES."""
     out_of_line()
-    n = out.ctl[ms.OUT_SAMPLES]
+    n = out.ctl[OUT_CTL.samples]
     if n >= out.series.shape[0]:
         return
-    out.ctl[ms.OUT_SAMPLES] = n + 1
+    out.ctl[OUT_CTL.samples] = n + 1
     row = out.series[n]
-    zones = mem.ctl[st.M_NR_ZONES]
-    row[0] = vm.ctl[ms.V_NOW] // ms.NS_PER_MS
-    row[1] = mem.zone[0, st.Z_FREE] if zones > 1 else 0
-    row[2] = mem.zone[zones - 1, st.Z_FREE]
+    zones = mem.ctl[MEMCTL.nr_zones]
+    row[SERIES.t_ms] = vm.ctl[VM.now] // ms.NS_PER_MS
+    row[SERIES.free_dma] = mem.zone[0, ZONE.free] if zones > 1 else 0
+    row[SERIES.free_dma32] = mem.zone[zones - 1, ZONE.free]
     for z in range(zones):
-        for cpu in range(vm.ctl[ms.V_NR_CPUS]):
-            row[3] += mem.pcp[cpu, z, st.PCP_COUNT]
-        row[4] += mem.zone[z, st.Z_NR_ACTIVE]
-        row[5] += mem.zone[z, st.Z_NR_INACTIVE]
-    row[6] = heap_pages(heap)
-    row[7] = vm.ctl[ms.V_WRITEBACK]
-    row[8] = io.ctl[ms.H_BIOS]
-    row[9] = io.ctl[ms.H_BUSY]
-    row[10] = io.ctl[ms.Q_COUNT]
-    row[11] = io.ctl[ms.Q_PLUGGED]
-    bio_cache = vm.roles[ms.ROLE_BIO]
-    row[12] = cache_slabs(heap, bio_cache)
-    row[13] = free_objects(heap, bio_cache)
-    row[14] = pools.pool[ms.POOL_BIO, MP_CURR]
-    row[15] = io.ctl[ms.H_FREE_LIST]
-    row[16] = running_tasks(vm)
-    row[17] = pool_waiters(vm)
-    row[18] = vm.ctl[ms.V_SLEEPERS + ms.SLEEP_REQUEST]
-    row[19] = vm.ctl[ms.V_SLEEPERS + ms.SLEEP_CONGESTION]
-    row[20] = vm.ctl[ms.V_RECLAIMERS]
-    row[21] = out.metric[SENSE_FAIL]
-    row[22] = out.metric[FREE_LIST_USED]
-    row[23] = out.metric[COMMANDS]
-    row[24] = out.metric[PAGES_SWAPPED_OUT]
-    row[25] = out.metric[PAGES_COPIED]
-    row[26] = mem.ctl[st.M_REPORTS]
-    row[27] = mem.ctl[st.M_SUPPRESSED]
+        for cpu in range(vm.ctl[VM.nr_cpus]):
+            row[SERIES.pcp_pages] += mem.pcp[cpu, z, PCP.count]
+        row[SERIES.active] += mem.zone[z, ZONE.nr_active]
+        row[SERIES.inactive] += mem.zone[z, ZONE.nr_inactive]
+    row[SERIES.slab_pages] = heap_pages(heap)
+    row[SERIES.writeback] = vm.ctl[VM.writeback]
+    row[SERIES.bios] = io.ctl[IO.bios]
+    row[SERIES.commands] = io.ctl[IO.device_busy]
+    row[SERIES.requests] = io.ctl[IO.count]
+    row[SERIES.plugged] = io.ctl[IO.plugged]
+    bio_cache = vm.roles[ROLE.bio]
+    row[SERIES.bio_slabs] = cache_slabs(heap, bio_cache)
+    row[SERIES.bio_free_slots] = free_objects(heap, bio_cache)
+    row[SERIES.bio_pool] = pools.pool[POOL.bio, MEMPOOL.curr]
+    row[SERIES.free_list] = io.ctl[IO.free_list]
+    row[SERIES.running] = running_tasks(vm)
+    row[SERIES.bio_waiters] = pool_waiters(vm)
+    row[SERIES.request_waiters] = vm.ctl[VM.sleepers + TASK_STATE.request]
+    row[SERIES.congestion_waiters] = vm.ctl[VM.sleepers + TASK_STATE.congestion]
+    row[SERIES.reclaimers] = vm.ctl[VM.reclaimers]
+    row[SERIES.sense_fail] = out.metric[METRIC.sense_fail]
+    row[SERIES.free_list_used] = out.metric[METRIC.free_list_used]
+    row[SERIES.commands_total] = out.metric[METRIC.commands]
+    row[SERIES.swapped_out] = out.metric[METRIC.pages_swapped_out]
+    row[SERIES.pages_copied] = out.metric[METRIC.pages_copied]
+    row[SERIES.reports] = mem.ctl[MEMCTL.reports]
+    row[SERIES.reports_suppressed] = mem.ctl[MEMCTL.suppressed]
 
 
 @internal
@@ -89,14 +76,14 @@ def reserve_idle(mem, heap, pools, io, vm):
     """Bytes set aside for a shortage and not in use: elements of mempools, commands on free_lists with their sense
     buffers, spare pages, emergency pages that are free, free objects of emergency caches of their own."""
     out_of_line()
-    idle = aside_bytes(mem, heap) + 4096 * mem.ctl[st.M_NR_SPARE]
-    idle += io.ctl[ms.H_FREE_LIST] * vm.ctl[ms.V_COMMAND_BYTES]
+    idle = aside_bytes(mem, heap) + 4096 * mem.ctl[MEMCTL.nr_spare]
+    idle += io.ctl[IO.free_list] * vm.ctl[VM.command_bytes]
     for p in range(pools.pool.shape[0]):
-        idle += pools.pool[p, MP_CURR] * pools.pool[p, MP_BYTES]
-    for z in range(mem.ctl[st.M_NR_ZONES]):
-        idle += 4096 * min(mem.zone[z, st.Z_EMERGENCY], mem.zone[z, st.Z_FREE])
+        idle += pools.pool[p, MEMPOOL.curr] * pools.pool[p, MEMPOOL.bytes]
+    for z in range(mem.ctl[MEMCTL.nr_zones]):
+        idle += 4096 * min(mem.zone[z, ZONE.emergency], mem.zone[z, ZONE.free])
     for h in range(vm.host.shape[0]):
-        idle += vm.host[h, ms.F_ASIDE] * vm.host[h, ms.F_BYTES]
+        idle += vm.host[h, HOST.aside] * vm.host[h, HOST.bytes]
     return idle
 
 
@@ -105,14 +92,14 @@ def observe(mem, heap, pools, io, vm, out):
     """A row of the series, or a look at what lies idle, whichever is due."""
     out_of_line()
     ctl = vm.ctl
-    if ctl[ms.V_NEXT_SAMPLE] == ctl[ms.V_NEXT_SERIES]:
-        ctl[ms.V_NEXT_SAMPLE] += ctl[ms.V_SERIES_NS]
+    if ctl[VM.next_sample] == ctl[VM.next_series]:
+        ctl[VM.next_sample] += ctl[VM.series_ns]
         sample(mem, heap, pools, io, vm, out)
-    if ctl[ms.V_NEXT_LOOK] == ctl[ms.V_NEXT_SERIES]:
-        ctl[ms.V_NEXT_LOOK] += LOOK_NS
-        ctl[ms.V_LOOKS] += 1
-        ctl[ms.V_IDLE_SUM] += reserve_idle(mem, heap, pools, io, vm)
-    ctl[ms.V_NEXT_SERIES] = min(ctl[ms.V_NEXT_SAMPLE], ctl[ms.V_NEXT_LOOK])
+    if ctl[VM.next_look] == ctl[VM.next_series]:
+        ctl[VM.next_look] += LOOK_NS
+        ctl[VM.looks] += 1
+        ctl[VM.idle_sum] += reserve_idle(mem, heap, pools, io, vm)
+    ctl[VM.next_series] = min(ctl[VM.next_sample], ctl[VM.next_look])
 
 
 @internal
@@ -121,54 +108,61 @@ def check_livelock(mem, heap, pools, io, vm, out):
     reclaimer asleep. While one is runnable the verdict waits for the next tick."""
     out_of_line()
     ctl = vm.ctl
-    if io.ctl[ms.Q_HEAD] < 0 or io.ctl[ms.H_BUSY] > 0:
-        ctl[ms.V_LIVELOCK_CHECK] = ms.NEVER
+    if io.ctl[IO.head] < 0 or io.ctl[IO.device_busy] > 0:
+        ctl[VM.livelock_check] = ms.NEVER
         return
-    if ctl[ms.V_LIVELOCK_STAGE] == 1:
-        ctl[ms.V_LIVELOCK_STAGE] = 2
-        ctl[ms.V_LIVELOCK_CHECK] = ms.NEVER
-        out.metric[LIVELOCK_60S] = 1
-        log_event(vm, out, E_LIVELOCK_60S, -1, -1, io.ctl[ms.H_BIOS], ctl[ms.V_WRITEBACK], 0)
+    if ctl[VM.livelock_stage] == 1:
+        ctl[VM.livelock_stage] = 2
+        ctl[VM.livelock_check] = ms.NEVER
+        out.metric[METRIC.livelock_60s] = 1
+        log_event(vm, out, EVENT.livelock_60s, -1, -1, io.ctl[IO.bios], ctl[VM.writeback], 0)
         return
     if not reclaimers_asleep(vm):
-        ctl[ms.V_LIVELOCK_CHECK] += ctl[ms.V_JIFFY_NS]
+        ctl[VM.livelock_check] += ctl[VM.jiffy_ns]
         return
-    ctl[ms.V_LIVELOCK_STAGE] = 1
-    ctl[ms.V_LIVELOCK_CHECK] = ctl[ms.V_LIVELOCK_SINCE] + LIVELOCK_LONG_NS
-    out.metric[LIVELOCK_5S] = 1
-    out.metric[LIVELOCKS] += 1
-    bio_cache = vm.roles[ms.ROLE_BIO]
+    ctl[VM.livelock_stage] = 1
+    ctl[VM.livelock_check] = ctl[VM.livelock_since] + LIVELOCK_LONG_NS
+    out.metric[METRIC.livelock_5s] = 1
+    out.metric[METRIC.livelocks] += 1
+    bio_cache = vm.roles[ROLE.bio]
     slots = free_objects(heap, bio_cache)
-    bios = io.ctl[ms.H_BIOS]
-    writeback = ctl[ms.V_WRITEBACK]
-    log_event_at(vm, out, ctl[ms.V_LIVELOCK_SINCE], E_LIVELOCK_BEGIN, bios, writeback, slots)
-    log_event(vm, out, E_LIVELOCK_5S, -1, -1, bios, writeback, slots)
-    if out.metric[AT_MS] >= 0:
+    bios = io.ctl[IO.bios]
+    writeback = ctl[VM.writeback]
+    log_event_at(vm, out, ctl[VM.livelock_since], EVENT.livelock_begin, bios, writeback, slots)
+    log_event(vm, out, EVENT.livelock_5s, -1, -1, bios, writeback, slots)
+    if out.metric[METRIC.at_ms] >= 0:
         return
-    zones = mem.ctl[st.M_NR_ZONES]
-    at = out.metric[AT_MS : AT_MS + 14]
-    at[0] = ctl[ms.V_NOW] // ms.NS_PER_MS
-    at[1] = io.ctl[ms.H_BUSY]
-    at[2] = bios
-    at[3] = writeback
-    at[4] = cache_slabs(heap, bio_cache)
-    at[5] = slots
-    at[6] = pools.pool[ms.POOL_BIO, MP_CURR]
-    at[7] = pool_waiters(vm)
-    at[8] = ctl[ms.V_SLEEPERS + ms.SLEEP_REQUEST]
-    at[9] = running_tasks(vm)
-    at[10] = mem.zone[0, st.Z_FREE] if zones > 1 else 0
-    at[11] = mem.zone[zones - 1, st.Z_FREE]
-    at[12] = deep_objects(heap, bio_cache)
-    at[13] = out.metric[SENSE_FAIL] - ctl[ms.V_LIVELOCK_SENSE]
+    zones = mem.ctl[MEMCTL.nr_zones]
+    metric = out.metric
+    metric[METRIC.at_ms] = ctl[VM.now] // ms.NS_PER_MS
+    metric[METRIC.at_commands] = io.ctl[IO.device_busy]
+    metric[METRIC.at_bios] = bios
+    metric[METRIC.at_writeback] = writeback
+    metric[METRIC.at_bio_slabs] = cache_slabs(heap, bio_cache)
+    metric[METRIC.at_bio_free_slots] = slots
+    metric[METRIC.at_bio_pool] = pools.pool[POOL.bio, MEMPOOL.curr]
+    metric[METRIC.at_bio_waiters] = pool_waiters(vm)
+    metric[METRIC.at_request_waiters] = ctl[VM.sleepers + TASK_STATE.request]
+    metric[METRIC.at_running] = running_tasks(vm)
+    metric[METRIC.at_free_dma] = mem.zone[0, ZONE.free] if zones > 1 else 0
+    metric[METRIC.at_free_dma32] = mem.zone[zones - 1, ZONE.free]
+    metric[METRIC.at_deep_slots] = deep_objects(heap, bio_cache)
+    metric[METRIC.at_sense_fail_5s] = out.metric[METRIC.sense_fail] - ctl[VM.livelock_sense]
 
 
 @internal
 def note_reports(mem, vm, out, cpu):
     """Log the allocation failure reports printed since the last look."""
-    while out.ctl[ms.OUT_REPORTS] < mem.ctl[st.M_REPORTS]:
-        out.ctl[ms.OUT_REPORTS] += 1
-        t = vm.cpu[cpu, ms.CPU_HEAD] if vm.cpu[cpu, ms.CPU_RUNNING] > 0 else -1
+    while out.ctl[OUT_CTL.reports] < mem.ctl[MEMCTL.reports]:
+        out.ctl[OUT_CTL.reports] += 1
+        t = vm.cpu[cpu, CPU.head] if vm.cpu[cpu, CPU.running] > 0 else -1
         log_event(
-            vm, out, E_REPORT, cpu, t, mem.ctl[st.M_REPORT_GFP], mem.ctl[st.M_REPORT_ORDER], mem.ctl[st.M_LAST_MISSED]
+            vm,
+            out,
+            EVENT.report,
+            cpu,
+            t,
+            mem.ctl[MEMCTL.report_gfp],
+            mem.ctl[MEMCTL.report_order],
+            mem.ctl[MEMCTL.last_missed],
         )

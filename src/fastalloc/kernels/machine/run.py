@@ -6,48 +6,24 @@ step comes when that time has passed, so CPUs interleave at the granularity of a
 """
 
 from fastalloc.compiler.jit import entry, folded, kernel
-from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmem import reap
 from fastalloc.kernels.alloc.kmem_inspect import has_reaper, heap_costs, max_cache_slabs, max_heap_pages, overflowed
 from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.block.completion import kblockd_step, softirq_step
 from fastalloc.kernels.block.hosts import host_event
 from fastalloc.kernels.block.scsi import disk_done, scsi_request_fn
-from fastalloc.kernels.lane import metrics, rng
+from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.sched import dequeue_head, enqueue, first_due, note_due, run_task_timers, wake_one
+from fastalloc.kernels.lane.state import COST, CPU, IO, OUT_CTL, RECLAIM, ROLE, TASK, TASK_STATE, VM
 from fastalloc.kernels.machine.check import check_lane
 from fastalloc.kernels.machine.observe import check_livelock, note_reports, observe, reserve_idle
 from fastalloc.kernels.reclaim.vmscan import begin_balance, reclaim_step
 from fastalloc.kernels.workload.atomic_noise import OBJECTS, PAGES, noise_due, noise_event
 from fastalloc.kernels.workload.background import background_event
 from fastalloc.kernels.workload.copiers import workload_step
-
-SIM_MS = metrics.METRICS.index("sim_ms")
-CPU_TICKS = metrics.METRICS.index("cpu_ticks")
-LIVELOCK_OPEN = metrics.METRICS.index("livelock_open")
-LIVELOCK_MS = metrics.METRICS.index("livelock_ms")
-LIVELOCK_ONSET_MS = metrics.METRICS.index("livelock_onset_ms")
-STALL_MS = metrics.METRICS.index("stall_ms")
-STALL_ONSET_MS = metrics.METRICS.index("stall_onset_ms")
-BUSY_MS = metrics.METRICS.index("busy_ms")
-REPORTS = metrics.METRICS.index("reports")
-MAX_BIO_SLABS = metrics.METRICS.index("max_bio_slabs")
-MAX_SLAB_PAGES = metrics.METRICS.index("max_slab_pages")
-MIN_FREE_DMA = metrics.METRICS.index("min_free_dma")
-DEEPEST = metrics.METRICS.index("deepest")
-NO_WATERMARK = metrics.METRICS.index("no_watermark")
-FAILED_ALLOCATIONS = metrics.METRICS.index("failed_allocations")
-REFUSALS = metrics.METRICS.index("refusals")
-PROBES = metrics.METRICS.index("probes")
-SPARE_USED = metrics.METRICS.index("spare_used")
-UNFAIR_REFUSALS = metrics.METRICS.index("unfair_refusals")
-SLAB_FAST = metrics.METRICS.index("slab_fast")
-POLICY_TESTS = metrics.METRICS.index("policy_tests")
-RESERVE_IDLE = metrics.METRICS.index("reserve_idle")
-EMERGENCY_USED = metrics.METRICS.index("emergency_used")
-EMERGENCY_LOST = metrics.METRICS.index("emergency_lost")
-CHARGES_REFUSED = metrics.METRICS.index("charges_refused")
 
 QUANTUM_NS = 20_000
 STREAM_JITTER = 2
@@ -68,14 +44,14 @@ EVENT_BACKGROUND = 9
 @folded
 def tick(io, vm, out, jiffies, now):
     """A timer tick: the unplug timer hands the queue to kblockd of the CPU that armed it; sleeps end."""
-    if io.ctl[ms.Q_UNPLUG_JIFFY] <= jiffies:
-        io.ctl[ms.Q_UNPLUG_JIFFY] = ms.NEVER
-        cpu = io.ctl[ms.Q_UNPLUG_CPU]
-        vm.cpu[cpu, ms.CPU_KBLOCKD] = 1
-        if vm.cpu[cpu, ms.CPU_CLOCK] < now:
-            vm.cpu[cpu, ms.CPU_CLOCK] = now
+    if io.ctl[IO.unplug_jiffy] <= jiffies:
+        io.ctl[IO.unplug_jiffy] = ms.NEVER
+        cpu = io.ctl[IO.unplug_cpu]
+        vm.cpu[cpu, CPU.kblockd] = 1
+        if vm.cpu[cpu, CPU.clock] < now:
+            vm.cpu[cpu, CPU.clock] = now
         note_due(vm, cpu, False)
-    if vm.ctl[ms.V_NEXT_TIMER] <= jiffies:
+    if vm.ctl[VM.next_timer] <= jiffies:
         run_task_timers(vm, out, jiffies, now)
 
 
@@ -85,19 +61,19 @@ def task_step(mem, heap, pools, io, vm, out, cpu, jiffies):
 
     It stops early where another CPU could notice: after a submission, and when the task sleeps.
     """
-    t = vm.cpu[cpu, ms.CPU_HEAD]
+    t = vm.cpu[cpu, CPU.head]
     cost = 0
     while True:
-        before = vm.task[t, ms.T_RECLAIM]
-        if before != ms.OUT:
+        before = vm.task[t, TASK.reclaim]
+        if before != RECLAIM.out:
             cost += reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies)
         elif t == KSWAPD:
             begin_balance(vm, out, t)
         else:
             cost += workload_step(mem, heap, vm, out, t, cpu, jiffies)
-        if vm.task[t, ms.T_STATE] != ms.RUNNABLE:
-            return cost + vm.costs[ms.COST_WAKE]
-        if cost >= QUANTUM_NS or (ms.R_BIO_ALLOC <= before <= ms.R_REQUEST_ALLOC):
+        if vm.task[t, TASK.state] != TASK_STATE.runnable:
+            return cost + vm.costs[COST.wake]
+        if cost >= QUANTUM_NS or (RECLAIM.bio_alloc <= before <= RECLAIM.request_alloc):
             break
     return cost
 
@@ -107,30 +83,30 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
     """One step of a CPU: dispatch in progress, a completion, kblockd, then the running task; its clock moves on."""
     c = vm.cpu[cpu]
     is_task = False
-    if c[ms.CPU_REQUEST_FN] != 0:
+    if c[CPU.request_fn] != 0:
         cost = scsi_request_fn(mem, heap, pools, io, vm, out, cpu, jiffies)
-    elif c[ms.CPU_SOFTIRQ] != 0 or softirq_due(io, cpu):
+    elif c[CPU.softirq] != 0 or softirq_due(io, cpu):
         cost = softirq_step(mem, heap, pools, io, vm, out, cpu)
-    elif c[ms.CPU_KBLOCKD] != 0:
+    elif c[CPU.kblockd] != 0:
         cost = kblockd_step(io, vm, cpu)
     else:
         is_task = True
         cost = task_step(mem, heap, pools, io, vm, out, cpu, jiffies)
         # no two steps of a real CPU take the same time
-        vm.ctl[ms.V_JITTER] += 1
-        noise = rng.draw(vm.ctl[ms.V_SEED], STREAM_JITTER, vm.ctl[ms.V_LANE], vm.ctl[ms.V_JITTER], cpu)
+        vm.ctl[VM.jitter] += 1
+        noise = rng.draw(vm.ctl[VM.seed], STREAM_JITTER, vm.ctl[VM.lane], vm.ctl[VM.jitter], cpu)
         cost += rng.below(noise, cost // 8 + 1)
     clock = now + max(1, cost)
-    c[ms.CPU_CLOCK] = clock
-    if is_task and clock >= c[ms.CPU_SLICE] and c[ms.CPU_RUNNING] > 0:
-        if c[ms.CPU_RUNNING] > 1:
+    c[CPU.clock] = clock
+    if is_task and clock >= c[CPU.slice] and c[CPU.running] > 0:
+        if c[CPU.running] > 1:
             t = dequeue_head(vm, cpu)
             enqueue(vm, t, cpu, clock)
-        c[ms.CPU_SLICE] = clock + vm.ctl[ms.V_JIFFY_NS]
-    if mem.ctl[st.M_KSWAPD_WANTED] != 0:
-        mem.ctl[st.M_KSWAPD_WANTED] = 0
-        wake_one(vm, ms.SLEEP_KSWAPD, clock)
-    if mem.ctl[st.M_REPORTS] != out.ctl[ms.OUT_REPORTS]:
+        c[CPU.slice] = clock + vm.ctl[VM.jiffy_ns]
+    if mem.ctl[MEMCTL.kswapd_wanted] != 0:
+        mem.ctl[MEMCTL.kswapd_wanted] = 0
+        wake_one(vm, TASK_STATE.kswapd, clock)
+    if mem.ctl[MEMCTL.reports] != out.ctl[OUT_CTL.reports]:
         note_reports(mem, vm, out, cpu)
     note_due(vm, cpu, softirq_due(io, cpu))
 
@@ -138,30 +114,30 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
 @folded
 def softirq_due(io, cpu):
     """A completed command waits for the softirq of ``cpu``."""
-    return cpu == io.ctl[ms.H_IRQ_CPU] and io.ctl[ms.H_DONE_HEAD] >= 0
+    return cpu == io.ctl[IO.irq_cpu] and io.ctl[IO.done_head] >= 0
 
 
 @folded
 def reap_due(mem, heap, vm, jiffies):
     """The reaper's pass on the CPU whose turn it is, and when the next one comes: each CPU every two seconds, three
     jiffies after the one before it [start_cpu_timer, cache_reap]; its CPU time is not counted."""
-    hz = mem.ctl[st.M_HZ]
-    cpus = vm.ctl[ms.V_NR_CPUS]
-    reap(mem, heap, vm.ctl[ms.V_REAPS] % cpus, jiffies, ss.REAPTIMEOUT_LIST3_S * hz)
-    vm.ctl[ms.V_REAPS] += 1
-    number, cpu = divmod(vm.ctl[ms.V_REAPS], cpus)
-    vm.ctl[ms.V_NEXT_REAP] = (hz + ss.REAPTIMEOUT_CPUC_S * hz * number + ss.REAP_SKEW * cpu) * vm.ctl[ms.V_JIFFY_NS]
+    hz = mem.ctl[MEMCTL.hz]
+    cpus = vm.ctl[VM.nr_cpus]
+    reap(mem, heap, vm.ctl[VM.reaps] % cpus, jiffies, ss.REAPTIMEOUT_LIST3_S * hz)
+    vm.ctl[VM.reaps] += 1
+    number, cpu = divmod(vm.ctl[VM.reaps], cpus)
+    vm.ctl[VM.next_reap] = (hz + ss.REAPTIMEOUT_CPUC_S * hz * number + ss.REAP_SKEW * cpu) * vm.ctl[VM.jiffy_ns]
 
 
 @folded
 def next_event(heap, io, vm, jiffy_ns):
     """The first event that is no step of a CPU: its time and kind; of equal times the kind that comes first here."""
     ctl = vm.ctl
-    at = io.ctl[ms.H_DISK_DONE_AT]
+    at = io.ctl[IO.disk_done_at]
     event = EVENT_DISK
-    timer = min(ctl[ms.V_NEXT_TIMER], io.ctl[ms.Q_UNPLUG_JIFFY])
-    if ctl[ms.V_SKIP] == 0:
-        timer = min(timer, ctl[ms.V_NEXT_JIFFY])
+    timer = min(ctl[VM.next_timer], io.ctl[IO.unplug_jiffy])
+    if ctl[VM.skip] == 0:
+        timer = min(timer, ctl[VM.next_jiffy])
     if timer < ms.NEVER and timer * jiffy_ns < at:
         at = timer * jiffy_ns
         event = EVENT_TICK
@@ -173,20 +149,20 @@ def next_event(heap, io, vm, jiffy_ns):
     if when < at:
         at = when
         event = EVENT_PAGE_NOISE
-    if ctl[ms.V_NEXT_SERIES] < at:
-        at = ctl[ms.V_NEXT_SERIES]
+    if ctl[VM.next_series] < at:
+        at = ctl[VM.next_series]
         event = EVENT_SERIES
-    if ctl[ms.V_LIVELOCK_CHECK] < at:
-        at = ctl[ms.V_LIVELOCK_CHECK]
+    if ctl[VM.livelock_check] < at:
+        at = ctl[VM.livelock_check]
         event = EVENT_LIVELOCK
-    if has_reaper(heap) and ctl[ms.V_NEXT_REAP] < at:
-        at = ctl[ms.V_NEXT_REAP]
+    if has_reaper(heap) and ctl[VM.next_reap] < at:
+        at = ctl[VM.next_reap]
         event = EVENT_REAP
-    if ctl[ms.V_NEXT_HOST] < at:
-        at = ctl[ms.V_NEXT_HOST]
+    if ctl[VM.next_host] < at:
+        at = ctl[VM.next_host]
         event = EVENT_HOST
-    if ctl[ms.V_NEXT_BACKGROUND] < at:
-        at = ctl[ms.V_NEXT_BACKGROUND]
+    if ctl[VM.next_background] < at:
+        at = ctl[VM.next_background]
         event = EVENT_BACKGROUND
     return at, event
 
@@ -196,12 +172,12 @@ def run_lane(mem, heap, pools, io, vm, out, until):
     """Run a lane to simulated time ``until`` (ns); callable again with a later time, with the same result as once.
 
     Stops early when the allocator's arrays overflow or, in debug mode, at the first broken invariant
-    (vm.ctl[V_ERROR]).
+    (vm.ctl[VM.error]).
     """
     ctl = vm.ctl
-    jiffy_ns = ctl[ms.V_JIFFY_NS]
-    for cpu in range(ctl[ms.V_NR_CPUS]):
-        vm.cpu[cpu, ms.CPU_DUE] = -1
+    jiffy_ns = ctl[VM.jiffy_ns]
+    for cpu in range(ctl[VM.nr_cpus]):
+        vm.cpu[cpu, CPU.due] = -1
         note_due(vm, cpu, softirq_due(io, cpu))
     jiffies = 0
     jiffy_end = 0
@@ -212,46 +188,46 @@ def run_lane(mem, heap, pools, io, vm, out, until):
     while True:
         if (
             event != EVENT_CPU
-            or io.ctl[ms.H_DISK_DONE_AT] != disk
-            or ctl[ms.V_NEXT_TIMER] != timer
-            or io.ctl[ms.Q_UNPLUG_JIFFY] != unplug
-            or ctl[ms.V_LIVELOCK_CHECK] != livelock
+            or io.ctl[IO.disk_done_at] != disk
+            or ctl[VM.next_timer] != timer
+            or io.ctl[IO.unplug_jiffy] != unplug
+            or ctl[VM.livelock_check] != livelock
         ):
-            disk = io.ctl[ms.H_DISK_DONE_AT]
-            timer = ctl[ms.V_NEXT_TIMER]
-            unplug = io.ctl[ms.Q_UNPLUG_JIFFY]
-            livelock = ctl[ms.V_LIVELOCK_CHECK]
+            disk = io.ctl[IO.disk_done_at]
+            timer = ctl[VM.next_timer]
+            unplug = io.ctl[IO.unplug_jiffy]
+            livelock = ctl[VM.livelock_check]
             other_at, other = next_event(heap, io, vm, jiffy_ns)
         cpu = first_due(vm)
-        at = vm.cpu[cpu, ms.CPU_DUE]
+        at = vm.cpu[cpu, CPU.due]
         event = EVENT_CPU
         if at >= other_at:
             at = other_at
             event = other
         if at >= until:
             break
-        if at < ctl[ms.V_NOW]:
-            at = ctl[ms.V_NOW]
-        ctl[ms.V_NOW] = at
+        if at < ctl[VM.now]:
+            at = ctl[VM.now]
+        ctl[VM.now] = at
         if at >= jiffy_end:
             jiffies = at // jiffy_ns
             jiffy_end = (jiffies + 1) * jiffy_ns
-            mem.ctl[st.M_JIFFIES] = jiffies
-            if ctl[ms.V_DEBUG] != 0:  # the state that a call begins with is looked at too
-                ctl[ms.V_ERROR] = check_lane(mem, heap, pools, io, vm)
-                if ctl[ms.V_ERROR] != 0:
+            mem.ctl[MEMCTL.jiffies] = jiffies
+            if ctl[VM.debug] != 0:  # the state that a call begins with is looked at too
+                ctl[VM.error] = check_lane(mem, heap, pools, io, vm)
+                if ctl[VM.error] != 0:
                     return
         if event == EVENT_CPU:
             cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, at)
         elif event == EVENT_DISK:
             disk_done(io, vm)
-            irq_cpu = io.ctl[ms.H_IRQ_CPU]
-            if vm.cpu[irq_cpu, ms.CPU_CLOCK] < at:
-                vm.cpu[irq_cpu, ms.CPU_CLOCK] = at
+            irq_cpu = io.ctl[IO.irq_cpu]
+            if vm.cpu[irq_cpu, CPU.clock] < at:
+                vm.cpu[irq_cpu, CPU.clock] = at
             note_due(vm, irq_cpu, True)
         elif event == EVENT_TICK:
-            if ctl[ms.V_SKIP] == 0 and ctl[ms.V_NEXT_JIFFY] <= jiffies:
-                ctl[ms.V_NEXT_JIFFY] = jiffies + 1
+            if ctl[VM.skip] == 0 and ctl[VM.next_jiffy] <= jiffies:
+                ctl[VM.next_jiffy] = jiffies + 1
             tick(io, vm, out, jiffies, at)
         elif event == EVENT_NOISE:
             noise_event(mem, heap, vm, out, OBJECTS, at)
@@ -269,51 +245,51 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             check_livelock(mem, heap, pools, io, vm, out)
         if overflowed(heap):
             return
-    ctl[ms.V_NOW] = until
+    ctl[VM.now] = until
 
 
 @kernel
 def finish_lane(mem, heap, pools, io, vm, out):
     """Close what is open at the end of a run and fill the metrics that are kept elsewhere."""
     metric = out.metric
-    now = vm.ctl[ms.V_NOW]
+    now = vm.ctl[VM.now]
     milliseconds = now // ms.NS_PER_MS
-    metric[SIM_MS] = milliseconds
-    metric[CPU_TICKS] = now // vm.ctl[ms.V_JIFFY_NS] * vm.ctl[ms.V_NR_CPUS]
-    if vm.ctl[ms.V_LIVELOCK_STAGE] > 0:
-        metric[LIVELOCK_OPEN] = 1
-        length = (now - vm.ctl[ms.V_LIVELOCK_SINCE]) // ms.NS_PER_MS
-        if length > metric[LIVELOCK_MS]:
-            metric[LIVELOCK_MS] = length
-            metric[LIVELOCK_ONSET_MS] = vm.ctl[ms.V_LIVELOCK_SINCE] // ms.NS_PER_MS
-    if vm.ctl[ms.V_STALL_SINCE] != ms.NEVER:
-        length = (now - vm.ctl[ms.V_STALL_SINCE]) // ms.NS_PER_MS
-        if length > metric[STALL_MS]:
-            metric[STALL_MS] = length
-            metric[STALL_ONSET_MS] = vm.ctl[ms.V_STALL_SINCE] // ms.NS_PER_MS
-    if io.ctl[ms.H_BUSY] > 0:
-        metric[BUSY_MS] += now - io.ctl[ms.H_BUSY_SINCE]
-    metric[BUSY_MS] //= ms.NS_PER_MS
-    zones = mem.ctl[st.M_NR_ZONES]
-    bio_cache = vm.roles[ms.ROLE_BIO]
-    metric[REPORTS] = mem.ctl[st.M_REPORTS]
-    metric[REPORTS + 1] = mem.ctl[st.M_SUPPRESSED]
-    metric[MAX_BIO_SLABS] = max_cache_slabs(heap, bio_cache)
-    metric[MAX_SLAB_PAGES] = max_heap_pages(heap)
-    metric[MIN_FREE_DMA] = mem.zone[0, st.Z_MIN_FREE] if zones > 1 else 0
-    metric[MIN_FREE_DMA + 1] = mem.zone[zones - 1, st.Z_MIN_FREE]
-    metric[DEEPEST] = mem.ctl[st.M_DEEPEST]
-    metric[NO_WATERMARK] = mem.ctl[st.M_NO_WATERMARK]
-    metric[FAILED_ALLOCATIONS] = mem.ctl[st.M_FAILED]
-    metric[REFUSALS] = mem.ctl[st.M_REFUSALS]
-    metric[PROBES] = mem.ctl[st.M_PROBES]
-    metric[SPARE_USED] = mem.ctl[st.M_SPARE_USED]
-    metric[UNFAIR_REFUSALS] = mem.ctl[st.M_UNFAIR]
-    heap_costs(heap, metric[SLAB_FAST : SLAB_FAST + 4])
-    metric[POLICY_TESTS] = mem.ctl[st.M_TESTS]
-    metric[POLICY_TESTS + 1] = mem.ctl[st.M_LOCKS]
-    metric[RESERVE_IDLE] = vm.ctl[ms.V_IDLE_SUM] // max(1, vm.ctl[ms.V_LOOKS])
-    metric[RESERVE_IDLE + 1] = reserve_idle(mem, heap, pools, io, vm)
-    metric[EMERGENCY_USED] = mem.ctl[st.M_EMERGENCY_USED]
-    metric[EMERGENCY_LOST] = mem.ctl[st.M_MIGRATED]
-    metric[CHARGES_REFUSED] = mem.ctl[st.M_CHARGES_REFUSED]
+    metric[METRIC.sim_ms] = milliseconds
+    metric[METRIC.cpu_ticks] = now // vm.ctl[VM.jiffy_ns] * vm.ctl[VM.nr_cpus]
+    if vm.ctl[VM.livelock_stage] > 0:
+        metric[METRIC.livelock_open] = 1
+        length = (now - vm.ctl[VM.livelock_since]) // ms.NS_PER_MS
+        if length > metric[METRIC.livelock_ms]:
+            metric[METRIC.livelock_ms] = length
+            metric[METRIC.livelock_onset_ms] = vm.ctl[VM.livelock_since] // ms.NS_PER_MS
+    if vm.ctl[VM.stall_since] != ms.NEVER:
+        length = (now - vm.ctl[VM.stall_since]) // ms.NS_PER_MS
+        if length > metric[METRIC.stall_ms]:
+            metric[METRIC.stall_ms] = length
+            metric[METRIC.stall_onset_ms] = vm.ctl[VM.stall_since] // ms.NS_PER_MS
+    if io.ctl[IO.device_busy] > 0:
+        metric[METRIC.busy_ms] += now - io.ctl[IO.busy_since]
+    metric[METRIC.busy_ms] //= ms.NS_PER_MS
+    zones = mem.ctl[MEMCTL.nr_zones]
+    bio_cache = vm.roles[ROLE.bio]
+    metric[METRIC.reports] = mem.ctl[MEMCTL.reports]
+    metric[METRIC.reports_suppressed] = mem.ctl[MEMCTL.suppressed]
+    metric[METRIC.max_bio_slabs] = max_cache_slabs(heap, bio_cache)
+    metric[METRIC.max_slab_pages] = max_heap_pages(heap)
+    metric[METRIC.min_free_dma] = mem.zone[0, ZONE.min_free] if zones > 1 else 0
+    metric[METRIC.min_free_dma32] = mem.zone[zones - 1, ZONE.min_free]
+    metric[METRIC.deepest] = mem.ctl[MEMCTL.deepest]
+    metric[METRIC.no_watermark] = mem.ctl[MEMCTL.no_watermark]
+    metric[METRIC.failed_allocations] = mem.ctl[MEMCTL.failed]
+    metric[METRIC.refusals] = mem.ctl[MEMCTL.refusals]
+    metric[METRIC.probes] = mem.ctl[MEMCTL.probes]
+    metric[METRIC.spare_used] = mem.ctl[MEMCTL.spare_used]
+    metric[METRIC.unfair_refusals] = mem.ctl[MEMCTL.unfair]
+    heap_costs(heap, metric[METRIC.slab_fast : METRIC.slab_fast + 4])
+    metric[METRIC.policy_tests] = mem.ctl[MEMCTL.tests]
+    metric[METRIC.policy_locks] = mem.ctl[MEMCTL.locks]
+    metric[METRIC.reserve_idle] = vm.ctl[VM.idle_sum] // max(1, vm.ctl[VM.looks])
+    metric[METRIC.reserve_idle_end] = reserve_idle(mem, heap, pools, io, vm)
+    metric[METRIC.emergency_used] = mem.ctl[MEMCTL.emergency_used]
+    metric[METRIC.emergency_lost] = mem.ctl[MEMCTL.migrated]
+    metric[METRIC.charges_refused] = mem.ctl[MEMCTL.charges_refused]

@@ -1,12 +1,13 @@
 """Reclaim: kswapd, direct reclaim, the two LRU passes of a tmpfs page [mm/vmscan.c, mm/shmem.c of 2.6.25].
 
-A reclaimer can sleep in the middle of everything, so its place is data: ``T_RECLAIM`` says where it resumes and
+A reclaimer can sleep in the middle of everything, so its place is data: ``TASK.reclaim`` says where it resumes and
 :func:`reclaim_step` does one step and returns the CPU time it took, in ns.
 """
 
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import free_pages, zone_watermark_ok
+from fastalloc.kernels.alloc.state import MEMCTL, PAGE, ZONE
 from fastalloc.kernels.block.bio import bio_record, mempool_take
 from fastalloc.kernels.block.block import (
     add_request,
@@ -15,28 +16,13 @@ from fastalloc.kernels.block.block import (
     ioc_set_batching,
 )
 from fastalloc.kernels.block.scsi import RUN_RECLAIMER, start_request_fn
-from fastalloc.kernels.lane import metrics
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import EVENT, METRIC, WHO
 from fastalloc.kernels.lane.sched import log_event, sleep_on
+from fastalloc.kernels.lane.state import ATTEMPT, BIO, COST, IO, OUT_CTL, POOL, RECLAIM, TASK, TASK_KIND, TASK_STATE, VM
 from fastalloc.kernels.swap.lru import leave_mapping, leave_swap_cache, look_ahead, lru_add, lru_del
 from fastalloc.kernels.swap.swapfile import add_to_swap_cache, get_swap_page, swap_free
 from fastalloc.linux import gfp as g
-
-ALLOCSTALL = metrics.METRICS.index("allocstall")
-KSWAPD_WAKES = metrics.METRICS.index("kswapd_wakes")
-PAGES_SCANNED = metrics.METRICS.index("pages_scanned")
-PAGES_RECLAIMED = metrics.METRICS.index("pages_reclaimed")
-PAGES_SWAPPED_OUT = metrics.METRICS.index("pages_swapped_out")
-BIO_MERGES = metrics.METRICS.index("bio_merges")
-BIOS = metrics.METRICS.index("bios")
-REQUEST_WAITS = metrics.METRICS.index("request_waits")
-MAX_WRITEBACK = metrics.METRICS.index("max_writeback")
-WRITES_PUT_OFF = metrics.METRICS.index("writes_put_off")
-E_RECLAIM_BEGIN = metrics.EVENTS.index("reclaim_begin")
-E_RECLAIM_END = metrics.EVENTS.index("reclaim_end")
-E_KSWAPD_WAKE = metrics.EVENTS.index("kswapd_wake")
-E_CONGESTION_WAIT = metrics.EVENTS.index("congestion_wait")
-E_REQUEST_WAIT = metrics.EVENTS.index("request_wait")
 
 SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
@@ -48,37 +34,37 @@ ANON_TO_SWAP = g.GFP_ATOMIC | g.NOMEMALLOC | g.NOWARN
 @internal
 def congestion_wait(mem, vm, out, t, cpu, hz_fraction, jiffies):
     """Sleep HZ/``hz_fraction`` jiffies, less if a queue leaves congestion [congestion_wait]."""
-    if out.ctl[ms.OUT_FULL] != 0:
-        log_event(vm, out, E_CONGESTION_WAIT, cpu, t, 1000 // hz_fraction, 0, 0)
-    sleep_on(vm, cpu, ms.SLEEP_CONGESTION, max(1, mem.ctl[st.M_HZ] // hz_fraction), False, jiffies)
+    if out.ctl[OUT_CTL.full] != 0:
+        log_event(vm, out, EVENT.congestion_wait, cpu, t, 1000 // hz_fraction, 0, 0)
+    sleep_on(vm, cpu, TASK_STATE.congestion, max(1, mem.ctl[MEMCTL.hz] // hz_fraction), False, jiffies)
 
 
 @folded
 def begin_reclaim(vm, out, t, cpu):
     """Enter direct reclaim: PF_MEMALLOC until it ends [try_to_free_pages]."""
     task = vm.task[t]
-    task[ms.T_FLAGS] = g.PF_MEMALLOC
-    task[ms.T_PRIORITY] = DEF_PRIORITY
-    task[ms.T_RECLAIMED] = 0
-    task[ms.T_SCANNED] = 0
-    task[ms.T_RECLAIM] = ms.R_PRIORITY
-    vm.ctl[ms.V_RECLAIMERS] += 1
-    out.metric[ALLOCSTALL] += 1
-    if out.ctl[ms.OUT_FULL] != 0:
-        log_event(vm, out, E_RECLAIM_BEGIN, cpu, t, task[ms.T_PRIORITY], 0, 0)
+    task[TASK.flags] = g.PF_MEMALLOC
+    task[TASK.priority] = DEF_PRIORITY
+    task[TASK.reclaimed] = 0
+    task[TASK.scanned] = 0
+    task[TASK.reclaim] = RECLAIM.priority
+    vm.ctl[VM.reclaimers] += 1
+    out.metric[METRIC.allocstall] += 1
+    if out.ctl[OUT_CTL.full] != 0:
+        log_event(vm, out, EVENT.reclaim_begin, cpu, t, task[TASK.priority], 0, 0)
 
 
 @folded
 def end_reclaim(vm, out, t, cpu, progress):
     """Leave direct reclaim with its return value."""
     task = vm.task[t]
-    task[ms.T_FLAGS] = 0
-    task[ms.T_RECLAIM] = ms.OUT
-    task[ms.T_PROGRESS] = progress
-    task[ms.T_ATTEMPT] = ms.ATTEMPT_RECLAIMED
-    vm.ctl[ms.V_RECLAIMERS] -= 1
-    if out.ctl[ms.OUT_FULL] != 0:
-        log_event(vm, out, E_RECLAIM_END, cpu, t, task[ms.T_RECLAIMED], 0, 0)
+    task[TASK.flags] = 0
+    task[TASK.reclaim] = RECLAIM.out
+    task[TASK.progress] = progress
+    task[TASK.attempt] = ATTEMPT.reclaimed
+    vm.ctl[VM.reclaimers] -= 1
+    if out.ctl[OUT_CTL.full] != 0:
+        log_event(vm, out, EVENT.reclaim_end, cpu, t, task[TASK.reclaimed], 0, 0)
 
 
 # --------------------------------------------------------------------------------------------- lists of a reclaimer
@@ -88,36 +74,36 @@ def end_reclaim(vm, out, t, cpu, progress):
 def keep_page(mem, vm, t, pfn):
     """Set a page aside, in order, to be put back on the LRU when the batch is over."""
     task = vm.task[t]
-    mem.page[pfn, st.P_NEXT] = -1
-    if task[ms.T_KEEP] < 0:
-        task[ms.T_KEEP] = pfn
+    mem.page[pfn, PAGE.next] = -1
+    if task[TASK.keep] < 0:
+        task[TASK.keep] = pfn
     else:
-        mem.page[task[ms.T_KEEP_TAIL], st.P_NEXT] = pfn
-    task[ms.T_KEEP_TAIL] = pfn
+        mem.page[task[TASK.keep_tail], PAGE.next] = pfn
+    task[TASK.keep_tail] = pfn
 
 
 @folded
 def release_pagevec(mem, vm, t, cpu):
     """Free the reclaimed pages gathered so far [__pagevec_release_nonlru]."""
-    pfn = vm.task[t, ms.T_PVEC]
+    pfn = vm.task[t, TASK.pvec]
     while pfn >= 0:
-        following = mem.page[pfn, st.P_NEXT]
+        following = mem.page[pfn, PAGE.next]
         free_pages(mem, cpu, pfn, 0)
         pfn = following
-    vm.task[t, ms.T_PVEC] = -1
-    vm.task[t, ms.T_PVEC_COUNT] = 0
+    vm.task[t, TASK.pvec] = -1
+    vm.task[t, TASK.pvec_count] = 0
 
 
 @folded
 def reclaim_page(mem, vm, out, t, cpu, pfn):
     """A page is free at last: into the pagevec, which is released when it holds 14."""
     task = vm.task[t]
-    mem.page[pfn, st.P_NEXT] = task[ms.T_PVEC]
-    task[ms.T_PVEC] = pfn
-    task[ms.T_PVEC_COUNT] += 1
-    task[ms.T_RECLAIMED] += 1
-    out.metric[PAGES_RECLAIMED] += 1
-    if task[ms.T_PVEC_COUNT] == PAGEVEC_SIZE:
+    mem.page[pfn, PAGE.next] = task[TASK.pvec]
+    task[TASK.pvec] = pfn
+    task[TASK.pvec_count] += 1
+    task[TASK.reclaimed] += 1
+    out.metric[METRIC.pages_reclaimed] += 1
+    if task[TASK.pvec_count] == PAGEVEC_SIZE:
         release_pagevec(mem, vm, t, cpu)
 
 
@@ -127,33 +113,33 @@ def isolate_lru_pages(mem, vm, t, z, count):
     taken = 0
     last = -1
     while taken < count:
-        pfn = mem.zone[z, st.Z_INACTIVE_TAIL]
+        pfn = mem.zone[z, ZONE.inactive_tail]
         if pfn < 0:
             break
         lru_del(mem, pfn)
-        mem.page[pfn, st.P_FLAGS] |= st.PG_ISOLATED
-        mem.page[pfn, st.P_NEXT] = -1
+        mem.page[pfn, PAGE.flags] |= st.PG_ISOLATED
+        mem.page[pfn, PAGE.next] = -1
         if last >= 0:
-            mem.page[last, st.P_NEXT] = pfn
+            mem.page[last, PAGE.next] = pfn
         else:
-            vm.task[t, ms.T_LIST] = pfn
+            vm.task[t, TASK.list] = pfn
         last = pfn
         taken += 1
-    mem.zone[z, st.Z_PAGES_SCANNED] += taken
-    vm.ctl[ms.V_LRU_AHEAD] = mem.zone[z, st.Z_INACTIVE_TAIL]
+    mem.zone[z, ZONE.pages_scanned] += taken
+    vm.ctl[VM.lru_ahead] = mem.zone[z, ZONE.inactive_tail]
     return taken
 
 
 @folded
 def putback_lru_pages(mem, vm, t, cpu):
     """End of a batch: survivors go back to the head of their list, the pagevec is released."""
-    pfn = vm.task[t, ms.T_KEEP]
+    pfn = vm.task[t, TASK.keep]
     while pfn >= 0:
-        following = mem.page[pfn, st.P_NEXT]
-        mem.page[pfn, st.P_FLAGS] &= ~st.PG_ISOLATED
-        lru_add(mem, pfn, (mem.page[pfn, st.P_FLAGS] & st.PG_ACTIVE) != 0)
+        following = mem.page[pfn, PAGE.next]
+        mem.page[pfn, PAGE.flags] &= ~st.PG_ISOLATED
+        lru_add(mem, pfn, (mem.page[pfn, PAGE.flags] & st.PG_ACTIVE) != 0)
         pfn = following
-    vm.task[t, ms.T_KEEP] = -1
+    vm.task[t, TASK.keep] = -1
     release_pagevec(mem, vm, t, cpu)
 
 
@@ -165,25 +151,25 @@ def shrink_active_list(mem, vm, z, count, priority):
     """
     distress = 100 >> priority
     total = 0
-    for i in range(mem.ctl[st.M_NR_ZONES]):
-        total += mem.zone[i, st.Z_PRESENT]
-    mapped_ratio = vm.ctl[ms.V_ANON_MAPPED] * 100 // total
-    reclaim_mapped = mapped_ratio // 2 + distress + vm.ctl[ms.V_SWAPPINESS] >= 100
+    for i in range(mem.ctl[MEMCTL.nr_zones]):
+        total += mem.zone[i, ZONE.present]
+    mapped_ratio = vm.ctl[VM.anon_mapped] * 100 // total
+    reclaim_mapped = mapped_ratio // 2 + distress + vm.ctl[VM.swappiness] >= 100
     done = 0
     while done < count:
-        pfn = mem.zone[z, st.Z_ACTIVE_TAIL]
+        pfn = mem.zone[z, ZONE.active_tail]
         if pfn < 0:
             break
         lru_del(mem, pfn)
-        flags = mem.page[pfn, st.P_FLAGS]
+        flags = mem.page[pfn, PAGE.flags]
         stays = False
         if (flags & st.PG_MAPPED) != 0:
             stays = not reclaim_mapped or (flags & st.PG_REFERENCED) != 0
             if reclaim_mapped:
-                mem.page[pfn, st.P_FLAGS] = flags & ~st.PG_REFERENCED
+                mem.page[pfn, PAGE.flags] = flags & ~st.PG_REFERENCED
         lru_add(mem, pfn, stays)
         done += 1
-    mem.zone[z, st.Z_PAGES_SCANNED] += done
+    mem.zone[z, ZONE.pages_scanned] += done
     return done
 
 
@@ -196,13 +182,13 @@ def shmem_writepage(mem, heap, vm, out, t, cpu, pfn):
     slot = get_swap_page(vm)
     if slot < 0:
         return False
-    if not add_to_swap_cache(mem, heap, vm, out, cpu, slot, TMPFS_TO_SWAP, vm.task[t, ms.T_FLAGS]):
+    if not add_to_swap_cache(mem, heap, vm, out, cpu, slot, TMPFS_TO_SWAP, vm.task[t, TASK.flags]):
         swap_free(vm, slot)
         return False
     leave_mapping(mem, heap, vm, cpu, pfn)
-    mem.page[pfn, st.P_FILE] = -1
-    mem.page[pfn, st.P_SLOT] = slot
-    mem.page[pfn, st.P_FLAGS] |= st.PG_SWAPCACHE
+    mem.page[pfn, PAGE.file] = -1
+    mem.page[pfn, PAGE.slot] = slot
+    mem.page[pfn, PAGE.flags] |= st.PG_SWAPCACHE
     return True
 
 
@@ -212,12 +198,12 @@ def add_to_swap(mem, heap, vm, out, t, cpu, pfn):
     slot = get_swap_page(vm)
     if slot < 0:
         return False
-    if not add_to_swap_cache(mem, heap, vm, out, cpu, slot, ANON_TO_SWAP, vm.task[t, ms.T_FLAGS]):
+    if not add_to_swap_cache(mem, heap, vm, out, cpu, slot, ANON_TO_SWAP, vm.task[t, TASK.flags]):
         swap_free(vm, slot)
         return False
-    vm.ctl[ms.V_ANON_MAPPED] -= 1
-    mem.page[pfn, st.P_SLOT] = slot
-    mem.page[pfn, st.P_FLAGS] = (mem.page[pfn, st.P_FLAGS] | st.PG_SWAPCACHE | st.PG_DIRTY) & ~st.PG_MAPPED
+    vm.ctl[VM.anon_mapped] -= 1
+    mem.page[pfn, PAGE.slot] = slot
+    mem.page[pfn, PAGE.flags] = (mem.page[pfn, PAGE.flags] | st.PG_SWAPCACHE | st.PG_DIRTY) & ~st.PG_MAPPED
     return True
 
 
@@ -225,16 +211,16 @@ def add_to_swap(mem, heap, vm, out, t, cpu, pfn):
 def shrink_page(mem, heap, vm, out, t, cpu):
     """Deal with the next page of the private list [shrink_page_list]; its CPU time in ns.
 
-    A dirty swap-cache page leaves the task at R_BIO_ALLOC, locked; everything else is settled here.
+    A dirty swap-cache page leaves the task at RECLAIM.bio_alloc, locked; everything else is settled here.
     """
     look_ahead(mem, vm)
     task = vm.task[t]
-    pfn = task[ms.T_LIST]
-    task[ms.T_LIST] = mem.page[pfn, st.P_NEXT]
-    flags = mem.page[pfn, st.P_FLAGS]
-    task[ms.T_SCANNED] += 1 + (1 if (flags & (st.PG_SWAPCACHE | st.PG_MAPPED)) != 0 else 0)
-    out.metric[PAGES_SCANNED] += 1
-    scan = vm.costs[ms.COST_SCAN_PAGE]
+    pfn = task[TASK.list]
+    task[TASK.list] = mem.page[pfn, PAGE.next]
+    flags = mem.page[pfn, PAGE.flags]
+    task[TASK.scanned] += 1 + (1 if (flags & (st.PG_SWAPCACHE | st.PG_MAPPED)) != 0 else 0)
+    out.metric[METRIC.pages_scanned] += 1
+    scan = vm.costs[COST.scan_page]
     if (flags & st.PG_WRITEBACK) != 0:
         keep_page(mem, vm, t, pfn)
         return scan
@@ -242,37 +228,37 @@ def shrink_page(mem, heap, vm, out, t, cpu):
         if (flags & st.PG_SWAPCACHE) != 0:
             leave_swap_cache(mem, heap, vm, cpu, pfn)
         reclaim_page(mem, vm, out, t, cpu, pfn)
-        return scan + vm.costs[ms.COST_RECLAIM_PAGE]
+        return scan + vm.costs[COST.reclaim_page]
     referenced = (flags & st.PG_REFERENCED) != 0
     flags &= ~st.PG_REFERENCED
-    mem.page[pfn, st.P_FLAGS] = flags
+    mem.page[pfn, PAGE.flags] = flags
     if referenced and (flags & (st.PG_MAPPED | st.PG_SWAPCACHE)) != 0:
-        mem.page[pfn, st.P_FLAGS] = flags | st.PG_ACTIVE
+        mem.page[pfn, PAGE.flags] = flags | st.PG_ACTIVE
         keep_page(mem, vm, t, pfn)
         return scan
     if (flags & st.PG_ANON) != 0 and (flags & st.PG_SWAPCACHE) == 0:
         if not add_to_swap(mem, heap, vm, out, t, cpu, pfn):
-            mem.page[pfn, st.P_FLAGS] |= st.PG_ACTIVE
+            mem.page[pfn, PAGE.flags] |= st.PG_ACTIVE
             keep_page(mem, vm, t, pfn)
             return scan
-        flags = mem.page[pfn, st.P_FLAGS]
+        flags = mem.page[pfn, PAGE.flags]
     if (flags & st.PG_DIRTY) != 0:
         if referenced:
             keep_page(mem, vm, t, pfn)
             return scan
         if (flags & st.PG_SWAPCACHE) == 0:
             if not shmem_writepage(mem, heap, vm, out, t, cpu, pfn):
-                mem.page[pfn, st.P_FLAGS] |= st.PG_ACTIVE
+                mem.page[pfn, PAGE.flags] |= st.PG_ACTIVE
             keep_page(mem, vm, t, pfn)
-            return scan + vm.costs[ms.COST_SWAP_PAGE]
-        mem.page[pfn, st.P_FLAGS] = (flags | st.PG_RECLAIM | st.PG_LOCKED) & ~st.PG_DIRTY
-        task[ms.T_PAGE] = pfn
-        task[ms.T_FIRST] = 1
-        task[ms.T_RECLAIM] = ms.R_BIO_ALLOC
-        return scan + vm.costs[ms.COST_SWAP_PAGE]
+            return scan + vm.costs[COST.swap_page]
+        mem.page[pfn, PAGE.flags] = (flags | st.PG_RECLAIM | st.PG_LOCKED) & ~st.PG_DIRTY
+        task[TASK.page] = pfn
+        task[TASK.first] = 1
+        task[TASK.reclaim] = RECLAIM.bio_alloc
+        return scan + vm.costs[COST.swap_page]
     leave_swap_cache(mem, heap, vm, cpu, pfn)
     reclaim_page(mem, vm, out, t, cpu, pfn)
-    return scan + vm.costs[ms.COST_RECLAIM_PAGE]
+    return scan + vm.costs[COST.reclaim_page]
 
 
 # ------------------------------------------------------------------------------------------------- swap_writepage
@@ -281,116 +267,116 @@ def shrink_page(mem, heap, vm, out, t, cpu):
 @internal
 def put_off(mem, vm, out, t):
     """Whether the page stays dirty for now: no zone is above the mark of the gate, and the task has not yet looked
-    V_PUT_OFF_MOST pages further since its last write [Christoph Lameter: more reclaim in swap_writepage]."""
-    mem.ctl[st.M_TESTS] += 1
+    VM.put_off_most pages further since its last write [Christoph Lameter: more reclaim in swap_writepage]."""
+    mem.ctl[MEMCTL.tests] += 1
     task = vm.task[t]
     above = False
-    zones = mem.ctl[st.M_NR_ZONES]
+    zones = mem.ctl[MEMCTL.nr_zones]
     for z in range(zones):
-        mark = mem.zone[z, vm.ctl[ms.V_WRITE_GATE]]
+        mark = mem.zone[z, vm.ctl[VM.write_gate]]
         above = above or zone_watermark_ok(mem, z, 0, mark, zones - 1, False, False)
-    if above or task[ms.T_PUT_OFF] >= vm.ctl[ms.V_PUT_OFF_MOST]:
-        task[ms.T_PUT_OFF] = 0
+    if above or task[TASK.put_off] >= vm.ctl[VM.put_off_most]:
+        task[TASK.put_off] = 0
         return False
-    task[ms.T_PUT_OFF] += 1
-    out.metric[WRITES_PUT_OFF] += 1
-    pfn = task[ms.T_PAGE]
-    mem.page[pfn, st.P_FLAGS] = (mem.page[pfn, st.P_FLAGS] | st.PG_DIRTY) & ~(st.PG_RECLAIM | st.PG_LOCKED)
+    task[TASK.put_off] += 1
+    out.metric[METRIC.writes_put_off] += 1
+    pfn = task[TASK.page]
+    mem.page[pfn, PAGE.flags] = (mem.page[pfn, PAGE.flags] | st.PG_DIRTY) & ~(st.PG_RECLAIM | st.PG_LOCKED)
     keep_page(mem, vm, t, pfn)
-    task[ms.T_PAGE] = -1
-    task[ms.T_RECLAIM] = ms.R_PAGE_LIST
+    task[TASK.page] = -1
+    task[TASK.reclaim] = RECLAIM.page_list
     return True
 
 
 @internal
 def submitted(io, vm, t, cpu, jiffies):
     """The write is on its way: on to the next page, or with a bio on the stack to sleep until it ends."""
-    vm.task[t, ms.T_RECLAIM] = ms.R_PAGE_LIST
-    if vm.ctl[ms.V_ON_STACK_BIO] != 0:
-        vm.task[t, ms.T_RECLAIM] = ms.R_WRITTEN
+    vm.task[t, TASK.reclaim] = RECLAIM.page_list
+    if vm.ctl[VM.on_stack_bio] != 0:
+        vm.task[t, TASK.reclaim] = RECLAIM.written
         start_request_fn(io, vm, cpu, RUN_RECLAIMER)  # who waits for a page unplugs [sync_page]
-        sleep_on(vm, cpu, ms.SLEEP_BIO_END, -1, False, jiffies)
+        sleep_on(vm, cpu, TASK_STATE.bio_end, -1, False, jiffies)
 
 
 @folded
 def written(mem, vm, t):
     """A page written while the task waited is looked at again, and may go at once [shrink_page_list, PAGE_SUCCESS]."""
     task = vm.task[t]
-    mem.page[task[ms.T_PAGE], st.P_NEXT] = task[ms.T_LIST]
-    task[ms.T_LIST] = task[ms.T_PAGE]
-    task[ms.T_PAGE] = -1
-    task[ms.T_RECLAIM] = ms.R_PAGE_LIST
+    mem.page[task[TASK.page], PAGE.next] = task[TASK.list]
+    task[TASK.list] = task[TASK.page]
+    task[TASK.page] = -1
+    task[TASK.reclaim] = RECLAIM.page_list
 
 
 @folded
 def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
     """LRU pass 2: bio, biovec, merge or request, submission; CPU time in ns [swap_writepage, __make_request]."""
     task = vm.task[t]
-    step = task[ms.T_RECLAIM]
-    wake = vm.costs[ms.COST_WAKE]
-    if step == ms.R_BIO_ALLOC:
-        if vm.ctl[ms.V_SWAP_BIO_LIMIT] != ms.NEVER:
-            mem.ctl[st.M_TESTS] += 1
-            if io.ctl[ms.H_BIOS] >= vm.ctl[ms.V_SWAP_BIO_LIMIT]:
+    step = task[TASK.reclaim]
+    wake = vm.costs[COST.wake]
+    if step == RECLAIM.bio_alloc:
+        if vm.ctl[VM.swap_bio_limit] != ms.NEVER:
+            mem.ctl[MEMCTL.tests] += 1
+            if io.ctl[IO.bios] >= vm.ctl[VM.swap_bio_limit]:
                 congestion_wait(mem, vm, out, t, cpu, 50, jiffies)
                 return wake
-        if vm.ctl[ms.V_WRITE_GATE] >= 0 and put_off(mem, vm, out, t):
-            return vm.costs[ms.COST_SCAN_PAGE]
+        if vm.ctl[VM.write_gate] >= 0 and put_off(mem, vm, out, t):
+            return vm.costs[COST.scan_page]
         handle = st.NO_OBJECT
-        if vm.ctl[ms.V_ON_STACK_BIO] == 0:
-            handle = mempool_take(mem, heap, pools, vm, out, ms.POOL_BIO, metrics.W_BIO, t, cpu, jiffies)
+        if vm.ctl[VM.on_stack_bio] == 0:
+            handle = mempool_take(mem, heap, pools, vm, out, POOL.bio, WHO.bio, t, cpu, jiffies)
             if handle < 0:
                 return wake
         bio_record(io, vm, t, handle)
-        task[ms.T_FIRST] = 1
-        task[ms.T_RECLAIM] = ms.R_BIOVEC_ALLOC
-        step = ms.R_BIOVEC_ALLOC
-    if step == ms.R_BIOVEC_ALLOC:
+        task[TASK.first] = 1
+        task[TASK.reclaim] = RECLAIM.biovec_alloc
+        step = RECLAIM.biovec_alloc
+    if step == RECLAIM.biovec_alloc:
         handle = st.NO_OBJECT
-        if vm.ctl[ms.V_BIO_INLINE_VECS] == 0 and vm.ctl[ms.V_ON_STACK_BIO] == 0:
-            handle = mempool_take(mem, heap, pools, vm, out, ms.POOL_BIOVEC, metrics.W_BIOVEC, t, cpu, jiffies)
+        if vm.ctl[VM.bio_inline_vecs] == 0 and vm.ctl[VM.on_stack_bio] == 0:
+            handle = mempool_take(mem, heap, pools, vm, out, POOL.biovec, WHO.biovec, t, cpu, jiffies)
             if handle < 0:
                 return wake
-        b = task[ms.T_BIO]
-        pfn = task[ms.T_PAGE]
-        io.bio[b, ms.B_VEC] = handle
-        io.bio[b, ms.B_SLOT] = mem.page[pfn, st.P_SLOT]
-        mem.page[pfn, st.P_FLAGS] = (mem.page[pfn, st.P_FLAGS] | st.PG_WRITEBACK) & ~st.PG_LOCKED
-        if vm.ctl[ms.V_ON_STACK_BIO] == 0:
+        b = task[TASK.bio]
+        pfn = task[TASK.page]
+        io.bio[b, BIO.vec] = handle
+        io.bio[b, BIO.slot] = mem.page[pfn, PAGE.slot]
+        mem.page[pfn, PAGE.flags] = (mem.page[pfn, PAGE.flags] | st.PG_WRITEBACK) & ~st.PG_LOCKED
+        if vm.ctl[VM.on_stack_bio] == 0:
             keep_page(mem, vm, t, pfn)
-            task[ms.T_PAGE] = -1
-        if vm.ctl[ms.V_WRITEBACK] == 0:
-            vm.ctl[ms.V_STALL_SINCE] = vm.ctl[ms.V_NOW]
-        vm.ctl[ms.V_WRITEBACK] += 1
-        if vm.ctl[ms.V_WRITEBACK] > out.metric[MAX_WRITEBACK]:
-            out.metric[MAX_WRITEBACK] = vm.ctl[ms.V_WRITEBACK]
-        out.metric[PAGES_SWAPPED_OUT] += 1
-        out.metric[BIOS] += 1
-        if elv_merge(mem, heap, pools, io, vm, cpu, b, vm.ctl[ms.V_NOW]):
-            out.metric[BIO_MERGES] += 1
+            task[TASK.page] = -1
+        if vm.ctl[VM.writeback] == 0:
+            vm.ctl[VM.stall_since] = vm.ctl[VM.now]
+        vm.ctl[VM.writeback] += 1
+        if vm.ctl[VM.writeback] > out.metric[METRIC.max_writeback]:
+            out.metric[METRIC.max_writeback] = vm.ctl[VM.writeback]
+        out.metric[METRIC.pages_swapped_out] += 1
+        out.metric[METRIC.bios] += 1
+        if elv_merge(mem, heap, pools, io, vm, cpu, b, vm.ctl[VM.now]):
+            out.metric[METRIC.bio_merges] += 1
             submitted(io, vm, t, cpu, jiffies)
-            return vm.costs[ms.COST_SUBMIT_BIO]
-        step = ms.R_GET_REQUEST
-    if step == ms.R_REQUEST_WOKEN:
+            return vm.costs[COST.submit_bio]
+        step = RECLAIM.get_request
+    if step == RECLAIM.request_woken:
         ioc_set_batching(io, vm, t, jiffies)
-        step = ms.R_GET_REQUEST
-    if step == ms.R_GET_REQUEST:
+        step = RECLAIM.get_request
+    if step == RECLAIM.get_request:
         if not get_request(io, vm, t, jiffies):
             start_request_fn(io, vm, cpu, RUN_RECLAIMER)
-            task[ms.T_RECLAIM] = ms.R_REQUEST_WOKEN
-            out.metric[REQUEST_WAITS] += 1
-            if out.ctl[ms.OUT_FULL] != 0:
-                log_event(vm, out, E_REQUEST_WAIT, cpu, t, io.ctl[ms.Q_COUNT], 0, 0)
-            sleep_on(vm, cpu, ms.SLEEP_REQUEST, -1, True, jiffies)
+            task[TASK.reclaim] = RECLAIM.request_woken
+            out.metric[METRIC.request_waits] += 1
+            if out.ctl[OUT_CTL.full] != 0:
+                log_event(vm, out, EVENT.request_wait, cpu, t, io.ctl[IO.count], 0, 0)
+            sleep_on(vm, cpu, TASK_STATE.request, -1, True, jiffies)
             return wake
-        task[ms.T_FIRST] = 1
-        task[ms.T_RECLAIM] = ms.R_REQUEST_ALLOC
-    handle = mempool_take(mem, heap, pools, vm, out, ms.POOL_REQUEST, metrics.W_REQUEST, t, cpu, jiffies)
+        task[TASK.first] = 1
+        task[TASK.reclaim] = RECLAIM.request_alloc
+    handle = mempool_take(mem, heap, pools, vm, out, POOL.request, WHO.request, t, cpu, jiffies)
     if handle < 0:
         return wake
-    add_request(io, vm, out, cpu, task[ms.T_BIO], handle, jiffies)
+    add_request(io, vm, out, cpu, task[TASK.bio], handle, jiffies)
     submitted(io, vm, t, cpu, jiffies)
-    return vm.costs[ms.COST_SUBMIT_BIO]
+    return vm.costs[COST.submit_bio]
 
 
 # --------------------------------------------------------------------------------------------------- the outer loops
@@ -400,8 +386,8 @@ def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
 def writeback_limit(mem):
     """Pages under writeback above which reclaimers are throttled: 1.1 x 10 % of dirtyable [throttle_vm_writeout]."""
     dirtyable = 1
-    for z in range(mem.ctl[st.M_NR_ZONES]):
-        dirtyable += mem.zone[z, st.Z_FREE] + mem.zone[z, st.Z_NR_ACTIVE] + mem.zone[z, st.Z_NR_INACTIVE]
+    for z in range(mem.ctl[MEMCTL.nr_zones]):
+        dirtyable += mem.zone[z, ZONE.free] + mem.zone[z, ZONE.nr_active] + mem.zone[z, ZONE.nr_inactive]
     dirty = dirtyable // 10
     return dirty + dirty // 10
 
@@ -411,46 +397,46 @@ def begin_shrink_zone(mem, vm, t, z):
     """Work out how much of each list this call scans; small amounts are carried over [shrink_zone]."""
     task = vm.task[t]
     zone = mem.zone[z]
-    zone[st.Z_SCAN_ACTIVE] += (zone[st.Z_NR_ACTIVE] >> task[ms.T_PRIORITY]) + 1
-    zone[st.Z_SCAN_INACTIVE] += (zone[st.Z_NR_INACTIVE] >> task[ms.T_PRIORITY]) + 1
-    task[ms.T_NR_ACTIVE] = 0
-    task[ms.T_NR_INACTIVE] = 0
-    if zone[st.Z_SCAN_ACTIVE] >= SWAP_CLUSTER_MAX:
-        task[ms.T_NR_ACTIVE] = zone[st.Z_SCAN_ACTIVE]
-        zone[st.Z_SCAN_ACTIVE] = 0
-    if zone[st.Z_SCAN_INACTIVE] >= SWAP_CLUSTER_MAX:
-        task[ms.T_NR_INACTIVE] = zone[st.Z_SCAN_INACTIVE]
-        zone[st.Z_SCAN_INACTIVE] = 0
-    task[ms.T_RECLAIM] = ms.R_SHRINK
+    zone[ZONE.scan_active] += (zone[ZONE.nr_active] >> task[TASK.priority]) + 1
+    zone[ZONE.scan_inactive] += (zone[ZONE.nr_inactive] >> task[TASK.priority]) + 1
+    task[TASK.nr_active] = 0
+    task[TASK.nr_inactive] = 0
+    if zone[ZONE.scan_active] >= SWAP_CLUSTER_MAX:
+        task[TASK.nr_active] = zone[ZONE.scan_active]
+        zone[ZONE.scan_active] = 0
+    if zone[ZONE.scan_inactive] >= SWAP_CLUSTER_MAX:
+        task[TASK.nr_inactive] = zone[ZONE.scan_inactive]
+        zone[ZONE.scan_inactive] = 0
+    task[TASK.reclaim] = RECLAIM.shrink
 
 
 @folded
 def next_zone(mem, vm, t):
     """Choose the next zone to shrink at this priority, or finish the priority."""
     task = vm.task[t]
-    z = task[ms.T_ZONE]
-    if task[ms.T_KIND] == ms.KIND_KSWAPD:
-        if z > task[ms.T_ZONES_LEFT]:
-            task[ms.T_RECLAIM] = ms.R_ZONE_DONE
+    z = task[TASK.zone]
+    if task[TASK.kind] == TASK_KIND.kswapd:
+        if z > task[TASK.zones_left]:
+            task[TASK.reclaim] = RECLAIM.zone_done
             return
-        task[ms.T_ZONE] = z + 1
+        task[TASK.zone] = z + 1
         zone = mem.zone[z]
-        if zone[st.Z_PRESENT] == 0 or (zone[st.Z_ALL_UNRECLAIMABLE] != 0 and task[ms.T_PRIORITY] != DEF_PRIORITY):
+        if zone[ZONE.present] == 0 or (zone[ZONE.all_unreclaimable] != 0 and task[TASK.priority] != DEF_PRIORITY):
             return
-        end_zone = task[ms.T_ZONES_LEFT]
-        if not zone_watermark_ok(mem, z, 0, zone[st.Z_HIGH], end_zone, False, False):
-            task[ms.T_PROGRESS] = 0  # all_zones_ok
-        if not zone_watermark_ok(mem, z, 0, 8 * zone[st.Z_HIGH], end_zone, False, False):
+        end_zone = task[TASK.zones_left]
+        if not zone_watermark_ok(mem, z, 0, zone[ZONE.high], end_zone, False, False):
+            task[TASK.progress] = 0  # all_zones_ok
+        if not zone_watermark_ok(mem, z, 0, 8 * zone[ZONE.high], end_zone, False, False):
             begin_shrink_zone(mem, vm, t, z)
         return
     if z < 0:
-        task[ms.T_RECLAIM] = ms.R_ZONE_DONE
+        task[TASK.reclaim] = RECLAIM.zone_done
         return
-    task[ms.T_ZONE] = z - 1
+    task[TASK.zone] = z - 1
     zone = mem.zone[z]
-    if zone[st.Z_PRESENT] == 0 or (zone[st.Z_ALL_UNRECLAIMABLE] != 0 and task[ms.T_PRIORITY] != DEF_PRIORITY):
+    if zone[ZONE.present] == 0 or (zone[ZONE.all_unreclaimable] != 0 and task[TASK.priority] != DEF_PRIORITY):
         return
-    task[ms.T_PROGRESS] = 1  # not all unreclaimable
+    task[TASK.progress] = 1  # not all unreclaimable
     begin_shrink_zone(mem, vm, t, z)
 
 
@@ -458,53 +444,53 @@ def next_zone(mem, vm, t):
 def begin_priority(mem, vm, t, cpu, jiffies):
     """Start a scanning priority; kswapd first finds the highest zone below pages_high, or goes to sleep."""
     task = vm.task[t]
-    task[ms.T_RECLAIM] = ms.R_ZONE
-    task[ms.T_SCANNED] = 0
-    if task[ms.T_KIND] != ms.KIND_KSWAPD:
-        task[ms.T_ZONE] = mem.ctl[st.M_NR_ZONES] - 1
-        task[ms.T_PROGRESS] = 0
+    task[TASK.reclaim] = RECLAIM.zone
+    task[TASK.scanned] = 0
+    if task[TASK.kind] != TASK_KIND.kswapd:
+        task[TASK.zone] = mem.ctl[MEMCTL.nr_zones] - 1
+        task[TASK.progress] = 0
         return
-    for z in range(mem.ctl[st.M_NR_ZONES] - 1, -1, -1):
+    for z in range(mem.ctl[MEMCTL.nr_zones] - 1, -1, -1):
         zone = mem.zone[z]
-        if zone[st.Z_PRESENT] == 0 or (zone[st.Z_ALL_UNRECLAIMABLE] != 0 and task[ms.T_PRIORITY] != DEF_PRIORITY):
+        if zone[ZONE.present] == 0 or (zone[ZONE.all_unreclaimable] != 0 and task[TASK.priority] != DEF_PRIORITY):
             continue
-        if not zone_watermark_ok(mem, z, 0, zone[st.Z_HIGH], 0, False, False):
-            task[ms.T_ZONES_LEFT] = z
-            task[ms.T_ZONE] = 0
-            task[ms.T_PROGRESS] = 1
+        if not zone_watermark_ok(mem, z, 0, zone[ZONE.high], 0, False, False):
+            task[TASK.zones_left] = z
+            task[TASK.zone] = 0
+            task[TASK.progress] = 1
             return
-    task[ms.T_RECLAIM] = ms.OUT
-    vm.ctl[ms.V_RECLAIMERS] -= 1
-    sleep_on(vm, cpu, ms.SLEEP_KSWAPD, -1, False, jiffies)
+    task[TASK.reclaim] = RECLAIM.out
+    vm.ctl[VM.reclaimers] -= 1
+    sleep_on(vm, cpu, TASK_STATE.kswapd, -1, False, jiffies)
 
 
 @folded
 def end_priority(mem, vm, out, t, cpu, jiffies):
     """All zones of a priority are done: leave, or go one lower, with a nap of 100 ms below priority 10."""
     task = vm.task[t]
-    enough = task[ms.T_RECLAIMED] >= SWAP_CLUSTER_MAX
-    kswapd = task[ms.T_KIND] == ms.KIND_KSWAPD
+    enough = task[TASK.reclaimed] >= SWAP_CLUSTER_MAX
+    kswapd = task[TASK.kind] == TASK_KIND.kswapd
     if kswapd:
-        task[ms.T_TOTAL_SCANNED] += task[ms.T_SCANNED]
+        task[TASK.total_scanned] += task[TASK.scanned]
     if not kswapd and enough:
         end_reclaim(vm, out, t, cpu, 1)
         return
-    balanced = kswapd and task[ms.T_PROGRESS] != 0
-    priority = task[ms.T_PRIORITY]
-    scanned = task[ms.T_TOTAL_SCANNED] if kswapd else task[ms.T_SCANNED]
-    task[ms.T_RECLAIM] = ms.R_PRIORITY
-    task[ms.T_PRIORITY] = priority - 1
+    balanced = kswapd and task[TASK.progress] != 0
+    priority = task[TASK.priority]
+    scanned = task[TASK.total_scanned] if kswapd else task[TASK.scanned]
+    task[TASK.reclaim] = RECLAIM.priority
+    task[TASK.priority] = priority - 1
     if balanced or (kswapd and enough) or priority == 0:
         if not kswapd:
-            end_reclaim(vm, out, t, cpu, task[ms.T_PROGRESS])
+            end_reclaim(vm, out, t, cpu, task[TASK.progress])
             return
-        task[ms.T_PRIORITY] = DEF_PRIORITY
-        task[ms.T_RECLAIMED] = 0
-        task[ms.T_TOTAL_SCANNED] = 0
+        task[TASK.priority] = DEF_PRIORITY
+        task[TASK.reclaimed] = 0
+        task[TASK.total_scanned] = 0
         if balanced:
-            task[ms.T_RECLAIM] = ms.OUT
-            vm.ctl[ms.V_RECLAIMERS] -= 1
-            sleep_on(vm, cpu, ms.SLEEP_KSWAPD, -1, False, jiffies)
+            task[TASK.reclaim] = RECLAIM.out
+            vm.ctl[VM.reclaimers] -= 1
+            sleep_on(vm, cpu, TASK_STATE.kswapd, -1, False, jiffies)
             return
     if scanned > 0 and priority < DEF_PRIORITY - 2 and not balanced:
         congestion_wait(mem, vm, out, t, cpu, 10, jiffies)
@@ -514,70 +500,70 @@ def end_priority(mem, vm, out, t, cpu, jiffies):
 def zone_done(mem, vm, t):
     """kswapd gives a zone up as unreclaimable after six fruitless scans of it [balance_pgdat]."""
     task = vm.task[t]
-    if task[ms.T_KIND] == ms.KIND_KSWAPD:
-        zone = mem.zone[task[ms.T_ZONE] - 1]
-        if zone[st.Z_PAGES_SCANNED] >= 6 * (zone[st.Z_NR_ACTIVE] + zone[st.Z_NR_INACTIVE]):
-            zone[st.Z_ALL_UNRECLAIMABLE] = 1
-    task[ms.T_RECLAIM] = ms.R_ZONE
+    if task[TASK.kind] == TASK_KIND.kswapd:
+        zone = mem.zone[task[TASK.zone] - 1]
+        if zone[ZONE.pages_scanned] >= 6 * (zone[ZONE.nr_active] + zone[ZONE.nr_inactive]):
+            zone[ZONE.all_unreclaimable] = 1
+    task[TASK.reclaim] = RECLAIM.zone
 
 
 @folded
 def reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
     """Advance a reclaimer by one step; CPU time in ns. It may be asleep afterwards."""
     task = vm.task[t]
-    step = task[ms.T_RECLAIM]
-    if step == ms.R_PAGE_LIST:
-        if task[ms.T_LIST] < 0:
+    step = task[TASK.reclaim]
+    if step == RECLAIM.page_list:
+        if task[TASK.list] < 0:
             putback_lru_pages(mem, vm, t, cpu)
-            task[ms.T_RECLAIM] = ms.R_SHRINK
+            task[TASK.reclaim] = RECLAIM.shrink
             return 0
         return shrink_page(mem, heap, vm, out, t, cpu)
-    if ms.R_BIO_ALLOC <= step <= ms.R_REQUEST_ALLOC or step == ms.R_REQUEST_WOKEN:
+    if RECLAIM.bio_alloc <= step <= RECLAIM.request_alloc or step == RECLAIM.request_woken:
         return write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies)
-    if step == ms.R_SHRINK:
-        z = task[ms.T_ZONE] - 1 if task[ms.T_KIND] == ms.KIND_KSWAPD else task[ms.T_ZONE] + 1
+    if step == RECLAIM.shrink:
+        z = task[TASK.zone] - 1 if task[TASK.kind] == TASK_KIND.kswapd else task[TASK.zone] + 1
         scanned = 0
-        if task[ms.T_NR_ACTIVE] > 0:
-            count = min(task[ms.T_NR_ACTIVE], SWAP_CLUSTER_MAX)
-            task[ms.T_NR_ACTIVE] -= count
-            scanned = shrink_active_list(mem, vm, z, count, task[ms.T_PRIORITY])
-        if task[ms.T_NR_INACTIVE] > 0:
-            count = min(task[ms.T_NR_INACTIVE], SWAP_CLUSTER_MAX)
-            task[ms.T_NR_INACTIVE] -= count
+        if task[TASK.nr_active] > 0:
+            count = min(task[TASK.nr_active], SWAP_CLUSTER_MAX)
+            task[TASK.nr_active] -= count
+            scanned = shrink_active_list(mem, vm, z, count, task[TASK.priority])
+        if task[TASK.nr_inactive] > 0:
+            count = min(task[TASK.nr_inactive], SWAP_CLUSTER_MAX)
+            task[TASK.nr_inactive] -= count
             isolate_lru_pages(mem, vm, t, z, count)
-            task[ms.T_RECLAIM] = ms.R_PAGE_LIST
-        elif task[ms.T_NR_ACTIVE] == 0:
-            task[ms.T_RECLAIM] = ms.R_THROTTLE
-        return scanned * vm.costs[ms.COST_SCAN_PAGE]
-    if step == ms.R_THROTTLE:
-        if vm.ctl[ms.V_WRITEBACK] > writeback_limit(mem):
+            task[TASK.reclaim] = RECLAIM.page_list
+        elif task[TASK.nr_active] == 0:
+            task[TASK.reclaim] = RECLAIM.throttle
+        return scanned * vm.costs[COST.scan_page]
+    if step == RECLAIM.throttle:
+        if vm.ctl[VM.writeback] > writeback_limit(mem):
             congestion_wait(mem, vm, out, t, cpu, 10, jiffies)
             return 0
         zone_done(mem, vm, t)
         return 0
-    if step == ms.R_ZONE:
+    if step == RECLAIM.zone:
         next_zone(mem, vm, t)
-        return vm.costs[ms.COST_SCAN_PAGE]
-    if step == ms.R_ZONE_DONE:
+        return vm.costs[COST.scan_page]
+    if step == RECLAIM.zone_done:
         end_priority(mem, vm, out, t, cpu, jiffies)
         return 0
-    if step == ms.R_WRITTEN:
+    if step == RECLAIM.written:
         written(mem, vm, t)
         return 0
     begin_priority(mem, vm, t, cpu, jiffies)
-    return vm.costs[ms.COST_SCAN_PAGE]
+    return vm.costs[COST.scan_page]
 
 
 @folded
 def begin_balance(vm, out, t):
     """Set kswapd going; the caller has woken it [wakeup_kswapd, balance_pgdat]."""
     task = vm.task[t]
-    task[ms.T_FLAGS] = g.PF_MEMALLOC
-    task[ms.T_PRIORITY] = DEF_PRIORITY
-    task[ms.T_RECLAIMED] = 0
-    task[ms.T_TOTAL_SCANNED] = 0
-    task[ms.T_RECLAIM] = ms.R_PRIORITY
-    vm.ctl[ms.V_RECLAIMERS] += 1
-    out.metric[KSWAPD_WAKES] += 1
-    if out.ctl[ms.OUT_FULL] != 0:
-        log_event(vm, out, E_KSWAPD_WAKE, -1, t, 0, 0, 0)
+    task[TASK.flags] = g.PF_MEMALLOC
+    task[TASK.priority] = DEF_PRIORITY
+    task[TASK.reclaimed] = 0
+    task[TASK.total_scanned] = 0
+    task[TASK.reclaim] = RECLAIM.priority
+    vm.ctl[VM.reclaimers] += 1
+    out.metric[METRIC.kswapd_wakes] += 1
+    if out.ctl[OUT_CTL.full] != 0:
+        log_event(vm, out, EVENT.kswapd_wake, -1, t, 0, 0, 0)

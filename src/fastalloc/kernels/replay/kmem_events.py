@@ -11,11 +11,22 @@ import numpy as np
 from fastalloc.compiler.groups import group
 from fastalloc.compiler.hints import prefetch
 from fastalloc.compiler.jit import entry, internal, kernel, out_of_line
+from fastalloc.compiler.records import Record, field
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import cpu_partial as cp
 from fastalloc.kernels.alloc.slub import slub
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.partial import add_partial, install_slab, new_slab, slab_record
+from fastalloc.kernels.alloc.state import (
+    DEPTH,
+    KMEM_CACHE,
+    KMEM_CACHE_CPU,
+    KMEM_CACHE_NODE,
+    MEMCTL,
+    SLUB_CTL,
+    SLUB_SLAB,
+    ZONE,
+)
 
 OP_ALLOC = 0
 OP_FREE = 1
@@ -36,41 +47,32 @@ AHEAD = 12  # events between fetching the place of an object into the cache and 
 # Slabs that one allocation may buy at most, with every sheaf that it refills.
 SLAB_MARGIN = 256
 
-# series[sample, cache, .]
-SERIES = (
-    "slabs",
-    "objects",
-    "partial",
-    "slabs_bought",
-    "slabs_freed",
-    "alloc_fast",
-    "alloc_slow",
-    "free_fast",
-    "free_slow",
-    "node_list",
-)
-(
-    R_SLABS,
-    R_OBJECTS,
-    R_PARTIAL,
-    R_BOUGHT,
-    R_FREED,
-    R_ALLOC_FAST,
-    R_ALLOC_SLOW,
-    R_FREE_FAST,
-    R_FREE_SLOW,
-    R_NODE_LIST,
-) = range(len(SERIES))
 
-# met[.]: what the lane met
-N_ALLOCS = 0
-N_FREES = 1
-N_UNKNOWN_FREES = 2  # of an object that the lane does not hold
-N_IMPLIED_FREES = 3  # the address was handed out again
-N_FAILED = 4
-N_SAMPLE = 5  # next row of ``sample_at``
-N_ASIDE = 6  # events that neither allocate nor free
-COUNTS = 7
+class CACHE_SERIES(Record):
+    """series[sample, cache, .]."""
+
+    slabs = field()
+    objects = field()
+    partial = field()
+    bought = field(label="slabs_bought")
+    freed = field(label="slabs_freed")
+    alloc_fast = field()
+    alloc_slow = field()
+    free_fast = field()
+    free_slow = field()
+    node_list = field()
+
+
+class MET(Record):
+    """met[.]: what the lane met."""
+
+    allocs = field()
+    frees = field()
+    unknown_frees = field("of an object that the lane does not hold")
+    implied_frees = field("the address was handed out again")
+    failed = field()
+    sample = field("next row of ``sample_at``")
+    aside = field("events that neither allocate nor free")
 
 
 @group()
@@ -89,7 +91,7 @@ def events_of(event):
     return Events(np.ascontiguousarray(event), tail)
 
 
-@group(series=len(SERIES))
+@group(series=CACHE_SERIES.width)
 class Lane(NamedTuple):
     """What a lane keeps beside the allocator."""
 
@@ -111,29 +113,29 @@ def sample(slub_, lane, row):
         out = lane.series[row, c]
         slabs = lane.base[c]
         partial = np.int64(0)
-        for n in range(slub_.ctl[st.U_NODES]):
-            slabs += slub_.knode[c, n, st.N_NR_SLABS]
-            partial += slub_.knode[c, n, st.N_NR_PARTIAL]
-        for r in range(len(SERIES)):
+        for n in range(slub_.ctl[SLUB_CTL.nodes]):
+            slabs += slub_.knode[c, n, KMEM_CACHE_NODE.nr_slabs]
+            partial += slub_.knode[c, n, KMEM_CACHE_NODE.nr_partial]
+        for r in range(CACHE_SERIES.width):
             out[r] = 0
-        out[R_SLABS] = slabs
-        out[R_OBJECTS] = lane.live[c]
-        out[R_PARTIAL] = partial
+        out[CACHE_SERIES.slabs] = slabs
+        out[CACHE_SERIES.objects] = lane.live[c]
+        out[CACHE_SERIES.partial] = partial
         for cpu in range(kcpu.shape[1]):
             k = kcpu[c, cpu]
-            out[R_BOUGHT] += k[st.K_ALLOC_SLAB]
-            out[R_FREED] += k[st.K_FREE_SLAB]
-            out[R_ALLOC_FAST] += k[st.K_ALLOC_FASTPATH] + k[er.K_ALLOC_PCS]
-            out[R_ALLOC_SLOW] += k[st.K_ALLOC_SLOWPATH]
-            out[R_FREE_FAST] += k[st.K_FREE_FASTPATH] + k[er.K_FREE_PCS]
-            out[R_FREE_SLOW] += k[st.K_FREE_SLOWPATH]
-            out[R_NODE_LIST] += (
-                k[st.K_ALLOC_FROM_PARTIAL]
-                + k[st.K_FREE_ADD_PARTIAL]
-                + k[st.K_FREE_REMOVE_PARTIAL]
-                + k[st.K_DEACTIVATE_TO_HEAD]
-                + k[st.K_DEACTIVATE_TO_TAIL]
-                + k[er.K_CPU_PARTIAL_NODE]
+            out[CACHE_SERIES.bought] += k[KMEM_CACHE_CPU.alloc_slab]
+            out[CACHE_SERIES.freed] += k[KMEM_CACHE_CPU.free_slab]
+            out[CACHE_SERIES.alloc_fast] += k[KMEM_CACHE_CPU.alloc_fastpath] + k[KMEM_CACHE_CPU.alloc_pcs]
+            out[CACHE_SERIES.alloc_slow] += k[KMEM_CACHE_CPU.alloc_slowpath]
+            out[CACHE_SERIES.free_fast] += k[KMEM_CACHE_CPU.free_fastpath] + k[KMEM_CACHE_CPU.free_pcs]
+            out[CACHE_SERIES.free_slow] += k[KMEM_CACHE_CPU.free_slowpath]
+            out[CACHE_SERIES.node_list] += (
+                k[KMEM_CACHE_CPU.alloc_from_partial]
+                + k[KMEM_CACHE_CPU.free_add_partial]
+                + k[KMEM_CACHE_CPU.free_remove_partial]
+                + k[KMEM_CACHE_CPU.deactivate_to_head]
+                + k[KMEM_CACHE_CPU.deactivate_to_tail]
+                + k[KMEM_CACHE_CPU.cpu_partial_node]
             )
 
 
@@ -141,7 +143,7 @@ def sample(slub_, lane, row):
 def free_elsewhere(mem, slub_, lane, cpu, held):
     """Free an object of a cache that the event does not name: that of its slab."""
     out_of_line()
-    lane.live[slub_.slab[held >> st.HANDLE_SHIFT, st.S_CACHE]] -= 1
+    lane.live[slub_.slab[held >> st.HANDLE_SHIFT, SLUB_SLAB.cache]] -= 1
     slub.slab_free(mem, slub_, cpu, held)
 
 
@@ -150,8 +152,8 @@ def shortage(mem, order):
     """Until pages were given again there are no blocks above ``order``."""
     out_of_line()
     for n in range(mem.zone.shape[0]):
-        mem.zone[n, st.Z_TOTAL] = mem.zone[n, st.Z_USED] + (1 << order)
-    mem.ctl[st.M_MODEL] = st.MODEL_STUB
+        mem.zone[n, ZONE.total] = mem.zone[n, ZONE.used] + (1 << order)
+    mem.ctl[MEMCTL.model] = st.MODEL_STUB
 
 
 @internal
@@ -160,10 +162,10 @@ def alloc_refused_of(mem, slub_, c, cpu, node, gfp):
     go on the way. What is found in spite of that is put back."""
     out_of_line()
     for n in range(mem.zone.shape[0]):
-        mem.zone[n, st.Z_TOTAL] = 0
-    mem.ctl[st.M_MODEL] = st.MODEL_STUB
+        mem.zone[n, ZONE.total] = 0
+    mem.ctl[MEMCTL.model] = st.MODEL_STUB
     held = slub.slab_alloc(mem, slub_, c, cpu, node, gfp, 0)
-    mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+    mem.ctl[MEMCTL.model] = st.MODEL_UNLIMITED
     if held >= 0:
         slub.slab_free(mem, slub_, cpu, held)
 
@@ -179,19 +181,19 @@ def nothing_free(mem, slub_, c, cpu, node):
     """
     out_of_line()
     k = slub_.kcpu[c, cpu]
-    if k[st.K_FREELIST] >= 0 or k[st.K_PARTIAL] >= 0:
+    if k[KMEM_CACHE_CPU.freelist] >= 0 or k[KMEM_CACHE_CPU.partial] >= 0:
         return False
-    s = k[st.K_PAGE]
-    if s >= 0 and slub_.slab[s, st.S_FREELIST] >= 0:
+    s = k[KMEM_CACHE_CPU.page]
+    if s >= 0 and slub_.slab[s, SLUB_SLAB.freelist] >= 0:
         return False
-    own = node if node >= 0 else cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
-    for n in range(slub_.ctl[st.U_NODES]):
-        if slub_.knode[c, n, st.N_NR_PARTIAL] > (0 if n == own else slub_.cache[c, st.C_MIN_PARTIAL]):
+    own = node if node >= 0 else cpu >> mem.ctl[MEMCTL.cpu_node_shift]
+    for n in range(slub_.ctl[SLUB_CTL.nodes]):
+        if slub_.knode[c, n, KMEM_CACHE_NODE.nr_partial] > (0 if n == own else slub_.cache[c, KMEM_CACHE.min_partial]):
             return False
     if s >= 0:
-        slub_.slab[s, st.S_FROZEN] = 0
-        k[st.K_PAGE] = -1
-        k[er.K_DEACTIVATE_BYPASS] += 1
+        slub_.slab[s, SLUB_SLAB.frozen] = 0
+        k[KMEM_CACHE_CPU.page] = -1
+        k[KMEM_CACHE_CPU.deactivate_bypass] += 1
     return True
 
 
@@ -201,15 +203,15 @@ def take_bought(mem, slub_, c, cpu, node, gfp):
     [___slab_alloc, retry_load_slab]."""
     out_of_line()
     k = slub_.kcpu[c, cpu]
-    k[st.K_ALLOC_SLOWPATH] += 1
-    if k[st.K_PAGE] >= 0:
-        k[st.K_CPUSLAB_FLUSH] += 1
-        cp.deactivate_slab(mem, slub_, c, cpu, cpu, st.K_FREELIST)
+    k[KMEM_CACHE_CPU.alloc_slowpath] += 1
+    if k[KMEM_CACHE_CPU.page] >= 0:
+        k[KMEM_CACHE_CPU.cpuslab_flush] += 1
+        cp.deactivate_slab(mem, slub_, c, cpu, cpu, KMEM_CACHE_CPU.freelist)
     s = new_slab(mem, slub_, c, cpu, node, gfp, 0)
     if s < 0:
         return st.NO_OBJECT
-    k[st.K_ALLOC_SLAB] += 1
-    return cp.load_freelist(slub_, c, cpu, s, st.K_FREELIST)
+    k[KMEM_CACHE_CPU.alloc_slab] += 1
+    return cp.load_freelist(slub_, c, cpu, s, KMEM_CACHE_CPU.freelist)
 
 
 @internal
@@ -228,10 +230,12 @@ def seldom(mem, slub_, lane, e, obj):
     elif op == OP_RESERVE:
         # Of what the allocation behind it buys; with settings under which the private list serves that, of nothing.
         k = slub_.kcpu[c, cpu]
-        served = k[st.K_FREELIST] >= 0 and (node < 0 or slub_.slab[k[st.K_PAGE], st.S_NODE] == node)
+        served = k[KMEM_CACHE_CPU.freelist] >= 0 and (
+            node < 0 or slub_.slab[k[KMEM_CACHE_CPU.page], SLUB_SLAB.node] == node
+        )
         if lane.handle[obj] == BUYING or not served:
-            mem.ctl[st.M_DEPTH] = st.DEPTH_NONE
-    elif slub_.cache[c, er.C_ERA] == er.ERA_CPU_PARTIAL and lane.handle[obj] == st.NO_OBJECT:
+            mem.ctl[MEMCTL.depth] = DEPTH.none
+    elif slub_.cache[c, KMEM_CACHE.era] == er.ERA_CPU_PARTIAL and lane.handle[obj] == st.NO_OBJECT:
         if op == OP_BOUGHT or nothing_free(mem, slub_, c, cpu, node):
             lane.handle[obj] = BUYING
 
@@ -242,7 +246,7 @@ def most_objects(slub_, lane):
     out_of_line()
     most = 0
     for c in range(lane.live.shape[0]):
-        most = max(most, slub_.cache[c, st.C_OBJECTS])
+        most = max(most, slub_.cache[c, KMEM_CACHE.objects])
     return most
 
 
@@ -253,13 +257,13 @@ def objects_out(lane):
     out = 0
     for c in range(lane.live.shape[0]):
         out += lane.live[c]
-    return out + lane.met[N_IMPLIED_FREES]
+    return out + lane.met[MET.implied_frees]
 
 
 @internal
 def other_rows(lane):
     """Rows that are no allocation served and no free of an object that was out."""
-    return lane.met[N_UNKNOWN_FREES] + lane.met[N_FAILED] + lane.met[N_ASIDE]
+    return lane.met[MET.unknown_frees] + lane.met[MET.failed] + lane.met[MET.aside]
 
 
 @internal
@@ -271,7 +275,7 @@ def held_before(mem, slub_, lane, cpu, held, obj):
     out_of_line()
     if held == BUYING:
         return True
-    lane.met[N_IMPLIED_FREES] += 1
+    lane.met[MET.implied_frees] += 1
     free_elsewhere(mem, slub_, lane, cpu, held)
     lane.handle[obj] = st.NO_OBJECT
     return False
@@ -307,36 +311,36 @@ def run_events(mem, slub_, event, lane, row, end):
                 if held == st.NO_OBJECT or not held_before(mem, slub_, lane, cpu, held, obj):
                     held = slub.take_private(slub_, kcpu[c, cpu], node)
                 if held < 0:
-                    if slub_.ctl[st.U_SLAB_TOP] >= room or slub_.ctl[st.U_LINK_TOP] >= link_room:
+                    if slub_.ctl[SLUB_CTL.slab_top] >= room or slub_.ctl[SLUB_CTL.link_top] >= link_room:
                         return row
                     gfp = kind["gfp"]
                     if handle[obj] == BUYING:
                         held = take_bought(mem, slub_, c, cpu, node, gfp)
                     else:
                         held = slub.slab_alloc_slow(mem, slub_, c, cpu, node, gfp, 0)
-                    mem.ctl[st.M_DEPTH] = st.DEPTH_LOW
+                    mem.ctl[MEMCTL.depth] = DEPTH.low
                 handle[obj] = held
                 if held >= 0:
                     live[c] += 1
                 else:
-                    lane.met[N_FAILED] += 1
+                    lane.met[MET.failed] += 1
             elif held >= 0:
                 handle[obj] = st.NO_OBJECT
                 s = held >> st.HANDLE_SHIFT
                 i = held & st.HANDLE_INDEX_MASK
                 # The test is foreseen, so that what follows need not wait for the slab's record.
-                if slub_.slab[s, st.S_CACHE] != c:
+                if slub_.slab[s, SLUB_SLAB.cache] != c:
                     free_elsewhere(mem, slub_, lane, cpu, held)
                 else:
                     live[c] -= 1
                     if not slub.give_private(slub_, kcpu[c, cpu], s, i):
                         slub.slab_free_slow(mem, slub_, c, cpu, s, i)
             else:
-                lane.met[N_UNKNOWN_FREES] += 1
+                lane.met[MET.unknown_frees] += 1
         else:
-            lane.met[N_ASIDE] += 1
+            lane.met[MET.aside] += 1
             if op == OP_PAGE_ALLOC:
-                mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+                mem.ctl[MEMCTL.model] = st.MODEL_UNLIMITED
             elif op == OP_SHORTAGE or (op > OP_PAGE_FREE and c >= 0):
                 seldom(mem, slub_, lane, e, obj)
         row += 1
@@ -355,8 +359,8 @@ def follow_until(mem, slub_, events, lane, row, end):
         row = last + run_events(mem, slub_, events.tail, lane, row - last, end - last)
     both = row - first - (other_rows(lane) - others)
     more = objects_out(lane) - out
-    lane.met[N_ALLOCS] += (both + more) // 2
-    lane.met[N_FREES] += (both - more) // 2
+    lane.met[MET.allocs] += (both + more) // 2
+    lane.met[MET.frees] += (both - more) // 2
     return row
 
 
@@ -366,20 +370,20 @@ def follow(mem, slub_, events, lane, row, stop):
     enlarges them and goes on from there."""
     samples = lane.sample_at.shape[0]
     while row < stop:
-        s = lane.met[N_SAMPLE]
+        s = lane.met[MET.sample]
         end = stop
         if s < samples:
             end = min(stop, lane.sample_at[s])
             if end <= row:
                 sample(slub_, lane, s)
-                lane.met[N_SAMPLE] = s + 1
+                lane.met[MET.sample] = s + 1
                 continue
         row = follow_until(mem, slub_, events, lane, row, end)
         if row < end:
             return row
-    while lane.met[N_SAMPLE] < samples and lane.sample_at[lane.met[N_SAMPLE]] <= row:
-        sample(slub_, lane, lane.met[N_SAMPLE])
-        lane.met[N_SAMPLE] += 1
+    while lane.met[MET.sample] < samples and lane.sample_at[lane.met[MET.sample]] <= row:
+        sample(slub_, lane, lane.met[MET.sample])
+        lane.met[MET.sample] += 1
     return row
 
 
@@ -393,13 +397,13 @@ LIST_NONE, LIST_NODE, LIST_CPU, LIST_CPU_PARTIAL = range(4)
 def place(mem, slub_, c, node, free):
     """A slab of cache ``c`` with its first ``free`` objects on its own list, on no list itself; its record."""
     s = slab_record(slub_, c)
-    objects = slub_.cache[c, st.C_OBJECTS]
-    install_slab(mem, slub_, c, s, node, slub_.cache[c, st.C_ORDER], objects)
+    objects = slub_.cache[c, KMEM_CACHE.objects]
+    install_slab(mem, slub_, c, s, node, slub_.cache[c, KMEM_CACHE.order], objects)
     if free > 0:
-        slub_.link[slub_.slab[s, st.S_BASE] + free - 1] = -1
+        slub_.link[slub_.slab[s, SLUB_SLAB.base] + free - 1] = -1
     else:
-        slub_.slab[s, st.S_FREELIST] = -1
-    slub_.slab[s, st.S_INUSE] = objects - free
+        slub_.slab[s, SLUB_SLAB.freelist] = -1
+    slub_.slab[s, SLUB_SLAB.inuse] = objects - free
     return s
 
 
@@ -422,16 +426,16 @@ def set_up(mem, slub_, caches, laid):
         if laid[row, W_LIST] == LIST_NODE:
             add_partial(slub_, c, s, True)
         elif laid[row, W_LIST] == LIST_CPU:
-            k[st.K_FREELIST] = 0 if private > 0 else -1
-            k[st.K_PAGE] = s
-            slab[s, st.S_FREELIST] = private if free > 0 else -1
+            k[KMEM_CACHE_CPU.freelist] = 0 if private > 0 else -1
+            k[KMEM_CACHE_CPU.page] = s
+            slab[s, SLUB_SLAB.freelist] = private if free > 0 else -1
             if private > 0:
-                slub_.link[slab[s, st.S_BASE] + private - 1] = -1
-            slab[s, st.S_INUSE] = slub_.cache[c, st.C_OBJECTS] - free
-            slab[s, st.S_FROZEN] = 1 + laid[row, W_CPU]
+                slub_.link[slab[s, SLUB_SLAB.base] + private - 1] = -1
+            slab[s, SLUB_SLAB.inuse] = slub_.cache[c, KMEM_CACHE.objects] - free
+            slab[s, SLUB_SLAB.frozen] = 1 + laid[row, W_CPU]
         elif laid[row, W_LIST] == LIST_CPU_PARTIAL:
-            below = k[st.K_PARTIAL]
-            slab[s, st.S_NEXT] = below
-            slab[s, st.S_COUNT] = 1 + (slab[below, st.S_COUNT] if below >= 0 else 0)
-            slab[s, st.S_FROZEN] = 1 + laid[row, W_CPU]
-            k[st.K_PARTIAL] = s
+            below = k[KMEM_CACHE_CPU.partial]
+            slab[s, SLUB_SLAB.next] = below
+            slab[s, SLUB_SLAB.count] = 1 + (slab[below, SLUB_SLAB.count] if below >= 0 else 0)
+            slab[s, SLUB_SLAB.frozen] = 1 + laid[row, W_CPU]
+            k[KMEM_CACHE_CPU.partial] = s

@@ -12,8 +12,9 @@ from fastalloc.compiler.groups import group
 from fastalloc.compiler.jit import entry, kernel, out_of_line
 from fastalloc.kernels.alloc import kmem
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.mempool import BOGUS_HANDLE, MP_FROM_POOL, mempool_alloc, mempool_free, mempool_resize
+from fastalloc.kernels.alloc.mempool import BOGUS_HANDLE, MEMPOOL, mempool_alloc, mempool_free, mempool_resize
 from fastalloc.kernels.alloc.slab.state import REAPTIMEOUT_LIST3_S
+from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.linux import gfp as g
 
 OPS = (
@@ -34,13 +35,6 @@ OPS = (
     "CKPT",
     "PGALLOC",
     "PGFREE",
-    "KFREE_RCU",
-    "GP",
-    "BULK_ALLOC",
-    "BULK_FREE",
-    "PREFILL",
-    "SHEAF_ALLOC",
-    "SHEAF_RETURN",
 )
 (
     OP_ALLOC,
@@ -60,15 +54,7 @@ OPS = (
     OP_CKPT,
     OP_PGALLOC,
     OP_PGFREE,
-    OP_KFREE_RCU,
-    OP_GP,
-    OP_BULK_ALLOC,
-    OP_BULK_FREE,
-    OP_PREFILL,
-    OP_SHEAF_ALLOC,
-    OP_SHEAF_RETURN,
 ) = range(len(OPS))
-OPS_2_6_25 = OP_KFREE_RCU  # so many of them a case of 2.6.25 may hold
 
 REAPTIMEOUT_LIST3 = 1000 * REAPTIMEOUT_LIST3_S  # jiffies, HZ 1000
 
@@ -104,7 +90,7 @@ class Play(NamedTuple):
 @kernel
 def set_nodes(mem, column, node, value):
     """Set a column of one node, or of all for -1."""
-    for n in range(mem.ctl[st.M_NR_NODES]):
+    for n in range(mem.ctl[MEMCTL.nr_nodes]):
         if node < 0 or node == n:
             mem.zone[n, column] = value
 
@@ -114,11 +100,11 @@ def pool_op(mem, heap, pools, play, op, cpu, p, slot, gfp, context, arg):
     """MPALLOC, MPFREE, MPRESIZE; the result code, and the element in ``handle[slot]``."""
     out_of_line()
     if op == OP_MPALLOC:
-        taken = pools.pool[p, MP_FROM_POOL]
+        taken = pools.pool[p, MEMPOOL.from_pool]
         handle = mempool_alloc(mem, heap, pools, p, cpu, gfp, context, True)
         play.handle[slot] = handle
         if handle >= 0:
-            return 1 + (pools.pool[p, MP_FROM_POOL] - taken)
+            return 1 + (pools.pool[p, MEMPOOL.from_pool] - taken)
         return 0 if (gfp & g.WAIT) == 0 else 3
     if op == OP_MPFREE:
         return 2 if mempool_free(mem, heap, pools, p, cpu, play.handle[slot]) else 1
@@ -152,12 +138,12 @@ def rare_op(mem, heap, pools, trace, play, row):
             for k in range(play.order[0]):
                 kmem.flush_cpu(mem, heap, play.order[1 + k], cpu)
     elif op == OP_REAP:
-        mem.ctl[st.M_JIFFIES] = arg
+        mem.ctl[MEMCTL.jiffies] = arg
         kmem.reap(mem, heap, cpu, arg, REAPTIMEOUT_LIST3)
     elif op == OP_HOLD:
-        set_nodes(mem, st.Z_HOLD, cache, arg)
+        set_nodes(mem, ZONE.hold, cache, arg)
     elif op == OP_SETMIN:
-        set_nodes(mem, st.Z_MIN, cache, arg)
+        set_nodes(mem, ZONE.min, cache, arg)
     elif op == OP_PGALLOC:
         play.handle[slot] = kmem.page_handle(mem, cpu, gfp, context, arg)
         return 1 if play.handle[slot] >= 0 else 0

@@ -6,7 +6,10 @@ from fastalloc.compiler.jit import kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slab import slab as sb
 from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.alloc.slab.state import SLAB_CACHE, SLAB_CTL, SLAB_LIST3, SLAB_SLAB
+from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.replay import kmem_events as kr
+from fastalloc.kernels.replay.kmem_events import CACHE_SERIES, MET
 
 SLAB_MARGIN = 8  # slabs that one allocation may buy at most, those of management objects included
 REAPTIMEOUT_CPUC = 1000 * ss.REAPTIMEOUT_CPUC_S  # jiffies, HZ 1000
@@ -28,18 +31,20 @@ def sample_slab(slab, lane, begin, row):
         cache = slab.cache[c]
         slabs = slabs_of(slab, lane, c)
         partial = np.int64(0)
-        for n in range(slab.ctl[ss.T_NODES]):
-            partial += slab.node[c, n, ss.L3_NR_PARTIAL]
-        out[kr.R_SLABS] = slabs
-        out[kr.R_OBJECTS] = lane.live[c]
-        out[kr.R_PARTIAL] = partial
-        out[kr.R_BOUGHT] = cache[ss.A_GROWN]
-        out[kr.R_FREED] = begin[c] + cache[ss.A_GROWN] - slabs
-        out[kr.R_ALLOC_FAST] = cache[ss.A_ALLOCHIT]
-        out[kr.R_ALLOC_SLOW] = cache[ss.A_ALLOCMISS]
-        out[kr.R_FREE_FAST] = cache[ss.A_FREEHIT]
-        out[kr.R_FREE_SLOW] = cache[ss.A_FREEMISS]
-        out[kr.R_NODE_LIST] = cache[ss.A_ALLOCMISS] + cache[ss.A_FREEMISS] + cache[ss.A_NODE_OVERFLOW]
+        for n in range(slab.ctl[SLAB_CTL.nodes]):
+            partial += slab.node[c, n, SLAB_LIST3.nr_partial]
+        out[CACHE_SERIES.slabs] = slabs
+        out[CACHE_SERIES.objects] = lane.live[c]
+        out[CACHE_SERIES.partial] = partial
+        out[CACHE_SERIES.bought] = cache[SLAB_CACHE.grown]
+        out[CACHE_SERIES.freed] = begin[c] + cache[SLAB_CACHE.grown] - slabs
+        out[CACHE_SERIES.alloc_fast] = cache[SLAB_CACHE.allochit]
+        out[CACHE_SERIES.alloc_slow] = cache[SLAB_CACHE.allocmiss]
+        out[CACHE_SERIES.free_fast] = cache[SLAB_CACHE.freehit]
+        out[CACHE_SERIES.free_slow] = cache[SLAB_CACHE.freemiss]
+        out[CACHE_SERIES.node_list] = (
+            cache[SLAB_CACHE.allocmiss] + cache[SLAB_CACHE.freemiss] + cache[SLAB_CACHE.node_overflow]
+        )
 
 
 @kernel
@@ -53,7 +58,7 @@ def reap_due(mem, slab, now, due):
                 first = cpu
         if due[first] > now:
             return
-        mem.ctl[st.M_JIFFIES] = due[first]
+        mem.ctl[MEMCTL.jiffies] = due[first]
         sb.cache_reap(mem, slab, first, due[first], REAPTIMEOUT_LIST3)
         due[first] += REAPTIMEOUT_CPUC
 
@@ -62,9 +67,9 @@ def reap_due(mem, slab, now, due):
 def alloc_refused(mem, slab, c, cpu, node, gfp):
     """An allocation that the traced kernel could not serve; what is found without new pages is put back."""
     out_of_line()
-    mem.ctl[st.M_MODEL] = st.MODEL_STUB  # of no pages at all
+    mem.ctl[MEMCTL.model] = st.MODEL_STUB  # of no pages at all
     held = sb.slab_cache_alloc(mem, slab, c, cpu, node, gfp, 0)
-    mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
+    mem.ctl[MEMCTL.model] = st.MODEL_UNLIMITED
     if held >= 0:
         sb.slab_cache_free(mem, slab, cpu, held)
 
@@ -80,12 +85,12 @@ def follow_slab(mem, slab, events, unit_ns, due, begin, peak, lane, row, stop):
     room = slab.slab.shape[0] - SLAB_MARGIN
     link_room = slab.link.shape[0]
     for i in range(lane.live.shape[0]):
-        link_room = min(link_room, slab.link.shape[0] - SLAB_MARGIN * slab.cache[i, ss.A_NUM])
+        link_room = min(link_room, slab.link.shape[0] - SLAB_MARGIN * slab.cache[i, SLAB_CACHE.num])
     next_reap = due[0]
     while row < stop:
-        while lane.met[kr.N_SAMPLE] < samples and lane.sample_at[lane.met[kr.N_SAMPLE]] <= row:
-            sample_slab(slab, lane, begin, lane.met[kr.N_SAMPLE])
-            lane.met[kr.N_SAMPLE] += 1
+        while lane.met[MET.sample] < samples and lane.sample_at[lane.met[MET.sample]] <= row:
+            sample_slab(slab, lane, begin, lane.met[MET.sample])
+            lane.met[MET.sample] += 1
         e = events.event[row]
         now = np.int64(e["time"]) * unit_ns // 1_000_000
         if now >= next_reap:
@@ -107,34 +112,34 @@ def follow_slab(mem, slab, events, unit_ns, due, begin, peak, lane, row, stop):
         obj = np.int64(e["object"])
         held = handle[obj]
         if op in (kr.OP_ALLOC, kr.OP_BULK_ALLOC):
-            if slab.ctl[ss.T_SLAB_TOP] >= room or slab.ctl[ss.T_LINK_TOP] >= link_room:
+            if slab.ctl[SLAB_CTL.slab_top] >= room or slab.ctl[SLAB_CTL.link_top] >= link_room:
                 return row
             if held >= 0:
-                lane.met[kr.N_IMPLIED_FREES] += 1
-                lane.live[slab.slab[held >> st.HANDLE_SHIFT, ss.L_CACHE]] -= 1
+                lane.met[MET.implied_frees] += 1
+                lane.live[slab.slab[held >> st.HANDLE_SHIFT, SLAB_SLAB.cache]] -= 1
                 sb.slab_cache_free(mem, slab, cpu, held)
-            grown = slab.cache[c, ss.A_GROWN]
+            grown = slab.cache[c, SLAB_CACHE.grown]
             held = sb.slab_cache_alloc(mem, slab, c, cpu, node, gfp, 0)
             handle[obj] = held
-            if slab.cache[c, ss.A_GROWN] > grown:
+            if slab.cache[c, SLAB_CACHE.grown] > grown:
                 peak[c] = max(peak[c], slabs_of(slab, lane, c))
-                own = slab.cache[c, ss.A_MGMT_CACHE]
+                own = slab.cache[c, SLAB_CACHE.mgmt_cache]
                 if own >= 0:
                     peak[own] = max(peak[own], slabs_of(slab, lane, own))
             if held >= 0:
-                lane.met[kr.N_ALLOCS] += 1
+                lane.met[MET.allocs] += 1
                 lane.live[c] += 1
             else:
-                lane.met[kr.N_FAILED] += 1
+                lane.met[MET.failed] += 1
         elif held >= 0:
-            lane.met[kr.N_FREES] += 1
-            lane.live[slab.slab[held >> st.HANDLE_SHIFT, ss.L_CACHE]] -= 1
+            lane.met[MET.frees] += 1
+            lane.live[slab.slab[held >> st.HANDLE_SHIFT, SLAB_SLAB.cache]] -= 1
             sb.slab_cache_free(mem, slab, cpu, held)
             handle[obj] = st.NO_OBJECT
         else:
-            lane.met[kr.N_UNKNOWN_FREES] += 1
+            lane.met[MET.unknown_frees] += 1
         row += 1
-    while lane.met[kr.N_SAMPLE] < samples and lane.sample_at[lane.met[kr.N_SAMPLE]] <= row:
-        sample_slab(slab, lane, begin, lane.met[kr.N_SAMPLE])
-        lane.met[kr.N_SAMPLE] += 1
+    while lane.met[MET.sample] < samples and lane.sample_at[lane.met[MET.sample]] <= row:
+        sample_slab(slab, lane, begin, lane.met[MET.sample])
+        lane.met[MET.sample] += 1
     return row

@@ -8,7 +8,8 @@ from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import free_pages, page_zone
 from fastalloc.kernels.alloc.slab_owner import slab_give
-from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.alloc.state import PAGE, ZONE
+from fastalloc.kernels.lane.state import FILE, ROLE, VM
 from fastalloc.kernels.swap.swapfile import delete_from_swap_cache, swap_free
 
 
@@ -18,23 +19,23 @@ def lru_add(mem, pfn, active):
     z = page_zone(mem, pfn)
     page = mem.page
     zone = mem.zone[z]
-    head = st.Z_ACTIVE_HEAD if active else st.Z_INACTIVE_HEAD
+    head = ZONE.active_head if active else ZONE.inactive_head
     first = zone[head]
-    page[pfn, st.P_NEXT] = first
-    page[pfn, st.P_PREV] = -1
+    page[pfn, PAGE.next] = first
+    page[pfn, PAGE.prev] = -1
     if first >= 0:
-        page[first, st.P_PREV] = pfn
+        page[first, PAGE.prev] = pfn
     else:
         zone[head + 1] = pfn
     zone[head] = pfn
-    flags = page[pfn, st.P_FLAGS] | st.PG_LRU
+    flags = page[pfn, PAGE.flags] | st.PG_LRU
     if active:
         flags |= st.PG_ACTIVE
-        zone[st.Z_NR_ACTIVE] += 1
+        zone[ZONE.nr_active] += 1
     else:
         flags &= ~st.PG_ACTIVE
-        zone[st.Z_NR_INACTIVE] += 1
-    page[pfn, st.P_FLAGS] = flags
+        zone[ZONE.nr_inactive] += 1
+    page[pfn, PAGE.flags] = flags
 
 
 @folded
@@ -42,30 +43,30 @@ def lru_del(mem, pfn):
     """Take a page off its list [del_page_from_lru]."""
     page = mem.page
     zone = mem.zone[page_zone(mem, pfn)]
-    active = (page[pfn, st.P_FLAGS] & st.PG_ACTIVE) != 0
-    head = st.Z_ACTIVE_HEAD if active else st.Z_INACTIVE_HEAD
-    following = page[pfn, st.P_NEXT]
-    preceding = page[pfn, st.P_PREV]
+    active = (page[pfn, PAGE.flags] & st.PG_ACTIVE) != 0
+    head = ZONE.active_head if active else ZONE.inactive_head
+    following = page[pfn, PAGE.next]
+    preceding = page[pfn, PAGE.prev]
     if preceding >= 0:
-        page[preceding, st.P_NEXT] = following
+        page[preceding, PAGE.next] = following
     else:
         zone[head] = following
     if following >= 0:
-        page[following, st.P_PREV] = preceding
+        page[following, PAGE.prev] = preceding
     else:
         zone[head + 1] = preceding
-    zone[st.Z_NR_ACTIVE if active else st.Z_NR_INACTIVE] -= 1
-    page[pfn, st.P_FLAGS] &= ~st.PG_LRU
+    zone[ZONE.nr_active if active else ZONE.nr_inactive] -= 1
+    page[pfn, PAGE.flags] &= ~st.PG_LRU
 
 
 @folded
 def look_ahead(mem, vm):
     """Fetch the page behind the last one fetched: a list is walked record by record, each a miss of the cache, and the
     next isolation takes what follows the tail. The page may have left the list since; it is only fetched."""
-    ahead = vm.ctl[ms.V_LRU_AHEAD]
+    ahead = vm.ctl[VM.lru_ahead]
     if 0 <= ahead < mem.page.shape[0]:
-        ahead = mem.page[ahead, st.P_PREV]
-        vm.ctl[ms.V_LRU_AHEAD] = ahead
+        ahead = mem.page[ahead, PAGE.prev]
+        vm.ctl[VM.lru_ahead] = ahead
         prefetch(mem.page, ahead)
 
 
@@ -74,47 +75,47 @@ def rotate_reclaimable_page(mem, pfn):
     """Move a page whose write-out is over to the tail of the inactive list [rotate_reclaimable_page]."""
     page = mem.page
     wanted = st.PG_RECLAIM | st.PG_LRU
-    if (page[pfn, st.P_FLAGS] & (wanted | st.PG_LOCKED | st.PG_DIRTY | st.PG_ACTIVE)) == wanted:
+    if (page[pfn, PAGE.flags] & (wanted | st.PG_LOCKED | st.PG_DIRTY | st.PG_ACTIVE)) == wanted:
         zone = mem.zone[page_zone(mem, pfn)]
-        if zone[st.Z_INACTIVE_TAIL] != pfn:
+        if zone[ZONE.inactive_tail] != pfn:
             lru_del(mem, pfn)
-            last = zone[st.Z_INACTIVE_TAIL]
-            page[pfn, st.P_PREV] = last
-            page[pfn, st.P_NEXT] = -1
+            last = zone[ZONE.inactive_tail]
+            page[pfn, PAGE.prev] = last
+            page[pfn, PAGE.next] = -1
             if last >= 0:
-                page[last, st.P_NEXT] = pfn
+                page[last, PAGE.next] = pfn
             else:
-                zone[st.Z_INACTIVE_HEAD] = pfn
-            zone[st.Z_INACTIVE_TAIL] = pfn
-            zone[st.Z_NR_INACTIVE] += 1
-            page[pfn, st.P_FLAGS] |= st.PG_LRU
-    page[pfn, st.P_FLAGS] &= ~st.PG_RECLAIM
+                zone[ZONE.inactive_head] = pfn
+            zone[ZONE.inactive_tail] = pfn
+            zone[ZONE.nr_inactive] += 1
+            page[pfn, PAGE.flags] |= st.PG_LRU
+    page[pfn, PAGE.flags] &= ~st.PG_RECLAIM
 
 
 @folded
 def leave_mapping(mem, heap, vm, cpu, pfn):
     """A tmpfs page leaves its file's mapping; the last one frees the file's radix node."""
-    f = mem.page[pfn, st.P_FILE]
+    f = mem.page[pfn, PAGE.file]
     if f >= 0:
-        vm.file[f, ms.F_MAPPED] -= 1
-        if vm.file[f, ms.F_MAPPED] == 0 and vm.file[f, ms.F_NODE] >= 0:
-            slab_give(mem, heap, vm.roles[ms.ROLE_RADIX], cpu, vm.file[f, ms.F_NODE])
-            vm.file[f, ms.F_NODE] = -1
+        vm.file[f, FILE.mapped] -= 1
+        if vm.file[f, FILE.mapped] == 0 and vm.file[f, FILE.node] >= 0:
+            slab_give(mem, heap, vm.roles[ROLE.radix], cpu, vm.file[f, FILE.node])
+            vm.file[f, FILE.node] = -1
 
 
 @internal
 def leave_swap_cache(mem, heap, vm, cpu, pfn):
     """A page leaves the swap cache: its owner finds it in the slot, an orphan's slot is free [remove_mapping]."""
-    slot = mem.page[pfn, st.P_SLOT]
+    slot = mem.page[pfn, PAGE.slot]
     delete_from_swap_cache(mem, heap, vm, cpu, slot)
-    owner = mem.page[pfn, st.P_OWNER]
+    owner = mem.page[pfn, PAGE.owner]
     if owner >= 0:
         vm.where[owner] = -2 - slot
     else:
         swap_free(vm, slot)
-    mem.page[pfn, st.P_SLOT] = -1
-    mem.page[pfn, st.P_OWNER] = -1
-    mem.page[pfn, st.P_FLAGS] &= ~st.PG_SWAPCACHE
+    mem.page[pfn, PAGE.slot] = -1
+    mem.page[pfn, PAGE.owner] = -1
+    mem.page[pfn, PAGE.flags] &= ~st.PG_SWAPCACHE
 
 
 @internal
@@ -130,16 +131,16 @@ def truncate_page(mem, heap, vm, cpu, owner):
     if pfn < -1:
         swap_free(vm, -2 - pfn)
         return
-    flags = mem.page[pfn, st.P_FLAGS]
+    flags = mem.page[pfn, PAGE.flags]
     swapcache = (flags & st.PG_SWAPCACHE) != 0
     if (flags & st.PG_MAPPED) != 0:
-        vm.ctl[ms.V_ANON_MAPPED] -= 1
+        vm.ctl[VM.anon_mapped] -= 1
     if not swapcache:
         leave_mapping(mem, heap, vm, cpu, pfn)
-    mem.page[pfn, st.P_OWNER] = -1
-    mem.page[pfn, st.P_FILE] = -1
+    mem.page[pfn, PAGE.owner] = -1
+    mem.page[pfn, PAGE.file] = -1
     if (flags & (st.PG_ISOLATED | st.PG_WRITEBACK | st.PG_LOCKED)) != 0:
-        mem.page[pfn, st.P_FLAGS] = (flags | st.PG_ORPHAN) & ~st.PG_MAPPED
+        mem.page[pfn, PAGE.flags] = (flags | st.PG_ORPHAN) & ~st.PG_MAPPED
         return
     lru_del(mem, pfn)
     if swapcache:

@@ -6,37 +6,37 @@ tree's leaves (one node per 64 slots) are real slab objects, its few inner nodes
 
 from fastalloc.compiler.jit import folded
 from fastalloc.kernels.alloc.slab_owner import slab_give, slab_take
-from fastalloc.kernels.lane import metrics
-from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.metrics import WHO
+from fastalloc.kernels.lane.state import ROLE, VM
 
 SWAPFILE_CLUSTER = 256
 RADIX_SLOTS = 64
-W_RADIX = metrics.W_RADIX
+W_RADIX = WHO.radix
 
 
 @folded
 def get_swap_page(vm):
     """A free swap slot, or -1 [get_swap_page, scan_swap_map]."""
     ctl = vm.ctl
-    if ctl[ms.V_SWAP_FREE] == 0:
+    if ctl[VM.swap_free] == 0:
         return -1
-    pages = ctl[ms.V_SWAP_PAGES]
+    pages = ctl[VM.swap_pages]
     clusters = vm.cluster.shape[0]
-    if ctl[ms.V_CLUSTER_LEFT] == 0:
-        cursor = ctl[ms.V_CLUSTER_CURSOR]
+    if ctl[VM.cluster_left] == 0:
+        cursor = ctl[VM.cluster_cursor]
         for _ in range(clusters):
             if vm.cluster[cursor] == 0:
                 break
             cursor += 1
             if cursor == clusters:
                 cursor = 0
-        ctl[ms.V_CLUSTER_CURSOR] = cursor
-        ctl[ms.V_CLUSTER_LEFT] = SWAPFILE_CLUSTER
+        ctl[VM.cluster_cursor] = cursor
+        ctl[VM.cluster_left] = SWAPFILE_CLUSTER
         if vm.cluster[cursor] == 0:
-            ctl[ms.V_CLUSTER_NEXT] = cursor * SWAPFILE_CLUSTER
+            ctl[VM.cluster_next] = cursor * SWAPFILE_CLUSTER
         else:
-            ctl[ms.V_CLUSTER_NEXT] = ctl[ms.V_LOWEST_SLOT]
-    slot = ctl[ms.V_CLUSTER_NEXT]
+            ctl[VM.cluster_next] = ctl[VM.lowest_slot]
+    slot = ctl[VM.cluster_next]
     if slot >= pages:
         slot = 0
     while vm.slot[slot] != 0:
@@ -46,9 +46,9 @@ def get_swap_page(vm):
             slot += 1
         if slot >= pages:
             slot = 0
-    ctl[ms.V_CLUSTER_NEXT] = slot + 1
-    ctl[ms.V_CLUSTER_LEFT] -= 1
-    ctl[ms.V_SWAP_FREE] -= 1
+    ctl[VM.cluster_next] = slot + 1
+    ctl[VM.cluster_left] -= 1
+    ctl[VM.swap_free] -= 1
     vm.slot[slot] = 1
     vm.cluster[slot // SWAPFILE_CLUSTER] += 1
     return slot
@@ -59,9 +59,9 @@ def swap_free(vm, slot):
     """Give a swap slot back [swap_free]."""
     vm.slot[slot] = 0
     vm.cluster[slot // SWAPFILE_CLUSTER] -= 1
-    vm.ctl[ms.V_SWAP_FREE] += 1
-    if slot < vm.ctl[ms.V_LOWEST_SLOT]:
-        vm.ctl[ms.V_LOWEST_SLOT] = slot
+    vm.ctl[VM.swap_free] += 1
+    if slot < vm.ctl[VM.lowest_slot]:
+        vm.ctl[VM.lowest_slot] = slot
 
 
 @folded
@@ -69,7 +69,7 @@ def add_to_swap_cache(mem, heap, vm, out, cpu, slot, gfp, context):
     """Make room in the tree for ``slot``: a new leaf for the first page of 64 [add_to_swap_cache]; success."""
     leaf = slot // RADIX_SLOTS
     if vm.leaf[leaf, 1] == 0:
-        handle = slab_take(mem, heap, out, vm.roles[ms.ROLE_RADIX], cpu, gfp, context, W_RADIX)
+        handle = slab_take(mem, heap, out, vm.roles[ROLE.radix], cpu, gfp, context, W_RADIX)
         if handle < 0:
             return False
         vm.leaf[leaf, 0] = handle
@@ -83,5 +83,5 @@ def delete_from_swap_cache(mem, heap, vm, cpu, slot):
     leaf = slot // RADIX_SLOTS
     vm.leaf[leaf, 1] -= 1
     if vm.leaf[leaf, 1] == 0:
-        slab_give(mem, heap, vm.roles[ms.ROLE_RADIX], cpu, vm.leaf[leaf, 0])
+        slab_give(mem, heap, vm.roles[ROLE.radix], cpu, vm.leaf[leaf, 0])
         vm.leaf[leaf, 0] = -1

@@ -9,36 +9,46 @@ are of a stream of their own, so the rest of a lane draws what it would without 
 import numpy as np
 
 from fastalloc.compiler.jit import folded, internal
+from fastalloc.compiler.records import Record, field
 from fastalloc.kernels.alloc.slab_owner import slab_give, slab_take
-from fastalloc.kernels.lane import metrics, rng
+from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.workload.atomic_noise import NOISE_ALLOCATIONS, NOISE_FAILURES
+from fastalloc.kernels.lane.metrics import METRIC, WHO
+from fastalloc.kernels.lane.state import VM
 
 STREAM_BACKGROUND = 16
 DRAWS = 8  # of a cache at one time; a draw's number has 16 bits
 QUANTILES = 65  # of gaps and of lives, evenly spaced
 WHOLE = 1 << 32  # a share of 1
 
+
 # load[b, .]
-L_CACHE = 0
-L_GFP = 1
-L_KEPT = 2  # share of objects that the trace never saw freed
-L_KEPT_NS = 3  # how long those live here
-L_AWAY = 4  # share of objects freed on another CPU
-LOAD_FIELDS = 5
+class LOAD(Record):
+    """Columns."""
+
+    cache = field()
+    gfp = field()
+    kept = field("share of objects that the trace never saw freed")
+    kept_ns = field("how long those live here")
+    away = field("share of objects freed on another CPU")
+
 
 # draws[b, .]: quantiles of gaps and lives in ns, then the shares of the CPUs up to each
 AT_GAPS = 0
 AT_LIVES = QUANTILES
 AT_CPUS = 2 * QUANTILES
 
+
 # due[i, .]: an arrival or a departure
-D_TIME = 0
-D_TURN = 1
-D_LOAD = 2
-D_HANDLE = 3  # -1: an arrival
-D_CPU = 4
-DUE_FIELDS = 5
+class DUE(Record):
+    """Columns."""
+
+    time = field()
+    turn = field()
+    load = field()
+    handle = field("-1: an arrival")
+    cpu = field()
+
 
 _REST = np.uint64(6)  # a draw without the bits that choose the interval
 _INTERVAL = np.uint64(58)
@@ -48,40 +58,42 @@ _HALF = np.uint64(32)
 @folded
 def before(due, i, j):
     """Whether ``i`` comes before ``j``."""
-    return due[i, D_TIME] < due[j, D_TIME] or (due[i, D_TIME] == due[j, D_TIME] and due[i, D_TURN] < due[j, D_TURN])
+    return due[i, DUE.time] < due[j, DUE.time] or (
+        due[i, DUE.time] == due[j, DUE.time] and due[i, DUE.turn] < due[j, DUE.turn]
+    )
 
 
 @folded
 def swap(due, i, j):
     """Exchange two entries."""
-    for field in range(DUE_FIELDS):
-        due[i, field], due[j, field] = due[j, field], due[i, field]
+    for column in range(DUE.width):
+        due[i, column], due[j, column] = due[j, column], due[i, column]
 
 
 @internal
 def wait_until(vm, time, load, handle, cpu):
     """Put an arrival or a departure on the heap."""
     due = vm.background_due
-    i = vm.ctl[ms.V_BACKGROUND_COUNT]
-    vm.ctl[ms.V_BACKGROUND_COUNT] = i + 1
-    due[i, D_TIME] = time
-    due[i, D_TURN] = vm.ctl[ms.V_BACKGROUND_TURN]
-    vm.ctl[ms.V_BACKGROUND_TURN] += 1
-    due[i, D_LOAD] = load
-    due[i, D_HANDLE] = handle
-    due[i, D_CPU] = cpu
+    i = vm.ctl[VM.background_count]
+    vm.ctl[VM.background_count] = i + 1
+    due[i, DUE.time] = time
+    due[i, DUE.turn] = vm.ctl[VM.background_turn]
+    vm.ctl[VM.background_turn] += 1
+    due[i, DUE.load] = load
+    due[i, DUE.handle] = handle
+    due[i, DUE.cpu] = cpu
     while i > 0 and before(due, i, (i - 1) // 2):
         swap(due, i, (i - 1) // 2)
         i = (i - 1) // 2
-    vm.ctl[ms.V_NEXT_BACKGROUND] = due[0, D_TIME]
+    vm.ctl[VM.next_background] = due[0, DUE.time]
 
 
 @internal
 def drop_first(vm):
     """Take the first entry off the heap."""
     due = vm.background_due
-    n = vm.ctl[ms.V_BACKGROUND_COUNT] - 1
-    vm.ctl[ms.V_BACKGROUND_COUNT] = n
+    n = vm.ctl[VM.background_count] - 1
+    vm.ctl[VM.background_count] = n
     swap(due, 0, n)
     i = 0
     while 2 * i + 1 < n:
@@ -92,13 +104,13 @@ def drop_first(vm):
             break
         swap(due, i, child)
         i = child
-    vm.ctl[ms.V_NEXT_BACKGROUND] = due[0, D_TIME] if n > 0 else ms.NEVER
+    vm.ctl[VM.next_background] = due[0, DUE.time] if n > 0 else ms.NEVER
 
 
 @folded
 def drawn(vm, load, time, n):
     """The ``n``-th draw of a cache at a time."""
-    return rng.draw(vm.ctl[ms.V_SEED], STREAM_BACKGROUND, vm.ctl[ms.V_LANE], time, DRAWS * load + n)
+    return rng.draw(vm.ctl[VM.seed], STREAM_BACKGROUND, vm.ctl[VM.lane], time, DRAWS * load + n)
 
 
 @folded
@@ -119,7 +131,7 @@ def next_arrival(vm, load, time):
 @internal
 def boot_background(vm):
     """The first arrival at each cache; NEVER without a load."""
-    vm.ctl[ms.V_NEXT_BACKGROUND] = ms.NEVER
+    vm.ctl[VM.next_background] = ms.NEVER
     for load in range(vm.background.shape[0]):
         next_arrival(vm, load, 0)
 
@@ -128,31 +140,31 @@ def boot_background(vm):
 def background_event(mem, heap, vm, out):
     """What is due first: an object goes back, or one is taken and its end drawn."""
     due = vm.background_due
-    time = due[0, D_TIME]
-    b = due[0, D_LOAD]
-    handle = due[0, D_HANDLE]
-    cpu = due[0, D_CPU]
+    time = due[0, DUE.time]
+    b = due[0, DUE.load]
+    handle = due[0, DUE.handle]
+    cpu = due[0, DUE.cpu]
     load = vm.background[b]
     drop_first(vm)
     if handle >= 0:
-        slab_give(mem, heap, load[L_CACHE], cpu, handle)
+        slab_give(mem, heap, load[LOAD.cache], cpu, handle)
         return
     next_arrival(vm, b, time)
-    cpus = vm.ctl[ms.V_NR_CPUS]
+    cpus = vm.ctl[VM.nr_cpus]
     share = np.int64(drawn(vm, b, time, 1) >> _HALF)
     cpu = 0
     while cpu + 1 < cpus and share >= vm.background_draws[b, AT_CPUS + cpu]:
         cpu += 1
-    if vm.ctl[ms.V_BACKGROUND_COUNT] < due.shape[0]:
-        handle = slab_take(mem, heap, out, load[L_CACHE], cpu, load[L_GFP], 0, metrics.W_NOISE)
+    if vm.ctl[VM.background_count] < due.shape[0]:
+        handle = slab_take(mem, heap, out, load[LOAD.cache], cpu, load[LOAD.gfp], 0, WHO.noise)
     if handle < 0:
-        out.metric[NOISE_FAILURES] += 1
+        out.metric[METRIC.noise_failures] += 1
         return
-    out.metric[NOISE_ALLOCATIONS] += 1
-    if rng.happens(drawn(vm, b, time, 2), load[L_KEPT], WHOLE):
-        life = load[L_KEPT_NS]
+    out.metric[METRIC.noise_allocations] += 1
+    if rng.happens(drawn(vm, b, time, 2), load[LOAD.kept], WHOLE):
+        life = load[LOAD.kept_ns]
     else:
         life = between(vm, b, AT_LIVES, drawn(vm, b, time, 3))
-    if cpus > 1 and rng.happens(drawn(vm, b, time, 4), load[L_AWAY], WHOLE):
+    if cpus > 1 and rng.happens(drawn(vm, b, time, 4), load[LOAD.away], WHOLE):
         cpu = (cpu + 1 + rng.below(drawn(vm, b, time, 5), cpus - 1)) % cpus
     wait_until(vm, time + max(1, life), b, handle, cpu)

@@ -3,14 +3,7 @@
 import numpy as np
 
 from fastalloc.compiler.jit import kernel
-from fastalloc.kernels.replay.kmem_events import (
-    N_ALLOCS,
-    N_FREES,
-    N_IMPLIED_FREES,
-    N_UNKNOWN_FREES,
-    OP_ALLOC,
-    OP_BULK_FREE,
-)
+from fastalloc.kernels.replay.kmem_events import MET, OP_ALLOC, OP_BULK_FREE
 
 
 @kernel
@@ -68,14 +61,14 @@ def met_by_cache(op, obj, kind, cache, out, counts):
         if op[i] > OP_BULK_FREE or c < 0:
             continue
         if op[i] % 2 == OP_ALLOC:
-            counts[c, N_IMPLIED_FREES] += out[obj[i]]
-            counts[c, N_ALLOCS] += 1
+            counts[c, MET.implied_frees] += out[obj[i]]
+            counts[c, MET.allocs] += 1
             out[obj[i]] = 1
         elif out[obj[i]]:
-            counts[c, N_FREES] += 1
+            counts[c, MET.frees] += 1
             out[obj[i]] = 0
         else:
-            counts[c, N_UNKNOWN_FREES] += 1
+            counts[c, MET.unknown_frees] += 1
 
 
 @kernel

@@ -6,7 +6,9 @@ import numpy as np
 import polars as pl
 
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.state import MEMCTL, PAGE, ZONE
 from fastalloc.kernels.replay import kmem_events as kr
+from fastalloc.kernels.replay.kmem_events import CACHE_SERIES, MET
 from fastalloc.linux import gfp as g
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact import tallies
@@ -75,16 +77,16 @@ def old_objects(trace: co.CompactTrace) -> dict[str, np.ndarray]:
 def unlimited_mem(nodes: int, cpus: int) -> st.Mem:
     """A page allocator that always gives; CPUs are spread over ``nodes`` in order."""
     mem = st.Mem(
-        zone=np.zeros((nodes, st.ZONE_FIELDS), np.int64),
+        zone=np.zeros((nodes, ZONE.width), np.int64),
         area=np.zeros((nodes, g.MAX_ORDER, 2), np.int64),
         pcp=np.zeros((cpus, nodes, 3), np.int64),
-        page=np.zeros((1, st.PAGE_FIELDS), np.int32),
-        ctl=np.zeros(st.MEMCTL_FIELDS, np.int64),
+        page=np.zeros((1, PAGE.width), np.int32),
+        ctl=np.zeros(MEMCTL.width, np.int64),
     )
     shift = 32
     if nodes > 1:
         shift = max(0, (max(cpus, nodes) // nodes - 1).bit_length())
-    mem.ctl[[st.M_MODEL, st.M_NR_NODES, st.M_CPU_NODE_SHIFT]] = st.MODEL_UNLIMITED, nodes, shift
+    mem.ctl[[MEMCTL.model, MEMCTL.nr_nodes, MEMCTL.cpu_node_shift]] = st.MODEL_UNLIMITED, nodes, shift
     return mem
 
 
@@ -105,9 +107,9 @@ def empty_lane(
         kind=kind,
         live=np.zeros(caches, np.int64),
         base=np.zeros(caches, np.int64),
-        met=np.zeros(kr.COUNTS, np.int64),
+        met=np.zeros(MET.width, np.int64),
         sample_at=sample_at,
-        series=np.zeros((len(sample_at), caches, len(kr.SERIES)), np.int32),
+        series=np.zeros((len(sample_at), caches, CACHE_SERIES.width), np.int32),
     )
 
 
@@ -162,9 +164,9 @@ def prepare(trace: co.CompactTrace, config: Config, nodes: int, samples: Samples
 def counts_of(met: np.ndarray) -> dict[str, int]:
     """What a lane met, ``kmem_replay.COUNTS``, by name."""
     return {
-        "allocations": int(met[kr.N_ALLOCS]),
-        "frees": int(met[kr.N_FREES]),
-        "frees of objects not out": int(met[kr.N_UNKNOWN_FREES]),
-        "frees implied by a second allocation": int(met[kr.N_IMPLIED_FREES]),
-        "allocations refused": int(met[kr.N_FAILED]),
+        "allocations": int(met[MET.allocs]),
+        "frees": int(met[MET.frees]),
+        "frees of objects not out": int(met[MET.unknown_frees]),
+        "frees implied by a second allocation": int(met[MET.implied_frees]),
+        "allocations refused": int(met[MET.failed]),
     }

@@ -9,8 +9,10 @@ from fastalloc.errors import InputError
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slab import slab as sb
 from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.alloc.slab.state import SLAB_CACHE, SLAB_CTL, SLAB_LIST3, SLAB_SLAB
 from fastalloc.kernels.replay import kmem_events as kr
 from fastalloc.kernels.replay import slab_events as sr
+from fastalloc.kernels.replay.kmem_events import MET
 from fastalloc.linux import geometry_slab as gs
 from fastalloc.linux.geometry_slub import CacheRequest
 from fastalloc.scenario.slab_arrays import new_slab
@@ -39,19 +41,19 @@ def layouts_of(config: ln.Config, cpus: int, nodes: int) -> list[gs.SlabGeometry
 
 def _put(heap: ss.Slab, c: int, free: int) -> int:
     """A slab of cache ``c``, its first ``free`` objects free, its management in no object; the record."""
-    s = int(heap.ctl[ss.T_SLAB_TOP])
-    base = int(heap.ctl[ss.T_LINK_TOP])
-    num = int(heap.cache[c, ss.A_NUM])
-    heap.ctl[ss.T_SLAB_TOP] += 1
-    heap.ctl[ss.T_LINK_TOP] += num
+    s = int(heap.ctl[SLAB_CTL.slab_top])
+    base = int(heap.ctl[SLAB_CTL.link_top])
+    num = int(heap.cache[c, SLAB_CACHE.num])
+    heap.ctl[SLAB_CTL.slab_top] += 1
+    heap.ctl[SLAB_CTL.link_top] += num
     record = heap.slab[s]
-    record[[ss.L_CACHE, ss.L_INUSE, ss.L_FREE]] = c, num - free, 0 if free else -1
-    record[[ss.L_PFN, ss.L_BASE, ss.L_ORDINAL, ss.L_MGMT]] = 0, base, -1, -1
+    record[[SLAB_SLAB.cache, SLAB_SLAB.inuse, SLAB_SLAB.free]] = c, num - free, 0 if free else -1
+    record[[SLAB_SLAB.pfn, SLAB_SLAB.base, SLAB_SLAB.ordinal, SLAB_SLAB.mgmt]] = 0, base, -1, -1
     heap.link[base : base + free] = np.arange(1, free + 1)
     if free:
         heap.link[base + free - 1] = -1
-    heap.node[c, 0, ss.L3_FREE_OBJECTS] += free
-    heap.cache[c, ss.A_ACTIVE] += num - free
+    heap.node[c, 0, SLAB_LIST3.free_objects] += free
+    heap.cache[c, SLAB_CACHE.active] += num - free
     sb.list_add(heap, c, s, ss.ON_PARTIAL if free else ss.ON_FULL, True)
     return s
 
@@ -79,13 +81,13 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Sam
         record = np.array([_put(heap, c, free) for free in laid.slabs[:, kr.W_FREE].tolist()], np.int64)
         lane.handle[laid.old] = (record[laid.slab] << st.HANDLE_SHIFT) | laid.index
         lane.base[c], lane.live[c] = laid.base, laid.live
-    begin = lane.base + heap.node[:, :, ss.L3_NR_FULL : ss.L3_NR_FREE + 1].sum(axis=(1, 2))
+    begin = lane.base + heap.node[:, :, SLAB_LIST3.nr_full : SLAB_LIST3.nr_free + 1].sum(axis=(1, 2))
     peak = begin.copy()
     due = 1000 + ss.REAP_SKEW * np.arange(cpus, dtype=np.int64)
     unit = int(trace.meta["time_unit_ns"])
     row, stop, seconds = 0, len(trace.events), 0.0
     sr.follow_slab(mem, heap, events, unit, due, begin, peak, lane, 0, 0)  # compiles, where it must
-    lane.met[kr.N_SAMPLE] = 0
+    lane.met[MET.sample] = 0
     while True:
         before = clock.perf_counter()
         row = sr.follow_slab(mem, heap, events, unit, due, begin, peak, lane, row, stop)
@@ -93,8 +95,8 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Sam
         if row >= stop:
             break
         heap = heap._replace(slab=ln.grown(heap.slab), link=ln.grown(heap.link))
-    end = lane.base + heap.node[:, :, ss.L3_NR_FULL : ss.L3_NR_FREE + 1].sum(axis=(1, 2))
-    own = {name: heap.cache[:, ss.A_STAT + i] for i, name in enumerate(ss.SLAB_STATS)}
+    end = lane.base + heap.node[:, :, SLAB_LIST3.nr_full : SLAB_LIST3.nr_free + 1].sum(axis=(1, 2))
+    own = {name: heap.cache[:, SLAB_CACHE.stat + i] for i, name in enumerate(ss.SLAB_STATS)}
     batches = own["allocmiss"] + own["freemiss"] + own["node_overflow"]
     sizes = {cache.name: cache.size for cache in config.caches}
     table = pl.DataFrame(

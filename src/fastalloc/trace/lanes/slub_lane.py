@@ -7,7 +7,9 @@ import polars as pl
 
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB
 from fastalloc.kernels.replay import kmem_events as kr
+from fastalloc.kernels.replay.kmem_events import CACHE_SERIES, MET
 from fastalloc.linux.slab_flags import get_order
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.lanes import lane as ln
@@ -29,10 +31,10 @@ def _rows(caches: list[TracedCache]) -> np.ndarray:
         ],
         np.int64,
     )  # fmt: skip
-    rows = np.zeros((len(caches), st.CACHE_FIELDS), np.int64)
-    fields = [st.C_SIZE, st.C_OBJSIZE, st.C_ORDER, st.C_OBJECTS, st.C_MIN_PARTIAL]
-    rows[:, [*fields, er.C_ERA, er.C_CPU_PARTIAL, er.C_MIN_ORDER]] = columns
-    rows[:, [er.C_SHEAF_CAPACITY, er.C_SHEAF_CACHE]] = SHEAF_CAPACITY, -1
+    rows = np.zeros((len(caches), KMEM_CACHE.width), np.int64)
+    fields = [KMEM_CACHE.size, KMEM_CACHE.objsize, KMEM_CACHE.order, KMEM_CACHE.objects, KMEM_CACHE.min_partial]
+    rows[:, [*fields, KMEM_CACHE.era, KMEM_CACHE.cpu_partial, KMEM_CACHE.min_order]] = columns
+    rows[:, [KMEM_CACHE.sheaf_capacity, KMEM_CACHE.sheaf_cache]] = SHEAF_CAPACITY, -1
     return rows
 
 
@@ -59,26 +61,26 @@ class SlubRun:
         cpus, nodes = start.cpus(trace), start.nodes
         self.mem = ln.unlimited_mem(nodes, cpus)
         passed_over = "entitled" in trace.meta and all(cache.era != "2.6.25" for cache in caches)
-        self.mem.ctl[st.M_PFMEMALLOC] = passed_over
+        self.mem.ctl[MEMCTL.pfmemalloc] = passed_over
         most = max(cache.objects for cache in caches)
         slabs = kr.SLAB_MARGIN + ln.FIRST_SLABS
         self.slub = er.SlubEras(
-            cache=np.zeros((len(caches), st.CACHE_FIELDS), np.int64),
-            kcpu=np.zeros((len(caches), cpus, st.KCPU_FIELDS), np.int64),
-            knode=np.zeros((len(caches), nodes, st.KNODE_FIELDS), np.int64),
-            slab=np.zeros((slabs + start.room, st.SLAB_FIELDS), np.int32),
+            cache=np.zeros((len(caches), KMEM_CACHE.width), np.int64),
+            kcpu=np.zeros((len(caches), cpus, KMEM_CACHE_CPU.width), np.int64),
+            knode=np.zeros((len(caches), nodes, KMEM_CACHE_NODE.width), np.int64),
+            slab=np.zeros((slabs + start.room, SLUB_SLAB.width), np.int32),
             link=np.zeros(kr.SLAB_MARGIN * most + 64 * slabs + 64 * start.room, np.int16),
             ctl=er.ctl_with_sheaves(len(caches) * (2 * cpus + 24 * nodes), SHEAF_CAPACITY)
             if any(cache.era == "sheaves" for cache in caches)
-            else np.zeros(st.SLUBCTL_FIELDS, np.int64),
+            else np.zeros(SLUB_CTL.width, np.int64),
         )
-        self.slub.ctl[st.U_NODES] = nodes
+        self.slub.ctl[SLUB_CTL.nodes] = nodes
         self.events, self.lane = ln.prepare(trace, config, nodes, samples)
         _install(self.mem, self.slub, self.lane, config, start)
-        self.begin = self.lane.base + self.slub.knode[:, :, st.N_NR_SLABS].sum(axis=1)
+        self.begin = self.lane.base + self.slub.knode[:, :, KMEM_CACHE_NODE.nr_slabs].sum(axis=1)
         self.row, self.seconds = 0, 0.0
         kr.follow(self.mem, self.slub, self.events, self.lane, 0, 0)  # compiles, where it must, outside the time taken
-        self.lane.met[kr.N_SAMPLE] = 0
+        self.lane.met[MET.sample] = 0
 
     def to(self, stop: int) -> None:
         """Run the events up to row ``stop``."""
@@ -101,8 +103,8 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Sam
 
 def _table(caches: list[TracedCache], slub: er.SlubEras, lane: kr.Lane, begin: np.ndarray) -> pl.DataFrame:
     orders = np.array([cache.order for cache in caches])
-    counters = slub.kcpu[:, :, st.K_STAT : st.K_STAT + len(st.SLUB_STATS)].sum(axis=1)
-    later = slub.kcpu[:, :, er.K_ERA_STAT : er.K_ERA_STAT + len(er.ERA_STATS)].sum(axis=1)
+    counters = slub.kcpu[:, :, KMEM_CACHE_CPU.stat : KMEM_CACHE_CPU.stat + len(st.SLUB_STATS)].sum(axis=1)
+    later = slub.kcpu[:, :, KMEM_CACHE_CPU.era_stat : KMEM_CACHE_CPU.era_stat + len(er.ERA_STATS)].sum(axis=1)
     own = {name: counters[:, i] for i, name in enumerate(st.SLUB_STATS)}
     own |= {name: later[:, i] for i, name in enumerate(er.ERA_STATS)}
     moves = (
@@ -111,7 +113,7 @@ def _table(caches: list[TracedCache], slub: er.SlubEras, lane: kr.Lane, begin: n
     # A full list of a CPU goes to the nodes under one lock; without such lists each slab is added under its own.
     added = np.where([cache.cpu_partial > 0 for cache in caches], own["cpu_partial_drain"], own["free_add_partial"])
     # Most pages held at once; a slab of a smaller order makes them no whole number of slabs.
-    peak = lane.base - (-slub.cache[:, st.C_MAX_PAGES] >> orders)
+    peak = lane.base - (-slub.cache[:, KMEM_CACHE.max_pages] >> orders)
     barn = own["barn_get"] + own["barn_get_fail"] + own["barn_put"] + own["barn_put_fail"]
     return pl.DataFrame(
         {
@@ -121,8 +123,8 @@ def _table(caches: list[TracedCache], slub: er.SlubEras, lane: kr.Lane, begin: n
             "start_slabs": begin,
             "new": own["alloc_slab"],
             "freed": own["free_slab"],
-            "peak": np.maximum(peak, lane.series[:, :, kr.R_SLABS].max(axis=0, initial=0)),
-            "end": lane.base + slub.knode[:, :, st.N_NR_SLABS].sum(axis=1),
+            "peak": np.maximum(peak, lane.series[:, :, CACHE_SERIES.slabs].max(axis=0, initial=0)),
+            "end": lane.base + slub.knode[:, :, KMEM_CACHE_NODE.nr_slabs].sum(axis=1),
             "objects": lane.live,
             "alloc_fast": own["alloc_fastpath"] + own["alloc_pcs"],
             "alloc_slow": own["alloc_slowpath"],

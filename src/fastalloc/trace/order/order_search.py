@@ -22,54 +22,76 @@ from typing import NamedTuple
 import numpy as np
 
 from fastalloc.compiler.jit import entry, folded, internal, out_of_line
+from fastalloc.compiler.records import Record, field
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import cpu_partial as cp
 from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.state import (
+    DEPTH,
+    KMEM_CACHE,
+    KMEM_CACHE_CPU,
+    KMEM_CACHE_NODE,
+    MEMCTL,
+    SLUB_CTL,
+    SLUB_SLAB,
+)
 from fastalloc.kernels.replay.kmem_events import BUYING, alloc_refused_of, nothing_free, shortage, take_bought
 from fastalloc.linux import gfp as g
 
 # op of a life's event
 ALLOC, FREE, BEGIN, FAILED, GONE, BOUGHT = range(6)  # BOUGHT: a BEGIN that finds nothing, come what may
 
+
 # events[i, .]
-E_OP = 0
-E_CPU = 1
-E_OBJECT = 2
-E_BLOCK = 3  # block of pages of the object or slab, by its size
-E_NODE = 4  # asked for, -1 any
-E_GFP = 5
-E_SHORT = 6  # largest order there was for this purchase, -1 any
-E_LOW = 7  # rows of the trace between which the operation was, by its task's events before and after
-E_HIGH = 8
-E_NESTED_LOW = 9  # the same where those events may have been of interrupts in between
-E_NESTED_HIGH = 10
-E_TASK = 11
-E_CALL = 12  # objects of one bulk call share it
-E_ENDS = 13  # 1: last event of its call, 2: first
-E_ROW = 14  # of the trace
-E_KIND = 15
-E_RESERVE = 16  # 1: what it buys is from below all watermarks
-EVENT_FIELDS = 17
+class ORDER_EVENT(Record):
+    """Columns."""
+
+    op = field()
+    cpu = field()
+    object = field()
+    block = field("block of pages of the object or slab, by its size")
+    node = field("asked for, -1 any")
+    gfp = field()
+    short = field("largest order there was for this purchase, -1 any")
+    low = field("rows of the trace between which the operation was, by its task's events before and after")
+    high = field()
+    nested_low = field("the same where those events may have been of interrupts in between")
+    nested_high = field()
+    task = field()
+    call = field("objects of one bulk call share it")
+    ends = field("1: last event of its call, 2: first")
+    row = field("of the trace")
+    kind = field()
+    reserve = field("1: what it buys is from below all watermarks")
+
 
 # move[.]: events of ``group`` in column ``column`` among positions first to last go to the front (or the back)
 M_FIRST, M_LAST, M_COLUMN, M_GROUP, M_FRONT, MOVE_FIELDS = range(6)
 
+
 # found[.]
-F_MOVED = 0  # moves made
-F_WRONG = 1  # allocations that no move explains
-F_TRIES = 2
-F_BOUGHT = 3  # purchases taken as they were made
-F_RESERVE = 4  # slabs from below all watermarks
-FOUND_FIELDS = 5
+class FOUND(Record):
+    """Columns."""
+
+    moved = field("moves made")
+    wrong = field("allocations that no move explains")
+    tries = field()
+    bought = field("purchases taken as they were made")
+    reserve = field("slabs from below all watermarks")
+
 
 # entitled[kind]: whether its callers may have slabs from below all watermarks
 MAY_BE, IS_ENTITLED, IS_NOT = range(3)
 
+
 # where[.]: how far a search is
-AT_POSITION = 0
-AT_SLOT = 1  # the model saved last, -1 before the first
-AT_OVERFLOW = 2  # 1: a model had no room for its slabs, and what was found is void
-WHERE_FIELDS = 3
+class WHERE(Record):
+    """Columns."""
+
+    position = field()
+    slot = field("the model saved last, -1 before the first")
+    overflow = field("1: a model had no room for its slabs, and what was found is void")
+
 
 STEPS = 64  # other operations that one may pass
 BEGIN_STEPS = 1024
@@ -93,58 +115,58 @@ class Model(NamedTuple):
 def follow_order(mem, model, events, order, row, stop, where):
     """Run the positions from ``row`` on; the first at which rules and addresses disagree, else ``stop``."""
     out_of_line()
-    f = st.K_FREELIST
+    f = KMEM_CACHE_CPU.freelist
     slub = model.slub
     handle = model.handle
     block = model.block
     mask = (1 << st.HANDLE_SHIFT) - 1
     while row < stop:
         e = events[order[row]]
-        op = e[E_OP]
-        cpu = e[E_CPU]
-        held = handle[e[E_OBJECT]]
+        op = e[ORDER_EVENT.op]
+        cpu = e[ORDER_EVENT.cpu]
+        held = handle[e[ORDER_EVENT.object]]
         if op == ALLOC:
             if held >= 0:
                 cp.slab_free(mem, slub, 0, cpu, held >> st.HANDLE_SHIFT, held & mask, f)
-            before = slub.kcpu[0, cpu, st.K_ALLOC_SLAB]
-            if e[E_SHORT] >= 0:
-                shortage(mem, e[E_SHORT])
-            if e[E_RESERVE] != 0:
-                mem.ctl[st.M_DEPTH] = st.DEPTH_NONE
+            before = slub.kcpu[0, cpu, KMEM_CACHE_CPU.alloc_slab]
+            if e[ORDER_EVENT.short] >= 0:
+                shortage(mem, e[ORDER_EVENT.short])
+            if e[ORDER_EVENT.reserve] != 0:
+                mem.ctl[MEMCTL.depth] = DEPTH.none
             if held == BUYING:
-                held = take_bought(mem, slub, 0, cpu, e[E_NODE], e[E_GFP])
+                held = take_bought(mem, slub, 0, cpu, e[ORDER_EVENT.node], e[ORDER_EVENT.gfp])
             else:
-                held = cp.slab_alloc(mem, slub, 0, cpu, e[E_NODE], e[E_GFP], 0, f)
-            mem.ctl[st.M_MODEL] = st.MODEL_UNLIMITED
-            mem.ctl[st.M_DEPTH] = st.DEPTH_LOW
-            handle[e[E_OBJECT]] = held
-            if slub.ctl[st.U_OVERFLOW] != 0:
-                where[AT_OVERFLOW] = 1
+                held = cp.slab_alloc(mem, slub, 0, cpu, e[ORDER_EVENT.node], e[ORDER_EVENT.gfp], 0, f)
+            mem.ctl[MEMCTL.model] = st.MODEL_UNLIMITED
+            mem.ctl[MEMCTL.depth] = DEPTH.low
+            handle[e[ORDER_EVENT.object]] = held
+            if slub.ctl[SLUB_CTL.overflow] != 0:
+                where[WHERE.overflow] = 1
                 return row
             if held < 0:  # in a shortage
                 row += 1
                 continue
             s = held >> st.HANDLE_SHIFT
-            if slub.kcpu[0, cpu, st.K_ALLOC_SLAB] != before:
-                block[s] = e[E_BLOCK]
-                model.bought[s, 0] = e[E_ROW]
-                model.bought[s, 1] = e[E_KIND]
+            if slub.kcpu[0, cpu, KMEM_CACHE_CPU.alloc_slab] != before:
+                block[s] = e[ORDER_EVENT.block]
+                model.bought[s, 0] = e[ORDER_EVENT.row]
+                model.bought[s, 1] = e[ORDER_EVENT.kind]
             elif block[s] < 0:
-                block[s] = e[E_BLOCK]
-            elif block[s] != e[E_BLOCK]:
+                block[s] = e[ORDER_EVENT.block]
+            elif block[s] != e[ORDER_EVENT.block]:
                 return row
         elif op == FREE:
             if held >= 0:
                 cp.slab_free(mem, slub, 0, cpu, held >> st.HANDLE_SHIFT, held & mask, f)
-            handle[e[E_OBJECT]] = st.NO_OBJECT
+            handle[e[ORDER_EVENT.object]] = st.NO_OBJECT
         elif op in (BEGIN, BOUGHT):
-            if held == st.NO_OBJECT and (op == BOUGHT or nothing_free(mem, slub, 0, cpu, e[E_NODE])):
-                handle[e[E_OBJECT]] = BUYING
+            if held == st.NO_OBJECT and (op == BOUGHT or nothing_free(mem, slub, 0, cpu, e[ORDER_EVENT.node])):
+                handle[e[ORDER_EVENT.object]] = BUYING
         elif op == FAILED:
-            alloc_refused_of(mem, slub, 0, cpu, e[E_NODE], e[E_GFP])
+            alloc_refused_of(mem, slub, 0, cpu, e[ORDER_EVENT.node], e[ORDER_EVENT.gfp])
         else:
-            for s in range(slub.ctl[st.U_SLAB_TOP]):
-                if block[s] == e[E_BLOCK] and slub.slab[s, st.S_PFN] != -1:
+            for s in range(slub.ctl[SLUB_CTL.slab_top]):
+                if block[s] == e[ORDER_EVENT.block] and slub.slab[s, SLUB_SLAB.pfn] != -1:
                     return row
         row += 1
     return row
@@ -168,24 +190,24 @@ def copy_model(to, model):
     out_of_line()
     a = to.slub
     b = model.slub
-    for i in range(st.CACHE_FIELDS):
+    for i in range(KMEM_CACHE.width):
         a.cache[0, i] = b.cache[0, i]
     for cpu in range(b.kcpu.shape[1]):
-        for i in range(st.KCPU_FIELDS):
+        for i in range(KMEM_CACHE_CPU.width):
             a.kcpu[0, cpu, i] = b.kcpu[0, cpu, i]
     for n in range(b.knode.shape[1]):
-        for i in range(st.KNODE_FIELDS):
+        for i in range(KMEM_CACHE_NODE.width):
             a.knode[0, n, i] = b.knode[0, n, i]
     for i in range(b.ctl.shape[0]):
         a.ctl[i] = b.ctl[i]
-    top = b.ctl[st.U_SLAB_TOP]
+    top = b.ctl[SLUB_CTL.slab_top]
     for s in range(top):
-        for i in range(st.SLAB_FIELDS):
+        for i in range(SLUB_SLAB.width):
             a.slab[s, i] = b.slab[s, i]
         to.block[s] = model.block[s]  # a slab beyond gets its block when it is bought
         to.bought[s, 0] = model.bought[s, 0]
         to.bought[s, 1] = model.bought[s, 1]
-    for i in range(b.ctl[st.U_LINK_TOP]):
+    for i in range(b.ctl[SLUB_CTL.link_top]):
         a.link[i] = b.link[i]
     for i in range(model.handle.shape[0]):
         to.handle[i] = model.handle[i]
@@ -270,25 +292,29 @@ def best_move(mem, ring, at, trial, events, order, scratch, wrong, have, move, b
         if reached > wrong:
             break
         nested = turn != 1
-        column = E_CALL if nested else E_TASK
+        column = ORDER_EVENT.call if nested else ORDER_EVENT.task
         for step in range(2 * REACH):
             c = wrong + (step // 2 if step % 2 == 0 else -(step // 2 + 1))
             if (step % 2 == 0 and step // 2 > LOOK) or c < oldest or c >= n or reached >= goal:
                 continue
             y = events[order[c]]
-            if y[E_OP] == GONE or tries >= MAX_TRIES:
+            if y[ORDER_EVENT.op] == GONE or tries >= MAX_TRIES:
                 continue
-            begin = y[E_OP] == BEGIN
-            if turn == 0 and not (begin and y[E_OBJECT] == x[E_OBJECT]):
+            begin = y[ORDER_EVENT.op] == BEGIN
+            if turn == 0 and not (begin and y[ORDER_EVENT.object] == x[ORDER_EVENT.object]):
                 continue
-            of_interest = y[E_BLOCK] == x[E_BLOCK] or y[E_BLOCK] == have or y[E_TASK] == x[E_TASK]
+            of_interest = (
+                y[ORDER_EVENT.block] == x[ORDER_EVENT.block]
+                or y[ORDER_EVENT.block] == have
+                or y[ORDER_EVENT.task] == x[ORDER_EVENT.task]
+            )
             if step // 2 > NEAR and not of_interest:
                 continue
             for later in range(2):
-                if (later and begin) or (nested and (y[E_ENDS] >> later) & 1 == 0):
+                if (later and begin) or (nested and (y[ORDER_EVENT.ends] >> later) & 1 == 0):
                     continue
-                low = y[E_NESTED_LOW if nested else E_LOW]
-                high = y[E_NESTED_HIGH if nested else E_HIGH]
+                low = y[ORDER_EVENT.nested_low if nested else ORDER_EVENT.low]
+                high = y[ORDER_EVENT.nested_high if nested else ORDER_EVENT.high]
                 steps = 0
                 d = c
                 while steps < (BEGIN_STEPS if begin else STEPS) and tries < MAX_TRIES and reached < goal:
@@ -297,10 +323,10 @@ def best_move(mem, ring, at, trial, events, order, scratch, wrong, have, move, b
                         break
                     z = events[order[d]]
                     if z[column] == y[column]:
-                        low = max(low, z[E_LOW])
-                        high = min(high, z[E_HIGH])
+                        low = max(low, z[ORDER_EVENT.low])
+                        high = min(high, z[ORDER_EVENT.high])
                         continue
-                    if (later and z[E_LOW] >= high) or (not later and low >= z[E_HIGH]):
+                    if (later and z[ORDER_EVENT.low] >= high) or (not later and low >= z[ORDER_EVENT.high]):
                         break
                     steps += 1
                     tries += 1
@@ -314,7 +340,7 @@ def best_move(mem, ring, at, trial, events, order, scratch, wrong, have, move, b
                         reached = got
                         for i in range(MOVE_FIELDS):
                             best[i] = move[i]
-    found[F_TRIES] += tries
+    found[FOUND.tries] += tries
     return reached > wrong
 
 
@@ -326,14 +352,14 @@ def take_for_reserve(model, events, row, kind, reserve, entitled):
     known = False
     for i in range(events.shape[0]):
         e = events[i]
-        if e[E_OP] == ALLOC and e[E_ROW] == row:
-            e[E_RESERVE] = reserve
+        if e[ORDER_EVENT.op] == ALLOC and e[ORDER_EVENT.row] == row:
+            e[ORDER_EVENT.reserve] = reserve
             known = True
-        if e[E_OP] != GONE and e[E_KIND] == kind:
-            e[E_GFP] = g.GFP_KERNEL | (g.MEMALLOC if entitled else 0)
-    for s in range(model.slub.ctl[st.U_SLAB_TOP]):
-        if model.bought[s, 0] == row and model.slub.slab[s, st.S_PFN] != -1:
-            model.slub.slab[s, st.S_DEPTH] = st.DEPTH_NONE if reserve else st.DEPTH_LOW
+        if e[ORDER_EVENT.op] != GONE and e[ORDER_EVENT.kind] == kind:
+            e[ORDER_EVENT.gfp] = g.GFP_KERNEL | (g.MEMALLOC if entitled else 0)
+    for s in range(model.slub.ctl[SLUB_CTL.slab_top]):
+        if model.bought[s, 0] == row and model.slub.slab[s, SLUB_SLAB.pfn] != -1:
+            model.slub.slab[s, SLUB_SLAB.depth] = DEPTH.none if reserve else DEPTH.low
     return known
 
 
@@ -341,12 +367,12 @@ def take_for_reserve(model, events, row, kind, reserve, entitled):
 def change_names(model, x, s):
     """Take operation ``x`` as the rules have it: slab ``s``, which they gave, is the block of its object."""
     out_of_line()
-    have = model.block[s] if x[E_OP] == ALLOC else np.int64(-1)
-    for i in range(model.slub.ctl[st.U_SLAB_TOP]):
-        if model.block[i] == x[E_BLOCK]:
+    have = model.block[s] if x[ORDER_EVENT.op] == ALLOC else np.int64(-1)
+    for i in range(model.slub.ctl[SLUB_CTL.slab_top]):
+        if model.block[i] == x[ORDER_EVENT.block]:
             model.block[i] = have
-    if x[E_OP] == ALLOC:
-        model.block[s] = x[E_BLOCK]
+    if x[ORDER_EVENT.op] == ALLOC:
+        model.block[s] = x[ORDER_EVENT.block]
 
 
 @internal
@@ -358,9 +384,9 @@ def passed_over(mem, model, ring, at, trial, events, order, wrong, s, entitled, 
     x = events[order[wrong]]
     row = model.bought[s, 0]
     kind = model.bought[s, 1]
-    if mem.ctl[st.M_PFMEMALLOC] == 0 or row < 0 or model.slub.slab[s, st.S_DEPTH] == st.DEPTH_NONE:
+    if mem.ctl[MEMCTL.pfmemalloc] == 0 or row < 0 or model.slub.slab[s, SLUB_SLAB.depth] == DEPTH.none:
         return False
-    if kind == x[E_KIND] or entitled[kind] == IS_NOT or entitled[x[E_KIND]] == IS_ENTITLED:
+    if kind == x[ORDER_EVENT.kind] or entitled[kind] == IS_NOT or entitled[x[ORDER_EVENT.kind]] == IS_ENTITLED:
         return False
     slot = first_saved(at, wrong)
     goal = wrong + LOOK
@@ -391,13 +417,13 @@ def search(
     end that no decision looks beyond; what is before the first saved model will not change any more.
     ``ring``, ``at``: room for models saved every ``every`` positions; ``trial`` one more; ``scratch``: int32[2 * n].
     What no move explains is taken as the rules have it, blocks changing names; after ``patience`` of these the order
-    stays as it is from there on. ``found``: FOUND_FIELDS. ``entitled``: uint8[kinds].
+    stays as it is from there on. ``found``: FOUND.width. ``entitled``: uint8[kinds].
     """
     end = order.shape[0]
     if not last:
         end = (end - LOOK - 1) // every * every
-    row = where[AT_POSITION]
-    slot = where[AT_SLOT]
+    row = where[WHERE.position]
+    slot = where[WHERE.slot]
     if slot < 0:
         at[:] = -1
         at[0] = row
@@ -406,7 +432,7 @@ def search(
     while row < end:
         stop = min(end, (row // every + 1) * every)
         row = follow_order(mem, model, events, order, row, stop, where)
-        if where[AT_OVERFLOW] != 0:
+        if where[WHERE.overflow] != 0:
             return
         if row == stop:
             slot = (slot + 1) % at.shape[0]
@@ -414,15 +440,15 @@ def search(
             at[slot] = row
             continue
         x = events[order[row]]
-        s = model.handle[x[E_OBJECT]] >> st.HANDLE_SHIFT
-        have = model.block[s] if x[E_OP] == ALLOC else np.int64(-1)
-        tries = found[F_WRONG] < patience and found[F_TRIES] < ALL_TRIES
+        s = model.handle[x[ORDER_EVENT.object]] >> st.HANDLE_SHIFT
+        have = model.block[s] if x[ORDER_EVENT.op] == ALLOC else np.int64(-1)
+        tries = found[FOUND.wrong] < patience and found[FOUND.tries] < ALL_TRIES
         if (
             tries
-            and x[E_OP] == ALLOC
+            and x[ORDER_EVENT.op] == ALLOC
             and passed_over(mem, model, ring, at, trial, events, order, row, s, entitled, where)
         ):
-            found[F_RESERVE] += 1
+            found[FOUND.reserve] += 1
             row = at[first_saved(at, row)]
             copy_model(model, trial)
             at[:] = -1
@@ -431,7 +457,7 @@ def search(
             copy_model(one_of(ring, 0), model)
             continue
         if tries and best_move(mem, ring, at, trial, events, order, scratch, row, have, move, best, found, where):
-            found[F_MOVED] += 1
+            found[FOUND.moved] += 1
             make_move(events, order, scratch, best)
             for i in range(at.shape[0]):
                 if at[i] > best[M_FIRST]:
@@ -441,9 +467,13 @@ def search(
             row = at[slot]
             continue
         before = events[order[max(row - 1, 0)]]
-        if x[E_OP] == ALLOC and before[E_OP] == BEGIN and before[E_OBJECT] == x[E_OBJECT]:
-            found[F_BOUGHT] += 1
-            before[E_OP] = BOUGHT
+        if (
+            x[ORDER_EVENT.op] == ALLOC
+            and before[ORDER_EVENT.op] == BEGIN
+            and before[ORDER_EVENT.object] == x[ORDER_EVENT.object]
+        ):
+            found[FOUND.bought] += 1
+            before[ORDER_EVENT.op] = BOUGHT
             slot = saved_before(at, row - 1)
             if slot >= 0:
                 copy_model(model, one_of(ring, slot))
@@ -452,15 +482,15 @@ def search(
                     if at[i] > row:
                         at[i] = -1
                 continue
-        found[F_WRONG] += 1
+        found[FOUND.wrong] += 1
         change_names(model, x, s)
         row += 1
         at[:] = -1
         slot = 0
         at[0] = row
         copy_model(one_of(ring, 0), model)
-    where[AT_POSITION] = row
-    where[AT_SLOT] = slot
+    where[WHERE.position] = row
+    where[WHERE.slot] = slot
 
 
-__all__ = ["EVENT_FIELDS", "Model", "search"]
+__all__ = ["ORDER_EVENT", "Model", "search"]

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastalloc.compiler.jit import kernel
+from fastalloc.compiler.records import Record, field
 from fastalloc.kernels.replay.kmem_events import (
     OP_ALLOC,
     OP_ALLOC_FAILED,
@@ -13,14 +14,18 @@ from fastalloc.kernels.replay.kmem_events import (
 )
 from fastalloc.linux import gfp as g
 from fastalloc.trace.order import order_search as so
+from fastalloc.trace.order.order_search import ORDER_EVENT
 
 LONG_AGO = 255  # an ``ago`` that only says: so many or more
 NESTED = 64  # events of interrupts and of other tasks' ends that may lie between an operation and its event
 
+
 # state[.]: how far the operations of a cache were gathered
-AT_ROW = 0  # of its own rows
-AT_GONE = 1  # of the slabs that went
-STATE_FIELDS = 2
+class OWN_AT(Record):
+    """Columns."""
+
+    row = field("of its own rows")
+    gone = field("of the slabs that went")
 
 
 @kernel
@@ -146,21 +151,21 @@ def set_limits(op, cpu, time, rows, since, until, i, place, e):
         first -= 1
     while last + 1 < n and same_call(op, cpu, time, last, last + 1):
         last += 1
-    e[so.E_CALL] = first
-    e[so.E_ENDS] = (1 if i == last else 0) + (2 if i == first else 0)
-    e[so.E_LOW] = i
-    e[so.E_HIGH] = i
-    e[so.E_NESTED_LOW] = i
-    e[so.E_NESTED_HIGH] = i
+    e[ORDER_EVENT.call] = first
+    e[ORDER_EVENT.ends] = (1 if i == last else 0) + (2 if i == first else 0)
+    e[ORDER_EVENT.low] = i
+    e[ORDER_EVENT.high] = i
+    e[ORDER_EVENT.nested_low] = i
+    e[ORDER_EVENT.nested_high] = i
     if op[i] > OP_BULK_FREE:
-        e[so.E_LOW] = i - 1
-        e[so.E_NESTED_LOW] = i - 1
+        e[ORDER_EVENT.low] = i - 1
+        e[ORDER_EVENT.nested_low] = i - 1
     elif op[i] % 2 == OP_ALLOC:
-        e[so.E_LOW] = row_before(rows, since, place + first - i, 1)
-        e[so.E_NESTED_LOW] = row_before(rows, since, place + first - i, NESTED)
+        e[ORDER_EVENT.low] = row_before(rows, since, place + first - i, 1)
+        e[ORDER_EVENT.nested_low] = row_before(rows, since, place + first - i, NESTED)
     else:
-        e[so.E_HIGH] = row_after(rows, until, place + last - i, 1, n)
-        e[so.E_NESTED_HIGH] = row_after(rows, until, place + last - i, NESTED, n)
+        e[ORDER_EVENT.high] = row_after(rows, until, place + last - i, 1, n)
+        e[ORDER_EVENT.nested_high] = row_after(rows, until, place + last - i, NESTED, n)
 
 
 @kernel
@@ -182,7 +187,7 @@ def gather(
     op, obj, kind, cpu, time, edges, rows, since, until, task, node, own, place_of, block_of, gone, gone_block, state,
     events, have, entitled,
 ):  # fmt: skip
-    """The next operations of a cache of rows ``own`` into ``events`` (int32[., EVENT_FIELDS]) behind the first
+    """The next operations of a cache of rows ``own`` into ``events`` (int32[., ORDER_EVENT.width]) behind the first
     ``have``, as many as fit; how many there are then.
 
     A purchase's BEGIN comes right before it, a slab's end where its pages are freed. ``rows``, ``since``, ``until``
@@ -191,22 +196,22 @@ def gather(
     in; ``gone``: rows of the page frees that ended its slabs, ``gone_block`` the blocks; ``entitled``: uint8[kinds].
     """
     n = op.shape[0]
-    k = state[AT_ROW]
-    ended = state[AT_GONE]
+    k = state[OWN_AT.row]
+    ended = state[OWN_AT.gone]
     while have + 2 <= events.shape[0]:
         if ended < gone.shape[0] and (k == own.shape[0] or gone[ended] < own[k]):
             i = np.int64(gone[ended])
             e = events[have]
             e[:] = 0
-            e[so.E_OP] = so.GONE
-            e[so.E_BLOCK] = gone_block[ended]
-            e[so.E_LOW] = i
-            e[so.E_HIGH] = i
-            e[so.E_NESTED_LOW] = i
-            e[so.E_NESTED_HIGH] = i
-            e[so.E_TASK] = -1 - n - i
-            e[so.E_CALL] = -1 - n - i
-            e[so.E_ROW] = i
+            e[ORDER_EVENT.op] = so.GONE
+            e[ORDER_EVENT.block] = gone_block[ended]
+            e[ORDER_EVENT.low] = i
+            e[ORDER_EVENT.high] = i
+            e[ORDER_EVENT.nested_low] = i
+            e[ORDER_EVENT.nested_high] = i
+            e[ORDER_EVENT.task] = -1 - n - i
+            e[ORDER_EVENT.call] = -1 - n - i
+            e[ORDER_EVENT.row] = i
             ended += 1
             have += 1
             continue
@@ -216,33 +221,33 @@ def gather(
         bought = buys(op, cpu, time, i)
         e = events[have + (1 if bought else 0)]
         failed = op[i] == OP_ALLOC_FAILED
-        e[so.E_OP] = so.FAILED if failed else op[i] % 2
-        e[so.E_OBJECT] = 0 if failed else place_of[obj[i]]
-        e[so.E_BLOCK] = -1 if failed else block_of[place_of[obj[i]]]
-        e[so.E_NODE] = node[kind[i]]
-        e[so.E_CPU] = cpu[i]
-        e[so.E_GFP] = g.GFP_KERNEL | (g.MEMALLOC if entitled[kind[i]] == so.IS_ENTITLED else 0)
-        e[so.E_KIND] = kind[i]
-        e[so.E_RESERVE] = 0
-        e[so.E_SHORT] = obj[i - 1] if i > 0 and op[i - 1] == OP_SHORTAGE else -1
-        e[so.E_TASK] = task[i]
-        e[so.E_ROW] = i
+        e[ORDER_EVENT.op] = so.FAILED if failed else op[i] % 2
+        e[ORDER_EVENT.object] = 0 if failed else place_of[obj[i]]
+        e[ORDER_EVENT.block] = -1 if failed else block_of[place_of[obj[i]]]
+        e[ORDER_EVENT.node] = node[kind[i]]
+        e[ORDER_EVENT.cpu] = cpu[i]
+        e[ORDER_EVENT.gfp] = g.GFP_KERNEL | (g.MEMALLOC if entitled[kind[i]] == so.IS_ENTITLED else 0)
+        e[ORDER_EVENT.kind] = kind[i]
+        e[ORDER_EVENT.reserve] = 0
+        e[ORDER_EVENT.short] = obj[i - 1] if i > 0 and op[i - 1] == OP_SHORTAGE else -1
+        e[ORDER_EVENT.task] = task[i]
+        e[ORDER_EVENT.row] = i
         begin = edges[cpu[i]]
         end = edges[np.int64(cpu[i]) + 1]
         place = place_in(rows[begin:end], i)
         set_limits(op, cpu, time, rows[begin:end], since[begin:end], until[begin:end], i, place, e)
         if bought:
             first = events[have]
-            for field in range(so.EVENT_FIELDS):
+            for field in range(ORDER_EVENT.width):
                 first[field] = e[field]
-            first[so.E_OP] = so.BEGIN
-            first[so.E_CALL] = -1 - i
-            first[so.E_ENDS] = 1
+            first[ORDER_EVENT.op] = so.BEGIN
+            first[ORDER_EVENT.call] = -1 - i
+            first[ORDER_EVENT.ends] = 1
             have += 1
         have += 1
         k += 1
-    state[AT_ROW] = k
-    state[AT_GONE] = ended
+    state[OWN_AT.row] = k
+    state[OWN_AT.gone] = ended
     return have
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.state import MEMCTL, SLUB_CTL, SLUB_SLAB
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact.release_memory import give_back
 from fastalloc.trace.lanes import lane as ln
@@ -20,6 +20,7 @@ from fastalloc.trace.lanes.start import Start
 from fastalloc.trace.order import order_search as so
 from fastalloc.trace.order import window as order_window
 from fastalloc.trace.order.merge import CacheOrder, Merge
+from fastalloc.trace.order.order_search import FOUND, WHERE
 from fastalloc.trace.order.window import Operations, Window
 
 SPARE = 64  # slabs that the rules may have more than the traced kernel had, at first
@@ -62,7 +63,7 @@ class _Search:
         run = slub_lane.SlubRun(self.trace, one, self.start, ln.NO_SAMPLES)
         laid = self.start.laid(cache, one)
         window = Window(self.operations, c, laid, run.lane.handle)
-        room = int(run.slub.ctl[st.U_SLAB_TOP]) + window.most + spare
+        room = int(run.slub.ctl[SLUB_CTL.slab_top]) + window.most + spare
         slub = _sized(run.slub, room, cache.objects)
         nothing = np.full((room, 2), -1, np.int64)
         model = so.Model(slub, np.zeros(window.objects, np.int64), nothing[:, 0].copy(), nothing)
@@ -70,12 +71,12 @@ class _Search:
         model.block[known] = np.searchsorted(window.blocks, laid.first_page[known] >> cache.order)
         ring, trial = _stacked(model, SAVED), so.Model(*(_empty(part) for part in model))
         at = np.zeros(SAVED, np.int64)
-        found = np.zeros(so.FOUND_FIELDS, np.int64)
+        found = np.zeros(FOUND.width, np.int64)
         move = np.zeros((2, so.MOVE_FIELDS), np.int64)
-        where = np.zeros(so.WHERE_FIELDS, np.int64)
-        where[so.AT_SLOT] = -1
+        where = np.zeros(WHERE.width, np.int64)
+        where[WHERE.slot] = -1
         mem = ln.unlimited_mem(self.start.nodes, slub.kcpu.shape[1])
-        mem.ctl[st.M_PFMEMALLOC] = cache.era != "2.6.25"
+        mem.ctl[MEMCTL.pfmemalloc] = cache.era != "2.6.25"
         order, allocs = CacheOrder(self.shortages), 0
         while not window.last:
             window.fill(model, ring)
@@ -84,7 +85,7 @@ class _Search:
                 move[0], move[1], found, where, window.entitled,
                 EVERY, PATIENCE, window.last,
             )  # fmt: skip
-            if where[so.AT_OVERFLOW]:
+            if where[WHERE.overflow]:
                 return None
             # What is before the first saved model, and one more, since a purchase looks at the operation before it.
             done = len(window.order) if window.last else max(int(at[at >= 0].min()) - 1, 0) // EVERY * EVERY
@@ -92,14 +93,14 @@ class _Search:
             order.add(op, row, reserve, following)
             allocs += int((op == so.ALLOC).sum())
             at[at >= 0] -= done
-            where[so.AT_POSITION] -= done
+            where[WHERE.position] -= done
         return order, allocs, found, np.flatnonzero(window.entitled == so.IS_ENTITLED)
 
 
 def _sized(slub: er.SlubEras, slabs: int, objects: int) -> er.SlubEras:
     """A copy of ``slub`` of one cache with room for ``slabs`` slabs of ``objects``."""
-    top, link_top = int(slub.ctl[st.U_SLAB_TOP]), int(slub.ctl[st.U_LINK_TOP])
-    slab = np.zeros((slabs, st.SLAB_FIELDS), np.int32)
+    top, link_top = int(slub.ctl[SLUB_CTL.slab_top]), int(slub.ctl[SLUB_CTL.link_top])
+    slab = np.zeros((slabs, SLUB_SLAB.width), np.int32)
     slab[:top] = slub.slab[:top]
     link = np.zeros(max(slabs * objects, link_top), np.int16)
     link[:link_top] = slub.link[:link_top]
@@ -127,8 +128,8 @@ def settled(trace: co.CompactTrace, config: ln.Config, start: Start) -> Settled:
         order, allocs, found, may = search.settle(c)
         if not found.any():
             continue
-        known = bool(found[so.F_WRONG] <= PATIENCE)
-        counts = (int(found[i]) for i in (so.F_MOVED, so.F_BOUGHT, so.F_RESERVE, so.F_WRONG))
+        known = bool(found[FOUND.wrong] <= PATIENCE)
+        counts = (int(found[i]) for i in (FOUND.moved, FOUND.bought, FOUND.reserve, FOUND.wrong))
         rows.append((config.caches[c].name, allocs, *counts, known))
         if known:
             merge.add(order)

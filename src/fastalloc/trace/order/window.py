@@ -9,6 +9,8 @@ from fastalloc.trace.lanes import lane as ln
 from fastalloc.trace.lanes.start import Laid
 from fastalloc.trace.order import order_search as so
 from fastalloc.trace.order import passes as order_walks
+from fastalloc.trace.order.order_search import ORDER_EVENT
+from fastalloc.trace.order.passes import OWN_AT
 
 WINDOW = 1 << 14  # operations of a cache that are held at a time
 
@@ -60,10 +62,10 @@ class Operations:
 
 
 class Window:
-    """The operations of cache ``c``, WINDOW of them at a time: ``events`` (int32[., EVENT_FIELDS]) in the ``order``
-    found. Objects and blocks of pages are numbered: ``blocks``, those there are; ``here``, the objects of these
-    operations among all that the cache had, whose handles are in ``handle``. ``most``: slabs that the cache had bought
-    and not given back at once. ``entitled``: uint8[kinds], as in ``order_search``."""
+    """The operations of cache ``c``, WINDOW of them at a time: ``events`` (int32[., ORDER_EVENT.width]) in the
+    ``order`` found. Objects and blocks of pages are numbered: ``blocks``, those there are; ``here``, the objects of
+    these operations among all that the cache had, whose handles are in ``handle``. ``most``: slabs that the cache had
+    bought and not given back at once. ``entitled``: uint8[kinds], as in ``order_search``."""
 
     def __init__(self, operations: Operations, c: int, laid: Laid, handle: np.ndarray) -> None:
         self.operations = operations
@@ -81,8 +83,8 @@ class Window:
         known = laid.first_page[laid.first_page >= 0] >> order
         self.blocks = np.unique(np.concatenate([pages, gone, known]))
         self.block_of, self.gone_block = (np.searchsorted(self.blocks, own).astype(np.int32) for own in (pages, gone))
-        self.state = np.zeros(order_walks.STATE_FIELDS, np.int64)
-        self.all = np.zeros((WINDOW, so.EVENT_FIELDS), np.int32)
+        self.state = np.zeros(OWN_AT.width, np.int64)
+        self.all = np.zeros((WINDOW, ORDER_EVENT.width), np.int32)
         self.events = self.all[:0]
         self.here = np.zeros(0, np.int32)
         cannot = trace.kinds["gfp_flags"].to_numpy() & (ln.GFP_DIRECT_RECLAIM | ln.GFP_NOMEMALLOC) != 0
@@ -113,7 +115,7 @@ class Window:
         self.order = np.arange(have, dtype=np.int32)
         known = len(self.here)
         self.handle[self.here] = model.handle[:known]
-        number = self.events[:, so.E_OBJECT]
+        number = self.events[:, ORDER_EVENT.object]
         number[:kept] = self.here[number[:kept]]
         here = np.unique(number)
         number[:] = np.searchsorted(here, number)
@@ -129,9 +131,9 @@ class Window:
         """Let go of the first ``count`` operations in the order found: op and row of each, whether it bought a slab
         from below all watermarks, and the row that follows."""
         found = self.events[self.order]
-        op, row = (found[:count, field].astype(np.int64) for field in (so.E_OP, so.E_ROW))
-        reserve = found[:count, so.E_RESERVE] != 0
-        following = int(found[count, so.E_ROW]) if count < len(found) else -1
+        op, row = (found[:count, field].astype(np.int64) for field in (ORDER_EVENT.op, ORDER_EVENT.row))
+        reserve = found[:count, ORDER_EVENT.reserve] != 0
+        following = int(found[count, ORDER_EVENT.row]) if count < len(found) else -1
         self.events = self.all[: len(found) - count]
         self.events[:] = found[count:]
         return op, row, reserve, following

@@ -10,7 +10,7 @@ import polars as pl
 
 from fastalloc.compiler.cache_dir import sources_digest
 from fastalloc.errors import InputError
-from fastalloc.kernels.replay import kmem_events as kr
+from fastalloc.kernels.replay.kmem_events import CACHE_SERIES
 from fastalloc.trace.lanes.lane import TRAFFIC
 from fastalloc.trace.replay.check import LIMITS, Check
 from fastalloc.trace.replay.prediction import Prediction
@@ -57,12 +57,12 @@ def _tables(folder: Path, predictions: list[Prediction]) -> None:
         samples, rows, _ = result.series.shape
         if not samples:
             continue
-        flat = result.series.reshape(samples * rows, len(kr.SERIES))
+        flat = result.series.reshape(samples * rows, CACHE_SERIES.width)
         frame = pl.DataFrame(
             {
                 "ts_ns": np.repeat(result.sample_ns, rows),
                 "cache": pl.Series(np.tile(np.arange(rows, dtype=np.uint32), samples)),
-                **{name: flat[:, i] for i, name in enumerate(kr.SERIES)},
+                **{name: flat[:, i] for i, name in enumerate(CACHE_SERIES.names)},
             }
         )
         layout = result.caches.with_row_index("row").select("row", pl.col("cache").alias("name"), "order", "size")
@@ -70,7 +70,7 @@ def _tables(folder: Path, predictions: list[Prediction]) -> None:
         pages = pl.col("slabs") * pl.lit(2, pl.Int64).pow(pl.col("order"))
         series.append(
             frame.select(
-                config, "ts_ns", pl.col("name").alias("cache"), *kr.SERIES,
+                config, "ts_ns", pl.col("name").alias("cache"), *CACHE_SERIES.names,
                 pages.alias("pages"), (pages * 4096 - pl.col("objects") * pl.col("size")).alias("waste_bytes"),
             )
         )  # fmt: skip
@@ -84,9 +84,9 @@ def summary(prediction: Prediction) -> dict[str, Any]:
     pages = prediction.pages()
     result = prediction.result
     order = result.caches["order"].to_numpy()
-    series = result.series[:, :, kr.R_SLABS]
+    series = result.series[:, :, CACHE_SERIES.slabs]
     at_once = (series.astype(np.int64) << order[None, :]).sum(axis=1)
-    objects = result.series[:, :, kr.R_OBJECTS] * result.caches["size"].to_numpy()[None, :]
+    objects = result.series[:, :, CACHE_SERIES.objects] * result.caches["size"].to_numpy()[None, :]
     where = int(at_once.argmax()) if len(at_once) else 0
     sums = result.caches.sum().row(0, named=True)
     return {

@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import polars as pl
 
-from fastalloc.kernels.replay import kmem_events as kr
+from fastalloc.kernels.replay.kmem_events import MET
 from fastalloc.trace.compact.compact import CompactTrace, tallies
 from fastalloc.trace.lanes.lane import Config, LaneResult, cache_of_kind, counts_of
 from fastalloc.trace.lanes.start import Start
@@ -45,7 +45,7 @@ class Base:
         for cache in caches:
             out[start.laid(cache, result.config).old] = 1
         e = trace.events
-        self.met = np.zeros((len(caches), kr.COUNTS), np.int64)
+        self.met = np.zeros((len(caches), MET.width), np.int64)
         tallies.met_by_cache(e["op"], e["object"], e["kind"], cache_of_kind(trace, result.config), out, self.met)
 
     def joined(self, config: Config, kept: set[str], lane: LaneResult) -> LaneResult:

@@ -9,6 +9,8 @@ from fastalloc.compiler.jit import internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages
 from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_LIST3, SLAB_SLAB
+from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.linux import gfp as g
 
 NEEDS_MGMT = -2
@@ -25,7 +27,7 @@ def shared_queue(slab, n):
 @kernel
 def alien_queue(slab, n, other):
     """Number of the array in which node ``n`` gathers objects of node ``other``."""
-    nodes = slab.ctl[ss.T_NODES]
+    nodes = slab.ctl[SLAB_CTL.nodes]
     return slab.reap_node.shape[0] + nodes + n * nodes + other
 
 
@@ -33,28 +35,28 @@ def alien_queue(slab, n, other):
 def transfer_objects(slab, c, to, source, most):
     """Move the newest ``most`` entries, order kept, as far as they fit; how many [transfer_objects]."""
     queue = slab.queue
-    available = queue[c, source, ss.Q_AVAIL]
-    count = min(min(available, most), queue[c, to, ss.Q_LIMIT] - queue[c, to, ss.Q_AVAIL])
+    available = queue[c, source, SLAB_ARRAY.avail]
+    count = min(min(available, most), queue[c, to, SLAB_ARRAY.limit] - queue[c, to, SLAB_ARRAY.avail])
     if count <= 0:
         return 0
-    read = queue[c, source, ss.Q_BASE] + available - count
-    write = queue[c, to, ss.Q_BASE] + queue[c, to, ss.Q_AVAIL]
+    read = queue[c, source, SLAB_ARRAY.base] + available - count
+    write = queue[c, to, SLAB_ARRAY.base] + queue[c, to, SLAB_ARRAY.avail]
     for i in range(count):
         slab.entry[write + i] = slab.entry[read + i]
-    queue[c, source, ss.Q_AVAIL] -= count
-    queue[c, to, ss.Q_AVAIL] += count
-    queue[c, to, ss.Q_TOUCHED] = 1
+    queue[c, source, SLAB_ARRAY.avail] -= count
+    queue[c, to, SLAB_ARRAY.avail] += count
+    queue[c, to, SLAB_ARRAY.touched] = 1
     return count
 
 
 @internal
 def drop_oldest(slab, c, q, count):
     """Forget the oldest ``count`` entries of a queue: the rest moves down."""
-    left = slab.queue[c, q, ss.Q_AVAIL] - count
-    base = slab.queue[c, q, ss.Q_BASE]
+    left = slab.queue[c, q, SLAB_ARRAY.avail] - count
+    base = slab.queue[c, q, SLAB_ARRAY.base]
     for i in range(left):
         slab.entry[base + i] = slab.entry[base + count + i]
-    slab.queue[c, q, ss.Q_AVAIL] = left
+    slab.queue[c, q, SLAB_ARRAY.avail] = left
 
 
 # ----------------------------------------------------------------------------------------------------- lists
@@ -64,20 +66,20 @@ def drop_oldest(slab, c, q, count):
 def list_del(slab, c, s):
     """Take slab ``s`` off the list it is on."""
     record = slab.slab
-    n = record[s, ss.L_NODE]
-    which = record[s, ss.L_LIST]
-    slab.node[c, n, ss.L3_NR_FULL + which] -= 1
+    n = record[s, SLAB_SLAB.node]
+    which = record[s, SLAB_SLAB.list]
+    slab.node[c, n, SLAB_LIST3.nr_full + which] -= 1
     if which == ss.ON_FULL:
         return
-    head = ss.L3_PARTIAL_HEAD if which == ss.ON_PARTIAL else ss.L3_FREE_HEAD
-    following = record[s, ss.L_NEXT]
-    preceding = record[s, ss.L_PREV]
+    head = SLAB_LIST3.partial_head if which == ss.ON_PARTIAL else SLAB_LIST3.free_head
+    following = record[s, SLAB_SLAB.next]
+    preceding = record[s, SLAB_SLAB.prev]
     if preceding >= 0:
-        record[preceding, ss.L_NEXT] = following
+        record[preceding, SLAB_SLAB.next] = following
     else:
         slab.node[c, n, head] = following
     if following >= 0:
-        record[following, ss.L_PREV] = preceding
+        record[following, SLAB_SLAB.prev] = preceding
     else:
         slab.node[c, n, head + 1] = preceding
 
@@ -86,21 +88,21 @@ def list_del(slab, c, s):
 def list_add(slab, c, s, which, tail):
     """Put slab ``s`` at the head or tail of its node's list ``which``."""
     record = slab.slab
-    n = record[s, ss.L_NODE]
-    record[s, ss.L_LIST] = which
-    slab.node[c, n, ss.L3_NR_FULL + which] += 1
+    n = record[s, SLAB_SLAB.node]
+    record[s, SLAB_SLAB.list] = which
+    slab.node[c, n, SLAB_LIST3.nr_full + which] += 1
     if which == ss.ON_FULL:
         return
-    head = ss.L3_PARTIAL_HEAD if which == ss.ON_PARTIAL else ss.L3_FREE_HEAD
+    head = SLAB_LIST3.partial_head if which == ss.ON_PARTIAL else SLAB_LIST3.free_head
     end = head + 1 if tail else head
     neighbour = slab.node[c, n, end]
-    record[s, ss.L_NEXT] = -1 if tail else neighbour
-    record[s, ss.L_PREV] = neighbour if tail else -1
+    record[s, SLAB_SLAB.next] = -1 if tail else neighbour
+    record[s, SLAB_SLAB.prev] = neighbour if tail else -1
     if neighbour < 0:
         slab.node[c, n, head] = s
         slab.node[c, n, head + 1] = s
         return
-    record[neighbour, ss.L_NEXT if tail else ss.L_PREV] = s
+    record[neighbour, SLAB_SLAB.next if tail else SLAB_SLAB.prev] = s
     slab.node[c, n, end] = s
 
 
@@ -108,23 +110,23 @@ def list_add(slab, c, s, which, tail):
 def slab_get_obj(slab, c, s):
     """The next free object of slab ``s``, counted as active [slab_get_obj, STATS_INC_ACTIVE, STATS_SET_HIGH]."""
     record = slab.slab
-    i = record[s, ss.L_FREE]
-    record[s, ss.L_FREE] = slab.link[record[s, ss.L_BASE] + i]
-    record[s, ss.L_INUSE] += 1
+    i = record[s, SLAB_SLAB.free]
+    record[s, SLAB_SLAB.free] = slab.link[record[s, SLAB_SLAB.base] + i]
+    record[s, SLAB_SLAB.inuse] += 1
     cache = slab.cache
-    cache[c, ss.A_ACTIVE] += 1
-    if cache[c, ss.A_ACTIVE] > cache[c, ss.A_HIGH_MARK]:
-        cache[c, ss.A_HIGH_MARK] = cache[c, ss.A_ACTIVE]
+    cache[c, SLAB_CACHE.active] += 1
+    if cache[c, SLAB_CACHE.active] > cache[c, SLAB_CACHE.high_mark]:
+        cache[c, SLAB_CACHE.high_mark] = cache[c, SLAB_CACHE.active]
     return (s << st.HANDLE_SHIFT) | i
 
 
 @internal
 def first_slab(slab, c, n):
     """Head of the partial list, else of the free list (which is then touched); -1 none."""
-    s = slab.node[c, n, ss.L3_PARTIAL_HEAD]
+    s = slab.node[c, n, SLAB_LIST3.partial_head]
     if s < 0:
-        slab.node[c, n, ss.L3_FREE_TOUCHED] = 1
-        s = slab.node[c, n, ss.L3_FREE_HEAD]
+        slab.node[c, n, SLAB_LIST3.free_touched] = 1
+        s = slab.node[c, n, SLAB_LIST3.free_head]
     return s
 
 
@@ -132,7 +134,7 @@ def first_slab(slab, c, n):
 def requeue(slab, c, s):
     """A slab objects were taken from goes to the head of full or partial."""
     list_del(slab, c, s)
-    list_add(slab, c, s, ss.ON_FULL if slab.slab[s, ss.L_FREE] < 0 else ss.ON_PARTIAL, False)
+    list_add(slab, c, s, ss.ON_FULL if slab.slab[s, SLAB_SLAB.free] < 0 else ss.ON_PARTIAL, False)
 
 
 # ------------------------------------------------------------------------------------------------------ free
@@ -142,14 +144,14 @@ def requeue(slab, c, s):
 def slab_destroy(mem, slab, c, cpu, s):
     """Give a slab's pages back and retire its record; its management object is left pending [slab_destroy]."""
     record = slab.slab
-    free_pages(mem, cpu, record[s, ss.L_PFN], slab.cache[c, ss.A_ORDER])
-    slab.ctl[ss.T_PAGES] -= 1 << slab.cache[c, ss.A_ORDER]
-    if record[s, ss.L_MGMT] >= 0:
-        slab.pending[slab.ctl[ss.T_PENDING]] = record[s, ss.L_MGMT]
-        slab.ctl[ss.T_PENDING] += 1
-    record[s, ss.L_PFN] = -1
-    record[s, ss.L_NEXT] = slab.cache[c, ss.A_FREE_SLAB]
-    slab.cache[c, ss.A_FREE_SLAB] = s
+    free_pages(mem, cpu, record[s, SLAB_SLAB.pfn], slab.cache[c, SLAB_CACHE.order])
+    slab.ctl[SLAB_CTL.pages] -= 1 << slab.cache[c, SLAB_CACHE.order]
+    if record[s, SLAB_SLAB.mgmt] >= 0:
+        slab.pending[slab.ctl[SLAB_CTL.pending]] = record[s, SLAB_SLAB.mgmt]
+        slab.ctl[SLAB_CTL.pending] += 1
+    record[s, SLAB_SLAB.pfn] = -1
+    record[s, SLAB_SLAB.next] = slab.cache[c, SLAB_CACHE.free_slab]
+    slab.cache[c, SLAB_CACHE.free_slab] = s
 
 
 @internal
@@ -160,23 +162,23 @@ def free_block(mem, slab, c, cpu, q, count):
     """
     out_of_line()
     record = slab.slab
-    base = slab.queue[c, q, ss.Q_BASE]
-    num = slab.cache[c, ss.A_NUM]
+    base = slab.queue[c, q, SLAB_ARRAY.base]
+    num = slab.cache[c, SLAB_CACHE.num]
     for k in range(count):
         handle = slab.entry[base + k]
         s = handle >> st.HANDLE_SHIFT
         i = handle & st.HANDLE_INDEX_MASK
-        n = record[s, ss.L_NODE]
+        n = record[s, SLAB_SLAB.node]
         list_del(slab, c, s)
-        slab.link[record[s, ss.L_BASE] + i] = record[s, ss.L_FREE]
-        record[s, ss.L_FREE] = i
-        record[s, ss.L_INUSE] -= 1
-        slab.cache[c, ss.A_ACTIVE] -= 1
-        slab.node[c, n, ss.L3_FREE_OBJECTS] += 1
-        if record[s, ss.L_INUSE] > 0:
+        slab.link[record[s, SLAB_SLAB.base] + i] = record[s, SLAB_SLAB.free]
+        record[s, SLAB_SLAB.free] = i
+        record[s, SLAB_SLAB.inuse] -= 1
+        slab.cache[c, SLAB_CACHE.active] -= 1
+        slab.node[c, n, SLAB_LIST3.free_objects] += 1
+        if record[s, SLAB_SLAB.inuse] > 0:
             list_add(slab, c, s, ss.ON_PARTIAL, True)
-        elif slab.node[c, n, ss.L3_FREE_OBJECTS] > slab.node[c, n, ss.L3_FREE_LIMIT]:
-            slab.node[c, n, ss.L3_FREE_OBJECTS] -= num
+        elif slab.node[c, n, SLAB_LIST3.free_objects] > slab.node[c, n, SLAB_LIST3.free_limit]:
+            slab.node[c, n, SLAB_LIST3.free_objects] -= num
             slab_destroy(mem, slab, c, cpu, s)
         else:
             list_add(slab, c, s, ss.ON_FREE, False)
@@ -187,22 +189,22 @@ def cache_flusharray(mem, slab, c, cpu):
     """Make room in a CPU's array: its oldest ``batchcount`` go to the shared array, or to the slabs if that is full."""
     out_of_line()
     queue = slab.queue
-    n = cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
-    count = queue[c, cpu, ss.Q_BATCHCOUNT]
+    n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
+    count = queue[c, cpu, SLAB_ARRAY.batchcount]
     shared = shared_queue(slab, n)
-    room = queue[c, shared, ss.Q_LIMIT] - queue[c, shared, ss.Q_AVAIL]
+    room = queue[c, shared, SLAB_ARRAY.limit] - queue[c, shared, SLAB_ARRAY.avail]
     if room > 0:
         count = min(count, room)
-        read = queue[c, cpu, ss.Q_BASE]
-        write = queue[c, shared, ss.Q_BASE] + queue[c, shared, ss.Q_AVAIL]
+        read = queue[c, cpu, SLAB_ARRAY.base]
+        write = queue[c, shared, SLAB_ARRAY.base] + queue[c, shared, SLAB_ARRAY.avail]
         for i in range(count):
             slab.entry[write + i] = slab.entry[read + i]
-        queue[c, shared, ss.Q_AVAIL] += count
+        queue[c, shared, SLAB_ARRAY.avail] += count
     else:
         free_block(mem, slab, c, cpu, cpu, count)
-    freeable = slab.node[c, n, ss.L3_NR_FREE]
-    if freeable > slab.cache[c, ss.A_MAX_FREEABLE]:
-        slab.cache[c, ss.A_MAX_FREEABLE] = freeable
+    freeable = slab.node[c, n, SLAB_LIST3.nr_free]
+    if freeable > slab.cache[c, SLAB_CACHE.max_freeable]:
+        slab.cache[c, SLAB_CACHE.max_freeable] = freeable
     drop_oldest(slab, c, cpu, count)
 
 
@@ -211,13 +213,13 @@ def drain_alien_cache(mem, slab, c, cpu, n, other):
     """Empty node ``n``'s array of ``other``'s objects: into ``other``'s shared array, the rest into its slabs."""
     out_of_line()
     q = alien_queue(slab, n, other)
-    if slab.queue[c, q, ss.Q_AVAIL] == 0:
+    if slab.queue[c, q, SLAB_ARRAY.avail] == 0:
         return
     shared = shared_queue(slab, other)
-    if slab.queue[c, shared, ss.Q_LIMIT] > 0:
-        transfer_objects(slab, c, shared, q, slab.queue[c, q, ss.Q_LIMIT])
-    free_block(mem, slab, c, cpu, q, slab.queue[c, q, ss.Q_AVAIL])
-    slab.queue[c, q, ss.Q_AVAIL] = 0
+    if slab.queue[c, shared, SLAB_ARRAY.limit] > 0:
+        transfer_objects(slab, c, shared, q, slab.queue[c, q, SLAB_ARRAY.limit])
+    free_block(mem, slab, c, cpu, q, slab.queue[c, q, SLAB_ARRAY.avail])
+    slab.queue[c, q, SLAB_ARRAY.avail] = 0
 
 
 @internal
@@ -226,45 +228,45 @@ def cache_free(mem, slab, cpu, handle):
     out_of_line()
     queue = slab.queue
     s = handle >> st.HANDLE_SHIFT
-    c = slab.slab[s, ss.L_CACHE]
+    c = slab.slab[s, SLAB_SLAB.cache]
     q = cpu
-    n = cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
-    owner = slab.slab[s, ss.L_NODE]
+    n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
+    owner = slab.slab[s, SLAB_SLAB.node]
     if owner != n:
-        slab.cache[c, ss.A_NODE_FREES] += 1
+        slab.cache[c, SLAB_CACHE.node_frees] += 1
         q = alien_queue(slab, n, owner)
-        if queue[c, q, ss.Q_AVAIL] == queue[c, q, ss.Q_LIMIT]:
-            slab.cache[c, ss.A_NODE_OVERFLOW] += 1
+        if queue[c, q, SLAB_ARRAY.avail] == queue[c, q, SLAB_ARRAY.limit]:
+            slab.cache[c, SLAB_CACHE.node_overflow] += 1
             drain_alien_cache(mem, slab, c, cpu, n, owner)
-        slab.ctl[ss.T_PATH] = 3
-    elif queue[c, q, ss.Q_AVAIL] < queue[c, q, ss.Q_LIMIT]:
-        slab.cache[c, ss.A_FREEHIT] += 1
-        slab.ctl[ss.T_PATH] = 1
+        slab.ctl[SLAB_CTL.path] = 3
+    elif queue[c, q, SLAB_ARRAY.avail] < queue[c, q, SLAB_ARRAY.limit]:
+        slab.cache[c, SLAB_CACHE.freehit] += 1
+        slab.ctl[SLAB_CTL.path] = 1
     else:
-        slab.cache[c, ss.A_FREEMISS] += 1
+        slab.cache[c, SLAB_CACHE.freemiss] += 1
         cache_flusharray(mem, slab, c, cpu)
-        slab.ctl[ss.T_PATH] = 2
-    slab.entry[queue[c, q, ss.Q_BASE] + queue[c, q, ss.Q_AVAIL]] = handle
-    queue[c, q, ss.Q_AVAIL] += 1
+        slab.ctl[SLAB_CTL.path] = 2
+    slab.entry[queue[c, q, SLAB_ARRAY.base] + queue[c, q, SLAB_ARRAY.avail]] = handle
+    queue[c, q, SLAB_ARRAY.avail] += 1
 
 
 @internal
 def free_pending(mem, slab, cpu):
     """Free the management objects of the slabs just destroyed, first destroyed first; their caches are on-slab."""
     out_of_line()
-    count = slab.ctl[ss.T_PENDING]
-    slab.ctl[ss.T_PENDING] = 0
-    path = slab.ctl[ss.T_PATH]
+    count = slab.ctl[SLAB_CTL.pending]
+    slab.ctl[SLAB_CTL.pending] = 0
+    path = slab.ctl[SLAB_CTL.path]
     for k in range(count):
         cache_free(mem, slab, cpu, slab.pending[k])
-    slab.ctl[ss.T_PATH] = path
+    slab.ctl[SLAB_CTL.path] = path
 
 
 @kernel
 def slab_cache_free(mem, slab, cpu, handle):
     """Free an object on ``cpu`` [kmem_cache_free, kfree]."""
     cache_free(mem, slab, cpu, handle)
-    if slab.ctl[ss.T_PENDING] > 0:
+    if slab.ctl[SLAB_CTL.pending] > 0:
         free_pending(mem, slab, cpu)
 
 
@@ -275,9 +277,9 @@ def slab_cache_free(mem, slab, cpu, handle):
 def cache_slabs(slab, c):
     """Slabs of cache ``c``."""
     slabs = 0
-    for n in range(slab.ctl[ss.T_NODES]):
+    for n in range(slab.ctl[SLAB_CTL.nodes]):
         node = slab.node[c, n]
-        slabs += node[ss.L3_NR_FULL] + node[ss.L3_NR_PARTIAL] + node[ss.L3_NR_FREE]
+        slabs += node[SLAB_LIST3.nr_full] + node[SLAB_LIST3.nr_partial] + node[SLAB_LIST3.nr_free]
     return slabs
 
 
@@ -285,61 +287,61 @@ def cache_slabs(slab, c):
 def cache_grow_add(mem, slab, c, node, pfn, mgmt, depth):
     """Enter a new slab at the tail of ``node``'s free list; False when the arrays are too small [cache_grow].
 
-    ``depth``: at which its pages were bought, DEPTH_*.
+    ``depth``: at which its pages were bought, a DEPTH.
     """
     out_of_line()
     cache = slab.cache[c]
-    num = cache[ss.A_NUM]
+    num = cache[SLAB_CACHE.num]
     record = slab.slab
-    s = cache[ss.A_FREE_SLAB]
+    s = cache[SLAB_CACHE.free_slab]
     if s >= 0:
-        cache[ss.A_FREE_SLAB] = record[s, ss.L_NEXT]
+        cache[SLAB_CACHE.free_slab] = record[s, SLAB_SLAB.next]
     else:
-        s = slab.ctl[ss.T_SLAB_TOP]
-        if s >= record.shape[0] or slab.ctl[ss.T_LINK_TOP] + num > slab.link.shape[0]:
-            slab.ctl[ss.T_OVERFLOW] = 1
+        s = slab.ctl[SLAB_CTL.slab_top]
+        if s >= record.shape[0] or slab.ctl[SLAB_CTL.link_top] + num > slab.link.shape[0]:
+            slab.ctl[SLAB_CTL.overflow] = 1
             return False
-        slab.ctl[ss.T_SLAB_TOP] = s + 1
-        record[s, ss.L_BASE] = slab.ctl[ss.T_LINK_TOP]
-        slab.ctl[ss.T_LINK_TOP] += num
-    record[s, ss.L_CACHE] = c
-    record[s, ss.L_NODE] = node
-    record[s, ss.L_INUSE] = 0
-    record[s, ss.L_FREE] = 0
-    record[s, ss.L_PFN] = pfn
-    record[s, ss.L_ORDINAL] = -1
-    record[s, ss.L_MGMT] = mgmt
-    record[s, ss.L_BUYER] = mem.ctl[st.M_WHO]
-    record[s, ss.L_DEPTH] = depth
-    base = record[s, ss.L_BASE]
+        slab.ctl[SLAB_CTL.slab_top] = s + 1
+        record[s, SLAB_SLAB.base] = slab.ctl[SLAB_CTL.link_top]
+        slab.ctl[SLAB_CTL.link_top] += num
+    record[s, SLAB_SLAB.cache] = c
+    record[s, SLAB_SLAB.node] = node
+    record[s, SLAB_SLAB.inuse] = 0
+    record[s, SLAB_SLAB.free] = 0
+    record[s, SLAB_SLAB.pfn] = pfn
+    record[s, SLAB_SLAB.ordinal] = -1
+    record[s, SLAB_SLAB.mgmt] = mgmt
+    record[s, SLAB_SLAB.buyer] = mem.ctl[MEMCTL.who]
+    record[s, SLAB_SLAB.depth] = depth
+    base = record[s, SLAB_SLAB.base]
     for i in range(num - 1):
         slab.link[base + i] = i + 1
     slab.link[base + num - 1] = -1
-    if cache[ss.A_CTOR] != 0:
-        cache[ss.A_CTOR_CALLS] += num
+    if cache[SLAB_CACHE.ctor] != 0:
+        cache[SLAB_CACHE.ctor_calls] += num
     list_add(slab, c, s, ss.ON_FREE, True)
-    cache[ss.A_GROWN] += 1
-    slab.node[c, node, ss.L3_FREE_OBJECTS] += num
-    cache[ss.A_MAX_SLABS] = max(cache[ss.A_MAX_SLABS], cache_slabs(slab, c))
-    slab.ctl[ss.T_PAGES] += 1 << cache[ss.A_ORDER]
-    slab.ctl[ss.T_MAX_PAGES] = max(slab.ctl[ss.T_MAX_PAGES], slab.ctl[ss.T_PAGES])
+    cache[SLAB_CACHE.grown] += 1
+    slab.node[c, node, SLAB_LIST3.free_objects] += num
+    cache[SLAB_CACHE.max_slabs] = max(cache[SLAB_CACHE.max_slabs], cache_slabs(slab, c))
+    slab.ctl[SLAB_CTL.pages] += 1 << cache[SLAB_CACHE.order]
+    slab.ctl[SLAB_CTL.max_pages] = max(slab.ctl[SLAB_CTL.max_pages], slab.ctl[SLAB_CTL.pages])
     return True
 
 
 @internal
 def next_colour(slab, c, n):
     """Advance the node's colour; the offset itself changes nothing that is modelled [cache_grow]."""
-    colour = slab.node[c, n, ss.L3_COLOUR_NEXT] + 1
-    if colour >= slab.cache[c, ss.A_COLOUR]:
+    colour = slab.node[c, n, SLAB_LIST3.colour_next] + 1
+    if colour >= slab.cache[c, SLAB_CACHE.colour]:
         colour = 0
-    slab.node[c, n, ss.L3_COLOUR_NEXT] = colour
+    slab.node[c, n, SLAB_LIST3.colour_next] = colour
 
 
 @internal
 def kmem_getpages(mem, slab, c, cpu, node, gfp, context):
     """Pages of one slab [kmem_getpages]; stub model: the node, or -1."""
-    mask = (gfp & g.GFP_SLAB_LEVEL_MASK) | slab.cache[c, ss.A_ALLOCFLAGS]
-    return alloc_pages(mem, cpu, node, mask, slab.cache[c, ss.A_ORDER], context)
+    mask = (gfp & g.GFP_SLAB_LEVEL_MASK) | slab.cache[c, SLAB_CACHE.allocflags]
+    return alloc_pages(mem, cpu, node, mask, slab.cache[c, SLAB_CACHE.order], context)
 
 
 @internal
@@ -350,12 +352,12 @@ def cache_alloc_refill(slab, c, cpu, n):
     """
     out_of_line()
     queue = slab.queue
-    available = queue[c, cpu, ss.Q_AVAIL]
+    available = queue[c, cpu, SLAB_ARRAY.avail]
     if available == 0:
-        batch = queue[c, cpu, ss.Q_BATCHCOUNT]
-        if queue[c, cpu, ss.Q_TOUCHED] == 0 and batch > ss.BATCHREFILL_LIMIT:
+        batch = queue[c, cpu, SLAB_ARRAY.batchcount]
+        if queue[c, cpu, SLAB_ARRAY.touched] == 0 and batch > ss.BATCHREFILL_LIMIT:
             batch = ss.BATCHREFILL_LIMIT
-        base = queue[c, cpu, ss.Q_BASE]
+        base = queue[c, cpu, SLAB_ARRAY.base]
         shared = shared_queue(slab, n)
         available = transfer_objects(slab, c, cpu, shared, batch)
         if available == 0:
@@ -363,18 +365,18 @@ def cache_alloc_refill(slab, c, cpu, n):
                 s = first_slab(slab, c, n)
                 if s < 0:
                     break
-                while slab.slab[s, ss.L_FREE] >= 0 and available < batch:
+                while slab.slab[s, SLAB_SLAB.free] >= 0 and available < batch:
                     slab.entry[base + available] = slab_get_obj(slab, c, s)
                     available += 1
                 requeue(slab, c, s)
-            slab.cache[c, ss.A_ALLOCATIONS] += available
-            slab.node[c, n, ss.L3_FREE_OBJECTS] -= available
-            queue[c, cpu, ss.Q_AVAIL] = available
+            slab.cache[c, SLAB_CACHE.allocations] += available
+            slab.node[c, n, SLAB_LIST3.free_objects] -= available
+            queue[c, cpu, SLAB_ARRAY.avail] = available
             if available == 0:
                 return -1
-    queue[c, cpu, ss.Q_TOUCHED] = 1
-    queue[c, cpu, ss.Q_AVAIL] = available - 1
-    return slab.entry[queue[c, cpu, ss.Q_BASE] + available - 1]
+    queue[c, cpu, SLAB_ARRAY.touched] = 1
+    queue[c, cpu, SLAB_ARRAY.avail] = available - 1
+    return slab.entry[queue[c, cpu, SLAB_ARRAY.base] + available - 1]
 
 
 @internal
@@ -383,9 +385,9 @@ def cache_alloc_node(slab, c, n):
     s = first_slab(slab, c, n)
     if s < 0:
         return -1
-    slab.cache[c, ss.A_NODE_ALLOCS] += 1
+    slab.cache[c, SLAB_CACHE.node_allocs] += 1
     handle = slab_get_obj(slab, c, s)
-    slab.node[c, n, ss.L3_FREE_OBJECTS] -= 1
+    slab.node[c, n, SLAB_LIST3.free_objects] -= 1
     requeue(slab, c, s)
     return handle
 
@@ -406,10 +408,10 @@ def cache_alloc_stages(mem, slab, c, cpu, node, gfp, context, stage, pfn, mgmt):
     """
     out_of_line()
     ctl = slab.ctl
-    home = cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
-    numa = ctl[ss.T_NODES] > 1
-    where = ctl[ss.T_WHERE]
-    depth = ctl[ss.T_DEPTH]
+    home = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
+    numa = ctl[SLAB_CTL.nodes] > 1
+    where = ctl[SLAB_CTL.where]
+    depth = ctl[SLAB_CTL.depth]
     resumed = pfn >= 0
     while True:
         if not resumed:
@@ -423,32 +425,32 @@ def cache_alloc_stages(mem, slab, c, cpu, node, gfp, context, stage, pfn, mgmt):
                 handle = st.NO_OBJECT
                 for i in range(2):
                     n = home ^ i
-                    if handle < 0 and slab.node[c, n, ss.L3_FREE_OBJECTS] > 0:
+                    if handle < 0 and slab.node[c, n, SLAB_LIST3.free_objects] > 0:
                         handle = cache_alloc_node(slab, c, n)
             if handle >= 0:
                 return handle
             # cache_grow: on the node itself without waiting or warning, at last with the caller's own mask anywhere.
             if stage == STAGE_FALLBACK:
                 pfn = kmem_getpages(mem, slab, c, cpu, home, gfp, context)
-                where = pfn if mem.ctl[st.M_MODEL] != st.MODEL_ZONES else 0
+                where = pfn if mem.ctl[MEMCTL.model] != st.MODEL_ZONES else 0
                 if pfn >= 0:
                     next_colour(slab, c, where)
             else:
                 next_colour(slab, c, where)
                 mask = gfp | g.GFP_THISNODE if numa else gfp
                 pfn = kmem_getpages(mem, slab, c, cpu, where, mask, context)
-            depth = mem.ctl[st.M_DEPTH]
-            if pfn >= 0 and slab.cache[c, ss.A_OFF_SLAB] != 0:
-                ctl[ss.T_STAGE] = stage
-                ctl[ss.T_PFN] = pfn
-                ctl[ss.T_WHERE] = where
-                ctl[ss.T_DEPTH] = depth
+            depth = mem.ctl[MEMCTL.depth]
+            if pfn >= 0 and slab.cache[c, SLAB_CACHE.off_slab] != 0:
+                ctl[SLAB_CTL.stage] = stage
+                ctl[SLAB_CTL.pfn] = pfn
+                ctl[SLAB_CTL.where] = where
+                ctl[SLAB_CTL.depth] = depth
                 return NEEDS_MGMT
         grew = False
         if pfn >= 0:
             grew = not (resumed and mgmt < 0) and cache_grow_add(mem, slab, c, where, pfn, mgmt, depth)
             if not grew:
-                free_pages(mem, cpu, pfn, slab.cache[c, ss.A_ORDER])
+                free_pages(mem, cpu, pfn, slab.cache[c, SLAB_CACHE.order])
         resumed = False
         if grew:
             if stage == STAGE_FALLBACK:
@@ -464,36 +466,36 @@ def slab_cache_alloc_slow(mem, slab, c, cpu, node, gfp, context):
     """An allocation that misses the array; gets management objects as it goes [__cache_alloc, alloc_slabmgmt]."""
     out_of_line()
     cache = slab.cache
-    home = cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
+    home = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
     stage = STAGE_NODE
-    if node < 0 or node == home or slab.ctl[ss.T_NODES] == 1:
+    if node < 0 or node == home or slab.ctl[SLAB_CTL.nodes] == 1:
         node = home
         stage = STAGE_ARRAY
-        cache[c, ss.A_ALLOCMISS] += 1
-    grown = cache[c, ss.A_GROWN]
+        cache[c, SLAB_CACHE.allocmiss] += 1
+    grown = cache[c, SLAB_CACHE.grown]
     handle = cache_alloc_stages(mem, slab, c, cpu, node, gfp, context, stage, -1, -1)
     while handle == NEEDS_MGMT:
-        stage = slab.ctl[ss.T_STAGE]
-        pfn = slab.ctl[ss.T_PFN]
-        where = slab.ctl[ss.T_WHERE]
-        own = cache[c, ss.A_MGMT_CACHE]
+        stage = slab.ctl[SLAB_CTL.stage]
+        pfn = slab.ctl[SLAB_CTL.pfn]
+        where = slab.ctl[SLAB_CTL.where]
+        own = cache[c, SLAB_CACHE.mgmt_cache]
         mask = gfp & g.GFP_SLAB_LEVEL_MASK & ~(g.HARDWALL | g.THISNODE)
         first = STAGE_NODE
-        if slab.ctl[ss.T_NODES] > 1:
+        if slab.ctl[SLAB_CTL.nodes] > 1:
             mask &= ~g.GFP_THISNODE
         mgmt = -1
         if where == home:
             first = STAGE_ARRAY
-            if slab.queue[own, cpu, ss.Q_AVAIL] > 0:
-                cache[own, ss.A_ALLOCHIT] += 1
+            if slab.queue[own, cpu, SLAB_ARRAY.avail] > 0:
+                cache[own, SLAB_CACHE.allochit] += 1
             else:
-                cache[own, ss.A_ALLOCMISS] += 1
+                cache[own, SLAB_CACHE.allocmiss] += 1
         mgmt = cache_alloc_stages(mem, slab, own, cpu, where, mask, context, first, -1, -1)
-        slab.ctl[ss.T_WHERE] = where
+        slab.ctl[SLAB_CTL.where] = where
         handle = cache_alloc_stages(mem, slab, c, cpu, node, gfp, context, stage, pfn, mgmt)
-    slab.ctl[ss.T_PATH] = 0
+    slab.ctl[SLAB_CTL.path] = 0
     if handle >= 0:
-        slab.ctl[ss.T_PATH] = 4 if cache[c, ss.A_GROWN] > grown else 2
+        slab.ctl[SLAB_CTL.path] = 4 if cache[c, SLAB_CACHE.grown] > grown else 2
     return handle
 
 
@@ -501,15 +503,15 @@ def slab_cache_alloc_slow(mem, slab, c, cpu, node, gfp, context):
 def slab_cache_alloc(mem, slab, c, cpu, node, gfp, context):
     """An object of cache ``c`` on ``cpu``: its handle, or NO_OBJECT [kmem_cache_alloc, kmem_cache_alloc_node].
 
-    ``node`` is -1 or the node asked for; the path taken is left in ``slab.ctl[T_PATH]``.
+    ``node`` is -1 or the node asked for; the path taken is left in ``slab.ctl[SLAB_CTL.path]``.
     """
-    available = slab.queue[c, cpu, ss.Q_AVAIL]
-    if available > 0 and (node < 0 or node == cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]):
-        slab.cache[c, ss.A_ALLOCHIT] += 1
-        slab.queue[c, cpu, ss.Q_TOUCHED] = 1
-        slab.queue[c, cpu, ss.Q_AVAIL] = available - 1
-        slab.ctl[ss.T_PATH] = 1
-        return slab.entry[slab.queue[c, cpu, ss.Q_BASE] + available - 1]
+    available = slab.queue[c, cpu, SLAB_ARRAY.avail]
+    if available > 0 and (node < 0 or node == cpu >> mem.ctl[MEMCTL.cpu_node_shift]):
+        slab.cache[c, SLAB_CACHE.allochit] += 1
+        slab.queue[c, cpu, SLAB_ARRAY.touched] = 1
+        slab.queue[c, cpu, SLAB_ARRAY.avail] = available - 1
+        slab.ctl[SLAB_CTL.path] = 1
+        return slab.entry[slab.queue[c, cpu, SLAB_ARRAY.base] + available - 1]
     return slab_cache_alloc_slow(mem, slab, c, cpu, node, gfp, context)
 
 
@@ -520,8 +522,8 @@ def slab_cache_alloc(mem, slab, c, cpu, node, gfp, context):
 def do_drain(mem, slab, c, cpu):
     """Empty a CPU's array into the slabs, on that CPU [do_drain]."""
     out_of_line()
-    free_block(mem, slab, c, cpu, cpu, slab.queue[c, cpu, ss.Q_AVAIL])
-    slab.queue[c, cpu, ss.Q_AVAIL] = 0
+    free_block(mem, slab, c, cpu, cpu, slab.queue[c, cpu, SLAB_ARRAY.avail])
+    slab.queue[c, cpu, SLAB_ARRAY.avail] = 0
     free_pending(mem, slab, cpu)
 
 
@@ -530,13 +532,13 @@ def drain_array(mem, slab, c, cpu, q, force):
     """Age an array: a touched one loses its mark, others a fifth of their limit, or all by ``force`` [drain_array]."""
     out_of_line()
     queue = slab.queue
-    available = queue[c, q, ss.Q_AVAIL]
+    available = queue[c, q, SLAB_ARRAY.avail]
     if available == 0:
         return
-    if queue[c, q, ss.Q_TOUCHED] != 0 and not force:
-        queue[c, q, ss.Q_TOUCHED] = 0
+    if queue[c, q, SLAB_ARRAY.touched] != 0 and not force:
+        queue[c, q, SLAB_ARRAY.touched] = 0
         return
-    count = available if force else (queue[c, q, ss.Q_LIMIT] + 4) // 5
+    count = available if force else (queue[c, q, SLAB_ARRAY.limit] + 4) // 5
     if count > available:
         count = (available + 1) // 2
     free_block(mem, slab, c, cpu, q, count)
@@ -550,11 +552,11 @@ def drain_freelist(mem, slab, c, cpu, n, most):
     out_of_line()
     count = 0
     while count < most:
-        s = slab.node[c, n, ss.L3_FREE_TAIL]
+        s = slab.node[c, n, SLAB_LIST3.free_tail]
         if s < 0:
             break
         list_del(slab, c, s)
-        slab.node[c, n, ss.L3_FREE_OBJECTS] -= slab.cache[c, ss.A_NUM]
+        slab.node[c, n, SLAB_LIST3.free_objects] -= slab.cache[c, SLAB_CACHE.num]
         slab_destroy(mem, slab, c, cpu, s)
         free_pending(mem, slab, cpu)
         count += 1
@@ -565,7 +567,7 @@ def drain_freelist(mem, slab, c, cpu, n, most):
 def slab_cache_shrink(mem, slab, c, cpu):
     """Empty all arrays and the free lists; 1 when slabs remain in use [kmem_cache_shrink, __cache_shrink]."""
     out_of_line()
-    nodes = slab.ctl[ss.T_NODES]
+    nodes = slab.ctl[SLAB_CTL.nodes]
     cpus = slab.reap_node.shape[0]
     for other in range(cpus):
         if other != cpu:
@@ -579,8 +581,8 @@ def slab_cache_shrink(mem, slab, c, cpu):
         drain_array(mem, slab, c, cpu, shared_queue(slab, n), True)
     left = 0
     for n in range(nodes):
-        drain_freelist(mem, slab, c, cpu, n, slab.node[c, n, ss.L3_FREE_OBJECTS])
-        if slab.node[c, n, ss.L3_NR_FULL] > 0 or slab.node[c, n, ss.L3_NR_PARTIAL] > 0:
+        drain_freelist(mem, slab, c, cpu, n, slab.node[c, n, SLAB_LIST3.free_objects])
+        if slab.node[c, n, SLAB_LIST3.nr_full] > 0 or slab.node[c, n, SLAB_LIST3.nr_partial] > 0:
             left = 1
     return left
 
@@ -592,23 +594,23 @@ def cache_reap(mem, slab, cpu, jiffies, interval):
     ``interval`` is REAPTIMEOUT_LIST3, 4 s in jiffies.
     """
     out_of_line()
-    n = cpu >> mem.ctl[st.M_CPU_NODE_SHIFT]
-    nodes = slab.ctl[ss.T_NODES]
-    for position in range(slab.ctl[ss.T_CHAIN]):
+    n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
+    nodes = slab.ctl[SLAB_CTL.nodes]
+    for position in range(slab.ctl[SLAB_CTL.chain]):
         c = slab.chain[position]
         if slab.reap_node[cpu] != n:
             drain_alien_cache(mem, slab, c, cpu, n, slab.reap_node[cpu])
             free_pending(mem, slab, cpu)
         drain_array(mem, slab, c, cpu, cpu, False)
         list3 = slab.node[c, n]
-        if list3[ss.L3_NEXT_REAP] > jiffies:
+        if list3[SLAB_LIST3.next_reap] > jiffies:
             continue
-        list3[ss.L3_NEXT_REAP] = jiffies + interval
+        list3[SLAB_LIST3.next_reap] = jiffies + interval
         drain_array(mem, slab, c, cpu, shared_queue(slab, n), False)
-        if list3[ss.L3_FREE_TOUCHED] != 0:
-            list3[ss.L3_FREE_TOUCHED] = 0
+        if list3[SLAB_LIST3.free_touched] != 0:
+            list3[SLAB_LIST3.free_touched] = 0
         else:
-            num = slab.cache[c, ss.A_NUM]
-            most = (list3[ss.L3_FREE_LIMIT] + 5 * num - 1) // (5 * num)
-            slab.cache[c, ss.A_REAPED] += drain_freelist(mem, slab, c, cpu, n, most)
+            num = slab.cache[c, SLAB_CACHE.num]
+            most = (list3[SLAB_LIST3.free_limit] + 5 * num - 1) // (5 * num)
+            slab.cache[c, SLAB_CACHE.reaped] += drain_freelist(mem, slab, c, cpu, n, most)
     slab.reap_node[cpu] = (slab.reap_node[cpu] + 1) % nodes

@@ -12,38 +12,23 @@ import numpy as np
 
 from fastalloc.compiler.groups import group
 from fastalloc.compiler.jit import kernel
+from fastalloc.compiler.records import Record, field
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages
 from fastalloc.kernels.alloc.slob.ring import (
-    B_BUYER,
-    B_DEPTH,
-    B_FREE,
-    B_MOST,
-    B_NEXT,
-    B_NODE,
-    B_ON_LIST,
-    B_ORDINAL,
-    B_PFN,
-    B_PREV,
-    B_ROOM,
-    B_ROOM_OF,
-    B_STRETCH,
-    B_UNITS,
     FIRST_PAGE,
     FIT_ANY,
     FIT_KMALLOC,
     FIT_LINE,
-    S_FIRST,
-    S_MOST,
-    S_NEXT,
-    S_RECORDS,
-    SLOB_PAGE_FIELDS,
-    STRETCH_FIELDS,
+    SLOB_CTL,
+    SLOB_PAGE,
+    SLOB_STRETCH,
     link_page,
     raise_most,
     start_rings,
     unlink_page,
 )
+from fastalloc.kernels.alloc.state import MEMCTL, PAGE
 from fastalloc.linux import gfp as g
 
 SLOB_UNIT = 2
@@ -53,51 +38,39 @@ SLOB_BREAK1 = 256
 SLOB_BREAK2 = 1024
 KMALLOC_ALIGN = 8  # also the header that holds the size of a kmalloc'ed block
 
-# cache[c, .]
-O_SIZE = 0  # bytes asked of slob_alloc: with struct slob_rcu where the cache frees by RCU
-O_ALIGN = 1
-O_CTOR = 2
-O_ALIVE = 3
-SLOB_CACHE_FIELDS = 4
 
-# slobctl[.]; O_STRETCHES and O_STRETCH_SPARE are the rings'
-O_TOP = 0  # page records in use so far
-O_SPARE = 1  # retired page records, linked by B_NEXT
-O_PATH = 2  # path of the last operation: 0 failed, 1 no page moved, 4 a page was bought, 6 a page was given back
-O_OVERFLOW = 3  # 1: the arrays were too small; the lane's result is void
-O_ORDINALS = 4  # pages numbered so far (golden cases)
-O_PAGES = 5  # pages on the lists or full
-O_CTOR_CALLS = 7
-O_WHOLE = 8  # pages of page-backed objects
-O_MAX_PAGES = 9  # most pages of both kinds
-O_LOCKS = 10  # times that slob_lock was taken
-O_LINE = 12  # the alignment of FIT_LINE: the first one asked for that is not kmalloc's
-SLOBCTL_FIELDS = 13
+class SLOB_CACHE(Record):
+    """cache[c, .]."""
+
+    size = field("bytes asked of slob_alloc: with struct slob_rcu where the cache frees by RCU")
+    align = field()
+    ctor = field()
+    alive = field()
 
 
-@group(cache=SLOB_CACHE_FIELDS, page=SLOB_PAGE_FIELDS, stretch=STRETCH_FIELDS)
+@group(cache=SLOB_CACHE.width, page=SLOB_PAGE.width, stretch=SLOB_STRETCH.width)
 class Slob(NamedTuple):
     """SLOB of one lane."""
 
-    cache: np.ndarray  # int64[caches, SLOB_CACHE_FIELDS]
-    page: np.ndarray  # int32[pages + FIRST_PAGE, SLOB_PAGE_FIELDS]
-    stretch: np.ndarray  # int32[the same, STRETCH_FIELDS]
+    cache: np.ndarray  # int64[caches, SLOB_CACHE.width]
+    page: np.ndarray  # int32[pages + FIRST_PAGE, SLOB_PAGE.width]
+    stretch: np.ndarray  # int32[the same, SLOB_STRETCH.width]
     unit: np.ndarray  # int16[pages + FIRST_PAGE, PAGE_UNITS]
-    ctl: np.ndarray  # int64[SLOBCTL_FIELDS]
+    ctl: np.ndarray  # int64[SLOB_CTL.width]
 
 
 def new_slob(pages, caches=1):
     """An empty SLOB with room for ``pages`` pages and ``caches`` caches."""
     slob = Slob(
-        np.zeros((caches, SLOB_CACHE_FIELDS), np.int64),
-        np.zeros((pages + FIRST_PAGE, SLOB_PAGE_FIELDS), np.int32),
-        np.zeros((pages + FIRST_PAGE, STRETCH_FIELDS), np.int32),
+        np.zeros((caches, SLOB_CACHE.width), np.int64),
+        np.zeros((pages + FIRST_PAGE, SLOB_PAGE.width), np.int32),
+        np.zeros((pages + FIRST_PAGE, SLOB_STRETCH.width), np.int32),
         np.zeros((pages + FIRST_PAGE, PAGE_UNITS), np.int16),
-        np.zeros(SLOBCTL_FIELDS, np.int64),
+        np.zeros(SLOB_CTL.width, np.int64),
     )
     start_rings(slob.page, slob.stretch, slob.ctl)
-    slob.ctl[O_TOP] = FIRST_PAGE
-    slob.ctl[O_SPARE] = -1
+    slob.ctl[SLOB_CTL.top] = FIRST_PAGE
+    slob.ctl[SLOB_CTL.spare] = -1
     return slob
 
 
@@ -142,9 +115,9 @@ def fit_of(slob, align):
     """Which bound holds for an alignment: kmalloc's, the first other one that is asked for, any."""
     if align == KMALLOC_ALIGN:
         return FIT_KMALLOC
-    if slob.ctl[O_LINE] == 0:
-        slob.ctl[O_LINE] = align
-    return FIT_LINE if align == slob.ctl[O_LINE] else FIT_ANY
+    if slob.ctl[SLOB_CTL.line] == 0:
+        slob.ctl[SLOB_CTL.line] = align
+    return FIT_LINE if align == slob.ctl[SLOB_CTL.line] else FIT_ANY
 
 
 @kernel
@@ -154,7 +127,7 @@ def slob_page_alloc(slob, p, units, align):
     step = align // SLOB_UNIT
     before = -1
     most = 0
-    b = slob.page[p, B_FREE]
+    b = slob.page[p, SLOB_PAGE.free]
     while b < PAGE_UNITS:
         available = slob_units(unit, b)
         following = slob_next(unit, b)
@@ -176,59 +149,61 @@ def slob_page_alloc(slob, p, units, align):
             if before >= 0:
                 set_slob(unit, before, slob_units(unit, before), rest)
             else:
-                slob.page[p, B_FREE] = rest
-            slob.page[p, B_UNITS] -= units
-            slob.page[p, B_ROOM_OF] = 0
-            if slob.page[p, B_UNITS] == 0:
+                slob.page[p, SLOB_PAGE.free] = rest
+            slob.page[p, SLOB_PAGE.units] -= units
+            slob.page[p, SLOB_PAGE.room_of] = 0
+            if slob.page[p, SLOB_PAGE.units] == 0:
                 unlink_page(slob.page, slob.stretch, slob.ctl, p)
-                slob.page[p, B_ON_LIST] = 0
+                slob.page[p, SLOB_PAGE.on_list] = 0
             return b
         before = b
         b = following
     # Until something here is freed
-    slob.page[p, B_MOST + FIT_ANY] = most
+    slob.page[p, SLOB_PAGE.most + FIT_ANY] = most
     if align == KMALLOC_ALIGN:
-        slob.page[p, B_MOST + FIT_KMALLOC] = units - 1
-    elif align == slob.ctl[O_LINE]:
-        slob.page[p, B_MOST + FIT_LINE] = units - 1
+        slob.page[p, SLOB_PAGE.most + FIT_KMALLOC] = units - 1
+    elif align == slob.ctl[SLOB_CTL.line]:
+        slob.page[p, SLOB_PAGE.most + FIT_LINE] = units - 1
     return -1
 
 
 @kernel
 def note_pages(slob):
     """Remember the most pages held."""
-    slob.ctl[O_MAX_PAGES] = max(slob.ctl[O_MAX_PAGES], slob.ctl[O_PAGES] + slob.ctl[O_WHOLE])
+    slob.ctl[SLOB_CTL.max_pages] = max(
+        slob.ctl[SLOB_CTL.max_pages], slob.ctl[SLOB_CTL.pages] + slob.ctl[SLOB_CTL.whole]
+    )
 
 
 @kernel
 def slob_new_page(mem, slob, cpu, node, gfp, context):
     """A fresh page for the lists: its record, or -1; ZERO is stripped, nothing else [slob_alloc, slob_new_page]."""
-    p = slob.ctl[O_SPARE]
-    if p < 0 and slob.ctl[O_TOP] >= slob.page.shape[0]:
-        slob.ctl[O_OVERFLOW] = 1
+    p = slob.ctl[SLOB_CTL.spare]
+    if p < 0 and slob.ctl[SLOB_CTL.top] >= slob.page.shape[0]:
+        slob.ctl[SLOB_CTL.overflow] = 1
         return -1
     pfn = alloc_pages(mem, cpu, node, gfp & ~g.ZERO, 0, context)
     if pfn < 0:
         return -1
     if p < 0:
-        p = slob.ctl[O_TOP]
-        slob.ctl[O_TOP] += 1
+        p = slob.ctl[SLOB_CTL.top]
+        slob.ctl[SLOB_CTL.top] += 1
     else:
-        slob.ctl[O_SPARE] = slob.page[p, B_NEXT]
+        slob.ctl[SLOB_CTL.spare] = slob.page[p, SLOB_PAGE.next]
     record = slob.page[p]
-    record[B_UNITS] = PAGE_UNITS
-    record[B_FREE] = 0
-    record[B_PFN] = pfn
-    record[B_NODE] = 0
-    if mem.ctl[st.M_MODEL] != st.MODEL_ZONES:
-        record[B_NODE] = pfn
+    record[SLOB_PAGE.units] = PAGE_UNITS
+    record[SLOB_PAGE.free] = 0
+    record[SLOB_PAGE.pfn] = pfn
+    record[SLOB_PAGE.node] = 0
+    if mem.ctl[MEMCTL.model] != st.MODEL_ZONES:
+        record[SLOB_PAGE.node] = pfn
     else:
-        mem.page[pfn, st.P_FLAGS] |= st.PG_SLAB
-    record[B_ORDINAL] = -1
-    record[B_BUYER] = mem.ctl[st.M_WHO]
-    record[B_DEPTH] = mem.ctl[st.M_DEPTH]
+        mem.page[pfn, PAGE.flags] |= st.PG_SLAB
+    record[SLOB_PAGE.ordinal] = -1
+    record[SLOB_PAGE.buyer] = mem.ctl[MEMCTL.who]
+    record[SLOB_PAGE.depth] = mem.ctl[MEMCTL.depth]
     set_slob(slob.unit[p], 0, PAGE_UNITS, PAGE_UNITS)
-    slob.ctl[O_PAGES] += 1
+    slob.ctl[SLOB_CTL.pages] += 1
     note_pages(slob)
     return p
 
@@ -245,49 +220,51 @@ def slob_alloc(mem, slob, cpu, node, gfp, context, size, align):
     fit = fit_of(slob, align)
     page = slob.page
     stretch = slob.stretch
-    slob.ctl[O_LOCKS] += 1
-    if page[head, B_MOST + fit] >= units:
+    slob.ctl[SLOB_CTL.locks] += 1
+    if page[head, SLOB_PAGE.most + fit] >= units:
         most = 0
         whole = False  # the walk began at the first page of the stretch
-        p = page[head, B_NEXT]
+        p = page[head, SLOB_PAGE.next]
         while p != head:
-            s = page[p, B_STRETCH]
-            if stretch[s, S_FIRST] == p:
-                own = page[head, B_STRETCH]
-                while s != own and stretch[s, S_MOST + fit] < units:
-                    s = stretch[s, S_NEXT]
-                p = stretch[s, S_FIRST]
+            s = page[p, SLOB_PAGE.stretch]
+            if stretch[s, SLOB_STRETCH.first] == p:
+                own = page[head, SLOB_PAGE.stretch]
+                while s != own and stretch[s, SLOB_STRETCH.most + fit] < units:
+                    s = stretch[s, SLOB_STRETCH.next]
+                p = stretch[s, SLOB_STRETCH.first]
                 if p == head:
                     break
                 most = 0
                 whole = True
-            following = page[p, B_NEXT]
-            if min(page[p, B_UNITS], page[p, B_MOST + fit]) >= units and (node < 0 or page[p, B_NODE] == node):
-                before = page[p, B_PREV]
+            following = page[p, SLOB_PAGE.next]
+            if min(page[p, SLOB_PAGE.units], page[p, SLOB_PAGE.most + fit]) >= units and (
+                node < 0 or page[p, SLOB_PAGE.node] == node
+            ):
+                before = page[p, SLOB_PAGE.prev]
                 b = slob_page_alloc(slob, p, units, align)
                 if b >= 0:
-                    first = page[before, B_NEXT]
-                    if first != head and first != page[head, B_NEXT]:
+                    first = page[before, SLOB_PAGE.next]
+                    if first != head and first != page[head, SLOB_PAGE.next]:
                         unlink_page(page, stretch, slob.ctl, head)
                         link_page(page, stretch, slob.ctl, head, before)
-                    slob.ctl[O_PATH] = 1
+                    slob.ctl[SLOB_CTL.path] = 1
                     return (np.int64(p) << st.HANDLE_SHIFT) | (b * SLOB_UNIT)
-            most = max(most, min(page[p, B_UNITS], page[p, B_MOST + fit]))
-            if whole and page[following, B_STRETCH] != s:
-                stretch[s, S_MOST + fit] = most
+            most = max(most, min(page[p, SLOB_PAGE.units], page[p, SLOB_PAGE.most + fit]))
+            if whole and page[following, SLOB_PAGE.stretch] != s:
+                stretch[s, SLOB_STRETCH.most + fit] = most
             p = following
         if node < 0 and fit != FIT_ANY:
-            page[head, B_MOST + fit] = units - 1
+            page[head, SLOB_PAGE.most + fit] = units - 1
     fresh = slob_new_page(mem, slob, cpu, node, gfp, context)
     if fresh < 0:
-        slob.ctl[O_PATH] = 0
+        slob.ctl[SLOB_CTL.path] = 0
         return np.int64(st.NO_OBJECT)
     link_page(page, stretch, slob.ctl, fresh, head)
-    page[fresh, B_ON_LIST] = 1 + head
+    page[fresh, SLOB_PAGE.on_list] = 1 + head
     b = slob_page_alloc(slob, fresh, units, align)
-    if page[fresh, B_ON_LIST] != 0:
-        raise_most(page, stretch, fresh, page[fresh, B_UNITS], 0)
-    slob.ctl[O_PATH] = 4
+    if page[fresh, SLOB_PAGE.on_list] != 0:
+        raise_most(page, stretch, fresh, page[fresh, SLOB_PAGE.units], 0)
+    slob.ctl[SLOB_CTL.path] = 4
     return (np.int64(fresh) << st.HANDLE_SHIFT) | (b * SLOB_UNIT)
 
 
@@ -301,33 +278,33 @@ def slob_free(mem, slob, cpu, handle, size):
     b = (handle & st.HANDLE_INDEX_MASK) // SLOB_UNIT
     units = (size + SLOB_UNIT - 1) // SLOB_UNIT
     page = slob.page
-    slob.ctl[O_PATH] = 1
-    slob.ctl[O_LOCKS] += 1
-    if page[p, B_UNITS] + units == PAGE_UNITS:
-        if page[p, B_ON_LIST] != 0:
+    slob.ctl[SLOB_CTL.path] = 1
+    slob.ctl[SLOB_CTL.locks] += 1
+    if page[p, SLOB_PAGE.units] + units == PAGE_UNITS:
+        if page[p, SLOB_PAGE.on_list] != 0:
             unlink_page(page, slob.stretch, slob.ctl, p)
-        page[p, B_ON_LIST] = 0
-        free_pages(mem, cpu, page[p, B_PFN], 0)
-        page[p, B_PFN] = -1
-        page[p, B_NEXT] = slob.ctl[O_SPARE]
-        slob.ctl[O_SPARE] = p
-        slob.ctl[O_PAGES] -= 1
-        slob.ctl[O_PATH] = 6
+        page[p, SLOB_PAGE.on_list] = 0
+        free_pages(mem, cpu, page[p, SLOB_PAGE.pfn], 0)
+        page[p, SLOB_PAGE.pfn] = -1
+        page[p, SLOB_PAGE.next] = slob.ctl[SLOB_CTL.spare]
+        slob.ctl[SLOB_CTL.spare] = p
+        slob.ctl[SLOB_CTL.pages] -= 1
+        slob.ctl[SLOB_CTL.path] = 6
         return
     unit = slob.unit[p]
-    if page[p, B_ON_LIST] == 0:
-        page[p, B_UNITS] = units
-        page[p, B_ROOM_OF] = 0
-        page[p, B_FREE] = b
-        page[p, B_ON_LIST] = 1
+    if page[p, SLOB_PAGE.on_list] == 0:
+        page[p, SLOB_PAGE.units] = units
+        page[p, SLOB_PAGE.room_of] = 0
+        page[p, SLOB_PAGE.free] = b
+        page[p, SLOB_PAGE.on_list] = 1
         set_slob(unit, b, units, PAGE_UNITS)
         link_page(page, slob.stretch, slob.ctl, p, 0)
         raise_most(page, slob.stretch, p, units, 0)
         return
-    page[p, B_UNITS] += units
-    page[p, B_ROOM_OF] = 0
+    page[p, SLOB_PAGE.units] += units
+    page[p, SLOB_PAGE.room_of] = 0
     before = -1
-    following = page[p, B_FREE]
+    following = page[p, SLOB_PAGE.free]
     while following < b:
         before = following
         following = slob_next(unit, following)
@@ -336,14 +313,14 @@ def slob_free(mem, slob, cpu, handle, size):
         following = slob_next(unit, following)
     if before < 0:
         set_slob(unit, b, units, following)
-        page[p, B_FREE] = b
+        page[p, SLOB_PAGE.free] = b
     elif before + slob_units(unit, before) == b:
         units += slob_units(unit, before)
         set_slob(unit, before, units, following)
     else:
         set_slob(unit, b, units, following)
         set_slob(unit, before, slob_units(unit, before), b)
-    raise_most(page, slob.stretch, p, units, page[p, B_UNITS] - units)
+    raise_most(page, slob.stretch, p, units, page[p, SLOB_PAGE.units] - units)
 
 
 # -------------------------------------------------------------------------------------- kmalloc, kmem_cache
@@ -357,10 +334,10 @@ def slob_alloc_pages(mem, slob, cpu, node, gfp, context, size):
         order += 1
     pfn = alloc_pages(mem, cpu, node, gfp, order, context)
     if pfn < 0:
-        slob.ctl[O_PATH] = 0
+        slob.ctl[SLOB_CTL.path] = 0
         return np.int64(st.NO_OBJECT)
-    slob.ctl[O_PATH] = 4
-    slob.ctl[O_WHOLE] += 1 << order
+    slob.ctl[SLOB_CTL.path] = 4
+    slob.ctl[SLOB_CTL.whole] += 1 << order
     note_pages(slob)
     return st.PAGE_HANDLE | (np.int64(order) << st.PAGE_HANDLE_ORDER_SHIFT) | pfn
 
@@ -370,8 +347,8 @@ def slob_free_pages(mem, slob, cpu, handle):
     """Give a page-backed object back."""
     order = (handle >> st.PAGE_HANDLE_ORDER_SHIFT) & 0xFF
     free_pages(mem, cpu, handle & ((1 << st.PAGE_HANDLE_ORDER_SHIFT) - 1), order)
-    slob.ctl[O_WHOLE] -= 1 << order
-    slob.ctl[O_PATH] = 6
+    slob.ctl[SLOB_CTL.whole] -= 1 << order
+    slob.ctl[SLOB_CTL.path] = 6
 
 
 @kernel
@@ -400,11 +377,11 @@ def slob_kfree(mem, slob, cpu, handle):
 @kernel
 def slob_cache_alloc(mem, slob, c, cpu, node, gfp, context):
     """An object of cache ``c`` [kmem_cache_alloc_node]; the constructor runs even when there is none."""
-    size = slob.cache[c, O_SIZE]
-    if slob.cache[c, O_CTOR] != 0:
-        slob.ctl[O_CTOR_CALLS] += 1
+    size = slob.cache[c, SLOB_CACHE.size]
+    if slob.cache[c, SLOB_CACHE.ctor] != 0:
+        slob.ctl[SLOB_CTL.ctor_calls] += 1
     if size < PAGE_BYTES:
-        return slob_alloc(mem, slob, cpu, node, gfp, context, size, slob.cache[c, O_ALIGN])
+        return slob_alloc(mem, slob, cpu, node, gfp, context, size, slob.cache[c, SLOB_CACHE.align])
     return slob_alloc_pages(mem, slob, cpu, node, gfp, context, size)
 
 
@@ -414,24 +391,24 @@ def slob_cache_free(mem, slob, c, cpu, handle):
     if handle >= st.PAGE_HANDLE:
         slob_free_pages(mem, slob, cpu, handle)
     else:
-        slob_free(mem, slob, cpu, handle, slob.cache[c, O_SIZE])
+        slob_free(mem, slob, cpu, handle, slob.cache[c, SLOB_CACHE.size])
 
 
 @kernel
 def room_in(slob, p, units, step, stride):
     """How many blocks of ``units``, ``stride`` apart at multiples of ``step``, the holes of page ``p`` could take."""
     kind = PAGE_UNITS * units + step
-    if slob.page[p, B_ROOM_OF] != kind:
+    if slob.page[p, SLOB_PAGE.room_of] != kind:
         room = 0
-        b = slob.page[p, B_FREE]
+        b = slob.page[p, SLOB_PAGE.free]
         while b < PAGE_UNITS:
             left = slob_units(slob.unit[p], b) - ((b + step - 1) // step * step - b) - units
             if left >= 0:
                 room += 1 + left // stride
             b = slob_next(slob.unit[p], b)
-        slob.page[p, B_ROOM] = room
-        slob.page[p, B_ROOM_OF] = kind
-    return slob.page[p, B_ROOM]
+        slob.page[p, SLOB_PAGE.room] = room
+        slob.page[p, SLOB_PAGE.room_of] = kind
+    return slob.page[p, SLOB_PAGE.room]
 
 
 @kernel
@@ -443,16 +420,16 @@ def room_for(slob, size, align):
     fit = fit_of(slob, align)
     stride = (units + step - 1) // step * step
     room = 0
-    own = slob.page[head, B_STRETCH]
+    own = slob.page[head, SLOB_PAGE.stretch]
     s = own
     while True:
-        p = slob.stretch[s, S_FIRST]
-        if slob.stretch[s, S_MOST + fit] >= units:
-            for _ in range(slob.stretch[s, S_RECORDS]):
-                if min(slob.page[p, B_UNITS], slob.page[p, B_MOST + fit]) >= units:
+        p = slob.stretch[s, SLOB_STRETCH.first]
+        if slob.stretch[s, SLOB_STRETCH.most + fit] >= units:
+            for _ in range(slob.stretch[s, SLOB_STRETCH.records]):
+                if min(slob.page[p, SLOB_PAGE.units], slob.page[p, SLOB_PAGE.most + fit]) >= units:
                     room += room_in(slob, p, units, step, stride)
-                p = slob.page[p, B_NEXT]
-        s = slob.stretch[s, S_NEXT]
+                p = slob.page[p, SLOB_PAGE.next]
+        s = slob.stretch[s, SLOB_STRETCH.next]
         if s == own:
             return room
 
@@ -463,7 +440,7 @@ def slob_ordinal(slob, handle):
     if handle < 0 or handle >= st.PAGE_HANDLE:
         return -1
     p = handle >> st.HANDLE_SHIFT
-    if slob.page[p, B_ORDINAL] < 0:
-        slob.page[p, B_ORDINAL] = slob.ctl[O_ORDINALS]
-        slob.ctl[O_ORDINALS] += 1
-    return slob.page[p, B_ORDINAL]
+    if slob.page[p, SLOB_PAGE.ordinal] < 0:
+        slob.page[p, SLOB_PAGE.ordinal] = slob.ctl[SLOB_CTL.ordinals]
+        slob.ctl[SLOB_CTL.ordinals] += 1
+    return slob.page[p, SLOB_PAGE.ordinal]

@@ -1,8 +1,8 @@
 """What a SLOB looks like at a moment: the rows of a golden case's ``node`` table. Plain Python, no kernel."""
 
-from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slob import slob as sl
-from fastalloc.kernels.alloc.slob.ring import SLOB_LISTS
+from fastalloc.kernels.alloc.slob.ring import SLOB_CTL, SLOB_LISTS, SLOB_PAGE
+from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 
 PAGE_LIST = 100  # pages that a row's page_list names
 
@@ -17,19 +17,19 @@ def slob_node_rows(mem, slob):
     listed = 0
     for head, name in enumerate(SLOB_LISTS):
         pages, units, blocks = [], 0, 0
-        p = int(slob.page[head, sl.B_NEXT])
+        p = int(slob.page[head, SLOB_PAGE.next])
         while p != head:
-            pages.append(f"{slob.page[p, sl.B_ORDINAL]}:{slob.page[p, sl.B_UNITS]}")
-            units += int(slob.page[p, sl.B_UNITS])
-            b = int(slob.page[p, sl.B_FREE])
+            pages.append(f"{slob.page[p, SLOB_PAGE.ordinal]}:{slob.page[p, SLOB_PAGE.units]}")
+            units += int(slob.page[p, SLOB_PAGE.units])
+            b = int(slob.page[p, SLOB_PAGE.free])
             while b < sl.PAGE_UNITS:
                 blocks += 1
                 b = int(sl.slob_next(slob.unit[p], b))
-            p = int(slob.page[p, sl.B_NEXT])
+            p = int(slob.page[p, SLOB_PAGE.next])
         listed += len(pages)
         rows[name] = _row(len(pages), units, blocks, " ".join(pages[:PAGE_LIST]) or None)
-    held = int(slob.ctl[sl.O_PAGES])
-    used = int(mem.zone[: mem.ctl[st.M_NR_NODES], st.Z_USED].sum())
+    held = int(slob.ctl[SLOB_CTL.pages])
+    used = int(mem.zone[: mem.ctl[MEMCTL.nr_nodes], ZONE.used].sum())
     rows["all_slob_pages"] = _row(held)
     rows["full_slob_pages"] = _row(held - listed)
     rows["non_slob_pages"] = _row(used - held)

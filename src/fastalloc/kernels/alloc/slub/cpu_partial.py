@@ -22,6 +22,7 @@ from fastalloc.kernels.alloc.slub.partial import (
     put_back,
     remove_partial,
 )
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB
 from fastalloc.linux import gfp as g
 
 
@@ -34,22 +35,23 @@ def unfreeze_partials(mem, slub, c, cpu, owner, s):
     slab = slub.slab
     discard = -1
     while s >= 0:
-        following = slab[s, st.S_NEXT]
-        slab[s, st.S_FROZEN] = 0
+        following = slab[s, SLUB_SLAB.next]
+        slab[s, SLUB_SLAB.frozen] = 0
         if (
-            slab[s, st.S_INUSE] == 0
-            and slub.knode[c, slab[s, st.S_NODE], st.N_NR_PARTIAL] >= slub.cache[c, st.C_MIN_PARTIAL]
+            slab[s, SLUB_SLAB.inuse] == 0
+            and slub.knode[c, slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.nr_partial]
+            >= slub.cache[c, KMEM_CACHE.min_partial]
         ):
-            slab[s, st.S_NEXT] = discard
+            slab[s, SLUB_SLAB.next] = discard
             discard = s
         else:
             add_partial(slub, c, s, True)
-            k[st.K_FREE_ADD_PARTIAL] += 1
+            k[KMEM_CACHE_CPU.free_add_partial] += 1
         s = following
     while discard >= 0:
-        following = slab[discard, st.S_NEXT]
-        k[st.K_DEACTIVATE_EMPTY] += 1
-        k[st.K_FREE_SLAB] += 1
+        following = slab[discard, SLUB_SLAB.next]
+        k[KMEM_CACHE_CPU.deactivate_empty] += 1
+        k[KMEM_CACHE_CPU.free_slab] += 1
         discard_slab(mem, slub, c, cpu, discard)
         discard = following
 
@@ -60,23 +62,23 @@ def put_cpu_partial(mem, slub, c, cpu, s, drain):
     [put_cpu_partial]."""
     k = slub.kcpu[c, cpu]
     slab = slub.slab
-    by_objects = slub.cache[c, er.C_CPU_PARTIAL_OBJECTS] != 0
-    limit = slub.cache[c, er.C_CPU_PARTIAL]
-    oldest = k[st.K_PARTIAL]
+    by_objects = slub.cache[c, KMEM_CACHE.cpu_partial_objects] != 0
+    limit = slub.cache[c, KMEM_CACHE.cpu_partial]
+    oldest = k[KMEM_CACHE_CPU.partial]
     spill = -1
     count = 0
     if oldest >= 0:
-        count = slab[oldest, st.S_COUNT]
+        count = slab[oldest, SLUB_SLAB.count]
         if drain and ((by_objects and count > limit) or (not by_objects and count >= limit)):
             spill = oldest
             oldest = -1
             count = 0
-    slab[s, st.S_FROZEN] = 1 + cpu
-    slab[s, st.S_COUNT] = count + (slab[s, st.S_OBJECTS] - slab[s, st.S_INUSE] if by_objects else 1)
-    slab[s, st.S_NEXT] = oldest
-    k[st.K_PARTIAL] = s
+    slab[s, SLUB_SLAB.frozen] = 1 + cpu
+    slab[s, SLUB_SLAB.count] = count + (slab[s, SLUB_SLAB.objects] - slab[s, SLUB_SLAB.inuse] if by_objects else 1)
+    slab[s, SLUB_SLAB.next] = oldest
+    k[KMEM_CACHE_CPU.partial] = s
     if spill >= 0:
-        k[er.K_CPU_PARTIAL_DRAIN] += 1
+        k[KMEM_CACHE_CPU.cpu_partial_drain] += 1
         unfreeze_partials(mem, slub, c, cpu, cpu, spill)
 
 
@@ -90,32 +92,34 @@ def deactivate_slab(mem, slub, c, cpu, owner, f):
     s = k[f + 1]
     k[f] = -1
     k[f + 1] = -1
-    tail = slab[s, st.S_FREELIST] >= 0
+    tail = slab[s, SLUB_SLAB.freelist] >= 0
     if tail:
-        k[st.K_DEACTIVATE_REMOTE_FREES] += 1
+        k[KMEM_CACHE_CPU.deactivate_remote_frees] += 1
     if i >= 0:
-        base = slab[s, st.S_BASE]
+        base = slab[s, SLUB_SLAB.base]
         last = i
-        slab[s, st.S_INUSE] -= 1
+        slab[s, SLUB_SLAB.inuse] -= 1
         while slub.link[base + last] >= 0:
             last = slub.link[base + last]
-            slab[s, st.S_INUSE] -= 1
-        slub.link[base + last] = slab[s, st.S_FREELIST]
-        slab[s, st.S_FREELIST] = i
-    slab[s, st.S_FROZEN] = 0
-    crowded = slub.knode[c, slab[s, st.S_NODE], st.N_NR_PARTIAL] >= slub.cache[c, st.C_MIN_PARTIAL]
-    if slab[s, st.S_INUSE] == 0 and crowded:
-        k[st.K_DEACTIVATE_EMPTY] += 1
-        k[st.K_FREE_SLAB] += 1
+            slab[s, SLUB_SLAB.inuse] -= 1
+        slub.link[base + last] = slab[s, SLUB_SLAB.freelist]
+        slab[s, SLUB_SLAB.freelist] = i
+    slab[s, SLUB_SLAB.frozen] = 0
+    crowded = (
+        slub.knode[c, slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.nr_partial] >= slub.cache[c, KMEM_CACHE.min_partial]
+    )
+    if slab[s, SLUB_SLAB.inuse] == 0 and crowded:
+        k[KMEM_CACHE_CPU.deactivate_empty] += 1
+        k[KMEM_CACHE_CPU.free_slab] += 1
         discard_slab(mem, slub, c, cpu, s)
-    elif slab[s, st.S_FREELIST] >= 0:
+    elif slab[s, SLUB_SLAB.freelist] >= 0:
         add_partial(slub, c, s, tail)
         if tail:
-            k[st.K_DEACTIVATE_TO_TAIL] += 1
+            k[KMEM_CACHE_CPU.deactivate_to_tail] += 1
         else:
-            k[st.K_DEACTIVATE_TO_HEAD] += 1
+            k[KMEM_CACHE_CPU.deactivate_to_head] += 1
     else:
-        k[st.K_DEACTIVATE_FULL] += 1
+        k[KMEM_CACHE_CPU.deactivate_full] += 1
 
 
 @internal
@@ -124,35 +128,35 @@ def get_partial(mem, slub, c, cpu, node, gfp, context):
 
     Further slabs move to the CPU's partial list until that holds more than half of what it may.
     """
-    shift = mem.ctl[st.M_CPU_NODE_SHIFT]
+    shift = mem.ctl[MEMCTL.cpu_node_shift]
     n = node if node >= 0 else cpu >> shift
-    s = slub.knode[c, n, st.N_PARTIAL_HEAD]
-    if s < 0 and slub.ctl[st.U_NODES] > 1 and (gfp & g.THISNODE) == 0:
-        for i in range(slub.ctl[st.U_NODES]):
+    s = slub.knode[c, n, KMEM_CACHE_NODE.partial_head]
+    if s < 0 and slub.ctl[SLUB_CTL.nodes] > 1 and (gfp & g.THISNODE) == 0:
+        for i in range(slub.ctl[SLUB_CTL.nodes]):
             other = (cpu >> shift) ^ i
-            if slub.knode[c, other, st.N_NR_PARTIAL] > slub.cache[c, st.C_MIN_PARTIAL]:
-                s = slub.knode[c, other, st.N_PARTIAL_HEAD]
+            if slub.knode[c, other, KMEM_CACHE_NODE.nr_partial] > slub.cache[c, KMEM_CACHE.min_partial]:
+                s = slub.knode[c, other, KMEM_CACHE_NODE.partial_head]
                 break
     k = slub.kcpu[c, cpu]
     slab = slub.slab
-    limit = slub.cache[c, er.C_CPU_PARTIAL]
-    by_objects = slub.cache[c, er.C_CPU_PARTIAL_OBJECTS] != 0
+    limit = slub.cache[c, KMEM_CACHE.cpu_partial]
+    by_objects = slub.cache[c, KMEM_CACHE.cpu_partial_objects] != 0
     first = -1
     taken = 0
     while s >= 0:
-        following = slab[s, st.S_NEXT]
+        following = slab[s, SLUB_SLAB.next]
         if not pfmemalloc_match(mem, slub, s, gfp, context):
             s = following
             continue
         remove_partial(slub, c, s)
         if by_objects:
-            taken += slab[s, st.S_OBJECTS] - slab[s, st.S_INUSE]
+            taken += slab[s, SLUB_SLAB.objects] - slab[s, SLUB_SLAB.inuse]
         if first < 0:
             first = s
-            k[st.K_ALLOC_FROM_PARTIAL] += 1
+            k[KMEM_CACHE_CPU.alloc_from_partial] += 1
         else:
             put_cpu_partial(mem, slub, c, cpu, s, False)
-            k[er.K_CPU_PARTIAL_NODE] += 1
+            k[KMEM_CACHE_CPU.cpu_partial_node] += 1
             if not by_objects:
                 taken += 1
         if limit == 0 or taken > limit // 2:
@@ -165,12 +169,12 @@ def get_partial(mem, slub, c, cpu, node, gfp, context):
 def load_freelist(slub, c, cpu, s, f):
     """Make ``s`` the CPU slab: its first free object is the result, the rest the private list [get_freelist]."""
     slab = slub.slab
-    i = slab[s, st.S_FREELIST]
-    slub.kcpu[c, cpu, f] = slub.link[slab[s, st.S_BASE] + i]
+    i = slab[s, SLUB_SLAB.freelist]
+    slub.kcpu[c, cpu, f] = slub.link[slab[s, SLUB_SLAB.base] + i]
     slub.kcpu[c, cpu, f + 1] = s
-    slab[s, st.S_FREELIST] = -1
-    slab[s, st.S_INUSE] = slab[s, st.S_OBJECTS]
-    slab[s, st.S_FROZEN] = 1 + cpu
+    slab[s, SLUB_SLAB.freelist] = -1
+    slab[s, SLUB_SLAB.inuse] = slab[s, SLUB_SLAB.objects]
+    slab[s, SLUB_SLAB.frozen] = 1 + cpu
     return (s << st.HANDLE_SHIFT) | i
 
 
@@ -182,27 +186,27 @@ def slab_alloc_slower(mem, slub, c, cpu, node, gfp, context, f):
     slab = slub.slab
     s = k[f + 1]
     if s >= 0:
-        if node >= 0 and slab[s, st.S_NODE] != node:
-            k[er.K_ALLOC_NODE_MISMATCH] += 1
+        if node >= 0 and slab[s, SLUB_SLAB.node] != node:
+            k[KMEM_CACHE_CPU.alloc_node_mismatch] += 1
         deactivate_slab(mem, slub, c, cpu, cpu, f)
-    while k[st.K_PARTIAL] >= 0:
-        s = k[st.K_PARTIAL]
-        k[st.K_PARTIAL] = slab[s, st.S_NEXT]
-        if (node < 0 or slab[s, st.S_NODE] == node) and pfmemalloc_match(mem, slub, s, gfp, context):
-            k[er.K_CPU_PARTIAL_ALLOC] += 1
-            slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL
+    while k[KMEM_CACHE_CPU.partial] >= 0:
+        s = k[KMEM_CACHE_CPU.partial]
+        k[KMEM_CACHE_CPU.partial] = slab[s, SLUB_SLAB.next]
+        if (node < 0 or slab[s, SLUB_SLAB.node] == node) and pfmemalloc_match(mem, slub, s, gfp, context):
+            k[KMEM_CACHE_CPU.cpu_partial_alloc] += 1
+            slub.ctl[SLUB_CTL.path] = er.PATH_CPU_PARTIAL
             return load_freelist(slub, c, cpu, s, f)
-        slab[s, st.S_NEXT] = -1
+        slab[s, SLUB_SLAB.next] = -1
         unfreeze_partials(mem, slub, c, cpu, cpu, s)
     s = get_partial(mem, slub, c, cpu, node, gfp, context)
-    slub.ctl[st.U_PATH] = 3
+    slub.ctl[SLUB_CTL.path] = 3
     if s < 0:
         s = new_slab(mem, slub, c, cpu, node, gfp, context)
-        slub.ctl[st.U_PATH] = 4
+        slub.ctl[SLUB_CTL.path] = 4
         if s < 0:
-            slub.ctl[st.U_PATH] = 0
+            slub.ctl[SLUB_CTL.path] = 0
             return st.NO_OBJECT
-        k[st.K_ALLOC_SLAB] += 1
+        k[KMEM_CACHE_CPU.alloc_slab] += 1
     return load_freelist(slub, c, cpu, s, f)
 
 
@@ -212,27 +216,27 @@ def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, f):
     k = slub.kcpu[c, cpu]
     slab = slub.slab
     s = k[f + 1]
-    k[st.K_ALLOC_SLOWPATH] += 1
-    slub.ctl[st.U_PATH] = 2
-    fits = s >= 0 and (node < 0 or slab[s, st.S_NODE] == node) and pfmemalloc_match(mem, slub, s, gfp, context)
+    k[KMEM_CACHE_CPU.alloc_slowpath] += 1
+    slub.ctl[SLUB_CTL.path] = 2
+    fits = s >= 0 and (node < 0 or slab[s, SLUB_SLAB.node] == node) and pfmemalloc_match(mem, slub, s, gfp, context)
     if fits:
-        if slab[s, st.S_FREELIST] >= 0:
-            k[st.K_ALLOC_REFILL] += 1
+        if slab[s, SLUB_SLAB.freelist] >= 0:
+            k[KMEM_CACHE_CPU.alloc_refill] += 1
             return load_freelist(slub, c, cpu, s, f)
         # Full: it is let go, on no list.
         k[f + 1] = -1
-        slab[s, st.S_FROZEN] = 0
-        k[er.K_DEACTIVATE_BYPASS] += 1
-    first = k[st.K_PARTIAL]
+        slab[s, SLUB_SLAB.frozen] = 0
+        k[KMEM_CACHE_CPU.deactivate_bypass] += 1
+    first = k[KMEM_CACHE_CPU.partial]
     if (
         (fits or s < 0)
         and first >= 0
-        and (node < 0 or slab[first, st.S_NODE] == node)
+        and (node < 0 or slab[first, SLUB_SLAB.node] == node)
         and pfmemalloc_match(mem, slub, first, gfp, context)
     ):
-        k[st.K_PARTIAL] = slab[first, st.S_NEXT]
-        k[er.K_CPU_PARTIAL_ALLOC] += 1
-        slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL
+        k[KMEM_CACHE_CPU.partial] = slab[first, SLUB_SLAB.next]
+        k[KMEM_CACHE_CPU.cpu_partial_alloc] += 1
+        slub.ctl[SLUB_CTL.path] = er.PATH_CPU_PARTIAL
         return load_freelist(slub, c, cpu, first, f)
     return slab_alloc_slower(mem, slub, c, cpu, node, gfp, context, f)
 
@@ -244,10 +248,10 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
     k = slub.kcpu[c, cpu]
     s = k[f + 1]
     i = k[f]
-    if i >= 0 and (node < 0 or slub.slab[s, st.S_NODE] == node):
-        k[f] = slub.link[slub.slab[s, st.S_BASE] + i]
-        k[st.K_ALLOC_FASTPATH] += 1
-        slub.ctl[st.U_PATH] = 1
+    if i >= 0 and (node < 0 or slub.slab[s, SLUB_SLAB.node] == node):
+        k[f] = slub.link[slub.slab[s, SLUB_SLAB.base] + i]
+        k[KMEM_CACHE_CPU.alloc_fastpath] += 1
+        slub.ctl[SLUB_CTL.path] = 1
         return (s << st.HANDLE_SHIFT) | i
     return slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, f)
 
@@ -259,28 +263,28 @@ def free_to_node(mem, slub, c, cpu, s, prior):
     k = slub.kcpu[c, cpu]
     slab = slub.slab
     if (
-        slab[s, st.S_INUSE] == 0
-        and slub.knode[c, slab[s, st.S_NODE], st.N_NR_PARTIAL] >= slub.cache[c, st.C_MIN_PARTIAL]
+        slab[s, SLUB_SLAB.inuse] == 0
+        and slub.knode[c, slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.nr_partial] >= slub.cache[c, KMEM_CACHE.min_partial]
     ):
-        slub.ctl[st.U_PATH] = 6
+        slub.ctl[SLUB_CTL.path] = 6
         if prior >= 0:
             remove_partial(slub, c, s)
-            k[st.K_FREE_REMOVE_PARTIAL] += 1
-            slub.ctl[st.U_PATH] = 5
-        k[st.K_FREE_SLAB] += 1
+            k[KMEM_CACHE_CPU.free_remove_partial] += 1
+            slub.ctl[SLUB_CTL.path] = 5
+        k[KMEM_CACHE_CPU.free_slab] += 1
         discard_slab(mem, slub, c, cpu, s)
     elif prior < 0:
         add_partial(slub, c, s, True)
-        k[st.K_FREE_ADD_PARTIAL] += 1
-        slub.ctl[st.U_PATH] = 3
+        k[KMEM_CACHE_CPU.free_add_partial] += 1
+        slub.ctl[SLUB_CTL.path] = 3
 
 
 @folded
 def free_turning(mem, slub, c, cpu, s, prior):
     """A slab held by no CPU got its first free object (``prior`` < 0) or has none left in use [__slab_free]."""
-    if prior < 0 and slub.cache[c, er.C_CPU_PARTIAL] > 0:
-        slub.kcpu[c, cpu, er.K_CPU_PARTIAL_FREE] += 1
-        slub.ctl[st.U_PATH] = er.PATH_CPU_PARTIAL
+    if prior < 0 and slub.cache[c, KMEM_CACHE.cpu_partial] > 0:
+        slub.kcpu[c, cpu, KMEM_CACHE_CPU.cpu_partial_free] += 1
+        slub.ctl[SLUB_CTL.path] = er.PATH_CPU_PARTIAL
         put_cpu_partial(mem, slub, c, cpu, s, True)
     else:
         free_to_node(mem, slub, c, cpu, s, prior)
@@ -292,14 +296,14 @@ def slab_free(mem, slub, c, cpu, s, i, f):
     k = slub.kcpu[c, cpu]
     if k[f + 1] != s:
         outcome, prior = put_back(slub, c, cpu, s, i)
-        slub.ctl[st.U_PATH] = 2 if outcome == STAYS else 4
+        slub.ctl[SLUB_CTL.path] = 2 if outcome == STAYS else 4
         if outcome == TURNS:
             free_turning(mem, slub, c, cpu, s, prior)
         return
-    slub.link[slub.slab[s, st.S_BASE] + i] = k[f]
+    slub.link[slub.slab[s, SLUB_SLAB.base] + i] = k[f]
     k[f] = i
-    k[st.K_FREE_FASTPATH] += 1
-    slub.ctl[st.U_PATH] = 1
+    k[KMEM_CACHE_CPU.free_fastpath] += 1
+    slub.ctl[SLUB_CTL.path] = 1
 
 
 @internal
@@ -307,8 +311,8 @@ def flush_slab(mem, slub, c, cpu, owner, f):
     """Retire CPU ``owner``'s slab and its partial list [__flush_cpu_slab]."""
     k = slub.kcpu[c, owner]
     if k[f + 1] >= 0:
-        k[st.K_CPUSLAB_FLUSH] += 1
+        k[KMEM_CACHE_CPU.cpuslab_flush] += 1
         deactivate_slab(mem, slub, c, cpu, owner, f)
-    s = k[st.K_PARTIAL]
-    k[st.K_PARTIAL] = -1
+    s = k[KMEM_CACHE_CPU.partial]
+    k[KMEM_CACHE_CPU.partial] = -1
     unfreeze_partials(mem, slub, c, cpu, owner, s)

@@ -1,16 +1,16 @@
 """Where the paths of 2.6.25 leave for the later eras of SLUB.
 
-A lane whose caches may follow any era is a :class:`~fastalloc.kernels.alloc.slub.state.SlubEras`; there the column
-``C_ERA`` decides, cache by cache. A lane of type :class:`~fastalloc.kernels.alloc.state.Slub` knows 2.6.25 alone: the
-switch is settled when a kernel is compiled and leaves nothing behind, so that the closed loop compiles and runs none
-of it.
+A lane whose caches may follow any era is a :class:`~fastalloc.kernels.alloc.slub.state.SlubEras`; there
+``KMEM_CACHE.era`` decides, cache by cache. A lane of type :class:`~fastalloc.kernels.alloc.state.Slub` knows 2.6.25
+alone: the switch is settled when a kernel is compiled and leaves nothing behind, so that the closed loop compiles and
+runs none of it.
 """
 
 from fastalloc.compiler.jit import INLINED, by_type
-from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import cpu_partial as cp
 from fastalloc.kernels.alloc.slub import sheaves
 from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU
 
 OWN = -2  # the cache is of 2.6.25: go on
 
@@ -34,9 +34,9 @@ def era_alloc(mem, slub, c, cpu, node, gfp, context):
 
 
 def _era_alloc(mem, slub, c, cpu, node, gfp, context):
-    if slub.cache[c, er.C_ERA] == er.ERA_CPU_PARTIAL:
-        return cp.slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, st.K_FREELIST)
-    if slub.cache[c, er.C_ERA] == er.ERA_SHEAVES:
+    if slub.cache[c, KMEM_CACHE.era] == er.ERA_CPU_PARTIAL:
+        return cp.slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, KMEM_CACHE_CPU.freelist)
+    if slub.cache[c, KMEM_CACHE.era] == er.ERA_SHEAVES:
         return sheaves.slab_alloc(mem, slub, c, cpu, node, gfp, context)
     return OWN
 
@@ -51,7 +51,7 @@ def era_free(mem, slub, c, cpu, s, i):
 
 
 def _era_free(mem, slub, c, cpu, s, i):
-    if slub.cache[c, er.C_ERA] == er.ERA_SHEAVES:
+    if slub.cache[c, KMEM_CACHE.era] == er.ERA_SHEAVES:
         sheaves.slab_free(mem, slub, c, cpu, s, i)
         return True
     return False
@@ -67,7 +67,7 @@ def era_turning(mem, slub, c, cpu, s, prior):
 
 
 def _era_turning(mem, slub, c, cpu, s, prior):
-    if slub.cache[c, er.C_ERA] != er.ERA_CPU_PARTIAL:
+    if slub.cache[c, KMEM_CACHE.era] != er.ERA_CPU_PARTIAL:
         return False
     cp.free_turning(mem, slub, c, cpu, s, prior)
     return True
@@ -83,12 +83,12 @@ def era_flush(mem, slub, c, cpu, owner):
 
 
 def _era_flush(mem, slub, c, cpu, owner):
-    if slub.cache[c, er.C_ERA] == er.ERA_SHEAVES:
+    if slub.cache[c, KMEM_CACHE.era] == er.ERA_SHEAVES:
         sheaves.flush_sheaves(mem, slub, c, cpu, owner)
-        cp.flush_slab(mem, slub, c, cpu, owner, er.K_SHEAF_FREELIST)
+        cp.flush_slab(mem, slub, c, cpu, owner, KMEM_CACHE_CPU.sheaf_freelist)
         return True
-    if slub.cache[c, er.C_ERA] == er.ERA_CPU_PARTIAL:
-        cp.flush_slab(mem, slub, c, cpu, owner, st.K_FREELIST)
+    if slub.cache[c, KMEM_CACHE.era] == er.ERA_CPU_PARTIAL:
+        cp.flush_slab(mem, slub, c, cpu, owner, KMEM_CACHE_CPU.freelist)
         return True
     return False
 
@@ -103,7 +103,7 @@ def era_shrink(mem, slub, c, cpu, n):
 
 
 def _era_shrink(mem, slub, c, cpu, n):
-    if slub.cache[c, er.C_ERA] == er.ERA_SHEAVES:
+    if slub.cache[c, KMEM_CACHE.era] == er.ERA_SHEAVES:
         sheaves.barn_shrink(mem, slub, c, cpu, n)
 
 
@@ -117,7 +117,7 @@ def era_close(mem, slub, c, cpu):
 
 
 def _era_close(mem, slub, c, cpu):
-    if slub.cache[c, er.C_ERA] == er.ERA_SHEAVES:
+    if slub.cache[c, KMEM_CACHE.era] == er.ERA_SHEAVES:
         sheaves.free_main_sheaves(mem, slub, c, cpu)
 
 

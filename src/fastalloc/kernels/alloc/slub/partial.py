@@ -3,7 +3,16 @@
 from fastalloc.compiler.jit import folded, kernel
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, ignores_watermarks, keep_spare
-from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.state import (
+    DEPTH,
+    KMEM_CACHE,
+    KMEM_CACHE_CPU,
+    KMEM_CACHE_NODE,
+    MEMCTL,
+    PAGE,
+    SLUB_CTL,
+    SLUB_SLAB,
+)
 from fastalloc.linux import gfp as g
 
 
@@ -11,46 +20,46 @@ from fastalloc.linux import gfp as g
 def add_partial(slub, c, s, tail):
     """Put slab ``s`` on its node's partial list, at the tail or the head [add_partial]."""
     slab = slub.slab
-    node = slub.knode[c, slab[s, st.S_NODE]]
-    node[st.N_NR_PARTIAL] += 1
-    slab[s, st.S_PARTIAL] = 1
+    node = slub.knode[c, slab[s, SLUB_SLAB.node]]
+    node[KMEM_CACHE_NODE.nr_partial] += 1
+    slab[s, SLUB_SLAB.partial] = 1
     if tail:
-        last = node[st.N_PARTIAL_TAIL]
-        slab[s, st.S_PREV] = last
-        slab[s, st.S_NEXT] = -1
+        last = node[KMEM_CACHE_NODE.partial_tail]
+        slab[s, SLUB_SLAB.prev] = last
+        slab[s, SLUB_SLAB.next] = -1
         if last >= 0:
-            slab[last, st.S_NEXT] = s
+            slab[last, SLUB_SLAB.next] = s
         else:
-            node[st.N_PARTIAL_HEAD] = s
-        node[st.N_PARTIAL_TAIL] = s
+            node[KMEM_CACHE_NODE.partial_head] = s
+        node[KMEM_CACHE_NODE.partial_tail] = s
     else:
-        first = node[st.N_PARTIAL_HEAD]
-        slab[s, st.S_NEXT] = first
-        slab[s, st.S_PREV] = -1
+        first = node[KMEM_CACHE_NODE.partial_head]
+        slab[s, SLUB_SLAB.next] = first
+        slab[s, SLUB_SLAB.prev] = -1
         if first >= 0:
-            slab[first, st.S_PREV] = s
+            slab[first, SLUB_SLAB.prev] = s
         else:
-            node[st.N_PARTIAL_TAIL] = s
-        node[st.N_PARTIAL_HEAD] = s
+            node[KMEM_CACHE_NODE.partial_tail] = s
+        node[KMEM_CACHE_NODE.partial_head] = s
 
 
 @kernel
 def remove_partial(slub, c, s):
     """Take slab ``s`` off its node's partial list [remove_partial]."""
     slab = slub.slab
-    node = slub.knode[c, slab[s, st.S_NODE]]
-    following = slab[s, st.S_NEXT]
-    preceding = slab[s, st.S_PREV]
+    node = slub.knode[c, slab[s, SLUB_SLAB.node]]
+    following = slab[s, SLUB_SLAB.next]
+    preceding = slab[s, SLUB_SLAB.prev]
     if preceding >= 0:
-        slab[preceding, st.S_NEXT] = following
+        slab[preceding, SLUB_SLAB.next] = following
     else:
-        node[st.N_PARTIAL_HEAD] = following
+        node[KMEM_CACHE_NODE.partial_head] = following
     if following >= 0:
-        slab[following, st.S_PREV] = preceding
+        slab[following, SLUB_SLAB.prev] = preceding
     else:
-        node[st.N_PARTIAL_TAIL] = preceding
-    node[st.N_NR_PARTIAL] -= 1
-    slab[s, st.S_PARTIAL] = 0
+        node[KMEM_CACHE_NODE.partial_tail] = preceding
+    node[KMEM_CACHE_NODE.nr_partial] -= 1
+    slab[s, SLUB_SLAB.partial] = 0
 
 
 # What putting an object back does to its slab.
@@ -67,14 +76,14 @@ def put_back(slub, c, cpu, s, i):
     """
     k = slub.kcpu[c, cpu]
     slab = slub.slab
-    k[st.K_FREE_SLOWPATH] += 1
-    prior = slab[s, st.S_FREELIST]
-    inuse = slab[s, st.S_INUSE] - 1
-    slub.link[slab[s, st.S_BASE] + i] = prior
-    slab[s, st.S_FREELIST] = i
-    slab[s, st.S_INUSE] = inuse
-    if slab[s, st.S_FROZEN] != 0:
-        k[st.K_FREE_FROZEN] += 1
+    k[KMEM_CACHE_CPU.free_slowpath] += 1
+    prior = slab[s, SLUB_SLAB.freelist]
+    inuse = slab[s, SLUB_SLAB.inuse] - 1
+    slub.link[slab[s, SLUB_SLAB.base] + i] = prior
+    slab[s, SLUB_SLAB.freelist] = i
+    slab[s, SLUB_SLAB.inuse] = inuse
+    if slab[s, SLUB_SLAB.frozen] != 0:
+        k[KMEM_CACHE_CPU.free_frozen] += 1
         return STAYS, prior
     return TURNS if prior < 0 or inuse == 0 else STAYS_LISTED, prior
 
@@ -83,10 +92,10 @@ def put_back(slub, c, cpu, s, i):
 def pfmemalloc_match(mem, slub, s, gfp, context):
     """Whether the caller may be given the slab: one from below all watermarks is for the entitled where the policy
     says so; asked on slow paths alone [pfmemalloc_match, 3.6]."""
-    if mem.ctl[st.M_PFMEMALLOC] == 0:
+    if mem.ctl[MEMCTL.pfmemalloc] == 0:
         return True
-    mem.ctl[st.M_TESTS] += 1
-    if slub.slab[s, st.S_DEPTH] != st.DEPTH_NONE:
+    mem.ctl[MEMCTL.tests] += 1
+    if slub.slab[s, SLUB_SLAB.depth] != DEPTH.none:
         return True
     return ignores_watermarks(gfp, context)
 
@@ -94,11 +103,14 @@ def pfmemalloc_match(mem, slub, s, gfp, context):
 @kernel
 def slab_record(slub, c):
     """The record that the next slab of cache ``c`` will take, -1 when the arrays are full."""
-    s = slub.cache[c, st.C_FREE_SLAB]
+    s = slub.cache[c, KMEM_CACHE.free_slab]
     if s < 0:
-        s = slub.ctl[st.U_SLAB_TOP]
-        if s >= slub.slab.shape[0] or slub.ctl[st.U_LINK_TOP] + slub.cache[c, st.C_OBJECTS] > slub.link.shape[0]:
-            slub.ctl[st.U_OVERFLOW] = 1
+        s = slub.ctl[SLUB_CTL.slab_top]
+        if (
+            s >= slub.slab.shape[0]
+            or slub.ctl[SLUB_CTL.link_top] + slub.cache[c, KMEM_CACHE.objects] > slub.link.shape[0]
+        ):
+            slub.ctl[SLUB_CTL.overflow] = 1
             return -1
     return s
 
@@ -108,44 +120,44 @@ def install_slab(mem, slub, c, s, pfn, order, objects):
     """Make record ``s`` a slab of ``objects`` free objects over ``2**order`` pages at ``pfn`` [allocate_slab]."""
     cache = slub.cache[c]
     slab = slub.slab
-    if s == slub.ctl[st.U_SLAB_TOP]:
-        slub.ctl[st.U_SLAB_TOP] = s + 1
-        slab[s, st.S_BASE] = slub.ctl[st.U_LINK_TOP]
-        slub.ctl[st.U_LINK_TOP] += cache[st.C_OBJECTS]
+    if s == slub.ctl[SLUB_CTL.slab_top]:
+        slub.ctl[SLUB_CTL.slab_top] = s + 1
+        slab[s, SLUB_SLAB.base] = slub.ctl[SLUB_CTL.link_top]
+        slub.ctl[SLUB_CTL.link_top] += cache[KMEM_CACHE.objects]
     else:
-        cache[st.C_FREE_SLAB] = slab[s, st.S_NEXT]
+        cache[KMEM_CACHE.free_slab] = slab[s, SLUB_SLAB.next]
     where = 0
-    if mem.ctl[st.M_MODEL] != st.MODEL_ZONES:
+    if mem.ctl[MEMCTL.model] != st.MODEL_ZONES:
         where = pfn
     else:
-        mem.page[pfn, st.P_FLAGS] |= st.PG_SLAB
-    slab[s, st.S_CACHE] = c
-    slab[s, st.S_NODE] = where
-    slab[s, st.S_INUSE] = 0
-    slab[s, st.S_FREELIST] = 0
-    slab[s, st.S_FROZEN] = 0
-    slab[s, st.S_PFN] = pfn
-    slab[s, st.S_OBJECTS] = objects
-    slab[s, st.S_ORDINAL] = -1
-    slab[s, st.S_BUYER] = mem.ctl[st.M_WHO]
-    slab[s, st.S_DEPTH] = mem.ctl[st.M_DEPTH]
-    slab[s, st.S_PARTIAL] = 0
-    slab[s, st.S_ORDER] = order
-    base = slab[s, st.S_BASE]
+        mem.page[pfn, PAGE.flags] |= st.PG_SLAB
+    slab[s, SLUB_SLAB.cache] = c
+    slab[s, SLUB_SLAB.node] = where
+    slab[s, SLUB_SLAB.inuse] = 0
+    slab[s, SLUB_SLAB.freelist] = 0
+    slab[s, SLUB_SLAB.frozen] = 0
+    slab[s, SLUB_SLAB.pfn] = pfn
+    slab[s, SLUB_SLAB.objects] = objects
+    slab[s, SLUB_SLAB.ordinal] = -1
+    slab[s, SLUB_SLAB.buyer] = mem.ctl[MEMCTL.who]
+    slab[s, SLUB_SLAB.depth] = mem.ctl[MEMCTL.depth]
+    slab[s, SLUB_SLAB.partial] = 0
+    slab[s, SLUB_SLAB.order] = order
+    base = slab[s, SLUB_SLAB.base]
     for i in range(objects - 1):
         slub.link[base + i] = i + 1
     slub.link[base + objects - 1] = -1
-    if cache[st.C_CTOR] != 0:
-        cache[st.C_CTOR_CALLS] += objects + 1
-    slub.knode[c, where, st.N_NR_SLABS] += 1
-    if slub.knode[c, where, st.N_NR_SLABS] > cache[er.C_MAX_SLABS]:
-        cache[er.C_MAX_SLABS] = slub.knode[c, where, st.N_NR_SLABS]
-    cache[st.C_PAGES] += 1 << order
-    if cache[st.C_PAGES] > cache[st.C_MAX_PAGES]:
-        cache[st.C_MAX_PAGES] = cache[st.C_PAGES]
-    slub.ctl[st.U_PAGES] += 1 << order
-    if slub.ctl[st.U_PAGES] > slub.ctl[st.U_MAX_PAGES]:
-        slub.ctl[st.U_MAX_PAGES] = slub.ctl[st.U_PAGES]
+    if cache[KMEM_CACHE.ctor] != 0:
+        cache[KMEM_CACHE.ctor_calls] += objects + 1
+    slub.knode[c, where, KMEM_CACHE_NODE.nr_slabs] += 1
+    if slub.knode[c, where, KMEM_CACHE_NODE.nr_slabs] > cache[KMEM_CACHE.max_slabs]:
+        cache[KMEM_CACHE.max_slabs] = slub.knode[c, where, KMEM_CACHE_NODE.nr_slabs]
+    cache[KMEM_CACHE.pages] += 1 << order
+    if cache[KMEM_CACHE.pages] > cache[KMEM_CACHE.max_pages]:
+        cache[KMEM_CACHE.max_pages] = cache[KMEM_CACHE.pages]
+    slub.ctl[SLUB_CTL.pages] += 1 << order
+    if slub.ctl[SLUB_CTL.pages] > slub.ctl[SLUB_CTL.max_pages]:
+        slub.ctl[SLUB_CTL.max_pages] = slub.ctl[SLUB_CTL.pages]
 
 
 @kernel
@@ -159,12 +171,12 @@ def new_slab(mem, slub, c, cpu, node, gfp, context):
     s = slab_record(slub, c)
     if s < 0:
         return -1
-    order = cache[st.C_ORDER]
+    order = cache[KMEM_CACHE.order]
     smallest = order
-    asked = (gfp & g.GFP_SLAB_LEVEL_MASK) | cache[st.C_ALLOCFLAGS]
+    asked = (gfp & g.GFP_SLAB_LEVEL_MASK) | cache[KMEM_CACHE.allocflags]
     mask = asked
-    if cache[er.C_MIN_ORDER] < order:
-        smallest = cache[er.C_MIN_ORDER]
+    if cache[KMEM_CACHE.min_order] < order:
+        smallest = cache[KMEM_CACHE.min_order]
         mask = (asked | g.NOWARN | g.NORETRY) & ~g.NOFAIL
     while True:
         pfn = alloc_pages(mem, cpu, node, mask, order, context)
@@ -174,10 +186,10 @@ def new_slab(mem, slub, c, cpu, node, gfp, context):
         mask = asked
     if pfn < 0:
         return -1
-    objects = cache[st.C_OBJECTS]
-    if order < cache[st.C_ORDER]:
-        objects = (4096 << order) // cache[st.C_SIZE]
-        slub.kcpu[c, cpu, er.K_ORDER_FALLBACK] += 1
+    objects = cache[KMEM_CACHE.objects]
+    if order < cache[KMEM_CACHE.order]:
+        objects = (4096 << order) // cache[KMEM_CACHE.size]
+        slub.kcpu[c, cpu, KMEM_CACHE_CPU.order_fallback] += 1
     install_slab(mem, slub, c, s, pfn, order, objects)
     return s
 
@@ -186,8 +198,8 @@ def new_slab(mem, slub, c, cpu, node, gfp, context):
 def record_owner(mem, slub, c, s):
     """The cache whose slabs fit the record of a slab that came to ``c`` by a wrong free: it has room for no more."""
     for i in range(4):
-        e = mem.ctl[st.M_EMERGENCY_CACHE + i]
-        if e >= 0 and slub.cache[e, st.C_OBJECTS] == slub.slab[s, st.S_OBJECTS]:
+        e = mem.ctl[MEMCTL.emergency_cache + i]
+        if e >= 0 and slub.cache[e, KMEM_CACHE.objects] == slub.slab[s, SLUB_SLAB.objects]:
             return e
     return c
 
@@ -196,16 +208,16 @@ def record_owner(mem, slub, c, s):
 def discard_slab(mem, slub, c, cpu, s):
     """Give a slab's pages back and retire its record [discard_slab]."""
     slab = slub.slab
-    order = slab[s, st.S_ORDER]
-    slub.knode[c, slab[s, st.S_NODE], st.N_NR_SLABS] -= 1
-    slub.cache[c, st.C_PAGES] -= 1 << order
-    slub.ctl[st.U_PAGES] -= 1 << order
-    spare = (slub.cache[c, st.C_ALLOCFLAGS] & g.SPARE) != 0 and order == 0
-    if not spare or not keep_spare(mem, slab[s, st.S_PFN]):
-        free_pages(mem, cpu, slab[s, st.S_PFN], order)
+    order = slab[s, SLUB_SLAB.order]
+    slub.knode[c, slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.nr_slabs] -= 1
+    slub.cache[c, KMEM_CACHE.pages] -= 1 << order
+    slub.ctl[SLUB_CTL.pages] -= 1 << order
+    spare = (slub.cache[c, KMEM_CACHE.allocflags] & g.SPARE) != 0 and order == 0
+    if not spare or not keep_spare(mem, slab[s, SLUB_SLAB.pfn]):
+        free_pages(mem, cpu, slab[s, SLUB_SLAB.pfn], order)
     owner = c
-    if mem.ctl[st.M_FREE] == st.FREE_NAMED and slab[s, st.S_OBJECTS] < slub.cache[c, st.C_OBJECTS]:
+    if mem.ctl[MEMCTL.free] == st.FREE_NAMED and slab[s, SLUB_SLAB.objects] < slub.cache[c, KMEM_CACHE.objects]:
         owner = record_owner(mem, slub, c, s)
-    slab[s, st.S_NEXT] = slub.cache[owner, st.C_FREE_SLAB]
-    slab[s, st.S_PFN] = -1
-    slub.cache[owner, st.C_FREE_SLAB] = s
+    slab[s, SLUB_SLAB.next] = slub.cache[owner, KMEM_CACHE.free_slab]
+    slab[s, SLUB_SLAB.pfn] = -1
+    slub.cache[owner, KMEM_CACHE.free_slab] = s

@@ -31,6 +31,7 @@ from fastalloc.kernels.alloc.slub.partial import (
     put_back,
     remove_partial,
 )
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB
 from fastalloc.linux import gfp as g
 
 # ------------------------------------------------------------------------------------------------------ slabs
@@ -44,37 +45,37 @@ def deactivate_slab(mem, slub, c, cpu, owner):
     """
     slab = slub.slab
     k = slub.kcpu[c, owner]
-    s = k[st.K_PAGE]
+    s = k[KMEM_CACHE_CPU.page]
     tail = True
-    if slab[s, st.S_FREELIST] >= 0:
-        k[st.K_DEACTIVATE_REMOTE_FREES] += 1
-    base = slab[s, st.S_BASE]
-    i = k[st.K_FREELIST]
+    if slab[s, SLUB_SLAB.freelist] >= 0:
+        k[KMEM_CACHE_CPU.deactivate_remote_frees] += 1
+    base = slab[s, SLUB_SLAB.base]
+    i = k[KMEM_CACHE_CPU.freelist]
     while i >= 0:
         tail = False
         following = slub.link[base + i]
-        slub.link[base + i] = slab[s, st.S_FREELIST]
-        slab[s, st.S_FREELIST] = i
-        slab[s, st.S_INUSE] -= 1
+        slub.link[base + i] = slab[s, SLUB_SLAB.freelist]
+        slab[s, SLUB_SLAB.freelist] = i
+        slab[s, SLUB_SLAB.inuse] -= 1
         i = following
-    k[st.K_FREELIST] = -1
-    k[st.K_PAGE] = -1
-    slab[s, st.S_FROZEN] = 0
-    if slab[s, st.S_INUSE] > 0:
-        if slab[s, st.S_FREELIST] >= 0:
+    k[KMEM_CACHE_CPU.freelist] = -1
+    k[KMEM_CACHE_CPU.page] = -1
+    slab[s, SLUB_SLAB.frozen] = 0
+    if slab[s, SLUB_SLAB.inuse] > 0:
+        if slab[s, SLUB_SLAB.freelist] >= 0:
             add_partial(slub, c, s, tail)
             if tail:
-                k[st.K_DEACTIVATE_TO_TAIL] += 1
+                k[KMEM_CACHE_CPU.deactivate_to_tail] += 1
             else:
-                k[st.K_DEACTIVATE_TO_HEAD] += 1
+                k[KMEM_CACHE_CPU.deactivate_to_head] += 1
         else:
-            k[st.K_DEACTIVATE_FULL] += 1
+            k[KMEM_CACHE_CPU.deactivate_full] += 1
     else:
-        k[st.K_DEACTIVATE_EMPTY] += 1
-        if slub.knode[c, slab[s, st.S_NODE], st.N_NR_PARTIAL] < slub.cache[c, st.C_MIN_PARTIAL]:
+        k[KMEM_CACHE_CPU.deactivate_empty] += 1
+        if slub.knode[c, slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.nr_partial] < slub.cache[c, KMEM_CACHE.min_partial]:
             add_partial(slub, c, s, True)
         else:
-            k[st.K_FREE_SLAB] += 1
+            k[KMEM_CACHE_CPU.free_slab] += 1
             discard_slab(mem, slub, c, cpu, s)
 
 
@@ -85,18 +86,18 @@ def get_partial(mem, slub, c, cpu, node, gfp, context):
     No look at the mask: a partial slab is given to anybody, pfmemalloc slabs of a policy that has them apart. The
     defrag test of get_any_partial always passes.
     """
-    shift = mem.ctl[st.M_CPU_NODE_SHIFT]
+    shift = mem.ctl[MEMCTL.cpu_node_shift]
     here = node if node >= 0 else cpu >> shift
-    s = slub.knode[c, here, st.N_PARTIAL_HEAD]
-    if s < 0 and slub.ctl[st.U_NODES] > 1 and (gfp & g.THISNODE) == 0:
+    s = slub.knode[c, here, KMEM_CACHE_NODE.partial_head]
+    if s < 0 and slub.ctl[SLUB_CTL.nodes] > 1 and (gfp & g.THISNODE) == 0:
         home = cpu >> shift
-        for i in range(slub.ctl[st.U_NODES]):
+        for i in range(slub.ctl[SLUB_CTL.nodes]):
             other = home ^ i
-            if slub.knode[c, other, st.N_NR_PARTIAL] > slub.cache[c, st.C_MIN_PARTIAL]:
-                s = slub.knode[c, other, st.N_PARTIAL_HEAD]
+            if slub.knode[c, other, KMEM_CACHE_NODE.nr_partial] > slub.cache[c, KMEM_CACHE.min_partial]:
+                s = slub.knode[c, other, KMEM_CACHE_NODE.partial_head]
                 break
     while s >= 0 and not pfmemalloc_match(mem, slub, s, gfp, context):
-        s = slub.slab[s, st.S_NEXT]
+        s = slub.slab[s, SLUB_SLAB.next]
     if s >= 0:
         remove_partial(slub, c, s)
     return s
@@ -109,10 +110,10 @@ def get_partial(mem, slub, c, cpu, node, gfp, context):
 def load_freelist(slub, c, cpu, s):
     """Take slab ``s`` over for ``cpu``: its first free object is the result, the rest the private list."""
     slab = slub.slab
-    i = slab[s, st.S_FREELIST]
-    slub.kcpu[c, cpu, st.K_FREELIST] = slub.link[slab[s, st.S_BASE] + i]
-    slab[s, st.S_FREELIST] = -1
-    slab[s, st.S_INUSE] = slab[s, st.S_OBJECTS]
+    i = slab[s, SLUB_SLAB.freelist]
+    slub.kcpu[c, cpu, KMEM_CACHE_CPU.freelist] = slub.link[slab[s, SLUB_SLAB.base] + i]
+    slab[s, SLUB_SLAB.freelist] = -1
+    slab[s, SLUB_SLAB.inuse] = slab[s, SLUB_SLAB.objects]
     return (s << st.HANDLE_SHIFT) | i
 
 
@@ -122,38 +123,38 @@ def slab_alloc_2_6_25(mem, slub, c, cpu, node, gfp, context):
     out_of_line()
     k = slub.kcpu[c, cpu]
     slab = slub.slab
-    s = k[st.K_PAGE]
+    s = k[KMEM_CACHE_CPU.page]
     if s >= 0:
-        if (node < 0 or slab[s, st.S_NODE] == node) and pfmemalloc_match(mem, slub, s, gfp, context):
-            k[st.K_ALLOC_REFILL] += 1
-            if slab[s, st.S_FREELIST] >= 0:
-                k[st.K_ALLOC_SLOWPATH] += 1
-                slub.ctl[st.U_PATH] = 2
+        if (node < 0 or slab[s, SLUB_SLAB.node] == node) and pfmemalloc_match(mem, slub, s, gfp, context):
+            k[KMEM_CACHE_CPU.alloc_refill] += 1
+            if slab[s, SLUB_SLAB.freelist] >= 0:
+                k[KMEM_CACHE_CPU.alloc_slowpath] += 1
+                slub.ctl[SLUB_CTL.path] = 2
                 return load_freelist(slub, c, cpu, s)
         deactivate_slab(mem, slub, c, cpu, cpu)
     s = get_partial(mem, slub, c, cpu, node, gfp, context)
     if s >= 0:
-        k[st.K_ALLOC_FROM_PARTIAL] += 1
-        slub.ctl[st.U_PATH] = 3
+        k[KMEM_CACHE_CPU.alloc_from_partial] += 1
+        slub.ctl[SLUB_CTL.path] = 3
     else:
         s = new_slab(mem, slub, c, cpu, node, gfp, context)
         if s < 0:
-            final = mem.ctl[st.M_MODEL] != st.MODEL_ZONES or not goes_on(gfp, context)
-            if slub.cache[c, st.C_FALLBACK] != 0 and (gfp & g.NORETRY) == 0 and final:
+            final = mem.ctl[MEMCTL.model] != st.MODEL_ZONES or not goes_on(gfp, context)
+            if slub.cache[c, KMEM_CACHE.fallback] != 0 and (gfp & g.NORETRY) == 0 and final:
                 order = 0
-                while (4096 << order) < slub.cache[c, st.C_OBJSIZE]:
+                while (4096 << order) < slub.cache[c, KMEM_CACHE.objsize]:
                     order += 1
                 pfn = alloc_pages(mem, cpu, node, gfp | g.COMP, order, context)
                 if pfn >= 0:
-                    slub.ctl[st.U_PATH] = 5
+                    slub.ctl[SLUB_CTL.path] = 5
                     return st.PAGE_HANDLE | (order << st.PAGE_HANDLE_ORDER_SHIFT) | pfn
-            slub.ctl[st.U_PATH] = 0
+            slub.ctl[SLUB_CTL.path] = 0
             return st.NO_OBJECT
-        k[st.K_ALLOC_SLAB] += 1
-        slub.ctl[st.U_PATH] = 4
-    slab[s, st.S_FROZEN] = 1 + cpu
-    k[st.K_PAGE] = s
-    k[st.K_ALLOC_SLOWPATH] += 1
+        k[KMEM_CACHE_CPU.alloc_slab] += 1
+        slub.ctl[SLUB_CTL.path] = 4
+    slab[s, SLUB_SLAB.frozen] = 1 + cpu
+    k[KMEM_CACHE_CPU.page] = s
+    k[KMEM_CACHE_CPU.alloc_slowpath] += 1
     return load_freelist(slub, c, cpu, s)
 
 
@@ -171,28 +172,28 @@ def grow_slab(mem, slub, c, cpu, gfp, context):
     """Buy a slab and make it the CPU's, whatever is at hand: its first object, or NO_OBJECT [2.6.25 rules]."""
     s = new_slab(mem, slub, c, cpu, -1, gfp, context)
     if s < 0:
-        slub.ctl[st.U_PATH] = 0
+        slub.ctl[SLUB_CTL.path] = 0
         return st.NO_OBJECT
     k = slub.kcpu[c, cpu]
-    if k[st.K_PAGE] >= 0:
+    if k[KMEM_CACHE_CPU.page] >= 0:
         deactivate_slab(mem, slub, c, cpu, cpu)
-    slub.slab[s, st.S_FROZEN] = 1 + cpu
-    k[st.K_PAGE] = s
-    k[st.K_ALLOC_SLAB] += 1
-    k[st.K_ALLOC_SLOWPATH] += 1
-    slub.ctl[st.U_PATH] = 4
+    slub.slab[s, SLUB_SLAB.frozen] = 1 + cpu
+    k[KMEM_CACHE_CPU.page] = s
+    k[KMEM_CACHE_CPU.alloc_slab] += 1
+    k[KMEM_CACHE_CPU.alloc_slowpath] += 1
+    slub.ctl[SLUB_CTL.path] = 4
     return load_freelist(slub, c, cpu, s)
 
 
 @folded
 def take_private(slub, k, node):
     """The fast path of an allocation: the first object of the private list of ``k``, or NO_OBJECT."""
-    i = k[st.K_FREELIST]
+    i = k[KMEM_CACHE_CPU.freelist]
     if i >= 0:
-        s = k[st.K_PAGE]
-        if node < 0 or slub.slab[s, st.S_NODE] == node:
-            k[st.K_FREELIST] = slub.link[slub.slab[s, st.S_BASE] + i]
-            k[st.K_ALLOC_FASTPATH] += 1
+        s = k[KMEM_CACHE_CPU.page]
+        if node < 0 or slub.slab[s, SLUB_SLAB.node] == node:
+            k[KMEM_CACHE_CPU.freelist] = slub.link[slub.slab[s, SLUB_SLAB.base] + i]
+            k[KMEM_CACHE_CPU.alloc_fastpath] += 1
             return (s << st.HANDLE_SHIFT) | i
     return np.int64(st.NO_OBJECT)
 
@@ -201,11 +202,11 @@ def take_private(slub, k, node):
 def slab_alloc(mem, slub, c, cpu, node, gfp, context):
     """An object of cache ``c`` on ``cpu``: its handle, or NO_OBJECT [slab_alloc].
 
-    ``node`` is -1 or the NUMA node asked for. The path taken is left in ``slub.ctl[U_PATH]``.
+    ``node`` is -1 or the NUMA node asked for. The path taken is left in ``slub.ctl[SLUB_CTL.path]``.
     """
     handle = take_private(slub, slub.kcpu[c, cpu], node)
     if handle >= 0:
-        slub.ctl[st.U_PATH] = 1
+        slub.ctl[SLUB_CTL.path] = 1
         return handle
     return slab_alloc_slow(mem, slub, c, cpu, node, gfp, context)
 
@@ -214,26 +215,28 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context):
 def list_turned(slub, c, cpu, s):
     """A slab that was full goes to the tail of its node's list."""
     add_partial(slub, c, s, True)
-    slub.kcpu[c, cpu, st.K_FREE_ADD_PARTIAL] += 1
-    slub.ctl[st.U_PATH] = 3
+    slub.kcpu[c, cpu, KMEM_CACHE_CPU.free_add_partial] += 1
+    slub.ctl[SLUB_CTL.path] = 3
 
 
 @internal
 def free_turning(mem, slub, c, cpu, s, prior):
     """A slab held by no CPU got its first free object (``prior`` < 0) or has none left in use [__slab_free].
 
-    An emptied slab goes back at once, or where C_KEEP_EMPTY partial ones are.
+    An emptied slab goes back at once, or where KMEM_CACHE.keep_empty partial ones are.
     """
     out_of_line()
     k = slub.kcpu[c, cpu]
-    crowded = slub.knode[c, slub.slab[s, st.S_NODE], st.N_NR_PARTIAL] >= slub.cache[c, er.C_KEEP_EMPTY]
-    if slub.slab[s, st.S_INUSE] == 0 and crowded:
-        slub.ctl[st.U_PATH] = 6
+    crowded = (
+        slub.knode[c, slub.slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.nr_partial] >= slub.cache[c, KMEM_CACHE.keep_empty]
+    )
+    if slub.slab[s, SLUB_SLAB.inuse] == 0 and crowded:
+        slub.ctl[SLUB_CTL.path] = 6
         if prior >= 0:
             remove_partial(slub, c, s)
-            k[st.K_FREE_REMOVE_PARTIAL] += 1
-            slub.ctl[st.U_PATH] = 5
-        k[st.K_FREE_SLAB] += 1
+            k[KMEM_CACHE_CPU.free_remove_partial] += 1
+            slub.ctl[SLUB_CTL.path] = 5
+        k[KMEM_CACHE_CPU.free_slab] += 1
         discard_slab(mem, slub, c, cpu, s)
     elif prior < 0:
         list_turned(slub, c, cpu, s)
@@ -246,7 +249,7 @@ def slab_free_slow(mem, slub, c, cpu, s, i):
         return False
     outcome, prior = put_back(slub, c, cpu, s, i)
     if outcome == TURNS and not era_turning(mem, slub, c, cpu, s, prior):
-        if prior < 0 and slub.slab[s, st.S_INUSE] > 0:  # most of them
+        if prior < 0 and slub.slab[s, SLUB_SLAB.inuse] > 0:  # most of them
             list_turned(slub, c, cpu, s)
         else:
             free_turning(mem, slub, c, cpu, s, prior)
@@ -256,11 +259,11 @@ def slab_free_slow(mem, slub, c, cpu, s, i):
 @folded
 def give_private(slub, k, s, i):
     """The fast path of a free: object ``i`` of the slab of ``k``, or False."""
-    if k[st.K_PAGE] != s:
+    if k[KMEM_CACHE_CPU.page] != s:
         return False
-    slub.link[slub.slab[s, st.S_BASE] + i] = k[st.K_FREELIST]
-    k[st.K_FREELIST] = i
-    k[st.K_FREE_FASTPATH] += 1
+    slub.link[slub.slab[s, SLUB_SLAB.base] + i] = k[KMEM_CACHE_CPU.freelist]
+    k[KMEM_CACHE_CPU.freelist] = i
+    k[KMEM_CACHE_CPU.free_fastpath] += 1
     return True
 
 
@@ -270,16 +273,16 @@ def slab_free(mem, slub, cpu, handle):
     if handle >= st.PAGE_HANDLE:
         order = (handle >> st.PAGE_HANDLE_ORDER_SHIFT) & 0xFF
         free_pages(mem, cpu, handle & ((1 << st.PAGE_HANDLE_ORDER_SHIFT) - 1), order)
-        slub.ctl[st.U_PATH] = 8
+        slub.ctl[SLUB_CTL.path] = 8
         return
     s = handle >> st.HANDLE_SHIFT
     i = handle & st.HANDLE_INDEX_MASK
-    c = slub.slab[s, st.S_CACHE]
-    slub.ctl[st.U_PATH] = 4
+    c = slub.slab[s, SLUB_SLAB.cache]
+    slub.ctl[SLUB_CTL.path] = 4
     if give_private(slub, slub.kcpu[c, cpu], s, i):
-        slub.ctl[st.U_PATH] = 1
+        slub.ctl[SLUB_CTL.path] = 1
     elif slab_free_slow(mem, slub, c, cpu, s, i):
-        slub.ctl[st.U_PATH] = 2
+        slub.ctl[SLUB_CTL.path] = 2
 
 
 # ------------------------------------------------------------------------------------------- whole-cache paths
@@ -290,8 +293,8 @@ def flush_slab(mem, slub, c, cpu, owner):
     """Retire CPU ``owner``'s slab if it has one, and what else later eras keep by CPU [flush_slab]."""
     if era_flush(mem, slub, c, cpu, owner):
         return
-    if slub.kcpu[c, owner, st.K_PAGE] >= 0:
-        slub.kcpu[c, owner, st.K_CPUSLAB_FLUSH] += 1
+    if slub.kcpu[c, owner, KMEM_CACHE_CPU.page] >= 0:
+        slub.kcpu[c, owner, KMEM_CACHE_CPU.cpuslab_flush] += 1
         deactivate_slab(mem, slub, c, cpu, owner)
 
 
@@ -307,10 +310,10 @@ def flush_all(mem, slub, c, cpu):
 @kernel
 def discard_empty_slabs(mem, slub, c, cpu, n):
     """Give back the empty slabs of a node's partial list."""
-    s = slub.knode[c, n, st.N_PARTIAL_HEAD]
+    s = slub.knode[c, n, KMEM_CACHE_NODE.partial_head]
     while s >= 0:
-        following = slub.slab[s, st.S_NEXT]
-        if slub.slab[s, st.S_INUSE] == 0:
+        following = slub.slab[s, SLUB_SLAB.next]
+        if slub.slab[s, SLUB_SLAB.inuse] == 0:
             remove_partial(slub, c, s)
             discard_slab(mem, slub, c, cpu, s)
         s = following
@@ -324,30 +327,30 @@ def kmem_cache_shrink(mem, slub, c, cpu):
     """
     flush_all(mem, slub, c, cpu)
     slab = slub.slab
-    most = slub.cache[c, st.C_OBJECTS] - 1
-    if slub.cache[c, er.C_ERA] != er.ERA_2_6_25 and most > er.SHRINK_PROMOTE_MAX:
+    most = slub.cache[c, KMEM_CACHE.objects] - 1
+    if slub.cache[c, KMEM_CACHE.era] != er.ERA_2_6_25 and most > er.SHRINK_PROMOTE_MAX:
         most = er.SHRINK_PROMOTE_MAX
-    for n in range(slub.ctl[st.U_NODES]):
+    for n in range(slub.ctl[SLUB_CTL.nodes]):
         era_shrink(mem, slub, c, cpu, n)
         discard_empty_slabs(mem, slub, c, cpu, n)
         # Selection by free objects: each pass moves the slabs of one occupancy, first of the old order last.
-        chain = slub.knode[c, n, st.N_PARTIAL_HEAD]
-        slub.knode[c, n, st.N_PARTIAL_HEAD] = -1
-        slub.knode[c, n, st.N_PARTIAL_TAIL] = -1
-        slub.knode[c, n, st.N_NR_PARTIAL] = 0
+        chain = slub.knode[c, n, KMEM_CACHE_NODE.partial_head]
+        slub.knode[c, n, KMEM_CACHE_NODE.partial_head] = -1
+        slub.knode[c, n, KMEM_CACHE_NODE.partial_tail] = -1
+        slub.knode[c, n, KMEM_CACHE_NODE.nr_partial] = 0
         for free in range(most + 1, 0, -1):
             rest = -1
             rest_tail = -1
             s = chain
             while s >= 0:
-                following = slab[s, st.S_NEXT]
-                left = slab[s, st.S_OBJECTS] - slab[s, st.S_INUSE]
+                following = slab[s, SLUB_SLAB.next]
+                left = slab[s, SLUB_SLAB.objects] - slab[s, SLUB_SLAB.inuse]
                 if left == free or left > most:
                     add_partial(slub, c, s, left > most)
                 else:
-                    slab[s, st.S_NEXT] = -1
+                    slab[s, SLUB_SLAB.next] = -1
                     if rest_tail >= 0:
-                        slab[rest_tail, st.S_NEXT] = s
+                        slab[rest_tail, SLUB_SLAB.next] = s
                     else:
                         rest = s
                     rest_tail = s
@@ -361,41 +364,42 @@ def kmem_cache_shrink(mem, slub, c, cpu):
 def init_cache(slub, c, geometry):
     """Register cache ``c`` with its geometry row; no CPU slab yet.
 
-    ``geometry`` holds columns C_SIZE .. C_MIN_PARTIAL, or all of CACHE_FIELDS when the cache is of a later era.
+    ``geometry`` holds columns KMEM_CACHE.size .. KMEM_CACHE.min_partial, or a whole row when the cache is of a
+    later era.
     """
-    for column in range(st.C_MIN_PARTIAL + 1):
+    for column in range(KMEM_CACHE.min_partial + 1):
         slub.cache[c, column] = geometry[column]
-    for column in range(er.C_ERA, st.CACHE_FIELDS):
+    for column in range(KMEM_CACHE.era, KMEM_CACHE.width):
         slub.cache[c, column] = geometry[column] if column < geometry.shape[0] else 0
-    if geometry.shape[0] <= er.C_MIN_ORDER:
-        slub.cache[c, er.C_MIN_ORDER] = slub.cache[c, st.C_ORDER]
-    slub.cache[c, st.C_FREE_SLAB] = -1
-    slub.cache[c, st.C_ALIVE] = 1
-    slub.cache[c, er.C_RANK] = er.FIRST_RANK
+    if geometry.shape[0] <= KMEM_CACHE.min_order:
+        slub.cache[c, KMEM_CACHE.min_order] = slub.cache[c, KMEM_CACHE.order]
+    slub.cache[c, KMEM_CACHE.free_slab] = -1
+    slub.cache[c, KMEM_CACHE.alive] = 1
+    slub.cache[c, KMEM_CACHE.rank] = er.FIRST_RANK
     for cpu in range(slub.kcpu.shape[1]):
-        slub.kcpu[c, cpu, st.K_FREELIST] = -1
-        slub.kcpu[c, cpu, st.K_PAGE] = -1
-        slub.kcpu[c, cpu, st.K_PARTIAL] = -1
-        for column in range(er.K_MAIN, er.K_ERA_STAT):
+        slub.kcpu[c, cpu, KMEM_CACHE_CPU.freelist] = -1
+        slub.kcpu[c, cpu, KMEM_CACHE_CPU.page] = -1
+        slub.kcpu[c, cpu, KMEM_CACHE_CPU.partial] = -1
+        for column in range(KMEM_CACHE_CPU.main, KMEM_CACHE_CPU.era_stat):
             slub.kcpu[c, cpu, column] = -1
     for n in range(slub.knode.shape[1]):
-        slub.knode[c, n, er.N_FULL] = -1
-        slub.knode[c, n, er.N_EMPTY] = -1
-        slub.knode[c, n, st.N_PARTIAL_HEAD] = -1
-        slub.knode[c, n, st.N_PARTIAL_TAIL] = -1
+        slub.knode[c, n, KMEM_CACHE_NODE.full] = -1
+        slub.knode[c, n, KMEM_CACHE_NODE.empty] = -1
+        slub.knode[c, n, KMEM_CACHE_NODE.partial_head] = -1
+        slub.knode[c, n, KMEM_CACHE_NODE.partial_tail] = -1
 
 
 @kernel
 def kmem_cache_close(mem, slub, c, cpu):
     """Flush and free the empty slabs; whether none is left [kmem_cache_close]. The counters stay behind."""
-    for n in range(slub.ctl[st.U_NODES]):
+    for n in range(slub.ctl[SLUB_CTL.nodes]):
         # Before the CPUs' partial lists are flushed, for that is where objects of the barn may land.
         era_shrink(mem, slub, c, cpu, n)
     flush_all(mem, slub, c, cpu)
     left = 0
-    for n in range(slub.ctl[st.U_NODES]):
+    for n in range(slub.ctl[SLUB_CTL.nodes]):
         discard_empty_slabs(mem, slub, c, cpu, n)
-        left += slub.knode[c, n, st.N_NR_SLABS]
+        left += slub.knode[c, n, KMEM_CACHE_NODE.nr_slabs]
     if left == 0:
         era_close(mem, slub, c, cpu)
     return left == 0
@@ -406,7 +410,7 @@ def early_kmem_cache_node_alloc(mem, slub, c, cpu, node):
     """The first object of ``kmem_cache_node`` on ``node``, outside the counters [early_kmem_cache_node_alloc]."""
     s = new_slab(mem, slub, c, cpu, node, g.GFP_KERNEL, 0)
     if s >= 0:
-        slub.slab[s, st.S_FREELIST] = slub.link[slub.slab[s, st.S_BASE]]
-        slub.slab[s, st.S_INUSE] = 1
+        slub.slab[s, SLUB_SLAB.freelist] = slub.link[slub.slab[s, SLUB_SLAB.base]]
+        slub.slab[s, SLUB_SLAB.inuse] = 1
         add_partial(slub, c, s, False)
     return s
