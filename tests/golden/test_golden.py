@@ -10,13 +10,15 @@ from fastalloc.verify.golden_case import find_cases, read_case
 REPOSITORY = Path(__file__).parents[2]
 SMALL = REPOSITORY / "tests" / "data" / "golden"
 SHARED = REPOSITORY.parent / "shared" / "data" / "golden"
+# of later kernels
+LATER_SMALL = [SMALL.with_name(f"golden-{kernel}") for kernel in ("6.12", "7.3")]
+LATER_SHARED = [SHARED.with_name(f"golden-{kernel}") for kernel in ("6.12", "7.3")]
 
 
-def builds(root: Path) -> list[tuple[Path, str]]:
-    """(case folder, build) of all cases below ``root``."""
-    if not root.is_dir():
-        return []
-    return [(case, ops.parent.name) for case in find_cases(root) for ops in sorted(case.glob("*/ops.parquet"))]
+def builds(*roots: Path) -> list[tuple[Path, str]]:
+    """(case folder, build) of all cases below ``roots``."""
+    cases = [case for root in roots if root.is_dir() for case in find_cases(root)]
+    return [(case, ops.parent.name) for case in cases for ops in sorted(case.glob("*/ops.parquet"))]
 
 
 def check(folder: Path, build: str) -> None:

@@ -7,9 +7,11 @@ import polars as pl
 import pytest
 
 from fastalloc.verify.golden import BUILD, compare_state
-from fastalloc.verify.golden_case import GoldenCase, read_case
-from tests.golden.test_golden import SHARED, SMALL, builds
+from fastalloc.verify.golden_case import LATER_BUILD, GoldenCase, read_case
+from tests.golden.test_golden import LATER_SHARED, LATER_SMALL, SHARED, SMALL, builds
+from tests.reference.cpu_partial_machine import CpuPartialMachine
 from tests.reference.machine import Machine
+from tests.reference.sheaf_machine import SheafMachine
 from tests.reference.slab_machine import SlabMachine
 from tests.reference.slob_machine import SlobMachine
 from tests.reference.slub_machine import SlubMachine
@@ -19,6 +21,10 @@ LARGEST = 70_000  # rows that plain Python plays in a few seconds
 
 def reference(case: GoldenCase, build: str) -> Machine:
     """The model of a build, its start state read from the case."""
+    later = LATER_BUILD.fullmatch(build)
+    if later:
+        model = SheafMachine if later[1] == "sheaves" else CpuPartialMachine
+        return model(case, build, 2 if later[4] else 1)
     kind, line, nodebug, numa = BUILD.fullmatch(build).groups()
     nodes = 2 if numa else 1
     if kind == "slub":
@@ -43,13 +49,15 @@ def check(folder: Path, build: str) -> None:
             assert result.ok, (path.stem, result.first)
 
 
-@pytest.mark.parametrize(("folder", "build"), builds(SMALL), ids=lambda part: getattr(part, "name", part))
+@pytest.mark.parametrize(("folder", "build"), builds(SMALL, *LATER_SMALL), ids=lambda part: getattr(part, "name", part))
 def test_small_case(folder: Path, build: str) -> None:
     check(folder, build)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no shared data folder beside the repository")
-@pytest.mark.parametrize(("folder", "build"), builds(SHARED), ids=lambda part: getattr(part, "name", part))
+@pytest.mark.parametrize(
+    ("folder", "build"), builds(SHARED, *LATER_SHARED), ids=lambda part: getattr(part, "name", part)
+)
 def test_shared_case(folder: Path, build: str) -> None:
     if read_case(folder).rows > LARGEST:
         pytest.skip("too long for plain Python")

@@ -112,3 +112,47 @@ class StubPages:
 
     def free_pages(self, _cpu: int, block: Block, _order: int) -> None:
         self.give(block)
+
+
+@dataclass(eq=False)
+class MarkedBlock(Block):
+    """Pages that remember whether they came from below all watermarks."""
+
+    pfmemalloc: bool = False
+
+
+class StubPages63(StubPages):
+    """The same on later kernels: not waiting earns a discount only beside HIGH and without NOMEMALLOC, there is no
+    attempt that gives up half way, and what the entitled get is marked [6.3 on]."""
+
+    reserve = False  # the last block came from below all watermarks
+
+    def choose(self, gfp: int, order: int, task: Task, preferred: int) -> int | None:
+        self.reserve = False
+        if order >= MAX_ORDER:
+            return None
+        if not self.limited:
+            return preferred
+        zonelist = [preferred]
+        if not gfp & THISNODE:
+            zonelist += [n for n in range(len(self.nodes)) if n != preferred]
+        for n in zonelist:
+            if self.nodes[n].passes(order, self.nodes[n].pages_min + self.nodes[n].pages_min // 4):
+                return n
+        self.nodes[preferred].below_low += 1
+        high = bool(gfp & HIGH)
+        harder = high and not gfp & (WAIT | NOMEMALLOC)
+        for n in zonelist:
+            if self.nodes[n].passes(order, self.nodes[n].pages_min, high, harder):
+                return n
+        if task.ignores_watermarks and not gfp & NOMEMALLOC:
+            for n in zonelist:
+                if self.nodes[n].free >= 2**order:
+                    self.nodes[n].memalloc_used += 1
+                    self.reserve = True
+                    return n
+        return None
+
+    def take(self, cpu: int, gfp: int, order: int, task: Task = PLAIN, node: int = -1) -> MarkedBlock | None:
+        block = super().take(cpu, gfp, order, task, node)
+        return MarkedBlock(block.node, order, self.reserve) if block else None

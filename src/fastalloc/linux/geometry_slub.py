@@ -17,7 +17,10 @@ __all__ = ["CacheRequest", "CacheSet", "Geometry", "SlubOptions", "calculate_siz
 
 @dataclass(frozen=True)
 class CacheRequest:
-    """What kmem_cache_create was called with; ``size`` and ``align`` in bytes, ``usersize`` the usercopy window."""
+    """What kmem_cache_create was called with; ``size`` and ``align`` in bytes, ``usersize`` the usercopy window.
+
+    ``sheaf_capacity`` is what the creator asks for, 0 nothing; a cache that asks is never merged [mm/slab_common.c].
+    """
 
     name: str
     size: int
@@ -25,6 +28,7 @@ class CacheRequest:
     flags: int = 0
     ctor: bool = False
     usersize: int = 0
+    sheaf_capacity: int = 0
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -57,6 +61,7 @@ class Geometry:
     cpu_partial_slabs: int = 0
     usersize: int = 0
     refcount: int = 1
+    sheaf_capacity: int = 0
 
 
 def calculate_sizes(request: CacheRequest, options: SlubOptions, kmalloc: bool = False) -> Geometry:
@@ -66,6 +71,8 @@ def calculate_sizes(request: CacheRequest, options: SlubOptions, kmalloc: bool =
     """
     rules = options.rules
     flags = request.flags | options.slub_debug
+    if rules.sheaves and request.sheaf_capacity:
+        flags |= sf.NO_MERGE
     if options.debug and flags & sf.POISON and not flags & sf.DESTROY_BY_RCU and not request.ctor:
         flags |= sf.OBJECT_POISON
     size = round_up(request.size, POINTER)
@@ -76,6 +83,8 @@ def calculate_sizes(request: CacheRequest, options: SlubOptions, kmalloc: bool =
     if flags & (sf.DESTROY_BY_RCU | sf.POISON) or request.ctor:
         offset = size
         size += POINTER
+    elif rules.free_pointer_inside:
+        offset = request.size // 2 // POINTER * POINTER
     align = eras.calculate_alignment(flags, request.align, request.size, options.cache_line)
     if options.debug and flags & sf.STORE_USER:
         size += 2 * rules.track
@@ -115,7 +124,8 @@ def calculate_sizes(request: CacheRequest, options: SlubOptions, kmalloc: bool =
         min_partial=eras.min_partial(size, options),
         cpu_partial=wanted,
         cpu_partial_slabs=eras.cpu_partial_slabs(wanted, objects),
-        usersize=request.usersize,
+        usersize=request.usersize if options.hardened_usercopy else 0,
+        sheaf_capacity=eras.sheaf_capacity(size, flags, options, request.sheaf_capacity),
     )
 
 
@@ -141,7 +151,9 @@ def find_mergeable(request: CacheRequest, caches: list[Geometry], options: SlubO
     rules = options.rules
     flags = request.flags | options.slub_debug
     never = rules.never_merge | sf.NO_MERGE
-    if options.slub_nomerge or request.ctor or flags & never or (rules.usercopy and request.usersize):
+    window = rules.usercopy and options.hardened_usercopy and request.usersize
+    asks = rules.sheaves and request.sheaf_capacity
+    if options.slub_nomerge or request.ctor or flags & never or window or asks:
         return -1
     size = round_up(request.size, POINTER)
     align = eras.calculate_alignment(flags, request.align, size, options.cache_line)
@@ -192,9 +204,25 @@ class CacheSet:
             # sizeof(struct kmem_cache_node), with the lists and counters of CONFIG_SLUB_DEBUG or without.
             self._open(CacheRequest("kmem_cache_node", 56 if self.options.debug else 40), -1)
         for size in rules.kmalloc_sizes:
-            natural = size if rules.kmalloc_natural_align and size & (size - 1) == 0 else 0
+            natural = eras.kmalloc_align(size, rules)
             request = CacheRequest(eras.kmalloc_name(size, rules), size, natural, usersize=size)
             self._kmalloc[size] = self._open(request, 1)
+
+    def boot(self, kmem_cache_bytes: int, node_bytes: int) -> None:
+        """The boot caches of a kernel with caches of their own for its structs and a second set of kmalloc caches, for
+        reclaimable objects, in the order of their creation [kmem_cache_init; 4.20 on]. Sizes of struct kmem_cache and
+        struct kmem_cache_node in bytes."""
+        rules = self.options.rules
+        for name, size in (("kmem_cache", kmem_cache_bytes), ("kmem_cache_node", node_bytes)):
+            index = self._open(CacheRequest(name, size, 0, sf.HWCACHE_ALIGN), -1)
+            self.caches[index] = replace(self.caches[index], sheaf_capacity=0)
+        for kind, flags in (("", 0), ("rcl-", sf.RECLAIM_ACCOUNT)):
+            for size in sorted(rules.kmalloc_sizes, key=lambda size: (size & (size - 1) == 0, size)):
+                name = eras.kmalloc_name(size, rules).replace("kmalloc-", f"kmalloc-{kind}")
+                request = CacheRequest(name, size, eras.kmalloc_align(size, rules), flags, usersize=size)
+                index = self._open(request, 1)
+                if not kind:
+                    self._kmalloc[size] = index
 
     def _open(self, request: CacheRequest, refcount: int) -> int:
         geometry = replace(calculate_sizes(request, self.options, kmalloc=True), refcount=refcount)

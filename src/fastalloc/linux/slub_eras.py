@@ -12,12 +12,15 @@ PAGE_SIZE = 4096
 PAGE_SHIFT = 12
 MAX_ORDER = 11  # free lists 0 .. 10
 POINTER = 8
+SHEAF_HEADER = 32  # sizeof(struct slab_sheaf) without its pointers
 
 # What find_mergeable refuses and compares [mm/slub.c 2.6.25; mm/slab_common.c 6.1, 6.12].
 _NEVER_2008 = sf.RED_ZONE | sf.POISON | sf.STORE_USER | sf.TRACE | sf.DESTROY_BY_RCU
 _NEVER_6_1 = _NEVER_2008 | sf.NOLEAKTRACE | sf.FAILSLAB | sf.KASAN
 _SAME_2008 = sf.DEBUG_FREE | sf.RECLAIM_ACCOUNT | sf.CACHE_DMA
 _SAME_6_1 = sf.RECLAIM_ACCOUNT | sf.CACHE_DMA | sf.CACHE_DMA32 | sf.ACCOUNT
+
+_NEVER_7_2 = _NEVER_6_1 | sf.NO_MERGE | sf.DEBUG_FREE
 
 _KMALLOC_2008 = (96, 192, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 _KMALLOC_6 = (8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192)
@@ -52,6 +55,9 @@ class SlubEra:
     track: int = 24  # sizeof(struct track)
     kmalloc_orig_size: int = 0  # bytes that SLAB_STORE_USER adds to a kmalloc slot
     red_left_pad: bool = False
+    kmalloc_divisor_align: bool = False  # by the largest power of two that divides the size, 6.12 on
+    free_pointer_inside: bool = False  # in the middle of an object that may be overwritten when free, 5.7 on
+    sheaves: bool = False  # every cache has them that is not barred
 
 
 ERAS: dict[str, SlubEra] = {
@@ -70,13 +76,19 @@ ERAS: dict[str, SlubEra] = {
             "6.1", 3, 0, True, (16, 8, 4), "decrement", _NEVER_6_1, _SAME_6_1, False, _KMALLOC_6,
             kmalloc_natural_align=True, usercopy=True, dynamic_min_partial=True, cpu_partial=(6, 24, 52, 120),
             cpu_partial_in_slabs=True, max_objects=32767, red_left_pad=True, track=32,
-            kmalloc_orig_size=4,
+            kmalloc_orig_size=4, free_pointer_inside=True,
         ),
         SlubEra(
             "6.12", 3, 0, True, (16, 8, 4, 2), "keep", _NEVER_6_1 | sf.NO_MERGE, _SAME_6_1, False, _KMALLOC_6,
             kmalloc_natural_align=True, usercopy=True, dynamic_min_partial=True, cpu_partial=(6, 24, 52, 120),
             cpu_partial_in_slabs=True, min_order_yields=True, max_objects=32767, red_left_pad=True, track=32,
-            kmalloc_orig_size=4,
+            kmalloc_orig_size=4, kmalloc_divisor_align=True, free_pointer_inside=True,
+        ),
+        SlubEra(  # 7.2 and 7.3; 7.0 and 7.1 were not read
+            "7.2", 3, 0, True, (16, 8, 4, 2), "keep", _NEVER_7_2, _SAME_6_1, False, _KMALLOC_6,
+            kmalloc_natural_align=True, usercopy=True, dynamic_min_partial=True, min_order_yields=True,
+            max_objects=32767, red_left_pad=True, track=32, kmalloc_orig_size=8, kmalloc_divisor_align=True,
+            free_pointer_inside=True, sheaves=True,
         ),
     )
 }  # fmt: skip
@@ -96,7 +108,8 @@ class SlubOptions:
     """A machine and its boot line, as far as SLUB's layout depends on them.
 
     ``cache_line`` is cache_line_size() in bytes; ``slub_max_order`` and ``slub_min_objects`` default to the era's.
-    ``debug`` is CONFIG_SLUB_DEBUG; ``slub_debug`` the flags the boot option of that name adds to every cache.
+    ``debug`` is CONFIG_SLUB_DEBUG, ``hardened_usercopy`` CONFIG_HARDENED_USERCOPY: with it caches that have a usercopy
+    window are never merged. ``slub_debug`` the flags the boot option of that name adds to every cache.
     """
 
     era: str = "2.6.25"
@@ -109,6 +122,7 @@ class SlubOptions:
     slub_nomerge: bool = False
     slub_debug: int = 0
     debug: bool = True
+    hardened_usercopy: bool = True
     rules: SlubEra = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -258,11 +272,34 @@ def cpu_partial_slabs(objects_wanted: int, objects: int) -> int:
     return -(-objects_wanted * 2 // objects)
 
 
+def sheaf_capacity(size: int, flags: int, options: SlubOptions, asked: int = 0) -> int:
+    """Objects of a sheaf of a cache with slots of ``size`` bytes, 0 for none [calculate_sheaf_capacity, 7.2].
+
+    By size, grown until the sheaf fills its kmalloc cache, and at least as many as the creator ``asked`` for. Debugged
+    caches have none, nor have SLAB_NOLEAKTRACE ones; ``kmem_cache`` and ``kmem_cache_node`` are for the caller to know.
+    """
+    barred = sf.DEBUG_METADATA | sf.DEBUG_FREE | sf.TRACE | sf.NOLEAKTRACE
+    if not options.rules.sheaves or flags & barred:
+        return 0
+    wanted = next(objects for bound, objects in ((4096, 4), (1024, 12), (256, 26), (0, 60)) if size >= bound)
+    filled = (kmalloc_size(SHEAF_HEADER + POINTER * wanted, options.rules) - SHEAF_HEADER) // POINTER
+    return max(filled, asked)
+
+
 def kmalloc_name(size: int, rules: SlubEra) -> str:
     """Name of a static kmalloc cache: ``kmalloc-1024``, since 4.20 ``kmalloc-1k``."""
     if rules.usercopy and size >= 1024:
         return f"kmalloc-{size // 1024}k"
     return f"kmalloc-{size}"
+
+
+def kmalloc_align(size: int, rules: SlubEra) -> int:
+    """Alignment that a kmalloc cache asks for, bytes; 0: no more than any [create_kmalloc_cache, new_kmalloc_cache].
+
+    Since 5.4 a power of two is aligned to itself; since 6.12 every size to the largest power of two that divides it.
+    """
+    natural = size & -size
+    return natural if rules.kmalloc_natural_align and (rules.kmalloc_divisor_align or natural == size) else 0
 
 
 def kmalloc_size(request: int, rules: SlubEra) -> int:

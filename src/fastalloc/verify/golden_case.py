@@ -5,7 +5,8 @@ anything runs: a column that is missing, an operation that does not exist, an ob
 """
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,24 @@ from fastalloc.errors import InputError
 from fastalloc.kernels.replay import operations as rp
 from fastalloc.linux.gfp import MAX_ORDER
 
-CPUS = 8
+CPUS = 8  # of a case that does not say
 COLUMNS = {"op": 0, "cpu": 0, "cache": -1, "obj_id": -1, "gfp": 0, "ctx_flags": 0, "arg": -1}  # name: least value
-_ALLOCS = {
-    rp.OP_FREE: rp.OP_ALLOC,
-    rp.OP_KFREE: rp.OP_KMALLOC,
-    rp.OP_MPFREE: rp.OP_MPALLOC,
-    rp.OP_PGFREE: rp.OP_PGALLOC,
+_OF_A_CACHE = (rp.OP_ALLOC, rp.OP_BULK_ALLOC, rp.OP_SHEAF_ALLOC)
+_ALLOCS: dict[int, tuple[int, ...]] = {
+    rp.OP_FREE: _OF_A_CACHE,
+    rp.OP_KFREE_RCU: _OF_A_CACHE,
+    rp.OP_BULK_FREE: _OF_A_CACHE,
+    rp.OP_KFREE: (rp.OP_KMALLOC,),
+    rp.OP_MPFREE: (rp.OP_MPALLOC,),
+    rp.OP_PGFREE: (rp.OP_PGALLOC,),
+    rp.OP_SHEAF_RETURN: (rp.OP_PREFILL,),
 }
-_CACHE_OPS = (rp.OP_ALLOC, rp.OP_FREE, rp.OP_SHRINK, rp.OP_FLUSH, rp.OP_CREATE, rp.OP_DESTROY)
+_BULK_OPS = (rp.OP_BULK_ALLOC, rp.OP_BULK_FREE)
+_CACHE_OPS = (
+    *(rp.OP_ALLOC, rp.OP_FREE, rp.OP_SHRINK, rp.OP_FLUSH, rp.OP_CREATE, rp.OP_DESTROY, rp.OP_KFREE_RCU),
+    *(rp.OP_BULK_ALLOC, rp.OP_BULK_FREE, rp.OP_PREFILL, rp.OP_SHEAF_ALLOC, rp.OP_SHEAF_RETURN),
+)
+LATER_BUILD = re.compile(r"(sheaves|cpupartial)(\d)(\d+)(_numa2)?")  # rules and version of a kernel after 2.6.25
 _POOL_OPS = (rp.OP_MPALLOC, rp.OP_MPFREE, rp.OP_MPRESIZE)
 
 
@@ -39,6 +49,7 @@ class CaseCache:
     ctor: bool
     cpu: int
     setup: bool
+    sheaf_capacity: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,11 @@ class GoldenCase:
     """A case without its expected tables.
 
     ``trace`` holds the operations with objects numbered densely (``objects`` of them); ``builds`` the names of the
-    build folders; ``free_pages`` and ``pages_min`` are per node and None where memory is unlimited.
+    build folders; ``free_pages`` and ``pages_min`` are per node and None where memory is unlimited. An object of
+    BULK_ALLOC and BULK_FREE stands for the ``arg`` objects from it on; ``arg`` of SHEAF_ALLOC is the sheaf's object.
+
+    ``cpus`` are possible and on line. Of the cases of later kernels: ``cpus_of_node``; whether tables list sheaves
+    whole (``lists_whole``) or their first 8 objects; sizes of structs, by build and name, bytes.
     """
 
     path: Path
@@ -69,6 +84,10 @@ class GoldenCase:
     trace: rp.Trace
     objects: int
     builds: tuple[str, ...]
+    cpus: int = CPUS
+    cpus_of_node: tuple[tuple[int, ...], ...] = ()
+    lists_whole: bool = True
+    struct_sizes: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -117,8 +136,48 @@ def _number(path: Path, where: str, record: Any, name: str, least: int, most: in
     return value
 
 
-def _manifest(path: Path) -> tuple[tuple[CaseCache, ...], tuple[CasePool, ...], int | None, int]:
+@dataclass(frozen=True)
+class _Manifest:
+    """``manifest.json`` of a case, in the fields of GoldenCase."""
+
+    caches: tuple[CaseCache, ...]
+    pools: tuple[CasePool, ...]
+    free_pages: int | None
+    pages_min: int
+    cpus: int
+    cpus_of_node: tuple[tuple[int, ...], ...]
+    lists_whole: bool
+    struct_sizes: dict[str, dict[str, int]]
+
+
+def _cpus_of_node(path: Path, manifest: Any, cpus: int) -> tuple[tuple[int, ...], ...]:
+    if "cpus_of_node" not in manifest:
+        return ()
+    nodes = _field(path, "", manifest, "cpus_of_node", list)
+    if any(not isinstance(node, list) or any(type(cpu) is not int for cpu in node) for node in nodes):
+        raise InputError(path, "cpus_of_node", "is no list of lists of CPUs")
+    if sorted(cpu for node in nodes for cpu in node) != list(range(cpus)):
+        raise InputError(path, "cpus_of_node", f"does not hold each of {cpus} CPUs once")
+    return tuple(tuple(node) for node in nodes)
+
+
+def _struct_sizes(path: Path, manifest: Any) -> dict[str, dict[str, int]]:
+    """``expect.BUILD.struct_sizes``: names and bytes in turn."""
+    sizes = {}
+    for build, expected in manifest.get("expect", {}).items():
+        words = str(expected.get("struct_sizes", "")).split()
+        try:
+            sizes[build] = {name: int(number) for name, number in zip(words[::2], words[1::2], strict=True)}
+        except ValueError as error:
+            raise InputError(path, f"expect.{build}.struct_sizes", "is no list of names and bytes") from error
+    return sizes
+
+
+def _manifest(path: Path, modern: bool) -> _Manifest:
     manifest = read_json(path)
+    cpus = CPUS
+    if isinstance(manifest, dict) and "cpus" in manifest and modern:
+        cpus = _number(path, "", manifest, "cpus", 1, 64)
     caches = []
     for i, record in enumerate(_field(path, "", manifest, "caches", list)):
         where = f"caches[{i}]."
@@ -134,8 +193,9 @@ def _manifest(path: Path) -> tuple[tuple[CaseCache, ...], tuple[CasePool, ...], 
                 align=_number(path, where, record, "align", 0),
                 flags=bits,
                 ctor=bool(_field(path, where, record, "ctor", (bool, int))),
-                cpu=_number(path, where, record, "created_on_cpu", 0, CPUS - 1),
+                cpu=_number(path, where, record, "created_on_cpu", 0, cpus - 1),
                 setup=_field(path, where, record, "created", str) == "setup",
+                sheaf_capacity=_number(path, where, record, "sheaf_capacity", 0, 1 << 10) if modern else 0,
             )
         )
     pools = []
@@ -150,8 +210,8 @@ def _manifest(path: Path) -> tuple[tuple[CaseCache, ...], tuple[CasePool, ...], 
                 name=_field(path, where, record, "name", str),
                 kind=kind,
                 param=_number(path, where, record, "param", 1 if kind == "kmalloc" else 0, most),
-                min_nr=_number(path, where, record, "min_nr", 1, 1 << 20),
-                cpu=_number(path, where, record, "created_on_cpu", 0, CPUS - 1),
+                min_nr=_number(path, where, record, "min_nr", 0 if modern else 1, 1 << 20),
+                cpu=_number(path, where, record, "created_on_cpu", 0, cpus - 1),
             )
         )
     memory = _field(path, "", manifest, "memory", dict)
@@ -163,7 +223,16 @@ def _manifest(path: Path) -> tuple[tuple[CaseCache, ...], tuple[CasePool, ...], 
     if mode == "limited":
         free = _number(path, "memory.", memory, "free_pages_at_start_per_node", 0)
         pages_min = _number(path, "memory.", memory, "pages_min_per_node", 0)
-    return tuple(caches), tuple(pools), free, pages_min
+    return _Manifest(
+        caches=tuple(caches),
+        pools=tuple(pools),
+        free_pages=free,
+        pages_min=pages_min,
+        cpus=cpus,
+        cpus_of_node=_cpus_of_node(path, manifest, cpus) if modern else (),
+        lists_whole=not modern or manifest.get("lists", "whole") == "whole",
+        struct_sizes=_struct_sizes(path, manifest) if modern else {},
+    )
 
 
 class _Rows:
@@ -195,10 +264,10 @@ class _Rows:
             raise InputError(self.path, f"row {row}, {name}", reason.format(self.column[name][row]))
 
 
-def _check_values(rows: _Rows, caches: int, pools: int) -> None:
+def _check_values(rows: _Rows, operations: int, cpus: int, caches: int, pools: int) -> None:
     op, cache, arg = rows.column["op"], rows.column["cache"], rows.column["arg"]
-    rows.refuse(op >= len(rp.OPS), "op", "there is no operation {}")
-    rows.refuse(rows.column["cpu"] >= CPUS, "cpu", "there is no CPU {}")
+    rows.refuse(op >= operations, "op", "there is no operation {}")
+    rows.refuse(rows.column["cpu"] >= cpus, "cpu", "there is no CPU {}")
     rows.refuse(rows.column["ctx_flags"] > 3, "ctx_flags", "{} has unknown bits")
     rows.refuse(rows.column["gfp"] >= 1 << 21, "gfp", "{} has unknown bits")
     rows.refuse(np.isin(op, _CACHE_OPS) & (cache >= caches), "cache", "the manifest has no cache {}")
@@ -208,40 +277,58 @@ def _check_values(rows: _Rows, caches: int, pools: int) -> None:
     rows.refuse((op == rp.OP_MPRESIZE) & (arg < 1), "arg", "a reserve of {} elements")
     rows.refuse((op == rp.OP_PGALLOC) & ((arg < 0) | (arg > 20)), "arg", "a page order of {}")
     rows.refuse((op == rp.OP_REAP) & (arg < 0), "arg", "a time of {} jiffies")
+    rows.refuse(np.isin(op, (*_BULK_OPS, rp.OP_PREFILL)) & ((arg < 1) | (arg > 1 << 20)), "arg", "{} objects")
 
 
-def _check_objects(rows: _Rows) -> tuple[np.ndarray, int]:
-    """Every object allocated once, freed at most once, later, by the matching operation; dense numbers for the ids."""
-    op, ids, cache = rows.column["op"], rows.column["obj_id"].astype(np.int64), rows.column["cache"]
-    allocates = np.isin(op, list(_ALLOCS.values()))
-    frees = np.isin(op, list(_ALLOCS))
-    rows.refuse((allocates | frees) & (ids < 0), "obj_id", "{} names no object")
-    alloc_rows = np.flatnonzero(allocates)
-    free_rows = np.flatnonzero(frees)
-    known, first = np.unique(ids[alloc_rows], return_index=True)
+def _ids(rows: _Rows, operations: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(row, id) of every object that one of ``operations`` names; bulk operations name several."""
+    op, ids = rows.column["op"], rows.column["obj_id"].astype(np.int64)
+    mine = np.flatnonzero(np.isin(op, operations))
+    count = np.where(np.isin(op[mine], _BULK_OPS), rows.column["arg"][mine], 1).astype(np.int64)
+    row = np.repeat(mine, count)
+    within = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    return row, ids[row] + within
+
+
+def _check_objects(rows: _Rows) -> tuple[np.ndarray, np.ndarray, int]:
+    """Every object allocated once, freed at most once, later, by a matching operation; dense numbers for the ids, and
+    for the sheaves that SHEAF_ALLOC names in ``arg``."""
+    op, cache, arg = rows.column["op"], rows.column["cache"], rows.column["arg"].copy()
+    allocs = tuple(sorted({alloc for some in _ALLOCS.values() for alloc in some}))
+    named = np.isin(op, (*allocs, *_ALLOCS))
+    rows.refuse(named & (rows.column["obj_id"] < 0), "obj_id", "{} names no object")
+    alloc_rows, alloc_ids = _ids(rows, allocs)
+    free_rows, free_ids = _ids(rows, tuple(_ALLOCS))
+    known, first = np.unique(alloc_ids, return_index=True)
     again = np.ones(alloc_rows.size, dtype=bool)
     again[first] = False
     rows.refuse_at(alloc_rows[again], "obj_id", "object {} is allocated a second time")
-    slot = np.searchsorted(known, ids[free_rows])
-    missing = ~np.isin(ids[free_rows], known)
+    slot = np.searchsorted(known, free_ids)
+    missing = ~np.isin(free_ids, known)
     rows.refuse_at(free_rows[missing], "obj_id", "object {} was never allocated")
     origin = alloc_rows[first][slot]
     rows.refuse_at(free_rows[origin > free_rows], "obj_id", "object {} is freed before it is allocated")
     second = np.ones(free_rows.size, dtype=bool)
     second[np.unique(slot, return_index=True)[1]] = False
     rows.refuse_at(free_rows[second], "obj_id", "object {} is freed twice")
-    wanted = np.zeros(len(rp.OPS), dtype=np.int64)
-    for free, alloc in _ALLOCS.items():
-        wanted[free] = alloc
-    rows.refuse_at(free_rows[wanted[op[free_rows]] != op[origin]], "op", "operation {} does not free such an object")
-    owned = np.isin(op[free_rows], (rp.OP_FREE, rp.OP_MPFREE))
+    fits = np.zeros((len(rp.OPS), len(rp.OPS)), dtype=bool)
+    for free, sources in _ALLOCS.items():
+        fits[free, list(sources)] = True
+    rows.refuse_at(free_rows[~fits[op[free_rows], op[origin]]], "op", "operation {} does not free such an object")
+    owned = ~np.isin(op[free_rows], (rp.OP_KFREE, rp.OP_PGFREE))
     rows.refuse_at(
         free_rows[owned & (cache[free_rows] != cache[origin])], "cache", "the object was not allocated from {}"
     )
     dense = np.zeros(len(op), dtype=np.int32)
-    dense[alloc_rows] = np.searchsorted(known, ids[alloc_rows])
-    dense[free_rows] = slot
-    return dense, int(known.size)
+    mine = np.flatnonzero(named)
+    dense[mine] = np.searchsorted(known, rows.column["obj_id"][mine])
+    taking = np.flatnonzero(op == rp.OP_SHEAF_ALLOC)
+    sheaf = np.minimum(np.searchsorted(known, arg[taking]), max(known.size - 1, 0))
+    made = alloc_rows[first][sheaf] if known.size else taking
+    good = (known[sheaf] == arg[taking]) & (op[made] == rp.OP_PREFILL) & (made < taking) if known.size else taking < 0
+    rows.refuse_at(taking[~good], "arg", "there is no sheaf {}")
+    arg[taking] = sheaf
+    return dense, arg, int(known.size)
 
 
 def _check_lives(rows: _Rows, caches: tuple[CaseCache, ...]) -> None:
@@ -259,12 +346,15 @@ def _check_lives(rows: _Rows, caches: tuple[CaseCache, ...]) -> None:
 
 def read_case(folder: Path) -> GoldenCase:
     """The case in ``folder``, checked. Raises InputError naming file, row or field, and reason."""
-    caches, pools, free, pages_min = _manifest(folder / "manifest.json")
+    builds = tuple(sorted(ops.parent.name for ops in folder.glob("*/ops.parquet")))
+    modern = any(LATER_BUILD.fullmatch(build) for build in builds)
+    manifest = _manifest(folder / "manifest.json", modern)
     path = folder / "trace.parquet"
     rows = _Rows(path, read_table(path, tuple(COLUMNS)))
-    _check_values(rows, len(caches), len(pools))
-    dense, objects = _check_objects(rows)
-    _check_lives(rows, caches)
+    operations = len(rp.OPS) if modern else rp.OPS_2_6_25
+    _check_values(rows, operations, manifest.cpus, len(manifest.caches), len(manifest.pools))
+    dense, arg, objects = _check_objects(rows)
+    _check_lives(rows, manifest.caches)
     column = rows.column
     trace = rp.Trace(
         op=column["op"].astype(np.uint8),
@@ -273,12 +363,11 @@ def read_case(folder: Path) -> GoldenCase:
         obj=dense,
         gfp=column["gfp"].astype(np.uint32),
         context=column["ctx_flags"].astype(np.uint8),
-        arg=column["arg"].astype(np.int32),
+        arg=arg.astype(np.int32),
     )
-    builds = tuple(sorted(ops.parent.name for ops in folder.glob("*/ops.parquet")))
     if not builds:
         raise InputError(folder, "", "no build folder with an ops.parquet")
-    return GoldenCase(folder, folder.name, caches, pools, free, pages_min, trace, objects, builds)
+    return GoldenCase(path=folder, name=folder.name, trace=trace, objects=objects, builds=builds, **vars(manifest))
 
 
 def find_cases(root: Path) -> list[Path]:

@@ -35,6 +35,13 @@ OPS = (
     "CKPT",
     "PGALLOC",
     "PGFREE",
+    "KFREE_RCU",
+    "GP",
+    "BULK_ALLOC",
+    "BULK_FREE",
+    "PREFILL",
+    "SHEAF_ALLOC",
+    "SHEAF_RETURN",
 )
 (
     OP_ALLOC,
@@ -54,7 +61,15 @@ OPS = (
     OP_CKPT,
     OP_PGALLOC,
     OP_PGFREE,
+    OP_KFREE_RCU,
+    OP_GP,
+    OP_BULK_ALLOC,
+    OP_BULK_FREE,
+    OP_PREFILL,
+    OP_SHEAF_ALLOC,
+    OP_SHEAF_RETURN,
 ) = range(len(OPS))
+OPS_2_6_25 = OP_KFREE_RCU  # so many of them a case of 2.6.25 may hold
 
 REAPTIMEOUT_LIST3 = 1000 * REAPTIMEOUT_LIST3_S  # jiffies, HZ 1000
 
