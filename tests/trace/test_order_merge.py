@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from fastalloc.trace.compact import compact as co
-from fastalloc.trace.order import order_search as so
+from fastalloc.trace.order import model as om
 from fastalloc.trace.order.merge import CacheOrder, Merge
 
 
@@ -27,11 +27,11 @@ def expected(trace, orders):
         latest = -1
         for turn, (op, row) in enumerate(zip(ops, order, strict=True)):
             latest = max(latest, row)
-            if op in (so.ALLOC, so.FREE):
+            if op in (om.ALLOC, om.FREE):
                 rows[row] = (latest, 4 * turn)
-            elif op == so.BOUGHT or (op == so.BEGIN and (turn + 1 == len(order) or order[turn + 1] != row)):
-                more.append((latest, 4 * turn - 1, row, co.OP_BOUGHT if op == so.BOUGHT else co.OP_BEGIN))
-            if op == so.ALLOC and row % 5 == 0:
+            elif op == om.BOUGHT or (op == om.BEGIN and (turn + 1 == len(order) or order[turn + 1] != row)):
+                more.append((latest, 4 * turn - 1, row, co.OP_BOUGHT if op == om.BOUGHT else co.OP_BEGIN))
+            if op == om.ALLOC and row % 5 == 0:
                 more.append((latest, 4 * turn - 1, row, co.OP_RESERVE))
     events = [(*where, row, int(trace.events["op"][row])) for row, where in rows.items()] + more
     return [(row, op) for _, _, row, op in sorted(events)]
@@ -47,10 +47,10 @@ def orders(draw):
         for row, of in enumerate(cache):
             if of != c:
                 continue
-            kind = draw(some.sampled_from([so.ALLOC, so.FREE, so.GONE, so.BEGIN, so.BOUGHT]))
-            if kind in (so.BEGIN, so.BOUGHT):
+            kind = draw(some.sampled_from([om.ALLOC, om.FREE, om.GONE, om.BEGIN, om.BOUGHT]))
+            if kind in (om.BEGIN, om.BOUGHT):
                 operations.append((kind, row))
-                kind = so.ALLOC
+                kind = om.ALLOC
             operations.append((kind, row))
         for _ in range(draw(some.integers(0, 3))):
             if operations:
@@ -71,7 +71,7 @@ def test_as_a_sort_by_place_and_turn(drawn, part):
             some_of_them = operations[begin : begin + part]
             following = operations[begin + part][1] if begin + part < len(operations) else -1
             op, row = np.array(some_of_them, np.int64).reshape(-1, 2).T
-            order.add(op, row, (op == so.ALLOC) & (row % 5 == 0), following)
+            order.add(op, row, (op == om.ALLOC) & (row % 5 == 0), following)
         merge.add(order)
     events = merge.trace().events
     plain = [([op for op, _ in operations], [row for _, row in operations]) for operations in found]
@@ -83,6 +83,6 @@ def test_a_shortage_goes_with_its_allocation():
     trace = trace_of([co.OP_ALLOC, co.OP_SHORTAGE, co.OP_ALLOC, co.OP_PAGE_ALLOC, co.OP_FREE])
     merge = Merge(trace)
     order = CacheOrder(merge.shortages)
-    order.add(np.array([so.ALLOC, so.FREE, so.ALLOC]), np.array([0, 4, 2]), np.zeros(3, bool), -1)
+    order.add(np.array([om.ALLOC, om.FREE, om.ALLOC]), np.array([0, 4, 2]), np.zeros(3, bool), -1)
     merge.add(order)
     assert merge.trace().events["object"].tolist() == [0, 4, 1, 2, 3]

@@ -47,7 +47,7 @@ def _argument(kind: Any) -> Any:
 _FOLDED = ".folded"
 _ENTRY = ".entry"
 # in the names that Numba gives their functions
-_OF_KERNELS = ("9fastalloc7kernels", "9fastalloc5trace5order12order_search")
+_OF_KERNELS = ("9fastalloc7kernels", "9fastalloc5trace5order")
 _optimize = CPUCodeLibrary._optimize_final_module
 _finalize = CPUCodeLibrary._finalize_final_module
 _set_env = JITCPUCodegen.set_env

@@ -9,8 +9,8 @@ import dataclasses
 import numpy as np
 
 from fastalloc.trace.compact import compact as co
-from fastalloc.trace.order import order_search as so
-from fastalloc.trace.order import passes as order_walks
+from fastalloc.trace.order import model as om
+from fastalloc.trace.order import passes
 
 
 class CacheOrder:
@@ -29,10 +29,10 @@ class CacheOrder:
         # An operation that came later waits, and all behind it.
         place = np.maximum.accumulate(np.append(self.latest, row))[1:]
         turn = 4 * (self.position + np.arange(len(row)))
-        own = (op != so.BEGIN) & (op != so.BOUGHT) & (op != so.GONE)
+        own = (op != om.BEGIN) & (op != om.BOUGHT) & (op != om.GONE)
         away = own & (place != row)
-        early = (op == so.BEGIN) & (np.append(row[1:], following) != row)
-        bought = op == so.BOUGHT
+        early = (op == om.BEGIN) & (np.append(row[1:], following) != row)
+        bought = op == om.BOUGHT
         # What stays is kept where something may go to its place.
         stays = own & (place == row)
         goes = place[away | early | bought | reserve]
@@ -84,7 +84,7 @@ class Merge:
         moved = np.zeros(len(events) + len(inserted), co.EVENT)
         gone = np.ascontiguousarray(placed[away, 0])
         times = np.sort(events["time"][inserted[:, 0]])
-        order_walks.merge(events, gone, stays[0], stays[2], row, op, to, turn, times, moved)
+        passes.merge(events, gone, stays[0], stays[2], row, op, to, turn, times, moved)
         moved.flags.writeable = False
         return dataclasses.replace(self.whole, events=moved)
 

@@ -1,4 +1,4 @@
-"""Passes over the events of a compact trace that settle their order, compiled; see ``settle``."""
+"""Passes over the events of a compact trace that settle their order, compiled; see ``settle_order``."""
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from fastalloc.kernels.replay.kmem_events import (
     OP_SHORTAGE,
 )
 from fastalloc.linux import gfp as g
-from fastalloc.trace.order import order_search as so
-from fastalloc.trace.order.order_search import ORDER_EVENT
+from fastalloc.trace.order import model as om
+from fastalloc.trace.order.model import ORDER_EVENT
 
 LONG_AGO = 255  # an ``ago`` that only says: so many or more
 NESTED = 64  # events of interrupts and of other tasks' ends that may lie between an operation and its event
@@ -143,7 +143,7 @@ def row_after(rows, until, place, steps, none):
 @kernel
 def set_limits(op, cpu, time, rows, since, until, i, place, e):
     """Between which rows the operation of row ``i``, at ``place`` among its CPU's, was: an allocation after its task's
-    event before, a free before the one after; E_NESTED_* as if up to NESTED of these had been of interrupts."""
+    event before, a free before the one after; nested_* as if up to NESTED of these had been of interrupts."""
     n = op.shape[0]
     first = i
     last = i
@@ -203,7 +203,7 @@ def gather(
             i = np.int64(gone[ended])
             e = events[have]
             e[:] = 0
-            e[ORDER_EVENT.op] = so.GONE
+            e[ORDER_EVENT.op] = om.GONE
             e[ORDER_EVENT.block] = gone_block[ended]
             e[ORDER_EVENT.low] = i
             e[ORDER_EVENT.high] = i
@@ -221,12 +221,12 @@ def gather(
         bought = buys(op, cpu, time, i)
         e = events[have + (1 if bought else 0)]
         failed = op[i] == OP_ALLOC_FAILED
-        e[ORDER_EVENT.op] = so.FAILED if failed else op[i] % 2
+        e[ORDER_EVENT.op] = om.FAILED if failed else op[i] % 2
         e[ORDER_EVENT.object] = 0 if failed else place_of[obj[i]]
         e[ORDER_EVENT.block] = -1 if failed else block_of[place_of[obj[i]]]
         e[ORDER_EVENT.node] = node[kind[i]]
         e[ORDER_EVENT.cpu] = cpu[i]
-        e[ORDER_EVENT.gfp] = g.GFP_KERNEL | (g.MEMALLOC if entitled[kind[i]] == so.IS_ENTITLED else 0)
+        e[ORDER_EVENT.gfp] = g.GFP_KERNEL | (g.MEMALLOC if entitled[kind[i]] == om.IS_ENTITLED else 0)
         e[ORDER_EVENT.kind] = kind[i]
         e[ORDER_EVENT.reserve] = 0
         e[ORDER_EVENT.short] = obj[i - 1] if i > 0 and op[i - 1] == OP_SHORTAGE else -1
@@ -240,7 +240,7 @@ def gather(
             first = events[have]
             for field in range(ORDER_EVENT.width):
                 first[field] = e[field]
-            first[ORDER_EVENT.op] = so.BEGIN
+            first[ORDER_EVENT.op] = om.BEGIN
             first[ORDER_EVENT.call] = -1 - i
             first[ORDER_EVENT.ends] = 1
             have += 1

@@ -17,17 +17,18 @@ from fastalloc.trace.compact.release_memory import give_back
 from fastalloc.trace.lanes import lane as ln
 from fastalloc.trace.lanes import slub_lane
 from fastalloc.trace.lanes.start import Start
-from fastalloc.trace.order import order_search as so
+from fastalloc.trace.order import model as om
 from fastalloc.trace.order import window as order_window
 from fastalloc.trace.order.merge import CacheOrder, Merge
-from fastalloc.trace.order.order_search import FOUND, WHERE
+from fastalloc.trace.order.model import FOUND, MOVE, WHERE
+from fastalloc.trace.order.order_search import search_order
 from fastalloc.trace.order.window import Operations, Window
 
 SPARE = 64  # slabs that the rules may have more than the traced kernel had, at first
 EVERY = 256  # positions between two saved models
 SAVED = 12
 PATIENCE = 20  # with more allocations of a cache that nothing explains, its order is left as it was recorded
-assert order_window.WINDOW > (SAVED + 2) * EVERY + so.LOOK
+assert order_window.WINDOW > (SAVED + 2) * EVERY + om.LOOK
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,13 @@ class _Search:
         room = int(run.slub.ctl[SLUB_CTL.slab_top]) + window.most + spare
         slub = _sized(run.slub, room, cache.objects)
         nothing = np.full((room, 2), -1, np.int64)
-        model = so.Model(slub, np.zeros(window.objects, np.int64), nothing[:, 0].copy(), nothing)
+        model = om.Model(slub, np.zeros(window.objects, np.int64), nothing[:, 0].copy(), nothing)
         known = np.flatnonzero(laid.first_page >= 0)
         model.block[known] = np.searchsorted(window.blocks, laid.first_page[known] >> cache.order)
-        ring, trial = _stacked(model, SAVED), so.Model(*(_empty(part) for part in model))
+        ring, trial = _stacked(model, SAVED), om.Model(*(_empty(part) for part in model))
         at = np.zeros(SAVED, np.int64)
         found = np.zeros(FOUND.width, np.int64)
-        move = np.zeros((2, so.MOVE_FIELDS), np.int64)
+        move = np.zeros((2, MOVE.width), np.int64)
         where = np.zeros(WHERE.width, np.int64)
         where[WHERE.slot] = -1
         mem = ln.unlimited_mem(self.start.nodes, slub.kcpu.shape[1])
@@ -80,21 +81,33 @@ class _Search:
         order, allocs = CacheOrder(self.shortages), 0
         while not window.last:
             window.fill(model, ring)
-            so.search(
-                mem, model, ring, at, trial, window.events, window.order, np.zeros(2 * len(window.order), np.int32),
-                move[0], move[1], found, where, window.entitled,
-                EVERY, PATIENCE, window.last,
-            )  # fmt: skip
+            scratch = np.zeros(2 * len(window.order), np.int32)
+            search = om.Search(
+                mem,
+                model,
+                ring,
+                at,
+                trial,
+                window.events,
+                window.order,
+                scratch,
+                move[0],
+                move[1],
+                found,
+                where,
+                window.entitled,
+            )
+            search_order(search, EVERY, PATIENCE, window.last)
             if where[WHERE.overflow]:
                 return None
             # What is before the first saved model, and one more, since a purchase looks at the operation before it.
             done = len(window.order) if window.last else max(int(at[at >= 0].min()) - 1, 0) // EVERY * EVERY
             op, row, reserve, following = window.give(done)
             order.add(op, row, reserve, following)
-            allocs += int((op == so.ALLOC).sum())
+            allocs += int((op == om.ALLOC).sum())
             at[at >= 0] -= done
             where[WHERE.position] -= done
-        return order, allocs, found, np.flatnonzero(window.entitled == so.IS_ENTITLED)
+        return order, allocs, found, np.flatnonzero(window.entitled == om.IS_ENTITLED)
 
 
 def _sized(slub: er.SlubEras, slabs: int, objects: int) -> er.SlubEras:
@@ -111,10 +124,10 @@ def _empty(part):
     return type(part)(*(np.zeros_like(array) for array in part)) if isinstance(part, tuple) else np.zeros_like(part)
 
 
-def _stacked(model: so.Model, count: int) -> so.Model:
+def _stacked(model: om.Model, count: int) -> om.Model:
     """Room for ``count`` models."""
     slub = er.SlubEras(*(np.zeros((count, *array.shape), array.dtype) for array in model.slub))
-    return so.Model(slub, *(np.zeros((count, *array.shape), array.dtype) for array in model[1:]))
+    return om.Model(slub, *(np.zeros((count, *array.shape), array.dtype) for array in model[1:]))
 
 
 def settled(trace: co.CompactTrace, config: ln.Config, start: Start) -> Settled:

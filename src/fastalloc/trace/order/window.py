@@ -1,4 +1,4 @@
-"""The operations of one cache as ``trace/order/order_search`` takes them, some thousand at a time."""
+"""The operations of one cache as the search takes them, some thousand at a time."""
 
 import numpy as np
 
@@ -7,9 +7,9 @@ from fastalloc.trace.compact import row_passes
 from fastalloc.trace.compact.infer import DIRECT_MAP
 from fastalloc.trace.lanes import lane as ln
 from fastalloc.trace.lanes.start import Laid
-from fastalloc.trace.order import order_search as so
-from fastalloc.trace.order import passes as order_walks
-from fastalloc.trace.order.order_search import ORDER_EVENT
+from fastalloc.trace.order import model as om
+from fastalloc.trace.order import passes
+from fastalloc.trace.order.model import ORDER_EVENT
 from fastalloc.trace.order.passes import OWN_AT
 
 WINDOW = 1 << 14  # operations of a cache that are held at a time
@@ -32,7 +32,7 @@ def _freed_slabs(trace: co.CompactTrace, cache: np.ndarray, orders: np.ndarray) 
 
 class Operations:
     """Where the operations of each cache of a trace are, and the runs of its tasks: ``edges``, ``rows``, ``since``,
-    ``until`` and ``task`` as in ``order_walks``. ``named``: bool[caches], which have an operation with an object."""
+    ``until`` and ``task`` as in ``passes``. ``named``: bool[caches], which have an operation with an object."""
 
     def __init__(self, trace: co.CompactTrace, config: ln.Config, nodes: int) -> None:
         self.trace = trace
@@ -43,16 +43,16 @@ class Operations:
         node = trace.kinds["node"].to_numpy()
         self.node = np.where(node < nodes, node, -1)
         count, self.named = np.zeros(len(config.caches), np.int64), np.zeros(len(config.caches), np.bool_)
-        order_walks.count_caches(e["op"], e["kind"], cache, count, self.named)
+        passes.count_caches(e["op"], e["kind"], cache, count, self.named)
         self.own_edges = np.append(0, np.cumsum(count))
         self.own = np.empty(self.own_edges[-1], np.int32)
-        order_walks.rows_of_caches(e["op"], e["kind"], cache, self.own_edges[:-1].copy(), self.own)
+        passes.rows_of_caches(e["op"], e["kind"], cache, self.own_edges[:-1].copy(), self.own)
         count = np.zeros(int(e["cpu"].max(initial=0)) + 1, np.int64)
-        order_walks.count_cpus(e["cpu"], count)
+        passes.count_cpus(e["cpu"], count)
         self.edges = np.append(0, np.cumsum(count))
         self.rows, self.task = np.empty(len(e), np.int32), np.empty(len(e), np.int32)
         self.since, self.until = np.zeros(len(e), np.uint8), np.zeros(len(e), np.uint8)
-        order_walks.rows_of_cpus(
+        passes.rows_of_cpus(
             e["cpu"], e["ago"], self.edges, np.zeros_like(count), self.rows, self.since, self.until, self.task
         )
 
@@ -65,7 +65,7 @@ class Window:
     """The operations of cache ``c``, WINDOW of them at a time: ``events`` (int32[., ORDER_EVENT.width]) in the
     ``order`` found. Objects and blocks of pages are numbered: ``blocks``, those there are; ``here``, the objects of
     these operations among all that the cache had, whose handles are in ``handle``. ``most``: slabs that the cache had
-    bought and not given back at once. ``entitled``: uint8[kinds], as in ``order_search``."""
+    bought and not given back at once. ``entitled``: uint8[kinds], as in ``model``."""
 
     def __init__(self, operations: Operations, c: int, laid: Laid, handle: np.ndarray) -> None:
         self.operations = operations
@@ -74,7 +74,7 @@ class Window:
         e = trace.events
         held = np.zeros(len(trace.ptrs), np.bool_)
         columns = (e["op"], e["object"], e["cpu"], e["time"])
-        self.most = int(order_walks.objects_of(*columns, self.own, self.gone, held))
+        self.most = int(passes.objects_of(*columns, self.own, self.gone, held))
         objects = np.flatnonzero(held)
         self.handle = handle[objects]
         self.place_of = (np.cumsum(held) - 1).astype(np.int32)
@@ -88,7 +88,7 @@ class Window:
         self.events = self.all[:0]
         self.here = np.zeros(0, np.int32)
         cannot = trace.kinds["gfp_flags"].to_numpy() & (ln.GFP_DIRECT_RECLAIM | ln.GFP_NOMEMALLOC) != 0
-        self.entitled = np.where(cannot, so.IS_NOT, so.MAY_BE).astype(np.uint8)
+        self.entitled = np.where(cannot, om.IS_NOT, om.MAY_BE).astype(np.uint8)
 
     @property
     def last(self) -> bool:
@@ -100,13 +100,13 @@ class Window:
         """How many objects there may be in a window."""
         return min(WINDOW, len(self.handle))
 
-    def fill(self, model: so.Model, ring: so.Model) -> None:
+    def fill(self, model: om.Model, ring: om.Model) -> None:
         """Read on behind the operations there are, and give ``model`` and those saved the handles of their objects.
 
         An object that no operation kept is about has in every model the handle that it had in the last.
         """
         operations, e, kept = self.operations, self.operations.trace.events, len(self.events)
-        have = order_walks.gather(
+        have = passes.gather(
             *(e[name] for name in ("op", "object", "kind", "cpu", "time")), operations.edges, operations.rows,
             operations.since, operations.until, operations.task, operations.node, self.own, self.place_of,
             self.block_of, self.gone, self.gone_block, self.state, self.all, kept, self.entitled,
