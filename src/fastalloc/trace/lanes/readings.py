@@ -24,6 +24,7 @@ _PER_NODE = re.compile(r"N(\d+)=(\d+)")
 _PER_CPU = re.compile(r"C(\d+)=\d+\((\d+)\)")
 COUNTS = ("slabs", "objects", "total_objects")
 SLABINFO = b"slabinfo - version"
+NOWHERE = 1 << 60  # a page frame that no memory has
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,35 @@ def _whole(path: Path, row: int, column: str, text: str) -> tuple[int, tuple[int
     return total, tuple(nodes.get(node, 0) for node in range(max(nodes) + 1))
 
 
-def read_readings(path: Path, first_pfn: tuple[int, ...] = (0,), shrunk: bool | None = None) -> Readings:
+_ZONE = re.compile(r"^Node (\d+), zone|^\s*start_pfn:\s*(\d+)", re.MULTILINE)
+
+
+def first_pages(path: Path) -> tuple[int, ...]:
+    """The first page frame of each node by a copy of /proc/zoneinfo beside the readings at ``path``: ``RUN.zoneinfo``
+    or ``zoneinfo``; node 0 alone where there is none."""
+    run = path.name.split(".")[0]
+    file = next((file for name in (f"{run}.zoneinfo", "zoneinfo") if (file := path.with_name(name)).is_file()), None)
+    if file is None:
+        return (0,)
+    first: dict[int, int] = {}
+    node = 0
+    for header, pfn in _ZONE.findall(file.read_text(errors="replace")):
+        node = int(header) if header else node
+        if pfn:  # an empty zone begins at 0
+            first[node] = min(first.get(node, int(pfn) or NOWHERE), int(pfn) or NOWHERE)
+    return tuple(first.get(node, NOWHERE) if node else 0 for node in range(max(first, default=0) + 1))
+
+
+def read_readings(path: Path, shrunk: bool | None = None) -> Readings:
     """The readings of a table (see above) or of a copy of /proc/slabinfo. Raises InputError with row and column."""
+    first_pfn = first_pages(path)
     try:
         with path.open("rb") as file:
             head = file.read(len(SLABINFO))
     except OSError as error:
         raise InputError(path, "", f"cannot be read: {error.strerror or error}") from error
     if head == SLABINFO:
-        return _slabinfo(path)
+        return _slabinfo(path, first_pfn)
     try:
         table = pl.read_csv(path, infer_schema=False)
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -128,7 +149,7 @@ def _at(counts: tuple[int, ...], node: int) -> int:
 _COLUMNS = 16  # name, five of objects, `: tunables` and three, `: slabdata` and three
 
 
-def _slabinfo(path: Path) -> Readings:
+def _slabinfo(path: Path, first_pfn: tuple[int, ...]) -> Readings:
     """A copy of /proc/slabinfo, version 2.1 [get_slabinfo, mm/slub.c]."""
     caches = {}
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
@@ -139,7 +160,7 @@ def _slabinfo(path: Path) -> Readings:
             raise InputError(path, f"line {number}", "is no line of /proc/slabinfo version 2.1")
         active, total, slabs = int(words[1]), int(words[2]), int(words[-2])
         caches[words[0]] = CacheReading((slabs,), (max(total - active, 0),))
-    return Readings(caches, "slabinfo")
+    return Readings(caches, "slabinfo", first_pfn)
 
 
 def caches_of_readings(path: Path) -> tuple[list[TracedCache], dict[str, str]]:
@@ -166,4 +187,4 @@ def _caches_of_slabinfo(path: Path) -> list[TracedCache]:
     return caches
 
 
-__all__ = ["CacheReading", "Readings", "caches_of_readings", "read_readings", "readings_of"]
+__all__ = ["CacheReading", "Readings", "caches_of_readings", "first_pages", "read_readings", "readings_of"]
