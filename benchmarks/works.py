@@ -13,7 +13,7 @@ from fastalloc.linux import slub_eras as se
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.lanes.caches import caches_of_state, caches_of_trace
 from fastalloc.trace.lanes.lane import GFP_DIRECT_RECLAIM
-from fastalloc.trace.lanes.start import read_state
+from fastalloc.trace.lanes.state_table import read_state
 from fastalloc.trace.replay.recording import beside, read_trace
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,6 +1,33 @@
-"""Bad input, said in one line."""
+"""Bad input, said in one line; and the one door through which the errors of libraries leave a reader."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LONGEST = 300  # characters of a part of a message: a value from a file may have millions
+MOST_FAULTS = 20  # of one input that are told
+# Controls of ASCII and Latin-1, line separators, marks that reorder or hide what stands around them, half characters.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def printable(text: object) -> str:
+    """``text`` on one line, each character that is no mark on paper written as ``\\x1b`` or ``\\u202e``."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def shortened(text: str) -> str:
+    """``text``, its middle left out where it is longer than LONGEST."""
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[: LONGEST - 60]} ... ({len(text):,} characters) ... {text[-20:]}"
 
 
 class InputError(ValueError):
@@ -21,5 +48,63 @@ class InputError(ValueError):
         self.more = tuple(more)
 
     def __str__(self) -> str:
-        line = ": ".join(" ".join(part.split()) for part in (self.path, self.where, self.message) if part)
-        return "\n".join([line, *map(str, self.more)])
+        parts = (shortened(" ".join(part.split())) for part in (self.path, self.where, self.message) if part)
+        lines = [": ".join(map(printable, parts)), *map(str, self.more[:MOST_FAULTS])]
+        if len(self.more) > MOST_FAULTS:
+            lines.append(f"... and {len(self.more) - MOST_FAULTS:,} more")
+        return "\n".join(lines)
+
+
+class LaneError(RuntimeError):
+    """A lane ended without a result: its policy raised, an invariant broke, or its clock stood still."""
+
+
+def told(error: BaseException) -> str:
+    """An error of Python or of a library in a few words."""
+    if isinstance(error, MemoryError):
+        return "needs more memory than there is"
+    if isinstance(error, RecursionError):
+        return "is nested too deeply"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    try:
+        text = str(error).strip()
+    except Exception:
+        text = ""
+    return ": ".join(part for part in (type(error).__name__, text.splitlines()[0] if text else "") if part)
+
+
+@contextmanager
+def reading(path: object, where: str = "", what: str = "cannot be read") -> Iterator[None]:
+    """The one door for errors of a reader: whatever its libraries raise inside becomes InputError of ``path``.
+
+    A panic of a Rust library is no ``Exception``, so everything is caught but what ends a program or a generator.
+    """
+    try:
+        yield
+    except (InputError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise InputError(path, where, f"{what}: {told(error)}") from error
+
+
+def reader(what: str = "cannot be read") -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A function whose first argument names what it reads: ``reading`` stands around it."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def read(*args: P.args, **kwargs: P.kwargs) -> R:
+            with reading(args[0] if args else next(iter(kwargs.values())), "", what):
+                return function(*args, **kwargs)
+
+        return read
+
+    return decorate
+
+
+def shown(value: object) -> str:
+    """``repr`` of a value in a message, whatever it is: an integer may have more digits than Python writes."""
+    try:
+        return shortened(repr(value))
+    except (ValueError, RecursionError):
+        return f"a number of {value.bit_length():,} bits" if isinstance(value, int) else f"a {type(value).__name__}"

@@ -173,7 +173,10 @@ def run_command(app, *arguments):
     if not isinstance(app, typer.Typer):
         command, app = app, typer.Typer()
         app.command()(command)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if isinstance(done.exception, InputError):
+        done.exit_code = 2  # as `fastalloc.cli.border` ends it
+    return done
 
 
 def test_commands(tmp_path):

@@ -1,14 +1,12 @@
 """Runs a scenario for a command: progress, Ctrl-C, report, table."""
 
-import signal
 import sys
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fastalloc.cli import interrupt
 from fastalloc.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,8 +17,7 @@ def run_and_show(
     scenario: "Scenario", folder: str, *, command: str, as_json: bool, board: bool = False, **options: Any
 ) -> None:
     """Runs into a dataset, writes its report, prints its table or the board; ``options`` as for ``runner.run``."""
-    cancel, interrupted = threading.Event(), threading.Event()
-    stop_on_interrupt(cancel, interrupted)
+    cancel = interrupt.cancellation()
 
     from fastalloc.cli.progress import RunBar
     from fastalloc.runner import run
@@ -29,10 +26,10 @@ def run_and_show(
         with RunBar() as bar:
             dataset = run(scenario, folder, command=command, progress=bar, cancel=cancel, **options)
     except InputError:
-        if not interrupted.is_set():
+        if not interrupt.interrupted():
             raise
         print("stopped before the first lane was finished", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise typer.Exit(interrupt.exit_code()) from None
 
     from fastalloc.cli.show import show, show_board
     from fastalloc.report.html import write_report
@@ -40,22 +37,9 @@ def run_and_show(
     page = write_report(dataset)
     (show_board if board else show)(dataset, as_json=as_json)
     print(f"\ndataset {folder}\nreport  {page}", file=sys.stderr)
-    if interrupted.is_set():
+    if interrupt.interrupted():
         print("stopped; what was finished is kept", file=sys.stderr)
-        raise typer.Exit(130)
-
-
-def stop_on_interrupt(cancel: threading.Event, interrupted: threading.Event) -> None:
-    """The first Ctrl-C asks the run to stop, the second stops it."""
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        if interrupted.is_set():
-            raise SystemExit(130)
-        interrupted.set()
-        cancel.set()
-        print("\nstopping; once more to stop at once", file=sys.stderr)
-
-    signal.signal(signal.SIGINT, stop)
+        raise typer.Exit(interrupt.exit_code())
 
 
 def free_folder(name: str) -> str:

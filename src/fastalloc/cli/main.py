@@ -1,12 +1,11 @@
 """The ``fastalloc`` command."""
 
-import signal
 import sys
-from types import FrameType
 from typing import Annotated
 
 import typer
 
+from fastalloc.cli import border, interrupt
 from fastalloc.cli.bench import bench
 from fastalloc.cli.compare import compare
 from fastalloc.cli.dataset import dataset_app
@@ -23,7 +22,6 @@ from fastalloc.cli.sensitivity import sensitivity
 from fastalloc.cli.sweep import sweep
 from fastalloc.cli.trace import trace_app
 from fastalloc.cli.verify import verify
-from fastalloc.errors import InputError
 
 app = typer.Typer(
     help="A wind tunnel for kernel memory allocation under pressure.",
@@ -68,17 +66,10 @@ def _options(
 
 
 def main() -> None:
-    """Entry point: bad input gives a line on stderr and exit code 2, Ctrl-C exit code 130."""
-    signal.signal(signal.SIGINT, _interrupted)
-    try:
-        app()
-    except InputError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-
-
-def _interrupted(signum: int, frame: FrameType | None) -> None:
-    sys.exit(130)
+    """Entry point: a command in a thread, so that signals are heard; see ``border`` for how it may end."""
+    with border.safe_streams():
+        code = interrupt.run(lambda: border.ended(app))
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, told
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
@@ -18,4 +18,6 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
             settings[key] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             settings[key] = value
+        except (ValueError, RecursionError) as error:
+            raise InputError("--set", text, told(error)) from None
     return settings

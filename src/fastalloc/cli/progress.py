@@ -4,8 +4,9 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from fastalloc.terminal import console
 
 if TYPE_CHECKING:
     from fastalloc.runner import RunProgress
@@ -15,7 +16,7 @@ class RunBar:
     """Shows simulated time, rate, time left and livelocks; without a terminal, a line a variant."""
 
     def __init__(self) -> None:
-        self._console = Console(file=sys.stderr)
+        self._console = console(width=None, stderr=True)
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),

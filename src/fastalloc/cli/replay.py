@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, printable
 
 if TYPE_CHECKING:
     from fastalloc.trace.replay.check import Check
     from fastalloc.trace.replay.prediction import Prediction
-    from fastalloc.trace.replay.recording import Recording
 
 WORST = 10
 DRAWS = 15
@@ -32,17 +31,7 @@ def replay(
     grid: Annotated[
         list[str] | None, typer.Option(help="An axis of a grid of what-ifs, such as cpu_partial=0,2,6; may repeat.")
     ] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="Exact lists of slabs before the trace  [default: RUN.slabstate.parquet]")
-    ] = None,
-    slabs: Annotated[
-        Path | None,
-        typer.Option(help="Readings of /sys/kernel/slab or /proc/slabinfo before the trace  [default: RUN.slabs.csv]"),
-    ] = None,
-    exact: Annotated[
-        bool, typer.Option("--exact/--no-exact", help="Whether to use exact lists that lie beside the trace.")
-    ] = True,
-    starts: Annotated[int, typer.Option(min=1, max=100, help="Starts to replay where lists are not known.")] = 3,
+    state: Annotated[Path | None, typer.Option(help="Slabs before the trace  [default: RUN.slabstate.parquet]")] = None,
     geometry: Annotated[Path | None, typer.Option(help="Table of /sys/kernel/slab, CSV.")] = None,
     kernel: Annotated[str, typer.Option(help="Version whose rules lay out what no table tells.")] = "6.1",
     boot: Annotated[str, typer.Option(help="The kernel's command line, for slub_max_order and the like.")] = "",
@@ -65,50 +54,41 @@ def replay(
     from fastalloc.report.replay_page import write_replay_page
     from fastalloc.trace.replay import check as checking
     from fastalloc.trace.replay import whatif
-    from fastalloc.trace.replay.recording import beside, open_recording, side_inputs
+    from fastalloc.trace.replay.recording import beside, open_recording
     from fastalloc.trace.replay.results import check_record, summary, write_results
 
     announce_compiling()
-    try:
-        lists, readings = side_inputs(path, state, slabs, exact)
-        recording = open_recording(path, lists, geometry, kernel, boot, strict, readings, starts)
-        truth = snapshots = sample_ns = real = None
-        if check:
-            file = beside(path, "summary")
-            if file is None:
-                raise InputError(path, "--check", "needs RUN.summary.csv beside the trace")
-            truth = checking.read_summary(file)
-            shots = beside(path, "snapshots")
-            if shots is not None:
-                snapshots = checking.read_snapshots(shots)
-                last = recording.trace.time_ns()[-1]
-                even = np.linspace(recording.trace.meta["first_ns"], last, 241)[1:].astype(np.int64)
-                sample_ns = np.union1d(even, snapshots["ts_ns"].to_numpy())
-                real = checking.real_slabs(beside(path, "slabtruth"), shots, sample_ns)
-        predictions = recording.run(
-            [*(what_if or []), *whatif.grid(grid or [])],
-            draws or (DRAWS if check else 1),
-            sample_ns,
-            threads or len(os.sched_getaffinity(0)),
-        )
-        checked = checking.check(predictions[0], truth, snapshots) if truth is not None else None
-        if out is not None:
-            write_results(out, recording, predictions, shlex.join(["fastalloc", *sys.argv[1:]]), checked, real)
-            page = write_replay_page(out)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2) from error
+    recording = open_recording(path, state or beside(path, "slabstate"), geometry, kernel, boot, strict)
+    truth = snapshots = sample_ns = real = None
+    if check:
+        file = beside(path, "summary")
+        if file is None:
+            raise InputError(path, "--check", "needs RUN.summary.csv beside the trace")
+        truth = checking.read_summary(file)
+        shots = beside(path, "snapshots")
+        if shots is not None:
+            snapshots = checking.read_snapshots(shots)
+            last = recording.trace.time_ns()[-1]
+            even = np.linspace(recording.trace.meta["first_ns"], last, 241)[1:].astype(np.int64)
+            sample_ns = np.union1d(even, snapshots["ts_ns"].to_numpy())
+            real = checking.real_slabs(beside(path, "slabtruth"), shots, sample_ns)
+    predictions = recording.run(
+        [*(what_if or []), *whatif.grid(grid or [])],
+        draws or (DRAWS if check else 1),
+        sample_ns,
+        threads or len(os.sched_getaffinity(0)),
+    )
+    checked = checking.check(predictions[0], truth, snapshots) if truth is not None else None
+    if out is not None:
+        write_results(out, recording, predictions, shlex.join(["fastalloc", *sys.argv[1:]]), checked, real)
+        page = write_replay_page(out)
     if json:
-        record: dict[str, Any] = {
-            "start": recording.known.record(),
-            "steps": recording.steps,
-            "configs": [summary(item) for item in predictions],
-        }
+        record: dict[str, Any] = {"steps": recording.steps, "configs": [summary(item) for item in predictions]}
         if checked is not None:
             record["check"] = check_record(checked)
         print(json_module.dumps(record, indent=1, default=str))
     else:
-        _print(recording, predictions, checked)
+        _print(recording.steps, predictions, checked)
         if out is not None:
             print(f"report: {page}")
     raise typer.Exit(0 if checked is None or checked.ok else 1)
@@ -119,19 +99,14 @@ def _range(figure: dict[str, float]) -> str:
     return middle if figure["low"] == figure["high"] else f"{middle} ({figure['low']:,.0f}-{figure['high']:,.0f})"
 
 
-def _print(recording: "Recording", predictions: "list[Prediction]", checked: "Check | None") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+def _print(steps: dict[str, int], predictions: "list[Prediction]", checked: "Check | None") -> None:
+    from fastalloc.terminal import Table, console
     from fastalloc.trace.replay.results import summary
 
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(recording.known.words(), highlight=False, style=None if recording.known.exact else "bold yellow")
-    for note in recording.known.notes():
-        console.print(f"       {note}", highlight=False)
-    for step, count in recording.steps.items():
-        console.print(f"{count:>12,}  {step}", highlight=False)
-    table = Table(box=None, pad_edge=False)
+    out = console()
+    for step, count in steps.items():
+        out.print(f"{count:>12,}  {printable(step)}")
+    table = Table()
     table.add_column("configuration", overflow="fold")
     names = (
         "new pages",
@@ -161,16 +136,16 @@ def _print(recording: "Recording", predictions: "list[Prediction]", checked: "Ch
             f"{row['list_lock']:,}",
             f"{(row['events_per_second'] or 0) / 1e6:.1f}",
         )
-    console.print(table)
+    out.print(table)
     if checked is not None:
-        _print_check(console, checked)
+        _print_check(out, checked)
 
 
-def _print_check(console: Any, checked: "Check") -> None:
-    from rich.table import Table
+def _print_check(out: Any, checked: "Check") -> None:
+    from fastalloc.terminal import Table
 
-    console.print()
-    table = Table(box=None, pad_edge=False)
+    out.print()
+    table = Table()
     for name in ("against the kernel, pages", "real", "in order of events", "median", "range", "error", ""):
         table.add_column(name, justify="left" if name.startswith("against") else "right", no_wrap=True)
     for figure, real, first, median, low, high, error, within in checked.totals.iter_rows():
@@ -178,13 +153,13 @@ def _print_check(console: Any, checked: "Check") -> None:
         table.add_row(
             figure, f"{real:,}", f"{first:,}", f"{median:,.0f}", f"{low:,}-{high:,}", f"{100 * error:+.2f} %", mark
         )
-    console.print(table)
-    console.print(f"caches exact at the peak: {100 * checked.exact_at_peak:.1f} % of {len(checked.caches)}")
+    out.print(table)
+    out.print(f"caches exact at the peak: {100 * checked.exact_at_peak:.1f} % of {len(checked.caches)}")
     for label, caches, exact, real, mine in checked.snapshots.iter_rows():
-        console.print(f"at {label}: {exact} of {caches} caches exact, {mine:,} pages for {real:,}", highlight=False)
+        out.print(f"at {printable(label)}: {exact} of {caches} caches exact, {mine:,} pages for {real:,}")
     worst = checked.caches.filter(checked.caches["off_pages"] > 0).head(WORST)
     if len(worst):
-        table = Table(box=None, pad_edge=False)
+        table = Table()
         for name in ("worst caches, slabs", "new", "real", "peak", "real", "end", "real"):
             table.add_column(name, justify="left" if name.startswith("worst") else "right", no_wrap=True)
         for row in worst.iter_rows(named=True):
@@ -193,4 +168,4 @@ def _print_check(console: Any, checked: "Check") -> None:
                 f"{row['peak']} ({row['peak_low']}-{row['peak_high']})", str(row["peak_slabs"]),
                 f"{row['end']} ({row['end_low']}-{row['end_high']})", str(row["end_slabs"]),
             )  # fmt: skip
-        console.print(table)
+        out.print(table)

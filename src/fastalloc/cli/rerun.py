@@ -17,24 +17,23 @@ def rerun(
     debug: Annotated[bool, typer.Option("--debug", help="Check conservation after every tick.")] = False,
 ) -> None:
     """Run one lane again, compare it with what was stored, and save its full event log."""
-    from rich.console import Console
-
     from fastalloc.cli.events import event_lines
     from fastalloc.runner import rerun as rerun_lane
     from fastalloc.runner import save_events
     from fastalloc.store.location import location
+    from fastalloc.terminal import console
 
     done = rerun_lane(dataset, lane, debug=debug)
     path = save_events(done, out or location(dataset) / "rerun" / f"{lane}.parquet")
-    console = Console(highlight=False)
+    shown = console(width=80)
     lines = event_lines(done.result.events)
     for line in lines[:SHOWN_EVENTS]:
-        console.print(line, markup=False, soft_wrap=True)
+        shown.print(line, soft_wrap=True)
     if len(lines) > SHOWN_EVENTS:
-        console.print(f"... and {len(lines) - SHOWN_EVENTS:,} more")
-    console.print(f"{len(lines):,} events in {path}")
+        shown.print(f"... and {len(lines) - SHOWN_EVENTS:,} more")
+    shown.print(f"{len(lines):,} events in {path}")
     if done.differing:
         model = "" if done.same_model else " (the dataset was made by another version of the model)"
         print(f"lane {lane}: differs from the stored row in {', '.join(done.differing)}{model}", file=sys.stderr)
         raise typer.Exit(1)
-    console.print(f"lane {lane}: every metric equals the stored row")
+    shown.print(f"lane {lane}: every metric equals the stored row")

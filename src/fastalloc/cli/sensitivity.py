@@ -21,21 +21,20 @@ def sensitivity(
         rows = [part._asdict() | {"influences": [row._asdict() for row in part.influences]} for part in found]
         print(json_module.dumps(rows, indent=1))
         return
-    from rich.console import Console
-    from rich.table import Table
+    from fastalloc.terminal import Table, console
 
-    console = Console()
+    out = console(width=80)
     for part in found:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        table = Table(padding=(0, 2, 0, 0), header_style="bold")
         for name in ("parameter", "alone", "±", "with interactions", "±"):
             table.add_column(name, justify="left" if name == "parameter" else "right", no_wrap=True)
         for row in part.influences:
             cells = ["" if value is None else f"{value:.3f}" for value in row[1:]]
             table.add_row(row.parameter, *cells)
-        console.print(f"{part.title}: {part.of}, {part.method}, {part.points:,} points", style="bold", highlight=False)
+        out.print(f"{part.title}: {part.of}, {part.method}, {part.points:,} points", style="bold")
         if not part.influences:
-            console.print()
+            out.print()
             continue
-        console.print(table)
+        out.print(table)
         chance = "unknown" if part.chance is None else f"{100 * part.chance:.1f} % of the variance"
-        console.print(f"chance of the lanes: {chance}\n", highlight=False)
+        out.print(f"chance of the lanes: {chance}\n")

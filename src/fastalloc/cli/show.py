@@ -1,6 +1,5 @@
 """Prints the verdict of a dataset to stdout."""
 
-import sys
 from typing import Any
 
 from fastalloc.store import Dataset
@@ -20,14 +19,10 @@ def show(dataset: Dataset, as_json: bool) -> None:
 
         print(json.dumps(verdict_rows(found), indent=1))
         return
-    from rich.console import Console
-
     from fastalloc.report.terminal import verdict_table
+    from fastalloc.terminal import console
 
-    console = Console()
-    if not sys.stdout.isatty():
-        console = Console(width=160)
-    console.print(verdict_table(found))
+    console(width=160).print(verdict_table(found))
 
 
 def show_board(dataset: Dataset, as_json: bool) -> None:
@@ -40,12 +35,10 @@ def show_board(dataset: Dataset, as_json: bool) -> None:
 
         print(json.dumps(board_rows(found), indent=1))
         return
-    from rich.console import Console
-
     from fastalloc.report.terminal import board_table
+    from fastalloc.terminal import console
 
-    console = Console() if sys.stdout.isatty() else Console(width=120)
-    console.print(board_table(found))
+    console(width=120).print(board_table(found))
 
 
 def show_sweep(dataset: Dataset, as_json: bool) -> None:
@@ -57,21 +50,20 @@ def show_sweep(dataset: Dataset, as_json: bool) -> None:
 
         print(json.dumps(point_rows(dataset), indent=1))
         return
-    from rich.console import Console
-    from rich.table import Table
+    from fastalloc.terminal import Table, console
 
     rows, axes = point_rows(dataset), dataset.manifest["sweep"]["axes"]
     names, cells = (REPLAYED, _replayed) if is_of_traces(dataset) else (LIVELOCKED, _livelocked)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(padding=(0, 2, 0, 0), header_style="bold")
     for name in ("variant", *axes, *names):
         table.add_column(name, justify="left" if name == "variant" else "right", no_wrap=True)
     for row in rows[:POINTS_SHOWN]:
         values = ["as traced" if row[key] is None else str(row[key]) for key in axes]
         table.add_row(row["variant"], *values, *cells(row))
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    console.print(table)
+    out = console()
+    out.print(table)
     if len(rows) > POINTS_SHOWN:
-        console.print(f"... and {len(rows) - POINTS_SHOWN:,} more points")
+        out.print(f"... and {len(rows) - POINTS_SHOWN:,} more points")
 
 
 def _livelocked(row: dict[str, Any]) -> list[str]:

@@ -1,13 +1,13 @@
 """``fastalloc sweep``: the points of a sweep file into a dataset, and on from where it stopped."""
 
 import sys
-import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastalloc.cli import interrupt
 from fastalloc.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,10 +35,7 @@ def sweep(
         _print_estimate(plan, threads)
         return
     folder = out or f"out/{plan.sweep.name}"
-    cancel, interrupted = threading.Event(), threading.Event()
-    from fastalloc.cli.execute import stop_on_interrupt
-
-    stop_on_interrupt(cancel, interrupted)
+    cancel = interrupt.cancellation()
     from fastalloc.cli.sweep_progress import SweepBar
     from fastalloc.sweep import run_sweep
 
@@ -64,9 +61,9 @@ def sweep(
 
         show_sweep(dataset, as_json=json)
         print(f"\ndataset {folder} ({dataset.manifest['status']})", file=sys.stderr)
-    if interrupted.is_set():
+    if interrupt.interrupted():
         print("stopped; what was finished is kept, the same command goes on with it", file=sys.stderr)
-        raise typer.Exit(130)
+        raise typer.Exit(interrupt.exit_code())
 
 
 def _slice(text: str) -> tuple[int, int]:

@@ -4,8 +4,9 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from fastalloc.terminal import console
 
 if TYPE_CHECKING:
     from fastalloc.sweep import SweepProgress
@@ -17,7 +18,7 @@ class SweepBar:
     """Shows lanes, rate, time left and livelocks; without a terminal, a line every ten seconds."""
 
     def __init__(self) -> None:
-        self._console = Console(file=sys.stderr)
+        self._console = console(width=None, stderr=True)
         self._progress = Progress(
             BarColumn(), TextColumn("{task.description}"), console=self._console, transient=True,
             disable=not self._console.is_terminal,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fastalloc.errors import InputError
+from fastalloc.errors import printable
 
 trace_app = typer.Typer(help="Recorded kmem traces.", no_args_is_help=True)
 
@@ -23,14 +23,10 @@ def convert(
     from fastalloc.trace.replay.recording import read_trace
 
     target = out or Path(path.name.split(".")[0] + SUFFIX)
-    try:
-        trace = read_trace(path, strict)
-        write_trace(target, trace)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2) from error
+    trace = read_trace(path, strict)
+    write_trace(target, trace)
     for step, count in trace.meta["inferred"].items():
-        print(f"{count:>12,}  {step}", file=sys.stderr)
+        print(f"{count:>12,}  {printable(step)}", file=sys.stderr)
     print(f"{target}: {len(trace.events):,} events, {target.stat().st_size:,} bytes", file=sys.stderr)
 
 
@@ -44,23 +40,18 @@ def info(
     from fastalloc.trace.compact.describe import describe
     from fastalloc.trace.replay.recording import read_trace
 
-    try:
-        described = describe(read_trace(path))
-    except InputError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2) from error
+    described = describe(read_trace(path))
     if json:
         print(json_module.dumps(described, indent=1))
         return
-    from rich.console import Console
-    from rich.table import Table
+    from fastalloc.terminal import Table, console
 
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    out = console()
     for name, value in described["totals"].items():
-        console.print(f"{name:<44}{value:>18,}", highlight=False)
+        out.print(f"{name:<44}{value:>18,}")
     for step, count in described["inferred"].items():
-        console.print(f"{count:>12,}  {step}", highlight=False)
-    table = Table(box=None, pad_edge=False)
+        out.print(f"{count:>12,}  {printable(step)}")
+    table = Table()
     names = ("cache", "allocs", "frees", "bytes requested", "bytes allocated", "cross-CPU frees", "median life")
     for name in names:
         table.add_column(name, justify="left" if name == "cache" else "right", no_wrap=True)
@@ -70,9 +61,9 @@ def info(
             row["cache"], f"{row['allocs']:,}", f"{row['frees']:,}", f"{row['bytes_requested']:,}",
             f"{row['bytes_allocated']:,}", f"{row['cross_cpu_frees']:,}", life,
         )  # fmt: skip
-    console.print(table)
+    out.print(table)
     if len(described["caches"]) > top:
-        console.print(f"... and {len(described['caches']) - top} more; --json lists all")
+        out.print(f"... and {len(described['caches']) - top} more; --json lists all")
 
 
 @trace_app.command()
@@ -81,19 +72,13 @@ def fit(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write  [default: RUN.workload.json]")] = None,
 ) -> None:
     """Fit a workload: rates, burstiness, lifetimes and CPUs of each cache, from which `generate` draws new traces."""
+    from fastalloc.store.location import write_file
     from fastalloc.trace import workload
     from fastalloc.trace.replay.recording import read_trace
 
     target = out or Path(path.name.split(".")[0] + ".workload.json")
-    try:
-        load = workload.fit(read_trace(path))
-        target.write_text(json_module.dumps(load, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        print(InputError(target, "", f"cannot be written: {error.strerror or error}"), file=sys.stderr)
-        raise typer.Exit(2) from error
-    except InputError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2) from error
+    load = workload.fit(read_trace(path))
+    write_file(target, (json_module.dumps(load, indent=1) + "\n").encode())
     print(
         f"{target}: {len(load['caches'])} caches, {load['allocations_left_out']} allocations left out", file=sys.stderr
     )
@@ -114,10 +99,6 @@ def generate(
     from fastalloc.trace.compact.compact import SUFFIX, write_trace
 
     target = out or Path(path.name.split(".")[0] + ".fitted" + SUFFIX)
-    try:
-        trace = workload.generate(read_workload(path), seconds, seed)
-        write_trace(target, trace)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2) from error
+    trace = workload.generate(read_workload(path), seconds, seed)
+    write_trace(target, trace)
     print(f"{target}: {len(trace.events):,} events", file=sys.stderr)

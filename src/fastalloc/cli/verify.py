@@ -2,13 +2,12 @@
 
 import json as json_module
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, printable
 
 if TYPE_CHECKING:
     from fastalloc.verify.golden import CaseResult
@@ -45,11 +44,10 @@ def _record(result: "CaseResult") -> dict[str, Any]:
 
 
 def _print(results: "list[CaseResult]") -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from fastalloc.terminal import Table, console
 
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    table = Table(box=None, pad_edge=False)
+    out = console()
+    table = Table()
     for column in ("case", "build"):
         table.add_column(column, no_wrap=True)
     for column in ("rows", "exact"):
@@ -57,15 +55,15 @@ def _print(results: "list[CaseResult]") -> None:
     table.add_column("first difference", overflow="fold")
     for result in results:
         table.add_row(result.case, result.build, f"{result.rows:,}", f"{result.exact:,}", _first(result))
-    console.print(table)
+    out.print(table)
     for result in results:
         left_out = [item for table in result.tables for item in table.underivable]
         if left_out:
-            console.print(f"{result.case}: {len(left_out)} rows do not follow from what the table holds")
+            out.print(f"{printable(result.case)}: {len(left_out)} rows do not follow from what the table holds")
             for item in left_out[:REASONS_SHOWN]:
-                console.print(f"  row {item.row} {item.name}: {item.reason}", highlight=False)
+                out.print(f"  row {item.row} {printable(item.name)}: {printable(item.reason)}")
             if len(left_out) > REASONS_SHOWN:
-                console.print(f"  ... and {len(left_out) - REASONS_SHOWN} more; --json lists all")
+                out.print(f"  ... and {len(left_out) - REASONS_SHOWN} more; --json lists all")
 
 
 def verify(
@@ -80,15 +78,11 @@ def verify(
     from fastalloc.compiler.cache_dir import announce_compiling
     from fastalloc.verify.jobs import find_jobs, run_jobs
 
-    try:
-        jobs = [job for path in paths for job in find_jobs(path)]
-        if not jobs:
-            raise InputError(paths[0], "", "holds no golden case, geometry table or watermark table")
-        announce_compiling()
-        results = run_jobs(jobs, threads or len(os.sched_getaffinity(0)))
-    except InputError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2) from error
+    jobs = [job for path in paths for job in find_jobs(path)]
+    if not jobs:
+        raise InputError(paths[0], "", "holds no golden case, geometry table or watermark table")
+    announce_compiling()
+    results = run_jobs(jobs, threads or len(os.sched_getaffinity(0)))
     exact = sum(result.ok for result in results)
     if json:
         record = {

@@ -1,11 +1,12 @@
 """The verdict table for a terminal."""
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from fastalloc.errors import printable
 from fastalloc.report.board import Row
 from fastalloc.report.verdict import Verdict
+from fastalloc.terminal import Table
 
 HEADINGS = (
     "livelocked\n> 5 s",
@@ -23,14 +24,14 @@ HEADINGS = (
 
 def verdict_table(verdicts: list[Verdict]) -> RenderableType:
     """Table and sentences, for a rich console."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("\nvariant", no_wrap=True)
     table.add_column("\nlanes", justify="right")
     for heading in HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in verdicts:
         table.add_row(
-            Text(row.variant, style="bold red" if row.livelocked_5s else "bold green"),
+            Text(printable(row.variant), style="bold red" if row.livelocked_5s else "bold green"),
             str(row.lanes),
             share(row.livelocked_5s, row.livelocked_5s_interval),
             share(row.livelocked_60s, row.livelocked_60s_interval),
@@ -43,13 +44,13 @@ def verdict_table(verdicts: list[Verdict]) -> RenderableType:
             f"{row.max_slab_pages:,}",
             row.deepest,
         )
-    sentences = [Text.assemble((f"{row.variant}: ", "bold"), row.sentence) for row in verdicts]
+    sentences = [Text.assemble((f"{printable(row.variant)}: ", "bold"), printable(row.sentence)) for row in verdicts]
     return Group(table, Text(), *sentences)
 
 
 def board_table(found: list[Row]) -> RenderableType:
     """The board, for a rich console."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table = Table(padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("\npolicy", overflow="fold")
     headings = ("livelocked\nof lanes", "against\nbaseline", "longest\nstall", "broken by\nlane", "links\nbroken",
                 "swap out\nrelative", "sense fails\na lane", "slab\npages", "extra work\nof 1000",
@@ -59,7 +60,7 @@ def board_table(found: list[Row]) -> RenderableType:
     for row in found:
         low, high = row.interval
         table.add_row(
-            Text(row.policy, style="bold red" if row.livelocked else "bold green"),
+            Text(printable(row.policy), style="bold red" if row.livelocked else "bold green"),
             f"{row.livelocked}/{row.lanes} ({100 * low:.0f}-{100 * high:.0f} %)",
             f"{100 * row.difference:+.0f} %",
             f"{row.longest_stall_s:.1f} s",

@@ -13,22 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, reader
+from fastalloc.foreign import content_of
 
 FORMAT = "fastalloc workload 1"
 QUANTILES = 65
 MOST_CACHES = 1 << 13
+MOST_BYTES = 1 << 28  # of the file
 _NUMBERS = ("rate", "kept", "away", "bytes_req", "bytes_alloc", "gfp_flags", "node")
 _LISTS = ("gap_ns", "life_ns", "cpus")
 
 
+@reader("is not readable as JSON")
 def read_workload(path: Path) -> dict[str, Any]:
     """A fitted workload. Raises InputError naming the field that is missing or wrong."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InputError(path, "", f"is not readable as JSON: {error}") from error
-    return parse_workload(text, path)
+    return parse_workload(content_of(path, MOST_BYTES).decode("utf-8"), path)
 
 
 def parse_workload(text: str, path: object) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, reader
+from fastalloc.foreign import content_of
 from fastalloc.scenario.fitted import read_workload
 from fastalloc.scenario.machine import Machine
 from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.varied import input_error
 
+MOST_BYTES = 1 << 26  # of a TOML file
 PRESETS = Path(__file__).parent / "presets"
 SCHEMAS = Path(__file__).parent / "schemas"  # made by docs/schemas.py
 
@@ -29,6 +31,7 @@ def machine_names() -> list[str]:
     return sorted(path.stem for path in (PRESETS / "machines").glob("*.toml"))
 
 
+@reader()
 def load_scenario(name_or_path: str | Path) -> Scenario:
     """A preset by its name, or a TOML file by its path, with every variant checked.
 
@@ -58,6 +61,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     return scenario
 
 
+@reader()
 def load_machine(name_or_path: str | Path) -> Machine:
     """A machine preset by its name, or the TOML file that ``fastalloc machine import`` wrote.
 
@@ -143,6 +147,7 @@ def _find(name_or_path: str | Path, folder: Path, what: str, names: list[str]) -
     return path
 
 
+@reader("not TOML")
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as plain data.
 
@@ -150,9 +155,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         InputError: unreadable, not UTF-8, not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(path, "", error.strerror or str(error)) from None
+        return tomllib.loads(content_of(path, MOST_BYTES).decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(path, f"byte {error.start}", "not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:

@@ -1,18 +1,18 @@
 """A machine read from a real kernel: its /proc and slab sysfs, live or dumped as text."""
 
-import gzip
 import re
-import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, reader
+from fastalloc.foreign import content_of
 from fastalloc.scenario.machine import SLAB_FLAG_BITS, Machine
 from fastalloc.scenario.varied import input_error
 
+MOST_BYTES = 1 << 28  # of a dump, unpacked
 # The kernel's own order; lowmem_reserve is printed for all of them, populated or not.
 ZONE_ORDER_64 = ("DMA", "DMA32", "Normal", "Movable", "Device")
 ZONE_ORDER_32 = ("DMA", "Normal", "HighMem", "Movable", "Device")
@@ -34,6 +34,7 @@ class Source(NamedTuple):
     slab_links: dict[str, str]  # alias -> folder
 
 
+@reader()
 def import_machine(path: str | Path, name: str | None = None) -> Machine:
     """Reads the machine that a kernel runs on.
 
@@ -113,16 +114,9 @@ def _first_line(file: Path) -> str | None:
 
 
 def _open_dump(path: Path) -> Source:
-    try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-    except FileNotFoundError:
-        raise InputError(path, "", "no such file or folder") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(path, "", f"truncated or damaged gzip file: {error}") from None
-    except OSError as error:
-        raise InputError(path, "", error.strerror or str(error)) from None
+    if not path.exists():
+        raise InputError(path, "", "no such file or folder")
+    raw = content_of(path, MOST_BYTES)
     sections: dict[str, list[str]] = {}
     current: list[str] = []
     for line in raw.decode("utf-8", errors="replace").splitlines():

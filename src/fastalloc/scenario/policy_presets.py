@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, reading
 from fastalloc.scenario.load import read_toml
 from fastalloc.scenario.machine import Model
 from fastalloc.scenario.models import Scenario
@@ -81,12 +81,8 @@ def own_preset(path: Path) -> PolicyPreset:
     Raises:
         InputError: the file cannot be read.
     """
-    try:
+    with reading("policies", str(path)):
         source = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError("policies", str(path), error.strerror or str(error)) from None
-    except UnicodeDecodeError as error:
-        raise InputError("policies", str(path), f"not UTF-8: {error}") from None
     return PolicyPreset(
         name=path.stem,
         section="own",

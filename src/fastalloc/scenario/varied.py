@@ -1,11 +1,12 @@
 """What is varied by dotted names: a base with fields, and variants that set some of them otherwise."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, shown
 from fastalloc.scenario.machine import Model
 
 
@@ -78,7 +79,7 @@ def input_error(error: ValidationError, path: object, what: str = "") -> InputEr
         if fault["type"] == "extra_forbidden":
             message = "unknown key"
         elif fault["type"] != "missing" and isinstance(fault["input"], bool | int | float | str):
-            message += f", not {fault['input']!r}"
+            message += f", not {shown(fault['input'])}"
         faults.append(InputError(path, ": ".join(part for part in (what, field) if part), message))
     return InputError(faults[0].path, faults[0].where, faults[0].message, faults[1:])
 
@@ -101,6 +102,6 @@ def _assign(data: Any, key: str, value: Any, path: str, what: str) -> None:
 def _step(data: Any, part: str, key: str, path: str, what: str) -> Any:
     if isinstance(data, dict) and part in data:
         return data[part]
-    if isinstance(data, list) and part.isdigit() and int(part) < len(data):
+    if isinstance(data, list) and re.fullmatch("[0-9]{1,9}", part) and int(part) < len(data):
         return data[int(part)]
     raise InputError(path, f"{what}: {key}", f"names no field: there is no {part!r}")

@@ -1,13 +1,13 @@
 """The sweep file: a base scenario, the axes to vary, lanes a point, constraints, and when a point is known enough."""
 
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, reader
 from fastalloc.scenario import Scenario, Varied, load_scenario, policy_variant, preset_names
+from fastalloc.scenario.load import read_toml
 from fastalloc.scenario.machine import Model
 from fastalloc.scenario.varied import input_error
 
@@ -156,6 +156,7 @@ class SweepFile(Model):
         return [key for key in self.varied if key not in followers]
 
 
+@reader()
 def load_sweep(path: str | Path) -> tuple[SweepFile, Varied]:
     """A sweep file and its base scenario, with ``set`` applied and the variants asked for alone.
 
@@ -163,12 +164,7 @@ def load_sweep(path: str | Path) -> tuple[SweepFile, Varied]:
         InputError: no such file, broken TOML, an unknown key, a value out of range; names file and field.
     """
     path = Path(path)
-    try:
-        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(path, "", error.strerror or str(error)) from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(path, "", f"not TOML: {error}") from None
+    data = read_toml(path)
     try:
         sweep = SweepFile.model_validate(data)
     except ValidationError as error:

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from fastalloc.foreign import content_of, parquet_table
 from fastalloc.linux import geometry_slab as slab
 from fastalloc.linux.geometry_slub import CacheRequest, CacheSet, calculate_sizes, find_mergeable
 from fastalloc.linux.slub_eras import SlubOptions, get_order
@@ -148,7 +149,9 @@ def _struct_sizes(path: Path) -> dict[str, int]:
 
 
 def _check(folder: Path, kind: str, build: re.Match[str], path: Path) -> TableResult | None:
-    frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
+    frame = (
+        parquet_table(path) if path.suffix == ".parquet" else pl.read_csv(content_of(path), infer_schema_length=None)
+    )
     rows = list(frame.iter_rows(named=True))
     name = path.name
     line = int(build[2])

@@ -57,6 +57,9 @@ def lane_of(case: GoldenCase, build: str) -> Callable[[int], Lane]:
     return lambda room: SlobLane(case, line, room)
 
 
+MOST_ROOM = 1 << 24  # slabs
+
+
 def run_case(case: GoldenCase, build: str) -> Lane:
     """Run a case on a build; the lane holds what was recorded."""
     make = lane_of(case, build)
@@ -67,6 +70,8 @@ def run_case(case: GoldenCase, build: str) -> Lane:
             lane.run()
         except OverflowedError:
             room *= 4
+            if room > MOST_ROOM:
+                raise InputError(case.path, build, f"needs more than {MOST_ROOM:,} slabs") from None
         except InputError:
             raise
         except (KeyError, IndexError, TypeError, ValueError) as error:

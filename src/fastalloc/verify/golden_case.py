@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, reader, reading
+from fastalloc.foreign import content_of, parquet_table
 from fastalloc.kernels.replay import operations as rp
 from fastalloc.linux.gfp import MAX_ORDER
 
@@ -97,23 +98,16 @@ class GoldenCase:
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file; InputError says where it is broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(path, "", error.strerror or str(error)) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise InputError(path, where, f"not JSON: {error}") from error
+    with reading(path, "", "not JSON"):
+        try:
+            return json.loads(content_of(path).decode("utf-8"))
+        except json.JSONDecodeError as error:
+            raise InputError(path, f"line {error.lineno}", f"not JSON: {error}") from error
 
 
 def read_table(path: Path, columns: tuple[str, ...] = ()) -> pl.DataFrame:
     """A Parquet table that has at least ``columns``."""
-    try:
-        table = pl.read_parquet(path)
-    except FileNotFoundError as error:
-        raise InputError(path, "", "no such file") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(path, "", f"not a Parquet table: {str(error).splitlines()[0]}") from error
+    table = parquet_table(path)
     for column in columns:
         if column not in table.columns:
             raise InputError(path, f"column {column}", "is missing")
@@ -344,6 +338,7 @@ def _check_lives(rows: _Rows, caches: tuple[CaseCache, ...]) -> None:
         rows.refuse_at(mine[~created & (before != 1)], "cache", "cache {} does not exist here")
 
 
+@reader("is no golden case")
 def read_case(folder: Path) -> GoldenCase:
     """The case in ``folder``, checked. Raises InputError naming file, row or field, and reason."""
     builds = tuple(sorted(ops.parent.name for ops in folder.glob("*/ops.parquet")))

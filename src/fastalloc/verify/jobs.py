@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, reading
 from fastalloc.verify.geometry_tables import check_geometry_folder
 from fastalloc.verify.golden import CaseResult, verify_build
 from fastalloc.verify.golden_case import GoldenCase, read_case
@@ -18,16 +18,13 @@ KERNEL_TABLES = ("geometry.csv.gz", "geometry.csv", "watermarks.csv")
 
 def _check_tables(folder: Path, check: Callable[[Path], Iterator[TableResult]]) -> list[CaseResult]:
     """A result for each table of a folder."""
-    try:
+    with reading(folder, "", "holds a table that cannot be checked"):
         return [CaseResult(f"{folder.name}/{table.name}", "", [table]) for table in check(folder)]
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(folder, "", str(error)) from error
 
 
 def _verify_build(case: GoldenCase, build: str) -> list[CaseResult]:
-    return [verify_build(case, build)]
+    with reading(case.path, build, "cannot be compared"):
+        return [verify_build(case, build)]
 
 
 def _verify_case(folder: Path) -> list[Job]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from fastalloc.foreign import content_of
 from fastalloc.linux import slab_flags as sf
 from fastalloc.linux import slub_eras as eras
 from fastalloc.linux.geometry_slub import CacheRequest, calculate_sizes
@@ -53,8 +54,8 @@ def read_tables(path: Path) -> tuple[pl.DataFrame, dict[tuple[str, str], SlubOpt
     """
     boots_path = path.with_name("geometry_boots.csv")
     try:
-        table = pl.read_csv(path, infer_schema_length=None).with_row_index("row")
-        boots = pl.read_csv(boots_path, infer_schema_length=None)
+        table = pl.read_csv(content_of(path), infer_schema_length=None).with_row_index("row")
+        boots = pl.read_csv(content_of(boots_path), infer_schema_length=None)
         machines = {
             (boot["kernel"], boot["boot"]): parse_boot_options(
                 boot["boot_args"] or "",

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from fastalloc.foreign import content_of
 from fastalloc.linux import watermarks as wm
 from fastalloc.linux.slub_eras import era_of
 from fastalloc.verify.tables import TableResult
@@ -53,7 +54,7 @@ def zone_rows(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict
 def check_watermarks(path: Path) -> TableResult:
     """All rows of ``set_idx`` >= 1, columns ``COLUMNS``. Raises ValueError when the table cannot be read so."""
     try:
-        frame = pl.read_csv(path, infer_schema_length=None).with_row_index("row")
+        frame = pl.read_csv(content_of(path), infer_schema_length=None).with_row_index("row")
         result = TableResult(path.name)
         rows = frame.filter(pl.col("set_idx") >= 1).sort("row").iter_rows(named=True)
         for _, group in groupby(rows, key=lambda row: tuple(row[name] for name in _MACHINE)):

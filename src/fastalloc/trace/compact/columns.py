@@ -25,9 +25,9 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
-from pyarrow import parquet
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, reading
+from fastalloc.foreign import MOST_CPUS, parquet_batches, parquet_names
 from fastalloc.trace.compact import compact as co
 
 MARKER = 255
@@ -72,27 +72,16 @@ def read_parquet(path: Path, resolved: bool = True) -> Iterator[pl.DataFrame]:
     ``resolved=False`` leaves out what the column ``cache_resolved`` says. Raises InputError for a file that is no
     Parquet, lacks a column, holds an event unknown, or runs backwards in time.
     """
-    try:
-        file = parquet.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(path, "byte 0", f"is not readable as Parquet: {str(error).splitlines()[0]}") from error
-    names = file.schema_arrow.names
+    names = parquet_names(path)
     missing = [name for name in _REQUIRED if name not in names]
     if missing:
         raise InputError(path, missing[0], f"column is missing; there are {', '.join(names)}")
     wanted = {"event", *SCHEMA, *(["cache_resolved"] if resolved else [])} - {"resolved"}
     columns = _columns(wanted & set(names))
     check = Checked(path, "row")
-    batches = file.iter_batches(FRAME, columns=sorted(wanted & set(names)), use_threads=False)
-    while True:
-        try:
-            batch = next(batches, None)
-            if batch is None:
-                break
+    for batch in parquet_batches(path, FRAME, sorted(wanted & set(names))):
+        with reading(path, f"row {check.rows} or later", "has a column of a wrong type"):
             frame = pl.DataFrame(pl.from_arrow(batch)).select(columns).select(*SCHEMA)
-        except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
-            reason = f"has a column of a wrong type: {str(error).splitlines()[0]}"
-            raise InputError(path, f"row {check.rows} or later", reason) from error
         yield check(frame)
         pa.default_memory_pool().release_unused()
 
@@ -145,6 +134,9 @@ class Checked:
         unknown = events["op"].is_null()
         if unknown.any():
             raise refuse(unknown, "an event that is no kmem event and no marker")
+        many = events["cpu"] >= MOST_CPUS
+        if many.any():
+            raise refuse(many, f"CPU {events['cpu'].filter(many)[0]}; no kernel has more than {MOST_CPUS:,}")
         large = events["order"] > MAX_ORDER
         if large.any():
             order = events["order"].filter(large)[0]

@@ -26,6 +26,7 @@ import polars as pl
 
 from fastalloc.errors import InputError
 from fastalloc.trace.compact import tallies
+from fastalloc.trace.compact.contents import check_events, contents_of
 
 MAGIC = b"FATRACE\x1a"
 VERSION = 4
@@ -83,8 +84,7 @@ class CompactTrace:
     """An opened trace.
 
     ``events``: EVENT[n], read-only, mapped from the file. ``ptrs``: uint64[objects], the address behind each
-    ``object``, as if memory were mapped without KASLR (where it was: ``direct_map`` in ``meta``). ``kinds``: a row a
-    kind (KIND_COLUMNS). ``markers``: ts_ns, text. ``meta``: first_ns, time_unit_ns,
+    ``object``. ``kinds``: a row a kind (KIND_COLUMNS). ``markers``: ts_ns, text. ``meta``: first_ns, time_unit_ns,
     source, generation, inferred (steps and counts), rows_read, entitled (kinds of callers that may have slabs from
     below all watermarks, where there are such slabs).
     """
@@ -170,7 +170,10 @@ def is_compact(path: Path) -> bool:
 
 
 def open_trace(path: Path) -> CompactTrace:
-    """Map the trace at ``path``; the checksum is verified. Raises InputError with the byte that is wrong."""
+    """Map the trace at ``path``; the checksum is verified, and so is all that it holds.
+
+    Raises InputError with the byte, section or event that is wrong.
+    """
     try:
         raw = np.memmap(path, dtype=np.uint8, mode="r")
     except (OSError, ValueError) as error:
@@ -186,18 +189,8 @@ def open_trace(path: Path) -> CompactTrace:
         raise InputError(path, f"byte {len(raw)}", f"holds {len(raw)} bytes where {offset + length} were written")
     if hashlib.blake2b(raw[HEADER_BYTES:].data, digest_size=16).digest() != digest:
         raise InputError(path, f"byte {HEADER_BYTES}", "the checksum does not fit: the file was damaged")
-    table = json.loads(raw[offset:].tobytes())
-    sections = table["sections"]
-
-    def section(name: str) -> np.ndarray:
-        start, size = sections[name]
-        return np.asarray(raw[start : start + size])
-
-    return CompactTrace(
-        path=str(path),
-        events=np.asarray(raw[HEADER_BYTES : HEADER_BYTES + count * itemsize]).view(EVENT),
-        ptrs=section("ptrs").view("<u8"),
-        kinds=pl.read_ipc(io.BytesIO(section("kinds").tobytes())),
-        markers=pl.read_ipc(io.BytesIO(section("markers").tobytes())),
-        meta=table["meta"],
-    )
+    begin = HEADER_BYTES + count * itemsize
+    contents = contents_of(path, raw, begin, offset)
+    events = np.asarray(raw[HEADER_BYTES:begin]).view(EVENT)
+    check_events(path, events, len(OPS), contents)
+    return CompactTrace(str(path), events, *contents)

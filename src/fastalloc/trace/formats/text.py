@@ -21,7 +21,7 @@ from fastalloc.trace.formats.packed import head_of, packing
 
 _HEAD = r"\[([0-9]+)\][ \t]+(?:[^\s:]+[ \t]+)?([0-9]+)\.([0-9]{6,9})$"  # what stands before ": EVENT: FIELDS"
 _LINE = (
-    r"^\s*(?P<task>.*?)\s*\[(?P<cpu>\d+)\]\s+(?:[^\s:]+\s+)?(?P<seconds>\d+)\.(?P<part>\d{6,9}):"
+    r"^\s*(?P<task>.*?)\s*\[(?P<cpu>[0-9]+)\]\s+(?:[^\s:]+\s+)?(?P<seconds>[0-9]+)\.(?P<part>[0-9]{6,9}):"
     r"\s+(?:kmem:)?(?P<src>\w+):\s*(?P<fields>.*)$"
 )
 _NOT_EVENTS = r"^\s*(#|$|cpus=|version =|=>|.*: <stack trace>$|\S+\+0x[0-9a-f]+|\s+[0-9a-f]{8,16} )"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import polars as pl
 
 from fastalloc.errors import InputError
+from fastalloc.foreign import MOST_OBJECTS, MOST_ORDER, csv_table
 from fastalloc.linux import slub_eras as se
 from fastalloc.trace.compact.compact import CompactTrace
 from fastalloc.trace.compact.infer import LARGE
@@ -36,7 +37,14 @@ def caches_of_state(state: pl.DataFrame) -> list[TracedCache]:
     ]
 
 
-_GEOMETRY = ("cache", "slab_size", "object_size", "order", "objs_per_slab", "cpu_partial", "min_partial")
+_GEOMETRY = {
+    "slab_size": (1, 1 << 31),
+    "object_size": (1, 1 << 31),
+    "order": (0, MOST_ORDER),
+    "objs_per_slab": (1, MOST_OBJECTS),
+    "cpu_partial": (0, 1 << 20),
+    "min_partial": (0, 1 << 31),
+}  # what each column may hold
 
 
 def caches_of_geometry(path: Path, run: str = "") -> tuple[list[TracedCache], dict[str, str]]:
@@ -44,13 +52,7 @@ def caches_of_geometry(path: Path, run: str = "") -> tuple[list[TracedCache], di
 
     ``run``: the boot, where the table holds several in its column ``run``. Raises InputError for a missing column.
     """
-    try:
-        table = pl.read_csv(path, infer_schema_length=None)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(path, "", f"is not readable as CSV: {str(error).splitlines()[0]}") from error
-    missing = [name for name in _GEOMETRY if name not in table.columns]
-    if missing:
-        raise InputError(path, missing[0], "column is missing")
+    table = csv_table(path, _GEOMETRY, ("cache",))
     if "run" in table.columns and table["run"].n_unique() > 1:
         table = table.filter(pl.col("run") == run)
         if not len(table):
@@ -62,7 +64,9 @@ def caches_of_geometry(path: Path, run: str = "") -> tuple[list[TracedCache], di
         table = table.filter(pl.col("alias_of").fill_null("") == "")
     caches = [
         TracedCache(name, size, object_size, order, objects, min_partial, se.cpu_partial_slabs(cpu_partial, objects))
-        for name, size, object_size, order, objects, cpu_partial, min_partial in table.select(_GEOMETRY).iter_rows()
+        for name, size, object_size, order, objects, cpu_partial, min_partial in table.select(
+            "cache", *_GEOMETRY
+        ).iter_rows()
     ]
     return caches, aliases
 
@@ -78,10 +82,20 @@ def laid_out(name: str, size: int, object_size: int, options: se.SlubOptions) ->
 
 
 def caches_of_trace(trace: CompactTrace, known: set[str], options: se.SlubOptions) -> list[TracedCache]:
-    """The caches that only the trace names, laid out by the rules of ``options`` from the sizes of their events."""
+    """The caches that only the trace names, laid out by the rules of ``options`` from the sizes of their events.
+
+    Raises InputError for a size that no slab holds.
+    """
     sizes = (
         trace.kinds.filter((pl.col("cache") != "") & (pl.col("cache") != LARGE) & (pl.col("bytes_alloc") > 0))
         .group_by("cache", maintain_order=True)
         .agg(pl.col("bytes_alloc").max(), pl.col("bytes_req").max())
     )
-    return [laid_out(name, size, size, options) for name, size, _ in sizes.iter_rows() if name not in known]
+    caches = []
+    for name, size, _ in sizes.iter_rows():
+        if name not in known:
+            try:
+                caches.append(laid_out(name, size, size, options))
+            except ValueError as error:
+                raise InputError(trace.path, f"cache {name}", str(error)) from None
+    return caches

@@ -7,46 +7,17 @@ list in its order: idx, pfn, inuse, objects), ``cpu_slab`` (cpu, pfn, inuse, obj
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from fastalloc.errors import InputError
 from fastalloc.kernels.replay import kmem_events as kr
 from fastalloc.trace.compact.compact import CompactTrace
 from fastalloc.trace.compact.infer import DIRECT_MAP
 from fastalloc.trace.lanes.caches import TracedCache
 from fastalloc.trace.lanes.lane import Config
 
-_COLUMNS = (
-    "snap",
-    "rec",
-    "cache",
-    "cpu",
-    "node",
-    "idx",
-    "pfn",
-    "inuse",
-    "objects",
-    "free_cpu",
-    "free_slab",
-    "nr_slabs",
-    "oo_objects",
-)
 _LISTS = {"node_partial": kr.LIST_NODE, "cpu_slab": kr.LIST_CPU, "cpu_partial": kr.LIST_CPU_PARTIAL}
-
-
-def read_state(path: Path) -> pl.DataFrame:
-    """The first snapshot of a state dump. Raises InputError for a file that is none."""
-    try:
-        state = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(path, "", f"is not readable as Parquet: {str(error).splitlines()[0]}") from error
-    missing = [name for name in _COLUMNS if name not in state.columns]
-    if missing:
-        raise InputError(path, missing[0], "column is missing")
-    return state.filter(pl.col("snap") == state["snap"].min())
 
 
 @dataclass(frozen=True)
@@ -99,16 +70,9 @@ def _rank(group: np.ndarray) -> np.ndarray:
 
 
 class Start:
-    """Where a lane's slabs were. ``old``: rows of ``ptrs`` alive before the trace, by their cache's name;
-    ``first_pfn``: first page frame of each node, where that is known better than from the listed slabs."""
+    """Where a lane's slabs were. ``old``: rows of ``ptrs`` alive before the trace, by their cache's name."""
 
-    def __init__(
-        self,
-        state: pl.DataFrame | None,
-        old: dict[str, np.ndarray],
-        ptrs: np.ndarray,
-        first_pfn: tuple[int, ...] | None = None,
-    ) -> None:
+    def __init__(self, state: pl.DataFrame | None, old: dict[str, np.ndarray], ptrs: np.ndarray) -> None:
         self.state: dict[str, list[dict]] = {}
         self.old = old
         self.ptrs = ptrs
@@ -124,9 +88,6 @@ class Start:
             self.nodes = len(set(state["node"].drop_nulls())) or 1
             lists = state.filter(pl.col("rec") == "node_partial")
             self.first_pfn = [min(lists.filter(pl.col("node") == n)["pfn"], default=0) for n in range(self.nodes)]
-        if first_pfn is not None:
-            self.nodes = max(self.nodes, len(first_pfn))
-            self.first_pfn = list(first_pfn)
         known = [row["cpu"] for part in self.state.values() for row in part if row["cpu"] is not None]
         self.least_cpus = max((cpu + 1 for cpu in known), default=1)
         # Slabs there may have been, with a margin.
@@ -183,8 +144,7 @@ class Start:
         ]
         slabs = [
             (
-                0, _LISTS[row["rec"]], self.node_of(row["pfn"]) if row["node"] is None else row["node"],
-                -1 if row["cpu"] is None else row["cpu"],
+                0, _LISTS[row["rec"]], self.node_of(row["pfn"]), -1 if row["cpu"] is None else row["cpu"],
                 (row["free_cpu"] or 0) if row["rec"] == "cpu_slab" else 0,
                 (row["free_slab"] or 0) if row["rec"] == "cpu_slab" else row["objects"] - row["inuse"], 0,
             )

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
-from fastalloc.errors import InputError
+from fastalloc.foreign import MOST_ORDER, csv_table, parquet_table
 from fastalloc.trace.replay.prediction import FIGURES, Prediction
 
 _TRUTH = {"slab_allocs": "new", "peak_slabs": "peak", "end_slabs": "end"}
@@ -28,26 +29,21 @@ class Check:
 
 def read_summary(path: Path) -> pl.DataFrame:
     """The truth table: a row a cache with slab_allocs, peak_slabs and end_slabs."""
-    try:
-        summary = pl.read_csv(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(path, "", f"is not readable as CSV: {str(error).splitlines()[0]}") from error
-    missing = [name for name in ("cache", "order", *_TRUTH) if name not in summary.columns]
-    if missing:
-        raise InputError(path, missing[0], "column is missing")
-    return summary.with_columns(pl.col(name).fill_null(0) for name in _TRUTH)
+    ranges = {"order": (0, MOST_ORDER), **dict.fromkeys(_TRUTH, (0, 1 << 40))}
+    return csv_table(path, ranges, ("cache",), empty=0)
 
 
-def _table(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(path, "", f"is not readable: {str(error).splitlines()[0]}") from error
+def _table(path: Path, numbers: tuple[str, ...], texts: tuple[str, ...]) -> pl.DataFrame:
+    """The columns of a CSV or Parquet file; where one is empty, 0."""
+    if path.suffix != ".parquet":
+        return csv_table(path, dict.fromkeys(numbers, (-(1 << 62), 1 << 62)), texts, empty=0)
+    kinds = dict.fromkeys(numbers, pa.int64()) | dict.fromkeys(texts, pa.large_string())
+    return parquet_table(path, kinds).with_columns(pl.col(numbers).fill_null(0))
 
 
 def read_snapshots(path: Path) -> pl.DataFrame:
     """Full snapshots of the kernel's slab counts: label, ts_ns, cache, slabs; CSV or Parquet."""
-    table = _table(path)
+    table = _table(path, ("ts_begin", "slabs"), ("type", "label", "cache"))
     full = table.filter((pl.col("type") == "full") & ~pl.col("label").is_in(["pre", "start"]))
     return full.select("label", pl.col("ts_begin").alias("ts_ns"), "cache", pl.col("slabs").cast(pl.Int64))
 
@@ -58,11 +54,11 @@ def real_slabs(truth: Path | None, snapshots: Path, sample_ns: np.ndarray) -> pl
     ``truth``: a table of every slab made and destroyed (ts_ns, event, cache), counted from the snapshot before the
     trace; without it what each snapshot says, at its own time.
     """
-    table = _table(snapshots)
+    table = _table(snapshots, ("ts_begin", "si_num_slabs"), ("label", "cache"))
     if truth is None:
         return table.select(pl.col("ts_begin").alias("ts_ns"), "cache", slabs=pl.col("si_num_slabs").cast(pl.Int64))
     before = dict(table.filter(pl.col("label") == "pre").select("cache", "si_num_slabs").iter_rows())
-    events = _table(truth).sort("ts_ns")
+    events = _table(truth, ("ts_ns",), ("event", "cache")).sort("ts_ns")
     parts = []
     for (name,), own in events.group_by("cache", maintain_order=True):
         step = np.where(own["event"].to_numpy() == "slab_new", 1, -1)

@@ -79,7 +79,7 @@ def grid(axes: list[str]) -> list[str]:
 
 
 def _number(word: str, value: str) -> int:
-    if not value.isdecimal() or int(value) > 1 << 20:
+    if not value.isdecimal() or len(value) > 7 or int(value) > 1 << 20:
         raise InputError("--what-if", word, "needs a number that is not negative, such as cpu_partial=0")
     return int(value)
 
@@ -98,7 +98,10 @@ def _with(config: Config, caches: list[TracedCache]) -> Config:
 
 
 def _laid_out(cache: TracedCache, options: se.SlubOptions) -> TracedCache:
-    order = se.calculate_order(cache.size, options)
+    try:
+        order = se.calculate_order(cache.size, options)
+    except ValueError as error:
+        raise InputError("--what-if", f"cache {cache.name}", str(error)) from None
     objects = (se.PAGE_SIZE << order) // cache.size
     wanted = se.cpu_partial(cache.size, 0, options) if cache.cpu_partial else 0
     return cache._replace(

@@ -1,0 +1,139 @@
+"""Tables that others wrote, read so that damage is an error and not the end of the process.
+
+Arrow's readers are fuzzed by their makers and raise; what they gave is validated in full before Polars sees it.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+from pyarrow import parquet
+
+from fastalloc.errors import InputError, reading
+
+MOST_BYTES = 1 << 34  # of a table in memory, as its own footer tells
+MOST_CPUS = 8192  # CONFIG_NR_CPUS of x86-64 with MAXSMP [arch/x86/Kconfig]
+MOST_NODES = 1024  # MAX_NUMNODES there [NODES_SHIFT 10]
+MOST_ORDER = 20
+MOST_OBJECTS = 32767  # of a slab [struct slab: objects, 15 bits since 3.1]
+_WORDS = {pa.string(), pa.large_string(), pa.string_view()}
+
+
+def parquet_table(path: Path, wanted: Mapping[str, pa.DataType] | None = None) -> pl.DataFrame:
+    """A Parquet file whole, or its columns ``wanted``, of these types; page checksums are compared.
+
+    Raises InputError naming the file, and the column that is missing or of another type.
+    """
+    with reading(path, "", "is not readable as Parquet"):
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            names = file.schema_arrow.names
+            size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
+            if not 0 <= size <= MOST_BYTES:
+                raise InputError(path, "", f"is {size:,} bytes once unpacked; at most {MOST_BYTES:,} are read")
+            for name in wanted or ():
+                if name not in names:
+                    raise InputError(path, name, "column is missing")
+            table = file.read(columns=list(wanted) if wanted is not None else None, use_threads=False)
+        return frame(path, table, wanted)
+
+
+def parquet_batches(path: Path, rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
+    """The columns ``names`` of a Parquet file, ``rows`` at a time, validated."""
+    with (
+        reading(path, "", "is not readable as Parquet"),
+        parquet.ParquetFile(path, page_checksum_verification=True) as file,
+    ):
+        for batch in file.iter_batches(rows, columns=names, use_threads=False):
+            batch.validate(full=True)
+            yield batch
+
+
+def parquet_names(path: Path) -> list[str]:
+    """The columns of a Parquet file."""
+    with reading(path, "byte 0", "is not readable as Parquet"), parquet.ParquetFile(path) as file:
+        names: list[str] = file.schema_arrow.names
+        return names
+
+
+def ipc_table(path: object, where: str, data: bytes, wanted: Mapping[str, pa.DataType]) -> pl.DataFrame:
+    """The columns ``wanted`` of an Arrow IPC file in memory."""
+    with reading(path, where, "is not readable as Arrow IPC"):
+        table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+        for name in wanted:
+            if name not in table.column_names:
+                raise InputError(path, f"{where}: {name}", "column is missing")
+        return frame(path, table, wanted, where)
+
+
+def frame(path: object, table: pa.Table, wanted: Mapping[str, pa.DataType] | None, where: str = "") -> pl.DataFrame:
+    """An Arrow table as a frame, its columns ``wanted`` in their types."""
+    with reading(path, where, "is damaged"):
+        table.validate(full=True)
+        if wanted is None:
+            found = pl.from_arrow(table)
+        else:
+            columns = {
+                name: _cast(path, f"{where}: {name}" if where else name, table[name], kind)
+                for name, kind in wanted.items()
+            }
+            found = pl.from_arrow(pa.table(columns))
+        if not isinstance(found, pl.DataFrame):
+            raise InputError(path, where, "is no table")
+        return found
+
+
+def _cast(path: object, where: str, column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    own = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    alike = own in _WORDS if kind in _WORDS else pa.types.is_integer(own) or pa.types.is_null(own)
+    if not alike:
+        raise InputError(path, where, f"holds {own}, not {kind}")
+    with reading(path, where, f"holds what is no {kind}"):
+        return column.cast(own).cast(kind)
+
+
+def csv_table(
+    path: Path, numbers: Mapping[str, tuple[int, int]], texts: tuple[str, ...], empty: int | None = None
+) -> pl.DataFrame:
+    """A CSV file, plain or gzip, all its columns as text but ``numbers``, which are integers of these ranges.
+
+    ``empty``: the number that an empty field stands for; none where it is None.
+
+    Raises InputError naming the file, the line and the column.
+    """
+    with reading(path, "", "is not readable as CSV"):
+        table = pl.read_csv(content_of(path), infer_schema=False)
+        for name in (*texts, *numbers):
+            if name not in table.columns:
+                raise InputError(path, name, "column is missing")
+        for name in texts:
+            refuse(path, table[name].is_null(), name, "is empty", "line", 2)
+        for name, (least, most) in numbers.items():
+            column = table[name].str.strip_chars().cast(pl.Int64, strict=False)
+            if empty is not None:
+                column = column.zip_with(table[name].is_not_null(), pl.Series([empty], dtype=pl.Int64))
+            wrong = column.is_null() | ~column.is_between(least, most)
+            if wrong.any():
+                text = table[name].filter(wrong)[0]
+                refuse(path, wrong, name, f"{text!r} is no number of {least:,} .. {most:,}", "line", 2)
+            table = table.with_columns(column)
+        return table
+
+
+def refuse(path: object, wrong: pl.Series, name: str, reason: str, unit: str = "row", first: int = 0) -> None:
+    """Raise InputError for the first row where ``wrong`` holds; rows are counted from ``first``."""
+    wrong = wrong.fill_null(True)
+    if wrong.any():
+        raise InputError(path, f"{unit} {int(wrong.arg_max() or 0) + first}, {name}", reason)
+
+
+def content_of(path: Path, most: int = 1 << 30) -> bytes:
+    """What is in a file, unpacked where it is gzip; at most ``most`` bytes."""
+    with reading(path):
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with pa.input_stream(str(path), compression="gzip" if packed else None) as stream:
+            data: bytes = stream.read(most + 1)
+        if len(data) > most:
+            raise InputError(path, "", f"is more than {most:,} bytes{' once unpacked' if packed else ''}")
+        return data
