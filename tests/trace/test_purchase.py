@@ -13,8 +13,8 @@ def line(cpu, ns, what):
     return f"a-1 [00{cpu}] ..... 1.{ns:09d}: {what}\n"
 
 
-def alloc(page, size=256):
-    ptr = "(nil)" if page is None else f"{PTR + page * 4096:x}"
+def alloc(page, size=256, offset=0):
+    ptr = "(nil)" if page is None else f"{PTR + page * 4096 + offset:x}"
     return f"kmem_cache_alloc: call_site=f ptr={ptr} bytes_req={size} bytes_alloc={size} gfp_flags=GFP_KERNEL node=-1"
 
 
@@ -95,8 +95,9 @@ def test_shortages_and_purchases_of_several_cpus_keep_their_turn(tmp_path):
 
 def test_a_refused_order_becomes_a_shortage(tmp_path):
     """The kernel then buys the smallest slab: 5 objects of 784 bytes instead of 20."""
-    lines = [(0, 10, given(0, 2)), (0, 20, given(64, 0)), *((0, 30 + i, alloc(64, 784)) for i in range(1))]
-    lines += [(0, 40 + 10 * i, alloc(64 + i, 784)) for i in range(1, 8)]
+    lines = [(0, 10, given(0, 2)), (0, 20, given(64, 0))]
+    lines += [(0, 40 + 10 * i, alloc(64, 784, 784 * i)) for i in range(5)]
+    lines += [(0, 85, given(68, 2)), *((0, 90 + 10 * i, alloc(68, 784, 784 * i)) for i in range(3))]
     recording = open_recording(events_of(tmp_path, *lines), None, None, "6.1", "slub_min_objects=16")
     assert co.OP_SHORTAGE in recording.trace.events["op"]
     assert recording.caches[0].order == 2

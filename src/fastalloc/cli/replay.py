@@ -14,6 +14,7 @@ from fastalloc.errors import InputError, printable
 if TYPE_CHECKING:
     from fastalloc.trace.replay.check import Check
     from fastalloc.trace.replay.prediction import Prediction
+    from fastalloc.trace.replay.recording import Recording
 
 WORST = 10
 DRAWS = 15
@@ -31,7 +32,17 @@ def replay(
     grid: Annotated[
         list[str] | None, typer.Option(help="An axis of a grid of what-ifs, such as cpu_partial=0,2,6; may repeat.")
     ] = None,
-    state: Annotated[Path | None, typer.Option(help="Slabs before the trace  [default: RUN.slabstate.parquet]")] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="Exact lists of slabs before the trace  [default: RUN.slabstate.parquet]")
+    ] = None,
+    slabs: Annotated[
+        Path | None,
+        typer.Option(help="Readings of /sys/kernel/slab or /proc/slabinfo before the trace  [default: RUN.slabs.csv]"),
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact/--no-exact", help="Whether to use exact lists that lie beside the trace.")
+    ] = True,
+    starts: Annotated[int, typer.Option(min=1, max=100, help="Starts to replay where lists are not known.")] = 3,
     geometry: Annotated[Path | None, typer.Option(help="Table of /sys/kernel/slab, CSV.")] = None,
     kernel: Annotated[str, typer.Option(help="Version whose rules lay out what no table tells.")] = "6.1",
     boot: Annotated[str, typer.Option(help="The kernel's command line, for slub_max_order and the like.")] = "",
@@ -54,11 +65,12 @@ def replay(
     from fastalloc.report.replay_page import write_replay_page
     from fastalloc.trace.replay import check as checking
     from fastalloc.trace.replay import whatif
-    from fastalloc.trace.replay.recording import beside, open_recording
+    from fastalloc.trace.replay.recording import beside, open_recording, side_inputs
     from fastalloc.trace.replay.results import check_record, summary, write_results
 
     announce_compiling()
-    recording = open_recording(path, state or beside(path, "slabstate"), geometry, kernel, boot, strict)
+    lists, readings = side_inputs(path, state, slabs, exact)
+    recording = open_recording(path, lists, geometry, kernel, boot, strict, readings, starts)
     truth = snapshots = sample_ns = real = None
     if check:
         file = beside(path, "summary")
@@ -83,12 +95,16 @@ def replay(
         write_results(out, recording, predictions, shlex.join(["fastalloc", *sys.argv[1:]]), checked, real)
         page = write_replay_page(out)
     if json:
-        record: dict[str, Any] = {"steps": recording.steps, "configs": [summary(item) for item in predictions]}
+        record: dict[str, Any] = {
+            "start": recording.known.record(),
+            "steps": recording.steps,
+            "configs": [summary(item) for item in predictions],
+        }
         if checked is not None:
             record["check"] = check_record(checked)
         print(json_module.dumps(record, indent=1, default=str))
     else:
-        _print(recording.steps, predictions, checked)
+        _print(recording, predictions, checked)
         if out is not None:
             print(f"report: {page}")
     raise typer.Exit(0 if checked is None or checked.ok else 1)
@@ -99,12 +115,15 @@ def _range(figure: dict[str, float]) -> str:
     return middle if figure["low"] == figure["high"] else f"{middle} ({figure['low']:,.0f}-{figure['high']:,.0f})"
 
 
-def _print(steps: dict[str, int], predictions: "list[Prediction]", checked: "Check | None") -> None:
+def _print(recording: "Recording", predictions: "list[Prediction]", checked: "Check | None") -> None:
     from fastalloc.terminal import Table, console
     from fastalloc.trace.replay.results import summary
 
     out = console()
-    for step, count in steps.items():
+    out.print(printable(recording.known.words()), style=None if recording.known.exact else "bold yellow")
+    for note in recording.known.notes():
+        out.print(f"       {printable(note)}")
+    for step, count in recording.steps.items():
         out.print(f"{count:>12,}  {printable(step)}")
     table = Table()
     table.add_column("configuration", overflow="fold")

@@ -10,8 +10,11 @@ from fastalloc.kernels.alloc import kmem
 from fastalloc.kernels.alloc import mempool as mp
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.mempool import MEMPOOL
-from fastalloc.kernels.alloc.slab import slab as sb
 from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.alloc.slab.arrays import alien_queue, shared_queue
+from fastalloc.kernels.alloc.slab.lists import list_add
+from fastalloc.kernels.alloc.slab.reap import slab_cache_shrink
+from fastalloc.kernels.alloc.slab.slab import slab_cache_alloc
 from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_LIST3, SLAB_SLAB, Slab
 from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.replay import operations as rp
@@ -186,7 +189,7 @@ class SlabLane(Lane):
                     heap.slab[s, SLAB_SLAB.base] = base
                     heap.slab[s, SLAB_SLAB.ordinal] = -1
                     heap.slab[s, SLAB_SLAB.mgmt] = -1
-                    sb.list_add(heap, row, s, which, True)
+                    list_add(heap, row, s, which, True)
                     slabs[name, entry["id"]] = s
                     present += 1
                     self._count_pages(n, order)
@@ -209,7 +212,7 @@ class SlabLane(Lane):
     def _compare(self, name: str, n: int, record: Any, node: Any, row: int) -> None:
         """The layout rules against the layout recorded at the start: a row of the ``init`` table."""
         cache = self.heap.cache[row]
-        shared = self.heap.queue[row, sb.shared_queue(self.heap, n), SLAB_ARRAY.limit]
+        shared = self.heap.queue[row, shared_queue(self.heap, n), SLAB_ARRAY.limit]
         rules = {
             "num": cache[SLAB_CACHE.num],
             "gfporder": cache[SLAB_CACHE.order],
@@ -248,10 +251,10 @@ class SlabLane(Lane):
                         place = place[0] if len(place) == 1 else place
                         heap.slab[slabs[name, entry["id"]], SLAB_SLAB.mgmt] = self._handle(slabs, owner, place)
             if node["shared"] is not None:
-                arrays.append((sb.shared_queue(heap, n), node["shared"]))
+                arrays.append((shared_queue(heap, n), node["shared"]))
             for other, alien in enumerate(node.get("alien") or []):
                 if alien is not None:
-                    arrays.append((sb.alien_queue(heap, n, other), alien))
+                    arrays.append((alien_queue(heap, n, other), alien))
         for q, array in arrays:
             handles = [self._handle(slabs, name, place) for place in array["entry"]]
             base = heap.queue[row, q, SLAB_ARRAY.base]
@@ -284,7 +287,7 @@ class SlabLane(Lane):
 
     def _kmalloc_node(self, cpu: int, node: int, context: int, size: int) -> int:
         row = kmem.general_cache(self.play.sizes, size)
-        return int(sb.slab_cache_alloc(self.mem, self.heap, row, cpu, node, g.GFP_KERNEL, context))
+        return int(slab_cache_alloc(self.mem, self.heap, row, cpu, node, g.GFP_KERNEL, context))
 
     def _take(self, wanted: list[tuple[int, int]], cpu: int, context: int) -> tuple[list[int], bool]:
         """Handles of objects of (node, size), as many as are to be had; whether these are all."""
@@ -339,7 +342,7 @@ class SlabLane(Lane):
     def create(self, index: int, cpu: int, context: int) -> bool:
         asked = self.case.caches[index]
         layout = slab_geometry(self._request(asked), self.options)
-        descriptor = sb.slab_cache_alloc(self.mem, self.heap, self.row["kmem_cache"], cpu, -1, g.GFP_KERNEL, context)
+        descriptor = slab_cache_alloc(self.mem, self.heap, self.row["kmem_cache"], cpu, -1, g.GFP_KERNEL, context)
         if descriptor < 0:
             return False
         parts = self._parts(layout, cpu, context)
@@ -358,7 +361,7 @@ class SlabLane(Lane):
             raise InputError(self.init_path, name, "does not say where the parts of the cache are that DESTROY frees")
         self.order.remove(row)
         self._reorder()
-        if sb.slab_cache_shrink(self.mem, self.heap, row, cpu):
+        if slab_cache_shrink(self.mem, self.heap, row, cpu):
             raise self.still_in_use(index)
         for handle in self.structs.pop(row):
             kmem.kfree(self.mem, self.heap, cpu, handle)

@@ -16,7 +16,9 @@ from fastalloc.kernels.alloc import emergency_caches as em
 from fastalloc.kernels.alloc import entitlement as en
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages
-from fastalloc.kernels.alloc.slab import slab as sb
+from fastalloc.kernels.alloc.slab.free import slab_cache_free
+from fastalloc.kernels.alloc.slab.reap import cache_reap, do_drain, slab_cache_shrink
+from fastalloc.kernels.alloc.slab.slab import slab_cache_alloc
 from fastalloc.kernels.alloc.slab.state import SLAB_CACHE, SLAB_CTL, SLAB_SLAB
 from fastalloc.kernels.alloc.slob import slob as so
 from fastalloc.kernels.alloc.slob.ring import SLOB_CTL, SLOB_PAGE
@@ -181,8 +183,8 @@ SLUB = SimpleNamespace(
 # ------------------------------------------------------------------------------------------------------- SLAB
 
 
-_array_alloc_inlined = kernel(sb.slab_cache_alloc.py_func, folded)
-_array_free_inlined = kernel(sb.slab_cache_free.py_func, folded)
+_array_alloc_inlined = kernel(slab_cache_alloc.py_func, folded)
+_array_free_inlined = kernel(slab_cache_free.py_func, folded)
 
 
 def _slab_alloc(mem, heap, c, cpu, node, gfp, context):
@@ -198,23 +200,23 @@ def _slab_kmalloc(mem, heap, sizes, cpu, gfp, context, size):
     if c < 0:
         heap.ctl[SLAB_CTL.path] = 0
         return st.NO_OBJECT
-    return sb.slab_cache_alloc(mem, heap, c, cpu, -1, gfp, context)
+    return slab_cache_alloc(mem, heap, c, cpu, -1, gfp, context)
 
 
 def _slab_kfree(mem, heap, cpu, handle):
-    sb.slab_cache_free(mem, heap, cpu, handle)
+    slab_cache_free(mem, heap, cpu, handle)
 
 
 def _slab_shrink(mem, heap, sizes, c, cpu, context):
-    return sb.slab_cache_shrink(mem, heap, c, cpu)
+    return slab_cache_shrink(mem, heap, c, cpu)
 
 
 def _slab_flush(mem, heap, c, cpu):
-    sb.do_drain(mem, heap, c, cpu)
+    do_drain(mem, heap, c, cpu)
 
 
 def _slab_reap(mem, heap, cpu, jiffies, interval):
-    sb.cache_reap(mem, heap, cpu, jiffies, interval)
+    cache_reap(mem, heap, cpu, jiffies, interval)
 
 
 def _slab_path(heap):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 from fastalloc.compiler.jit import INLINED, by_type
 from fastalloc.kernels.alloc import emergency_caches as em
-from fastalloc.kernels.alloc.slab import slab as sb
+from fastalloc.kernels.alloc.slab.lists import nr_slabs
 from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_SLAB
 from fastalloc.kernels.alloc.slob import slob as so
 from fastalloc.kernels.alloc.slob.ring import SLOB_CTL, SLOB_PAGE
@@ -200,7 +200,7 @@ def _slab_max_pages(heap):
 
 
 def _slab_cache_slabs(heap, c):
-    return sb.cache_slabs(heap, c)
+    return nr_slabs(heap, c)
 
 
 def _slab_max_cache_slabs(heap, c):
@@ -208,7 +208,7 @@ def _slab_max_cache_slabs(heap, c):
 
 
 def _slab_free_objects(heap, c):
-    free = sb.cache_slabs(heap, c) * heap.cache[c, SLAB_CACHE.num] - heap.cache[c, SLAB_CACHE.active]
+    free = nr_slabs(heap, c) * heap.cache[c, SLAB_CACHE.num] - heap.cache[c, SLAB_CACHE.active]
     for q in range(heap.queue.shape[1]):
         free += heap.queue[c, q, SLAB_ARRAY.avail]
     return free

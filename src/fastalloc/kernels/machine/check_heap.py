@@ -1,7 +1,7 @@
 """Conservation of slots: every object of a slab is in use or free in exactly one place, and the counts agree."""
 
 from fastalloc.compiler.jit import by_type, internal, kernel
-from fastalloc.kernels.alloc.slab import slab as sb
+from fastalloc.kernels.alloc.slab.lists import nr_slabs
 from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_LIST3, SLAB_SLAB
 from fastalloc.kernels.alloc.slob import ring as sr
 from fastalloc.kernels.alloc.slob import slob as so
@@ -94,7 +94,7 @@ def _check_slab(heap):
         free += inside
         active += heap.slab[s, SLAB_SLAB.inuse]
     for c in range(heap.cache.shape[0]):
-        counts -= sb.cache_slabs(heap, c)
+        counts -= nr_slabs(heap, c)
         active -= heap.cache[c, SLAB_CACHE.active]
         for n in range(heap.ctl[SLAB_CTL.nodes]):
             free -= heap.node[c, n, SLAB_LIST3.free_objects]

@@ -4,8 +4,11 @@ import numpy as np
 
 from fastalloc.compiler.jit import kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.slab import slab as sb
 from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.alloc.slab.free import slab_cache_free
+from fastalloc.kernels.alloc.slab.lists import nr_slabs
+from fastalloc.kernels.alloc.slab.reap import cache_reap
+from fastalloc.kernels.alloc.slab.slab import slab_cache_alloc
 from fastalloc.kernels.alloc.slab.state import SLAB_CACHE, SLAB_CTL, SLAB_LIST3, SLAB_SLAB
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.replay import kmem_events as kr
@@ -19,7 +22,7 @@ REAPTIMEOUT_LIST3 = 1000 * ss.REAPTIMEOUT_LIST3_S
 @kernel
 def slabs_of(slab, lane, c):
     """Slabs of cache ``c``, those that only ``lane.base`` counts included."""
-    return lane.base[c] + sb.cache_slabs(slab, c)
+    return lane.base[c] + nr_slabs(slab, c)
 
 
 @kernel
@@ -59,7 +62,7 @@ def reap_due(mem, slab, now, due):
         if due[first] > now:
             return
         mem.ctl[MEMCTL.jiffies] = due[first]
-        sb.cache_reap(mem, slab, first, due[first], REAPTIMEOUT_LIST3)
+        cache_reap(mem, slab, first, due[first], REAPTIMEOUT_LIST3)
         due[first] += REAPTIMEOUT_CPUC
 
 
@@ -68,10 +71,10 @@ def alloc_refused(mem, slab, c, cpu, node, gfp):
     """An allocation that the traced kernel could not serve; what is found without new pages is put back."""
     out_of_line()
     mem.ctl[MEMCTL.model] = st.MODEL_STUB  # of no pages at all
-    held = sb.slab_cache_alloc(mem, slab, c, cpu, node, gfp, 0)
+    held = slab_cache_alloc(mem, slab, c, cpu, node, gfp, 0)
     mem.ctl[MEMCTL.model] = st.MODEL_UNLIMITED
     if held >= 0:
-        sb.slab_cache_free(mem, slab, cpu, held)
+        slab_cache_free(mem, slab, cpu, held)
 
 
 @kernel
@@ -117,9 +120,9 @@ def follow_slab(mem, slab, events, unit_ns, due, begin, peak, lane, row, stop):
             if held >= 0:
                 lane.met[MET.implied_frees] += 1
                 lane.live[slab.slab[held >> st.HANDLE_SHIFT, SLAB_SLAB.cache]] -= 1
-                sb.slab_cache_free(mem, slab, cpu, held)
+                slab_cache_free(mem, slab, cpu, held)
             grown = slab.cache[c, SLAB_CACHE.grown]
-            held = sb.slab_cache_alloc(mem, slab, c, cpu, node, gfp, 0)
+            held = slab_cache_alloc(mem, slab, c, cpu, node, gfp, 0)
             handle[obj] = held
             if slab.cache[c, SLAB_CACHE.grown] > grown:
                 peak[c] = max(peak[c], slabs_of(slab, lane, c))
@@ -134,7 +137,7 @@ def follow_slab(mem, slab, events, unit_ns, due, begin, peak, lane, row, stop):
         elif held >= 0:
             lane.met[MET.frees] += 1
             lane.live[slab.slab[held >> st.HANDLE_SHIFT, SLAB_SLAB.cache]] -= 1
-            sb.slab_cache_free(mem, slab, cpu, held)
+            slab_cache_free(mem, slab, cpu, held)
             handle[obj] = st.NO_OBJECT
         else:
             lane.met[MET.unknown_frees] += 1

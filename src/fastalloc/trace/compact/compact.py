@@ -84,7 +84,8 @@ class CompactTrace:
     """An opened trace.
 
     ``events``: EVENT[n], read-only, mapped from the file. ``ptrs``: uint64[objects], the address behind each
-    ``object``. ``kinds``: a row a kind (KIND_COLUMNS). ``markers``: ts_ns, text. ``meta``: first_ns, time_unit_ns,
+    ``object``, as if memory were mapped without KASLR (where it was: ``direct_map`` in ``meta``). ``kinds``: a row a
+    kind (KIND_COLUMNS). ``markers``: ts_ns, text. ``meta``: first_ns, time_unit_ns,
     source, generation, inferred (steps and counts), rows_read, entitled (kinds of callers that may have slabs from
     below all watermarks, where there are such slabs).
     """

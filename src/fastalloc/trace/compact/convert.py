@@ -9,6 +9,7 @@ import polars as pl
 from fastalloc.errors import InputError
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact import row_passes, tallies
+from fastalloc.trace.compact.direct_map import move_to_direct_map
 from fastalloc.trace.compact.infer import infer_caches
 from fastalloc.trace.compact.new_slabs import before_purchase
 from fastalloc.trace.compact.release_memory import give_back
@@ -39,6 +40,7 @@ def compact_events(
     """
     rows = rows_of(path, frames)
     give_back()
+    placed = move_to_direct_map(rows)
     inferred = {"kfree(NULL), left out": rows.nulls, "allocations that failed": rows.failed}
     inferred |= {f"cache {step}": count for step, count in infer_caches(rows, aliases, sizes).items()}
     unknown = ((rows.op <= co.OP_BULK_FREE) | (rows.op == co.OP_ALLOC_FAILED)) & (rows.name < 0)
@@ -51,7 +53,7 @@ def compact_events(
     inferred |= _lives(rows)
     if strict:
         refuse_inferred(path, inferred)
-    return _pack(path, rows, {step: count for step, count in inferred.items() if count})
+    return _pack(path, rows, {step: count for step, count in inferred.items() if count}, placed)
 
 
 def refuse_inferred(path: Path, inferred: dict[str, int]) -> None:
@@ -73,7 +75,7 @@ def _lives(rows: Rows) -> dict[str, int]:
     return dict(zip(names, counts.tolist(), strict=True))
 
 
-def _pack(path: Path, rows: Rows, inferred: dict[str, int]) -> co.CompactTrace:
+def _pack(path: Path, rows: Rows, inferred: dict[str, int], placed: dict[str, int | bool]) -> co.CompactTrace:
     table = _kinds(rows)
     packed = rows.events
     cpus = int(rows.cpu.max()) + 1 if len(rows) else 0
@@ -88,6 +90,7 @@ def _pack(path: Path, rows: Rows, inferred: dict[str, int]) -> co.CompactTrace:
         "cpus": cpus,
         "bulk_rows": bool(table["src"].str.contains("bulk").any()),
         "inferred": inferred,
+        **placed,
     }
     return co.CompactTrace(str(path), packed, rows.ptrs.astype("<u8"), table, rows.markers, meta)
 

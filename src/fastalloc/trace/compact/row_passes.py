@@ -170,6 +170,25 @@ def pages(op, obj, kind, name, ptrs, order_of, left_out, slots, keys, page_slots
 
 
 @kernel
+def base_votes(op, obj, kind, cpu, ptrs, order_of, last, votes):
+    """Where memory may be mapped: the address of an object less that of the block of pages that its CPU was given last,
+    where that is the GiB it begins in. ``last``: int64[cpus] all -1; ``votes`` uint64, filled; how many there are."""
+    count = 0
+    gib = np.uint64(1 << 30)
+    for i in range(op.shape[0]):
+        if op[i] == OP_PAGE_ALLOC:
+            last[cpu[i]] = i if obj[i] != _EMPTY else -1
+        elif (op[i] == OP_ALLOC or op[i] == OP_BULK_ALLOC) and last[cpu[i]] >= 0 and count < votes.shape[0]:
+            page = last[cpu[i]]
+            last[cpu[i]] = -1
+            away = ptrs[obj[i]] - (np.uint64(obj[page]) << _PAGE_SHIFT)
+            if away % gib < np.uint64(4096) << np.uint64(order_of[kind[page]]):
+                votes[count] = away - away % gib
+                count += 1
+    return count
+
+
+@kernel
 def turn_bulk_frees(op, time, cpu, obj, kind, task, name):
     """Objects of one bulk free in the order in which the kernel frees them: from the last of the array to the first
     [build_detached_freelist]. Rows of a call follow each other with one time and CPU."""

@@ -7,8 +7,8 @@ import polars as pl
 
 from fastalloc.errors import InputError
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.slab import slab as sb
 from fastalloc.kernels.alloc.slab import state as ss
+from fastalloc.kernels.alloc.slab.lists import list_add
 from fastalloc.kernels.alloc.slab.state import SLAB_CACHE, SLAB_CTL, SLAB_LIST3, SLAB_SLAB
 from fastalloc.kernels.replay import kmem_events as kr
 from fastalloc.kernels.replay import slab_events as sr
@@ -54,7 +54,7 @@ def _put(heap: ss.Slab, c: int, free: int) -> int:
         heap.link[base + free - 1] = -1
     heap.node[c, 0, SLAB_LIST3.free_objects] += free
     heap.cache[c, SLAB_CACHE.active] += num - free
-    sb.list_add(heap, c, s, ss.ON_PARTIAL if free else ss.ON_FULL, True)
+    list_add(heap, c, s, ss.ON_PARTIAL if free else ss.ON_FULL, True)
     return s
 
 

@@ -70,9 +70,16 @@ def _rank(group: np.ndarray) -> np.ndarray:
 
 
 class Start:
-    """Where a lane's slabs were. ``old``: rows of ``ptrs`` alive before the trace, by their cache's name."""
+    """Where a lane's slabs were. ``old``: rows of ``ptrs`` alive before the trace, by their cache's name;
+    ``first_pfn``: first page frame of each node, where that is known better than from the listed slabs."""
 
-    def __init__(self, state: pl.DataFrame | None, old: dict[str, np.ndarray], ptrs: np.ndarray) -> None:
+    def __init__(
+        self,
+        state: pl.DataFrame | None,
+        old: dict[str, np.ndarray],
+        ptrs: np.ndarray,
+        first_pfn: tuple[int, ...] | None = None,
+    ) -> None:
         self.state: dict[str, list[dict]] = {}
         self.old = old
         self.ptrs = ptrs
@@ -88,6 +95,9 @@ class Start:
             self.nodes = len(set(state["node"].drop_nulls())) or 1
             lists = state.filter(pl.col("rec") == "node_partial")
             self.first_pfn = [min(lists.filter(pl.col("node") == n)["pfn"], default=0) for n in range(self.nodes)]
+        if first_pfn is not None:
+            self.nodes = max(self.nodes, len(first_pfn))
+            self.first_pfn = list(first_pfn)
         known = [row["cpu"] for part in self.state.values() for row in part if row["cpu"] is not None]
         self.least_cpus = max((cpu + 1 for cpu in known), default=1)
         # Slabs there may have been, with a margin.
@@ -144,7 +154,8 @@ class Start:
         ]
         slabs = [
             (
-                0, _LISTS[row["rec"]], self.node_of(row["pfn"]), -1 if row["cpu"] is None else row["cpu"],
+                0, _LISTS[row["rec"]], self.node_of(row["pfn"]) if row["node"] is None else row["node"],
+                -1 if row["cpu"] is None else row["cpu"],
                 (row["free_cpu"] or 0) if row["rec"] == "cpu_slab" else 0,
                 (row["free_slab"] or 0) if row["rec"] == "cpu_slab" else row["objects"] - row["inuse"], 0,
             )

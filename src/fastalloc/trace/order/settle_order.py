@@ -42,27 +42,27 @@ class Settled:
     caches: pl.DataFrame
 
 
-class _Search:
-    """Settles the caches of one trace."""
+class Search:
+    """Settles the caches of one trace, each from any start."""
 
-    def __init__(self, trace: co.CompactTrace, config: ln.Config, start: Start, shortages: np.ndarray) -> None:
-        self.trace, self.config, self.start, self.shortages = trace, config, start, shortages
-        self.operations = Operations(trace, config, start.nodes)
+    def __init__(self, trace: co.CompactTrace, config: ln.Config, nodes: int, shortages: np.ndarray) -> None:
+        self.trace, self.config, self.shortages = trace, config, shortages
+        self.operations = Operations(trace, config, nodes)
 
-    def settle(self, c: int) -> tuple[CacheOrder, int, np.ndarray, np.ndarray]:
+    def settle(self, c: int, start: Start) -> tuple[CacheOrder, int, np.ndarray, np.ndarray]:
         """The order of cache ``c``, how many allocations it has, what was ``found``, and its kinds that may have slabs
         from below all watermarks."""
         spare = SPARE
-        while (result := self._settle(c, spare)) is None:
+        while (result := self._settle(c, start, spare)) is None:
             spare *= 2
         return result
 
-    def _settle(self, c: int, spare: int) -> tuple[CacheOrder, int, np.ndarray, np.ndarray] | None:
+    def _settle(self, c: int, start: Start, spare: int) -> tuple[CacheOrder, int, np.ndarray, np.ndarray] | None:
         """The same with room for ``spare`` slabs more than the traced kernel had; None where the rules need more."""
         cache = self.config.caches[c]
         one = ln.Config(cache.name, [cache], {}, self.config.exact, {})
-        run = slub_lane.SlubRun(self.trace, one, self.start, ln.NO_SAMPLES)
-        laid = self.start.laid(cache, one)
+        run = slub_lane.SlubRun(self.trace, one, start, ln.NO_SAMPLES)
+        laid = start.laid(cache, one)
         window = Window(self.operations, c, laid, run.lane.handle)
         room = int(run.slub.ctl[SLUB_CTL.slab_top]) + window.most + spare
         slub = _sized(run.slub, room, cache.objects)
@@ -76,7 +76,7 @@ class _Search:
         move = np.zeros((2, MOVE.width), np.int64)
         where = np.zeros(WHERE.width, np.int64)
         where[WHERE.slot] = -1
-        mem = ln.unlimited_mem(self.start.nodes, slub.kcpu.shape[1])
+        mem = ln.unlimited_mem(start.nodes, slub.kcpu.shape[1])
         mem.ctl[MEMCTL.pfmemalloc] = cache.era != "2.6.25"
         order, allocs = CacheOrder(self.shortages), 0
         while not window.last:
@@ -130,15 +130,17 @@ def _stacked(model: om.Model, count: int) -> om.Model:
     return om.Model(slub, *(np.zeros((count, *array.shape), array.dtype) for array in model[1:]))
 
 
-def settled(trace: co.CompactTrace, config: ln.Config, start: Start) -> Settled:
-    """``trace`` with the operations moved that the addresses say were elsewhere."""
+def settled(trace: co.CompactTrace, config: ln.Config, start: Start, left: frozenset[str] = frozenset()) -> Settled:
+    """``trace`` with the operations moved that the addresses say were elsewhere; caches ``left`` as recorded."""
     give_back()
     merge = Merge(trace)
-    search = _Search(trace, config, start, merge.shortages)
+    search = Search(trace, config, start.nodes, merge.shortages)
     rows: list[tuple] = []
     entitled: list[int] = []
     for c in np.flatnonzero(search.operations.named).tolist():
-        order, allocs, found, may = search.settle(c)
+        if config.caches[c].name in left:
+            continue
+        order, allocs, found, may = search.settle(c, start)
         if not found.any():
             continue
         known = bool(found[FOUND.wrong] <= PATIENCE)
@@ -170,4 +172,4 @@ def settled(trace: co.CompactTrace, config: ln.Config, start: Start) -> Settled:
     return Settled(found_order, {step: count for step, count in steps.items() if count}, report)
 
 
-__all__ = ["Settled", "settled"]
+__all__ = ["PATIENCE", "Search", "Settled", "settled"]

@@ -26,6 +26,10 @@ class Prediction:
     result: LaneResult
     draws: np.ndarray
 
+    def joined(self, other: "Prediction") -> "Prediction":
+        """This prediction with the draws of ``other``, of the same configuration, behind its own."""
+        return dataclasses.replace(self, draws=np.concatenate([self.draws, other.draws]))
+
     def table(self) -> pl.DataFrame:
         """``result.caches`` with each figure the median over the draws, and its range as FIGURE_low, FIGURE_high."""
         middle = np.sort(self.draws, axis=0)[len(self.draws) // 2]

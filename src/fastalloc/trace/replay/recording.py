@@ -1,6 +1,6 @@
 """What ``fastalloc replay`` does: one decode, its side inputs, and a prediction for each configuration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,24 +11,31 @@ from fastalloc.linux import slub_eras as se
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact.columns import read_parquet
 from fastalloc.trace.compact.convert import compact_events, refuse_inferred
+from fastalloc.trace.compact.cut import between_readings
 from fastalloc.trace.formats import tracedat
 from fastalloc.trace.formats.packed import head_of, packing
 from fastalloc.trace.lanes.caches import TracedCache, caches_of_geometry, caches_of_state, caches_of_trace
 from fastalloc.trace.lanes.lane import Config, old_objects
+from fastalloc.trace.lanes.readings import Readings, caches_of_readings, read_readings
 from fastalloc.trace.lanes.start import Start
 from fastalloc.trace.lanes.state_table import read_state
+from fastalloc.trace.order import known_start as ks
+from fastalloc.trace.order.fit import STARTS, Fitted, fitted
+from fastalloc.trace.order.known_start import KnownStart
 from fastalloc.trace.order.settle_order import settled
 from fastalloc.trace.replay.prediction import Prediction, predict
 from fastalloc.trace.replay.whatif import as_traced, what_if
 
 PARQUET = b"PAR1"
+NO_TIMES = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
 class Recording:
     """A decoded trace with what is known of its kernel. ``shared``: caches that several names were merged into;
     ``steps``: what was inferred, with counts; ``order``: caches whose recorded order was not the kernel's, see
-    ``settle``."""
+    ``settle_order``. ``known``: what the start was made from; ``others``: starts that are as good as ``start``, and
+    ``recorded`` the trace in its own order, where the start was rebuilt."""
 
     trace: co.CompactTrace
     caches: list[TracedCache]
@@ -38,6 +45,9 @@ class Recording:
     options: se.SlubOptions
     steps: dict[str, int]
     order: pl.DataFrame | None
+    known: KnownStart
+    others: list[Start] = field(default_factory=list)
+    recorded: co.CompactTrace | None = None
 
     def configs(self, what_ifs: list[str]) -> list[Config]:
         """The traced kernel and every what-if, in the order asked for."""
@@ -50,8 +60,15 @@ class Recording:
     def run(
         self, what_ifs: list[str], draws: int = 1, sample_ns: np.ndarray | None = None, threads: int = 1
     ) -> list[Prediction]:
-        """A prediction for each configuration; see ``predict``."""
-        return predict(self.trace, self.configs(what_ifs), self.start, draws, sample_ns, threads, self.loose)
+        """A prediction for each configuration; see ``predict``. Other starts that are as good are further draws."""
+        configs = self.configs(what_ifs)
+        predictions = predict(self.trace, configs, self.start, draws, sample_ns, threads, self.loose)
+        for start in self.others:
+            assert self.recorded is not None
+            trace = settled(self.recorded, configs[0], start, frozenset(self.known.unexplained)).trace
+            more = predict(trace, configs, start, 1, NO_TIMES, threads)
+            predictions = [first.joined(other) for first, other in zip(predictions, more, strict=True)]
+        return predictions
 
     @property
     def loose(self) -> np.ndarray:
@@ -110,45 +127,92 @@ def beside(path: Path, what: str) -> Path | None:
     return None
 
 
+def side_inputs(path: Path, state: Path | None, slabs: Path | None, exact: bool = True) -> list[Path | None]:
+    """Files that tell of the slabs before the trace at ``path``, exact lists and readings: what was asked for, else
+    what lies beside it, readings only where there are no lists (or, not ``exact``, none are wanted)."""
+    if state is None and slabs is None and exact:
+        state = beside(path, "slabstate")
+    if state is None and slabs is None:
+        slabs = beside(path, "slabs") or beside(path, "slabinfo")
+    return [state, slabs]
+
+
 def open_recording(
-    path: Path, state: Path | None, geometry: Path | None, kernel: str, boot: str, strict: bool = False
+    path: Path,
+    state: Path | None,
+    geometry: Path | None,
+    kernel: str,
+    boot: str,
+    strict: bool = False,
+    slabs: Path | None = None,
+    starts: int = STARTS,
 ) -> Recording:
     """Decode ``path`` and read its side inputs.
 
-    ``state``: dump of the slabs before the trace; ``geometry``: table of /sys/kernel/slab; without either the layout
-    follows from the sizes in the trace and the rules of ``kernel`` (a version) booted with the line ``boot``.
+    ``state``: dump of the slabs before the trace; ``slabs``: readings of /sys/kernel/slab or /proc/slabinfo before it;
+    ``geometry``: table of /sys/kernel/slab. Without any the layout follows from the sizes in the trace and the rules of
+    ``kernel`` (a version) booted with the line ``boot``. Without ``state`` up to ``starts`` starts are fitted.
     """
     caches: list[TracedCache] = []
     aliases: dict[str, str] = {}
     shared: set[str] = set()
+    start_state = readings = None
+    if slabs is not None:
+        readings = read_readings(slabs)
+        caches, aliases = caches_of_readings(slabs)
     if geometry is not None:
         caches, aliases = caches_of_geometry(geometry, path.name.split(".")[0])
-        shared |= set(aliases.values())
-    start_state = None
+    shared |= set(aliases.values())
     if state is not None:
         start_state = read_state(state)
         caches = caches_of_state(start_state)
         if "refcount" in start_state.columns:
             shared |= set(start_state.filter((pl.col("rec") == "cache") & (pl.col("refcount") > 1))["cache"])
-    trace = read_trace(path, strict, aliases, caches)
+    whole = read_trace(path, strict, aliases, caches)
+    trace = between_readings(whole)
     try:
         options = se.parse_boot_options(boot, se.era_of(kernel), cpus_present=max(trace.meta["cpus"], 1))
     except ValueError as error:
         raise InputError("--kernel", kernel, str(error)) from error
     more = caches_of_trace(trace, {cache.name for cache in caches}, options)
     steps = dict(trace.meta["inferred"])
+    if trace.meta.get("events_left_out"):
+        steps["events before the first readings or after the last, left out"] = trace.meta["events_left_out"]
     if more:
         steps["caches laid out from the sizes in the trace"] = len(more)
     old = old_objects(trace)
-    if start_state is None and old:
-        steps["objects whose slabs before the trace are not known"] = sum(map(len, old.values()))
-    start = Start(start_state, old, trace.ptrs)
-    order = None
-    if start_state is not None and len(trace.events):
-        found = settled(trace, as_traced(caches + more), start)
-        trace, order = found.trace, found.caches
-        steps |= found.steps
-    return Recording(trace, caches + more, shared, aliases, start, options, steps, order)
+    base = as_traced(caches + more)
+    order, recorded, others = None, None, []
+    if start_state is not None:
+        start = Start(start_state, old, trace.ptrs)
+        known = KnownStart(ks.EXACT, file=state.name if state else "")
+        unexplained: list[str] = []
+    else:
+        found = fitted(trace, base, readings, old, starts)
+        start, *others = found.starts
+        unexplained = found.unexplained
+        known = _known(readings, found, trace, slabs.name if slabs else "")
+        recorded = trace
+        if readings is None and old:
+            steps["objects whose slabs before the trace are not known"] = sum(map(len, old.values()))
+    if len(trace.events):
+        settling = settled(trace, base, start, frozenset(unexplained))
+        trace, order = settling.trace, settling.caches
+        steps |= settling.steps
+    return Recording(trace, caches + more, shared, aliases, start, options, steps, order, known, others, recorded)
 
 
-__all__ = ["Recording", "beside", "open_recording", "read_trace"]
+def _known(readings: Readings | None, found: Fitted, trace: co.CompactTrace, file: str) -> KnownStart:
+    if readings is None:
+        source = ks.NOTHING
+    elif readings.source == "slabinfo":
+        source = ks.SLABINFO
+    else:
+        listed = all(cache.on_cpu is not None and cache.partial is not None for cache in readings.caches.values())
+        source = ks.SYSFS if listed else ks.SYSFS_LESS
+    shrunk = bool(readings and readings.shrunk)
+    bulk = bool(trace.meta["bulk_rows"])
+    return KnownStart(source, shrunk, len(found.caches), found.unexplained, len(found.starts), bulk, file)
+
+
+__all__ = ["Recording", "beside", "open_recording", "read_trace", "side_inputs"]

@@ -1,0 +1,67 @@
+"""The drawing in the README is the package: every room is in it, and no import runs up its floors."""
+
+import re
+from pathlib import Path
+
+import grimp
+import pytest
+
+import fastalloc
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(fastalloc.__file__).parent
+# What a drawing need not show: a file each.
+ALONE = {"__init__", "errors", "runner", "py"}
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return grimp.build_graph("fastalloc", cache_dir=None)
+
+
+def drawing() -> str:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return text[text.index("## How it is built") :].split("```")[1]
+
+
+def test_every_room_is_drawn_and_every_room_drawn_is_there():
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    drawn = set(re.findall(r"\b([a-z]+)/", drawing()))
+    assert rooms <= drawn, f"not drawn: {sorted(rooms - drawn)}"
+    assert drawn <= rooms | {"slub", "slab", "slob", "alloc"}, f"drawn, not there: {sorted(drawn - rooms)}"
+
+
+def floors_of(text: str) -> list[str]:
+    """``a < b/{c,d} < e`` as ``[a, b, e]``."""
+    return [re.sub(r"/\{.*?\}", "", part).strip() for part in text.split("<")]
+
+
+@pytest.mark.parametrize(
+    ("room", "start"), [("kernels", r"lane < alloc.*?machine"), ("trace", r"compact < formats.*?replay")]
+)
+def test_no_import_runs_up_the_floors_that_are_drawn(graph, room, start):
+    found = re.search(start, re.sub(r"\s+", " ", drawing()))
+    assert found, f"no floors of {room} in the drawing"
+    floors = [[name.strip() for name in floor.split(",")] for floor in floors_of(found.group())]
+    there = {path.name for path in (PACKAGE / room).iterdir() if (path / "__init__.py").exists()}
+    assert {name for floor in floors for name in floor} | {"replay"} == there | {"replay"}
+    for low, names in enumerate(floors):
+        for name in names:
+            for above in (upper for floor in floors[low + 1 :] for upper in floor):
+                chains = graph.find_shortest_chains(
+                    f"fastalloc.{room}.{name}", f"fastalloc.{room}.{above}", as_packages=True
+                )
+                assert not chains, f"{name} imports {above}: {chains}"
+
+
+def test_the_test_would_see_an_import_that_runs_up(graph):
+    """``machine`` is above ``lane``, so the other way round there must be one."""
+    assert graph.find_shortest_chains("fastalloc.kernels.machine", "fastalloc.kernels.lane", as_packages=True)
+
+
+def test_modules_are_short_and_functions_take_few_arguments():
+    """A module rarely passes 300 lines; none passes 450."""
+    lines = {path: path.read_text(encoding="utf-8").count("\n") for path in PACKAGE.rglob("*.py")}
+    assert sorted(lines.values())[len(lines) // 2] <= 150
+    long = {str(path.relative_to(PACKAGE)): count for path, count in lines.items() if count > 450}
+    assert set(long) <= {"kernels/alloc/kmem.py", "kernels/alloc/page_alloc.py", "kernels/reclaim/vmscan.py"}, long
