@@ -82,6 +82,7 @@ def fake_lane(scenario: Scenario, lane: int, seed: int, full_events: bool = Fals
     s["free_dma"] = np.where(pressed, 487, 3310 - t * 2800 // 18_000)
     s["free_dma32"] = np.where(pressed, 2 + (14 * wave * (random.random(len(t)) > 0.3)).astype(int), 122_000 - t * 6.7)
     s["free_dma32"] = np.where(locked, 1, s["free_dma32"]).astype(np.int64)
+    s |= {f"free_{name}": np.full(len(t), -1) for name in ("normal", "highmem", "movable")}
     s["writeback"] = np.where(pressed, 4000 + 6000 * wave, 0).astype(np.int64)
     s["writeback"] = np.where(locked, 8123, s["writeback"])
     s["bios"] = s["writeback"] + np.where(pressed & ~locked, random.integers(0, 20, len(t)), 0)

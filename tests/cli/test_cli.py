@@ -14,7 +14,7 @@ import pytest
 
 from fastalloc import runner
 from fastalloc.kernels.lane.metrics import METRIC
-from fastalloc.scenario.load import PRESETS
+from fastalloc.scenario.machines import PRESETS
 from fastalloc.store import open_dataset
 from tests import fake_batch
 

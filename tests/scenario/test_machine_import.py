@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from fastalloc.batch.zones import lane_zones
 from fastalloc.errors import InputError
 from fastalloc.scenario import import_machine, load_machine
-from fastalloc.scenario.load import PRESETS
+from fastalloc.scenario.machines import PRESETS
 
 DUMPS = PRESETS / "machines" / "dumps"
 DUMP = DUMPS / "linux-2.6.25-rc8-512m.txt.gz"
 # All memory sizes that were dumped lie in a folder beside the repository, where it is kept.
-MORE_DUMPS = Path(__file__).parents[3] / "shared/data/linux-2.6.25-rc8/procfs"
+SHARED = Path(__file__).parents[3] / "shared/data"
+MORE_DUMPS = SHARED / "linux-2.6.25-rc8/procfs"
 
 # mem MB: DMA min/low/high, its reserve against DMA32, DMA32 present, min/low/high, pcp high/batch
 WATERMARKS = {
@@ -41,7 +43,7 @@ def check(machine, megabytes):
 @pytest.mark.parametrize("megabytes", [256, 512])
 def test_dumps_in_the_package(megabytes):
     name = f"linux-2.6.25-rc8-{megabytes}m"
-    machine = import_machine(DUMPS / f"{name}.txt.gz", name)
+    machine = import_machine(DUMPS / f"{name}.txt.gz", name, kernel="2.6.25-rc8", at_boot=True)
     check(machine, megabytes)
     assert machine == load_machine(name), "the preset is what the importer reads from the dump"
 
@@ -80,7 +82,16 @@ def refused(path) -> str:
     return text
 
 
-@pytest.mark.parametrize("section", ["/proc/zoneinfo", "/proc/meminfo", "/proc/slabinfo", "/sys/kernel/slab"])
+# What is assumed where a section is missing.
+MISSING = {
+    "/proc/zoneinfo": "zones not told; those of x86_64 assumed",
+    "/proc/meminfo": "swap not told; none assumed",
+    "/proc/slabinfo": "no slabinfo: the order in which caches were created is not told",
+    "/sys/kernel/slab": "no /sys/kernel/slab: alignment, flags and constructors of caches not told, none assumed",
+}
+
+
+@pytest.mark.parametrize("section", list(MISSING))
 def test_missing_section(tmp_path, section):
     path = tmp_path / "dump.txt"
     kept, keep = [], True
@@ -90,16 +101,20 @@ def test_missing_section(tmp_path, section):
         if keep:
             kept.append(line)
     path.write_text("".join(kept))
-    assert section in refused(path)
+    machine = import_machine(path)
+    assert MISSING[section] in machine.source
+    assert all(other not in machine.source for other in MISSING.values() if other != MISSING[section])
 
 
-def test_dump_cut_at_any_line(tmp_path):
-    lines = lines_of_dump()
-    path = tmp_path / "dump.txt"
-    first_slab = next(i for i, line in enumerate(lines) if line.startswith("SLABDIR"))
-    for end in range(0, first_slab + 1, 7):
+def test_zoneinfo_cut_at_any_line(tmp_path):
+    """The last zone is cut off: that the first one is whole tells what is missing."""
+    lines = MODERN_ZONEINFO.splitlines(keepends=True)
+    last = max(i for i, line in enumerate(lines) if line.startswith("Node"))
+    batch = next(i for i, line in enumerate(lines) if i > last and "batch" in line)
+    path = tmp_path / "zoneinfo"
+    for end in range(last + 1, batch + 1):
         path.write_text("".join(lines[:end]))
-        refused(path)
+        assert "cut off" in refused(path), end
 
 
 @pytest.mark.parametrize("text", ["        low      8", "        protection: (0, 489,", "SLABDIR :0000016 object_si"])
@@ -115,10 +130,10 @@ def test_damaged_gzip_and_other_files(tmp_path):
     path.write_bytes(DUMP.read_bytes()[:1500])
     assert "gzip" in refused(path)
     path.write_text("nothing of the kind\n")
-    assert "not a dump" in refused(path)
+    assert "tells of no machine" in refused(path)
     assert "no such file" in refused(tmp_path / "none")
     (tmp_path / "root").mkdir()
-    assert "/proc/zoneinfo: missing or empty" in refused(tmp_path / "root")
+    assert "tells of no machine" in refused(tmp_path / "root")
 
 
 MODERN_ZONEINFO = """\
@@ -201,19 +216,28 @@ def test_live_folder_of_a_later_kernel(tmp_path):
     assert (dma.name, dma.present, dma.min) == ("DMA", 3840, 53)
     assert (normal.name, normal.present, normal.high) == ("Normal", 520001, 10212)
     assert dma.protection[:2] == [0, 4683], "the empty DMA32 is left out, so that entry 1 is Normal"
-    assert machine.free_pages == {"DMA": 3840, "Normal": 462402}
+    assert machine.free_pages == {}, "the machine is what the allocator manages, not what was free at the dump"
+    assert import_machine(tmp_path, at_boot=True).free_pages == {"DMA": 3840, "Normal": 462402}
     assert machine.swap_pages == 2048
     (cache,) = machine.slab_caches
     assert (cache.name, cache.flags, cache.ctor) == ("kmalloc-64", ["hwcache_align"], False)
 
 
-def test_nodes_are_joined(tmp_path):
-    second = MODERN_ZONEINFO[MODERN_ZONEINFO.index("Node 0, zone   Normal") :].replace("Node 0", "Node 1")
+def test_nodes_stay_apart(tmp_path):
+    second = MODERN_ZONEINFO[MODERN_ZONEINFO.index("Node 0, zone   Normal") :].replace("Node 0", "Node 3")
     machine = import_machine(live_folder(tmp_path, MODERN_ZONEINFO + second))
-    normal = machine.zones[-1]
-    assert normal.present == 2 * 520001
-    assert normal.min == 2 * 6808
-    assert "2 nodes joined" in machine.source
+    assert machine.nodes == [0, 3]
+    assert [(zone.node, zone.name, zone.min) for zone in machine.zones] == [
+        (0, "DMA", 53),
+        (0, "Normal", 6808),
+        (3, "Normal", 6808),
+    ]
+    assert "2 nodes (0, 3), joined into one where the machine is run" in machine.source
+    joined = lane_zones(machine)
+    assert [(zone.name, zone.frames, zone.min) for zone in joined] == [
+        ("DMA", 3840, 53),
+        ("Normal", 2 * 520001, 2 * 6808),
+    ]
 
 
 def test_this_machine(tmp_path):

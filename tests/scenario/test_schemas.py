@@ -10,7 +10,8 @@ import pytest
 from docs.schemas import MODELS, PAGE, columns_text, schema_text
 
 from fastalloc.errors import InputError
-from fastalloc.scenario.load import PRESETS, SCHEMAS, load_schema
+from fastalloc.scenario.load import SCHEMAS, load_schema
+from fastalloc.scenario.machines import PRESETS
 from tests.sweep.conftest import SWEEP
 
 AGAIN = "run `make schemas`"

@@ -96,7 +96,7 @@ def test_a_kernel_that_gives_other_numbers_gives_other_identities(sweep_file, tm
         return done.stdout.strip()
 
     assert planned() == own.points[0].identity
-    kernel = copy / "kernels" / "vmscan.py"
+    kernel = copy / "kernels" / "reclaim" / "vmscan.py"
     source = kernel.read_text()
     kernel.write_text(source.replace("SWAP_CLUSTER_MAX = 32", "SWAP_CLUSTER_MAX = 33"))
     assert kernel.read_text() != source

@@ -114,7 +114,7 @@ def test_a_scenario_file_names_its_load(tmp_path, load):
     (tmp_path / "load.json").write_text(json.dumps(load))
     text = 'name = "x"\nmachine = "swap-livelock"\n[workload]\nbackground = "{}"\n'
     machine = load_scenario("swap-livelock").machine
-    from fastalloc.scenario.load import machine_toml
+    from fastalloc.scenario import machine_toml
 
     (tmp_path / "m.toml").write_text(machine_toml(machine))
     path = tmp_path / "s.toml"

@@ -8,13 +8,14 @@ import numpy as np
 from fastalloc.batch.background import background_arrays
 from fastalloc.batch.heap import Heap, Layout, build_heap, build_layout
 from fastalloc.batch.own_policy import own_policy
+from fastalloc.batch.zones import lane_zones
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.emergency_caches import EMERGENCY_CACHES
 from fastalloc.kernels.alloc.entitlement import ENTITLEMENTS
 from fastalloc.kernels.alloc.mempool import MEMPOOL, MEMPOOL_RULES, Pools
 from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, PAGE, ZONE
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRIC, SERIES, WHO
+from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRIC, SERIES, WHO, ZONES
 from fastalloc.kernels.lane.state import (
     BIO,
     COMMAND,
@@ -34,12 +35,13 @@ from fastalloc.kernels.lane.state import (
 from fastalloc.kernels.machine.boot import boot_lane
 from fastalloc.linux import gfp as g
 from fastalloc.linux.gfp import MAX_ORDER
+from fastalloc.scenario.machine import NOT_THE_KERNELS
 from fastalloc.scenario.models import Policy, Scenario
 
 PAGE_BYTES = 4096
 WATERMARK_RULES = ("2.6.25", "6.3")  # by number, WATERMARKS_*
 WRITE_GATES = {"none": -1, "min": ZONE.min, "low": ZONE.low, "high": ZONE.high}
-POOL_MINIMUM = (2, 2, 4, 2, 2, 2, 2, 2, 0)  # bio, biovec, request, five sg pools, sense
+POOL_MINIMUM = (2, 2, 2, 2, 2)  # the sg pools; those before and after them are sized by the policy
 POOL_ROLES = (
     ROLE.bio,
     ROLE.biovec,
@@ -67,37 +69,34 @@ class Lane(NamedTuple):
     out: ms.Out
 
 
-def zone_frames(scenario: Scenario) -> list[int]:
-    """Pages that each zone can hand out: what was free at boot, else all present pages."""
-    machine = scenario.machine
-    return [machine.free_pages.get(zone.name, zone.present) for zone in machine.zones]
-
-
 def build_mem(scenario: Scenario, layout: Layout) -> st.Mem:
     """The page allocator's arrays from the machine's zones."""
     machine = scenario.machine
-    frames = zone_frames(scenario)
-    zones = len(frames)
+    described = lane_zones(machine)
+    zones = len(described)
+    total = sum(each.frames for each in described)
     zone = np.zeros((zones, ZONE.width), np.int64)
     start = 0
-    for z, description in enumerate(machine.zones):
-        zone[z, ZONE.min] = description.min
-        zone[z, ZONE.low] = description.low
-        zone[z, ZONE.high] = description.high
-        zone[z, ZONE.present] = frames[z]
-        zone[z, ZONE.short] = description.min * scenario.policy.short_eighths // 8
+    for z, each in enumerate(described):
+        zone[z, ZONE.zone_name] = ZONES.index(each.name)
+        zone[z, ZONE.min] = each.min
+        zone[z, ZONE.low] = each.low
+        zone[z, ZONE.high] = each.high
+        zone[z, ZONE.present] = each.frames
+        zone[z, ZONE.short] = each.min * scenario.policy.short_eighths // 8
         emergency = scenario.policy.emergency_pages + layout.reserve_pages
-        zone[z, ZONE.emergency] = emergency * frames[z] // sum(frames)
+        zone[z, ZONE.emergency] = emergency * each.frames // total
         zone[z, ZONE.start] = start
-        for j, reserve in enumerate(description.protection[:4]):
+        for j, reserve in enumerate(each.protection):
             zone[z, ZONE.reserve + j] = reserve
-        zone[z, ZONE.batch] = description.pcp_batch
-        zone[z, ZONE.pcp_high] = description.pcp_high
-        start += frames[z]
+        zone[z, ZONE.batch] = each.pcp_batch
+        zone[z, ZONE.pcp_high] = each.pcp_high
+        start += each.frames
     page = np.zeros((start, PAGE.width), np.int32)
     ctl = np.zeros(MEMCTL.width, np.int64)
     ctl[MEMCTL.model] = st.MODEL_ZONES
     ctl[MEMCTL.nr_zones] = zones
+    ctl[MEMCTL.user_zones] = sum(each.name in NOT_THE_KERNELS for each in described)
     ctl[MEMCTL.hz] = machine.hz
     ctl[MEMCTL.tokens] = 10 * 5 * machine.hz
     policy = scenario.policy
@@ -287,18 +286,19 @@ def build_lane(
 ) -> Lane:
     """A booted lane of a scenario (of one variant), ready for ``run_lane``; ``layout`` spares sizing the caches."""
     layout = layout or build_layout(scenario)
-    frames = sum(zone_frames(scenario))
+    frames = sum(each.frames for each in lane_zones(scenario.machine))
     work = scenario.workload
     mem = build_mem(scenario, layout)
     heap = build_heap(scenario, layout, frames)
-    elements = max(8, scenario.policy.sense_pool)
+    policy = scenario.policy
+    minimum = (policy.bio_pool, policy.bio_pool, policy.request_pool, *POOL_MINIMUM, policy.sense_pool)
+    elements = max(8, *minimum)
     pools = Pools(np.zeros((POOL.width, MEMPOOL.width), np.int64), np.zeros((POOL.width, elements), np.int64))
-    for p, (role, minimum) in enumerate(zip(POOL_ROLES, POOL_MINIMUM, strict=True)):
+    for p, (role, elements) in enumerate(zip(POOL_ROLES, minimum, strict=True)):
         pools.pool[p, MEMPOOL.cache] = layout.roles[role]
-        pools.pool[p, MEMPOOL.min] = minimum
+        pools.pool[p, MEMPOOL.min] = elements
         pools.pool[p, MEMPOOL.bytes] = layout.slot_bytes(layout.roles[role])
         pools.pool[p, MEMPOOL.rule] = MEMPOOL_RULES.index(scenario.policy.mempool_rule)
-    pools.pool[POOL.sense, MEMPOOL.min] = scenario.policy.sense_pool
     io = build_io(scenario, frames)
     vm = build_vm(scenario, layout, seed, lane)
     vm.ctl[VM.debug] = debug

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fastalloc.cli.execute import free_folder, run_and_show
-from fastalloc.cli.options import parse_settings
+from fastalloc.cli.options import loaded_with, parse_settings
 
 
 def compare(
@@ -24,12 +24,12 @@ def compare(
     json: Annotated[bool, typer.Option("--json", help="Print the board as JSON, and nothing else, to stdout.")] = False,
 ) -> None:
     """Run policies on the same lanes and print the board that compares them."""
-    from fastalloc.scenario import load_scenario, with_policies
+    from fastalloc.scenario import with_policies
 
     asked = parse_settings(settings or [])
     named = {"run.lanes": lanes, "run.duration_s": seconds, "run.seed": seed}
     asked |= {key: value for key, value in named.items() if value is not None}
-    loaded = with_policies(load_scenario(scenario).with_settings(asked, "--set"), policies.split(","))
+    loaded = with_policies(loaded_with(scenario, asked), policies.split(","))
     words = ["fastalloc", "compare", scenario, "--policies", policies]
     for key, value in asked.items():
         words += ["--set", f"{key}={json_text.dumps(value)}"]

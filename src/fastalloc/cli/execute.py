@@ -19,6 +19,7 @@ def run_and_show(
     """Runs into a dataset, writes its report, prints its table or the board; ``options`` as for ``runner.run``."""
     cancel = interrupt.cancellation()
 
+    from fastalloc.batch.zones import simplified
     from fastalloc.cli.progress import RunBar
     from fastalloc.runner import run
 
@@ -36,7 +37,12 @@ def run_and_show(
 
     page = write_report(dataset)
     (show_board if board else show)(dataset, as_json=as_json)
-    print(f"\ndataset {folder}\nreport  {page}", file=sys.stderr)
+    print("", file=sys.stderr)
+    if scenario.kernel_policy:
+        print(f"policy  {scenario.kernel_policy}", file=sys.stderr)
+    for line in simplified(scenario.machine):
+        print(f"machine {line}", file=sys.stderr)
+    print(f"dataset {folder}\nreport  {page}", file=sys.stderr)
     if interrupt.interrupted():
         print("stopped; what was finished is kept", file=sys.stderr)
         raise typer.Exit(interrupt.exit_code())

@@ -27,9 +27,8 @@ def frontier(
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a field.")] = None,
 ) -> None:
     """Search for the value from which on the livelock is rarer than asked, and state the confidence."""
-    from fastalloc.cli.options import parse_settings
+    from fastalloc.cli.options import loaded_with, parse_settings
     from fastalloc.compiler.cache_dir import announce_compiling
-    from fastalloc.scenario import load_scenario
     from fastalloc.sweep.frontier import Tried
     from fastalloc.sweep.frontier import frontier as search
 
@@ -40,7 +39,7 @@ def frontier(
         limit = None
     if limit is None:
         raise InputError("--where", where, "must be livelock<P, such as livelock<1e-2")
-    loaded = load_scenario(scenario).with_settings(parse_settings(settings or []), "--set")
+    loaded = loaded_with(scenario, parse_settings(settings or []))
     own = loaded.variant(variant or loaded.variants[0].name)
     announce_compiling()
 

@@ -11,23 +11,33 @@ machine_app = typer.Typer(help="Machines read from real kernels.", no_args_is_he
 @machine_app.command("import")
 def import_(
     path: Annotated[
-        Path, typer.Argument(help="A folder with proc/ and sys/kernel/slab (such as /), or a dump as .txt or .txt.gz.")
+        Path,
+        typer.Argument(
+            help="A folder with proc/ and sys/kernel/slab (such as /), or a text, plain or gzip: a dump, pasted lines "
+            "of zoneinfo, slabinfo or meminfo, a report of a failed allocation."
+        ),
     ],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="TOML file to write  [default: stdout]")] = None,
+    kernel: Annotated[str | None, typer.Option(help="Release of the kernel, where the input does not tell it.")] = None,
+    at_boot: Annotated[
+        bool, typer.Option("--at-boot", help="Nothing but the kernel had run: what is not free stays taken for good.")
+    ] = False,
 ) -> None:
     """Read zones, watermarks and slab caches of a kernel and write them as a machine for scenarios."""
     from fastalloc.scenario import import_machine, machine_toml
     from fastalloc.store.location import write_file
 
-    machine = import_machine(path, out.stem if out else None)
+    machine = import_machine(path, out.stem if out else None, kernel=kernel, at_boot=at_boot)
     text = machine_toml(machine)
+    where, *said = machine.source.split("; ")
     if out is None:
         typer.echo(text, nl=False)
     else:
         write_file(out, text.encode())
-        typer.echo(
-            f"{out}: {len(machine.zones)} zones, {len(machine.slab_caches)} slab caches; {machine.source}", err=True
-        )
+        where = str(out)
+    typer.echo(f"{where}: {len(machine.zones)} zones, {len(machine.slab_caches)} slab caches", err=True)
+    for line in said:
+        typer.echo(f"  {line}", err=True)
 
 
 @machine_app.callback()

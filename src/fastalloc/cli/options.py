@@ -2,9 +2,13 @@
 
 import tomllib
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fastalloc.errors import InputError, told
+
+if TYPE_CHECKING:
+    from fastalloc.scenario import Scenario
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
@@ -21,3 +25,16 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
         except (ValueError, RecursionError) as error:
             raise InputError("--set", text, told(error)) from None
     return settings
+
+
+def loaded_with(scenario: str, settings: dict[str, Any]) -> "Scenario":
+    """A scenario by its name or path with settings, in which ``machine`` may be a file and ``policy`` a name.
+
+    Raises:
+        InputError: as ``load_scenario`` and ``Scenario.with_settings``.
+    """
+    from fastalloc.scenario import load_scenario
+    from fastalloc.scenario.chosen import chosen_settings
+
+    loaded = load_scenario(scenario)
+    return loaded.with_settings(chosen_settings(loaded, settings, Path()), "--set")

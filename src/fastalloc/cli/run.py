@@ -5,11 +5,14 @@ from typing import Annotated
 import typer
 
 from fastalloc.cli.execute import free_folder, run_and_show
-from fastalloc.cli.options import parse_settings
+from fastalloc.cli.options import loaded_with, parse_settings
 
 
 def run(
     scenario: Annotated[str, typer.Argument(help="A preset (see `fastalloc scenarios`) or a TOML file.")],
+    policy: Annotated[
+        str | None, typer.Option(help="Policy of all variants, such as 6.18  [default: the machine's kernel]")
+    ] = None,
     variant: Annotated[list[str] | None, typer.Option(help="Run only this one; may be repeated.")] = None,
     lanes: Annotated[int | None, typer.Option(min=1, help="Simulated machines a variant.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Simulated time of a lane.")] = None,
@@ -24,12 +27,12 @@ def run(
     no_skip: Annotated[bool, typer.Option("--no-skip", help="Walk every tick. Changes no result.")] = False,
 ) -> None:
     """Run the variants of a scenario and tell which of them livelock."""
-    from fastalloc.scenario import load_scenario
-
     asked = parse_settings(settings or [])
+    if policy is not None:
+        asked = {"policy": policy} | asked
     named = {"run.lanes": lanes, "run.duration_s": seconds, "run.seed": seed}
     asked |= {key: value for key, value in named.items() if value is not None}
-    loaded = load_scenario(scenario).with_settings(asked, "--set")
+    loaded = loaded_with(scenario, asked)
     run_and_show(
         loaded,
         out or free_folder(loaded.name),

@@ -9,12 +9,16 @@ import altair as alt
 import polars as pl
 
 from fastalloc.report.selection import TOTALS, Lane
+from fastalloc.report.zones import FREE, kernel_zone, zone_mark, zone_names
 
 COLOURS = {
     "alarm": "#d64545",
     "calm": "#2f9e6e",
     "free_dma32": "#2b7bba",
     "free_dma": "#8a94a3",
+    "free_normal": "#1f8a8a",
+    "free_highmem": "#b07cc6",
+    "free_movable": "#c98a4b",
     "mark": "#b7791f",
     "writeback": "#7c5cc4",
     "commands": "#2b7bba",
@@ -29,9 +33,10 @@ HEIGHT = 150
 
 
 def free_pages(lane: Lane, top: float) -> dict[str, Any]:
-    """Free pages of DMA and DMA32 against the watermarks of DMA32."""
-    zone = "DMA32" if "machine.zones.DMA32.min" in lane.row else _last_zone(lane.row)
-    marks = [(name, lane.row[f"machine.zones.{zone}.{name}"]) for name in ("min", "low", "high")]
+    """Free pages of each zone against the watermarks of the highest that serves the kernel."""
+    zone = kernel_zone(lane.row)
+    marks = [(name, zone_mark(lane.row, zone, name)) for name in ("min", "low", "high")]
+    columns = [f"free_{name.lower()}" for name in zone_names(lane.row)]
     scale = alt.Scale(type="symlog", constant=4, domain=[0, top])
     ticks = [0, 10, 100, 1000, 10_000, 100_000, 1_000_000]
     axis = alt.Axis(values=[tick for tick in ticks if tick <= top], format=",d")
@@ -39,7 +44,7 @@ def free_pages(lane: Lane, top: float) -> dict[str, Any]:
         _base(lane)
         .mark_line(color=COLOURS[name], strokeWidth=width)
         .encode(y=alt.Y(f"{name}:Q", scale=scale, axis=axis, title=None))
-        for name, width in (("free_dma", 1.0), ("free_dma32", 1.4))
+        for name, width in ((column, 1.4 if FREE[column] == zone else 1.0) for column in columns)
     ]
     data = alt.Data(values=[{"mark": name, "pages": pages} for name, pages in marks])
     rules = alt.Chart(data).mark_rule(color=COLOURS["mark"], strokeDash=[4, 3]).encode(y=alt.Y("pages:Q", scale=scale))
@@ -49,7 +54,7 @@ def free_pages(lane: Lane, top: float) -> dict[str, Any]:
         .mark_text(align="left", baseline="bottom", dx=3, dy=-3, color=COLOURS["mark"], fontSize=10)
         .encode(y=alt.Y("pages:Q", scale=scale), x=alt.value(0), text="text:N")
     )
-    return _finish(lane, *lines, rules, label, fields=["free_dma32", "free_dma"])
+    return _finish(lane, *lines, rules, label, fields=columns[::-1])
 
 
 def writeback(lane: Lane, top: float) -> dict[str, Any]:
@@ -173,7 +178,7 @@ def _finish(lane: Lane, *marks: alt.Chart, fields: list[str], height: int = HEIG
     )
     chart = alt.layer(shade, *marks, rule).properties(width="container", height=height)
     spec = plain(chart)
-    columns += [name for name in ("free_dma", "free_dma32", "running") if name not in columns]
+    columns += [name for name in (*FREE, "running") if name not in columns and name in lane.series.columns]
     spec["datasets"] = spec.get("datasets", {}) | {"series": lane.series.select(columns).to_dicts()}
     return spec
 
@@ -185,8 +190,3 @@ def plain(chart: alt.LayerChart | alt.FacetChart) -> dict[str, Any]:
     spec.pop("config", None)  # the page's theme decides
     spec["autosize"] = {"type": "fit-x", "contains": "padding"}
     return spec
-
-
-def _last_zone(row: dict[str, Any]) -> str:
-    names = [key.split(".")[2] for key in row if key.startswith("machine.zones.") and key.endswith(".min")]
-    return names[-1]

@@ -15,6 +15,7 @@ from fastalloc.report.robbery import Ledger, robbery_ledger
 from fastalloc.report.selection import Lane, choose_lanes, livelock_spans
 from fastalloc.report.terminal import count
 from fastalloc.report.verdict import Verdict, verdicts
+from fastalloc.report.zones import FREE, zone_names
 from fastalloc.store import Dataset
 from fastalloc.store.location import Location, location, write_file
 
@@ -160,14 +161,15 @@ def _figures(lanes: list[Lane]) -> list[Figure]:
         named = [(colours[key], words) for key, words in legend.items()]
         return Figure(title, note, named, [draw(lane, top) for lane in lanes])
 
+    free = tuple(f"free_{name.lower()}" for name in zone_names(lanes[0].row))
     return [
         figure(
             charts.free_pages,
-            ("free_dma", "free_dma32"),
+            free,
             "Free pages",
             "Against the watermarks of the zone that serves these allocations; the scale is logarithmic but for zero. "
-            "DMA stays at its lowmem reserve, which they may not touch.",
-            {"free_dma32": "DMA32", "free_dma": "DMA", "mark": "watermarks"},
+            "A lower zone stays at its lowmem reserve, which they may not touch.",
+            {column: FREE[column] for column in reversed(free)} | {"mark": "watermarks"},
         ),
         figure(
             charts.writeback,

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from fastalloc.report.zones import FREE
 from fastalloc.store import Dataset
 
 STATE = (
@@ -17,8 +18,7 @@ STATE = (
     ("tasks waiting for a bio", pl.col("at_bio_waiters")),
     ("tasks waiting for a request", pl.col("at_request_waiters")),
     ("tasks running", pl.col("at_running")),
-    ("free pages, DMA32", pl.col("at_free_dma32")),
-    ("free pages, DMA", pl.col("at_free_dma")),
+    *((f"free pages, {zone}", pl.col(f"at_{column}")) for column, zone in reversed(FREE.items())),
     ("failed sense allocations a second", pl.col("at_sense_fail_5s") / 5),
 )
 
@@ -43,6 +43,7 @@ def livelock_state(dataset: Dataset, variant: str) -> list[StateRow]:
     found = lanes.select(pl.len().alias("lanes"), *columns).collect().row(0, named=True)
     if found["lanes"] == 0:
         return []
-    return [
+    rows = [
         StateRow(name, *(found[f"{name}:{statistic}"] for statistic in ("median", "low", "high"))) for name, _ in STATE
     ]
+    return [row for row in rows if row.high >= 0]  # -1: the machine has no zone of the name

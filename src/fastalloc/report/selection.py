@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from fastalloc.report.verdict import Verdict
+from fastalloc.report.zones import FREE
 from fastalloc.store import Dataset
 
 MOST_POINTS = 600  # of a chart; longer series are drawn in bins
 
 # how a bin of a long series is drawn: what matters in it
-LOWEST = ("free_dma", "free_dma32", "bio_pool", "bio_free_slots", "free_list")
+LOWEST = (*FREE, "bio_pool", "bio_free_slots", "free_list")
 TOTALS = (
     "sense_fail",
     "free_list_used",

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from fastalloc.report.statistics import wilson_interval
+from fastalloc.report.zones import kernel_zone
 from fastalloc.store import Dataset
 
 
@@ -85,8 +86,9 @@ def _sentence(verdict: Verdict, rows: pl.DataFrame, total: dict[str, Any]) -> st
     if total["sense_fail"] == 0:
         own = any(rows[f"policy.{field}"].any() for field in ("slub_nomerge", "sense_ctor", "nomerge_sense"))
         why = ": sense buffers sit in slabs of their own" if own else ""
-        least = int(rows.select(pl.min("min_free_dma32")).item())
-        return f"No sense allocation failed{why}; {calm}, though DMA32 fell to {least:,} free pages."
+        zone = kernel_zone(rows.row(0, named=True))
+        least = int(rows.select(pl.min(f"min_free_{zone.lower()}")).item())
+        return f"No sense allocation failed{why}; {calm}, though {zone} fell to {least:,} free pages."
     used, failed, empty = total["free_list_used"], total["sense_fail"], total["free_list_empty"]
     if used == 0:
         return f"{failed:,} sense allocations failed, none with the device idle for long; {calm}."

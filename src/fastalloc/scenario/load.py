@@ -1,34 +1,25 @@
 """Scenarios and machines from TOML: presets by name, files by path."""
 
 import json
-import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 from pydantic import ValidationError
 
 from fastalloc.errors import InputError, reader
-from fastalloc.foreign import content_of
+from fastalloc.scenario.chosen import chosen_settings, default_policy, policy_table
+from fastalloc.scenario.files import find, read_toml
 from fastalloc.scenario.fitted import read_workload
-from fastalloc.scenario.machine import Machine
+from fastalloc.scenario.machines import PRESETS, machine_named
 from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.varied import input_error
 
-MOST_BYTES = 1 << 26  # of a TOML file
-PRESETS = Path(__file__).parent / "presets"
 SCHEMAS = Path(__file__).parent / "schemas"  # made by docs/schemas.py
 
 
 def preset_names() -> list[str]:
     """Names that ``load_scenario`` knows, sorted."""
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
-
-
-def machine_names() -> list[str]:
-    """Names that ``load_machine`` knows, sorted."""
-    return sorted(path.stem for path in (PRESETS / "machines").glob("*.toml"))
 
 
 @reader()
@@ -42,15 +33,17 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     Raises:
         InputError: no such preset or file, broken TOML, an unknown key, a value out of range; names file and field.
     """
-    path = _find(name_or_path, PRESETS, "scenario", preset_names())
+    path = find(name_or_path, PRESETS, "scenario", preset_names())
     data = read_toml(path)
     if "machine" in data:
         data["machine"] = _machine_data(data["machine"], path)
     _read_backgrounds(data, path)
+    _choose_policy(data, path)
     try:
         scenario = Scenario.model_validate(data)
     except ValidationError as error:
         raise input_error(error, path) from None
+    scenario = _with_chosen_variants(scenario, path)
     for variant in scenario.variants:
         try:
             scenario.variant(variant.name)
@@ -59,20 +52,6 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
             more = [InputError(path, other.where, other.message) for other in error.more]
             raise InputError(path, where, error.message, more) from None
     return scenario
-
-
-@reader()
-def load_machine(name_or_path: str | Path) -> Machine:
-    """A machine preset by its name, or the TOML file that ``fastalloc machine import`` wrote.
-
-    Raises:
-        InputError: as ``load_scenario``.
-    """
-    path = _find(name_or_path, PRESETS / "machines", "machine", machine_names())
-    try:
-        return Machine.model_validate(read_toml(path))
-    except ValidationError as error:
-        raise input_error(error, path) from None
 
 
 def load_schema(name: str) -> str:
@@ -89,23 +68,15 @@ def load_schema(name: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def machine_toml(machine: Machine) -> str:
-    """The machine as TOML that ``load_machine`` reads back to an equal one."""
-    data = machine.model_dump(exclude_none=True)
-    data["slab_caches"] = [cache.model_dump(exclude_defaults=True) for cache in machine.slab_caches]
-    text = tomli_w.dumps(data)
-    return re.sub(r"\[\n([^\[\]{}]*?),\n\]", lambda match: f"[{' '.join(match[1].split())}]", text)  # short arrays
-
-
 def _machine_data(value: Any, path: Path) -> Any:
     """The machine of a scenario file, as the table that it stands for."""
     if isinstance(value, str):
-        return _load_from(value, path).model_dump()
+        return machine_named(value, path).model_dump()
     if isinstance(value, dict) and "from" in value:
         own = {key: field for key, field in value.items() if key != "from"}
         if not isinstance(value["from"], str):
             raise InputError(path, "machine.from", "must be the name of a machine or a path")
-        return _load_from(value["from"], path).model_dump() | own
+        return machine_named(value["from"], path).model_dump() | own
     return value
 
 
@@ -126,37 +97,32 @@ def _read_backgrounds(data: dict[str, Any], path: Path) -> None:
             table[key] = json.dumps(read_workload(path.parent / name), separators=(",", ":"))
 
 
-def _load_from(name: str, path: Path) -> Machine:
-    for file in (path.parent / name, Path(name)):
-        if file.is_file():
-            return load_machine(file)
-    if name not in machine_names():
-        raise InputError(path, "machine", f"{name!r} is neither a file nor one of {', '.join(machine_names())}")
-    return load_machine(name)
+def _choose_policy(data: dict[str, Any], path: Path) -> None:
+    """Put the policies that a scenario file names in the place of their names.
 
-
-def _find(name_or_path: str | Path, folder: Path, what: str, names: list[str]) -> Path:
-    text = str(name_or_path)
-    if text in names:
-        return folder / f"{text}.toml"
-    path = Path(name_or_path)
-    if path.is_dir():
-        raise InputError(path, "", f"is a folder, not a {what} file")
-    if not path.exists():
-        raise InputError(path, "", f"no such {what}: neither a file nor one of {', '.join(names)}")
-    return path
-
-
-@reader("not TOML")
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as plain data.
-
-    Raises:
-        InputError: unreadable, not UTF-8, not TOML.
+    ``policy`` is a name, or a table that may say ``from`` what it starts; without either it starts from the kernel of
+    the machine.
     """
-    try:
-        return tomllib.loads(content_of(path, MOST_BYTES).decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(path, f"byte {error.start}", "not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(path, "", f"not TOML: {error}") from None
+    machine = data.get("machine")
+    own = data.get("policy", {})
+    if isinstance(own, str):
+        own = {"from": own}
+    if not isinstance(own, dict) or not isinstance(machine, dict):
+        return  # refused by the validation that follows
+    base = own.pop("from", None)
+    if base is not None and not isinstance(base, str):
+        raise InputError(path, "policy.from", "must be the name of a policy")
+    name = base if base is not None else default_policy(machine)
+    data["policy"] = policy_table(name, machine.get("allocator") if base is None else None) | own
+    data.setdefault("kernel_policy", f"{name}" if base is not None else f"{name}, the kernel of the machine")
+    for variant in data["variants"] if isinstance(data.get("variants"), list) else []:
+        if isinstance(variant, dict) and "policy" in variant:
+            variant["set"] = {"policy": variant.pop("policy")} | variant.get("set", {})
+
+
+def _with_chosen_variants(scenario: Scenario, path: Path) -> Scenario:
+    variants = [
+        variant.model_copy(update={"set": chosen_settings(scenario, variant.set, path.parent)})
+        for variant in scenario.variants
+    ]
+    return scenario.model_copy(update={"variants": variants})

@@ -1,13 +1,15 @@
 """The machine: zones and their watermarks, CPUs, swap, and the slab caches that a real kernel was found with."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fastalloc.linux import slab_flags as sf
-from fastalloc.linux.watermarks import zone_watermarks
+from fastalloc.linux import watermarks as wm
+from fastalloc.linux.release import Base, parse_release
 
-Pages = Annotated[int, Field(ge=0, le=1 << 28)]
+Pages = Annotated[int, Field(ge=0, le=1 << 36)]
 SlabFlag = Literal[
     "hwcache_align", "cache_dma", "reclaim_account", "destroy_by_rcu", "poison", "red_zone", "store_user", "trace"
 ]
@@ -23,6 +25,11 @@ SLAB_FLAG_BITS = {
     "trace": sf.TRACE,
 }
 
+# Zones by name, lowest first, as every kernel orders them [enum zone_type].
+ZONE_CLASSES = ("DMA", "DMA32", "Normal", "HighMem", "Movable", "Device")
+NOT_THE_KERNELS = ("HighMem", "Movable", "Device")  # whence no slab, bio or sense buffer comes
+DEFAULT_KERNEL = "2.6.25-rc8"
+
 
 class Model(BaseModel):
     """Base of everything a scenario is made of: no unknown keys, no silent conversion, no change after the fact."""
@@ -31,24 +38,34 @@ class Model(BaseModel):
 
 
 class Zone(Model):
-    """A populated zone, as /proc/zoneinfo shows it. Sizes in pages."""
+    """A populated zone of a node, as /proc/zoneinfo shows it. Sizes in pages."""
 
-    name: str = Field(min_length=1)
-    present: Annotated[int, Field(gt=0, le=1 << 24)]
+    name: Literal["DMA", "DMA32", "Normal", "HighMem", "Movable"]
+    node: Annotated[int, Field(ge=0, le=1023)] = 0
+    present: Annotated[int, Field(gt=0, le=1 << 36)]  # that the page allocator was given: managed, up to 3.7 present
     min: Pages
     low: Pages
     high: Pages
-    protection: Annotated[list[Pages], Field(min_length=1, max_length=4)]  # lowmem_reserve, by class zone
-    pcp_high: Annotated[int, Field(ge=0, le=1 << 16)]
-    pcp_batch: Annotated[int, Field(ge=1, le=1 << 12)]
+    protection: Annotated[list[Pages], Field(min_length=1, max_length=6)]  # lowmem_reserve, by class zone
+    pcp_high: Annotated[int, Field(ge=0, le=1 << 30)]
+    pcp_batch: Annotated[int, Field(ge=1, le=1 << 16)]
+    cma: Pages = 0  # of present: for movable pages and the owner of the area alone
+    highatomic: Pages = 0  # of present: in blocks kept for GFP_ATOMIC requests of higher order
+
+    @property
+    def serves_kernel(self) -> bool:
+        """Whether a request for the kernel's own use may be served from it."""
+        return self.name not in NOT_THE_KERNELS
 
     @model_validator(mode="after")
     def _ordered(self) -> "Zone":
-        if not self.min <= self.low <= self.high <= self.present:
+        if not self.min <= self.low <= self.high or (self.serves_kernel and self.high > self.present):
             raise ValueError(
                 f"zone {self.name}: min {self.min} <= low {self.low} <= high {self.high} <= present {self.present} "
                 "does not hold"
             )
+        if self.cma + self.highatomic > self.present:
+            raise ValueError(f"zone {self.name}: cma {self.cma} and highatomic {self.highatomic} exceed present")
         return self
 
 
@@ -70,47 +87,119 @@ class SlabCache(Model):
 class Machine(Model):
     """What the kernel runs on.
 
-    Where ``min_free_kbytes`` is given, the watermarks of all zones are computed from it as
-    ``setup_per_zone_pages_min`` of 2.6.25 does; otherwise they stand as read. ``protection`` always stands as read.
+    Where ``min_free_kbytes`` or ``watermark_scale_factor`` is given, the watermarks of all zones are computed from them
+    as the machine's kernel does; otherwise they stand as read. ``protection`` always stands as read.
     """
 
     name: str = Field(min_length=1)
     source: str = ""  # where it was read, and what had to be inferred
-    cpus: Annotated[int, Field(ge=1, le=64)] = 2
+    kernel: str = ""  # its release, such as 6.1.0-18-amd64; empty: not known, and the rules are those of 2.6.25-rc8
+    allocator: Literal["slub", "slab", "slob"] | None = None  # that its kernel was built with, where known
+    bits: Literal[32, 64] = 64
+    page_kb: Literal[4, 8, 16, 64] = 4
+    cpus: Annotated[int, Field(ge=1, le=1024)] = 2
     hz: Literal[100, 250, 300, 1000] = 250
     cache_line: Literal[16, 32, 64, 128, 256] = 64  # bytes
-    min_free_kbytes: Annotated[int, Field(ge=0, le=1 << 24)] | None = None
-    swap_pages: Annotated[int, Field(ge=0, le=1 << 26)] = 0
-    zones: Annotated[list[Zone], Field(min_length=1, max_length=4)]  # lowest first
-    free_pages: dict[str, Pages] = {}  # by zone, at boot
+    min_free_kbytes: Annotated[int, Field(ge=0, le=1 << 30)] | None = None
+    watermark_scale_factor: Annotated[int, Field(ge=1, le=3000)] | None = None  # since 4.6; in 1/10000 of a zone
+    swap_pages: Annotated[int, Field(ge=0, le=1 << 34)] = 0
+    zones: Annotated[list[Zone], Field(min_length=1, max_length=64)]  # node by node, lowest first
+    free_pages: dict[str, Pages] = {}  # by zone, at boot, where the kernel's own boot is known to have taken the rest
     slab_caches: list[SlabCache] = []  # oldest first
     # An emulated machine: even and odd CPUs take turns on the host, each turn this long; 0 is a core for each CPU.
     host_slice_us: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     host_overlap_us: Annotated[int, Field(ge=0, le=1_000_000)] = 0  # of two turns
 
+    @property
+    def base(self) -> Base:
+        """The version whose rules the machine follows."""
+        release = parse_release(self.kernel or DEFAULT_KERNEL)
+        assert release is not None
+        return release.base
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the zones, lowest first: entry j of a protection is against requests that may use class j."""
+        return zone_classes(self.zones)
+
+    @property
+    def nodes(self) -> list[int]:
+        """Ids of the NUMA nodes with memory."""
+        return sorted({zone.node for zone in self.zones})
+
+    @property
+    def zone_labels(self) -> list[str]:
+        """A name for each zone: its own, with that of its node in front where there are several."""
+        several = len(self.nodes) > 1
+        return [f"node{zone.node}-{zone.name}" if several else zone.name for zone in self.zones]
+
+    @property
+    def shares(self) -> list[bool]:
+        """Whether each zone has a share of min_free_kbytes."""
+        era, highmem = wm.era_of(self.base), any(zone.name == "HighMem" for zone in self.zones)
+        return [wm.in_the_share(zone.name, era, highmem) for zone in self.zones]
+
     @model_validator(mode="after")
     def _consistent(self) -> "Machine":
-        names = [zone.name for zone in self.zones]
-        if len(set(names)) != len(names):
-            raise ValueError(f"zones: a name twice in {', '.join(names)}")
+        keys = [(zone.node, zone.name) for zone in self.zones]
+        if len(set(keys)) != len(keys):
+            raise ValueError(f"zones: a name twice in {', '.join(name for _, name in keys)}")
+        if len(self.nodes) > 8:
+            raise ValueError(f"zones: {len(self.nodes)} nodes, at most 8")
+        classes = self.classes
+        if {"HighMem", "DMA32"} <= set(classes):
+            raise ValueError("zones: no kernel has both HighMem and DMA32")
+        if not any(zone.serves_kernel for zone in self.zones):
+            raise ValueError(f"zones: none of {', '.join(classes)} serves the kernel")
+        order = [(zone.node, ZONE_CLASSES.index(zone.name)) for zone in self.zones]
+        if order != sorted(order):
+            raise ValueError(f"zones: {', '.join(name for _, name in keys)} do not stand lowest first, node by node")
         for name in self.free_pages:
-            if name not in names:
-                raise ValueError(f"free_pages: no zone {name!r}; zones are {', '.join(names)}")
+            if name not in classes:
+                raise ValueError(f"free_pages: no zone {name!r}; zones are {', '.join(classes)}")
         for zone in self.zones:
-            if len(zone.protection) < len(names):
-                raise ValueError(f"zone {zone.name}: protection needs an entry for each of {len(names)} zones")
+            if len(zone.protection) < len(classes):
+                raise ValueError(f"zone {zone.name}: protection needs an entry for each of {len(classes)} zones")
+        if self.kernel and parse_release(self.kernel) is None:
+            raise ValueError(f"kernel: {self.kernel!r} holds no version, such as 6.1.0-18-amd64 does")
         if self.host_overlap_us > self.host_slice_us:
             raise ValueError(f"host_overlap_us: {self.host_overlap_us} is longer than a turn of {self.host_slice_us}")
-        if self.min_free_kbytes is not None:
+        if self.watermark_scale_factor is not None and wm.era_of(self.base) not in wm.SCALED:
+            raise ValueError(f"watermark_scale_factor: since 4.6, but the kernel is {self.kernel or DEFAULT_KERNEL}")
+        if self.min_free_kbytes is not None or self.watermark_scale_factor is not None:
+            kbytes = self.min_free_kbytes
+            if kbytes is None:
+                kbytes = kbytes_of_marks(self)
             # frozen: this is the last step of construction
-            object.__setattr__(self, "zones", _with_watermarks(self.zones, self.min_free_kbytes))
+            object.__setattr__(self, "zones", _with_watermarks(self, kbytes))
         return self
 
 
-def _with_watermarks(zones: list[Zone], min_free_kbytes: int) -> list[Zone]:
-    lowmem = [zone.name not in ("HighMem", "Movable") for zone in zones]
-    marks = zone_watermarks(min_free_kbytes, [zone.present for zone in zones], lowmem=lowmem)
+def zone_classes(zones: Sequence[Zone]) -> list[str]:
+    """Distinct names of zones, lowest first."""
+    names = {zone.name for zone in zones}
+    return [name for name in ZONE_CLASSES if name in names]
+
+
+def kbytes_of_marks(machine: Machine) -> int:
+    """The smallest min_free_kbytes that gives the zones the min marks that they have; the nearest where none does."""
+    zones = [zone for zone, share in zip(machine.zones, machine.shares, strict=True) if share]
+    total = sum(zone.present for zone in zones)
+    # a share of P pages is floor(P * present / total), so each zone asks for a P of its own at least
+    pages = max(-(-zone.min * total // zone.present) for zone in zones)
+    return pages * machine.page_kb
+
+
+def _with_watermarks(machine: Machine, kbytes: int) -> list[Zone]:
+    marks = wm.zone_watermarks(
+        kbytes,
+        [zone.present for zone in machine.zones],
+        wm.era_of(machine.base),
+        machine.watermark_scale_factor or 10,
+        machine.shares,
+        machine.page_kb,
+    )
     return [
         Zone.model_validate(zone.model_dump() | {"min": mark.min, "low": mark.low, "high": mark.high})
-        for zone, mark in zip(zones, marks, strict=True)
+        for zone, mark in zip(machine.zones, marks, strict=True)
     ]

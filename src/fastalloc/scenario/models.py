@@ -59,6 +59,8 @@ class Policy(Model):
     sense_bytes: Annotated[int, Field(ge=18, le=260)] = 96
     command_align: Literal[0, 64, 128] = 0  # what an inline sense buffer is aligned to; 0: a field, as in 2.6.24
     sense_error_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 100  # commands that end with CHECK CONDITION
+    bio_pool: Annotated[int, Field(ge=1, le=1024)] = 2  # elements of the bio mempool, and of that of its vectors
+    request_pool: Annotated[int, Field(ge=1, le=1024)] = 4  # of the queue's mempool of requests
     sense_pool: Annotated[int, Field(ge=0, le=64)] = 0  # elements of a mempool behind the sense cache
     slub_nomerge: bool = False
     sense_ctor: bool = False  # a no-op constructor on the sense cache
@@ -184,6 +186,7 @@ class Scenario(Varied):
     """One question: a machine under a workload, and the variants of the kernel to compare."""
 
     machine: Machine
+    kernel_policy: str = ""  # the policy that the policy table started from; told where the scenario was loaded
     queue: Queue = Queue()
     host: Host = Host()
     disk: Disk = Disk()
@@ -194,6 +197,8 @@ class Scenario(Varied):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Scenario":
+        if self.machine.page_kb != 4:
+            raise ValueError(f"machine.page_kb: {self.machine.page_kb}, but only pages of 4 KB can be run")
         if self.disk.irq_cpu >= self.machine.cpus:
             raise ValueError(f"disk.irq_cpu: {self.disk.irq_cpu}, but the machine has {self.machine.cpus} CPUs")
         if self.workload.copiers + self.workload.writers == 0:

@@ -1,18 +1,20 @@
 """Policies as presets: one TOML file a policy, alone or composed with ``+``, as variants of a scenario."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from fastalloc.errors import InputError, reading
-from fastalloc.scenario.load import read_toml
+from fastalloc.scenario.files import read_toml
 from fastalloc.scenario.machine import Model
-from fastalloc.scenario.models import Scenario
+from fastalloc.scenario.models import Policy, Scenario
 from fastalloc.scenario.varied import Variant, input_error
 
 POLICIES = Path(__file__).parent / "policies"
 BASELINE = "rc8"
+KERNEL = "kernel"  # section of the bundles that stand for a kernel
 
 
 class Parameter(Model):
@@ -102,7 +104,24 @@ def policy_variant(composed: str) -> Variant:
     presets = [load_policy(name.strip()) for name in composed.split("+")]
     name = "+".join(preset.name for preset in presets)
     title = " + ".join(f"{preset.section}: {preset.title}" for preset in presets)
-    return Variant(name=name, title=title, set=_merged(presets, name))
+    merged = _merged(presets, name)
+    if any(preset.section == KERNEL for preset in presets):  # it tells of whatever any kernel tells of
+        merged = {f"policy.{field}": value for field, value in kernel_fields().items()} | merged
+    return Variant(name=name, title=title, set=merged)
+
+
+@cache
+def kernel_policies() -> tuple[str, ...]:
+    """Names of the bundles that stand for a kernel each."""
+    return tuple(name for name in policy_names() if load_policy(name).section == KERNEL)
+
+
+@cache
+def kernel_fields() -> dict[str, Any]:
+    """The fields of ``Policy`` that some kernel's bundle sets, with their defaults."""
+    keys = {key for name in kernel_policies() for key in load_policy(name).set}
+    defaults = Policy().model_dump()
+    return {key.removeprefix("policy."): defaults[key.removeprefix("policy.")] for key in sorted(keys)}
 
 
 def with_policies(scenario: Scenario, policies: list[str]) -> Scenario:

@@ -54,9 +54,9 @@ def flat_parameters(scenario: Scenario) -> dict[str, Any]:
         if isinstance(value, list):  # of users or sizes, often empty: one type of column whatever it holds
             data["policy"][key] = ",".join(map(str, value))
     flat = dict(_flatten("", data))
-    for zone in zones:
-        name = zone.pop("name")
-        flat.update(_flatten(f"machine.zones.{name}.", zone))
+    for zone, label in zip(zones, scenario.machine.zone_labels, strict=True):
+        del zone["name"]
+        flat.update(_flatten(f"machine.zones.{label}.", zone))
     return flat
 
 

@@ -55,7 +55,7 @@ def column(key: str, base: Varied) -> str:
     """The column of ``runs/`` that holds a field: zones go by their names there, and a list is one column."""
     parts = key.split(".")
     if isinstance(base, Scenario) and parts[:2] == ["machine", "zones"]:
-        parts[2] = base.machine.zones[int(parts[2])].name
+        parts[2] = base.machine.zone_labels[int(parts[2])]
     while parts[-1].isdigit():
         parts.pop()
     return ".".join(parts)

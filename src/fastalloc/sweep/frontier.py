@@ -125,8 +125,8 @@ def _own_value(scenario: Scenario, key: str) -> int:
     if key == "pages_min":
         machine = scenario.machine
         if machine.min_free_kbytes is not None:
-            return machine.min_free_kbytes // 4
-        return sum(zone.min for zone in machine.zones if zone.name not in ("HighMem", "Movable"))
+            return machine.min_free_kbytes // machine.page_kb
+        return sum(zone.min for zone, share in zip(machine.zones, machine.shares, strict=True) if share)
     value: Any = scenario.model_dump()
     for part in key.split("."):
         if isinstance(value, list) and part.isdigit() and int(part) < len(value):

@@ -392,6 +392,8 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
     NOFAIL, naps) and asks again. Every other failure is final and is reported here.
     """
     first_zone = mem.ctl[MEMCTL.nr_zones] - 1
+    if (gfp & g.GFP_HIGHMEM) == 0:
+        first_zone -= mem.ctl[MEMCTL.user_zones]
     if (gfp & g.GFP_DMA) != 0:
         first_zone = 0
     pfn = get_page_from_freelist(mem, cpu, order, first_zone, ZONE.low, False, False)

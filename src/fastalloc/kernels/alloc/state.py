@@ -48,6 +48,7 @@ class ZONE(Record):
     memalloc_used = field()
     emergency = field("pages_emerg: added to every watermark")
     short = field("mark of short-lived requests, -1 they have none")
+    zone_name = field("its name: an index of metrics.ZONES")
 
 
 class AREA(Record):
@@ -128,6 +129,7 @@ class MEMCTL(Record, width=104):
     charge_limit = field("of each WHO: objects charged at once stay below it; 0 not charged", width=16)
     charge_usage = field("of each WHO: objects charged now", width=16)
     emergency_apart = field("1: emergency caches share their slabs with nobody")
+    user_zones = field("zones at the top that serve tasks' pages alone: HighMem, Movable")
 
 
 # Which cache an object is freed into.

@@ -5,6 +5,9 @@ The order is the column order of the result arrays; store and report take their 
 
 from fastalloc.compiler.records import Record, field
 
+# The zones, lowest first; columns of free pages have their names.
+ZONES = ("DMA", "DMA32", "Normal", "HighMem", "Movable")
+
 
 class METRIC(Record):
     """One int64 a lane. Counters unless a unit is named."""
@@ -41,8 +44,11 @@ class METRIC(Record):
     max_writeback = field("pages")
     max_bio_slabs = field("slabs of the cache that holds bios")
     max_slab_pages = field()
-    min_free_dma = field("pages")
+    min_free_dma = field("pages of each zone, -1 where the machine has none of the name")
     min_free_dma32 = field()
+    min_free_normal = field()
+    min_free_highmem = field()
+    min_free_movable = field()
     deepest = field("deepest watermark used, an index of DEPTH_NAMES")
     no_watermark = field("pages taken with no watermark")
     failed_allocations = field()
@@ -91,6 +97,9 @@ class METRIC(Record):
     at_running = field()
     at_free_dma = field()
     at_free_dma32 = field()
+    at_free_normal = field()
+    at_free_highmem = field()
+    at_free_movable = field()
     at_deep_slots = field("in use in slabs of the bio cache that were bought below 3/4 min")
     at_sense_fail_5s = field("... and the sense failures of those 5 s")
     events_lost = field("events that did not fit the lane's log")
@@ -100,8 +109,11 @@ class SERIES(Record):
     """A row each ``series_ms`` of simulated time. Gauges, except the last seven, which are running totals."""
 
     t_ms = field()
-    free_dma = field()
+    free_dma = field("pages of each zone, -1 where the machine has none of the name")
     free_dma32 = field()
+    free_normal = field()
+    free_highmem = field()
+    free_movable = field()
     pcp_pages = field()
     active = field()
     inactive = field()

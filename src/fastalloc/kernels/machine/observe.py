@@ -5,12 +5,22 @@ from fastalloc.kernels.alloc.kmem_inspect import aside_bytes, cache_slabs, deep_
 from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.state import MEMCTL, PCP, ZONE
 from fastalloc.kernels.block.scsi import LIVELOCK_LONG_NS
+from fastalloc.kernels.lane import metrics
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import EVENT, METRIC, SERIES
 from fastalloc.kernels.lane.sched import log_event, log_event_at, reclaimers_asleep
 from fastalloc.kernels.lane.state import CPU, HOST, IO, OUT_CTL, POOL, ROLE, TASK_STATE, VM
 
+NR_ZONE_NAMES = len(metrics.ZONES)
 LOOK_NS = 100 * ms.NS_PER_MS
+
+
+@internal
+def note_zones(mem, column, row):
+    """A column of every zone, at the place of its name; -1 for names that the machine has no zone of."""
+    row[:] = -1
+    for z in range(mem.ctl[MEMCTL.nr_zones]):
+        row[mem.zone[z, ZONE.zone_name]] = mem.zone[z, column]
 
 
 @internal
@@ -37,11 +47,9 @@ def sample(mem, heap, pools, io, vm, out):
         return
     out.ctl[OUT_CTL.samples] = n + 1
     row = out.series[n]
-    zones = mem.ctl[MEMCTL.nr_zones]
     row[SERIES.t_ms] = vm.ctl[VM.now] // ms.NS_PER_MS
-    row[SERIES.free_dma] = mem.zone[0, ZONE.free] if zones > 1 else 0
-    row[SERIES.free_dma32] = mem.zone[zones - 1, ZONE.free]
-    for z in range(zones):
+    note_zones(mem, ZONE.free, row[SERIES.free_dma : SERIES.free_dma + NR_ZONE_NAMES])
+    for z in range(mem.ctl[MEMCTL.nr_zones]):
         for cpu in range(vm.ctl[VM.nr_cpus]):
             row[SERIES.pcp_pages] += mem.pcp[cpu, z, PCP.count]
         row[SERIES.active] += mem.zone[z, ZONE.nr_active]
@@ -132,7 +140,6 @@ def check_livelock(mem, heap, pools, io, vm, out):
     log_event(vm, out, EVENT.livelock_5s, -1, -1, bios, writeback, slots)
     if out.metric[METRIC.at_ms] >= 0:
         return
-    zones = mem.ctl[MEMCTL.nr_zones]
     metric = out.metric
     metric[METRIC.at_ms] = ctl[VM.now] // ms.NS_PER_MS
     metric[METRIC.at_commands] = io.ctl[IO.device_busy]
@@ -144,8 +151,7 @@ def check_livelock(mem, heap, pools, io, vm, out):
     metric[METRIC.at_bio_waiters] = pool_waiters(vm)
     metric[METRIC.at_request_waiters] = ctl[VM.sleepers + TASK_STATE.request]
     metric[METRIC.at_running] = running_tasks(vm)
-    metric[METRIC.at_free_dma] = mem.zone[0, ZONE.free] if zones > 1 else 0
-    metric[METRIC.at_free_dma32] = mem.zone[zones - 1, ZONE.free]
+    note_zones(mem, ZONE.free, metric[METRIC.at_free_dma : METRIC.at_free_dma + NR_ZONE_NAMES])
     metric[METRIC.at_deep_slots] = deep_objects(heap, bio_cache)
     metric[METRIC.at_sense_fail_5s] = out.metric[METRIC.sense_fail] - ctl[VM.livelock_sense]
 

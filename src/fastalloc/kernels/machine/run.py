@@ -19,7 +19,14 @@ from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.sched import dequeue_head, enqueue, first_due, note_due, run_task_timers, wake_one
 from fastalloc.kernels.lane.state import COST, CPU, IO, OUT_CTL, RECLAIM, ROLE, TASK, TASK_STATE, VM
 from fastalloc.kernels.machine.check import check_lane
-from fastalloc.kernels.machine.observe import check_livelock, note_reports, observe, reserve_idle
+from fastalloc.kernels.machine.observe import (
+    NR_ZONE_NAMES,
+    check_livelock,
+    note_reports,
+    note_zones,
+    observe,
+    reserve_idle,
+)
 from fastalloc.kernels.reclaim.vmscan import begin_balance, reclaim_step
 from fastalloc.kernels.workload.atomic_noise import OBJECTS, PAGES, noise_due, noise_event
 from fastalloc.kernels.workload.background import background_event
@@ -270,14 +277,12 @@ def finish_lane(mem, heap, pools, io, vm, out):
     if io.ctl[IO.device_busy] > 0:
         metric[METRIC.busy_ms] += now - io.ctl[IO.busy_since]
     metric[METRIC.busy_ms] //= ms.NS_PER_MS
-    zones = mem.ctl[MEMCTL.nr_zones]
     bio_cache = vm.roles[ROLE.bio]
     metric[METRIC.reports] = mem.ctl[MEMCTL.reports]
     metric[METRIC.reports_suppressed] = mem.ctl[MEMCTL.suppressed]
     metric[METRIC.max_bio_slabs] = max_cache_slabs(heap, bio_cache)
     metric[METRIC.max_slab_pages] = max_heap_pages(heap)
-    metric[METRIC.min_free_dma] = mem.zone[0, ZONE.min_free] if zones > 1 else 0
-    metric[METRIC.min_free_dma32] = mem.zone[zones - 1, ZONE.min_free]
+    note_zones(mem, ZONE.min_free, metric[METRIC.min_free_dma : METRIC.min_free_dma + NR_ZONE_NAMES])
     metric[METRIC.deepest] = mem.ctl[MEMCTL.deepest]
     metric[METRIC.no_watermark] = mem.ctl[MEMCTL.no_watermark]
     metric[METRIC.failed_allocations] = mem.ctl[MEMCTL.failed]

@@ -19,7 +19,20 @@ from fastalloc.kernels.block.scsi import RUN_RECLAIMER, start_request_fn
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import EVENT, METRIC, WHO
 from fastalloc.kernels.lane.sched import log_event, sleep_on
-from fastalloc.kernels.lane.state import ATTEMPT, BIO, COST, IO, OUT_CTL, POOL, RECLAIM, TASK, TASK_KIND, TASK_STATE, VM
+from fastalloc.kernels.lane.state import (
+    ATTEMPT,
+    BIO,
+    COST,
+    IO,
+    OUT_CTL,
+    POOL,
+    PROGRAM,
+    RECLAIM,
+    TASK,
+    TASK_KIND,
+    TASK_STATE,
+    VM,
+)
 from fastalloc.kernels.swap.lru import leave_mapping, leave_swap_cache, look_ahead, lru_add, lru_del
 from fastalloc.kernels.swap.swapfile import add_to_swap_cache, get_swap_page, swap_free
 from fastalloc.linux import gfp as g
@@ -448,6 +461,8 @@ def begin_priority(mem, vm, t, cpu, jiffies):
     task[TASK.scanned] = 0
     if task[TASK.kind] != TASK_KIND.kswapd:
         task[TASK.zone] = mem.ctl[MEMCTL.nr_zones] - 1
+        if task[TASK.program] != PROGRAM.page:  # for an object of the kernel's, as its zonelist is
+            task[TASK.zone] -= mem.ctl[MEMCTL.user_zones]
         task[TASK.progress] = 0
         return
     for z in range(mem.ctl[MEMCTL.nr_zones] - 1, -1, -1):

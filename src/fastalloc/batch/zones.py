@@ -1,0 +1,61 @@
+"""The zones of a lane: those of the machine, with the nodes joined and the pages left out that nobody may take."""
+
+from typing import NamedTuple
+
+from fastalloc.scenario.machine import NOT_THE_KERNELS, Machine
+
+
+class LaneZone(NamedTuple):
+    """A zone of a lane, pages: the zones of one name of all nodes together."""
+
+    name: str
+    frames: int  # that it can hand out
+    min: int
+    low: int
+    high: int
+    protection: tuple[int, ...]  # by zone of the lane
+    pcp_high: int  # of each CPU
+    pcp_batch: int
+
+
+def lane_zones(machine: Machine) -> list[LaneZone]:
+    """Lowest first. The nodes' zones of one name are one: sizes, marks and reserves add up, and a CPU has one list.
+
+    CMA pages and blocks kept for requests of higher order are left out: a request that may not take them sees the same
+    free pages against the same marks [__zone_watermark_unusable_free]. Where the machine tells what was free at boot,
+    the rest was taken by the kernel for good.
+    """
+    joined = []
+    classes = machine.classes
+    for name in classes:
+        zones = [zone for zone in machine.zones if zone.name == name]
+        usable = sum(zone.present - zone.cma - zone.highatomic for zone in zones)
+        largest = max(zones, key=lambda zone: zone.present)
+        joined.append(
+            LaneZone(
+                name,
+                machine.free_pages.get(name, usable),
+                sum(zone.min for zone in zones),
+                sum(zone.low for zone in zones),
+                sum(zone.high for zone in zones),
+                tuple(sum(zone.protection[j] for zone in zones) for j in range(len(classes))),
+                largest.pcp_high,
+                largest.pcp_batch,
+            )
+        )
+    return joined
+
+
+def simplified(machine: Machine) -> list[str]:
+    """What a lane does not have as the machine has it, a sentence each."""
+    said = []
+    if len(machine.nodes) > 1:
+        said.append(f"{len(machine.nodes)} memory nodes ({', '.join(map(str, machine.nodes))}) are joined into one")
+    for field, what in (("cma", "CMA pages"), ("highatomic", "pages of blocks kept for GFP_ATOMIC of higher order")):
+        pages = sum(getattr(zone, field) for zone in machine.zones)
+        if pages:
+            said.append(f"{pages:,} {what} are left out")
+    user = [name for name in machine.classes if name in NOT_THE_KERNELS]
+    if user:
+        said.append(f"{' and '.join(user)} serve pages of tasks alone")
+    return said

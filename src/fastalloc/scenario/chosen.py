@@ -1,0 +1,83 @@
+"""Which kernel's policy a machine runs under: the bundle of its own kernel unless another one is chosen."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastalloc.errors import InputError
+from fastalloc.linux.release import Base, parse_release
+from fastalloc.scenario.machine import DEFAULT_KERNEL
+from fastalloc.scenario.machines import machine_named
+from fastalloc.scenario.models import Scenario
+from fastalloc.scenario.policy_presets import kernel_fields, kernel_policies, policy_variant
+
+# What tells nothing to SLAB and SLOB, and is left out of a bundle for a kernel that was built with one of them.
+SLUB_ONLY = ("slub_layout", "min_partial_on_free", "entitlement", "sheaf_capacity")
+
+
+def policy_of_kernel(release: str) -> str:
+    """The bundle of a kernel: of its own release candidate, else the newest that is not newer than it."""
+    known = parse_release(release or DEFAULT_KERNEL)
+    assert known is not None
+    bundles = [(_order(name), name) for name in kernel_policies()]
+    at: tuple[Base, int] = (known.base, known.rc if known.rc is not None else 1 << 16)
+    return max((each for each in bundles if each[0] <= at), default=min(bundles))[1]
+
+
+def _order(name: str) -> tuple[Base, int]:
+    release = parse_release(name)
+    assert release is not None
+    return release.base, release.rc if release.rc is not None else 1 << 15
+
+
+def default_policy(machine: Mapping[str, Any]) -> str:
+    """The bundle of a machine's kernel; ``machine`` as plain data."""
+    kernel = machine.get("kernel", "")
+    return policy_of_kernel(kernel if isinstance(kernel, str) and parse_release(kernel) else "")
+
+
+def policy_table(name: str, allocator: str | None = None) -> dict[str, Any]:
+    """The fields of ``Policy`` that a policy sets, for a kernel built with ``allocator`` where that is told.
+
+    Raises:
+        InputError: no such policy, or one that sets what is not a policy's.
+    """
+    settings = policy_variant(name).set
+    for key in settings:
+        if not key.startswith("policy."):
+            raise InputError("policy", name, f"sets {key}, which is no part of a policy; name it in a variant")
+    fields = {key.removeprefix("policy."): value for key, value in settings.items()}
+    if allocator in ("slab", "slob"):
+        fields = {field: value for field, value in fields.items() if field not in SLUB_ONLY}
+        fields["allocator"] = allocator
+    return fields
+
+
+def chosen_settings(scenario: Scenario, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Settings in which ``machine`` may be a name or a path (relative to ``folder``), and ``policy`` a name.
+
+    Under another machine what the scenario has from the kernel of its own becomes that of the other's kernel.
+
+    Raises:
+        InputError: no such machine or policy.
+    """
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if key == "machine" and isinstance(value, str):
+            machine = machine_named(value, folder / "scenario")
+            found["machine"] = machine.model_dump()
+            if scenario.kernel_policy.endswith("the kernel of the machine"):
+                before = policy_table(default_policy(scenario.machine.model_dump()), scenario.machine.allocator)
+                after = policy_table(default_policy(found["machine"]), machine.allocator)
+                own = scenario.policy.model_dump()
+                defaults = kernel_fields()
+                for field in {*before, *after}:
+                    if own[field] == before.get(field, defaults.get(field)):
+                        found[f"policy.{field}"] = after.get(field, defaults.get(field))
+                found["kernel_policy"] = f"{default_policy(found['machine'])}, the kernel of the machine"
+        elif key == "policy" and isinstance(value, str):
+            found |= policy_variant(value).set
+            found["kernel_policy"] = value
+        else:
+            found[key] = value
+    return found

@@ -1,0 +1,42 @@
+"""Files that a user writes: TOML, named presets or paths."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from fastalloc.errors import InputError, reader
+from fastalloc.foreign import content_of
+
+MOST_BYTES = 1 << 26  # of a TOML file
+
+
+def find(name_or_path: str | Path, folder: Path, what: str, names: list[str]) -> Path:
+    """The file of a preset in ``folder``, or the path as it is.
+
+    Raises:
+        InputError: neither a preset nor a file.
+    """
+    text = str(name_or_path)
+    if text in names:
+        return folder / f"{text}.toml"
+    path = Path(name_or_path)
+    if path.is_dir():
+        raise InputError(path, "", f"is a folder, not a {what} file")
+    if not path.exists():
+        raise InputError(path, "", f"no such {what}: neither a file nor one of {', '.join(names)}")
+    return path
+
+
+@reader("not TOML")
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as plain data.
+
+    Raises:
+        InputError: unreadable, not UTF-8, not TOML.
+    """
+    try:
+        return tomllib.loads(content_of(path, MOST_BYTES).decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"byte {error.start}", "not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(path, "", f"not TOML: {error}") from None

@@ -1,0 +1,235 @@
+"""One machine from all that the texts tell, and the list of what they did not."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from fastalloc.errors import InputError, reader
+from fastalloc.linux import watermarks as wm
+from fastalloc.linux.release import Base, base_name, parse_release
+from fastalloc.scenario.imports import host
+from fastalloc.scenario.imports.report import ReportFound, read_report
+from fastalloc.scenario.imports.slabinfo import allocator, cache_line, page_bytes, read_slabinfo, slab_caches
+from fastalloc.scenario.imports.texts import open_source
+from fastalloc.scenario.imports.zoneinfo import ZoneFound, ZonesFound, protection_by_class, read_zoneinfo
+from fastalloc.scenario.machine import ZONE_CLASSES, Machine
+from fastalloc.scenario.varied import input_error
+
+DMA_PAGES = 3976  # that x86_64 manages of its 16 MB
+DMA32_END = 1 << 20  # pages of 4 KB below 4 GB
+DEFAULT_MEMORY_KB = 1 << 20
+
+
+@reader()
+def import_machine(
+    path: str | Path, name: str | None = None, *, kernel: str | None = None, at_boot: bool = False
+) -> Machine:
+    """Reads the machine that a kernel runs on from whatever there is.
+
+    Args:
+        path: a folder that holds some of ``proc/zoneinfo``, ``proc/meminfo``, ``proc/slabinfo`` and ``sys/kernel/slab``
+            (such as ``/``), or a text file, plain or gzip: a dump, a terminal's or a mail's lines, a report of a failed
+            allocation. What the lines are is told by their form, not by their headings.
+        name: what to call it; by default after the path and its size.
+        kernel: the release, where the input does not tell it, or wrongly.
+        at_boot: the texts were taken before anything but the kernel ran. What is not free then stays taken for good.
+
+    Returns:
+        The machine, with populated zones node by node and caches in the order of their creation. ``source`` lists what
+        the input did not say and was assumed.
+
+    Raises:
+        InputError: unreadable, cut off, or nothing that tells of a machine; names file and section.
+    """
+    path = Path(path)
+    source = open_source(path)
+    said: list[str] = []
+    rows = read_slabinfo(source.lines, path)
+    meminfo = host.read_meminfo(source.lines)
+    report = read_report(source.lines)
+    found = read_zoneinfo(source.lines, path)
+    if found is None and report is not None:
+        found = report.zones
+        said.append("zones from the report of a failed allocation")
+    if found is None and "MemTotal" not in meminfo and not rows and not source.slab_dirs:
+        raise InputError(
+            path, "", "tells of no machine: no zoneinfo, meminfo, slabinfo or report of a failed allocation"
+        )
+    release = kernel or host.kernel_release(source)
+    known = parse_release(release)
+    if kernel and known is None:
+        raise InputError(path, "--kernel", f"{kernel!r} holds no version, such as 6.1.0-18-amd64 does")
+    arch, bits, line = host.architecture(source, release)
+    size, why = host.page_kb(meminfo, found, page_bytes(rows))
+    if report is not None and report.page_kb is not None and size is None:
+        size, why = report.page_kb, "the report's lists of free blocks"
+    if size is None:
+        said.append("pages of 4 KB assumed")
+    elif size != 4:
+        said.append(f"pages of {size} KB, as {why} tell")
+    size = size or 4
+    base = known.base if known else host.oldest_kernel(meminfo, found, rows)
+    if known is None:
+        said.append(f"kernel not told; the rules of {base_name(base)} assumed, the oldest that fits")
+        release = base_name(base)
+    bits = bits or host.bits(meminfo, found)
+    if bits is None:
+        said.append("64-bit assumed")
+    cpus = host.cpus(source, found)
+    if cpus is None:
+        cpus = max(2, (report.cpu or 0) + 1 if report else 0)
+        said.append(f"{cpus} CPUs assumed")
+    if found is None:
+        found = _zones_of(meminfo, size, bits or 64, said)
+    zones = _zones(found, meminfo, base, size, cpus, said, path)
+    told = cache_line(source)
+    if told is None and host.is_s390(found):
+        line, arch = 256, "s390x"
+    if told is None and line is None:
+        said.append("cache_line 64 assumed")
+    elif told is None:
+        said.append(f"cache_line {line}, as of {arch}")
+    said.append("hz 250 assumed")
+    swap_kb = _swap_kb(meminfo, report, said)
+    caches = slab_caches(source, rows, said)
+    if not caches:
+        said.append("no slab caches told; those of the swap path alone assumed")
+    nodes = sorted({zone["node"] for zone in zones})
+    if len(nodes) > 1:
+        said.append(f"{len(nodes)} nodes ({', '.join(map(str, nodes))}), joined into one where the machine is run")
+    data = {
+        "name": name or _name(zones, path, size),
+        "source": "; ".join([path.name or str(path), *([f"Linux {release}"] if known else []), *said]),
+        "kernel": release,
+        "allocator": allocator(rows, source),
+        "bits": bits or 64,
+        "page_kb": size,
+        "cpus": cpus,
+        "cache_line": told or line or 64,
+        "swap_pages": swap_kb // size,
+        "zones": zones,
+        "free_pages": _free(found, path) if at_boot else {},
+        "slab_caches": caches,
+    }
+    try:
+        return Machine.model_validate(data)
+    except ValidationError as error:
+        raise input_error(error, path) from None
+
+
+def _zones_of(meminfo: dict[str, int], page_kb: int, bits: int, said: list[str]) -> ZonesFound:
+    """Zones as a kernel lays them out, where only the size of memory is known, or not even that."""
+    total_kb = meminfo.get("MemTotal")
+    if total_kb is None:
+        total_kb = DEFAULT_MEMORY_KB
+        said.append("no memory size told; 1 GB assumed")
+    if total_kb // page_kb < 2048:
+        raise InputError("/proc/meminfo", "MemTotal", f"{total_kb} kB are too little for a machine")
+    pages = total_kb // page_kb
+    dma = min(DMA_PAGES * 4 // page_kb, pages // 4)
+    sizes = {"DMA": dma}
+    if bits == 32:
+        low = meminfo.get("LowTotal", min(total_kb, 880 << 10)) // page_kb
+        sizes |= {"Normal": low - dma, "HighMem": pages - low}
+        said.append("zones not told; those of i386 assumed")
+    else:
+        below = DMA32_END * 4 // page_kb
+        sizes |= {"DMA32": min(pages, below) - dma, "Normal": max(0, pages - below)}
+        said.append("zones not told; those of x86_64 assumed")
+    found = ZonesFound([ZoneFound(0, name, size) for name, size in sizes.items() if size > 0])
+    found.listed = [zone.name for zone in found.zones]
+    if meminfo.get("CmaTotal"):
+        largest = max(found.zones, key=lambda zone: zone.present)
+        largest.cma = meminfo["CmaTotal"] // page_kb
+        said.append(f"{largest.cma} CMA pages assumed in {largest.name}")
+    return found
+
+
+def _zones(
+    found: ZonesFound, meminfo: dict[str, int], base: Base, page_kb: int, cpus: int, said: list[str], path: Path
+) -> list[dict[str, Any]]:
+    """The zones as fields of ``Zone``; marks, reserves and lists that are not told follow from the kernel's rules."""
+    era = wm.era_of(base)
+    found.zones = [zone for zone in found.zones if zone.name != "Device"]  # none of the page allocator's
+    known = [name for name in ZONE_CLASSES if name != "Device"]
+    for zone in found.zones:
+        if zone.name not in known:
+            raise InputError(path, "/proc/zoneinfo", f"zone {zone.name!r}: known are {', '.join(known)}")
+    classes = [name for name in known if any(zone.name == name for zone in found.zones)]
+    found.zones.sort(key=lambda zone: (zone.node, known.index(zone.name)))
+    protections = protection_by_class(found, classes, path)
+    highmem = "HighMem" in classes
+    if any(zone.min is None for zone in found.zones):
+        shares = [wm.in_the_share(zone.name, era, highmem) for zone in found.zones]
+        lowmem_kb = page_kb * sum(zone.present for zone, share in zip(found.zones, shares, strict=True) if share)
+        kbytes = wm.min_free_kbytes(lowmem_kb, era)
+        said.append(f"watermarks not told; those of min_free_kbytes {kbytes} assumed, as the kernel sets it at boot")
+        sizes = [zone.present for zone in found.zones]
+        for zone, mark in zip(found.zones, wm.zone_watermarks(kbytes, sizes, era, 10, shares, page_kb), strict=True):
+            zone.min, zone.low, zone.high = mark.min, mark.low, mark.high
+    if None in protections:
+        said.append("protection not told; that of the usual lowmem_reserve_ratio assumed")
+        protections = [_protection(zone, found.zones, classes, era) for zone in found.zones]
+    if any(zone.pcp_batch is None for zone in found.zones):
+        said.append("per-CPU lists not told; those that the kernel sets for the zone's size assumed")
+    for name, label in (("cma", "CMA"), ("highatomic", "highatomic")):
+        pages = sum(getattr(zone, name) or 0 for zone in found.zones)
+        if pages:
+            said.append(f"{pages} {label} pages, which are left out where the machine is run")
+    rows = []
+    for zone, protection in zip(found.zones, protections, strict=True):
+        assert zone.low is not None
+        batch, high = wm.pcp_lists(zone.present, zone.low, cpus, base, page_kb)
+        rows.append(
+            {
+                "name": zone.name,
+                "node": zone.node,
+                "present": zone.present,
+                "min": zone.min,
+                "low": zone.low,
+                "high": zone.high,
+                "protection": protection,
+                "pcp_high": high if zone.pcp_high is None else zone.pcp_high,
+                "pcp_batch": batch if zone.pcp_batch is None else max(1, zone.pcp_batch),
+                "cma": min(zone.cma or 0, zone.present),
+                "highatomic": min(zone.highatomic or 0, zone.present - min(zone.cma or 0, zone.present)),
+            }
+        )
+    return rows
+
+
+def _protection(zone: ZoneFound, zones: Sequence[ZoneFound], classes: Sequence[str], era: str) -> list[int]:
+    sizes = [sum(other.present for other in zones if (other.node, other.name) == (zone.node, name)) for name in classes]
+    ratio = {"DMA": 256, "DMA32": 256, "Normal": 32}
+    table = wm.lowmem_reserve(sizes, [ratio.get(name, 0) for name in classes], era)
+    return table[classes.index(zone.name)]
+
+
+def _swap_kb(meminfo: dict[str, int], report: ReportFound | None, said: list[str]) -> int:
+    swap_kb = meminfo.get("SwapTotal")
+    if swap_kb is None and report is not None:
+        swap_kb = report.swap_kb
+    if swap_kb is None:
+        said.append("swap not told; none assumed")
+    elif swap_kb == 0:
+        said.append("no swap was on")
+    return swap_kb or 0
+
+
+def _free(found: ZonesFound, path: Path) -> dict[str, int]:
+    free: dict[str, int] = {}
+    for zone in found.zones:
+        if zone.free is None:
+            raise InputError(
+                path, f"/proc/zoneinfo: zone {zone.name}", "no 'pages free', so what the boot left is not told"
+            )
+        free[zone.name] = free.get(zone.name, 0) + zone.free
+    return free
+
+
+def _name(zones: Sequence[dict[str, Any]], path: Path, page_kb: int) -> str:
+    mebibytes = round(sum(zone["present"] for zone in zones) * page_kb / 1024)
+    stem = path.name.removesuffix(".gz").removesuffix(".txt")
+    return f"{stem or 'machine'} ({mebibytes} MiB)"

@@ -1,0 +1,145 @@
+"""What a text says, or betrays, of the kernel, the CPU, memory as a whole and swap."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from fastalloc.linux.release import Base, parse_release
+from fastalloc.scenario.imports.slabinfo import SlabRow
+from fastalloc.scenario.imports.texts import Source
+from fastalloc.scenario.imports.zoneinfo import ZonesFound
+from fastalloc.scenario.machine import DEFAULT_KERNEL, NOT_THE_KERNELS
+
+_RELEASE = r"(\d+\.\d+[\w.+~-]*)"
+_KERNEL = (
+    re.compile(rf"Linux version {_RELEASE}"),
+    re.compile(rf"(?:Not tainted|Tainted: [A-Z() ]+?)\s(?:-+ )?{_RELEASE}"),
+    re.compile(rf"^Linux \S+ {_RELEASE} "),
+    re.compile(rf"\b[Kk]ernel:? (?:version )?{_RELEASE}"),
+    re.compile(rf"^{_RELEASE}$"),
+)
+_ARCH = (
+    ("s390x", 64, 256), ("ppc64", 64, 128), ("powerpc64", 64, 128), ("aarch64", 64, 64), ("arm64", 64, 64),
+    ("x86_64", 64, 64), ("amd64", 64, 64), ("riscv64", 64, 64), ("ia64", 64, 128), ("mips64", 64, 128),
+    ("sparc64", 64, 64), ("i686", 32, 64), ("i586", 32, 32), ("i386", 32, 64), ("armv7", 32, 64), ("armv6", 32, 32),
+    ("armv5", 32, 32), ("mips", 32, 32), ("ppc", 32, 32),
+)  # fmt: skip
+# The first kernel that prints a line of zoneinfo or meminfo, or has a cache.
+FIRST: dict[str, Base] = {
+    "Active(anon)": (2, 6, 28), "KernelStack": (2, 6, 32), "managed": (3, 8, 0), "MemAvailable": (3, 14, 0),
+    "per-node stats": (4, 8, 0), "ShmemHugePages": (4, 8, 0), "KReclaimable": (4, 20, 0), "Percpu": (5, 0, 0),
+    "FileHugePages": (5, 4, 0), "cma": (5, 12, 0), "kmalloc-cg-64": (5, 14, 0), "Zswap": (5, 19, 0),
+    "maple_node": (6, 1, 0), "Unaccepted": (6, 5, 0), "high_min": (6, 7, 0), "free_highatomic": (6, 17, 0),
+}  # fmt: skip
+S390_DMA_PAGES = 524288  # 2 GB, which nobody else calls DMA below a Normal zone [arch/s390: MAX_DMA_ADDRESS]
+
+
+def kernel_release(source: Source) -> str:
+    """The release of the kernel, such as ``6.1.0-18-amd64``; empty where no text tells."""
+    told = source.files.get("/proc/sys/kernel/osrelease", "").strip()
+    if re.fullmatch(_RELEASE, told):
+        return told
+    for pattern in _KERNEL[:4]:
+        for line in source.lines:
+            match = pattern.search(line.strip())
+            if match is not None:
+                return match[1].rstrip(".")
+    for asked, answer in zip(source.lines, source.lines[1:], strict=False):
+        match = _KERNEL[4].match(answer.strip())
+        if match is not None and re.search(r"[$#>]\s*uname -\w*r", asked):
+            return match[1]
+    return ""
+
+
+def architecture(source: Source, release: str) -> tuple[str, int | None, int | None]:
+    """(name, bits, cache line in bytes) of the CPU, from the release and lines that ``uname`` or the boot printed."""
+    told = (
+        line for line in source.lines if re.match(r"\s*Linux (version )?\S+ ", line) or (release and release in line)
+    )
+    texts = [release, *told]
+    for text in texts:
+        for name, bits, line in _ARCH:
+            if re.search(rf"(?<![a-z0-9]){name}(?![0-9])", text):
+                return name, bits, line
+    return "", None, None
+
+
+def read_meminfo(lines: Sequence[str]) -> dict[str, int]:
+    """Sizes in kB by name, of the first meminfo among ``lines``."""
+    found: dict[str, int] = {}
+    for line in lines:
+        match = re.match(r"^\s*([A-Z]\w*(?:\(\w+\))?):\s+(\d+)\s+kB\s*$", line)
+        if match is not None:
+            found.setdefault(match[1], int(match[2]))
+    return found
+
+
+def read_sysctls(source: Source) -> dict[str, int]:
+    """min_free_kbytes and watermark_scale_factor, as a file, as ``vm.NAME = N`` or after ``cat``."""
+    found = {}
+    for name in ("min_free_kbytes", "watermark_scale_factor"):
+        told = source.files.get(f"/proc/sys/vm/{name}", "").strip()
+        if told.isdigit():
+            found[name] = int(told)
+            continue
+        for number, line in enumerate(source.lines):
+            match = re.search(rf"(?:vm[./])?\b{name}\s*[=:]\s*(\d+)\s*$", line)
+            if match is None and re.search(rf"cat .*{name}\s*$", line) and number + 1 < len(source.lines):
+                match = re.match(r"^\s*(\d+)\s*$", source.lines[number + 1])
+            if match is not None:
+                found[name] = int(match[1])
+                break
+    return found
+
+
+def cpus(source: Source, zones: ZonesFound | None) -> int | None:
+    """CPUs: those with page lists, those of cpuinfo, or those that a report names."""
+    if zones is not None and zones.cpus:
+        return zones.cpus
+    count = sum(1 for line in source.lines if re.match(r"^\s*processor\s*:\s*\d+", line))
+    return count or None
+
+
+def bits(meminfo: Mapping[str, int], zones: ZonesFound | None) -> int | None:
+    """32 or 64 where the texts betray it: HighMem, or how much vmalloc may map."""
+    if (zones is not None and "HighMem" in zones.listed) or "HighTotal" in meminfo or "LowTotal" in meminfo:
+        return 32
+    if "VmallocTotal" in meminfo:
+        return 32 if meminfo["VmallocTotal"] <= 4 << 20 else 64
+    if zones is not None and "DMA32" in zones.listed:
+        return 64
+    return None
+
+
+def is_s390(zones: ZonesFound) -> bool:
+    """Whether the zones are those of s390: a DMA zone that ends at 2 GB, and Normal right above it."""
+    ends = {zone.name: (zone.start_pfn, zone.spanned) for zone in zones.zones}
+    return ends.get("DMA") == (0, S390_DMA_PAGES) and "DMA32" not in zones.listed and "HighMem" not in zones.listed
+
+
+def page_kb(meminfo: Mapping[str, int], zones: ZonesFound | None, slab_page: int | None) -> tuple[int | None, str]:
+    """(KB of a page, what betrays it); None where nothing does."""
+    if slab_page is not None:
+        return slab_page // 1024, "what a slab's objects take"
+    huge = {32 << 10: 16, 512 << 10: 64}.get(meminfo.get("Hugepagesize", 0))  # a table of pages maps one
+    if zones is not None and "MemTotal" in meminfo:
+        pages = sum(zone.present for zone in zones.zones)
+        for size in (4, 16, 64):  # some of the memory that is present is not managed
+            if 0.6 * size * pages <= meminfo["MemTotal"] <= 1.02 * size * pages:
+                return size, "MemTotal against the zones' pages"
+    if huge is not None:
+        return huge, "Hugepagesize"
+    return None, ""
+
+
+def oldest_kernel(meminfo: Mapping[str, int], zones: ZonesFound | None, rows: Sequence[SlabRow]) -> Base:
+    """The oldest kernel that prints what the texts hold, and sets the marks that they hold."""
+    default = parse_release(DEFAULT_KERNEL)
+    assert default is not None
+    seen = {*meminfo, *(row.name for row in rows), *(zones.fields if zones is not None else ())}
+    bases = [default.base, *(base for name, base in FIRST.items() if name in seen)]
+    for zone in zones.zones if zones is not None else ():
+        # before 4.6 the low mark is a quarter above min, exactly
+        if zone.name not in NOT_THE_KERNELS and zone.min is not None and zone.low is not None:
+            if zone.low - zone.min > zone.min // 4 + 1:
+                bases.append((4, 6, 0))
+    return max(bases)

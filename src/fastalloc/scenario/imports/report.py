@@ -1,0 +1,99 @@
+"""The zones of a machine from the report of a failed allocation or of the OOM killer [mm/page_alloc.c: show_mem]."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastalloc.scenario.imports.zoneinfo import ZoneFound, ZonesFound
+
+_ZONE = re.compile(r"(?:Node (\d+) )?(\w+) free:\d+kB .*?\bpresent:(\d+)kB")
+_LIST = re.compile(r"^\s*(?:Node (\d+) )?(\w+): (\d+)\*(\d+)kB")
+_RESERVE = re.compile(r"(?:lowmem_reserve|protections)\[\]: ([\d ]+\d)\s*$")
+_PCP_HEAD = re.compile(r"^\s*(?:Node (\d+) )?(\w+) per-cpu:")
+_PCP = re.compile(r"(?:CPU|cpu) +(\d+)(?::|.*?) .*?hi(?:gh)?:? *(\d+),? .*?b(?:atch|tch):? *(\d+)")
+
+
+@dataclass
+class ReportFound:
+    """What a report tells; sizes in pages."""
+
+    zones: ZonesFound
+    page_kb: int | None = None
+    swap_kb: int | None = None
+    cpu: int | None = None  # the highest that it names
+
+
+def read_report(lines: Sequence[str]) -> ReportFound | None:
+    """The first Mem-Info among ``lines``; None where there is none."""
+    found = ReportFound(ZonesFound())
+    sizes = [int(match[4]) for line in lines if (match := _LIST.match(line)) is not None]
+    found.page_kb = min(sizes) if sizes else None
+    page_kb = found.page_kb or 4
+    pcp: dict[tuple[int, str], tuple[int, int]] = {}
+    where = (0, "")
+    cpus: set[int] = set()
+    open_zone: ZoneFound | None = None
+    for line in lines:
+        zone = _ZONE.search(line)
+        if zone is not None:
+            key = (int(zone[1] or 0), zone[2])
+            if zone[2] not in found.zones.listed:
+                found.zones.listed.append(zone[2])
+            open_zone = _zone(key, line, page_kb)
+            if any((other.node, other.name) == key for other in found.zones.zones):
+                break  # the next report begins
+            if open_zone is not None:
+                found.zones.zones.append(open_zone)
+            continue
+        reserve = _RESERVE.search(line)
+        if reserve is not None:
+            if open_zone is not None:
+                open_zone.protection = [int(pages) for pages in reserve[1].split()]
+            open_zone = None
+            continue
+        head = _PCP_HEAD.match(line)
+        if head is not None:
+            where = (int(head[1] or 0), head[2])
+        match = _PCP.search(line)
+        if match is not None and where[1]:
+            cpus.add(int(match[1]))
+            pcp.setdefault(where, (int(match[2]), int(match[3])))
+        swap = re.search(r"Total swap = (\d+)kB", line)
+        if swap is not None:
+            found.swap_kb = int(swap[1])
+        cpu = re.search(r"\bCPU: (\d+) PID:", line)
+        if cpu is not None:
+            found.cpu = max(found.cpu or 0, int(cpu[1]))
+    if not found.zones.zones:
+        return None
+    for each in found.zones.zones:
+        if (each.node, each.name) in pcp:
+            each.pcp_high, each.pcp_batch = pcp[each.node, each.name]
+    found.zones.cpus = len(cpus) or None
+    return found
+
+
+def _zone(key: tuple[int, str], line: str, page_kb: int) -> ZoneFound | None:
+    def pages(name: str) -> int | None:
+        match = re.search(rf"\b{name}:(\d+)[kK]B", line)
+        return int(match[1]) // page_kb if match else None
+
+    present = pages("managed")
+    if present is None:
+        present = pages("present")
+    if not present:
+        return None
+    boost = pages("boost") or 0  # which the printed marks include
+    low, least, high = pages("low"), pages("min"), pages("high")
+    if least is None or low is None or high is None:
+        return None
+    return ZoneFound(
+        node=key[0],
+        name=key[1],
+        present=present,
+        min=least - boost,
+        low=low - boost,
+        high=high - boost,
+        cma=pages("free_cma"),
+        highatomic=pages("reserved_highatomic"),
+    )

@@ -1,0 +1,140 @@
+"""The slab caches of a kernel, from /proc/slabinfo and /sys/kernel/slab, together or alone."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastalloc.errors import InputError
+from fastalloc.scenario.imports.texts import CACHE_LINE, Source
+from fastalloc.scenario.machine import SLAB_FLAG_BITS
+
+_ROW = re.compile(
+    r"^\s*(\S.*?)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s*: tunables\s+(\d+)\s+(\d+)\s+(\d+)\s*"
+    r": slabdata\s+(\d+)\s+(\d+)\s+(\d+)(?:\s*: .*)?\s*$"
+)
+_BEGINS = re.compile(r"^\s*(\S+(?: \S+)?)\s+\d+\s+\d+\s+\d+\s+\d+\s+\d+\s*(:|$)")
+_TITLE = re.compile(r"^\s*(slabinfo - version|# ?name)")
+
+
+class SlabRow(NamedTuple):
+    """A line of slabinfo: sizes in bytes; ``object_size`` is what an object takes in its slab."""
+
+    name: str
+    objects: int
+    object_size: int
+    objects_a_slab: int
+    pages_a_slab: int
+    limit: int  # of a CPU's array; 0 under SLUB
+
+
+def read_slabinfo(lines: Sequence[str], path: Path) -> list[SlabRow]:
+    """The caches of every slabinfo line among ``lines``, newest first as the kernel lists them; wrapped lines join.
+
+    Raises:
+        InputError: a line is cut off.
+    """
+    rows: list[SlabRow] = []
+    inside = False
+    at = 0
+    while at < len(lines):
+        line = lines[at]
+        at += 1
+        if _TITLE.match(line):
+            inside = True
+            continue
+        if ": tunables" not in line and not (inside and _BEGINS.match(line)):
+            inside = inside and bool(line.strip()) and not line.startswith("== ")
+            continue
+        match = _ROW.match(line)
+        for more in range(2):  # a mail wraps lines
+            if match is None and at + more < len(lines):
+                match = _ROW.match(" ".join([line, *lines[at : at + more + 1]]))
+                if match is not None:
+                    at += more + 1
+        if match is None:
+            raise InputError(path, f"/proc/slabinfo, line {at}", f"cut off or unknown: {line!r}")
+        numbers = [int(text) for text in match.groups()[1:]]
+        row = SlabRow(match[1], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5])
+        if all(row.name != other.name for other in rows):
+            rows.append(row)
+    return rows
+
+
+def allocator(rows: Sequence[SlabRow], source: Source) -> str | None:
+    """``slab`` or ``slub``, where the input tells: SLUB has a sysfs folder and no arrays to tune."""
+    if source.slab_dirs or (rows and all(row.limit == 0 for row in rows)):
+        return "slub"
+    return "slab" if rows else None
+
+
+def page_bytes(rows: Sequence[SlabRow]) -> int | None:
+    """The smallest page of 4, 16 or 64 KB in which the objects of every slab fit; None where a page of 4 KB does."""
+    need = max(
+        (-(-row.objects_a_slab * row.object_size // row.pages_a_slab) for row in rows if row.pages_a_slab), default=0
+    )
+    if need <= 4096:
+        return None
+    return next((size for size in (16384, 65536) if need <= size), None)
+
+
+def slab_caches(source: Source, rows: Sequence[SlabRow], said: list[str]) -> list[dict[str, Any]]:
+    """The caches as fields of ``SlabCache``, oldest first; what was not told goes to ``said``.
+
+    Raises:
+        InputError: a folder of /sys/kernel/slab lacks a number.
+    """
+    if not source.slab_dirs:
+        if rows:
+            said.append("no /sys/kernel/slab: alignment, flags and constructors of caches not told, none assumed")
+            said.append("object sizes are what an object takes in its slab, as slabinfo tells them")
+        return [
+            {"name": row.name, "object_size": max(1, row.object_size), "align": 0, "flags": [], "ctor": False}
+            for row in reversed(rows)
+        ]
+    if not rows:
+        said.append("no slabinfo: the order in which caches were created is not told, that of their names assumed")
+    aliases: dict[str, list[str]] = {}
+    for alias, folder in source.slab_links.items():
+        aliases.setdefault(folder, []).append(alias)
+    rank = {row.name: age for age, row in enumerate(reversed(rows))}  # slabinfo lists the newest first
+    caches = []
+    for folder, values in source.slab_dirs:
+        known = [folder, *aliases.get(folder, [])]
+        name = next((alias for alias in known if alias in rank), known[-1])
+        caches.append(_from_folder(name, folder, values, source))
+    return sorted(caches, key=lambda cache: (rank.get(cache["name"], len(rank)), cache["name"]))
+
+
+def _from_folder(name: str, folder: str, values: dict[str, str], source: Source) -> dict[str, Any]:
+    def number(field: str) -> int:
+        try:
+            return int(values[field].split()[0])
+        except (KeyError, ValueError, IndexError):
+            raise InputError(source.path, f"/sys/kernel/slab/{folder}/{field}", "missing or not a number") from None
+
+    size, align = number("object_size"), number("align")
+    flags = [flag for flag in SLAB_FLAG_BITS if values.get(flag, "0") not in ("0", "")]
+    if "ctor" in values:
+        ctor = values["ctor"] != ""
+    else:
+        # The dump does not tell. A folder under the cache's own name is never merged, and a word more than the object
+        # needs is the free pointer of a constructed one.
+        ctor = not folder.startswith((":", "kmalloc-")) and number("slab_size") >= -(-size // 8) * 8 + 8
+    return {"name": name, "object_size": size, "align": align, "flags": flags, "ctor": ctor}
+
+
+def cache_line(source: Source) -> int | None:
+    """The line size that the kernel told, or that the slot sizes of line-aligned caches betray, or None."""
+    told = source.files.get(CACHE_LINE, "").strip()
+    if told.isdigit():
+        return int(told)
+    for line in (128, 64, 32):
+        sizes = [
+            int(values["slab_size"])
+            for _, values in source.slab_dirs
+            if values.get("hwcache_align") == "1" and int(values.get("object_size", 0)) > line
+        ]
+        if sizes and all(size % line == 0 for size in sizes):
+            return line
+    return None

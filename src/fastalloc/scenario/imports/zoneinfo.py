@@ -1,0 +1,224 @@
+"""/proc/zoneinfo, read and written [mm/vmstat.c: zoneinfo_show_print]."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+from fastalloc.errors import InputError
+from fastalloc.scenario.machine import ZONE_CLASSES, Machine
+
+_HEAD = re.compile(r"^\s*Node (\d+), zone\s+(\S+)\s*$")
+
+
+@dataclass
+class ZoneFound:
+    """A zone as some text shows it, in pages; None is what the text does not tell."""
+
+    node: int
+    name: str
+    present: int  # managed where the kernel tells it
+    min: int | None = None
+    low: int | None = None
+    high: int | None = None
+    protection: list[int] | None = None  # an entry for each zone of the kernel, populated or not
+    pcp_high: int | None = None
+    pcp_batch: int | None = None
+    cma: int | None = None
+    highatomic: int | None = None
+    spanned: int | None = None
+    start_pfn: int | None = None
+    free: int | None = None
+
+
+@dataclass
+class ZonesFound:
+    """All zones of a text, in its order, and what else it betrays."""
+
+    zones: list[ZoneFound] = field(default_factory=list)  # populated ones
+    listed: list[str] = field(default_factory=list)  # names, empty zones too
+    cpus: int | None = None
+    fields: set[str] = field(default_factory=set)  # names of lines that tell the kernel's age
+
+
+def read_zoneinfo(lines: Sequence[str], path: Path) -> ZonesFound | None:
+    """The zones of a zoneinfo among ``lines``, indented or not, whole or an excerpt of zones; None where there is none.
+
+    Raises:
+        InputError: a zone is cut off.
+    """
+    found = ZonesFound()
+    blocks = list(_blocks(lines))
+    if not blocks:
+        return None
+    cpus: set[int] = set()
+    for node, name, first, block in blocks:
+        where = f"/proc/zoneinfo: node {node}, zone {name}, line {first}"
+        if name not in found.listed:
+            found.listed.append(name)
+        text = "\n".join(block)
+        cpus.update(int(cpu) for cpu in re.findall(r"^\s*cpu:\s*(\d+)", text, re.MULTILINE))
+        for word in ("managed", "per-node stats", "boost", "promo", "cma", "high_min", "free_highatomic"):
+            if re.search(rf"^\s*{word}\b", text, re.MULTILINE):
+                found.fields.add(word)
+        zone = _zone(node, name, text, path, where)
+        if zone is not None:
+            found.zones.append(zone)
+    if not found.zones:
+        raise InputError(path, "/proc/zoneinfo", "no populated zone")
+    for lost in ("protection", "pcp_batch"):
+        known = [getattr(zone, lost) is not None for zone in found.zones]
+        if any(known) and not known[-1]:
+            zone = found.zones[-1]
+            what = "protection" if lost == "protection" else "pagesets"
+            raise InputError(
+                path, f"/proc/zoneinfo: node {zone.node}, zone {zone.name}", f"no {what}: the text is cut off"
+            )
+    found.cpus = len(cpus) or None
+    return found
+
+
+def _blocks(lines: Sequence[str]) -> list[tuple[int, str, int, list[str]]]:
+    """(node, zone, line number, lines) of each zone."""
+    blocks: list[tuple[int, str, int, list[str]]] = []
+    for number, line in enumerate(lines, 1):
+        head = _HEAD.match(line)
+        if head is not None:
+            blocks.append((int(head[1]), head[2], number, []))
+        elif line.startswith("== "):
+            if blocks:
+                blocks[-1][3].append("== ")
+        elif blocks and (not blocks[-1][3] or blocks[-1][3][-1] != "== "):
+            blocks[-1][3].append(line)
+    return blocks
+
+
+def _zone(node: int, name: str, text: str, path: Path, where: str) -> ZoneFound | None:
+    """One zone; None where it is empty."""
+
+    def number(field: str) -> int | None:
+        # anchored at the line's end: a number cut off is no number
+        match = re.search(rf"^\s*{field}\s+(\d+)\s*$", text, re.MULTILINE)
+        return int(match[1]) if match else None
+
+    # what is handed to the page allocator: since 3.8 the managed part of what is present
+    present = number("managed")
+    if present is None:
+        present = number("present")
+    if present is None:
+        raise InputError(path, where, "neither 'managed' nor 'present': the text is cut off or not a zoneinfo")
+    if present == 0:
+        return None
+    marks = [number(mark) for mark in ("min", "low", "high")]
+    if None in marks:
+        lost = ("min", "low", "high")[marks.index(None)]
+        raise InputError(path, where, f"no {lost!r}: the text is cut off or not a zoneinfo")
+    boost = number("boost") or 0  # which the printed marks include
+    protection = re.search(r"protection: \(([\d, ]+)\)", text)
+    if protection is None and re.search(r"protection:", text):
+        raise InputError(path, where, "protection is cut off")
+    high = re.search(r"^\s*high:\s+(\d+)\s*$", text, re.MULTILINE)
+    batch = re.search(r"^\s*batch:\s+(\d+)\s*$", text, re.MULTILINE)
+    high_min = re.search(r"^\s*high_min:\s+(\d+)\s*$", text, re.MULTILINE)
+    cma = number("cma")
+    return ZoneFound(
+        node=node,
+        name=name,
+        present=present,
+        min=(marks[0] or 0) - boost,
+        low=(marks[1] or 0) - boost,
+        high=(marks[2] or 0) - boost,
+        protection=[int(pages) for pages in protection[1].split(",")] if protection else None,
+        # since 6.7 a list tunes its own length from high_min up
+        pcp_high=int((high_min or high)[1]) if high else None,
+        pcp_batch=int(batch[1]) if batch else None,
+        cma=cma if cma is not None else number("nr_free_cma"),
+        highatomic=number("reserved_highatomic:"),
+        spanned=number("spanned"),
+        start_pfn=number("start_pfn:"),
+        free=number("pages free"),
+    )
+
+
+def protection_by_class(found: ZonesFound, classes: Sequence[str], path: Path) -> list[list[int] | None]:
+    """Each zone's protection with an entry for each name of ``classes`` alone.
+
+    The kernel prints an entry for each zone it is built with. Which those are follows from the zones that are listed,
+    from the number of entries, and from the numbers: an empty zone adds nothing to the entry before it.
+
+    Raises:
+        InputError: no set of zones agrees with the numbers.
+    """
+    lengths = {len(zone.protection) for zone in found.zones if zone.protection is not None}
+    if not lengths:
+        return [None] * len(found.zones)
+    if len(lengths) > 1:
+        raise InputError(path, "/proc/zoneinfo: protection", f"{sorted(lengths)} entries in different zones")
+    length = lengths.pop()
+    # a report hides the zones that the request may not use, and then the numbers tell of zones that are not listed
+    built = _zones_built(found, length) or _zones_built(found, length, agreeing=False)
+    if built is None:
+        raise InputError(
+            path, "/proc/zoneinfo: protection", f"agrees with no set of zones that has {', '.join(found.listed)}"
+        )
+    columns = [built.index(name) for name in classes]
+    return [[zone.protection[j] for j in columns] if zone.protection else None for zone in found.zones]
+
+
+def _zones_built(found: ZonesFound, length: int, agreeing: bool = True) -> list[str] | None:
+    """The zones that the kernel is built with, lowest first."""
+    listed = [name for name in ZONE_CLASSES if name in found.listed]
+    if len(listed) == length:
+        return listed
+    choices = []
+    for chosen in product((False, True), repeat=len(ZONE_CLASSES)):
+        names = [name for name, taken in zip(ZONE_CLASSES, chosen, strict=True) if taken]
+        if len(names) != length or not set(listed) <= set(names) or ("DMA32" in names and "HighMem" in names):
+            continue
+        if not agreeing or all(_agrees(zone, names, found) for zone in found.zones):
+            choices.append(names)
+    # Normal and Movable are in every kernel since 2.6.23; of the rest the usual ones come first
+    common = ("Normal", "Movable", "DMA", "DMA32", "HighMem", "Device")
+    choices.sort(key=lambda names: [name not in names for name in common])
+    return choices[0] if choices else None
+
+
+def _agrees(zone: ZoneFound, names: list[str], found: ZonesFound) -> bool:
+    """Whether the entries of a zone's empty upper zones add nothing; a kernel of 6.10 to 6.13 has 0 there."""
+    pages = zone.protection
+    assert pages is not None
+    populated = {other.name for other in found.zones if other.node == zone.node}
+    own = names.index(zone.name)
+    for j in range(own + 1, len(names)):
+        if names[j] not in populated and pages[j] not in (pages[j - 1], 0):
+            return False
+    return all(pages[j] == 0 for j in range(own + 1))
+
+
+def write_zoneinfo(machine: Machine) -> str:
+    """The zones of a machine as a kernel's /proc/zoneinfo would show them; :func:`read_zoneinfo` reads them back."""
+    lines = []
+    for zone in machine.zones:
+        lines += [
+            f"Node {zone.node}, zone {zone.name:>8}",
+            f"  pages free     {machine.free_pages.get(zone.name, zone.present)}",
+            f"        min      {zone.min}",
+            f"        low      {zone.low}",
+            f"        high     {zone.high}",
+            f"        spanned  {zone.present}",
+            f"        present  {zone.present}",
+            f"        managed  {zone.present}",
+            f"        cma      {zone.cma}",
+            f"        protection: ({', '.join(map(str, zone.protection))})",
+            "  pagesets",
+        ]
+        for cpu in range(machine.cpus):
+            lines += [
+                f"    cpu: {cpu}",
+                "              count:    0",
+                f"              high:     {zone.pcp_high}",
+                f"              batch:    {zone.pcp_batch}",
+            ]
+        lines.append(f"  reserved_highatomic: {zone.highatomic}")
+    return "\n".join(lines) + "\n"

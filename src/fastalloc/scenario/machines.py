@@ -1,0 +1,59 @@
+"""Machines as TOML: presets by name, files by path."""
+
+import re
+from pathlib import Path
+
+import tomli_w
+from pydantic import ValidationError
+
+from fastalloc.errors import InputError, reader
+from fastalloc.scenario.files import find, read_toml
+from fastalloc.scenario.machine import Machine
+from fastalloc.scenario.varied import input_error
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+def machine_names() -> list[str]:
+    """Names that ``load_machine`` knows, sorted."""
+    return sorted(path.stem for path in (PRESETS / "machines").glob("*.toml"))
+
+
+@reader()
+def load_machine(name_or_path: str | Path) -> Machine:
+    """A machine preset by its name, or the TOML file that ``fastalloc machine import`` wrote.
+
+    Raises:
+        InputError: as ``load_scenario``.
+    """
+    path = find(name_or_path, PRESETS / "machines", "machine", machine_names())
+    try:
+        return Machine.model_validate(read_toml(path))
+    except ValidationError as error:
+        raise input_error(error, path) from None
+
+
+def machine_named(name: str, path: Path) -> Machine:
+    """The machine that a scenario file names: a file beside it or in the working folder, or a preset.
+
+    Raises:
+        InputError: there is none of the name; names ``path``.
+    """
+    for file in (path.parent / name, Path(name)):
+        if file.is_file():
+            return load_machine(file)
+    if name not in machine_names():
+        raise InputError(path, "machine", f"{name!r} is neither a file nor one of {', '.join(machine_names())}")
+    return load_machine(name)
+
+
+def machine_toml(machine: Machine) -> str:
+    """The machine as TOML that ``load_machine`` reads back to an equal one."""
+    data = machine.model_dump(exclude_none=True)
+    for field in ("bits", "host_slice_us", "host_overlap_us"):
+        if data[field] == Machine.model_fields[field].default:
+            del data[field]
+    data["zones"] = [zone.model_dump(exclude_defaults=True) for zone in machine.zones]
+    data["slab_caches"] = [cache.model_dump(exclude_defaults=True) for cache in machine.slab_caches]
+    text = tomli_w.dumps(data)
+    return re.sub(r"\[\n([^\[\]{}]*?),\n\]", lambda match: f"[{' '.join(match[1].split())}]", text)  # short arrays

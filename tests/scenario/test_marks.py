@@ -1,0 +1,129 @@
+"""Marks of a machine after a sysctl, against kernels that were told to write them and an independent calculation."""
+
+import csv
+from itertools import groupby
+from math import isqrt
+
+import pytest
+
+from fastalloc.errors import InputError
+from fastalloc.scenario import Machine, import_machine
+from fastalloc.scenario.machine import kbytes_of_marks
+from tests.scenario.test_import_reports import POSTED, posted
+from tests.scenario.test_machine_import import DUMP, SHARED
+
+TABLES = ("kernel/watermarks.csv", "kernel-7.x/watermarks.csv")
+
+
+def machine_of(rows: list[dict[str, str]]) -> Machine:
+    """The machine of one boot at one setting."""
+    zones = [row for row in rows if int(row["managed"])]
+    columns = [j for j, name in enumerate(("DMA", "DMA32", "Normal", "Movable", "Device")) if name in
+               {row["zone"] for row in zones}]  # fmt: skip
+    return Machine.model_validate(
+        {
+            "name": "m",
+            "kernel": rows[0]["kernel_version"],
+            "cpus": int(rows[0]["smp"]),
+            "zones": [
+                {
+                    "name": row["zone"],
+                    "node": int(row["node"]),
+                    "present": int(row["managed"]),
+                    **{mark: int(row[mark]) - int(row["boost"]) for mark in ("min", "low", "high")},
+                    "protection": [int(row["protection"].split()[j]) for j in columns],
+                    "pcp_high": int(row["pcp_high"]),
+                    "pcp_batch": int(row["pcp_batch"]),
+                }
+                for row in zones
+            ],
+        }
+    )
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_marks_after_a_sysctl(table):
+    """Every setting of every boot, from the zones of the boot and what was written alone."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder of tables is not beside the repository")
+    with (SHARED / table).open() as file:
+        rows = list(csv.DictReader(file))
+    checked = 0
+    for _, boot in groupby(rows, key=lambda row: (row["kernel"], row["boot"])):
+        settings = [list(group) for _, group in groupby(boot, key=lambda row: row["set_idx"])]
+        first = machine_of(settings[0])
+        for each in settings[1:]:
+            wanted = machine_of(each)
+            told = {name: int(each[0][name]) for name in ("min_free_kbytes", "watermark_scale_factor")}
+            again = Machine.model_validate(first.model_dump() | told)
+            assert [(z.min, z.low, z.high) for z in again.zones] == [(z.min, z.low, z.high) for z in wanted.zones]
+            checked += len(wanted.zones)
+    assert checked > 100
+
+
+def test_marks_of_a_posted_machine():
+    """linux-mm 2018: Movable has a share as every zone of 64 bits had before 6.6 [is_highmem], so the five min marks
+    are those of 9,856 KB, the root of 16 times what lies above the high marks of the zones that GFP_USER may use."""
+    machine = import_machine(posted("10-linuxmm2018-numa-movable"))
+    buffers = sum(zone.present - zone.high for zone in machine.zones if zone.serves_kernel)
+    assert kbytes_of_marks(machine) == isqrt(16 * 4 * buffers) // 4 * 4 == 9856
+    again = Machine.model_validate(machine.model_dump() | {"min_free_kbytes": 9856})
+    assert [(z.min, z.low, z.high) for z in again.zones] == [(z.min, z.low, z.high) for z in machine.zones]
+
+
+@pytest.mark.parametrize("name", list(POSTED))
+def test_min_free_kbytes_is_told_by_the_marks(name):
+    machine = import_machine(posted(name))
+    kbytes = kbytes_of_marks(machine)
+    again = Machine.model_validate(machine.model_dump() | {"min_free_kbytes": kbytes})
+    kernel = [zone for zone in machine.zones if zone.serves_kernel]
+    exact = [(z.min, z.low, z.high) for z in again.zones if z.serves_kernel] == [(z.min, z.low, z.high) for z in kernel]
+    # two posts show marks that no single setting gives: memory that came after the marks were set
+    assert exact or all(abs(a.min - b.min) <= a.min // 4 for a, b in zip(again.zones, machine.zones, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "min_free", "marks"),
+    [
+        ("2.6.9", 8192, (2048, 4096, 6144)),
+        ("2.6.12", 8192, (2048, 2560, 3072)),
+        ("2.6.32", 8192, (2048, 2560, 3072)),
+        ("4.5", 8192, (2048, 2560, 3072)),
+        ("4.6", 1024, (256, 518, 780)),  # 10/10000 of 262,144 pages are 262, more than a quarter of 256
+        ("6.12", 8192, (2048, 2560, 3072)),
+        ("7.3", 1024, (256, 518, 780)),
+    ],
+)
+def test_marks_by_kernel(kernel, min_free, marks):
+    zone = {"name": "Normal", "present": 262144, "min": 0, "low": 0, "high": 0, "protection": [0]}
+    machine = Machine.model_validate(
+        {"name": "m", "kernel": kernel, "min_free_kbytes": min_free, "zones": [zone | {"pcp_high": 0, "pcp_batch": 1}]}
+    )
+    assert (machine.zones[0].min, machine.zones[0].low, machine.zones[0].high) == marks
+
+
+@pytest.mark.parametrize("kilobytes", [4, 16, 64])
+@pytest.mark.parametrize("kernel", ["2.6.25", "4.4", "5.4", "6.1", "7.3"])
+@pytest.mark.parametrize("megabytes", [34, 512, 262144])
+def test_boot_marks(tmp_path, kilobytes, kernel, megabytes):
+    """Of a machine of which only the size is told: min is the root of 16 times its lowmem, shared by size."""
+    path = tmp_path / "meminfo"
+    huge = {4: 2048, 16: 32768, 64: 524288}[kilobytes]
+    path.write_text(f"MemTotal: {megabytes << 10} kB\nSwapTotal: 0 kB\nHugepagesize: {huge} kB\n")
+    if megabytes * 1024 // kilobytes < 2048:
+        with pytest.raises(InputError, match="too little"):
+            import_machine(path, kernel=kernel)
+        return
+    machine = import_machine(path, kernel=kernel)
+    kbytes = min(isqrt(16 * (megabytes << 10)), 65536 if kernel < "5.7" else 262144)
+    pages = sum(zone.present for zone in machine.zones)
+    for zone in machine.zones:
+        assert zone.min == kbytes // kilobytes * zone.present // pages
+        step = max(zone.min // 4, zone.present // 1000 if kernel >= "4.6" else 0)
+        assert (zone.low, zone.high) == (zone.min + step, zone.min + (2 * step if kernel >= "4.6" else zone.min // 2))
+
+
+def test_scale_factor_is_of_its_time():
+    machine = import_machine(DUMP)
+    with pytest.raises(ValueError, match=r"since 4\.6"):
+        Machine.model_validate(machine.model_dump() | {"kernel": "4.4.1", "watermark_scale_factor": 100})
