@@ -8,8 +8,9 @@ The steps, each only for events that no earlier one settled:
 4. ``from its free`` / ``from its allocation``: the next or last event at the same address.
 5. ``same slab page``: another object of the page has a name, between two hand-outs of that page.
 6. ``call site``: all named allocations of the call site and the two sizes went to one cache.
-7. ``sizes``: of all caches of the kernel (where a table of them is given), one has these two sizes.
-8. ``called by its sizes``: nobody knows; caches of the same sizes share a made-up name such as ``192/192``.
+7. ``function``: it is known to allocate from one cache (see ``call_sites``), which has these sizes as far as is known.
+8. ``sizes``: of all caches of the kernel (where a table of them is given), one has these two sizes.
+9. ``called by its sizes``: nobody knows; caches of the same sizes share a made-up name such as ``192/192``.
 """
 
 import numpy as np
@@ -17,6 +18,7 @@ import polars as pl
 
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact import row_passes
+from fastalloc.trace.compact.call_sites import SITES, function_of
 from fastalloc.trace.compact.row_passes import DIRECT_MAP
 from fastalloc.trace.compact.rows import NO_NAME, Rows
 
@@ -89,6 +91,22 @@ class _Inference:
             )  # fmt: skip
         self._settled("same slab page", found)
 
+    def functions(self, aliases: dict[str, str], sizes: pl.DataFrame | None) -> None:
+        """Allocations by functions that have one cache."""
+        kinds = self.rows.kinds
+        known = None if sizes is None else set(sizes.iter_rows())
+
+        def cache(src: str, call_site: str, asked: int, given: int) -> str | None:
+            site = SITES.get(function_of(call_site)) if src.startswith("kmem_cache_alloc") and given else None
+            for name in site.caches if site else ():
+                shown = aliases.get(name, name)
+                if known is None or (shown, asked, given) in known:
+                    return shown
+            return None
+
+        names = [cache(*row) for row in kinds.select("src", "call_site", "bytes_req", "bytes_alloc").iter_rows()]
+        self.by_kind("function", pl.Series(names, dtype=pl.String), _ASKED)
+
     def agreed(self, step: str, by: list[str], known: pl.DataFrame | None = None) -> None:
         """Allocations that agree in ``by`` go where all named ones, or those of the table ``known``, go."""
         rows = self.rows
@@ -129,6 +147,7 @@ def infer_caches(
         steps.neighbours()
     if steps.open:
         steps.agreed("call site", ["call_site", "bytes_req", "bytes_alloc"])
+        steps.functions(aliases or {}, sizes)
         if sizes is not None:
             steps.agreed("sizes", ["bytes_req", "bytes_alloc"], sizes)
         steps.neighbours()

@@ -140,17 +140,23 @@ class _Draw:
         assert reading is not None
         if reading.partial is None:
             return 0.0
-        slabs = least = most = 0
-        for cpu, own in by_cpu.items():
-            left = own[on_cpu.get(cpu, 0) + (1 if chosen.get(cpu) else 0) :]
+        slabs = room = least = most = 0
+        for cpu in {*by_cpu, *on_cpu}:
+            own = by_cpu.get(cpu, [])
+            first = 1 if chosen.get(cpu) and own else 0
+            left = own[on_cpu.get(cpu, 0) + first :]
+            room += max(on_cpu.get(cpu, 0) + first - len(own), 0)
             slabs += len(left)
             least += sum(slab.least for slab in left)
             most += sum(slab.most for slab in left)
         partial, free = sum(reading.partial), sum(reading.free)
-        misfit = 4.0 * max(slabs - partial, 0)
+        # What is too much for the nodes was on the list of a CPU that did not come to it.
+        misfit = 4.0 * max(slabs - partial - room, 0) + 0.25 * min(max(slabs - partial, 0), room)
         unseen = max(partial - slabs, 0)
-        misfit += max(least + unseen - free, 0) + max(free - most - unseen * self.cache.objects, 0)
-        # A CPU's own slab that was full is the rarer case.
+        if slabs <= partial:
+            misfit += max(least + unseen - free, 0) + max(free - most - unseen * self.cache.objects, 0)
+        # Rare: a list without a slab of the CPU's own, and a slab of its own that is full.
+        misfit += sum(cpu not in chosen for cpu in on_cpu)
         return misfit + 0.25 * sum(not seen and bool(by_cpu.get(cpu)) for cpu, seen in chosen.items())
 
     def _nodes_of(self, lists: _Lists, rest: list[OldSlab], on_cpu: dict[int, int]) -> None:
@@ -163,13 +169,18 @@ class _Draw:
             free = reading.free[node] if reading and node < len(reading.free) else None
             if partial is not None:
                 self._to_cpus(lists, mine, partial, free or 0, on_cpu)
-            ordered = _undone(mine, batch)
-            entries = [[slab.pfn, slab.least, slab.least, slab.most] for slab in ordered]
+            unseen = self._unseen(mine, partial, free)
+            entries = [
+                [self._frame(), 1, 1, self.cache.objects]
+                if slab is None
+                else [slab.pfn, slab.least, slab.least, slab.most]
+                for slab in self._undone(mine, batch, unseen)
+            ]
             if free is None:
                 for entry in entries:
                     entry[1] = max(entry[1], 1)
-            else:
-                self._fill(entries, partial, free)
+            elif not (self.evidence.shrunk and self._fill_sorted(entries, free)):
+                self._fill(entries, free)
             pairs = [(pfn, count) for pfn, count, _, _ in entries]
             if self.evidence.shrunk and not (self.shaken and self.random.random() < 0.2):
                 pairs.sort(key=lambda pair: min(pair[1], SHRINK_PROMOTE_MAX + 1))
@@ -191,20 +202,65 @@ class _Draw:
             cpu = open_lists[0] if not self.shaken else int(self.random.choice(open_lists))
             lists.on_cpu[cpu].append(self._known(mine.pop(at)))
 
-    def _fill(self, entries: list[list[int]], partial: int | None, free: int) -> None:
-        """Add slabs that nothing touched, and draw free objects until there are ``free``."""
-        objects = self.cache.objects
-        known = sum(entry[1] for entry in entries)
+    def _unseen(self, mine: list[OldSlab], partial: int | None, free: int | None) -> int:
+        """Slabs of a node's list that nothing touched."""
         if partial is None:
+            if free is None:
+                return 0
             # /proc/slabinfo counts no partial slabs: as full of free objects as those that were touched.
-            mean = known / len(entries) if entries else objects / 2
-            partial = len(entries) + max(0, round((free - known) / max(mean, 1.0)))
-        touched = len(entries)
-        # Without the sort of shrinking, what nobody took lies behind what was taken.
-        for _ in range(max(partial - touched, 0)):
-            entries.append([self._frame(), 1, 1, objects])
+            known = sum(max(slab.least, 1) for slab in mine)
+            mean = known / len(mine) if mine else self.cache.objects / 2
+            return max(0, round((free - known) / max(mean, 1.0)))
+        return max(partial - len(mine), 0)
+
+    def _undone(self, slabs: list[OldSlab], batch: int, unseen: int) -> list[OldSlab | None]:
+        """A node's list from the order in which CPUs used its slabs, None where nothing touched one.
+
+        A CPU takes ``batch`` slabs at once, uses the first one first and the others from the last on [get_partial_node,
+        put_cpu_partial]. Of the last batch of a CPU it may not have come to those behind the first; what no CPU took
+        comes last.
+        """
+        by_cpu: dict[int, list[OldSlab]] = {}
+        for slab in slabs:
+            by_cpu.setdefault(slab.cpu, []).append(slab)
+        batches = [own[begin : begin + batch] for own in by_cpu.values() for begin in range(0, len(own), batch)]
+        batches.sort(key=lambda part: part[0].row)
+        result: list[OldSlab | None] = []
+        for part in batches:
+            left = min(batch - len(part), unseen)
+            if self.shaken and left and self.random.random() < 0.3:
+                left = int(self.random.integers(0, left + 1))
+            unseen -= left
+            result += [part[0], *[None] * left, *reversed(part[1:])]
+        return [*result, *[None] * unseen]
+
+    def _fill_sorted(self, entries: list[list[int]], free: int) -> bool:
+        """Free objects, ``free`` in all, that ascend along the list as shrinking leaves it; False where they cannot."""
+        if not entries:
+            return False
+        low = np.maximum.accumulate([max(entry[2], 1) for entry in entries])
+        high = np.minimum.accumulate([entry[3] for entry in entries][::-1])[::-1]
+        if (low > high).any() or not low.sum() <= free <= high.sum():
+            return False
+        shape = np.ones(len(entries))
+        if self.seed:
+            shape = np.cumsum(self.random.exponential(1.0, len(entries)) ** self.random.integers(1, 3)) + 1e-9
+        small, large = 0.0, float(high.max() / shape.min()) + 1
+        for _ in range(60):
+            level = (small + large) / 2
+            total = int(np.clip(np.floor(level * shape), low, high).sum())
+            small, large = (level, large) if total <= free else (small, level)
+        counts = np.clip(np.floor(small * shape), low, high).astype(int)
+        for i in range(len(counts) - 1, -1, -1):
+            counts[i] += min(free - int(counts.sum()), int(high[i] - counts[i]))
+        for entry, count in zip(entries, counts.tolist(), strict=True):
+            entry[1] = count
+        return True
+
+    def _fill(self, entries: list[list[int]], free: int) -> None:
+        """Draw free objects until there are ``free``, first in slabs that nothing touched."""
         missing = free - sum(entry[1] for entry in entries)
-        unseen = np.arange(touched, len(entries))
+        unseen = np.array([i for i, entry in enumerate(entries) if entry[0] > self.evidence.spare], int)
         if missing > 0 and len(unseen):
             self._share(entries, unseen, missing)
             missing = free - sum(entry[1] for entry in entries)
@@ -275,21 +331,6 @@ def _subsets(cpus: list[int], on_cpu: dict[int, int], wanted: int):
     for chosen in itertools.islice(choose(0, wanted, ()), MOST_SETS):
         for seen in itertools.islice(itertools.product((True, False), repeat=len(chosen)), 64):
             yield dict(zip(chosen, seen, strict=True))
-
-
-def _undone(slabs: list[OldSlab], batch: int) -> list[OldSlab]:
-    """A node's list from the order in which CPUs used its slabs: a CPU takes ``batch`` at once, uses the first one
-    first and the others from the last on [get_partial_node, put_cpu_partial]."""
-    by_cpu: dict[int, list[OldSlab]] = {}
-    for slab in slabs:
-        by_cpu.setdefault(slab.cpu, []).append(slab)
-    batches = []
-    for own in by_cpu.values():
-        for begin in range(0, len(own), batch):
-            part = own[begin : begin + batch]
-            batches.append([part[0], *reversed(part[1:])])
-    batches.sort(key=lambda part: part[0].row)
-    return [slab for part in batches for slab in part]
 
 
 _SCHEMA = {

@@ -4,8 +4,8 @@ A block of pages is *old* if the trace does not show it handed out before it sho
 object whose first event is an allocation was free at the start, one whose first event is a free was in use. The rest is
 known where
 
-* the CPU that took the last of the former allocates from another slab next: then the slab had no free object left, so
-  those are all that were free [___slab_alloc leaves a CPU slab only when it is used up];
+* after the last of the former a CPU that allocated from the slab allocates from another next: then the slab had no free
+  object left, so those are all that were free [___slab_alloc leaves a CPU slab only when it is used up];
 * the slab's pages go back: then all its objects were free in the end, so those that nobody freed were free before.
 """
 
@@ -84,10 +84,12 @@ def old_slabs(trace: co.CompactTrace, pages: PageEvents, rows: np.ndarray, order
     least = np.bincount(slab[was_free], minlength=len(blocks))
     most = objects - np.bincount(slab[was_out], minlength=len(blocks))
     gave_back = (until < NEVER) & ~given
-    begin, last = np.full(len(blocks), -1), np.full(len(blocks), -1)
+    begin, last, end = (np.full(len(blocks), -1) for _ in range(3))
     begin[slab[was_free][::-1]] = was_free[::-1]
     last[slab[was_free]] = was_free  # ascending: the last stays
-    used = (last >= 0) & (left[np.maximum(last, 0)] > 0)
+    leaves = np.flatnonzero(left > 0)
+    end[slab[leaves]] = leaves
+    used = (last >= 0) & (end >= last)
     seen = np.unique(slab)
     found = []
     for s in seen.tolist():
