@@ -4,7 +4,6 @@ import polars as pl
 
 from fastalloc.trace.lanes.caches import caches_of_state
 from fastalloc.trace.lanes.state_table import read_state
-from fastalloc.trace.replay.check import _table
 from fastalloc.trace.replay.recording import beside
 
 SYSFS = ("slabs", "objects", "total_objects", "partial", "cpu_slabs", "slabs_cpu_partial")
@@ -23,7 +22,9 @@ def write_readings(path, into):
     just before, and by node (its snapshots kept sums) what sysfs would have said; the layouts of the boot."""
     run = path.name.split(".")[0]
     state = read_state(beside(path, "slabstate"))
-    shots = _table(beside(path, "snapshots")).filter(pl.col("label") == "pre")
+    file = beside(path, "snapshots")
+    shots = pl.read_parquet(file) if file.suffix == ".parquet" else pl.read_csv(file, infer_schema_length=None)
+    shots = shots.filter(pl.col("label") == "pre")
     table = shots.select("cache", *(pl.col(name).cast(pl.String) for name in SYSFS))
     nodes = state.filter(pl.col("rec") == "node")
     if nodes["node"].n_unique() > 1:
