@@ -5,16 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastalloc.errors import InputError
+    from fastalloc.explain.answer import Answer, explain
     from fastalloc.runner import compare, rerun, run
     from fastalloc.scenario import Machine, Scenario, import_machine, load_scenario
     from fastalloc.store import Dataset, open_dataset
 
 __all__ = [
+    "Answer",
     "Dataset",
     "InputError",
     "Machine",
     "Scenario",
     "compare",
+    "explain",
     "import_machine",
     "load_scenario",
     "open_dataset",
@@ -23,6 +26,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Answer": "fastalloc.explain.answer",
     "Dataset": "fastalloc.store",
     "InputError": "fastalloc.errors",
     "Machine": "fastalloc.scenario",
@@ -38,6 +42,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Imports what is asked for when it is asked for, so that ``import fastalloc`` costs nothing."""
+    if name == "explain":  # the package itself, which can be called
+        return import_module("fastalloc.explain")
     if name not in _HOMES:
         raise AttributeError(f"module 'fastalloc' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -222,8 +222,8 @@ def _seconds(*arguments):
 
 
 def test_ctrl_c_anywhere_is_130():
-    code = "import os, signal, sys; from fastalloc.cli import main as m\n"
-    code += "m.app = lambda: os.kill(os.getpid(), signal.SIGINT)\nm.main()"
+    code = "import os, signal, sys; from fastalloc.cli import app as a, main as m\n"
+    code += "a.build_app = lambda *name: lambda: os.kill(os.getpid(), signal.SIGINT)\nm.main()"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 130
 
 

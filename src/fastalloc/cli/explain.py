@@ -1,0 +1,67 @@
+"""``fastalloc explain``: why an allocation failed, by the rules of the kernel that reported it."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    parser = argparse.ArgumentParser(
+        "fastalloc explain",
+        description="Explain page allocation failures, OOM, SLUB and vmalloc reports of Linux 2.6.9 to 7.x. Each "
+        "report is judged by the rules of its own kernel: the mask decoded, the watermark sum done for every zone, and "
+        "what would have let the request pass. Sizes are in pages. Reports are found in whole logs as in pastes.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="log or paste, plain or gzip; - is standard input")
+    parser.add_argument(
+        "--json", action="store_true", dest="as_json", help="write a list with an object for each report"
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write one page that works offline")
+    parser.add_argument(
+        "--machine", type=Path, metavar="FILE", help="write the machine of the first report with zones, for `run`"
+    )
+    return parser
+
+
+def run(args: list[str]) -> None:
+    """Runs the command.
+
+    Raises:
+        InputError: a file cannot be read, or holds no report.
+    """
+    options = parser().parse_args(args)
+    files, as_json, html, machine = options.files, options.as_json, options.html, options.machine
+    from fastalloc.explain.answer import Answer, iter_answers
+    from fastalloc.explain.refusal import no_report
+    from fastalloc.explain.text import as_text
+
+    kept: list[Answer] = []
+    count = 0
+    if as_json:
+        sys.stdout.write("[")
+    for name in files:
+        before = count
+        for answer in iter_answers(name):
+            if as_json:
+                sys.stdout.write(("," if count else "") + "\n" + json.dumps(answer.as_json(), indent=1))
+            else:
+                sys.stdout.write(("\n" if count else "") + as_text(answer))
+            count += 1
+            if html is not None or (machine is not None and not kept and answer.decision.zones):
+                kept.append(answer)
+        if count == before:
+            if as_json:
+                sys.stdout.write("]\n")
+            raise no_report(name)
+    if as_json:
+        sys.stdout.write("\n]\n")
+    if html is not None:
+        from fastalloc.explain.page import write_page
+
+        write_page(html, kept)
+    if machine is not None:
+        from fastalloc.explain.machine import write_machine
+
+        write_machine(machine, kept)

@@ -1,0 +1,156 @@
+"""The answer to each report of a log: what the library call returns and the command prints."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any, BinaryIO
+
+from fastalloc.explain.advice import Advice, advise
+from fastalloc.explain.assemble import read_reports
+from fastalloc.explain.clean import clean
+from fastalloc.explain.missing import missing_of
+from fastalloc.explain.parts import open_log, parts
+from fastalloc.explain.refusal import no_report
+from fastalloc.explain.reports import Report
+from fastalloc.explain.verdict import Decision, decide
+from fastalloc.explain.version import Kernel, kernel_of, others
+from fastalloc.linux.gfp_masks import eras
+from fastalloc.linux.release import Release, base_name
+from fastalloc.linux.watermark_rules import rules_of
+
+
+@dataclass
+class Answer:
+    """A report and what it comes to.
+
+    ``decision`` holds the sum of every zone; ``also`` the verdicts that other versions would give where the text
+    does not name its kernel; ``missing`` what the report does not say.
+    """
+
+    source: str
+    report: Report
+    kernel: Kernel
+    decision: Decision
+    advice: Advice
+    also: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        """``below-mark``, ``fragmentation``, ``passes-now``, ``zone-not-allowed``, ``no-mem-info``, ``memcg-limit`` or
+        ``other``."""
+        return self.decision.verdict
+
+    def as_json(self) -> dict[str, Any]:
+        """The answer as the command's ``--json`` writes it; sizes in pages."""
+        report, caller = self.report, self.decision.caller
+        return {
+            "source": self.source,
+            "line": report.line,
+            "kernel": self.kernel.release.text,
+            "kernel_in_text": self.kernel.in_text,
+            "kernel_within": None if self.kernel.in_text else str(self.kernel.within),
+            "kind": report.kind,
+            "comm": report.comm,
+            "order": report.order,
+            "mode": None if report.mode is None else f"{report.mode:#x}",
+            "flags": list(caller.flags),
+            "names": caller.names,
+            "caller": {
+                "may_reclaim": caller.may_reclaim,
+                "atomic": caller.atomic,
+                "high": caller.high,
+                "harder": caller.harder,
+                "memalloc": caller.memalloc,
+                "memalloc_known": caller.memalloc_known,
+                "cma_ok": caller.cma_ok,
+                "interrupt_seen": caller.interrupt,
+            },
+            "class_zone": self.decision.class_zone,
+            "page_kb": self.decision.page_kb,
+            "zones": [zone.as_json() for zone in self.decision.zones],
+            "verdict": self.verdict,
+            "why": self.decision.why,
+            "cause": self.advice.cause,
+            "sentence": self.advice.sentence,
+            "try_first": self.advice.first,
+            "would_not_help": self.advice.useless,
+            "also": self.also,
+            "missing": self.missing,
+            "unknown_lines": report.unknown_lines,
+            "caches": [_cache_json(said) for said in report.caches if "cache" in said],
+        }
+
+
+def _cache_json(said: dict[str, str]) -> dict[str, Any]:
+    return {
+        "cache": said["cache"],
+        "gfp": f"{int(said['gfp'], 16):#x}",
+        "object_size": int(said["objsize"]),
+        "buffer_size": int(said["bufsize"]),
+        "default_order": int(said["deforder"]),
+        "min_order": int(said["minorder"]),
+    }
+
+
+def explain(source: str | PathLike[str] | BinaryIO) -> list[Answer]:
+    """Answers every memory report of a log.
+
+    Args:
+        source: a file (plain or gzip), ``-`` for standard input, a binary stream, or the text itself (a string with
+            more than one line).
+
+    Returns:
+        The answers in the order of the log.
+
+    Raises:
+        InputError: the file cannot be read, or holds no report.
+    """
+    answers = list(iter_answers(source))
+    if not answers:
+        raise no_report(source)
+    return answers
+
+
+def iter_answers(source: str | PathLike[str] | BinaryIO) -> Iterator[Answer]:
+    """Answers the reports of a log one by one, in constant memory."""
+    name, stream = open_log(source)
+    boot: Release | None = None
+    with stream:
+        for first_line, raw in parts(stream):
+            reports, boot = read_reports(clean(raw, first_line), boot)
+            for report in reports:
+                yield answer_of(report, name)
+
+
+def answer_of(report: Report, source: str = "") -> Answer:
+    """Answers one report."""
+    kernel = kernel_of(report)
+    decision = decide(report, kernel)
+    answer = Answer(source, report, kernel, decision, advise(report, decision))
+    answer.also = _other_versions(report, kernel, decision)
+    answer.missing = missing_of(report, kernel, decision)
+    return answer
+
+
+def _other_versions(report: Report, kernel: Kernel, decision: Decision) -> list[str]:
+    """Where the version is a guess: versions whose rules give another verdict or another shortage."""
+    found: dict[str, list[str]] = {}
+    mine = _figures(decision)
+    judged: dict[object, Decision] = {}
+    for base in others(kernel):
+        release = Release(base_name(base), base)
+        key = (rules_of(release), next(era for era in eras() if base in era))
+        if key not in judged:
+            judged[key] = decide(report, kernel._replace(release=release))
+        other = judged[key]
+        if _figures(other) != mine:
+            found.setdefault(f"{other.verdict}: {other.why}", []).append(base_name(base))
+    return [f"by {names[0]}{' to ' + names[-1] if len(names) > 1 else ''}: {said}" for said, names in found.items()]
+
+
+def _figures(decision: Decision) -> tuple[object, ...]:
+    return (
+        decision.verdict,
+        *((zone.node, zone.zone, zone.mark, zone.short_by, zone.verdict) for zone in decision.zones),
+    )

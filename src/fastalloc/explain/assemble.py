@@ -1,0 +1,425 @@
+"""Puts the reports of a text together: each head with its version line, its trace and its Mem-Info."""
+
+import re
+from collections.abc import Iterable
+
+from fastalloc.explain.clean import Text
+from fastalloc.explain.events import Event
+from fastalloc.explain.events import find as find_events
+from fastalloc.explain.mem_info import (
+    MemInfo,
+    ZoneInfo,
+    read_fields,
+    read_flag,
+    read_list,
+    read_reserve,
+    settle_reserves,
+)
+from fastalloc.explain.reports import Report, unknown_lines
+from fastalloc.linux.release import Release, parse_release
+
+_FRAME = re.compile(r"(\?\s+)?([A-Za-z_][\w.$]*)\+0x[0-9a-f]+/0x")
+_COMM_END = re.compile(r"[\]:>]\s*([^\s\]:>][^\]>\n]{0,14}?)\s*:?\s*$")
+_NEAR = 80  # lines between a SLUB line and the report of the same request
+_HEADS = ("failure", "stall", "oom", "vmalloc")
+
+
+class Reader:
+    """Takes the events of a text one by one and puts the reports together."""
+
+    def __init__(self, text: Text, boot: Release | None) -> None:
+        self.text = text
+        self.boot = boot
+        self.reports: list[Report] = []
+        self._slub: list[dict[str, str]] = []  # without a report so far
+        self._last_slub: dict[str, str] | None = None
+        self._pending_vmalloc = ""
+        self._sysrq_line = -1
+
+    # ---------------------------------------------------------------------------------------------------- heads
+
+    def take(self, event: Event) -> None:
+        """Takes an event."""
+        if event.kind in _HEADS:
+            self._head(event)
+        else:
+            getattr(self, f"_on_{event.kind}", self._nothing)(event)
+
+    def _nothing(self, event: Event) -> None:
+        pass
+
+    def _line(self, event: Event) -> int:
+        return self.text.lines[self.text.index(event.start)].number if self.text.lines else 0
+
+    def _head(self, event: Event) -> None:
+        values, kind = event.values, event.kind
+        key = {"failure": "mode", "stall": "stallmode", "oom": "oommode"}.get(kind)
+        report = Report(kind, self._line(event), event.start, event.end, event.caller)
+        if key:
+            if key in values:
+                report.mode = int(values[key], 16)
+                report.mode_names = values.get(f"{key}names")
+            order = values.get({"failure": "order", "stall": "stallorder", "oom": "oomorder"}[kind])
+            report.order = int(order) if order is not None else (0 if kind == "oom" else None)
+            report.nodemask = values.get("oomnodes")
+        if kind == "oom":
+            report.comm = values.get("oomcomm", "")
+        elif kind != "vmalloc":
+            report.comm = self._comm_before(event.start)
+        after = self.text.string[event.end : event.end + 200]
+        nodes = re.match(r",?\s*nodemask=(\([a-z]+\)|[\d,-]+?)(?=[,\s]|$)", after)
+        if nodes and kind != "oom":
+            report.nodemask = nodes[1]
+        if kind == "vmalloc":
+            self._vmalloc_head(report, event, after)
+            if report.mode is None:
+                self._pending_vmalloc = report.vmalloc
+                return
+        elif kind == "failure" and self._pending_vmalloc:
+            report.vmalloc = self._pending_vmalloc
+        self._pending_vmalloc = ""
+        report.sysrq = (
+            kind == "oom" and 0 <= self.text.index(event.start) - self._sysrq_line < 5 and self._sysrq_line >= 0
+        )
+        self.reports.append(report)
+        report.caches += self._slub_near(report)
+
+    def _vmalloc_head(self, report: Report, event: Event, after: str) -> None:
+        line = self.text.string[event.start : min(event.until, event.start + 400)]
+        line = " ".join(line.split())
+        mode = re.search(r"mode:\s*0x([0-9a-f]+)\s*(?:\(([^()]*)\))?", line)
+        cause = line[: mode.start()] if mode else line
+        report.vmalloc = cause.strip(" ,")[:160]
+        order = re.search(r"page order (\d+)", cause)
+        report.order = int(order[1]) if order else 0
+        if mode:
+            report.mode, report.mode_names = int(mode[1], 16), mode[2]
+            nodes = re.search(r"nodemask=(\([a-z]+\)|[\d,-]+?)(?=[,\s]|$)", line)
+            report.nodemask = nodes[1] if nodes else None
+        report.comm = self._comm_before(event.start)
+
+    def _comm_before(self, start: int) -> str:
+        begin = self.text.start(self.text.index(start))
+        before = self.text.string[begin:start].rstrip()
+        before = before[:-1].rstrip() if before.endswith(":") else before
+        if len(before) > 15:
+            found = _COMM_END.search(before)
+            before = found[1] if found else before.split()[-1][-15:]
+        return before.strip()
+
+    def _on_version(self, event: Event) -> None:
+        values = event.values
+        release = parse_release(values["release"], values.get("after", ""))
+        comm = values.get("comm1") or values.get("comm2") or ""
+        waiting = [report for report in self.reports[-4:] if report.release is None and not _done(report)]
+        if event.caller:
+            waiting = [report for report in waiting if report.caller == event.caller] or waiting
+        if not waiting:
+            return
+        same = [report for report in waiting if report.comm and comm.startswith(report.comm[:15])]
+        report = same[0] if same else waiting[-1]
+        report.release = release
+        report.comm = comm or report.comm
+
+    def _on_oldversion(self, event: Event) -> None:
+        if self.reports and self.reports[-1].release is None:
+            self.reports[-1].release = parse_release(event.values["old"])
+
+    def _on_boot(self, event: Event) -> None:
+        self.boot = parse_release(event.values["boot"], event.values["bootafter"]) or self.boot
+
+    # ------------------------------------------------------------------------------------------------- Mem-Info
+
+    def _open(self, caller: str) -> Report | None:
+        mine = [report for report in self.reports if not caller or report.caller == caller]
+        return mine[-1] if mine else None
+
+    def _orphan(self, event: Event) -> Report:
+        report = Report("failure", self._line(event), event.start, event.end, event.caller, borrowed="no head")
+        report.mem_info = MemInfo()
+        self.reports.append(report)
+        return report
+
+    def _on_meminfo(self, event: Event) -> None:
+        report = self._open(event.caller)
+        if report is None or (report.mem_info is not None and (report.mem_info.begun or report.mem_info.zones)):
+            # A second block: of an earlier head that still waits (two reports interleaved), else of a lost head.
+            waiting = self._waiting(event)
+            report = waiting if waiting is not None else self._orphan(event)
+        if report.mem_info is None:
+            report.mem_info = MemInfo()
+        report.mem_info.begun = True
+        report.end = max(report.end, event.end)
+
+    def _waiting(self, event: Event) -> Report | None:
+        here = self.text.index(event.start)
+        for report in reversed(self.reports[-6:]):
+            near = here - self.text.index(report.start) < 2 * _NEAR
+            if (
+                report.mem_info is None
+                and near
+                and report.borrowed == ""
+                and (not event.caller or report.caller == event.caller)
+            ):
+                return report
+        return None
+
+    def _block(self, event: Event) -> tuple[Report, MemInfo]:
+        """The block that a line without a zone's name belongs to: the latest."""
+        report = self._open(event.caller)
+        if report is None:
+            report = self._orphan(event)
+        if report.mem_info is None:
+            report.mem_info = MemInfo()
+        report.end = max(report.end, event.until if event.until - event.end < 1500 else event.end)
+        return report, report.mem_info
+
+    def _body(self, event: Event) -> str:
+        return self.text.string[event.start : min(event.until, event.start + 2500)]
+
+    def _on_totals(self, event: Event) -> None:
+        report, block = self._block(event)
+        if block.totals and block.zones:
+            report = self._waiting(event) or self._orphan(event)
+            block = report.mem_info = report.mem_info or MemInfo()
+        _, counts, _ = read_fields(self._body(event))
+        for name, pages in counts.items():
+            block.totals.setdefault(name, pages)
+
+    def _on_node(self, event: Event) -> None:
+        _, block = self._block(event)
+        number = int(event.values["nnode"])
+        if number not in block.nodes:
+            kb, counts, _ = read_fields(self._body(event))
+            block.nodes[number] = kb | counts
+            flag = read_flag(self._body(event))
+            block.node_flags[number] = "" if flag is None else ("yes" if flag else "no")
+
+    def _on_zone(self, event: Event) -> None:
+        node, zone = int(event.values.get("znode", 0)), event.values["zone"]
+        report = self._open(event.caller)
+        block = report.mem_info if report else None
+        if block is not None and (block.find(node, zone) is not None or block.listed):
+            older = [
+                other
+                for other in self.reports[-4:]
+                if other.mem_info is not None
+                and other.mem_info.find(node, zone) is None
+                and not other.mem_info.listed
+                and (not event.caller or other.caller == event.caller)
+                and (other.mem_info.begun or other.mem_info.totals)
+            ]
+            waiting = older[0] if older else self._waiting(event)
+            report = waiting if waiting is not None else self._orphan(event)
+        if report is None:
+            report = self._orphan(event)
+        if report.mem_info is None:
+            report.mem_info = MemInfo()
+        body = self._body(event)
+        kb, counts, whole = read_fields(body)
+        if "free" not in kb:
+            return
+        info = ZoneInfo(node, zone, kb, counts, whole)
+        info.all_unreclaimable = read_flag(body)
+        report.mem_info.zones.append(info)
+        report.mem_info.numa = report.mem_info.numa or "znode" in event.values
+        report.end = max(report.end, event.end)
+
+    def _zones_of(self, caller: str) -> Iterable[tuple[Report, ZoneInfo]]:
+        for report in self.reports[-6:]:
+            if report.mem_info is not None and (not caller or report.caller == caller):
+                for info in report.mem_info.zones:
+                    yield report, info
+
+    def _on_reserve(self, event: Event) -> None:
+        # Two reports interleaved: the oldest zone without a reserve, unless its report has gone on to the lists.
+        waiting = [
+            (report, info)
+            for report, info in self._zones_of(event.caller)
+            if info.reserve is None and report.mem_info is not None and not report.mem_info.listed
+        ]
+        if waiting:
+            report, info = waiting[0] if _interleaved(waiting) else waiting[-1]
+            info.reserve = read_reserve(event.values["reserve"])
+            report.end = max(report.end, event.end)
+
+    def _on_list(self, event: Event) -> None:
+        node, zone = int(event.values.get("lnode", 0)), event.values["list"]
+        waiting = [
+            (report, info)
+            for report, info in self._zones_of(event.caller)
+            if info.node == node and info.zone == zone and info.lists is None
+        ]
+        if waiting:
+            report, info = waiting[0] if _interleaved(waiting) else waiting[-1]
+            info.lists = read_list(self.text.string[event.end : min(event.until, event.end + 900)])
+            assert report.mem_info is not None
+            report.mem_info.listed = True
+            report.end = max(report.end, self.text.line_end(event.end))
+
+    def _on_tail(self, event: Event) -> None:
+        report, block = self._block(event) if self.reports else (None, None)
+        if report is not None and block is not None:
+            name = " ".join(event.values["tailname"].split())
+            block.tail.setdefault(name, int(event.values["tail"]))
+            report.end = max(report.end, event.end)
+
+    def _on_swap(self, event: Event) -> None:
+        if self.reports and self.reports[-1].mem_info is not None:
+            self.reports[-1].mem_info.swap_kb.setdefault(event.values["swap"], int(event.values["swapkb"]))
+            self.reports[-1].end = max(self.reports[-1].end, event.end)
+
+    # ---------------------------------------------------------------------------------------- what else was said
+
+    def _on_memcg(self, event: Event) -> None:
+        report = self._last("oom", event)
+        if report is not None:
+            report.memcg = report.memcg or " ".join(event.values["memcg"].split())
+            report.end = max(report.end, event.end)
+
+    def _on_global(self, event: Event) -> None:
+        report = self._last("oom", event)
+        if report is not None:
+            report.constraint = event.values["global"]
+            report.end = max(report.end, event.end)
+
+    def _on_sysrq(self, event: Event) -> None:
+        self._sysrq_line = self.text.index(event.start)
+
+    def _on_killed(self, event: Event) -> None:
+        report = self._last("oom", event)
+        if report is not None and not report.victim:
+            report.victim = event.values["victim"].strip()
+            report.end = max(report.end, event.end)
+
+    def _last(self, kind: str, event: Event) -> Report | None:
+        for report in reversed(self.reports):
+            if report.kind == kind and (not event.caller or not report.caller or report.caller == event.caller):
+                return report
+        return None
+
+    def _on_mems(self, event: Event) -> None:
+        report = self._open(event.caller)
+        if report is not None and report.mems is None:
+            report.mems = event.values["mems"].strip(",")
+
+    def _slub_line(self, event: Event) -> dict[str, str]:
+        return {
+            "gfp": event.values["slubmode"],
+            "names": event.values.get("slubmodenames", ""),
+            "line": str(self._line(event)),
+            "at": str(self.text.index(event.start)),
+            "start": str(event.start),
+            "end": str(event.end),
+        }
+
+    def _on_slub(self, event: Event) -> None:
+        said = self._slub_line(event)
+        report = self._open(event.caller)
+        if report is not None and self.text.index(event.start) - self.text.index(report.end) < _NEAR:
+            report.caches.append(said)
+        else:
+            self._slub.append(said)
+        self._last_slub = said
+
+    def _on_cache(self, event: Event) -> None:
+        said = self._last_slub
+        if said is not None and "cache" not in said:
+            said |= {name: " ".join(value.split()) for name, value in event.values.items()}
+            said["end"] = str(event.end)
+
+    def _slub_near(self, report: Report) -> list[dict[str, str]]:
+        here = self.text.index(report.start)
+        near = [said for said in self._slub if here - int(said["at"]) < _NEAR]
+        self._slub = [said for said in self._slub if said not in near]
+        return near
+
+    # ---------------------------------------------------------------------------------------------------- finish
+
+    def finish(self) -> list[Report]:
+        """The reports, in the order of their first line."""
+        self._lone_slub()
+        self.reports.sort(key=lambda report: report.start)
+        for place, report in enumerate(self.reports):
+            if report.mem_info is not None:
+                settle_reserves(report.mem_info.zones)
+            nxt = self.reports[place + 1].start if place + 1 < len(self.reports) else len(self.text.string)
+            report.text = self.text.string[report.start : max(min(report.end + 300, nxt), report.start)]
+            self._trace(report, nxt)
+        self._borrow()
+        for report in self.reports:
+            if report.release is None:
+                report.release = self._near_release(report)
+        return self.reports
+
+    def _near_release(self, report: Report) -> Release | None:
+        at = self.reports.index(report)
+        near = sorted(
+            (other for other in self.reports if other.release is not None and other.comm != ""),
+            key=lambda other: abs(self.reports.index(other) - at),
+        )
+        return near[0].release if near else self.boot
+
+    def _lone_slub(self) -> None:
+        seen: dict[tuple[str, str], Report] = {}
+        for said in self._slub:
+            key = (said["gfp"], said.get("cache", ""))
+            if key in seen:
+                seen[key].caches.append(said)
+                continue
+            report = Report("slub", int(said["line"]), int(said["start"]), int(said["end"]))
+            report.mode, report.mode_names = int(said["gfp"], 16), said["names"] or None
+            report.order = int(said["minorder"]) if "minorder" in said else None
+            report.caches.append(said)
+            seen[key] = report
+            self.reports.append(report)
+
+    def _trace(self, report: Report, until: int) -> None:
+        stop = min(until, max(report.end, report.start + 200))
+        if report.mem_info is None:
+            stop = min(until, report.start + 12000)
+        body = self.text.string[report.start : stop]
+        if report.borrowed:  # the trace of a lost head stands before its Mem-Info
+            before = max((other.end for other in self.reports if other.end <= report.start), default=0)
+            body = self.text.string[before : report.start] + body
+        report.frames = [(name, not unsure) for unsure, name in _FRAME.findall(body)]
+        report.interrupt = "<IRQ>" in body or "<SOFTIRQ>" in body
+        report.unknown_lines = unknown_lines(body)
+
+    def _borrow(self) -> None:
+        """A block without a head takes order and mask of the nearest head of the same burst, or of its SLUB line."""
+        heads = [report for report in self.reports if not report.borrowed and report.order is not None]
+        for report in self.reports:
+            if not report.borrowed:
+                continue
+            if report.caches:
+                said = report.caches[0]
+                report.mode, report.mode_names = int(said["gfp"], 16), said["names"] or None
+                report.order = int(said.get("minorder", 0))
+                report.borrowed = "its SLUB line"
+            elif heads:
+                nearest = min(heads, key=lambda head: abs(head.start - report.start))
+                report.order, report.mode, report.mode_names = nearest.order, nearest.mode, nearest.mode_names
+                report.kind = nearest.kind if nearest.kind in ("failure", "oom") else "failure"
+                report.release = report.release or nearest.release
+                report.borrowed = f"the head on line {nearest.line}"
+
+
+def _done(report: Report) -> bool:
+    return report.mem_info is not None and report.mem_info.listed
+
+
+def _interleaved(waiting: list[tuple[Report, ZoneInfo]]) -> bool:
+    return len({id(report) for report, _ in waiting}) > 1
+
+
+def read_reports(text: Text, boot: Release | None = None) -> tuple[list[Report], Release | None]:
+    """Reads all reports of a text.
+
+    Returns:
+        The reports, and the kernel that the log names last ("Linux version"), for the next part of the log.
+    """
+    reader = Reader(text, boot)
+    for event in find_events(text):
+        reader.take(event)
+    return reader.finish(), reader.boot

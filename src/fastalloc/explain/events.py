@@ -1,0 +1,82 @@
+"""The places in a log's text where something of a memory report stands."""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fastalloc.explain.clean import Text
+
+_ZONE = r"(?:DMA32|DMA|Normal|HighMem|Movable|Device)"
+
+
+def _node(name: str) -> str:
+    return rf"(?:\bNode\s+(?P<{name}>\d+),?\s+)?"
+
+
+def _mask(name: str) -> str:
+    return rf"0x(?P<{name}>[0-9a-fA-F]+)\s*(?:\((?P<{name}names>[^()]*)\))?"
+
+
+# In VERBOSE form: a blank of the text is \s+ (a line may be broken there), a token may have blanks inside.
+_PATTERNS = {
+    "failure": rf"""page\s+allocation\s+failure\s*[.:]\s*order\s*:\s*(?P<order>\d+)\s*,
+        (?:\s*mode\s*:\s*{_mask("mode")}(?=[\s,.;]|$))?""",
+    "stall": rf"""page\s+allocation\s+stalls?\s+for\s+\d+\s*\w*\s*[,:]\s*order\s*:\s*(?P<stallorder>\d+)\s*,
+        \s*mode\s*:\s*{_mask("stallmode")}""",
+    "oom": rf"""(?:(?P<oomcomm>\S+)\s+invoked\s+)?oom-killer\s*:\s*gfp_mask\s*=\s*{_mask("oommode")}
+        (?:\s*,(?:\s*nodemask=(?P<oomnodes>\S+?),)?\s*order\s*=\s*(?P<oomorder>-?\d+))?(?=[\s,]|$)""",
+    "vmalloc": r"vmalloc(?:\s+error\s*:\s*size\s+\d+|\s*:\s*allocation\s+failure)\s*[,:]",
+    "slub": rf"""SL[UA]B\s*:\s*Unable\s+to\s+allocate\s+memory\s+on\s+(?:CPU\s+\d+\s+\(of\s+node\s+\d+\)\s+on\s+)?
+        node\s+(?P<slubnode>-?\d+)\s*[,(]\s*\(?gfp=\s*{_mask("slubmode")}""",
+    "cache": r"""cache\s*:\s*(?P<cache>[^\n,]+?)\s*,\s*object\s+size\s*:\s*(?P<objsize>\d+)\s*,
+        \s*buffer\s+size\s*:\s*(?P<bufsize>\d+)\s*,\s*default\s+order\s*:\s*(?P<deforder>\d+)\s*,
+        \s*min\s+order\s*:\s*(?P<minorder>\d+)""",
+    "version": r"""(?:CPU\s*:\s*\d+\s+(?:UID\s*:\s*\d+\s+)?P(?:ID|id)\s*:\s*\d+\s+C?omm\s*:\s*(?P<comm1>\S[^\n]*?)
+        |Pid\s*:\s*\d+\s*,\s*comm\s*:\s*(?P<comm2>\S[^\n]*?))\s+(?:Kdump\s*:\s*loaded\s+)?
+        (?:Not\s+tainted|Tainted\s*:(?:\s*\[?[A-Z]+\]?(?:\([A-Z]\))?(?=\s))*)\s*(?:-{3,}\s*)?
+        \(?(?P<release>[2-9]\.\d+[^\s)]*)(?P<after>[^\n]*)""",
+    "boot": r"Linux\s+version\s+(?P<boot>[2-9]\.\d+\S*)(?P<bootafter>[^\n]*)",
+    "oldversion": r"(?:Not\s+tainted|Tainted:\s+[A-Z ]+)\s*(?:VLI)?\s*\((?P<old>[2-9]\.\d+[^\s)]*)",
+    "meminfo": r"Mem-[Ii]nfo\s*:",
+    "totals": r"\b[Aa]ctive(?:_anon)?\s*:\s*\d+(?!\s*\d*[kK]B)\s+(?:in|active)",
+    "zone": rf"{_node('znode')}\b(?P<zone>{_ZONE})\s+free\s*:\s*(?=\d)",
+    "node": r"\bNode\s+(?P<nnode>\d+),?\s+active_anon\s*:\s*(?=\d)",
+    "reserve": r"""(?:lowmem_reserve|protections)\s*\[\s*\]\s*:
+        (?P<reserve>(?:[ \t]*\n?[ \t]*\d+\b(?!\s*(?:\*|kB|pages|total)))+)""",
+    "list": rf"{_node('lnode')}\b(?P<list>{_ZONE})\s*:\s*(?=\d+\s*\*\s*\d)",
+    "tail": r"""\b(?P<tail>\d+)\s+(?P<tailname>total\s+pagecache\s+pages|pages\s+in\s+swap\s+cache|pages\s+(?:of\s+)?RAM
+        |pages\s+HighMem\S*|pages\s+of\s+HIGHMEM|pages\s+reserved|reserved\s+pages|pages\s+cma\s+reserved
+        |pages\s+hwpoisoned)""",
+    "swap": r"\b(?P<swap>Free|Total)\s+swap\s*[=:]\s*(?P<swapkb>\d+)\s*kB",
+    "memcg": r"""(?P<memcg>Memory\s+cgroup\s+out\s+of\s+memory|oom_memcg\s*=|CONSTRAINT_MEMCG
+        |killed\s+as\s+a\s+result\s+of\s+limit|\bmemory\s*:\s*usage\s+\d+\s*kB\s*,\s*limit|Memory\s+cgroup\s+stats)""",
+    "global": r"(?P<global>CONSTRAINT_NONE|\bglobal_oom\b|CONSTRAINT_CPUSET|CONSTRAINT_MEMORY_POLICY)",
+    "sysrq": r"(?:SysRq\s*:\s*(?:Manual\s+OOM|moom)|sysrq\s*:\s*(?:SysRq\s*:\s*)?Manual\s+OOM)",
+    "killed": r"Kill(?:ed)?\s+process\s+(?P<pid>\d+)[ ,]+\(?(?P<victim>[^\n),]+)",
+    "mems": r"cpuset=(?P<cpuset>\S+?)[ ,]\s*mems_allowed=(?P<mems>[\d,-]+)",
+    # What ends a zone's line or list and is read nowhere.
+    "other": rf"(?:{_node('pnode')}\b{_ZONE}\s+per-cpu\s*:|(?:Node\s+\d+\s+)?hugepages_total\s*=\s*\d+)",
+}
+_ALL = re.compile("|".join(f"(?P<E_{name}>{pattern})" for name, pattern in _PATTERNS.items()), re.VERBOSE)
+_NAMES = tuple(_PATTERNS)
+
+
+class Event(NamedTuple):
+    """Something of a report. ``end``: where its own match ends; ``until``: where the next event begins."""
+
+    kind: str
+    start: int
+    end: int
+    until: int
+    caller: str
+    values: dict[str, str]
+
+
+def find(text: Text) -> Iterator[Event]:
+    """All events of a text, in their order."""
+    matches = list(_ALL.finditer(text.string))
+    for place, match in enumerate(matches):
+        kind = next(name for name in _NAMES if match[f"E_{name}"] is not None)
+        until = matches[place + 1].start() if place + 1 < len(matches) else len(text.string)
+        values = {name: value for name, value in match.groupdict().items() if value is not None and name[:2] != "E_"}
+        yield Event(kind, match.start(), match.end(), until, text.caller(match.start()), values)

@@ -1,0 +1,106 @@
+"""What a report does not say, and what that leaves open."""
+
+from fastalloc.explain.reports import Report
+from fastalloc.explain.verdict import Decision
+from fastalloc.explain.version import Kernel
+from fastalloc.linux.watermark_rules import (
+    BOOST_UNPRINTED,
+    HIGHATOMIC_BOUND,
+    HIGHATOMIC_UNPRINTED,
+    UNACCEPTED,
+    UNSIGNED,
+    UNSIGNED_FAST,
+)
+
+
+def missing_of(report: Report, kernel: Kernel, decision: Decision) -> list[str]:
+    """Sentences, one for each thing that the text leaves open."""
+    said: list[str] = []
+    if kernel.note:
+        said.append(kernel.note)
+    said += decision.caller.notes
+    if report.borrowed:
+        if report.borrowed == "no head":
+            said.append("the head of the report is lost: order 0 is assumed")
+        else:
+            said.append(f"the head of the report is lost: order and mask are those of {report.borrowed}")
+    if report.kind in ("failure", "oom") and (report.mem_info is None or not report.mem_info.zones):
+        if decision.verdict != "memcg-limit":
+            said.append(
+                "no Mem-Info: the kernel prints it after the trace unless its rate limit holds it back; run "
+                "`dmesg` (or `journalctl -k`) for the whole, or take /proc/zoneinfo and /proc/buddyinfo at the next one"
+            )
+        return said
+    if not decision.zones:
+        return said
+    said += _not_printed(kernel, decision)
+    said += _task(report, decision)
+    block = report.mem_info
+    if block is not None:
+        cut = [f"{info.zone}" for info in block.zones if info.lists is not None and not info.lists.whole]
+        if cut:
+            said.append(f"the free list is cut: {', '.join(cut)}")
+        lost = [info.zone for info in block.zones if info.lists is None]
+        if lost:
+            said.append(f"no free list of {', '.join(lost)}")
+    for zone in decision.zones:
+        said += [f"{zone.zone}: {note}" for note in zone.notes]
+    return said
+
+
+def _not_printed(kernel: Kernel, decision: Decision) -> list[str]:
+    base, said = kernel.release.base, []
+    caller, rules = decision.caller, decision.rules
+    order_zero = all("order" not in zone.unusable or zone.unusable["order"] == 0 for zone in decision.zones)
+    counts = caller.memalloc or (caller.harder if rules.highatomic_for == "HARDER" else False)
+    if base in HIGHATOMIC_UNPRINTED and not counts and rules.highatomic != "none":
+        held = [zone.zone for zone in decision.zones if zone.allowed]
+        said.append(
+            "nr_reserved_highatomic is not printed before 5.6: this caller may not count those pages (at most 1 % and "
+            f"a page block of a zone), so {', '.join(held)} may be shorter by as many"
+        )
+    if base in HIGHATOMIC_BOUND and any(zone.unusable.get("highatomic") for zone in decision.zones):
+        said.append(
+            "nr_free_highatomic is not printed before 6.15: the pages taken off for highatomic are the reserved ones, "
+            "the most it can be; a zone may be short by that many less"
+        )
+    if base in BOOST_UNPRINTED and not caller.memalloc:
+        retry = caller.has("ATOMIC") and order_zero and rules.boost_retry == "ATOMIC"
+        said.append(
+            "watermark_boost is not printed before 5.16 and is part of the marks"
+            + ("; this caller is asked again without it, so its mark may be lower" if retry else "")
+        )
+    if base in UNACCEPTED and decision.caller.has("HIGHMEM"):
+        said.append("unaccepted memory (confidential guests) is taken off too and not printed")
+    for zone in decision.zones:
+        if zone.available is not None and zone.available < 0 and zone.mark is not None:
+            if base in UNSIGNED:
+                said.append(f"{zone.zone}: the first comparison is unsigned in this version, so the order loop refused")
+            elif base in UNSIGNED_FAST and order_zero:
+                said.append(
+                    f"{zone.zone}: without the later clamp the short cut compares unsigned and passes when free is "
+                    "below what may not be counted"
+                )
+    return said
+
+
+def _task(report: Report, decision: Decision) -> list[str]:
+    caller, rules, said = decision.caller, decision.rules, []
+    if caller.memalloc:
+        if not caller.has("MEMALLOC"):
+            said.append("PF_MEMALLOC follows from the trace or the task's name (it reclaims)")
+        return said
+    if not caller.memalloc_known and caller.may_reclaim:
+        said.append(
+            "the report does not say whether the task had PF_MEMALLOC (it reclaims, or swaps for others): then no mark "
+            "holds and only empty lists refuse"
+        )
+    if not caller.interrupt:
+        lower = {"MIN_RESERVE half, then NON_BLOCK quarter": "half"}.get(rules.discount, "three quarters")
+        if caller.may_reclaim and not caller.high:
+            said.append(f"a real-time task may go to {lower} of the mark; the report does not show the policy")
+    if rules.victim == "half" and caller.may_reclaim and report.kind != "oom":
+        said.append("an OOM victim may use half of the mark; the report does not show TIF_MEMDIE")
+    elif rules.victim == "no mark" and caller.may_reclaim and report.kind != "oom":
+        said.append("an OOM victim (TIF_MEMDIE) is asked for no mark; the report does not show it")
+    return said

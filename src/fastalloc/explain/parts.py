@@ -1,0 +1,127 @@
+"""The parts of a log that hold a report, found cheaply and one at a time."""
+
+import io
+import sys
+from collections.abc import Iterator
+from os import PathLike, fspath
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from fastalloc.errors import InputError
+
+# What a report has, however it was posted: most of its lines hold one of these.
+_NEEDLES = (
+    b"allocation failure", b"oom-killer", b"lowmem_reserve[", b"protections[", b"vmalloc error", b"Mem-Info",
+    b"Mem-info", b"Unable to allocate memory on", b"allocation stall", b"emory cgroup out of memory", b"Linux version ",
+)  # fmt: skip
+_CHUNK = 1 << 20
+_BEFORE, _AFTER = 24 << 10, 48 << 10  # bytes of context around a needle: a trace before, lists and tail after
+_WHOLE = 192 << 10  # a log up to this size is read whole, so that no broken word hides a report
+_LONGEST = 1 << 20  # a part is cut at a head beyond this
+_HEADS = (b"page allocation failure", b"invoked oom-killer")
+
+
+def open_log(source: str | PathLike[str] | BinaryIO) -> tuple[str, BinaryIO]:
+    """Opens a log.
+
+    Returns:
+        Its name for messages, and a binary stream.
+
+    Raises:
+        InputError: the file cannot be opened.
+    """
+    if not isinstance(source, str | PathLike):
+        return str(getattr(source, "name", "stream")), source
+    if isinstance(source, str) and "\n" in source:
+        return "text", io.BytesIO(source.encode("utf-8", "surrogateescape"))
+    name = fspath(source)
+    if name == "-":
+        return "stdin", sys.stdin.buffer
+    try:
+        file = Path(name).open("rb")  # noqa: SIM115 - the caller closes it
+    except OSError as error:
+        raise InputError(name, "", error.strerror or str(error)) from None
+    if file.read(2) == b"\x1f\x8b":
+        file.seek(0)
+        import gzip
+
+        return name, cast(BinaryIO, gzip.open(file))
+    file.seek(0)
+    return name, file
+
+
+def parts(stream: BinaryIO) -> Iterator[tuple[int, str]]:
+    """The stretches of a log around everything that looks like a report: number of the first line, text.
+
+    Reads in chunks; holds one stretch and a chunk at a time.
+    """
+    held = bytearray()
+    line = 1  # of held[0]
+    ended = False
+    keep_from: int | None = None  # a stretch has begun at this offset of ``held``
+    last = 0  # the end of the last needle of the stretch
+    searched = 0
+    first = True
+    while not ended:
+        chunk = stream.read(_CHUNK if not first else _WHOLE + 1)
+        ended = not chunk
+        held += chunk
+        if first:
+            while chunk and len(held) <= _WHOLE:
+                chunk = stream.read(_WHOLE + 1 - len(held))
+                held += chunk
+            first = False
+            if held[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                held = bytearray((bytes(held) + stream.read()).decode("utf-16", "replace").encode())
+            if len(held) <= _WHOLE:
+                if held:
+                    yield 1, held.decode("utf-8", "replace")
+                return
+        for place in _places(held, max(searched - 64, 0)):
+            if keep_from is not None and place - last > _AFTER + _BEFORE:
+                yield _stretch(held, line, keep_from, last + _AFTER)
+                keep_from = None
+            if keep_from is None:
+                keep_from = _line_start(held, max(place - _BEFORE, 0))
+            last = place
+        searched = len(held)
+        if keep_from is not None and (ended or searched - last > _AFTER + _BEFORE):
+            yield _stretch(held, line, keep_from, last + _AFTER)
+            keep_from = None
+        elif keep_from is not None and searched - keep_from > _LONGEST:
+            cut = _head_before(held, keep_from + 1, searched)
+            if cut is not None:
+                yield _stretch(held, line, keep_from, cut)
+                keep_from = cut
+        drop = _line_start(held, max(searched - _BEFORE - 64, 0)) if keep_from is None else keep_from
+        if drop:
+            line += held.count(b"\n", 0, drop)
+            del held[:drop]
+            searched -= drop
+            last -= drop
+            keep_from = 0 if keep_from is not None else None
+
+
+def _places(held: bytearray, start: int) -> list[int]:
+    found = []
+    for needle in _NEEDLES:
+        place = held.find(needle, start)
+        while place >= 0:
+            found.append(place)
+            place = held.find(needle, place + len(needle))
+    return sorted(found)
+
+
+def _line_start(held: bytearray, place: int) -> int:
+    return held.rfind(b"\n", 0, place) + 1 if place else 0
+
+
+def _head_before(held: bytearray, start: int, end: int) -> int | None:
+    place = max(held.rfind(head, start, end) for head in _HEADS)
+    return _line_start(held, place) if place > start and _line_start(held, place) > start else None
+
+
+def _stretch(held: bytearray, line: int, start: int, end: int) -> tuple[int, str]:
+    cut = held.find(b"\n", min(end, len(held)))
+    text = held[start : len(held) if cut < 0 else cut]
+    return line + held.count(b"\n", 0, start), text.decode("utf-8", "replace")

@@ -1,0 +1,52 @@
+"""A memory report as read, before any rule is applied."""
+
+import re
+from dataclasses import dataclass, field
+
+from fastalloc.explain.mem_info import MemInfo
+from fastalloc.linux.release import Release
+
+
+@dataclass
+class Report:
+    """A report as read. ``mode`` is None where the text does not say it."""
+
+    kind: str
+    line: int
+    start: int
+    end: int
+    caller: str = ""
+    comm: str = ""
+    order: int | None = None
+    mode: int | None = None
+    mode_names: str | None = None
+    nodemask: str | None = None
+    mems: str | None = None
+    release: Release | None = None
+    frames: list[tuple[str, bool]] = field(default_factory=list)  # innermost first; False: the unwinder was not sure
+    interrupt: bool = False
+    mem_info: MemInfo | None = None
+    memcg: str = ""
+    constraint: str = ""
+    sysrq: bool = False
+    victim: str = ""
+    vmalloc: str = ""
+    caches: list[dict[str, str]] = field(default_factory=list)
+    borrowed: str = ""  # where order and mask came from, when not from its own head
+    unknown_lines: int = 0
+    text: str = ""
+
+
+_KNOWN_LINE = re.compile(
+    r"\+0x[0-9a-f]+/0x|\+\d+/\d+\]|Call [Tt]race|Backtrace|Hardware name|</?(?:IRQ|EOI|TASK|SOFTIRQ|NMI)>|Code:|"
+    r"R[A-Z0-9]{2}:|E[A-Z]{2}:|Workqueue|Exception stack|^\s*[0-9a-f]{4,}:|^\s*(?:[0-9a-f]{8,16}\s*)+$|Stack\s*:|=====|"
+    r"\bcpu\s*\d|CPU\s+\d|page allocation|oom-killer|Mem-|:\d+|kB|lowmem_reserve|protections|pages?\b|swap|"
+    r"Tasks state|^\s*\[\s*(?:pid\s*|\d+)\]|SL[UA]B:|cache:|node \d+:|Modules linked|Tainted|callbacks suppressed|"
+    r"^\s*\.\.\.|^\s*\[\.\.\.\]|Pid:|CPU:|from \w|dump_|oom-kill|Out of memory|Killed process|Task in|memory\+swap|"
+    r"Memory cgroup|^\s*(?:anon|file|kernel|slab|sock|shmem)\w* \d+$"
+)
+
+
+def unknown_lines(body: str) -> int:
+    """Lines of a report that are none of its own, of a trace or of what else the kernel prints there."""
+    return sum(1 for line in body.split("\n") if line.strip() and not _KNOWN_LINE.search(line))

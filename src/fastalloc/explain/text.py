@@ -1,0 +1,129 @@
+"""An answer as plain text, for a terminal or a mail."""
+
+from textwrap import fill
+
+from fastalloc.explain.answer import Answer
+from fastalloc.explain.watermark import ZoneSum
+
+CAUSES = {
+    "reserve": "the reserve is too small for the burst",
+    "fragmentation": "fragmentation: the memory is there, not in one piece",
+    "mask": "the mask bars the memory that is free",
+    "gone": "the memory is truly gone",
+    "cgroup": "the limit of a memory cgroup",
+    "transient": "a shortage that was over when the report was printed",
+    "address-space": "the address range of vmalloc, not memory",
+    "none": "no request failed",
+    "unknown": "not told by the text",
+}
+KINDS = {
+    "failure": "page allocation failure",
+    "oom": "OOM",
+    "vmalloc": "vmalloc failure",
+    "slub": "SLUB: unable to allocate",
+    "stall": "page allocation stall",
+}
+_HEADER = ("zone", "free", "unusable", "usable", "min", "mark", "reserve", "needs more than", "short by", "")
+
+
+def headline(answer: Answer) -> str:
+    """One line: where, what kind, who, order, mask, kernel."""
+    report, kernel = answer.report, answer.kernel
+    mode = "mask not in the text" if report.mode is None else f"mode {report.mode:#x} ({answer.decision.caller.names})"
+    order = "order not in the text" if report.order is None else f"order {report.order}"
+    named = kernel.release.text if kernel.in_text else f"{kernel.release.name} assumed ({kernel.within})"
+    said = (KINDS[report.kind], report.comm or "unknown task", order, mode, f"kernel {named}")
+    return f"{answer.source}:{report.line}: {', '.join(said)}"
+
+
+def caller_line(answer: Answer) -> str:
+    """What the caller may do."""
+    caller = answer.decision.caller
+    said = ["may reclaim" if caller.may_reclaim else "may not reclaim"]
+    if caller.memalloc:
+        said.append("asked for no mark (memalloc)")
+    zone = next((zone for zone in answer.decision.zones if zone.discounts), None)
+    if zone is not None:
+        said.append("mark lowered by " + ", ".join(part.split(":")[0] for part in zone.discounts))
+    elif not caller.memalloc and answer.decision.zones:
+        said.append("the full mark")
+    if caller.cma_ok:
+        said.append("may use CMA")
+    if answer.decision.class_zone:
+        said.append(f"zones up to {caller.mask_zone}, reserve of class {answer.decision.class_zone}")
+    return "; ".join(said)
+
+
+def zone_rows(answer: Answer) -> list[tuple[str, ...]]:
+    """The sum of each zone as cells, for text and HTML alike."""
+    several = len({zone.node for zone in answer.decision.zones}) > 1
+    return [_cells(zone, several) for zone in answer.decision.zones]
+
+
+def _cells(zone: ZoneSum, several: bool) -> tuple[str, ...]:
+    name = f"node {zone.node} {zone.zone}" if several else zone.zone
+    if zone.available is None:
+        return (name, str(zone.free), "", "", _number(zone.min), "", "", "", "", zone.verdict)
+    unusable = " ".join(f"{pages} {kind}" for kind, pages in zone.unusable.items() if pages) or "0"
+    verdict = zone.verdict
+    if zone.halving is not None:
+        loop = zone.halving
+        verdict += f": order loop at {loop['order']}, left {loop['left']}, needs more than {loop['need_more_than']}"
+    elif zone.verdict == "fragmentation":
+        verdict += f": largest order {zone.largest_usable_order if zone.largest_usable_order is not None else 'none'}"
+    elif zone.at != "min" and zone.last_try_high is not None:
+        last = zone.last_try_high
+        verdict += f": at high needs more than {last['need_more_than']}, short by {last['short_by']}"
+    return (
+        name,
+        str(zone.free),
+        unusable,
+        str(zone.available),
+        _number(zone.min),
+        "no mark" if zone.mark is None else str(zone.mark),
+        "unknown" if zone.lowmem_reserve is None and zone.mark is not None else _number(zone.lowmem_reserve),
+        _number(zone.need_more_than),
+        _number(zone.short_by),
+        verdict,
+    )
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def as_text(answer: Answer) -> str:
+    """The whole answer; sizes in pages."""
+    lines = [headline(answer), f"  {caller_line(answer)}"]
+    rows = zone_rows(answer)
+    if rows:
+        lines += ["", *(f"  {line}" for line in _table([_HEADER, *rows])), f"  (pages of {answer.decision.page_kb} kB)"]
+    advice = answer.advice
+    lines += [
+        "",
+        _wrapped(advice.sentence),
+        _wrapped(f"cause: {CAUSES.get(advice.cause, advice.cause)} [{answer.verdict}]"),
+    ]
+    for title, said in (("try first", advice.first), ("would not help", advice.useless)):
+        lines += [_wrapped(f"{title}: {one}") for one in said]
+    lines += [_wrapped(f"by another version: {one}") for one in answer.also]
+    lines += [_wrapped(f"not in the report: {one}") for one in answer.missing]
+    if answer.report.unknown_lines:
+        lines.append(f"  lines inside the report that were not understood: {answer.report.unknown_lines}")
+    return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str) -> str:
+    return fill(
+        text, 110, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    drawn = []
+    for row in rows:
+        cells = [cell.ljust(width) if column in (0, len(row) - 1) else cell.rjust(width)
+                 for column, (cell, width) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
+        drawn.append("  ".join(cells).rstrip())
+    return drawn

@@ -1,0 +1,206 @@
+"""The verdict of a report: every zone's sum, and what they come to."""
+
+from dataclasses import dataclass, field
+
+from fastalloc.explain.caller import Caller, caller_of
+from fastalloc.explain.layout import reserve_for, zone_layout
+from fastalloc.explain.mem_info import MemInfo, ZoneInfo
+from fastalloc.explain.reports import Report
+from fastalloc.explain.version import Kernel
+from fastalloc.explain.watermark import Request, ZoneSum, settle
+from fastalloc.linux.mem_info import ZONES
+from fastalloc.linux.release import Release
+from fastalloc.linux.watermark_rules import Rules, rules_of
+
+
+@dataclass
+class Decision:
+    """What the kernel decided, by the rules of one version."""
+
+    release: Release
+    rules: Rules
+    caller: Caller
+    verdict: str = "no-mem-info"
+    why: str = ""
+    class_zone: str | None = None
+    layout: tuple[str, ...] = ()
+    page_kb: int | None = None
+    zones: list[ZoneSum] = field(default_factory=list)
+
+
+def decide(report: Report, kernel: Kernel) -> Decision:
+    """Applies the rules of a kernel to a report."""
+    rules = rules_of(kernel.release)
+    block = report.mem_info
+    layout = zone_layout(block, kernel.release.base, report.text) if block is not None else ZONES
+    caller = caller_of(report, kernel, rules, layout)
+    decision = Decision(kernel.release, rules, caller)
+    if block is not None:
+        decision.layout, decision.page_kb = layout, block.page_kb
+    said = _said_outright(report, caller, block)
+    if said is not None:
+        decision.verdict, decision.why = said
+        if decision.verdict != "memcg-limit" and block is not None and block.zones and not report.vmalloc:
+            _sums(decision, report, block, kernel)
+        return decision
+    if block is None or not block.zones:
+        decision.why = "no zone line (free/min/low/high) in the text"
+        if report.vmalloc:
+            decision.why = "vmalloc warning without Mem-Info: the mark cannot be checked"
+        return decision
+    _sums(decision, report, block, kernel)
+    decision.verdict, decision.why = _together(decision, report)
+    return decision
+
+
+def _said_outright(report: Report, caller: Caller, block: MemInfo | None) -> tuple[str, str] | None:
+    """What the text itself says, so that no zone's mark decides."""
+    if report.kind == "oom" and _is_memcg(report):
+        return "memcg-limit", "the limit of a memory cgroup was hit; zone marks play no part"
+    if report.kind == "slub":
+        named = [said["cache"] for said in report.caches if "(" in said.get("cache", "")]
+        if named:
+            return "memcg-limit", (
+                f"the cache {named[0]} is a memory cgroup's own, and no page allocation failure was printed beside it: "
+                "the charge was refused at the cgroup's limit, not the page"
+            )
+    if report.kind == "vmalloc" or report.vmalloc:
+        if "failed to allocate pages" not in report.vmalloc and "allocated" not in report.vmalloc:
+            return "other", "vmalloc: the address range or a table failed, not a zone's mark"
+    if report.kind == "oom" and (report.sysrq or (report.order or 0) < 0):
+        return "other", "the kill was asked for by hand (SysRq): no request failed"
+    if report.kind == "stall":
+        return "other", "a stall is not a failure: the request still waits"
+    return None
+
+
+def _is_memcg(report: Report) -> bool:
+    if report.constraint in ("CONSTRAINT_NONE", "global_oom"):
+        return False
+    if report.memcg:
+        return True
+    return any(name.startswith(("mem_cgroup_out_of_memory", "mem_cgroup_oom")) and sure for name, sure in report.frames)
+
+
+def _sums(decision: Decision, report: Report, block: MemInfo, kernel: Kernel) -> None:
+    caller, rules = decision.caller, decision.rules
+    order = max(report.order or 0, 0)
+    class_zone = caller.mask_zone
+    if rules.class_zone == "first populated":
+        usable = [info for info in block.zones if info.index <= ZONES.index(caller.mask_zone)]
+        if usable:
+            class_zone = max(usable, key=lambda info: info.index).zone
+    decision.class_zone = class_zone
+    request = Request(order, caller, rules, kernel.release, report.kind == "oom")
+    nodes = _nodes(report, caller)
+    for info in block.zones:
+        zone = ZoneSum(info.node, info.zone, block.pages(info, "free") or 0, _allowed(info, caller, nodes))
+        for name in ("min", "low", "high", "boost"):
+            setattr(zone, name, block.pages(info, name))
+        decision.zones.append(zone)
+        if not zone.allowed:
+            zone.verdict = "zone-not-allowed"
+        elif _is_empty(info):
+            zone.verdict = "empty-zone"
+        elif zone.min is None:
+            zone.verdict = "unknown"
+            zone.notes.append("its marks are cut off")
+        else:
+            reserve = reserve_for(block, decision.layout, info.node, info.zone, class_zone)
+            zone.lowmem_reserve = reserve
+            if reserve is None:
+                zone.notes.append("its lowmem_reserve is not in the text: taken as 0, so it is short by at least this")
+            settle(zone, info, block, request)
+
+
+def _nodes(report: Report, caller: Caller) -> set[int] | None:
+    """The nodes that the request may use; None is all."""
+    nodes = _node_list(report.nodemask)
+    if caller.has("HARDWALL") and caller.may_reclaim and not caller.interrupt:
+        mems = _node_list(report.mems)
+        if mems is not None:
+            nodes = mems if nodes is None else nodes & mems
+    return nodes
+
+
+def _node_list(text: str | None) -> set[int] | None:
+    if not text or not text[0].isdigit():
+        return None
+    nodes: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit():
+            nodes |= set(range(int(first), int(last if last.isdigit() else first) + 1))
+    return nodes
+
+
+def _allowed(info: ZoneInfo, caller: Caller, nodes: set[int] | None) -> bool:
+    if nodes is not None and info.node not in nodes:
+        return False
+    return info.index <= ZONES.index(caller.mask_zone) and info.zone != "Device"
+
+
+def _is_empty(info: ZoneInfo) -> bool:
+    size = info.kb.get("managed", info.kb.get("present"))
+    return size == 0 and info.kb.get("free") == 0
+
+
+def _together(decision: Decision, report: Report) -> tuple[str, str]:
+    """One verdict of all zones, and why in one line."""
+    able = [zone for zone in decision.zones if zone.allowed and zone.verdict != "empty-zone"]
+    if not able:
+        return "zone-not-allowed", f"no zone this caller may use (class {decision.class_zone}) has any page"
+    several = len({zone.node for zone in decision.zones}) > 1
+    by_verdict = {name: [zone for zone in able if zone.verdict == name] for name in _ORDER}
+    verdict = next((name for name in _ORDER if by_verdict[name]), "unknown")
+    if verdict == "passes-now":
+        zone = by_verdict[verdict][0]
+        if zone.need_more_than is None:
+            return verdict, f"{_name(zone, several)} has blocks that the caller may take without a mark"
+        return verdict, f"{_name(zone, several)} passes: {zone.available} usable > {zone.need_more_than}"
+    if decision.caller.memalloc and verdict == "below-mark":
+        return verdict, "caller ignores the marks (memalloc) and the free lists of its zones were empty"
+    why = "; ".join(_why(zone, several, report.order or 0) for zone in able)
+    return {"wrong-type": "other", "unknown": "no-mem-info"}.get(verdict, verdict), why
+
+
+_ORDER = ("passes-now", "wrong-type", "fragmentation", "below-mark", "unknown")
+
+
+def _name(zone: ZoneSum, several: bool) -> str:
+    return f"node {zone.node} {zone.zone}" if several else zone.zone
+
+
+def _why(zone: ZoneSum, several: bool, order: int) -> str:
+    name = _name(zone, several)
+    if zone.verdict == "below-mark":
+        if zone.at != "min" and zone.last_try_high:
+            last = zone.last_try_high
+            return (
+                f"{name} passes at min, short by {last['short_by']} at high, the last try before a kill "
+                f"(usable {last['available']}, must be > {last['need_more_than']})"
+            )
+        if zone.mark is None:
+            return f"{name}: its free lists were empty"
+        return (
+            f"{name} short by {zone.short_by} (usable {zone.available}, must be > {zone.mark}"
+            f" + reserve {zone.lowmem_reserve if zone.lowmem_reserve is not None else 'unknown'})"
+        )
+    if zone.verdict == "fragmentation":
+        if zone.halving is not None:
+            loop = zone.halving
+            return (
+                f"{name} passes order 0; the order loop refuses at order {loop['order']} "
+                f"(left {loop['left']}, must be > {loop['need_more_than']}: short by {loop['short_by']})"
+            )
+        largest = zone.largest_usable_order
+        said = f"largest {largest}" if largest is not None else "none at all"
+        if not zone.lists_known:
+            said = "its free list is not in the text"
+        return f"{name} passes the mark but has no usable block of order {order} ({said})"
+    if zone.verdict == "wrong-type":
+        return (
+            f"{name} passes the mark (usable {zone.available} > {zone.need_more_than}) but every free block is of a "
+            "type that this caller may not take"
+        )
+    return f"{name}: {', '.join(zone.notes) or 'unknown'}"

@@ -1,0 +1,102 @@
+"""Which kernel printed a report: the one it names, else those that print so."""
+
+import re
+from typing import NamedTuple
+
+from fastalloc.explain.mem_info import MemInfo
+from fastalloc.explain.reports import Report
+from fastalloc.linux.gfp_masks import candidates, from_names
+from fastalloc.linux.mem_info import FIELD_SIGNS, LONG_TERM, TEXT_SIGNS, Sign
+from fastalloc.linux.release import BASES, EVER, Base, Release, Span, base_name, following
+
+
+class Kernel(NamedTuple):
+    """The kernel by whose rules a report is judged.
+
+    ``within``: the versions that print such a report, where the text names none. ``note``: what was assumed.
+    """
+
+    release: Release
+    in_text: bool
+    within: Span
+    note: str
+
+
+def kernel_of(report: Report) -> Kernel:
+    """The kernel of a report."""
+    if report.release is not None:
+        release = report.release
+        if release.next:
+            signs = signs_of(report)
+            # linux-next carries the code of the version after; what it prints tells whether it has come that far.
+            after = following(release.base)
+            printed = meet([sign.versions for sign in signs if sign.shown])
+            if after in printed or release.base not in printed:
+                note = f"linux-next of {release.name}: judged by the rules of {base_name(after)}"
+                return Kernel(release._replace(base=after, stable=None), True, Span(after, after), note)
+        note = "a distribution's kernel: its base version's rules" if release.distribution else ""
+        return Kernel(release, True, Span(release.base, release.base), note)
+    within = meet([sign.versions for sign in signs_of(report)])
+    if report.mode is not None:
+        masks = candidates(report.mode, within)
+        if report.mode_names:
+            masks = [one for one in masks if from_names(report.mode_names, one.first)[0] == report.mode]
+        if masks:
+            within = Span(masks[0].first, masks[-1].last)
+    base = _choose(within)
+    return Kernel(
+        Release(base_name(base), base), False, within, f"no version in the text; reports of {within} look like this"
+    )
+
+
+def signs_of(report: Report) -> list[Sign]:
+    """What the report shows of its version."""
+    found = [sign for sign in TEXT_SIGNS if re.search(sign.what, report.text)]
+    if report.mem_info is not None:
+        shown = _fields(report.mem_info)
+        for sign in FIELD_SIGNS:
+            names, whole = shown.get(sign.where, (set(), False))
+            if names and (sign.what in names if sign.shown else whole and sign.what not in names):
+                found.append(sign)
+    return found
+
+
+def _fields(block: MemInfo) -> dict[str, tuple[set[str], bool]]:
+    """The names that each kind of line shows, and whether one of the kind is whole."""
+    shown: dict[str, tuple[set[str], bool]] = {}
+    if block.totals:
+        names = set(block.totals)
+        shown["totals"] = (names, {"slab_reclaimable", "writeback", "bounce", "free"} <= names)
+    for number, values in block.nodes.items():
+        before = shown.get("node", (set(), False))
+        shown["node"] = (before[0] | set(values), before[1] or bool(block.node_flags.get(number)))
+    for info in block.zones:
+        before = shown.get("zone", (set(), False))
+        shown["zone"] = (before[0] | set(info.kb) | set(info.counts), before[1] or info.whole)
+    return shown
+
+
+def meet(spans: list[Span]) -> Span:
+    """The versions that most of the spans hold: one that contradicts the others is left out, the widest first."""
+    within = EVER
+    for one in sorted(spans, key=_width):
+        both = within.meet(one)
+        within = both if both is not None else within
+    return within
+
+
+def _width(one: Span) -> int:
+    return sum(1 for base in BASES if base in one)
+
+
+def _choose(within: Span) -> Base:
+    inside = [base for base in BASES if base in within] or [BASES[-1]]
+    served = [base for base in LONG_TERM if base in within]
+    return served[-1] if served else inside[-1]
+
+
+def others(kernel: Kernel) -> list[Base]:
+    """The other versions that a report without a version may come from."""
+    if kernel.in_text:
+        return []
+    return [base for base in BASES if base in kernel.within and base != kernel.release.base]

@@ -1,0 +1,128 @@
+"""Reports as people posted them, against an independent calculation.
+
+``tests/data/memory_reports`` holds the kernel's text of public reports with names replaced, and what an independent
+program made of them. Where ``../shared/data/reports/corpus`` exists, every case there is asked as well.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import fastalloc
+from fastalloc.errors import InputError
+
+HERE = Path(__file__).parents[1] / "data" / "memory_reports"
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "reports" / "corpus"
+CASES = sorted(folder for folder in HERE.iterdir() if (folder / "expected.json").exists())
+MORE = sorted(
+    folder for folder in SHARED.glob("*/") if (folder / "expected.json").exists() and not (HERE / folder.name).exists()
+)
+# What the report does not say in so many words: its distribution's patches, and tasks seen only by their name.
+ZONE_FIELDS = (
+    "free",
+    "allowed",
+    "min",
+    "low",
+    "high",
+    "mark",
+    "lowmem_reserve",
+    "available",
+    "need_more_than",
+    "short_by",
+)
+
+
+@pytest.mark.parametrize("case", [*CASES, *MORE], ids=lambda case: case.name)
+def test_a_posted_report_gets_the_answer_of_the_independent_calculation(case):
+    expected = json.loads((case / "expected.json").read_text())
+    answers = [answer.as_json() for answer in fastalloc.explain(case / "input.txt")]
+    assert [(one["kind"], one["order"], one["mode"], one["verdict"]) for one in answers] == [
+        (one["kind"], one["order"], one["mode"], one["verdict"]) for one in expected["reports"]
+    ]
+    answer = next((one for one in answers if one["zones"]), answers[0])
+    assert answer["verdict"] == expected["verdict"]
+    assert answer["class_zone"] == expected.get("class_zone")
+    assert set(answer["flags"]) == set(expected["flags"])
+    if expected["kernel_in_text"]:
+        assert answer["kernel"] == expected["kernel"]
+    for name in ("may_reclaim", "high", "harder", "memalloc", "cma_ok"):
+        assert answer["caller"][name] == expected["caller"][name], name
+    for zone in expected.get("zones", []):
+        mine = next(one for one in answer["zones"] if (one["node"], one["zone"]) == (zone["node"], zone["zone"]))
+        assert {name: mine.get(name) for name in ZONE_FIELDS if name in zone} == {
+            name: zone[name] for name in ZONE_FIELDS if name in zone
+        }
+        assert mine["verdict"] == zone["verdict"]
+        if "halving" in zone:
+            assert {name: mine["halving"][name] for name in zone["halving"]} == zone["halving"]
+
+
+def answer_to(name: str):
+    return fastalloc.explain(HERE / name / "input.txt")
+
+
+def test_an_atomic_order_0_failure_of_2007_is_refused_by_one_and_by_six_pages():
+    (answer,) = answer_to("01-lkml2007-atomic-order0-slab")
+    # DMA: 7 - 4 + 1 -> 3, 2006 <= 3 + 2003. DMA32: 1428 -> 714 -> 536, 531 <= 536.
+    assert [(zone.zone, zone.mark, zone.short_by) for zone in answer.decision.zones] == [
+        ("DMA", 3, 1),
+        ("DMA32", 536, 6),
+    ]
+    assert answer.verdict == "below-mark"
+
+
+def test_free_memory_that_is_all_highatomic_is_said_to_be_barred():
+    (answer,) = answer_to("04-linuxmm2017-kblockd-virtio")
+    assert answer.verdict == "other"
+    assert [(zone.zone, zone.free, zone.mark, zone.verdict) for zone in answer.decision.zones] == [
+        ("DMA", 231, 17, "wrong-type"),
+        ("DMA32", 459, 122, "wrong-type"),
+    ]
+    assert "highatomic" in answer.advice.sentence
+    assert "min_free_kbytes alone" in answer.advice.useless[0]
+
+
+def test_the_page_size_is_read_from_a_report_without_lists():
+    (answer,) = answer_to("07-zfs9814-arm64-64k")
+    assert answer.decision.page_kb == 64
+    assert [zone.free for zone in answer.decision.zones] == [16661312 // 64, 16329600 // 64]
+    assert any("head of the report is lost" in said for said in answer.missing)
+
+
+def test_a_head_without_mem_info_says_what_to_run():
+    (answer,) = answer_to("11-lkml2026-minfree-autotune")
+    assert answer.verdict == "no-mem-info"
+    assert str(answer.kernel.within) == "4.18 to 4.20"
+    assert any("dmesg" in said for said in answer.missing)
+    assert [said["cache"] for said in answer.as_json()["caches"]] == ["skbuff_head_cache"] * 2
+
+
+def test_a_cgroups_own_cache_that_failed_alone_is_the_cgroups_limit():
+    (answer,) = answer_to("23-netdev2019-memcg-atomic")
+    assert answer.verdict == "memcg-limit"
+    assert str(answer.kernel.within) == "5.1 to 6.2"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Node 0, zone      DMA\n  pages free     3976\n        min      16\n", "a zoneinfo"),
+        ("slabinfo - version: 2.1\n# name <active_objs>\n", "a slabinfo"),
+        ("Node 0, zone DMA 1 1 1 0 2 1 1 0 1 1 3\n", "a buddyinfo"),
+        ("MemTotal:       16316412 kB\n", "a meminfo"),
+        ("x-1 [000] d..1 1.0: kmalloc: call_site=ffffffff81 ptr=ffff88\n", "a kmem trace"),
+        ("a log\nwithout anything\n", "expected a line such as"),
+    ],
+)
+def test_an_input_without_a_report_is_refused_by_what_it_is(tmp_path, text, kind):
+    file = tmp_path / "input.txt"
+    file.write_text(text)
+    with pytest.raises(InputError, match="no memory report") as caught:
+        fastalloc.explain(file)
+    assert kind in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named():
+    with pytest.raises(InputError, match=r"nowhere\.txt"):
+        fastalloc.explain("nowhere.txt")
