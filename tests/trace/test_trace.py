@@ -113,6 +113,7 @@ def test_malformed_text_is_refused_with_its_line(tmp_path, change, where):
         (gzip.compress(b"PERFILE2\0\0" + bytes(100)), "perf script"),
         (gzip.compress(b"FATRACE\x1a" + bytes(100)), "unpack"),
     ],
+    ids=["perf.data", "perf.data.gz", "fatrace.gz"],  # gzip writes the time: ids must be the same in each process
 )
 def test_binary_recordings_say_what_to_run(tmp_path, data, advice):
     path = tmp_path / "x"
