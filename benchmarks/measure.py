@@ -16,7 +16,7 @@ from pathlib import Path
 
 import polars as pl
 
-from fastalloc.store.provenance import model_digest
+from fastalloc.model_digest import model_digest
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
 

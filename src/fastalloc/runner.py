@@ -15,8 +15,9 @@ from fastalloc.batch import BatchProgress, LaneResult, run_lanes, run_machines
 from fastalloc.compiler.cache_dir import announce_compiling
 from fastalloc.errors import InputError
 from fastalloc.kernels.lane.metrics import METRIC
+from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, with_policies
-from fastalloc.store import Dataset, DatasetWriter, model_digest, open_dataset
+from fastalloc.store import Dataset, DatasetWriter, open_dataset
 from fastalloc.store.location import Location, location
 from fastalloc.store.provenance import footer, provenance
 from fastalloc.store.read import shard_paths

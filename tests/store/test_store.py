@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,11 @@ import pytest
 
 from fastalloc.errors import InputError
 from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRIC, SERIES
+from fastalloc.model_digest import model_digest
 from fastalloc.scenario import load_scenario
-from fastalloc.store import DatasetWriter, model_digest, open_dataset, read_footer
+from fastalloc.store import DatasetWriter, open_dataset, read_footer
 from fastalloc.store import write as store_write
 from fastalloc.store.location import write_file
-from fastalloc.store.provenance import PACKAGE
 from tests.fake_batch import fake_lane
 
 
@@ -178,20 +177,6 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         DatasetWriter(tmp_path / "file", small(), ["rc8"], "fastalloc run")
-
-
-@pytest.mark.parametrize(
-    "source", ["batch/lane.py", "linux/geometry_slub.py", "scenario/slab_arrays.py", "linux/watermarks.py"]
-)
-def test_the_model_digest_covers_what_sets_a_lane_up(tmp_path, source):
-    """A resumed sweep must not mix two models: a change to caches, geometry or watermarks is a change of the model."""
-    package = tmp_path / "fastalloc"
-    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    before = model_digest.__wrapped__(package)
-    assert before == model_digest()
-    with (package / source).open("a") as file:
-        file.write("# changed\n")
-    assert model_digest.__wrapped__(package) != before
 
 
 def test_lists_of_users_are_one_type_of_column_whatever_they_hold(tmp_path):

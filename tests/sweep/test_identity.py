@@ -9,8 +9,8 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastalloc.model_digest import PACKAGE
 from fastalloc.scenario import Scenario, load_scenario
-from fastalloc.store.provenance import PACKAGE
 from fastalloc.sweep import plan_sweep
 from fastalloc.sweep.identity import canonical_json, point_identity, task_identity
 

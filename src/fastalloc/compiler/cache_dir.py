@@ -1,19 +1,32 @@
 """Where compiled kernels are kept: a folder for each state of the sources, Numba, Python and CPU.
 
 Numba does not notice a change in a function that a cached one calls from another file, so the folder's name holds a
-digest of everything that the machine code depends on. Importing this module sets the folder; it comes before numba.
+digest of everything that the machine code depends on.
 """
 
 import hashlib
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).parents[1]
 # Rooms whose sources decide what compiled code computes.
 ROOMS = ("compiler", "kernels", "linux", "trace/order")
+
+SHAPES_CODE = (  # environment variables
+    "FASTALLOC_UNPATCHED",
+    "NUMBA_BOUNDSCHECK",
+    "NUMBA_DEBUGINFO",
+    "NUMBA_OPT",
+    "NUMBA_LOOP_VECTORIZE",
+    "NUMBA_SLP_VECTORIZE",
+)
 
 
 def kernel_sources(folder: Path = PACKAGE) -> list[Path]:
@@ -32,6 +45,7 @@ def sources_digest(folder: Path = PACKAGE) -> str:
     return digest.hexdigest()
 
 
+@cache
 def cache_digest(folder: Path = PACKAGE) -> str:
     """What the compiled code depends on, as 16 hexadecimal digits."""
     parts = (
@@ -42,16 +56,51 @@ def cache_digest(folder: Path = PACKAGE) -> str:
         sys.version,
         platform.machine(),
         _cpu(),
+        *(f"{name}={value}" for name, value in sorted(os.environ.items()) if name in SHAPES_CODE),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def cache_folder() -> Path:
-    """The folder in use: ``NUMBA_CACHE_DIR`` where it is set, else one of the user's cache folder."""
+    """The folder in use: of ``NUMBA_CACHE_DIR`` where it is set, else of the user's cache folder."""
     told = os.environ.get("NUMBA_CACHE_DIR")
-    if told:
-        return Path(told)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastalloc" / cache_digest()
+    parent = Path(told) if told else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastalloc"
+    return parent / cache_digest()
+
+
+@contextmanager
+def used() -> Iterator[None]:
+    """Functions that are decorated meanwhile are kept in the folder; those of others are kept where they were."""
+    import numba
+
+    config: Any = numba.config
+    theirs = config.CACHE_DIR
+    config.CACHE_DIR = str(cache_folder())
+    try:
+        yield
+    finally:
+        config.CACHE_DIR = theirs
+
+
+@contextmanager
+def only_one(name: str) -> Iterator[None]:
+    """One process at a time: whoever waited for another finds what that one compiled.
+
+    Where a lock cannot be had (a system or file system without), several may compile the same.
+    """
+    try:
+        import fcntl
+
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / f"{name}.lock", "w")  # noqa: SIM115
+    except (ImportError, OSError):
+        yield
+        return
+    with file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def is_cold() -> bool:
@@ -74,13 +123,3 @@ def _cpu() -> str:
     wanted = ("vendor_id", "cpu family", "model", "model name", "flags", "Features", "CPU part")
     first = {name.strip(): value for name, _, value in (line.partition(":") for line in reversed(lines))}
     return "\0".join(first.get(name, "") for name in wanted)
-
-
-def _use() -> None:
-    folder = str(cache_folder())
-    os.environ["NUMBA_CACHE_DIR"] = folder
-    if "numba" in sys.modules:  # it read the variable when it was imported
-        sys.modules["numba"].config.CACHE_DIR = folder
-
-
-_use()

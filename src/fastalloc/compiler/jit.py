@@ -1,38 +1,29 @@
-"""The one decorator of every kernel: compiled once for all configurations, without the GIL, cached on disk."""
+"""The decorators of kernels: compiled once for all configurations, without the GIL, cached on disk."""
 
-import hashlib
-from functools import cache, wraps
-from itertools import zip_longest
-from types import FunctionType
+from functools import cache
 from typing import Any
 
-import fastalloc.compiler.cache_dir  # noqa: F401 - it names the cache folder before numba is imported
+from numba import config, njit, types
+from numba.core.registry import CPUDispatcher
+from numba.extending import intrinsic, overload
 
-from llvmlite.binding import Linkage  # isort: skip
-from llvmlite.ir import Constant  # isort: skip
-from numba import config, njit, types  # isort: skip
-from numba.core import cgutils  # isort: skip
-from numba.core.codegen import CPUCodeLibrary, JITCPUCodegen  # isort: skip
-from numba.core.registry import CPUDispatcher  # isort: skip
-from numba.core.targetconfig import TargetConfig  # isort: skip
-from numba.extending import intrinsic, overload  # isort: skip
-from numba.np import arrayobj, linalg  # isort: skip
+from fastalloc.compiler import cache_dir, patches
 
-# Numba imports scipy.linalg, a third of its own time, to see whether BLAS is at hand. It is, and whoever needs it
-# imports it then.
-_ensure_blas = linalg.ensure_blas
-linalg.ensure_blas = lambda: None
-from numba.np import arraymath  # noqa: E402, F401  # isort: skip
-
-linalg.ensure_blas = _ensure_blas
-
-# Kernels allocate nothing, so they need no reference counts (``_nrt``): atomic operations on every array passed.
 # An option not given passes from a function to those it calls: without the False, one inlined kernel inlines them all.
-OPTIONS: Any = {"nogil": True, "error_model": "numpy", "_nrt": False, "forceinline": False, "no_cfunc_wrapper": True}
-PART: Any = {"no_cpython_wrapper": True}  # of what Python does not call
+OPTIONS: Any = {"nogil": True, "error_model": "numpy", "forceinline": False}
+PART: Any = {}  # of what Python does not call
+ENTRY: Any = {}
 INLINED: Any = {"forceinline": True}
 
 DISABLE_JIT: bool = config.DISABLE_JIT  # type: ignore[attr-defined]
+
+if patches.USED and not DISABLE_JIT:
+    from fastalloc.compiler.pipeline import EntryCompiler, PartCompiler
+
+    # Kernels allocate nothing, so they need no reference counts (``_nrt``): atomic operations on every array passed.
+    OPTIONS |= {"_nrt": False, "no_cfunc_wrapper": True}
+    PART |= {"no_cpython_wrapper": True, "pipeline_class": PartCompiler}
+    ENTRY |= {"pipeline_class": EntryCompiler}
 
 _NARROW = (types.int8, types.int16, types.int32, types.uint8, types.uint16, types.uint32)
 
@@ -43,151 +34,80 @@ def _argument(kind: Any) -> Any:
     return types.int64 if kind in _NARROW else kind
 
 
-# Numba names the library of a function by its qualified name; these endings say what becomes of it.
-_FOLDED = ".folded"
-_ENTRY = ".entry"
-# in the names that Numba gives their functions
-_OF_KERNELS = ("9fastalloc7kernels", "9fastalloc5trace5order")
-_optimize = CPUCodeLibrary._optimize_final_module
-_finalize = CPUCodeLibrary._finalize_final_module
-_set_env = JITCPUCodegen.set_env
+class _Kernel(CPUDispatcher):
+    """A function that is compiled once for each kind of state it is called with.
 
-
-def _marked(function, ending):
-    """A copy of ``function`` whose library's name has the ending."""
-    copy = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
-    copy.__doc__, copy.__module__, copy.__qualname__ = function.__doc__, function.__module__, function.__name__ + ending
-    return copy
-
-
-def _optimize_what_runs(library: Any) -> None:
-    """Numba optimises every function by itself; a folded one runs only inside entries, which are optimised.
-
-    What an entry calls becomes its own: LLVM then drops the arguments that a callee does not use.
+    Left alone, Numba would compile it again for each constant and each width of integer among its arguments.
     """
-    if library.name.endswith(_FOLDED):
-        return
-    if library.name.endswith(_ENTRY):
-        defined = [function for function in library._final_module.functions if not function.is_declaration]
-        own = "".join(function.name for function in defined if function.linkage == Linkage.external)
-        mark = hashlib.blake2b(own.encode(), digest_size=8).hexdigest()
-        for function in defined:
-            if function.linkage == Linkage.linkonce_odr:
-                function.linkage = Linkage.internal
-                function.name += f".{mark}"  # the JIT's linker goes by name, local or not
-    _optimize(library)
+
+    def get_call_template(self, args, kws):
+        return super().get_call_template(
+            [_argument(arg) for arg in args], {name: _argument(arg) for name, arg in kws.items()}
+        )
 
 
-def _finalize_what_runs(library: Any) -> None:
-    """Nor is machine code made of a folded function."""
-    if library.name.endswith(_FOLDED):
-        library._finalize_dynamic_globals()
-        library._finalized = True
-    else:
-        _finalize(library)
-
-
-def _set_env_of_what_runs(codegen: Any, name: str, env: Any) -> None:
-    if codegen._engine.get_global_value_address(name):
-        _set_env(codegen, name, env)
-
-
-_fix_integer_index = arrayobj.fix_integer_index
-
-
-def _index_of_kernels(context, builder, idxty, idx, size):
-    """An index of a kernel counts from the start: no test, at each access, for Python's indices from the end.
-
-    Only a constant may be negative. Other functions of the process keep the test.
-    """
-    constant = isinstance(idx, Constant) and isinstance(idx.constant, int) and idx.constant < 0
-    if not constant and any(part in builder.function.name for part in _OF_KERNELS):
-        return context.cast(builder, idx, idxty, types.intp)
-    return _fix_integer_index(context, builder, idxty, idx, size)
-
-
-_get_item_pointer = cgutils.get_item_pointer2
-
-
-def _item_pointer(context, builder, data, shape, strides, layout, inds, wraparound=False, boundscheck=False):
-    """The address of an item, by Horner's rule: Numba multiplies each index by the lengths of all axes behind it."""
-    if layout != "C" or wraparound or boundscheck or not inds:
-        return _get_item_pointer(context, builder, data, shape, strides, layout, inds, wraparound, boundscheck)
-    place = inds[0]
-    for index, length in zip_longest(inds[1:], shape[1:]):
-        place = builder.mul(place, length)
-        place = builder.add(place, index) if index else place
-    return builder.gep(data, [place])
-
-
-_DEFAULTS: dict[type, dict[str, Any]] = {}
-
-
-def _values(config: Any) -> dict[str, Any]:
-    """All options of a configuration. Numba compares them at each look for an overload, and reads them one by one."""
-    kind = type(config)
-    if kind not in _DEFAULTS:
-        _DEFAULTS[kind] = {name: option.default for name, option in kind.options.items()}
-    return {**_DEFAULTS[kind], **config._values}
-
-
-TargetConfig.values = _values  # type: ignore[method-assign]
-arrayobj.fix_integer_index = _index_of_kernels
-cgutils.get_item_pointer2 = _item_pointer
-CPUCodeLibrary._optimize_final_module = _optimize_what_runs  # type: ignore[method-assign]
-CPUCodeLibrary._finalize_final_module = _finalize_what_runs  # type: ignore[method-assign]
-JITCPUCodegen.set_env = _set_env_of_what_runs  # type: ignore[method-assign]
-
-
-class _Part(CPUDispatcher):
+class _Internal(_Kernel):
     """A function that has no code of its own: called from Python it would end the process."""
 
     def __call__(self, *args, **kws):
         raise TypeError(f"{self.py_func.__name__}: only kernels call it; Python may call a `kernel` or an `entry`")
 
 
-def _compiled(function, ending, **options):
-    """``function``, to be compiled once for each kind of state it is called with.
+class _Entry(_Kernel):
+    """A function that Python calls; one process at a time compiles it."""
 
-    Left alone, Numba would compile it again for each constant and each width of integer among its arguments.
-    """
+    def compile(self, sig):
+        with cache_dir.only_one(f"{self.py_func.__module__}.{self.py_func.__qualname__}"):
+            return super().compile(sig)
+
+
+class _Both(_Entry):
+    """An entry to Python, and to kernels what ``called`` returns: a start that finds all compiled needs none of it."""
+
+    called: Any
+
+    def get_call_template(self, args, kws):
+        return self.called().get_call_template(args, kws)
+
+    def get_overload(self, signature):
+        return self.called().get_overload(signature)
+
+
+def _compiled(function, kind, options):
     if DISABLE_JIT:
         function.py_func = function
         return function
-    dispatcher = njit(**{**OPTIONS, **options})(_marked(function, ending))
-    resolve = dispatcher.get_call_template
-
-    def get_call_template(args, kws):
-        return resolve([_argument(arg) for arg in args], {name: _argument(arg) for name, arg in kws.items()})
-
-    dispatcher.get_call_template = get_call_template
-    if ending == _FOLDED:
-        dispatcher.__class__ = _Part
+    dispatcher = njit(**{**OPTIONS, **options})(function)
+    dispatcher.__class__ = kind
     return dispatcher
+
+
+def _kept(function, kind):
+    """An entry that is kept on disk."""
+    with cache_dir.used():
+        return _compiled(function, kind, {**ENTRY, "cache": True})
 
 
 def entry(function):
     """A kernel that Python calls and no kernel does: one program with all that it calls, kept on disk."""
-    return _compiled(function, _ENTRY, cache=True)
+    return _kept(function, _Entry)
 
 
 def internal(function):
     """A kernel that only kernels call: compiled as part of the entries that reach it, never by itself."""
-    return _compiled(function, _FOLDED, **PART)
+    return _compiled(function, _Internal, PART)
 
 
 def folded(function):
     """An internal kernel that becomes part of each caller; for those with one or two callers."""
-    return _compiled(function, _FOLDED, **PART, **INLINED)
+    return _compiled(function, _Internal, {**PART, **INLINED})
 
 
 def kernel(function, called_as=internal):
     """A kernel that kernels call, and Python may: then it is an entry."""
-    from_python = entry(function)
+    from_python = _kept(function, _Both)
     if not DISABLE_JIT:
-        called = cache(lambda: called_as(function))  # a start that finds all compiled needs none of them
-        from_python.get_call_template = lambda args, kws: called().get_call_template(args, kws)
-        from_python.get_overload = lambda signature: called().get_overload(signature)
+        from_python.called = cache(lambda: called_as(function))
     return from_python
 
 
@@ -195,12 +115,8 @@ def by_type(stub, **options):
     """What is decorated gets types and returns the function that ``stub`` stands for in kernels; only they call it."""
 
     def chosen_by(choose):
-        @wraps(choose)
-        def marked(*args):
-            return _marked(choose(*args), _FOLDED)
-
         merged: Any = {**OPTIONS, **PART, **options}
-        overload(stub, jit_options=merged, strict=False)(marked)
+        overload(stub, jit_options=merged, strict=False)(choose)
         return choose
 
     return chosen_by

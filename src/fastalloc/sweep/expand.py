@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 from fastalloc.batch import heap_of
 from fastalloc.errors import InputError
+from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, Varied
 from fastalloc.sweep.axes import Settings, merged, range_length, range_values, sample_settings
 from fastalloc.sweep.constraint import Constraint, parse_constraint
 from fastalloc.sweep.identity import point_identity, sweep_identity
-from fastalloc.sweep.kinds import digest_of, parameters_of
+from fastalloc.sweep.kinds import parameters_of
 from fastalloc.sweep.model import Range, SweepFile, load_sweep
 
 MAX_POINTS = 100_000
@@ -84,7 +85,7 @@ def plan_sweep(path: str | Path) -> Plan:
         raise InputError(path, "lanes", f"{count * sweep.lanes:,} lanes; at most {MAX_LANES:,} are allowed")
     factors = _factors(sweep, path)
     _check_each_value(base, sweep, factors, path)
-    model = digest_of(base)
+    model = model_digest()
     points: dict[str, Point] = {}
     excluded = repeated = 0
     broken: set[str] = set()

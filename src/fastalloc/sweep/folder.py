@@ -10,13 +10,13 @@ from typing import Any
 from fastalloc.errors import InputError
 from fastalloc.kernels.alloc.state import DEPTH_NAMES
 from fastalloc.kernels.lane.metrics import WHO
+from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, Varied
 from fastalloc.store.location import Location, write_file
 from fastalloc.store.provenance import provenance
 from fastalloc.store.shards import Scan, clear_temporary, scan_shards, set_aside
 from fastalloc.store.write import MANIFEST
 from fastalloc.sweep.expand import Plan
-from fastalloc.sweep.kinds import digest_of
 from fastalloc.sweep.plan import Planner
 
 SWEEP_FILE = "sweep.toml"
@@ -27,7 +27,7 @@ def manifest_of(plan: Plan, command: str, tables: list[str]) -> dict[str, Any]:
     sweep = plan.sweep
     columns = {key: column(key, plan.base) for key in sweep.varied}
     return provenance(plan.base, sweep.seed) | {
-        "model_digest": digest_of(plan.base),
+        "model_digest": model_digest(),
         "kind": "sweep",
         "sweep": {
             "id": plan.identity,

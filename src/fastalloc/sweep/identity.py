@@ -25,7 +25,7 @@ def point_identity(scenario: Varied, seed: int, model: str) -> str:
             ``run.seed`` are left out, since the number of lanes changes no lane and the seed is told by itself; a trace
             counts with its content, not its path.
         seed: of all randomness.
-        model: digest of the model (``store.model_digest``); another model, another identity.
+        model: digest of the model (``model_digest.model_digest``); another model, another identity.
     """
     resolved = scenario.model_dump(mode="json", exclude={"run": {"lanes", "seed"}, "trace": {"path"}})
     return _digest({"kind": "point", "scenario": resolved, "seed": seed, "model": model})

@@ -11,7 +11,6 @@ import pyarrow as pa
 from fastalloc.batch import run_serial, warm
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.scenario import Scenario, Varied
-from fastalloc.store import model_digest
 from fastalloc.store.schema import flat_parameters
 from fastalloc.store.tables import StoredLane, events_table, ledger_table, runs_table, series_table
 from fastalloc.sweep import replays
@@ -30,11 +29,6 @@ class Job(NamedTuple):
     tables: Sequence[str]
     columns: Mapping[str, Any]
     origin: Mapping[str, Any]  # provenance
-
-
-def digest_of(base: Varied) -> str:
-    """Of everything but the point that determines its numbers."""
-    return replays.replay_digest() if isinstance(base, replays.Replay) else model_digest()
 
 
 def parameters_of(base: Varied) -> dict[str, Any]:

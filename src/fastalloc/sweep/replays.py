@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -12,9 +12,7 @@ from pydantic import Field
 from fastalloc.errors import InputError
 from fastalloc.scenario import Varied
 from fastalloc.scenario.machine import Model
-from fastalloc.store import model_digest
 from fastalloc.store.location import file_digest
-from fastalloc.store.provenance import PACKAGE
 from fastalloc.trace.lanes.lane import TRAFFIC
 from fastalloc.trace.replay.drawn_orders import reordered
 from fastalloc.trace.replay.prediction import predict
@@ -105,15 +103,6 @@ def _trace_digest(path: Path) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
-@cache
-def replay_digest() -> str:
-    """SHA-256 of the model and of what turns traces into lanes: equal digests, equal numbers."""
-    digest = hashlib.sha256(model_digest().encode())
-    for path in sorted((PACKAGE / "trace").rglob("*.py")):
-        digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
 def parameters(base: Replay) -> dict[str, Any]:
     """Every setting under its dotted name."""
     return {f"replay.{name}": value for name, value in base.replay.model_dump().items()}
@@ -158,4 +147,4 @@ def _opened(path: Path, sha256: str, kernel: str, boot: str) -> Recording:
     return open_recording(path, beside(path, "slabstate"), None, kernel, boot)
 
 
-__all__ = ["METRICS", "Replay", "ReplayLane", "parameters", "replay_base", "replay_digest", "run_draws"]
+__all__ = ["METRICS", "Replay", "ReplayLane", "parameters", "replay_base", "run_draws"]

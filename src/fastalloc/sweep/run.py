@@ -17,7 +17,7 @@ from fastalloc.store.provenance import provenance
 from fastalloc.store.shards import Fault, scan_shards, store_shard
 from fastalloc.sweep.expand import Plan, plan_sweep
 from fastalloc.sweep.folder import Folder, locked
-from fastalloc.sweep.kinds import Job, digest_of, warm_up
+from fastalloc.sweep.kinds import Job, warm_up
 from fastalloc.sweep.plan import BatchSize, Planner
 from fastalloc.sweep.task import TaskResult, job_of, run_task
 
@@ -75,9 +75,7 @@ def run_sweep(
     """
     plan = sweep if isinstance(sweep, Plan) else plan_sweep(sweep)
     out, stop = location(out), cancel or threading.Event()
-    job = job_of(
-        plan, {**provenance(plan.base, plan.sweep.seed), "model_digest": digest_of(plan.base), "sweep": plan.identity}
-    )
+    job = job_of(plan, {**provenance(plan.base, plan.sweep.seed), "sweep": plan.identity})
     command = command or shlex.join(["fastalloc", "sweep", str(plan.path), "--out", str(out)])
     folder = Folder(out, plan, command, list(job.tables), shard)
     with locked(out, shard):

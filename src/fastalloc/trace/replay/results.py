@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from fastalloc.compiler.cache_dir import sources_digest
 from fastalloc.errors import InputError
 from fastalloc.kernels.replay.kmem_events import CACHE_SERIES
+from fastalloc.model_digest import model_digest
 from fastalloc.trace.lanes.lane import TRAFFIC
 from fastalloc.trace.replay.check import LIMITS, Check
 from fastalloc.trace.replay.prediction import Prediction
@@ -35,7 +35,7 @@ def write_results(
         manifest = {
             "command": command,
             "version": version("fastalloc"),
-            "model_digest": sources_digest(),
+            "model_digest": model_digest(),
             "draws": len(predictions[0].draws),
             "trace": recording.trace.meta,
             "steps": recording.steps,

@@ -1,0 +1,162 @@
+"""Parts of Numba that are replaced while it compiles kernels, for a compilation in a third of the time.
+
+They change neither what kernels compute nor any other function: each is in force only while a kernel is compiled, and
+looks whether the code at hand is a kernel's. A version of Numba that they were not tried with compiles without them.
+"""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import zip_longest
+from typing import Any
+
+import numba
+from llvmlite.ir import Constant
+from numba import types
+
+SWITCH = "FASTALLOC_UNPATCHED"  # an environment variable: set, Numba stays as it is
+TRIED = ("0.60", "0.61", "0.62", "0.63", "0.64", "0.65", "0.66", "0.67", "0.68")
+
+
+class UntriedNumbaWarning(UserWarning):
+    """Kernels compile slower than they could."""
+
+
+def _are_used() -> bool:
+    if os.environ.get(SWITCH):
+        return False
+    if ".".join(numba.__version__.split(".")[:2]) in TRIED:
+        return True
+    text = f"Numba {numba.__version__} is newer than those tried ({TRIED[0]} to {TRIED[-1]}): kernels compile slower"
+    warnings.warn_explicit(text, UntriedNumbaWarning, "fastalloc", 0)
+    return False
+
+
+USED = _are_used()
+"""Whether kernels are compiled with the replacements."""
+
+
+def _import_without_scipy() -> None:
+    """Numba imports scipy.linalg, a third of its own time, to see whether BLAS is at hand.
+
+    It is, and whoever needs it imports it then.
+    """
+    from numba.np import linalg
+
+    theirs = linalg.ensure_blas
+    linalg.ensure_blas = lambda: None
+    try:
+        from numba.np import arraymath  # noqa: F401
+    finally:
+        linalg.ensure_blas = theirs
+
+
+if USED:
+    _import_without_scipy()
+
+
+def mark(module: Any) -> Any:
+    """Says of an LLVM module that it is a kernel's."""
+    module.of_a_kernel = True
+    return module
+
+
+def _is_kernel(builder: Any) -> bool:
+    return getattr(builder.module, "of_a_kernel", False)
+
+
+def _index_from_start(theirs):
+    """An index of a kernel counts from the start: no test, at each access, for Python's indices from the end.
+
+    Only a constant may be negative.
+    """
+
+    def fix_integer_index(context, builder, idxty, idx, size):
+        constant = isinstance(idx, Constant) and isinstance(idx.constant, int) and idx.constant < 0
+        if _is_kernel(builder) and not constant:
+            return context.cast(builder, idx, idxty, types.intp)
+        return theirs(context, builder, idxty, idx, size)
+
+    return fix_integer_index
+
+
+def _item_pointer(theirs):
+    """The address of an item, by Horner's rule: Numba multiplies each index by the lengths of all axes behind it."""
+
+    def get_item_pointer2(context, builder, data, shape, strides, layout, inds, wraparound=False, boundscheck=False):
+        if layout != "C" or wraparound or boundscheck or not inds or not _is_kernel(builder):
+            return theirs(context, builder, data, shape, strides, layout, inds, wraparound, boundscheck)
+        place = inds[0]
+        for index, length in zip_longest(inds[1:], shape[1:]):
+            place = builder.mul(place, length)
+            place = builder.add(place, index) if index else place
+        return builder.gep(data, [place])
+
+    return get_item_pointer2
+
+
+def _values(theirs):
+    """All options of a configuration. Numba compares them at each look for an overload, and reads them one by one."""
+    defaults: dict[type, dict[str, Any]] = {}
+
+    def values(config):
+        kind = type(config)
+        if kind not in defaults:
+            defaults[kind] = {name: option.default for name, option in kind.options.items()}
+        return {**defaults[kind], **config._values}
+
+    return values
+
+
+def _call_type(theirs):
+    """The type of an operation on numbers, found once: each time Numba asks some fifty templates."""
+    numbers = (types.Number, types.Boolean)
+
+    def get_call_type(function, context, args, kws):
+        if kws or not all(isinstance(arg, numbers) for arg in args):
+            return theirs(function, context, args, kws)
+        known = function.__dict__.setdefault("_of_numbers", {})
+        if args not in known:
+            known[args] = theirs(function, context, args, kws)
+        return known[args]
+
+    return get_call_type
+
+
+def _places() -> Iterator[tuple[Any, str, Any]]:
+    """What is replaced: a module or class, the name, and what makes ours of theirs."""
+    from numba.core import cgutils
+    from numba.core.targetconfig import TargetConfig
+    from numba.np import arrayobj
+
+    yield arrayobj, "fix_integer_index", _index_from_start
+    yield cgutils, "get_item_pointer2", _item_pointer
+    yield TargetConfig, "values", _values
+    yield types.BaseFunction, "get_call_type", _call_type
+
+
+def _both(place: Any, name: str, make: Any) -> tuple[Any, str, Any, Any]:
+    theirs = getattr(place, name)
+    return place, name, theirs, make(theirs)
+
+
+_replaced = [_both(*found) for found in _places()] if USED else []
+_depth = 0
+
+
+@contextmanager
+def applied() -> Iterator[None]:
+    """Numba as kernels are compiled with. The caller holds Numba's compiler lock."""
+    global _depth
+    if _depth == 0:
+        for place, name, _, ours in _replaced:
+            setattr(place, name, ours)
+    _depth += 1
+    try:
+        yield
+    finally:
+        _depth -= 1
+        if _depth == 0:
+            for place, name, theirs, _ in _replaced:
+                setattr(place, name, theirs)
