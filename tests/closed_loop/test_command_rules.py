@@ -9,6 +9,7 @@ from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, SLUB_SLAB
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import WHO
+from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.state import COMMAND, IO, POOL, REQUEST, ROLE
 from fastalloc.linux import gfp as g
 from tests.closed_loop import driver as d
@@ -92,7 +93,7 @@ def test_a_reclaimer_that_runs_the_queue_has_the_last_page(rule):
 
 def test_kblockd_in_pf_memalloc_has_it_too():
     machine, _ = prepared("rc8", True, False, True)
-    machine.io.ctl[IO.kblockd_memalloc] = 1
+    machine.io.ctl[POLICY.kblockd_memalloc] = 1
     assert machine.call(d.get_command, 0, d.RUN_SOFTIRQ) < 0
     assert machine.call(d.get_command, 0, d.RUN_KBLOCKD) >= 0
 

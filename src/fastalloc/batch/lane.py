@@ -10,10 +10,9 @@ from fastalloc.batch.heap import Heap, Layout, build_heap, build_layout
 from fastalloc.batch.own_policy import own_policy
 from fastalloc.batch.zones import lane_zones
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.emergency_caches import EMERGENCY_CACHES
-from fastalloc.kernels.alloc.entitlement import ENTITLEMENTS
 from fastalloc.kernels.alloc.mempool import MEMPOOL, MEMPOOL_RULES, Pools
 from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, PAGE, ZONE
+from fastalloc.kernels.lane import policy as lane_policy
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRIC, SERIES, WHO, ZONES
 from fastalloc.kernels.lane.state import (
@@ -39,7 +38,6 @@ from fastalloc.scenario.machine import NOT_THE_KERNELS
 from fastalloc.scenario.models import Policy, Scenario
 
 PAGE_BYTES = 4096
-WATERMARK_RULES = ("2.6.25", "6.3")  # by number, WATERMARKS_*
 WRITE_GATES = {"none": -1, "min": ZONE.min, "low": ZONE.low, "high": ZONE.high}
 POOL_MINIMUM = (2, 2, 2, 2, 2)  # the sg pools; those before and after them are sized by the policy
 POOL_ROLES = (
@@ -100,10 +98,7 @@ def build_mem(scenario: Scenario, layout: Layout) -> st.Mem:
     ctl[MEMCTL.hz] = machine.hz
     ctl[MEMCTL.tokens] = 10 * 5 * machine.hz
     policy = scenario.policy
-    ctl[MEMCTL.watermark_rule] = WATERMARK_RULES.index(policy.watermark_rule)
-    ctl[MEMCTL.entitlement] = ENTITLEMENTS.index(policy.entitlement)
-    ctl[MEMCTL.spare_most] = policy.spare_pages
-    ctl[MEMCTL.probe_every] = policy.probe_every
+    ctl[lane_policy.FIRST :] = lane_policy.columns(policy)
     ctl[MEMCTL.probe_gfp] = g.POLITE if policy.probe_low else 0
     for bit, users in (
         (g.MEMALLOC, policy.memalloc),
@@ -113,9 +108,7 @@ def build_mem(scenario: Scenario, layout: Layout) -> st.Mem:
     ):
         for user in users:
             ctl[MEMCTL.gfp_add + WHO.names.index(user)] |= bit
-    ctl[MEMCTL.emergency] = EMERGENCY_CACHES.index(policy.emergency_caches)
     ctl[MEMCTL.emergency_cache : MEMCTL.emergency_cache + 4] = layout.emergency
-    ctl[MEMCTL.emergency_slabs] = policy.emergency_slabs
     if policy.emergency_caches != "none":
         ctl[MEMCTL.free] = st.FREE_NAMED if policy.emergency_free == "named" else st.FREE_BY_PAGE
         ctl[MEMCTL.emergency_apart] = not policy.emergency_merge
@@ -145,6 +138,7 @@ def build_io(scenario: Scenario, frames: int) -> ms.Io:
     depth = min(host.queue_depth, host.can_queue)
     tasks = 1 + scenario.workload.copiers + scenario.workload.writers
     ctl = np.zeros(IO.width, np.int64)
+    ctl[lane_policy.FIRST :] = lane_policy.columns(scenario.policy)
     for field in (IO.head, IO.tail, IO.disk_head, IO.disk_tail, IO.done_head, IO.done_tail):
         ctl[field] = -1
     ctl[IO.unplug_jiffy] = ms.NEVER
@@ -158,16 +152,12 @@ def build_io(scenario: Scenario, frames: int) -> ms.Io:
     ctl[IO.queue_depth] = depth
     policy = scenario.policy
     free_list = depth if policy.command_rule == "prealloc" else host.free_list
-    ctl[IO.rule] = ms.COMMAND_RULES.index(policy.command_rule)
-    ctl[IO.sense] = ms.SENSE_KINDS.index(policy.sense)
-    ctl[IO.sense_errors] = policy.sense_error_ppm
     ctl[IO.free_list_size] = free_list
     ctl[IO.disk_done_at] = ms.NEVER
     ctl[IO.command_ns] = ms.NS_PER_S // disk.iops
     ctl[IO.page_ns] = ms.NS_PER_S * PAGE_BYTES // disk.bytes_per_second
     ctl[IO.irq_cpu] = disk.irq_cpu
     ctl[IO.completion_delay] = disk.completion_delay_us * 1000
-    ctl[IO.kblockd_memalloc] = policy.kblockd_memalloc
     return ms.Io(
         ctl,
         np.zeros((3 * queue.nr_requests // 2 + 2, REQUEST.width), np.int64),
@@ -198,6 +188,7 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
     pages = work.copiers * tree_pages + work.writers * work.writer_pages
     slots = max(256, machine.swap_pages // 256 * 256)
     ctl = np.zeros(VM.width, np.int64)
+    ctl[lane_policy.FIRST :] = lane_policy.columns(scenario.policy)
     ctl[VM.jiffy_ns] = ms.NS_PER_S // machine.hz
     ctl[VM.nr_cpus] = machine.cpus
     ctl[VM.swappiness] = work.swappiness
@@ -223,13 +214,8 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
     ctl[VM.host_overlap] = machine.host_overlap_us * 1000
     policy = scenario.policy
     ctl[VM.mempool_jiffies] = policy.mempool_timeout_s * machine.hz if policy.mempool_timeout_s > 0 else -1
-    ctl[VM.mempool_wake_one] = policy.mempool_wake_one
     ctl[VM.swap_bio_limit] = policy.swap_bio_limit or ms.NEVER
-    ctl[VM.reclaim_gate] = policy.reclaim_gate
-    ctl[VM.bio_inline_vecs] = policy.bio_inline_vecs
-    ctl[VM.on_stack_bio] = policy.on_stack_bio
     ctl[VM.write_gate] = WRITE_GATES[policy.write_gate]
-    ctl[VM.put_off_most] = policy.gate_pages
     hosts = np.zeros((len(layout.host_sense), HOST.width), np.int64)
     hosts[:, HOST.sense] = layout.host_sense
     hosts[:, HOST.bytes] = [command_bytes(policy, layout, cache) for cache in layout.host_sense]

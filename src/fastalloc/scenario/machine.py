@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from fastalloc.fields import Model
 from fastalloc.linux import slab_flags as sf
 from fastalloc.linux import watermarks as wm
 from fastalloc.linux.release import Base, parse_release
@@ -29,12 +30,6 @@ SLAB_FLAG_BITS = {
 ZONE_CLASSES = ("DMA", "DMA32", "Normal", "HighMem", "Movable", "Device")
 NOT_THE_KERNELS = ("HighMem", "Movable", "Device")  # whence no slab, bio or sense buffer comes
 DEFAULT_KERNEL = "2.6.25-rc8"
-
-
-class Model(BaseModel):
-    """Base of everything a scenario is made of: no unknown keys, no silent conversion, no change after the fact."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Zone(Model):
@@ -75,7 +70,7 @@ class SlabCache(Model):
     name: str = Field(min_length=1)
     object_size: Annotated[int, Field(ge=1, le=1 << 22)]
     align: Annotated[int, Field(ge=0, le=1 << 16)] = 0
-    flags: list[SlabFlag] = []
+    flags: list[SlabFlag] = Field(default=[])
     ctor: bool = False
 
     @property
@@ -104,8 +99,9 @@ class Machine(Model):
     watermark_scale_factor: Annotated[int, Field(ge=1, le=3000)] | None = None  # since 4.6; in 1/10000 of a zone
     swap_pages: Annotated[int, Field(ge=0, le=1 << 34)] = 0
     zones: Annotated[list[Zone], Field(min_length=1, max_length=64)]  # node by node, lowest first
-    free_pages: dict[str, Pages] = {}  # by zone, at boot, where the kernel's own boot is known to have taken the rest
-    slab_caches: list[SlabCache] = []  # oldest first
+    # by zone, at boot, where the kernel's own boot is known to have taken the rest
+    free_pages: dict[str, Pages] = Field(default={})
+    slab_caches: list[SlabCache] = Field(default=[])  # oldest first
     # An emulated machine: even and odd CPUs take turns on the host, each turn this long; 0 is a core for each CPU.
     host_slice_us: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     host_overlap_us: Annotated[int, Field(ge=0, le=1_000_000)] = 0  # of two turns

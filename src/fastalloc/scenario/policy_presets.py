@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from fastalloc.errors import InputError, reading
+from fastalloc.fields import Model
 from fastalloc.scenario.files import read_toml
-from fastalloc.scenario.machine import Model
 from fastalloc.scenario.models import Policy, Scenario
 from fastalloc.scenario.varied import Variant, input_error
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from fastalloc.errors import InputError, shown
-from fastalloc.scenario.machine import Model
+from fastalloc.fields import Model
 
 
 class Variant(Model):

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field
 
 from fastalloc.errors import InputError
+from fastalloc.fields import Model
 from fastalloc.scenario import Varied
-from fastalloc.scenario.machine import Model
+from fastalloc.fields import Model
 from fastalloc.store.location import file_digest
 from fastalloc.trace.lanes.lane import TRAFFIC
 from fastalloc.trace.replay.drawn_orders import reordered

@@ -12,9 +12,10 @@ from fastalloc.kernels.alloc.slub.partial import add_partial, discard_slab, new_
 from fastalloc.kernels.alloc.slub.slub import free_turning, slab_alloc, slab_free
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB
 from fastalloc.kernels.lane.metrics import WHO
+from fastalloc.kernels.lane.policy import POLICY, choices
 from fastalloc.linux import gfp as g
 
-EMERGENCY_CACHES = ("none", "v1", "v2", "ideal")
+EMERGENCY_CACHES = choices("emergency_caches")
 NONE, V1, V2, IDEAL = range(len(EMERGENCY_CACHES))
 SIZES = (32, 64, 128, 256)
 
@@ -45,7 +46,7 @@ def emergency_alloc(mem, slub, c, cpu, gfp, context):
     mem.ctl[MEMCTL.tests] += 1
     if (gfp & g.TEMPORARY) == 0 and (gfp & g.GFP_TEMPORARY) != g.GFP_TEMPORARY:
         return st.NO_OBJECT
-    ideal = mem.ctl[MEMCTL.emergency] == IDEAL
+    ideal = mem.ctl[POLICY.emergency_caches] == IDEAL
     size = slub.cache[c, KMEM_CACHE.objsize]
     for i in range(4):
         largest = 32 << i
@@ -70,13 +71,13 @@ def boot_emergency(mem, slub):
 
     The second version installs its slab over whatever slab the CPU has, and loses the first object of it.
     """
-    version = mem.ctl[MEMCTL.emergency]
+    version = mem.ctl[POLICY.emergency_caches]
     if version != V2 and version != IDEAL:
         return
     mem.ctl[MEMCTL.who] = WHO.boot
     for i in range(4):
         e = mem.ctl[MEMCTL.emergency_cache + i]
-        slabs = slub.kcpu.shape[1] if version == V2 else mem.ctl[MEMCTL.emergency_slabs]
+        slabs = slub.kcpu.shape[1] if version == V2 else mem.ctl[POLICY.emergency_slabs]
         for n in range(slabs):
             s = new_slab(mem, slub, e, n if version == V2 else 0, -1, g.GFP_KERNEL, 0)
             if s < 0:

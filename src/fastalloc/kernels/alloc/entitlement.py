@@ -27,14 +27,12 @@ from fastalloc.kernels.alloc.state import (
     SLUB_CTL,
     SLUB_SLAB,
 )
+from fastalloc.kernels.lane.policy import POLICY, choices
 
-ENTITLEMENTS = (
-    "anyone",  # 2.6.25: whoever comes
-    "rank",  # slab fairness, full rule: by the rank of the cache's last slab
-    "rank-posted",  # the same as posted: a caller's rank is 0 or 1
-    "no-watermarks",  # only slabs from below all watermarks are kept, while they are a CPU's slab
-    "pfmemalloc",  # the same by slab, wherever it is; private objects are given to anybody
-)
+# anyone: 2.6.25, whoever comes; rank: slab fairness, full rule, by the rank of the cache's last slab; rank-posted: the
+# same as posted, a caller's rank is 0 or 1; no-watermarks: only slabs from below all watermarks are kept, while they
+# are a CPU's slab; pfmemalloc: the same by slab, wherever it is, and private objects are given to anybody.
+ENTITLEMENTS = choices("entitlement")
 ANYONE, RANK, RANK_POSTED, NO_WATERMARKS, PFMEMALLOC = range(len(ENTITLEMENTS))
 
 # Rank of a slab by the depth of its pages, a DEPTH: low 8, min 4, less 1 for HARDER, 2 for HIGH; none 0.
@@ -48,7 +46,7 @@ def request_rank(mem, gfp, context, rule):
         return 0
     if rule == RANK_POSTED:
         return 1
-    return RANKS[request_depth(gfp, context, mem.ctl[MEMCTL.watermark_rule])]
+    return RANKS[request_depth(gfp, context, mem.ctl[POLICY.watermark_rule])]
 
 
 @internal
@@ -63,10 +61,10 @@ def slab_at_hand(slub, c, cpu):
 
 @internal
 def force_growth(mem, slub, c, cpu, gfp, context):
-    """An object of a slab bought with the caller's own mask, or NO_OBJECT; each MEMCTL.probe_every-th refusal tries."""
+    """An object of a slab bought with the caller's own mask, or NO_OBJECT; each POLICY.probe_every-th refusal tries."""
     mem.ctl[MEMCTL.refusals] += 1
     handle = st.NO_OBJECT
-    if mem.ctl[MEMCTL.refusals] % mem.ctl[MEMCTL.probe_every] == 0:
+    if mem.ctl[MEMCTL.refusals] % mem.ctl[POLICY.probe_every] == 0:
         mem.ctl[MEMCTL.probes] += 1
         handle = grow_slab(mem, slub, c, cpu, gfp | mem.ctl[MEMCTL.probe_gfp], context)
     if handle < 0 and slab_at_hand(slub, c, cpu) >= 0:
@@ -77,7 +75,7 @@ def force_growth(mem, slub, c, cpu, gfp, context):
 @internal
 def entitled(mem, slub, c, cpu, gfp, context):
     """Whether the caller may take what is at hand."""
-    rule = mem.ctl[MEMCTL.entitlement]
+    rule = mem.ctl[POLICY.entitlement]
     if mem.ctl[MEMCTL.ask_entitlement] != 0:
         s = slab_at_hand(slub, c, cpu)
         if s < 0:
@@ -107,7 +105,7 @@ def fall_back(mem, slub, c, cpu, gfp, context):
         if gfp < 0:
             return handle
         handle = slab_alloc(mem, slub, c, cpu, -1, gfp, context)
-    if handle < 0 and mem.ctl[MEMCTL.emergency] != NONE:
+    if handle < 0 and mem.ctl[POLICY.emergency_caches] != NONE:
         handle = emergency_alloc(mem, slub, c, cpu, gfp, context)
     return handle
 

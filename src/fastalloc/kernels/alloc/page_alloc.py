@@ -8,6 +8,7 @@ from fastalloc.compiler.jit import kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.policy_hooks import ask
 from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, PAGE, PCP, ZONE
+from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.linux import gfp as g
 
 # ------------------------------------------------------------------------------------------------ watermarks
@@ -302,7 +303,7 @@ def warn_alloc_failed(mem, gfp, order):
 @kernel
 def watermark_page(mem, cpu, order, first_zone, gfp, context):
     """Attempts B and C: a page from as deep as mask and task allow, or -1."""
-    depth = request_depth(gfp, context, mem.ctl[MEMCTL.watermark_rule])
+    depth = request_depth(gfp, context, mem.ctl[POLICY.watermark_rule])
     harder = depth == DEPTH.harder or depth == DEPTH.atomic
     pfn = get_page_from_freelist(mem, cpu, order, first_zone, ZONE.min, (gfp & g.HIGH) != 0, harder)
     if pfn >= 0:
@@ -338,7 +339,7 @@ def take_spare(mem):
 def keep_spare(mem, pfn):
     """Set a page aside, unless there are enough; whether it was kept."""
     mem.ctl[MEMCTL.tests] += 1
-    if mem.ctl[MEMCTL.nr_spare] >= mem.ctl[MEMCTL.spare_most]:
+    if mem.ctl[MEMCTL.nr_spare] >= mem.ctl[POLICY.spare_pages]:
         return False
     mem.ctl[MEMCTL.locks] += 1
     mem.page[pfn, PAGE.next] = mem.ctl[MEMCTL.spare]

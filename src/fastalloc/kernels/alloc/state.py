@@ -11,6 +11,7 @@ import numpy as np
 
 from fastalloc.compiler.groups import group
 from fastalloc.compiler.records import Record, field
+from fastalloc.kernels.lane.policy import POLICY
 
 # ---------------------------------------------------------------------------------------------- page allocator
 
@@ -77,7 +78,7 @@ class PAGE(Record):
     file = field("file record of a tmpfs page, -1 none")
 
 
-class MEMCTL(Record, width=104):
+class MEMCTL(Record, width=POLICY.width):
     """memctl[.]: the memory model and what the last request met."""
 
     model = field()
@@ -100,9 +101,6 @@ class MEMCTL(Record, width=104):
     nr_nodes = field()
     last_missed = field("suppressed before the last printed one")
     who = field("who is asking now: a slab remembers its buyer")
-    watermark_rule = field("one of WATERMARKS_*")
-    entitlement = field("one of ENTITLEMENTS")
-    probe_every = field("refusals for one attempt to buy a slab")
     probe_gfp = field("what such an attempt adds to the mask")
     gfp_add = field("what a policy adds to the mask of each WHO", width=16)
     refusals = field("of objects at hand, by the entitlement rule")
@@ -110,13 +108,10 @@ class MEMCTL(Record, width=104):
     unfair = field("callers left with nothing although objects were at hand")
     spare = field("pages set aside for slabs of the swap path, linked by PAGE.next: first one, -1 none")
     nr_spare = field()
-    spare_most = field()
     spare_used = field("slabs bought with one")
     policed = field("1: an allocation asks more than SLUB does, see kernels/alloc/entitlement.py")
     pfmemalloc = field("1: slabs from below all watermarks are for those who may go there")
-    emergency = field("one of EMERGENCY_CACHES")
     emergency_cache = field("cache of each class of them: four columns", width=4)
-    emergency_slabs = field("a class sets aside at boot, ideal")
     emergency_used = field("objects that they gave")
     free = field("one of FREE_*")
     migrated = field("slabs that changed their cache so")

@@ -7,6 +7,7 @@ from fastalloc.kernels.alloc.slab_owner import account
 from fastalloc.kernels.alloc.state import MEMCTL, PAGE
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import EVENT, METRIC
+from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.sched import log_event, reclaimers_asleep, sleep_on, wake_pool, wake_task
 from fastalloc.kernels.lane.state import BIO, IO, OUT_CTL, POOL, TASK, TASK_STATE, VM
 from fastalloc.kernels.swap.lru import rotate_reclaimable_page
@@ -35,7 +36,7 @@ def mempool_take(mem, heap, pools, vm, out, p, who, t, cpu, jiffies):
             if out.ctl[OUT_CTL.full] != 0:
                 log_event(vm, out, EVENT.bio_wait, cpu, t, timed_out, pools.pool[p, MEMPOOL.curr], 0)
         sleep_on(
-            vm, cpu, TASK_STATE.bio_pool + p, vm.ctl[VM.mempool_jiffies], vm.ctl[VM.mempool_wake_one] != 0, jiffies
+            vm, cpu, TASK_STATE.bio_pool + p, vm.ctl[VM.mempool_jiffies], vm.ctl[POLICY.mempool_wake_one] != 0, jiffies
         )
         if reclaimers_asleep(vm):
             out.metric[METRIC.reclaimers_stuck] += 1

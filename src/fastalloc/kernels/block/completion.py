@@ -18,6 +18,7 @@ from fastalloc.kernels.block.scsi import (
 )
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import EVENT, METRIC
+from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.sched import log_event
 from fastalloc.kernels.lane.state import BIO, COMMAND, COST, CPU, IO, OUT_CTL, REQUEST, VM
 
@@ -69,7 +70,7 @@ def softirq_step(mem, heap, pools, io, vm, out, cpu):
         c[CPU.softirq] = STAGE_COMMAND
         return vm.costs[COST.end_bio]
     if stage == STAGE_COMMAND:
-        if io.ctl[IO.sense] == ms.SENSE_LAZY:
+        if io.ctl[POLICY.sense] == ms.SENSE_LAZY:
             lazy_sense(mem, heap, pools, io, vm, out, cpu)
         scsi_put_command(mem, heap, pools, io, vm, cpu, d)
         c[CPU.softirq] = STAGE_RUN

@@ -12,7 +12,8 @@ from fastalloc.kernels.alloc.slab_owner import slab_give, slab_take
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC, WHO
-from fastalloc.kernels.lane.state import HOST, IO, ROLE, VM
+from fastalloc.kernels.lane.policy import POLICY
+from fastalloc.kernels.lane.state import HOST, ROLE, VM
 from fastalloc.linux import gfp as g
 
 STREAM_HOST_START = 13
@@ -52,7 +53,7 @@ def boot_hosts(mem, heap, io, vm, out):
         c = vm.roles[ROLE.command]
         vm.host_command[h, aside, HOST_COMMAND.command] = slab_take(mem, heap, out, c, 0, g.GFP_KERNEL, 0, WHO.boot)
         vm.host_command[h, aside, HOST_COMMAND.sense] = st.NO_OBJECT
-        if io.ctl[IO.sense] == ms.SENSE_SEPARATE:
+        if io.ctl[POLICY.sense] == ms.SENSE_SEPARATE:
             sense = slab_take(mem, heap, out, host[HOST.sense], 0, g.GFP_KERNEL, 0, WHO.boot)
             vm.host_command[h, aside, HOST_COMMAND.sense] = sense
         host[HOST.aside] = 1
@@ -68,13 +69,13 @@ def host_command_starts(mem, heap, io, vm, out, h, cpu, slot):
     record = vm.host_command[h, slot]
     command = slab_take(mem, heap, out, vm.roles[ROLE.command], cpu, g.GFP_ATOMIC, 0, WHO.command)
     sense = st.NO_OBJECT
-    if command >= 0 and io.ctl[IO.sense] == ms.SENSE_SEPARATE:
+    if command >= 0 and io.ctl[POLICY.sense] == ms.SENSE_SEPARATE:
         sense = slab_take(mem, heap, out, host[HOST.sense], cpu, g.GFP_ATOMIC, 0, WHO.sense)
         if sense < 0:
             out.metric[METRIC.host_sense_fail] += 1
             slab_give(mem, heap, vm.roles[ROLE.command], cpu, command)
             command = st.NO_OBJECT
-            if io.ctl[IO.rule] == ms.RULE_RC8:
+            if io.ctl[POLICY.command_rule] == ms.RULE_RC8:
                 return False
     record[HOST_COMMAND.set_aside] = 0
     if command < 0:
@@ -103,7 +104,7 @@ def host_command_arrives(mem, heap, io, vm, out, h):
     if host[HOST.count] == depth:
         return
     out.metric[METRIC.host_commands] += 1
-    if io.ctl[IO.rule] == ms.RULE_PREALLOC:
+    if io.ctl[POLICY.command_rule] == ms.RULE_PREALLOC:
         return
     slot = (host[HOST.head] + host[HOST.count]) % depth
     if not host_command_starts(mem, heap, io, vm, out, h, cpu, slot):

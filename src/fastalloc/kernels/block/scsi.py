@@ -12,6 +12,7 @@ from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import EVENT, METRIC, WHO
+from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.sched import log_event, log_event_at
 from fastalloc.kernels.lane.state import COMMAND, COST, CPU, IO, OUT_CTL, POOL, REQUEST, ROLE, VM
 from fastalloc.linux import gfp as g
@@ -36,7 +37,7 @@ def runner_context(io, runner):
         return g.PF_MEMALLOC
     if runner == RUN_SOFTIRQ:
         return g.IN_INTERRUPT
-    if io.ctl[IO.kblockd_memalloc] != 0:
+    if io.ctl[POLICY.kblockd_memalloc] != 0:
         return g.PF_MEMALLOC
     return 0
 
@@ -121,7 +122,7 @@ def scsi_get_command(mem, heap, pools, io, vm, out, cpu, runner):
     sense = st.NO_OBJECT
     command = st.NO_OBJECT
     charged = 0
-    if io.ctl[IO.rule] != ms.RULE_PREALLOC:
+    if io.ctl[POLICY.command_rule] != ms.RULE_PREALLOC:
         gfp = g.GFP_ATOMIC
         if charge(mem, WHO.command):
             gfp |= g.MEMALLOC
@@ -129,7 +130,7 @@ def scsi_get_command(mem, heap, pools, io, vm, out, cpu, runner):
         command = slab_take(mem, heap, out, vm.roles[ROLE.command], cpu, gfp, context, WHO.command)
         if command < 0:
             out.metric[METRIC.cmd_fail] += 1
-        elif io.ctl[IO.sense] == ms.SENSE_SEPARATE:
+        elif io.ctl[POLICY.sense] == ms.SENSE_SEPARATE:
             gfp = g.GFP_ATOMIC
             if charge(mem, WHO.sense):
                 gfp |= g.MEMALLOC
@@ -138,7 +139,7 @@ def scsi_get_command(mem, heap, pools, io, vm, out, cpu, runner):
             if sense < 0:
                 slab_give(mem, heap, vm.roles[ROLE.command], cpu, command)
                 command = st.NO_OBJECT
-                if io.ctl[IO.rule] == ms.RULE_RC8:
+                if io.ctl[POLICY.command_rule] == ms.RULE_RC8:
                     uncharge(mem, charged)
                     return -1
     source = 0
@@ -188,10 +189,10 @@ def scsi_put_command(mem, heap, pools, io, vm, cpu, d):
 
 @folded
 def lazy_sense(mem, heap, pools, io, vm, out, cpu):
-    """A command is over; with IO.sense_errors in a million it ended with CHECK CONDITION and asks for a sense buffer,
+    """A command is over; with POLICY.sense_error_ppm it ended with CHECK CONDITION and asks for a sense buffer,
     refused: the host's spare one. The buffer is read at once."""
     u = rng.draw(vm.ctl[VM.seed], STREAM_SENSE, vm.ctl[VM.lane], out.metric[METRIC.commands], vm.ctl[VM.now])
-    if rng.below(u, MILLION) >= io.ctl[IO.sense_errors]:
+    if rng.below(u, MILLION) >= io.ctl[POLICY.sense_error_ppm]:
         return
     sense = sense_take(mem, heap, pools, io, vm, out, cpu, g.GFP_ATOMIC, g.IN_INTERRUPT, RUN_SOFTIRQ)
     if sense < 0:

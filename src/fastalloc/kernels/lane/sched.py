@@ -7,6 +7,7 @@ queues keep the kernel's order: non-exclusive sleepers stand at the head, exclus
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC
+from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.state import CPU, OUT_CTL, RECLAIM, TASK, TASK_STATE, VM
 
 
@@ -231,7 +232,7 @@ def wake_one(vm, state, now):
 @internal
 def wake_pool(vm, state, now):
     """An element is back in a mempool: wake the herd, or one sleeper where the policy says so; how many."""
-    if vm.ctl[VM.mempool_wake_one] == 0:
+    if vm.ctl[POLICY.mempool_wake_one] == 0:
         return wake_all(vm, state, now)
     if vm.waitq[state, 0] < 0:
         return 0

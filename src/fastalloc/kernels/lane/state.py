@@ -9,6 +9,7 @@ import numpy as np
 
 from fastalloc.compiler.groups import group
 from fastalloc.compiler.records import Record, field
+from fastalloc.kernels.lane.policy import POLICY, choices
 
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
@@ -57,7 +58,7 @@ class COMMAND(Record):
     charged = field("charged to the reserve tree: 1 the command, 2 its sense buffer")
 
 
-class IO(Record):
+class IO(Record, width=POLICY.width):
     """io[.]: scalars of the queue, the host and the disk."""
 
     plugged = field()
@@ -80,7 +81,6 @@ class IO(Record):
     merge = field()
     device_busy = field("device_busy = host_busy: one device a host", at=20)
     queue_depth = field("min(queue_depth, can_queue)")
-    rule = field("one of COMMAND_RULES")
     free_list = field("commands on the free_list")
     free_list_size = field()
     free_command = field("free command records")
@@ -94,19 +94,16 @@ class IO(Record):
     irq_cpu = field()
     completion_delay = field()
     busy_since = field()
-    kblockd_memalloc = field()
-    sense = field("one of SENSE_KINDS")
     bios = field("bios outstanding")
-    sense_errors = field("commands in a million that end with CHECK CONDITION")
     bio_top = field("bio records used so far", at=42)
 
 
 # __scsi_get_command as in 2.6.25-rc8; with 164fc5dc; every command allocated when the host is added (scsi-mq); with
 # e507e30b, which gives up command and sense buffer together and so decides as 164fc5dc does
-COMMAND_RULES = ("rc8", "fix", "prealloc", "consolidated")
+COMMAND_RULES = choices("command_rule")
 RULE_RC8, RULE_FIX, RULE_PREALLOC, RULE_CONSOLIDATED = range(len(COMMAND_RULES))
 # a slab object of its own; part of the command; allocated when a command ends with CHECK CONDITION
-SENSE_KINDS = ("separate", "inline", "lazy")
+SENSE_KINDS = choices("sense")
 SENSE_SEPARATE, SENSE_INLINE, SENSE_LAZY = range(len(SENSE_KINDS))
 
 HASH_BUCKETS = 1024
@@ -287,7 +284,7 @@ class CPU(Record):
     first = field("tree over the CPUs, see sched.next_due: of all below node ``row``, the CPU that is due first")
 
 
-class VM(Record):
+class VM(Record, width=POLICY.width):
     """vm[.]: scalars of time, reclaim, swap, workload, randomness."""
 
     now = field()
@@ -342,15 +339,10 @@ class VM(Record):
     host_slice = field("even and odd CPUs take turns of this length, 0: each has a core of its own")
     host_overlap = field()
     mempool_jiffies = field("longest sleep in a mempool, -1 no timer")
-    mempool_wake_one = field()
-    bio_inline_vecs = field()
     swap_bio_limit = field("bios outstanding from which on a reclaimer waits, NEVER none")
-    reclaim_gate = field("direct reclaimers wait while half of the sum of min is gone")
     next_reap = field("of SLAB's reaper")
     reaps = field("its passes so far")
-    on_stack_bio = field("a swap write waits for its end, its bio needs no memory")
     write_gate = field("column of the mark below which writes are put off, -1 none")
-    put_off_most = field("pages a write that are")
     next_host = field("next event at a further host, NEVER without any")
     squeeze = field("context of the one who takes all that he gets before each attempt at a command, -1 nobody")
     squeezed = field("pages that he holds")

@@ -11,6 +11,7 @@ from fastalloc.kernels.block.hosts import boot_hosts
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import WHO
+from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.state import COMMAND, CPU, IO, PROGRAM, REQUEST, ROLE, TASK, TASK_KIND, TASK_STATE, VM
 from fastalloc.kernels.workload.background import boot_background
 from fastalloc.linux import gfp as g
@@ -47,11 +48,11 @@ def boot_memory(mem, heap, pools, io, vm, out, geometry):
         pools.pool[p, MEMPOOL.curr] = pools.pool[p, MEMPOOL.min]
     for i in range(io.ctl[IO.free_list_size]):
         io.free_list[i, 1] = st.NO_OBJECT
-        for k in range(2 if io.ctl[IO.sense] == ms.SENSE_SEPARATE else 1):
+        for k in range(2 if io.ctl[POLICY.sense] == ms.SENSE_SEPARATE else 1):
             io.free_list[i, k] = slab_take(mem, heap, out, vm.roles[ROLE.command + k], 0, g.GFP_KERNEL, 0, WHO.boot)
     io.ctl[IO.free_list] = io.ctl[IO.free_list_size]
     mem.ctl[MEMCTL.spare] = -1
-    for _ in range(mem.ctl[MEMCTL.spare_most]):
+    for _ in range(mem.ctl[POLICY.spare_pages]):
         pfn = alloc_pages(mem, 0, -1, g.GFP_KERNEL, 0, 0)
         if pfn < 0:
             break

@@ -18,6 +18,7 @@ from fastalloc.kernels.block.block import (
 from fastalloc.kernels.block.scsi import RUN_RECLAIMER, start_request_fn
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import EVENT, METRIC, WHO
+from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.sched import log_event, sleep_on
 from fastalloc.kernels.lane.state import (
     ATTEMPT,
@@ -280,7 +281,7 @@ def shrink_page(mem, heap, vm, out, t, cpu):
 @internal
 def put_off(mem, vm, out, t):
     """Whether the page stays dirty for now: no zone is above the mark of the gate, and the task has not yet looked
-    VM.put_off_most pages further since its last write [Christoph Lameter: more reclaim in swap_writepage]."""
+    POLICY.gate_pages pages further since its last write [Christoph Lameter: more reclaim in swap_writepage]."""
     mem.ctl[MEMCTL.tests] += 1
     task = vm.task[t]
     above = False
@@ -288,7 +289,7 @@ def put_off(mem, vm, out, t):
     for z in range(zones):
         mark = mem.zone[z, vm.ctl[VM.write_gate]]
         above = above or zone_watermark_ok(mem, z, 0, mark, zones - 1, False, False)
-    if above or task[TASK.put_off] >= vm.ctl[VM.put_off_most]:
+    if above or task[TASK.put_off] >= vm.ctl[POLICY.gate_pages]:
         task[TASK.put_off] = 0
         return False
     task[TASK.put_off] += 1
@@ -305,7 +306,7 @@ def put_off(mem, vm, out, t):
 def submitted(io, vm, t, cpu, jiffies):
     """The write is on its way: on to the next page, or with a bio on the stack to sleep until it ends."""
     vm.task[t, TASK.reclaim] = RECLAIM.page_list
-    if vm.ctl[VM.on_stack_bio] != 0:
+    if vm.ctl[POLICY.on_stack_bio] != 0:
         vm.task[t, TASK.reclaim] = RECLAIM.written
         start_request_fn(io, vm, cpu, RUN_RECLAIMER)  # who waits for a page unplugs [sync_page]
         sleep_on(vm, cpu, TASK_STATE.bio_end, -1, False, jiffies)
@@ -336,7 +337,7 @@ def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
         if vm.ctl[VM.write_gate] >= 0 and put_off(mem, vm, out, t):
             return vm.costs[COST.scan_page]
         handle = st.NO_OBJECT
-        if vm.ctl[VM.on_stack_bio] == 0:
+        if vm.ctl[POLICY.on_stack_bio] == 0:
             handle = mempool_take(mem, heap, pools, vm, out, POOL.bio, WHO.bio, t, cpu, jiffies)
             if handle < 0:
                 return wake
@@ -346,7 +347,7 @@ def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
         step = RECLAIM.biovec_alloc
     if step == RECLAIM.biovec_alloc:
         handle = st.NO_OBJECT
-        if vm.ctl[VM.bio_inline_vecs] == 0 and vm.ctl[VM.on_stack_bio] == 0:
+        if vm.ctl[POLICY.bio_inline_vecs] == 0 and vm.ctl[POLICY.on_stack_bio] == 0:
             handle = mempool_take(mem, heap, pools, vm, out, POOL.biovec, WHO.biovec, t, cpu, jiffies)
             if handle < 0:
                 return wake
@@ -355,7 +356,7 @@ def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
         io.bio[b, BIO.vec] = handle
         io.bio[b, BIO.slot] = mem.page[pfn, PAGE.slot]
         mem.page[pfn, PAGE.flags] = (mem.page[pfn, PAGE.flags] | st.PG_WRITEBACK) & ~st.PG_LOCKED
-        if vm.ctl[VM.on_stack_bio] == 0:
+        if vm.ctl[POLICY.on_stack_bio] == 0:
             keep_page(mem, vm, t, pfn)
             task[TASK.page] = -1
         if vm.ctl[VM.writeback] == 0:

@@ -12,6 +12,7 @@ from fastalloc.kernels.alloc.slab_owner import slab_give, slab_take
 from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, PAGE, ZONE
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane.metrics import EVENT, METRIC, WHO
+from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.sched import log_event, sleep_on
 from fastalloc.kernels.lane.state import ATTEMPT, COST, FILE, OUT_CTL, PROGRAM, ROLE, TASK, TASK_KIND, TASK_STATE, VM
 from fastalloc.kernels.reclaim.vmscan import begin_reclaim, congestion_wait
@@ -46,7 +47,7 @@ def after_failure(mem, vm, out, t, cpu, jiffies):
     """
     task = vm.task[t]
     if task[TASK.attempt] != ATTEMPT.reclaimed:
-        if vm.ctl[VM.reclaim_gate] != 0 and not pfmemalloc_watermark_ok(mem):
+        if vm.ctl[POLICY.reclaim_gate] != 0 and not pfmemalloc_watermark_ok(mem):
             congestion_wait(mem, vm, out, t, cpu, 10, jiffies)
             return
         begin_reclaim(vm, out, t, cpu)

@@ -1,0 +1,94 @@
+"""A policy: what the kernel does about it, field by field, each with its range.
+
+A field that is ``ASKED`` is a question that kernels ask while a lane runs: its value is in every control array of the
+lane, at the column ``POLICY.name`` (:mod:`fastalloc.kernels.lane.policy`), with no further line of code. The others say
+how a lane is set up: its caches, their layout, their users.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from fastalloc.fields import Count, Model
+
+ASKED = "asked by kernels while a lane runs"
+
+User = Literal["bio", "biovec", "request", "scsi_cmnd", "sense", "sg table"]  # of WHO
+
+
+class Policy(Model):
+    """What the kernel does about it."""
+
+    allocator: Literal["slub", "cpu-partial", "sheaves", "slab", "slob"] = "slub"  # slub: as of 2.6.25
+    slub_layout: Literal["2.6.25", "2.6.26", "3.2", "6.1", "6.12"] = "2.6.25"  # slots, orders, who merges
+    sheaf_capacity: Annotated[int, Field(ge=1, le=60)] = 32  # objects a sheaf
+    min_partial_on_free: bool = False  # an emptied slab stays while its node has fewer than min_partial
+    # __scsi_get_command; prealloc: all at host setup
+    command_rule: Annotated[Literal["rc8", "fix", "prealloc", "consolidated"], ASKED] = "rc8"
+    # an object, part of the command, only on an error
+    sense: Annotated[Literal["separate", "inline", "lazy"], ASKED] = "separate"
+    sense_bytes: Annotated[int, Field(ge=18, le=260)] = 96
+    command_align: Literal[0, 64, 128] = 0  # what an inline sense buffer is aligned to; 0: a field, as in 2.6.24
+    sense_error_ppm: Annotated[int, Field(ge=0, le=1_000_000), ASKED] = 100  # commands that end with CHECK CONDITION
+    bio_pool: Annotated[int, Field(ge=1, le=1024)] = 2  # elements of the bio mempool, and of that of its vectors
+    request_pool: Annotated[int, Field(ge=1, le=1024)] = 4  # of the queue's mempool of requests
+    sense_pool: Annotated[int, Field(ge=0, le=64)] = 0  # elements of a mempool behind the sense cache
+    slub_nomerge: bool = False
+    sense_ctor: bool = False  # a no-op constructor on the sense cache
+    kblockd_memalloc: Annotated[bool, ASKED] = False  # kblockd runs with PF_MEMALLOC
+    nomerge_bio: bool = False  # SLAB_NOMERGE on the bio cache
+    nomerge_sense: bool = False  # SLAB_NOMERGE on the sense cache
+    bio_inline_vecs: Annotated[bool, ASKED] = False  # a bio with 4 vectors inside, and no biovec object
+    mempool_rule: Literal["2.6.25", "keep-wait", "no-harder", "pool-first", "polite", "retry"] = "2.6.25"
+    mempool_timeout_s: Annotated[int, Field(ge=0, le=3600)] = 5  # 0: only a freed element ends the sleep
+    mempool_wake_one: Annotated[bool, ASKED] = False  # a freed element wakes one sleeper instead of all
+    watermark_rule: Annotated[Literal["2.6.25", "6.3"], ASKED] = "2.6.25"  # who may go below min
+    emergency_pages: Count = 0  # added to every watermark, shared among the zones like min
+    memalloc: list[User] = Field(default_factory=list)  # __GFP_MEMALLOC: no watermark
+    high: list[User] = Field(default_factory=list)  # __GFP_HIGH: half of min
+    short: list[User] = Field(default_factory=list)  # short-lived: as deep as short_eighths
+    # who may take a slot at hand
+    entitlement: Annotated[Literal["anyone", "rank", "rank-posted", "no-watermarks", "pfmemalloc"], ASKED] = "anyone"
+    probe_every: Annotated[int, Field(ge=1, le=1 << 20), ASKED] = 1  # refusals for one attempt to buy a slab
+    probe_low: bool = False  # such an attempt succeeds above low only
+    spare_pages: Annotated[int, Field(ge=0, le=1 << 16), ASKED] = 0  # set aside for slabs of the swap path (SLAB_IO)
+    spare_users: list[User] = Field(default_factory=list)  # whose caches may take them
+    swap_bio_limit: Count = 0  # bios outstanding from which on a reclaimer waits, 0 none
+    reclaim_gate: Annotated[bool, ASKED] = False  # direct reclaimers wait while half of the sum of min is gone
+    short_eighths: Annotated[int, Field(ge=0, le=8)] = 4  # of min
+    reserve_commands: Annotated[int, Field(ge=0, le=1 << 16)] = 0  # that a reserve tree answers for, 0 none
+    emergency_caches: Annotated[Literal["none", "v1", "v2", "ideal"], ASKED] = "none"  # asked when a cache gets no slab
+    emergency_users: list[User] = Field(default_factory=list)  # who may, beside GFP_TEMPORARY, which nobody passes
+    emergency_merge: bool = True  # they merge like any cache
+    emergency_free: Literal["named", "page"] = "named"  # into the cache that the caller names, or the slab's own
+    emergency_slabs: Annotated[int, Field(ge=1, le=1024), ASKED] = 1  # set aside for each class, ideal
+    on_stack_bio: Annotated[bool, ASKED] = False  # a swap write waits for its end and needs no bio from memory
+    write_gate: Literal["none", "min", "low", "high"] = "none"  # at or below it a reclaimer puts writes off
+    gate_pages: Annotated[int, Field(ge=1, le=1 << 20), ASKED] = 32  # dirty pages passed over for each that is written
+    questions: str = ""  # source of a user's own policy
+    # sense buffers of each further host; hosts of one size are of one driver and share its pool
+    host_sense_bytes: Annotated[list[Annotated[int, Field(ge=18, le=260)]], Field(max_length=16)] = Field(
+        default_factory=list
+    )
+    host_pools: Literal["driver", "host"] = "driver"  # a sense cache for each size, or for each host
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Policy":
+        if self.entitlement == "pfmemalloc":
+            if self.allocator in ("slab", "slob"):
+                raise ValueError("entitlement: 'pfmemalloc' is modelled for SLUB of any era alone")
+        elif self.entitlement != "anyone" and self.allocator != "slub":
+            raise ValueError(f"entitlement: {self.entitlement!r} is modelled for allocator 'slub' alone")
+        if self.emergency_caches != "none" and self.allocator != "slub":
+            raise ValueError(f"emergency_caches: modelled for allocator 'slub', not {self.allocator!r}")
+        if self.emergency_caches == "ideal" and (self.emergency_merge or self.emergency_free == "named"):
+            raise ValueError("emergency_caches: 'ideal' ones share with nobody and are freed by the page")
+        if self.reserve_commands > 0 and self.allocator in ("slab", "slob"):
+            raise ValueError(f"reserve_commands: its pages are counted for SLUB, not {self.allocator!r}")
+        if self.questions and self.allocator != "slub":
+            raise ValueError(f"questions: asked of allocator 'slub', not {self.allocator!r}")
+        if self.spare_pages > 0 and self.allocator in ("slab", "slob"):
+            raise ValueError(f"spare_pages: {self.allocator} keeps none; its slabs would never give one back")
+        if self.min_partial_on_free and self.allocator != "slub":
+            raise ValueError(f"min_partial_on_free: tells nothing to allocator {self.allocator!r}")
+        return self
