@@ -12,7 +12,6 @@ from pydantic import Field
 from fastalloc.errors import InputError
 from fastalloc.fields import Model
 from fastalloc.scenario import Varied
-from fastalloc.fields import Model
 from fastalloc.store.location import file_digest
 from fastalloc.trace.lanes.lane import TRAFFIC
 from fastalloc.trace.replay.drawn_orders import reordered
