@@ -10,6 +10,7 @@ from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.replay.kmem_events import KIND
 from fastalloc.linux import gfp as g
 from fastalloc.linux import slub_eras as se
+from fastalloc.linux.versions import kernel_of
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.lanes.caches import caches_of_state, caches_of_trace
 from fastalloc.trace.lanes.lane import GFP_DIRECT_RECLAIM
@@ -32,8 +33,8 @@ def recorded(run: str, era: str) -> Work | None:
     state_file = beside(path, "slabstate")
     caches = caches_of_state(read_state(state_file)) if state_file else []
     trace = read_trace(path, False, {}, caches)
-    options = se.parse_boot_options("", se.era_of("6.1"), cpus_present=max(trace.meta["cpus"], 1))
-    caches += caches_of_trace(trace, {cache.name for cache in caches}, options)
+    options = se.SlubOptions(era="6.1", cpus_present=max(trace.meta["cpus"], 1))
+    caches += caches_of_trace(trace, {cache.name for cache in caches}, options, kernel_of("6.1"))
     setup = np.zeros(len(caches), SETUP)
     for row, cache in zip(setup, caches, strict=True):
         row["objects"], row["order"], row["min_partial"] = cache.objects, cache.order, cache.min_partial

@@ -279,26 +279,6 @@ def test_min_partial_by_slot_size():
     assert eras.min_partial(1 << 20, SlubOptions()) == 5
 
 
-def test_boot_options_are_read_left_to_right():
-    def parse(era, line):
-        return eras.parse_boot_options(line, era, cpus_present=2)
-
-    assert parse("6.1", "slub_min_order=4 slub_max_order=2").slub_min_order == 4
-    lowered = parse("6.12", "slub_min_order=4 slub_max_order=2")
-    assert (lowered.slub_min_order, lowered.max_order) == (2, 2)
-    raised = parse("6.12", "slub_max_order=2 slub_min_order=4")
-    assert (raised.slub_min_order, raised.max_order) == (4, 4)
-    assert parse("6.1", "quiet slab_nomerge slub_min_objects=16").slub_nomerge
-    assert parse("6.1", "slub_debug=FZ,dentry").slub_debug == sf.DEBUG_FREE | sf.RED_ZONE
-
-
-def test_a_kernel_follows_the_latest_era_that_is_not_newer():
-    found = [eras.era_of(v) for v in ("2.6.25", "2.6.25-rc8", "v2.6.30", "v5.10", "v6.1", "v6.6", "v6.12.117")]
-    assert found == ["2.6.25", "2.6.25", "2.6.26", "3.2", "6.1", "6.1", "6.12"]
-    with pytest.raises(ValueError, match=r"2\.6\.24"):
-        eras.era_of("2.6.24")
-
-
 def test_a_lone_present_cpu_counts_the_possible_ones():
     assert SlubOptions(era="6.1", cpus_present=1, cpus_possible=16).min_objects == 24
     assert SlubOptions(era="6.1", cpus_present=2, cpus_possible=16).min_objects == 12

@@ -46,6 +46,16 @@ def test_recorded_kernels():
     assert results["watermarks.csv"].rows == 1750
 
 
+def test_recorded_kernels_with_sheaves():
+    results = assert_exact(check_kernel_folder(shared("kernel-7.x")), 5)
+    assert results["geometry.csv.gz: primary"].rows == 5304
+    slots = results["geometry.csv.gz: slot size"]
+    assert {row.name for row in slots.underivable} == {"TCP", "TCPv6", "vm_area_struct"}
+    assert all("use_freeptr_offset" in row.reason for row in slots.underivable)
+    assert results["geometry.csv.gz: alias, with the other boots"].rows == 750
+    assert results["watermarks.csv"].rows == 350
+
+
 def test_a_wrong_row_is_named(tmp_path):
     for path in (DATA / "golden_geometry").iterdir():
         if "slub64." in path.name:

@@ -44,7 +44,9 @@ def replay(
     ] = True,
     starts: Annotated[int, typer.Option(min=1, max=100, help="Starts to replay where lists are not known.")] = 3,
     geometry: Annotated[Path | None, typer.Option(help="Table of /sys/kernel/slab, CSV.")] = None,
-    kernel: Annotated[str, typer.Option(help="Version whose rules lay out what no table tells.")] = "6.1",
+    kernel: Annotated[
+        str | None, typer.Option(help="Version whose rules run, and lay out what no table tells  [default: 6.1]")
+    ] = None,
     boot: Annotated[str, typer.Option(help="The kernel's command line, for slub_max_order and the like.")] = "",
     check: Annotated[bool, typer.Option("--check", help="Compare with RUN.summary.csv; exit code 1 if off.")] = False,
     draws: Annotated[
@@ -96,6 +98,7 @@ def replay(
         page = write_replay_page(out)
     if json:
         record: dict[str, Any] = {
+            "kernel": recording.kernel_record(),
             "start": recording.known.record(),
             "steps": recording.steps,
             "configs": [summary(item) for item in predictions],
@@ -120,6 +123,7 @@ def _print(recording: "Recording", predictions: "list[Prediction]", checked: "Ch
     from fastalloc.trace.replay.results import summary
 
     out = console()
+    out.print(printable(f"kernel: {recording.kernel_line()}"))
     out.print(printable(recording.known.words()), style=None if recording.known.exact else "bold yellow")
     for note in recording.known.notes():
         out.print(f"       {printable(note)}")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from fastalloc.linux import gfp as g
 from fastalloc.linux import slab_flags as sf
 from fastalloc.linux import slub_eras as eras
-from fastalloc.linux.slab_flags import round_up
-from fastalloc.linux.slub_eras import PAGE_SIZE, POINTER, SlubOptions
+from fastalloc.linux.slab_flags import get_order, round_up
+from fastalloc.linux.slub_eras import POINTER, SlubOptions
 
 __all__ = ["CacheRequest", "CacheSet", "Geometry", "SlubOptions", "calculate_sizes", "find_mergeable"]
 
@@ -19,7 +19,8 @@ __all__ = ["CacheRequest", "CacheSet", "Geometry", "SlubOptions", "calculate_siz
 class CacheRequest:
     """What kmem_cache_create was called with; ``size`` and ``align`` in bytes, ``usersize`` the usercopy window.
 
-    ``sheaf_capacity`` is what the creator asks for, 0 nothing; a cache that asks is never merged [mm/slab_common.c].
+    ``freeptr_placed``: the creator gave the free pointer a place in the object [kmem_cache_args.use_freeptr_offset].
+    ``sheaf_capacity``: what it asked for, 0 nothing.
     """
 
     name: str
@@ -28,6 +29,7 @@ class CacheRequest:
     flags: int = 0
     ctor: bool = False
     usersize: int = 0
+    freeptr_placed: bool = False
     sheaf_capacity: int = 0
 
     def __post_init__(self) -> None:
@@ -61,7 +63,7 @@ class Geometry:
     cpu_partial_slabs: int = 0
     usersize: int = 0
     refcount: int = 1
-    sheaf_capacity: int = 0
+    sheaf_capacity: int = 0  # objects of a sheaf, 0 none
 
 
 def calculate_sizes(request: CacheRequest, options: SlubOptions, kmalloc: bool = False) -> Geometry:
@@ -70,32 +72,13 @@ def calculate_sizes(request: CacheRequest, options: SlubOptions, kmalloc: bool =
     ``kmalloc`` marks a static kmalloc cache. Raises ValueError when no page order holds one object.
     """
     rules = options.rules
-    flags = request.flags | options.slub_debug
+    flags = options.flags_of(request.name, request.flags)
     if rules.sheaves and request.sheaf_capacity:
         flags |= sf.NO_MERGE
-    if options.debug and flags & sf.POISON and not flags & sf.DESTROY_BY_RCU and not request.ctor:
-        flags |= sf.OBJECT_POISON
-    size = round_up(request.size, POINTER)
-    if options.debug and flags & sf.RED_ZONE and size == request.size:
-        size += POINTER
-    inuse = size
-    offset = 0
-    if flags & (sf.DESTROY_BY_RCU | sf.POISON) or request.ctor:
-        offset = size
-        size += POINTER
-    elif rules.free_pointer_inside:
-        offset = request.size // 2 // POINTER * POINTER
-    align = eras.calculate_alignment(flags, request.align, request.size, options.cache_line)
-    if options.debug and flags & sf.STORE_USER:
-        size += 2 * rules.track
-        if kmalloc:
-            size += rules.kmalloc_orig_size
-    if options.debug and flags & sf.RED_ZONE:
-        size += POINTER
-        if rules.red_left_pad:
-            size += round_up(POINTER, align)
-    size = round_up(size, align)
-    fallback = kmalloc and rules.kmalloc_order_rule and PAGE_SIZE // size < options.min_objects
+    size, inuse, offset, align, flags = _slot(request, flags, options, kmalloc)
+    if options.debug_order and get_order(size, options.page_shift) > get_order(request.size, options.page_shift):
+        size, inuse, offset, align, flags = _slot(request, flags & ~sf.DEBUG_METADATA, options, kmalloc)
+    fallback = kmalloc and rules.kmalloc_order_rule and options.page_size // size < options.min_objects
     if fallback:
         order = max(options.max_order, g.COSTLY_ORDER)
         flags |= sf.PAGE_ALLOC_FALLBACK
@@ -106,7 +89,7 @@ def calculate_sizes(request: CacheRequest, options: SlubOptions, kmalloc: bool =
         allocflags |= g.GFP_DMA
     if flags & sf.RECLAIM_ACCOUNT:
         allocflags |= g.RECLAIMABLE
-    objects = (PAGE_SIZE << order) // size
+    objects = (options.page_size << order) // size
     wanted = eras.cpu_partial(size, flags, options)
     return Geometry(
         name=request.name,
@@ -129,6 +112,44 @@ def calculate_sizes(request: CacheRequest, options: SlubOptions, kmalloc: bool =
     )
 
 
+def _slot(request: CacheRequest, flags: int, options: SlubOptions, kmalloc: bool) -> tuple[int, int, int, int, int]:
+    """(slot, inuse, offset of the free pointer, alignment, flags) of a cache with ``flags`` [calculate_sizes]."""
+    rules, pointer = options.rules, options.pointer
+    flags &= ~sf.OBJECT_POISON
+    if options.debug and flags & sf.POISON and not flags & sf.DESTROY_BY_RCU and not request.ctor:
+        flags |= sf.OBJECT_POISON
+    red_zone = options.debug and bool(flags & sf.RED_ZONE)
+    store_user = options.debug and bool(flags & sf.STORE_USER)
+    size = round_up(request.size, pointer)
+    if red_zone and size == request.size:
+        size += pointer
+    inuse = size
+    offset = 0
+    inside = request.freeptr_placed and rules.freeptr_placed
+    behind = bool(flags & sf.POISON) or (request.ctor and not (inside and rules.sheaves == "by slot"))
+    behind |= bool(flags & sf.DESTROY_BY_RCU) and not inside
+    behind |= rules.tiny_freeptr and red_zone and request.size < pointer
+    if kmalloc and store_user and rules.orig_size_freeptr:
+        behind |= red_zone or rules.orig_size_freeptr == "STORE_USER"
+    if behind:
+        offset = size
+        size += pointer
+    elif rules.freeptr == "up" and size > pointer:
+        offset = round_up(size // 2, pointer)
+    elif rules.freeptr == "down" and not inside:
+        offset = request.size // 2 // pointer * pointer
+    align = eras.calculate_alignment(flags, request.align, request.size, options.cache_line, pointer)
+    if store_user:
+        size += 2 * options.track
+        if kmalloc and rules.kmalloc_orig_size:
+            size += pointer if rules.kmalloc_orig_size == POINTER else rules.kmalloc_orig_size
+    if red_zone:
+        size += pointer
+        if rules.red_left_pad:
+            size += round_up(pointer, align)
+    return round_up(size, align), inuse, offset, align, flags
+
+
 def slab_unmergeable(cache: Geometry, options: SlubOptions) -> bool:
     """Whether nothing may merge into ``cache`` [slab_unmergeable]."""
     rules = options.rules
@@ -149,19 +170,20 @@ def find_mergeable(request: CacheRequest, caches: list[Geometry], options: SlubO
     Sizes, alignment, flags, constructor and reference count decide; names never do.
     """
     rules = options.rules
-    flags = request.flags | options.slub_debug
+    flags = options.flags_of(request.name, request.flags)
     never = rules.never_merge | sf.NO_MERGE
     window = rules.usercopy and options.hardened_usercopy and request.usersize
-    asks = rules.sheaves and request.sheaf_capacity
-    if options.slub_nomerge or request.ctor or flags & never or window or asks:
+    if options.slub_nomerge or request.ctor or flags & never or window:
         return -1
-    size = round_up(request.size, POINTER)
-    align = eras.calculate_alignment(flags, request.align, size, options.cache_line)
+    if rules.sheaves and request.sheaf_capacity:
+        return -1
+    size = round_up(request.size, options.pointer)
+    align = eras.calculate_alignment(flags, request.align, size, options.cache_line, options.pointer)
     size = round_up(size, align)
     for index in reversed(range(len(caches))) if rules.newest_first else range(len(caches)):
         cache = caches[index]
         if (
-            0 <= cache.size - size < POINTER
+            0 <= cache.size - size < options.pointer
             and not (flags ^ cache.flags) & rules.merge_same
             and cache.size & ~(align - 1) == cache.size
             and cache.refcount != 0
@@ -203,9 +225,9 @@ class CacheSet:
         if nodes > 1:
             # sizeof(struct kmem_cache_node), with the lists and counters of CONFIG_SLUB_DEBUG or without.
             self._open(CacheRequest("kmem_cache_node", 56 if self.options.debug else 40), -1)
-        for size in rules.kmalloc_sizes:
-            natural = eras.kmalloc_align(size, rules)
-            request = CacheRequest(eras.kmalloc_name(size, rules), size, natural, usersize=size)
+        for size in eras.kmalloc_sizes(rules, self.options.page_size):
+            align = eras.kmalloc_align(size, self.options)
+            request = CacheRequest(eras.kmalloc_name(size, rules), size, align, usersize=size)
             self._kmalloc[size] = self._open(request, 1)
 
     def boot(self, kmem_cache_bytes: int, node_bytes: int) -> None:
@@ -217,9 +239,11 @@ class CacheSet:
             index = self._open(CacheRequest(name, size, 0, sf.HWCACHE_ALIGN), -1)
             self.caches[index] = replace(self.caches[index], sheaf_capacity=0)
         for kind, flags in (("", 0), ("rcl-", sf.RECLAIM_ACCOUNT)):
-            for size in sorted(rules.kmalloc_sizes, key=lambda size: (size & (size - 1) == 0, size)):
+            for size in sorted(
+                eras.kmalloc_sizes(rules, self.options.page_size), key=lambda size: (size & (size - 1) == 0, size)
+            ):
                 name = eras.kmalloc_name(size, rules).replace("kmalloc-", f"kmalloc-{kind}")
-                request = CacheRequest(name, size, eras.kmalloc_align(size, rules), flags, usersize=size)
+                request = CacheRequest(name, size, eras.kmalloc_align(size, self.options), flags, usersize=size)
                 index = self._open(request, 1)
                 if not kind:
                     self._kmalloc[size] = index
@@ -247,7 +271,7 @@ class CacheSet:
                 target,
                 refcount=target.refcount + 1,
                 objsize=max(target.objsize, request.size),
-                inuse=max(target.inuse, round_up(request.size, POINTER)),
+                inuse=max(target.inuse, round_up(request.size, self.options.pointer)),
             )
         else:
             self.caches.append(calculate_sizes(request, self.options))
@@ -279,4 +303,4 @@ class CacheSet:
 
     def kmalloc_index(self, size: int) -> int:
         """Index of the cache that serves kmalloc(``size``), -1 when the page allocator does; ``size`` >= 1 bytes."""
-        return self._kmalloc.get(eras.kmalloc_size(size, self.options.rules), -1)
+        return self._kmalloc.get(eras.kmalloc_size(size, self.options.rules, self.options.page_size), -1)

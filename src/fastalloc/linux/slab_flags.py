@@ -17,6 +17,7 @@ NO_MERGE = 0x1000000  # 6.5 on; the SLAB_NOMERGE of the April 2008 thread, and s
 FAILSLAB = 0x2000000
 ACCOUNT = 0x4000000  # 4.5 on: charged to a memory cgroup
 KASAN = 0x8000000
+NO_SHEAVES = 0x40000000  # ours for the SLAB_NO_SHEAVES of kmem_cache and kmem_cache_node, 7.0 on
 
 # Internal to SLUB.
 PAGE_ALLOC_FALLBACK = 0x10000000
@@ -36,6 +37,6 @@ def round_up(x: int, to: int) -> int:
     return -(-x // to) * to
 
 
-def get_order(size: int) -> int:
+def get_order(size: int, page_shift: int = 12) -> int:
     """The smallest page order that holds ``size`` bytes [get_order]."""
-    return max(0, fls(size - 1) - 12)
+    return max(0, fls(size - 1) - page_shift)

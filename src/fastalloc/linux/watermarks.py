@@ -1,30 +1,21 @@
 """min_free_kbytes, zone watermarks, lowmem reserves and per-CPU page lists, by kernel era [mm/page_alloc.c].
 
 All counts are pages unless said otherwise. ``sizes`` are the pages that a zone's marks are computed from, lowest zone
-first: present pages up to 3.8, managed pages since. An era is named after a kernel that follows its rules;
-:func:`era_of` finds that of any kernel.
+first: present pages up to 3.8, managed pages since. An ``era`` is a kernel version from 2.6.9 on; CHANGES has what
+changed with which.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
+from typing import Any
 
-from fastalloc.linux.release import Base
+from fastalloc.linux.release import BASES, Base, base_name, parse_base
 from fastalloc.linux.slab_flags import fls
 
-# The first kernel of each era: 2.6.9 doubles and trebles min; 2.6.11 adds a quarter and a half of it; 2.6.18 reckons
-# these of the zone's share, in highmem too; 4.6 has watermark_scale_factor; 5.7 a higher bound of min_free_kbytes; 6.6
-# keeps ZONE_MOVABLE out of the share [read in trees of 2.6.9 to 7.3, facts of setup_per_zone_wmarks].
-_FIRST: dict[str, Base] = {
-    "2.6.9": (2, 6, 9), "2.6.11": (2, 6, 10), "2.6.25": (2, 6, 18), "4.6": (4, 6, 0), "6.1": (5, 7, 0),
-    "6.12": (6, 6, 0),
-}  # fmt: skip
-ERAS = tuple(_FIRST)
 RATIOS_2_6_25 = (256, 256, 32)  # sysctl_lowmem_reserve_ratio: DMA, DMA32, NORMAL
 RATIOS_6 = (256, 256, 32, 0, 0)  # and MOVABLE, DEVICE
 MIN_FREE_KBYTES = 128
-MAX_FREE_KBYTES = {"2.6.9": 16384, "2.6.11": 65536, "2.6.25": 65536, "4.6": 65536, "6.1": 262144, "6.12": 262144}
-SCALED = ("4.6", "6.1", "6.12")  # eras with watermark_scale_factor
 SWAP_CLUSTER_MAX = 32
 PAGEBLOCK = 512
 MIGRATE_PCPTYPES = 3
@@ -40,26 +31,88 @@ class Watermarks:
     promo: int = 0
 
 
-def _known(era: str) -> None:
-    if era not in ERAS:
-        raise ValueError(f"era {era!r}: known are {', '.join(ERAS)}")
+@dataclass(frozen=True)
+class MarkRules:
+    """How the marks of a kernel come about."""
+
+    name: str = ""  # the first version
+    max_free_kbytes: int = 65536
+    managed: bool = False  # of managed pages, not of present ones
+    sqrt_of: int = 16  # min_free_kbytes is the root of so many times the KB of lowmem
+    steps: str = "of share"  # low and high: ``double`` and treble min, a quarter and half ``of min`` or of the zone's
+    # share of min_free_kbytes more, or steps ``scaled`` by watermark_scale_factor
+    movable_fixed: bool = False  # the Movable zone has a small mark of its own, as highmem
+    promo: bool = False
+    ratio_zero: bool = False  # a lowmem_reserve_ratio of 0 keeps nothing back; before, it is taken for 1
+    empty_keeps_none: bool = False  # a zone without pages keeps nothing back
+    empty_above: bool = False  # and nothing is kept back from requests of a class zone without pages
+    batch: str = "512K"  # that pcp->batch may come to
+    pcp_high: bool = False  # pcp->high follows from the low mark
+    pcp_tunes: bool = False  # and tunes itself at run time from there on
+    source: str = ""
+
+
+# (first version, what changed, function of mm/page_alloc.c), read in the trees on both sides of each.
+CHANGES: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("2.6.9", {"sqrt_of": 1, "max_free_kbytes": 16384, "steps": "double"}, "setup_per_zone_pages_min"),
+    ("2.6.10", {"sqrt_of": 16, "max_free_kbytes": 65536, "steps": "of min"}, "setup_per_zone_pages_min of 2.6.11"),
+    (
+        "2.6.18",
+        {"steps": "of share"},
+        "setup_per_zone_pages_min, zone_batchsize, setup_per_zone_lowmem_reserve of 2.6.25-rc8",
+    ),
+    ("3.9", {"managed": True}, "__setup_per_zone_wmarks"),
+    ("4.6", {"steps": "scaled"}, "__setup_per_zone_wmarks"),
+    ("4.17", {"ratio_zero": True}, "setup_per_zone_lowmem_reserve"),
+    ("4.19", {"batch": "1M"}, "zone_batchsize"),
+    ("5.7", {"max_free_kbytes": 262144}, "init_per_zone_wmark_min"),
+    ("5.8", {"empty_keeps_none": True}, "setup_per_zone_lowmem_reserve"),
+    ("5.14", {"pcp_high": True}, "zone_highsize; 5.13 was not read"),
+    ("5.18", {"promo": True}, "__setup_per_zone_wmarks"),
+    ("6.6", {"movable_fixed": True}, "__setup_per_zone_wmarks"),
+    ("6.8", {"pcp_tunes": True}, "zone_set_pageset_high_and_batch: high_min; 6.7 was not read"),
+    ("6.10", {"empty_above": True}, "setup_per_zone_lowmem_reserve"),
+    ("6.12", {"batch": "256K", "empty_above": False}, "zone_batchsize, setup_per_zone_lowmem_reserve of 6.12.117"),
+    ("6.13", {"batch": "1M", "empty_above": True}, "zone_batchsize, setup_per_zone_lowmem_reserve of 6.13.2"),
+    ("6.14", {"empty_above": False}, "setup_per_zone_lowmem_reserve"),
+    ("6.19", {"batch": "256K"}, "zone_batchsize"),
+)
+
+
+def _table() -> dict[Base, MarkRules]:
+    table, rules = {}, MarkRules()
+    for first, fields, source in CHANGES:
+        rules = replace(rules, **fields, name=first, source=f"mm/page_alloc.c: {source}")
+        table[parse_base(first)] = rules
+    return table
+
+
+_RULES = _table()
+
+
+def marks_of(era: str) -> MarkRules:
+    """The rules of a kernel version; ValueError outside 2.6.9 to 7.3."""
+    base = parse_base(era)
+    if not parse_base(CHANGES[0][0]) <= base <= BASES[-1]:
+        raise ValueError(f"kernel {era}: marks are known from {CHANGES[0][0]} to {base_name(BASES[-1])}")
+    return _RULES[max(first for first in _RULES if first <= base)]
 
 
 def era_of(base: Base) -> str:
-    """The era of a kernel; the oldest one for a kernel before 2.6.9."""
-    return [era for era, first in _FIRST.items() if first <= base or era == "2.6.9"][-1]
+    """The era of a kernel; the oldest one known for a kernel before 2.6.9, the newest for one after 7.3."""
+    return base_name(min(max(base, BASES[0]), BASES[-1]))
 
 
 def in_the_share(name: str, era: str, highmem: bool) -> bool:
     """Whether a zone has a share of min_free_kbytes: HighMem has none, nor has Movable where it lies in HighMem
     (``highmem``: the machine has such a zone) or since 6.6 [is_highmem; __setup_per_zone_wmarks]."""
-    return name != "HighMem" and not (name == "Movable" and (highmem or era == "6.12"))
+    return name != "HighMem" and not (name == "Movable" and (highmem or marks_of(era).movable_fixed))
 
 
 def min_free_kbytes(lowmem_kb: int, era: str = "2.6.25") -> int:
     """min_free_kbytes that the boot sets for ``lowmem_kb`` KB [init_per_zone_pages_min, init_per_zone_wmark_min]."""
-    _known(era)
-    return min(max(isqrt((1 if era == "2.6.9" else 16) * lowmem_kb), MIN_FREE_KBYTES), MAX_FREE_KBYTES[era])
+    rules = marks_of(era)
+    return min(max(isqrt(rules.sqrt_of * lowmem_kb), MIN_FREE_KBYTES), rules.max_free_kbytes)
 
 
 def khugepaged_min_free_kbytes(populated_zones: int, free_buffer_pages: int) -> int:
@@ -84,35 +137,37 @@ def zone_watermarks(
     lowmem : which zones share the reserve, see :func:`in_the_share`; the others get a small fixed one.
     page_kb : KB of a page.
     """
-    _known(era)
+    rules = marks_of(era)
     shares = [True] * len(sizes) if lowmem is None else list(lowmem)
     total = sum(size for size, share in zip(sizes, shares, strict=True) if share)
     marks = []
     for size, share in zip(sizes, shares, strict=True):
         part = kbytes // page_kb * size // total if total else 0
         lowest = part if share else min(max(size // 1024, SWAP_CLUSTER_MAX), 128)
-        if era == "2.6.9":
+        if rules.steps == "double":
             marks.append(Watermarks(lowest, 2 * lowest, 3 * lowest))
             continue
-        if era == "2.6.11":
+        if rules.steps == "of min":
             marks.append(Watermarks(lowest, lowest * 5 // 4, lowest * 6 // 4))
             continue
-        if era not in SCALED:
+        if rules.steps == "of share":
             marks.append(Watermarks(lowest, lowest + part // 4, lowest + part // 2))
             continue
         gap = max(part // 4, size * scale_factor // 10000)
-        marks.append(Watermarks(lowest, lowest + gap, lowest + 2 * gap, lowest + 3 * gap))
+        promo = lowest + 3 * gap if rules.promo else 0
+        marks.append(Watermarks(lowest, lowest + gap, lowest + 2 * gap, promo))
     return marks
 
 
 def lowmem_reserve(sizes: Sequence[int], ratios: Sequence[int] | None = None, era: str = "2.6.25") -> list[list[int]]:
     """``reserve[z][j]``: pages of zone z kept from requests of class zone j [setup_per_zone_lowmem_reserve].
 
-    A ratio of 0 and, since 5.x, an empty zone keep nothing back. A ratio missing for a zone counts as 0.
+    A ratio of 0 keeps nothing back since 4.17 and an empty zone since 5.8. A ratio missing for a zone counts as 0.
     """
-    _known(era)
-    old = era in ("2.6.9", "2.6.11", "2.6.25")
-    given = list(ratios if ratios is not None else RATIOS_2_6_25 if old else RATIOS_6)
+    rules = marks_of(era)
+    given = list(ratios if ratios is not None else RATIOS_6 if rules.ratio_zero else RATIOS_2_6_25)
+    if not rules.ratio_zero:
+        given = [max(1, ratio) for ratio in given]
     given += [0] * (len(sizes) - len(given))
     table = []
     for z, size in enumerate(sizes):
@@ -120,7 +175,7 @@ def lowmem_reserve(sizes: Sequence[int], ratios: Sequence[int] | None = None, er
         above = 0
         for j in range(z + 1, len(sizes)):
             above += sizes[j]
-            if given[z] and (size or old):
+            if given[z] and (size or not rules.empty_keeps_none) and not (rules.empty_above and not sizes[j]):
                 row[j] = above // given[z]
         table.append(row)
     return table
@@ -128,11 +183,11 @@ def lowmem_reserve(sizes: Sequence[int], ratios: Sequence[int] | None = None, er
 
 def zone_batchsize(size: int, era: str = "2.6.25", page_kb: int = 4) -> int:
     """Pages that move at once between a CPU's list and the buddy lists; 0 in small zones [zone_batchsize]."""
-    _known(era)
-    if era == "6.12":
+    rules = marks_of(era)
+    if rules.batch == "256K":
         batch = min(size >> 12, 256 // page_kb)
         return 1 if batch <= 1 else _power_of_two_below(batch + batch // 2) - 1
-    most = (512 if era in ("2.6.9", "2.6.11", "2.6.25") else 1024) // page_kb
+    most = (512 if rules.batch == "512K" else 1024) // page_kb
     batch = max(1, min(size // 1024, most) // 4)
     return _power_of_two_below(batch + batch // 2) - 1
 
@@ -151,12 +206,12 @@ def pcp_2_6_25(present: int, fraction: int = 0) -> tuple[int, int]:
 
 
 def zone_highsize(size: int, low: int, cpus: int, era: str, fraction: int = 0) -> int:
-    """pcp->high of 6.1; the lower bound high_min of 6.12, which tunes itself at run time [zone_highsize].
+    """pcp->high since 5.14; where it tunes itself at run time (6.12), its lower bound high_min [zone_highsize].
 
     ``low`` is the zone's low watermark, ``cpus`` the CPUs of its node, ``fraction`` percpu_pagelist_high_fraction.
     """
-    if era not in ("6.1", "6.12"):
-        raise ValueError(f"era {era!r}: pcp high follows from the low watermark only in 6.1 and 6.12")
+    if not marks_of(era).pcp_high:
+        raise ValueError(f"kernel {era}: pcp->high follows from the low watermark only since 5.14")
     batch = max(1, zone_batchsize(size, era))
     total = size // fraction if fraction else low
     return max(total // max(1, cpus), 4 * batch)

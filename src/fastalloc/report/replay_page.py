@@ -73,7 +73,8 @@ def write_replay_page(folder: Path) -> Path:
 def _headline(manifest: dict[str, Any]) -> str:
     base, *others = manifest["configs"]
     peak = base["peak_at_once_pages"] or 0
-    words = f"At its peak the traced kernel's rules hold {peak * 4096 / MIB:,.1f} MiB in slabs"
+    rules = f"the rules of Linux {manifest['kernel']['version']} hold" if "kernel" in manifest else "its rules hold"
+    words = f"At its peak {rules} {peak * 4096 / MIB:,.1f} MiB in slabs"
     if not others or not peak:
         return f"{words}."
     best = min(others, key=lambda row: row["peak_at_once_pages"])

@@ -160,7 +160,7 @@ class Machine(Model):
             raise ValueError(f"kernel: {self.kernel!r} holds no version, such as 6.1.0-18-amd64 does")
         if self.host_overlap_us > self.host_slice_us:
             raise ValueError(f"host_overlap_us: {self.host_overlap_us} is longer than a turn of {self.host_slice_us}")
-        if self.watermark_scale_factor is not None and wm.era_of(self.base) not in wm.SCALED:
+        if self.watermark_scale_factor is not None and wm.marks_of(wm.era_of(self.base)).steps != "scaled":
             raise ValueError(f"watermark_scale_factor: since 4.6, but the kernel is {self.kernel or DEFAULT_KERNEL}")
         if self.min_free_kbytes is not None or self.watermark_scale_factor is not None:
             kbytes = self.min_free_kbytes

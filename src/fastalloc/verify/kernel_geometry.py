@@ -1,11 +1,12 @@
 """Checks caches read from running kernels (``geometry.csv.gz`` with ``geometry_boots.csv`` beside it).
 
 One row per (kernel, boot, cache name). Primary rows are checked for order, objects per slab, cpu_partial,
-min_partial and, where sysfs shows all it follows from, slab_size. Alias rows are checked for the cache they merged
-into.
+min_partial, sheaf_capacity where the kernel has sheaves, and slab_size, where sysfs shows all it follows from. Alias
+rows are checked for the cache they merged into.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from fastalloc.foreign import content_of
 from fastalloc.linux import slab_flags as sf
 from fastalloc.linux import slub_eras as eras
 from fastalloc.linux.geometry_slub import CacheRequest, calculate_sizes
-from fastalloc.linux.slub_eras import PAGE_SIZE, SlubOptions, era_of, parse_boot_options
-from fastalloc.verify.tables import TableResult
+from fastalloc.linux.slub_boot import parse_boot_options
+from fastalloc.linux.slub_eras import PAGE_SIZE, SlubOptions
+from fastalloc.linux.versions import kernel_of
+from fastalloc.verify.tables import TableResult, Underivable
 
 Row = Mapping[str, Any]
 
+SHEAVES = {"maple_node": 32, "vm_area_struct": 32}  # kmem_cache_args.sheaf_capacity [lib/maple_tree.c, mm/vma_init.c]
 _FLAG_FILES = {
     "hwcache_align": sf.HWCACHE_ALIGN,
     "reclaim_account": sf.RECLAIM_ACCOUNT,
@@ -59,7 +63,7 @@ def read_tables(path: Path) -> tuple[pl.DataFrame, dict[tuple[str, str], SlubOpt
         machines = {
             (boot["kernel"], boot["boot"]): parse_boot_options(
                 boot["boot_args"] or "",
-                era_of(boot["kernel"]),
+                kernel_of(boot["kernel"]).version,
                 cpus_present=count_cpus(boot["cpus_online"]),
                 cpus_possible=count_cpus(boot["cpus_possible"]),
             )
@@ -71,9 +75,11 @@ def read_tables(path: Path) -> tuple[pl.DataFrame, dict[tuple[str, str], SlubOpt
 
 
 def check_primaries(table: pl.DataFrame, machines: dict[tuple[str, str], SlubOptions], name: str) -> TableResult:
-    """Order, objects per slab, cpu_partial and min_partial of every primary row, from its slot size and the boot."""
+    """Order, objects per slab, cpu_partial, min_partial and sheaf_capacity of every primary row, from its slot size
+    and the boot. SLAB_NOLEAKTRACE, whose caches have no sheaves, is in no file."""
     result = TableResult(f"{name}: primary")
     columns = ("order", "objs_per_slab", "cpu_partial", "min_partial")
+    sheaves = "sheaf_capacity" in table.columns
     for row in table.filter(pl.col("is_primary") == 1).iter_rows(named=True):
         options = machines[row["kernel"], row["boot"]]
         size = row["slab_size"]
@@ -84,20 +90,41 @@ def check_primaries(table: pl.DataFrame, machines: dict[tuple[str, str], SlubOpt
             "cpu_partial": eras.cpu_partial(size, shown_flags(row), options),
             "min_partial": eras.min_partial(size, options),
         }
-        result.compare(row["row"], {column: row[column] for column in columns}, got)
+        expected = {column: row[column] for column in columns}
+        if sheaves and row["sheaf_capacity"] is not None:
+            expected["sheaf_capacity"] = row["sheaf_capacity"]
+            got["sheaf_capacity"] = eras.sheaf_capacity(size, boot_flags(row), options, SHEAVES.get(row["cache"], 0))
+            if not expected["sheaf_capacity"] and got["sheaf_capacity"]:
+                reason = "without sheaves: SLAB_NOLEAKTRACE, which sysfs does not show, would explain it"
+                result.underivable.append(Underivable(row["row"], row["cache"], reason))
+                expected.pop("sheaf_capacity")
+        result.compare(row["row"], expected, got)
     return result
+
+
+def boot_flags(row: Row) -> int:
+    """The flags that a row shows, with SLAB_NO_SHEAVES of the caches that SLUB itself is made of."""
+    return shown_flags(row) | (sf.NO_SHEAVES if row["cache"] in ("kmem_cache", "kmem_cache_node") else 0)
 
 
 def check_slots(table: pl.DataFrame, machines: dict[tuple[str, str], SlubOptions], name: str) -> TableResult:
     """slab_size of every primary row, from object size, alignment, flags and constructor as sysfs shows them.
 
-    SLAB_KMALLOC has no file; the caches of that name are the static ones.
+    SLAB_KMALLOC has no file; the caches of that name are the static ones. A free pointer that the creator placed inside
+    the object (6.12 on) is in no file either: a row that needs it is listed as such, and its slot follows from it.
     """
     result = TableResult(f"{name}: slot size")
     for row in table.filter(pl.col("is_primary") == 1).iter_rows(named=True):
         options = machines[row["kernel"], row["boot"]]
         request = CacheRequest(row["cache"], row["object_size"], row["align"], shown_flags(row), bool(row["ctor"]))
         layout = calculate_sizes(request, options, kmalloc="kmalloc-" in row["cache"])
+        inside = calculate_sizes(replace(request, freeptr_placed=True), options)
+        if layout.size != row["slab_size"] == inside.size:
+            reason = (
+                "its free pointer lies inside the object [kmem_cache_args.use_freeptr_offset]; sysfs has no file of it"
+            )
+            result.underivable.append(Underivable(row["row"], row["cache"], reason))
+            layout = inside
         result.compare(row["row"], {"slab_size": row["slab_size"]}, {"slab_size": layout.size})
     return result
 

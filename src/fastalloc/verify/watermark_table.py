@@ -1,7 +1,7 @@
 """Checks a table of zone marks read from running kernels (``watermarks.csv``): the rows after a sysctl write.
 
 Rows of ``set_idx`` 0 show what the boot computed from page counts that the kernel no longer reports, so they are
-not compared. In 6.12 ``pcp_high`` tunes itself between two bounds at run time and is state, not a setting.
+not compared. Since 6.7 ``pcp_high`` tunes itself between two bounds at run time and is state, not a setting.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ import polars as pl
 
 from fastalloc.foreign import content_of
 from fastalloc.linux import watermarks as wm
-from fastalloc.linux.slub_eras import era_of
+from fastalloc.linux.versions import kernel_of
 from fastalloc.verify.tables import TableResult
 
 COLUMNS = ("min", "low", "high", "promo", "protection", "pcp_batch", "pcp_high")
@@ -23,9 +23,9 @@ _ZONES = ("DMA", "DMA32", "Normal", "Movable", "Device")
 
 def zone_rows(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """(expected, computed) columns of each row of one machine at one setting."""
-    era = era_of(rows[0]["kernel"])
-    era = "6.12" if era == "7.2" else era  # the marks of zones are computed as there
-    shares = [not (era == "6.12" and row["zone"] == "Movable") for row in rows]
+    kernel = kernel_of(rows[0]["kernel"])
+    era, rules = kernel.version, kernel.marks
+    shares = [not (rules.movable_fixed and row["zone"] == "Movable") for row in rows]
     marks = wm.zone_watermarks(
         rows[0]["min_free_kbytes"], [row["managed"] for row in rows], era, rows[0]["watermark_scale_factor"], shares
     )
@@ -42,12 +42,13 @@ def zone_rows(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict
         reserve = wm.lowmem_reserve(sizes, ratios, era)[_ZONES.index(row["zone"])]
         got["protection"] = " ".join(str(pages) for pages in reserve)
         got["pcp_batch"] = max(1, wm.zone_batchsize(row["managed"], era)) if row["managed"] else None
-        if era == "6.1" and row["managed"]:
+        settled = rules.pcp_high and not rules.pcp_tunes
+        if settled and row["managed"]:
             got["pcp_high"] = wm.zone_highsize(
                 row["managed"], mark.low, cpus, era, row["percpu_pagelist_high_fraction"]
             )
         # 6.1 prints no promo mark, an empty zone no per-CPU lists.
-        shown = [name for name in COLUMNS if row[name] is not None and (name != "pcp_high" or era == "6.1")]
+        shown = [name for name in COLUMNS if row[name] is not None and (name != "pcp_high" or settled)]
         yield {name: row[name] for name in shown}, got
 
 

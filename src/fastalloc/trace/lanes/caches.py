@@ -8,6 +8,7 @@ import polars as pl
 from fastalloc.errors import InputError
 from fastalloc.foreign import MOST_OBJECTS, MOST_ORDER, csv_table
 from fastalloc.linux import slub_eras as se
+from fastalloc.linux.versions import Kernel
 from fastalloc.trace.compact.compact import CompactTrace
 from fastalloc.trace.compact.infer import LARGE
 
@@ -22,7 +23,15 @@ class TracedCache(NamedTuple):
     objects: int
     min_partial: int
     cpu_partial: int
-    era: str = "cpu-partial"
+    era: str = "cpu-partial"  # whose rules move its slabs
+
+
+SHEAVES_ASKED = ("maple_node", "vm_area_struct")  # kmem_cache_create with sheaf_capacity 32 [6.18: lib, mm]
+
+
+def era_of_cache(name: str, kernel: Kernel) -> str:
+    """The era whose rules move a cache's slabs under a kernel; in 6.18 and 6.19 few caches have sheaves."""
+    return "cpu-partial" if kernel.era == "sheaves" and name not in SHEAVES_ASKED else kernel.era
 
 
 _STATE = ("size", "object_size", "order", "oo_objects", "cpu_partial_slabs", "min_partial")
@@ -71,17 +80,16 @@ def caches_of_geometry(path: Path, run: str = "") -> tuple[list[TracedCache], di
     return caches, aliases
 
 
-def laid_out(name: str, size: int, object_size: int, options: se.SlubOptions) -> TracedCache:
+def laid_out(name: str, size: int, object_size: int, options: se.SlubOptions, era: str = "cpu-partial") -> TracedCache:
     """The cache of slots of ``size`` bytes as the rules of ``options`` lay it out."""
     order = se.calculate_order(size, options)
     objects = (se.PAGE_SIZE << order) // size
     wanted = se.cpu_partial(size, 0, options)
-    return TracedCache(
-        name, size, object_size, order, objects, se.min_partial(size, options), se.cpu_partial_slabs(wanted, objects)
-    )
+    lists = se.cpu_partial_slabs(wanted, objects)
+    return TracedCache(name, size, object_size, order, objects, se.min_partial(size, options), lists, era)
 
 
-def caches_of_trace(trace: CompactTrace, known: set[str], options: se.SlubOptions) -> list[TracedCache]:
+def caches_of_trace(trace: CompactTrace, known: set[str], options: se.SlubOptions, kernel: Kernel) -> list[TracedCache]:
     """The caches that only the trace names, laid out by the rules of ``options`` from the sizes of their events.
 
     Raises InputError for a size that no slab holds.
@@ -95,7 +103,7 @@ def caches_of_trace(trace: CompactTrace, known: set[str], options: se.SlubOption
     for name, size, _ in sizes.iter_rows():
         if name not in known:
             try:
-                caches.append(laid_out(name, size, size, options))
+                caches.append(laid_out(name, size, size, options, era_of_cache(name, kernel)))
             except ValueError as error:
                 raise InputError(trace.path, f"cache {name}", str(error)) from None
     return caches

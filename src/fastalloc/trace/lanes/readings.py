@@ -163,18 +163,21 @@ def _slabinfo(path: Path, first_pfn: tuple[int, ...]) -> Readings:
     return Readings(caches, "slabinfo", first_pfn)
 
 
-def caches_of_readings(path: Path) -> tuple[list[TracedCache], dict[str, str]]:
-    """The caches that a file of readings lays out, and merged names with the name that stands for them."""
+def caches_of_readings(path: Path, version: str) -> tuple[list[TracedCache], dict[str, str]]:
+    """The caches that a file of readings lays out, and merged names with the name that stands for them.
+
+    ``version``: the kernel whose rules tell what the file does not.
+    """
     with path.open("rb") as file:
         if file.read(len(SLABINFO)) == SLABINFO:
-            return _caches_of_slabinfo(path), {}
+            return _caches_of_slabinfo(path, version), {}
     table = pl.read_csv(path, n_rows=0)
     return caches_of_geometry(path) if "order" in table.columns else ([], {})
 
 
-def _caches_of_slabinfo(path: Path) -> list[TracedCache]:
-    """Layouts by /proc/slabinfo; what it does not tell follows from the rules of 6.x."""
-    options = se.parse_boot_options("", se.era_of("6.1"))
+def _caches_of_slabinfo(path: Path, version: str) -> list[TracedCache]:
+    """Layouts by /proc/slabinfo; what it does not tell follows from the rules of ``version``."""
+    options = se.SlubOptions(era=version)
     caches = []
     for line in path.read_text(errors="replace").splitlines():
         words = line.split()

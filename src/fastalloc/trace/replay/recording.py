@@ -2,19 +2,29 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from fastalloc.errors import InputError, reading
+from fastalloc.kernels.alloc.slub.state import ERA_NAMES
 from fastalloc.linux import slub_eras as se
+from fastalloc.linux.slub_boot import read_boot_line
+from fastalloc.linux.versions import Kernel, kernel_of
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact.columns import read_parquet
 from fastalloc.trace.compact.convert import compact_events, refuse_inferred
 from fastalloc.trace.compact.cut import between_readings
 from fastalloc.trace.formats import tracedat
 from fastalloc.trace.formats.packed import head_of, packing
-from fastalloc.trace.lanes.caches import TracedCache, caches_of_geometry, caches_of_state, caches_of_trace
+from fastalloc.trace.lanes.caches import (
+    TracedCache,
+    caches_of_geometry,
+    caches_of_state,
+    caches_of_trace,
+    era_of_cache,
+)
 from fastalloc.trace.lanes.lane import Config, old_objects
 from fastalloc.trace.lanes.readings import Readings, caches_of_readings, read_readings
 from fastalloc.trace.lanes.start import Start
@@ -27,6 +37,7 @@ from fastalloc.trace.replay.prediction import Prediction, predict
 from fastalloc.trace.replay.whatif import as_traced, what_if
 
 PARQUET = b"PAR1"
+ASSUMED = "6.1"  # whose rules run where no version is given
 NO_TIMES = np.zeros(0, np.int64)
 
 
@@ -35,7 +46,7 @@ class Recording:
     """A decoded trace with what is known of its kernel. ``shared``: caches that several names were merged into;
     ``steps``: what was inferred, with counts; ``order``: caches whose recorded order was not the kernel's, see
     ``settle_order``. ``known``: what the start was made from; ``others``: starts that are as good as ``start``, and
-    ``recorded`` the trace in its own order, where the start was rebuilt."""
+    ``recorded`` the trace in its own order, where the start was rebuilt. ``assumed``: nobody said which ``kernel``."""
 
     trace: co.CompactTrace
     caches: list[TracedCache]
@@ -46,8 +57,18 @@ class Recording:
     steps: dict[str, int]
     order: pl.DataFrame | None
     known: KnownStart
+    kernel: Kernel
+    assumed: bool
     others: list[Start] = field(default_factory=list)
     recorded: co.CompactTrace | None = None
+
+    def kernel_record(self) -> dict[str, Any]:
+        """The kernel whose rules run, as plain data."""
+        return self.kernel.record() | {"assumed": self.assumed}
+
+    def kernel_line(self) -> str:
+        """The kernel whose rules run, in a line."""
+        return self.kernel.line("slabs", "layout", "version") + (", which nobody told" if self.assumed else "")
 
     def configs(self, what_ifs: list[str]) -> list[Config]:
         """The traced kernel and every what-if, in the order asked for."""
@@ -141,7 +162,7 @@ def open_recording(
     path: Path,
     state: Path | None,
     geometry: Path | None,
-    kernel: str,
+    kernel: str | None,
     boot: str,
     strict: bool = False,
     slabs: Path | None = None,
@@ -151,15 +172,19 @@ def open_recording(
 
     ``state``: dump of the slabs before the trace; ``slabs``: readings of /sys/kernel/slab or /proc/slabinfo before it;
     ``geometry``: table of /sys/kernel/slab. Without any the layout follows from the sizes in the trace and the rules of
-    ``kernel`` (a version) booted with the line ``boot``. Without ``state`` up to ``starts`` starts are fitted.
+    ``kernel`` (a version, None: ASSUMED) booted with ``boot``. Without ``state`` up to ``starts`` starts are fitted.
+
+    Raises:
+        InputError: files that cannot be read, a kernel outside the table, a boot option that the kernel does not take.
     """
+    rules = _kernel(kernel or ASSUMED)
     caches: list[TracedCache] = []
     aliases: dict[str, str] = {}
     shared: set[str] = set()
     start_state = readings = None
     if slabs is not None:
         readings = read_readings(slabs)
-        caches, aliases = caches_of_readings(slabs)
+        caches, aliases = caches_of_readings(slabs, rules.version)
     if geometry is not None:
         caches, aliases = caches_of_geometry(geometry, path.name.split(".")[0])
     shared |= set(aliases.values())
@@ -170,11 +195,12 @@ def open_recording(
             shared |= set(start_state.filter((pl.col("rec") == "cache") & (pl.col("refcount") > 1))["cache"])
     whole = read_trace(path, strict, aliases, caches)
     trace = between_readings(whole)
-    try:
-        options = se.parse_boot_options(boot, se.era_of(kernel), cpus_present=max(trace.meta["cpus"], 1))
-    except ValueError as error:
-        raise InputError("--kernel", kernel, str(error)) from error
-    more = caches_of_trace(trace, {cache.name for cache in caches}, options)
+    line = read_boot_line(boot, rules.version, cpus_present=max(trace.meta["cpus"], 1))
+    if line.unknown:
+        raise InputError("--boot", line.unknown[0], f"Linux {rules.version} does not take it so")
+    options = line.options
+    caches = [cache._replace(era=era_of_cache(cache.name, rules)) for cache in caches]
+    more = caches_of_trace(trace, {cache.name for cache in caches}, options, rules)
     steps = dict(trace.meta["inferred"])
     if trace.meta.get("events_left_out"):
         steps["events before the first readings or after the last, left out"] = trace.meta["events_left_out"]
@@ -199,7 +225,32 @@ def open_recording(
         settling = settled(trace, base, start, frozenset(unexplained))
         trace, order = settling.trace, settling.caches
         steps |= settling.steps
-    return Recording(trace, caches + more, shared, aliases, start, options, steps, order, known, others, recorded)
+    return Recording(
+        trace,
+        caches + more,
+        shared,
+        aliases,
+        start,
+        options,
+        steps,
+        order,
+        known,
+        rules,
+        kernel is None,
+        others,
+        recorded,
+    )
+
+
+def _kernel(version: str) -> Kernel:
+    try:
+        rules = kernel_of(version)
+    except ValueError as error:
+        raise InputError("--kernel", version, str(error)) from error
+    if rules.era not in ERA_NAMES:
+        known = ", ".join(ERA_NAMES)
+        raise InputError("--kernel", version, f"replay does not move slabs as {rules.version} does; eras are {known}")
+    return rules
 
 
 def _known(readings: Readings | None, found: Fitted, trace: co.CompactTrace, file: str) -> KnownStart:

@@ -38,6 +38,7 @@ def write_results(
             "model_digest": model_digest(),
             "draws": len(predictions[0].draws),
             "trace": recording.trace.meta,
+            "kernel": recording.kernel_record(),
             "steps": recording.steps,
             "configs": [summary(p) for p in predictions],
         }
