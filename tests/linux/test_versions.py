@@ -5,7 +5,7 @@ import pytest
 from fastalloc.linux import slab_flags as sf
 from fastalloc.linux.release import BASES, base_name
 from fastalloc.linux.slub_layouts import CHANGES, layout_of
-from fastalloc.linux.versions import kernel_of
+from fastalloc.linux.versions import kernel_near, kernel_of
 
 MAINLINE = [base_name(base) for base in BASES if base >= (2, 6, 25)]
 
@@ -86,3 +86,13 @@ def test_a_rule_changes_with_its_version(before, after, field):
 def test_consistency_checks_keep_a_cache_from_merging_since_7_0_alone():
     assert not layout_of("6.19").never_merge & sf.DEBUG_FREE
     assert layout_of("7.0").never_merge & sf.DEBUG_FREE
+
+
+@pytest.mark.parametrize(
+    ("text", "version"), [("2.6.21", "2.6.25"), ("2.4.9", "2.6.25"), ("7.9", "7.3"), ("4.21", "4.20")]
+)
+def test_the_nearest_row_stands_in_and_says_so(text, version):
+    kernel = kernel_near(text)
+    assert kernel.version == version
+    assert f"the rules of {version} stand in" in kernel.line()
+    assert kernel_near("6.12") == kernel_of("6.12")

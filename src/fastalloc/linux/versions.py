@@ -5,7 +5,7 @@ subject hold from their first version to the next row's; those of the slab layou
 the marks in ``watermarks``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from fastalloc.linux.release import BASES, Base, Release, base_name, following, parse_base, parse_release
@@ -14,7 +14,6 @@ from fastalloc.linux.watermarks import MarkRules, marks_of
 
 OLDEST = parse_base("2.6.25")
 NEWEST = BASES[-1]
-ASSUMED = "6.12"  # where no version is given
 
 
 class Row(NamedTuple):
@@ -127,6 +126,20 @@ class Kernel:
         }
 
 
+def kernel_near(text: str, line: str = "") -> Kernel:
+    """As :func:`kernel_of`; for a version outside the table the nearest row's rules, which its notes say.
+
+    Raises:
+        ValueError: no version.
+    """
+    release = parse_release(text.strip().removeprefix("Linux").strip(), line)
+    if release is None or (release.base in BASES and release.base >= OLDEST):
+        return kernel_of(text, line)
+    near = kernel_of(base_name(max([OLDEST, *(base for base in BASES if base <= release.base)])))
+    note = f"{release.name} is not in the table of kernels: the rules of {near.version} stand in for it"
+    return replace(near, asked=release.text, release=release, notes=near.notes | {"version": note})
+
+
 def kernel_of(text: str, line: str = "") -> Kernel:
     """The rules of a kernel by its version or release string, such as ``6.12``, ``v6.1.176`` or ``6.1.0-50-amd64``.
 
@@ -171,4 +184,4 @@ def _row(rows: tuple[Row, ...], base: Base) -> Row:
     return [row for row in rows if parse_base(row.first) <= base][-1]
 
 
-__all__ = ["ASSUMED", "CHANGES", "Kernel", "Row", "kernel_of"]
+__all__ = ["CHANGES", "Kernel", "Row", "kernel_near", "kernel_of"]

@@ -72,6 +72,7 @@ class SlabCache(Model):
     align: Annotated[int, Field(ge=0, le=1 << 16)] = 0
     flags: list[SlabFlag] = Field(default=[])
     ctor: bool = False
+    sheaf_capacity: Annotated[int, Field(ge=0, le=1 << 16)] | None = None  # objects, 0 no sheaves; None: not told
 
     @property
     def flag_bits(self) -> int:

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 from fastalloc.errors import InputError, reader
 from fastalloc.linux import watermarks as wm
 from fastalloc.linux.release import Base, base_name, parse_release
+from fastalloc.linux.slub_eras import SlubOptions
+from fastalloc.linux.versions import kernel_near
 from fastalloc.scenario.imports import host
 from fastalloc.scenario.imports.report import ReportFound, read_report
 from fastalloc.scenario.imports.slabinfo import allocator, cache_line, page_bytes, read_slabinfo, slab_caches
@@ -93,7 +95,13 @@ def import_machine(
         said.append(f"cache_line {line}, as of {arch}")
     said.append("hz 250 assumed")
     swap_kb = _swap_kb(meminfo, report, said)
-    caches = slab_caches(source, rows, said)
+    rules = kernel_near(release)
+    said += [note for subject, note in rules.notes.items() if subject in ("version", "layout", "slabs")]
+    pointer = 4 if bits == 32 else 8
+    layout = SlubOptions(
+        rules.version, cpus, cache_line=told or line or 64, page_shift=(size << 10).bit_length() - 1, pointer=pointer
+    )
+    caches = slab_caches(source, rows, said, layout)
     if not caches:
         said.append("no slab caches told; those of the swap path alone assumed")
     nodes = sorted({zone["node"] for zone in zones})

@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastalloc.errors import InputError
+from fastalloc.linux.geometry_slub import CacheRequest, calculate_sizes
+from fastalloc.linux.slub_eras import SlubOptions
 from fastalloc.scenario.imports.texts import CACHE_LINE, Source
 from fastalloc.scenario.machine import SLAB_FLAG_BITS
 
@@ -78,8 +81,10 @@ def page_bytes(rows: Sequence[SlabRow]) -> int | None:
     return next((size for size in (16384, 65536) if need <= size), None)
 
 
-def slab_caches(source: Source, rows: Sequence[SlabRow], said: list[str]) -> list[dict[str, Any]]:
+def slab_caches(source: Source, rows: Sequence[SlabRow], said: list[str], rules: SlubOptions) -> list[dict[str, Any]]:
     """The caches as fields of ``SlabCache``, oldest first; what was not told goes to ``said``.
+
+    ``rules``: the kernel and its machine, whose layout tells which caches must have had a constructor.
 
     Raises:
         InputError: a folder of /sys/kernel/slab lacks a number.
@@ -102,11 +107,11 @@ def slab_caches(source: Source, rows: Sequence[SlabRow], said: list[str]) -> lis
     for folder, values in source.slab_dirs:
         known = [folder, *aliases.get(folder, [])]
         name = next((alias for alias in known if alias in rank), known[-1])
-        caches.append(_from_folder(name, folder, values, source))
+        caches.append(_from_folder(name, folder, values, source, rules))
     return sorted(caches, key=lambda cache: (rank.get(cache["name"], len(rank)), cache["name"]))
 
 
-def _from_folder(name: str, folder: str, values: dict[str, str], source: Source) -> dict[str, Any]:
+def _from_folder(name: str, folder: str, values: dict[str, str], source: Source, rules: SlubOptions) -> dict[str, Any]:
     def number(field: str) -> int:
         try:
             return int(values[field].split()[0])
@@ -118,10 +123,31 @@ def _from_folder(name: str, folder: str, values: dict[str, str], source: Source)
     if "ctor" in values:
         ctor = values["ctor"] != ""
     else:
-        # The dump does not tell. A folder under the cache's own name is never merged, and a word more than the object
-        # needs is the free pointer of a constructed one.
-        ctor = not folder.startswith((":", "kmalloc-")) and number("slab_size") >= -(-size // 8) * 8 + 8
-    return {"name": name, "object_size": size, "align": align, "flags": flags, "ctor": ctor}
+        ctor = _constructed(CacheRequest(name, size, align), number("slab_size"), folder, flags, source, rules)
+    cache = {"name": name, "object_size": size, "align": align, "flags": flags, "ctor": ctor}
+    if "sheaf_capacity" in values:
+        cache["sheaf_capacity"] = number("sheaf_capacity")
+    return cache
+
+
+def _constructed(
+    request: CacheRequest, slot: int, folder: str, flags: Sequence[str], source: Source, rules: SlubOptions
+) -> bool:
+    """Whether a cache must have had a constructor, where no file tells.
+
+    A folder under the cache's own name is never merged. Its slot tells where it is as large as the rules have it with a
+    constructor and larger than without one. Where the padding hides that, nothing but a constructor kept the cache
+    apart in a kernel that merges and has no usercopy windows yet (before 4.16), unless a flag that shows does.
+    """
+    if folder.startswith((":", "kmalloc-")):
+        return False
+    bits = sum(SLAB_FLAG_BITS[flag] for flag in flags)
+    plain, built = (calculate_sizes(replace(request, flags=bits, ctor=ctor), rules).size for ctor in (False, True))
+    if built != slot:
+        return False
+    merging = any(name.startswith(":") for name, _ in source.slab_dirs)
+    apart = merging and not rules.rules.usercopy and not bits & rules.rules.never_merge
+    return plain != slot or apart
 
 
 def cache_line(source: Source) -> int | None:

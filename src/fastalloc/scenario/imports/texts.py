@@ -14,7 +14,7 @@ PROC_FILES = ("zoneinfo", "meminfo", "slabinfo", "version", "cpuinfo", "sys/vm/m
               "sys/vm/watermark_scale_factor", "sys/kernel/osrelease")  # fmt: skip
 MOST_BYTES = 1 << 28  # of a dump, unpacked
 CACHE_LINE = "/sys/devices/system/cpu/cpu0/cache/index0/coherency_line_size"
-SLAB_FIELDS = ("object_size", "slab_size", "align", "ctor", "objs_per_slab", "order", *SLAB_FLAG_BITS)
+SLAB_FIELDS = ("object_size", "slab_size", "align", "ctor", "objs_per_slab", "order", "sheaf_capacity", *SLAB_FLAG_BITS)
 
 # What stands before a line of a log or of a quoted mail.
 _QUOTE = re.compile(r"^(?:[>|] ?)+(?=\s*\S)")
