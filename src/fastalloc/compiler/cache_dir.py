@@ -8,6 +8,7 @@ import hashlib
 import os
 import platform
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -18,6 +19,8 @@ from typing import Any
 PACKAGE = Path(__file__).parents[1]
 # Rooms whose sources decide what compiled code computes.
 ROOMS = ("compiler", "kernels", "linux", "trace/order")
+
+_DECORATING = threading.RLock()
 
 SHAPES_CODE = (  # environment variables
     "FASTALLOC_UNPATCHED",
@@ -74,12 +77,13 @@ def used() -> Iterator[None]:
     import numba
 
     config: Any = numba.config
-    theirs = config.CACHE_DIR
-    config.CACHE_DIR = str(cache_folder())
-    try:
-        yield
-    finally:
-        config.CACHE_DIR = theirs
+    with _DECORATING:  # or one thread would take the other's setting for the user's
+        theirs = config.CACHE_DIR
+        config.CACHE_DIR = str(cache_folder())
+        try:
+            yield
+        finally:
+            config.CACHE_DIR = theirs
 
 
 @contextmanager
