@@ -12,7 +12,8 @@ from fastalloc.kernels.alloc.emergency_caches import SIZES as EMERGENCY_SIZES
 from fastalloc.linux import slab_flags as sf
 from fastalloc.linux.geometry_slub import CacheRequest, CacheSet
 from fastalloc.linux.slub_eras import SlubOptions
-from fastalloc.scenario.models import Policy, Scenario
+from fastalloc.policy import Policy
+from fastalloc.scenario.models import Scenario
 
 HWCACHE = sf.HWCACHE_ALIGN
 COMMAND_2_6_24 = 368  # struct scsi_cmnd with its 96 bytes of sense data

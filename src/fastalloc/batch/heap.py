@@ -1,7 +1,7 @@
 """The allocator of a lane: which caches a scenario's kernel has under it, and the arrays that hold its state."""
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from fastalloc.linux import slab_flags as sf
 from fastalloc.linux import slub_eras as se
 from fastalloc.linux.geometry_slub import CacheRequest, CacheSet, Geometry
 from fastalloc.linux.gfp import SPARE
-from fastalloc.scenario.models import Policy, Scenario
+from fastalloc.policy import Policy
+from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.slab_arrays import new_slab
 from fastalloc.scenario.slub_arrays import geometry_row
 
@@ -92,17 +93,18 @@ def reserve_pages(row: np.ndarray, objects: int, cpus: int) -> int:
 def build_heap(scenario: Scenario, layout: Layout, frames: int) -> Heap:
     """Room for as many slabs as there are pages; untouched rows cost no memory."""
     cpus = scenario.machine.cpus
-    heap = HEAPS[scenario.policy.allocator]
+    heap: Any = HEAPS[scenario.policy.allocator]
     if heap is Slab:
         links = frames * OBJECTS_A_PAGE
         return new_slab(
             layout.slabs, cpus, 1, slabs=frames, links=links, next_reap=REAPTIMEOUT_LIST3_S * scenario.machine.hz
         )
     if heap is so.Slob:
-        return so.new_slob(frames, len(layout.rows))
+        slob: so.Slob = so.new_slob(frames, len(layout.rows))
+        return slob
     capacity = scenario.policy.sheaf_capacity
     sheaves = int((layout.rows[:, KMEM_CACHE.era] == er.ERA_SHEAVES).sum()) * (2 * cpus + 24)
-    return heap(
+    slub: st.Slub | er.SlubEras = heap(
         np.zeros((len(layout.rows), KMEM_CACHE.width), np.int64),
         np.zeros((len(layout.rows), cpus, KMEM_CACHE_CPU.width), np.int64),
         np.zeros((len(layout.rows), 1, KMEM_CACHE_NODE.width), np.int64),
@@ -110,6 +112,7 @@ def build_heap(scenario: Scenario, layout: Layout, frames: int) -> Heap:
         np.zeros(frames * OBJECTS_A_PAGE, np.int16),
         er.ctl_with_sheaves(sheaves, capacity) if sheaves else np.zeros(SLUB_CTL.width, np.int64),
     )
+    return slub
 
 
 def _slub_row(caches: CacheSet, geometry: Geometry, policy: Policy) -> np.ndarray:

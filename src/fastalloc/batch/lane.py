@@ -34,8 +34,9 @@ from fastalloc.kernels.lane.state import (
 from fastalloc.kernels.machine.boot import boot_lane
 from fastalloc.linux import gfp as g
 from fastalloc.linux.gfp import MAX_ORDER
+from fastalloc.policy import Policy
 from fastalloc.scenario.machine import NOT_THE_KERNELS
-from fastalloc.scenario.models import Policy, Scenario
+from fastalloc.scenario.models import Scenario
 
 PAGE_BYTES = 4096
 WRITE_GATES = {"none": -1, "min": ZONE.min, "low": ZONE.low, "high": ZONE.high}

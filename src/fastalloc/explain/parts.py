@@ -71,7 +71,7 @@ def parts(stream: BinaryIO) -> Iterator[tuple[int, str]]:
                 chunk = stream.read(_WHOLE + 1 - len(held))
                 held += chunk
             first = False
-            if held[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            if bytes(held[:2]) in (b"\xff\xfe", b"\xfe\xff"):
                 held = bytearray((bytes(held) + stream.read()).decode("utf-16", "replace").encode())
             if len(held) <= _WHOLE:
                 if held:

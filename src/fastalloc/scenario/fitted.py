@@ -69,7 +69,8 @@ def scaled_gaps(cache: dict[str, Any]) -> np.ndarray:
     """float64[n]: the quantiles of a cache's gaps, scaled so that straight lines between them keep its rate."""
     gaps = np.asarray(cache["gap_ns"], np.float64)
     mean = float(np.trapezoid(gaps, dx=1 / (len(gaps) - 1))) if len(gaps) > 1 else float(gaps[0])
-    return gaps * (1e9 / cache["rate"] / max(mean, 1e-9))
+    scaled: np.ndarray = gaps * (1e9 / cache["rate"] / max(mean, 1e-9))
+    return scaled
 
 
 __all__ = ["FORMAT", "MOST_CACHES", "QUANTILES", "parse_workload", "read_workload", "scaled_gaps"]

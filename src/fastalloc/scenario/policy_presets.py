@@ -8,8 +8,9 @@ from pydantic import Field, ValidationError
 
 from fastalloc.errors import InputError, reading
 from fastalloc.fields import Model
+from fastalloc.policy import Policy
 from fastalloc.scenario.files import read_toml
-from fastalloc.scenario.models import Policy, Scenario
+from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.varied import Variant, input_error
 
 POLICIES = Path(__file__).parent / "policies"

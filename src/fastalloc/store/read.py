@@ -66,7 +66,7 @@ def open_manifest(path: Location) -> dict[str, Any]:
     found = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if found != SCHEMA_VERSION:
         raise InputError(file, "schema_version", f"{found!r}, this version reads {SCHEMA_VERSION}")
-    return manifest
+    return dict(manifest)
 
 
 def _scan(path: Location, table: str) -> pl.LazyFrame:

@@ -78,11 +78,12 @@ def _stretched(unit: np.ndarray, interval: Interval) -> list[Any]:
     low, high = interval.low, interval.high
     whole = isinstance(low, int) and isinstance(high, int)
     if interval.log:
-        values = np.exp(np.log(low) + unit * (np.log(high) - np.log(low)))
-        return [round(value) for value in values.tolist()] if whole else values.tolist()
+        values: list[float] = np.exp(np.log(low) + unit * (np.log(high) - np.log(low))).tolist()
+        return [round(value) for value in values] if whole else values
     if whole:
         return [int(value) for value in np.minimum(np.floor(low + unit * (high - low + 1)), high).tolist()]
-    return (low + unit * (high - low)).tolist()
+    evenly: list[float] = (low + unit * (high - low)).tolist()
+    return evenly
 
 
 def merged(parts: tuple[Mapping[str, Any], ...]) -> Settings:

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 from fastalloc.errors import InputError, reader
 from fastalloc.fields import Model
 from fastalloc.scenario import Scenario, Varied, load_scenario, policy_variant, preset_names
-from fastalloc.scenario.load import read_toml
+from fastalloc.scenario.files import read_toml
 from fastalloc.scenario.varied import input_error
 
 Chosen = TypeVar("Chosen", bound=Varied)

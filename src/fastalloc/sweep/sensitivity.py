@@ -96,7 +96,8 @@ class _Lanes(NamedTuple):
         weights = np.random.default_rng(SEED).multinomial(lanes, np.full(lanes, 1 / lanes), RESAMPLES).astype(float)
         sums, counts = self.value @ weights.T, self.there @ weights.T
         mean = self.value.sum(axis=1) / self.there.sum(axis=1)
-        return np.where(counts > 0, sums / np.maximum(counts, 1), mean[:, None]).T
+        means: np.ndarray = np.where(counts > 0, sums / np.maximum(counts, 1), mean[:, None]).T
+        return means
 
     def chance(self) -> float:
         """Share of the variance between points that is left to chance: what lanes differ by in another way at each."""

@@ -74,7 +74,8 @@ def fit(trace: co.CompactTrace) -> dict[str, Any]:
 
 
 def _quantiles(values: np.ndarray) -> list[int]:
-    return np.quantile(values, np.linspace(0, 1, QUANTILES)).astype(np.int64).tolist()
+    found: list[int] = np.quantile(values, np.linspace(0, 1, QUANTILES)).astype(np.int64).tolist()
+    return found
 
 
 def generate(load: dict[str, Any], seconds: float, seed: int) -> co.CompactTrace:

@@ -11,7 +11,7 @@ from fastalloc.kernels.alloc import emergency_caches as em
 from fastalloc.kernels.alloc.slab.lists import nr_slabs
 from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_SLAB
 from fastalloc.kernels.alloc.slob import slob as so
-from fastalloc.kernels.alloc.slob.ring import SLOB_CTL, SLOB_PAGE
+from fastalloc.kernels.alloc.slob.ring import FIRST_PAGE, SLOB_CTL, SLOB_PAGE
 from fastalloc.kernels.alloc.slob.slob import SLOB_CACHE
 from fastalloc.kernels.alloc.slub import slub as su
 from fastalloc.kernels.alloc.slub.state import SHEAF
@@ -291,7 +291,7 @@ def _slob_costs(heap, into):
     into[0] = 0
     into[1] = into[2] = heap.ctl[SLOB_CTL.locks]
     units = 0
-    for p in range(so.FIRST_PAGE, heap.ctl[SLOB_CTL.top]):
+    for p in range(FIRST_PAGE, heap.ctl[SLOB_CTL.top]):
         if heap.page[p, SLOB_PAGE.pfn] >= 0:
             units += heap.page[p, SLOB_PAGE.units]
     into[3] = units * so.SLOB_UNIT // 1024

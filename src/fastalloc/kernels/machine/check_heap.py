@@ -5,7 +5,7 @@ from fastalloc.kernels.alloc.slab.lists import nr_slabs
 from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_LIST3, SLAB_SLAB
 from fastalloc.kernels.alloc.slob import ring as sr
 from fastalloc.kernels.alloc.slob import slob as so
-from fastalloc.kernels.alloc.slob.ring import SLOB_CTL, SLOB_PAGE, SLOB_STRETCH
+from fastalloc.kernels.alloc.slob.ring import FIRST_PAGE, SLOB_CTL, SLOB_PAGE, SLOB_STRETCH
 from fastalloc.kernels.alloc.slub.state import SHEAF
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, SLUB_CTL, SLUB_SLAB
 
@@ -141,7 +141,7 @@ def _stretches_hold(heap, head):
 
 def _check_slob(heap):
     pages = 0
-    for p in range(so.FIRST_PAGE, heap.ctl[SLOB_CTL.top]):
+    for p in range(FIRST_PAGE, heap.ctl[SLOB_CTL.top]):
         if heap.page[p, SLOB_PAGE.pfn] < 0:
             continue
         pages += 1
@@ -161,7 +161,7 @@ def _check_slob(heap):
         known = heap.page[p, SLOB_PAGE.most : SLOB_PAGE.most + sr.FITS]
         if known[sr.FIT_ANY] < most or known[sr.FIT_KMALLOC] < kmalloc_most or known[sr.FIT_LINE] < line_most:
             return SLAB_OBJECTS
-    for head in range(so.FIRST_PAGE):
+    for head in range(FIRST_PAGE):
         if not _stretches_hold(heap, head):
             return SLAB_OBJECTS
     return 0 if pages == heap.ctl[SLOB_CTL.pages] else HELD_PAGES

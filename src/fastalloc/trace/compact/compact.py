@@ -99,7 +99,8 @@ class CompactTrace:
 
     def time_ns(self) -> np.ndarray:
         """int64[n]: time of each event in nanoseconds of the trace clock."""
-        return self.events["time"].astype(np.int64) * self.meta["time_unit_ns"] + self.meta["first_ns"]
+        times: np.ndarray = self.events["time"].astype(np.int64) * self.meta["time_unit_ns"] + self.meta["first_ns"]
+        return times
 
     @cached_property
     def cross_cpu_frees(self) -> np.ndarray:

@@ -7,6 +7,7 @@ A reader hands on its events in frames of a few ten thousand (see ``columns``). 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -165,7 +166,7 @@ def rows_of(path: Path, frames: Iterable[pl.DataFrame]) -> Rows:
     """Collect ``frames`` (see ``columns``). Raises InputError where there is no event."""
     events, tasks, times = _Growing(co.EVENT), _Growing(np.uint32), Times()
     addresses = _Addresses(path)
-    kinds: dict[tuple, int] = {}
+    kinds: dict[tuple[Any, ...], int] = {}
     known: dict[int, int] = {}
     markers = [pl.DataFrame(schema={"ts_ns": pl.Int64, "text": pl.String})]
     read = nulls = failed = 0
@@ -199,7 +200,7 @@ def rows_of(path: Path, frames: Iterable[pl.DataFrame]) -> Rows:
     return Rows(path, packed, first, times.unit, tasks.whole(), ptrs, table, pl.concat(markers), read, nulls, failed)
 
 
-def _kinds(path: Path, events: pl.DataFrame, known: dict[tuple, int]) -> np.ndarray:
+def _kinds(path: Path, events: pl.DataFrame, known: dict[tuple[Any, ...], int]) -> np.ndarray:
     """uint32[n]: the kind of each event; new ones are added to ``known``."""
     own = events.select(KIND).unique(maintain_order=True)
     numbers = [

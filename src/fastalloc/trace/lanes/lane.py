@@ -117,7 +117,7 @@ def cache_of_kind(trace: co.CompactTrace, config: Config) -> np.ndarray:
     """int32[kinds]: row of ``config.caches`` that each kind goes to, -1 none."""
     index = {cache.name: c for c, cache in enumerate(config.caches)}
     names, which = trace.cache_names
-    rows = np.array([index.get(config.goes_to.get(name, name), -1) for name in names], np.int32)[which]
+    rows: np.ndarray = np.array([index.get(config.goes_to.get(name, name), -1) for name in names], np.int32)[which]
     for kind, name in config.split.items():
         rows[kind] = index[name]
     return rows

@@ -7,7 +7,9 @@ The result is a table of the form that ``state_table.read_state`` gives.
 """
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -49,7 +51,7 @@ class Evidence:
         return max((n for n, first in enumerate(self.first_pfn) if n == 0 or first <= pfn), default=0)
 
 
-def draw(evidence: Evidence, seed: int) -> list[dict]:
+def draw(evidence: Evidence, seed: int) -> list[dict[str, Any]]:
     """The records of one possible start, of which the first ones change nothing but what is unknown."""
     return _Draw(evidence, seed).rows()
 
@@ -63,7 +65,7 @@ class _Draw:
         self.spare = evidence.spare
         self.listed = [slab for slab in evidence.old if slab.row >= 0 and slab.most > 0]
 
-    def rows(self) -> list[dict]:
+    def rows(self) -> list[dict[str, Any]]:
         """The records of the cache."""
         by_cpu: dict[int, list[OldSlab]] = {}
         for slab in self.listed:
@@ -283,9 +285,9 @@ class _Draw:
         for i, count in zip(*np.unique(taken, return_counts=True), strict=True):
             entries[int(i)][1] += int(count)
 
-    def _records(self, lists: _Lists) -> list[dict]:
+    def _records(self, lists: _Lists) -> list[dict[str, Any]]:
         cache, objects = self.cache, self.cache.objects
-        rows: list[dict] = [{"rec": "cache", "cache": cache.name, "oo_objects": objects}]
+        rows: list[dict[str, Any]] = [{"rec": "cache", "cache": cache.name, "oo_objects": objects}]
         reading = self.evidence.reading
         cpus = self.evidence.cpus
 
@@ -296,7 +298,7 @@ class _Draw:
                 return self.evidence.node_of(pfn)
             return min((cpu or 0) * self._nodes() // max(cpus, 1), self._nodes() - 1)
 
-        def record(rec: str, idx: int, pfn: int, cpu: int | None, node: int | None) -> dict:
+        def record(rec: str, idx: int, pfn: int, cpu: int | None, node: int | None) -> dict[str, Any]:
             where = node_of(pfn, cpu, node)
             return {"rec": rec, "cache": cache.name, "cpu": cpu, "node": where, "idx": idx, "pfn": pfn,
                     "objects": objects}  # fmt: skip
@@ -316,10 +318,10 @@ class _Draw:
         return rows
 
 
-def _subsets(cpus: list[int], on_cpu: dict[int, int], wanted: int):
+def _subsets(cpus: list[int], on_cpu: dict[int, int], wanted: int) -> Iterator[dict[int, bool]]:
     """Sets of CPUs with a slab of their own whose slabs are ``wanted`` in all, each with whether its own was seen."""
 
-    def choose(at: int, left: int, chosen: tuple[int, ...]):
+    def choose(at: int, left: int, chosen: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         if left == 0:
             yield chosen
             return
@@ -340,7 +342,7 @@ _SCHEMA = {
 }  # fmt: skip
 
 
-def state_of(rows: list[dict]) -> pl.DataFrame:
+def state_of(rows: list[dict[str, Any]]) -> pl.DataFrame:
     """``rows`` as a table of the form that ``state_table.read_state`` gives."""
     return pl.DataFrame(rows, schema={"snap": pl.Int64, **_SCHEMA}, orient="row") if rows else pl.DataFrame(
         schema={"snap": pl.Int64, **_SCHEMA}

@@ -7,6 +7,7 @@ list in its order: idx, pfn, inuse, objects), ``cpu_slab`` (cpu, pfn, inuse, obj
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -80,12 +81,12 @@ class Start:
         ptrs: np.ndarray,
         first_pfn: tuple[int, ...] | None = None,
     ) -> None:
-        self.state: dict[str, list[dict]] = {}
+        self.state: dict[str, list[dict[str, Any]]] = {}
         self.old = old
         self.ptrs = ptrs
         self.nodes = 1
         self.objects_of: dict[str, int] = {}  # a full slab of the traced kernel
-        self._laid: dict[tuple, Laid] = {}
+        self._laid: dict[tuple[Any, ...], Laid] = {}
         if state is not None:
             layouts = state.filter((pl.col("rec") == "cache") & pl.col("oo_objects").is_not_null())
             self.objects_of = dict(layouts.select("cache", "oo_objects").iter_rows())

@@ -6,6 +6,7 @@ its address says (see ``settle_order``).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,7 @@ from fastalloc.trace.lanes.rebuilt import Evidence, draw, state_of
 from fastalloc.trace.lanes.start import Start
 from fastalloc.trace.lanes.touched import PageEvents, old_slabs
 from fastalloc.trace.order.merge import Merge
-from fastalloc.trace.order.order_search import FOUND
+from fastalloc.trace.order.model import FOUND
 from fastalloc.trace.order.settle_order import PATIENCE, Search
 
 TRIES = 24
@@ -59,7 +60,7 @@ def fitted(
     search = Search(trace, config, nodes, Merge(trace).shortages)
     top = max(pages.top, (int(trace.ptrs[-1]) - DIRECT_MAP >> 12) + 1 if len(trace.ptrs) else 0)
     spare = max(1 << 20, 1 << top.bit_length())
-    states: list[list[dict]] = [[] for _ in range(starts)]
+    states: list[list[dict[str, Any]]] = [[] for _ in range(starts)]
     rows = []
     for c, cache in enumerate(config.caches):
         reading = readings.caches.get(cache.name) if readings else None
@@ -90,7 +91,7 @@ def fitted(
 
 def _best(
     search: Search, c: int, evidence: Evidence, old: dict[str, np.ndarray], wanted: int
-) -> tuple[list[list[dict]], int, int]:
+) -> tuple[list[list[dict[str, Any]]], int, int]:
     """The records of up to ``wanted`` draws of cache ``c`` with the least misfit, that misfit, and how many were tried.
 
     Ends when so many draws have none.
@@ -99,7 +100,7 @@ def _best(
     tries = min(max(MOST_OPERATIONS // max(operations, 1), LEAST_TRIES), TRIES)
     if operations * LEAST_TRIES > MOST_OPERATIONS:
         wanted = 1
-    best: list[list[dict]] = []
+    best: list[list[dict[str, Any]]] = []
     least, number = -1, 0
     for number in range(tries):
         rows = draw(evidence, number)

@@ -6,6 +6,7 @@ must give every object out of the slab that its address says. What is found hold
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -120,7 +121,7 @@ def _sized(slub: er.SlubEras, slabs: int, objects: int) -> er.SlubEras:
     return slub._replace(slab=slab, link=link)
 
 
-def _empty(part):
+def _empty(part: Any) -> Any:
     return type(part)(*(np.zeros_like(array) for array in part)) if isinstance(part, tuple) else np.zeros_like(part)
 
 
@@ -135,7 +136,7 @@ def settled(trace: co.CompactTrace, config: ln.Config, start: Start, left: froze
     give_back()
     merge = Merge(trace)
     search = Search(trace, config, start.nodes, merge.shortages)
-    rows: list[tuple] = []
+    rows: list[tuple[Any, ...]] = []
     entitled: list[int] = []
     for c in np.flatnonzero(search.operations.named).tolist():
         if config.caches[c].name in left:

@@ -44,7 +44,8 @@ class Prediction:
         """int64[draws, FIGURES]: pages over all caches, or those of ``names``."""
         order = self.result.caches["order"].to_numpy()
         weight = np.where(self.result.caches["cache"].is_in(names).to_numpy() if names is not None else True, 1, 0)
-        return (self.draws * (weight << order)[None, :, None]).sum(axis=1)
+        pages: np.ndarray = (self.draws * (weight << order)[None, :, None]).sum(axis=1)
+        return pages
 
 
 def predict(

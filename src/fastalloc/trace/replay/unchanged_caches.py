@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 
 from fastalloc.kernels.replay.kmem_events import MET
-from fastalloc.trace.compact.compact import CompactTrace, tallies
+from fastalloc.trace.compact import tallies
+from fastalloc.trace.compact.compact import CompactTrace
 from fastalloc.trace.lanes.lane import Config, LaneResult, cache_of_kind, counts_of
 from fastalloc.trace.lanes.start import Start
 
