@@ -6,7 +6,7 @@ comes and goes says when a slab did. The rules of mm/slub.c are run in the order
 they take an object from another slab than the kernel did, an operation nearby happened earlier or later than its event
 says. :func:`search_order` goes back, moves one operation (or one bulk call, or what a task did in a row) within what is
 known of its time, and keeps the move with which the rules agree with the addresses for longest (:mod:`.moves`). Slabs
-from below all watermarks are told by who passes them over (:mod:`.reserve_slabs`). docs/replay.md draws an example.
+from below all watermarks are told by who passes them over (:mod:`.reserve_slabs`). docs/order.md draws an example.
 """
 
 import numpy as np
