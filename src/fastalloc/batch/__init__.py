@@ -14,6 +14,7 @@ import numpy as np
 from fastalloc.batch.equal_variants import first_alike
 from fastalloc.batch.heap import HEAPS, Layout, build_layout
 from fastalloc.batch.lane import Lane, build_lane
+from fastalloc.errors import InputError
 from fastalloc.kernels.alloc.kmem_inspect import overflowed
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC
@@ -84,6 +85,12 @@ def check_sound(lane: int, arrays: Lane) -> None:
     if violation:
         when = arrays.vm.ctl[VM.now] / ms.NS_PER_S
         raise ConservationError(f"lane {lane} at {when:.6f} s: {VIOLATIONS[violation]}")
+    if arrays.vm.ctl[VM.overflow]:
+        raise InputError(
+            f"lane {lane}",
+            "workload",
+            "more GFP_ATOMIC objects or pages of noise are alive at once than there is room for",
+        )
     if overflowed(arrays.heap):
         raise CapacityError(f"lane {lane}: more slabs or objects than its arrays hold")
 

@@ -46,8 +46,12 @@ def _parsed(text: str) -> tuple[tuple[Fitted, ...], int]:
 
 
 def background_caches(scenario: Scenario) -> tuple[Fitted, ...]:
-    """The caches whose objects the load takes, in the order of its file."""
-    return _parsed(scenario.workload.background)[0]
+    """The caches whose objects the load takes, in the order of its file, then those of bursts of objects."""
+    bursts = [burst.object_bytes for burst in scenario.workload.bursts if burst.objects > 0]
+    return (
+        *_parsed(scenario.workload.background)[0],
+        *(Fitted(f"kmalloc-{size}", size, True, {}) for size in bursts),
+    )
 
 
 def background_arrays(scenario: Scenario, caches: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -61,7 +65,7 @@ def background_arrays(scenario: Scenario, caches: tuple[int, ...]) -> tuple[np.n
     loads = np.zeros((len(fitted), LOAD.width), np.int64)
     draws = np.zeros((len(fitted), 2 * bg.QUANTILES + cpus), np.int64)
     alive = 0.0
-    for row, (item, cache) in enumerate(zip(fitted, caches, strict=True)):
+    for row, (item, cache) in enumerate(zip(fitted, caches, strict=False)):  # those of bursts follow
         entry = item.entry
         may_wait = int(entry["gfp_flags"]) & DIRECT_RECLAIM
         kept = min(max(entry["kept"], 0), 1)

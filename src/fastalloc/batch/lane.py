@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastalloc.batch.background import background_arrays
+from fastalloc.batch.bursts import burst_arrays
 from fastalloc.batch.heap import Heap, Layout, build_heap, build_layout
 from fastalloc.batch.own_policy import own_policy
 from fastalloc.batch.zones import lane_zones
@@ -36,9 +37,8 @@ from fastalloc.linux import gfp as g
 from fastalloc.linux.gfp import MAX_ORDER
 from fastalloc.policy import Policy
 from fastalloc.scenario.machine import NOT_THE_KERNELS
-from fastalloc.scenario.models import Scenario
+from fastalloc.scenario.models import Scenario, Workload
 
-PAGE_BYTES = 4096
 WRITE_GATES = {"none": -1, "min": ZONE.min, "low": ZONE.low, "high": ZONE.high}
 POOL_MINIMUM = (2, 2, 2, 2, 2)  # the sg pools; those before and after them are sized by the policy
 POOL_ROLES = (
@@ -96,6 +96,7 @@ def build_mem(scenario: Scenario, layout: Layout) -> st.Mem:
     ctl[MEMCTL.model] = st.MODEL_ZONES
     ctl[MEMCTL.nr_zones] = zones
     ctl[MEMCTL.user_zones] = sum(each.name in NOT_THE_KERNELS for each in described)
+    ctl[MEMCTL.page_doublings] = machine.page_kb.bit_length() - 3
     ctl[MEMCTL.hz] = machine.hz
     ctl[MEMCTL.tokens] = 10 * 5 * machine.hz
     policy = scenario.policy
@@ -156,13 +157,13 @@ def build_io(scenario: Scenario, frames: int) -> ms.Io:
     ctl[IO.free_list_size] = free_list
     ctl[IO.disk_done_at] = ms.NEVER
     ctl[IO.command_ns] = ms.NS_PER_S // disk.iops
-    ctl[IO.page_ns] = ms.NS_PER_S * PAGE_BYTES // disk.bytes_per_second
+    ctl[IO.page_ns] = ms.NS_PER_S * scenario.machine.page_kb * 1024 // disk.bytes_per_second
     ctl[IO.irq_cpu] = disk.irq_cpu
     ctl[IO.completion_delay] = disk.completion_delay_us * 1000
     return ms.Io(
         ctl,
         np.zeros((3 * queue.nr_requests // 2 + 2, REQUEST.width), np.int64),
-        np.zeros((frames + tasks, BIO.width), np.int64),
+        np.zeros((min(frames, scenario.machine.swap_pages) + tasks, BIO.width), np.int64),  # a slot for each
         np.zeros((depth + 2, COMMAND.width), np.int64),
         np.zeros((max(1, free_list), 2), np.int64),
         np.full((2, ms.HASH_BUCKETS), -1, np.int32),
@@ -233,13 +234,20 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
         np.zeros(slots, np.int8),
         np.zeros(slots // 256, np.int16),
         np.zeros((slots // 64, 2), np.int64),
-        np.zeros((2, NOISE_RING, 3), np.int64),
+        np.zeros((2, noise_room(work), 3), np.int64),
         layout.roles,
         np.array([getattr(costs, name) for name in COST.names], np.int64),
         hosts,
         np.zeros((len(hosts), HOST_DEPTH + 1, 5), np.int64),
         *background_arrays(scenario, layout.background),
+        *burst_arrays(scenario, layout.background, sum(each.frames for each in lane_zones(machine))),
     )
+
+
+def noise_room(work: Workload) -> int:
+    """Places for the noise that is alive at once: six deviations above the mean of what Poisson arrivals keep alive."""
+    most = max(work.atomic_objects_per_s * work.atomic_object_ms, work.atomic_pages_per_s * work.atomic_page_ms) / 1000
+    return NOISE_RING + round(most + 6 * math.sqrt(most))
 
 
 def build_out(scenario: Scenario, full_events: bool) -> ms.Out:
@@ -254,7 +262,7 @@ def build_out(scenario: Scenario, full_events: bool) -> ms.Out:
         np.zeros(4, np.int64),
     )
     out.ctl[OUT_CTL.full] = full_events
-    for name in ("livelock_onset_ms", "stall_onset_ms"):
+    for name in ("livelock_onset_ms", "stall_onset_ms", "oom_ms"):
         out.metric[METRIC.names.index(name)] = -1
     at = METRIC.at_ms
     out.metric[at : METRIC.at_sense_fail_5s + 1] = -1

@@ -11,6 +11,7 @@ from fastalloc.terminal import Table
 HEADINGS = (
     "livelocked\n> 5 s",
     "livelocked\n> 60 s",
+    "out of\nmemory",
     "longest\nstall",
     "sense fails\na lane",
     "reports\na lane",
@@ -31,10 +32,11 @@ def verdict_table(verdicts: list[Verdict]) -> RenderableType:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in verdicts:
         table.add_row(
-            Text(printable(row.variant), style="bold red" if row.livelocked_5s else "bold green"),
+            Text(printable(row.variant), style="bold red" if row.livelocked_5s or row.exhausted else "bold green"),
             str(row.lanes),
             share(row.livelocked_5s, row.livelocked_5s_interval),
             share(row.livelocked_60s, row.livelocked_60s_interval),
+            str(row.exhausted),
             f"{row.longest_stall_s:.1f} s",
             count(row.sense_failures),
             count(row.reports),

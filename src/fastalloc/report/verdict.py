@@ -8,6 +8,16 @@ from fastalloc.report.statistics import wilson_interval
 from fastalloc.report.zones import kernel_zone
 from fastalloc.store import Dataset
 
+LIVELOCKED = pl.col("livelock_5s") == 1
+EXHAUSTED = ~LIVELOCKED & (pl.col("oom") > 0)
+SLOW = ~LIVELOCKED & ~EXHAUSTED & (pl.col("stall_ms") > 1000)
+STATE = (
+    pl.when(LIVELOCKED).then(pl.lit("livelocked"))
+    .when(EXHAUSTED).then(pl.lit("exhausted"))
+    .when(SLOW).then(pl.lit("slow"))
+    .otherwise(pl.lit("healthy"))
+)  # fmt: skip
+
 
 class Verdict(NamedTuple):
     """What became of the lanes of one variant. Means are over lanes; rates are over simulated time."""
@@ -20,6 +30,8 @@ class Verdict(NamedTuple):
     livelocked_5s_interval: tuple[float, float]  # Wilson, 95 %, as a proportion
     livelocked_60s: int
     livelocked_60s_interval: tuple[float, float]
+    exhausted: int  # lanes without a livelock in which reclaim got nothing and nothing was free: a kernel would kill
+    slow: int  # lanes with neither in which no command was started for more than a second while pages waited
     longest_livelock_s: float
     longest_stall_s: float  # no command started while pages were under writeback
     sense_failures: float  # mean of a lane
@@ -62,6 +74,8 @@ def _verdict(variant: dict[str, Any], rows: pl.DataFrame, depths: list[str]) -> 
         livelocked_5s_interval=wilson_interval(total["livelock_5s"], lanes),
         livelocked_60s=total["livelock_60s"],
         livelocked_60s_interval=wilson_interval(total["livelock_60s"], lanes),
+        exhausted=_count(rows, EXHAUSTED),
+        slow=_count(rows, SLOW),
         longest_livelock_s=most["livelock_ms"] / 1000,
         longest_stall_s=most["stall_ms"] / 1000,
         sense_failures=total["sense_fail"] / lanes,
@@ -78,11 +92,17 @@ def _verdict(variant: dict[str, Any], rows: pl.DataFrame, depths: list[str]) -> 
 
 def _sentence(verdict: Verdict, rows: pl.DataFrame, total: dict[str, Any]) -> str:
     """What happened, from the metrics alone."""
-    if total["pages_swapped_out"] == 0 and verdict.livelocked_5s == 0:
-        return "Memory never ran short enough to swap a page out."
     if verdict.livelocked_5s:
-        return _livelock_sentence(verdict, rows)
+        return _livelock_sentence(verdict, rows) + (
+            f" {_exhausted_sentence(verdict, rows)}" if verdict.exhausted else ""
+        )
+    if verdict.exhausted:
+        return _exhausted_sentence(verdict, rows)
+    if total["pages_swapped_out"] == 0:
+        return "Memory never ran short enough to swap a page out."
     calm = _stall_words(verdict)
+    if verdict.slow:
+        calm = f"{verdict.slow} of {verdict.lanes} lanes are slow but go on: {calm} with a command in flight"
     if total["sense_fail"] == 0:
         own = any(rows[f"policy.{field}"].any() for field in ("slub_nomerge", "sense_ctor", "nomerge_sense"))
         why = ": sense buffers sit in slabs of their own" if own else ""
@@ -94,6 +114,25 @@ def _sentence(verdict: Verdict, rows: pl.DataFrame, total: dict[str, Any]) -> st
         return f"{failed:,} sense allocations failed, none with the device idle for long; {calm}."
     waited = f", {empty:,} found it empty and waited for the command in flight" if empty else ""
     return f"{failed:,} sense allocations failed and the free_list served {used:,}{waited}; {calm}."
+
+
+def _count(rows: pl.DataFrame, state: pl.Expr) -> int:
+    return int(rows.select(state.sum()).item())
+
+
+def _exhausted_sentence(verdict: Verdict, rows: pl.DataFrame) -> str:
+    """Lanes that ran out of memory: when, and what a kernel does then [__alloc_pages: out_of_memory]."""
+    lanes = rows.filter(EXHAUSTED)
+    swap = int(lanes.select(pl.max("machine.swap_pages")).item())
+    why = "there is no swap" if swap == 0 else f"all {swap:,} pages of swap are in use"
+    if swap and int(lanes.select(pl.max("pages_swapped_out")).item()) < swap:
+        why = "no page could be reclaimed"
+    first = lanes.select(pl.min("oom_ms")).item() / 1000
+    return (
+        f"{verdict.exhausted} of {verdict.lanes} lanes ran out of memory, the first after {first:.1f} s: {why}, "
+        "reclaim freed nothing, and no zone was above its high mark. A real kernel would kill here; the simulated one "
+        "has no OOM killer, and its tasks only try again."
+    )
 
 
 def _livelock_sentence(verdict: Verdict, rows: pl.DataFrame) -> str:

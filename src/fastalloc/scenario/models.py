@@ -41,6 +41,26 @@ class Disk(Model):
     completion_delay_us: Annotated[int, Field(ge=0, le=10_000_000)] = 0  # command freed to queue run again
 
 
+class Burst(Model):
+    """GFP_ATOMIC requests that come together: the ring of a network card filled again, a batch of completions."""
+
+    pages: Annotated[int, Field(ge=0, le=1 << 22)] = 0  # asked for in a burst, one by one ...
+    objects: Annotated[int, Field(ge=0, le=1 << 22)] = 0  # ... or objects of kmalloc
+    object_bytes: Annotated[int, Field(ge=8, le=4096)] = 2048
+    every_ms: Annotated[float, Field(ge=0.01, le=1e7)] = 100.0  # from one burst to the next
+    spread_ms: Annotated[float, Field(ge=0, le=1e7)] = 1.0  # of a burst: its requests come evenly
+    life_ms: Annotated[float, Field(ge=0, le=1e7)] = 20.0  # of each page or object
+    cpus: Annotated[int, Field(ge=1, le=1024)] = 1  # whose interrupts ask, in turn
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Burst":
+        if (self.pages > 0) == (self.objects > 0):
+            raise ValueError("a burst is of pages or of objects")
+        if self.spread_ms >= self.every_ms:
+            raise ValueError(f"spread_ms: {self.spread_ms:g}, but the next burst begins after {self.every_ms:g} ms")
+        return self
+
+
 class Workload(Model):
     """Who uses memory."""
 
@@ -59,6 +79,7 @@ class Workload(Model):
     squeeze: Literal["none", "atomic", "reclaim"] = "none"
     host_commands_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 50  # at each further host
     host_command_ms: Count = 10  # how long each takes
+    bursts: Annotated[list[Burst], Field(max_length=16)] = Field(default_factory=list)
     background: str = ""  # what `fastalloc trace fit` wrote, in a file its path; counted in noise_*
     swappiness: Annotated[int, Field(ge=0, le=100)] = 60
 
@@ -115,8 +136,11 @@ class Scenario(Varied):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Scenario":
-        if self.machine.page_kb != 4:
-            raise ValueError(f"machine.page_kb: {self.machine.page_kb}, but only pages of 4 KB can be run")
+        if self.machine.page_kb != 4 and self.policy.allocator in ("slab", "slob"):
+            raise ValueError(
+                f"machine.page_kb: {self.machine.page_kb}, but policy.allocator {self.policy.allocator!r} is modelled "
+                "for pages of 4 KB"
+            )
         if self.disk.irq_cpu >= self.machine.cpus:
             raise ValueError(f"disk.irq_cpu: {self.disk.irq_cpu}, but the machine has {self.machine.cpus} CPUs")
         if self.workload.copiers + self.workload.writers == 0:

@@ -79,6 +79,12 @@ def goes_on(gfp, context):
 
 
 @kernel
+def page_bytes(mem):
+    """Bytes of a page."""
+    return 4096 << mem.ctl[MEMCTL.page_doublings]
+
+
+@kernel
 def page_zone(mem, pfn):
     """Zone index of a page frame."""
     return (mem.page[pfn, PAGE.flags] >> st.PG_ZONE_SHIFT) & 3

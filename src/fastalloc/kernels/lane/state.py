@@ -354,6 +354,9 @@ class VM(Record, width=POLICY.width):
     next_background = field("next arrival or departure of the background load, NEVER without one")
     background_count = field()
     background_turn = field()
+    next_burst = field("next request or return of a burst, NEVER without any")
+    burst_pages = field("that bursts hold")
+    overflow = field("1: more objects or pages of bursts or noise than their rings hold; the lane's result is void")
     lru_ahead = field("a page that an isolation may come to, to be fetched before; -1 none")
 
 
@@ -411,6 +414,8 @@ class Vm(NamedTuple):
     background: np.ndarray  # int64[caches of the background load, LOAD.width], see kernels/workload/background.py
     background_draws: np.ndarray  # int64[the same, quantiles and CPUs]
     background_due: np.ndarray  # int64[room, DUE.width]
+    burst: np.ndarray  # int64[entries of workload.bursts, BURST.width], see kernels/workload/bursts.py
+    burst_held: np.ndarray  # int64[the same, ring, HELD.width]
 
 
 @group(event=7)

@@ -14,6 +14,7 @@ from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.state import COMMAND, CPU, IO, PROGRAM, REQUEST, ROLE, TASK, TASK_KIND, TASK_STATE, VM
 from fastalloc.kernels.workload.background import boot_background
+from fastalloc.kernels.workload.bursts import boot_bursts
 from fastalloc.linux import gfp as g
 
 STREAM_START = 7
@@ -133,3 +134,4 @@ def boot_lane(mem, heap, pools, io, vm, out, geometry, copiers, writers, spread_
     mem.ctl[MEMCTL.tests] = 0
     mem.ctl[MEMCTL.locks] = 0
     boot_background(vm)
+    boot_bursts(vm)

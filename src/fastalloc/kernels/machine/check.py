@@ -70,6 +70,7 @@ def check_pages(mem, vm, heap):
     held = (
         vm.ctl[VM.reserved]
         + vm.ctl[VM.page_noise_count]
+        + vm.ctl[VM.burst_pages]
         + vm.ctl[VM.squeezed]
         + heap_pages(heap)
         + mem.ctl[MEMCTL.nr_spare]

@@ -3,6 +3,7 @@
 from fastalloc.compiler.jit import internal, out_of_line
 from fastalloc.kernels.alloc.kmem_inspect import aside_bytes, cache_slabs, deep_objects, free_objects, heap_pages
 from fastalloc.kernels.alloc.mempool import MEMPOOL
+from fastalloc.kernels.alloc.page_alloc import page_bytes
 from fastalloc.kernels.alloc.state import MEMCTL, PCP, ZONE
 from fastalloc.kernels.block.scsi import LIVELOCK_LONG_NS
 from fastalloc.kernels.lane import metrics
@@ -84,12 +85,12 @@ def reserve_idle(mem, heap, pools, io, vm):
     """Bytes set aside for a shortage and not in use: elements of mempools, commands on free_lists with their sense
     buffers, spare pages, emergency pages that are free, free objects of emergency caches of their own."""
     out_of_line()
-    idle = aside_bytes(mem, heap) + 4096 * mem.ctl[MEMCTL.nr_spare]
+    idle = aside_bytes(mem, heap) + page_bytes(mem) * mem.ctl[MEMCTL.nr_spare]
     idle += io.ctl[IO.free_list] * vm.ctl[VM.command_bytes]
     for p in range(pools.pool.shape[0]):
         idle += pools.pool[p, MEMPOOL.curr] * pools.pool[p, MEMPOOL.bytes]
     for z in range(mem.ctl[MEMCTL.nr_zones]):
-        idle += 4096 * min(mem.zone[z, ZONE.emergency], mem.zone[z, ZONE.free])
+        idle += page_bytes(mem) * min(mem.zone[z, ZONE.emergency], mem.zone[z, ZONE.free])
     for h in range(vm.host.shape[0]):
         idle += vm.host[h, HOST.aside] * vm.host[h, HOST.bytes]
     return idle

@@ -7,7 +7,15 @@ step comes when that time has passed, so CPUs interleave at the granularity of a
 
 from fastalloc.compiler.jit import entry, folded, kernel
 from fastalloc.kernels.alloc.kmem import reap
-from fastalloc.kernels.alloc.kmem_inspect import has_reaper, heap_costs, max_cache_slabs, max_heap_pages, overflowed
+from fastalloc.kernels.alloc.kmem_inspect import (
+    has_reaper,
+    heap_costs,
+    heap_pages,
+    max_cache_slabs,
+    max_heap_pages,
+    overflowed,
+)
+from fastalloc.kernels.alloc.page_alloc import page_bytes
 from fastalloc.kernels.alloc.slab import state as ss
 from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.block.completion import kblockd_step, softirq_step
@@ -30,6 +38,7 @@ from fastalloc.kernels.machine.observe import (
 from fastalloc.kernels.reclaim.vmscan import begin_balance, reclaim_step
 from fastalloc.kernels.workload.atomic_noise import OBJECTS, PAGES, noise_due, noise_event
 from fastalloc.kernels.workload.background import background_event
+from fastalloc.kernels.workload.bursts import burst_event
 from fastalloc.kernels.workload.copiers import workload_step
 
 QUANTUM_NS = 20_000
@@ -46,6 +55,7 @@ EVENT_REAP = 6
 EVENT_HOST = 7
 EVENT_CPU = 8
 EVENT_BACKGROUND = 9
+EVENT_BURST = 10
 
 
 @folded
@@ -171,6 +181,9 @@ def next_event(heap, io, vm, jiffy_ns):
     if ctl[VM.next_background] < at:
         at = ctl[VM.next_background]
         event = EVENT_BACKGROUND
+    if ctl[VM.next_burst] < at:
+        at = ctl[VM.next_burst]
+        event = EVENT_BURST
     return at, event
 
 
@@ -244,13 +257,15 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             host_event(mem, heap, io, vm, out, at)
         elif event == EVENT_BACKGROUND:
             background_event(mem, heap, vm, out)
+        elif event == EVENT_BURST:
+            burst_event(mem, heap, vm, out, at)
         elif event == EVENT_SERIES:
             observe(mem, heap, pools, io, vm, out)
         elif has_reaper(heap) and event == EVENT_REAP:
             reap_due(mem, heap, vm, jiffies)
         else:
             check_livelock(mem, heap, pools, io, vm, out)
-        if overflowed(heap):
+        if overflowed(heap) or ctl[VM.overflow] != 0:
             return
     ctl[VM.now] = until
 
@@ -291,6 +306,7 @@ def finish_lane(mem, heap, pools, io, vm, out):
     metric[METRIC.spare_used] = mem.ctl[MEMCTL.spare_used]
     metric[METRIC.unfair_refusals] = mem.ctl[MEMCTL.unfair]
     heap_costs(heap, metric[METRIC.slab_fast : METRIC.slab_fast + 4])
+    metric[METRIC.slab_waste_kb] += (page_bytes(mem) - 4096) * heap_pages(heap) >> 10  # which are counted as of 4 KB
     metric[METRIC.policy_tests] = mem.ctl[MEMCTL.tests]
     metric[METRIC.policy_locks] = mem.ctl[MEMCTL.locks]
     metric[METRIC.reserve_idle] = vm.ctl[VM.idle_sum] // max(1, vm.ctl[VM.looks])

@@ -42,7 +42,9 @@ def noise_arrives(mem, heap, vm, out, kind):
     ctl[VM.next_noise + at] = when + max(1, gap)
     ring = vm.noise.shape[1]
     granted = -1
-    if ctl[VM.noise_count + at] < ring:
+    if ctl[VM.noise_count + at] == ring:
+        ctl[VM.overflow] = 1
+    else:
         if kind == OBJECTS:
             granted = slab_take(mem, heap, out, vm.roles[ROLE.noise], cpu, g.GFP_ATOMIC, g.IN_INTERRUPT, WHO.noise)
         else:

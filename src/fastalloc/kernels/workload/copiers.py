@@ -11,6 +11,7 @@ from fastalloc.kernels.alloc.page_alloc import alloc_pages, get_page_from_freeli
 from fastalloc.kernels.alloc.slab_owner import slab_give, slab_take
 from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, PAGE, ZONE
 from fastalloc.kernels.lane import rng
+from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import EVENT, METRIC, WHO
 from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.sched import log_event, sleep_on
@@ -55,6 +56,9 @@ def after_failure(mem, vm, out, t, cpu, jiffies):
         task[TASK.attempt] = ATTEMPT.napped
         congestion_wait(mem, vm, out, t, cpu, 50, jiffies)
     else:
+        out.metric[METRIC.oom] += 1
+        if out.metric[METRIC.oom_ms] < 0:
+            out.metric[METRIC.oom_ms] = vm.ctl[VM.now] // ms.NS_PER_MS
         task[TASK.attempt] = ATTEMPT.fresh
         sleep_on(vm, cpu, TASK_STATE.start, 1, False, jiffies)
 

@@ -2,7 +2,7 @@
 
 from fastalloc.compiler.jit import folded, kernel
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, ignores_watermarks, keep_spare
+from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, ignores_watermarks, keep_spare, page_bytes
 from fastalloc.kernels.alloc.state import (
     DEPTH,
     KMEM_CACHE,
@@ -188,7 +188,7 @@ def new_slab(mem, slub, c, cpu, node, gfp, context):
         return -1
     objects = cache[KMEM_CACHE.objects]
     if order < cache[KMEM_CACHE.order]:
-        objects = (4096 << order) // cache[KMEM_CACHE.size]
+        objects = (page_bytes(mem) << order) // cache[KMEM_CACHE.size]
         slub.kcpu[c, cpu, KMEM_CACHE_CPU.order_fallback] += 1
     install_slab(mem, slub, c, s, pfn, order, objects)
     return s

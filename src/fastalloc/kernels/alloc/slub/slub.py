@@ -10,7 +10,7 @@ import numpy as np
 
 from fastalloc.compiler.jit import folded, internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, goes_on
+from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, goes_on, page_bytes
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.era_switch import (
     OWN,
@@ -142,7 +142,7 @@ def slab_alloc_2_6_25(mem, slub, c, cpu, node, gfp, context):
             final = mem.ctl[MEMCTL.model] != st.MODEL_ZONES or not goes_on(gfp, context)
             if slub.cache[c, KMEM_CACHE.fallback] != 0 and (gfp & g.NORETRY) == 0 and final:
                 order = 0
-                while (4096 << order) < slub.cache[c, KMEM_CACHE.objsize]:
+                while (page_bytes(mem) << order) < slub.cache[c, KMEM_CACHE.objsize]:
                     order += 1
                 pfn = alloc_pages(mem, cpu, node, gfp | g.COMP, order, context)
                 if pfn >= 0:
