@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+from fastalloc.batch.heap import build_layout
 from fastalloc.batch.lane import build_lane
 from fastalloc.batch.zones import lane_zones
+from fastalloc.errors import InputError
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.state import PAGE, ZONE
+from fastalloc.kernels.alloc.state import KMEM_CACHE, PAGE, ZONE
 from fastalloc.kernels.lane.metrics import METRIC, ZONES
+from fastalloc.kernels.lane.state import IO
 from fastalloc.scenario import Machine
 from tests.closed_loop.small import advance, preset
 
@@ -79,6 +82,26 @@ def test_conservation_and_the_kernels_zones(shape, cpus, kernel):
     assert metric[METRIC.burst_requests] > 1500
     assert metric[METRIC.bursts] >= 40
     assert metric[METRIC.pages_copied] + metric[METRIC.anonymous_pages] > sum(zone.frames for zone in zones) // 2
+
+
+@pytest.mark.parametrize("kilobytes", [4, 16, 64])
+def test_page_sizes(kilobytes):
+    """A slab has as many objects as its bytes hold, and what the disk writes is as long."""
+    own = machine("34 MB", 2, "6.12").model_dump() | {"page_kb": kilobytes, "swap_pages": 1 << 16}
+    era = {"policy.slub_layout": "6.12", "policy.allocator": "cpu-partial"}
+    scenario = preset("fix", LOAD | era | {"machine": own})
+    layout = build_layout(scenario)
+    for row in layout.rows:
+        assert row[KMEM_CACHE.objects] == ((kilobytes * 1024) << row[KMEM_CACHE.order]) // row[KMEM_CACHE.size]
+    arrays = advance(0, build_lane(scenario, 0, 1, layout=layout, debug=True), 1000)
+    assert arrays.out.metric[METRIC.pages_swapped_out] > 0
+    assert arrays.io.ctl[IO.page_ns] == 10**9 * kilobytes * 1024 // 400_000_000
+
+
+def test_slab_and_slob_are_of_4_kb():
+    own = machine("34 MB", 2, "6.12").model_dump() | {"page_kb": 64}
+    with pytest.raises(InputError, match="pages of 4 KB"):
+        preset("fix", {"machine": own, "policy.allocator": "slab"})
 
 
 def test_a_thousand_cpus():

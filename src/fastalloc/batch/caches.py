@@ -96,6 +96,8 @@ def build_caches(scenario: Scenario) -> CacheSet:
         cache_line=scenario.machine.cache_line,
         cpus_present=scenario.machine.cpus,
         slub_nomerge=scenario.policy.slub_nomerge,
+        page_shift=(scenario.machine.page_kb * 1024).bit_length() - 1,
+        pointer=scenario.machine.bits // 8,
     )
     caches = CacheSet(options, may_merge=own_policy(scenario.policy.questions).merge)
     if scenario.policy.emergency_caches != "none":

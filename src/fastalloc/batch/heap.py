@@ -33,7 +33,8 @@ HEAPS: dict[str, type] = {
     "slob": so.Slob,
 }
 KEPT = 1 << 30  # partial slabs below which an empty one stays: always
-OBJECTS_A_PAGE = 32  # that there is room for, on average
+MANY_PAGES = 1 << 22
+OBJECTS_A_PAGE = 32  # of 4 KB: that there is room for, on average
 SLAB_BREAK_PAGES = 8192  # above 32 MB slabs may take two pages [slab_break_gfp_order]
 
 
@@ -90,18 +91,25 @@ def reserve_pages(row: np.ndarray, objects: int, cpus: int) -> int:
     return (slabs + (cpus if row[KMEM_CACHE.objects] > 1 else 0)) << int(row[KMEM_CACHE.order])
 
 
+def slab_room(frames: int) -> int:
+    """How many slabs a lane of so many pages has room for."""
+    return min(frames, MANY_PAGES) + max(0, frames - MANY_PAGES) // 16
+
+
 def build_heap(scenario: Scenario, layout: Layout, frames: int) -> Heap:
-    """Room for as many slabs as there are pages; untouched rows cost no memory."""
+    """Room for as many slabs as there are pages; above 16 GB, for a slab in each sixteenth of the rest. Untouched rows
+    cost no memory."""
     cpus = scenario.machine.cpus
     heap: Any = HEAPS[scenario.policy.allocator]
-    if heap is Slab:
-        links = frames * OBJECTS_A_PAGE
-        return new_slab(
-            layout.slabs, cpus, 1, slabs=frames, links=links, next_reap=REAPTIMEOUT_LIST3_S * scenario.machine.hz
-        )
     if heap is so.Slob:
         slob: so.Slob = so.new_slob(frames, len(layout.rows))
         return slob
+    frames = slab_room(frames)
+    links = frames * OBJECTS_A_PAGE * scenario.machine.page_kb // 4
+    if heap is Slab:
+        return new_slab(
+            layout.slabs, cpus, 1, slabs=frames, links=links, next_reap=REAPTIMEOUT_LIST3_S * scenario.machine.hz
+        )
     capacity = scenario.policy.sheaf_capacity
     sheaves = int((layout.rows[:, KMEM_CACHE.era] == er.ERA_SHEAVES).sum()) * (2 * cpus + 24)
     slub: st.Slub | er.SlubEras = heap(
@@ -109,7 +117,7 @@ def build_heap(scenario: Scenario, layout: Layout, frames: int) -> Heap:
         np.zeros((len(layout.rows), cpus, KMEM_CACHE_CPU.width), np.int64),
         np.zeros((len(layout.rows), 1, KMEM_CACHE_NODE.width), np.int64),
         np.zeros((frames, SLUB_SLAB.width), np.int32),
-        np.zeros(frames * OBJECTS_A_PAGE, np.int16),
+        np.zeros(links, np.int16),
         er.ctl_with_sheaves(sheaves, capacity) if sheaves else np.zeros(SLUB_CTL.width, np.int64),
     )
     return slub

@@ -37,7 +37,7 @@ class Disk(Model):
 
     iops: Annotated[int, Field(ge=1, le=10_000_000)] = 100
     bytes_per_second: Annotated[int, Field(ge=4096, le=1 << 40)] = 8_000_000
-    irq_cpu: Annotated[int, Field(ge=0, le=63)] = 0
+    irq_cpu: Annotated[int, Field(ge=0, le=1023)] = 0
     completion_delay_us: Annotated[int, Field(ge=0, le=10_000_000)] = 0  # command freed to queue run again
 
 
