@@ -10,6 +10,7 @@ import typer
 COMMANDS = (
     "run",
     "compare",
+    "caches",
     "explain",
     "policies",
     "rerun",

@@ -9,11 +9,12 @@ from pydantic import ValidationError
 from fastalloc.errors import InputError, reader
 from fastalloc.linux import watermarks as wm
 from fastalloc.linux.release import Base, base_name, parse_release
+from fastalloc.linux.slabinfo import read_slabinfo
 from fastalloc.linux.slub_eras import SlubOptions
 from fastalloc.linux.versions import kernel_near
 from fastalloc.scenario.imports import host
 from fastalloc.scenario.imports.report import ReportFound, read_report
-from fastalloc.scenario.imports.slabinfo import allocator, cache_line, page_bytes, read_slabinfo, slab_caches
+from fastalloc.scenario.imports.slabinfo import allocator, cache_line, page_bytes, slab_caches
 from fastalloc.scenario.imports.texts import open_source
 from fastalloc.scenario.imports.zoneinfo import ZoneFound, ZonesFound, protection_by_class, read_zoneinfo
 from fastalloc.scenario.machine import ZONE_CLASSES, Machine

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from fastalloc.linux.release import Base, parse_release
-from fastalloc.scenario.imports.slabinfo import SlabRow
+from fastalloc.linux.slabinfo import SlabRow
 from fastalloc.scenario.imports.texts import Source
 from fastalloc.scenario.imports.zoneinfo import ZonesFound
 from fastalloc.scenario.machine import DEFAULT_KERNEL, NOT_THE_KERNELS

@@ -1,67 +1,15 @@
 """The slab caches of a kernel, from /proc/slabinfo and /sys/kernel/slab, together or alone."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastalloc.errors import InputError
 from fastalloc.linux.geometry_slub import CacheRequest, calculate_sizes
+from fastalloc.linux.slabinfo import SlabRow
 from fastalloc.linux.slub_eras import SlubOptions
 from fastalloc.scenario.imports.texts import CACHE_LINE, Source
 from fastalloc.scenario.machine import SLAB_FLAG_BITS
-
-_ROW = re.compile(
-    r"^\s*(\S.*?)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s*: tunables\s+(\d+)\s+(\d+)\s+(\d+)\s*"
-    r": slabdata\s+(\d+)\s+(\d+)\s+(\d+)(?:\s*: .*)?\s*$"
-)
-_BEGINS = re.compile(r"^\s*(\S+(?: \S+)?)\s+\d+\s+\d+\s+\d+\s+\d+\s+\d+\s*(:|$)")
-_TITLE = re.compile(r"^\s*(slabinfo - version|# ?name)")
-
-
-class SlabRow(NamedTuple):
-    """A line of slabinfo: sizes in bytes; ``object_size`` is what an object takes in its slab."""
-
-    name: str
-    objects: int
-    object_size: int
-    objects_a_slab: int
-    pages_a_slab: int
-    limit: int  # of a CPU's array; 0 under SLUB
-
-
-def read_slabinfo(lines: Sequence[str], path: Path) -> list[SlabRow]:
-    """The caches of every slabinfo line among ``lines``, newest first as the kernel lists them; wrapped lines join.
-
-    Raises:
-        InputError: a line is cut off.
-    """
-    rows: list[SlabRow] = []
-    inside = False
-    at = 0
-    while at < len(lines):
-        line = lines[at]
-        at += 1
-        if _TITLE.match(line):
-            inside = True
-            continue
-        if ": tunables" not in line and not (inside and _BEGINS.match(line)):
-            inside = inside and bool(line.strip()) and not line.startswith("== ")
-            continue
-        match = _ROW.match(line)
-        for more in range(2):  # a mail wraps lines
-            if match is None and at + more < len(lines):
-                match = _ROW.match(" ".join([line, *lines[at : at + more + 1]]))
-                if match is not None:
-                    at += more + 1
-        if match is None:
-            raise InputError(path, f"/proc/slabinfo, line {at}", f"cut off or unknown: {line!r}")
-        numbers = [int(text) for text in match.groups()[1:]]
-        row = SlabRow(match[1], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5])
-        if all(row.name != other.name for other in rows):
-            rows.append(row)
-    return rows
 
 
 def allocator(rows: Sequence[SlabRow], source: Source) -> str | None:

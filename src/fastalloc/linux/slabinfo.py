@@ -1,0 +1,62 @@
+"""The lines of /proc/slabinfo, version 2.x [mm/slab.c, mm/slub.c, mm/slab_common.c: s_show, cache_show]."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fastalloc.errors import InputError
+
+_ROW = re.compile(
+    r"^\s*(\S.*?)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s*: tunables\s+(\d+)\s+(\d+)\s+(\d+)\s*"
+    r": slabdata\s+(\d+)\s+(\d+)\s+(\d+)(?:\s*: .*)?\s*$"
+)
+_BEGINS = re.compile(r"^\s*(\S+(?: \S+)?)\s+\d+\s+\d+\s+\d+\s+\d+\s+\d+\s*(:|$)")
+_TITLE = re.compile(r"^\s*(slabinfo - version|# ?name)")
+
+
+class SlabRow(NamedTuple):
+    """A line of slabinfo: sizes in bytes; ``object_size`` is what an object takes in its slab."""
+
+    name: str
+    objects: int
+    object_size: int
+    objects_a_slab: int
+    pages_a_slab: int
+    limit: int  # of a CPU's array; 0 under SLUB
+    active: int = 0  # objects in use
+    slabs: int = 0
+
+
+def read_slabinfo(lines: Sequence[str], path: Path) -> list[SlabRow]:
+    """The caches of every slabinfo line among ``lines``, newest first as the kernel lists them; wrapped lines join.
+
+    Raises:
+        InputError: a line is cut off.
+    """
+    rows: list[SlabRow] = []
+    known: set[str] = set()
+    inside = False
+    at = 0
+    while at < len(lines):
+        line = lines[at]
+        at += 1
+        if _TITLE.match(line):
+            inside = True
+            continue
+        if ": tunables" not in line and not (inside and _BEGINS.match(line)):
+            inside = inside and bool(line.strip()) and not line.startswith("== ")
+            continue
+        match = _ROW.match(line)
+        for more in range(2):  # a mail wraps lines
+            if match is None and at + more < len(lines):
+                match = _ROW.match(" ".join([line, *lines[at : at + more + 1]]))
+                if match is not None:
+                    at += more + 1
+        if match is None:
+            raise InputError(path, f"/proc/slabinfo, line {at}", f"cut off or unknown: {line!r}")
+        active, objects, size, objs, pages, limit, _, _, _, slabs, _ = (int(text) for text in match.groups()[1:])
+        if match[1] not in known:
+            known.add(match[1])
+            rows.append(SlabRow(match[1], objects, size, objs, pages, limit, active, slabs))
+    return rows
