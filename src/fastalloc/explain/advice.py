@@ -1,6 +1,7 @@
 """The cause by class, one sentence, and what to try first with its figure."""
 
 from dataclasses import dataclass, field
+from math import ceil
 
 from fastalloc.explain.mem_info import MemInfo
 from fastalloc.explain.reports import Report
@@ -262,9 +263,11 @@ def _larger_reserve(decision: Decision, block: MemInfo, zone: ZoneSum) -> list[s
         return []
     # low is min + a quarter, or (4.6+) min + a share of the zone that does not grow with min.
     share = step if step > least // 4 + 1 and zone.high - zone.low == step else 0
-    wanted = -(-(depth - share) * least // (least - mark)) if share and mark < least else -(-least * depth // room)
-    if share and wanted // 4 > share:
-        wanted = -(-least * depth // (least + least // 4 - mark))
+    kept_part = mark / least  # of min, that this caller may not go below
+    grown = [depth / (1.25 - kept_part)]
+    if share and kept_part < 1:
+        grown.append((depth - share) / (1 - kept_part))
+    wanted = ceil(min(grown))
     unit = block.page_kb
     kept = [one for one in decision.zones if one.zone not in _MARKLESS and one.min is not None]
     now = unit * sum((one.min or 0) - (one.boost or 0) for one in kept)

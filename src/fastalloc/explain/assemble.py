@@ -59,6 +59,8 @@ class Reader:
             if key in values:
                 report.mode = int(values[key], 16)
                 report.mode_names = values.get(f"{key}names")
+            if report.mode is not None and self.text.is_cut(event.end):
+                report.mode, report.mode_names = None, None  # the line ends in it: digits may be lost
             order = values.get({"failure": "order", "stall": "stallorder", "oom": "oomorder"}[kind])
             report.order = int(order) if order is not None else (0 if kind == "oom" else None)
             report.nodemask = values.get("oomnodes")
@@ -110,6 +112,8 @@ class Reader:
     def _on_version(self, event: Event) -> None:
         values = event.values
         release = parse_release(values["release"], values.get("after", ""))
+        if not values.get("after") and self.text.is_cut(event.end):
+            release = None  # the line ends in it: digits may be lost
         comm = values.get("comm1") or values.get("comm2") or ""
         waiting = [report for report in self.reports[-4:] if report.release is None and not _done(report)]
         if event.caller:
@@ -240,7 +244,8 @@ class Reader:
         ]
         if waiting:
             report, info = waiting[0] if _interleaved(waiting) else waiting[-1]
-            info.reserve = read_reserve(event.values["reserve"])
+            cut = self.text.is_cut(event.end)
+            info.reserve = None if cut else read_reserve(event.values["reserve"])
             report.end = max(report.end, event.end)
 
     def _on_list(self, event: Event) -> None:

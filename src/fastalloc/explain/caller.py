@@ -86,7 +86,8 @@ def caller_of(report: Report, kernel: Kernel, rules: Rules, layout: tuple[str, .
     else:
         wait_or_oom = wait
     interrupt = report.interrupt or _in_interrupt(report)
-    memalloc, known = _memalloc(report, has, rules, interrupt)
+    # Who is asked for no mark does not come to the OOM killer.
+    memalloc, known = (False, True) if report.kind == "oom" else _memalloc(report, has, rules, interrupt)
     high = has("__GFP_HIGH")
     harder = _harder(has, wait_or_oom, rules)
     order = report.order or 0

@@ -3,7 +3,7 @@
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from fastalloc.explain.prefix import Line, strip_prefix
@@ -33,6 +33,10 @@ _INSIDE = (
     (re.compile(r"__?(?:GFP_[A-Z]*|G|GF)$|\bGFP_[A-Z_]*$|\|_?$"), re.compile(r"[A-Z_|0-9]+[|)]")),
     (re.compile(r"[a-z_()]{3,}:$"), re.compile(r"\d+[kK]B\b")),
 )
+# A line of zones or lists that ends inside a word.
+_BROKEN_OFF = re.compile(
+    r"\dkB [a-z_]*[a-z_(]$|\dkB (?!pages_scanned)[a-z_()]+:\d*$|\dkB(?: \([A-Z]+\))? \d+\*?\d*k?$|\([A-Z]+$"
+)
 
 
 class Text:
@@ -49,6 +53,7 @@ class Text:
             parts.append(line.text)
             at += len(line.text)
         self.string = "".join(parts)
+        self.cut_width = _cut_width(self.lines) if all(joins[1:]) else None
 
     def index(self, offset: int) -> int:
         """The line (by its place in ``lines``) that holds an offset of ``string``."""
@@ -58,6 +63,11 @@ class Text:
         """Who printed the text at an offset, where the log says so."""
         return self.lines[self.index(offset)].caller if self.lines else ""
 
+    def is_cut(self, offset: int) -> bool:
+        """True where a terminal cut the line that ends at ``offset``, so that its last number may be a part of one."""
+        at_end = self.string[offset : offset + 1] in ("", "\n")
+        return at_end and self.cut_width is not None and self.lines[self.index(offset)].width == self.cut_width
+
     def start(self, index: int) -> int:
         """The offset at which a line starts."""
         return self._starts[index]
@@ -66,6 +76,14 @@ class Text:
         """The offset at which the line that holds ``offset`` ends."""
         end = self.string.find("\n", offset)
         return len(self.string) if end < 0 else end
+
+
+def _cut_width(lines: Sequence[Line]) -> int | None:
+    """The width at which a terminal cut every longer line; None where lines end by themselves."""
+    widest = max((line.width for line in lines), default=0)
+    at_edge = [line for line in lines if line.width == widest]
+    broken = any(_BROKEN_OFF.search(line.text) for line in at_edge)
+    return widest if widest >= 20 and len(at_edge) >= 2 and broken else None
 
 
 def clean(raw: str, first_number: int = 1) -> Text:
@@ -89,7 +107,7 @@ def clean(raw: str, first_number: int = 1) -> Text:
                 lines.append(Line(part, False, lines[-1].caller, None, 0, number))
             else:
                 lines.append(strip_prefix(part, number))
-    lines = _carry_callers(_forwards(lines))
+    lines = _carry_callers(_without_margin(_forwards(lines)))
     return Text(lines, _joins(lines))
 
 
@@ -116,6 +134,25 @@ def _forwards(lines: list[Line]) -> list[Line]:
             records.append([])
         records[-1].append(line)
     return [line for record in reversed(records) for line in record]
+
+
+def _without_margin(lines: list[Line]) -> list[Line]:
+    """Takes off the margin that a mail gives to all lines: what stands before the stamps, else what all share."""
+    margin = _common(line.text for line in lines if line.text.strip() and line.width) if lines else ""
+    cleaned = []
+    for line in lines:
+        if line.stamped:
+            margin = line.indent
+        elif margin and line.text.startswith(margin):
+            line = line._replace(text=line.text[len(margin) :])
+        cleaned.append(line)
+    return cleaned
+
+
+def _common(texts: Iterable[str]) -> str:
+    margins = [text[: len(text) - len(text.lstrip(" \t"))] for text in texts]
+    shortest = min(margins, key=len, default="")
+    return shortest if all(margin.startswith(shortest) for margin in margins) else ""
 
 
 def _carry_callers(lines: list[Line]) -> list[Line]:

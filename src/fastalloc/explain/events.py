@@ -20,11 +20,11 @@ def _mask(name: str) -> str:
 # In VERBOSE form: a blank of the text is \s+ (a line may be broken there), a token may have blanks inside.
 _PATTERNS = {
     "failure": rf"""page\s+allocation\s+failure\s*[.:]\s*order\s*:\s*(?P<order>\d+)\s*,
-        (?:\s*mode\s*:\s*{_mask("mode")}(?=[\s,.;]|$))?""",
+        (?:\s*mode\s*:\s*{_mask("mode")}(?=[\s,.;(]|$))?""",
     "stall": rf"""page\s+allocation\s+stalls?\s+for\s+\d+\s*\w*\s*[,:]\s*order\s*:\s*(?P<stallorder>\d+)\s*,
         \s*mode\s*:\s*{_mask("stallmode")}""",
     "oom": rf"""(?:(?P<oomcomm>\S+)\s+invoked\s+)?oom-killer\s*:\s*gfp_mask\s*=\s*{_mask("oommode")}
-        (?:\s*,(?:\s*nodemask=(?P<oomnodes>\S+?),)?\s*order\s*=\s*(?P<oomorder>-?\d+))?(?=[\s,]|$)""",
+        (?:\s*,(?:\s*nodemask=(?P<oomnodes>\S+?),)?\s*order\s*=\s*(?P<oomorder>-?\d+))?(?=[\s,(]|$)""",
     "vmalloc": r"vmalloc(?:\s+error\s*:\s*size\s+\d+|\s*:\s*allocation\s+failure)\s*[,:]",
     "slub": rf"""SL[UA]B\s*:\s*Unable\s+to\s+allocate\s+memory\s+on\s+(?:CPU\s+\d+\s+\(of\s+node\s+\d+\)\s+on\s+)?
         node\s+(?P<slubnode>-?\d+)\s*[,(]\s*\(?gfp=\s*{_mask("slubmode")}""",

@@ -4,11 +4,11 @@ import re
 from itertools import combinations
 
 from fastalloc.explain.mem_info import MemInfo
-from fastalloc.linux.mem_info import ZONE_VERSIONS, ZONES
+from fastalloc.linux.mem_info import HIDES_ABOVE, ZONE_VERSIONS, ZONES
 from fastalloc.linux.release import Base
 
 
-def zone_layout(block: MemInfo, base: Base, text: str) -> tuple[str, ...]:
+def zone_layout(block: MemInfo, base: Base, text: str, mode: int = 0) -> tuple[str, ...]:
     """The zones of the build in the order of their index, as far as the report tells.
 
     A zone that was not printed has no pages (or was hidden), so it adds nothing to the reserve of the zones below it.
@@ -26,7 +26,7 @@ def zone_layout(block: MemInfo, base: Base, text: str) -> tuple[str, ...]:
         for chosen in combinations(built, size):
             if not must <= set(chosen):
                 continue
-            cost = _cost(chosen, block, seen, wide, text, base)
+            cost = _cost(chosen, block, seen, wide, text) + (_hidden(chosen, seen, mode) if base >= HIDES_ABOVE else 0)
             if best is None or cost < best[0]:
                 best = (cost, chosen)
     if best is None:
@@ -34,7 +34,17 @@ def zone_layout(block: MemInfo, base: Base, text: str) -> tuple[str, ...]:
     return best[1]
 
 
-def _cost(layout: tuple[str, ...], block: MemInfo, seen: set[str], wide: bool | None, text: str, base: Base) -> float:
+def _hidden(layout: tuple[str, ...], seen: set[str], mode: int) -> float:
+    """From 6.1 a mask with __GFP_DMA or __GFP_DMA32 hides the zones above, where the build has that zone."""
+    cost = 0.0
+    for zone, bit in (("DMA", 1), ("DMA32", 4)):
+        if mode & bit:
+            above = any(ZONES.index(other) > ZONES.index(zone) for other in seen)
+            cost += 5 * (above == (zone in layout))
+    return cost
+
+
+def _cost(layout: tuple[str, ...], block: MemInfo, seen: set[str], wide: bool | None, text: str) -> float:
     cost = 0.0
     for info in block.zones:
         if info.reserve is None or len(info.reserve) != len(layout):
@@ -55,9 +65,9 @@ def _cost(layout: tuple[str, ...], block: MemInfo, seen: set[str], wide: bool | 
         high_lines = "pages HighMem" in text and "MovableOnly" not in text
         cost += 2 if wide else (0 if high_lines or wide is False else 0.6)
     if "DMA32" in layout and "DMA32" not in seen:
-        cost += 2 if wide is False else 0.4
+        cost += 2 if wide is False else (0.25 if wide else 0.4)
     if "DMA" in layout and "DMA" not in seen:
-        cost += 0.5
+        cost += 0.2
     if "Device" in layout:
         cost += 0.3
     return cost

@@ -52,6 +52,7 @@ class Line(NamedTuple):
     stamp: float | None
     width: int
     number: int
+    indent: str = ""  # before the stamp: of a mail, not of the kernel
 
 
 def strip_prefix(raw: str, number: int = 0) -> Line:
@@ -86,7 +87,8 @@ def strip_prefix(raw: str, number: int = 0) -> Line:
             body = body[1:]
         if body[:1] not in ("[", "<", "(") and not _may_go_on(body):
             break
-    return Line(body if stamped else text, stamped, caller, stamp, width, number)
+    indent = text[: len(text) - len(text.lstrip(" \t"))] if stamped else ""
+    return Line(body if stamped else text, stamped, caller, stamp, width, number, indent)
 
 
 def _may_go_on(body: str) -> bool:

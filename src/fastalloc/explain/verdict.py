@@ -8,7 +8,7 @@ from fastalloc.explain.mem_info import MemInfo, ZoneInfo
 from fastalloc.explain.reports import Report
 from fastalloc.explain.version import Kernel
 from fastalloc.explain.watermark import Request, ZoneSum, settle
-from fastalloc.linux.mem_info import ZONES
+from fastalloc.linux.mem_info import HIDES_ABOVE, ZONES
 from fastalloc.linux.release import Release
 from fastalloc.linux.watermark_rules import Rules, rules_of
 
@@ -32,7 +32,7 @@ def decide(report: Report, kernel: Kernel) -> Decision:
     """Applies the rules of a kernel to a report."""
     rules = rules_of(kernel.release)
     block = report.mem_info
-    layout = zone_layout(block, kernel.release.base, report.text) if block is not None else ZONES
+    layout = zone_layout(block, kernel.release.base, report.text, report.mode or 0) if block is not None else ZONES
     caller = caller_of(report, kernel, rules, layout)
     decision = Decision(kernel.release, rules, caller)
     if block is not None:
@@ -42,6 +42,11 @@ def decide(report: Report, kernel: Kernel) -> Decision:
         decision.verdict, decision.why = said
         if decision.verdict != "memcg-limit" and block is not None and block.zones and not report.vmalloc:
             _sums(decision, report, block, kernel)
+        return decision
+    if block is not None and not block.zones and block.totals and block.tail and kernel.release.base >= HIDES_ABOVE:
+        decision.class_zone = caller.mask_zone
+        decision.verdict = "zone-not-allowed"
+        decision.why = f"no zone at or below {caller.mask_zone} has pages (from 6.1 the report leaves out those above)"
         return decision
     if block is None or not block.zones:
         decision.why = "no zone line (free/min/low/high) in the text"

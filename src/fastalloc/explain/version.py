@@ -34,6 +34,9 @@ def kernel_of(report: Report) -> Kernel:
             if after in printed or release.base not in printed:
                 note = f"linux-next of {release.name}: judged by the rules of {base_name(after)}"
                 return Kernel(release._replace(base=after, stable=None), True, Span(after, after), note)
+        if release.base < BASES[0]:
+            note = f"{release.text} is older than 2.6.9, whose rules are used"
+            return Kernel(release._replace(base=BASES[0]), True, Span(BASES[0], BASES[0]), note)
         note = "a distribution's kernel: its base version's rules" if release.distribution else ""
         return Kernel(release, True, Span(release.base, release.base), note)
     within = meet([sign.versions for sign in signs_of(report)])

@@ -20,6 +20,8 @@ ZONE_VERSIONS: dict[str, Span] = {
     "Movable": span("2.6.23", "7.3"),
     "Device": span("4.3", "7.3"),
 }
+# From here zones above gfp_zone(mask) are left out of a report [mm/page_alloc.c: __show_mem].
+HIDES_ABOVE: Base = (6, 1, 0)
 
 
 class Sign(NamedTuple):

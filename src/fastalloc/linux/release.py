@@ -69,7 +69,7 @@ def parse_release(text: str, line: str = "") -> Release | None:
     if found is None:
         return None
     major, minor = int(found[1]), int(found[2])
-    if major < 2 or major > 9:
+    if major < 2 or major > 9 or (major == 2 and found[3] is None):
         return None
     third = None if found[3] in (None, "x") else int(found[3])
     if major < 3:
