@@ -5,6 +5,7 @@ looks whether the code at hand is a kernel's. A version of Numba that they were 
 """
 
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,13 +111,14 @@ def _values(theirs):
 
 
 def _call_type(theirs):
-    """The type of an operation on numbers, found once: each time Numba asks some fifty templates."""
-    numbers = (types.Number, types.Boolean)
+    """The type of an operator on numbers and arrays, found once: each time Numba asks some fifty templates."""
+    plain = (types.Number, types.Boolean, types.Array, types.UniTuple, types.SliceType)
 
     def get_call_type(function, context, args, kws):
-        if kws or not all(isinstance(arg, numbers) for arg in args):
+        is_operator = getattr(function.typing_key, "__module__", None) == "_operator"
+        if kws or not is_operator or not all(isinstance(arg, plain) for arg in args):
             return theirs(function, context, args, kws)
-        known = function.__dict__.setdefault("_of_numbers", {})
+        known = function.__dict__.setdefault("_of_plain_values", {})
         if args not in known:
             known[args] = theirs(function, context, args, kws)
         return known[args]
@@ -124,16 +126,45 @@ def _call_type(theirs):
     return get_call_type
 
 
+def _load_additional_registries(theirs):
+    """What was declared since. Numba also asks for its modules that declare: some forty import statements each time."""
+    modules = [0]
+
+    def load_additional_registries(context):
+        if modules[0] != len(sys.modules):
+            theirs(context)
+            modules[0] = len(sys.modules)
+        for registry in list(context._registries):
+            context.install_registry(registry)
+
+    return load_additional_registries
+
+
+def _install_timer(theirs):
+    """No listener for each function inside a kernel: all of them hear of every call into LLVM."""
+
+    @contextmanager
+    def install_timer(kind, callback):
+        yield
+
+    return install_timer
+
+
 def _places() -> Iterator[tuple[Any, str, Any]]:
     """What is replaced: a module or class, the name, and what makes ours of theirs."""
-    from numba.core import cgutils
+    from numba.core import cgutils, event
+    from numba.core.cpu import CPUContext
     from numba.core.targetconfig import TargetConfig
+    from numba.core.typing.context import Context
     from numba.np import arrayobj
 
     yield arrayobj, "fix_integer_index", _index_from_start
     yield cgutils, "get_item_pointer2", _item_pointer
     yield TargetConfig, "values", _values
     yield types.BaseFunction, "get_call_type", _call_type
+    yield CPUContext, "load_additional_registries", _load_additional_registries
+    yield Context, "load_additional_registries", _load_additional_registries
+    yield event, "install_timer", _install_timer
 
 
 def _both(place: Any, name: str, make: Any) -> tuple[Any, str, Any, Any]:
