@@ -56,7 +56,23 @@ class InputError(ValueError):
 
 
 class LaneError(RuntimeError):
-    """A lane ended without a result: its policy raised, an invariant broke, or its clock stood still."""
+    """A lane ended without a result: its policy raised, an invariant broke, or its clock stood still.
+
+    Args:
+        message: which lane, when, and what went wrong.
+        variant: of the lane, and its number; empty and -1 where there is no lane yet.
+
+    ``again``: the command that runs the lane again, where it is known.
+    """
+
+    def __init__(self, message: str, variant: str = "", lane: int = -1) -> None:
+        super().__init__(message, variant, lane)
+        self.message, self.variant, self.lane = message, variant, lane
+        self.again = ""
+
+    def __str__(self) -> str:
+        again = f"; again with: {self.again}" if self.again else ""
+        return printable(" ".join(self.message.split())) + printable(again)
 
 
 def told(error: BaseException) -> str:
@@ -82,7 +98,7 @@ def reading(path: object, where: str = "", what: str = "cannot be read") -> Iter
     """
     try:
         yield
-    except (InputError, KeyboardInterrupt, SystemExit, GeneratorExit):
+    except (InputError, LaneError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
         raise InputError(path, where, f"{what}: {told(error)}") from error

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from fastalloc.batch import BatchProgress, LaneResult, run_lanes, run_machines
+from fastalloc.batch import BatchProgress, LaneResult, refuse_unfit, run_lanes, run_machines
 from fastalloc.compiler.cache_dir import announce_compiling
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, LaneError
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, with_policies
@@ -72,15 +72,17 @@ def run(
         cancel: set it to stop; what is finished is kept and the manifest says ``interrupted``.
 
     Raises:
-        InputError: an unknown variant, or a folder that cannot be used.
+        InputError: an unknown variant, a machine that cannot be simulated, or a folder that cannot be used.
+        LaneError: a lane failed; the lanes before it are kept, and the manifest says ``failed``.
     """
     if variants is None:
         variants = [variant.name for variant in scenario.variants if variant.default]
     chosen = [(name, scenario.variant(name)) for name in dict.fromkeys(variants)]
+    announce_compiling()
+    refuse_unfit([own for _, own in chosen], threads or os.cpu_count() or 1)
     out = location(out)
     command = command or f"fastalloc run {shlex.quote(str(out / 'scenario.toml'))} {_variant_options(variants)}"
     writer = DatasetWriter(out, scenario, [name for name, _ in chosen], command)
-    announce_compiling()
     begun = time.monotonic()
     status = "interrupted"
     current = -1
@@ -108,6 +110,11 @@ def run(
             finished += 1
         if finished == scenario.run.lanes * len(chosen):
             status = "complete"
+    except LaneError as error:
+        status = "failed"
+        error.again = _again(out, error)
+        writer.manifest["failed"] = str(error)
+        raise
     finally:  # an error or a second Ctrl-C loses no finished lane either
         wall_s = round(time.monotonic() - begun, 3)
         writer.close(status, {"wall_s": wall_s, "threads": threads, "cpus": os.cpu_count()})
@@ -182,6 +189,14 @@ def save_events(done: Rerun, path: str | Location) -> Location:
     )
     write_parquet(path, table)
     return path
+
+
+def _again(out: Location, error: LaneError) -> str:
+    """The command that runs a lane again that failed, each tick checked."""
+    words = ["fastalloc", "run", str(out / "scenario.toml"), "--debug"]
+    if error.variant:
+        words += ["--variant", error.variant, "--lanes", str(error.lane + 1)]
+    return shlex.join(words)
 
 
 def _variant_options(variants: Sequence[str]) -> str:

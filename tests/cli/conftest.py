@@ -21,6 +21,7 @@ def fastalloc(monkeypatch, capsys, tmp_path):
     """Runs ``fastalloc ARGUMENTS`` in an empty folder."""
     monkeypatch.setattr(runner, "run_lanes", fake_batch.run_lanes)
     monkeypatch.setattr(runner, "run_machines", fake_batch.run_machines)
+    monkeypatch.setattr(runner, "refuse_unfit", lambda scenarios, at_once: None)
     monkeypatch.setattr("fastalloc.report.filled._vega", lambda: "")
     monkeypatch.chdir(tmp_path)
 

@@ -21,7 +21,7 @@ from fastalloc.kernels.alloc.state import (
 )
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.state import IO, POOL, REQUEST, ROLE, TASK, TASK_STATE, VM
-from fastalloc.kernels.machine.check import VIOLATIONS
+from fastalloc.kernels.machine.check import STANDS_STILL, VIOLATIONS
 from fastalloc.kernels.machine.run import run_lane
 from tests.closed_loop.census import held, in_use
 from tests.closed_loop.small import advance, small
@@ -274,8 +274,16 @@ def test_a_fault_planted_within_a_tick_is_named_at_the_next_event():
     assert arrays.vm.ctl[VM.error] == 9
 
 
+def test_a_clock_that_stands_still_is_named():
+    arrays = busy_lane(debug=False)
+    arrays.vm.ctl[VM.series_ns] = 0
+    arrays.vm.ctl[[VM.next_sample, VM.next_series]] = arrays.vm.ctl[VM.now]
+    run_lane(*arrays, int(arrays.vm.ctl[VM.now]) + 40 * ms.NS_PER_MS)
+    assert arrays.vm.ctl[VM.error] == STANDS_STILL
+
+
 def test_every_violation_is_planted():
-    planted = {violation for violation, _ in FAULTS} | {violation for _, violation, _ in OTHER_HEAPS}
+    planted = {violation for violation, _ in FAULTS} | {violation for _, violation, _ in OTHER_HEAPS} | {STANDS_STILL}
     assert planted == set(range(1, len(VIOLATIONS)))
 
 

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -14,8 +14,12 @@ import numpy as np
 from fastalloc.batch.equal_variants import first_alike
 from fastalloc.batch.heap import HEAPS, Layout, build_layout
 from fastalloc.batch.lane import Lane, build_lane
-from fastalloc.errors import InputError
+from fastalloc.batch.own_policy import PolicyError, failure
+from fastalloc.batch.size import refuse_too_large
+from fastalloc.errors import InputError, LaneError
 from fastalloc.kernels.alloc.kmem_inspect import overflowed
+from fastalloc.kernels.alloc.policy_hooks import ARGUMENTS
+from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.state import OUT_CTL, VM
@@ -24,6 +28,9 @@ from fastalloc.kernels.machine.run import finish_lane, run_lane
 from fastalloc.scenario.models import Scenario
 
 SLICE_MS = 5000  # simulated time between two looks at progress and cancellation
+LOOK_S = 0.1  # between two looks at a call's cancellation
+LEFT_AFTER_S = 1.0  # a cancelled call waits so long for lanes that are inside a kernel
+ROOM_STEP, MOST_ROOM = 8, 1 << 12  # how a lane's arrays grow that are too small
 
 
 class LaneResult(NamedTuple):
@@ -48,11 +55,11 @@ class BatchProgress(NamedTuple):
     compiling: bool
 
 
-class ConservationError(AssertionError):
-    """The debug mode found a broken invariant."""
+class ConservationError(LaneError):
+    """An invariant broke, or a lane's clock stood still."""
 
 
-class CapacityError(RuntimeError):
+class CapacityError(LaneError):
     """A lane outgrew its arrays; its result would be void."""
 
 
@@ -79,12 +86,19 @@ class _Tally:
                 )
 
 
-def check_sound(lane: int, arrays: Lane) -> None:
-    """Raise ConservationError or CapacityError if the lane's state is not to be trusted."""
+def check_sound(lane: int, arrays: Lane, scenario: Scenario | None = None) -> None:
+    """Raise ConservationError, PolicyError or CapacityError if the lane's state is not to be trusted."""
+    variant = scenario.variants[0].name if scenario else ""
+    where = f"lane {lane}{variant and f' of {variant}'} at {arrays.vm.ctl[VM.now] / ms.NS_PER_S:.6f} s"
     violation = int(arrays.vm.ctl[VM.error])
     if violation:
-        when = arrays.vm.ctl[VM.now] / ms.NS_PER_S
-        raise ConservationError(f"lane {lane} at {when:.6f} s: {VIOLATIONS[violation]}")
+        raise ConservationError(f"{where}: {VIOLATIONS[violation]}", variant, lane)
+    question = int(arrays.mem.ctl[MEMCTL.policy_failed])
+    if question:
+        name = {MEMCTL.ask_entitlement: "entitlement", MEMCTL.ask_depth: "depth", MEMCTL.ask_fallback: "fallback"}
+        asked = arrays.mem.ctl[MEMCTL.policy_asked : MEMCTL.policy_asked + ARGUMENTS].tolist()
+        told = failure(scenario.policy.questions, name[question], asked) if scenario else name[question]
+        raise PolicyError(f"{where}: its policy failed: {told}", variant, lane)
     if arrays.vm.ctl[VM.overflow]:
         raise InputError(
             f"lane {lane}",
@@ -92,7 +106,26 @@ def check_sound(lane: int, arrays: Lane) -> None:
             "more GFP_ATOMIC objects or pages of noise are alive at once than there is room for",
         )
     if overflowed(arrays.heap):
-        raise CapacityError(f"lane {lane}: more slabs or objects than its arrays hold")
+        raise CapacityError(f"{where}: more slabs or objects than its arrays hold", variant, lane)
+
+
+def advance(lane: int, arrays: Lane, until_ns: int, scenario: Scenario, **options: Any) -> Lane:
+    """Run a lane on to ``until_ns``; one that outgrows its arrays is run again from its start in larger ones.
+
+    ``options`` as the lane was built with. Returns the lane, which may be a new one.
+
+    Raises
+    ------
+    ConservationError, PolicyError, CapacityError
+    """
+    run_lane(*arrays, until_ns)
+    room = 1
+    while overflowed(arrays.heap) and room < MOST_ROOM:
+        room *= ROOM_STEP
+        arrays = build_lane(scenario, lane, room=room, **options)
+        run_lane(*arrays, until_ns)
+    check_sound(lane, arrays, scenario)
+    return arrays
 
 
 def result_of(lane: int, arrays: Lane) -> LaneResult:
@@ -117,6 +150,15 @@ def warm(*scenarios: Scenario) -> None:
         run_lane(*build_lane(scenario, 0, 0), 0)
 
 
+def refuse_unfit(scenarios: Sequence[Scenario], at_once: int) -> None:
+    """Raise InputError for a scenario (of one variant) that no lane can be made of, before any is run: a cache that
+    fits no slab, ``at_once`` lanes larger than memory, a machine too small to boot."""
+    layouts = [build_layout(scenario) for scenario in scenarios]
+    refuse_too_large(scenarios, at_once)
+    for scenario, layout in zip(scenarios, layouts, strict=True):
+        build_lane(scenario, 0, scenario.run.seed, layout=layout)
+
+
 def heap_of(allocator: str) -> str:
     """Name of the state that kernels are compiled for under a ``policy.allocator``."""
     return HEAPS[allocator].__name__
@@ -133,14 +175,13 @@ def run_serial(
     """
     lane_ms = round(scenario.run.duration_s * 1000)
     results = []
-    layout = build_layout(scenario)
+    build: dict[str, Any] = {"seed": seed, "layout": build_layout(scenario)}
     for lane in lanes:
-        arrays = build_lane(scenario, lane, seed, layout=layout)
+        arrays = build_lane(scenario, lane, **build)
         for begin in range(0, lane_ms, SLICE_MS):
             if cancel is not None and cancel.is_set():
                 return []
-            run_lane(*arrays, min(begin + SLICE_MS, lane_ms) * ms.NS_PER_MS)
-            check_sound(lane, arrays)
+            arrays = advance(lane, arrays, min(begin + SLICE_MS, lane_ms) * ms.NS_PER_MS, scenario, **build)
         results.append(result_of(lane, arrays))
     return results
 
@@ -196,19 +237,17 @@ def run_machines(
     again = {j for i, j in enumerate(first) if i != j}  # whose results serve once more
     kept: dict[int, list[LaneResult]] = {j: [] for j in again}
 
-    def advance(scenario: Scenario, layout: Layout, members: Sequence[int]) -> list[LaneResult]:
-        running = [
-            build_lane(scenario, lane, seed, layout=layout, full_events=full_events, debug=debug, skip=skip)
-            for lane in members
-        ]
+    def run_group(scenario: Scenario, layout: Layout, members: Sequence[int]) -> list[LaneResult]:
+        build: dict[str, Any] = {"seed": seed, "layout": layout, "full_events": full_events}
+        build |= {"debug": debug, "skip": skip}
+        running = [build_lane(scenario, lane, **build) for lane in members]
         end_ms = round(scenario.run.duration_s * 1000)
         for begin in range(0, end_ms, SLICE_MS):
             end = min(begin + SLICE_MS, end_ms)
-            for lane, arrays in zip(members, running, strict=True):
+            for i, lane in enumerate(members):
                 if stop.is_set() or (cancel is not None and cancel.is_set()):
                     return []
-                run_lane(*arrays, end * ms.NS_PER_MS)
-                check_sound(lane, arrays)
+                running[i] = advance(lane, running[i], end * ms.NS_PER_MS, scenario, **build)
                 tally.add(milliseconds=end - begin)
         return [result_of(lane, arrays) for lane, arrays in zip(members, running, strict=True)]
 
@@ -222,29 +261,44 @@ def run_machines(
     tally.add(compiling=True)
     warm(*{heap_of(scenario.policy.allocator): scenario for scenario in scenarios}.values())
     workers = threads or os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        todo = work()
-        waiting = deque(pool.submit(advance, *item) for item in islice(todo, workers + 1))
+    pool = ThreadPoolExecutor(workers)
+    todo = work()
+    waiting = deque(pool.submit(run_group, *item) for item in islice(todo, workers + 1))
+    try:
+        for i in range(len(scenarios)):
+            if first[i] != i:
+                results = kept[first[i]]
+                tally.add(lane_ms[i] * len(results), len(results), _livelocks(results))
+                yield from ((i, result) for result in results)
+                continue
+            for _ in groups:
+                results = _awaited(waiting.popleft(), cancel)
+                waiting.extend(pool.submit(run_group, *item) for item in islice(todo, 1))
+                if not results:
+                    return
+                tally.add(lanes=len(results), livelocks=_livelocks(results))
+                if i in again:
+                    kept[i] += results
+                yield from ((i, result) for result in results)
+    finally:
+        stop.set()
+        pool.shutdown(wait=cancel is None or not cancel.is_set(), cancel_futures=True)
+
+
+def _awaited(future: "Future[list[LaneResult]]", cancel: threading.Event | None) -> list[LaneResult]:
+    """The results of a group; none where the call is cancelled and the group does not end soon."""
+    if cancel is None:
+        return future.result()
+    left = LEFT_AFTER_S
+    while True:
         try:
-            for i in range(len(scenarios)):
-                if first[i] != i:
-                    results = kept[first[i]]
-                    tally.add(lane_ms[i] * len(results), len(results), _livelocks(results))
-                    yield from ((i, result) for result in results)
-                    continue
-                for _ in groups:
-                    results = waiting.popleft().result()
-                    waiting.extend(pool.submit(advance, *item) for item in islice(todo, 1))
-                    if not results:
-                        return
-                    tally.add(lanes=len(results), livelocks=_livelocks(results))
-                    if i in again:
-                        kept[i] += results
-                    yield from ((i, result) for result in results)
-        finally:
-            stop.set()
-            for future in waiting:
-                future.cancel()
+            return future.result(LOOK_S)
+        except TimeoutError:
+            if future.done():
+                raise  # its own
+            left -= LOOK_S if cancel.is_set() else 0
+            if left <= 0:
+                return []
 
 
 def _livelocks(results: Sequence[LaneResult]) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastalloc.batch.background import background_caches
 from fastalloc.batch.caches import CACHES_OF, build_caches, host_sense_caches, path_requests
+from fastalloc.errors import reading
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.emergency_caches import SIZES as EMERGENCY_SIZES
 from fastalloc.kernels.alloc.slab.state import REAPTIMEOUT_LIST3_S, Slab
@@ -55,7 +56,16 @@ class Layout(NamedTuple):
 
 
 def build_layout(scenario: Scenario) -> Layout:
-    """Sizes and merges the caches of a scenario (of one variant): most of what it costs to build a small lane."""
+    """Sizes and merges the caches of a scenario (of one variant): most of what it costs to build a small lane.
+
+    Raises:
+        InputError: a cache's objects fit no slab.
+    """
+    with reading(scenario.name, "machine.slab_caches", "cannot be laid out"):
+        return _layout(scenario)
+
+
+def _layout(scenario: Scenario) -> Layout:
     if scenario.policy.allocator == "slab":
         return _slab_layout(scenario)
     if scenario.policy.allocator == "slob":
@@ -96,22 +106,22 @@ def slab_room(frames: int) -> int:
     return min(frames, MANY_PAGES) + max(0, frames - MANY_PAGES) // 16
 
 
-def build_heap(scenario: Scenario, layout: Layout, frames: int) -> Heap:
-    """Room for as many slabs as there are pages; above 16 GB, for a slab in each sixteenth of the rest. Untouched rows
-    cost no memory."""
+def build_heap(scenario: Scenario, layout: Layout, frames: int, room: int = 1) -> Heap:
+    """Room for ``room`` times as many slabs as there are pages; above 16 GB, for a slab in each sixteenth of the rest.
+    Untouched rows cost no memory."""
     cpus = scenario.machine.cpus
     heap: Any = HEAPS[scenario.policy.allocator]
     if heap is so.Slob:
         slob: so.Slob = so.new_slob(frames, len(layout.rows))
         return slob
-    frames = slab_room(frames)
+    frames = room * slab_room(frames)
     links = frames * OBJECTS_A_PAGE * scenario.machine.page_kb // 4
     if heap is Slab:
         return new_slab(
             layout.slabs, cpus, 1, slabs=frames, links=links, next_reap=REAPTIMEOUT_LIST3_S * scenario.machine.hz
         )
     capacity = scenario.policy.sheaf_capacity
-    sheaves = int((layout.rows[:, KMEM_CACHE.era] == er.ERA_SHEAVES).sum()) * (2 * cpus + 24)
+    sheaves = int((layout.rows[:, KMEM_CACHE.era] == er.ERA_SHEAVES).sum()) * (2 * cpus + 24) * room
     slub: st.Slub | er.SlubEras = heap(
         np.zeros((len(layout.rows), KMEM_CACHE.width), np.int64),
         np.zeros((len(layout.rows), cpus, KMEM_CACHE_CPU.width), np.int64),

@@ -6,11 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from fastalloc.batch.background import background_arrays
+from fastalloc.batch.booted import refuse_unbooted
 from fastalloc.batch.bursts import burst_arrays
 from fastalloc.batch.heap import Heap, Layout, build_heap, build_layout
 from fastalloc.batch.own_policy import own_policy
 from fastalloc.batch.zones import lane_zones
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.kmem_inspect import overflowed
 from fastalloc.kernels.alloc.mempool import MEMPOOL, MEMPOOL_RULES, Pools
 from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, PAGE, ZONE
 from fastalloc.kernels.lane import policy as lane_policy
@@ -278,13 +280,21 @@ def build_lane(
     full_events: bool = False,
     debug: bool = False,
     skip: bool = True,
+    room: int = 1,
 ) -> Lane:
-    """A booted lane of a scenario (of one variant), ready for ``run_lane``; ``layout`` spares sizing the caches."""
+    """A booted lane of a scenario (of one variant), ready for ``run_lane``; ``layout`` spares sizing the caches.
+
+    ``room``: how many times the usual slabs and objects there is room for; it changes no result.
+
+    Raises
+    ------
+    InputError: what the kernel sets aside at boot cannot be had from the machine's memory.
+    """
     layout = layout or build_layout(scenario)
     frames = sum(each.frames for each in lane_zones(scenario.machine))
     work = scenario.workload
     mem = build_mem(scenario, layout)
-    heap = build_heap(scenario, layout, frames)
+    heap = build_heap(scenario, layout, frames, room)
     policy = scenario.policy
     minimum = (policy.bio_pool, policy.bio_pool, policy.request_pool, *POOL_MINIMUM, policy.sense_pool)
     elements = max(8, *minimum)
@@ -311,4 +321,6 @@ def build_lane(
         work.writers,
         work.start_spread_ms * scenario.machine.hz // 1000,
     )
+    if not overflowed(heap):
+        refuse_unbooted(scenario, pools, io, vm)
     return Lane(mem, heap, pools, io, vm, out)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fastalloc.cli.execute import free_folder, run_and_show
-from fastalloc.cli.options import loaded_with, parse_settings
+from fastalloc.cli.options import Memory, allow_memory, loaded_with, parse_settings
 
 
 def compare(
@@ -21,11 +21,13 @@ def compare(
         str | None, typer.Option(help="Folder of the dataset, or s3://BUCKET/PREFIX  [default: out/SCENARIO-policies]")
     ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a field.")] = None,
+    memory: Memory = None,
     json: Annotated[bool, typer.Option("--json", help="Print the board as JSON, and nothing else, to stdout.")] = False,
 ) -> None:
     """Run policies on the same lanes and print the board that compares them."""
     from fastalloc.scenario import with_policies
 
+    allow_memory(memory)
     asked = parse_settings(settings or [])
     named = {"run.lanes": lanes, "run.duration_s": seconds, "run.seed": seed}
     asked |= {key: value for key, value in named.items() if value is not None}

@@ -1,14 +1,31 @@
 """What several commands share: settings given as text, a lane of a dataset."""
 
+import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from fastalloc.errors import InputError, told
 
 if TYPE_CHECKING:
     from fastalloc.scenario import Scenario
+
+
+Memory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Most memory that lanes take, such as 4G  [default: half of the spare]"),
+]
+
+
+def allow_memory(size: str | None) -> None:
+    """What ``--memory`` says, for this process and its workers."""
+    if size is not None:
+        from fastalloc.batch.size import MEMORY, parse_bytes
+
+        os.environ[MEMORY] = str(parse_bytes(size, "--memory"))
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from fastalloc.cli.execute import free_folder, run_and_show
-from fastalloc.cli.options import loaded_with, parse_settings
+from fastalloc.cli.options import Memory, allow_memory, loaded_with, parse_settings
 
 
 def run(
@@ -22,11 +22,13 @@ def run(
         str | None, typer.Option(help="Folder of the dataset, or s3://BUCKET/PREFIX  [default: out/SCENARIO]")
     ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a field.")] = None,
+    memory: Memory = None,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON, and nothing else, to stdout.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Check conservation after every tick.")] = False,
     no_skip: Annotated[bool, typer.Option("--no-skip", help="Walk every tick. Changes no result.")] = False,
 ) -> None:
     """Run the variants of a scenario and tell which of them livelock."""
+    allow_memory(memory)
     asked = parse_settings(settings or [])
     if policy is not None:
         asked = {"policy": policy} | asked

@@ -11,6 +11,8 @@ from fastalloc.scenario.fitted import parse_workload
 from fastalloc.scenario.machine import Machine
 from fastalloc.scenario.varied import Varied
 
+PerSecond = Annotated[int, Field(ge=0, le=10_000_000)]
+
 
 class Queue(Model):
     """The request queue of the swap device."""
@@ -70,9 +72,9 @@ class Workload(Model):
     writers: Annotated[int, Field(ge=0, le=1024)] = 6  # tasks that fill anonymous memory
     writer_pages: Positive = 51200  # each
     start_spread_ms: Count = 2000
-    atomic_objects_per_s: Count = 200  # GFP_ATOMIC objects of 128 bytes, a second
+    atomic_objects_per_s: PerSecond = 200  # GFP_ATOMIC objects of 128 bytes, a second
     atomic_object_ms: Count = 2  # how long each lives
-    atomic_pages_per_s: Count = 50  # GFP_ATOMIC pages, a second
+    atomic_pages_per_s: PerSecond = 50  # GFP_ATOMIC pages, a second
     atomic_page_ms: Count = 2
     # Before each attempt at a command somebody takes every 128-byte slot and page that GFP_ATOMIC gets, for ever; as
     # "reclaim" with PF_MEMALLOC, which knows no watermark.
@@ -95,7 +97,7 @@ class Workload(Model):
 
 
 class Costs(Model):
-    """Nanoseconds of CPU time."""
+    """Nanoseconds of CPU time, at least one each: where nothing takes time, a lane does not get on."""
 
     copy_page: Nanoseconds = 20_000
     fault_page: Nanoseconds = 10_000
@@ -109,6 +111,13 @@ class Costs(Model):
     wake: Nanoseconds = 5_000
     create_file: Nanoseconds = 100_000
     remove_page: Nanoseconds = 3_000
+
+    @model_validator(mode="after")
+    def _above_zero(self) -> "Costs":
+        free = [name for name, cost in self if cost == 0]
+        if free:
+            raise ValueError(f"{', '.join(free)}: must be at least 1 ns: a lane where nothing takes time never ends")
+        return self
 
 
 class Run(Model):
@@ -143,6 +152,8 @@ class Scenario(Varied):
             )
         if self.disk.irq_cpu >= self.machine.cpus:
             raise ValueError(f"disk.irq_cpu: {self.disk.irq_cpu}, but the machine has {self.machine.cpus} CPUs")
+        if self.run.duration_s * self.machine.hz < 1:
+            raise ValueError(f"run.duration_s: {self.run.duration_s:g} s is less than a tick of 1/{self.machine.hz} s")
         if self.workload.copiers + self.workload.writers == 0:
             raise ValueError("workload: neither copiers nor writers, so nothing uses memory")
         return self

@@ -16,7 +16,7 @@ from fastalloc.compiler.jit import internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.emergency_caches import NONE, emergency_alloc
 from fastalloc.kernels.alloc.page_alloc import ignores_watermarks, request_depth
-from fastalloc.kernels.alloc.policy_hooks import ask
+from fastalloc.kernels.alloc.policy_hooks import answer
 from fastalloc.kernels.alloc.slub.slub import grow_slab, slab_alloc
 from fastalloc.kernels.alloc.state import (
     DEPTH,
@@ -82,7 +82,7 @@ def entitled(mem, slub, c, cpu, gfp, context):
             return True
         mem.ctl[MEMCTL.tests] += 1
         buyer, depth = slub.slab[s, SLUB_SLAB.buyer], slub.slab[s, SLUB_SLAB.depth]
-        return ask(mem.ctl[MEMCTL.ask_entitlement], mem.ctl[MEMCTL.who], gfp, context, buyer, depth) != 0
+        return answer(mem, MEMCTL.ask_entitlement, mem.ctl[MEMCTL.who], gfp, context, buyer, depth, 1) != 0
     if rule in (RANK, RANK_POSTED):
         mem.ctl[MEMCTL.tests] += 1
         return request_rank(mem, gfp, context, rule) <= slub.cache[c, KMEM_CACHE.rank]
@@ -101,7 +101,7 @@ def fall_back(mem, slub, c, cpu, gfp, context):
     if mem.ctl[MEMCTL.ask_fallback] != 0:
         who = mem.ctl[MEMCTL.who]
         mem.ctl[MEMCTL.tests] += 1
-        gfp = ask(mem.ctl[MEMCTL.ask_fallback], who, gfp, context, slub.cache[c, KMEM_CACHE.objsize], cpu)
+        gfp = answer(mem, MEMCTL.ask_fallback, who, gfp, context, slub.cache[c, KMEM_CACHE.objsize], cpu, -1)
         if gfp < 0:
             return handle
         handle = slab_alloc(mem, slub, c, cpu, -1, gfp, context)

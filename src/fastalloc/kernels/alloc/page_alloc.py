@@ -6,7 +6,7 @@ in front of which the golden cases were recorded.
 
 from fastalloc.compiler.jit import kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.policy_hooks import ask
+from fastalloc.kernels.alloc.policy_hooks import answer
 from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, PAGE, PCP, ZONE
 from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.linux import gfp as g
@@ -380,7 +380,7 @@ def asked_page(mem, cpu, order, first_zone, gfp, context):
         mark = mem.zone[z, ZONE.min]
         free = mem.zone[z, ZONE.free] - (1 << order) + 1
         mem.ctl[MEMCTL.tests] += 1
-        level = ask(mem.ctl[MEMCTL.ask_depth], mem.ctl[MEMCTL.who], gfp, context, free, mark)
+        level = answer(mem, MEMCTL.ask_depth, mem.ctl[MEMCTL.who], gfp, context, free, mark, -1)
         if level < 0:
             return -2
         if free > level + mem.zone[z, ZONE.emergency] + mem.zone[z, ZONE.reserve + first_zone]:

@@ -7,12 +7,14 @@ to the kernel. See ``batch/own_policy.py`` for where the addresses come from.
 from collections.abc import Callable
 from typing import Any
 
-from fastalloc.compiler.jit import hint
+from fastalloc.compiler.jit import hint, internal, out_of_line
+from fastalloc.kernels.alloc.state import MEMCTL
 
 from llvmlite import ir  # isort: skip
 from numba import types  # isort: skip
 
 ARGUMENTS = 5
+FAILED = -(1 << 63)  # what is answered in place of an exception
 answers: dict[int, Callable[..., int]] = {}  # by address, for interpreted kernels
 
 
@@ -27,3 +29,27 @@ def _ask(typingctx, address, a, b, c, d, e):
 
 ask: Any = hint(_ask, lambda address, *arguments: answers[address](*arguments))
 """``ask(address, a, b, c, d, e)``: call the function at ``address``."""
+
+
+@internal
+def answer(mem, question, a, b, c, d, e, otherwise):
+    """The user's answer to ``question``, a column of MEMCTL; ``otherwise`` where it failed: then the lane ends."""
+    given = ask(mem.ctl[question], a, b, c, d, e)
+    if given == FAILED:
+        note_failure(mem, question, a, b, c, d, e)
+        return otherwise
+    return given
+
+
+@internal
+def note_failure(mem, question, a, b, c, d, e):
+    """Keep the first question that a policy failed at."""
+    out_of_line()
+    if mem.ctl[MEMCTL.policy_failed] == 0:
+        mem.ctl[MEMCTL.policy_failed] = question
+        asked = mem.ctl[MEMCTL.policy_asked : MEMCTL.policy_asked + ARGUMENTS]
+        asked[0] = a
+        asked[1] = b
+        asked[2] = c
+        asked[3] = d
+        asked[4] = e

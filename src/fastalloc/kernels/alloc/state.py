@@ -126,6 +126,8 @@ class MEMCTL(Record, width=POLICY.width):
     emergency_apart = field("1: emergency caches share their slabs with nobody")
     page_doublings = field("of 4096 bytes: 0, 2 or 4 for pages of 4, 16 or 64 KB")
     user_zones = field("zones at the top that serve tasks' pages alone: HighMem, Movable")
+    policy_failed = field("the first question (its column here) that a user's policy raised at, 0 none: the lane ends")
+    policy_asked = field("with what it was asked", width=5)
 
 
 # Which cache an object is freed into.

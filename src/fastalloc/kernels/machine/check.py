@@ -25,7 +25,9 @@ VIOLATIONS = (
     "used swap slots differ from the counter",
     "pages in slabs differ from the allocator's count",
     "an array or sheaf of a CPU or node holds more than it may, or is not counted",
+    "its clock stands still",
 )
+STANDS_STILL = len(VIOLATIONS) - 1
 
 
 @internal

@@ -26,7 +26,7 @@ from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.sched import dequeue_head, enqueue, first_due, note_due, run_task_timers, wake_one
 from fastalloc.kernels.lane.state import COST, CPU, IO, OUT_CTL, RECLAIM, ROLE, TASK, TASK_STATE, VM
-from fastalloc.kernels.machine.check import check_lane
+from fastalloc.kernels.machine.check import STANDS_STILL, check_lane
 from fastalloc.kernels.machine.observe import (
     NR_ZONE_NAMES,
     check_livelock,
@@ -42,6 +42,7 @@ from fastalloc.kernels.workload.bursts import burst_event
 from fastalloc.kernels.workload.copiers import workload_step
 
 QUANTUM_NS = 20_000
+MOST_AT_ONCE = 1 << 20  # events at one time
 STREAM_JITTER = 2
 KSWAPD = 0
 
@@ -76,10 +77,12 @@ def tick(io, vm, out, jiffies, now):
 def task_step(mem, heap, pools, io, vm, out, cpu, jiffies):
     """Run the first task of a CPU's queue for up to QUANTUM_NS; CPU time in ns.
 
-    It stops early where another CPU could notice: after a submission, and when the task sleeps.
+    It stops early where another CPU could notice: after a submission, and when the task sleeps. What it does costs a
+    nanosecond a step at least, so that its clock moves whatever a scenario says.
     """
     t = vm.cpu[cpu, CPU.head]
     cost = 0
+    steps = 0
     while True:
         before = vm.task[t, TASK.reclaim]
         if before != RECLAIM.out:
@@ -88,6 +91,8 @@ def task_step(mem, heap, pools, io, vm, out, cpu, jiffies):
             begin_balance(vm, out, t)
         else:
             cost += workload_step(mem, heap, vm, out, t, cpu, jiffies)
+        steps += 1
+        cost = max(cost, steps)
         if vm.task[t, TASK.state] != TASK_STATE.runnable:
             return cost + vm.costs[COST.wake]
         if cost >= QUANTUM_NS or (RECLAIM.bio_alloc <= before <= RECLAIM.request_alloc):
@@ -191,8 +196,8 @@ def next_event(heap, io, vm, jiffy_ns):
 def run_lane(mem, heap, pools, io, vm, out, until):
     """Run a lane to simulated time ``until`` (ns); callable again with a later time, with the same result as once.
 
-    Stops early when the allocator's arrays overflow or, in debug mode, at the first broken invariant
-    (vm.ctl[VM.error]).
+    Stops early when the allocator's arrays overflow, a user's policy fails (mem.ctl[MEMCTL.policy_failed]), the clock
+    stands still or, in debug mode, at the first broken invariant (both vm.ctl[VM.error]).
     """
     ctl = vm.ctl
     jiffy_ns = ctl[VM.jiffy_ns]
@@ -201,6 +206,7 @@ def run_lane(mem, heap, pools, io, vm, out, until):
         note_due(vm, cpu, softirq_due(io, cpu))
     jiffies = 0
     jiffy_end = 0
+    still = 0
     # Most events are steps of CPUs, and of what else is due a step moves only these four
     disk = timer = unplug = livelock = -1
     other_at, other = 0, EVENT_CPU
@@ -226,9 +232,15 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             event = other
         if at >= until:
             break
-        if at < ctl[VM.now]:
+        if at > ctl[VM.now]:
+            ctl[VM.now] = at
+            still = 0
+        else:
             at = ctl[VM.now]
-        ctl[VM.now] = at
+            still += 1
+            if still > MOST_AT_ONCE:
+                ctl[VM.error] = STANDS_STILL
+                return
         if at >= jiffy_end:
             jiffies = at // jiffy_ns
             jiffy_end = (jiffies + 1) * jiffy_ns
@@ -265,7 +277,7 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             reap_due(mem, heap, vm, jiffies)
         else:
             check_livelock(mem, heap, pools, io, vm, out)
-        if overflowed(heap) or ctl[VM.overflow] != 0:
+        if overflowed(heap) or ctl[VM.overflow] != 0 or mem.ctl[MEMCTL.policy_failed] != 0:
             return
     ctl[VM.now] = until
 

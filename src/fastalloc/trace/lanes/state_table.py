@@ -11,7 +11,7 @@ from fastalloc.foreign import MOST_CPUS, MOST_NODES, MOST_OBJECTS, MOST_ORDER, p
 _TEXTS = ("rec", "cache")
 _NUMBERS = ("snap", "cpu", "node", "idx", "pfn", "inuse", "objects", "free_cpu", "free_slab", "nr_slabs", "oo_objects")
 _OF_CACHES = ("size", "object_size", "order", "cpu_partial_slabs", "min_partial")
-_OPTIONAL = ("refcount",)
+_OPTIONAL = ("refcount", "nr_partial", "total_objects", "cpu_partial")
 _MOST = {
     "cpu": MOST_CPUS - 1,
     "node": MOST_NODES - 1,
