@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 
@@ -21,6 +22,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--html", type=Path, metavar="FILE", help="write one page that works offline")
     parser.add_argument(
         "--machine", type=Path, metavar="FILE", help="write the machine of the first report with zones, for `run`"
+    )
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=100,
+        metavar="N",
+        help="answer at most N reports of a log and count the others [default: 100; 0 answers all]",
     )
     return parser
 
@@ -42,8 +50,8 @@ def run(args: list[str]) -> None:
     if as_json:
         sys.stdout.write("[")
     for name in files:
-        before = count
-        for answer in iter_answers(name):
+        before, beyond = count, Counter[str]()
+        for answer in iter_answers(name, options.limit, beyond):
             if as_json:
                 sys.stdout.write(("," if count else "") + "\n" + json.dumps(answer.as_json(), indent=1))
             else:
@@ -55,6 +63,9 @@ def run(args: list[str]) -> None:
             if as_json:
                 sys.stdout.write("]\n")
             raise no_report(name)
+        if beyond:
+            most = "; ".join(f"{number} times {head}" for head, number in beyond.most_common(5))
+            print(f"{name}: {beyond.total()} more reports are not answered: {most} (--limit 0)", file=sys.stderr)
     if as_json:
         sys.stdout.write("\n]\n")
     if html is not None:

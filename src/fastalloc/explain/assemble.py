@@ -65,7 +65,10 @@ class Reader:
             report.order = int(order) if order is not None else (0 if kind == "oom" else None)
             report.nodemask = values.get("oomnodes")
         if kind == "oom":
-            report.comm = values.get("oomcomm", "")
+            invoked = re.search(r"(\S+)\s+invoked\s+$", self.text.string[max(event.start - 80, 0) : event.start])
+            if invoked:
+                report.comm = invoked[1]
+                report.start -= invoked.end() - invoked.start()
         elif kind != "vmalloc":
             report.comm = self._comm_before(event.start)
         after = self.text.string[event.end : event.end + 200]
@@ -266,7 +269,9 @@ class Reader:
         report, block = self._block(event) if self.reports else (None, None)
         if report is not None and block is not None:
             name = " ".join(event.values["tailname"].split())
-            block.tail.setdefault(name, int(event.values["tail"]))
+            number = re.search(r"(\d+)\s+$", self.text.string[max(event.start - 24, 0) : event.start])
+            if number is not None:
+                block.tail.setdefault(name, int(number[1]))
             report.end = max(report.end, event.end)
 
     def _on_swap(self, event: Event) -> None:

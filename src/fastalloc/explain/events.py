@@ -23,7 +23,7 @@ _PATTERNS = {
         (?:\s*mode\s*:\s*{_mask("mode")}(?=[\s,.;(]|$))?""",
     "stall": rf"""page\s+allocation\s+stalls?\s+for\s+\d+\s*\w*\s*[,:]\s*order\s*:\s*(?P<stallorder>\d+)\s*,
         \s*mode\s*:\s*{_mask("stallmode")}""",
-    "oom": rf"""(?:(?P<oomcomm>\S+)\s+invoked\s+)?oom-killer\s*:\s*gfp_mask\s*=\s*{_mask("oommode")}
+    "oom": rf"""oom-killer\s*:\s*gfp_mask\s*=\s*{_mask("oommode")}
         (?:\s*,(?:\s*nodemask=(?P<oomnodes>\S+?),)?\s*order\s*=\s*(?P<oomorder>-?\d+))?(?=[\s,(]|$)""",
     "vmalloc": r"vmalloc(?:\s+error\s*:\s*size\s+\d+|\s*:\s*allocation\s+failure)\s*[,:]",
     "slub": rf"""SL[UA]B\s*:\s*Unable\s+to\s+allocate\s+memory\s+on\s+(?:CPU\s+\d+\s+\(of\s+node\s+\d+\)\s+on\s+)?
@@ -44,7 +44,7 @@ _PATTERNS = {
     "reserve": r"""(?:lowmem_reserve|protections)\s*\[\s*\]\s*:
         (?P<reserve>(?:[ \t]*\n?[ \t]*\d+\b(?!\s*(?:\*|kB|pages|total)))+)""",
     "list": rf"{_node('lnode')}\b(?P<list>{_ZONE})\s*:\s*(?=\d+\s*\*\s*\d)",
-    "tail": r"""\b(?P<tail>\d+)\s+(?P<tailname>total\s+pagecache\s+pages|pages\s+in\s+swap\s+cache|pages\s+(?:of\s+)?RAM
+    "tail": r"""(?P<tailname>total\s+pagecache\s+pages|pages\s+in\s+swap\s+cache|pages\s+(?:of\s+)?RAM
         |pages\s+HighMem\S*|pages\s+of\s+HIGHMEM|pages\s+reserved|reserved\s+pages|pages\s+cma\s+reserved
         |pages\s+hwpoisoned)""",
     "swap": r"\b(?P<swap>Free|Total)\s+swap\s*[=:]\s*(?P<swapkb>\d+)\s*kB",
@@ -59,6 +59,12 @@ _PATTERNS = {
 }
 _ALL = re.compile("|".join(f"(?P<E_{name}>{pattern})" for name, pattern in _PATTERNS.items()), re.VERBOSE)
 _NAMES = tuple(_PATTERNS)
+# Where one of them can begin: found first, because to try them all at every place takes five times as long.
+_SPOTS = re.compile(
+    "page|oom-killer|vmalloc|SLUB|SLAB|cache|CPU|Pid|Linux|Not|Tainted|Mem-|Active|active|Node|DMA|Normal|HighMem|"
+    "Movable|Device|lowmem_reserve|protections|total|reserved|Free|Total|Memory|oom_memcg|CONSTRAINT|killed|memory|"
+    "global_oom|SysRq|sysrq|Kill|cpuset|hugepages_total"
+)
 
 
 class Event(NamedTuple):
@@ -72,9 +78,19 @@ class Event(NamedTuple):
     values: dict[str, str]
 
 
+def _matches(string: str) -> Iterator[re.Match[str]]:
+    end = 0
+    for spot in _SPOTS.finditer(string):
+        if spot.start() >= end:
+            found = _ALL.match(string, spot.start())
+            if found is not None:
+                end = found.end()
+                yield found
+
+
 def find(text: Text) -> Iterator[Event]:
     """All events of a text, in their order."""
-    matches = list(_ALL.finditer(text.string))
+    matches = list(_matches(text.string))
     for place, match in enumerate(matches):
         kind = next(name for name in _NAMES if match[f"E_{name}"] is not None)
         until = matches[place + 1].start() if place + 1 < len(matches) else len(text.string)

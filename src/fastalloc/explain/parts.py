@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from os import PathLike, fspath
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -17,7 +17,7 @@ _NEEDLES = (
 _CHUNK = 1 << 20
 _BEFORE, _AFTER = 24 << 10, 48 << 10  # bytes of context around a needle: a trace before, lists and tail after
 _WHOLE = 192 << 10  # a log up to this size is read whole, so that no broken word hides a report
-_LONGEST = 1 << 20  # a part is cut at a head beyond this
+_LONGEST = 256 << 10  # a part is cut at a head beyond this
 _HEADS = (b"page allocation failure", b"invoked oom-killer")
 
 
@@ -45,22 +45,23 @@ def open_log(source: str | PathLike[str] | BinaryIO) -> tuple[str, BinaryIO]:
         file.seek(0)
         import gzip
 
-        return name, cast(BinaryIO, gzip.open(file))
+        file.close()
+        return name, cast(BinaryIO, gzip.open(name))
     file.seek(0)
     return name, file
 
 
-def parts(stream: BinaryIO) -> Iterator[tuple[int, str]]:
+def parts(stream: BinaryIO, enough: Callable[[], bool] = lambda: False) -> Iterator[tuple[int, str]]:
     """The stretches of a log around everything that looks like a report: number of the first line, text.
 
-    Reads in chunks; holds one stretch and a chunk at a time.
+    Reads in chunks; holds one stretch and a chunk at a time. Once ``enough`` says so the rest is given as it comes.
     """
     held = bytearray()
     line = 1  # of held[0]
     ended = False
     keep_from: int | None = None  # a stretch has begun at this offset of ``held``
     last = 0  # the end of the last needle of the stretch
-    searched = 0
+    searched = given = 0  # up to where needles were looked for, and text was given out
     first = True
     while not ended:
         chunk = stream.read(_CHUNK if not first else _WHOLE + 1)
@@ -77,20 +78,29 @@ def parts(stream: BinaryIO) -> Iterator[tuple[int, str]]:
                 if held:
                     yield 1, held.decode("utf-8", "replace")
                 return
+        if enough():
+            cut = len(held) if ended else held.rfind(b"\n") + 1
+            yield line, held[given:cut].decode("utf-8", "replace")
+            del held[:cut]
+            given = 0
+            continue
         for place in _places(held, max(searched - 64, 0)):
             if keep_from is not None and place - last > _AFTER + _BEFORE:
-                yield _stretch(held, line, keep_from, last + _AFTER)
+                given = last + _AFTER
+                yield _stretch(held, line, keep_from, given)
                 keep_from = None
             if keep_from is None:
                 keep_from = _line_start(held, max(place - _BEFORE, 0))
             last = place
         searched = len(held)
         if keep_from is not None and (ended or searched - last > _AFTER + _BEFORE):
-            yield _stretch(held, line, keep_from, last + _AFTER)
+            given = min(last + _AFTER, len(held))
+            yield _stretch(held, line, keep_from, given)
             keep_from = None
         elif keep_from is not None and searched - keep_from > _LONGEST:
             cut = _head_before(held, keep_from + 1, searched)
             if cut is not None:
+                given = cut
                 yield _stretch(held, line, keep_from, cut)
                 keep_from = cut
         drop = _line_start(held, max(searched - _BEFORE - 64, 0)) if keep_from is None else keep_from
@@ -98,6 +108,7 @@ def parts(stream: BinaryIO) -> Iterator[tuple[int, str]]:
             line += held.count(b"\n", 0, drop)
             del held[:drop]
             searched -= drop
+            given = max(given - drop, 0)
             last -= drop
             keep_from = 0 if keep_from is not None else None
 
@@ -122,6 +133,7 @@ def _head_before(held: bytearray, start: int, end: int) -> int | None:
 
 
 def _stretch(held: bytearray, line: int, start: int, end: int) -> tuple[int, str]:
-    cut = held.find(b"\n", min(end, len(held)))
+    # To the end of the line; ``end`` may be the start of one.
+    cut = held.find(b"\n", min(max(end - 1, start), len(held)))
     text = held[start : len(held) if cut < 0 else cut]
     return line + held.count(b"\n", 0, start), text.decode("utf-8", "replace")

@@ -1,0 +1,80 @@
+"""A log of any size: found cheaply, in constant memory, every report once and by its own line."""
+
+import io
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+
+import fastalloc
+from fastalloc.explain.answer import iter_answers
+
+REPORTS = Path(__file__).parents[1] / "data" / "memory_reports"
+NUMA = (REPORTS / "041-5.8next-numa-oom" / "input.txt").read_text()
+ATOMIC = (REPORTS / "025-4.8-order0-highatomic-only" / "input.txt").read_text()
+CHATTER = (
+    "May 30 14:08:{0:02d} host kernel: [{1:12.6f}] usb 1-1.4: new high-speed USB device number {0} using xhci_hcd\n"
+)
+
+
+class Log(io.RawIOBase):
+    """A log that is made as it is read: chatter, and at some lines a report."""
+
+    def __init__(self, lines: int, reports: dict[int, str]) -> None:
+        self.at, self.lines, self.reports = 0, lines, reports
+        self.rest = b""
+        self.number = 1
+        self.begins: list[int] = []
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        parts, length = [self.rest], len(self.rest)
+        while length < size and self.at < self.lines:
+            if self.at in self.reports:
+                text = self.reports[self.at]
+                self.begins.append(self.number)
+            else:
+                text = CHATTER.format(self.at % 60, self.at / 100)
+            self.number += text.count("\n")
+            self.at += 1
+            parts.append(text.encode())
+            length += len(parts[-1])
+        whole = b"".join(parts)
+        self.rest = whole[size:]
+        return whole[:size]
+
+
+def test_every_report_of_a_log_of_12_mb_is_found_at_its_line():
+    log = Log(120_000, {5: NUMA, 40_000: ATOMIC, 40_001: NUMA, 90_000: ATOMIC, 119_999: NUMA})
+    got = [(answer.report.line, answer.verdict) for answer in iter_answers(log)]
+    assert got == list(zip(log.begins, ["below-mark", "other", "below-mark", "other", "below-mark"], strict=True))
+
+
+def test_memory_does_not_grow_with_the_log():
+    def peak(lines: int) -> int:
+        tracemalloc.start()
+        assert len(list(iter_answers(Log(lines, {lines // 2: NUMA})))) == 1
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert peak(80_000) < 1.2 * peak(30_000)
+
+
+def test_a_log_of_nothing_but_reports_is_answered_up_to_the_limit_and_counted():
+    beyond: Counter[str] = Counter()
+    log = Log(150, dict.fromkeys(range(150), NUMA))
+    assert len(list(iter_answers(log, 20, beyond))) == 20
+    assert beyond == {"oom order 0, mode 0x100dca": 130}
+
+
+def test_a_log_in_another_encoding_or_packed_is_read(tmp_path):
+    import gzip
+
+    wide = tmp_path / "wide.txt"
+    wide.write_bytes(NUMA.encode("utf-16"))
+    packed = tmp_path / "log.gz"
+    packed.write_bytes(gzip.compress(NUMA.encode()))
+    for file in (wide, packed):
+        assert [answer.verdict for answer in fastalloc.explain(file)] == ["below-mark"]
