@@ -20,6 +20,7 @@ def burst_arrays(scenario: Scenario, caches: tuple[int, ...], frames: int) -> tu
     for row, burst in zip(rows, bursts, strict=True):
         row[BURST.cache] = next(of_objects) if burst.objects else -1
         row[BURST.requests] = burst.objects or burst.pages
+        row[BURST.begin] = round(burst.start_ms * ms.NS_PER_MS)
         row[BURST.period] = round(burst.every_ms * ms.NS_PER_MS)
         row[BURST.spread] = round(burst.spread_ms * ms.NS_PER_MS)
         row[BURST.life] = round(burst.life_ms * ms.NS_PER_MS)

@@ -17,6 +17,7 @@ COMMANDS = (
     "replay",
     "sweep",
     "frontier",
+    "reserve",
     "sensitivity",
     "report",
     "scenarios",

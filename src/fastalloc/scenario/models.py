@@ -53,6 +53,7 @@ class Burst(Model):
     spread_ms: Annotated[float, Field(ge=0, le=1e7)] = 1.0  # of a burst: its requests come evenly
     life_ms: Annotated[float, Field(ge=0, le=1e7)] = 20.0  # of each page or object
     cpus: Annotated[int, Field(ge=1, le=1024)] = 1  # whose interrupts ask, in turn
+    start_ms: Annotated[float, Field(ge=0, le=1e8)] = 0.0  # no burst before
 
     @model_validator(mode="after")
     def _consistent(self) -> "Burst":

@@ -1,0 +1,163 @@
+"""``fastalloc reserve``: how large a reserve must be."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastalloc.errors import InputError
+
+if TYPE_CHECKING:
+    from fastalloc.scenario import Scenario
+    from fastalloc.sweep.reserve import Refused, Reserve
+
+
+def reserve(
+    scenario: Annotated[
+        str, typer.Argument(help="A scenario with [[workload.bursts]], or a machine (preset or file).")
+    ],
+    of: Annotated[
+        str, typer.Option(help="min_free_kbytes, watermark_scale_factor, bio_pool or free_list.")
+    ] = "min_free_kbytes",
+    below: Annotated[
+        float, typer.Option(min=1e-7, max=0.999, help="The share of requests that may be refused.")
+    ] = 1e-3,
+    burst: Annotated[
+        list[str] | None,
+        typer.Option(metavar="pages=N,every_ms=T,...", help="A burst of GFP_ATOMIC requests; may be repeated."),
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="Variant of the scenario  [default: the first]")] = None,
+    policy: Annotated[str | None, typer.Option(help="Policy, such as 6.18  [default: the scenario's]")] = None,
+    lanes: Annotated[int, typer.Option(min=2, help="Simulated machines at first at each value.")] = 16,
+    most_lanes: Annotated[int, typer.Option(min=2, help="Simulated machines at most at each value.")] = 128,
+    seconds: Annotated[float | None, typer.Option(help="Simulated time of a lane.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of all randomness.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 is one a CPU. Changes no result.")] = 0,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a field.")] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the answer as JSON, and nothing else, to stdout.")
+    ] = False,
+) -> None:
+    """Say how large min_free_kbytes (or another reserve) must be for few GFP_ATOMIC requests to be refused."""
+    from fastalloc.cli.options import parse_settings
+    from fastalloc.compiler.cache_dir import announce_compiling
+    from fastalloc.sweep.reserve import FIELDS, closed_form, gap_pages, kept_back, own_value
+    from fastalloc.sweep.reserve import reserve as search
+
+    if of not in FIELDS:
+        raise InputError("--of", of, f"is none of {', '.join(FIELDS)}")
+    asked = parse_settings(settings or [])
+    named = {"policy": policy, "run.duration_s": seconds, "run.seed": seed}
+    asked |= {key: value for key, value in named.items() if value is not None}
+    own = _scenario(scenario, variant, asked, [_burst(text) for text in burst or []])
+    formula = behind = None
+    if of in ("min_free_kbytes", "watermark_scale_factor") and own.workload.bursts:
+        formula = closed_form(own, of, below)
+        behind = closed_form(own, of, below, kswapd_behind=True) if of == "min_free_kbytes" else None
+    elif FIELDS[of][2] == "burst_requests":
+        raise InputError(scenario, "workload.bursts", "none; tell them in the scenario or with --burst")
+    announce_compiling()
+
+    def tell(tried: "Refused") -> None:
+        print(
+            f"{of} = {tried.value}: {tried.refused:,} of {tried.requests:,} refused on {tried.lanes} lanes, "
+            f"{tried.low:.2g} to {tried.high:.2g}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    found = search(own, of, below, lanes=lanes, most_lanes=most_lanes, start=formula, threads=threads, tell=tell)
+    now = own_value(own, of)
+    enough, little = found.enough, found.too_little
+    answer: dict[str, Any] = {
+        "of": of,
+        "below": below,
+        "now": now,
+        "closed_form": formula,
+        "closed_form_kswapd_behind": behind,
+        "too_little": little._asdict() if little else None,
+        "enough": enough._asdict() if enough else None,
+        "kept_back_kb": kept_back(own, of, enough.value) if enough else None,
+    }
+    if json:
+        import json as json_text
+
+        print(json_text.dumps(answer, indent=1))
+    else:
+        print(f"{of} is {now:,} now")
+        if formula is not None:
+            print(
+                f"closed form: {formula:,}, where a burst meets memory at the low mark and no reclaim on its way "
+                f"({gap_pages(own.machine):,} pages lie between low and the mark of GFP_ATOMIC now)"
+            )
+        if behind is not None:
+            print(f"             {behind:,}, where kswapd falls behind and memory is at the min mark")
+        print(f"simulated:   {_words(found, below)}")
+        if enough is not None and answer["kept_back_kb"]:
+            kept = answer["kept_back_kb"]
+            print(
+                f"cost:        {abs(kept):,} kB {'more' if kept > 0 else 'fewer'} than now stay free below the high marks"
+            )
+    if enough is None:
+        raise typer.Exit(1)
+
+
+def _words(found: "Reserve", limit: float) -> str:
+    little, enough = found.too_little, found.enough
+    if enough is None:
+        open_ = [each for each in found.tried if each.low <= limit <= each.high]
+        if not open_:
+            return f"no value found with fewer than {limit:g} refused"
+        last = open_[-1]
+        return (
+            f"no value is shown to be enough: at {last.value:,} {last.refused:,} of {last.requests:,} were refused, "
+            f"{last.low:.2g} to {last.high:.2g}; more lanes or a longer run tell"
+        )
+    words = f"{enough.value:,} is enough: {enough.low:.2g} to {enough.high:.2g} refused (95 %, {enough.lanes} lanes)"
+    if little is None:
+        return f"{words}; no smaller value was shown to be too little"
+    return f"{words}; {little.value:,} is too little: {little.low:.2g} to {little.high:.2g}"
+
+
+def _burst(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for part in text.split(","):
+        key, equals, value = (word.strip() for word in part.partition("="))
+        try:
+            found[key] = float(value) if key.endswith("_ms") else int(value)
+        except ValueError:
+            raise InputError("--burst", part, "must be key=number, such as pages=2000") from None
+        if not equals:
+            raise InputError("--burst", part, "must be key=number, such as pages=2000")
+    return found
+
+
+def _scenario(name: str, variant: str | None, asked: dict[str, Any], bursts: list[dict[str, Any]]) -> "Scenario":
+    """The scenario to search on; a machine alone is put under pressure."""
+    from pydantic import ValidationError
+
+    from fastalloc.cli.options import loaded_with
+    from fastalloc.scenario.chosen import chosen_settings
+    from fastalloc.scenario.files import read_toml
+    from fastalloc.scenario.machines import load_machine, machine_names
+    from fastalloc.scenario.models import Burst
+    from fastalloc.scenario.varied import input_error
+    from fastalloc.sweep.pressed import pressed
+
+    try:
+        told = [Burst.model_validate(burst) for burst in bursts]
+    except ValidationError as error:
+        raise input_error(error, "--burst") from None
+    path = Path(name)
+    if name in machine_names() or (path.is_file() and path.suffix == ".toml" and "zones" in read_toml(path)):
+        machine = load_machine(name)
+        own, said = pressed(machine, told)
+        for line in said:
+            print(f"assumed: {line}", file=sys.stderr)
+        return own.with_settings(chosen_settings(own, asked, Path()), "--set")
+    loaded = loaded_with(name, asked)
+    own = loaded.variant(variant or loaded.variants[0].name)
+    if told:
+        own = own.with_settings({"workload.bursts": [burst.model_dump() for burst in told]}, "--burst")
+    return own

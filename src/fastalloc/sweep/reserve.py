@@ -1,0 +1,232 @@
+"""How large a reserve must be: the share of GFP_ATOMIC requests refused against what is kept free for them.
+
+Two answers stand side by side. The closed form asks how many pages lie between the mark at which kswapd wakes and the
+caller's own; a burst that finds memory at the first and no reclaim on its way gets these pages and no more. The
+simulated answer is searched for on lanes of the scenario, with reclaim, per-CPU lists and everything else at work.
+"""
+
+from collections.abc import Callable, Sequence
+from math import ceil, sqrt
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import beta, t
+
+from fastalloc.batch import run_lanes
+from fastalloc.batch.zones import lane_zones
+from fastalloc.errors import InputError
+from fastalloc.kernels.lane.metrics import METRIC
+from fastalloc.scenario import Machine, Scenario
+from fastalloc.scenario.machine import NOT_THE_KERNELS, kbytes_of_marks
+
+# What may be searched along: the field of the scenario, and what is counted: refused, of how many, groups of these.
+FIELDS = {
+    "min_free_kbytes": ("machine.min_free_kbytes", "burst_refused", "burst_requests"),
+    "watermark_scale_factor": ("machine.watermark_scale_factor", "burst_refused", "burst_requests"),
+    "bio_pool": ("policy.bio_pool", "bio_waits", "bios"),
+    "free_list": ("host.free_list", "free_list_empty", "commands"),
+}
+MOST = {"min_free_kbytes": 1 << 30, "watermark_scale_factor": 3000, "bio_pool": 1024, "free_list": 64}
+CONFIDENCE = 0.95
+CLOSE = 1.03  # how near the two ends of the frontier come
+
+
+class Refused(NamedTuple):
+    """What was refused on some lanes, and the interval that holds the true share with 95 % confidence."""
+
+    value: int  # of the field
+    refused: int
+    requests: int
+    share: float
+    low: float
+    high: float
+    lanes: int
+
+
+class Reserve(NamedTuple):
+    """Where the share falls below the limit."""
+
+    key: str
+    limit: float
+    too_little: Refused | None  # the largest value found whose share is above the limit
+    enough: Refused | None  # the smallest found whose share is below it
+    tried: list[Refused]  # in order of their values
+
+
+def gap_pages(machine: Machine, kswapd_behind: bool = False) -> int:
+    """Pages between the marks at which kswapd wakes and those of GFP_ATOMIC, over the zones that serve the kernel.
+
+    A request fails at low in every zone before kswapd is woken; GFP_ATOMIC then goes to half of min, and a quarter of
+    that less [zone_watermark_ok: ALLOC_HIGH, ALLOC_HARDER; 6.3+ ALLOC_MIN_RESERVE, ALLOC_NON_BLOCK: the same 3/8].
+    Where kswapd falls behind, tasks take all down to min before they reclaim themselves, and a burst begins there.
+    """
+    total = 0
+    for zone in lane_zones(machine):
+        if zone.name not in NOT_THE_KERNELS:
+            mark = zone.min - zone.min // 2
+            total += (zone.min if kswapd_behind else zone.low) - (mark - mark // 4)
+    return total
+
+
+def burst_pages(scenario: Scenario) -> int:
+    """The pages that one burst of each entry asks for at once; objects by the slabs of their kmalloc size."""
+    pages = 0
+    for burst in scenario.workload.bursts:
+        size = 1 << (burst.object_bytes - 1).bit_length()
+        page = scenario.machine.page_kb * 1024
+        pages += burst.pages or ceil(burst.objects / max(1, page // size)) * max(1, size // page)
+    return pages
+
+
+def closed_form(scenario: Scenario, key: str, limit: float, kswapd_behind: bool = False) -> int:
+    """The smallest value of ``min_free_kbytes`` or ``watermark_scale_factor`` whose gap holds all but ``limit`` of a
+    burst.
+
+    Raises:
+        InputError: no value does, or there is no burst.
+    """
+    field, *_ = FIELDS[key]
+    wanted = ceil(burst_pages(scenario) * (1 - limit))
+    if wanted == 0:
+        raise InputError(scenario.name, "workload.bursts", "none; the closed form is of a burst")
+    low, high = 0, 1
+    while gap_pages(_with(scenario, field, high).machine, kswapd_behind) < wanted:
+        low, high = high, high * 2
+        if high > MOST[key]:
+            raise InputError(scenario.name, key, f"no value up to {MOST[key]:,} keeps {wanted:,} pages for a burst")
+    while high - low > 1:
+        middle = (low + high) // 2
+        if gap_pages(_with(scenario, field, middle).machine, kswapd_behind) < wanted:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def interval(refused: Sequence[int], requests: Sequence[int], groups: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """A 95 % interval of a share whose refusals come in clusters.
+
+    Lanes are independent: the share over all is a ratio of their means, with Student's t. Where refusals are rare a few
+    lanes do not tell, so the interval is widened to the exact one of the groups (bursts) that met a refusal, each
+    taken to lose as much as those seen.
+
+    Args:
+        refused, requests: of each lane.
+        groups: (groups with a refusal, groups) of each lane.
+    """
+    hit, asked = sum(refused), sum(requests)
+    if asked == 0:
+        return 0.0, 1.0
+    share = hit / asked
+    lanes = len(refused)
+    width = 1.0
+    if lanes > 1:
+        rest = np.asarray(refused) - share * np.asarray(requests)
+        width = float(t.ppf(0.5 + CONFIDENCE / 2, lanes - 1)) * sqrt(lanes / (lanes - 1) * float(rest @ rest)) / asked
+    bad, all_ = sum(pair[0] for pair in groups), sum(pair[1] for pair in groups)
+    loss = share / (bad / all_) if bad else 1.0  # of a group that met a refusal
+    alpha = 1 - CONFIDENCE
+    least = float(beta.ppf(alpha / 2, bad, all_ - bad + 1)) if bad else 0.0
+    most = float(beta.ppf(1 - alpha / 2, bad + 1, all_ - bad)) if bad < all_ else 1.0
+    return max(0.0, min(share - width, least * loss)), min(1.0, max(share + width, most * loss))
+
+
+def refused_at(scenario: Scenario, key: str, value: int, lanes: int, threads: int = 0) -> Refused:
+    """Runs the scenario (of one variant) with a value of the field and counts what is refused."""
+    field, hit, asked = FIELDS[key]
+    results = list(run_lanes(_with(scenario, field, value), range(lanes), seed=scenario.run.seed, threads=threads))
+    columns = [METRIC.names.index(name) for name in (hit, asked, "bursts_refused", "bursts")]
+    rows = np.array([[int(result.metrics[column]) for column in columns] for result in results])
+    groups = rows[:, 2:] if asked == "burst_requests" else rows[:, :2]
+    low, high = interval(rows[:, 0].tolist(), rows[:, 1].tolist(), [(int(a), int(b)) for a, b in groups])
+    refused, requests = int(rows[:, 0].sum()), int(rows[:, 1].sum())
+    return Refused(value, refused, requests, refused / requests if requests else 0.0, low, high, lanes)
+
+
+def reserve(
+    scenario: Scenario,
+    key: str,
+    limit: float,
+    *,
+    lanes: int = 16,
+    most_lanes: int = 256,
+    start: int | None = None,
+    threads: int = 0,
+    tell: Callable[[Refused], None] | None = None,
+) -> Reserve:
+    """Searches for the smallest value of a field at which the share that is refused falls below ``limit``.
+
+    A value is decided where the whole interval of its share lies on one side of the limit; lanes are doubled up to
+    ``most_lanes`` until it does. One that stays undecided ends the search on its side.
+
+    Args:
+        scenario: of one variant.
+        key: of ``FIELDS``.
+        start: where to begin; the closed form, or the scenario's own value.
+    """
+    if key not in FIELDS:
+        raise InputError("--of", key, f"is none of {', '.join(FIELDS)}")
+    tried: dict[int, Refused] = {}
+
+    def look(value: int) -> str:
+        if value not in tried:
+            count = lanes
+            found = refused_at(scenario, key, value, count, threads)
+            while found.low <= limit <= found.high and count < most_lanes:
+                count = min(2 * count, most_lanes)
+                found = refused_at(scenario, key, value, count, threads)
+            tried[value] = found
+            if tell is not None:
+                tell(found)
+        found = tried[value]
+        return "enough" if found.high < limit else "too little" if found.low > limit else "undecided"
+
+    value = max(1, start or own_value(scenario, key))
+    verdict = look(value)
+    while verdict != "enough" and tried[value].share > limit and value < MOST[key]:
+        value = min(MOST[key], ceil(value * 1.5))
+        try:
+            verdict = look(value)
+        except InputError:  # more than the machine has
+            break
+    while verdict == "enough" and value > 1:
+        value = value * 2 // 3
+        verdict = look(value)
+    little = max((v for v, found in tried.items() if found.low > limit), default=None)
+    enough = min((v for v, found in tried.items() if found.high < limit), default=None)
+    while little is not None and enough is not None and enough > max(little + 1, ceil(little * CLOSE)):
+        middle = max(little + 1, round(sqrt(little * enough)))
+        verdict = look(middle)
+        if verdict == "undecided":
+            break
+        little, enough = (middle, enough) if verdict == "too little" else (little, middle)
+    return Reserve(
+        key,
+        limit,
+        tried[little] if little is not None else None,
+        tried[enough] if enough is not None else None,
+        [tried[value] for value in sorted(tried)],
+    )
+
+
+def own_value(scenario: Scenario, key: str) -> int:
+    """What the scenario itself has; where min_free_kbytes is not set, what its marks tell."""
+    machine = scenario.machine
+    if key == "min_free_kbytes":
+        return machine.min_free_kbytes if machine.min_free_kbytes is not None else kbytes_of_marks(machine)
+    if key == "watermark_scale_factor":
+        return machine.watermark_scale_factor or 10
+    return scenario.policy.bio_pool if key == "bio_pool" else scenario.host.free_list
+
+
+def kept_back(scenario: Scenario, key: str, value: int) -> int:
+    """KB more than now that stay free in the zones of the kernel while kswapd sleeps: the high marks."""
+    field, *_ = FIELDS[key]
+    if not field.startswith("machine."):
+        return 0
+    after, before = _with(scenario, field, value).machine, scenario.machine
+    return sum(a.high - b.high for a, b in zip(after.zones, before.zones, strict=True)) * before.page_kb
+
+
+def _with(scenario: Scenario, field: str, value: int) -> Scenario:
+    return scenario.with_settings({field: value}, "--of")

@@ -1,0 +1,141 @@
+"""How large a reserve must be: the closed form by hand, the interval's coverage, and the search beside brute force."""
+
+import numpy as np
+import pytest
+
+from fastalloc.batch import run_lanes
+from fastalloc.errors import InputError
+from fastalloc.kernels.lane.metrics import METRIC
+from fastalloc.scenario import Machine, Scenario
+from fastalloc.scenario.models import Burst
+from fastalloc.sweep.pressed import pressed
+from fastalloc.sweep.reserve import closed_form, gap_pages, interval, kept_back, refused_at, reserve
+
+ZONE = {"min": 0, "low": 0, "high": 0, "pcp_high": 0, "pcp_batch": 1}
+
+
+def machine(kernel: str, kbytes: int, *zones: tuple[str, int]) -> Machine:
+    """Zones as (name, pages), with the marks of min_free_kbytes under a kernel."""
+    rows = [ZONE | {"name": name, "present": pages, "protection": [0] * len(zones)} for name, pages in zones]
+    return Machine.model_validate({"name": "m", "kernel": kernel, "min_free_kbytes": kbytes, "zones": rows, "cpus": 1})
+
+
+@pytest.mark.parametrize(
+    ("kernel", "gap"),
+    [
+        # min 1000: low 1250, GFP_ATOMIC to 1000 - 500 - 125 = 375
+        ("2.6.25", 875),
+        # 0.1 % of 400,000 pages is more than a quarter of 1000: low 1400
+        ("4.6", 1025),
+        ("6.12", 1025),
+    ],
+)
+def test_gap_by_hand(kernel, gap):
+    assert gap_pages(machine(kernel, 4000, ("Normal", 400_000))) == gap
+
+
+def test_gap_is_that_of_the_kernels_zones():
+    alone = machine("6.12", 8000, ("DMA32", 300_000))
+    both = machine("6.12", 8000, ("DMA32", 300_000), ("Movable", 300_000))
+    assert gap_pages(alone) == gap_pages(both)
+
+
+def scenario(own: Machine, seconds: float, seed: int, **burst: float) -> Scenario:
+    """A machine of which 14,000 pages are in play, filled by one task at 4000 pages a second."""
+    made, _ = pressed(own, [Burst.model_validate(burst)], 14_000)
+    slow = {"workload.writers": 1, "workload.writer_pages": 28_000, "costs.fault_page": 250_000}
+    start = {"workload.bursts": [burst]}
+    return made.with_settings({"run.duration_s": seconds, "run.seed": seed} | slow | start)
+
+
+@pytest.mark.parametrize("kernel", ["2.6.25", "4.6", "7.3"])
+@pytest.mark.parametrize("zones", [(("Normal", 60_000),), (("DMA", 4000), ("DMA32", 60_000))])
+def test_closed_form_where_its_assumptions_hold(kernel, zones):
+    """Memory is at the low mark when a burst comes, and there is nothing to reclaim: the gap is what is granted."""
+    own = machine(kernel, 6000, *zones)
+    made, _ = pressed(own, [Burst(pages=5000, spread_ms=0.0, every_ms=200.0)])
+    held = {zone.name: zone.low for zone in own.zones}
+    quiet = {"workload.writers": 0, "workload.copiers": 1, "workload.start_spread_ms": 1_000_000}
+    burst = [{"pages": 5000, "spread_ms": 0.0, "every_ms": 200.0}]
+    lane = made.with_settings(quiet | {"machine.free_pages": held, "workload.bursts": burst, "run.duration_s": 2.0})
+    (result,) = run_lanes(lane, [0], seed=1, threads=1)
+    bursts = result.metrics[METRIC.burst_requests] // 5000
+    granted = (result.metrics[METRIC.burst_requests] - result.metrics[METRIC.burst_refused]) / bursts
+    boot = sum(held.values()) - result.metrics[METRIC.max_slab_pages]  # slabs of the boot are below low already
+    assert abs(granted - (gap_pages(own) - (sum(held.values()) - boot))) <= 0.1 * gap_pages(own)
+
+
+def test_closed_form_is_the_smallest_value_that_holds_the_burst():
+    own = scenario(machine("6.12", 4000, ("Normal", 100_000)), 1.0, 1, pages=1500)
+    value = closed_form(own, "min_free_kbytes", 0.0)
+    at = [gap_pages(own.with_settings({"machine.min_free_kbytes": v}).machine) for v in (value - 1, value)]
+    assert at[0] < 1500 <= at[1]
+    assert closed_form(own, "min_free_kbytes", 0.5) < value
+    factor = closed_form(own, "watermark_scale_factor", 0.0)
+    assert gap_pages(own.with_settings({"machine.watermark_scale_factor": factor}).machine) >= 1500
+    assert kept_back(own, "min_free_kbytes", value) > 0
+
+
+@pytest.mark.parametrize(("hit", "lost"), [(0.02, 0.5), (0.002, 0.5), (0.1, 0.1)])
+def test_the_interval_covers(hit, lost):
+    """16 lanes of 40 bursts of 100 requests: a burst meets trouble with a probability, and loses a share then."""
+    random = np.random.default_rng(5)
+    covered = 0
+    for _ in range(400):
+        losses = np.where(random.random((16, 40)) < hit, random.binomial(100, lost, (16, 40)), 0)
+        groups = [(int((row > 0).sum()), 40) for row in losses]
+        low, high = interval(losses.sum(axis=1).tolist(), [4000] * 16, groups)
+        covered += low <= hit * lost <= high
+    assert covered >= 0.94 * 400
+
+
+def test_no_refusal_is_no_certainty():
+    low, high = interval([0] * 8, [1000] * 8, [(0, 10)] * 8)
+    assert low == 0
+    assert 3 / 80 < high < 4 / 80
+    assert interval([0, 0], [0, 0], [(0, 0)] * 2) == (0.0, 1.0)
+
+
+def test_the_search_beside_brute_force():
+    """What the search calls enough and too little is so on other lanes."""
+    own = scenario(
+        machine("6.12", 4000, ("Normal", 400_000)), 16.0, 3, pages=2500, every_ms=97, spread_ms=0, life_ms=10
+    )
+    found = reserve(own, "min_free_kbytes", 0.2, lanes=4, most_lanes=8, start=9000)
+    assert found.enough is not None
+    assert found.too_little is not None
+    assert found.too_little.value < found.enough.value < 1.5 * found.too_little.value
+    for each in (found.enough, found.too_little):
+        others = own.with_settings({"machine.min_free_kbytes": each.value})
+        rows = [result.metrics for result in run_lanes(others, range(12), seed=77)]
+        share = sum(row[METRIC.burst_refused] for row in rows) / sum(row[METRIC.burst_requests] for row in rows)
+        assert (share < 0.2) == (each is found.enough)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        machine("6.12", 6000, ("Normal", 400_000)),
+        machine("3.2", 6000, ("DMA", 3000), ("DMA32", 200_000)),
+        machine("2.6.25", 9000, ("DMA", 3000), ("Normal", 200_000), ("HighMem", 50_000)),
+    ],
+    ids=["6.12", "3.2", "highmem"],
+)
+def test_the_stated_interval_holds_the_share(own):
+    """The share of many lanes lies in the interval of six, in 19 of 20 seeds."""
+    lane = scenario(own, 6.0, 1, pages=1500, every_ms=50, spread_ms=1)
+    rows = [result.metrics for result in run_lanes(lane, range(1000, 1060), seed=9)]
+    truth = sum(row[METRIC.burst_refused] for row in rows) / sum(row[METRIC.burst_requests] for row in rows)
+    held = 0
+    for seed in range(20):
+        found = refused_at(lane.with_settings({"run.seed": seed}), "min_free_kbytes", own.min_free_kbytes, 6)
+        held += found.low <= truth <= found.high
+    assert held >= 19
+
+
+def test_what_cannot_be_asked():
+    own = scenario(machine("6.12", 4000, ("Normal", 40_000)), 1.0, 1, pages=10)
+    with pytest.raises(InputError, match="none of"):
+        reserve(own, "nr_requests", 0.1)
+    with pytest.raises(InputError, match="no value up to"):
+        closed_form(own.with_settings({"workload.bursts": [{"pages": 4_000_000}]}), "watermark_scale_factor", 0.0)
