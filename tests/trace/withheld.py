@@ -47,7 +47,9 @@ def write_readings(path, into):
         schema=["cache", "slab_size", "object_size", "order", "objs_per_slab", "min_partial"],
         orient="row",
     )
-    partial = state.filter(pl.col("rec") == "cache").select("cache", "cpu_partial").unique()
+    dump = pl.read_parquet(beside(path, "slabstate"))
+    first = dump.filter((pl.col("rec") == "cache") & (pl.col("snap") == dump["snap"].min()))
+    partial = first.select("cache", "cpu_partial").unique()
     table = layout.join(partial, on="cache").join(table, on="cache", how="left")
     target = into / f"{run}.slabs.csv"
     table.write_csv(target)
