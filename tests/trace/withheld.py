@@ -21,7 +21,8 @@ def write_readings(path, into):
     """``RUN.slabs.csv`` in folder ``into`` for the recording at ``path``: what its program read from /sys/kernel/slab
     just before, and by node (its snapshots kept sums) what sysfs would have said; the layouts of the boot."""
     run = path.name.split(".")[0]
-    state = read_state(beside(path, "slabstate"))
+    dump = pl.read_parquet(beside(path, "slabstate"))
+    state = dump.filter(pl.col("snap") == dump["snap"].min())
     file = beside(path, "snapshots")
     shots = pl.read_parquet(file) if file.suffix == ".parquet" else pl.read_csv(file, infer_schema_length=None)
     shots = shots.filter(pl.col("label") == "pre")
@@ -47,9 +48,7 @@ def write_readings(path, into):
         schema=["cache", "slab_size", "object_size", "order", "objs_per_slab", "min_partial"],
         orient="row",
     )
-    dump = pl.read_parquet(beside(path, "slabstate"))
-    first = dump.filter((pl.col("rec") == "cache") & (pl.col("snap") == dump["snap"].min()))
-    partial = first.select("cache", "cpu_partial").unique()
+    partial = state.filter(pl.col("rec") == "cache").select("cache", "cpu_partial").unique()
     table = layout.join(partial, on="cache").join(table, on="cache", how="left")
     target = into / f"{run}.slabs.csv"
     table.write_csv(target)
