@@ -5,9 +5,8 @@ import json
 import numpy as np
 import polars as pl
 import pytest
-from typer.testing import CliRunner
 
-from fastalloc.cli.main import app
+from fastalloc.cli.replay import replay
 from fastalloc.errors import InputError
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact.call_sites import function_of
@@ -23,6 +22,7 @@ from fastalloc.trace.lanes.touched import PageEvents, old_slabs
 from fastalloc.trace.replay.check import check, read_summary
 from fastalloc.trace.replay.recording import beside, open_recording, read_trace
 from tests.geometry.shared import DATA, shared
+from tests.trace.test_replay import run_command
 from tests.trace.withheld import first_pfn, write_readings
 
 RUN = DATA / "traces" / "d_stack_k612.events.parquet"
@@ -190,10 +190,10 @@ def test_a_rebuilt_start_is_as_good_as_the_exact_one(withheld):
 def test_a_replay_without_lists_never_looks_exact(withheld, tmp_path):
     events = tmp_path / RUN.name
     events.write_bytes(RUN.read_bytes())
-    run = CliRunner().invoke(app, ["replay", str(events), "--kernel", "6.12"])
+    run = run_command(replay, events, "--kernel", "6.12")
     assert run.exit_code == 0, run.output
     assert run.output.splitlines()[0].startswith("start: NOT KNOWN")
-    run = CliRunner().invoke(app, ["replay", str(events), "--kernel", "6.12", "--json", "--starts", "1"])
+    run = run_command(replay, events, "--kernel", "6.12", "--json", "--starts", 1)
     start = json.loads(run.stdout)["start"]
     assert start["exact"] is False
     assert start["expected_error_percent"]["peak"] > 50
