@@ -123,10 +123,10 @@ def _print(recording: "Recording", predictions: "list[Prediction]", checked: "Ch
     from fastalloc.trace.replay.results import summary
 
     out = console()
-    out.print(printable(f"kernel: {recording.kernel_line()}"))
     out.print(printable(recording.known.words()), style=None if recording.known.exact else "bold yellow")
     for note in recording.known.notes():
         out.print(f"       {printable(note)}")
+    out.print(printable(f"kernel: {recording.kernel_line()}"))
     for step, count in recording.steps.items():
         out.print(f"{count:>12,}  {printable(step)}")
     table = Table()

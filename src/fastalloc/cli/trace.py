@@ -35,12 +35,23 @@ def info(
     path: Annotated[Path, typer.Argument(help="A trace of any format.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
     top: Annotated[int, typer.Option(min=1, help="Caches shown.")] = 20,
+    by: Annotated[
+        str | None, typer.Option(help="Who holds the memory, by call-site, cache or task; leak suspects, pinned slabs.")
+    ] = None,
 ) -> None:
     """What is in a trace: caches, CPUs, rates, lifetimes, cross-CPU frees, what was inferred."""
+    from fastalloc.errors import InputError
     from fastalloc.trace.compact.describe import describe
+    from fastalloc.trace.compact.holders import BY, holders
     from fastalloc.trace.replay.recording import read_trace
 
-    described = describe(read_trace(path))
+    if by is not None and by not in BY:
+        raise InputError("--by", by, f"must be one of {', '.join(BY)}")
+    trace = read_trace(path)
+    described = describe(trace)
+    held = None if by is None else holders(trace, by)
+    if held is not None:
+        described["by"] = {"by": by, **held.record()}
     if json:
         print(json_module.dumps(described, indent=1))
         return
@@ -51,6 +62,11 @@ def info(
         out.print(f"{name:<44}{value:>18,}")
     for step, count in described["inferred"].items():
         out.print(f"{count:>12,}  {printable(step)}")
+    if held is not None:
+        from fastalloc.cli.trace_holders import print_holders
+
+        print_holders(held, str(by), top)
+        return
     table = Table()
     names = ("cache", "allocs", "frees", "bytes requested", "bytes allocated", "cross-CPU frees", "median life")
     for name in names:

@@ -81,6 +81,8 @@ def _pack(path: Path, rows: Rows, inferred: dict[str, int], placed: dict[str, in
     cpus = int(rows.cpu.max()) + 1 if len(rows) else 0
     tasks = int(rows.task.max(initial=0)) + 1
     row_passes.since_task(rows.cpu, rows.task, np.zeros(cpus, np.int64), np.full(tasks, -1), packed["ago"])
+    begins = np.flatnonzero((packed["ago"] == 0) | (packed["ago"] == co.MAX_AGO))
+    pids = np.array(rows.pids or [0], np.int64)[rows.task[begins]]
     packed.flags.writeable = False
     meta = {
         "source": Path(path).name,
@@ -90,6 +92,7 @@ def _pack(path: Path, rows: Rows, inferred: dict[str, int], placed: dict[str, in
         "cpus": cpus,
         "bulk_rows": bool(table["src"].str.contains("bulk").any()),
         "inferred": inferred,
+        "tasks": {"row": begins.tolist(), "pid": pids.tolist()},
         **placed,
     }
     return co.CompactTrace(str(path), packed, rows.ptrs.astype("<u8"), table, rows.markers, meta)

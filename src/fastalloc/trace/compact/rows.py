@@ -5,7 +5,7 @@ A reader hands on its events in frames of a few ten thousand (see ``columns``). 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Rows:
     cache has, NO_NAME none. ``ptrs`` uint64, the address of each object.
 
     ``read``: events that the reader gave; ``nulls``: frees of NULL, left out; ``failed``: allocations without address.
+    ``pids``: of each task on a CPU.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Rows:
     read: int
     nulls: int
     failed: int
+    pids: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.name = np.full(len(self.events), NO_NAME, np.int32)
@@ -197,7 +199,10 @@ def rows_of(path: Path, frames: Iterable[pl.DataFrame]) -> Rows:
     packed = events.whole()
     ptrs = addresses.sorted(packed["op"], packed["object"])
     first = times.first or 0
-    return Rows(path, packed, first, times.unit, tasks.whole(), ptrs, table, pl.concat(markers), read, nulls, failed)
+    return Rows(
+        path, packed, first, times.unit, tasks.whole(), ptrs, table, pl.concat(markers), read, nulls, failed,
+        [pair & 0xFFFFFFFF for pair in known],
+    )  # fmt: skip
 
 
 def _kinds(path: Path, events: pl.DataFrame, known: dict[tuple[Any, ...], int]) -> np.ndarray:

@@ -37,7 +37,7 @@ def write_results(
             "version": version("fastalloc"),
             "model_digest": model_digest(),
             "draws": len(predictions[0].draws),
-            "trace": recording.trace.meta,
+            "trace": {key: value for key, value in recording.trace.meta.items() if key != "tasks"},
             "kernel": recording.kernel_record(),
             "steps": recording.steps,
             "configs": [summary(p) for p in predictions],
