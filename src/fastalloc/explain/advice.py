@@ -41,7 +41,9 @@ def advise(report: Report, decision: Decision) -> Advice:
             ["a larger vmalloc area (boot parameter vmalloc= on 32-bit), or who holds it: /proc/vmallocinfo"],
             ["vm.min_free_kbytes: no mark refused"],
         )
-    if verdict == "other" and report.kind in ("oom", "stall"):
+    if verdict == "other" and report.kind == "oom":
+        return Advice("none", "The kill was asked for by hand (SysRq f): no request failed, so no zone refused.")
+    if verdict == "other" and report.kind == "stall":
         return Advice("none", f"{who}: {decision.why}.")
     block = report.mem_info
     assert block is not None
@@ -232,10 +234,12 @@ def _barred_pages(decision: Decision, able: list[ZoneSum]) -> tuple[str, int, st
 def _who_holds(block: MemInfo) -> str:
     """Where the memory is, by the counters."""
     totals = block.totals
-    anon = totals.get("active_anon", 0) + totals.get("inactive_anon", 0)
+    anon = totals.get("active_anon", totals.get("Active_anon", 0)) + totals.get("inactive_anon", 0)
     cache = totals.get("active_file", 0) + totals.get("inactive_file", 0)
+    lists = totals.get("Active", 0) + totals.get("inactive", 0)  # to 2.6.27 one pair of lists for both
     slab = totals.get("slab_unreclaimable", totals.get("slab", 0))
-    held = sorted(((anon, "anonymous memory"), (cache, "page cache"), (slab, "unreclaimable slab")), reverse=True)
+    kinds = ((anon, "anonymous memory"), (cache, "page cache"), (lists, "LRU lists"), (slab, "unreclaimable slab"))
+    held = sorted(kinds, reverse=True)
     if not held[0][0]:
         return "who holds the memory: the counters after Mem-Info are not in the text"
     said = ", ".join(f"{name} {pages} pages" for pages, name in held if pages)

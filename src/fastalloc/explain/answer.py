@@ -12,6 +12,7 @@ from fastalloc.explain.assemble import read_reports
 from fastalloc.explain.clean import clean
 from fastalloc.explain.missing import missing_of
 from fastalloc.explain.parts import open_log, parts
+from fastalloc.explain.reason import reported_because
 from fastalloc.explain.refusal import no_report
 from fastalloc.explain.reports import Report
 from fastalloc.explain.verdict import Decision, decide
@@ -42,6 +43,7 @@ class Answer:
     advice: Advice
     also: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    reason: str = ""  # why the kernel gave up
 
     @property
     def verdict(self) -> str:
@@ -79,6 +81,7 @@ class Answer:
             "zones": [zone.as_json() for zone in self.decision.zones],
             "verdict": self.verdict,
             "why": self.decision.why,
+            "reported_because": self.reason,
             "cause": self.advice.cause,
             "sentence": self.advice.sentence,
             "try_first": self.advice.first,
@@ -158,6 +161,7 @@ def answer_of(report: Report, source: str = "") -> Answer:
     decision = decide(report, kernel)
     answer = Answer(source, report, kernel, decision, advise(report, decision))
     answer.also = _other_versions(report, kernel, decision)
+    answer.reason = reported_because(report, decision.caller, decision.release)
     answer.missing = missing_of(report, kernel, decision)
     return answer
 

@@ -18,7 +18,7 @@ from fastalloc.explain.mem_info import (
 from fastalloc.explain.reports import Report, unknown_lines
 from fastalloc.linux.release import Release, parse_release
 
-_FRAME = re.compile(r"(\?\s+)?([A-Za-z_][\w.$]*)\+0x[0-9a-f]+/0x")
+_FRAME = re.compile(r"(\?\s+)?\{?\b([A-Za-z_][\w.$]*)\+(?:0x[0-9a-f]+/0x|\d+\})")
 _COMM_END = re.compile(r"[\]:>]\s*([^\s\]:>][^\]>\n]{0,14}?)\s*:?\s*$")
 _NEAR = 80  # lines between a SLUB line and the report of the same request
 _HEADS = ("failure", "stall", "oom", "vmalloc")
@@ -282,9 +282,12 @@ class Reader:
     # ---------------------------------------------------------------------------------------- what else was said
 
     def _on_memcg(self, event: Event) -> None:
+        said = " ".join(event.values["memcg"].split())
         report = self._last("oom", event)
+        if report is None and said.startswith(("Memory cgroup out", "oom_memcg", "killed as")):
+            report = self._headless_oom(event)
         if report is not None:
-            report.memcg = report.memcg or " ".join(event.values["memcg"].split())
+            report.memcg = report.memcg or said
             report.end = max(report.end, event.end)
 
     def _on_global(self, event: Event) -> None:
@@ -298,9 +301,17 @@ class Reader:
 
     def _on_killed(self, event: Event) -> None:
         report = self._last("oom", event)
+        if report is None and re.search(r"[Oo]ut of [Mm]emory:\s*$", self.text.string[: event.start][-20:]):
+            report = self._headless_oom(event)
         if report is not None and not report.victim:
             report.victim = event.values["victim"].strip()
             report.end = max(report.end, event.end)
+
+    def _headless_oom(self, event: Event) -> Report:
+        """An OOM of which only a later line is there."""
+        report = Report("oom", self._line(event), event.start, event.end, event.caller, borrowed="no head")
+        self.reports.append(report)
+        return report
 
     def _last(self, kind: str, event: Event) -> Report | None:
         for report in reversed(self.reports):

@@ -55,7 +55,10 @@ def caller_of(report: Report, kernel: Kernel, rules: Rules, layout: tuple[str, .
     base = kernel.release.base
     notes: list[str] = []
     mode = report.mode
-    if mode is None:
+    if mode is None and report.kind == "oom":
+        mode, _, _ = from_names("GFP_KERNEL", base)
+        notes.append("the mask is not in the text: GFP_KERNEL is assumed")
+    elif mode is None:
         # Nobody may go lower than GFP_ATOMIC without being exempt: who fails at its mark fails at every other.
         mode, _, _ = from_names("GFP_ATOMIC", base)
         notes.append("the mask is not in the text: GFP_ATOMIC is assumed, whose mark is the lowest")
@@ -63,7 +66,8 @@ def caller_of(report: Report, kernel: Kernel, rules: Rules, layout: tuple[str, .
     flags = read.flags
     if report.mode_names:
         _, named, lost = from_names(report.mode_names, base)
-        if set(named) - set(flags) and not lost:
+        # A combination of the table may have a bit that a distribution's kernel lacks; bits outside the names count.
+        if (read.unknown or set(flags) - set(named)) and not lost:
             notes.append(
                 f"the names printed say {report.mode_names}, the table of {base_name(base)} {'|'.join(read.names)}"
             )

@@ -21,7 +21,7 @@ def missing_of(report: Report, kernel: Kernel, decision: Decision) -> list[str]:
     said += decision.caller.notes
     if report.borrowed:
         if report.borrowed == "no head":
-            said.append("the head of the report is lost: order 0 is assumed")
+            said.append("the head of the report is lost" + (": order 0 is assumed" if decision.zones else ""))
         else:
             said.append(f"the head of the report is lost: order and mask are those of {report.borrowed}")
     if report.kind in ("failure", "oom") and (report.mem_info is None or not report.mem_info.zones):

@@ -98,11 +98,11 @@ def parts(stream: BinaryIO, enough: Callable[[], bool] = lambda: False) -> Itera
             yield _stretch(held, line, keep_from, given)
             keep_from = None
         elif keep_from is not None and searched - keep_from > _LONGEST:
-            cut = _head_before(held, keep_from + 1, searched)
-            if cut is not None:
-                given = cut
-                yield _stretch(held, line, keep_from, cut)
-                keep_from = cut
+            head = _head_before(held, keep_from + 1, searched)
+            if head is not None:
+                given = head
+                yield _stretch(held, line, keep_from, head)
+                keep_from = head
         drop = _line_start(held, max(searched - _BEFORE - 64, 0)) if keep_from is None else keep_from
         if drop:
             line += held.count(b"\n", 0, drop)

@@ -104,6 +104,8 @@ def as_text(answer: Answer) -> str:
         _wrapped(advice.sentence),
         _wrapped(f"cause: {CAUSES.get(advice.cause, advice.cause)} [{answer.verdict}]"),
     ]
+    if answer.reason:
+        lines.append(_wrapped(f"reported because: {answer.reason}"))
     for title, said in (("try first", advice.first), ("would not help", advice.useless)):
         lines += [_wrapped(f"{title}: {one}") for one in said]
     lines += [_wrapped(f"by another version: {one}") for one in answer.also]

@@ -60,6 +60,8 @@ def decide(report: Report, kernel: Kernel) -> Decision:
 
 def _said_outright(report: Report, caller: Caller, block: MemInfo | None) -> tuple[str, str] | None:
     """What the text itself says, so that no zone's mark decides."""
+    if report.kind == "oom" and (report.sysrq or (report.order or 0) < 0):
+        return "other", "the kill was asked for by hand (SysRq): no request failed"
     if report.kind == "oom" and _is_memcg(report):
         return "memcg-limit", "the limit of a memory cgroup was hit; zone marks play no part"
     if report.kind == "slub":
@@ -72,8 +74,6 @@ def _said_outright(report: Report, caller: Caller, block: MemInfo | None) -> tup
     if report.kind == "vmalloc" or report.vmalloc:
         if "failed to allocate pages" not in report.vmalloc and "allocated" not in report.vmalloc:
             return "other", "vmalloc: the address range or a table failed, not a zone's mark"
-    if report.kind == "oom" and (report.sysrq or (report.order or 0) < 0):
-        return "other", "the kill was asked for by hand (SysRq): no request failed"
     if report.kind == "stall":
         return "other", "a stall is not a failure: the request still waits"
     return None
@@ -92,7 +92,12 @@ def _sums(decision: Decision, report: Report, block: MemInfo, kernel: Kernel) ->
     order = max(report.order or 0, 0)
     class_zone = caller.mask_zone
     if rules.class_zone == "first populated":
-        usable = [info for info in block.zones if info.index <= ZONES.index(caller.mask_zone)]
+        # To 2.6.24 zones without pages are printed too.
+        usable = [
+            info
+            for info in block.zones
+            if info.index <= ZONES.index(caller.mask_zone) and info.kb.get("present", 1) > 0
+        ]
         if usable:
             class_zone = max(usable, key=lambda info: info.index).zone
     decision.class_zone = class_zone

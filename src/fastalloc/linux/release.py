@@ -126,6 +126,8 @@ class Span(NamedTuple):
     def __str__(self) -> str:
         if self.first == self.last:
             return base_name(self.first)
+        if self.last > BASES[-1]:
+            return f"{base_name(self.first)} and later" if self.first > BASES[0] else "any version"
         return f"{base_name(self.first)} to {base_name(self.last)}"
 
 
