@@ -35,6 +35,7 @@ COMMANDS = (
     "scenarios",
     "machine",
     "machine import",
+    "explain",
     "verify",
 )
 
