@@ -96,9 +96,8 @@ def reserve(
         print(f"simulated:   {_words(found, below)}")
         if enough is not None and answer["kept_back_kb"]:
             kept = answer["kept_back_kb"]
-            print(
-                f"cost:        {abs(kept):,} kB {'more' if kept > 0 else 'fewer'} than now stay free below the high marks"
-            )
+            more = "more" if kept > 0 else "fewer"
+            print(f"cost:        {abs(kept):,} kB {more} than now stay free below the high marks")
     if enough is None:
         raise typer.Exit(1)
 
