@@ -191,6 +191,7 @@ def _below(who: str, report: Report, decision: Decision, block: MemInfo, able: l
         advice.first.append(_who_holds(block))
     else:
         advice.first += _larger_reserve(decision, block, zone)
+        advice.first.append("bursts of other sizes: `--machine m.toml`, then `fastalloc reserve m.toml --burst ..`")
         advice.useless.append("swap or more page cache to drop: the caller may not wait for it")
     boosted = next((one for one in able if one.boost and one.short_by and one.short_by <= one.boost), None)
     if boosted is not None and decision.caller.may_reclaim:
