@@ -13,8 +13,10 @@ import polars as pl
 
 from fastalloc.kernels.replay.operations import OPS
 from fastalloc.verify.golden import BUILD, KEYS, CaseResult, verify_build
-from fastalloc.verify.golden_case import COLUMNS, CPUS, read_case
+from fastalloc.verify.golden_case import COLUMNS, CPUS, LATER_BUILD, read_case
+from tests.reference.cpu_partial_machine import CpuPartialMachine
 from tests.reference.machine import Machine
+from tests.reference.sheaf_machine import SheafMachine
 from tests.reference.slab_machine import SlabMachine, start_state
 from tests.reference.slob_machine import SlobMachine
 from tests.reference.slub_machine import SlubMachine
@@ -79,6 +81,9 @@ def random_spec(seed: int) -> Spec:
 class Writer:
     """The rows of a trace, and what is alive at their end."""
 
+    cpus = CPUS
+    mixes, masks = MIXES, GFP
+
     def __init__(self, spec: Spec, caches: list[dict], pools: list[dict], limited: bool, free: int):
         self.spec, self.caches, self.pools, self.free_pages, self.limited = spec, caches, pools, free, limited
         self.rows: list[tuple[int, ...]] = []
@@ -103,9 +108,10 @@ class Writer:
     def phase(self, phase: Phase) -> None:
         rng = random.Random(phase.seed)
         death = rng.choice(DEATHS)
-        makers = rng.sample(range(CPUS), rng.choice((1, 1, 2, 4, 8)))
-        breakers = makers if rng.random() < 0.5 else rng.sample(range(CPUS), rng.choice((1, 2, 4)))
-        mix = dict(MIXES[phase.kind])
+        cpus = range(self.cpus)
+        makers = rng.sample(cpus, min(rng.choice((1, 1, 2, 4, 8)), self.cpus))
+        breakers = makers if rng.random() < 0.5 else rng.sample(cpus, min(rng.choice((1, 2, 4)), self.cpus))
+        mix = dict(self.mixes[phase.kind])
         most = rng.choice((5, 30, 200, 1500))
         if self.limited and rng.random() < 0.3:
             self.row("HOLD", makers[0], arg=0)
@@ -130,7 +136,7 @@ class Writer:
     def mask(self, rng, hard) -> tuple[int, int]:
         if not hard:
             return 0xD0, 0
-        choices = GFP + NODE_GFP if self.spec.nodes > 1 else GFP
+        choices = self.masks + NODE_GFP if self.spec.nodes > 1 else self.masks
         return rng.choice(choices), rng.choice((0, 0, 0, 0, 1, 2, 3))
 
     def make(self, rng, action, cpu, hard) -> None:
@@ -184,7 +190,7 @@ class Writer:
             index = rng.choice(sorted(self.alive & self.doomed))
             for obj in [o for o in self.objects if o[0] == "FREE" and o[1] == index]:
                 self.objects.remove(obj)
-                self.row("FREE", rng.randrange(CPUS), index, obj[2])
+                self.row("FREE", rng.randrange(self.cpus), index, obj[2])
             self.alive.remove(index)
             self.row("DESTROY", cpu, index)
         elif action == "checkpoint":
@@ -282,7 +288,13 @@ def machine_of(case, build: str) -> Machine:
 
 def write_expected(case, build: str) -> None:
     """The tables of a build, made by its model."""
-    machine = machine_of(case, build)
+    later = LATER_BUILD.fullmatch(build)
+    if later:
+        model = SheafMachine if later[1] == "sheaves" else CpuPartialMachine
+        machine: Machine = model(case, build, 2 if later[4] else 1)
+        machine.setup()
+    else:
+        machine = machine_of(case, build)
     machine.start()
     folder = case.path / build
     schema = dict.fromkeys(("res", "path", "slab", "idx"), pl.Int64)

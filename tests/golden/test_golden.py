@@ -29,7 +29,7 @@ def check(folder: Path, build: str) -> None:
     assert not differences
 
 
-@pytest.mark.parametrize(("folder", "build"), builds(SMALL), ids=lambda part: getattr(part, "name", part))
+@pytest.mark.parametrize(("folder", "build"), builds(SMALL, *LATER_SMALL), ids=lambda part: getattr(part, "name", part))
 def test_small_case(folder: Path, build: str) -> None:
     check(folder, build)
 
@@ -41,6 +41,8 @@ def test_small_cases_cover_every_allocator() -> None:
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no shared data folder beside the repository")
-@pytest.mark.parametrize(("folder", "build"), builds(SHARED), ids=lambda part: getattr(part, "name", part))
+@pytest.mark.parametrize(
+    ("folder", "build"), builds(SHARED, *LATER_SHARED), ids=lambda part: getattr(part, "name", part)
+)
 def test_shared_case(folder: Path, build: str) -> None:
     check(folder, build)

@@ -25,7 +25,7 @@ class Cpu:
 
 class CpuPartialCache(NodeListCache):
     """A kmem_cache. ``limit``: what a CPU's partial list may hold: slabs, or ``by_objects`` (before 5.16) free
-    objects; with 0 a slab drains the one before it, or, ``listless``, goes to the node at once (debugging)."""
+    objects; 0: there is no such list (debugging)."""
 
     def __init__(self, *args, limit=2, by_objects=False, **kwargs):
         super().__init__(*args, **kwargs)
@@ -191,16 +191,21 @@ class CpuPartialCache(NodeListCache):
         if any(c.slab is slab for c in self.cpus):
             stats["free_frozen"] += 1
             return TO_FROZEN
-        if was_full:
+        if was_full and self.limit:
             self.put_cpu_partial(cpu, slab, drain=True)
             stats["cpu_partial_free"] += 1
             return TO_CPU_PARTIAL
-        if slab.listed and self.is_surplus(slab):
-            self.remove_partial(slab)
-            stats["free_remove_partial"] += 1
+        if self.is_surplus(slab) and (was_full or slab.listed):
+            if slab.listed:
+                self.remove_partial(slab)
+                stats["free_remove_partial"] += 1
             stats["free_slab"] += 1
             self.discard_slab(cpu, slab)
-            return LEFT_LIST
+            return EMPTIED if was_full else LEFT_LIST
+        if was_full:
+            self.add_partial(slab, tail=True)
+            stats["free_add_partial"] += 1
+            return TURNED_PARTIAL
         return TO_OTHER
 
     # ---------------------------------------------------------------------------------------- many at once

@@ -18,6 +18,7 @@ def geometry_row(
     by_objects: bool = False,
     order_fallback: bool = False,
     keep_empty: bool = False,
+    no_reclaim_first: bool = False,
 ) -> np.ndarray:
     """The cache's row for ``slub.init_cache``: int64[KMEM_CACHE.width].
 
@@ -25,11 +26,14 @@ def geometry_row(
     ----------
     era : whose rules move its slabs, one of ``kernels.alloc.slub.state.ERA_NAMES``; any layout may meet any of
         them. A layout without a per-CPU partial list of its own gets that of 6.1 where the rules want one.
-    sheaf_capacity, sheaf_cache : of era ``sheaves``: objects a sheaf, and the index of the cache (of era
-        ``cpu-partial``) that sheaves are taken from, -1 where they cost no memory.
+    sheaf_capacity, sheaf_cache : of the eras with sheaves: objects a sheaf, and the index of the cache that sheaves
+        are taken from (``sheaves``: of era ``cpu-partial``; ``7.3``: of the same), -1 where they cost no
+        memory.
     by_objects : the partial list counts free objects, as before 5.16, instead of slabs.
     order_fallback, keep_empty : of era ``2.6.25``: a smaller slab is tried where the order cannot be had (2.6.26); an
         emptied slab stays while fewer than min_partial are partial. Later eras do both.
+    no_reclaim_first : of era ``cpu-partial``: the first try at a larger order neither reclaims nor touches the
+        reserves, as from 4.4 on.
     """
     if era not in er.ERA_NAMES:
         raise ValueError(f"era {era!r}: known are {', '.join(er.ERA_NAMES)}")
@@ -55,5 +59,9 @@ def geometry_row(
     row[KMEM_CACHE.cpu_partial] = objects if by_objects else eras.cpu_partial_slabs(objects, geometry.objects)
     row[KMEM_CACHE.cpu_partial_objects] = by_objects
     row[KMEM_CACHE.sheaf_capacity] = sheaf_capacity
+    row[[KMEM_CACHE.max_full, KMEM_CACHE.max_empty]] = er.MAX_FULL_SHEAVES, er.MAX_EMPTY_SHEAVES
     row[KMEM_CACHE.sheaf_cache] = sheaf_cache
+    row[KMEM_CACHE.is_kmalloc] = bool(geometry.flags & sf.KMALLOC_CACHE)
+    if no_reclaim_first or era == "7.3":
+        row[KMEM_CACHE.first_try] = er.TRY_NO_RECLAIM
     return row

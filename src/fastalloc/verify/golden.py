@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 
 from fastalloc.errors import InputError
-from fastalloc.verify.golden_case import GoldenCase, read_table
+from fastalloc.verify.golden_case import LATER_BUILD, GoldenCase, read_table
 from fastalloc.verify.lane import Lane, OverflowedError, Row
+from fastalloc.verify.later_lane import LaterLane
 from fastalloc.verify.slab_lane import SlabLane
 from fastalloc.verify.slob_lane import SlobLane
 from fastalloc.verify.slub_lane import SlubLane
@@ -46,6 +47,10 @@ class CaseResult:
 
 def lane_of(case: GoldenCase, build: str) -> Callable[[int], Lane]:
     """The machine of a build, as a function of how much room its arrays have."""
+    later = LATER_BUILD.fullmatch(build)
+    if later:
+        rules, version, numa = later[1], f"{later[2]}.{later[3]}", 2 if later[4] else 1
+        return lambda room: LaterLane(case, build, rules, version, numa, room)
     match = BUILD.fullmatch(build)
     if match is None:
         raise InputError(case.path / build, "", "an unknown build")

@@ -80,6 +80,9 @@ class Lane:
             path=np.zeros(rows, dtype=np.uint8),
             slab=np.full(rows, -1, dtype=np.int32),
             idx=np.full(rows, -1, dtype=np.int32),
+            rcu_list=np.full(case.objects + 1, st.NO_OBJECT, dtype=np.int64),
+            rcu_cpu=np.zeros(case.objects + 1, dtype=np.int64),
+            rcu_held=np.zeros(1, dtype=np.int64),
         )
         self.tables: dict[str, list[Row]] = {"cpu": [], "node": [], "glob": [], "pool": []}
         nodes_asked = case.trace.arg[case.trace.op == rp.OP_ALLOC]

@@ -23,13 +23,14 @@ from fastalloc.kernels.alloc.slab.state import SLAB_CACHE, SLAB_CTL, SLAB_SLAB
 from fastalloc.kernels.alloc.slob import slob as so
 from fastalloc.kernels.alloc.slob.ring import SLOB_CTL, SLOB_PAGE
 from fastalloc.kernels.alloc.slub import slub as su
-from fastalloc.kernels.alloc.state import KMEM_CACHE, MEMCTL, SLUB_CTL, SLUB_SLAB
+from fastalloc.kernels.alloc.slub.state import ERA_2_6_25
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB
 from fastalloc.linux import gfp as g
 
 KMALLOC_LARGEST_SLOT = 4096 >> 3
 KMALLOC_SLOTS = KMALLOC_LARGEST_SLOT + 1 + g.MAX_ORDER
 
-# What shrink returns besides the 0 and 1 of SLAB and SLOB.
+# What shrink returns besides the 0 and 1 of SLAB, SLOB and later SLUBs.
 SHRUNK = -1
 SHRINK_FAILED = -2
 
@@ -117,6 +118,12 @@ def _slub_kfree(mem, heap, cpu, handle):
 
 
 def _slub_shrink(mem, heap, sizes, c, cpu, context):
+    if heap.cache[c, KMEM_CACHE.era] != ERA_2_6_25:
+        su.kmem_cache_shrink(mem, heap, c, cpu)
+        slabs = 0
+        for n in range(heap.ctl[SLUB_CTL.nodes]):
+            slabs += heap.knode[c, n, KMEM_CACHE_NODE.nr_slabs]
+        return int(slabs > 0)
     # slabs_by_inuse: a list head for each possible number of objects in use.
     size = 16 * heap.cache[c, KMEM_CACHE.objects]
     scratch = _slub_kmalloc_kernel(mem, heap, sizes, cpu, g.GFP_KERNEL, context, size)

@@ -35,6 +35,7 @@ class MEMPOOL(Record):
     elements = field("handle of the array of the reserve, itself kmalloc'ed; -1 not modelled")
     rule = field("one of MEMPOOL_RULES")
     bytes = field("of an element; known in the closed loop")
+    least = field("elements that a pool of none holds all the same: 1 in 6.12.117 and 7.3")
 
 
 MP_SLAB = 0  # mempool_alloc_slab
@@ -127,7 +128,7 @@ def mempool_alloc(mem, heap, pools, p, cpu, gfp, context, first):
     handle = pool_alloc(mem, heap, pools, p, cpu, mask, context)
     if handle < 0 and pool[MEMPOOL.curr] > 0:
         return take_element(pools, p)
-    if handle < 0 and first and rule == RULE_RETRY and (gfp & g.WAIT) != 0:
+    if handle < 0 and first and rule == RULE_RETRY and (gfp & (g.WAIT | g.IO)) != 0:
         handle = pool_alloc(mem, heap, pools, p, cpu, gfp | g.MEMPOOL_MASK, context)
     if handle >= 0:
         pool[MEMPOOL.from_allocator] += 1
@@ -143,7 +144,7 @@ def mempool_alloc(mem, heap, pools, p, cpu, gfp, context, first):
 def mempool_free(mem, heap, pools, p, cpu, handle):
     """Refill the reserve first (True: its waiters must be woken), else back to the allocator [mempool_free]."""
     pool = pools.pool[p]
-    if pool[MEMPOOL.curr] < pool[MEMPOOL.min]:
+    if pool[MEMPOOL.curr] < max(pool[MEMPOOL.min], pool[MEMPOOL.least]):
         pools.element[p, pool[MEMPOOL.curr]] = handle
         pool[MEMPOOL.curr] += 1
         pool[MEMPOOL.free_to_pool] += 1
@@ -158,7 +159,7 @@ def mempool_fill(mem, heap, pools, p, cpu, gfp, context):
     """Take elements until the reserve holds ``min_nr``; False at the first that cannot be had."""
     out_of_line()
     pool = pools.pool[p]
-    while pool[MEMPOOL.curr] < pool[MEMPOOL.min]:
+    while pool[MEMPOOL.curr] < max(pool[MEMPOOL.min], pool[MEMPOOL.least]):
         handle = pool_alloc(mem, heap, pools, p, cpu, gfp, context)
         if handle < 0:
             return False
@@ -199,11 +200,13 @@ def mempool_create(mem, heap, pools, sizes, p, cpu, cache, kind, min_nr):
     """
     out_of_line()
     pool = pools.pool[p]
+    least = pool[MEMPOOL.least]
     pool[:] = 0
+    pool[MEMPOOL.least] = least
     pool[MEMPOOL.cache] = cache
     pool[MEMPOOL.kind] = kind
     pool[MEMPOOL.min] = min_nr
     if kmalloc(mem, heap, sizes, cpu, g.GFP_KERNEL | g.ZERO, 0, 72) < 0:
         return False
-    pool[MEMPOOL.elements] = kmalloc(mem, heap, sizes, cpu, g.GFP_KERNEL, 0, 8 * min_nr)
+    pool[MEMPOOL.elements] = kmalloc(mem, heap, sizes, cpu, g.GFP_KERNEL, 0, 8 * max(min_nr, least))
     return pool[MEMPOOL.elements] >= 0 and mempool_fill(mem, heap, pools, p, cpu, g.GFP_KERNEL, 0)

@@ -441,6 +441,10 @@ def alloc_pages_stub(mem, node, gfp, order, context):
     if mem.ctl[MEMCTL.nr_nodes] == 2 and (gfp & g.THISNODE) == 0:
         nodes = 2
     limited = mem.ctl[MEMCTL.model] == st.MODEL_STUB
+    rule = mem.ctl[POLICY.watermark_rule]
+    # GFP_THISNODE of 2.6.25: all its bits give up half way.
+    hasty = mem.ctl[MEMCTL.nr_nodes] == 2 and (gfp & g.GFP_THISNODE) == g.GFP_THISNODE
+    hasty = hasty and rule == st.WATERMARKS_2_6_25
     found = -1
     if order < g.MAX_ORDER:
         if not limited:
@@ -455,8 +459,8 @@ def alloc_pages_stub(mem, node, gfp, order, context):
                     break
             if found < 0:
                 zone[node, ZONE.below_low] += 1
-            if found < 0 and not (mem.ctl[MEMCTL.nr_nodes] == 2 and (gfp & g.GFP_THISNODE) == g.GFP_THISNODE):
-                depth = request_depth(gfp, context, st.WATERMARKS_2_6_25)
+            if found < 0 and not hasty:
+                depth = request_depth(gfp, context, rule)
                 harder = depth == DEPTH.harder or depth == DEPTH.atomic
                 for i in range(nodes):
                     n = node ^ i
@@ -471,7 +475,7 @@ def alloc_pages_stub(mem, node, gfp, order, context):
                         if free >= (1 << order):
                             found = n
                             note_depth(mem, DEPTH.none)
-                            zone[node, ZONE.memalloc_used] += 1
+                            zone[node if rule == st.WATERMARKS_2_6_25 else n, ZONE.memalloc_used] += 1
                             break
     if found < 0:
         zone[node, ZONE.alloc_fail] += 1

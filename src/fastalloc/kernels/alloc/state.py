@@ -128,6 +128,7 @@ class MEMCTL(Record, width=POLICY.width):
     user_zones = field("zones at the top that serve tasks' pages alone: HighMem, Movable")
     policy_failed = field("the first question (its column here) that a user's policy raised at, 0 none: the lane ends")
     policy_asked = field("with what it was asked", width=5)
+    context = field("PF_MEMALLOC and IN_INTERRUPT bits of whoever frees: a free under sheaves may need memory")
 
 
 # Which cache an object is freed into.
@@ -221,14 +222,21 @@ class KMEM_CACHE(Record, width=32):
     rank = field("of the slab bought last, see kernels/alloc/entitlement.py")
     max_slabs = field("most slabs that a node held")
     keep_empty = field("era 2.6.25: partial slabs below which a slab stays when its last object is freed; 0: it goes")
+    first_try = field("of a slab, one of FIRST_TRIES")
+    is_kmalloc = field("1: memory for its own sheaves is had without another sheaf being made")
+    max_full = field("full sheaves from which on a barn takes no more, MAX_FULL_SHEAVES")
+    max_empty = field("empty ones from which on a barn takes none that kfree_rcu leaves, MAX_EMPTY_SHEAVES")
+    refill = field("who refills a sheaf, one of REFILLS")
+    rcu_slabs = field("1: pages of its slabs are freed a grace period later, SLAB_TYPESAFE_BY_RCU")
 
 
-class KMEM_CACHE_CPU(Record, width=48):
+class KMEM_CACHE_CPU(Record, width=64):
     """kcpu[c, cpu, .]."""
 
     freelist = field("object index, -1 empty")
     page = field("slab record, -1 none")
     partial = field("first slab of the CPU's partial list, -1 none (later eras)")
+    main = field("sheaves of the CPU, -1 none")
     stat = field("first of the CONFIG_SLUB_STATS counters, in the order of SLUB_STATS", width=0)
     alloc_fastpath = field()
     alloc_slowpath = field()
@@ -247,8 +255,8 @@ class KMEM_CACHE_CPU(Record, width=48):
     deactivate_to_head = field()
     deactivate_to_tail = field()
     deactivate_remote_frees = field()
-    main = field("sheaves of the CPU, -1 none")
     spare = field()
+    rcu_free = field("sheaf that collects objects of kfree_rcu, -1 none")
     sheaf_freelist = field(
         "the CPU slab behind the sheaves; KMEM_CACHE_CPU.freelist and KMEM_CACHE_CPU.page stay -1 in that era"
     )
@@ -271,6 +279,13 @@ class KMEM_CACHE_CPU(Record, width=48):
     sheaf_flush = field()
     sheaf_alloc = field()
     sheaf_free = field()
+    free_rcu_sheaf = field()
+    free_rcu_sheaf_fail = field()
+    sheaf_prefill_fast = field()
+    sheaf_prefill_slow = field()
+    sheaf_prefill_oversize = field()
+    sheaf_return_fast = field()
+    sheaf_return_slow = field()
     reserve = field("1: the CPU slab came from below all watermarks")
 
 
@@ -295,7 +310,7 @@ SLUB_STATS = (
 )
 
 
-class KMEM_CACHE_NODE(Record):
+class KMEM_CACHE_NODE(Record, width=16):
     """knode[c, node, .]."""
 
     nr_partial = field()
@@ -306,6 +321,7 @@ class KMEM_CACHE_NODE(Record):
     empty = field()
     nr_full = field()
     nr_empty = field()
+    barn = field("handle of the object that holds the barn, -1 none")
 
 
 class SLUB_SLAB(Record):
@@ -315,7 +331,7 @@ class SLUB_SLAB(Record):
     node = field()
     inuse = field()
     freelist = field("object index, -1 empty")
-    frozen = field("1 + cpu that holds it, 0 none")
+    frozen = field("1 + cpu whose slab it is, negative for a CPU's partial list, 0 neither")
     next = field("partial list, or retired records of the cache")
     prev = field()
     pfn = field()
@@ -326,7 +342,9 @@ class SLUB_SLAB(Record):
     depth = field("at which depth")
     partial = field("on the node's partial list")
     order = field()
-    count = field("on a CPU's partial list: slabs, or free objects, from here to its end (later eras)")
+    count = field(
+        "on a CPU's partial list: slabs, or free objects, from here to its end; under sheaves: operation that bought it"
+    )
 
 
 class SLUB_CTL(Record, width=16):
@@ -343,6 +361,10 @@ class SLUB_CTL(Record, width=16):
     sheaf_top = field("end of the sheaves made so far, 0 before the first")
     sheaf_spare = field("first retired sheaf, 0 none")
     sheaf_stride = field("entries of ``ctl`` a sheaf takes")
+    operation = field("number of the operation that went past the CPU's main sheaf")
+    rcu_head = field("first callback queued for the end of a grace period, see alloc/slub/rcu.py; -1 none")
+    rcu_tail = field()
+    nr_callbacks = field()
 
 
 # A handle names an allocated object: slab record << 16 | object index; or a page-backed one.

@@ -1,4 +1,4 @@
-"""SLUB with per-CPU partial lists: Linux 3.2 to 6.17 [mm/slub.c; rules as of 6.1, without debugging].
+"""SLUB with per-CPU partial lists: Linux 3.2 to 6.17 [mm/slub.c; rules as of 6.12, without debugging].
 
 What differs from 2.6.25: a slab that was full goes, at its first remote free, to the partial list of the CPU that
 frees; a full CPU slab is let go without any list; a retired CPU slab keeps the order of its private objects; an
@@ -6,7 +6,7 @@ emptied slab stays while its node has fewer than min_partial; a slab that cannot
 at the smallest one. Functions take ``f``, the column of the CPU slab's private list (its slab is in ``f + 1``), so
 that the sheaves of 6.18 can stand on the same rules.
 
-Not modelled: the first try of a larger order never reclaims (it does not wait in later kernels).
+Before 6.8 a slab on a CPU's partial list was frozen too: frees into it counted as free_frozen, which they do not here.
 """
 
 from fastalloc.compiler.jit import folded, internal, out_of_line
@@ -73,7 +73,7 @@ def put_cpu_partial(mem, slub, c, cpu, s, drain):
             spill = oldest
             oldest = -1
             count = 0
-    slab[s, SLUB_SLAB.frozen] = 1 + cpu
+    slab[s, SLUB_SLAB.frozen] = -1 - cpu
     slab[s, SLUB_SLAB.count] = count + (slab[s, SLUB_SLAB.objects] - slab[s, SLUB_SLAB.inuse] if by_objects else 1)
     slab[s, SLUB_SLAB.next] = oldest
     k[KMEM_CACHE_CPU.partial] = s
@@ -123,26 +123,17 @@ def deactivate_slab(mem, slub, c, cpu, owner, f):
 
 
 @internal
-def get_partial(mem, slub, c, cpu, node, gfp, context):
-    """A partial slab of the node (else of one that has more than min_partial), -1 none [get_partial_node].
-
-    Further slabs move to the CPU's partial list until that holds more than half of what it may.
-    """
-    shift = mem.ctl[MEMCTL.cpu_node_shift]
-    n = node if node >= 0 else cpu >> shift
-    s = slub.knode[c, n, KMEM_CACHE_NODE.partial_head]
-    if s < 0 and slub.ctl[SLUB_CTL.nodes] > 1 and (gfp & g.THISNODE) == 0:
-        for i in range(slub.ctl[SLUB_CTL.nodes]):
-            other = (cpu >> shift) ^ i
-            if slub.knode[c, other, KMEM_CACHE_NODE.nr_partial] > slub.cache[c, KMEM_CACHE.min_partial]:
-                s = slub.knode[c, other, KMEM_CACHE_NODE.partial_head]
-                break
+def get_partial_node(mem, slub, c, cpu, n, gfp, context):
+    """A partial slab of node ``n``, -1 none; further ones move to the CPU's partial list until that holds more than
+    half of what it may [get_partial_node]."""
+    out_of_line()
     k = slub.kcpu[c, cpu]
     slab = slub.slab
     limit = slub.cache[c, KMEM_CACHE.cpu_partial]
     by_objects = slub.cache[c, KMEM_CACHE.cpu_partial_objects] != 0
     first = -1
     taken = 0
+    s = slub.knode[c, n, KMEM_CACHE_NODE.partial_head]
     while s >= 0:
         following = slab[s, SLUB_SLAB.next]
         if not pfmemalloc_match(mem, slub, s, gfp, context):
@@ -163,6 +154,35 @@ def get_partial(mem, slub, c, cpu, node, gfp, context):
             break
         s = following
     return first
+
+
+@internal
+def get_partial(mem, slub, c, cpu, node, gfp, context):
+    """A partial slab of the node, else of one that has more than min_partial, -1 none [get_partial]."""
+    home = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
+    s = get_partial_node(mem, slub, c, cpu, node if node >= 0 else home, gfp, context)
+    if s < 0 and slub.ctl[SLUB_CTL.nodes] > 1 and (node < 0 or (gfp & g.THISNODE) == 0):
+        for i in range(slub.ctl[SLUB_CTL.nodes]):
+            other = home ^ i
+            if slub.knode[c, other, KMEM_CACHE_NODE.nr_partial] > slub.cache[c, KMEM_CACHE.min_partial]:
+                s = get_partial_node(mem, slub, c, cpu, other, gfp, context)
+                if s >= 0:
+                    break
+    return s
+
+
+@internal
+def find_slab(mem, slub, c, cpu, node, gfp, context):
+    """A slab that no CPU holds, of the lists or a new one, -1 none."""
+    out_of_line()
+    s = get_partial(mem, slub, c, cpu, node, gfp, context)
+    slub.ctl[SLUB_CTL.path] = 3
+    if s < 0:
+        s = new_slab(mem, slub, c, cpu, node, gfp, context)
+        slub.ctl[SLUB_CTL.path] = 4
+        if s >= 0:
+            slub.kcpu[c, cpu, KMEM_CACHE_CPU.alloc_slab] += 1
+    return s
 
 
 @folded
@@ -198,15 +218,14 @@ def slab_alloc_slower(mem, slub, c, cpu, node, gfp, context, f):
             return load_freelist(slub, c, cpu, s, f)
         slab[s, SLUB_SLAB.next] = -1
         unfreeze_partials(mem, slub, c, cpu, cpu, s)
-    s = get_partial(mem, slub, c, cpu, node, gfp, context)
-    slub.ctl[SLUB_CTL.path] = 3
+    s = -1
+    if node >= 0 and (gfp & g.THISNODE) == 0:  # the node asked for is tried alone first, without waiting
+        s = find_slab(mem, slub, c, cpu, node, g.GFP_NOWAIT | g.THISNODE, context)
     if s < 0:
-        s = new_slab(mem, slub, c, cpu, node, gfp, context)
-        slub.ctl[SLUB_CTL.path] = 4
-        if s < 0:
-            slub.ctl[SLUB_CTL.path] = 0
-            return st.NO_OBJECT
-        k[KMEM_CACHE_CPU.alloc_slab] += 1
+        s = find_slab(mem, slub, c, cpu, node, gfp, context)
+    if s < 0:
+        slub.ctl[SLUB_CTL.path] = 0
+        return st.NO_OBJECT
     return load_freelist(slub, c, cpu, s, f)
 
 
@@ -295,7 +314,7 @@ def slab_free(mem, slub, c, cpu, s, i, f):
     """Free object ``i`` of slab ``s`` [slab_free]."""
     k = slub.kcpu[c, cpu]
     if k[f + 1] != s:
-        outcome, prior = put_back(slub, c, cpu, s, i)
+        outcome, prior = put_back(slub, c, cpu, s, i, i, 1)
         slub.ctl[SLUB_CTL.path] = 2 if outcome == STAYS else 4
         if outcome == TURNS:
             free_turning(mem, slub, c, cpu, s, prior)
@@ -304,6 +323,78 @@ def slab_free(mem, slub, c, cpu, s, i, f):
     k[f] = i
     k[KMEM_CACHE_CPU.free_fastpath] += 1
     slub.ctl[SLUB_CTL.path] = 1
+
+
+one_object = internal(slab_alloc.py_func)
+
+
+@internal
+def free_chain(mem, slub, c, cpu, s, head, tail, count):
+    """``count`` linked objects of slab ``s`` at once [do_slab_free, __slab_free]."""
+    out_of_line()
+    k = slub.kcpu[c, cpu]
+    if k[KMEM_CACHE_CPU.page] == s:
+        slub.link[slub.slab[s, SLUB_SLAB.base] + tail] = k[KMEM_CACHE_CPU.freelist]
+        k[KMEM_CACHE_CPU.freelist] = head
+        k[KMEM_CACHE_CPU.free_fastpath] += count
+        return
+    outcome, prior = put_back(slub, c, cpu, s, head, tail, count)
+    if outcome == TURNS:
+        free_turning(mem, slub, c, cpu, s, prior)
+
+
+@internal
+def free_bulk(mem, slub, c, cpu, out, at, size, turned):
+    """``size`` objects of the array, from its end, as chains of one slab each; ``turned``: the other way round, as the
+    hooks of a free rebuild them [build_detached_freelist, slab_free_freelist_hook, 4.17 on]."""
+    out_of_line()
+    while size > 0:
+        size -= 1
+        handle = out[at + size]
+        s = handle >> st.HANDLE_SHIFT
+        base = slub.slab[s, SLUB_SLAB.base]
+        first = handle & st.HANDLE_INDEX_MASK
+        last = first
+        count = 1
+        same = size
+        misses = er.LOOKAHEAD
+        j = size
+        while j > 0:
+            j -= 1
+            other = out[at + j]
+            if other >> st.HANDLE_SHIFT == s:
+                i = other & st.HANDLE_INDEX_MASK
+                if turned:
+                    slub.link[base + last] = i
+                else:
+                    slub.link[base + i] = last
+                last = i
+                count += 1
+                same -= 1
+                out[at + j] = out[at + same]
+                out[at + same] = other
+                continue
+            misses -= 1
+            if misses == 0:
+                break
+        size = same
+        if turned:
+            free_chain(mem, slub, c, cpu, s, first, last, count)
+        else:
+            free_chain(mem, slub, c, cpu, s, last, first, count)
+
+
+@internal
+def alloc_bulk(mem, slub, c, cpu, gfp, context, out, at, count):
+    """``count`` objects, all or none; whether they were had [kmem_cache_alloc_bulk, 4.3 on]."""
+    out_of_line()
+    for got in range(count):
+        handle = one_object(mem, slub, c, cpu, -1, gfp, context, KMEM_CACHE_CPU.freelist)
+        if handle < 0:
+            free_bulk(mem, slub, c, cpu, out, at, got, False)
+            return False
+        out[at + got] = handle
+    return True
 
 
 @internal

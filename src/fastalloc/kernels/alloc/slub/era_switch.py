@@ -8,9 +8,12 @@ runs none of it.
 
 from fastalloc.compiler.jit import INLINED, by_type
 from fastalloc.kernels.alloc.slub import cpu_partial as cp
+from fastalloc.kernels.alloc.slub import percpu_sheaves as ps
+from fastalloc.kernels.alloc.slub import sheaf_calls as sc
 from fastalloc.kernels.alloc.slub import sheaves
 from fastalloc.kernels.alloc.slub import state as er
-from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU
+from fastalloc.kernels.alloc.slub.kfree_rcu import rcu_do_batch
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, SLUB_CTL
 
 OWN = -2  # the cache is of 2.6.25: go on
 
@@ -34,6 +37,8 @@ def era_alloc(mem, slub, c, cpu, node, gfp, context):
 
 
 def _era_alloc(mem, slub, c, cpu, node, gfp, context):
+    if slub.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES:
+        return ps.slab_alloc(mem, slub, c, cpu, node, gfp, context)
     if slub.cache[c, KMEM_CACHE.era] == er.ERA_CPU_PARTIAL:
         return cp.slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, KMEM_CACHE_CPU.freelist)
     if slub.cache[c, KMEM_CACHE.era] == er.ERA_SHEAVES:
@@ -51,6 +56,9 @@ def era_free(mem, slub, c, cpu, s, i):
 
 
 def _era_free(mem, slub, c, cpu, s, i):
+    if slub.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES:
+        ps.slab_free(mem, slub, c, cpu, s, i)
+        return True
     if slub.cache[c, KMEM_CACHE.era] == er.ERA_SHEAVES:
         sheaves.slab_free(mem, slub, c, cpu, s, i)
         return True
@@ -90,6 +98,9 @@ def _era_flush(mem, slub, c, cpu, owner):
     if slub.cache[c, KMEM_CACHE.era] == er.ERA_CPU_PARTIAL:
         cp.flush_slab(mem, slub, c, cpu, owner, KMEM_CACHE_CPU.freelist)
         return True
+    if slub.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES:
+        sc.flush_cpu(mem, slub, c, owner)
+        return True
     return False
 
 
@@ -105,9 +116,27 @@ def era_shrink(mem, slub, c, cpu, n):
 def _era_shrink(mem, slub, c, cpu, n):
     if slub.cache[c, KMEM_CACHE.era] == er.ERA_SHEAVES:
         sheaves.barn_shrink(mem, slub, c, cpu, n)
+    elif slub.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES:
+        sc.shrink_barn(mem, slub, c, cpu, n)
 
 
 def _no_shrink(mem, slub, c, cpu, n):
+    pass
+
+
+def era_settle(mem, slub, c):
+    """What kfree_rcu holds of a cache that is destroyed goes to its slabs, and all grace periods end."""
+    return _chosen(slub, _era_settle, _no_settle)(mem, slub, c)
+
+
+def _era_settle(mem, slub, c):
+    if slub.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES:
+        sc.hand_over_rcu_sheaves(slub, c)
+    if slub.ctl[SLUB_CTL.nr_callbacks] > 0:
+        rcu_do_batch(mem, slub)
+
+
+def _no_settle(mem, slub, c):
     pass
 
 
@@ -119,6 +148,8 @@ def era_close(mem, slub, c, cpu):
 def _era_close(mem, slub, c, cpu):
     if slub.cache[c, KMEM_CACHE.era] == er.ERA_SHEAVES:
         sheaves.free_main_sheaves(mem, slub, c, cpu)
+    elif slub.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES:
+        sc.remove_sheaves(mem, slub, c, cpu)
 
 
 def _no_close(mem, slub, c, cpu):
@@ -130,4 +161,5 @@ _by_state(era_free, _era_free, _no_free)
 _by_state(era_turning, _era_turning, _no_turning)
 _by_state(era_flush, _era_flush, _no_flush)
 _by_state(era_shrink, _era_shrink, _no_shrink)
+_by_state(era_settle, _era_settle, _no_settle)
 _by_state(era_close, _era_close, _no_close)

@@ -3,6 +3,8 @@
 from fastalloc.compiler.jit import folded, kernel
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, ignores_watermarks, keep_spare, page_bytes
+from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.slub.rcu import queue_slab
 from fastalloc.kernels.alloc.state import (
     DEPTH,
     KMEM_CACHE,
@@ -69,8 +71,8 @@ TURNS = 2  # no CPU holds it, and that is the first free object or the last one 
 
 
 @folded
-def put_back(slub, c, cpu, s, i):
-    """Put object ``i`` on the own list of slab ``s``, which is not ``cpu``'s [__slab_free].
+def put_back(slub, c, cpu, s, head, tail, count):
+    """Put ``count`` linked objects on the own list of slab ``s``, which is not ``cpu``'s [__slab_free].
 
     Returns STAYS, STAYS_LISTED or TURNS, and the head of that list before, -1 none.
     """
@@ -78,13 +80,16 @@ def put_back(slub, c, cpu, s, i):
     slab = slub.slab
     k[KMEM_CACHE_CPU.free_slowpath] += 1
     prior = slab[s, SLUB_SLAB.freelist]
-    inuse = slab[s, SLUB_SLAB.inuse] - 1
-    slub.link[slab[s, SLUB_SLAB.base] + i] = prior
-    slab[s, SLUB_SLAB.freelist] = i
+    inuse = slab[s, SLUB_SLAB.inuse] - count
+    slub.link[slab[s, SLUB_SLAB.base] + tail] = prior
+    slab[s, SLUB_SLAB.freelist] = head
     slab[s, SLUB_SLAB.inuse] = inuse
-    if slab[s, SLUB_SLAB.frozen] != 0:
+    frozen = slab[s, SLUB_SLAB.frozen]
+    if frozen > 0:
         k[KMEM_CACHE_CPU.free_frozen] += 1
         return STAYS, prior
+    if frozen < 0:  # on a CPU's partial list, which since 6.8 freezes no slab
+        return STAYS_LISTED, prior
     return TURNS if prior < 0 or inuse == 0 else STAYS_LISTED, prior
 
 
@@ -148,7 +153,7 @@ def install_slab(mem, slub, c, s, pfn, order, objects):
         slub.link[base + i] = i + 1
     slub.link[base + objects - 1] = -1
     if cache[KMEM_CACHE.ctor] != 0:
-        cache[KMEM_CACHE.ctor_calls] += objects + 1
+        cache[KMEM_CACHE.ctor_calls] += objects + (cache[KMEM_CACHE.era] == er.ERA_2_6_25)  # the first object twice
     slub.knode[c, where, KMEM_CACHE_NODE.nr_slabs] += 1
     if slub.knode[c, where, KMEM_CACHE_NODE.nr_slabs] > cache[KMEM_CACHE.max_slabs]:
         cache[KMEM_CACHE.max_slabs] = slub.knode[c, where, KMEM_CACHE_NODE.nr_slabs]
@@ -165,7 +170,8 @@ def new_slab(mem, slub, c, cpu, node, gfp, context):
     """Buy a slab with the caller's mask; its record, or -1 [new_slab, allocate_slab].
 
     2.6.25 makes one attempt at the cache's order. From 2.6.26 on it is a polite one and, refused, the smallest order
-    that holds an object is tried as the caller asked.
+    that holds an object is tried as the caller asked; in the later eras also where that is the same order. From 4.4 on
+    the first try neither reclaims nor touches the reserves where a smaller one may follow.
     """
     cache = slub.cache[c]
     s = slab_record(slub, c)
@@ -175,21 +181,25 @@ def new_slab(mem, slub, c, cpu, node, gfp, context):
     smallest = order
     asked = (gfp & g.GFP_SLAB_LEVEL_MASK) | cache[KMEM_CACHE.allocflags]
     mask = asked
-    if cache[KMEM_CACHE.min_order] < order:
+    twice = cache[KMEM_CACHE.min_order] < order
+    if twice:
         smallest = cache[KMEM_CACHE.min_order]
+    # A refused request of the zones model that goes on has not failed: it is asked again after a reclaim.
+    if twice or (cache[KMEM_CACHE.era] != er.ERA_2_6_25 and mem.ctl[MEMCTL.model] != st.MODEL_ZONES):
         mask = (asked | g.NOWARN | g.NORETRY) & ~g.NOFAIL
-    while True:
-        pfn = alloc_pages(mem, cpu, node, mask, order, context)
-        if pfn >= 0 or order == smallest:
-            break
+        if twice and cache[KMEM_CACHE.first_try] == er.TRY_NO_RECLAIM and (mask & g.WAIT) != 0:
+            mask = (mask | g.NOMEMALLOC) & ~g.WAIT
+        twice = True
+    pfn = alloc_pages(mem, cpu, node, mask, order, context)
+    if pfn < 0 and twice:
         order = smallest
-        mask = asked
+        pfn = alloc_pages(mem, cpu, node, asked, order, context)
+        slub.kcpu[c, cpu, KMEM_CACHE_CPU.order_fallback] += pfn >= 0
     if pfn < 0:
         return -1
     objects = cache[KMEM_CACHE.objects]
     if order < cache[KMEM_CACHE.order]:
         objects = (page_bytes(mem) << order) // cache[KMEM_CACHE.size]
-        slub.kcpu[c, cpu, KMEM_CACHE_CPU.order_fallback] += 1
     install_slab(mem, slub, c, s, pfn, order, objects)
     return s
 
@@ -212,6 +222,9 @@ def discard_slab(mem, slub, c, cpu, s):
     slub.knode[c, slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.nr_slabs] -= 1
     slub.cache[c, KMEM_CACHE.pages] -= 1 << order
     slub.ctl[SLUB_CTL.pages] -= 1 << order
+    if slub.cache[c, KMEM_CACHE.rcu_slabs] != 0:
+        queue_slab(slub, cpu, s)
+        return
     spare = (slub.cache[c, KMEM_CACHE.allocflags] & g.SPARE) != 0 and order == 0
     if not spare or not keep_spare(mem, slab[s, SLUB_SLAB.pfn]):
         free_pages(mem, cpu, slab[s, SLUB_SLAB.pfn], order)

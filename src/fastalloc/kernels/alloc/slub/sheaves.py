@@ -1,4 +1,5 @@
-"""SLUB behind sheaves: Linux 6.18 on [mm/slub.c]. Arrays of objects per CPU, a barn of full and empty ones per node.
+"""SLUB behind sheaves that caches ask for: Linux 6.18 [mm/slub.c]. Arrays of objects per CPU, a barn of full and empty
+ones per node.
 
 Each CPU has a main sheaf, a stack that serves and takes objects, and at times a spare one. Objects in a sheaf are in
 use as far as their slabs can tell. Under the sheaves lie the rules of :mod:`fastalloc.kernels.alloc.slub.cpu_partial`.
@@ -10,6 +11,16 @@ from fastalloc.compiler.jit import internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import cpu_partial as cp
 from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.slub.barn import (
+    barn_get,
+    barn_put,
+    exchange_for_full,
+    new_record,
+    pop_object,
+    push_object,
+    retire_record,
+    swap_sheaves,
+)
 from fastalloc.kernels.alloc.slub.state import SHEAF
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB
 from fastalloc.linux import gfp as g
@@ -24,29 +35,16 @@ give_object = internal(cp.slab_free.py_func)
 def alloc_empty_sheaf(mem, slub, c, cpu, gfp, context):
     """A new empty sheaf, -1 when its memory cannot be had [alloc_empty_sheaf]."""
     out_of_line()
-    ctl = slub.ctl
-    h = ctl[SLUB_CTL.sheaf_spare]
-    fresh = h == 0
-    if fresh:
-        h = ctl[SLUB_CTL.sheaf_top] if ctl[SLUB_CTL.sheaf_top] > 0 else SLUB_CTL.width
-        if SHEAF.objects + slub.cache[c, KMEM_CACHE.sheaf_capacity] > ctl[SLUB_CTL.sheaf_stride] or (
-            h + ctl[SLUB_CTL.sheaf_stride] > ctl.shape[0]
-        ):
-            ctl[SLUB_CTL.overflow] = 1
-            return -1
     memory = st.NO_OBJECT
     source = slub.cache[c, KMEM_CACHE.sheaf_cache]
     if source >= 0:
         memory = take_object(mem, slub, source, cpu, -1, gfp, context, KMEM_CACHE_CPU.freelist)
         if memory < 0:
             return -1
-    if fresh:
-        ctl[SLUB_CTL.sheaf_top] = h + ctl[SLUB_CTL.sheaf_stride]
-    else:
-        ctl[SLUB_CTL.sheaf_spare] = ctl[h + SHEAF.next]
-    ctl[h + SHEAF.size] = 0
-    ctl[h + SHEAF.memory] = memory
-    ctl[h + SHEAF.reserve] = 0
+    h = new_record(slub, slub.cache[c, KMEM_CACHE.sheaf_capacity])
+    if h < 0:
+        return -1
+    slub.ctl[h + SHEAF.memory] = memory
     slub.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_alloc] += 1
     return h
 
@@ -55,30 +53,14 @@ def alloc_empty_sheaf(mem, slub, c, cpu, gfp, context):
 def free_empty_sheaf(mem, slub, c, cpu, h):
     """Give an empty sheaf's memory back [free_empty_sheaf]."""
     out_of_line()
-    ctl = slub.ctl
-    memory = ctl[h + SHEAF.memory]
-    ctl[h + SHEAF.next] = ctl[SLUB_CTL.sheaf_spare]
-    ctl[SLUB_CTL.sheaf_spare] = h
+    memory = slub.ctl[h + SHEAF.memory]
+    retire_record(slub.ctl, h)
     slub.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_free] += 1
     if memory >= 0:
         s = memory >> st.HANDLE_SHIFT
         give_object(
             mem, slub, slub.slab[s, SLUB_SLAB.cache], cpu, s, memory & st.HANDLE_INDEX_MASK, KMEM_CACHE_CPU.freelist
         )
-
-
-@internal
-def pop_object(ctl, h):
-    """The last object of sheaf ``h``."""
-    ctl[h + SHEAF.size] -= 1
-    return ctl[h + SHEAF.objects + ctl[h + SHEAF.size]]
-
-
-@internal
-def push_object(ctl, h, handle):
-    """Put an object into sheaf ``h``, which has room."""
-    ctl[h + SHEAF.objects + ctl[h + SHEAF.size]] = handle
-    ctl[h + SHEAF.size] += 1
 
 
 @internal
@@ -113,34 +95,6 @@ def refill_sheaf(mem, slub, c, cpu, h, gfp, context):
 
 
 @internal
-def barn_put(slub, c, n, h, head):
-    """Put sheaf ``h`` in front of a barn's list: ``head`` is KMEM_CACHE_NODE.full or KMEM_CACHE_NODE.empty."""
-    node = slub.knode[c, n]
-    slub.ctl[h + SHEAF.next] = node[head]
-    node[head] = h
-    node[head + 2] += 1
-
-
-@internal
-def barn_get(slub, c, n, head):
-    """Take the first sheaf of a barn's list, -1 none."""
-    node = slub.knode[c, n]
-    h = node[head]
-    if h >= 0:
-        node[head] = slub.ctl[h + SHEAF.next]
-        node[head + 2] -= 1
-    return h
-
-
-@internal
-def swap_sheaves(k):
-    """Exchange main and spare."""
-    h = k[KMEM_CACHE_CPU.main]
-    k[KMEM_CACHE_CPU.main] = k[KMEM_CACHE_CPU.spare]
-    k[KMEM_CACHE_CPU.spare] = h
-
-
-@internal
 def replace_empty_main(mem, slub, c, cpu, gfp, context):
     """Find a sheaf with objects for the CPU: its spare, the barn's, one refilled by a caller who may wait
     [__pcs_replace_empty_main]."""
@@ -150,11 +104,7 @@ def replace_empty_main(mem, slub, c, cpu, gfp, context):
         swap_sheaves(k)
         return True
     n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
-    full = barn_get(slub, c, n, KMEM_CACHE_NODE.full)
-    if full >= 0:
-        k[KMEM_CACHE_CPU.barn_get] += 1
-        barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], KMEM_CACHE_NODE.empty)
-        k[KMEM_CACHE_CPU.main] = full
+    if exchange_for_full(slub, c, n, k):
         return True
     k[KMEM_CACHE_CPU.barn_get_fail] += 1
     if (gfp & g.WAIT) == 0:

@@ -18,6 +18,7 @@ from fastalloc.kernels.alloc.slub.era_switch import (
     era_close,
     era_flush,
     era_free,
+    era_settle,
     era_shrink,
     era_turning,
 )
@@ -247,7 +248,7 @@ def slab_free_slow(mem, slub, c, cpu, s, i):
     """Free into a slab that is not this CPU's; whether a CPU holds it [__slab_free]."""
     if era_free(mem, slub, c, cpu, s, i):
         return False
-    outcome, prior = put_back(slub, c, cpu, s, i)
+    outcome, prior = put_back(slub, c, cpu, s, i, i, 1)
     if outcome == TURNS and not era_turning(mem, slub, c, cpu, s, prior):
         if prior < 0 and slub.slab[s, SLUB_SLAB.inuse] > 0:  # most of them
             list_turned(slub, c, cpu, s)
@@ -300,7 +301,14 @@ def flush_slab(mem, slub, c, cpu, owner):
 
 @kernel
 def flush_all(mem, slub, c, cpu):
-    """Retire the slabs of the other CPUs in ascending order, then of this one [flush_all, on_each_cpu]."""
+    """Retire the slabs of the other CPUs in ascending order, then of this one [flush_all, on_each_cpu].
+
+    Later kernels do it by workers, which run in any order (5.15 on); here in ascending one.
+    """
+    if slub.cache[c, KMEM_CACHE.era] != er.ERA_2_6_25:
+        for other in range(slub.kcpu.shape[1]):
+            flush_slab(mem, slub, c, other, other)
+        return
     for other in range(slub.kcpu.shape[1]):
         if other != cpu:
             flush_slab(mem, slub, c, other, other)
@@ -332,6 +340,7 @@ def kmem_cache_shrink(mem, slub, c, cpu):
         most = er.SHRINK_PROMOTE_MAX
     for n in range(slub.ctl[SLUB_CTL.nodes]):
         era_shrink(mem, slub, c, cpu, n)
+    for n in range(slub.ctl[SLUB_CTL.nodes]):
         discard_empty_slabs(mem, slub, c, cpu, n)
         # Selection by free objects: each pass moves the slabs of one occupancy, first of the old order last.
         chain = slub.knode[c, n, KMEM_CACHE_NODE.partial_head]
@@ -380,11 +389,13 @@ def init_cache(slub, c, geometry):
         slub.kcpu[c, cpu, KMEM_CACHE_CPU.freelist] = -1
         slub.kcpu[c, cpu, KMEM_CACHE_CPU.page] = -1
         slub.kcpu[c, cpu, KMEM_CACHE_CPU.partial] = -1
-        for column in range(KMEM_CACHE_CPU.main, KMEM_CACHE_CPU.era_stat):
+        slub.kcpu[c, cpu, KMEM_CACHE_CPU.main] = -1
+        for column in range(KMEM_CACHE_CPU.spare, KMEM_CACHE_CPU.era_stat):
             slub.kcpu[c, cpu, column] = -1
     for n in range(slub.knode.shape[1]):
         slub.knode[c, n, KMEM_CACHE_NODE.full] = -1
         slub.knode[c, n, KMEM_CACHE_NODE.empty] = -1
+        slub.knode[c, n, KMEM_CACHE_NODE.barn] = -1
         slub.knode[c, n, KMEM_CACHE_NODE.partial_head] = -1
         slub.knode[c, n, KMEM_CACHE_NODE.partial_tail] = -1
 
@@ -392,14 +403,21 @@ def init_cache(slub, c, geometry):
 @kernel
 def kmem_cache_close(mem, slub, c, cpu):
     """Flush and free the empty slabs; whether none is left [kmem_cache_close]. The counters stay behind."""
+    era_settle(mem, slub, c)
+    before = slub.cache[c, KMEM_CACHE.era] == er.ERA_SHEAVES
     for n in range(slub.ctl[SLUB_CTL.nodes]):
         # Before the CPUs' partial lists are flushed, for that is where objects of the barn may land.
-        era_shrink(mem, slub, c, cpu, n)
+        if before:
+            era_shrink(mem, slub, c, cpu, n)
     flush_all(mem, slub, c, cpu)
+    for n in range(slub.ctl[SLUB_CTL.nodes]):
+        if not before:
+            era_shrink(mem, slub, c, cpu, n)
     left = 0
     for n in range(slub.ctl[SLUB_CTL.nodes]):
         discard_empty_slabs(mem, slub, c, cpu, n)
         left += slub.knode[c, n, KMEM_CACHE_NODE.nr_slabs]
+    era_settle(mem, slub, c)
     if left == 0:
         era_close(mem, slub, c, cpu)
     return left == 0

@@ -9,8 +9,10 @@ era            Linux                   what differs
 ``2.6.25``     2.6.22 to 2.6.25        an emptied slab goes back at once; one order; kernels/alloc/slub/slub.py
 ``cpu-partial`` 3.2 to 6.17            per-CPU partial lists, min_partial honoured on free, order fallback;
                                        kernels/alloc/slub/cpu_partial.py
-``sheaves``    6.18 on                 arrays of objects per CPU and a barn per node before all that;
-                                       kernels/alloc/slub/sheaves.py
+``sheaves``    6.18                    arrays of objects per CPU and a barn per node before all that, for caches
+                                       that ask; kernels/alloc/slub/sheaves.py
+``7.3``        7.2 and 7.3             every cache has sheaves, and there is no CPU slab below them; 7.0 and 7.1 were
+                                       not read; kernels/alloc/slub/percpu_sheaves.py
 =============  ======================  ==============================================================================
 """
 
@@ -25,7 +27,15 @@ from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE
 ERA_2_6_25 = 0
 ERA_CPU_PARTIAL = 1
 ERA_SHEAVES = 2
-ERA_NAMES = ("2.6.25", "cpu-partial", "sheaves")
+ERA_PERCPU_SHEAVES = 3
+ERA_NAMES = ("2.6.25", "cpu-partial", "sheaves", "7.3")
+
+# How a slab is tried at an order above the smallest one.
+FIRST_TRIES = ("polite", "no-reclaim")  # 2.6.26 on: NORETRY and NOWARN; 4.4 on: also NOMEMALLOC and no reclaim
+TRY_POLITE, TRY_NO_RECLAIM = range(len(FIRST_TRIES))
+# Who may refill an empty sheaf from the slabs.
+REFILLS = ("spinning", "blocking")  # 7.0-rc3 on: everybody; 7.0-rc1: callers that may block
+REFILL_SPINNING, REFILL_BLOCKING = range(len(REFILLS))
 
 FIRST_RANK = 16  # of a cache without a slab
 
@@ -47,6 +57,13 @@ ERA_STATS = (
     "sheaf_flush",
     "sheaf_alloc",
     "sheaf_free",
+    "free_rcu_sheaf",
+    "free_rcu_sheaf_fail",
+    "sheaf_prefill_fast",
+    "sheaf_prefill_slow",
+    "sheaf_prefill_oversize",
+    "sheaf_return_fast",
+    "sheaf_return_slow",
 )
 assert KMEM_CACHE_CPU.reserve < KMEM_CACHE_CPU.width
 
@@ -54,14 +71,23 @@ assert KMEM_CACHE_CPU.reserve < KMEM_CACHE_CPU.width
 class SHEAF(Record):
     """A sheaf ``h`` is a place in ``ctl``, behind its fields: ctl[h + .]."""
 
-    next = field()
+    next = field("on a list of a barn, of retired records, or of callbacks")
     size = field("objects in it")
+    capacity = field()
     memory = field("handle of the object that holds it, -1 none")
     reserve = field("prefilled below the watermarks: flushed, not reused, when it comes back")
+    room = field("objects that the record has room for")
+    cache = field("of kfree_rcu's sheaves: their cache")
+    cpu = field("of kfree_rcu's sheaves: the CPU that queued it")
+    node = field("of kfree_rcu's sheaves: the node whose barn takes it; -1: it is flushed")
     objects = field()
 
 
 MAX_FULL_SHEAVES = 10  # a node
+MAX_EMPTY_SHEAVES = 10
+PCS_BATCH_MAX = 32  # objects of a main sheaf that are flushed at once
+LOOKAHEAD = 3  # foreign objects after which a detached free list ends [build_detached_freelist]
+BARN_BYTES = 48  # struct node_barn
 SHEAF_HEADER = 32  # bytes of struct slab_sheaf in front of its pointers
 SHRINK_PROMOTE_MAX = 32  # slabs with more free objects than this are not sorted [kmem_cache_shrink, 3.19 on]
 
@@ -85,10 +111,11 @@ class SlubEras(NamedTuple):
 def ctl_with_sheaves(sheaves, capacity):
     """A ``SlubEras.ctl`` with room for ``sheaves`` sheaves of up to ``capacity`` objects.
 
-    A cache of era ``sheaves`` needs at most 2 a CPU and, for each node, the full and empty ones of its barn: with
-    one node, 2 * CPUs + 10 full ones and as many empty ones as were ever full at once.
+    A cache with sheaves needs at most 2 a CPU (of era ``7.3`` 3) and, for each node, the full and empty
+    ones of its barn: with one node, 10 full ones and as many empty ones as were ever full at once.
     """
     stride = SHEAF.objects + capacity
     ctl = np.zeros(SLUB_CTL.width + sheaves * stride, np.int64)
     ctl[SLUB_CTL.sheaf_stride] = stride
+    ctl[[SLUB_CTL.rcu_head, SLUB_CTL.rcu_tail]] = -1
     return ctl

@@ -1,0 +1,105 @@
+"""Sheaves, arrays of objects, and the barns that keep full and empty ones, as all eras with sheaves have them
+[mm/slub.c].
+
+A sheaf is a record in ``slub.ctl``, named by its place. Retired records are linked for reuse, the larger ones of
+oversize sheaves beside those of the usual size.
+"""
+
+from fastalloc.compiler.jit import folded, internal, out_of_line
+from fastalloc.kernels.alloc.slub.state import SHEAF
+from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, KMEM_CACHE_NODE, SLUB_CTL
+
+
+@internal
+def new_record(slub, capacity):
+    """A record for a sheaf of ``capacity`` objects, empty and held by no object; -1: there is no room for one."""
+    out_of_line()
+    ctl = slub.ctl
+    before = -1
+    h = ctl[SLUB_CTL.sheaf_spare]
+    while h > 0 and ctl[h + SHEAF.room] < capacity:
+        before = h
+        h = ctl[h + SHEAF.next]
+    if h > 0:
+        if before < 0:
+            ctl[SLUB_CTL.sheaf_spare] = ctl[h + SHEAF.next]
+        else:
+            ctl[before + SHEAF.next] = ctl[h + SHEAF.next]
+    else:
+        h = ctl[SLUB_CTL.sheaf_top] if ctl[SLUB_CTL.sheaf_top] > 0 else SLUB_CTL.width
+        length = max(ctl[SLUB_CTL.sheaf_stride], SHEAF.objects + capacity)
+        if ctl[SLUB_CTL.sheaf_stride] == 0 or h + length > ctl.shape[0]:
+            ctl[SLUB_CTL.overflow] = 1
+            return -1
+        ctl[SLUB_CTL.sheaf_top] = h + length
+        ctl[h + SHEAF.room] = length - SHEAF.objects
+    ctl[h + SHEAF.next] = -1
+    ctl[h + SHEAF.size] = 0
+    ctl[h + SHEAF.capacity] = capacity
+    ctl[h + SHEAF.memory] = -1
+    ctl[h + SHEAF.reserve] = 0
+    return h
+
+
+@internal
+def retire_record(ctl, h):
+    """The sheaf is no more."""
+    ctl[h + SHEAF.next] = ctl[SLUB_CTL.sheaf_spare]
+    ctl[SLUB_CTL.sheaf_spare] = h
+
+
+@folded
+def pop_object(ctl, h):
+    """The last object of sheaf ``h``, which holds one."""
+    size = ctl[h + SHEAF.size] - 1
+    ctl[h + SHEAF.size] = size
+    return ctl[h + SHEAF.objects + size]
+
+
+@folded
+def push_object(ctl, h, handle):
+    """Put an object into sheaf ``h``, which has room."""
+    size = ctl[h + SHEAF.size]
+    ctl[h + SHEAF.objects + size] = handle
+    ctl[h + SHEAF.size] = size + 1
+
+
+@internal
+def barn_put(slub, c, n, h, head):
+    """Put sheaf ``h`` in front of a barn's list: ``head`` is KMEM_CACHE_NODE.full or KMEM_CACHE_NODE.empty."""
+    node = slub.knode[c, n]
+    slub.ctl[h + SHEAF.next] = node[head]
+    node[head] = h
+    node[head + 2] += 1
+
+
+@internal
+def barn_get(slub, c, n, head):
+    """Take the first sheaf of a barn's list, -1 none."""
+    node = slub.knode[c, n]
+    h = node[head]
+    if h >= 0:
+        node[head] = slub.ctl[h + SHEAF.next]
+        node[head + 2] -= 1
+    return h
+
+
+@internal
+def swap_sheaves(k):
+    """Exchange main and spare."""
+    h = k[KMEM_CACHE_CPU.main]
+    k[KMEM_CACHE_CPU.main] = k[KMEM_CACHE_CPU.spare]
+    k[KMEM_CACHE_CPU.spare] = h
+
+
+@internal
+def exchange_for_full(slub, c, n, k):
+    """The empty main sheaf for the first full one of the barn, whose empty list takes any number; whether there was
+    one [barn_replace_empty_sheaf]."""
+    full = barn_get(slub, c, n, KMEM_CACHE_NODE.full)
+    if full < 0:
+        return False
+    k[KMEM_CACHE_CPU.barn_get] += 1
+    barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], KMEM_CACHE_NODE.empty)
+    k[KMEM_CACHE_CPU.main] = full
+    return True

@@ -1,0 +1,368 @@
+"""SLUB of Linux 7.2 and 7.3 [mm/slub.c]: percpu sheaves before the slabs of every cache; 7.0 and 7.1 were not read.
+
+Each CPU has a main sheaf, a stack that serves and takes objects, and at times a spare one; a barn a node keeps full
+and empty ones. Sheaves are kmalloc'ed objects of the same machine, and so an allocation or a free may need another one
+inside: :func:`sheaf_call` calls itself.
+
+Not modelled: trylocks that fail, interrupts and migration in the middle, kmalloc_nolock, slab_strict_numa.
+"""
+
+import numpy as np
+
+from fastalloc.compiler.jit import folded, internal, out_of_line
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, page_bytes
+from fastalloc.kernels.alloc.slub import node_lists as nl
+from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.slub.barn import (
+    barn_get,
+    barn_put,
+    exchange_for_full,
+    new_record,
+    pop_object,
+    push_object,
+    retire_record,
+    swap_sheaves,
+)
+from fastalloc.kernels.alloc.slub.state import SHEAF
+from fastalloc.kernels.alloc.state import (
+    DEPTH,
+    KMEM_CACHE,
+    KMEM_CACHE_CPU,
+    KMEM_CACHE_NODE,
+    MEMCTL,
+    SLUB_CTL,
+    SLUB_SLAB,
+)
+from fastalloc.linux import gfp as g
+
+# Paths of the golden cases, those past the sheaves are in node_lists.
+FROM_MAIN, FROM_SPARE, FROM_BARN, FROM_REFILL = 1, 2, 3, 4
+TO_MAIN, TO_SPARE, TO_BARN_EMPTY, TO_NEW, TO_FLUSHED_SPARE, TO_SAME_MAIN = 1, 2, 3, 4, 5, 6
+
+# What sheaf_call is to do.
+ALLOC, ALLOC_NO_RECURSE, FREE, NEW_SHEAF, FREE_SHEAF = range(5)
+OWN_SOURCE, PAGES = -1, -2  # where NEW_SHEAF has memory from, in place of a node: the usual cache, pages, or a cache
+OBJCGS_CLEAR_MASK = g.NOFAIL | g.THISNODE | g.COMP  # bits of a caller's mask that a sheaf is not had with
+
+
+@internal
+def goes_to_sheaf(mem, slub, s, n):
+    """Whether a sheaf of node ``n`` takes objects of slab ``s``: not another node's, not the reserves'
+    [can_free_to_pcs]."""
+    if slub.slab[s, SLUB_SLAB.node] != n:
+        return False
+    return mem.ctl[MEMCTL.pfmemalloc] == 0 or slub.slab[s, SLUB_SLAB.depth] != DEPTH.none
+
+
+@internal
+def flush_unused(mem, slub, c, cpu, h):
+    """All objects of a sheaf that no CPU uses to the slabs [sheaf_flush_unused]."""
+    size = slub.ctl[h + SHEAF.size]
+    slub.ctl[h + SHEAF.size] = 0
+    nl.free_bulk(mem, slub, c, cpu, slub.ctl, h + SHEAF.objects, size)
+    slub.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_flush] += size
+
+
+@internal
+def flush_main(mem, slub, c, cpu):
+    """The main sheaf's objects to the slabs, by batches from its top [sheaf_flush_main]."""
+    h = slub.kcpu[c, cpu, KMEM_CACHE_CPU.main]
+    while slub.ctl[h + SHEAF.size] > 0:
+        size = slub.ctl[h + SHEAF.size]
+        batch = min(size, er.PCS_BATCH_MAX)
+        slub.ctl[h + SHEAF.size] = size - batch
+        nl.free_bulk(mem, slub, c, cpu, slub.ctl, h + SHEAF.objects + size - batch, batch)
+        slub.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_flush] += batch
+
+
+@internal
+def refill_sheaf(mem, slub, c, cpu, h, gfp, context):
+    """Fill sheaf ``h`` from the slabs; whether it is full [refill_sheaf]."""
+    size = slub.ctl[h + SHEAF.size]
+    missing = slub.ctl[h + SHEAF.capacity] - size
+    if missing == 0:
+        return True
+    got = nl.refill_objects(mem, slub, c, cpu, gfp, context, slub.ctl, h + SHEAF.objects + size, missing)
+    slub.ctl[h + SHEAF.size] = size + got
+    slub.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_refill] += got
+    return got == missing
+
+
+@internal
+def sheaf_with_objects(slub, c, n, k):
+    """A main sheaf with objects from what the CPU and the barn have: FROM_SPARE, FROM_BARN, 0 none
+    [__pcs_replace_empty_main]."""
+    spare = k[KMEM_CACHE_CPU.spare]
+    if spare >= 0 and slub.ctl[spare + SHEAF.size] > 0:
+        swap_sheaves(k)
+        return FROM_SPARE
+    if exchange_for_full(slub, c, n, k):
+        return FROM_BARN
+    k[KMEM_CACHE_CPU.barn_get_fail] += 1
+    return 0
+
+
+@internal
+def empty_sheaf_at_hand(slub, c, n, k):
+    """The spare sheaf, which is empty, or the barn's first empty one, -1 none."""
+    h = k[KMEM_CACHE_CPU.spare]
+    if h >= 0:
+        k[KMEM_CACHE_CPU.spare] = -1
+        return h
+    return barn_get(slub, c, n, KMEM_CACHE_NODE.empty)
+
+
+@internal
+def install_full(slub, c, n, k, h):
+    """Sheaf ``h`` becomes the main one; the empty one before it the spare, or the barn's."""
+    if k[KMEM_CACHE_CPU.spare] < 0:
+        k[KMEM_CACHE_CPU.spare] = k[KMEM_CACHE_CPU.main]
+    else:
+        barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], KMEM_CACHE_NODE.empty)
+    k[KMEM_CACHE_CPU.main] = h
+
+
+@internal
+def is_full(slub, h):
+    """Whether sheaf ``h`` has no room."""
+    return slub.ctl[h + SHEAF.size] >= slub.ctl[h + SHEAF.capacity]
+
+
+@internal
+def room_at_hand(mem, slub, c, cpu, k):
+    """A main sheaf with room from what the CPU and the barn have: how it was found, 0: a new sheaf is needed
+    [__pcs_replace_full_main]."""
+    out_of_line()
+    n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
+    spare = k[KMEM_CACHE_CPU.spare]
+    if spare >= 0:
+        if not is_full(slub, spare):
+            swap_sheaves(k)
+            return TO_SPARE
+        if slub.knode[c, n, KMEM_CACHE_NODE.nr_full] >= slub.cache[c, KMEM_CACHE.max_full]:
+            k[KMEM_CACHE_CPU.barn_put_fail] += 1
+            k[KMEM_CACHE_CPU.spare] = -1
+            flush_unused(mem, slub, c, cpu, spare)
+            install_empty(slub, c, n, k, spare)
+            return TO_FLUSHED_SPARE
+    h = barn_get(slub, c, n, KMEM_CACHE_NODE.empty)
+    if h < 0:
+        return 0
+    if spare < 0:
+        k[KMEM_CACHE_CPU.spare] = k[KMEM_CACHE_CPU.main]
+    else:
+        barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], KMEM_CACHE_NODE.full)
+        k[KMEM_CACHE_CPU.barn_put] += 1
+    k[KMEM_CACHE_CPU.main] = h
+    return TO_BARN_EMPTY
+
+
+@internal
+def install_empty(slub, c, n, k, h):
+    """Put an empty sheaf to use; its own memory may have come out of the main one meanwhile
+    [__pcs_install_empty_sheaf]."""
+    if k[KMEM_CACHE_CPU.spare] < 0:
+        k[KMEM_CACHE_CPU.spare] = k[KMEM_CACHE_CPU.main]
+        k[KMEM_CACHE_CPU.main] = h
+    elif not is_full(slub, k[KMEM_CACHE_CPU.main]):
+        barn_put(slub, c, n, h, KMEM_CACHE_NODE.empty)
+    elif not is_full(slub, k[KMEM_CACHE_CPU.spare]):
+        swap_sheaves(k)
+        barn_put(slub, c, n, h, KMEM_CACHE_NODE.empty)
+    else:
+        barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], KMEM_CACHE_NODE.full)
+        k[KMEM_CACHE_CPU.barn_put] += 1
+        k[KMEM_CACHE_CPU.main] = h
+
+
+@internal
+def sheaf_pages(mem, cpu, gfp, context, capacity):
+    """Pages for a sheaf beyond the largest kmalloc cache: a page handle, or NO_OBJECT."""
+    order = 0
+    while (page_bytes(mem) << order) < er.SHEAF_HEADER + 8 * capacity:
+        order += 1
+    pfn = alloc_pages(mem, cpu, -1, gfp | g.COMP, order, context)
+    if pfn < 0:
+        return st.NO_OBJECT
+    return st.PAGE_HANDLE | (order << st.PAGE_HANDLE_ORDER_SHIFT) | pfn
+
+
+@internal
+def sheaf_call(mem, slub, what, c, cpu, node, gfp, context, thing):
+    """An operation of cache ``c`` that may need, or free, the memory of a sheaf: one function, for it calls itself.
+
+    ALLOC : an object's handle, or NO_OBJECT [slab_alloc_node, alloc_from_pcs]. ALLOC_NO_RECURSE makes no sheaf for it
+        [SLAB_ALLOC_NO_RECURSE].
+    FREE : the object of handle ``thing`` [slab_free, free_to_pcs].
+    NEW_SHEAF : an empty sheaf, -1 when its memory cannot be had [__alloc_empty_sheaf]; ``thing``: its capacity.
+        ``node`` names the cache of its memory, or is OWN_SOURCE or PAGES.
+    FREE_SHEAF : of the empty sheaf ``thing`` [free_empty_sheaf].
+    """
+    out_of_line()
+    ctl = slub.ctl
+    k = slub.kcpu[c, cpu]
+    n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
+    none = np.int64(-1)
+    if what == FREE:
+        s = thing >> st.HANDLE_SHIFT
+        main = k[KMEM_CACHE_CPU.main]
+        if main < 0 or not goes_to_sheaf(mem, slub, s, n):
+            path = np.int64(nl.slab_free(mem, slub, c, cpu, thing))
+            k[KMEM_CACHE_CPU.free_slowpath] += 1
+        else:
+            path = np.int64(TO_MAIN)
+            if is_full(slub, main):
+                path = np.int64(room_at_hand(mem, slub, c, cpu, k))
+                if path == 0:
+                    capacity = slub.cache[c, KMEM_CACHE.sheaf_capacity]
+                    had_spare = k[KMEM_CACHE_CPU.spare] >= 0
+                    mask = np.int64(g.NOWARN)
+                    source = np.int64(OWN_SOURCE)
+                    h = sheaf_call(mem, slub, np.int64(NEW_SHEAF), c, cpu, source, mask, context, capacity)
+                    if h < 0:
+                        k[KMEM_CACHE_CPU.barn_put_fail] += had_spare
+                        flush_main(mem, slub, c, cpu)
+                    else:
+                        install_empty(slub, c, n, k, h)
+                    path = np.int64(TO_SAME_MAIN if k[KMEM_CACHE_CPU.main] == main else TO_NEW)
+            push_object(ctl, k[KMEM_CACHE_CPU.main], thing)
+            k[KMEM_CACHE_CPU.free_fastpath] += 1
+        ctl[SLUB_CTL.path] = path
+        return none
+    if what == NEW_SHEAF:
+        memory = none
+        source = np.int64(slub.cache[c, KMEM_CACHE.sheaf_cache])
+        if node >= 0:
+            source = node
+        mask = np.int64((gfp | g.ZERO) & ~OBJCGS_CLEAR_MASK)
+        if node == PAGES:
+            memory = np.int64(sheaf_pages(mem, cpu, mask, context, thing))
+            if memory < 0:
+                return none
+        elif source >= 0:
+            how = np.int64(ALLOC_NO_RECURSE if slub.cache[c, KMEM_CACHE.is_kmalloc] != 0 else ALLOC)
+            memory = sheaf_call(mem, slub, how, source, cpu, none, mask, context, none)
+            if memory < 0:
+                return none
+        h = np.int64(new_record(slub, thing))
+        if h >= 0:
+            ctl[h + SHEAF.memory] = memory
+            k[KMEM_CACHE_CPU.sheaf_alloc] += 1
+        return h
+    if what == FREE_SHEAF:
+        memory = ctl[thing + SHEAF.memory]
+        retire_record(ctl, thing)
+        k[KMEM_CACHE_CPU.sheaf_free] += 1
+        if memory >= st.PAGE_HANDLE:
+            order = (memory >> st.PAGE_HANDLE_ORDER_SHIFT) & 0xFF
+            free_pages(mem, cpu, memory & ((1 << st.PAGE_HANDLE_ORDER_SHIFT) - 1), order)
+        elif memory >= 0:
+            source = np.int64(slub.slab[memory >> st.HANDLE_SHIFT, SLUB_SLAB.cache])
+            sheaf_call(mem, slub, np.int64(FREE), source, cpu, none, none, context, memory)
+        return none
+    path = np.int64(0)
+    if node >= 0 and node != n:
+        k[KMEM_CACHE_CPU.alloc_node_mismatch] += 1
+    elif k[KMEM_CACHE_CPU.main] >= 0:
+        path = np.int64(FROM_MAIN)
+        if ctl[k[KMEM_CACHE_CPU.main] + SHEAF.size] == 0:
+            path = np.int64(sheaf_with_objects(slub, c, n, k))
+            blocked = slub.cache[c, KMEM_CACHE.refill] == er.REFILL_BLOCKING and (gfp & g.WAIT) == 0
+            if path == 0 and not blocked:
+                h = np.int64(empty_sheaf_at_hand(slub, c, n, k))
+                if h < 0 and what != ALLOC_NO_RECURSE:
+                    capacity = slub.cache[c, KMEM_CACHE.sheaf_capacity]
+                    source = np.int64(OWN_SOURCE)
+                    h = sheaf_call(mem, slub, np.int64(NEW_SHEAF), c, cpu, source, gfp, context, capacity)
+                # Objects from below the watermarks must not end up where anybody may take them.
+                if h >= 0 and refill_sheaf(mem, slub, c, cpu, h, gfp | g.NOMEMALLOC | g.NOWARN, context):
+                    install_full(slub, c, n, k, h)
+                    path = np.int64(FROM_REFILL)
+                elif h >= 0:
+                    flush_unused(mem, slub, c, cpu, h)
+                    sheaf_call(mem, slub, np.int64(FREE_SHEAF), c, cpu, none, none, context, h)
+        main = k[KMEM_CACHE_CPU.main]
+        if path != 0:
+            top = ctl[main + SHEAF.objects + ctl[main + SHEAF.size] - 1]
+            if node >= 0 and slub.slab[top >> st.HANDLE_SHIFT, SLUB_SLAB.node] != node:
+                k[KMEM_CACHE_CPU.alloc_node_mismatch] += 1
+                path = np.int64(0)
+    if path != 0:
+        handle = np.int64(pop_object(ctl, k[KMEM_CACHE_CPU.main]))
+        k[KMEM_CACHE_CPU.alloc_fastpath] += 1
+    else:
+        handle = np.int64(nl.slab_alloc(mem, slub, c, cpu, node, gfp, context))
+        if handle >= 0:
+            bought = slub.slab[handle >> st.HANDLE_SHIFT, SLUB_SLAB.count] == np.int32(ctl[SLUB_CTL.operation])
+            path = np.int64(nl.FROM_NEW_SLAB if bought else nl.FROM_SLAB)
+    ctl[SLUB_CTL.path] = path
+    return handle
+
+
+@internal
+def alloc_empty_sheaf(mem, slub, c, cpu, gfp, context, capacity):
+    """A new sheaf of ``capacity`` objects, -1 when its memory cannot be had [__alloc_empty_sheaf]."""
+    out_of_line()
+    return sheaf_call(mem, slub, np.int64(NEW_SHEAF), c, cpu, np.int64(OWN_SOURCE), gfp, context, capacity)
+
+
+@internal
+def free_empty_sheaf(mem, slub, c, cpu, h):
+    """Give an empty sheaf's memory back [free_empty_sheaf]."""
+    out_of_line()
+    context = mem.ctl[MEMCTL.context]
+    sheaf_call(mem, slub, np.int64(FREE_SHEAF), c, cpu, np.int64(-1), np.int64(0), context, h)
+
+
+@internal
+def flush_and_free(mem, slub, c, cpu, h):
+    """A sheaf is of no use any more."""
+    flush_unused(mem, slub, c, cpu, h)
+    free_empty_sheaf(mem, slub, c, cpu, h)
+
+
+# ------------------------------------------------------------------------------------------- the common calls
+
+
+@internal
+def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context):
+    """An allocation that the main sheaf does not serve."""
+    out_of_line()
+    slub.ctl[SLUB_CTL.operation] += 1
+    return sheaf_call(mem, slub, np.int64(ALLOC), c, cpu, node, gfp, context, np.int64(-1))
+
+
+@folded
+def slab_alloc(mem, slub, c, cpu, node, gfp, context):
+    """An object of cache ``c`` on ``cpu``, a handle, or NO_OBJECT; ``node`` is -1 or the one asked for."""
+    k = slub.kcpu[c, cpu]
+    h = k[KMEM_CACHE_CPU.main]
+    if h >= 0 and (node < 0 or slub.ctl[SLUB_CTL.nodes] == 1) and slub.ctl[h + SHEAF.size] > 0:
+        k[KMEM_CACHE_CPU.alloc_fastpath] += 1
+        slub.ctl[SLUB_CTL.path] = FROM_MAIN
+        return pop_object(slub.ctl, h)
+    return slab_alloc_slow(mem, slub, c, cpu, node, gfp, context)
+
+
+@internal
+def slab_free_slow(mem, slub, c, cpu, handle):
+    """A free that the main sheaf does not take at once."""
+    out_of_line()
+    slub.ctl[SLUB_CTL.operation] += 1
+    context = mem.ctl[MEMCTL.context]
+    sheaf_call(mem, slub, np.int64(FREE), c, cpu, np.int64(-1), np.int64(0), context, handle)
+
+
+@folded
+def slab_free(mem, slub, c, cpu, s, i):
+    """Free object ``i`` of slab ``s`` of cache ``c`` on ``cpu``."""
+    k = slub.kcpu[c, cpu]
+    h = k[KMEM_CACHE_CPU.main]
+    handle = (s << st.HANDLE_SHIFT) | i
+    if h >= 0 and not is_full(slub, h) and goes_to_sheaf(mem, slub, s, cpu >> mem.ctl[MEMCTL.cpu_node_shift]):
+        k[KMEM_CACHE_CPU.free_fastpath] += 1
+        slub.ctl[SLUB_CTL.path] = TO_MAIN
+        push_object(slub.ctl, h, handle)
+        return
+    slab_free_slow(mem, slub, c, cpu, handle)
