@@ -98,7 +98,7 @@ def reading(path: object, where: str = "", what: str = "cannot be read") -> Iter
     """
     try:
         yield
-    except (InputError, LaneError, KeyboardInterrupt, SystemExit, GeneratorExit):
+    except (InputError, LaneError, BrokenPipeError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
         raise InputError(path, where, f"{what}: {told(error)}") from error

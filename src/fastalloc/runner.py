@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from fastalloc.batch import BatchProgress, LaneResult, refuse_unfit, run_lanes, run_machines
 from fastalloc.compiler.cache_dir import announce_compiling
-from fastalloc.errors import InputError, LaneError
+from fastalloc.errors import InputError, LaneError, reading
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, with_policies
+from fastalloc.scenario.trust import refuse_code
 from fastalloc.store import Dataset, DatasetWriter, open_dataset
 from fastalloc.store.location import Location, location
 from fastalloc.store.provenance import footer, provenance
@@ -24,7 +25,7 @@ from fastalloc.store.read import shard_paths
 from fastalloc.store.schema import EVENTS_SCHEMA
 from fastalloc.store.shards import shard_segments
 from fastalloc.store.tables import event_columns
-from fastalloc.store.write import write_parquet
+from fastalloc.store.write import MANIFEST, write_parquet
 
 
 class RunProgress(NamedTuple):
@@ -112,7 +113,7 @@ def run(
             status = "complete"
     except LaneError as error:
         status = "failed"
-        error.again = _again(out, error)
+        error.again = _again(out, error, any(own.policy.questions for _, own in chosen))
         writer.manifest["failed"] = str(error)
         raise
     finally:  # an error or a second Ctrl-C loses no finished lane either
@@ -141,10 +142,15 @@ def rerun(dataset: Dataset | str | Location, lane_id: int, *, debug: bool = Fals
         lane_id: the ``id`` of its row in ``runs/``.
 
     Raises:
-        InputError: no such lane.
+        InputError: no such lane, a damaged manifest, or a policy's source in it that nobody trusts.
     """
     if not isinstance(dataset, Dataset):
         dataset = open_dataset(dataset)
+    with reading(dataset.path / MANIFEST, "", "tells no scenario"):
+        return _rerun(dataset, lane_id, debug, skip)
+
+
+def _rerun(dataset: Dataset, lane_id: int, debug: bool, skip: bool) -> Rerun:
     rows = dataset.runs.filter(pl.col("id") == lane_id).collect()
     if rows.is_empty():
         known = dataset.runs.select(pl.len(), pl.max("id").alias("last")).collect()
@@ -155,6 +161,7 @@ def rerun(dataset: Dataset | str | Location, lane_id: int, *, debug: bool = Fals
     own = Scenario.model_validate(dataset.manifest["scenario"]).variant(row["variant"])
     if dataset.manifest.get("kind") == "sweep":
         own = own.with_settings(_point_settings(dataset, row["point"]), "point")
+    refuse_code(own, dataset.path / MANIFEST)
     announce_compiling()
     (result,) = run_lanes(own, [row["lane"]], seed=row["seed"], threads=1, full_events=True, debug=debug, skip=skip)
     stored = {name: row[name] for name in METRIC.names}
@@ -191,9 +198,11 @@ def save_events(done: Rerun, path: str | Location) -> Location:
     return path
 
 
-def _again(out: Location, error: LaneError) -> str:
+def _again(out: Location, error: LaneError, own_code: bool) -> str:
     """The command that runs a lane again that failed, each tick checked."""
     words = ["fastalloc", "run", str(out / "scenario.toml"), "--debug"]
+    if own_code:
+        words.append("--trust")
     if error.variant:
         words += ["--variant", error.variant, "--lanes", str(error.lane + 1)]
     return shlex.join(words)

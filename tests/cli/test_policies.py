@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fastalloc.scenario import policy_names
+from fastalloc.scenario.trust import TRUST
 from fastalloc.store import open_dataset
 
 SMALL = ("--lanes", 2, "--seconds", 40)
@@ -41,13 +42,15 @@ def test_all_is_every_preset(fastalloc):
     assert {row["policy"] for row in json.loads(done.out)} == set(policy_names())
 
 
-def test_a_file_is_a_policy_and_its_dataset_carries_it(fastalloc, tmp_path):
+def test_a_file_is_a_policy_and_its_dataset_carries_it(fastalloc, tmp_path, monkeypatch):
+    monkeypatch.setenv(TRUST, "")
     path = tmp_path / "generous.py"
     path.write_text("def depth(who, gfp, context, free, min_mark):\n    return 0\n", encoding="utf-8")
     done = fastalloc("compare", "swap-livelock", "--policies", path, *SMALL, "--json")
     assert [row["policy"] for row in json.loads(done.out)] == ["rc8", "generous"]
     path.unlink()
-    again = fastalloc("rerun", "out/swap-livelock-policies", 3)
+    assert fastalloc("rerun", "out/swap-livelock-policies", 3).code == 2  # a dataset runs no code unasked
+    again = fastalloc("rerun", "out/swap-livelock-policies", 3, "--trust")
     assert again.code == 0
     assert "every metric equals the stored row" in again.out
 

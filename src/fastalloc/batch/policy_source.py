@@ -30,9 +30,10 @@ def bounded(source: str, where: str, answers: tuple[str, ...] = ()) -> ast.Modul
         if name in _reached(name, calls):
             raise InputError(where, f"line {node.lineno}", f"{name} calls itself, which compiled code cannot")
     _Bounded().visit(tree)
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name in answers and node.args.args:
-            node.body = [*_at(node, f"if {node.args.args[0].arg} == {_NEVER}:\n    return 0"), *node.body]
+    for statement in tree.body:
+        if isinstance(statement, ast.FunctionDef) and statement.name in answers and statement.args.args:
+            never = f"if {statement.args.args[0].arg} == {_NEVER}:\n    return 0"
+            statement.body = [*_at(statement, never), *statement.body]
     return ast.fix_missing_locations(tree)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fastalloc.cli.execute import free_folder, run_and_show
-from fastalloc.cli.options import Memory, allow_memory, loaded_with, parse_settings
+from fastalloc.cli.options import Memory, Trust, allow_memory, loaded_with, parse_settings
 
 
 def compare(
@@ -22,6 +22,7 @@ def compare(
     ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a field.")] = None,
     memory: Memory = None,
+    trust: Trust = False,
     json: Annotated[bool, typer.Option("--json", help="Print the board as JSON, and nothing else, to stdout.")] = False,
 ) -> None:
     """Run policies on the same lanes and print the board that compares them."""

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fastalloc.cli.options import Trust
 from fastalloc.errors import InputError
 
 
@@ -25,6 +26,7 @@ def frontier(
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="That all verdicts hold at once.")] = 0.95,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 is one a CPU. Changes no result.")] = 0,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a field.")] = None,
+    trust: Trust = False,
 ) -> None:
     """Search for the value from which on the livelock is rarer than asked, and state the confidence."""
     from fastalloc.cli.options import loaded_with, parse_settings

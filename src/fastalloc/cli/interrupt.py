@@ -46,6 +46,7 @@ def run(command: Callable[[], int]) -> int:
         return command()
     _cancels.clear()
     _heard.clear()
+    others = set(threading.enumerate())
     codes: list[int] = []
     done = threading.Event()
 
@@ -82,7 +83,7 @@ def run(command: Callable[[], int]) -> int:
     code = codes[0] if codes else 1
     if _heard:
         code = exit_code() if code in (0, exit_code()) else code
-        if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
+        if any(not thread.daemon for thread in set(threading.enumerate()) - others):
             _leave(code)  # a thread is inside a kernel, and Python would wait for it
     return code
 

@@ -20,6 +20,19 @@ Memory = Annotated[
 ]
 
 
+def _trust(given: bool) -> bool:
+    if given:
+        from fastalloc.scenario.trust import trust_carried_code
+
+        trust_carried_code()
+    return given
+
+
+Trust = Annotated[
+    bool, typer.Option("--trust", callback=_trust, help="Run Python that the scenario, sweep or dataset carries.")
+]
+
+
 def allow_memory(size: str | None) -> None:
     """What ``--memory`` says, for this process and its workers."""
     if size is not None:

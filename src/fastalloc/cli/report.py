@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, reading
 
 if TYPE_CHECKING:
     from fastalloc.report.sensitivity import Sensitivity
@@ -17,12 +17,26 @@ def report(
     out: Annotated[str | None, typer.Option("-o", "--out", help="HTML file  [default: DATASET/report.html]")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON, and nothing else, to stdout.")] = False,
 ) -> None:
-    """Print the verdict of a dataset and write its HTML report."""
+    """Print the verdict of a dataset and write its HTML report.
+
+    Exit code 1 where files or lanes of it are missing, failed or not as they were written.
+    """
+    with reading(dataset, "", "cannot be reported"):
+        doubtful = _report(dataset, out, json)
+    raise typer.Exit(1 if doubtful else 0)
+
+
+def _report(dataset: str, out: str | None, json: bool) -> list[str]:
+    """Prints and writes the report; what it lacks."""
     from fastalloc.cli.show import show
     from fastalloc.report.html import write_report
     from fastalloc.store import open_dataset
+    from fastalloc.store.doubts import doubts
 
     opened = open_dataset(dataset)
+    doubtful = doubts(opened)
+    if doubtful:
+        print(f"rests on less than was asked: {'; '.join(doubtful)}", file=sys.stderr if json else sys.stdout)
     if opened.manifest.get("kind") == "sweep":
         from fastalloc.cli.show import show_sweep
         from fastalloc.report.sweep import is_of_traces
@@ -35,12 +49,13 @@ def report(
             from fastalloc.report.sweep_page import write_sweep_report
 
             page = write_sweep_report(opened, out, _influences(opened))
-        show_sweep(opened, as_json=json)
+        show_sweep(opened, as_json=json, doubtful=doubtful)
         print(f"\nreport  {page}", file=sys.stderr)
-        return
-    page = write_report(opened, out)
-    show(opened, as_json=json)
+        return doubtful
+    page = write_report(opened, out, doubtful)
+    show(opened, as_json=json, doubtful=doubtful)
     print(f"\nreport  {page}", file=sys.stderr)
+    return doubtful
 
 
 def _influences(dataset: "Dataset") -> list["Sensitivity"]:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fastalloc.cli.options import Trust
+
 SHOWN_EVENTS = 60
 
 
@@ -15,6 +17,7 @@ def rerun(
         str | None, typer.Option("-o", "--out", help="Parquet file  [default: DATASET/rerun/LANE.parquet]")
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Check conservation after every tick.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Run one lane again, compare it with what was stored, and save its full event log."""
     from fastalloc.cli.events import event_lines

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from fastalloc.cli.execute import free_folder, run_and_show
-from fastalloc.cli.options import Memory, allow_memory, loaded_with, parse_settings
+from fastalloc.cli.options import Memory, Trust, allow_memory, loaded_with, parse_settings
 
 
 def run(
@@ -23,6 +23,7 @@ def run(
     ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a field.")] = None,
     memory: Memory = None,
+    trust: Trust = False,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON, and nothing else, to stdout.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Check conservation after every tick.")] = False,
     no_skip: Annotated[bool, typer.Option("--no-skip", help="Walk every tick. Changes no result.")] = False,

@@ -1,5 +1,6 @@
 """Prints the verdict of a dataset to stdout."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastalloc.store import Dataset
@@ -9,15 +10,15 @@ LIVELOCKED = ("lanes", "livelocked", "share", "95 %")
 REPLAYED = ("orders", "new pages", "peak pages", "end pages", "waste at peak", "slow allocs", "list locks")
 
 
-def show(dataset: Dataset, as_json: bool) -> None:
-    """As a table with a sentence a variant, or as JSON and nothing else."""
+def show(dataset: Dataset, as_json: bool, doubtful: Sequence[str] = ()) -> None:
+    """As a table with a sentence a variant, or as JSON and nothing else; ``doubtful``: see ``store.doubts``."""
     from fastalloc.report.verdict import verdict_rows, verdicts
 
     found = verdicts(dataset)
     if as_json:
         import json
 
-        print(json.dumps(verdict_rows(found), indent=1))
+        print(json.dumps(_doubted(verdict_rows(found), doubtful), indent=1))
         return
     from fastalloc.report.terminal import verdict_table
     from fastalloc.terminal import console
@@ -41,14 +42,18 @@ def show_board(dataset: Dataset, as_json: bool) -> None:
     console(width=120).print(board_table(found))
 
 
-def show_sweep(dataset: Dataset, as_json: bool) -> None:
+def _doubted(rows: list[dict[str, Any]], doubtful: Sequence[str]) -> list[dict[str, Any]]:
+    return [row | {"doubts": list(doubtful)} for row in rows] if doubtful else rows
+
+
+def show_sweep(dataset: Dataset, as_json: bool, doubtful: Sequence[str] = ()) -> None:
     """The points of a sweep with their livelocks, as a table or as JSON and nothing else."""
     from fastalloc.report.sweep import is_of_traces, point_rows
 
     if as_json:
         import json
 
-        print(json.dumps(point_rows(dataset), indent=1))
+        print(json.dumps(_doubted(point_rows(dataset), doubtful), indent=1))
         return
     from fastalloc.terminal import Table, console
 

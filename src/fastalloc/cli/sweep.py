@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastalloc.cli import interrupt
-from fastalloc.cli.options import Memory, allow_memory
+from fastalloc.cli.options import Memory, Trust, allow_memory
 from fastalloc.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def sweep(
     dask: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Run on the workers of a Dask scheduler.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print points, lanes, estimated time and bytes.")] = False,
     memory: Memory = None,
+    trust: Trust = False,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON, and nothing else, to stdout.")] = False,
 ) -> None:
     """Run what is missing of a sweep; a folder that holds a part of it is gone on with."""

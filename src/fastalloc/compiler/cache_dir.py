@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fastalloc.errors import InputError
+
 PACKAGE = Path(__file__).parents[1]
 # Rooms whose sources decide what compiled code computes.
 ROOMS = ("compiler", "kernels", "linux", "trace/order")
@@ -71,6 +73,26 @@ def cache_folder() -> Path:
     return parent / cache_digest()
 
 
+@cache
+def own_folder(folder: Path) -> Path:
+    """``folder``, made with the rights 0700 where it is not there and can be.
+
+    What lies there is unpickled and run: InputError where it is another user's, or others may write there.
+    """
+    with suppress(OSError):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        found = folder.stat()
+    except OSError:
+        return folder
+    if hasattr(os, "getuid") and found.st_uid != os.getuid():
+        raise InputError(folder, "", f"holds compiled code and belongs to user {found.st_uid}; remove it")
+    if found.st_mode & 0o022:
+        raise InputError(folder, "", "holds compiled code and others may write there; remove it")
+    return folder
+
+
 @contextmanager
 def used() -> Iterator[None]:
     """Functions that are decorated meanwhile are kept in the folder; those of others are kept where they were."""
@@ -79,7 +101,7 @@ def used() -> Iterator[None]:
     config: Any = numba.config
     with _DECORATING:  # or one thread would take the other's setting for the user's
         theirs = config.CACHE_DIR
-        config.CACHE_DIR = str(cache_folder())
+        config.CACHE_DIR = str(own_folder(cache_folder()))
         try:
             yield
         finally:
@@ -95,8 +117,7 @@ def only_one(name: str) -> Iterator[None]:
     try:
         import fcntl
 
-        folder = cache_folder()
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = own_folder(cache_folder())
         file = open(folder / f"{name}.lock", "w")  # noqa: SIM115
     except (ImportError, OSError):
         yield

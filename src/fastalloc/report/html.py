@@ -1,6 +1,6 @@
 """The HTML report: one file that needs no network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -42,19 +42,21 @@ class Strip(NamedTuple):
 MOST_NAMED = 6  # variants that the headline tells one by one
 
 
-def write_report(dataset: Dataset, path: str | Location | None = None) -> Location:
+def write_report(dataset: Dataset, path: str | Location | None = None, doubtful: Sequence[str] = ()) -> Location:
     """Writes the report of a dataset and returns its path, by default ``report.html`` in the dataset's folder.
+
+    ``doubtful``: sentences on what it lacks, see ``store.doubts``.
 
     Raises:
         InputError: a shard is unreadable, or the file cannot be written.
     """
     path = location(path) if path else dataset.path / "report.html"
-    write_file(path, render(dataset).encode())
+    write_file(path, render(dataset, doubtful).encode())
     return path
 
 
-def render(dataset: Dataset) -> str:
-    """The page as text."""
+def render(dataset: Dataset, doubtful: Sequence[str] = ()) -> str:
+    """The page as text; ``doubtful``: see ``store.doubts``."""
     found = verdicts(dataset)
     lanes = choose_lanes(dataset, found)
     with debug_mode(False):  # to check each specification against the schema takes longer than all the rest
@@ -65,6 +67,7 @@ def render(dataset: Dataset) -> str:
     return filled(
         "page.html",
         manifest=dataset.manifest,
+        doubtful=list(doubtful),
         scenario=dataset.manifest["scenario"],
         machine=_machine_words(dataset.manifest["scenario"]),
         verdicts=found,

@@ -12,6 +12,7 @@ from fastalloc.scenario.files import find, read_toml
 from fastalloc.scenario.fitted import read_workload
 from fastalloc.scenario.machines import PRESETS, machine_named
 from fastalloc.scenario.models import Scenario
+from fastalloc.scenario.trust import refuse_code
 from fastalloc.scenario.varied import input_error
 
 SCHEMAS = Path(__file__).parent / "schemas"  # made by docs/schemas.py
@@ -31,7 +32,8 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     of a fitted workload (relative to the file); what it says becomes part of the scenario.
 
     Raises:
-        InputError: no such preset or file, broken TOML, an unknown key, a value out of range; names file and field.
+        InputError: no such preset or file, broken TOML, an unknown key, a value out of range, code that it carries
+            (see ``trust``); names file and field.
     """
     path = find(name_or_path, PRESETS, "scenario", preset_names())
     data = read_toml(path)
@@ -51,6 +53,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
             where = f"{error.path}: {error.where}" if error.path != scenario.name else error.where
             more = [InputError(path, other.where, other.message) for other in error.more]
             raise InputError(path, where, error.message, more) from None
+    refuse_code(scenario, path)
     return scenario
 
 

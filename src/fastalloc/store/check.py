@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, reader
 from fastalloc.store.location import Location, StoreError, each, file_size, left_behind, location, open_input
 from fastalloc.store.read import open_manifest, read_footer, shard_paths
 from fastalloc.store.schema import TABLES
@@ -37,6 +37,7 @@ class _File(NamedTuple):
     ids: np.ndarray  # int64[rows], of ``id``
 
 
+@reader("cannot be checked")
 def check_dataset(path: str | Location) -> Check:
     """Reads every file of a dataset whole, every page against its checksum.
 

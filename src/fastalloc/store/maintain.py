@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, reader
 from fastalloc.store.check import Check, check_dataset
 from fastalloc.store.location import Location, location, open_input, write_file
 from fastalloc.store.read import open_manifest, read_footer
@@ -19,6 +19,7 @@ from fastalloc.store.write import MANIFEST
 COMPACT_LANES = 65_536  # a shard
 
 
+@reader("cannot be merged")
 def merge_datasets(sources: Sequence[str | Location], out: str | Location) -> Check:
     """Writes the tasks of datasets of one sweep into a new dataset of few large shards; a task held twice goes once.
 

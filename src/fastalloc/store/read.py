@@ -8,12 +8,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, reader, reading, shown, told
 from fastalloc.store.location import Location, each, location, open_input, scan_parquet
 from fastalloc.store.provenance import FOOTER_KEY, SCHEMA_VERSION
 from fastalloc.store.schema import EVENTS_SCHEMA, LEDGER_SCHEMA, SERIES_SCHEMA, TABLES
 from fastalloc.store.segments import overlapping, segments_of
 from fastalloc.store.write import MANIFEST
+
+_OF_RUNS: dict[str, type] = {"scenario": dict, "variants": list, "lanes": int, "status": str}
+_OF_SWEEPS: dict[str, type] = {"sweep": dict, "variants": list, "lanes": int, "status": str}
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Dataset:
     ledger: pl.LazyFrame
 
 
+@reader("is no dataset")
 def open_dataset(path: str | Location) -> Dataset:
     """Opens the dataset in a folder or below ``s3://BUCKET/PREFIX``; its tables are read when they are collected.
 
@@ -61,12 +65,32 @@ def open_manifest(path: Location) -> dict[str, Any]:
         raise InputError(file, "", error.strerror or str(error)) from None
     except InputError:
         raise
-    except ValueError as error:
-        raise InputError(file, "", f"not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(file, "", f"not JSON: {told(error)}") from None
     found = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if found != SCHEMA_VERSION:
-        raise InputError(file, "schema_version", f"{found!r}, this version reads {SCHEMA_VERSION}")
+        raise InputError(file, "schema_version", f"{shown(found)}, this version reads {SCHEMA_VERSION}")
+    _check_manifest(file, manifest)
     return dict(manifest)
+
+
+def _check_manifest(file: Location, manifest: dict[str, Any]) -> None:
+    """Every field that readers take for granted is there and of its kind."""
+    sweep = manifest.get("kind") == "sweep"
+    for name, kind in (_OF_SWEEPS if sweep else _OF_RUNS).items():
+        if not isinstance(manifest.get(name), kind) or isinstance(manifest[name], bool):
+            raise InputError(file, name, f"must be a {kind.__name__}, not {shown(manifest.get(name))}")
+    if manifest["lanes"] < 1:
+        raise InputError(file, "lanes", f"must be at least 1, not {manifest['lanes']}")
+    for i, variant in enumerate(manifest["variants"]):
+        wanted = {"name": str, "title": str} | ({} if sweep else {"lanes": int})
+        if not isinstance(variant, dict) or not all(isinstance(variant.get(name), wanted[name]) for name in wanted):
+            raise InputError(file, f"variants.{i}", f"needs {', '.join(wanted)}")
+    for name in ("tables", "depths", "who"):
+        if not all(isinstance(each_, str) for each_ in manifest.get(name, [])):
+            raise InputError(file, name, "must hold texts")
+    if not set(manifest.get("tables", [])) <= set(TABLES):
+        raise InputError(file, "tables", f"must be of {', '.join(TABLES)}")
 
 
 def _scan(path: Location, table: str) -> pl.LazyFrame:
@@ -106,5 +130,8 @@ def read_footer(shard: Location) -> dict[str, Any]:
         raise InputError(shard, "", f"unreadable Parquet: {error}") from None
     if FOOTER_KEY not in metadata:
         raise InputError(shard, "footer", "not written by fastalloc: it carries no provenance")
-    record: dict[str, Any] = json.loads(metadata[FOOTER_KEY])
+    with reading(shard, "footer", "is damaged"):
+        record = json.loads(metadata[FOOTER_KEY])
+    if not isinstance(record, dict):
+        raise InputError(shard, "footer", "carries no record")
     return record

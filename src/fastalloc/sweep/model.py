@@ -9,6 +9,7 @@ from fastalloc.errors import InputError, reader
 from fastalloc.fields import Model
 from fastalloc.scenario import Scenario, Varied, load_scenario, policy_variant, preset_names
 from fastalloc.scenario.files import read_toml
+from fastalloc.scenario.trust import refuse_code
 from fastalloc.scenario.varied import input_error
 
 Chosen = TypeVar("Chosen", bound=Varied)
@@ -199,7 +200,9 @@ def base_scenario(sweep: SweepFile, path: Path, preset: str) -> Scenario:
         if variant.name in chosen:
             raise InputError(path, "policies", f"{variant.name!r} is a variant already")
         chosen[variant.name] = variant
-    return base.model_copy(update={"variants": list(chosen.values())})
+    base = base.model_copy(update={"variants": list(chosen.values())})
+    refuse_code(base, path, dict.fromkeys(set(sweep.varied) & {"policy.questions"}, "an axis"))
+    return base
 
 
 def _with_set(base: Chosen, sweep: SweepFile, path: Path) -> Chosen:

@@ -1,0 +1,37 @@
+"""What a verdict on a dataset rests on, where that is less than what was asked."""
+
+from fastalloc.errors import printable
+from fastalloc.store.check import check_dataset
+from fastalloc.store.read import Dataset
+
+FAULTS_TOLD = 3
+_STATUS = {
+    "running": "it is still running, or was killed",
+    "interrupted": "it was stopped before its last lane",
+    "failed": "a lane failed",
+}
+
+
+def doubts(dataset: Dataset) -> list[str]:
+    """Sentences on lanes that are missing, failed or still run, and on files that are not as they were written.
+
+    Every file is read. Empty where all is there and sound.
+    """
+    manifest = dataset.manifest
+    said = []
+    status = str(manifest.get("status"))
+    if status != "complete":
+        failed = manifest.get("failed")
+        said.append(_STATUS.get(status, f"its status is {printable(status)!r}") + (f": {failed}" if failed else ""))
+    if manifest.get("kind") != "sweep":
+        for variant in manifest["variants"]:
+            if variant["lanes"] < manifest["lanes"]:
+                said.append(f"{variant['name']} has {variant['lanes']:,} of {manifest['lanes']:,} lanes")
+    faults = check_dataset(dataset.path).faults
+    said += [f"{fault.path.name}: {fault.message}" for fault in faults[:FAULTS_TOLD]]
+    if len(faults) > FAULTS_TOLD:
+        said.append(f"{len(faults) - FAULTS_TOLD} more faults (`fastalloc dataset check` names all)")
+    return [printable(" ".join(each.split())) for each in said]
+
+
+__all__ = ["doubts"]
