@@ -20,6 +20,7 @@ GFP_BITS = {
     "__GFP_DIRECT_RECLAIM": 0x400,
     "__GFP_KSWAPD_RECLAIM": 0x800,
     "__GFP_RECLAIM": 0xC00,
+    "__GFP_WAIT": 0xC00,  # up to 4.3
     "__GFP_WRITE": 0x1000,
     "__GFP_NOWARN": 0x2000,
     "__GFP_RETRY_MAYFAIL": 0x4000,

@@ -72,7 +72,7 @@ SITES = {
 
 def function_of(call_site: str) -> str:
     """The function of a call site: no offset, module, or suffix that a compiler adds to a part or a clone."""
-    return call_site.split("+")[0].split(" ")[0].split(".")[0]
+    return call_site.lstrip(".").split("+")[0].split(" ")[0].split(".")[0]  # ppc64 puts a dot in front
 
 
 __all__ = ["SITES", "Site", "function_of"]

@@ -317,9 +317,10 @@ def moved(column, rows, to, order, held):
 @kernel
 def used(op, kind, name, pairs, only_allocs):
     """Mark in ``pairs`` (bool[kinds, names + 1]) which kinds go with which names, the last column none."""
+    none = pairs.shape[1] - 1  # no index of a kernel counts from the end
     for i in range(op.shape[0]):
         if not only_allocs or op[i] == OP_ALLOC:
-            pairs[kind[i], name[i]] = True
+            pairs[kind[i], name[i] if name[i] >= 0 else none] = True
 
 
 @kernel
@@ -348,8 +349,9 @@ def since_task(cpu, task, at, last, ago):
 @kernel
 def renamed(kind, name, number):
     """Kinds become ``number[kind, name]``, the last column for no name."""
+    none = number.shape[1] - 1
     for i in range(kind.shape[0]):
-        kind[i] = number[kind[i], name[i]]
+        kind[i] = number[kind[i], name[i] if name[i] >= 0 else none]
 
 
 @kernel

@@ -17,20 +17,26 @@ from fastalloc.errors import InputError
 from fastalloc.linux.gfp_names import GFP_BITS
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact.columns import MARKER, OPS_OF, SCHEMA, Checked, hexadecimal
+from fastalloc.trace.compact.row_passes import DIRECT_MAP
 from fastalloc.trace.formats.packed import head_of, packing
 
 _HEAD = r"\[([0-9]+)\][ \t]+(?:[^\s:]+[ \t]+)?([0-9]+)\.([0-9]{6,9})$"  # what stands before ": EVENT: FIELDS"
 _LINE = (
     r"^\s*(?P<task>.*?)\s*\[(?P<cpu>[0-9]+)\]\s+(?:[^\s:]+\s+)?(?P<seconds>[0-9]+)\.(?P<part>[0-9]{6,9}):"
-    r"\s+(?:kmem:)?(?P<src>\w+):\s*(?P<fields>.*)$"
+    r"\s+(?:\d+\s+)?(?:kmem:)?(?P<src>\w+):\s*(?P<fields>.*)$"
 )
-_NOT_EVENTS = r"^\s*(#|$|cpus=|version =|=>|.*: <stack trace>$|\S+\+0x[0-9a-f]+|\s+[0-9a-f]{8,16} )"
+# Among them frames of perf script -g: an address of any length, a symbol of any architecture, where it is from.
+_NOT_EVENTS = (
+    r"^\s*(#|$|cpus=|version =|=>|.*: <stack trace>$|\S+\+0x[0-9a-f]+|\s+[0-9a-f]{8,16} "
+    r"|\s+[0-9a-f]+ \S.* ?\(.*\)\s*$|\s+\S+\.[chS]:\d+$)"
+)
 _LOST = r"(?i)LOST \d+ EVENTS|EVENTS DROPPED\]|RECORD_LOST|\[LOST|^\s*CPU:?\s*\d+ \[(LOST|EVENTS)"
 _WRITTEN = r"^# entries-in-buffer/entries-written: (\d+)/(\d+)"  # ftrace's own count
 _BLOCK = 1 << 21  # bytes read at a time
 _LONGEST = 1 << 20  # bytes of a line
 _FIELDS = ("ptr", "call_site", "bytes_req", "bytes_alloc", "gfp_flags", "node", "accounted", "name", "pfn", "order")
 _KNOWN = {*_FIELDS, "page", "migratetype"}
+_PAGE_OFFSET_32 = 0xC0000000  # where a 32-bit kernel maps memory, or a multiple of 1 GiB below
 
 
 def _blocks(path: Path) -> Iterator[pl.DataFrame]:
@@ -167,7 +173,7 @@ def _with_fields(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
 
 
 def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
-    lines = _with_fields(path, lines)
+    lines = _with_fields(path, _as_words(lines))
     objects = pl.col("op") <= co.OP_BULK_FREE
     pages = pl.col("op").is_in([co.OP_PAGE_ALLOC, co.OP_PAGE_FREE])
     pfn = pl.col("pfn")
@@ -192,7 +198,14 @@ def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
         if wrong.name != "line" and wrong.any():
             place = f"line {outside.filter(wrong)['line'].sort()[0]}"
             raise InputError(path, place, f"a value of {wrong.name} that is no number or out of range")
-    ptr = pl.when(pl.col("ptr") == "(nil)").then(pl.lit(0, pl.UInt64)).otherwise(hexadecimal(pl.col("ptr")))
+    ptr = hexadecimal(pl.col("ptr"))
+    digits = pl.col("ptr").str.strip_prefix("0x").str.len_chars()
+    # A 64-bit kernel prints all 16 digits, and a hash as one whose upper half is 0; perf and trace-cmd print the rest.
+    hashed = (digits == 16) & (ptr > 0) & (ptr < 2**32)
+    short = ~hashed & (ptr > 0) & (ptr < 2**32)
+    # Of a 32-bit kernel that hashes, only that objects lie at multiples of 4 tells.
+    hashed |= short & ((ptr & 3) != 0)
+    moved = pl.when(short).then(ptr + (DIRECT_MAP - _PAGE_OFFSET_32)).otherwise(ptr)
     accounted = pl.when(pl.col("accounted") == "true").then(pl.lit("|__GFP_ACCOUNT")).otherwise(pl.lit(""))
     events = lines.select(
         "line",
@@ -201,8 +214,9 @@ def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
         ts_ns=number["seconds"].cast(pl.Int64) * 1_000_000_000 + pl.col("part").str.pad_end(9, "0").cast(pl.Int64),
         cpu=number["cpu"],
         cache=pl.when(pl.col("op") == MARKER).then("fields").otherwise("name").fill_null(""),
-        ptr=pl.when(objects).then(ptr),
-        call_site=pl.col("call_site").str.splitn("/", 2).struct[0].fill_null(""),
+        ptr=pl.when(objects).then(moved),
+        hashed=objects & hashed,
+        call_site=pl.col("call_site").str.replace(r"/0x[0-9a-f]+", "").str.replace(r"\[", " [").fill_null(""),
         bytes_req=number["bytes_req"].fill_null(0),
         bytes_alloc=number["bytes_alloc"].fill_null(0),
         # Some kernels print no mask; ``accounted`` still tells one bit.
@@ -219,13 +233,9 @@ def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
     if len(incomplete):
         row = incomplete.sort("line").row(0, named=True)
         raise InputError(path, f"line {row['line']}", f"{row['src']} without the fields that a kmem event has")
-    hashed = events.filter(objects & (pl.col("ptr") > 0) & (pl.col("ptr") < 2**32))
-    if len(hashed) > len(events) // 4:
-        raise InputError(
-            path,
-            f"line {hashed['line'].sort()[0]}",
-            "pointers are hashed; record after `echo nohash-ptr > trace_options`",
-        )
+    if events["hashed"].sum() > len(events) // 4:
+        line = events.filter("hashed")["line"].sort()[0]
+        raise InputError(path, f"line {line}", "pointers are hashed; record after `echo nohash-ptr > trace_options`")
     events = _masks(events)
     # A failed attempt is printed as page=0 with pfn 0.
     failed = (pl.col("op") == co.OP_PAGE_ALLOC) & (pl.col("pfn") == 0)
@@ -234,6 +244,20 @@ def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
         ptr=pl.col("ptr").fill_null(0),
         resolved=pl.lit(""),
     )
+
+
+def _as_words(lines: pl.DataFrame) -> pl.DataFrame:
+    """``fields`` as NAME=VALUE parted by single blanks: a module is joined to its call site, a null pointer is 0, and
+    what some kernels and tools put in brackets is a plain number."""
+    fields = pl.col("fields")
+    if lines["fields"].str.contains(r"ptr= |[(\[]").any():
+        fields = (
+            fields.str.replace(r"(call_site=\S+) \[([^\]\s]+)\]", "$1[$2]")
+            .str.replace(r"ptr=\s*\((?:null|nil)\)", "ptr=0")
+            .str.replace(r"ptr=\s*\(_+ptrval_+\)", "ptr=0000000000000001")
+            .str.replace_all(r"(\w+)=\((-?\d+)\)", "$1=$2")
+        )
+    return lines.with_columns(fields)
 
 
 def _masks(events: pl.DataFrame) -> pl.DataFrame:
@@ -246,6 +270,7 @@ def _masks(events: pl.DataFrame) -> pl.DataFrame:
             if name.startswith("0x"):
                 mask |= int(name, 16)
             else:
-                mask |= int(name) if name.isdecimal() else GFP_BITS.get(name, 0)
+                # up to 4.5 single bits are printed without their underscores
+                mask |= int(name) if name.isdecimal() else GFP_BITS.get(name, GFP_BITS.get(f"__{name}", 0))
         masks[text] = mask & 0xFFFFFFFF
     return events.with_columns(gfp_flags=pl.col("gfp_names").replace_strict(masks, default=0, return_dtype=pl.UInt32))
