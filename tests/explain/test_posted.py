@@ -126,3 +126,58 @@ def test_an_input_without_a_report_is_refused_by_what_it_is(tmp_path, text, kind
 def test_a_file_that_is_not_there_is_named():
     with pytest.raises(InputError, match=r"nowhere\.txt"):
         fastalloc.explain("nowhere.txt")
+
+
+def test_what_the_report_cannot_tell_of_the_task_gives_both_answers():
+    (answer,) = answer_to("075-6.19-kswapd")
+    # NOMEMALLOC rules PF_MEMALLOC out; a real-time task or a victim may go to half of the mark: 3965 - 1982 = 1983.
+    assert answer.if_task == [
+        "if the task was real-time: passes-now: DMA32 passes: 13046 usable > 11110",
+        "if the task was an OOM victim: passes-now: DMA32 passes: 13046 usable > 11110",
+    ]
+    assert 13046 > 1983 + 9127 == 11110
+
+
+def test_pages_kept_for_high_orders_that_are_not_printed_give_a_bound():
+    (answer,) = answer_to("021-4.4-oom-order3")
+    (zone,) = answer.decision.zones
+    # At most all 1062 free pages are kept (a hundredth of 45124 and two blocks would be 2499): 425 - 1055 + 1062.
+    assert zone.short_by_range == (0, 432)
+    assert any("nr_reserved_highatomic is not printed" in said for said in answer.missing)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "verdict"),
+    [
+        ("Memory cgroup out of memory: Killed process 23793 (leaker) total-vm:2623712kB", "oom", "memcg-limit"),
+        ("Out of memory: Kill process 1234 (java) score 900 or sacrifice child", "oom", "no-mem-info"),
+        ("java: page allocation failure. order:5, mode:0xd0", "failure", "no-mem-info"),
+        (
+            "kworker/0:1: page allocation stalls for 10024ms, order:0, mode:0x14200ca(GFP_HIGHUSER_MOVABLE)",
+            "stall",
+            "other",
+        ),
+        (
+            "sysrq: SysRq : Manual OOM execution\nX invoked oom-killer: gfp_mask=0xd0, order=-1, oom_score_adj=0",
+            "oom",
+            "other",
+        ),
+    ],
+)
+def test_a_single_line_is_answered(text, kind, verdict):
+    (answer,) = fastalloc.explain(f"Feb 1 10:00:00 host kernel: {text}\n")
+    assert (answer.report.kind, answer.verdict) == (kind, verdict)
+
+
+def test_a_report_in_pieces_as_4_9_prints_it_is_read_whole():
+    pieces = [
+        "kworker/0:1: page allocation failure: order:0", ", mode:0x2080020(GFP_ATOMIC)",
+        "CPU: 0 PID: 5 Comm: kworker/0:1 Not tainted 4.9.0 #1", "Mem-Info:", "Node 0 ",
+        "DMA free:24kB min:172kB low:212kB high:252kB writepending:4kB present:15992kB managed:15908kB free_cma:0kB",
+        "lowmem_reserve[]:", " 0", " 117", " 117", "Node 0 ", "DMA: ", "0*4kB ", "1*8kB (H) ", "1*16kB (H) ", "= 24kB",
+    ]  # fmt: skip
+    (answer,) = fastalloc.explain("".join(f"[{number + 100:12.6f}] {piece}\n" for number, piece in enumerate(pieces)))
+    (zone,) = answer.decision.zones
+    assert (zone.free, zone.mark, zone.short_by) == (6, 17, 12)
+    assert answer.report.mem_info.zones[0].reserve == (0, 117, 117)
+    assert [count for count, _ in answer.report.mem_info.zones[0].lists.blocks] == [0, 1, 1]

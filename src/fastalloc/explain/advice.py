@@ -150,7 +150,9 @@ def _fragmented(who: str, report: Report, decision: Decision, able: list[ZoneSum
     first.append(
         f"smaller requests: kvmalloc, or pages in a list, in place of 2^{order} contiguous ones"
         if order > 3
-        else "compaction ahead of need: vm.compaction_proactiveness (5.9+), or echo 1 > /proc/sys/vm/compact_memory"
+        else "compaction ahead of need: "
+        + ("vm.compaction_proactiveness, or " if decision.release.base >= (5, 9, 0) else "")
+        + "echo 1 > /proc/sys/vm/compact_memory"
     )
     useless = ["more free memory of order 0 as such: the pages were there, not in one piece"]
     if decision.caller.may_reclaim:
@@ -197,6 +199,7 @@ def _below(who: str, report: Report, decision: Decision, block: MemInfo, able: l
     if boosted is not None and decision.caller.may_reclaim:
         said = f"vm.watermark_boost_factor=0: {boosted.zone} passes without its boost of {boosted.boost} pages"
         advice.first.insert(0, said)
+        advice.cause = "boost"
     return advice
 
 

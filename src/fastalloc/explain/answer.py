@@ -44,6 +44,7 @@ class Answer:
     also: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     reason: str = ""  # why the kernel gave up
+    if_task: list[str] = field(default_factory=list)  # the answer where the task was what the report cannot tell
 
     @property
     def verdict(self) -> str:
@@ -87,6 +88,7 @@ class Answer:
             "try_first": self.advice.first,
             "would_not_help": self.advice.useless,
             "also": self.also,
+            "if_task": self.if_task,
             "missing": self.missing,
             "unknown_lines": report.unknown_lines,
             "caches": [_cache_json(said) for said in report.caches if "cache" in said],
@@ -161,6 +163,7 @@ def answer_of(report: Report, source: str = "") -> Answer:
     decision = decide(report, kernel)
     answer = Answer(source, report, kernel, decision, advise(report, decision))
     answer.also = _other_versions(report, kernel, decision)
+    answer.if_task = _other_tasks(report, kernel, decision)
     answer.reason = reported_because(report, decision.caller, decision.release)
     answer.missing = missing_of(report, kernel, decision)
     return answer
@@ -180,6 +183,29 @@ def _other_versions(report: Report, kernel: Kernel, decision: Decision) -> list[
         if _figures(other) != mine:
             found.setdefault(f"{other.verdict}: {other.why}", []).append(base_name(base))
     return [f"by {names[0]}{' to ' + names[-1] if len(names) > 1 else ''}: {said}" for said, names in found.items()]
+
+
+def _other_tasks(report: Report, kernel: Kernel, decision: Decision) -> list[str]:
+    """The answers where the task had PF_MEMALLOC, was real-time, or a victim: no report tells."""
+    caller = decision.caller
+    said: list[str] = []
+    if not decision.zones or report.kind != "failure" or caller.memalloc or not caller.may_reclaim:
+        return said
+    tasks: list[tuple[str, dict[str, bool]]] = []
+    if not caller.memalloc_known:
+        tasks.append(("had PF_MEMALLOC", {"memalloc": True}))
+    nested = decision.rules.harder == "NON_BLOCK"
+    if not caller.interrupt and not (caller.high if nested else caller.harder):
+        tasks.append(("was real-time", {"high": True} if nested else {"harder": True}))
+    if decision.rules.victim == "half":
+        tasks.append(("was an OOM victim", {"victim": True}))
+    elif caller.memalloc_known:
+        tasks.append(("was an OOM victim", {"memalloc": True}))
+    for words, task in tasks:
+        other = decide(report, kernel, task)
+        if _figures(other) != _figures(decision):
+            said.append(f"if the task {words}: {other.verdict}: {other.why}")
+    return said
 
 
 def _figures(decision: Decision) -> tuple[object, ...]:

@@ -44,6 +44,7 @@ class Caller(NamedTuple):
     interrupt: bool
     mask_zone: str
     notes: tuple[str, ...]
+    victim: bool = False  # of the OOM killer, with ALLOC_OOM: no report tells
 
     def has(self, flag: str) -> bool:
         """True where the mask holds the flag (without its ``__GFP_``)."""

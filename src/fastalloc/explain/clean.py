@@ -12,7 +12,8 @@ from fastalloc.linux.mem_info import KEYWORDS
 _QUOTED_PRINTABLE = re.compile(
     r"(?:gfp_mask|gfp|order|adj|swap  ?|kB |cpuset|nodemask|mems_allowed|hugepages_\w+)=(?:\n[>| \t]*)?3D"
 )
-_SOFT_BREAK = re.compile(r"=\n")
+_FOLDED = re.compile(r"^.{60,76}=$", re.MULTILINE)  # at most 76 characters a line [RFC 2045]
+_SOFT_BREAK = re.compile(r"=\n(?:[>|][>| \t]*)?")
 _NOT_A_BYTE = re.compile(rb"=(?![0-9A-Fa-f]{2})")
 _ENTITY = re.compile(r"&(?:gt|lt|amp|quot|#\d+);")
 _ESCAPED_NEWLINE = re.compile(r"#012|\\x0a|\\n(?= ?[a-z_]+:)")
@@ -92,7 +93,7 @@ def clean(raw: str, first_number: int = 1) -> Text:
     ``first_number``: the number of its first line in the input.
     """
     raw = raw.replace("\r\n", "\n").replace("\r", "\n")
-    if _QUOTED_PRINTABLE.search(raw):
+    if _QUOTED_PRINTABLE.search(raw) or len(_FOLDED.findall(raw)) >= 2:
         raw = _decode_quoted_printable(raw)
     if _ENTITY.search(raw):
         from html import unescape

@@ -85,22 +85,14 @@ def _not_printed(kernel: Kernel, decision: Decision) -> list[str]:
 
 
 def _task(report: Report, decision: Decision) -> list[str]:
-    caller, rules, said = decision.caller, decision.rules, []
+    caller = decision.caller
+    said: list[str] = []
     if caller.memalloc:
         if not caller.has("MEMALLOC"):
             said.append("PF_MEMALLOC follows from the trace or the task's name (it reclaims)")
         return said
-    if not caller.memalloc_known and caller.may_reclaim:
-        said.append(
-            "the report does not say whether the task had PF_MEMALLOC (it reclaims, or swaps for others): then no mark "
-            "holds and only empty lists refuse"
-        )
-    if not caller.interrupt:
-        lower = {"MIN_RESERVE half, then NON_BLOCK quarter": "half"}.get(rules.discount, "three quarters")
-        if caller.may_reclaim and not caller.high:
-            said.append(f"a real-time task may go to {lower} of the mark; the report does not show the policy")
-    if rules.victim == "half" and caller.may_reclaim and report.kind != "oom":
-        said.append("an OOM victim may use half of the mark; the report does not show TIF_MEMDIE")
-    elif rules.victim == "no mark" and caller.may_reclaim and report.kind != "oom":
-        said.append("an OOM victim (TIF_MEMDIE) is asked for no mark; the report does not show it")
+    if caller.may_reclaim and report.kind != "oom":
+        open_ = [] if caller.memalloc_known else ["PF_MEMALLOC"]
+        open_ += ["a real-time policy"] if not caller.interrupt else []
+        said.append(f"the report does not show whether the task had {', '.join([*open_, 'TIF_MEMDIE'])}")
     return said

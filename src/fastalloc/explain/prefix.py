@@ -92,4 +92,6 @@ def strip_prefix(raw: str, number: int = 0) -> Line:
 
 
 def _may_go_on(body: str) -> bool:
-    return bool(re.match(r"(?:\d|[a-z]+@|[\w.-]+ kern|kern|c\d|[VDIWEF][ /]|\S+ \||-?\()", body))
+    return bool(
+        re.match(rf"(?:\d|(?:\w{{3}} )?{_MONTH} |[a-z]+@|[\w.-]+ kern|kern|c\d|[VDIWEF][ /]|\S+ \||-?\()", body)
+    )

@@ -9,6 +9,7 @@ CAUSES = {
     "reserve": "the reserve is too small for the burst",
     "fragmentation": "fragmentation: the memory is there, not in one piece",
     "mask": "the mask bars the memory that is free",
+    "boost": "the boost that fragmentation gave the marks",
     "gone": "the memory is truly gone",
     "cgroup": "the limit of a memory cgroup",
     "transient": "a shortage that was over when the report was printed",
@@ -66,6 +67,8 @@ def _cells(zone: ZoneSum, several: bool) -> tuple[str, ...]:
         return (name, str(zone.free), "", "", _number(zone.min), "", "", "", "", zone.verdict)
     unusable = " ".join(f"{pages} {kind}" for kind, pages in zone.unusable.items() if pages) or "0"
     verdict = zone.verdict
+    if zone.short_by_range is not None and zone.short_by_range[0] != zone.short_by_range[1]:
+        verdict += f" (short by {zone.short_by_range[0]} to {zone.short_by_range[1]}: highatomic not printed)"
     if zone.halving is not None:
         loop = zone.halving
         verdict += f": order loop at {loop['order']}, left {loop['left']}, needs more than {loop['need_more_than']}"
@@ -109,6 +112,7 @@ def as_text(answer: Answer) -> str:
     for title, said in (("try first", advice.first), ("would not help", advice.useless)):
         lines += [_wrapped(f"{title}: {one}") for one in said]
     lines += [_wrapped(f"by another version: {one}") for one in answer.also]
+    lines += [_wrapped(one) for one in answer.if_task]
     lines += [_wrapped(f"not in the report: {one}") for one in answer.missing]
     if answer.report.unknown_lines:
         lines.append(f"  lines inside the report that were not understood: {answer.report.unknown_lines}")

@@ -28,12 +28,16 @@ class Decision:
     zones: list[ZoneSum] = field(default_factory=list)
 
 
-def decide(report: Report, kernel: Kernel) -> Decision:
-    """Applies the rules of a kernel to a report."""
+def decide(report: Report, kernel: Kernel, task: dict[str, bool] | None = None) -> Decision:
+    """Applies the rules of a kernel to a report.
+
+    ``task``: fields of the caller that the report does not tell, such as ``memalloc``, as they are supposed to be.
+    """
     rules = rules_of(kernel.release)
     block = report.mem_info
     layout = zone_layout(block, kernel.release.base, report.text, report.mode or 0) if block is not None else ZONES
     caller = caller_of(report, kernel, rules, layout)
+    caller = caller._replace(**task) if task else caller  # type: ignore[arg-type]
     decision = Decision(kernel.release, rules, caller)
     if block is not None:
         decision.layout, decision.page_kb = layout, block.page_kb

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from fastalloc.explain.caller import Caller
 from fastalloc.explain.mem_info import FreeList, MemInfo, ZoneInfo
 from fastalloc.linux.release import Release
-from fastalloc.linux.watermark_rules import Rules
+from fastalloc.linux.watermark_rules import FAST_WITHOUT, HIGHATOMIC_BOUND, HIGHATOMIC_UNPRINTED, Rules
 
 
 @dataclass
@@ -34,7 +34,7 @@ class ZoneSum:
     discounts: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
     lists_known: bool = False
-    bound: dict[str, int] = field(default_factory=dict)  # what was not printed, at most
+    short_by_range: tuple[int, int] | None = None  # where pages kept for high-order atomic requests are not printed
 
     def as_json(self) -> dict[str, object]:
         """Its fields, those without a value left out beside the ones that every zone has."""
@@ -64,6 +64,8 @@ class ZoneSum:
             value = getattr(self, name)
             if value is not None:
                 data[name] = value
+        if self.short_by_range is not None:
+            data["short_by_range"] = list(self.short_by_range)
         if self.at != "min":
             data["at"] = self.at
         if self.notes:
@@ -89,6 +91,8 @@ def lower_mark(mark: int, boost: int, request: Request) -> tuple[int, tuple[str,
     if boost and request.order == 0 and asks_retry:
         mark -= boost
         said.append(f"without the boost of {boost}: {mark}")
+    if caller.victim:  # ALLOC_OOM replaces the other flags [__gfp_pfmemalloc_flags]
+        return mark - mark // 2, (*said, f"OOM half: {mark - mark // 2}")
     nested = rules.discount.startswith("MIN_RESERVE")
     if caller.high:
         mark = mark // 2 if rules.high == "floor" else mark - mark // 2
@@ -140,7 +144,7 @@ def kept_highatomic(info: ZoneInfo, block: MemInfo, rules: Rules) -> int:
 def counts_highatomic(request: Request) -> bool:
     """True where the request may count the pages kept for high-order atomic requests."""
     caller, rules = request.caller, request.rules
-    if rules.highatomic_for == "all":
+    if rules.highatomic_for == "all" or caller.victim:
         return True
     if rules.highatomic_for == "HARDER":
         return caller.harder
@@ -159,6 +163,7 @@ def usable_letters(request: Request, oom_try: bool = False) -> tuple[str, str]:
     may_h = caller.harder if rules.letters in ("any for HARDER", "H for HARDER") else caller.highatomic
     if request.order == 0:
         may_h = rules.order0_highatomic == "NON_BLOCK" and caller.harder
+    may_h = may_h or (caller.victim and request.order > 0)
     if may_h and not oom_try and rules.letters != "any":
         letters += "H"
         check += "" if "H" in check else "H"
@@ -225,12 +230,31 @@ def settle(zone: ZoneSum, info: ZoneInfo, block: MemInfo, request: Request) -> N
     zone.available = zone.free - sum(zone.unusable.values())
     zone.need_more_than = zone.mark + (zone.lowmem_reserve or 0)
     zone.short_by = max(zone.need_more_than + 1 - zone.available, 0)
+    zone.short_by_range = _range(zone, info, block, request)
     if zone.short_by:
         zone.verdict = "below-mark"
     else:
         zone.verdict = _blocks(zone, info, request, check, remove)
     if request.oom:
         _last_try(zone, info, block, request)
+
+
+def _range(zone: ZoneSum, info: ZoneInfo, block: MemInfo, request: Request) -> tuple[int, int] | None:
+    """How short the zone is at least and at most, where the report does not print what is kept for high-order atomic
+    requests: up to a hundredth of the zone and two page blocks [reserve_highatomic_pageblock]."""
+    assert zone.available is not None
+    assert zone.need_more_than is not None
+    if counts_highatomic(request) or request.rules.highatomic == "none":
+        return None
+    missing = zone.need_more_than + 1 - zone.available
+    if request.release.base in HIGHATOMIC_UNPRINTED and (request.order or request.release.base < FAST_WITHOUT):
+        largest = 1 << (len(info.lists.blocks) - 1 if info.lists is not None and info.lists.whole else 10)
+        most = (block.pages(info, "managed") or 0) // 100 + 2 * largest  # a page block is no larger than that
+        return max(missing, 0), max(missing + min(most, zone.free), 0)
+    kept = zone.unusable.get("highatomic", 0)
+    if request.release.base in HIGHATOMIC_BOUND and kept:
+        return max(missing - kept, 0), max(missing, 0)
+    return None
 
 
 def _without_mark(zone: ZoneSum, info: ZoneInfo, request: Request, remove: str) -> None:

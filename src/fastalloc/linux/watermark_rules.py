@@ -142,6 +142,7 @@ UNSIGNED = span("2.6.11", "3.5")
 UNSIGNED_FAST = span("5.9", "5.18")
 # nr_reserved_highatomic exists and is not printed; from 6.12 to 6.14 its free part is what counts and is not printed.
 HIGHATOMIC_UNPRINTED = span("4.4", "5.5")
+FAST_WITHOUT: Base = (4, 7, 0)  # from here order 0 is first asked without it, at the full mark (to 5.8)
 HIGHATOMIC_BOUND = span("6.12", "6.14")
 # The mark holds a boost that the report does not print.
 BOOST_UNPRINTED = span("5.0", "5.15")
