@@ -169,6 +169,12 @@ def test_a_single_line_is_answered(text, kind, verdict):
     assert (answer.report.kind, answer.verdict) == (kind, verdict)
 
 
+def test_memory_that_was_shown_by_hand_is_no_failure():
+    zone = "Node 0 DMA free:24kB min:172kB low:212kB high:252kB active_anon:0kB present:15992kB managed:15908kB"
+    (answer,) = fastalloc.explain(f"sysrq: Show Memory\nMem-Info:\n{zone}\nlowmem_reserve[]: 0 0 0\n")
+    assert (answer.report.kind, answer.verdict) == ("show-mem", "other")
+
+
 def test_a_report_in_pieces_as_4_9_prints_it_is_read_whole():
     pieces = [
         "kworker/0:1: page allocation failure: order:0", ", mode:0x2080020(GFP_ATOMIC)",

@@ -41,6 +41,8 @@ def advise(report: Report, decision: Decision) -> Advice:
             ["a larger vmalloc area (boot parameter vmalloc= on 32-bit), or who holds it: /proc/vmallocinfo"],
             ["vm.min_free_kbytes: no mark refused"],
         )
+    if verdict == "other" and report.sysrq and report.kind != "oom":
+        return Advice("none", "The memory was shown by hand (SysRq m): no request failed, so no zone refused.")
     if verdict == "other" and report.kind == "oom":
         return Advice("none", "The kill was asked for by hand (SysRq f): no request failed, so no zone refused.")
     if verdict == "other" and report.kind == "stall":

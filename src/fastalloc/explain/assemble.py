@@ -144,6 +144,10 @@ class Reader:
     def _orphan(self, event: Event) -> Report:
         report = Report("failure", self._line(event), event.start, event.end, event.caller, borrowed="no head")
         report.mem_info = MemInfo()
+        # Within some lines of "SysRq : Show Memory" nobody failed.
+        report.sysrq = 0 <= self.text.index(event.start) - self._sysrq_line < 5 and self._sysrq_line >= 0
+        if report.sysrq:
+            report.kind, report.borrowed = "show-mem", ""
         self.reports.append(report)
         return report
 

@@ -20,11 +20,11 @@ def _mask(name: str) -> str:
 # In VERBOSE form: a blank of the text is \s+ (a line may be broken there), a token may have blanks inside.
 _PATTERNS = {
     "failure": rf"""page\s+allocation\s+failure\s*[.:]\s*order\s*:\s*(?P<order>\d+)\s*,
-        (?:\s*mode\s*:\s*{_mask("mode")}(?=[\s,.;(]|$))?""",
+        (?:\s*mode\s*:\s*{_mask("mode")}(?=[\s,.;("\\]|$))?""",
     "stall": rf"""page\s+allocation\s+stalls?\s+for\s+\d+\s*\w*\s*[,:]\s*order\s*:\s*(?P<stallorder>\d+)\s*,
         \s*mode\s*:\s*{_mask("stallmode")}""",
     "oom": rf"""oom-killer\s*:\s*gfp_mask\s*=\s*{_mask("oommode")}
-        (?:\s*,(?:\s*nodemask=(?P<oomnodes>\S+?),)?\s*order\s*=\s*(?P<oomorder>-?\d+))?(?=[\s,(]|$)""",
+        (?:\s*,(?:\s*nodemask=(?P<oomnodes>\S+?),)?\s*order\s*=\s*(?P<oomorder>-?\d+))?(?=[\s,("\\]|$)""",
     "vmalloc": r"vmalloc(?:\s+error\s*:\s*size\s+\d+|\s*:\s*allocation\s+failure)\s*[,:]",
     "slub": rf"""SL[UA]B\s*:\s*Unable\s+to\s+allocate\s+memory\s+on\s+(?:CPU\s+\d+\s+\(of\s+node\s+\d+\)\s+on\s+)?
         node\s+(?P<slubnode>-?\d+)\s*[,(]\s*\(?gfp=\s*{_mask("slubmode")}""",
@@ -51,7 +51,8 @@ _PATTERNS = {
     "memcg": r"""(?P<memcg>Memory\s+cgroup\s+out\s+of\s+memory|oom_memcg\s*=|CONSTRAINT_MEMCG
         |killed\s+as\s+a\s+result\s+of\s+limit|\bmemory\s*:\s*usage\s+\d+\s*kB\s*,\s*limit|Memory\s+cgroup\s+stats)""",
     "global": r"(?P<global>CONSTRAINT_NONE|\bglobal_oom\b|CONSTRAINT_CPUSET|CONSTRAINT_MEMORY_POLICY)",
-    "sysrq": r"(?:SysRq\s*:\s*(?:Manual\s+OOM|moom)|sysrq\s*:\s*(?:SysRq\s*:\s*)?Manual\s+OOM)",
+    "sysrq": r"""(?:SysRq\s*:\s*(?:Manual\s+OOM|moom|Show\s+Memory)
+        |sysrq\s*:\s*(?:SysRq\s*:\s*)?(?:Manual\s+OOM|Show\s+Memory))""",
     "killed": r"Kill(?:ed)?\s+process\s+(?P<pid>\d+)[ ,]+\(?(?P<victim>[^\n),]+)",
     "mems": r"cpuset=(?P<cpuset>\S+?)[ ,]\s*mems_allowed=(?P<mems>[\d,-]+)",
     # What ends a zone's line or list and is read nowhere.

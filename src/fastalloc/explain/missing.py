@@ -16,6 +16,8 @@ from fastalloc.linux.watermark_rules import (
 def missing_of(report: Report, kernel: Kernel, decision: Decision) -> list[str]:
     """Sentences, one for each thing that the text leaves open."""
     said: list[str] = []
+    if report.kind == "show-mem":
+        return said
     if kernel.note:
         said.append(kernel.note)
     said += decision.caller.notes
@@ -35,6 +37,8 @@ def missing_of(report: Report, kernel: Kernel, decision: Decision) -> list[str]:
         return said
     said += _not_printed(kernel, decision)
     said += _task(report, decision)
+    if decision.caller.has("THISNODE") and len({zone.node for zone in decision.zones}) > 1:
+        said.append("__GFP_THISNODE confines the request to one node; the report does not say which")
     block = report.mem_info
     if block is not None:
         cut = [f"{info.zone}" for info in block.zones if info.lists is not None and not info.lists.whole]

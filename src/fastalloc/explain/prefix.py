@@ -24,6 +24,7 @@ _PARTS = tuple(
         r"\[\s*(?P<stamp>\d+[.:]\d+)(?:,\d+)?\s*\](?:\([A-Z\d]+\))?",
         r"\[\s*(?P<caller2>[TC]\s*\d+)\s*\]",
         rf"\[(?:\w{{3}} )?{_MONTH}\s{{1,2}}\d{{1,2}} {_CLOCK}(?: \d{{4}})?\]",
+        r"\[[^\]\d]{1,16}\d{1,2}[^\]\d]{1,8}\d\d:\d\d:\d\d \d{4}\]",  # a date of another language
         rf"\[{_ISO}\]",
         rf"\[{_CLOCK}\]",
         r"\(\d+\)\[\d+:[^\]]{1,24}\]",

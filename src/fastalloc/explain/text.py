@@ -22,6 +22,7 @@ KINDS = {
     "oom": "OOM",
     "vmalloc": "vmalloc failure",
     "slub": "SLUB: unable to allocate",
+    "show-mem": "memory shown by SysRq",
     "stall": "page allocation stall",
 }
 _HEADER = ("zone", "free", "unusable", "usable", "min", "mark", "reserve", "needs more than", "short by", "")

@@ -66,6 +66,8 @@ def _said_outright(report: Report, caller: Caller, block: MemInfo | None) -> tup
     """What the text itself says, so that no zone's mark decides."""
     if report.kind == "oom" and (report.sysrq or (report.order or 0) < 0):
         return "other", "the kill was asked for by hand (SysRq): no request failed"
+    if report.sysrq:
+        return "other", "the memory was shown by hand (SysRq): no request failed"
     if report.kind == "oom" and _is_memcg(report):
         return "memcg-limit", "the limit of a memory cgroup was hit; zone marks play no part"
     if report.kind == "slub":
