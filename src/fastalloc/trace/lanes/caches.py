@@ -26,6 +26,7 @@ class TracedCache(NamedTuple):
     era: str = "cpu-partial"  # whose rules move its slabs
 
 
+REPLAYED = ("2.6.25", "cpu-partial", "sheaves")  # eras that the loop of a replay follows
 SHEAVES_ASKED = ("maple_node", "vm_area_struct")  # kmem_cache_create with sheaf_capacity 32 [6.18: lib, mm]
 
 

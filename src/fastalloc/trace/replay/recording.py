@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 
 from fastalloc.errors import InputError, reading
-from fastalloc.kernels.alloc.slub.state import ERA_NAMES
 from fastalloc.linux import slub_eras as se
 from fastalloc.linux.slub_boot import read_boot_line
 from fastalloc.linux.versions import Kernel, kernel_of
@@ -19,6 +18,7 @@ from fastalloc.trace.compact.cut import between_readings
 from fastalloc.trace.formats import tracedat
 from fastalloc.trace.formats.packed import head_of, packing
 from fastalloc.trace.lanes.caches import (
+    REPLAYED,
     TracedCache,
     caches_of_geometry,
     caches_of_state,
@@ -247,8 +247,8 @@ def _kernel(version: str) -> Kernel:
         rules = kernel_of(version)
     except ValueError as error:
         raise InputError("--kernel", version, str(error)) from error
-    if rules.era not in ERA_NAMES:
-        known = ", ".join(ERA_NAMES)
+    if rules.era not in REPLAYED:
+        known = ", ".join(REPLAYED)
         raise InputError("--kernel", version, f"replay does not move slabs as {rules.version} does; eras are {known}")
     return rules
 

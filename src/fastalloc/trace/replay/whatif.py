@@ -7,10 +7,9 @@ from typing import Any
 import polars as pl
 
 from fastalloc.errors import InputError
-from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.linux import slub_eras as se
 from fastalloc.trace.compact.compact import CompactTrace
-from fastalloc.trace.lanes.caches import TracedCache
+from fastalloc.trace.lanes.caches import REPLAYED, TracedCache
 from fastalloc.trace.lanes.lane import Config
 
 AS_TRACED = "as traced"
@@ -46,8 +45,8 @@ def what_if(
                 raise InputError("--what-if", word, f"no such allocator; known are {', '.join(ALLOCATORS)}")
             config = dataclasses.replace(config, allocator=value)
         elif key == "era":
-            if value not in er.ERA_NAMES:
-                raise InputError("--what-if", word, f"no such era; known are {', '.join(er.ERA_NAMES)}")
+            if value not in REPLAYED:
+                raise InputError("--what-if", word, f"no such era; known are {', '.join(REPLAYED)}")
             config = _with(config, [cache._replace(era=value) for cache in config.caches])
         elif key in ("cpu_partial", "min_partial"):
             change: dict[str, Any] = {key: _number(word, value)}
