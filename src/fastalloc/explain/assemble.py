@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from fastalloc.explain.clean import Text
+from fastalloc.explain.complete import complete
 from fastalloc.explain.events import Event
 from fastalloc.explain.events import find as find_events
 from fastalloc.explain.mem_info import (
@@ -13,12 +14,10 @@ from fastalloc.explain.mem_info import (
     read_flag,
     read_list,
     read_reserve,
-    settle_reserves,
 )
-from fastalloc.explain.reports import Report, unknown_lines
+from fastalloc.explain.reports import Report
 from fastalloc.linux.release import Release, parse_release
 
-_FRAME = re.compile(r"(\?\s+)?\{?\b([A-Za-z_][\w.$]*)\+(?:0x[0-9a-f]+/0x|\d+\})")
 _COMM_END = re.compile(r"[\]:>]\s*([^\s\]:>][^\]>\n]{0,14}?)\s*:?\s*$")
 _NEAR = 80  # lines between a SLUB line and the report of the same request
 _HEADS = ("failure", "stall", "oom", "vmalloc")
@@ -31,7 +30,7 @@ class Reader:
         self.text = text
         self.boot = boot
         self.reports: list[Report] = []
-        self._slub: list[dict[str, str]] = []  # without a report so far
+        self.slub: list[dict[str, str]] = []  # without a report so far
         self._last_slub: dict[str, str] | None = None
         self._pending_vmalloc = ""
         self._sysrq_line = -1
@@ -344,7 +343,7 @@ class Reader:
         if report is not None and self.text.index(event.start) - self.text.index(report.end) < _NEAR:
             report.caches.append(said)
         else:
-            self._slub.append(said)
+            self.slub.append(said)
         self._last_slub = said
 
     def _on_cache(self, event: Event) -> None:
@@ -355,79 +354,9 @@ class Reader:
 
     def _slub_near(self, report: Report) -> list[dict[str, str]]:
         here = self.text.index(report.start)
-        near = [said for said in self._slub if here - int(said["at"]) < _NEAR]
-        self._slub = [said for said in self._slub if said not in near]
+        near = [said for said in self.slub if here - int(said["at"]) < _NEAR]
+        self.slub = [said for said in self.slub if said not in near]
         return near
-
-    # ---------------------------------------------------------------------------------------------------- finish
-
-    def finish(self) -> list[Report]:
-        """The reports, in the order of their first line."""
-        self._lone_slub()
-        self.reports.sort(key=lambda report: report.start)
-        for place, report in enumerate(self.reports):
-            if report.mem_info is not None:
-                settle_reserves(report.mem_info.zones)
-            nxt = self.reports[place + 1].start if place + 1 < len(self.reports) else len(self.text.string)
-            report.text = self.text.string[report.start : max(min(report.end + 300, nxt), report.start)]
-            self._trace(report, nxt)
-        self._borrow()
-        for report in self.reports:
-            if report.release is None:
-                report.release = self._near_release(report)
-        return self.reports
-
-    def _near_release(self, report: Report) -> Release | None:
-        at = self.reports.index(report)
-        near = sorted(
-            (other for other in self.reports if other.release is not None and other.comm != ""),
-            key=lambda other: abs(self.reports.index(other) - at),
-        )
-        return near[0].release if near else self.boot
-
-    def _lone_slub(self) -> None:
-        seen: dict[tuple[str, str], Report] = {}
-        for said in self._slub:
-            key = (said["gfp"], said.get("cache", ""))
-            if key in seen:
-                seen[key].caches.append(said)
-                continue
-            report = Report("slub", int(said["line"]), int(said["start"]), int(said["end"]))
-            report.mode, report.mode_names = int(said["gfp"], 16), said["names"] or None
-            report.order = int(said["minorder"]) if "minorder" in said else None
-            report.caches.append(said)
-            seen[key] = report
-            self.reports.append(report)
-
-    def _trace(self, report: Report, until: int) -> None:
-        stop = min(until, max(report.end, report.start + 200))
-        if report.mem_info is None:
-            stop = min(until, report.start + 12000)
-        body = self.text.string[report.start : stop]
-        if report.borrowed:  # the trace of a lost head stands before its Mem-Info
-            before = max((other.end for other in self.reports if other.end <= report.start), default=0)
-            body = self.text.string[before : report.start] + body
-        report.frames = [(name, not unsure) for unsure, name in _FRAME.findall(body)]
-        report.interrupt = "<IRQ>" in body or "<SOFTIRQ>" in body
-        report.unknown_lines = unknown_lines(body)
-
-    def _borrow(self) -> None:
-        """A block without a head takes order and mask of the nearest head of the same burst, or of its SLUB line."""
-        heads = [report for report in self.reports if not report.borrowed and report.order is not None]
-        for report in self.reports:
-            if not report.borrowed:
-                continue
-            if report.caches:
-                said = report.caches[0]
-                report.mode, report.mode_names = int(said["gfp"], 16), said["names"] or None
-                report.order = int(said.get("minorder", 0))
-                report.borrowed = "its SLUB line"
-            elif heads:
-                nearest = min(heads, key=lambda head: abs(head.start - report.start))
-                report.order, report.mode, report.mode_names = nearest.order, nearest.mode, nearest.mode_names
-                report.kind = nearest.kind if nearest.kind in ("failure", "oom") else "failure"
-                report.release = report.release or nearest.release
-                report.borrowed = f"the head on line {nearest.line}"
 
 
 def _done(report: Report) -> bool:
@@ -447,4 +376,4 @@ def read_reports(text: Text, boot: Release | None = None) -> tuple[list[Report],
     reader = Reader(text, boot)
     for event in find_events(text):
         reader.take(event)
-    return reader.finish(), reader.boot
+    return complete(reader.reports, reader.slub, text, reader.boot), reader.boot

@@ -1,0 +1,82 @@
+"""What a report gets once all of a text is read: its trace, and what a lost head leaves to its neighbours."""
+
+import re
+
+from fastalloc.explain.clean import Text
+from fastalloc.explain.mem_info import settle_reserves
+from fastalloc.explain.reports import Report, unknown_lines
+from fastalloc.linux.release import Release
+
+_FRAME = re.compile(r"(\?\s+)?\{?\b([A-Za-z_][\w.$]*)\+(?:0x[0-9a-f]+/0x|\d+\})")
+_LONGEST_TRACE = 12_000  # characters after a head without a Mem-Info
+
+
+def complete(reports: list[Report], slub: list[dict[str, str]], text: Text, boot: Release | None) -> list[Report]:
+    """The reports in the order of their first line.
+
+    ``slub``: SLUB lines that no report is near. ``boot``: the kernel that the log names itself.
+    """
+    reports = sorted([*reports, *_lone_slub(slub)], key=lambda report: report.start)
+    for place, report in enumerate(reports):
+        if report.mem_info is not None:
+            settle_reserves(report.mem_info.zones)
+        until = reports[place + 1].start if place + 1 < len(reports) else len(text.string)
+        report.text = text.string[report.start : max(min(report.end + 300, until), report.start)]
+        _trace(report, reports, text, until)
+    _borrow(reports)
+    for place, report in enumerate(reports):
+        if report.release is None:
+            report.release = _near_release(reports, place) or boot
+    return reports
+
+
+def _lone_slub(slub: list[dict[str, str]]) -> list[Report]:
+    """A report for each cache and mask of SLUB lines that stand alone."""
+    found: dict[tuple[str, str], Report] = {}
+    for said in slub:
+        key = (said["gfp"], said.get("cache", ""))
+        if key not in found:
+            report = Report("slub", int(said["line"]), int(said["start"]), int(said["end"]))
+            report.mode, report.mode_names = int(said["gfp"], 16), said["names"] or None
+            report.order = int(said["minorder"]) if "minorder" in said else None
+            found[key] = report
+        found[key].caches.append(said)
+    return list(found.values())
+
+
+def _trace(report: Report, reports: list[Report], text: Text, until: int) -> None:
+    stop = min(until, max(report.end, report.start + 200))
+    if report.mem_info is None:
+        stop = min(until, report.start + _LONGEST_TRACE)
+    body = text.string[report.start : stop]
+    if report.borrowed:  # the trace of a lost head stands before its Mem-Info
+        before = max((other.end for other in reports if other.end <= report.start), default=0)
+        body = text.string[before : report.start] + body
+    report.frames = [(name, not unsure) for unsure, name in _FRAME.findall(body)]
+    report.interrupt = "<IRQ>" in body or "<SOFTIRQ>" in body
+    report.unknown_lines = unknown_lines(body)
+
+
+def _borrow(reports: list[Report]) -> None:
+    """A block without a head takes order and mask of the nearest head of the same burst, or of its SLUB line."""
+    heads = [report for report in reports if not report.borrowed and report.order is not None]
+    for report in reports:
+        if not report.borrowed or report.mem_info is None:
+            continue
+        if report.caches:
+            said = report.caches[0]
+            report.mode, report.mode_names = int(said["gfp"], 16), said["names"] or None
+            report.order = int(said.get("minorder", 0))
+            report.borrowed = "its SLUB line"
+        elif heads:
+            nearest = min(heads, key=lambda head: abs(head.start - report.start))
+            report.order, report.mode, report.mode_names = nearest.order, nearest.mode, nearest.mode_names
+            report.kind = nearest.kind if nearest.kind in ("failure", "oom") else "failure"
+            report.release = report.release or nearest.release
+            report.borrowed = f"the head on line {nearest.line}"
+
+
+def _near_release(reports: list[Report], place: int) -> Release | None:
+    """The kernel of the nearest report that names one."""
+    named = [(abs(other - place), other) for other, report in enumerate(reports) if report.release and report.comm]
+    return reports[min(named)[1]].release if named else None
