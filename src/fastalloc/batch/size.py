@@ -71,8 +71,8 @@ def lane_parts(scenario: Scenario) -> dict[str, int]:
         slabs = SLUB_SLAB.width * 4 + OBJECTS_A_PAGE * 2
     tree = work.tree_files * work.mean_file_pages * 5 // 4
     return {
-        "machine.zones": frames * (PAGE.width * 4 + BIO.width * 8) + slab_room(frames) * slabs,
-        "machine.swap_pages": machine.swap_pages * 2,
+        "machine.zones": frames * PAGE.width * 4 + slab_room(frames) * slabs,
+        "machine.swap_pages": machine.swap_pages * 2 + min(frames, machine.swap_pages) * BIO.width * 8,
         "workload.tree_files": work.copiers * (tree * 4 + work.tree_files * FILE.width * 8),
         "workload.writer_pages": work.writers * work.writer_pages * 4,
         "run.series_ms": round(run.duration_s * 1000) // run.series_ms * SERIES.width * 8,
