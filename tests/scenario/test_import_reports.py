@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from fastalloc.batch.zones import lane_zones
+from fastalloc.errors import InputError
+from fastalloc.explain import explain
+from fastalloc.explain.machine import machine_of
 from fastalloc.scenario import import_machine, load_machine, machine_toml
 from fastalloc.scenario.imports import write_zoneinfo
 from tests.scenario.test_machine_import import DUMP, MODERN_ZONEINFO, SHARED
@@ -193,3 +196,27 @@ def test_a_dump_is_read_plain_and_packed(tmp_path):
     path = tmp_path / "dump.txt"
     path.write_bytes(gzip.decompress(DUMP.read_bytes()))
     assert import_machine(path, "m").zones == import_machine(DUMP, "m").zones
+
+
+def corpus() -> list[Path]:
+    return sorted((REPORTS / "corpus").glob("*/input.txt")) if REPORTS.is_dir() else []
+
+
+@pytest.mark.parametrize("path", corpus(), ids=lambda path: path.parent.name)
+def test_reports_that_logs_and_mails_mangled(path):
+    """Whatever report shows a zone's size and marks gives a machine, with that zone and those marks."""
+    answers = explain(path)
+    info = next((answer.report.mem_info for answer in answers if answer.decision.zones), None)
+    shown = [zone for zone in info.zones if {"min", "low", "high"} <= set(zone.kb)] if info else []
+    if not any(zone.kb.get("managed", zone.kb.get("present", 0)) for zone in shown):
+        with pytest.raises(InputError):
+            machine_of(path, answers)
+        return
+    machine = machine_of(path, answers)
+    zones = {(zone.node, zone.name): zone for zone in machine.zones}
+    for zone in shown:
+        size = zone.kb.get("managed", zone.kb.get("present", 0))
+        if size:
+            found = zones[zone.node, zone.zone]
+            assert found.present == size // machine.page_kb
+            assert found.min == (zone.kb["min"] - zone.kb.get("boost", 0)) // machine.page_kb

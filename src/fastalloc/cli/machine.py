@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fastalloc.errors import InputError
+
 machine_app = typer.Typer(help="Machines read from real kernels.", no_args_is_help=True)
 
 
@@ -27,7 +29,19 @@ def import_(
     from fastalloc.scenario import import_machine, machine_toml
     from fastalloc.store.location import write_file
 
-    machine = import_machine(path, out.stem if out else None, kernel=kernel, at_boot=at_boot)
+    try:
+        machine = import_machine(path, out.stem if out else None, kernel=kernel, at_boot=at_boot)
+    except InputError as error:
+        # a report that a log, a mail or a web page has mangled is read as `fastalloc explain` reads it
+        if at_boot or "tells of no machine" not in error.message or not path.is_file():
+            raise
+        from fastalloc.explain import explain
+        from fastalloc.explain.machine import machine_of
+
+        answers = explain(path)
+        if not any(answer.decision.zones for answer in answers):
+            raise
+        machine = machine_of(out or path, answers)
     text = machine_toml(machine)
     where, *said = machine.source.split("; ")
     if out is None:

@@ -2,10 +2,14 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from fastalloc.errors import InputError
 from fastalloc.explain.answer import Answer
 from fastalloc.explain.mem_info import MemInfo, ZoneInfo
+
+if TYPE_CHECKING:
+    from fastalloc.scenario import Machine
 
 
 def write_machine(path: Path, answers: list[Answer]) -> None:
@@ -14,7 +18,18 @@ def write_machine(path: Path, answers: list[Answer]) -> None:
     Raises:
         InputError: no report shows zones, or its machine is not one that can be run.
     """
-    from fastalloc.scenario import import_machine, machine_toml
+    from fastalloc.scenario import machine_toml
+
+    path.write_text(machine_toml(machine_of(path, answers)), encoding="utf-8")
+
+
+def machine_of(path: Path, answers: list[Answer]) -> "Machine":
+    """The machine of the first report with zones, named after ``path``.
+
+    Raises:
+        InputError: no report shows zones, or its machine is not one that can be run.
+    """
+    from fastalloc.scenario import import_machine
 
     answer = next((answer for answer in answers if answer.decision.zones), None)
     if answer is None or answer.report.mem_info is None:
@@ -24,8 +39,10 @@ def write_machine(path: Path, answers: list[Answer]) -> None:
         # Named after the log, whose name the machine's source then tells.
         file = Path(folder) / (Path(answer.source).name or "report")
         file.write_text(as_printed(answer.report.mem_info), encoding="utf-8")
-        machine = import_machine(file, path.stem, kernel=release.text)
-    path.write_text(machine_toml(machine), encoding="utf-8")
+        try:
+            return import_machine(file, path.stem, kernel=release.text)
+        except InputError as error:
+            raise InputError(answer.source, error.where, error.message) from None
 
 
 def as_printed(block: MemInfo) -> str:

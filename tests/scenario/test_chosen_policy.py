@@ -1,0 +1,99 @@
+"""Which kernel's policy a machine runs under."""
+
+from pathlib import Path
+
+import pytest
+
+from fastalloc.errors import InputError
+from fastalloc.scenario import Machine, Scenario, load_policy, load_scenario, machine_toml
+from fastalloc.scenario.chosen import chosen_settings, policy_of_kernel
+from fastalloc.scenario.policy_presets import kernel_policies
+
+
+@pytest.mark.parametrize(
+    ("release", "bundle"),
+    [
+        ("2.6.9", "2.6.24"),
+        ("2.6.25-rc8", "2.6.25-rc8"),
+        ("2.6.25.20", "2.6.25"),
+        ("2.6.32-28-generic", "2.6.26"),
+        ("3.10.0-957.el7.x86_64", "3.6"),
+        ("4.9.0-0.rc8.git2.1.fc26.x86_64", "3.6"),
+        ("5.10.0-8-amd64", "5.0"),
+        ("6.6.60-v8", "6.1"),
+        ("6.12.117+deb12-amd64", "6.12"),
+        ("6.17.0", "6.12"),
+        ("6.18.2", "6.18"),
+        ("", "2.6.25-rc8"),
+    ],
+)
+def test_bundle_of_a_kernel(release, bundle):
+    assert policy_of_kernel(release) == bundle
+
+
+def write(folder: Path, kernel: str, text: str = "", allocator: str | None = None) -> Path:
+    zone = {"name": "Normal", "present": 9000, "min": 90, "low": 112, "high": 135, "protection": [0]}
+    machine = Machine.model_validate(
+        {"name": "m", "kernel": kernel, "allocator": allocator, "zones": [zone | {"pcp_high": 0, "pcp_batch": 1}]}
+    )
+    (folder / f"m{kernel}.toml").write_text(machine_toml(machine))
+    file = folder / f"s{kernel}.toml"
+    file.write_text(f'name = "s"\nmachine = "m{kernel}.toml"\n{text}')
+    return file
+
+
+def set_by(name: str, scenario: Scenario) -> bool:
+    own = scenario.policy.model_dump()
+    return all(own[key.removeprefix("policy.")] == value for key, value in load_policy(name).set.items())
+
+
+@pytest.mark.parametrize("bundle", kernel_policies())
+def test_a_machine_runs_under_its_own_kernel(tmp_path, bundle):
+    scenario = load_scenario(write(tmp_path, bundle))
+    assert set_by(bundle, scenario)
+    assert scenario.kernel_policy == f"{bundle}, the kernel of the machine"
+
+
+def test_a_scenario_chooses_another(tmp_path):
+    scenario = load_scenario(write(tmp_path, "6.12", 'policy = "3.2"\n'))
+    assert set_by("3.2", scenario)
+    assert scenario.kernel_policy == "3.2"
+    text = '[policy]\nfrom = "6.18"\nbio_pool = 16\n'
+    text += '[[variants]]\nname = "old"\npolicy = "2.6.25"\n[[variants]]\nname = "own"\n'
+    scenario = load_scenario(write(tmp_path, "6.1", text))
+    assert set_by("6.18", scenario.variant("own"))
+    assert scenario.variant("own").policy.bio_pool == 16
+    assert set_by("2.6.25", scenario.variant("old"))
+    assert scenario.variant("old").policy.bio_pool == 16, "no kernel's bundle tells of it"
+
+
+def test_a_field_of_the_scenario_stays(tmp_path):
+    scenario = load_scenario(write(tmp_path, "6.12", "[policy]\nslub_nomerge = true\n"))
+    assert set_by("6.12", scenario)
+    assert scenario.policy.slub_nomerge
+
+
+def test_a_slab_kernel_runs_slab(tmp_path):
+    scenario = load_scenario(write(tmp_path, "3.10", allocator="slab"))
+    assert scenario.policy.allocator == "slab"
+    assert scenario.policy.command_rule == load_policy("3.6").set["policy.command_rule"]
+
+
+def test_another_machine_brings_its_kernel(tmp_path):
+    own = load_scenario(write(tmp_path, "6.12", "[policy]\nsense_bytes = 200\n"))
+    write(tmp_path, "3.2")
+    settings = chosen_settings(own, {"machine": "m3.2.toml"}, tmp_path)
+    other = own.with_settings(settings)
+    assert other.machine.kernel == "3.2"
+    assert set_by("3.2", other)
+    assert other.policy.sense_bytes == 200
+    assert other.kernel_policy == "3.2, the kernel of the machine"
+
+
+def test_what_does_not_exist(tmp_path):
+    with pytest.raises(InputError, match="no such policy"):
+        load_scenario(write(tmp_path, "6.12", 'policy = "9.9"\n'))
+    with pytest.raises(InputError, match="must be the name of a policy"):
+        load_scenario(write(tmp_path, "6.12", "[policy]\nfrom = 6\n"))
+    with pytest.raises(InputError, match="neither a file nor"):
+        chosen_settings(load_scenario("swap-livelock"), {"machine": "none.toml"}, tmp_path)
