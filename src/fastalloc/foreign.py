@@ -85,7 +85,7 @@ def frame(path: object, table: pa.Table, wanted: Mapping[str, pa.DataType] | Non
 
 def _cast(path: object, where: str, column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     own = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    alike = own in _WORDS if kind in _WORDS else pa.types.is_integer(own) or pa.types.is_null(own)
+    alike = own in _WORDS if kind in _WORDS else pa.types.is_integer(own) or pa.types.is_null(own) or own == kind
     if not alike:
         raise InputError(path, where, f"holds {own}, not {kind}")
     with reading(path, where, f"holds what is no {kind}"):

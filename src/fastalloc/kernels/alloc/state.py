@@ -228,6 +228,7 @@ class KMEM_CACHE(Record, width=32):
     max_empty = field("empty ones from which on a barn takes none that kfree_rcu leaves, MAX_EMPTY_SHEAVES")
     refill = field("who refills a sheaf, one of REFILLS")
     rcu_slabs = field("1: pages of its slabs are freed a grace period later, SLAB_TYPESAFE_BY_RCU")
+    rcu_due = field("replay: objects whose grace period is over by the trace, and whose sheaf was not queued yet")
 
 
 class KMEM_CACHE_CPU(Record, width=64):
@@ -261,6 +262,7 @@ class KMEM_CACHE_CPU(Record, width=64):
         "the CPU slab behind the sheaves; KMEM_CACHE_CPU.freelist and KMEM_CACHE_CPU.page stay -1 in that era"
     )
     sheaf_page = field()
+    prefilled = field("replay: prefilled sheaves in use on the CPU, linked by SHEAF.next; -1 none")
     era_stat = field(width=0)
     cpu_partial_alloc = field()
     cpu_partial_free = field()

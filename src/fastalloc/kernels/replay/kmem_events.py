@@ -27,6 +27,7 @@ from fastalloc.kernels.alloc.state import (
     SLUB_SLAB,
     ZONE,
 )
+from fastalloc.kernels.replay.sheaf_events import FIRST_SHEAF_OP, NO_OPERATION, UNKNOWN_FREE, sheaf_event
 
 OP_ALLOC = 0
 OP_FREE = 1
@@ -223,7 +224,11 @@ def seldom(mem, slub_, lane, e, obj):
     kind = lane.kind[e["kind"]]
     c = np.int64(kind["cache"])
     node = np.int64(kind["node"])
-    if op == OP_ALLOC_FAILED:
+    if op >= FIRST_SHEAF_OP:
+        came_to = sheaf_event(mem, slub_, lane.handle, lane.live, op, c, cpu, kind["gfp"], obj)
+        lane.met[MET.aside] -= came_to != NO_OPERATION
+        lane.met[MET.unknown_frees] += came_to == UNKNOWN_FREE
+    elif op == OP_ALLOC_FAILED:
         alloc_refused_of(mem, slub_, c, cpu, node, kind["gfp"])
     elif op == OP_SHORTAGE:
         shortage(mem, obj)

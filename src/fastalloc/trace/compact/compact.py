@@ -57,6 +57,11 @@ OPS = (
     "begin",
     "bought",
     "reserve",
+    "kfree_rcu",
+    "grace_period",
+    "prefill",
+    "sheaf_alloc",
+    "return_sheaf",
 )
 (
     OP_ALLOC,
@@ -70,6 +75,11 @@ OPS = (
     OP_BEGIN,  # an allocation that bought its slab looked for an object here, where that is long before its event
     OP_BOUGHT,  # the same, where it found none although the rules say that there was one
     OP_RESERVE,  # the slab that the allocation behind it buys is from below all watermarks
+    OP_KFREE_RCU,  # of sheaves, where probes recorded them: see kernels/replay/sheaf_events.py
+    OP_GRACE_PERIOD,
+    OP_PREFILL,
+    OP_SHEAF_ALLOC,
+    OP_RETURN_SHEAF,
 ) = range(len(OPS))
 
 FLAG_GIVEN = 1  # the tracepoint itself named the cache

@@ -7,6 +7,8 @@ import polars as pl
 
 from fastalloc.errors import InputError
 from fastalloc.foreign import MOST_OBJECTS, MOST_ORDER, csv_table
+from fastalloc.kernels.alloc.slub.state import MAX_EMPTY_SHEAVES, MAX_FULL_SHEAVES
+from fastalloc.linux import slab_flags as sf
 from fastalloc.linux import slub_eras as se
 from fastalloc.linux.versions import Kernel
 from fastalloc.trace.compact.compact import CompactTrace
@@ -24,10 +26,30 @@ class TracedCache(NamedTuple):
     min_partial: int
     cpu_partial: int
     era: str = "cpu-partial"  # whose rules move its slabs
+    sheaf_capacity: int = 0  # of the eras with sheaves: objects a sheaf, 0: the cache has none
+    max_full: int = MAX_FULL_SHEAVES  # sheaves that a barn takes
+    max_empty: int = MAX_EMPTY_SHEAVES
 
 
-REPLAYED = ("2.6.25", "cpu-partial", "sheaves")  # eras that the loop of a replay follows
+REPLAYED = ("2.6.25", "cpu-partial", "sheaves", "7.3")  # eras that the loop of a replay follows
+SHEAVES_ASKED_FOR = 32  # objects [lib/maple_tree.c, maple_tree_init]
 SHEAVES_ASKED = ("maple_node", "vm_area_struct")  # kmem_cache_create with sheaf_capacity 32 [6.18: lib, mm]
+
+
+NO_SHEAVES = ("kmem_cache", "kmem_cache_node")  # [mm/slub.c, kmem_cache_init: SLAB_NO_OBJ_EXT and no sheaves]
+
+
+def with_sheaves(
+    caches: list[TracedCache], options: se.SlubOptions, known: dict[str, int] | None = None
+) -> list[TracedCache]:
+    """The caches with the capacity of their sheaves: ``known`` by name, else by the rules of ``options``."""
+    return [cache._replace(sheaf_capacity=(known or {}).get(cache.name, _capacity(cache, options))) for cache in caches]
+
+
+def _capacity(cache: TracedCache, options: se.SlubOptions) -> int:
+    flags = sf.NO_SHEAVES if cache.name in NO_SHEAVES else options.slub_debug
+    asked = SHEAVES_ASKED_FOR if cache.name == "maple_node" else 0
+    return se.sheaf_capacity(cache.size, flags, options, asked)
 
 
 def era_of_cache(name: str, kernel: Kernel) -> str:

@@ -12,6 +12,7 @@ from fastalloc.kernels.replay.kmem_events import CACHE_SERIES, MET
 from fastalloc.linux import gfp as g
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact import tallies
+from fastalloc.trace.compact.sheaf_calls import GRACE_PERIOD, PREFILL
 from fastalloc.trace.lanes.caches import TracedCache
 
 # Bits of masks of the traced kernels.
@@ -150,6 +151,8 @@ def prepare(trace: co.CompactTrace, config: Config, nodes: int, samples: Samples
     node = trace.kinds["node"].to_numpy()
     mask = np.where(gfp & GFP_DIRECT_RECLAIM, g.GFP_KERNEL, g.GFP_NOWAIT)
     mask[trace.meta.get("entitled", [])] |= g.MEMALLOC
+    calls = trace.kinds["src"].is_in([GRACE_PERIOD, PREFILL]).to_numpy()  # what they carry is an amount
+    mask[calls] = gfp[calls]
     lane = empty_lane(
         len(trace.ptrs),
         cache_of_kind(trace, config),

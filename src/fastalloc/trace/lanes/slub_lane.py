@@ -10,11 +10,13 @@ from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB
 from fastalloc.kernels.replay import kmem_events as kr
 from fastalloc.kernels.replay.kmem_events import CACHE_SERIES, MET
+from fastalloc.kernels.replay.sheaf_events import MAIN, set_up_sheaves
 from fastalloc.linux.slab_flags import get_order
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.lanes import lane as ln
 from fastalloc.trace.lanes.caches import TracedCache
-from fastalloc.trace.lanes.start import Start
+from fastalloc.trace.lanes.sheaf_start import table_of
+from fastalloc.trace.lanes.start import PERCPU_SHEAVES, Laid, Start
 
 SHEAF_CAPACITY = 32
 
@@ -34,7 +36,12 @@ def _rows(caches: list[TracedCache]) -> np.ndarray:
     rows = np.zeros((len(caches), KMEM_CACHE.width), np.int64)
     fields = [KMEM_CACHE.size, KMEM_CACHE.objsize, KMEM_CACHE.order, KMEM_CACHE.objects, KMEM_CACHE.min_partial]
     rows[:, [*fields, KMEM_CACHE.era, KMEM_CACHE.cpu_partial, KMEM_CACHE.min_order]] = columns
-    rows[:, [KMEM_CACHE.sheaf_capacity, KMEM_CACHE.sheaf_cache]] = SHEAF_CAPACITY, -1
+    for row, cache in zip(rows, caches, strict=True):
+        row[KMEM_CACHE.sheaf_capacity] = cache.sheaf_capacity or SHEAF_CAPACITY
+        row[[KMEM_CACHE.max_full, KMEM_CACHE.max_empty]] = cache.max_full, cache.max_empty
+        row[KMEM_CACHE.is_kmalloc] = cache.name.startswith("kmalloc")
+    rows[:, KMEM_CACHE.sheaf_cache] = -1  # where sheaves lie the trace says, as of any object
+    rows[:, KMEM_CACHE.first_try] = er.TRY_NO_RECLAIM
     return rows
 
 
@@ -51,12 +58,46 @@ def _install(mem: st.Mem, slub: er.SlubEras, lane: kr.Lane, config: ln.Config, s
     lane.handle[np.concatenate([part.old for part in laid])] = (slabs[slab, kr.W_RECORD] << st.HANDLE_SHIFT) | index
     lane.base[:] = [part.base for part in laid]
     lane.live[:] = [part.live for part in laid]
+    _put_sheaves(slub, config.caches, laid, slabs[:, kr.W_RECORD], np.cumsum(count) - count)
+
+
+def _put_sheaves(
+    slub: er.SlubEras, caches: list[TracedCache], laid: list[Laid], record: np.ndarray, first: np.ndarray
+) -> None:
+    """The sheaves that there were, and an empty one for each CPU that had none."""
+    sheaves = [
+        (c, sheaf, (record[first[c] + slab] << st.HANDLE_SHIFT) | index)
+        for c, part in enumerate(laid)
+        for sheaf, slab, index in part.sheaves
+    ]
+    has = {(c, sheaf.cpu) for c, sheaf, _ in sheaves if sheaf.where == MAIN}
+    mains = [
+        (c, cpu)
+        for c, cache in enumerate(caches)
+        if cache.era == PERCPU_SHEAVES and cache.sheaf_capacity
+        for cpu in range(slub.kcpu.shape[1])
+        if (c, cpu) not in has
+    ]
+    set_up_sheaves(slub, *table_of(sheaves, mains))
+
+
+def _ctl(caches: list[TracedCache], cpus: int, nodes: int, room: int) -> np.ndarray:
+    """Scalars, and room for sheaves: of each cache those of the CPUs, and ``room`` times what barns hold at a time."""
+    sheaves = sum(
+        3 * cpus + room * (cache.max_full + max(cache.max_empty, 14) + 16) * nodes
+        for cache in caches
+        if cache.era in ("sheaves", PERCPU_SHEAVES)
+    )
+    capacity = max((cache.sheaf_capacity or SHEAF_CAPACITY for cache in caches), default=0)
+    return er.ctl_with_sheaves(sheaves, capacity) if sheaves else np.zeros(SLUB_CTL.width, np.int64)
 
 
 class SlubRun:
     """A lane on its way through a trace. ``seconds``: inside the kernel."""
 
-    def __init__(self, trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Samples) -> None:
+    def __init__(
+        self, trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Samples, room: int = 1
+    ) -> None:
         self.caches = caches = config.caches
         cpus, nodes = start.cpus(trace), start.nodes
         self.mem = ln.unlimited_mem(nodes, cpus)
@@ -70,9 +111,7 @@ class SlubRun:
             knode=np.zeros((len(caches), nodes, KMEM_CACHE_NODE.width), np.int64),
             slab=np.zeros((slabs + start.room, SLUB_SLAB.width), np.int32),
             link=np.zeros(kr.SLAB_MARGIN * most + 64 * slabs + 64 * start.room, np.int16),
-            ctl=er.ctl_with_sheaves(len(caches) * (2 * cpus + 24 * nodes), SHEAF_CAPACITY)
-            if any(cache.era == "sheaves" for cache in caches)
-            else np.zeros(SLUB_CTL.width, np.int64),
+            ctl=_ctl(caches, cpus, nodes, room),
         )
         self.slub.ctl[SLUB_CTL.nodes] = nodes
         self.events, self.lane = ln.prepare(trace, config, nodes, samples)
@@ -94,8 +133,13 @@ class SlubRun:
 
 def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Samples) -> ln.LaneResult:
     """Run ``trace`` through ``config`` from ``start`` on."""
-    whole = SlubRun(trace, config, start, samples)
-    whole.to(len(trace.events))
+    room = 1
+    while True:
+        whole = SlubRun(trace, config, start, samples, room)
+        whole.to(len(trace.events))
+        if not whole.slub.ctl[SLUB_CTL.overflow]:
+            break
+        room *= 4
     table = _table(whole.caches, whole.slub, whole.lane, whole.begin)
     counts = ln.counts_of(whole.lane.met)
     return ln.LaneResult(config, table, whole.lane.series, samples.ns, counts, whole.row, whole.seconds)

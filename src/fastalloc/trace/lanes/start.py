@@ -17,7 +17,9 @@ from fastalloc.trace.compact.compact import CompactTrace
 from fastalloc.trace.compact.infer import DIRECT_MAP
 from fastalloc.trace.lanes.caches import TracedCache
 from fastalloc.trace.lanes.lane import Config
+from fastalloc.trace.lanes.sheaf_start import Sheaf, SheafStart
 
+PERCPU_SHEAVES = "7.3"
 _LISTS = {"node_partial": kr.LIST_NODE, "cpu_slab": kr.LIST_CPU, "cpu_partial": kr.LIST_CPU_PARTIAL}
 
 
@@ -25,7 +27,8 @@ _LISTS = {"node_partial": kr.LIST_NODE, "cpu_slab": kr.LIST_CPU, "cpu_partial": 
 class Laid:
     """How a cache's objects lay. ``slabs``: int64[n, LAID_FIELDS], the cache's row not filled in; object ``old[i]``
     (rows of ``ptrs``) is number ``index[i]`` of slab ``slab[i]``. ``base``: slabs beside these that lie full and
-    untouched; ``live``: objects out; ``first_page``: page frame of each slab, -1 where they are packed anew."""
+    untouched; ``live``: objects out; ``first_page``: page frame of each slab, -1 where they are packed anew.
+    ``sheaves``: the sheaves, with number of the slab and index in it of each object."""
 
     slabs: np.ndarray
     old: np.ndarray
@@ -34,6 +37,7 @@ class Laid:
     base: int
     live: int
     first_page: np.ndarray
+    sheaves: tuple[tuple[Sheaf, np.ndarray, np.ndarray], ...] = ()
 
 
 _NOTHING = np.zeros(0, np.int64)
@@ -80,10 +84,12 @@ class Start:
         old: dict[str, np.ndarray],
         ptrs: np.ndarray,
         first_pfn: tuple[int, ...] | None = None,
+        sheaves: SheafStart | None = None,
     ) -> None:
         self.state: dict[str, list[dict[str, Any]]] = {}
         self.old = old
         self.ptrs = ptrs
+        self.sheaves = sheaves or SheafStart()
         self.nodes = 1
         self.objects_of: dict[str, int] = {}  # a full slab of the traced kernel
         self._laid: dict[tuple[Any, ...], Laid] = {}
@@ -96,13 +102,28 @@ class Start:
             self.nodes = len(set(state["node"].drop_nulls())) or 1
             lists = state.filter(pl.col("rec") == "node_partial")
             self.first_pfn = [min(lists.filter(pl.col("node") == n)["pfn"], default=0) for n in range(self.nodes)]
+        if self.nodes > 1 and self.sheaves.slabs:
+            self.first_pfn = self._edges()
         if first_pfn is not None:
             self.nodes = max(self.nodes, len(first_pfn))
             self.first_pfn = list(first_pfn)
-        known = [row["cpu"] for part in self.state.values() for row in part if row["cpu"] is not None]
+        known = [sheaf.cpu for part in self.sheaves.sheaves.values() for sheaf in part]
+        known += [row["cpu"] for part in self.state.values() for row in part if row["cpu"] is not None]
         self.least_cpus = max((cpu + 1 for cpu in known), default=1)
         # Slabs there may have been, with a margin.
-        self.room = 2 * (sum(map(len, self.old.values())) + sum(map(len, self.state.values())))
+        rows = (self.old, self.state, self.sheaves.slabs)
+        self.room = 2 * sum(len(part) for table in rows for part in table.values())
+
+    def _edges(self) -> list[int]:
+        """First page frame of each node: as many of all slabs lie on it as its caches count."""
+        pfns = np.sort([slab[0] for part in self.sheaves.slabs.values() for slab in part])
+        counts = np.zeros(self.nodes, np.int64)
+        for name, rows in self.state.items():
+            for row in rows if name in self.sheaves.slabs else ():
+                if row["rec"] == "node":
+                    counts[row["node"]] += row["nr_slabs"] or 0
+        ends = np.cumsum(counts)[:-1]
+        return [0, *(int(pfns[end]) if end < len(pfns) else int(pfns[-1]) + 1 for end in ends)]
 
     def node_of(self, pfn: int) -> int:
         """The node that page frame ``pfn`` is of, as far as the listed slabs tell."""
@@ -122,6 +143,7 @@ class Start:
             inside = sum(row["inuse"] - (row["free_cpu"] or 0) for row in listed)
             slabs = sum(row["nr_slabs"] or 0 for row in rows if row["rec"] == "node")
             inside += (slabs - len(listed)) * self.objects_of.get(name, 0)
+            inside -= sum(len(sheaf.objects) for sheaf in self.sheaves.sheaves.get(name, ()))
             out += max(inside, len(self.old.get(name, ())))
         old = [self.old[name] for name in names if name in self.old]
         return out, np.concatenate(old) if old else np.zeros(0, np.int64)
@@ -137,9 +159,10 @@ class Start:
         """The slabs of ``cache``: as they lay where ``config`` lays it out as the traced kernel did, else packed."""
         if cache.name not in config.exact:
             return self.packed(config.sources(cache.name), cache.objects)
-        key = (cache.name,)
+        key = (cache.name, cache.era, cache.sheaf_capacity)
         if key not in self._laid:
-            self._laid[key] = self._as_it_was(cache)
+            known = cache.name in self.sheaves.capacity
+            self._laid[key] = self._with_sheaves(cache) if known else self._as_it_was(cache)
         return self._laid[key]
 
     def _as_it_was(self, cache: TracedCache) -> Laid:
@@ -178,3 +201,50 @@ class Start:
         live = out + cache.objects * (len(table) + base - len(listed))
         pages_of = np.array([*(row["pfn"] for row in listed), *(pfn for pfn, i in place.items() if i >= len(listed))])
         return Laid(table, old[fits], slab[fits], index[fits], base, live, pages_of)
+
+    def _with_sheaves(self, cache: TracedCache) -> Laid:
+        """The same of a cache of 7.x. What lies in sheaves larger than those of ``cache`` is free in its slab."""
+        rows = self.state.get(cache.name, [])
+        old = self.old.get(cache.name, _NOTHING)
+        pages = 1 << cache.order
+        known = sum(row["nr_slabs"] or 0 for row in rows if row["rec"] == "node")
+        table: list[list[int]] = []
+        place: dict[int, int] = {}
+
+        def add(pfn: int, which: int, node: int | None, free: int) -> int:
+            if pfn not in place:
+                place[pfn] = len(table)
+                table.append([0, which, self.node_of(pfn) if node is None else node, -1, 0, free, 0])
+            return place[pfn]
+
+        for row in rows:
+            if row["rec"] == "node_partial":
+                add(row["pfn"], kr.LIST_NODE, row["node"], row["objects"] - row["inuse"])
+        for pfn, inuse, objects, listed in self.sheaves.slabs.get(cache.name, ()):
+            add(pfn, kr.LIST_NODE if listed else kr.LIST_NONE, None, objects - inuse)
+
+        def slabs_of(ptrs: np.ndarray) -> np.ndarray:
+            pfns = (ptrs - np.uint64(DIRECT_MAP)) // np.uint64(4096) // np.uint64(pages) * np.uint64(pages)
+            return np.array([add(pfn, kr.LIST_NONE, None, 0) for pfn in pfns.tolist()], np.int64)
+
+        sheaves = self.sheaves.sheaves.get(cache.name, [])
+        fitting = [s for s in sheaves if cache.era == PERCPU_SHEAVES and len(s.objects) <= cache.sheaf_capacity]
+        for sheaf in sheaves:
+            if sheaf not in fitting:
+                for slab in slabs_of(np.array(sheaf.objects, np.uint64)).tolist():
+                    table[slab][kr.W_FREE] += 1
+                    table[slab][kr.W_LIST] = kr.LIST_NODE
+        kept = [np.array(sheaf.objects, np.uint64) for sheaf in fitting]
+        where = slabs_of(np.concatenate([self.ptrs[old], *kept]))
+        slabs = np.array(table, np.int64).reshape(-1, kr.LAID_FIELDS)
+        index = slabs[where, kr.W_FREE] + _rank(where) if len(where) else where
+        ends = np.cumsum([len(old), *map(len, kept)])
+        parts = [
+            (sheaf, where[a:b][index[a:b] < cache.objects], index[a:b][index[a:b] < cache.objects])
+            for sheaf, a, b in zip(fitting, ends[:-1], ends[1:], strict=True)
+        ]
+        base = max(0, known - len(slabs))
+        live = cache.objects * (len(slabs) + base) - int(slabs[:, kr.W_FREE].sum()) - sum(len(s) for _, s, _ in parts)
+        fits = index[: len(old)] < cache.objects
+        first = np.array(list(place), np.int64)
+        return Laid(slabs, old[fits], where[: len(old)][fits], index[: len(old)][fits], base, live, first, tuple(parts))

@@ -15,6 +15,7 @@ from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact.columns import read_parquet
 from fastalloc.trace.compact.convert import compact_events, refuse_inferred
 from fastalloc.trace.compact.cut import between_readings
+from fastalloc.trace.compact.sheaf_calls import read_sheaf_calls, with_sheaf_calls
 from fastalloc.trace.formats import tracedat
 from fastalloc.trace.formats.packed import head_of, packing
 from fastalloc.trace.lanes.caches import (
@@ -24,10 +25,12 @@ from fastalloc.trace.lanes.caches import (
     caches_of_state,
     caches_of_trace,
     era_of_cache,
+    with_sheaves,
 )
 from fastalloc.trace.lanes.lane import Config, old_objects
 from fastalloc.trace.lanes.readings import Readings, caches_of_readings, read_readings
-from fastalloc.trace.lanes.start import Start
+from fastalloc.trace.lanes.sheaf_start import SheafStart, read_sheaves
+from fastalloc.trace.lanes.start import PERCPU_SHEAVES, Start
 from fastalloc.trace.lanes.state_table import read_state
 from fastalloc.trace.order import known_start as ks
 from fastalloc.trace.order.fit import STARTS, Fitted, fitted
@@ -94,6 +97,8 @@ class Recording:
     @property
     def loose(self) -> np.ndarray:
         """bool[kinds]: the events whose order the trace does not tell."""
+        if self.kernel.era == PERCPU_SHEAVES:
+            return np.zeros(len(self.trace.kinds), bool)
         if self.order is None:
             return np.ones(len(self.trace.kinds), bool)
         names = self.order.filter(~pl.col("settled"))["cache"].to_list()
@@ -201,6 +206,11 @@ def open_recording(
     options = line.options
     caches = [cache._replace(era=era_of_cache(cache.name, rules)) for cache in caches]
     more = caches_of_trace(trace, {cache.name for cache in caches}, options, rules)
+    sheaves = SheafStart()
+    if rules.era == PERCPU_SHEAVES:
+        sheaves = _sheaves(path) if start_state is not None else sheaves
+        caches = with_sheaves(caches, options, sheaves.capacity)
+        more = with_sheaves(more, options)
     steps = dict(trace.meta["inferred"])
     if trace.meta.get("events_left_out"):
         steps["events before the first readings or after the last, left out"] = trace.meta["events_left_out"]
@@ -210,9 +220,13 @@ def open_recording(
     base = as_traced(caches + more)
     order, recorded, others = None, None, []
     if start_state is not None:
-        start = Start(start_state, old, trace.ptrs)
+        start = Start(start_state, old, trace.ptrs, sheaves=sheaves)
         known = KnownStart(ks.EXACT, file=state.name if state else "")
         unexplained: list[str] = []
+    elif rules.era == PERCPU_SHEAVES:
+        start, unexplained = Start(None, old, trace.ptrs), []
+        known = KnownStart(ks.NOTHING, bulk_rows=bool(trace.meta["bulk_rows"]))
+        steps["objects whose slabs before the trace are not known"] = sum(map(len, old.values()))
     else:
         found = fitted(trace, base, readings, old, starts)
         start, *others = found.starts
@@ -221,7 +235,12 @@ def open_recording(
         recorded = trace
         if readings is None and old:
             steps["objects whose slabs before the trace are not known"] = sum(map(len, old.values()))
-    if len(trace.events):
+    if rules.era == PERCPU_SHEAVES:
+        # Slabs move when sheaves are filled and flushed: an address tells nothing of the order of operations.
+        calls = beside(path, "sheaftruth")
+        trace, woven = with_sheaf_calls(trace, read_sheaf_calls(calls) if calls else None)
+        steps |= woven
+    elif len(trace.events):
         settling = settled(trace, base, start, frozenset(unexplained))
         trace, order = settling.trace, settling.caches
         steps |= settling.steps
@@ -240,6 +259,12 @@ def open_recording(
         others,
         recorded,
     )
+
+
+def _sheaves(path: Path) -> SheafStart:
+    """The sheaves before the trace at ``path``, where a table of them lies beside it."""
+    found = beside(path, "sheafstate")
+    return read_sheaves(found, beside(path, "sheafobjects"), beside(path, "allslabs")) if found else SheafStart()
 
 
 def _kernel(version: str) -> Kernel:

@@ -1,0 +1,177 @@
+"""What probes recorded of sheaves in a 7.x trace, and the sheaves that there were before it.
+
+kfree_rcu and its grace periods, prefilled sheaves and what came out of them have no tracepoint; where probes recorded
+them they are events of a replay. Under the rules of another kernel the objects are freed and allocated by plain calls.
+"""
+
+import numpy as np
+
+from fastalloc.compiler.jit import entry, internal, out_of_line
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slub import slub
+from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.slub.barn import barn_put, new_record, pop_object
+from fastalloc.kernels.alloc.slub.kfree_rcu import kfree_rcu, rcu_free_sheaf
+from fastalloc.kernels.alloc.slub.prefilled import prefill_sheaf, return_sheaf
+from fastalloc.kernels.alloc.slub.rcu import next_callback, queue_sheaf
+from fastalloc.kernels.alloc.slub.state import SHEAF
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, SLUB_CTL, SLUB_SLAB
+from fastalloc.linux import gfp as g
+
+OP_KFREE_RCU = 11  # of ``object``
+OP_GRACE_PERIOD = 12  # is over for ``amount`` objects of the cache
+OP_PREFILL = 13  # of sheaf ``object`` with at least ``amount`` objects
+OP_SHEAF_ALLOC = 14  # ``object`` comes out of a prefilled sheaf
+OP_RETURN_SHEAF = 15  # of sheaf ``object``
+FIRST_SHEAF_OP = OP_KFREE_RCU
+
+# What an event came to: nothing that is counted, an allocation or free, a free of an object that is not out.
+NO_OPERATION, OPERATION, UNKNOWN_FREE = range(3)
+
+
+@internal
+def take_callback(slub_, c, most):
+    """Take cache ``c``'s first sheaf of up to ``most`` objects off the callbacks, -1 none."""
+    ctl = slub_.ctl
+    before = np.int64(-1)
+    entry_ = np.int64(ctl[SLUB_CTL.rcu_head])
+    for _ in range(ctl[SLUB_CTL.nr_callbacks]):
+        following = np.int64(next_callback(slub_, entry_))
+        if ctl[entry_ + SHEAF.cache] == c:
+            if ctl[entry_ + SHEAF.size] > most:
+                return np.int64(-1)
+            if before < 0:
+                ctl[SLUB_CTL.rcu_head] = following
+            else:
+                ctl[before + SHEAF.next] = following
+            if following < 0:
+                ctl[SLUB_CTL.rcu_tail] = before
+            ctl[SLUB_CTL.nr_callbacks] -= 1
+            return entry_
+        before = entry_
+        entry_ = following
+    return np.int64(-1)
+
+
+@internal
+def run_callbacks(mem, slub_, c, cpu):
+    """Run the callbacks of cache ``c`` whose grace period is over."""
+    out_of_line()
+    cache = slub_.cache[c]
+    while cache[KMEM_CACHE.rcu_due] > 0:
+        h = take_callback(slub_, c, cache[KMEM_CACHE.rcu_due])
+        if h < 0:
+            return
+        cache[KMEM_CACHE.rcu_due] -= slub_.ctl[h + SHEAF.size]
+        rcu_free_sheaf(mem, slub_, cpu, h)
+
+
+@internal
+def leave_chain(slub_, c, h):
+    """A prefilled sheaf is in use no more."""
+    ctl = slub_.ctl
+    for cpu in range(slub_.kcpu.shape[1]):
+        k = slub_.kcpu[c, cpu]
+        before = np.int64(-1)
+        found = np.int64(k[KMEM_CACHE_CPU.prefilled])
+        while found >= 0 and found != h:
+            before = found
+            found = np.int64(ctl[found + SHEAF.next])
+        if found == h:
+            if before < 0:
+                k[KMEM_CACHE_CPU.prefilled] = ctl[h + SHEAF.next]
+            else:
+                ctl[before + SHEAF.next] = ctl[h + SHEAF.next]
+            return
+
+
+@internal
+def free_held(mem, slub_, live, cpu, held):
+    """A plain free of an object that is out."""
+    live[slub_.slab[held >> st.HANDLE_SHIFT, SLUB_SLAB.cache]] -= 1
+    slub.slab_free(mem, slub_, cpu, held)
+
+
+@internal
+def sheaf_event(mem, slub_, handle, live, op, c, cpu, amount, obj):
+    """One of the events above; what it came to."""
+    out_of_line()
+    has_sheaves = slub_.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES
+    k = slub_.kcpu[c, cpu]
+    held = handle[obj]
+    if op == OP_KFREE_RCU:
+        if held < 0:
+            return UNKNOWN_FREE
+        handle[obj] = st.NO_OBJECT
+        c = np.int64(slub_.slab[held >> st.HANDLE_SHIFT, SLUB_SLAB.cache])
+        if slub_.cache[c, KMEM_CACHE.era] != er.ERA_PERCPU_SHEAVES:
+            free_held(mem, slub_, live, cpu, held)
+            return OPERATION
+        live[c] -= 1
+        if not kfree_rcu(mem, slub_, c, cpu, held, 0):
+            slub.slab_free(mem, slub_, cpu, held)
+        run_callbacks(mem, slub_, c, cpu)
+        return OPERATION
+    if op == OP_SHEAF_ALLOC:
+        if held >= 0:  # handed out again: its free is not in the trace
+            free_held(mem, slub_, live, cpu, held)
+        h = np.int64(k[KMEM_CACHE_CPU.prefilled])
+        if h >= 0 and slub_.ctl[h + SHEAF.size] > 0:
+            held = np.int64(pop_object(slub_.ctl, h))
+        else:
+            held = np.int64(slub.slab_alloc(mem, slub_, c, cpu, -1, g.GFP_KERNEL, 0))
+        handle[obj] = held
+        live[c] += 1
+        return OPERATION
+    if not has_sheaves:
+        return NO_OPERATION
+    if op == OP_GRACE_PERIOD:
+        slub_.cache[c, KMEM_CACHE.rcu_due] += amount
+        run_callbacks(mem, slub_, c, cpu)
+    elif op == OP_PREFILL:
+        h = np.int64(prefill_sheaf(mem, slub_, c, cpu, g.GFP_KERNEL, 0, amount, -1))
+        handle[obj] = h
+        if h >= 0:
+            slub_.ctl[h + SHEAF.next] = k[KMEM_CACHE_CPU.prefilled]
+            k[KMEM_CACHE_CPU.prefilled] = h
+    elif op == OP_RETURN_SHEAF and held >= 0:
+        handle[obj] = st.NO_OBJECT
+        leave_chain(slub_, c, held)
+        return_sheaf(mem, slub_, c, cpu, held, g.GFP_KERNEL, 0)
+    return NO_OPERATION
+
+
+# sheaves[i, .]: a sheaf that there was before the trace
+S_CACHE, S_WHERE, S_CPU, S_NODE, S_COUNT, SHEAF_COLUMNS = range(6)
+# sheaves[., S_WHERE]
+MAIN, SPARE, RCU_FREE, BARN_FULL, BARN_EMPTY, QUEUED = range(6)
+
+
+@entry
+def set_up_sheaves(slub_, sheaves, objects):
+    """Put the sheaves in place, those of a barn's list last first; ``objects``: int64, handles of all, sheaf by sheaf,
+    the one that is taken first last. Where there is no room SLUB_CTL.overflow is set."""
+    first = 0
+    for i in range(sheaves.shape[0]):
+        c = sheaves[i, S_CACHE]
+        count = sheaves[i, S_COUNT]
+        h = np.int64(new_record(slub_, slub_.cache[c, KMEM_CACHE.sheaf_capacity]))
+        if h < 0:
+            return
+        for j in range(count):
+            slub_.ctl[h + SHEAF.objects + j] = objects[first + j]
+        slub_.ctl[h + SHEAF.size] = count
+        first += count
+        where = sheaves[i, S_WHERE]
+        k = slub_.kcpu[c, max(sheaves[i, S_CPU], 0)]
+        if where == MAIN:
+            k[KMEM_CACHE_CPU.main] = h
+        elif where == SPARE:
+            k[KMEM_CACHE_CPU.spare] = h
+        elif where == RCU_FREE:
+            k[KMEM_CACHE_CPU.rcu_free] = h
+        elif where == QUEUED:
+            queue_sheaf(slub_, c, np.int64(0), h, np.int64(0))
+        else:
+            head = KMEM_CACHE_NODE.full if where == BARN_FULL else KMEM_CACHE_NODE.empty
+            barn_put(slub_, c, sheaves[i, S_NODE], h, head)
