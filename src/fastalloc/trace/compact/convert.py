@@ -49,11 +49,19 @@ def compact_events(
         rows.keep(~unknown)
     del unknown
     row_passes.turn_bulk_frees(rows.op, rows.time, rows.cpu, rows.object, rows.kind, rows.task, rows.name)
-    inferred["allocations put before the purchase of their slab"] = before_purchase(rows)
+    if not _names_allocations(rows):
+        inferred["allocations put before the purchase of their slab"] = before_purchase(rows)
     inferred |= _lives(rows)
     if strict:
         refuse_inferred(path, inferred)
     return _pack(path, rows, {step: count for step, count in inferred.items() if count}, placed)
+
+
+def _names_allocations(rows: Rows) -> bool:
+    """Whether kmem_cache_alloc tells its cache, as in 7.x: there sheaves are refilled, and no allocation gets a slab
+    for itself [include/trace/events/kmem.h of 7.2 and 7.3]."""
+    named = pl.col("src").cast(pl.String).str.starts_with("kmem_cache_alloc") & (pl.col("cache").cast(pl.String) != "")
+    return bool(rows.kinds.select(named.any()).item()) if len(rows.kinds) else False
 
 
 def refuse_inferred(path: Path, inferred: dict[str, int]) -> None:
