@@ -26,12 +26,24 @@ FIRST_SLABS = 4096  # room to begin with, beside the slabs there were
 TRAFFIC = ("alloc_fast", "alloc_slow", "free_fast", "free_slow", "node_list", "list_lock")
 
 
+# Who allocates sheaves, as the traces of 7.2 and 7.3 name it.
+SHEAF_SITES = (
+    "__pcs_replace_empty_main",
+    "__pcs_replace_full_main",
+    "__kfree_rcu_sheaf",
+    "kmem_cache_prefill_sheaf",
+    "kmem_cache_prefill_sheaf_noprof",
+)
+
+
 @dataclass(frozen=True)
 class Config:
     """A configuration: its caches, and which of them each cache of the trace goes to.
 
     ``exact``: names of caches that are laid out as in the traced kernel, so that its start state fits them.
     ``split``: cache for single kinds, where one cache of the trace stands for several. ``allocator``: slub or slab.
+    ``own_sheaf_memory``: sheaves take their memory from the configuration's own kmalloc caches, and the calls for it
+    that the traced kernel made are left out; ``no_sheaf_memory``: these alone.
     """
 
     name: str
@@ -40,6 +52,8 @@ class Config:
     exact: frozenset[str]
     split: dict[int, str]
     allocator: str = "slub"
+    own_sheaf_memory: bool = False
+    no_sheaf_memory: bool = False
 
     def sources(self, name: str) -> list[str]:
         """The traced caches whose objects cache ``name`` holds."""
@@ -121,6 +135,9 @@ def cache_of_kind(trace: co.CompactTrace, config: Config) -> np.ndarray:
     rows: np.ndarray = np.array([index.get(config.goes_to.get(name, name), -1) for name in names], np.int32)[which]
     for kind, name in config.split.items():
         rows[kind] = index[name]
+    if config.own_sheaf_memory or config.no_sheaf_memory:
+        sites = trace.kinds["call_site"].str.split("+").list.first().is_in(SHEAF_SITES)
+        rows[sites.to_numpy()] = -1
     return rows
 
 

@@ -1,5 +1,6 @@
 """A lane of SLUB, of any era: one trace through one configuration of caches, driven event by event."""
 
+import re
 import time as clock
 
 import numpy as np
@@ -21,7 +22,10 @@ from fastalloc.trace.lanes.start import PERCPU_SHEAVES, Laid, Start
 SHEAF_CAPACITY = 32
 
 
-def _rows(caches: list[TracedCache]) -> np.ndarray:
+_KMALLOC = re.compile(r"kmalloc-\d+k?")
+
+
+def _rows(caches: list[TracedCache], own_memory: bool) -> np.ndarray:
     columns = np.array(
         [
             (
@@ -41,6 +45,12 @@ def _rows(caches: list[TracedCache]) -> np.ndarray:
         row[[KMEM_CACHE.max_full, KMEM_CACHE.max_empty]] = cache.max_full, cache.max_empty
         row[KMEM_CACHE.is_kmalloc] = cache.name.startswith("kmalloc")
     rows[:, KMEM_CACHE.sheaf_cache] = -1  # where sheaves lie the trace says, as of any object
+    if own_memory:
+        kmalloc = {cache.size: c for c, cache in reversed(list(enumerate(caches))) if _KMALLOC.fullmatch(cache.name)}
+        for row, cache in zip(rows, caches, strict=True):
+            needed = er.SHEAF_HEADER + 8 * cache.sheaf_capacity
+            size = min((size for size in kmalloc if size >= needed), default=0)
+            row[KMEM_CACHE.sheaf_cache] = kmalloc.get(size, -1)
     rows[:, KMEM_CACHE.first_try] = er.TRY_NO_RECLAIM
     return rows
 
@@ -51,7 +61,7 @@ def _install(mem: st.Mem, slub: er.SlubEras, lane: kr.Lane, config: ln.Config, s
     count = np.array([len(part.slabs) for part in laid])
     slabs = np.concatenate([part.slabs for part in laid])
     slabs[:, kr.W_CACHE] = np.repeat(np.arange(len(laid)), count)
-    kr.set_up(mem, slub, _rows(config.caches), slabs)
+    kr.set_up(mem, slub, _rows(config.caches, config.own_sheaf_memory), slabs)
     before = np.repeat(np.cumsum(count) - count, [len(part.old) for part in laid])
     slab = np.concatenate([part.slab for part in laid]) + before
     index = np.concatenate([part.index for part in laid])

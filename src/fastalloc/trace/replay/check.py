@@ -8,11 +8,15 @@ import polars as pl
 import pyarrow as pa
 
 from fastalloc.foreign import MOST_ORDER, csv_table, parquet_table
+from fastalloc.trace.lanes.start import PERCPU_SHEAVES
 from fastalloc.trace.replay.prediction import FIGURES, Prediction
 
 _TRUTH = {"slab_allocs": "new", "peak_slabs": "peak", "end_slabs": "end"}
 LIMITS = {"new": 0.01, "peak": 0.002, "end": 0.005}
 EXACT_AT_PEAK = 0.98
+# Under sheaves two tasks of a CPU may each refill one, which no event tells.
+LIMITS_SHEAVES = {"new": 0.01, "peak": 0.003, "end": 0.005}
+EXACT_AT_PEAK_SHEAVES = 0.95
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Check:
     snapshots: pl.DataFrame
     exact_at_peak: float
     ok: bool
+    limits: dict[str, float]
 
 
 def read_summary(path: Path) -> pl.DataFrame:
@@ -70,6 +75,8 @@ def real_slabs(truth: Path | None, snapshots: Path, sample_ns: np.ndarray) -> pl
 
 def check(prediction: Prediction, summary: pl.DataFrame, snapshots: pl.DataFrame | None) -> Check:
     """Hold ``prediction`` against ``summary``; totals are over the caches that bought slabs."""
+    sheaves = any(cache.era == PERCPU_SHEAVES for cache in prediction.result.config.caches)
+    limits, least = (LIMITS_SHEAVES, EXACT_AT_PEAK_SHEAVES) if sheaves else (LIMITS, EXACT_AT_PEAK)
     real = summary.filter(pl.col("slab_allocs") > 0).select("cache", *_TRUTH)
     table = prediction.table()
     joined = real.join(table, on="cache", how="left").with_columns(pl.col("order").fill_null(0))
@@ -86,12 +93,12 @@ def check(prediction: Prediction, summary: pl.DataFrame, snapshots: pl.DataFrame
         rows.append((name, wanted, int(figure[0]), middle, int(figure.min()), int(figure.max()), error))
     totals = pl.DataFrame(
         rows, schema=["figure", "real", "events_order", "median", "low", "high", "error"], orient="row"
-    ).with_columns(within=pl.col("error").abs() <= pl.col("figure").replace_strict(LIMITS))
+    ).with_columns(within=pl.col("error").abs() <= pl.col("figure").replace_strict(limits))
     off = sum(((pl.col(name) - pl.col(truth)).abs() for truth, name in _TRUTH.items()), pl.lit(0)) * weight
     caches = joined.with_columns(off_pages=off).sort("off_pages", descending=True)
     exact = float((caches["peak_slabs"] == caches["peak"]).sum() / max(len(caches), 1))
     at = _snapshots(prediction, snapshots)
-    return Check(totals, caches, at, exact, bool(totals["within"].all()) and exact >= EXACT_AT_PEAK)
+    return Check(totals, caches, at, exact, bool(totals["within"].all()) and exact >= least, limits)
 
 
 def _snapshots(prediction: Prediction, snapshots: pl.DataFrame | None) -> pl.DataFrame:

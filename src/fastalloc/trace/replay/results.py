@@ -12,7 +12,7 @@ from fastalloc.errors import InputError
 from fastalloc.kernels.replay.kmem_events import CACHE_SERIES
 from fastalloc.model_digest import model_digest
 from fastalloc.trace.lanes.lane import TRAFFIC
-from fastalloc.trace.replay.check import LIMITS, Check
+from fastalloc.trace.replay.check import Check
 from fastalloc.trace.replay.prediction import Prediction
 from fastalloc.trace.replay.recording import Recording
 
@@ -107,7 +107,7 @@ def summary(prediction: Prediction) -> dict[str, Any]:
 
 def check_record(checked: Check) -> dict[str, Any]:
     """A check as plain data, all caches included."""
-    limits = pl.col("figure").replace_strict(LIMITS, return_dtype=pl.Float64)
+    limits = pl.col("figure").replace_strict(checked.limits, return_dtype=pl.Float64)
     figures = ("slab_allocs", "new", "peak_slabs", "peak", "end_slabs", "end", "off_pages")
     return {
         "ok": checked.ok,

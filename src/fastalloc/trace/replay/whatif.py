@@ -8,15 +8,18 @@ import polars as pl
 
 from fastalloc.errors import InputError
 from fastalloc.linux import slub_eras as se
+from fastalloc.linux.slub_boot import read_boot_line
+from fastalloc.linux.versions import kernel_of
 from fastalloc.trace.compact.compact import CompactTrace
-from fastalloc.trace.lanes.caches import REPLAYED, TracedCache
+from fastalloc.trace.lanes.caches import REPLAYED, TracedCache, era_of_cache, laid_out, with_sheaves
 from fastalloc.trace.lanes.lane import Config
+from fastalloc.trace.lanes.start import PERCPU_SHEAVES
 
 AS_TRACED = "as traced"
 ALLOCATORS = ("slub", "slab")
 KNOWN = (
-    "nomerge, merge, allocator=slab, era=2.6.25|cpu-partial|sheaves, cpu_partial=SLABS, order=MAX, min_order=MIN, "
-    "min_partial=SLABS"
+    "nomerge, merge, allocator=slab, kernel=VERSION, era=2.6.25|cpu-partial|sheaves|7.3, cpu_partial=SLABS, order=MAX, "
+    "min_order=MIN, min_partial=SLABS, sheaf_capacity=OBJECTS, max_full_sheaves=N, max_empty_sheaves=N"
 )
 
 
@@ -34,6 +37,7 @@ def what_if(
     InputError for a setting unknown or a value that is no number.
     """
     config = dataclasses.replace(base, name=text)
+    change: dict[str, Any]
     for word in text.split(","):
         key, _, value = (part.strip() for part in word.partition("="))
         if key == "nomerge" and not value:
@@ -47,9 +51,23 @@ def what_if(
         elif key == "era":
             if value not in REPLAYED:
                 raise InputError("--what-if", word, f"no such era; known are {', '.join(REPLAYED)}")
-            config = _with(config, [cache._replace(era=value) for cache in config.caches])
+            caches = [cache._replace(era=value) for cache in config.caches]
+            if value == PERCPU_SHEAVES:
+                rules = dataclasses.replace(options, era=value, slub_max_order=None, slub_min_objects=None)
+                caches = with_sheaves(caches, rules)
+            config = _with(config, caches)
+        elif key == "kernel":
+            config = _with(config, _of_kernel(word, value, config.caches, options))
+        elif key in _SHEAF_KEYS:
+            number = _number(word, value)
+            if not any(cache.era == PERCPU_SHEAVES and cache.sheaf_capacity for cache in config.caches):
+                raise InputError("--what-if", word, "no cache has sheaves under these rules; see kernel=7.3")
+            if key == "sheaf_capacity" and not 1 <= number <= MOST_CAPACITY:
+                raise InputError("--what-if", word, f"a sheaf holds 1 to {MOST_CAPACITY} objects")
+            change = {_SHEAF_KEYS[key]: number}
+            config = _with(config, [c._replace(**change) if c.sheaf_capacity else c for c in config.caches])
         elif key in ("cpu_partial", "min_partial"):
-            change: dict[str, Any] = {key: _number(word, value)}
+            change = {key: _number(word, value)}
             config = _with(config, [cache._replace(**change) for cache in config.caches])
         elif key in ("order", "min_order"):
             number = _number(word, value)
@@ -90,10 +108,47 @@ def _with(config: Config, caches: list[TracedCache]) -> Config:
         for before, after in zip(config.caches, caches, strict=True)
         if before.name in config.exact
         and (before.order, before.objects) == (after.order, after.objects)
-        and after.era == "cpu-partial"
-        and after.cpu_partial > 0
+        and (before.era, after.era) in _KEEPS_START
+        and (after.cpu_partial > 0 or after.era == PERCPU_SHEAVES)
     )
-    return dataclasses.replace(config, caches=caches, exact=same)
+    # Where sheaves are not as they were, the recorded calls for their memory are not the right ones.
+    own = config.own_sheaf_memory or any(
+        after.era == PERCPU_SHEAVES and _sheaves_of(before) != _sheaves_of(after)
+        for before, after in zip(config.caches, caches, strict=True)
+    )
+    left = any(before.era == PERCPU_SHEAVES != after.era for before, after in zip(config.caches, caches, strict=True))
+    return dataclasses.replace(
+        config, caches=caches, exact=same, own_sheaf_memory=own, no_sheaf_memory=config.no_sheaf_memory or left
+    )
+
+
+_KEEPS_START = (("cpu-partial", "cpu-partial"), (PERCPU_SHEAVES, PERCPU_SHEAVES))
+_SHEAF_KEYS = {
+    "sheaf_capacity": "sheaf_capacity",
+    "max_full_sheaves": "max_full",
+    "max_empty_sheaves": "max_empty",
+}
+MOST_CAPACITY = 1020  # whose sheaf is the largest kmalloc object, 8 KiB
+
+
+def _sheaves_of(cache: TracedCache) -> tuple[Any, ...]:
+    return cache.era, cache.sheaf_capacity, cache.max_full, cache.max_empty
+
+
+def _of_kernel(word: str, version: str, caches: list[TracedCache], booted: se.SlubOptions) -> list[TracedCache]:
+    """The caches laid out and moved by the rules of another kernel, booted on the same CPUs with its defaults."""
+    try:
+        kernel = kernel_of(version)
+        options = read_boot_line("", kernel.version, cpus_present=booted.cpus_present).options
+    except ValueError as error:
+        raise InputError("--what-if", word, str(error)) from None
+    made = []
+    for cache in caches:
+        try:
+            made.append(laid_out(cache.name, cache.size, cache.object_size, options, era_of_cache(cache.name, kernel)))
+        except ValueError as error:
+            raise InputError("--what-if", f"cache {cache.name}", str(error)) from None
+    return with_sheaves(made, options) if kernel.era == PERCPU_SHEAVES else made
 
 
 def _laid_out(cache: TracedCache, options: se.SlubOptions) -> TracedCache:
