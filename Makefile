@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help demo test test-slow lint format schemas tables bench sweeps docs clean
+.PHONY: help demo test test-slow test-kernel lint format schemas tables bench sweeps docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/ready ## run the swap livelock: table, dataset and report under out/
 	$(BIN)/fastalloc run swap-livelock $(ARGS)
@@ -16,6 +16,9 @@ test: .venv/ready ## run the tests
 
 test-slow: .venv/ready ## run the tests that take minutes, such as a hundred kills of a sweep
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-kernel: .venv/ready ## boot Debian's kernels in QEMU, record and replay them (needs qemu-system-x86, busybox-static)
+	$(BIN)/python -m pytest -m kernel tests/boot $(ARGS)
 
 lint: .venv/ready ## check format, style, types and the direction of imports
 	$(BIN)/ruff format --check

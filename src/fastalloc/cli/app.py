@@ -14,6 +14,7 @@ COMMANDS = (
     "explain",
     "policies",
     "rerun",
+    "record",
     "replay",
     "sweep",
     "frontier",

@@ -21,7 +21,9 @@ DRAWS = 15
 
 
 def replay(
-    path: Annotated[Path, typer.Argument(help="A trace: compact, Parquet, or text of ftrace, trace-cmd or perf.")],
+    path: Annotated[
+        Path, typer.Argument(help="A folder of `fastalloc record`; or a trace: compact, Parquet, trace.dat, text.")
+    ],
     what_if: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,10 +69,13 @@ def replay(
     from fastalloc.report.replay_page import write_replay_page
     from fastalloc.trace.replay import check as checking
     from fastalloc.trace.replay import whatif
+    from fastalloc.trace.replay.folder import recorded
     from fastalloc.trace.replay.recording import beside, open_recording, side_inputs
     from fastalloc.trace.replay.results import check_record, summary, write_results
 
     announce_compiling()
+    path, told, line = recorded(path)
+    kernel, boot = kernel or told, boot or line or ""
     lists, readings = side_inputs(path, state, slabs, exact)
     recording = open_recording(path, lists, geometry, kernel, boot, strict, readings, starts)
     truth = snapshots = sample_ns = real = None

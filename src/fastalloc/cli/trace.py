@@ -20,10 +20,11 @@ def convert(
 ) -> None:
     """Decode a trace once, into 16 bytes an event; what had to be inferred is counted."""
     from fastalloc.trace.compact.compact import SUFFIX, write_trace
+    from fastalloc.trace.replay.folder import recorded
     from fastalloc.trace.replay.recording import read_trace
 
     target = out or Path(path.name.split(".")[0] + SUFFIX)
-    trace = read_trace(path, strict)
+    trace = read_trace(recorded(path).trace, strict)
     write_trace(target, trace)
     for step, count in trace.meta["inferred"].items():
         print(f"{count:>12,}  {printable(step)}", file=sys.stderr)
@@ -43,11 +44,12 @@ def info(
     from fastalloc.errors import InputError
     from fastalloc.trace.compact.describe import describe
     from fastalloc.trace.compact.holders import BY, holders
+    from fastalloc.trace.replay.folder import recorded
     from fastalloc.trace.replay.recording import read_trace
 
     if by is not None and by not in BY:
         raise InputError("--by", by, f"must be one of {', '.join(BY)}")
-    trace = read_trace(path)
+    trace = read_trace(recorded(path).trace)
     described = describe(trace)
     held = None if by is None else holders(trace, by)
     if held is not None:
@@ -90,10 +92,11 @@ def fit(
     """Fit a workload: rates, burstiness, lifetimes and CPUs of each cache, from which `generate` draws new traces."""
     from fastalloc.store.location import write_file
     from fastalloc.trace import workload
+    from fastalloc.trace.replay.folder import recorded
     from fastalloc.trace.replay.recording import read_trace
 
     target = out or Path(path.name.split(".")[0] + ".workload.json")
-    load = workload.fit(read_trace(path))
+    load = workload.fit(read_trace(recorded(path).trace))
     write_file(target, (json_module.dumps(load, indent=1) + "\n").encode())
     print(
         f"{target}: {len(load['caches'])} caches, {load['allocations_left_out']} allocations left out", file=sys.stderr

@@ -90,6 +90,9 @@ def first_pages(path: Path) -> tuple[int, ...]:
 def read_readings(path: Path, shrunk: bool | None = None) -> Readings:
     """The readings of a table (see above) or of a copy of /proc/slabinfo. Raises InputError with row and column."""
     first_pfn = first_pages(path)
+    told = path.with_name("record.txt")
+    if shrunk is None and told.is_file():  # of a folder that `fastalloc record` made
+        shrunk = "shrunk=1" in told.read_text(errors="replace").split()
     try:
         with path.open("rb") as file:
             head = file.read(len(SLABINFO))

@@ -1,0 +1,1 @@
+"""Recording on the machine in question: one POSIX shell script."""

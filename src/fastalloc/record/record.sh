@@ -1,0 +1,350 @@
+#!/bin/sh
+# Record the kmem events of a Linux machine, with what its slab caches held before and after: for `fastalloc replay`.
+#
+#   sudo sh record.sh -o run -- ./workload      until the command ends
+#   sudo sh record.sh -o run -s 30              for so many seconds
+#   sudo sh record.sh -o run                    until Ctrl-C
+#
+#   -o DIR      the folder to make  [run]
+#   -b KB       trace buffer of each CPU  [as memory allows, at most 65536]
+#   -s SECONDS  how long, where no command is given
+#   --shrink    shrink every slab cache first: the replay is then nearly exact, but free slabs that a machine has
+#               after days are gone, so the recording starts from lists that it would not have had
+#
+# Only POSIX sh and cat, mkdir, rmdir, rm, id, sleep, mount, kill and mv are used: it runs under dash and busybox.
+# Tracing runs in an instance of its own, which is removed at every way out; tracing that is in use is not touched.
+
+set -u
+umask 077
+ME=record
+OUT=run
+KB=
+SECS=
+SHRINK=0
+EVENTS="kmem_cache_alloc kmem_cache_free kmalloc kfree mm_page_alloc mm_page_free"
+MORE="kmem_cache_alloc_node kmalloc_node"
+INST=
+MOUNTED=
+CHILD=
+DOG=
+MADE=
+
+say() { echo "$ME: $*" >&2; }
+refuse() { say "$*"; exit 2; }
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    -o) [ $# -gt 1 ] || refuse "-o needs a folder"; OUT=$2; shift ;;
+    -b) [ $# -gt 1 ] || refuse "-b needs a number of KB"; KB=$2; shift ;;
+    -s | --seconds) [ $# -gt 1 ] || refuse "-s needs a number of seconds"; SECS=$2; shift ;;
+    --shrink) SHRINK=1 ;;
+    --) shift; break ;;
+    *) refuse "unknown option $1; usage: record [-o DIR] [-b KB] [-s SECONDS] [--shrink] [-- COMMAND...]" ;;
+    esac
+    shift
+done
+case $KB in *[!0-9]*) refuse "-b $KB is no number" ;; esac
+case $SECS in *[!0-9]*) refuse "-s $SECS is no number" ;; esac
+[ "$(id -u)" = 0 ] || refuse "needs root: the kernel's trace events and slab counts are for root alone; run it with sudo"
+[ ! -e "$OUT" ] || refuse "$OUT exists; give another folder with -o"
+case $OUT in /*) ;; *) OUT=$PWD/$OUT ;; esac
+
+# Put everything back: what is traced, the mount, the children. Safe to call twice.
+restore() {
+    if [ -n "$INST" ] && [ -d "$INST" ]; then
+        echo 0 > "$INST/tracing_on"
+        echo 0 > "$INST/events/enable"
+        n=0
+        while ! rmdir "$INST" && [ $n -lt 50 ]; do
+            sleep 0.1 || sleep 1
+            n=$((n + 1))
+        done
+    fi 2> /dev/null
+    [ -z "$MOUNTED" ] || umount "$MOUNTED" 2> /dev/null
+    MOUNTED=
+}
+
+fail() {
+    trap '' HUP INT QUIT PIPE TERM USR1 USR2 ALRM
+    [ -z "$CHILD" ] || kill "$CHILD" 2> /dev/null
+    [ -z "$DOG" ] || kill -9 "$DOG" 2> /dev/null
+    restore
+    [ -z "$MADE" ] || rm -rf "$OUT"
+    say "$1; nothing was kept"
+    exit "${2:-1}"
+}
+
+mkdir "$OUT" 2> /dev/null || refuse "$OUT cannot be made"
+MADE=1
+for s in HUP:129 QUIT:131 PIPE:141 TERM:143 USR1:138 USR2:140 ALRM:142; do
+    # shellcheck disable=SC2064
+    trap "fail 'stopped by SIG${s%%:*}' ${s##*:}" "${s%%:*}"
+done
+trap 'fail "stopped by SIGINT before it began" 130' INT
+
+T=
+for d in /sys/kernel/tracing /sys/kernel/debug/tracing; do
+    if [ -d "$d/instances" ]; then T=$d; break; fi
+done
+if [ -z "$T" ]; then
+    mount -t tracefs nodev /sys/kernel/tracing 2> /dev/null || fail "no tracefs; the kernel needs CONFIG_FTRACE"
+    MOUNTED=/sys/kernel/tracing
+    T=$MOUNTED
+fi
+[ -d /sys/kernel/slab ] || fail "no /sys/kernel/slab; the kernel needs CONFIG_SLUB with CONFIG_SYSFS"
+for e in $EVENTS; do
+    [ -d "$T/events/kmem/$e" ] || fail "the kernel has no event kmem:$e"
+done
+INST=$T/instances/fastalloc
+if ! mkdir "$INST" 2> /dev/null; then
+    INST=
+    fail "$T/instances/fastalloc cannot be made: another recording runs, or CONFIG_TRACING has no instances"
+fi
+
+# SIGKILL cannot be caught: this one puts everything back when the recorder is gone.
+MAIN=$$
+(
+    trap '' HUP INT QUIT PIPE TERM USR1 USR2 ALRM
+    while kill -0 "$MAIN" 2> /dev/null; do sleep 1; done
+    restore
+    rm -rf "$OUT"
+    say "killed; tracing was put back, nothing was kept"
+) &
+DOG=$!
+
+put() { { echo "$2" > "$INST/$1"; } 2> /dev/null; }
+cpus=0
+for d in "$INST"/per_cpu/cpu*; do cpus=$((cpus + 1)); done
+if [ -z "$KB" ]; then
+    while read -r name value _; do [ "$name" = MemFree: ] && KB=$((value / 4 / cpus)); done < /proc/meminfo
+    [ "$KB" -lt 65536 ] || KB=65536
+fi
+put trace_clock mono || fail "the kernel has no trace clock mono"
+put options/overwrite 0
+put trace_options nohash-ptr
+put buffer_size_kb "$KB" || fail "no memory for trace buffers of $KB KB on $cpus CPUs; give less with -b"
+
+# ---------------------------------------------------------------------------------------------- what caches hold
+S=/sys/kernel/slab
+LAYOUT="slab_size object_size order objs_per_slab cpu_partial min_partial sheaf_capacity"
+COUNTS="slabs objects total_objects partial cpu_slabs slabs_cpu_partial"
+SHOWN=
+while read -r name _; do
+    case $name in slabinfo | '#') continue ;; esac
+    cd -P "$S/$name" 2> /dev/null || continue
+    SHOWN="$SHOWN $PWD $name"
+done < /proc/slabinfo
+cd / || exit 1
+
+values() { # folder, files: their first lines behind $line, commas between
+    where=$1
+    shift
+    for f in "$@"; do
+        v=
+        [ -e "$where/$f" ] && IFS= read -r v < "$where/$f"
+        line=$line,$v
+    done
+}
+
+layouts() { # a row a cache, its name and what does not change
+    # shellcheck disable=SC2086
+    set -- $SHOWN
+    while [ $# -gt 1 ]; do
+        line=$2
+        # shellcheck disable=SC2086
+        values "$1" $LAYOUT
+        echo "$line"
+        shift 2
+    done > "$OUT/.layout"
+}
+
+readings() { # file: those rows with the counts, each value as the kernel printed it
+    file=$1
+    # shellcheck disable=SC2086
+    set -- $SHOWN
+    {
+        line=cache
+        for f in $LAYOUT $COUNTS; do line=$line,$f; done
+        echo "$line,alias_of"
+        while [ $# -gt 1 ]; do
+            IFS= read -r line <&3
+            # shellcheck disable=SC2086
+            values "$1" $COUNTS
+            echo "$line,"
+            shift 2
+        done
+    } > "$file" 3< "$OUT/.layout"
+}
+
+merged() { # file: names that share another's cache
+    for d in "$S"/*; do
+        name=${d##*/}
+        case $name in :*) continue ;; esac
+        cd -P "$d" 2> /dev/null || continue
+        case "$SHOWN " in *" $PWD $name "*) continue ;; esac
+        case "$SHOWN " in
+        *" $PWD "*) ;;
+        *) continue ;;
+        esac
+        shown=${SHOWN#*" $PWD "}
+        line=$name
+        # shellcheck disable=SC2086
+        values "$d" $LAYOUT
+        for f in $COUNTS; do line=$line,; done
+        echo "$line,${shown%% *}"
+    done >> "$1"
+    cd / || exit 1
+}
+
+for f in version cmdline zoneinfo meminfo cpuinfo; do cat "/proc/$f" > "$OUT/$f" || fail "cannot write $OUT/$f"; done
+mkdir -p "$OUT/sys/vm" "$OUT/after"
+for f in min_free_kbytes watermark_scale_factor; do cat /proc/sys/vm/$f > "$OUT/sys/vm/$f" 2> /dev/null; done
+layouts || fail "cannot write $OUT/.layout"
+# Once before it counts: the kernel makes an inode and a dentry for each file that is read the first time.
+readings "$OUT/trace.slabs.csv" || fail "cannot write $OUT/trace.slabs.csv"
+readings "$OUT/after/trace.slabs.csv" || fail "cannot write $OUT/after/trace.slabs.csv"
+cat /proc/slabinfo > "$OUT/after/slabinfo"
+if [ $SHRINK = 1 ]; then
+    say "shrinking every slab cache: lists and free slabs that this machine had are gone"
+    for d in "$S"/*; do [ -L "$d" ] || echo 1 > "$d/shrink"; done 2> /dev/null
+fi
+
+# -------------------------------------------------------------------------------------------------- the recording
+for e in $EVENTS $MORE; do
+    [ ! -d "$INST/events/kmem/$e" ] || put "events/kmem/$e/enable" 1 || fail "event kmem:$e cannot be switched on"
+done
+put tracing_on 1
+put trace_marker "fastalloc: readings begin"
+readings "$OUT/trace.slabs.csv" || fail "cannot write $OUT/trace.slabs.csv"
+cat /proc/slabinfo > "$OUT/slabinfo" || fail "cannot write $OUT/slabinfo"
+put trace_marker "fastalloc: readings end"
+
+lost() { # how many events the buffers had no room for
+    lost=0
+    for d in "$INST"/per_cpu/cpu*; do
+        while IFS=': ' read -r a b c _; do
+            case $a in
+            dropped) lost=$((lost + ${c:-0})) ;;
+            overrun) lost=$((lost + ${b:-0})) ;;
+            esac
+        done < "$d/stats"
+    done
+}
+
+STOP=0
+TOLD=0
+trap 'STOP=1; [ -z "$CHILD" ] || kill "$CHILD" 2> /dev/null' INT
+watch_lost() {
+    lost
+    if [ $lost -gt 0 ] && [ $TOLD = 0 ]; then
+        TOLD=1
+        say "events are being lost: buffers of $KB KB a CPU are full; stop, and record with a larger -b"
+    fi
+}
+status=0
+if [ $# -gt 0 ]; then
+    "$@" &
+    CHILD=$!
+    while kill -0 "$CHILD" 2> /dev/null && [ $STOP = 0 ]; do
+        wait "$CHILD"
+        status=$?
+    done
+    CHILD=
+else
+    say "recording${SECS:+ for $SECS seconds}; Ctrl-C ends it"
+    n=0
+    while [ $STOP = 0 ] && { [ -z "$SECS" ] || [ $n -lt "$SECS" ]; }; do
+        sleep 1 &
+        wait $!
+        n=$((n + 1))
+        watch_lost
+    done
+fi
+trap 'fail "stopped by SIGINT while it was writing" 130' INT
+
+put trace_marker "fastalloc: readings begin"
+readings "$OUT/after/trace.slabs.csv" || fail "cannot write $OUT/after/trace.slabs.csv"
+cat /proc/slabinfo > "$OUT/after/slabinfo" || fail "cannot write $OUT/after/slabinfo"
+put trace_marker "fastalloc: readings end"
+put tracing_on 0
+merged "$OUT/trace.slabs.csv" || fail "cannot write $OUT/trace.slabs.csv"
+
+# ------------------------------------------------------------------- trace.dat, version 6 [trace-cmd.dat.v6(5)]
+le() { # number, bytes: little-endian
+    n=$1
+    i=0
+    while [ $i -lt "$2" ]; do
+        # shellcheck disable=SC2059
+        printf "\\$(printf %03o $((n & 255)))"
+        n=$((n >> 8))
+        i=$((i + 1))
+    done
+}
+size_of() { size=0; size=$(wc -c < "$1"); size=$((size)); }
+text() { # file, width of its size: size and content
+    cat "$1" > "$OUT/.text" || return 1
+    size_of "$OUT/.text"
+    le "$size" "$2" && cat "$OUT/.text"
+}
+lost
+head=$OUT/.head
+{
+    printf '\027\010\104tracing6\000\000\010' && le 4096 4 &&
+        printf 'header_page\000' && text "$T/events/header_page" 8 &&
+        printf 'header_event\000' && text "$T/events/header_event" 8 &&
+        le 1 4 && text "$T/events/ftrace/print/format" 8 && le 1 4 && printf 'kmem\000' || exit 1
+    n=0
+    for e in $EVENTS $MORE; do [ ! -d "$T/events/kmem/$e" ] || n=$((n + 1)); done
+    le $n 4
+    for e in $EVENTS $MORE; do
+        [ ! -d "$T/events/kmem/$e" ] || text "$T/events/kmem/$e/format" 8 || exit 1
+    done
+    text /proc/kallsyms 4 && le 0 4 && text "$T/saved_cmdlines" 8 && le $cpus 4 &&
+        printf 'options  \000' && le 4 2 && le 6 4 && printf '[mono]' && le 0 2 && printf 'flyrecord\000'
+} > "$head" || fail "cannot write $OUT: is the disk full?"
+
+c=0
+while [ $c -lt $cpus ]; do
+    stats=$INST/per_cpu/cpu$c/stats
+    cat "$INST/per_cpu/cpu$c/trace_pipe_raw" > "$OUT/.cpu$c" &
+    reader=$!
+    while :; do # it waits for more when it has read all
+        entries=0
+        while IFS=': ' read -r a b _; do [ "$a" = entries ] && entries=$b; done < "$stats"
+        kill -0 $reader 2> /dev/null || fail "cannot write $OUT: is the disk full?"
+        [ "$entries" -gt 0 ] || break
+        sleep 0.1 2> /dev/null || sleep 1
+    done
+    sleep 0.2 2> /dev/null || sleep 1
+    kill $reader 2> /dev/null
+    wait $reader 2> /dev/null
+    c=$((c + 1))
+done
+size_of "$head"
+at=$(((size + 16 * cpus + 4095) / 4096 * 4096))
+pad=$((at - size - 16 * cpus))
+{
+    cat "$head" || exit 1
+    c=0
+    while [ $c -lt $cpus ]; do
+        size_of "$OUT/.cpu$c"
+        le $at 8 && le $size 8 || exit 1
+        at=$((at + size))
+        c=$((c + 1))
+    done
+    while [ $pad -gt 0 ]; do printf '\000' && pad=$((pad - 1)) || exit 1; done
+    c=0
+    while [ $c -lt $cpus ]; do cat "$OUT/.cpu$c" && rm "$OUT/.cpu$c" || exit 1; c=$((c + 1)); done
+} > "$OUT/trace.dat" || fail "cannot write $OUT/trace.dat: is the disk full?"
+rm -f "$head" "$OUT/.text" "$OUT/.layout"
+{
+    echo "shrunk=$SHRINK" && echo "lost=$lost" && echo "buffer_kb=$KB" && echo "cpus=$cpus" && echo "status=$status"
+} > "$OUT/record.txt" || fail "cannot write $OUT/record.txt: is the disk full?"
+
+trap '' HUP INT QUIT PIPE TERM USR1 USR2 ALRM
+kill -9 "$DOG" 2> /dev/null
+wait "$DOG" 2> /dev/null
+restore
+[ "$lost" = 0 ] || say "$lost events were lost, so the recording is no use for a replay: record with a larger -b than $KB"
+say "$OUT: fastalloc replay $OUT"
+exit 0

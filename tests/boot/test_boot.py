@@ -1,0 +1,44 @@
+"""`make test-kernel`: Debian's kernels, KASLR on, recorded by the script alone; the prediction against their counts."""
+
+import pytest
+
+from fastalloc.trace.lanes.readings import read_readings
+from fastalloc.trace.replay.end_readings import against
+from fastalloc.trace.replay.folder import recorded
+from fastalloc.trace.replay.recording import open_recording
+from tests.boot.machine import Guest, UnavailableError, boot
+
+GUESTS = [
+    Guest("6.1", "mix", ("--shrink",)),
+    Guest("6.12", "mix", ("--shrink",)),
+    Guest("6.1", "files"),
+    Guest("6.12", "forks", cpus=4),
+    Guest("6.12", "mix", ("--shrink",), cpus=4, megabytes=1024, nodes=2),
+]
+
+
+def names(guest):
+    return f"{guest.kernel}-{guest.work}-{guest.cpus}{'-'.join(guest.options)}"
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("guest", GUESTS, ids=names)
+def test_a_kernel_recorded_by_the_script(guest, tmp_path, capsys):
+    try:
+        folder = boot(guest, tmp_path)
+    except UnavailableError as reason:
+        pytest.skip(str(reason))
+    console = (tmp_path / "console.txt").read_text(errors="replace")
+    assert "left: \n" in console.replace("\r", "")  # no trace instance is left behind
+    run = recorded(folder)
+    slabs = folder / "trace.slabs.csv"
+    recording = open_recording(run.trace, None, None, run.kernel, run.boot or "", slabs=slabs)
+    found = against(recording.run([], 1)[0], read_readings(slabs), read_readings(folder / "after" / "trace.slabs.csv"))
+    with capsys.disabled():
+        print(
+            f"\n| {names(guest)} | {len(recording.trace.events):,} | {found.real_pages:,} | {100 * found.error:+.2f} % "
+            f"| {100 * found.within_one:.0f} % of {found.caches} | {found.worst[:3]}"
+        )
+    assert recording.trace.meta["direct_map_votes"] > 0
+    assert abs(found.error) <= (0.005 if guest.options else 0.03)
+    assert found.within_one >= 0.9
