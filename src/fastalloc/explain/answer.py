@@ -19,7 +19,7 @@ from fastalloc.explain.verdict import Decision, decide
 from fastalloc.explain.version import Kernel, kernel_of, others
 from fastalloc.linux.gfp_masks import eras
 from fastalloc.linux.release import Release, base_name
-from fastalloc.linux.watermark_rules import rules_of
+from fastalloc.linux.watermark_rules import rows_of, rules_of
 
 # One expression each: a fixed beginning is found ten times as fast as either of two.
 _HEADS = (
@@ -80,6 +80,9 @@ class Answer:
             "class_zone": self.decision.class_zone,
             "page_kb": self.decision.page_kb,
             "zones": [zone.as_json() for zone in self.decision.zones],
+            "rules": {
+                step: {"rule": row.value, "source": row.said} for step, row in rows_of(self.decision.release).items()
+            },
             "verdict": self.verdict,
             "why": self.decision.why,
             "reported_because": self.reason,

@@ -9,6 +9,7 @@ from fastalloc.explain.mem_info import ZoneInfo
 from fastalloc.explain.text import CAUSES, KINDS, caller_line, headline, zone_rows
 from fastalloc.explain.watermark import Request as _Request
 from fastalloc.explain.watermark import ZoneSum, usable_letters
+from fastalloc.linux.watermark_rules import rows_of
 
 WIDTH = 640  # of a picture, in its own units
 BAR, TOP = 22, 44  # height of the bar, room above it for the labels
@@ -89,6 +90,7 @@ def render(answers: list[Answer]) -> str:
             "cause": CAUSES.get(answer.advice.cause, answer.advice.cause),
             "rows": zone_rows(answer),
             "pictures": pictures(answer),
+            "rules": rows_of(answer.decision.release) if answer.decision.zones else {},
         }
         for answer in answers
     ]

@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 _NUMBER = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+|x))?(?:\.(\d+|x))?")
-_DEBIAN = re.compile(r"\b(?:Debian|Ubuntu)\s+\d+\.\d+\.\d+|\bDebian\s+(\d+\.\d+(?:\.\d+)*)")
+_DEBIAN = re.compile(r"\bDebian\s+(\d+\.\d+(?:\.\d+)*)")
 _DISTRIBUTION = re.compile(
     r"\.(?:el|fc|amzn|sles?|oe|an|cm)\d|-(?:generic|server|lowlatency|default|gki|azure|aws|pve)"
 )

@@ -7,7 +7,7 @@ where the rule came by one. ``rules_of`` gathers the rows of one release. Versio
 
 from typing import NamedTuple
 
-from fastalloc.linux.release import EVER, Base, Release, Span, parse_base, span
+from fastalloc.linux.release import Base, Release, Span, base_name, parse_base, span
 
 
 class Row(NamedTuple):
@@ -18,7 +18,12 @@ class Row(NamedTuple):
     value: str
     source: str
     stable: tuple[Base, int] | None = None  # holds from this update of this version on, whatever ``versions`` says
-    until: int | None = None  # ... and up to this update
+
+    @property
+    def said(self) -> str:
+        """The versions and the place in one line."""
+        since = f"{base_name(self.stable[0])}.{self.stable[1]} and later of it" if self.stable else str(self.versions)
+        return f"{since}: {self.source}"
 
 
 class Rules(NamedTuple):
@@ -50,15 +55,13 @@ class Rules(NamedTuple):
 _ALLOC = "mm/page_alloc.c: "
 
 
-def _row(
-    step: str, first: str, last: str, value: str, function: str, stable: str = "", until: int | None = None
-) -> Row:
+def _row(step: str, first: str, last: str, value: str, function: str, stable: str = "") -> Row:
     update = None
     if stable:
         base, _, number = stable.rpartition(".")
         update = (parse_base(base), int(number))
     versions = span(first, last) if first else Span((0, 0, 0), (0, 0, 0))
-    return Row(step, versions, value, _ALLOC + function, update, until)
+    return Row(step, versions, value, _ALLOC + function, update)
 
 
 ROWS: tuple[Row, ...] = (
@@ -150,23 +153,21 @@ BOOST_UNPRINTED = span("5.0", "5.15")
 UNACCEPTED = span("6.5", "6.10")
 
 
-def rules_of(release: Release) -> Rules:
-    """The rules by which a release decides."""
-    chosen: dict[str, str] = {}
+def rows_of(release: Release) -> dict[str, Row]:
+    """The rule of each step that holds for a release, with where the kernel has it."""
+    chosen: dict[str, Row] = {}
     for row in ROWS:
         if row.stable is None:
             if release.base in row.versions:
-                chosen[row.step] = row.value
-        elif release.at_least(*row.stable) and (row.until is None or (release.stable or 0) <= row.until):
-            chosen[row.step] = row.value
-    missing = [field for field in Rules._fields if field not in chosen]
-    assert not missing, f"no rule of {release.text} for {', '.join(missing)}"
-    return Rules(**chosen)
+                chosen[row.step] = row
+        elif release.at_least(*row.stable):
+            chosen[row.step] = row
+    return chosen
 
 
-def sources_of(release: Release) -> dict[str, str]:
-    """Where the kernel has each rule that holds for a release."""
-    return {row.step: row.source for row in ROWS if row.stable is None and release.base in row.versions}
+def rules_of(release: Release) -> Rules:
+    """The rules by which a release decides."""
+    return Rules(**{step: row.value for step, row in rows_of(release).items()})
 
 
 def highatomic_needs_high(release: Release) -> bool:
@@ -174,6 +175,3 @@ def highatomic_needs_high(release: Release) -> bool:
     if any(release.base in row.versions for row in HIGHATOMIC_NEEDS_HIGH):
         return True
     return any(release.at_least(base, number) for base, number in HIGHATOMIC_STABLE)
-
-
-__all__ = ["EVER", "ROWS", "Row", "Rules", "highatomic_needs_high", "rules_of", "sources_of"]

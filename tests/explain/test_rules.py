@@ -1,0 +1,92 @@
+"""The tables of rules: complete, without a gap or an overlap, each row with its source."""
+
+import pytest
+
+from fastalloc.linux.gfp_masks import bits, candidates, combinations, decode, eras, from_names, names
+from fastalloc.linux.mem_info import SIGNS
+from fastalloc.linux.release import BASES, EVER, Release, base_name, parse_release
+from fastalloc.linux.watermark_rules import ROWS, Rules, rows_of, rules_of
+
+
+@pytest.mark.parametrize("base", BASES, ids=base_name)
+def test_every_version_has_one_rule_for_each_step(base):
+    plain = [row for row in ROWS if row.stable is None and base in row.versions]
+    assert sorted(row.step for row in plain) == sorted(Rules._fields)
+    assert all(row.source.startswith("mm/page_alloc.c: ") for row in rows_of(Release("x", base)).values())
+
+
+def test_stable_updates_bring_rules_to_older_versions():
+    before, after = rules_of(parse_release("6.1.115")), rules_of(parse_release("6.1.116"))
+    assert (before.harder, after.harder) == ("ATOMIC, no NOMEMALLOC", "NON_BLOCK")
+    assert after.boost_retry == "ATOMIC"  # 6.1.y still tests the old flag there
+    assert rules_of(parse_release("4.9.56")).letters == "any for HARDER"
+    assert rules_of(parse_release("4.9.80")).letters == "H for HARDER"
+
+
+@pytest.mark.parametrize("base", BASES, ids=base_name)
+def test_masks_of_a_version_are_read_as_they_are_written(base):
+    for name, value in combinations(base):
+        mask, flags, lost = from_names(name, base)
+        assert not lost
+        read = decode(mask, base)
+        assert read.flags == flags
+        assert not read.unknown
+        assert decode(value, base).unknown == 0
+        assert name in decode(value, base).names or any(dict(combinations(base))[said] == value for said in read.names)
+    for bit, flags in bits(base).items():
+        assert bit.bit_count() == 1
+        assert flags
+
+
+def test_a_bit_with_several_names_says_so():
+    assert decode(0x1000CC0, (6, 12, 0)).either == {
+        0x1000000: ("__GFP_NO_OBJ_EXT", "__GFP_NOLOCKDEP", "__GFP_SKIP_ZERO")
+    }
+    assert decode(0x1100CCA, (5, 15, 0)).names == ("GFP_HIGHUSER_MOVABLE",)  # SKIP_KASAN_POISON on every kernel
+
+
+@pytest.mark.parametrize(
+    ("mask", "span"),
+    [
+        (0x20, "2.6.9 to 4.3"),
+        (0x4020, "2.6.9 to 4.3"),
+        (0x24200CA, "4.4 to 4.9"),
+        (0x14200CA, "4.10 to 4.17"),
+        (0x6000C0, "4.18 to 5.0"),
+        (0xA20, "5.1 to 6.2"),
+        (0x820, "6.3 and later"),
+        (0x1100CCA, "5.14 to 5.17"),
+    ],
+)
+def test_a_mask_without_a_version_has_its_candidates(mask, span):
+    assert [str(one) for one in candidates(mask, EVER)] == [span]
+
+
+def test_every_row_has_a_source():
+    assert all(name.source for name in names())
+    assert all(sign.source for sign in SIGNS)
+    assert sum(base in era for era in eras() for base in BASES) == len(BASES)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "base", "stable"),
+    [
+        ("2.6.32-28-generic", "", (2, 6, 32), None),
+        ("2.6.32.67", "", (2, 6, 32), 67),
+        ("3.10.0-1160.45.1.el7.x86_64", "", (3, 10, 0), None),
+        ("5.4.30", "", (5, 4, 0), 30),
+        ("5.13.x", "", (5, 13, 0), None),
+        ("4.6-master+", "", (4, 6, 0), None),
+        ("6.1.0-18-amd64", "#1 SMP PREEMPT_DYNAMIC Debian 6.1.76-1 (2024-02-01)", (6, 1, 0), 76),
+        ("5.10.168-gki-gade08d90ed8c-dirty", "", (5, 10, 0), 168),
+        ("6.19.0-rc5-00027-g40fd0acc45d0", "", (6, 19, 0), 0),
+    ],
+)
+def test_releases_are_read(text, line, base, stable):
+    release = parse_release(text, line)
+    assert (release.base, release.stable) == (base, stable)
+
+
+@pytest.mark.parametrize("text", ["2.6", "x.y", "", "1.2.13", "2"])
+def test_what_is_no_release_is_none(text):
+    assert parse_release(text) is None
