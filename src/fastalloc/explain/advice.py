@@ -28,7 +28,8 @@ def advise(report: Report, decision: Decision) -> Advice:
     if verdict == "memcg-limit":
         return Advice(
             "cgroup",
-            f"{who}: the limit of a memory cgroup refused, not a zone; the machine's memory was not asked.",
+            f"{who}: the limit of a memory cgroup refused, not a zone; a higher limit would have let it pass, "
+            "more free memory in the machine would not.",
             ["raise memory.max (memory.limit_in_bytes) of the cgroup, or let it reclaim earlier with memory.high"],
             ["vm.min_free_kbytes, a mempool or more memory in the machine: none is asked here"],
         )
@@ -77,6 +78,10 @@ def _nearest(zones: list[ZoneSum]) -> ZoneSum:
     return min(zones, key=lambda zone: (_short(zone), -zone.free))
 
 
+def _more(pages: int) -> str:
+    return "1 page more" if pages == 1 else f"{pages} pages more"
+
+
 def _short(zone: ZoneSum) -> int:
     if zone.at != "min" and zone.last_try_high:
         return zone.last_try_high["short_by"]
@@ -91,7 +96,7 @@ def _barred(who: str, decision: Decision, block: MemInfo) -> Advice:
     return Advice(
         "mask",
         f"{who}: its mask allows {zone} at most, which has no pages here; {free} pages are free in "
-        f"{names or 'no other zone'}, which it may not use.",
+        f"{names or 'no other zone'}; a mask that allows those would let it pass, more free memory there would not.",
         [f"the caller's mask: drop the demand for {zone} where the device can address more (dma_set_mask, GFP_KERNEL)"],
         [f"vm.min_free_kbytes: {zone} has no page to keep"],
     )
@@ -118,7 +123,8 @@ def _wrong_type(who: str, decision: Decision, able: list[ZoneSum]) -> Advice:
     return Advice(
         "mask",
         f"{who}: {zone.zone} passes its mark by {(zone.available or 0) - (zone.need_more_than or 0)} pages, but every "
-        "free block is of a migrate type that the request may not take (highatomic, CMA or isolated).",
+        "free block is of a migrate type that the request may not take (highatomic, CMA or isolated); one block of "
+        "another type would have let it pass, a larger reserve would not.",
         [newer or "free pages of the other types: reclaim earlier (vm.watermark_scale_factor)"],
         ["vm.min_free_kbytes alone: the mark was not what refused"],
     )
@@ -159,7 +165,12 @@ def _fragmented(who: str, report: Report, decision: Decision, able: list[ZoneSum
     useless = ["more free memory of order 0 as such: the pages were there, not in one piece"]
     if decision.caller.may_reclaim:
         useless.append("vm.min_free_kbytes by a little: the mark did not refuse")
-    return Advice("fragmentation", f"{who}: {refused}.", first, useless)
+    if zone.halving is not None:
+        needed = f"at least {_more(zone.halving['short_by'])} in larger blocks were needed"
+    else:
+        needed = f"one free block of order {order} would have let it pass"
+    passes = f"{needed}, more pages of order 0 would not do"
+    return Advice("fragmentation", f"{who}: {refused}; {passes}.", first, useless)
 
 
 def _below(who: str, report: Report, decision: Decision, block: MemInfo, able: list[ZoneSum]) -> Advice:
@@ -180,14 +191,16 @@ def _below(who: str, report: Report, decision: Decision, block: MemInfo, able: l
         else f"{zone.zone} passes at min and is short by {short} at high, the mark of the last try before a kill"
     )
     barred = _barred_pages(decision, able)
-    advice = Advice("reserve", f"{who}: {refused}.")
+    would_not = "page cache to drop" if not decision.caller.may_reclaim else "a larger min_free_kbytes"
+    passes = f"{_more(short)} free there would have let it pass, {would_not} would not"
+    advice = Advice("reserve", f"{who}: {refused}; {passes}.")
     if report.kind == "oom":
         advice.cause = "gone"
         advice.first.append(_who_holds(block))
         advice.useless.append("vm.min_free_kbytes: it only raises the mark that refused")
     elif barred and barred[1] >= short:
         advice.cause = "mask"
-        advice.sentence = f"{who}: {refused}; {barred[0]}."
+        advice.sentence = f"{who}: {refused}; {barred[0]}; {passes}."
         advice.first.append(barred[2])
         advice.first += _larger_reserve(decision, block, zone)
     elif decision.caller.may_reclaim:

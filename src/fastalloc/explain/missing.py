@@ -47,6 +47,12 @@ def missing_of(report: Report, kernel: Kernel, decision: Decision) -> list[str]:
         lost = [info.zone for info in block.zones if info.lists is None]
         if lost:
             said.append(f"no free list of {', '.join(lost)}")
+        cma = block.totals.get("free_cma", 0)
+        unknown = [info.zone for info in block.zones if "free_cma" not in info.kb]
+        if cma and unknown and not decision.caller.cma_ok:
+            said.append(
+                f"{cma} free pages are CMA, of which zone ({', '.join(unknown)}) is cut off: it may be short by more"
+            )
     for zone in decision.zones:
         said += [f"{zone.zone}: {note}" for note in zone.notes]
     return said
