@@ -116,7 +116,7 @@ CHANGES = (
     Change("5.4", "mm/slab_common.c: create_boot_cache", {"kmalloc_align": "power of two"}),
     Change("5.7", "calculate_sizes: freepointer_area", {"freeptr": "up"}),
     Change("5.9", "parse_slub_debug_flags", {"debug_list": "blocks"}),
-    Change("5.11", "calculate_order: num_present_cpus", {"cpus_counted": "present"}, "5.10"),
+    Change("5.11", "calculate_order: num_present_cpus", {"cpus_counted": "present"}),
     Change("5.12", "kmem_cache_flags", {"debug_noleaktrace": True}),
     Change("5.14", "calculate_sizes: object_size < sizeof(void *)", {"tiny_freeptr": True, "freeptr": "down"}, "5.13"),
     Change("5.16", "set_cpu_partial", {"cpu_partial": (6, 24, 52, 120), "cpu_partial_in_slabs": True}),

@@ -69,7 +69,7 @@ def render(dataset: Dataset, doubtful: Sequence[str] = ()) -> str:
         manifest=dataset.manifest,
         doubtful=list(doubtful),
         scenario=dataset.manifest["scenario"],
-        machine=_machine_words(dataset.manifest["scenario"]),
+        machine=[*_machine_words(dataset.manifest["scenario"]), *_rules_words(dataset.manifest["variants"])],
         verdicts=found,
         headline=_headline(found),
         board=rows,
@@ -115,6 +115,15 @@ def _work(row: Row) -> str:
     """What a policy adds to a thousand objects, in words."""
     amounts = [(row.means["extra_tests_per_1000"], "tests"), (row.means["extra_locks_per_1000"], "locks")]
     return ", ".join(f"{count(round(amount, 1))} {what}" for amount, what in amounts if round(amount, 1)) or "0"
+
+
+def _rules_words(variants: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The kernel rules that ran, each with the variants under them."""
+    by_rules: dict[str, list[str]] = {}
+    for variant in variants:
+        if variant.get("rules"):
+            by_rules.setdefault(variant["rules"], []).append(variant["name"])
+    return [("kernel rules", f"{rules}: {', '.join(names)}") for rules, names in by_rules.items()]
 
 
 def _machine_words(scenario: dict[str, Any]) -> list[tuple[str, str]]:

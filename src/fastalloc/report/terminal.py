@@ -47,7 +47,22 @@ def verdict_table(verdicts: list[Verdict]) -> RenderableType:
             row.deepest,
         )
     sentences = [Text.assemble((f"{printable(row.variant)}: ", "bold"), printable(row.sentence)) for row in verdicts]
-    return Group(table, Text(), *sentences)
+    return Group(table, Text(), *sentences, *_rules(verdicts))
+
+
+def _rules(verdicts: list[Verdict]) -> list[Text]:
+    """A line for each set of kernel rules that ran, with its variants where there are several."""
+    by_rules: dict[str, list[str]] = {}
+    for row in verdicts:
+        by_rules.setdefault(row.rules, []).append(row.variant)
+    by_rules.pop("", None)
+    return [
+        Text(printable(f"rules{_of(names) if len(by_rules) > 1 else ''}: {rules}")) for rules, names in by_rules.items()
+    ]
+
+
+def _of(names: list[str]) -> str:
+    return f" of {', '.join(names)}"
 
 
 def board_table(found: list[Row]) -> RenderableType:

@@ -42,6 +42,7 @@ class Verdict(NamedTuple):
     max_slab_pages: int
     deepest: str  # reserve
     sentence: str
+    rules: str = ""  # whose kernel's ran; datasets of before have none
 
 
 def verdicts(dataset: Dataset) -> list[Verdict]:
@@ -86,6 +87,7 @@ def _verdict(variant: dict[str, Any], rows: pl.DataFrame, depths: list[str]) -> 
         max_slab_pages=most["max_slab_pages"],
         deepest=depths[most["deepest"]],
         sentence="",
+        rules=variant.get("rules", ""),
     )
     return verdict._replace(sentence=_sentence(verdict, rows, total))
 

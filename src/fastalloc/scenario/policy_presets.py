@@ -11,6 +11,7 @@ from fastalloc.fields import Model
 from fastalloc.policy import Policy
 from fastalloc.scenario.files import read_toml
 from fastalloc.scenario.models import Scenario
+from fastalloc.scenario.rules import table_faults
 from fastalloc.scenario.varied import Variant, input_error
 
 POLICIES = Path(__file__).parent / "policies"
@@ -75,6 +76,9 @@ def load_policy(name: str) -> PolicyPreset:
     if preset.bundle:
         members = [load_policy(member) for member in preset.bundle]
         preset = preset.model_copy(update={"set": _merged([*members, preset], name)})
+    if preset.section == KERNEL:
+        for field, fault in table_faults(name, preset.set):
+            raise InputError(path, field, fault)
     return preset
 
 

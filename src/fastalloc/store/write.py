@@ -12,6 +12,7 @@ from fastalloc.errors import InputError
 from fastalloc.kernels.alloc.state import DEPTH_NAMES
 from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.scenario import Scenario
+from fastalloc.scenario.rules import rules_line
 from fastalloc.store.location import Location, location, write_file
 from fastalloc.store.provenance import footer, provenance
 from fastalloc.store.schema import TABLES, flat_parameters
@@ -50,7 +51,12 @@ class DatasetWriter:
         self.manifest = provenance(scenario, scenario.run.seed) | {
             "command": command,
             "variants": [
-                {"name": name, "title": variant.title, "lanes": 0}
+                {
+                    "name": name,
+                    "title": variant.title,
+                    "lanes": 0,
+                    "rules": rules_line(scenario.variant(name).policy),
+                }
                 for name in variants
                 for variant in scenario.variants
                 if variant.name == name
