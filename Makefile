@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help demo test test-slow test-kernel lint format schemas tables bench sweeps docs clean
+.PHONY: help demo test test-slow fuzz test-kernel lint format schemas tables bench sweeps docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ test-slow: .venv/ready ## run the tests that take minutes, such as a hundred kil
 
 test-kernel: .venv/ready ## boot Debian's kernels in QEMU, record and replay them (needs qemu-system-x86, busybox-static)
 	$(BIN)/python -m pytest -m kernel tests/boot $(ARGS)
+
+fuzz: .venv/ready ## change files at random and read them, by time: ARGS="--seconds 60" a reader
+	$(BIN)/python -m tests.fuzz.run $(ARGS)
 
 lint: .venv/ready ## check format, style, types and the direction of imports
 	$(BIN)/ruff format --check

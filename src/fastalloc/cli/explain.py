@@ -6,6 +6,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from fastalloc.errors import reading
+
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
@@ -51,14 +53,15 @@ def run(args: list[str]) -> None:
         sys.stdout.write("[")
     for name in files:
         before, beyond = count, Counter[str]()
-        for answer in iter_answers(name, options.limit, beyond):
-            if as_json:
-                sys.stdout.write(("," if count else "") + "\n" + json.dumps(answer.as_json(), indent=1))
-            else:
-                sys.stdout.write(("\n" if count else "") + as_text(answer))
-            count += 1
-            if html is not None or (machine is not None and not kept and answer.decision.zones):
-                kept.append(answer)
+        with reading(name, "", "cannot be answered"):
+            for answer in iter_answers(name, options.limit, beyond):
+                if as_json:
+                    sys.stdout.write(("," if count else "") + "\n" + json.dumps(answer.as_json(), indent=1))
+                else:
+                    sys.stdout.write(("\n" if count else "") + as_text(answer))
+                count += 1
+                if html is not None or (machine is not None and not kept and answer.decision.zones):
+                    kept.append(answer)
         if count == before:
             if as_json:
                 sys.stdout.write("]\n")

@@ -95,6 +95,8 @@ def _checked_meta(path: Path, meta: dict[str, Any], kinds: int) -> dict[str, Any
             raise InputError(path, f"meta.{name}", f"must be a number of {least} .. {most}, not {value!r}")
     if not isinstance(meta.get("source"), str):
         raise InputError(path, "meta.source", "must be a text")
+    if type(meta.get("bulk_rows")) is not bool:
+        raise InputError(path, "meta.bulk_rows", "must be true or false")
     inferred = meta.get("inferred")
     if not isinstance(inferred, dict) or not all(type(count) is int for count in inferred.values()):
         raise InputError(path, "meta.inferred", "must be counts by step")

@@ -11,12 +11,14 @@ holds the text of the sysfs file of its name as it was read, so counts may carry
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, reader
+from fastalloc.foreign import MOST_CPUS, MOST_NODES, content_of
 from fastalloc.linux import slub_eras as se
 from fastalloc.trace.lanes.caches import TracedCache, caches_of_geometry
 
@@ -61,11 +63,19 @@ def _whole(path: Path, row: int, column: str, text: str) -> tuple[int, tuple[int
     first = text.split()[:1]
     if not first or not first[0].isdecimal():
         raise InputError(path, f"row {row}, {column}", f"{text!r} is no count")
-    nodes = {int(node): int(count) for node, count in _PER_NODE.findall(text)}
-    total = int(first[0])
+    nodes = _counts(path, f"row {row}, {column}", _PER_NODE.findall(text), MOST_NODES)
+    total = _counts(path, f"row {row}, {column}", [("0", first[0])], 1)[0]
     if not nodes:
         return total, (total,)
     return total, tuple(nodes.get(node, 0) for node in range(max(nodes) + 1))
+
+
+def _counts(path: Path, where: str, pairs: Iterable[tuple[str, str]], most: int) -> dict[int, int]:
+    """Counts by node or CPU, of which no kernel has more than ``most``."""
+    for number, count in pairs:
+        if len(number) > 9 or int(number) >= most or len(count) > 10:
+            raise InputError(path, where, f"{number}={count} is more than a machine has")
+    return {int(number): int(count) for number, count in pairs}
 
 
 _ZONE = re.compile(r"^Node (\d+), zone|^\s*start_pfn:\s*(\d+)", re.MULTILINE)
@@ -81,12 +91,15 @@ def first_pages(path: Path) -> tuple[int, ...]:
     first: dict[int, int] = {}
     node = 0
     for header, pfn in _ZONE.findall(file.read_text(errors="replace")):
-        node = int(header) if header else node
+        node = int(header[:9]) if header else node
+        if node >= MOST_NODES or len(pfn) > 13:
+            raise InputError(file, f"node {node}", "no machine has that many nodes or pages")
         if pfn:  # an empty zone begins at 0
             first[node] = min(first.get(node, int(pfn) or NOWHERE), int(pfn) or NOWHERE)
     return tuple(first.get(node, NOWHERE) if node else 0 for node in range(max(first, default=0) + 1))
 
 
+@reader()
 def read_readings(path: Path, shrunk: bool | None = None) -> Readings:
     """The readings of a table (see above) or of a copy of /proc/slabinfo. Raises InputError with row and column."""
     first_pfn = first_pages(path)
@@ -101,7 +114,7 @@ def read_readings(path: Path, shrunk: bool | None = None) -> Readings:
     if head == SLABINFO:
         return _slabinfo(path, first_pfn)
     try:
-        table = pl.read_csv(path, infer_schema=False)
+        table = pl.read_csv(content_of(path), infer_schema=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(path, "", f"is not readable as CSV: {str(error).splitlines()[0]}") from error
     missing = [name for name in ("cache", *COUNTS) if name not in table.columns]
@@ -134,7 +147,8 @@ def readings_of(path: Path, table: pl.DataFrame, first_pfn: tuple[int, ...], shr
         if texts.get("cpu_slabs"):
             cpu_slabs, _ = _whole(path, row, "cpu_slabs", texts["cpu_slabs"])
         if texts.get("slabs_cpu_partial"):
-            on_cpu = {int(cpu): int(count) for cpu, count in _PER_CPU.findall(texts["slabs_cpu_partial"])}
+            pairs = _PER_CPU.findall(texts["slabs_cpu_partial"])
+            on_cpu = _counts(path, f"row {row}, slabs_cpu_partial", pairs, MOST_CPUS)
         caches[texts["cache"]] = CacheReading(
             tuple(_at(slabs, node) for node in range(nodes)), free, partial, cpu_slabs, on_cpu
         )
@@ -159,13 +173,14 @@ def _slabinfo(path: Path, first_pfn: tuple[int, ...]) -> Readings:
         if line.startswith(("slabinfo", "#")) or not line.strip():
             continue
         words = line.split()
-        if len(words) < _COLUMNS or not all(word.isdecimal() for word in (*words[1:6], *words[-3:])):
+        if len(words) < _COLUMNS or not all(re.fullmatch("[0-9]{1,10}", word) for word in (*words[1:6], *words[-3:])):
             raise InputError(path, f"line {number}", "is no line of /proc/slabinfo version 2.1")
         active, total, slabs = int(words[1]), int(words[2]), int(words[-2])
         caches[words[0]] = CacheReading((slabs,), (max(total - active, 0),))
     return Readings(caches, "slabinfo", first_pfn)
 
 
+@reader()
 def caches_of_readings(path: Path, version: str) -> tuple[list[TracedCache], dict[str, str]]:
     """The caches that a file of readings lays out, and merged names with the name that stands for them.
 
@@ -174,7 +189,7 @@ def caches_of_readings(path: Path, version: str) -> tuple[list[TracedCache], dic
     with path.open("rb") as file:
         if file.read(len(SLABINFO)) == SLABINFO:
             return _caches_of_slabinfo(path, version), {}
-    table = pl.read_csv(path, n_rows=0)
+    table = pl.read_csv(content_of(path), n_rows=0)
     return caches_of_geometry(path) if "order" in table.columns else ([], {})
 
 

@@ -49,6 +49,7 @@ def read_state(path: Path) -> pl.DataFrame:
     texts = dict.fromkeys(_TEXTS, pa.large_string())
     numbers = dict.fromkeys((*_NUMBERS, *_OF_CACHES, *(name for name in _OPTIONAL if name in names)), pa.int64())
     state = parquet_table(path, texts | numbers)
+    refuse(path, state["snap"].is_null(), "snap", "is empty")
     state = state.filter(pl.col("snap") == state["snap"].min())
     if not len(state):
         raise InputError(path, "", "holds no record")

@@ -1,0 +1,105 @@
+"""Ctrl-C and SIGTERM: heard in a kernel, while one is compiled and in a command that cannot stop by itself."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fastalloc.store import open_dataset
+
+MOST_SECONDS = 4.0  # 2 on a quiet machine
+
+BODIES = {
+    "kernel": "from numba import njit\n@njit(nogil=True)\ndef spin(n):\n    i = 0\n    while i < n:\n"
+    "        i ^= 1\n    return i\nspin(0)\nprint('there', flush=True)\nspin(5)\n",
+    "python": "print('there', flush=True)\nwhile True:\n    pass\n",
+}
+
+
+def start(code):
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "there\n"
+    time.sleep(0.3)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("body", BODIES)
+def test_a_command_that_knows_of_no_signal_ends_at_once(body, number):
+    source = f"def work():\n{''.join(f'    {line}{chr(10)}' for line in BODIES[body].splitlines())}"
+    process = start(f"from fastalloc.cli import interrupt\n{source}    return 0\ninterrupt.run(work)\n")
+    begun = time.monotonic()
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert time.monotonic() - begun < MOST_SECONDS
+    assert process.returncode == 128 + number
+
+
+def test_a_command_that_does_not_stop_is_ended_after_its_grace():
+    code = (
+        "from fastalloc.cli import interrupt\ndef work():\n    interrupt.cancellation()\n"
+        "    print('there', flush=True)\n    while True:\n        pass\ninterrupt.run(work)\n"
+    )
+    process = start(code)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=20)
+    assert 1 < time.monotonic() - begun < MOST_SECONDS
+    assert process.returncode == 130
+    assert "stopping; once more to stop at once" in told
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_keeps_its_finished_lanes(tmp_path, number):
+    out = tmp_path / "d"
+    words = ["run", "swap-livelock-34m", "--variant", "rc8", "--lanes", "20000", "--seconds", "2", "--out", str(out)]
+    process = subprocess.Popen([sys.executable, "-m", "fastalloc.cli.main", *words], stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 200
+    while not list(out.glob("runs/*.parquet")) and time.monotonic() < limit:
+        time.sleep(0.05)
+    begun = time.monotonic()
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert time.monotonic() - begun < MOST_SECONDS
+    assert process.returncode == 128 + number
+    dataset = open_dataset(out)
+    assert dataset.manifest["status"] == "interrupted"
+    assert len(dataset.runs.collect()) >= 64
+
+
+def test_a_closed_pipe_and_a_full_disk_are_no_fault():
+    command = [sys.executable, "-m", "fastalloc.cli.main", "scenarios"]
+    closed = subprocess.run(
+        f"{' '.join(command)} | head -c 1 >/dev/null; exit ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash",
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert closed.returncode in (0, 1)
+    assert "Traceback" not in closed.stderr
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "cannot be written" in done.stderr
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1"])
+def test_no_locale_is_a_fault(locale):
+    environment = os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-O", "-m", "fastalloc.cli.main", "policies", "fix"]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_fault_of_its_own_leaves_a_crash_file(tmp_path):
+    code = "from fastalloc.cli import main as m\ndef broken():\n    raise TypeError('one\\ntwo')\n"
+    code += "m.app = broken\nm.main()\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 70
+    assert done.stderr.count("\n") == 1
+    (file,) = tmp_path.glob("fastalloc-crash-*.txt")
+    assert file.name in done.stderr
+    assert "TypeError: one" in file.read_text()
