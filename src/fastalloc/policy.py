@@ -19,9 +19,13 @@ User = Literal["bio", "biovec", "request", "scsi_cmnd", "sense", "sg table"]  # 
 class Policy(Model):
     """What the kernel does about it."""
 
-    allocator: Literal["slub", "cpu-partial", "sheaves", "slab", "slob"] = "slub"  # slub: as of 2.6.25
-    slub_layout: Literal["2.6.25", "2.6.26", "3.2", "6.1", "6.12"] = "2.6.25"  # slots, orders, who merges
-    sheaf_capacity: Annotated[int, Field(ge=1, le=60)] = 32  # objects a sheaf
+    # slub: as of 2.6.25; sheaves: of 6.18, here of every cache of the path; 7.3: of every cache there is
+    allocator: Literal["slub", "cpu-partial", "sheaves", "7.3", "slab", "slob"] = "slub"
+    slub_layout: Literal["2.6.25", "2.6.26", "3.2", "6.1", "6.12", "7.3"] = "2.6.25"  # slots, orders, who merges
+    sheaf_capacity: Annotated[int, Field(ge=0, le=500)] = 0  # objects a sheaf; 0: 32 in 6.18, by slot size in 7.3
+    max_full_sheaves: Annotated[int, Field(ge=0, le=1000)] = 10  # that a barn of 7.3 keeps
+    max_empty_sheaves: Annotated[int, Field(ge=0, le=1000)] = 10  # that it takes from kfree_rcu
+    refill: Literal["spinning", "blocking"] = "spinning"  # who refills a sheaf: everybody; who may wait (7.0-rc1)
     min_partial_on_free: bool = False  # an emptied slab stays while its node has fewer than min_partial
     # __scsi_get_command; prealloc: all at host setup
     command_rule: Annotated[Literal["rc8", "fix", "prealloc", "consolidated"], ASKED] = "rc8"
@@ -89,6 +93,10 @@ class Policy(Model):
             raise ValueError(f"questions: asked of allocator 'slub', not {self.allocator!r}")
         if self.spare_pages > 0 and self.allocator in ("slab", "slob"):
             raise ValueError(f"spare_pages: {self.allocator} keeps none; its slabs would never give one back")
+        if self.allocator != "7.3":
+            for name in ("max_full_sheaves", "max_empty_sheaves", "refill"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name}: a rule of allocator '7.3', not of {self.allocator!r}")
         if self.min_partial_on_free and self.allocator != "slub":
             raise ValueError(f"min_partial_on_free: tells nothing to allocator {self.allocator!r}")
         return self

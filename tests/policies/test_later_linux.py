@@ -2,10 +2,22 @@
 
 import pytest
 
+from fastalloc.batch.heap import build_layout
 from fastalloc.batch.lane import build_lane
+from fastalloc.errors import InputError
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub.slub import slab_alloc, slab_free
-from fastalloc.kernels.alloc.state import DEPTH, KMEM_CACHE_CPU, MEMCTL, SLUB_SLAB, ZONE
+from fastalloc.kernels.alloc.slub.state import SHEAF
+from fastalloc.kernels.alloc.state import (
+    DEPTH,
+    KMEM_CACHE,
+    KMEM_CACHE_CPU,
+    KMEM_CACHE_NODE,
+    MEMCTL,
+    SLUB_CTL,
+    SLUB_SLAB,
+    ZONE,
+)
 from fastalloc.kernels.lane.metrics import METRIC, WHO
 from fastalloc.kernels.lane.state import ROLE
 from fastalloc.linux import gfp as g
@@ -111,7 +123,61 @@ def test_the_reserve_tree_asks_for_the_pages_of_its_nodes():
 
 
 def test_since_scsi_mq_no_sense_buffer_is_asked_of_a_slab():
-    for name in ("5.0", "6.1", "6.12", "6.18"):
+    for name in ("5.0", "6.1", "6.12", "6.18", "7.3"):
         assert total(name, "sense_fail") == 0
         taken = sum(result.ledger[:, :, WHO.sense].sum() for result in results(name))
         assert taken == 0
+
+
+def test_every_cache_of_7_3_has_sheaves_and_they_are_kmalloced():
+    """Capacity by slot; a main sheaf a CPU and a barn from the start, each an object of a kmalloc cache."""
+    arrays = build_lane(scenario("7.3"), 0, 1)
+    heap = arrays.heap
+    cache = heap.cache[: heap.ctl[SLUB_CTL.nr_caches]]
+    by_slot = [4 if size >= 4096 else 12 if size >= 1024 else 28 if size >= 256 else 60 for size in cache[:, 0]]
+    assert cache[:, KMEM_CACHE.sheaf_capacity].tolist() == by_slot
+    assert (heap.kcpu[: len(cache), :, KMEM_CACHE_CPU.main] >= 0).all()
+    mains = heap.kcpu[: len(cache), :, KMEM_CACHE_CPU.main].ravel()
+    memory = heap.ctl[mains + SHEAF.memory]
+    owner = heap.slab[memory >> st.HANDLE_SHIFT, SLUB_SLAB.cache]
+    assert len(set(memory.tolist())) == len(mains)
+    assert set(cache[owner, KMEM_CACHE.size].tolist()) == {512, 256, 128, 64}
+    assert (heap.knode[: len(cache), 0, KMEM_CACHE_NODE.barn] >= 0).all()
+
+
+def test_sheaves_of_7_3_do_not_keep_caches_from_merging():
+    merged = [build_layout(scenario(name)).roles.tolist() for name in ("6.12", "7.3")]
+    assert [len(set(roles)) for roles in merged] == [len(set(merged[0]))] * 2
+
+
+def test_who_refills_a_sheaf_is_a_rule_of_its_own():
+    """7.0-rc1 let only callers who may wait refill; since rc3 GFP_ATOMIC does."""
+    refilled = {}
+    for refill in ("spinning", "blocking"):
+        arrays = build_lane(scenario("7.3").with_settings({"policy.refill": refill}), 0, 1)
+        c = int(arrays.vm.roles[ROLE.request])
+        before = arrays.heap.kcpu[c, 0, KMEM_CACHE_CPU.sheaf_refill]
+        while arrays.heap.ctl[arrays.heap.kcpu[c, 0, KMEM_CACHE_CPU.main] + SHEAF.size] > 0:
+            assert slab_alloc(arrays.mem, arrays.heap, c, 0, -1, g.GFP_ATOMIC, 0) >= 0
+        before = int(arrays.heap.kcpu[c, 0, KMEM_CACHE_CPU.sheaf_refill])
+        assert slab_alloc(arrays.mem, arrays.heap, c, 0, -1, g.GFP_ATOMIC, 0) >= 0
+        refilled[refill] = int(arrays.heap.kcpu[c, 0, KMEM_CACHE_CPU.sheaf_refill]) - before
+    assert refilled == {"spinning": 28, "blocking": 0}
+
+
+@pytest.mark.parametrize(("most", "capacity"), [(0, 0), (2, 8), (10, 0)])
+def test_a_barn_keeps_as_many_full_sheaves_as_it_is_told(most, capacity):
+    told = {"policy.max_full_sheaves": most, "policy.sheaf_capacity": capacity}
+    arrays = build_lane(scenario("7.3").with_settings(told), 0, 1)
+    heap, c = arrays.heap, int(arrays.vm.roles[ROLE.bio])
+    of_sheaf = int(heap.cache[c, KMEM_CACHE.sheaf_capacity])
+    assert of_sheaf == (capacity or 60)
+    held = [int(slab_alloc(arrays.mem, heap, c, 0, -1, g.GFP_KERNEL, 0)) for _ in range(of_sheaf * (most + 6))]
+    for handle in held:
+        slab_free(arrays.mem, heap, 0, handle)
+    assert heap.knode[c, 0, KMEM_CACHE_NODE.nr_full] == most
+
+
+def test_the_knobs_of_7_3_mean_nothing_elsewhere():
+    with pytest.raises(InputError, match=r"max_full_sheaves: a rule of allocator '7\.3'"):
+        scenario("6.12").with_settings({"policy.max_full_sheaves": 3})

@@ -22,7 +22,7 @@ NUMBERS = {
     "H": ("1", "2", "3", "4", "5", "6", "7", "9", "10", "11", "12", "13"),
 }
 LETTERS = [letter + number for letter, numbers in NUMBERS.items() for number in numbers]
-KERNELS = ["2.6.24", "2.6.25-rc8", "2.6.25", "2.6.26", "3.2", "3.6", "5.0", "6.1", "6.12", "6.18"]
+KERNELS = ["2.6.24", "2.6.25-rc8", "2.6.25", "2.6.26", "3.2", "3.6", "5.0", "6.1", "6.12", "6.18", "7.2", "7.3"]
 VARIANTS = {  # where a letter stands for more than one
     "B3": ["nomerge-bio", "nomerge-both", "nomerge-sense"],
     "B6": ["tail-128-260", "tail-128-96", "tail-64-260", "tail-64-96"],

@@ -29,6 +29,7 @@ def test_a_preset_that_is_another_by_a_new_name_is_found(board):
     assert pairs(board) == {
         "2.6.25-rc8": "rc8",
         "6.18": "6.12",
+        "7.3": "7.2",
         "fix": "2.6.25",
         "inline-sense": "2.6.24",
         "nothing-more": "2.6.25",

@@ -20,7 +20,7 @@ from fastalloc.trace.workload import fit
 from tests.trace.test_workload import RUN
 
 SECOND = 1_000_000_000
-ALLOCATORS = ("slub", "cpu-partial", "sheaves", "slab", "slob")
+ALLOCATORS = ("slub", "cpu-partial", "sheaves", "7.3", "slab", "slob")
 
 
 @pytest.fixture(scope="module")

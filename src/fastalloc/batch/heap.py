@@ -30,9 +30,12 @@ HEAPS: dict[str, type] = {
     "slub": st.Slub,
     "cpu-partial": er.SlubEras,
     "sheaves": er.SlubEras,
+    "7.3": er.SlubEras,
     "slab": Slab,
     "slob": so.Slob,
 }
+FIRST_TRY_4_4 = ("6.1", "6.12")  # layouts of kernels whose first try of a slab does not reclaim
+ASKED_CAPACITY = 32  # of maple_node and vm_area_struct in 6.18
 KEPT = 1 << 30  # partial slabs below which an empty one stays: always
 MANY_PAGES = 1 << 22
 OBJECTS_A_PAGE = 32  # of 4 KB: that there is room for, on average
@@ -120,8 +123,9 @@ def build_heap(scenario: Scenario, layout: Layout, frames: int, room: int = 1) -
         return new_slab(
             layout.slabs, cpus, 1, slabs=frames, links=links, next_reap=REAPTIMEOUT_LIST3_S * scenario.machine.hz
         )
-    capacity = scenario.policy.sheaf_capacity
-    sheaves = int((layout.rows[:, KMEM_CACHE.era] == er.ERA_SHEAVES).sum()) * (2 * cpus + 24) * room
+    capacity = int(layout.rows[:, KMEM_CACHE.sheaf_capacity].max())
+    with_sheaves = int((layout.rows[:, KMEM_CACHE.era] >= er.ERA_SHEAVES).sum())
+    sheaves = with_sheaves * (2 * cpus + 24 + 2 * scenario.policy.max_full_sheaves) * room
     slub: st.Slub | er.SlubEras = heap(
         np.zeros((len(layout.rows), KMEM_CACHE.width), np.int64),
         np.zeros((len(layout.rows), cpus, KMEM_CACHE_CPU.width), np.int64),
@@ -138,14 +142,31 @@ def _slub_row(caches: CacheSet, geometry: Geometry, policy: Policy) -> np.ndarra
         return geometry_row(
             geometry, order_fallback=policy.slub_layout != "2.6.25", keep_empty=policy.min_partial_on_free
         )
-    if geometry.cpu_partial == 0:  # a layout older than the lists: they are those of 3.2
+    if policy.allocator == "7.3":
+        return _sheaf_row(caches, geometry, policy)
+    if geometry.cpu_partial == 0:  # a layout without such lists: they are those of 3.2
         wanted = se.cpu_partial(geometry.size, geometry.flags, se.SlubOptions(era="3.2"))
         geometry = replace(geometry, cpu_partial=wanted)
     by_objects = not caches.options.rules.cpu_partial_in_slabs
+    no_reclaim = policy.watermark_rule == "6.3" or policy.slub_layout in FIRST_TRY_4_4
     if policy.allocator == "sheaves" and not geometry.flags & sf.KMALLOC_CACHE:
-        memory = caches.kmalloc_index(er.SHEAF_HEADER + 8 * policy.sheaf_capacity)
-        return geometry_row(geometry, "sheaves", policy.sheaf_capacity, memory, by_objects)
-    return geometry_row(geometry, "cpu-partial", by_objects=by_objects)
+        capacity = policy.sheaf_capacity or ASKED_CAPACITY
+        memory = caches.kmalloc_index(er.SHEAF_HEADER + 8 * capacity)
+        return geometry_row(geometry, "sheaves", capacity, memory, by_objects, no_reclaim_first=no_reclaim)
+    return geometry_row(geometry, "cpu-partial", by_objects=by_objects, no_reclaim_first=no_reclaim)
+
+
+def _sheaf_row(caches: CacheSet, geometry: Geometry, policy: Policy) -> np.ndarray:
+    """A cache of 7.3, kmalloc's too; the capacity by slot size is that of 7.3 whatever the layout."""
+    capacity = se.sheaf_capacity(geometry.size, geometry.flags, se.SlubOptions(era="7.3"))
+    if capacity and policy.sheaf_capacity:
+        capacity = policy.sheaf_capacity
+    memory = caches.kmalloc_index(er.SHEAF_HEADER + 8 * capacity) if capacity else -1
+    row = geometry_row(geometry, "7.3", capacity, memory)
+    row[KMEM_CACHE.barn_cache] = caches.kmalloc_index(er.BARN_BYTES)
+    row[[KMEM_CACHE.max_full, KMEM_CACHE.max_empty]] = policy.max_full_sheaves, policy.max_empty_sheaves
+    row[KMEM_CACHE.refill] = er.REFILLS.index(policy.refill)
+    return row
 
 
 def _slab_layout(scenario: Scenario) -> Layout:

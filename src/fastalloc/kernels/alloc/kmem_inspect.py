@@ -6,6 +6,8 @@ compile time.
 
 from types import SimpleNamespace
 
+import numpy as np
+
 from fastalloc.compiler.jit import INLINED, by_type
 from fastalloc.kernels.alloc import emergency_caches as em
 from fastalloc.kernels.alloc.slab.lists import nr_slabs
@@ -14,7 +16,8 @@ from fastalloc.kernels.alloc.slob import slob as so
 from fastalloc.kernels.alloc.slob.ring import FIRST_PAGE, SLOB_CTL, SLOB_PAGE
 from fastalloc.kernels.alloc.slob.slob import SLOB_CACHE
 from fastalloc.kernels.alloc.slub import slub as su
-from fastalloc.kernels.alloc.slub.state import SHEAF
+from fastalloc.kernels.alloc.slub.sheaf_calls import add_sheaves
+from fastalloc.kernels.alloc.slub.state import ERA_PERCPU_SHEAVES, SHEAF
 from fastalloc.kernels.alloc.state import (
     DEPTH,
     KMEM_CACHE,
@@ -24,6 +27,7 @@ from fastalloc.kernels.alloc.state import (
     SLUB_CTL,
     SLUB_SLAB,
 )
+from fastalloc.linux import gfp as g
 
 # ------------------------------------------------------------------------------------------------------- SLUB
 
@@ -117,6 +121,8 @@ def _slub_costs(heap, into):
                 + k[KMEM_CACHE_CPU.free_pcs]
             )
             into[1] += k[KMEM_CACHE_CPU.alloc_slowpath] + k[KMEM_CACHE_CPU.free_slowpath]
+            if heap.cache[c, KMEM_CACHE.era] == ERA_PERCPU_SHEAVES:
+                continue
             into[2] += k[KMEM_CACHE_CPU.alloc_from_partial] + k[KMEM_CACHE_CPU.free_remove_partial]
             into[2] += k[KMEM_CACHE_CPU.deactivate_to_head] + k[KMEM_CACHE_CPU.deactivate_to_tail]
             into[2] += (
@@ -131,6 +137,8 @@ def _slub_costs(heap, into):
                 if heap.cache[c, KMEM_CACHE.cpu_partial] > 0
                 else KMEM_CACHE_CPU.free_add_partial
             ]
+        for n in range(heap.ctl[SLUB_CTL.nodes]):
+            into[2] += heap.knode[c, n, KMEM_CACHE_NODE.list_locks] + heap.knode[c, n, KMEM_CACHE_NODE.barn_locks]
         used = -free_objects(heap, c)
         for s in range(heap.ctl[SLUB_CTL.slab_top]):
             if heap.slab[s, SLUB_SLAB.pfn] >= 0 and heap.slab[s, SLUB_SLAB.cache] == c:
@@ -149,6 +157,18 @@ def _no_reaper(heap):
 
 def _slub_set_aside(mem, heap):
     em.boot_emergency(mem, heap)
+
+
+def _eras_set_aside(mem, heap):
+    """And the barns and main sheaves that caches of era 7.3 are created with, kmalloc's first."""
+    em.boot_emergency(mem, heap)
+    for c in range(heap.ctl[SLUB_CTL.nr_caches]):
+        if heap.cache[c, KMEM_CACHE.era] == ERA_PERCPU_SHEAVES and heap.cache[c, KMEM_CACHE.sheaf_capacity] > 0:
+            source = heap.cache[c, KMEM_CACHE.barn_cache]
+            if source >= 0:
+                barn = su.slab_alloc(mem, heap, source, 0, 0, g.GFP_KERNEL, 0)
+                heap.knode[c, 0, KMEM_CACHE_NODE.barn] = barn
+            add_sheaves(mem, heap, c, 0, np.int64(g.GFP_KERNEL), 0)
 
 
 def _slub_aside_bytes(mem, heap):
@@ -182,7 +202,7 @@ SLUB = SimpleNamespace(
     set_aside=_slub_set_aside,
     aside_bytes=_slub_aside_bytes,
 )
-ERAS = SimpleNamespace(**{**vars(SLUB), "free_objects": _eras_free_objects})
+ERAS = SimpleNamespace(**{**vars(SLUB), "free_objects": _eras_free_objects, "set_aside": _eras_set_aside})
 
 # ------------------------------------------------------------------------------------------------------- SLAB
 

@@ -192,7 +192,7 @@ PG_ORDER_SHIFT = 24
 # ------------------------------------------------------------------------------------------------------- SLUB
 
 
-class KMEM_CACHE(Record, width=32):
+class KMEM_CACHE(Record, width=64):
     """cache[c, .]."""
 
     size = field("slot, bytes")
@@ -229,6 +229,7 @@ class KMEM_CACHE(Record, width=32):
     refill = field("who refills a sheaf, one of REFILLS")
     rcu_slabs = field("1: pages of its slabs are freed a grace period later, SLAB_TYPESAFE_BY_RCU")
     rcu_due = field("replay: objects whose grace period is over by the trace, and whose sheaf was not queued yet")
+    barn_cache = field("cache that struct node_barn comes from, -1: it costs no memory")
 
 
 class KMEM_CACHE_CPU(Record, width=64):
@@ -324,6 +325,8 @@ class KMEM_CACHE_NODE(Record, width=16):
     nr_full = field()
     nr_empty = field()
     barn = field("handle of the object that holds the barn, -1 none")
+    list_locks = field("era 7.3: how often the lock of the partial list was taken")
+    barn_locks = field("era 7.3: how often that of the barn was")
 
 
 class SLUB_SLAB(Record):

@@ -71,14 +71,16 @@ def barn_put(slub, c, n, h, head):
     slub.ctl[h + SHEAF.next] = node[head]
     node[head] = h
     node[head + 2] += 1
+    node[KMEM_CACHE_NODE.barn_locks] += 1
 
 
 @internal
 def barn_get(slub, c, n, head):
-    """Take the first sheaf of a barn's list, -1 none."""
+    """Take the first sheaf of a barn's list, -1 none, for which no lock is taken."""
     node = slub.knode[c, n]
     h = node[head]
     if h >= 0:
+        node[KMEM_CACHE_NODE.barn_locks] += 1
         node[head] = slub.ctl[h + SHEAF.next]
         node[head + 2] -= 1
     return h
@@ -101,5 +103,6 @@ def exchange_for_full(slub, c, n, k):
         return False
     k[KMEM_CACHE_CPU.barn_get] += 1
     barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], KMEM_CACHE_NODE.empty)
+    slub.knode[c, n, KMEM_CACHE_NODE.barn_locks] -= 1  # both under one lock
     k[KMEM_CACHE_CPU.main] = full
     return True

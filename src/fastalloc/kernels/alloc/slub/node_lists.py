@@ -27,6 +27,9 @@ def refill_from_node(mem, slub, c, n, gfp, context, out, at, wanted):
     slab = slub.slab
     got = 0
     s = slub.knode[c, n, KMEM_CACHE_NODE.partial_head]
+    if s < 0:
+        return 0
+    slub.knode[c, n, KMEM_CACHE_NODE.list_locks] += 1
     while s >= 0 and got < wanted:
         following = slab[s, SLUB_SLAB.next]
         if pfmemalloc_match(mem, slub, s, gfp, context):
@@ -42,6 +45,7 @@ def refill_from_node(mem, slub, c, n, gfp, context, out, at, wanted):
             slab[s, SLUB_SLAB.inuse] += got - before
             if i >= 0:
                 add_partial(slub, c, s, True)
+                slub.knode[c, n, KMEM_CACHE_NODE.list_locks] += 1
         s = following
     return got
 
@@ -58,6 +62,7 @@ def take_from_new_slab(slub, c, s, out, at, wanted):
     if count < slab[s, SLUB_SLAB.objects]:
         slab[s, SLUB_SLAB.freelist] = count
         add_partial(slub, c, s, False)
+        slub.knode[c, slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.list_locks] += 1
     return count
 
 
@@ -99,6 +104,7 @@ def get_from_partial_node(mem, slub, c, n, gfp, context):
     or NO_OBJECT [get_from_partial_node]."""
     slab = slub.slab
     s = slub.knode[c, n, KMEM_CACHE_NODE.partial_head]
+    slub.knode[c, n, KMEM_CACHE_NODE.list_locks] += s >= 0
     while s >= 0 and not pfmemalloc_match(mem, slub, s, gfp, context):
         s = slab[s, SLUB_SLAB.next]
     if s < 0:
@@ -135,6 +141,7 @@ def slab_alloc_once(mem, slub, c, cpu, node, gfp, context):
     if slab[s, SLUB_SLAB.objects] > 1:
         slab[s, SLUB_SLAB.freelist] = 1
         add_partial(slub, c, s, False)
+        slub.knode[c, slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.list_locks] += 1
     return s << st.HANDLE_SHIFT
 
 
@@ -167,10 +174,13 @@ def slab_free_chain(mem, slub, c, cpu, s, head, tail, count):
     slub.link[slab[s, SLUB_SLAB.base] + tail] = prior
     slab[s, SLUB_SLAB.freelist] = head
     slab[s, SLUB_SLAB.inuse] = inuse
-    if prior >= 0 and (inuse > 0 or slab[s, SLUB_SLAB.partial] == 0):
+    if prior >= 0 and inuse > 0:
         return TO_SLAB
-    listed = slub.knode[c, slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.nr_partial]
-    if inuse == 0 and listed >= slub.cache[c, KMEM_CACHE.min_partial]:
+    node = slub.knode[c, slab[s, SLUB_SLAB.node]]
+    node[KMEM_CACHE_NODE.list_locks] += 1
+    if prior >= 0 and slab[s, SLUB_SLAB.partial] == 0:
+        return TO_SLAB
+    if inuse == 0 and node[KMEM_CACHE_NODE.nr_partial] >= slub.cache[c, KMEM_CACHE.min_partial]:
         if prior >= 0:
             remove_partial(slub, c, s)
             k[KMEM_CACHE_CPU.free_remove_partial] += 1

@@ -153,6 +153,7 @@ def room_at_hand(mem, slub, c, cpu, k):
         k[KMEM_CACHE_CPU.spare] = k[KMEM_CACHE_CPU.main]
     else:
         barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], KMEM_CACHE_NODE.full)
+        slub.knode[c, n, KMEM_CACHE_NODE.barn_locks] -= 1  # exchanged under one lock
         k[KMEM_CACHE_CPU.barn_put] += 1
     k[KMEM_CACHE_CPU.main] = h
     return TO_BARN_EMPTY

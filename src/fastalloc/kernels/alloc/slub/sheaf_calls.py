@@ -175,6 +175,7 @@ def room_for_bulk(slub, c, n, k):
         return False
     h = barn_get(slub, c, n, KMEM_CACHE_NODE.empty)
     barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], KMEM_CACHE_NODE.full)
+    node[KMEM_CACHE_NODE.barn_locks] -= 1  # exchanged under one lock
     k[KMEM_CACHE_CPU.barn_put] += 1
     k[KMEM_CACHE_CPU.main] = h
     return True
