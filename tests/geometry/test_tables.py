@@ -54,6 +54,22 @@ def test_recorded_kernels_with_sheaves():
     assert all("use_freeptr_offset" in row.reason for row in slots.underivable)
     assert results["geometry.csv.gz: alias, with the other boots"].rows == 750
     assert results["watermarks.csv"].rows == 350
+    assert {result.kernels for result in results.values()} == {"7.2, 7.3"}
+
+
+def test_a_table_without_rows_is_no_fault_of_its_folder(tmp_path):
+    """A boot without merging has no aliases, and one that no sysctl was written on no marks to compare."""
+    with gzip.open(DATA / "kernel_tables" / "geometry.csv.gz", "rt") as file:
+        head, *lines = file
+    alone = [line for line in lines if line.split(",")[9] == "1"]
+    (tmp_path / "geometry.csv").write_text("".join([head, *alone]))
+    shutil.copy(DATA / "kernel_tables" / "geometry_boots.csv", tmp_path)
+    head = (DATA / "kernel_tables" / "watermarks.csv").read_text().splitlines(keepends=True)[0]
+    (tmp_path / "watermarks.csv").write_text(head)
+    results = {result.name: result for result in check_kernel_folder(tmp_path)}
+    assert all(result.ok for result in results.values())
+    assert results["geometry.csv: alias, one boot alone"].rows == 0
+    assert results["watermarks.csv"].rows == 0
 
 
 def test_a_wrong_row_is_named(tmp_path):

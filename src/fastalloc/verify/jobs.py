@@ -19,7 +19,7 @@ KERNEL_TABLES = ("geometry.csv.gz", "geometry.csv", "watermarks.csv")
 def _check_tables(folder: Path, check: Callable[[Path], Iterator[TableResult]]) -> list[CaseResult]:
     """A result for each table of a folder."""
     with reading(folder, "", "holds a table that cannot be checked"):
-        return [CaseResult(f"{folder.name}/{table.name}", "", [table]) for table in check(folder)]
+        return [CaseResult(f"{folder.name}/{table.name}", table.kernels, [table]) for table in check(folder)]
 
 
 def _verify_build(case: GoldenCase, build: str) -> list[CaseResult]:

@@ -135,18 +135,22 @@ def check_kernel_folder(folder: Path) -> Iterator[TableResult]:
     Raises ValueError, naming the file, when a table is malformed.
     """
     from fastalloc.verify.alias_table import KernelTable, check_aliases, check_aliases_alone
-    from fastalloc.verify.watermark_table import check_watermarks
+    from fastalloc.verify.watermark_table import check_watermarks, kernels_of
 
     for name in ("geometry.csv.gz", "geometry.csv"):
         path = folder / name
         if path.exists() and (folder / "geometry_boots.csv").exists():
             table, machines = read_tables(path)
             try:
-                yield check_primaries(table, machines, name)
-                yield check_slots(table, machines, name)
                 tables = KernelTable(table, machines)
-                yield check_aliases(tables, name)
-                yield check_aliases_alone(tables, name)
+                for result in (
+                    check_primaries(table, machines, name),
+                    check_slots(table, machines, name),
+                    check_aliases(tables, name),
+                    check_aliases_alone(tables, name),
+                ):
+                    result.kernels = kernels_of(table)
+                    yield result
             except (KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
     if (folder / "watermarks.csv").exists():

@@ -33,6 +33,7 @@ class TableResult:
     exact: int = 0
     first: Difference | None = None
     underivable: list[Underivable] = field(default_factory=list)
+    kernels: str = ""  # whose rules ran, as the table of kernels names them
 
     @property
     def ok(self) -> bool:

@@ -21,6 +21,12 @@ _MACHINE = ("kernel", "boot", "set_idx")
 _ZONES = ("DMA", "DMA32", "Normal", "Movable", "Device")
 
 
+def kernels_of(table: pl.DataFrame) -> str:
+    """The kernels whose rules a table's rows are held against: ``6.1, 6.12``."""
+    found = {kernel_of(text).line("layout", "version").removeprefix("Linux ") for text in table["kernel"].unique()}
+    return ", ".join(sorted(found))
+
+
 def zone_rows(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """(expected, computed) columns of each row of one machine at one setting."""
     kernel = kernel_of(rows[0]["kernel"])
@@ -56,8 +62,8 @@ def check_watermarks(path: Path) -> TableResult:
     """All rows of ``set_idx`` >= 1, columns ``COLUMNS``. Raises ValueError when the table cannot be read so."""
     try:
         frame = pl.read_csv(content_of(path), infer_schema_length=None).with_row_index("row")
-        result = TableResult(path.name)
-        rows = frame.filter(pl.col("set_idx") >= 1).sort("row").iter_rows(named=True)
+        result = TableResult(path.name, kernels=kernels_of(frame))
+        rows = frame.filter(pl.col("set_idx").cast(pl.Int64) >= 1).sort("row").iter_rows(named=True)
         for _, group in groupby(rows, key=lambda row: tuple(row[name] for name in _MACHINE)):
             machine = list(group)
             for row, (expected, got) in zip(machine, zone_rows(machine), strict=True):
