@@ -166,7 +166,7 @@ def _fragmented(who: str, report: Report, decision: Decision, able: list[ZoneSum
     if decision.caller.may_reclaim:
         useless.append("vm.min_free_kbytes by a little: the mark did not refuse")
     if zone.halving is not None:
-        needed = f"at least {_more(zone.halving['short_by'])} in larger blocks were needed"
+        needed = f"at least {_more(zone.halving['short_by'])} in larger blocks would have let it go on"
     else:
         needed = f"one free block of order {order} would have let it pass"
     passes = f"{needed}, more pages of order 0 would not do"
