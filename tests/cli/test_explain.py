@@ -93,6 +93,14 @@ def test_a_log_without_reports_is_refused_in_one_line(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_json_is_json_though_a_later_file_is_missing():
+    done = explain("--json", ATOMIC, "nowhere.txt", BOOSTED)
+    assert done.returncode == 2
+    assert "nowhere.txt" in done.stderr
+    assert [answer["verdict"] for answer in json.loads(done.stdout)] == ["below-mark", "below-mark"]
+    assert explain("--json", "nowhere.txt").stdout == ""
+
+
 def test_an_unknown_option_is_refused():
     done = explain(ATOMIC, "--nonsense")
     assert done.returncode == 2

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from fastalloc.errors import reading
+from fastalloc.errors import InputError, reading
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,28 +48,28 @@ def run(args: list[str]) -> None:
     from fastalloc.explain.text import as_text
 
     kept: list[Answer] = []
+    faults: list[InputError] = []  # of a file: the others are answered all the same
     count = 0
-    if as_json:
-        sys.stdout.write("[")
     for name in files:
         before, beyond = count, Counter[str]()
-        with reading(name, "", "cannot be answered"):
-            for answer in iter_answers(name, options.limit, beyond):
-                if as_json:
-                    sys.stdout.write(("," if count else "") + "\n" + json.dumps(answer.as_json(), indent=1))
-                else:
-                    sys.stdout.write(("\n" if count else "") + as_text(answer))
-                count += 1
-                if html is not None or (machine is not None and not kept and answer.decision.zones):
-                    kept.append(answer)
-        if count == before:
-            if as_json:
-                sys.stdout.write("]\n")
-            raise no_report(name)
+        try:
+            with reading(name, "", "cannot be answered"):
+                for answer in iter_answers(name, options.limit, beyond):
+                    if as_json:
+                        sys.stdout.write((",\n" if count else "[\n") + json.dumps(answer.as_json(), indent=1))
+                    else:
+                        sys.stdout.write(("\n" if count else "") + as_text(answer))
+                    count += 1
+                    if html is not None or (machine is not None and not kept and answer.decision.zones):
+                        kept.append(answer)
+            if count == before:
+                faults.append(no_report(name))
+        except InputError as error:
+            faults.append(error)
         if beyond:
             most = "; ".join(f"{number} times {head}" for head, number in beyond.most_common(5))
             print(f"{name}: {beyond.total()} more reports are not answered: {most} (--limit 0)", file=sys.stderr)
-    if as_json:
+    if as_json and count:
         sys.stdout.write("\n]\n")
     if html is not None:
         from fastalloc.explain.page import write_page
@@ -79,3 +79,6 @@ def run(args: list[str]) -> None:
         from fastalloc.explain.machine import write_machine
 
         write_machine(machine, kept)
+    if faults:
+        first = faults[0]
+        raise InputError(first.path, first.where, first.message, faults[1:])
