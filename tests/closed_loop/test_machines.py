@@ -5,6 +5,7 @@ import pytest
 
 from fastalloc.batch.heap import build_layout
 from fastalloc.batch.lane import build_lane
+from fastalloc.batch.size import refuse_too_large
 from fastalloc.batch.zones import lane_zones
 from fastalloc.errors import InputError
 from fastalloc.kernels.alloc import state as st
@@ -137,3 +138,27 @@ def test_a_burst_of_all_memory_is_refused_in_part():
     # down to the mark; the last batch takes free pages below it, and then its pages stay on the CPU's list
     assert abs(granted - (before + lists - mark)) < own.zones[0].pcp_batch
     assert metric[METRIC.bursts_refused] == 1
+
+
+def large(gigabytes: int, nodes: int, cpus: int) -> Machine:
+    row = {"name": "Normal", "present": gigabytes * (1 << 18) // nodes, "pcp_high": 1500, "pcp_batch": 63}
+    rows = [row | {"node": node, "min": 0, "low": 0, "high": 0, "protection": [0]} for node in range(nodes)]
+    made = {"name": "large", "kernel": "6.12", "cpus": cpus, "min_free_kbytes": 90112, "zones": rows}
+    return Machine.model_validate(made | {"swap_pages": 1 << 20})
+
+
+def test_a_large_machine_runs(monkeypatch):
+    """64 CPUs, 256 GB, two nodes: what no task touches costs nothing."""
+    load = {name: value for name, value in LOAD.items() if not name.startswith("machine.")}
+    scenario = preset("fix", load | {"machine": large(256, 2, 64).model_dump()})
+    monkeypatch.setenv("FASTALLOC_MEMORY", "4G")
+    refuse_too_large([scenario], 1)
+    arrays = advance(0, build_lane(scenario, 0, 1), 100)
+    assert arrays.mem.page.shape[0] == 256 << 18
+    assert arrays.out.metric[METRIC.pages_copied] > 0
+
+
+def test_a_machine_too_large_is_refused_with_what_it_would_take():
+    scenario = preset("fix", {"machine": large(16384, 8, 1024).model_dump()})
+    with pytest.raises(InputError, match=r"machine.zones.* GiB"):
+        refuse_too_large([scenario], 1)

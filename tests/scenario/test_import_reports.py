@@ -82,6 +82,14 @@ def test_slabinfo_alone():
     assert "zones not told; those of x86_64 assumed" in machine.source
 
 
+def test_highatomic_pages_of_a_report():
+    """linux-mm 2017: every free block of both zones is of the list kept for GFP_ATOMIC requests of higher order."""
+    machine = import_machine(posted("04-linuxmm2017-kblockd-virtio"))
+    assert machine.zones[0].highatomic == 230
+    assert machine.zones[1].highatomic > 200
+    assert "highatomic pages, which are left out where the machine is run" in machine.source
+
+
 def test_cma_pages_are_told_and_left_out():
     machine = import_machine(posted("05-s390-2018-zoneinfo"))
     assert machine.zones[1].cma == 1024

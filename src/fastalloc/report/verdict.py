@@ -10,7 +10,8 @@ from fastalloc.store import Dataset
 
 LIVELOCKED = pl.col("livelock_5s") == 1
 EXHAUSTED = ~LIVELOCKED & (pl.col("oom") > 0)
-SLOW = ~LIVELOCKED & ~EXHAUSTED & (pl.col("stall_ms") > 1000)
+# Slower than the longest nap of reclaim, which is HZ/10 [congestion_wait], or no command started for a second.
+SLOW = ~LIVELOCKED & ~EXHAUSTED & ((pl.col("stall_ms") > 1000) | (pl.col("busy_ms") > 100 * pl.col("commands")))
 STATE = (
     pl.when(LIVELOCKED).then(pl.lit("livelocked"))
     .when(EXHAUSTED).then(pl.lit("exhausted"))
@@ -31,7 +32,7 @@ class Verdict(NamedTuple):
     livelocked_60s: int
     livelocked_60s_interval: tuple[float, float]
     exhausted: int  # lanes without a livelock in which reclaim got nothing and nothing was free: a kernel would kill
-    slow: int  # lanes with neither in which no command was started for more than a second while pages waited
+    slow: int  # lanes with neither whose commands take more than 100 ms, or were not started for more than a second
     longest_livelock_s: float
     longest_stall_s: float  # no command started while pages were under writeback
     sense_failures: float  # mean of a lane
@@ -104,7 +105,8 @@ def _sentence(verdict: Verdict, rows: pl.DataFrame, total: dict[str, Any]) -> st
         return "Memory never ran short enough to swap a page out."
     calm = _stall_words(verdict)
     if verdict.slow:
-        calm = f"{verdict.slow} of {verdict.lanes} lanes are slow but go on: {calm} with a command in flight"
+        each = total["busy_ms"] / max(1, total["commands"])
+        calm = f"{verdict.slow} of {verdict.lanes} lanes are slow but go on: a command takes {each:,.0f} ms, and {calm}"
     if total["sense_fail"] == 0:
         own = any(rows[f"policy.{field}"].any() for field in ("slub_nomerge", "sense_ctor", "nomerge_sense"))
         why = ": sense buffers sit in slabs of their own" if own else ""

@@ -187,6 +187,8 @@ def _zones(
         pages = sum(getattr(zone, name) or 0 for zone in found.zones)
         if pages:
             said.append(f"{pages} {label} pages, which are left out where the machine is run")
+    if base >= (4, 4, 0) and all(zone.highatomic is None for zone in found.zones):
+        said.append("pages kept for GFP_ATOMIC requests of higher order (highatomic) not told; none assumed")
     rows = []
     for zone, protection in zip(found.zones, protections, strict=True):
         assert zone.low is not None

@@ -8,6 +8,7 @@ from fastalloc.scenario.imports.zoneinfo import ZoneFound, ZonesFound
 
 _ZONE = re.compile(r"(?:Node (\d+) )?(\w+) free:\d+kB .*?\bpresent:(\d+)kB")
 _LIST = re.compile(r"^\s*(?:Node (\d+) )?(\w+): (\d+)\*(\d+)kB")
+_ITEM = re.compile(r"(\d+)\*(\d+)kB(?: \(([A-Z]+)\))?")
 _RESERVE = re.compile(r"(?:lowmem_reserve|protections)\[\]: ([\d ]+\d)\s*$")
 _PCP_HEAD = re.compile(r"^\s*(?:Node (\d+) )?(\w+) per-cpu:")
 _PCP = re.compile(r"(?:CPU|cpu) +(\d+)(?::|.*?) .*?hi(?:gh)?:? *(\d+),? .*?b(?:atch|tch):? *(\d+)")
@@ -30,6 +31,7 @@ def read_report(lines: Sequence[str]) -> ReportFound | None:
     found.page_kb = min(sizes) if sizes else None
     page_kb = found.page_kb or 4
     pcp: dict[tuple[int, str], tuple[int, int]] = {}
+    kept: dict[tuple[int, str], int] = {}  # pages of free blocks that are in no list but the one for GFP_ATOMIC
     where = (0, "")
     cpus: set[int] = set()
     open_zone: ZoneFound | None = None
@@ -58,6 +60,10 @@ def read_report(lines: Sequence[str]) -> ReportFound | None:
         if match is not None and where[1]:
             cpus.add(int(match[1]))
             pcp.setdefault(where, (int(match[2]), int(match[3])))
+        listed = _LIST.match(line)
+        if listed is not None:
+            key = (int(listed[1] or 0), listed[2])
+            kept[key] = sum(int(n) * int(kb) // page_kb for n, kb, letters in _ITEM.findall(line) if letters == "H")
         swap = re.search(r"Total swap = (\d+)kB", line)
         if swap is not None:
             found.swap_kb = int(swap[1])
@@ -67,6 +73,7 @@ def read_report(lines: Sequence[str]) -> ReportFound | None:
     if not found.zones.zones:
         return None
     for each in found.zones.zones:
+        each.highatomic = max(each.highatomic or 0, kept.get((each.node, each.name), 0)) or each.highatomic
         if (each.node, each.name) in pcp:
             each.pcp_high, each.pcp_batch = pcp[each.node, each.name]
     found.zones.cpus = len(cpus) or None
