@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastalloc.linux.release import parse_base, parse_release
+from fastalloc.linux.slub_layouts import layout_of
 from fastalloc.linux.versions import Kernel, kernel_near
 from fastalloc.policy import Policy
 
@@ -50,6 +51,6 @@ def table_faults(name: str, fields: Mapping[str, Any]) -> list[tuple[str, str]]:
             )
     layout = fields.get("policy.slub_layout", defaults.slub_layout)
     release = parse_release(name)
-    if release is None or parse_base(layout) > max(release.base, parse_base(defaults.slub_layout)):
+    if release is None or parse_base(layout_of(layout).name) > max(release.base, parse_base(defaults.slub_layout)):
         faults.append(("policy.slub_layout", f"{layout!r} is the layout of a later kernel than {name}"))
     return faults
