@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, BinaryIO
 
+from fastalloc.errors import reading
 from fastalloc.explain.advice import Advice, advise
 from fastalloc.explain.assemble import read_reports
 from fastalloc.explain.clean import clean
@@ -122,7 +123,8 @@ def explain(source: str | PathLike[str] | BinaryIO) -> list[Answer]:
     Raises:
         InputError: the file cannot be read, or holds no report.
     """
-    answers = list(iter_answers(source))
+    with reading("text" if isinstance(source, str) and "\n" in source else source, "", "cannot be answered"):
+        answers = list(iter_answers(source))
     if not answers:
         raise no_report(source)
     return answers
