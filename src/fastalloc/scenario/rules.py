@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fastalloc.linux.release import parse_base, parse_release
+from fastalloc.linux.release import parse_base
+from fastalloc.linux.slub_layouts import layout_of
 from fastalloc.linux.slub_layouts import layout_of
 from fastalloc.linux.versions import Kernel, kernel_near
 from fastalloc.policy import Policy
@@ -50,7 +51,6 @@ def table_faults(name: str, fields: Mapping[str, Any]) -> list[tuple[str, str]]:
                 (f"policy.{field}", f"{found!r}, but the table of kernels has {wanted!r} for {kernel.version}")
             )
     layout = fields.get("policy.slub_layout", defaults.slub_layout)
-    release = parse_release(name)
-    if release is None or parse_base(layout_of(layout).name) > max(release.base, parse_base(defaults.slub_layout)):
+    if parse_base(layout_of(layout).name) > parse_base(kernel.layout.name):
         faults.append(("policy.slub_layout", f"{layout!r} is the layout of a later kernel than {name}"))
     return faults
