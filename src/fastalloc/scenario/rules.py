@@ -5,7 +5,6 @@ from typing import Any
 
 from fastalloc.linux.release import parse_base
 from fastalloc.linux.slub_layouts import layout_of
-from fastalloc.linux.slub_layouts import layout_of
 from fastalloc.linux.versions import Kernel, kernel_near
 from fastalloc.policy import Policy
 
