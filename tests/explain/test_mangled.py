@@ -225,3 +225,15 @@ def test_two_reports_that_were_printed_at_once_are_told_apart(tagged):
         (plain,) = answers(first.text)
         assert [zone["free"] for zone in got[0]["zones"]] == [zone["free"] for zone in plain["zones"]]
         assert [zone["free"] for zone in got[1]["zones"]] == [zone["free"] for zone in plain["zones"]]
+
+
+def test_of_two_heads_printed_together_the_first_has_the_first_block():
+    first = made(21).text.splitlines()
+    second = [line.replace("free:", "free:1") if "min:" in line else line for line in first]
+    head = next(number for number, line in enumerate(first) if "Mem-" in line)
+    mixed = [*first[:head], *second[:head], *first[head:], *second[head:]]
+    got = answers("\n".join(mixed) + "\n")
+    alone = [answers("\n".join(lines) + "\n")[0] for lines in (first, second)]
+    assert [[zone["free"] for zone in answer["zones"]] for answer in got] == [
+        [zone["free"] for zone in answer["zones"]] for answer in alone
+    ]

@@ -1,7 +1,7 @@
 """Puts the reports of a text together: each head with its version line, its trace and its Mem-Info."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from fastalloc.explain.clean import Text
 from fastalloc.explain.complete import complete
@@ -142,7 +142,7 @@ class Reader:
 
     def _orphan(self, event: Event) -> Report:
         report = Report("failure", self._line(event), event.start, event.end, event.caller, borrowed="no head")
-        report.mem_info = MemInfo()
+        report.mem_info = MemInfo(start=event.start)
         # Within some lines of "SysRq : Show Memory" nobody failed.
         report.sysrq = 0 <= self.text.index(event.start) - self._sysrq_line < 5 and self._sysrq_line >= 0
         if report.sysrq:
@@ -157,8 +157,9 @@ class Reader:
             waiting = self._waiting(event)
             report = waiting if waiting is not None else self._orphan(event)
         if report.mem_info is None:
-            report.mem_info = MemInfo()
+            report.mem_info = MemInfo(start=event.start)
         report.mem_info.begun = True
+        report.mem_info.last = event.end
         report.end = max(report.end, event.end)
 
     def _waiting(self, event: Event) -> Report | None:
@@ -174,66 +175,66 @@ class Reader:
                 return report
         return None
 
-    def _block(self, event: Event) -> tuple[Report, MemInfo]:
-        """The block that a line without a zone's name belongs to: the latest."""
-        report = self._open(event.caller)
+    def _filling(self, event: Event, lacks: Callable[[MemInfo], bool]) -> Report | None:
+        """The report whose block is being printed and still lacks something: the one that began first.
+
+        A block that ended before the latest head is no longer printed.
+        """
+        latest = self._open(event.caller)
+        found = [
+            report
+            for report in self.reports[-6:]
+            if report.mem_info is not None
+            and not report.mem_info.listed
+            and (not event.caller or report.caller == event.caller)
+            and (report is latest or latest is None or report.mem_info.last >= latest.start)
+            and lacks(report.mem_info)
+        ]
+        return min(found, key=lambda report: report.mem_info.start if report.mem_info else 0, default=None)
+
+    def _block(self, event: Event, lacks: Callable[[MemInfo], bool] = lambda block: True) -> MemInfo:
+        """The block that an event belongs to: one that is being printed, that of the latest head, or of a lost head."""
+        report = self._filling(event, lacks)
         if report is None:
-            report = self._orphan(event)
+            latest = self._open(event.caller)
+            if latest is not None and (latest.mem_info is None or lacks(latest.mem_info)) and not _done(latest):
+                report = latest
+            else:
+                report = self._waiting(event) or self._orphan(event)
         if report.mem_info is None:
-            report.mem_info = MemInfo()
+            report.mem_info = MemInfo(start=event.start)
+        report.mem_info.last = event.end
         report.end = max(report.end, event.until if event.until - event.end < 1500 else event.end)
-        return report, report.mem_info
+        return report.mem_info
 
     def _body(self, event: Event) -> str:
         return self.text.string[event.start : min(event.until, event.start + 2500)]
 
     def _on_totals(self, event: Event) -> None:
-        report, block = self._block(event)
-        if block.totals and block.zones:
-            report = self._waiting(event) or self._orphan(event)
-            block = report.mem_info = report.mem_info or MemInfo()
+        block = self._block(event, lambda block: not block.totals and not block.zones)
         _, counts, _ = read_fields(self._body(event))
         for name, pages in counts.items():
             block.totals.setdefault(name, pages)
 
     def _on_node(self, event: Event) -> None:
-        _, block = self._block(event)
         number = int(event.values["nnode"])
-        if number not in block.nodes:
-            kb, counts, _ = read_fields(self._body(event))
-            block.nodes[number] = kb | counts
-            flag = read_flag(self._body(event))
-            block.node_flags[number] = "" if flag is None else ("yes" if flag else "no")
+        block = self._block(event, lambda block: number not in block.nodes)
+        kb, counts, _ = read_fields(self._body(event))
+        block.nodes[number] = kb | counts
+        flag = read_flag(self._body(event))
+        block.node_flags[number] = "" if flag is None else ("yes" if flag else "no")
 
     def _on_zone(self, event: Event) -> None:
         node, zone = int(event.values.get("znode", 0)), event.values["zone"]
-        report = self._open(event.caller)
-        block = report.mem_info if report else None
-        if block is not None and (block.find(node, zone) is not None or block.listed):
-            older = [
-                other
-                for other in self.reports[-4:]
-                if other.mem_info is not None
-                and other.mem_info.find(node, zone) is None
-                and not other.mem_info.listed
-                and (not event.caller or other.caller == event.caller)
-                and (other.mem_info.begun or other.mem_info.totals)
-            ]
-            waiting = older[0] if older else self._waiting(event)
-            report = waiting if waiting is not None else self._orphan(event)
-        if report is None:
-            report = self._orphan(event)
-        if report.mem_info is None:
-            report.mem_info = MemInfo()
         body = self._body(event)
         kb, counts, whole = read_fields(body)
         if "free" not in kb:
             return
         info = ZoneInfo(node, zone, kb, counts, whole)
         info.all_unreclaimable = read_flag(body)
-        report.mem_info.zones.append(info)
-        report.mem_info.numa = report.mem_info.numa or "znode" in event.values
-        report.end = max(report.end, event.end)
+        block = self._block(event, lambda block: block.find(node, zone) is None)
+        block.zones.append(info)
+        block.numa = block.numa or "znode" in event.values
 
     def _zones_of(self, caller: str) -> Iterable[tuple[Report, ZoneInfo]]:
         for report in self.reports[-6:]:
@@ -269,12 +270,11 @@ class Reader:
             report.end = max(report.end, self.text.line_end(event.end))
 
     def _on_tail(self, event: Event) -> None:
-        report, block = self._block(event) if self.reports else (None, None)
-        if report is not None and block is not None:
+        report = self._open(event.caller)
+        number = re.search(r"(\d+)\s+$", self.text.string[max(event.start - 24, 0) : event.start])
+        if report is not None and report.mem_info is not None and number is not None:
             name = " ".join(event.values["tailname"].split())
-            number = re.search(r"(\d+)\s+$", self.text.string[max(event.start - 24, 0) : event.start])
-            if number is not None:
-                block.tail.setdefault(name, int(number[1]))
+            report.mem_info.tail.setdefault(name, int(number[1]))
             report.end = max(report.end, event.end)
 
     def _on_swap(self, event: Event) -> None:

@@ -1,6 +1,7 @@
 """What a report gets once all of a text is read: its trace, and what a lost head leaves to its neighbours."""
 
 import re
+from itertools import pairwise
 
 from fastalloc.explain.clean import Text
 from fastalloc.explain.mem_info import settle_reserves
@@ -17,6 +18,7 @@ def complete(reports: list[Report], slub: list[dict[str, str]], text: Text, boot
     ``slub``: SLUB lines that no report is near. ``boot``: the kernel that the log names itself.
     """
     reports = sorted([*reports, *_lone_slub(slub)], key=lambda report: report.start)
+    _in_turn(reports)
     for place, report in enumerate(reports):
         if report.mem_info is not None:
             settle_reserves(report.mem_info.zones)
@@ -28,6 +30,21 @@ def complete(reports: list[Report], slub: list[dict[str, str]], text: Text, boot
         if report.release is None:
             report.release = _near_release(reports, place) or boot
     return reports
+
+
+def _in_turn(reports: list[Report]) -> None:
+    """Of heads printed together before any Mem-Info the first has the first block, where as many blocks follow."""
+    for _ in reports:
+        swapped = False
+        for one, other in pairwise(reports):
+            first, second = one.mem_info, other.mem_info
+            if first is None or second is None or one.caller or one.borrowed or other.borrowed:
+                continue
+            if other.start < second.start < first.start:
+                one.mem_info, other.mem_info = second, first
+                swapped = True
+        if not swapped:
+            break
 
 
 def _lone_slub(slub: list[dict[str, str]]) -> list[Report]:

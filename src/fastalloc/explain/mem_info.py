@@ -53,6 +53,8 @@ class MemInfo:
     """A Mem-Info block."""
 
     zones: list[ZoneInfo] = field(default_factory=list)
+    start: int = 0  # where in the text it begins
+    last: int = 0  # where its latest line is
     nodes: dict[int, dict[str, int]] = field(default_factory=dict)  # kB
     node_flags: dict[int, str] = field(default_factory=dict)
     totals: dict[str, int] = field(default_factory=dict)  # pages
