@@ -57,5 +57,5 @@ def simplified(machine: Machine) -> list[str]:
             said.append(f"{pages:,} {what} are left out")
     user = [name for name in machine.classes if name in NOT_THE_KERNELS]
     if user:
-        said.append(f"{' and '.join(user)} serve pages of tasks alone")
+        said.append(f"{' and '.join(user)} {'serves' if len(user) == 1 else 'serve'} pages of tasks alone")
     return said

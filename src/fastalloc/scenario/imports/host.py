@@ -25,7 +25,9 @@ _ARCH = (
 )  # fmt: skip
 # The first kernel that prints a line of zoneinfo or meminfo, or has a cache.
 FIRST: dict[str, Base] = {
-    "Active(anon)": (2, 6, 28), "KernelStack": (2, 6, 32), "managed": (3, 8, 0), "MemAvailable": (3, 14, 0),
+    "Active(anon)": (2, 6, 28), "nr_inactive_anon": (2, 6, 28), "nr_free_cma": (3, 7, 0), "nr_alloc_batch": (3, 12, 0),
+    "nr_kernel_misc_reclaimable": (4, 20, 0), "KernelStack": (2, 6, 32), "managed": (3, 8, 0),
+    "MemAvailable": (3, 14, 0),
     "per-node stats": (4, 8, 0), "ShmemHugePages": (4, 8, 0), "KReclaimable": (4, 20, 0), "Percpu": (5, 0, 0),
     "FileHugePages": (5, 4, 0), "cma": (5, 12, 0), "kmalloc-cg-64": (5, 14, 0), "Zswap": (5, 19, 0),
     "maple_node": (6, 1, 0), "Unaccepted": (6, 5, 0), "high_min": (6, 7, 0), "free_highatomic": (6, 17, 0),

@@ -59,9 +59,8 @@ def read_zoneinfo(lines: Sequence[str], path: Path) -> ZonesFound | None:
             found.listed.append(name)
         text = "\n".join(block)
         cpus.update(int(cpu) for cpu in re.findall(r"^\s*cpu:\s*(\d+)", text, re.MULTILINE))
-        for word in ("managed", "per-node stats", "boost", "promo", "cma", "high_min", "free_highatomic"):
-            if re.search(rf"^\s*{word}\b", text, re.MULTILINE):
-                found.fields.add(word)
+        # names of lines, among them those that tell the kernel's age
+        found.fields.update(re.findall(r"^\s*(per-node stats|[a-z]\w+)", text, re.MULTILINE))
         zone = _zone(node, name, text, path, where)
         if zone is not None:
             found.zones.append(zone)
