@@ -1,6 +1,7 @@
 """Machines read from what people post: excerpts, pasted lines, logs, reports of failed allocations."""
 
 import gzip
+import random
 from pathlib import Path
 
 import pytest
@@ -228,3 +229,22 @@ def test_reports_that_logs_and_mails_mangled(path):
             found = zones[zone.node, zone.zone]
             assert found.present == size // machine.page_kb
             assert found.min == (zone.kb["min"] - zone.kb.get("boost", 0)) // machine.page_kb
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lines_lost_and_torn(tmp_path, seed):
+    """A text of which parts are lost gives a machine or says what is wrong; no fault of the reader's own."""
+    chance = random.Random(seed)
+    whole = ("MemTotal: 2095364 kB\nSwapTotal: 0 kB\n" + MODERN_ZONEINFO).splitlines(keepends=True)
+    path = tmp_path / "torn.txt"
+    for _ in range(60):
+        lines = [line for line in whole if chance.random() > 0.03]
+        text = "".join(lines)
+        at = chance.randrange(len(text))
+        path.write_text(text[:at] + chance.choice(["", "\0", "9" * 25, "-1", "\n"]) + text[at + chance.randrange(3) :])
+        try:
+            machine = import_machine(path)
+        except InputError as error:
+            assert "cannot be read" not in error.message
+        else:
+            assert machine.zones

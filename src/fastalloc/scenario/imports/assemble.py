@@ -180,7 +180,10 @@ def _zones(
             zone.min, zone.low, zone.high = mark.min, mark.low, mark.high
     if None in protections:
         said.append("protection not told; that of the usual lowmem_reserve_ratio assumed")
-        protections = [_protection(zone, found.zones, classes, era) for zone in found.zones]
+    protections = [
+        _protection(zone, found.zones, classes, era) if told is None else told
+        for zone, told in zip(found.zones, protections, strict=True)
+    ]
     if any(zone.pcp_batch is None for zone in found.zones):
         said.append("per-CPU lists not told; those that the kernel sets for the zone's size assumed")
     for name, label in (("cma", "CMA"), ("highatomic", "highatomic")):
