@@ -237,3 +237,15 @@ def test_of_two_heads_printed_together_the_first_has_the_first_block():
     assert [[zone["free"] for zone in answer["zones"]] for answer in got] == [
         [zone["free"] for zone in answer["zones"]] for answer in alone
     ]
+
+
+def test_a_number_that_begins_the_next_line_is_not_of_the_reserve():
+    report = made(3)
+    numbered = "".join(f"{77 + at}  [{at + 10:12.6f}] {line}\n" for at, line in enumerate(report.text.splitlines()))
+    plain = "".join(f"{77 + at} {line}\n" for at, line in enumerate(report.text.splitlines()))
+    (expected,) = answers(report.text)
+    for text in (numbered, plain):
+        (answer,) = answers(text)
+        assert [zone["lowmem_reserve"] for zone in answer["zones"]] == [
+            zone["lowmem_reserve"] for zone in expected["zones"]
+        ]

@@ -252,7 +252,7 @@ class Reader:
         if waiting:
             report, info = waiting[0] if _interleaved(waiting) else waiting[-1]
             cut = self.text.is_cut(event.end)
-            info.reserve = None if cut else read_reserve(event.values["reserve"])
+            info.reserve = None if cut or not event.values["reserve"].strip() else read_reserve(event.values["reserve"])
             report.end = max(report.end, event.end)
 
     def _on_list(self, event: Event) -> None:

@@ -42,7 +42,7 @@ _PATTERNS = {
     "zone": rf"{_node('znode')}\b(?P<zone>{_ZONE})\s+free\s*:\s*(?=\d)",
     "node": r"\bNode\s+(?P<nnode>\d+),?\s+active_anon\s*:\s*(?=\d)",
     "reserve": r"""(?:lowmem_reserve|protections)\s*\[\s*\]\s*:
-        (?P<reserve>(?:[ \t]*\n?[ \t]*\d+\b(?!\s*(?:\*|kB|pages|total)))+)""",
+        (?P<reserve>(?:[ \t]*\d+\b)*(?:[ \t]*\n[ \t]*\d+(?:[ \t]+\d+)*[ \t]*(?=\n|$))*)""",
     "list": rf"{_node('lnode')}\b(?P<list>{_ZONE})\s*:\s*(?=\d+\s*\*\s*\d)",
     "tail": r"""(?P<tailname>total\s+pagecache\s+pages|pages\s+in\s+swap\s+cache|pages\s+(?:of\s+)?RAM
         |pages\s+HighMem\S*|pages\s+of\s+HIGHMEM|pages\s+reserved|reserved\s+pages|pages\s+cma\s+reserved

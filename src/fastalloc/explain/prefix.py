@@ -34,7 +34,7 @@ _PARTS = tuple(
         rf"{_TAG}(?=\s|$)",
         r"(?:[\w./-]*/)?(?:[\w-]+\.log|messages|syslog|dmesg)(?:[.-][\w.]+)?:(?:\d+:)?",  # grep's file and line
         r"\S{1,40} +\| ",  # a container's log
-        r"\d{1,7}\t",  # cat -n
+        r"\d{1,7}(?:\t|[ ]{1,8}(?=\[\s*\d+\.\d))",  # cat -n
         r"(?:\w+@[\w.-]+[: ]\S* ?)[#$] ",  # a prompt
     )
 )
