@@ -105,6 +105,30 @@ def test_nodes_in_brackets_and_masks_of_old_names(tmp_path, words):
     assert trace.kinds["node"].to_list() == [-1]
 
 
+TWICE = "kmalloc: call_site={} ptr=0xffff8880aaaa0000 bytes_req=20000 bytes_alloc=32768 gfp_flags=GFP_KERNEL node=-1"
+
+
+def test_a_large_kmalloc_that_prints_its_event_twice_is_one(tmp_path):
+    """From 6.11 on: ___kmalloc_large_node and __do_kmalloc_node each emit the event of one request."""
+    free = "kfree: call_site=foo+0x30/0x40 ptr=0xffff8880aaaa0000"
+    events = (TWICE.format("__kmalloc_noprof+0x10/0x20"), TWICE.format("foo+0x10/0x20"), free)
+    trace = read_trace(written(tmp_path / "x.txt", *events))
+    totals = describe(trace)["totals"]
+    assert (totals["allocations"], totals["frees"], totals["net total bytes allocated"]) == (1, 1, 0)
+    assert trace.meta["inferred"]["large kmalloc whose event came twice, one left out"] == 1
+    assert not [step for step in trace.meta["inferred"] if "a free in between" in step]
+
+
+def test_two_large_requests_are_two(tmp_path):
+    """The call site is no function of the allocator, or the address was freed in between."""
+    free = "kfree: call_site=foo+0x30/0x40 ptr=0xffff8880aaaa0000"
+    for events in (
+        (TWICE.format("bar+0x10/0x20"), TWICE.format("foo+0x10/0x20")),
+        (TWICE.format("__kmalloc_noprof+0x10/0x20"), free, TWICE.format("foo+0x10/0x20")),
+    ):
+        assert describe(read_trace(written(tmp_path / "x.txt", *events)))["totals"]["allocations"] == 2
+
+
 def test_bpftrace_is_refused():
     with pytest.raises(InputError, match="no event of ftrace"):
         read_trace(DATA / "bpftrace.txt")

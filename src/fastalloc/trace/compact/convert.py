@@ -12,6 +12,7 @@ from fastalloc.trace.compact import row_passes, tallies
 from fastalloc.trace.compact.direct_map import move_to_direct_map
 from fastalloc.trace.compact.infer import infer_caches
 from fastalloc.trace.compact.new_slabs import before_purchase
+from fastalloc.trace.compact.printed_twice import printed_twice
 from fastalloc.trace.compact.release_memory import give_back
 from fastalloc.trace.compact.rows import KIND, Rows, rows_of
 
@@ -48,6 +49,11 @@ def compact_events(
     if unknown.any():
         rows.keep(~unknown)
     del unknown
+    twice = printed_twice(rows)
+    inferred["large kmalloc whose event came twice, one left out"] = int(twice.sum())
+    if twice.any():
+        rows.keep(~twice)
+    del twice
     row_passes.turn_bulk_frees(rows.op, rows.time, rows.cpu, rows.object, rows.kind, rows.task, rows.name)
     if not _names_allocations(rows):
         inferred["allocations put before the purchase of their slab"] = before_purchase(rows)
