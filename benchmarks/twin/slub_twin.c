@@ -93,8 +93,11 @@ static int allows(const struct zone *z, int order, int64_t level)
 	return z->total - z->used - (1 << order) + 1 > level;
 }
 
-/* The node that gives, or -1: attempt at pages_low, then at pages_min less a quarter for those who cannot wait. */
-static int alloc_pages(struct twin *t, int node, int64_t gfp, int order, int *depth)
+/*
+ * The node that gives, or -1: attempt at pages_low, then at pages_min less a quarter for those who cannot wait. A polite
+ * request for one of two nodes has all bits of GFP_THISNODE and makes the first attempt alone.
+ */
+static int alloc_pages(struct twin *t, int node, int64_t gfp, int order, int polite, int *depth)
 {
 	int found = node, nodes = t->nodes == 2 && !(gfp & GFP_THISNODE) ? 2 : 1;
 
@@ -113,6 +116,8 @@ static int alloc_pages(struct twin *t, int node, int64_t gfp, int order, int *de
 		if (found < 0) {
 			t->zone[node].below_low++;
 			*depth = gfp & GFP_WAIT ? 1 : 2;
+			if (polite && t->nodes == 2 && gfp & GFP_THISNODE)
+				nodes = 0;
 			for (i = 0; i < nodes && found < 0; i++) {
 				struct zone *z = &t->zone[node ^ i];
 
@@ -184,10 +189,15 @@ static int new_slab(struct twin *t, int c, int cpu, int node, int64_t gfp)
 {
 	struct cache *cache = &t->cache[c];
 	struct slab *p;
-	int depth, i, s = cache->retired;
+	int depth, i, found, later = cache->is.era == ERA_CPU_PARTIAL, s = cache->retired;
 	int16_t *link;
 
-	node = alloc_pages(t, node >= 0 ? node : cpu >> t->cpu_shift, gfp, cache->is.order, &depth);
+	if (node < 0)
+		node = cpu >> t->cpu_shift;
+	found = alloc_pages(t, node, gfp, cache->is.order, later, &depth);
+	if (found < 0 && later) /* the smallest order as asked, here the same one */
+		found = alloc_pages(t, node, gfp, cache->is.order, 0, &depth);
+	node = found;
 	if (node < 0)
 		return -1;
 	if (s < 0) {
@@ -280,7 +290,7 @@ static void put_cpu_partial(struct twin *t, int c, int cpu, struct cpu *k, int s
 			count = 0;
 		}
 	}
-	p->frozen = 1 + cpu;
+	p->frozen = -1 - cpu; /* held, but not frozen */
 	p->count = count + (is->by_objects ? p->objects - p->inuse : 1);
 	p->next = oldest;
 	k->partial = s;
@@ -345,7 +355,10 @@ static int first_partial(const struct twin *t, int c, int cpu, int node, int64_t
 	const struct node *nodes = &t->node[c * t->nodes];
 	int s = nodes[node >= 0 ? node : home].head;
 
-	if (s < 0 && t->nodes > 1 && !(gfp & GFP_THISNODE))
+	int later = t->cache[c].is.era == ERA_CPU_PARTIAL;
+
+	/* Since 3.x a mask alone does not bind: a node has to be asked for. */
+	if (s < 0 && t->nodes > 1 && (!(gfp & GFP_THISNODE) || (later && node < 0)))
 		for (i = 0; i < t->nodes; i++)
 			if (nodes[home ^ i].nr_partial > t->cache[c].is.min_partial)
 				return nodes[home ^ i].head;
@@ -397,6 +410,22 @@ static uint64_t load_freelist(struct twin *t, int cpu, struct cpu *k, int s)
 	return 1 + ((uint64_t)s << 16 | i);
 }
 
+/* A slab that no CPU holds, of the lists or a new one. */
+static int find_slab(struct twin *t, int c, int cpu, struct cpu *k, int node, int64_t gfp)
+{
+	int s = get_partial(t, c, cpu, k, node, gfp);
+
+	if (s >= 0) {
+		if (t->cache[c].is.era != ERA_CPU_PARTIAL)
+			k->stat[ALLOC_FROM_PARTIAL]++;
+		return s;
+	}
+	s = new_slab(t, c, cpu, node, gfp);
+	if (s >= 0)
+		k->stat[ALLOC_SLAB]++;
+	return s;
+}
+
 static rare uint64_t alloc_slow(struct twin *t, int c, int cpu, struct cpu *k, int node, int64_t gfp)
 {
 	int s = k->page, era = t->cache[c].is.era;
@@ -434,16 +463,13 @@ static rare uint64_t alloc_slow(struct twin *t, int c, int cpu, struct cpu *k, i
 		t->slab[s].next = -1;
 		unfreeze_partials(t, c, k, s);
 	}
-	s = get_partial(t, c, cpu, k, node, gfp);
-	if (s >= 0) {
-		if (era != ERA_CPU_PARTIAL)
-			k->stat[ALLOC_FROM_PARTIAL]++;
-	} else {
-		s = new_slab(t, c, cpu, node, gfp);
-		if (s < 0)
-			return 0;
-		k->stat[ALLOC_SLAB]++;
-	}
+	s = -1;
+	if (era == ERA_CPU_PARTIAL && node >= 0 && !(gfp & GFP_THISNODE))
+		s = find_slab(t, c, cpu, k, node, GFP_THISNODE); /* the node asked for alone, without waiting */
+	if (s < 0)
+		s = find_slab(t, c, cpu, k, node, gfp);
+	if (s < 0)
+		return 0;
 	if (era != ERA_CPU_PARTIAL)
 		k->stat[ALLOC_SLOWPATH]++;
 	return load_freelist(t, cpu, k, s);
@@ -506,9 +532,9 @@ static inline void give_back(struct twin *t, int cpu, uint64_t handle)
 	t->link[p->base + i] = prior;
 	p->freelist = i;
 	p->inuse--;
-	if (p->frozen)
+	if (p->frozen > 0)
 		k->stat[FREE_FROZEN]++;
-	else if (prior < 0 || p->inuse == 0)
+	else if (p->frozen == 0 && (prior < 0 || p->inuse == 0))
 		free_turning(t, c, cpu, k, s, prior);
 }
 

@@ -442,5 +442,5 @@ def set_up(mem, slub_, caches, laid):
             below = k[KMEM_CACHE_CPU.partial]
             slab[s, SLUB_SLAB.next] = below
             slab[s, SLUB_SLAB.count] = 1 + (slab[below, SLUB_SLAB.count] if below >= 0 else 0)
-            slab[s, SLUB_SLAB.frozen] = 1 + laid[row, W_CPU]
+            slab[s, SLUB_SLAB.frozen] = -1 - laid[row, W_CPU]
             k[KMEM_CACHE_CPU.partial] = s
