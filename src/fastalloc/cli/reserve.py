@@ -80,6 +80,8 @@ def reserve(
         "enough": enough._asdict() if enough else None,
         "kept_back_kb": kept_back(own, of, enough.value) if enough else None,
     }
+    if own.machine.base > (2, 6, 25):
+        print("reclaim is simulated as 2.6.25 does it, whatever the kernel (docs/machine.md)", file=sys.stderr)
     if json:
         import json as json_text
 
