@@ -169,6 +169,10 @@ def _table(caches: list[TracedCache], slub: er.SlubEras, lane: kr.Lane, begin: n
     # Most pages held at once; a slab of a smaller order makes them no whole number of slabs.
     peak = lane.base - (-slub.cache[:, KMEM_CACHE.max_pages] >> orders)
     barn = own["barn_get"] + own["barn_get_fail"] + own["barn_put"] + own["barn_put_fail"]
+    counted = np.array([cache.era == PERCPU_SHEAVES for cache in caches])  # of this era each lock is
+    list_locks, barn_locks = (
+        slub.knode[:, :, field].sum(axis=1) for field in (KMEM_CACHE_NODE.list_locks, KMEM_CACHE_NODE.barn_locks)
+    )
     return pl.DataFrame(
         {
             "cache": [cache.name for cache in caches],
@@ -185,7 +189,8 @@ def _table(caches: list[TracedCache], slub: er.SlubEras, lane: kr.Lane, begin: n
             "free_fast": own["free_fastpath"] + own["free_pcs"],
             "free_slow": own["free_slowpath"],
             "node_list": moves + own["free_add_partial"] + own["cpu_partial_node"],
-            "list_lock": moves + added + barn,
+            "list_lock": np.where(counted, list_locks + barn_locks, moves + added + barn),
+            "barn_lock": np.where(counted, barn_locks, barn),
             **own,
         }
     )
