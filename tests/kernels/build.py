@@ -10,6 +10,7 @@ import numpy as np
 from fastalloc.kernels.alloc import mempool as mp
 from fastalloc.kernels.alloc import page_alloc
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.buddy import buffered_rmqueue
 from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.slub import slub
 from fastalloc.kernels.alloc.state import (
@@ -157,7 +158,7 @@ def squeeze(mem, free, z=0, cpu=0):
     """
     taken = []
     while mem.zone[z, ZONE.free] > free:
-        pfn = page_alloc.buffered_rmqueue(mem, cpu, z, 0)
+        pfn = buffered_rmqueue(mem, cpu, z, 0)
         assert pfn >= 0
         taken.append(int(pfn))
     return taken

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from fastalloc.kernels.alloc import page_alloc
+from fastalloc.kernels.alloc.buddy import drain_all_pages, rmqueue
 from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, ZONE
 from tests.kernels import snapshot
 from tests.kernels.build import make_mem, squeeze, zone
@@ -138,7 +139,7 @@ def test_decisions_before_reclaim(free, order, gfp, task, end, printed, batch, p
     pair = Pair([zone(1024, 256, batch=batch, pcp_high=pcp_high)])
     while pair.free > free:  # whole blocks, so that nothing stays on the CPU's list and the count is exact
         order_taken = min((pair.free - free).bit_length() - 1, 10)
-        pfn = page_alloc.rmqueue(pair.mem, 0, order_taken)
+        pfn = rmqueue(pair.mem, 0, order_taken)
         assert pfn == pair.real_pages.zones[0].take_block(order_taken)
         pair.blocks.append((pfn, order_taken))
     assert pair.free == free
@@ -276,7 +277,7 @@ def test_lowmem_reserve_is_not_discounted(gfp, threshold):
 def test_a_passed_check_pulls_a_whole_batch(batch, pcp_high, left):
     pair = Pair([zone(1024, 256, batch=batch, pcp_high=pcp_high)])
     for order in (9, 8, 7, 4, 3, 2, 1, 0):  # 927 pages in whole blocks: 97 remain, none on the CPU's list
-        pfn = page_alloc.rmqueue(pair.mem, 0, order)
+        pfn = rmqueue(pair.mem, 0, order)
         assert pfn == pair.real_pages.zones[0].take_block(order)
         pair.blocks.append((pfn, order))
     assert pair.free == 97
@@ -332,7 +333,7 @@ def test_per_cpu_list_is_refilled_in_address_order_and_drained_from_the_cold_end
     pair.free_pages(0, cpu=1)
     assert snapshot.pcp_list(pair.mem, 1, 0) == [4]
     pair.compare()
-    page_alloc.drain_all_pages(pair.mem)
+    drain_all_pages(pair.mem)
     pair.real_pages.drain_all_pages()
     pair.compare()
     assert pair.free == 62

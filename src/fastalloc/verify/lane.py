@@ -8,7 +8,7 @@ import numpy as np
 from fastalloc.errors import InputError
 from fastalloc.kernels.alloc import mempool as mp
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.kmem import KMALLOC_LARGEST_SLOT, KMALLOC_SLOTS, get_order
+from fastalloc.kernels.alloc.kmalloc import KMALLOC_LARGEST_SLOT, KMALLOC_SLOTS, get_order
 from fastalloc.kernels.alloc.mempool import MEMPOOL, Pools
 from fastalloc.kernels.alloc.state import MEMCTL, PAGE, ZONE, Mem
 from fastalloc.kernels.replay import operations as rp

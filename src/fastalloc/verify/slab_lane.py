@@ -9,6 +9,7 @@ from fastalloc.errors import InputError
 from fastalloc.kernels.alloc import kmem
 from fastalloc.kernels.alloc import mempool as mp
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.kmalloc import general_cache
 from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.slab import state as ss
 from fastalloc.kernels.alloc.slab.arrays import alien_queue, shared_queue
@@ -286,7 +287,7 @@ class SlabLane(Lane):
     # ----------------------------------------------------------------------------------- create and destroy
 
     def _kmalloc_node(self, cpu: int, node: int, context: int, size: int) -> int:
-        row = kmem.general_cache(self.play.sizes, size)
+        row = general_cache(self.play.sizes, size)
         return int(slab_cache_alloc(self.mem, self.heap, row, cpu, node, g.GFP_KERNEL, context))
 
     def _take(self, wanted: list[tuple[int, int]], cpu: int, context: int) -> tuple[list[int], bool]:

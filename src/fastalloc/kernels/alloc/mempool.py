@@ -13,7 +13,8 @@ from fastalloc.compiler.groups import group
 from fastalloc.compiler.jit import kernel, out_of_line
 from fastalloc.compiler.records import Record, field
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.kmem import free_page_handle, kfree, kmalloc, kmem_cache_free, page_handle, policed_alloc
+from fastalloc.kernels.alloc.kmalloc import free_page_handle, page_handle
+from fastalloc.kernels.alloc.kmem import kfree, kmalloc, kmem_cache_free, policed_alloc
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.linux import gfp as g
 

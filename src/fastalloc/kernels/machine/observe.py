@@ -1,9 +1,9 @@
 """What a lane notices about itself: gauges, livelock, reports. Nothing here changes the machine."""
 
 from fastalloc.compiler.jit import internal, out_of_line
+from fastalloc.kernels.alloc.buddy import page_bytes
 from fastalloc.kernels.alloc.kmem_inspect import aside_bytes, cache_slabs, deep_objects, free_objects, heap_pages
 from fastalloc.kernels.alloc.mempool import MEMPOOL
-from fastalloc.kernels.alloc.page_alloc import page_bytes
 from fastalloc.kernels.alloc.state import MEMCTL, PCP, ZONE
 from fastalloc.kernels.block.scsi import LIVELOCK_LONG_NS
 from fastalloc.kernels.lane import metrics

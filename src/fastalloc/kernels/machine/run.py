@@ -6,6 +6,7 @@ step comes when that time has passed, so CPUs interleave at the granularity of a
 """
 
 from fastalloc.compiler.jit import entry, folded, kernel
+from fastalloc.kernels.alloc.buddy import page_bytes
 from fastalloc.kernels.alloc.kmem import reap
 from fastalloc.kernels.alloc.kmem_inspect import (
     has_reaper,
@@ -15,7 +16,6 @@ from fastalloc.kernels.alloc.kmem_inspect import (
     max_heap_pages,
     overflowed,
 )
-from fastalloc.kernels.alloc.page_alloc import page_bytes
 from fastalloc.kernels.alloc.slab import state as ss
 from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.block.completion import kblockd_step, softirq_step

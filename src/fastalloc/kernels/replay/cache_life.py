@@ -8,7 +8,7 @@ Caches 0 and 1 are ``kmem_cache`` and ``kmem_cache_node``, where every cache has
 import numpy as np
 
 from fastalloc.compiler.jit import entry, internal, out_of_line
-from fastalloc.kernels.alloc import kmem
+from fastalloc.kernels.alloc.kmalloc import general_cache
 from fastalloc.kernels.alloc.slub import sheaf_calls as sc
 from fastalloc.kernels.alloc.slub import slub as su
 from fastalloc.kernels.alloc.slub import state as er
@@ -62,7 +62,7 @@ def alloc_sheaves(mem, slub, sizes, c, cpu, context):
     out_of_line()
     if slub.cache[c, KMEM_CACHE.era] != er.ERA_PERCPU_SHEAVES or slub.cache[c, KMEM_CACHE.sheaf_capacity] == 0:
         return True
-    source = kmem.general_cache(sizes, er.BARN_BYTES)
+    source = general_cache(sizes, er.BARN_BYTES)
     had = True
     for n in range(slub.ctl[SLUB_CTL.nodes]):
         if had:

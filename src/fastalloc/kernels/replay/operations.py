@@ -12,6 +12,7 @@ from fastalloc.compiler.groups import group
 from fastalloc.compiler.jit import by_type, entry, internal, kernel, out_of_line
 from fastalloc.kernels.alloc import kmem
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.kmalloc import free_page_handle, general_cache, page_handle
 from fastalloc.kernels.alloc.mempool import BOGUS_HANDLE, MEMPOOL, mempool_alloc, mempool_free, mempool_resize
 from fastalloc.kernels.alloc.slab.state import REAPTIMEOUT_LIST3_S
 from fastalloc.kernels.alloc.slub import cpu_partial as cp
@@ -232,7 +233,7 @@ def _later_op(mem, heap, trace, play, row):
         return _bulk_free(mem, heap, play, c, cpu, slot, arg)
     if op == OP_PREFILL:
         bytes_needed = er.SHEAF_HEADER + 8 * arg
-        source = kmem.general_cache(play.sizes, bytes_needed)
+        source = general_cache(play.sizes, bytes_needed)
         h = pre.prefill_sheaf(mem, heap, c, cpu, gfp, context, arg, source)
         play.handle[slot] = h
         if h < 0:
@@ -297,10 +298,10 @@ def rare_op(mem, heap, pools, trace, play, row):
     elif op == OP_SETMIN:
         set_nodes(mem, ZONE.min, cache, arg)
     elif op == OP_PGALLOC:
-        play.handle[slot] = kmem.page_handle(mem, cpu, gfp, context, arg)
+        play.handle[slot] = page_handle(mem, cpu, gfp, context, arg)
         return 1 if play.handle[slot] >= 0 else 0
     elif op == OP_PGFREE:
-        kmem.free_page_handle(mem, cpu, play.handle[slot])
+        free_page_handle(mem, cpu, play.handle[slot])
     elif op >= OPS_2_6_25:
         return later_op(mem, heap, trace, play, row)
     else:

@@ -6,7 +6,8 @@ Pages go on and off one by one: the per-CPU pagevecs of 14 that batch this in th
 from fastalloc.compiler.hints import prefetch
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.page_alloc import free_pages, page_zone
+from fastalloc.kernels.alloc.buddy import page_zone
+from fastalloc.kernels.alloc.page_alloc import free_pages
 from fastalloc.kernels.alloc.slab_owner import slab_give
 from fastalloc.kernels.alloc.state import PAGE, ZONE
 from fastalloc.kernels.lane.state import FILE, ROLE, VM

@@ -2,7 +2,8 @@
 
 from fastalloc.compiler.jit import folded, kernel
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, ignores_watermarks, keep_spare, page_bytes
+from fastalloc.kernels.alloc.buddy import page_bytes
+from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, ignores_watermarks, keep_spare
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.rcu import queue_slab
 from fastalloc.kernels.alloc.state import (

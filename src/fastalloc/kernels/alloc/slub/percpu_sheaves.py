@@ -11,7 +11,8 @@ import numpy as np
 
 from fastalloc.compiler.jit import folded, internal, out_of_line
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, page_bytes
+from fastalloc.kernels.alloc.buddy import page_bytes
+from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages
 from fastalloc.kernels.alloc.slub import node_lists as nl
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.barn import (

@@ -10,7 +10,8 @@ import numpy as np
 
 from fastalloc.compiler.jit import folded, internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, goes_on, page_bytes
+from fastalloc.kernels.alloc.buddy import page_bytes
+from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, goes_on
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.era_switch import (
     OWN,
