@@ -103,3 +103,11 @@ def test_a_fault_of_its_own_leaves_a_crash_file(tmp_path):
     (file,) = tmp_path.glob("fastalloc-crash-*.txt")
     assert file.name in done.stderr
     assert "TypeError: one" in file.read_text()
+
+
+def test_too_little_address_space_is_told():
+    command = f"ulimit -v 500000; {sys.executable} -m fastalloc.cli.main policies fix"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "ulimit -v" in done.stderr

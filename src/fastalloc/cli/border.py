@@ -24,6 +24,7 @@ from fastalloc.errors import InputError, LaneError, printable, shortened, told
 
 CRASHED = 70  # EX_SOFTWARE [sysexits.h]
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+LEAST_BYTES = 3 << 29  # of address space: Arrow, Polars and LLVM map most of it
 LIBRARIES = ("numba", "numpy", "polars", "pyarrow", "pydantic")
 
 
@@ -70,6 +71,10 @@ def ended(command: Callable[[], object]) -> int:
 
 
 def _ended(command: Callable[[], object]) -> int:
+    limit = _address_space()
+    if limit < LEAST_BYTES:
+        line = f"ulimit -v: {limit >> 20:,} MiB of address space; fastalloc needs {LEAST_BYTES >> 20:,} MiB to start"
+        return _say(line, 2)
     try:
         command()
         sys.stdout.flush()
@@ -90,6 +95,16 @@ def _ended(command: Callable[[], object]) -> int:
     except BaseException as error:
         return _crash(error)
     return 0
+
+
+def _address_space() -> int:
+    """Bytes that the process may map."""
+    try:
+        import resource
+    except ImportError:  # no limits there
+        return sys.maxsize
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def _say(line: str, code: int) -> int:

@@ -39,7 +39,8 @@ class Report:
 
 _KNOWN_LINE = re.compile(
     r"\+0x[0-9a-f]+/0x|\+\d+/\d+\]|Call [Tt]race|Backtrace|Hardware name|</?(?:IRQ|EOI|TASK|SOFTIRQ|NMI)>|Code:|"
-    r"R[A-Z0-9]{2}:|E[A-Z]{2}:|Workqueue|Exception stack|^\s*[0-9a-f]{4,}:|^\s*(?:[0-9a-f]{8,16}\s*)+$|Stack\s*:|=====|"
+    r"R[A-Z0-9]{2}:|E[A-Z]{2}:|Workqueue|Exception stack|^\s*[0-9a-f]{4,}:"
+    r"|^\s*[0-9a-f]{8,16}(?:\s+[0-9a-f]{8,16})*\s*$|Stack\s*:|=====|"
     r"\bcpu\s*\d|CPU\s+\d|page allocation|oom-killer|Mem-|:\d+|kB|lowmem_reserve|protections|pages?\b|swap|"
     r"Tasks state|^\s*\[\s*(?:pid\s*|\d+)\]|SL[UA]B:|cache:|node \d+:|Modules linked|Tainted|callbacks suppressed|"
     r"^\s*\.\.\.|^\s*\[\.\.\.\]|Pid:|CPU:|from \w|dump_|oom-kill|Out of memory|Killed process|Task in|memory\+swap|"

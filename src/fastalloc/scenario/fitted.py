@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from fastalloc.errors import InputError, reader
-from fastalloc.foreign import content_of
+from fastalloc.errors import InputError, reader, shown
+from fastalloc.foreign import MOST_NODES, content_of
 
 FORMAT = "fastalloc workload 1"
 QUANTILES = 65
 MOST_CACHES = 1 << 13
 MOST_BYTES = 1 << 28  # of the file
 _NUMBERS = ("rate", "kept", "away", "bytes_req", "bytes_alloc", "gfp_flags", "node")
+_WHOLE = {"bytes_req": 0, "bytes_alloc": 0, "gfp_flags": 0, "node": -1}  # at least
 _LISTS = ("gap_ns", "life_ns", "cpus")
 
 
@@ -50,7 +51,10 @@ def parse_workload(text: str, path: object) -> dict[str, Any]:
         for key in _NUMBERS:
             value = cache.get(key)
             if not isinstance(value, int | float) or isinstance(value, bool) or not -1 <= value < 1 << 32:
-                raise InputError(path, f"caches[{i}].{key}", f"must be a number, not {value!r}")
+                raise InputError(path, f"caches[{i}].{key}", f"must be a number, not {shown(value)}")
+        for key, least in _WHOLE.items():
+            if not isinstance(cache[key], int) or cache[key] < least or (key == "node" and cache[key] >= MOST_NODES):
+                raise InputError(path, f"caches[{i}].{key}", f"must be a whole number, not {shown(cache[key])}")
         for key in _LISTS:
             values = cache.get(key)
             if not isinstance(values, list) or not all(isinstance(v, int | float) and 0 <= v < 1 << 62 for v in values):
