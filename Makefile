@@ -2,17 +2,28 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+JOBS ?= auto
+# Kernels and lanes that are looked at in other ways than they run in: what takes seconds there too.
+CHECKED := tests/closed_loop/test_checked.py tests/kernels/test_page_alloc.py tests/kernels/test_mempool.py \
+	tests/kernels/test_slub.py tests/kernels/test_slob.py tests/kernels/test_rng.py tests/kernels/test_stealing_band.py
 
-.PHONY: help demo test test-slow fuzz test-kernel lint format schemas tables bench sweeps docs clean
+.PHONY: help demo test test-bounds test-interpreted test-slow fuzz test-kernel hooks wheel lint format schemas tables bench \
+	sweeps docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/ready ## run the swap livelock: table, dataset and report under out/
 	$(BIN)/fastalloc run swap-livelock $(ARGS)
 
-test: .venv/ready ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/ready ## run the tests, on all cores (JOBS=2: on two)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+test-bounds: .venv/ready ## run lanes and kernels with a check of every index
+	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -q -n $(JOBS) $(ARGS) $(CHECKED)
+
+test-interpreted: .venv/ready ## run lanes and kernels as plain Python
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -n $(JOBS) $(ARGS) $(CHECKED)
 
 test-slow: .venv/ready ## run the tests that take minutes, such as a hundred kills of a sweep
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -1,6 +1,6 @@
 """The decorators of kernels: compiled once for all configurations, without the GIL, cached on disk."""
 
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 from numba import config, njit, types
@@ -120,6 +120,23 @@ def by_type(stub, **options):
         return choose
 
     return chosen_by
+
+
+def dispatched(choose, **options):
+    """The decorated function, a name and its documentation, stands for what ``choose`` returns for its arguments.
+
+    ``choose`` gets their types where kernels are compiled, and themselves where they are interpreted.
+    """
+
+    def stands_for(face):
+        @wraps(face)
+        def stub(*args):
+            return choose(*args)(*args)
+
+        by_type(stub, **options)(choose)
+        return stub
+
+    return stands_for
 
 
 def _out_of_line(typingctx):

@@ -9,9 +9,10 @@ Linux: no branch is left in the compiled code.
 each page order; -1 where the page allocator serves the size.
 """
 
+from inspect import signature
 from types import SimpleNamespace
 
-from fastalloc.compiler.jit import INLINED, by_type, folded, kernel
+from fastalloc.compiler.jit import INLINED, dispatched, folded, kernel
 from fastalloc.kernels.alloc import emergency_caches as em
 from fastalloc.kernels.alloc import entitlement as en
 from fastalloc.kernels.alloc import state as st
@@ -300,131 +301,76 @@ def _of(heap):
     return ALLOCATORS[getattr(heap, "instance_class", type(heap)).__name__]
 
 
+def _its_own(name, **options):
+    """Each allocator has its own of the decorated function, under ``name``."""
+
+    def stands_for(face):
+        place = list(signature(face).parameters).index("heap")
+        return dispatched(lambda *args: getattr(_of(args[place]), name), **options)(face)
+
+    return stands_for
+
+
+@_its_own("alloc", **INLINED)
 def kmem_cache_alloc(mem, heap, c, cpu, node, gfp, context):
     """An object of cache ``c``, a handle, or NO_OBJECT; ``node`` is -1 or the NUMA node asked for."""
-    return _of(heap).alloc(mem, heap, c, cpu, node, gfp, context)
 
 
+@_its_own("policed_alloc", **INLINED)
 def policed_alloc(mem, heap, c, cpu, gfp, context):
     """:func:`kmem_cache_alloc` under the machine's policy, which only SLUB asks."""
-    return _of(heap).policed_alloc(mem, heap, c, cpu, gfp, context)
 
 
+@_its_own("free", **INLINED)
 def kmem_cache_free(mem, heap, c, cpu, handle):
     """Free an object of cache ``c``; -1: of kmalloc."""
-    _of(heap).free(mem, heap, c, cpu, handle)
 
 
+@_its_own("kmalloc_cache", **INLINED)
 def kmalloc_cache(heap, sizes, size):
     """The cache that serves kmalloc(``size``); -1 where there is none and :func:`kmalloc` knows what to do."""
-    return _of(heap).kmalloc_cache(heap, sizes, size)
 
 
+@_its_own("kmalloc")
 def kmalloc(mem, heap, sizes, cpu, gfp, context, size):
     """``size`` bytes (1 or more): a handle, or NO_OBJECT."""
-    return _of(heap).kmalloc(mem, heap, sizes, cpu, gfp, context, size)
 
 
+@_its_own("kfree")
 def kfree(mem, heap, cpu, handle):
     """Free what kmalloc gave."""
-    _of(heap).kfree(mem, heap, cpu, handle)
 
 
+@_its_own("shrink")
 def kmem_cache_shrink(mem, heap, sizes, c, cpu, context):
     """Give back what is free of cache ``c``: SHRUNK, SHRINK_FAILED, or the return value of SLAB and SLOB."""
-    return _of(heap).shrink(mem, heap, sizes, c, cpu, context)
 
 
+@_its_own("flush")
 def flush_cpu(mem, heap, c, cpu):
     """Empty what ``cpu`` keeps of cache ``c``: SLUB's CPU slab, SLAB's array."""
-    _of(heap).flush(mem, heap, c, cpu)
 
 
+@_its_own("reap")
 def reap(mem, heap, cpu, jiffies, interval):
     """One pass of the periodic reaper on ``cpu``; only SLAB has one."""
-    _of(heap).reap(mem, heap, cpu, jiffies, interval)
 
 
+@_its_own("bought_by", **INLINED)
 def bought_by(heap, handle):
     """Who bought the slab of an object, and at which DEPTH; pages are not asked for."""
-    return _of(heap).bought_by(heap, handle)
 
 
+@_its_own("path", **INLINED)
 def last_path(heap):
     """The path that the last operation took, in the numbers of the golden cases."""
-    return _of(heap).path(heap)
 
 
+@_its_own("ordinal", **INLINED)
 def ordinal(heap, handle):
     """Number of the object's slab in the order in which a trace met the slabs of its cache; -1 for pages."""
-    return _of(heap).ordinal(heap, handle)
 
 
+@_its_own("index", **INLINED)
 def object_index(heap, handle):
     """Index of the object in its slab (SLOB: byte offset in the page); -1 for pages."""
-    return _of(heap).index(heap, handle)
-
-
-@by_type(kmem_cache_alloc, **INLINED)
-def _kmem_cache_alloc(mem, heap, c, cpu, node, gfp, context):
-    return _of(heap).alloc
-
-
-@by_type(policed_alloc, **INLINED)
-def _policed_alloc(mem, heap, c, cpu, gfp, context):
-    return _of(heap).policed_alloc
-
-
-@by_type(kmem_cache_free, **INLINED)
-def _kmem_cache_free(mem, heap, c, cpu, handle):
-    return _of(heap).free
-
-
-@by_type(kmalloc_cache, **INLINED)
-def _kmalloc_cache(heap, sizes, size):
-    return _of(heap).kmalloc_cache
-
-
-@by_type(kmalloc)
-def _kmalloc(mem, heap, sizes, cpu, gfp, context, size):
-    return _of(heap).kmalloc
-
-
-@by_type(kfree)
-def _kfree(mem, heap, cpu, handle):
-    return _of(heap).kfree
-
-
-@by_type(kmem_cache_shrink)
-def _kmem_cache_shrink(mem, heap, sizes, c, cpu, context):
-    return _of(heap).shrink
-
-
-@by_type(flush_cpu)
-def _flush_cpu(mem, heap, c, cpu):
-    return _of(heap).flush
-
-
-@by_type(reap)
-def _reap(mem, heap, cpu, jiffies, interval):
-    return _of(heap).reap
-
-
-@by_type(bought_by, **INLINED)
-def _bought_by(heap, handle):
-    return _of(heap).bought_by
-
-
-@by_type(last_path, **INLINED)
-def _last_path(heap):
-    return _of(heap).path
-
-
-@by_type(ordinal, **INLINED)
-def _ordinal(heap, handle):
-    return _of(heap).ordinal
-
-
-@by_type(object_index, **INLINED)
-def _object_index(heap, handle):
-    return _of(heap).index

@@ -4,11 +4,12 @@ As in :mod:`fastalloc.kernels.alloc.kmem`, ``heap`` is the state of SLUB, SLAB o
 compile time.
 """
 
+from inspect import signature
 from types import SimpleNamespace
 
 import numpy as np
 
-from fastalloc.compiler.jit import INLINED, by_type
+from fastalloc.compiler.jit import INLINED, dispatched
 from fastalloc.kernels.alloc import emergency_caches as em
 from fastalloc.kernels.alloc.slab_slob_inspect import SLAB, SLOB, no_reaper
 from fastalloc.kernels.alloc.slub import slub as su
@@ -200,122 +201,72 @@ def _of(heap):
     return FACES[getattr(heap, "instance_class", type(heap)).__name__]
 
 
+def _its_own(name, **options):
+    """Each allocator has its own of the decorated function, under ``name``."""
+
+    def stands_for(face):
+        place = list(signature(face).parameters).index("heap")
+        return dispatched(lambda *args: getattr(_of(args[place]), name), **options)(face)
+
+    return stands_for
+
+
+@_its_own("init_caches")
 def init_caches(heap, geometry):
     """Register the caches, a row of ``geometry`` each; SLAB comes with its own set up."""
-    _of(heap).init_caches(heap, geometry)
 
 
+@_its_own("heap_pages", **INLINED)
 def heap_pages(heap):
     """Pages that the allocator holds; what SLUB hands out as pages is its user's."""
-    return _of(heap).heap_pages(heap)
 
 
+@_its_own("max_heap_pages", **INLINED)
 def max_heap_pages(heap):
     """Most pages that it held."""
-    return _of(heap).max_heap_pages(heap)
 
 
+@_its_own("cache_slabs", **INLINED)
 def cache_slabs(heap, c):
     """Slabs of cache ``c``; -1 in SLOB, whose pages belong to no cache."""
-    return _of(heap).cache_slabs(heap, c)
 
 
+@_its_own("max_cache_slabs", **INLINED)
 def max_cache_slabs(heap, c):
     """Most slabs that cache ``c`` had; -1 in SLOB."""
-    return _of(heap).max_cache_slabs(heap, c)
 
 
+@_its_own("free_objects")
 def free_objects(heap, c):
     """Free objects of cache ``c`` wherever they are stranded; in SLOB how many more its pages would hold."""
-    return _of(heap).free_objects(heap, c)
 
 
+@_its_own("deep_objects")
 def deep_objects(heap, c):
     """Objects handed out, or on a CPU's freelist, of slabs of cache ``c`` that were bought below 3/4 min, where a
     GFP_NOIO caller cannot buy: in the bio cache, slots that callers with __GFP_HIGH paid for. -1: not known."""
-    return _of(heap).deep_objects(heap, c)
 
 
+@_its_own("heap_costs")
 def heap_costs(heap, into):
     """Fill the metrics from slab_fast to slab_waste_kb, int64[4]."""
-    _of(heap).heap_costs(heap, into)
 
 
+@_its_own("overflowed", **INLINED)
 def overflowed(heap):
     """Whether the arrays were too small; the lane's result is void then."""
-    return _of(heap).overflowed(heap)
 
 
+@_its_own("has_reaper", **INLINED)
 def has_reaper(heap):
     """Whether a reaper runs from time to time; known when a kernel is compiled."""
-    return _of(heap).has_reaper(heap)
 
 
+@_its_own("set_aside")
 def set_aside(mem, heap):
     """Slabs that a policy sets aside at boot."""
-    _of(heap).set_aside(mem, heap)
 
 
+@_its_own("aside_bytes")
 def aside_bytes(mem, heap):
     """Bytes of the objects that are free in slabs of emergency caches, where these share with nobody."""
-    return _of(heap).aside_bytes(mem, heap)
-
-
-@by_type(set_aside)
-def _set_aside(mem, heap):
-    return _of(heap).set_aside
-
-
-@by_type(aside_bytes)
-def _aside_bytes(mem, heap):
-    return _of(heap).aside_bytes
-
-
-@by_type(init_caches)
-def _init_caches(heap, geometry):
-    return _of(heap).init_caches
-
-
-@by_type(heap_pages, **INLINED)
-def _heap_pages(heap):
-    return _of(heap).heap_pages
-
-
-@by_type(max_heap_pages, **INLINED)
-def _max_heap_pages(heap):
-    return _of(heap).max_heap_pages
-
-
-@by_type(cache_slabs, **INLINED)
-def _cache_slabs(heap, c):
-    return _of(heap).cache_slabs
-
-
-@by_type(max_cache_slabs, **INLINED)
-def _max_cache_slabs(heap, c):
-    return _of(heap).max_cache_slabs
-
-
-@by_type(free_objects)
-def _free_objects(heap, c):
-    return _of(heap).free_objects
-
-
-@by_type(deep_objects)
-def _deep_objects(heap, c):
-    return _of(heap).deep_objects
-
-
-@by_type(heap_costs)
-def _heap_costs(heap, into):
-    return _of(heap).heap_costs
-
-
-@by_type(overflowed, **INLINED)
-def _overflowed(heap):
-    return _of(heap).overflowed
-
-
-@by_type(has_reaper, **INLINED)
-def _has_reaper(heap):
-    return _of(heap).has_reaper

@@ -138,6 +138,5 @@ def exponential_ns(number, mean_ns):
     expectation by less than 1 ns / (24 mean). ``mean_ns`` must be below 2**57; the largest value is 45.1 means.
     """
     nats = multiply_high(minus_log2(number), LN2_Q64)  # units of 2**-57
-    scaled = np.uint64(mean_ns) << np.uint64(7)
-    high = multiply_high(nats, scaled)
-    return np.int64(high + ((nats * scaled) >> np.uint64(63)))
+    halves = multiply_high(nats << ONE, np.uint64(mean_ns) << np.uint64(7))
+    return np.int64((halves + ONE) >> ONE)

@@ -1,6 +1,6 @@
 """Conservation of slots: every object of a slab is in use or free in exactly one place, and the counts agree."""
 
-from fastalloc.compiler.jit import by_type, internal, kernel
+from fastalloc.compiler.jit import dispatched, internal, kernel
 from fastalloc.kernels.alloc.slab.lists import nr_slabs
 from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_LIST3, SLAB_SLAB
 from fastalloc.kernels.alloc.slob import ring as sr
@@ -170,11 +170,10 @@ def _check_slob(heap):
 CHECKS = {"Slub": _check_slub, "SlubEras": _check_eras, "Slab": _check_slab, "Slob": _check_slob}
 
 
+def _check_of(heap):
+    return CHECKS[getattr(heap, "instance_class", type(heap)).__name__]
+
+
+@dispatched(_check_of)
 def check_heap(heap):
     """The number of the first violated invariant, 0 when all hold."""
-    return CHECKS[type(heap).__name__](heap)
-
-
-@by_type(check_heap)
-def _check_heap(heap):
-    return CHECKS[heap.instance_class.__name__]

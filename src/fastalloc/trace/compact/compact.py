@@ -82,7 +82,6 @@ OPS = (
     OP_RETURN_SHEAF,
 ) = range(len(OPS))
 
-FLAG_GIVEN = 1  # the tracepoint itself named the cache
 MAX_AGO = 255
 NO_PFN = 0xFFFFFFFF
 
@@ -173,12 +172,6 @@ def write_trace(path: Path, trace: CompactTrace) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise InputError(path, "", f"cannot be written: {error.strerror or error}") from None
-
-
-def is_compact(path: Path) -> bool:
-    """Whether ``path`` begins as a compact trace does."""
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
 
 
 def open_trace(path: Path) -> CompactTrace:

@@ -6,7 +6,7 @@ alone: the switch is settled when a kernel is compiled and leaves nothing behind
 runs none of it.
 """
 
-from fastalloc.compiler.jit import INLINED, by_type
+from fastalloc.compiler.jit import INLINED, dispatched
 from fastalloc.kernels.alloc.slub import cpu_partial as cp
 from fastalloc.kernels.alloc.slub import percpu_sheaves as ps
 from fastalloc.kernels.alloc.slub import sheaf_calls as sc
@@ -18,22 +18,14 @@ from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, SLUB_CTL
 OWN = -2  # the cache is of 2.6.25: go on
 
 
-def _by_state(stub, for_eras, for_2_6_25):
-    """Make ``stub`` stand for ``for_eras`` where ``slub`` is a SlubEras, else for ``for_2_6_25``."""
+def _by_era(for_eras, for_2_6_25):
+    """The decorated function stands for ``for_eras`` where ``slub`` is a SlubEras, else for ``for_2_6_25``."""
 
-    @by_type(stub, **INLINED)
     def choose(mem, slub, *rest):
-        return for_eras if slub.instance_class is er.SlubEras else for_2_6_25
+        state = getattr(slub, "instance_class", type(slub))
+        return for_eras if state is er.SlubEras else for_2_6_25
 
-
-def _chosen(slub, for_eras, for_2_6_25):
-    """The same where kernels are interpreted."""
-    return for_eras if isinstance(slub, er.SlubEras) else for_2_6_25
-
-
-def era_alloc(mem, slub, c, cpu, node, gfp, context):
-    """The slow path of an allocation in a later era: a handle or NO_OBJECT; OWN for 2.6.25."""
-    return _chosen(slub, _era_alloc, _no_alloc)(mem, slub, c, cpu, node, gfp, context)
+    return dispatched(choose, **INLINED)
 
 
 def _era_alloc(mem, slub, c, cpu, node, gfp, context):
@@ -50,9 +42,9 @@ def _no_alloc(mem, slub, c, cpu, node, gfp, context):
     return OWN
 
 
-def era_free(mem, slub, c, cpu, s, i):
-    """A free where sheaves take it, else False."""
-    return _chosen(slub, _era_free, _no_free)(mem, slub, c, cpu, s, i)
+@_by_era(_era_alloc, _no_alloc)
+def era_alloc(mem, slub, c, cpu, node, gfp, context):
+    """The slow path of an allocation in a later era: a handle or NO_OBJECT; OWN for 2.6.25."""
 
 
 def _era_free(mem, slub, c, cpu, s, i):
@@ -69,9 +61,9 @@ def _no_free(mem, slub, c, cpu, s, i):
     return False
 
 
-def era_turning(mem, slub, c, cpu, s, prior):
-    """What becomes of a slab that a free turned, by the rules of cpu_partial; False for 2.6.25."""
-    return _chosen(slub, _era_turning, _no_turning)(mem, slub, c, cpu, s, prior)
+@_by_era(_era_free, _no_free)
+def era_free(mem, slub, c, cpu, s, i):
+    """A free where sheaves take it, else False."""
 
 
 def _era_turning(mem, slub, c, cpu, s, prior):
@@ -85,9 +77,9 @@ def _no_turning(mem, slub, c, cpu, s, prior):
     return False
 
 
-def era_flush(mem, slub, c, cpu, owner):
-    """Empty what a later era keeps for CPU ``owner``; False for 2.6.25."""
-    return _chosen(slub, _era_flush, _no_flush)(mem, slub, c, cpu, owner)
+@_by_era(_era_turning, _no_turning)
+def era_turning(mem, slub, c, cpu, s, prior):
+    """What becomes of a slab that a free turned, by the rules of cpu_partial; False for 2.6.25."""
 
 
 def _era_flush(mem, slub, c, cpu, owner):
@@ -108,9 +100,9 @@ def _no_flush(mem, slub, c, cpu, owner):
     return False
 
 
-def era_shrink(mem, slub, c, cpu, n):
-    """Empty the barn of node ``n`` where there is one."""
-    return _chosen(slub, _era_shrink, _no_shrink)(mem, slub, c, cpu, n)
+@_by_era(_era_flush, _no_flush)
+def era_flush(mem, slub, c, cpu, owner):
+    """Empty what a later era keeps for CPU ``owner``; False for 2.6.25."""
 
 
 def _era_shrink(mem, slub, c, cpu, n):
@@ -124,9 +116,9 @@ def _no_shrink(mem, slub, c, cpu, n):
     pass
 
 
-def era_settle(mem, slub, c):
-    """What kfree_rcu holds of a cache that is destroyed goes to its slabs, and all grace periods end."""
-    return _chosen(slub, _era_settle, _no_settle)(mem, slub, c)
+@_by_era(_era_shrink, _no_shrink)
+def era_shrink(mem, slub, c, cpu, n):
+    """Empty the barn of node ``n`` where there is one."""
 
 
 def _era_settle(mem, slub, c):
@@ -140,9 +132,9 @@ def _no_settle(mem, slub, c):
     pass
 
 
-def era_close(mem, slub, c, cpu):
-    """Give back the sheaves that a destroyed cache leaves."""
-    return _chosen(slub, _era_close, _no_close)(mem, slub, c, cpu)
+@_by_era(_era_settle, _no_settle)
+def era_settle(mem, slub, c):
+    """What kfree_rcu holds of a cache that is destroyed goes to its slabs, and all grace periods end."""
 
 
 def _era_close(mem, slub, c, cpu):
@@ -156,10 +148,6 @@ def _no_close(mem, slub, c, cpu):
     pass
 
 
-_by_state(era_alloc, _era_alloc, _no_alloc)
-_by_state(era_free, _era_free, _no_free)
-_by_state(era_turning, _era_turning, _no_turning)
-_by_state(era_flush, _era_flush, _no_flush)
-_by_state(era_shrink, _era_shrink, _no_shrink)
-_by_state(era_settle, _era_settle, _no_settle)
-_by_state(era_close, _era_close, _no_close)
+@_by_era(_era_close, _no_close)
+def era_close(mem, slub, c, cpu):
+    """Give back the sheaves that a destroyed cache leaves."""
