@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 JOBS ?= auto
+# requirements beside those of pyproject.toml: WITH='numba==0.60.*'
+WITH ?=
 # Kernels and lanes that are looked at in other ways than they run in: what takes seconds there too.
 CHECKED := tests/closed_loop/test_checked.py tests/kernels/test_page_alloc.py tests/kernels/test_mempool.py \
 	tests/kernels/test_slub.py tests/kernels/test_slob.py tests/kernels/test_rng.py tests/kernels/test_stealing_band.py
@@ -60,6 +62,17 @@ sweeps: .venv/ready ## run the sweeps that ship (half an hour) into out/, their 
 docs: .venv/docs ## build the documentation into docs/_build/
 	$(BIN)/sphinx-build -W -q docs docs/_build
 
+wheel: .venv/ready ## build the wheel into dist/ and try it where nothing else is
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	rm -rf dist/try && $(PYTHON) -m venv dist/try
+	dist/try/bin/python -m pip install --quiet --disable-pip-version-check dist/fastalloc-*.whl
+	cd dist && try/bin/fastalloc --version && try/bin/fastalloc scenarios >/dev/null
+	rm -rf dist/try
+
+hooks: .venv/ready ## install the checks before each commit
+	$(BIN)/python -m pip install --quiet --group hooks
+	$(BIN)/pre-commit install
+
 clean: ## remove what was built, but no dataset
 	rm -rf .venv docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
@@ -68,7 +81,7 @@ clean: ## remove what was built, but no dataset
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(BIN)/python -m pip install --quiet --editable . --group dev $(WITH)
 	@touch $@
 
 .venv/bench: .venv/ready
