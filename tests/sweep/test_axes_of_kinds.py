@@ -9,6 +9,7 @@ from fastalloc.errors import InputError
 from fastalloc.kernels.alloc.slub.state import ERA_NAMES
 from fastalloc.scenario import policy_variant
 from fastalloc.sweep import plan_sweep, run_sweep
+from fastalloc.sweep.folder import manifest_of
 from fastalloc.sweep.replays import METRICS, PAGES, Settings
 from fastalloc.trace.replay.drawn_orders import reordered
 from fastalloc.trace.replay.prediction import predict
@@ -38,6 +39,13 @@ def test_policies_are_variants_and_compose(sweep_file):
     assert policy_variant("nomerge-bio+fix").set.items() >= {"policy.nomerge_bio": True}.items()
     both = plan_sweep(sweep_file(SWEEP.replace('"fix"]', '"fix"]\npolicies = ["nomerge-bio"]')))
     assert [variant.name for variant in both.base.variants] == ["rc8", "fix", "nomerge-bio"]
+
+
+def test_the_manifest_names_the_kernel_whose_rules_run(sweep_file):
+    (traced,) = manifest_of(plan_sweep(sweep_file(REPLAYS)), "", [])["variants"]
+    assert traced["rules"].startswith("Linux 6.12")
+    machines = manifest_of(plan_sweep(sweep_file(SWEEP)), "", [])["variants"]
+    assert all(variant["rules"].startswith("SLUB of 2.6.25") for variant in machines)
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,17 @@ from typing import Any
 from fastalloc.errors import InputError
 from fastalloc.kernels.alloc.state import DEPTH_NAMES
 from fastalloc.kernels.lane.metrics import WHO
+from fastalloc.linux.versions import kernel_near
 from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, Varied
+from fastalloc.scenario.rules import rules_line
 from fastalloc.store.location import Location, write_file
 from fastalloc.store.provenance import provenance
 from fastalloc.store.shards import Scan, clear_temporary, scan_shards, set_aside
 from fastalloc.store.write import MANIFEST
 from fastalloc.sweep.expand import Plan
 from fastalloc.sweep.plan import Planner
+from fastalloc.sweep.replays import Replay
 
 SWEEP_FILE = "sweep.toml"
 
@@ -42,13 +45,24 @@ def manifest_of(plan: Plan, command: str, tables: list[str]) -> dict[str, Any]:
             "repeated": plan.repeated,
         },
         "command": command,
-        "variants": [{"name": variant.name, "title": variant.title} for variant in plan.base.variants],
+        "variants": [
+            {"name": variant.name, "title": variant.title, "rules": _rules(plan.base, variant.name)}
+            for variant in plan.base.variants
+        ],
         "lanes": sweep.lanes,
         "tables": tables,
         "status": "running",
         "depths": list(DEPTH_NAMES),
         "who": list(WHO.names),
     }
+
+
+def _rules(base: Varied, name: str) -> str:
+    """Whose kernel's rules run in a variant, but for what an axis changes."""
+    own = base.variant(name)
+    if isinstance(own, Scenario):
+        return rules_line(own.policy)
+    return kernel_near(own.replay.kernel).line("slabs", "layout", "version") if isinstance(own, Replay) else ""
 
 
 def column(key: str, base: Varied) -> str:

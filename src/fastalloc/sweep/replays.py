@@ -37,7 +37,7 @@ class Settings(Model):
     kernel: str = "6.1"  # whose rules lay out what no table tells
     boot: str = ""  # its command line
     allocator: Literal["slub", "slab"] | None = None
-    era: Literal["2.6.25", "cpu-partial", "sheaves"] | None = None
+    era: Literal["2.6.25", "cpu-partial", "sheaves", "7.3"] | None = None
     merging: Literal["as traced", "nomerge"] = "as traced"
     order: Number = None  # slub_max_order
     min_order: Number = None  # slub_min_order
