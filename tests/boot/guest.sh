@@ -21,13 +21,11 @@ T=/sys/kernel/tracing
 left() { echo "ways out: $1: left '$(ls $T/instances)$(ls -d /tmp/out/run 2> /dev/null)$(cat $T/kprobe_events)'"; }
 if [ "$work" = ways-out ]; then
     mkdir /tmp/out
-    for s in HUP INT QUIT PIPE TERM USR1 USR2 ALRM KILL SEGV; do
+    for s in HUP PIPE TERM USR1 USR2 ALRM SEGV KILL; do
         sh /record.sh -o /tmp/out/run -b 1000 -s 600 &
         pid=$!
         n=0
         while [ ! -e /tmp/out/run/slabinfo ] && [ $n -lt 60 ]; do sleep 1; n=$((n + 1)); done
-        # An interrupt ends a recording as Ctrl-C does; a shell's child in the background does not see it.
-        [ $s = INT ] && { kill -TERM $pid; wait $pid; left "$s (as TERM)"; continue; }
         kill -$s $pid
         wait $pid
         sleep 4

@@ -1,5 +1,7 @@
 """`make test-kernel`: Debian's kernels, KASLR on, recorded by the script alone; the prediction against their counts."""
 
+import tarfile
+
 import pytest
 
 from fastalloc.trace.lanes.readings import read_readings
@@ -42,3 +44,21 @@ def test_a_kernel_recorded_by_the_script(guest, tmp_path, capsys):
     assert recording.trace.meta["direct_map_votes"] > 0
     assert abs(found.error) <= (0.005 if guest.options else 0.03)
     assert found.within_one >= 0.9
+
+
+@pytest.mark.kernel
+def test_nothing_is_left_at_any_way_out(tmp_path):
+    """Each signal, SIGKILL included; tracing in use; a full disk; not root: one line, no instance, no folder."""
+    try:
+        boot(Guest("6.1", "ways-out"), tmp_path)
+    except UnavailableError as reason:
+        pytest.skip(str(reason))
+    except (OSError, EOFError, tarfile.ReadError):
+        pass  # no folder comes back from this guest
+    console = (tmp_path / "console.txt").read_text(errors="replace").replace("\r", "")
+    ways = [line for line in console.splitlines() if line.startswith("ways out: ") and "left" in line]
+    assert len(ways) == 11
+    assert all(line.endswith("left ''") for line in ways), console
+    assert "in use: status 1" in console
+    assert "full disk: status 1" in console
+    assert console.count("needs root") == 1
