@@ -5,6 +5,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,7 @@ from fastalloc.cli.trace import trace_app
 from fastalloc.errors import InputError
 from fastalloc.report.replay_page import write_replay_page
 from fastalloc.trace.lanes import lane as lane_module
+from fastalloc.trace.replay import columns
 from fastalloc.trace.replay.check import check, read_summary
 from fastalloc.trace.replay.prediction import RUN as RUN_LANE
 from fastalloc.trace.replay.recording import beside, open_recording
@@ -74,6 +76,7 @@ def test_what_ifs_differ_as_their_rules_do(predictions):
     assert slab["alloc_fast"].sum() + slab["alloc_slow"].sum() >= traced["alloc_fast"] + traced["alloc_slow"]
     assert figures["allocator=slab"]["free_slow"] < traced["free_slow"]  # arrays take what is freed elsewhere
     assert figures["cpu_partial=0"]["peak_pages"]["median"] <= traced["peak_pages"]["median"]
+    assert all(row["peak_pages"]["high"] <= row["own_peaks_pages"]["high"] for row in figures.values())
 
 
 def test_arrays_grow_without_a_trace_of_it(recording, predictions, monkeypatch):
@@ -164,6 +167,11 @@ def test_result_tables(recording, predictions, tmp_path):
     series = pl.read_parquet(tmp_path / "out" / "series.parquet")
     assert set(series["config"]) == {"as traced", *WHAT_IFS}
     assert (series["waste_bytes"] >= 0).all()
+    assert set(series.columns) == set(columns.SERIES)
+    caches = pl.read_parquet(tmp_path / "out" / "caches.parquet").columns
+    assert set(columns.CACHES) | columns.RANGES <= set(caches)
+    docs = (Path(__file__).parents[2] / "docs" / "replay.md").read_text()
+    assert all(f"| `{name}` |" in docs for name in (*columns.CACHES, *columns.SERIES))
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["configs"][0]["config"] == "as traced"
 
 

@@ -20,6 +20,7 @@ from fastalloc.trace.lanes.readings import CacheReading, first_pages, read_readi
 from fastalloc.trace.lanes.state_table import read_state
 from fastalloc.trace.lanes.touched import PageEvents, old_slabs
 from fastalloc.trace.replay.check import check, read_summary
+from fastalloc.trace.replay.folder import recorded
 from fastalloc.trace.replay.recording import beside, open_recording, read_trace
 from tests.geometry.shared import DATA, shared
 from tests.trace.test_replay import run_command
@@ -238,3 +239,33 @@ def test_names_that_no_event_gives_follow_from_the_function(run):
 def test_the_function_of_a_call_site():
     assert function_of("radix_tree_node_alloc.constprop.0+0x5c/0xe0") == "radix_tree_node_alloc"
     assert function_of("x_alloc+0x1 [module]") == "x_alloc"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """What `fastalloc record` leaves, by hand."""
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "trace.dat").write_bytes(RUN.read_bytes())
+    write_readings(RUN, tmp_path).rename(out / "trace.slabs.csv")
+    (out / "version").write_text("Linux version 6.12.117+deb12-amd64 (x@y) #1 SMP\n")
+    (out / "cmdline").write_text("console=ttyS0 slab_nomerge\n")
+    (out / "record.txt").write_text("shrunk=1\nlost=0\n")
+    return out
+
+
+def test_a_recorded_folder_is_replayed_as_it_is(folder):
+    shown = json.loads(run_command(replay, folder, "--json", "--starts", 1).stdout)
+    assert shown["start"]["from"] == "sysfs"
+    assert shown["start"]["shrunk"] is True
+    assert recorded(folder)[1:] == ("6.12", "console=ttyS0 slab_nomerge")
+
+
+def test_a_folder_that_lost_events_is_refused(folder):
+    (folder / "record.txt").write_text("shrunk=1\nlost=7\n")
+    with pytest.raises(InputError, match="7 events were lost"):
+        recorded(folder)
+    (folder / "trace.dat").unlink()
+    (folder / "record.txt").unlink()
+    with pytest.raises(InputError, match="fastalloc record"):
+        recorded(folder)

@@ -71,7 +71,7 @@ def replay(
     from fastalloc.trace.replay import whatif
     from fastalloc.trace.replay.folder import recorded
     from fastalloc.trace.replay.recording import beside, open_recording, side_inputs
-    from fastalloc.trace.replay.results import check_record, summary, write_results
+    from fastalloc.trace.replay.results import check_record, summaries, write_results
 
     announce_compiling()
     path, told, line = recorded(path)
@@ -106,7 +106,7 @@ def replay(
             "kernel": recording.kernel_record(),
             "start": recording.known.record(),
             "steps": recording.steps,
-            "configs": [summary(item) for item in predictions],
+            "configs": summaries(recording, predictions),
         }
         if checked is not None:
             record["check"] = check_record(checked)
@@ -125,7 +125,7 @@ def _range(figure: dict[str, float]) -> str:
 
 def _print(recording: "Recording", predictions: "list[Prediction]", checked: "Check | None") -> None:
     from fastalloc.terminal import Table, console
-    from fastalloc.trace.replay.results import summary
+    from fastalloc.trace.replay.results import summaries
 
     out = console()
     out.print(printable(recording.known.words()), style=None if recording.known.exact else "bold yellow")
@@ -145,24 +145,21 @@ def _print(recording: "Recording", predictions: "list[Prediction]", checked: "Ch
         "slow frees",
         "node list",
         "list locks",
-        "M ev/s",
     )
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    for item in predictions:
-        row = summary(item)
+    for row in summaries(recording, predictions):
         waste = row["peak_waste_bytes"]
         table.add_row(
             row["config"],
             _range(row["new_pages"]),
-            _range(row["peak_pages"]),
+            _range(row["peak_pages"]) + ("" if row.get("resolved", True) else " not resolved"),
             _range(row["end_pages"]),
             "" if waste is None else f"{waste / 2**20:.1f} MiB",
             f"{row['alloc_slow']:,}",
             f"{row['free_slow']:,}",
             f"{row['node_list']:,}",
             f"{row['list_lock']:,}",
-            f"{(row['events_per_second'] or 0) / 1e6:.1f}",
         )
     out.print(table)
     if checked is not None:

@@ -78,7 +78,7 @@ def _livelocked(row: dict[str, Any]) -> list[str]:
 
 def _replayed(row: dict[str, Any]) -> list[str]:
     return [
-        *(f"{row[name]:,.0f}" for name in ("orders", "new_pages", "peak_at_once_pages", "end_pages")),
+        *(f"{row[name]:,.0f}" for name in ("orders", "new_pages", "peak_pages", "end_pages")),
         f"{row['peak_waste_bytes'] / 1024:,.0f} KiB",
         f"{100 * row['slow_share']:.2f} %",
         f"{row['list_lock']:,.0f}",

@@ -196,7 +196,7 @@ merged() { # file: names that share another's cache
     cd / || exit 1
 }
 
-for f in version cmdline zoneinfo meminfo cpuinfo; do cat "/proc/$f" > "$OUT/$f" || fail "cannot write $OUT/$f"; done
+for f in version cmdline zoneinfo meminfo cpuinfo; do cat "/proc/$f" > "$OUT/$f" 2> /dev/null || fail "cannot write $OUT/$f: is the disk full?"; done
 mkdir -p "$OUT/sys/vm" "$OUT/after"
 for f in min_free_kbytes watermark_scale_factor; do cat /proc/sys/vm/$f > "$OUT/sys/vm/$f" 2> /dev/null; done
 layouts || fail "cannot write $OUT/.layout"
@@ -301,12 +301,12 @@ head=$OUT/.head
     done
     text /proc/kallsyms 4 && le 0 4 && text "$T/saved_cmdlines" 8 && le $cpus 4 &&
         printf 'options  \000' && le 4 2 && le 6 4 && printf '[mono]' && le 0 2 && printf 'flyrecord\000'
-} > "$head" || fail "cannot write $OUT: is the disk full?"
+} > "$head" 2> /dev/null || fail "cannot write $OUT: is the disk full?"
 
 c=0
 while [ $c -lt $cpus ]; do
     stats=$INST/per_cpu/cpu$c/stats
-    cat "$INST/per_cpu/cpu$c/trace_pipe_raw" > "$OUT/.cpu$c" &
+    cat "$INST/per_cpu/cpu$c/trace_pipe_raw" > "$OUT/.cpu$c" 2> /dev/null &
     reader=$!
     while :; do # it waits for more when it has read all
         entries=0
@@ -335,7 +335,7 @@ pad=$((at - size - 16 * cpus))
     while [ $pad -gt 0 ]; do printf '\000' && pad=$((pad - 1)) || exit 1; done
     c=0
     while [ $c -lt $cpus ]; do cat "$OUT/.cpu$c" && rm "$OUT/.cpu$c" || exit 1; c=$((c + 1)); done
-} > "$OUT/trace.dat" || fail "cannot write $OUT/trace.dat: is the disk full?"
+} > "$OUT/trace.dat" 2> /dev/null || fail "cannot write $OUT/trace.dat: is the disk full?"
 rm -f "$head" "$OUT/.text" "$OUT/.layout"
 {
     echo "shrunk=$SHRINK" && echo "lost=$lost" && echo "buffer_kb=$KB" && echo "cpus=$cpus" && echo "status=$status"

@@ -72,13 +72,13 @@ def write_replay_page(folder: Path) -> Path:
 
 def _headline(manifest: dict[str, Any]) -> str:
     base, *others = manifest["configs"]
-    peak = base["peak_at_once_pages"] or 0
+    peak = base["peak_pages"]["median"]
     rules = f"the rules of Linux {manifest['kernel']['version']} hold" if "kernel" in manifest else "its rules hold"
     words = f"At its peak {rules} {peak * 4096 / MIB:,.1f} MiB in slabs"
     if not others or not peak:
         return f"{words}."
-    best = min(others, key=lambda row: row["peak_at_once_pages"])
-    change = best["peak_at_once_pages"] / peak - 1
+    best = min(others, key=lambda row: row["peak_pages"]["median"])
+    change = best["peak_pages"]["median"] / peak - 1
     if change >= 0:
         return f"{words}; no what-if holds less."
     slow = (best["alloc_slow"] + best["free_slow"]) / max(base["alloc_slow"] + base["free_slow"], 1)

@@ -15,7 +15,7 @@ from fastalloc.store.location import Location, location, write_file
 PANELS = 36  # maps on the page
 TABLE_ROWS = 500
 FIGURES = (
-    ("peak_at_once_pages", "Slab pages at the peak", ",d"),
+    ("peak_pages", "Slab pages at the peak", ",d"),
     ("slow_share", "Allocations on the slow path", ".1%"),
     ("list_lock", "Locks of a node's list", ",d"),
 )

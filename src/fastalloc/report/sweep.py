@@ -114,7 +114,7 @@ def replay_table(dataset: Dataset) -> pl.DataFrame:
         .agg(
             pl.first("variant", *varied),
             pl.len().cast(pl.Int64).alias("orders"),
-            pl.median("new_pages", "peak_at_once_pages", "end_pages", "peak_waste_bytes"),
+            pl.median("new_pages", "peak_pages", "end_pages", "peak_waste_bytes"),
             (pl.col("alloc_slow") / allocations).median().alias("slow_share"),
             pl.median("list_lock"),
         )

@@ -20,7 +20,7 @@ from fastalloc.trace.replay.recording import Recording, beside, open_recording
 from fastalloc.trace.replay.results import summary
 
 PAGES = ("new_pages", "freed_pages", "peak_pages", "end_pages")
-METRICS = (*PAGES, "peak_at_once_pages", "peak_waste_bytes", *TRAFFIC, "cross_cpu_frees")
+METRICS = (*PAGES, "peak_waste_bytes", *TRAFFIC, "cross_cpu_frees")
 Number = Annotated[int, Field(ge=0, le=1 << 20)] | None
 
 

@@ -39,8 +39,9 @@ def write_results(
             "draws": len(predictions[0].draws),
             "trace": {key: value for key, value in recording.trace.meta.items() if key != "tasks"},
             "kernel": recording.kernel_record(),
+            "start": recording.known.record(),
             "steps": recording.steps,
-            "configs": [summary(p) for p in predictions],
+            "configs": summaries(recording, predictions),
         }
         if checked is not None:
             manifest["check"] = check_record(checked)
@@ -80,8 +81,23 @@ def _tables(folder: Path, predictions: list[Prediction]) -> None:
         pl.concat(series).write_parquet(folder / "series.parquet")
 
 
+def summaries(recording: Recording, predictions: list[Prediction]) -> list[dict[str, Any]]:
+    """``summary`` of each, and for what-ifs ``peak_change`` (share of the first one's) and whether the start is known
+    well enough to tell it: ``resolved``."""
+    rows = [summary(prediction) for prediction in predictions]
+    base = rows[0]["peak_pages"]["median"]
+    for row in rows[1:]:
+        row["peak_change"] = row["peak_pages"]["median"] / base - 1 if base else 0.0
+        row["resolved"] = recording.known.exact or abs(row["peak_change"]) >= recording.known.resolution
+    return rows
+
+
 def summary(prediction: Prediction) -> dict[str, Any]:
-    """A configuration in a dozen figures: pages (median, least, most), slow paths, lists, speed."""
+    """A configuration in a dozen figures: pages (median, least, most), slow paths, lists, speed.
+
+    ``peak_pages`` is the most that all caches held at one moment, ``own_peaks_pages`` the sum of what each held at its
+    own, which need not be one moment.
+    """
     pages = prediction.pages()
     result = prediction.result
     order = result.caches["order"].to_numpy()
@@ -89,14 +105,14 @@ def summary(prediction: Prediction) -> dict[str, Any]:
     at_once = (series.astype(np.int64) << order[None, :]).sum(axis=1)
     objects = result.series[:, :, CACHE_SERIES.objects] * result.caches["size"].to_numpy()[None, :]
     where = int(at_once.argmax()) if len(at_once) else 0
+    columns = [*pages.T, prediction.at_once]
     sums = result.caches.sum().row(0, named=True)
     return {
         "config": result.config.name,
         **{
             f"{name}_pages": {"median": float(np.median(column)), "low": int(column.min()), "high": int(column.max())}
-            for name, column in zip(("new", "freed", "peak", "end"), pages.T, strict=True)
+            for name, column in zip(("new", "freed", "own_peaks", "end", "peak"), columns, strict=True)
         },
-        "peak_at_once_pages": int(at_once[where]) if len(at_once) else None,
         "peak_waste_bytes": int(at_once[where] * 4096 - objects[where].sum()) if len(at_once) else None,
         **{name: sums[name] for name in (*TRAFFIC, "cross_cpu_frees")},
         "counts": result.counts,
@@ -118,4 +134,4 @@ def check_record(checked: Check) -> dict[str, Any]:
     }
 
 
-__all__ = ["check_record", "summary", "write_results"]
+__all__ = ["check_record", "summaries", "summary", "write_results"]
