@@ -198,7 +198,7 @@ def test_a_replay_without_lists_never_looks_exact(withheld, tmp_path):
     start = json.loads(run.stdout)["start"]
     assert start["exact"] is False
     assert start["expected_error_percent"]["peak"] > 50
-    assert withheld.known.record()["expected_error_percent"] == {"new": 2.0, "peak": 0.5}
+    assert withheld.known.record()["expected_error_percent"] == {"new": 6.0, "peak": 0.5}
     assert "expect the peak within 0.5 %" in withheld.known.words()
     assert "no error bar" in " ".join(withheld.known.notes())
 
