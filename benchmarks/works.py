@@ -21,8 +21,13 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT.parent / "shared" / "data" / "kernel" / "traces"
 RUNS = ("d_long_mix_k61_smp4_nomerge", "d_w2_k61_smp2_sym", "d_w2_k612_smp2_vscsi", "d_stack_k612")
 IN_REPOSITORY = ROOT / "tests" / "data" / "traces"
-ERAS = ("2.6.25", "cpu-partial")
+ERAS = ("2.6.25", "cpu-partial", "7.3")
 SYNTHETIC_ROWS = 1 << 20
+
+
+def capacity(objects: int, order: int) -> int:
+    """Of the sheaves of a cache with so many objects a slab."""
+    return se.sheaf_capacity((4096 << order) // objects, 0, se.SlubOptions(era="7.3"))
 
 
 def recorded(run: str, era: str) -> Work | None:
@@ -39,6 +44,8 @@ def recorded(run: str, era: str) -> Work | None:
     for row, cache in zip(setup, caches, strict=True):
         row["objects"], row["order"], row["min_partial"] = cache.objects, cache.order, cache.min_partial
         row["era"], row["cpu_partial"] = er.ERA_NAMES.index(era), cache.cpu_partial
+        if era == "7.3":
+            row["cpu_partial"] = capacity(cache.objects, cache.order)
     index = {cache.name: c for c, cache in enumerate(caches)}
     gfp = trace.kinds["gfp_flags"].to_numpy().astype(np.int64)
     kinds = np.zeros(len(trace.kinds), KIND)
@@ -67,7 +74,8 @@ def synthetic(name: str, era: str, rows: int = SYNTHETIC_ROWS, seed: int = 1) ->
     random = np.random.default_rng(seed)
     setup = np.zeros(caches, SETUP)
     setup["objects"], setup["order"], setup["min_partial"] = per_slab, order, 5
-    setup["era"], setup["cpu_partial"] = er.ERA_NAMES.index(era), 6
+    setup["era"] = er.ERA_NAMES.index(era)
+    setup["cpu_partial"] = capacity(per_slab, order) if era == "7.3" else 6
     kinds = np.zeros(2 * caches, KIND)
     kinds["cache"], kinds["node"] = np.arange(2 * caches) // 2, -1
     kinds["gfp"] = np.where(np.arange(2 * caches) % 2, g.GFP_KERNEL, g.GFP_NOWAIT)

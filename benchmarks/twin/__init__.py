@@ -14,6 +14,7 @@ from fastalloc.errors import InputError
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import slub as su
 from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.slub.sheaf_calls import add_sheaves
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB, ZONE
 from fastalloc.kernels.replay import kmem_events as kr
 from fastalloc.kernels.replay.kmem_events import MET
@@ -27,7 +28,10 @@ SETUP = np.dtype([(name, "<i4") for name in ("objects", "order", "min_partial", 
 
 @dataclass(frozen=True)
 class Work:
-    """A trace and the machine it meets: EVENT[n], SETUP[caches], KIND[kinds]; ``total`` pages a node or 0."""
+    """A trace and the machine it meets: EVENT[n], SETUP[caches], KIND[kinds]; ``total`` pages a node or 0.
+
+    ``cpu_partial`` of a cache of era 7.3 is the capacity of its sheaves.
+    """
 
     name: str
     events: np.ndarray
@@ -85,7 +89,7 @@ class KernelRun:
             knode=np.zeros((caches, work.nodes, KMEM_CACHE_NODE.width), np.int64),
             slab=np.zeros((work.slabs, SLUB_SLAB.width), np.int32),
             link=np.zeros(kr.SLAB_MARGIN * most + work.links, np.int16),
-            ctl=np.zeros(SLUB_CTL.width, np.int64),
+            ctl=er.ctl_with_sheaves(caches * (8 * work.cpus + 64), 60),
         )
         self.slub.ctl[SLUB_CTL.nodes] = work.nodes
         for c, setup in enumerate(work.setup):
@@ -101,7 +105,11 @@ class KernelRun:
                 ]
             ] = [setup[name] for name in ("order", "objects", "min_partial", "era", "cpu_partial", "by_objects")]
             row[[KMEM_CACHE.min_order, KMEM_CACHE.size]] = setup["order"], (4096 << setup["order"]) // setup["objects"]
+            row[[KMEM_CACHE.sheaf_capacity, KMEM_CACHE.sheaf_cache]] = setup["cpu_partial"], -1
+            row[[KMEM_CACHE.max_full, KMEM_CACHE.max_empty]] = er.MAX_FULL_SHEAVES, er.MAX_EMPTY_SHEAVES
             su.init_cache(self.slub, c, row)
+            if setup["era"] == er.ERA_PERCPU_SHEAVES:
+                add_sheaves(self.mem, self.slub, c, 0, 0, 0)
         kinds = work.kinds
         self.lane = empty_lane(work.objects, kinds["cache"], kinds["node"], kinds["gfp"], caches, np.zeros(0, np.int64))
         self.events = kr.events_of(work.events)

@@ -1,7 +1,7 @@
 /*
  * The yardstick of the replay kernel: the same rules, written in C for speed.
  *
- * SLUB of 2.6.25 and of 3.2 to 6.17 (per-CPU partial lists) over a page allocator that counts: the object paths, the
+ * SLUB of 2.6.25, of 3.2 to 6.17 (per-CPU partial lists) and of 7.3 (percpu sheaves, one node) over a page allocator that counts: the object paths, the
  * partial lists and the test of the watermarks, driven by the events of a compact trace. Written from the rules in the
  * docstrings of src/fastalloc/kernels; no line of it comes from Linux.
  */
@@ -10,7 +10,8 @@
 #include <string.h>
 
 enum { ALLOC, FREE, BULK_ALLOC, BULK_FREE };
-enum { ERA_2_6_25, ERA_CPU_PARTIAL };
+enum { ERA_2_6_25, ERA_CPU_PARTIAL, ERA_SHEAVES, ERA_7_3 };
+enum { MAX_FULL = 10, MOST_OBJECTS = 60 };
 
 enum { GFP_WAIT = 0x10, GFP_HIGH = 0x20, GFP_THISNODE = 0x40000 };
 
@@ -50,13 +51,19 @@ struct slab { /* 32 bytes: two to a cache line */
 	int32_t depth;
 };
 
+struct sheaf { /* in a barn's list through next */
+	int32_t size, next;
+	uint64_t object[MOST_OBJECTS]; /* handles */
+};
+
 struct cpu {
-	int32_t freelist, page, partial, unused;
+	int32_t freelist, page, partial, main, spare;
 	int64_t stat[STATS];
 };
 
 struct node {
 	int32_t nr_partial, head, tail, nr_slabs;
+	int32_t full, empty, nr_full; /* the barn */
 };
 
 struct cache {
@@ -70,7 +77,8 @@ struct zone {
 };
 
 struct twin {
-	int32_t caches, cpus, nodes, cpu_shift, slabs, links;
+	int32_t caches, cpus, nodes, cpu_shift, slabs, links, sheaves, retired;
+	struct sheaf *sheaf;
 	int64_t room, link_room, limited;
 	struct cache *cache;
 	struct cpu *cpu;   /* [cache][cpu] */
@@ -189,7 +197,7 @@ static int new_slab(struct twin *t, int c, int cpu, int node, int64_t gfp)
 {
 	struct cache *cache = &t->cache[c];
 	struct slab *p;
-	int depth, i, found, later = cache->is.era == ERA_CPU_PARTIAL, s = cache->retired;
+	int depth, i, found, later = cache->is.era != ERA_2_6_25, s = cache->retired;
 	int16_t *link;
 
 	if (node < 0)
@@ -497,6 +505,218 @@ static rare void free_turning(struct twin *t, int c, int cpu, struct cpu *k, int
 	}
 }
 
+/* ------------------------------------------------------------------------------------------ 7.3: slabs, in sheaves */
+
+/* Whole free lists from the head on; the surplus of the last goes back to the tail. */
+static int refill(struct twin *t, int c, int cpu, struct cpu *k, int64_t gfp, uint64_t *out, int wanted)
+{
+	struct node *n = &t->node[c * t->nodes];
+	int got = 0, i, s;
+
+	while (got < wanted && n->head >= 0) {
+		struct slab *p = &t->slab[s = n->head];
+		const int16_t *link = t->link + p->base;
+
+		remove_partial(t, c, s);
+		for (i = p->freelist; i >= 0 && got < wanted; i = link[i], p->inuse++)
+			out[got++] = 1 + ((uint64_t)s << 16 | i);
+		p->freelist = i;
+		if (i >= 0)
+			add_partial(t, c, s, 1);
+	}
+	while (got < wanted) {
+		s = new_slab(t, c, cpu, -1, gfp);
+		if (s < 0)
+			break;
+		k->stat[ALLOC_SLAB]++;
+		for (i = 0; i < t->slab[s].objects && got < wanted; i++)
+			out[got++] = 1 + ((uint64_t)s << 16 | i);
+		t->slab[s].inuse = i;
+		t->slab[s].freelist = i < t->slab[s].objects ? i : -1;
+		if (t->slab[s].freelist >= 0)
+			add_partial(t, c, s, 0);
+	}
+	return got;
+}
+
+static rare uint64_t single(struct twin *t, int c, int cpu, struct cpu *k, int node, int64_t gfp)
+{
+	struct node *n = &t->node[c * t->nodes];
+	int s = n->head, i;
+
+	k->stat[ALLOC_SLOWPATH]++;
+	if (s >= 0) {
+		struct slab *p = &t->slab[s];
+
+		i = p->freelist;
+		p->freelist = t->link[p->base + i];
+		p->inuse++;
+		if (p->freelist < 0)
+			remove_partial(t, c, s);
+		return 1 + ((uint64_t)s << 16 | i);
+	}
+	s = -1;
+	if (node >= 0 && !(gfp & GFP_THISNODE))
+		s = new_slab(t, c, cpu, node, GFP_THISNODE);
+	if (s < 0)
+		s = new_slab(t, c, cpu, node, gfp);
+	if (s < 0)
+		return 0;
+	k->stat[ALLOC_SLAB]++;
+	t->slab[s].inuse = 1;
+	t->slab[s].freelist = t->slab[s].objects > 1 ? 1 : -1;
+	if (t->slab[s].freelist >= 0)
+		add_partial(t, c, s, 0);
+	return 1 + ((uint64_t)s << 16);
+}
+
+static void free_chain(struct twin *t, int c, struct cpu *k, int s, int head, int tail, int count)
+{
+	struct slab *p = &t->slab[s];
+	int prior = p->freelist;
+
+	t->link[p->base + tail] = prior;
+	p->freelist = head;
+	p->inuse -= count;
+	if (prior >= 0 && p->inuse > 0)
+		return;
+	if (p->inuse == 0 && crowded(t, c, s)) {
+		if (prior >= 0) {
+			remove_partial(t, c, s);
+			k->stat[FREE_REMOVE_PARTIAL]++;
+		}
+		k->stat[FREE_SLAB]++;
+		discard_slab(t, c, s);
+	} else if (prior < 0) {
+		add_partial(t, c, s, 1);
+		k->stat[FREE_ADD_PARTIAL]++;
+	}
+}
+
+/* From the end, the objects of one slab as one chain; the third foreign object ends it. */
+static rare void flush(struct twin *t, int c, struct cpu *k, uint64_t *object, int size)
+{
+	while (size > 0) {
+		uint64_t first = object[--size] - 1;
+		int s = first >> 16, tail = first & 0xFFFF, head = tail, count = 1, same = size, misses = 3, j = size;
+		int16_t *link = t->link + t->slab[s].base;
+
+		while (j > 0) {
+			uint64_t other = object[--j];
+
+			if ((int)((other - 1) >> 16) == s) {
+				link[(other - 1) & 0xFFFF] = head;
+				head = (other - 1) & 0xFFFF;
+				count++;
+				object[j] = object[--same];
+				object[same] = other;
+			} else if (--misses == 0) {
+				break;
+			}
+		}
+		size = same;
+		free_chain(t, c, k, s, head, tail, count);
+	}
+}
+
+static int pop(struct twin *t, int32_t *list)
+{
+	int h = *list;
+
+	if (h >= 0)
+		*list = t->sheaf[h].next;
+	return h;
+}
+
+static void push(struct twin *t, int32_t *list, int h)
+{
+	t->sheaf[h].next = *list;
+	*list = h;
+}
+
+static int new_sheaf(struct twin *t)
+{
+	int h = pop(t, &t->retired);
+
+	if (h < 0)
+		h = t->sheaves++;
+	t->sheaf[h].size = 0;
+	return h;
+}
+
+static void swap(struct cpu *k)
+{
+	int h = k->main;
+
+	k->main = k->spare;
+	k->spare = h;
+}
+
+static rare uint64_t sheaf_alloc(struct twin *t, int c, int cpu, struct cpu *k, int node, int64_t gfp)
+{
+	struct node *n = &t->node[c * t->nodes];
+	int capacity = t->cache[c].is.cpu_partial, h;
+
+	if (t->sheaf[k->main].size == 0) {
+		if (k->spare >= 0 && t->sheaf[k->spare].size > 0) {
+			swap(k);
+		} else if (n->full >= 0) {
+			push(t, &n->empty, k->main);
+			k->main = pop(t, &n->full);
+			n->nr_full--;
+		} else {
+			h = k->spare;
+			k->spare = -1;
+			if (h < 0)
+				h = pop(t, &n->empty);
+			if (h < 0)
+				h = new_sheaf(t);
+			t->sheaf[h].size = refill(t, c, cpu, k, gfp, t->sheaf[h].object, capacity);
+			if (t->sheaf[h].size < capacity) {
+				flush(t, c, k, t->sheaf[h].object, t->sheaf[h].size);
+				t->sheaf[h].size = 0;
+				push(t, &t->retired, h);
+				return single(t, c, cpu, k, node, gfp);
+			}
+			if (k->spare < 0)
+				k->spare = k->main;
+			else
+				push(t, &n->empty, k->main);
+			k->main = h;
+		}
+	}
+	k->stat[ALLOC_FASTPATH]++;
+	return t->sheaf[k->main].object[--t->sheaf[k->main].size];
+}
+
+static rare void make_room(struct twin *t, int c, struct cpu *k)
+{
+	struct node *n = &t->node[c * t->nodes];
+	int capacity = t->cache[c].is.cpu_partial, h = -1, had_spare = k->spare >= 0;
+
+	if (had_spare && t->sheaf[k->spare].size < capacity) {
+		swap(k);
+		return;
+	}
+	if (had_spare && n->nr_full >= MAX_FULL) {
+		h = k->spare;
+		flush(t, c, k, t->sheaf[h].object, t->sheaf[h].size);
+		t->sheaf[h].size = 0;
+		had_spare = 0;
+	} else {
+		h = pop(t, &n->empty);
+		if (h < 0)
+			h = new_sheaf(t);
+	}
+	if (had_spare) {
+		push(t, &n->full, k->main);
+		n->nr_full++;
+	} else {
+		k->spare = k->main;
+	}
+	k->main = h;
+}
+
 static inline uint64_t alloc(struct twin *t, int c, int cpu, int node, int64_t gfp)
 {
 	struct cpu *k = &t->cpu[c * t->cpus + cpu];
@@ -511,6 +731,15 @@ static inline uint64_t alloc(struct twin *t, int c, int cpu, int node, int64_t g
 			return 1 + ((uint64_t)k->page << 16 | i);
 		}
 	}
+	if (k->main >= 0) {
+		struct sheaf *h = &t->sheaf[k->main];
+
+		if (likely(h->size > 0)) {
+			k->stat[ALLOC_FASTPATH]++;
+			return h->object[--h->size];
+		}
+		return sheaf_alloc(t, c, cpu, k, node, gfp);
+	}
 	return alloc_slow(t, c, cpu, k, node, gfp);
 }
 
@@ -524,6 +753,13 @@ static inline void give_back(struct twin *t, int cpu, uint64_t handle)
 	if (k->page == s) {
 		t->link[p->base + i] = k->freelist;
 		k->freelist = i;
+		k->stat[FREE_FASTPATH]++;
+		return;
+	}
+	if (k->main >= 0) {
+		if (t->sheaf[k->main].size == t->cache[c].is.cpu_partial)
+			make_room(t, c, k);
+		t->sheaf[k->main].object[t->sheaf[k->main].size++] = handle;
 		k->stat[FREE_FASTPATH]++;
 		return;
 	}
@@ -619,10 +855,15 @@ struct twin *twin_new(int32_t caches, const struct setup *setup, int32_t cpus, i
 		t->cache[i].is = setup[i];
 		t->cache[i].retired = -1;
 	}
-	for (i = 0; i < caches * cpus; i++)
-		t->cpu[i].freelist = t->cpu[i].page = t->cpu[i].partial = -1;
+	t->retired = -1;
+	t->sheaf = take(caches * (8 * cpus + 64) * sizeof(*t->sheaf));
+	for (i = 0; i < caches * cpus; i++) {
+		t->cpu[i].freelist = t->cpu[i].page = t->cpu[i].partial = t->cpu[i].main = t->cpu[i].spare = -1;
+		if (setup[i / cpus].era == ERA_7_3)
+			t->cpu[i].main = new_sheaf(t);
+	}
 	for (i = 0; i < caches * nodes; i++)
-		t->node[i].head = t->node[i].tail = -1;
+		t->node[i].head = t->node[i].tail = t->node[i].full = t->node[i].empty = -1;
 	for (i = 0; i < nodes; i++) {
 		t->zone[i].total = total;
 		t->zone[i].min = min;
@@ -665,5 +906,6 @@ void twin_free(struct twin *t)
 	free(t->slab);
 	free(t->link);
 	free(t->handle);
+	free(t->sheaf);
 	free(t);
 }
