@@ -1,10 +1,12 @@
-"""A number without end in a report takes no time without end."""
+"""A number without end in a report takes no time without end, and one of nothing divides nothing."""
 
 import time
 
 import pytest
 
+from fastalloc.explain import explain
 from fastalloc.explain.reports import unknown_lines
+from tests.fuzz.targets import DATA
 
 
 @pytest.mark.parametrize("line", ["9" * 5000 + "x", "f" * 5000, " " * 5000 + "g", "0123456789abcdef " * 400 + "g"])
@@ -16,3 +18,12 @@ def test_a_line_of_digits_is_soon_told(line):
 
 def test_words_of_a_stack_are_known():
     assert unknown_lines(" ffff88003d8fd9a8 ffffffff8170f4c7\n00000000 c10e8f4b 00000010") == 0
+
+
+def test_a_list_of_blocks_of_nothing_divides_nothing():
+    found = 0
+    for file in sorted((DATA / "memory_reports").glob("*/*.txt"))[:40]:
+        text = file.read_text(errors="replace")
+        if "*4kB" in text:
+            found += len(explain(text.replace("*4kB", "*0kB")))
+    assert found > 0

@@ -71,7 +71,7 @@ class MemInfo:
     @property
     def page_kb(self) -> int:
         """The size of a page: the smallest block of the lists, else from the counters, else what divides all sizes."""
-        units = [info.lists.unit_kb for info in self.zones if info.lists]
+        units = [info.lists.unit_kb for info in self.zones if info.lists and info.lists.unit_kb > 0]
         if units:
             return max(set(units), key=units.count)
         pages = self.totals.get("free", 0)
