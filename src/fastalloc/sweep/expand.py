@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastalloc.batch import heap_of
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, reader
 from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, Varied
 from fastalloc.sweep.axes import Settings, merged, range_length, range_values, sample_settings
@@ -68,6 +68,7 @@ def base_at(base: Varied, variant: str, settings: Settings) -> Varied:
     return base.variant(variant).with_settings(settings, "point")
 
 
+@reader("cannot be planned")
 def plan_sweep(path: str | Path) -> Plan:
     """Reads a sweep file and expands it.
 
