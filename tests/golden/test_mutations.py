@@ -331,7 +331,9 @@ def mutated(method, line: str, instead: str):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "method", "line", "instead", "case"), SHEAVES + PARTIAL, ids=lambda part: getattr(part, "__qualname__", str(part))[:40]
+    ("wrong", "method", "line", "instead", "case"),
+    SHEAVES + PARTIAL,
+    ids=lambda part: getattr(part, "__qualname__", str(part))[:40],
 )
 def test_noticed(monkeypatch, wrong, method, line, instead, case) -> None:
     owner = vars(inspect.getmodule(method))[method.__qualname__.partition(".")[0]]
