@@ -60,7 +60,7 @@ def test_a_policy_that_fails_ends_the_run_with_code_3(fastalloc, tmp_path, sourc
         assert word in line
     if "merge" not in source:
         assert "lane 0 of mine at 0." in line
-        assert "again with: fastalloc run d/scenario.toml --debug --variant mine --lanes 1" in line
+        assert "again with: fastalloc run d/scenario.toml --debug --trust --variant mine --lanes 1" in line
         dataset = open_dataset("d")
         assert dataset.manifest["status"] == "failed"
         assert set(dataset.runs.collect()["variant"]) == {"rc8"}

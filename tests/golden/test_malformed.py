@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from fastalloc.cli import verify as command
+from fastalloc.cli.main import main
 from fastalloc.errors import InputError
 from fastalloc.verify.golden import verify_build
 from fastalloc.verify.golden_case import read_case
@@ -168,13 +168,9 @@ def test_start_state_without_a_cache(case: Path) -> None:
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """Exit code of the command."""
-    import typer
-
-    app = typer.Typer()
-    app.command()(command.verify)
-    monkeypatch.setattr(sys, "argv", ["verify", *arguments])
+    monkeypatch.setattr(sys, "argv", ["fastalloc", "verify", *arguments])
     with pytest.raises(SystemExit) as caught:
-        app()
+        main()
     return int(caught.value.code or 0)
 
 

@@ -345,6 +345,8 @@ def read_case(folder: Path) -> GoldenCase:
     modern = any(LATER_BUILD.fullmatch(build) for build in builds)
     manifest = _manifest(folder / "manifest.json", modern)
     path = folder / "trace.parquet"
+    if not path.exists():
+        raise InputError(path, "", "no such file")
     rows = _Rows(path, read_table(path, tuple(COLUMNS)))
     operations = len(rp.OPS) if modern else rp.OPS_2_6_25
     _check_values(rows, operations, manifest.cpus, len(manifest.caches), len(manifest.pools))

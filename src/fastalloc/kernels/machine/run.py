@@ -77,12 +77,10 @@ def tick(io, vm, out, jiffies, now):
 def task_step(mem, heap, pools, io, vm, out, cpu, jiffies):
     """Run the first task of a CPU's queue for up to QUANTUM_NS; CPU time in ns.
 
-    It stops early where another CPU could notice: after a submission, and when the task sleeps. What it does costs a
-    nanosecond a step at least, so that its clock moves whatever a scenario says.
+    It stops early where another CPU could notice: after a submission, and when the task sleeps.
     """
     t = vm.cpu[cpu, CPU.head]
     cost = 0
-    steps = 0
     while True:
         before = vm.task[t, TASK.reclaim]
         if before != RECLAIM.out:
@@ -91,8 +89,6 @@ def task_step(mem, heap, pools, io, vm, out, cpu, jiffies):
             begin_balance(vm, out, t)
         else:
             cost += workload_step(mem, heap, vm, out, t, cpu, jiffies)
-        steps += 1
-        cost = max(cost, steps)
         if vm.task[t, TASK.state] != TASK_STATE.runnable:
             return cost + vm.costs[COST.wake]
         if cost >= QUANTUM_NS or (RECLAIM.bio_alloc <= before <= RECLAIM.request_alloc):
