@@ -16,7 +16,8 @@ from fastalloc.kernels.lane.metrics import EVENT, METRIC, WHO
 from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.sched import log_event, sleep_on
 from fastalloc.kernels.lane.state import ATTEMPT, COST, FILE, OUT_CTL, PROGRAM, ROLE, TASK, TASK_KIND, TASK_STATE, VM
-from fastalloc.kernels.reclaim.vmscan import begin_reclaim, congestion_wait
+from fastalloc.kernels.reclaim.congestion import congestion_wait
+from fastalloc.kernels.reclaim.vmscan import begin_reclaim
 from fastalloc.kernels.swap.lru import lru_add, truncate_page
 from fastalloc.linux import gfp as g
 
