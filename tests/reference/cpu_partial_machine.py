@@ -3,7 +3,6 @@
 from fastalloc.linux.slab_flags import DESTROY_BY_RCU, get_order
 from tests.reference.cpu_partial import CpuPartialCache
 from tests.reference.later_machine import LaterMachine
-from tests.reference.machine import GFP_KERNEL
 
 STATS = (
     "alloc_fastpath",
@@ -52,11 +51,6 @@ class CpuPartialMachine(LaterMachine):
         cache.name, cache.ctor, cache.ordinals = layout.name, layout.ctor, {}
         self.caches[index] = cache
         return cache
-
-    def early_node_struct(self, node):
-        slab = self.caches[1].new_slab(0, GFP_KERNEL, node)
-        slab.freelist.pop(0)
-        self.caches[1].add_partial(slab, tail=False)
 
     def close(self, index, cpu):
         cache = self.caches[index]

@@ -56,11 +56,6 @@ class SheafMachine(LaterMachine):
         self.caches[index] = cache
         return cache
 
-    def early_node_struct(self, node):
-        slab = self.caches[1].new_slab(0, GFP_KERNEL, node)
-        slab.freelist.pop(0)
-        self.caches[1].add_partial(slab, tail=False)
-
     def add_sheaves(self, index, cpu):
         capacity = self.set.caches[index].sheaf_capacity
         return not capacity or self.caches[index].add_sheaves(cpu, GFP_KERNEL, capacity)
