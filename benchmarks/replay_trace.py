@@ -74,9 +74,9 @@ def main() -> None:
     del trace
     seconds, recording = timed(opened, path)
     decode = seconds
-    memory["decoding and settling the order"] = peak_mib() - base
+    memory["decoding and resolving the order"] = peak_mib() - base
     count = len(recording.trace.events)
-    rate("opened for replay: decoded, order settled", seconds, count)
+    rate("opened for replay: decoded, order resolved", seconds, count)
     recording.run(WHAT_IFS, 1)
     memory["that and nine configurations"] = peak_mib() - base
     recording.run([], DRAWS)

@@ -34,7 +34,7 @@ OWN = {
     "lane": "the lane, counted through the variant, or through the point of a sweep",
     "point": "of a sweep, in the order of its file; only there",
     "seed": "of all randomness",
-    "buyer": "who asked when the slab was bought (see `who` in the manifest)",
+    "owner": "who asked when the slab was allocated (see `who` in the manifest)",
     "depth": "how deep into the reserve its page was (see `depths` in the manifest)",
     "taker": "who took slots of it",
     "objects": "how many",

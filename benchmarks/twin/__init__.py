@@ -45,7 +45,7 @@ class Work:
 
     @property
     def slabs(self) -> int:
-        """Room: a slab for each object there can be at once, and what one allocation may buy."""
+        """Room: a slab for each object there can be at once, and the new slabs of one allocation."""
         return 2 * kr.SLAB_MARGIN + min(self.objects, len(self.events)) + 16 * len(self.setup)
 
     @property

@@ -95,7 +95,7 @@ def draw_band(table: pl.DataFrame) -> alt.TopLevelMixin:
         alt.layer(law, bars, dots, named).properties(
             width=620,
             height=240,
-            title="Of them in slabs that a bio could not have bought: median, quartiles, closed form",
+            title="Of them in slabs that a bio could not have allocated: median, quartiles, closed form",
         ),
     )
 

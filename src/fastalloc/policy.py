@@ -53,7 +53,7 @@ class Policy(Model):
     short: list[User] = Field(default_factory=list)  # short-lived: as deep as short_eighths
     # who may take a slot at hand
     entitlement: Annotated[Literal["anyone", "rank", "rank-posted", "no-watermarks", "pfmemalloc"], ASKED] = "anyone"
-    probe_every: Annotated[int, Field(ge=1, le=1 << 20), ASKED] = 1  # refusals for one attempt to buy a slab
+    probe_every: Annotated[int, Field(ge=1, le=1 << 20), ASKED] = 1  # refusals for one attempt to allocate a slab
     probe_low: bool = False  # such an attempt succeeds above low only
     spare_pages: Annotated[int, Field(ge=0, le=1 << 16), ASKED] = 0  # set aside for slabs of the swap path (SLAB_IO)
     spare_users: list[User] = Field(default_factory=list)  # whose caches may take them

@@ -196,7 +196,7 @@ class Machine:
         self.exhaust(role, cpu)
         self.mem.zone[:, ZONE.min : ZONE.high + 1] = marks
 
-    def squeeze(self, free: int) -> None:
+    def leave_free(self, free: int) -> None:
         """Take pages of the last zone, with no watermark, until ``free`` are left."""
         while self.mem.zone[-1, ZONE.free] > free:
             assert page_alloc.alloc_pages(self.mem, 0, -1, g.GFP_ATOMIC, 0, g.PF_MEMALLOC) >= 0

@@ -54,7 +54,7 @@ def total(allocator, name):
 
 
 def ledger(allocator):
-    """Objects by who bought their slab, at which depth, who took them."""
+    """Objects by who allocated their slab, at which depth, who took them."""
     return sum(result.ledger for result in results(allocator))
 
 
@@ -133,7 +133,7 @@ def test_slab_costs_memory():
 
 
 def test_slob_isolates_no_better_than_merged_slub():
-    """A4: bios sit in pages that sense buffers and other GFP_ATOMIC users bought; sense fails, lanes livelock."""
+    """A4: bios sit in pages that sense buffers and other GFP_ATOMIC users allocated; sense fails, lanes livelock."""
     assert ledger("slob")[WHO.sense, :, WHO.bio].sum() > 0
     assert ledger("slob")[:, DEPTH.high :, WHO.bio].sum() > 0
     assert total("slob", "sense_fail") >= total("slub", "sense_fail") > 0
@@ -195,7 +195,7 @@ def test_where_slob_livelocks_no_hole_is_left():
 
 
 def test_sheaves_keep_what_a_cache_got_back():
-    """H9: caches with sheaves do not merge, so no bio sits in a slab that another cache bought."""
+    """H9: caches with sheaves do not merge, so no bio sits in a slab that another cache allocated."""
     by_bios = ledger("sheaves")[:, :, WHO.bio].sum(axis=1)
     assert by_bios[WHO.bio] == by_bios.sum() - by_bios[WHO.boot]
     assert total("sheaves", "sense_fail") == 0
@@ -229,7 +229,7 @@ def test_slab_layouts_are_those_of_its_own_rules():
 
 
 def test_a_slab_remembers_who_bought_it_not_who_bought_its_management():
-    """The management object of an off-slab cache may buy a page of its own in between, at another depth."""
+    """The management object of an off-slab cache may allocate a page of its own in between, at another depth."""
     arrays = advance(0, build_lane(machine("slab"), 0, 1), 4000)
     heap, roles = arrays.heap, arrays.vm.roles
     slabs = heap.slab[: heap.ctl[SLAB_CTL.slab_top]]
@@ -237,9 +237,9 @@ def test_a_slab_remembers_who_bought_it_not_who_bought_its_management():
     inodes = slabs[slabs[:, SLAB_SLAB.cache] == roles[ROLE.inode]]
     assert len(inodes) > 10
     assert (inodes[:, SLAB_SLAB.mgmt] >= 0).all()
-    assert set(inodes[:, SLAB_SLAB.buyer]) == {WHO.inode}
+    assert set(inodes[:, SLAB_SLAB.owner]) == {WHO.inode}
     owners = slabs[slabs[:, SLAB_SLAB.cache] == heap.cache[roles[ROLE.inode], SLAB_CACHE.mgmt_cache]]
-    assert WHO.inode in set(owners[:, SLAB_SLAB.buyer])
+    assert WHO.inode in set(owners[:, SLAB_SLAB.owner])
 
 
 @pytest.mark.parametrize(("hz", "cpus"), [(250, 2), (1000, 2), (100, 4)])

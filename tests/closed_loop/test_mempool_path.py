@@ -128,11 +128,11 @@ def test_two_returned_bios_at_most_go_to_the_reserve(pages):
 
 
 def test_old_waiters_are_worse_placed_than_fresh_ones():
-    """Between 3/4 min and min a first try still buys a page; every later one, which keeps WAIT, does not."""
+    """Between 3/4 min and min a first try still allocates a page; every later one, which keeps WAIT, does not."""
     machine = d.Machine(machine__min_free_kbytes=400)
     zone = machine.mem.zone[-1]
     zone[ZONE.low : ZONE.high + 1] = 1 << 40
-    machine.squeeze(int(zone[ZONE.min]) * 7 // 8)
+    machine.leave_free(int(zone[ZONE.min]) * 7 // 8)
     machine.mem.zone[0, ZONE.min : ZONE.high + 1] = 1 << 40
     machine.exhaust_slots(ROLE.bio)
     machine.pools.pool[POOL.bio, MEMPOOL.curr] = 0

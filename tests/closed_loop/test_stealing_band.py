@@ -1,7 +1,7 @@
 """The stealing band in closed form, through the functions of the closed loop [allocators.md, section 5.3].
 
-Between 3/4 and 3/8 of pages_min a sense buffer still buys a page and a bio does not: each page bought there yields 32
-slots of the merged cache, one for the sense buffer and 31 for bios. The result is read from the ledger.
+Between 3/4 and 3/8 of pages_min a sense buffer still allocates a page and a bio does not: each page allocated there
+yields 32 slots of the merged cache, one for the sense buffer and 31 for bios. The result is read from the ledger.
 """
 
 import pytest
@@ -32,7 +32,7 @@ def one_zone(pages_min, present=6000):
 def contend(pages_min, spare, **settings):
     """A sense buffer, then bios until one must sleep, and again, until neither gets anything; the machine then."""
     machine = d.Machine(machine__zones=one_zone(pages_min), machine__min_free_kbytes=None, **settings)
-    machine.squeeze(pages_min - pages_min // 4 + spare)
+    machine.leave_free(pages_min - pages_min // 4 + spare)
     moved = True
     while moved:
         sense = machine.call(d.take, ROLE.sense, 0, g.GFP_ATOMIC, 0, WHO.sense)
@@ -62,7 +62,7 @@ def test_bios_that_ride_on_atomic_pages_are_31_times_the_band(pages_min, spare):
     ledger = machine.out.ledger
     assert ledger[WHO.sense, DEPTH.atomic, WHO.bio] == 31 * band(pages_min)
     assert ledger[WHO.sense, DEPTH.atomic, WHO.sense] == band(pages_min)
-    assert ledger[WHO.bio].sum() == 32 * spare  # what bios could still buy themselves
+    assert ledger[WHO.bio].sum() == 32 * spare  # what bios could still allocate themselves
     # nobody went deeper, and what is left is 3/8 min
     assert not ledger[:, DEPTH.none].any()
     assert machine.mem.zone[0, ZONE.free] == pages_min - pages_min // 4 - band(pages_min)

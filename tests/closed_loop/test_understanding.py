@@ -81,11 +81,11 @@ def test_2_and_only_while_a_free_page_is_left(small_lanes):
 def test_3_with_wait_kept_bios_stop_at_min(small_lanes):
     stripped = sum(result.ledger for result in small_lanes().values())
     kept = sum(result.ledger for result in small_lanes(policy__mempool_rule="keep-wait").values())
-    assert stripped[WHO.bio, DEPTH.harder].sum() > 1000  # slabs bought between min and 3/4 min
+    assert stripped[WHO.bio, DEPTH.harder].sum() > 1000  # slabs allocated between min and 3/4 min
     assert kept[WHO.bio, DEPTH.min].sum() > 1000
     for ledger, deepest in ((stripped, DEPTH.harder), (kept, DEPTH.min)):
         assert not ledger[WHO.bio, deepest + 1 :].any()
-    # but they take the slots of what others bought deeper, as before
+    # but they take the slots of what others allocated deeper, as before
     for ledger in (stripped, kept):
         assert ledger[WHO.sense, DEPTH.atomic, WHO.bio] > 1000
         assert ledger[WHO.noise, DEPTH.atomic, WHO.bio] > 100

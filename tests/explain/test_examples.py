@@ -10,7 +10,7 @@ from fastalloc.explain.caller import caller_of
 from fastalloc.explain.mem_info import MemInfo, ZoneInfo, read_list
 from fastalloc.explain.reports import Report
 from fastalloc.explain.version import Kernel
-from fastalloc.explain.watermark import Request, ZoneSum, lower_mark, settle
+from fastalloc.explain.watermark import Request, ZoneSum, check_zone, lower_mark
 from fastalloc.linux.gfp_masks import from_names
 from fastalloc.linux.mem_info import ZONES
 from fastalloc.linux.release import BASES, Release, Span, parse_release
@@ -90,7 +90,7 @@ def judged(row: dict[str, str], release: Release) -> ZoneSum:
     if "ALLOC_OOM" in extra:  # a victim's flags replace the others: half of the mark
         assert rules.victim == "half"
         zone.min = zone.min - zone.min // 2
-    settle(zone, info, block, Request(order, caller, rules, release, False))
+    check_zone(zone, info, block, Request(order, caller, rules, release, False))
     return zone
 
 

@@ -142,7 +142,7 @@ def make_pools(pools):
 
 
 def fill_pool(mem, slub_group, pools, p, cpu=0):
-    """mempool_create: min_nr elements, bought with GFP_KERNEL, not counted as frees."""
+    """mempool_create: min_nr elements, allocated with GFP_KERNEL, not counted as frees."""
     pool = pools.pool[p]
     while pool[MEMPOOL.curr] < pool[MEMPOOL.min]:
         handle = slub.slab_alloc(mem, slub_group, pool[MEMPOOL.cache], cpu, -1, g.GFP_KERNEL, 0)
@@ -151,7 +151,7 @@ def fill_pool(mem, slub_group, pools, p, cpu=0):
         pool[MEMPOOL.curr] += 1
 
 
-def squeeze(mem, free, z=0, cpu=0):
+def leave_free(mem, free, z=0, cpu=0):
     """Take pages of zone ``z`` past every mark until ``free`` are left in the buddy; the frames taken.
 
     Exact for zones whose batch is 1; never lets more than ``free`` remain while pages can be had one at a time.

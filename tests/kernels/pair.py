@@ -78,9 +78,9 @@ class Pair:
         self.mem.ctl[MEMCTL.jiffies] += jiffies
         self.real_pages.jiffies += jiffies
 
-    def squeeze(self, free: int, z: int = 0, cpu: int = 0) -> None:
+    def leave_free(self, free: int, z: int = 0, cpu: int = 0) -> None:
         """Somebody else holds memory, so that ``free`` pages are left in the buddy of a zone."""
-        frames = build.squeeze(self.mem, free, z, cpu)
+        frames = build.leave_free(self.mem, free, z, cpu)
         zone = self.real_pages.zones[z]
         mine = []
         while zone.free_pages > free:

@@ -26,7 +26,7 @@ KERNEL, ATOMIC = g.GFP_KERNEL, g.GFP_ATOMIC
 
 
 class Machine:
-    """Caches of any era over a counted page allocator; slabs are named by the order in which they were bought."""
+    """Caches of any era over a counted page allocator; slabs are named by the order in which they were allocated."""
 
     def __init__(self, *rows, cpus=2, pages=None, sheaf_objects=64, nodes=1):
         self.mem = make_unlimited_mem(cpus)
@@ -450,7 +450,7 @@ def test_sheaves_hold_objects_of_their_own_node():
 
 
 def test_eras_live_side_by_side():
-    """One workload meets all eras in one lane: bought pages differ, objects never do."""
+    """One workload meets all eras in one lane: allocated pages differ, objects never do."""
     layout = calculate_sizes(CacheRequest("x", 128), SlubOptions())
     m = Machine(*(geometry_row(layout, era, sheaf_capacity=32) for era in er.ERA_NAMES))
     live = [[m.alloc(c) for _ in range(200)] for c in range(3)]

@@ -18,7 +18,7 @@ def exhausted(free, reserve=2, cpus=1, batch=1, pcp_high=0):
     pair = Pair([zone(512, 256, batch=batch, pcp_high=pcp_high)], [KMALLOC_128], cpus, pools=[(0, reserve)])
     while pair.slub.kcpu[0, 0, KMEM_CACHE_CPU.freelist] >= 0:
         pair.alloc()
-    pair.squeeze(free)
+    pair.leave_free(free)
     return pair
 
 
@@ -109,7 +109,7 @@ def test_the_reserve_comes_second_and_is_a_stack():
     assert pair.pool_alloc(task=RECLAIMER) is None
     assert pair.mempools.pool[0, [MEMPOOL.from_pool, MEMPOOL.would_sleep, MEMPOOL.fail_atomic]].tolist() == [2, 1, 0]
     assert pair.pool_alloc(gfp=ATOMIC) is not None  # 3/8 of min still has pages for this mask
-    pair.squeeze(0)
+    pair.leave_free(0)
     pair.compare()
 
 

@@ -9,7 +9,7 @@ from fastalloc.kernels.alloc import page_alloc
 from fastalloc.kernels.alloc.buddy import drain_all_pages, rmqueue
 from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, ZONE
 from tests.kernels import snapshot
-from tests.kernels.build import make_mem, squeeze, zone
+from tests.kernels.build import leave_free, make_mem, zone
 from tests.kernels.pair import Pair, context_of
 from tests.reference import page_alloc as ref
 from tests.reference.page_alloc import PLAIN, RECLAIMER, SOFTIRQ, PageAllocator, Task, Zone
@@ -99,7 +99,7 @@ def test_zone_watermark_ok_is_the_reference_s(free, order, mark, high, harder, r
 
 def one_zone(free, pages_min=256, batch=1, pcp_high=0, present=1024):
     pair = Pair([zone(present, pages_min, batch=batch, pcp_high=pcp_high)])
-    pair.squeeze(free)
+    pair.leave_free(free)
     return pair
 
 
@@ -211,7 +211,7 @@ def test_smallest_free_count(gfp, column):
     pair = one_zone(330, present=400)
     smallest = None
     for free in range(330, -1, -1):
-        pair.squeeze(free)
+        pair.leave_free(free)
         if pair.alloc_pages(gfp, task=task) in ("A", "B", "C"):
             pair.free_pages(-1)
             smallest = free
@@ -240,7 +240,7 @@ def test_at_the_mark_it_fails_and_one_page_above_it_passes(pages_min):
     for gfp, task, depth, level in DEPTHS:
         mem = make_mem([zone(1024, pages_min)])
         mark = level(pages_min)
-        squeeze(mem, mark + 1)
+        leave_free(mem, mark + 1)
         pfn = page_alloc.alloc_pages(mem, 0, -1, gfp, 0, context_of(task))
         assert pfn >= 0
         assert mem.ctl[MEMCTL.depth] == depth
@@ -253,7 +253,7 @@ def test_at_the_mark_it_fails_and_one_page_above_it_passes(pages_min):
 @given(pages_low=some.integers(8, 500))
 def test_at_pages_low_kswapd_is_wanted_and_one_page_above_it_is_not(pages_low):
     mem = make_mem([zone(1024, pages_low // 2, pages_low=pages_low)])
-    squeeze(mem, pages_low + 1)
+    leave_free(mem, pages_low + 1)
     assert page_alloc.alloc_pages(mem, 0, -1, 0xD0, 0, 0) >= 0
     assert (mem.ctl[MEMCTL.depth], mem.ctl[MEMCTL.kswapd_wanted]) == (DEPTH.low, 0)
     assert page_alloc.alloc_pages(mem, 0, -1, 0xD0, 0, 0) >= 0
@@ -265,11 +265,11 @@ def test_lowmem_reserve_is_not_discounted(gfp, threshold):
     """1 GB: a request that may use DMA32 leaves 1008 pages of DMA alone, whatever its privileges."""
     for free, granted in ((threshold, False), (threshold + 1, True)):
         pair = Pair([zone(4096, 16, reserve=(0, 1008, 1008, 1008)), zone(1024, 400)])
-        pair.squeeze(0, z=1)
-        pair.squeeze(free)
+        pair.leave_free(0, z=1)
+        pair.leave_free(free)
         assert (pair.alloc_pages(gfp) == "B") == granted
     pair = Pair([zone(4096, 16, reserve=(0, 1008, 1008, 1008)), zone(1024, 400)])
-    pair.squeeze(21)
+    pair.leave_free(21)
     assert pair.alloc_pages(0xD1) == "A"  # asked for DMA: the reserve is not against it
 
 

@@ -1,4 +1,4 @@
-"""The per-CPU partial era against kernels 6.1 and 6.12 that were traced: slabs bought, cache by cache.
+"""The per-CPU partial era against kernels 6.1 and 6.12 that were traced: slabs allocated, cache by cache.
 
 Each run starts from the recorded state of all slabs (which are partial, whose, in which order) and is fed every
 recorded allocation and free. What remains: a bulk free gives all objects of a slab back in one step, and an interrupt
@@ -128,8 +128,8 @@ class Recorded:
             if handle is not None:
                 slub.slab_free(self.mem, self.slub, cpu, handle)
 
-    def bought(self):
-        """Slabs bought, by cache name."""
+    def allocated(self):
+        """Slabs allocated, by cache name."""
         counts = self.slub.kcpu[:, :, KMEM_CACHE_CPU.alloc_slab].sum(axis=1)
         return {name: int(count) for name, count in zip(self.names, counts, strict=True)}
 
@@ -141,10 +141,10 @@ def test_slabs_bought_by_a_traced_kernel(run):
     lane = Recorded(shared("kernel", "traces"), run)
     lane.follow()
     assert lane.slub.ctl[SLUB_CTL.overflow] == 0
-    bought = lane.bought()
+    allocated = lane.allocated()
     real = {row["cache"]: row["slab_allocs"] for row in lane.summary.iter_rows(named=True) if row["slab_allocs"]}
     pages = {name: count << lane.order[lane.index[name]] for name, count in real.items()}
-    mine = {name: bought[name] << lane.order[lane.index[name]] for name in real}
-    exact = sum(bought[name] == count for name, count in real.items())
+    mine = {name: allocated[name] << lane.order[lane.index[name]] for name in real}
+    exact = sum(allocated[name] == count for name, count in real.items())
     assert abs(sum(mine.values()) - sum(pages.values())) <= 0.04 * sum(pages.values())
     assert exact >= 0.9 * len(real)

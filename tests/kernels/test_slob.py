@@ -18,7 +18,7 @@ KERNEL = g.GFP_KERNEL
 
 
 class Machine:
-    """The kernels over one zone; pages are named by the order in which they were bought."""
+    """The kernels over one zone; pages are named by the order in which they were allocated."""
 
     def __init__(self, pages=4096):
         self.mem = make_mem([zone(pages)])

@@ -166,7 +166,7 @@ def test_shrink_frees_the_empty_and_sorts_fullest_first_equals_reversed():
 def test_slots_of_another_cpu_are_out_of_reach():
     pair = Pair(PLENTY, cpus=2)
     take(pair, 1, cpu=1)
-    pair.squeeze(0)
+    pair.leave_free(0)
     assert len(cpu_list(pair, cpu=1)[1]) == 31
     assert pair.alloc(cpu=0, gfp=ATOMIC) is None
     assert pair.alloc(cpu=1, gfp=ATOMIC) is not None
@@ -175,9 +175,9 @@ def test_slots_of_another_cpu_are_out_of_reach():
 
 
 def test_a_partial_slab_is_given_to_anybody():
-    """The slab that a reclaimer bought below every mark serves the least privileged mask."""
+    """The slab that a reclaimer allocated below every mark serves the least privileged mask."""
     pair = Pair([zone(256, 64)])
-    pair.squeeze(1)
+    pair.leave_free(1)
     assert pair.alloc(gfp=ATOMIC, task=RECLAIMER) is not None
     assert pair.slub.slab[0, SLUB_SLAB.depth] == DEPTH.none
     pair.flush()
@@ -192,7 +192,7 @@ def test_a_partial_slab_is_given_to_anybody():
 )
 def test_the_mask_that_is_reported_is_the_one_that_reached_the_page_allocator(size, order, gfp, mode):
     pair = Pair([zone(64, 16)], [cache(size, order=order)])
-    pair.squeeze(0)
+    pair.leave_free(0)
     assert pair.alloc(gfp=gfp) is None
     assert (pair.mem.ctl[MEMCTL.report_gfp], pair.mem.ctl[MEMCTL.report_order]) == (mode, order)
     pair.compare()
@@ -201,7 +201,7 @@ def test_the_mask_that_is_reported_is_the_one_that_reached_the_page_allocator(si
 def fragmented(free_single_pages):
     """A zone whose free pages are all single."""
     pair = Pair([zone(256, 16)], [KMALLOC_2048])
-    pair.squeeze(0)
+    pair.leave_free(0)
     for n in reversed(range(0, 2 * free_single_pages, 2)):
         pair.free_pages(n)
     assert snapshot.free_area(pair.mem, 0)[1] == []
@@ -244,7 +244,7 @@ def test_steal_counts(bios, merged, unmerged):
     """One atomic page for one sense buffer, then no page for anybody: k bios, then senses until one fails."""
     for caches, bio_cache, expected in (([KMALLOC_128], 0, merged), ([KMALLOC_128, KMALLOC_128], 1, unmerged)):
         pair = Pair([zone(256, 64)], caches, pools=[(bio_cache, 0)])
-        pair.squeeze(25)  # 3/8 of 64 is 24: one page for GFP_ATOMIC
+        pair.leave_free(25)  # 3/8 of 64 is 24: one page for GFP_ATOMIC
         assert pair.alloc(0, gfp=ATOMIC) is not None
         served = sum(pair.pool_alloc(0, gfp=0x10, task=RECLAIMER) is not None for _ in range(bios))
         senses = 0

@@ -117,13 +117,13 @@ class Machine(RuleBasedStateMachine):
         """Down to about so many quarters of pages_min: where the marks are."""
         z %= len(self.pair.zones)
         level = self.pair.zones[z]["pages_min"] * quarters // 4 + more
-        self.pair.squeeze(max(level, 0), z, self.cpu(cpu))
+        self.pair.leave_free(max(level, 0), z, self.cpu(cpu))
 
     @precondition(lambda self: self.scarce)
     @rule(cpu=which)
     def others_take_everything(self, cpu):
         for z in range(len(self.pair.zones)):
-            self.pair.squeeze(0, z, self.cpu(cpu))
+            self.pair.leave_free(0, z, self.cpu(cpu))
 
     @precondition(lambda self: self.scarce)
     @rule(cpu=which, step=some.integers(2, 4))

@@ -1,6 +1,6 @@
-"""The stealing band: between 3/4 and 3/8 of pages_min only GFP_ATOMIC buys slabs, and bios ride on them.
+"""The stealing band: between 3/4 and 3/8 of pages_min only GFP_ATOMIC allocates slabs, and bios ride on them.
 
-Each page that a sense buffer buys there yields 32 slots of kmalloc-128; the other 31 are anybody's.
+Each page that a sense buffer allocates there yields 32 slots of kmalloc-128; the other 31 are anybody's.
 """
 
 import pytest
@@ -12,7 +12,7 @@ from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.slub import slub
 from fastalloc.kernels.alloc.state import DEPTH, SLUB_CTL, SLUB_SLAB, ZONE
-from tests.kernels.build import KMALLOC_128, fill_pool, make_mem, make_pools, make_slub, squeeze, zone
+from tests.kernels.build import KMALLOC_128, fill_pool, leave_free, make_mem, make_pools, make_slub, zone
 
 # RAM in MB, pages_min of one zone; 3/4, 3/8, pages in the band, slots, bios that can ride
 TABLE = [
@@ -41,8 +41,8 @@ def test_table(ram, pages_min, upper, lower, pages, slots, bios):
 def contend(pages_min, spare, merged=True, reserve=2):
     """One sense buffer, then bios until one is refused, and again, until neither gets anything.
 
-    Everybody is a plain task, nothing is ever freed. Returns bios on slabs that GFP_ATOMIC bought in the band, senses,
-    and pages left.
+    Everybody is a plain task, nothing is ever freed. Returns bios on slabs that GFP_ATOMIC allocated in the band,
+    senses, and pages left.
     """
     caches = [KMALLOC_128] if merged else [KMALLOC_128, KMALLOC_128]
     upper, _ = band(pages_min)
@@ -50,7 +50,7 @@ def contend(pages_min, spare, merged=True, reserve=2):
     heap = make_slub(caches, slabs=2 * pages_min + spare)
     pools = make_pools([(len(caches) - 1, reserve)])
     fill_pool(mem, heap, pools, 0)
-    squeeze(mem, upper + spare)
+    leave_free(mem, upper + spare)
     riders = senses = 0
     moved = True
     while moved:

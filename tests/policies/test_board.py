@@ -27,7 +27,7 @@ def made():
             own |= {"noise_failures": 10, "reclaimers_stuck": 0 if policy == "fix" and lane else 5}
             rows.append(own | {"sense_fail": sense, "idle_refused": idle})
         depth = "low" if policy == "ctor" else "3/8 min"
-        taken = {"buyer": "sense", "depth": depth, "taker": "bio", "objects": 31}
+        taken = {"owner": "sense", "depth": depth, "taker": "bio", "objects": 31}
         ledger.append({"variant": policy} | taken)
     manifest = {"variants": [{"name": name, "title": title} for name, title in TITLES.items()]}
     return SimpleNamespace(runs=pl.LazyFrame(rows), ledger=pl.LazyFrame(ledger), manifest=manifest)

@@ -50,7 +50,7 @@ def total(policies, name):
 
 
 def taken(policies, who, depth):
-    """Objects that ``who`` took from slabs bought at ``depth``."""
+    """Objects that ``who`` took from slabs allocated at ``depth``."""
     return sum(result.ledger[:, depth, WHO.names.index(who)].sum() for result in results(policies))
 
 
@@ -81,8 +81,8 @@ def test_the_baseline_livelocks():
 def test_a_mempool_without_the_discount_stops_at_min(name):
     """Christoph's complaint: the stripped first try goes to 3/4 of min [D2; H13: since 6.3 it no longer does]."""
     assert taken("rc8", "bio", DEPTH.harder) > 0 or taken("rc8", "request", DEPTH.harder) > 0
-    bought = sum(result.ledger[WHO.bio, DEPTH.harder].sum() for result in results(name))
-    assert bought == 0
+    allocated = sum(result.ledger[WHO.bio, DEPTH.harder].sum() for result in results(name))
+    assert allocated == 0
 
 
 def test_a_second_try_at_once_finds_nothing_more():
@@ -99,7 +99,7 @@ def test_without_a_timeout_a_livelock_never_ends():
 
 
 def test_fairness_by_rank_keeps_the_atomic_page_and_as_posted_does_not():
-    """E1: bios take slots bought at 3/8 of min under rc8, as posted and E2, never under the full rule."""
+    """E1: bios take slots allocated at 3/8 of min under rc8, as posted and E2, never under the full rule."""
     assert taken("rc8", "bio", DEPTH.atomic) > 0
     assert taken("rank-posted", "bio", DEPTH.atomic) > 0
     assert taken("no-watermarks", "bio", DEPTH.atomic) > 0
@@ -112,13 +112,13 @@ def test_fairness_by_rank_keeps_the_atomic_page_and_as_posted_does_not():
 ])  # fmt: skip
 def test_who_keeps_bios_off_the_page_that_a_sense_buffer_bought(name, protected):
     """E1 as posted, E2 and H5 do not protect the GFP_ATOMIC page, E1 in full does. On a machine whose free pages lie
-    between 3/8 and 3/4 of min a sense buffer buys a slab, and then a bio in reclaim asks for its first try."""
+    between 3/8 and 3/4 of min a sense buffer allocates a slab, and then a bio in reclaim asks for its first try."""
     arrays = build_lane(scenario(name), 0, 1)
     mem, heap = arrays.mem, arrays.heap
     mem.zone[:, ZONE.min] = 2 * mem.zone[:, ZONE.free]
     mem.zone[:, ZONE.low] = 2 * mem.zone[:, ZONE.min]
     heap.ctl[SLUB_CTL.path] = 0
-    while heap.ctl[SLUB_CTL.path] != 4:  # a slab bought
+    while heap.ctl[SLUB_CTL.path] != 4:  # a slab allocated
         sense = mempool_alloc(mem, heap, arrays.pools, POOL.sense, 0, g.GFP_ATOMIC, 0, True)
     assert heap.slab[sense >> st.HANDLE_SHIFT, SLUB_SLAB.depth] == DEPTH.atomic
     bio = mempool_alloc(mem, heap, arrays.pools, POOL.bio, 0, g.GFP_NOIO, g.PF_MEMALLOC, True)
@@ -126,9 +126,9 @@ def test_who_keeps_bios_off_the_page_that_a_sense_buffer_bought(name, protected)
     assert (bio >> st.HANDLE_SHIFT == sense >> st.HANDLE_SHIFT) != protected
 
 
-def bought_for(policies, taker, buyers):
-    """Objects that ``taker`` took from slabs of those buyers, at any depth."""
-    rows = [WHO.names.index(buyer) for buyer in buyers]
+def allocated_for(policies, taker, owners):
+    """Objects that ``taker`` took from slabs of those owners, at any depth."""
+    rows = [WHO.names.index(owner) for owner in owners]
     return sum(int(result.ledger[rows, :, WHO.names.index(taker)].sum()) for result in results(policies))
 
 
@@ -136,18 +136,19 @@ def bought_for(policies, taker, buyers):
     ("nomerge-sense", False, True), ("nomerge-bio", True, False), ("nomerge-both", True, True),
 ])  # fmt: skip
 def test_nomerge_on_sense_on_bio_and_on_both_differ_as_predicted(name, bios_apart, sense_apart):
-    """B3. On sense: bios go on with slots of kmalloc-128 that other GFP_ATOMIC users bought. On bio: sense buffers go
-    on with those, but the mass consumer is gone. On both: each lives in what it bought. No sense buffer is refused."""
+    """B3. On sense: bios go on with slots of kmalloc-128 that other GFP_ATOMIC users allocated. On bio: sense buffers
+    go
+    on with those, but the mass consumer is gone. On both: each lives in its own slabs. No sense buffer is refused."""
     others = ["atomic noise", "scsi_cmnd", "sg table", "radix node", "inode", "dentry", "request"]
-    assert (bought_for(name, "bio", [*others, "sense"]) == 0) == bios_apart
-    assert (bought_for(name, "sense", [*others, "bio"]) == 0) == sense_apart
+    assert (allocated_for(name, "bio", [*others, "sense"]) == 0) == bios_apart
+    assert (allocated_for(name, "sense", [*others, "bio"]) == 0) == sense_apart
     assert total(name, "sense_fail") == 0 < total("rc8", "sense_fail")
 
 
 def test_hughs_constructor_stops_all_failures():
-    """B2, and nobody takes a slot of a slab that a sense buffer bought."""
+    """B2, and nobody takes a slot of a slab that a sense buffer allocated."""
     assert total("ctor", "sense_fail") == total("ctor", "livelock_5s") == 0
-    assert bought_for("ctor", "bio", ["sense"]) == 0 < bought_for("rc8", "bio", ["sense"])
+    assert allocated_for("ctor", "bio", ["sense"]) == 0 < allocated_for("rc8", "bio", ["sense"])
 
 
 def test_a_larger_sense_buffer_shares_with_the_commands():
@@ -201,19 +202,19 @@ def test_lazy_sense_buffers_are_taken_for_failed_commands_only(ppm):
 
 
 def test_the_rank_of_a_cache_is_not_held_when_somebody_shallower_feeds_it():
-    """E1 does not prevent every failure: a rank is the cache's, so the next slab bought by a bio opens it again."""
+    """E1 does not prevent every failure: a rank is the cache's, so the next slab allocated by a bio opens it again."""
     assert 0 < total("rank", "sense_fail") < total("rc8", "sense_fail")
 
 
 def test_the_reserve_serves_sense_buffers_below_every_mark():
-    """E3: no failure, and the slabs that serve were bought with no watermark where rc8 had failed."""
+    """E3: no failure, and the slabs that serve were allocated with no watermark where rc8 had failed."""
     assert total("emergency-reserve", "sense_fail") == 0
-    bought = sum(result.ledger[WHO.sense, DEPTH.none].sum() for result in results("emergency-reserve"))
-    assert bought > 0
+    allocated = sum(result.ledger[WHO.sense, DEPTH.none].sum() for result in results("emergency-reserve"))
+    assert allocated > 0
 
 
 def test_spare_pages_are_taken_when_nothing_else_is_left():
-    """F5: the slabs they buy help, until bios have eaten them."""
+    """F5: the slabs they allocate help, until bios have eaten them."""
     assert total("spare-pages", "spare_used") > 0
     assert total("spare-pages", "sense_fail") < total("rc8", "sense_fail")
 

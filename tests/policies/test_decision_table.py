@@ -77,7 +77,7 @@ DIFFERS = {
 }
 # Links that hold although the sheet has them broken.
 LINKS_HOLD = {
-    "ctor": {2},  # bios go on to take what other GFP_ATOMIC users of kmalloc-128 buy
+    "ctor": {2},  # bios go on to take what other GFP_ATOMIC users of kmalloc-128 allocate
     "nomerge-sense": {2},
     "sense-260": {2},
     "mempool-keep-wait": {2},  # fewer machines fail; on those that do bios take as before

@@ -69,14 +69,14 @@ def test_a_pfmemalloc_slab_is_passed_over_on_slow_paths_alone(allocator):
     while heap.kcpu[c, 0, KMEM_CACHE_CPU.freelist] >= 0:
         held.append(take(g.GFP_NOIO, 0))
     assert heap.slab[slab, SLUB_SLAB.partial] == 1
-    assert take(g.GFP_ATOMIC, 0) >> st.HANDLE_SHIFT not in (slab, other)  # bought, though the partial list has one
+    assert take(g.GFP_ATOMIC, 0) >> st.HANDLE_SHIFT not in (slab, other)  # allocated, though the partial list has one
     while heap.kcpu[c, 0, KMEM_CACHE_CPU.freelist] >= 0:
         held.append(take(g.GFP_NOIO, 0))
     assert take(g.GFP_ATOMIC, g.PF_MEMALLOC) >> st.HANDLE_SHIFT == slab
 
 
 def test_pfmemalloc_slabs_do_not_keep_the_atomic_page():
-    """H5 protects what was bought with no watermark: bios still take slots bought at 3/8 of min."""
+    """H5 protects what was allocated with no watermark: bios still take slots allocated at 3/8 of min."""
     taken = sum(result.ledger[:, DEPTH.atomic, WHO.bio].sum() for result in results("pfmemalloc"))
     assert taken > 0
     assert total("pfmemalloc", "livelock_5s") > 0

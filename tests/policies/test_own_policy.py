@@ -19,7 +19,7 @@ WITHOUT_A_WORD = """
 def merge(cache, other):
     return True
 
-def entitlement(who, gfp, context, buyer, depth):
+def entitlement(who, gfp, context, owner, depth):
     return 1
 
 def depth(who, gfp, context, free, min_mark):
@@ -79,8 +79,8 @@ def test_each_question_is_asked_with_what_it_says():
     assert WHO.names[5] == "sense"
     arrays = build_lane(with_questions(source), 0, 1)
     advance(0, arrays, 15_000)
-    bought = arrays.out.ledger[WHO.sense]
-    assert bought[[DEPTH.high, DEPTH.atomic]].sum() == 0
+    allocated = arrays.out.ledger[WHO.sense]
+    assert allocated[[DEPTH.high, DEPTH.atomic]].sum() == 0
     lanes = [run(with_questions(source), lane) for lane in LANES]
     assert sum(result.ledger[WHO.sense, DEPTH.none].sum() for result in lanes) > 0
     assert sum(metric(result, "min_free_dma32") for result in lanes) < total("rc8", "min_free_dma32")

@@ -50,7 +50,7 @@ class Slob:
         self.lists: dict[str, list[Page]] = {"small": [], "medium": [], "large": []}
         self.may_buy = may_buy
         self.pages = 0
-        self.bought = 0
+        self.allocated = 0
 
     def alloc(self, size: int, align: int) -> tuple[Page, int] | None:
         """A block: its page and byte offset."""
@@ -68,8 +68,8 @@ class Slob:
             return page, 2 * start
         if not self.may_buy():
             return None
-        page = Page(self.bought)
-        self.bought += 1
+        page = Page(self.allocated)
+        self.allocated += 1
         self.pages += 1
         ring.insert(0, page)
         start = page.take(units, step)

@@ -38,24 +38,24 @@ class SlobMachine(Machine):
     def __init__(self, case, line: int):
         super().__init__(case)
         self.line = line
-        self.slob = Slob(self.buy)
-        self.bought: list[Block] = []  # the blocks behind slob.pages, by the pages' numbers
+        self.slob = Slob(self.allocate)
+        self.allocated: list[Block] = []  # the blocks behind slob.pages, by the pages' numbers
         self.numbers: dict[Page, int] = {}
         self.request = (0, 0, None)
         self.layout: dict[int, object] = {}
         self.struct: dict[int, Piece] = {}
 
-    def buy(self) -> bool:
+    def allocate(self) -> bool:
         block = self.pages.take(*self.request)
         if block:
-            self.bought.append(block)
+            self.allocated.append(block)
         return block is not None
 
     def slob_alloc(self, cpu, gfp, task, size, align) -> Piece | None:
         self.request = (cpu, gfp & ~ZERO, 0, task)
-        before = len(self.bought)
+        before = len(self.allocated)
         block = self.slob.alloc(size, align)
-        self.path = 0 if block is None else 4 if len(self.bought) > before else 1
+        self.path = 0 if block is None else 4 if len(self.allocated) > before else 1
         return Piece(*block, size) if block else None
 
     def slob_free(self, piece: Piece) -> None:
@@ -63,7 +63,7 @@ class SlobMachine(Machine):
         self.slob.free((piece.page, piece.offset), piece.size)
         self.path = 1
         if self.slob.pages < before:
-            self.pages.give(self.bought[piece.page.number])
+            self.pages.give(self.allocated[piece.page.number])
             self.path = 6
 
     def whole_pages(self, cpu, gfp, task, size) -> Block | None:

@@ -22,7 +22,7 @@ class Slab:
 
     cache: "Cache"
     page: int
-    depth: str  # how deep into the zone its buyer went
+    depth: str  # how deep into the zone its owner went
     freelist: deque[int]  # the shared list
     inuse: int = 0
     frozen: int | None = None  # the CPU whose slab it is

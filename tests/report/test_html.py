@@ -69,7 +69,7 @@ def test_the_page_tells_verdict_command_and_origin(dataset, page):
     assert re.search(r"rc8 livelocked in \d+ of 12 lanes; fix and nomerge in none\.", text)
     assert "fastalloc run swap-livelock" in text
     assert dataset.manifest["model_digest"][:12] in text
-    assert "objects of slabs that <b>sense</b> bought at 3/8 min went to <b>bio</b>" in text
+    assert "objects of slabs that <b>sense</b> allocated at 3/8 min went to <b>bio</b>" in text
 
 
 def test_text_from_the_scenario_is_escaped(make_dataset):

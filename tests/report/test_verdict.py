@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from fastalloc.report.livelock_state import livelock_state
-from fastalloc.report.robbery import robbery_ledger
 from fastalloc.report.selection import choose_lanes, livelock_spans
+from fastalloc.report.slab_ledger import slab_ledger
 from fastalloc.report.statistics import wilson_interval
 from fastalloc.report.verdict import verdict_rows, verdicts
 
@@ -93,15 +93,15 @@ def test_spans_fall_back_to_the_metrics(make_dataset):
 
 
 def test_ledger_marks_who_lives_on_a_reserve_not_its_own(dataset):
-    ledger = robbery_ledger(dataset, "rc8")
+    ledger = slab_ledger(dataset, "rc8")
     assert ledger.lanes == 12
-    assert ledger.robbed[0] == ("bio", "sense", "3/8 min", 12 * 1240)
-    assert {(taker, buyer) for taker, buyer, _, _ in ledger.robbed} == {("bio", "sense"), ("bio", "atomic noise")}
+    assert ledger.taken[0] == ("bio", "sense", "3/8 min", 12 * 1240)
+    assert {(taker, owner) for taker, owner, _, _ in ledger.taken} == {("bio", "sense"), ("bio", "atomic noise")}
     depths = [depth for _, depth, _ in ledger.rows]
     assert depths == sorted(depths, key=dataset.manifest["depths"].index, reverse=True)
-    assert "boot" not in [buyer for buyer, _, _ in ledger.rows], "what the boot bought was there for all"
+    assert "boot" not in [owner for owner, _, _ in ledger.rows], "what the boot allocated was there for all"
     own = ledger.rows[depths.index("3/4 min")]
-    assert own[2][ledger.takers.index("bio")].robbery is False
+    assert own[2][ledger.takers.index("bio")].deeper is False
 
 
 def test_state_of_the_livelocked_lanes(dataset):

@@ -67,7 +67,7 @@ def test_series_events_and_ledger(dataset):
     ledger = dataset.ledger.filter(pl.col("id") == 2).collect()
     assert ledger["objects"].sum() == lane.ledger.sum()
     taken = ledger.row(
-        by_predicate=(pl.col("buyer") == "sense") & (pl.col("depth") == "3/8 min") & (pl.col("taker") == "bio")
+        by_predicate=(pl.col("owner") == "sense") & (pl.col("depth") == "3/8 min") & (pl.col("taker") == "bio")
     )
     assert taken[-1] == 1240
 

@@ -1,4 +1,4 @@
-"""Memory of a decode that settles the order, in a process of its own."""
+"""Memory of a decode that resolves the order, in a process of its own."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ print(json.dumps([held("VmHWM") - before, recording.trace.nbytes]))
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
 def test_three_times_the_compact_trace():
-    """Decoded, settled, replayed and drawn anew; above what the process holds after a small trace."""
+    """Decoded, resolved, replayed and drawn anew; above what the process holds after a small trace."""
     small = DATA / "traces" / "d_stack_k612.events.parquet"
     large = shared("kernel", "traces") / "d_long_mix_k61_smp4_nomerge.events.parquet"
     done = subprocess.run([sys.executable, "-c", SCRIPT, small, large], check=True, capture_output=True, text=True)

@@ -29,8 +29,8 @@ def expected(trace, orders):
             latest = max(latest, row)
             if op in (om.ALLOC, om.FREE):
                 rows[row] = (latest, 4 * turn)
-            elif op == om.BOUGHT or (op == om.BEGIN and (turn + 1 == len(order) or order[turn + 1] != row)):
-                more.append((latest, 4 * turn - 1, row, co.OP_BOUGHT if op == om.BOUGHT else co.OP_BEGIN))
+            elif op == om.NEW_SLAB or (op == om.BEGIN and (turn + 1 == len(order) or order[turn + 1] != row)):
+                more.append((latest, 4 * turn - 1, row, co.OP_NEW_SLAB if op == om.NEW_SLAB else co.OP_BEGIN))
             if op == om.ALLOC and row % 5 == 0:
                 more.append((latest, 4 * turn - 1, row, co.OP_RESERVE))
     events = [(*where, row, int(trace.events["op"][row])) for row, where in rows.items()] + more
@@ -47,8 +47,8 @@ def orders(draw):
         for row, of in enumerate(cache):
             if of != c:
                 continue
-            kind = draw(some.sampled_from([om.ALLOC, om.FREE, om.GONE, om.BEGIN, om.BOUGHT]))
-            if kind in (om.BEGIN, om.BOUGHT):
+            kind = draw(some.sampled_from([om.ALLOC, om.FREE, om.GONE, om.BEGIN, om.NEW_SLAB]))
+            if kind in (om.BEGIN, om.NEW_SLAB):
                 operations.append((kind, row))
                 kind = om.ALLOC
             operations.append((kind, row))

@@ -166,13 +166,13 @@ def write_7(cpus, formats, stats=(), clock="mono", packed=True):
     out = bytearray(_head(b"7") + (b"zstd\x001.5\0" if packed else b"none\0\0") + bytes(8))
     at_options = len(out) - 8
 
-    def squeeze(data):
+    def pack_lines(data):
         small = pa.compress(data, codec="zstd", asbytes=True)
         return struct.pack("<II", len(small), len(data)) + small
 
     def section(kind, data, pack=packed):
         where = len(out)
-        data = squeeze(data) if pack else data
+        data = pack_lines(data) if pack else data
         out.extend(struct.pack("<HHIQ", kind, int(pack), 0, len(data)) + data)
         return where
 
@@ -188,7 +188,7 @@ def write_7(cpus, formats, stats=(), clock="mono", packed=True):
         where = len(out)
         data = b"".join(cpu.pages)
         if packed and data:
-            data = struct.pack("<I", 1) + squeeze(data)
+            data = struct.pack("<I", 1) + pack_lines(data)
         out.extend(data)
         option += struct.pack("<IQQ", number, where, max(len(data) - 4 * packed, 0))
         out.extend(bytes(-len(out) % PAGE))

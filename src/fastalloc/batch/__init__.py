@@ -40,7 +40,7 @@ class LaneResult(NamedTuple):
     metrics: np.ndarray  # [METRIC.width]
     series: np.ndarray  # [samples, SERIES.width]
     events: np.ndarray  # [events, len(EVENT_COLUMNS)]
-    ledger: np.ndarray  # [buyer, depth, taker]: objects
+    ledger: np.ndarray  # [owner, depth, taker]: objects
 
 
 class BatchProgress(NamedTuple):

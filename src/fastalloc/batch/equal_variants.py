@@ -10,7 +10,7 @@ from fastalloc.batch.lane import build_lane
 from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.varied import Varied
 
-APART_FROM_POLICY = set(Scenario.model_fields) - set(Varied.model_fields) - {"policy"}
+BESIDE_POLICY = set(Scenario.model_fields) - set(Varied.model_fields) - {"policy"}
 SMALL_BYTES = 1 << 16  # arrays up to this size are looked at first: few machines are equal in all of them
 
 
@@ -23,7 +23,7 @@ def first_alike(scenarios: Sequence[Scenario], lane: int, seed: int) -> list[int
     """
     alike = defaultdict(list)
     for i, scenario in enumerate(scenarios):
-        rest = scenario.model_dump_json(include=APART_FROM_POLICY)
+        rest = scenario.model_dump_json(include=BESIDE_POLICY)
         alike[rest, scenario.policy.allocator, scenario.policy.questions].append(i)
     groups = list(alike.values())
     for most_bytes in (SMALL_BYTES, None):

@@ -115,7 +115,7 @@ def build_mem(scenario: Scenario, layout: Layout) -> st.Mem:
     ctl[MEMCTL.emergency_cache : MEMCTL.emergency_cache + 4] = layout.emergency
     if policy.emergency_caches != "none":
         ctl[MEMCTL.free] = st.FREE_NAMED if policy.emergency_free == "named" else st.FREE_BY_PAGE
-        ctl[MEMCTL.emergency_apart] = not policy.emergency_merge
+        ctl[MEMCTL.emergency_nomerge] = not policy.emergency_merge
     for who in (WHO.command, WHO.sense):  # charged while usage + 1 is less than the limit
         ctl[MEMCTL.charge_limit + who] = policy.reserve_commands + 1 if policy.reserve_commands else 0
     ctl[MEMCTL.pfmemalloc] = policy.entitlement == "pfmemalloc"

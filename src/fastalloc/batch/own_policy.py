@@ -23,7 +23,7 @@ from numba.core.errors import NumbaError  # isort: skip
 RUNNING = ("entitlement", "depth", "fallback")
 PARAMETERS = {
     "merge": ("cache", "other"),
-    "entitlement": ("who", "gfp", "context", "buyer", "depth"),
+    "entitlement": ("who", "gfp", "context", "owner", "depth"),
     "depth": ("who", "gfp", "context", "free", "min_mark"),
     "fallback": ("who", "gfp", "context", "size", "cpu"),
 }

@@ -13,7 +13,7 @@ _WORDS = {
     "livelock_begin": "{a} bios, {b} pages under writeback, {c} free slots in their slabs",
     "livelock_end": "after {a} ms",
     "free_list_used": "{a} commands in flight",
-    "slab_bought": "cache {a}, by {who_b}, at {depth_c}",
+    "new_slab": "cache {a}, by {who_b}, at {depth_c}",
     "command_start": "{a} bios, sense buffer from {who_b}",
     "command_end": "{a} bios",
     "reclaim_begin": "priority {a}",

@@ -40,7 +40,9 @@ def print_holders(found: "Held", by: str, top: int) -> None:
                 )
             )
     if len(found.pins):
-        out.print("\npin ledger: slabs bought here, a quarter full or less at the end, and what moving would give back")
+        out.print(
+            "\npin ledger: slabs allocated here, a quarter full or less at the end, and what moving would give back"
+        )
         _table(
             found.pins.head(PINS),
             {

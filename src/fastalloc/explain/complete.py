@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 
 from fastalloc.explain.clean import Text
-from fastalloc.explain.mem_info import settle_reserves
+from fastalloc.explain.mem_info import drop_cut_reserves
 from fastalloc.explain.reports import Report, unknown_lines
 from fastalloc.linux.release import Release
 
@@ -21,7 +21,7 @@ def complete(reports: list[Report], slub: list[dict[str, str]], text: Text, boot
     _in_turn(reports)
     for place, report in enumerate(reports):
         if report.mem_info is not None:
-            settle_reserves(report.mem_info.zones)
+            drop_cut_reserves(report.mem_info.zones)
         until = reports[place + 1].start if place + 1 < len(reports) else len(text.string)
         report.text = text.string[report.start : max(min(report.end + 300, until), report.start)]
         _trace(report, reports, text, until)

@@ -146,7 +146,7 @@ def read_reserve(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split())
 
 
-def settle_reserves(zones: list[ZoneInfo]) -> None:
+def drop_cut_reserves(zones: list[ZoneInfo]) -> None:
     """Drops reserve lines that were cut: shorter than those of the other zones, or falling where they only rise."""
     lengths = [len(info.reserve) for info in zones if info.reserve]
     if not lengths:

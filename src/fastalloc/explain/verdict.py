@@ -7,7 +7,7 @@ from fastalloc.explain.layout import reserve_for, zone_layout
 from fastalloc.explain.mem_info import MemInfo, ZoneInfo
 from fastalloc.explain.reports import Report
 from fastalloc.explain.version import Kernel
-from fastalloc.explain.watermark import Request, ZoneSum, settle
+from fastalloc.explain.watermark import Request, ZoneSum, check_zone
 from fastalloc.linux.mem_info import HIDES_ABOVE, ZONES
 from fastalloc.linux.release import Release
 from fastalloc.linux.watermark_rules import Rules, rules_of
@@ -126,7 +126,7 @@ def _sums(decision: Decision, report: Report, block: MemInfo, kernel: Kernel) ->
             zone.lowmem_reserve = reserve
             if reserve is None:
                 zone.notes.append("its lowmem_reserve is not in the text: taken as 0, so it is short by at least this")
-            settle(zone, info, block, request)
+            check_zone(zone, info, block, request)
 
 
 def _nodes(report: Report, caller: Caller) -> set[int] | None:

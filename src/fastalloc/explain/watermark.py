@@ -210,7 +210,7 @@ def order_loop(available: int, mark: int, lists: FreeList, order: int, cma_back:
     return None
 
 
-def settle(zone: ZoneSum, info: ZoneInfo, block: MemInfo, request: Request) -> None:
+def check_zone(zone: ZoneSum, info: ZoneInfo, block: MemInfo, request: Request) -> None:
     """Does the sum of one zone and writes its verdict."""
     rules, caller = request.rules, request.caller
     zone.lists_known = info.lists is not None

@@ -19,7 +19,7 @@ RATES = {
 KILOBYTES = {"reserve_idle_kb": "reserve_idle", "reserve_idle_end_kb": "reserve_idle_end"}  # of bytes
 WEAKENED = 0.1  # of what the baseline shows of a link
 
-# Depths that a bio cannot buy at in 2.6.25: its first try stops at 3/4 of min.
+# Depths that a bio cannot allocate at in 2.6.25: its first try stops at 3/4 of min.
 BELOW_BIOS = ("1/2 min", "3/8 min", "short-lived", "no watermark")
 
 
@@ -85,17 +85,17 @@ def chain_shown(runs: pl.DataFrame, ledger: pl.DataFrame) -> list[float]:
     """How much of each link of the chain that leads to the livelock the lanes show, links 1 to 6, a lane.
 
     1: GFP_ATOMIC requests of the background noise that were refused, so that free memory was below 3/8 of min.
-    2: objects that bios took of slabs bought deeper than a bio can buy one.
+    2: objects that bios took of slabs allocated deeper than a bio can allocate one.
     3: pages under writeback beyond one for each request that the queue admits: bios pile up inside requests.
     4: sleeps in a mempool that left no reclaimer awake.
     5: sense allocations that failed.
     6: attempts that got no command while none was in flight, so that no completion will ever run the queue.
     """
-    robbed = pl.col("taker").eq("bio") & pl.col("depth").is_in(BELOW_BIOS)
+    taken = pl.col("taker").eq("bio") & pl.col("depth").is_in(BELOW_BIOS)
     piled = (runs["max_writeback"] - runs["queue.nr_requests"]).clip(lower_bound=0)
     sums: list[Any] = [
         runs["noise_failures"].sum(),
-        ledger.filter(robbed)["objects"].sum(),
+        ledger.filter(taken)["objects"].sum(),
         piled.sum(),
         runs["reclaimers_stuck"].sum(),
         runs["sense_fail"].sum(),
@@ -105,7 +105,7 @@ def chain_shown(runs: pl.DataFrame, ledger: pl.DataFrame) -> list[float]:
 
 
 def _row(
-    name: str, title: str, rows: pl.DataFrame, ledger: pl.DataFrame, baseline: pl.DataFrame, bought: pl.DataFrame
+    name: str, title: str, rows: pl.DataFrame, ledger: pl.DataFrame, baseline: pl.DataFrame, allocated: pl.DataFrame
 ) -> Row:
     columns = ["lane", "livelock_5s", "pages_swapped_out"]
     pairs = baseline.select(columns).join(rows.select(columns), on="lane")
@@ -118,7 +118,7 @@ def _row(
     worst = rows.sort("livelock_ms", descending=True).row(0, named=True)
     low, median, high = quartiles
     longest: Any = rows["stall_ms"].max()
-    shown = list(enumerate(zip(chain_shown(rows, ledger), chain_shown(baseline, bought), strict=True), 1))
+    shown = list(enumerate(zip(chain_shown(rows, ledger), chain_shown(baseline, allocated), strict=True), 1))
     return Row(
         policy=name,
         title=title,

@@ -11,8 +11,8 @@ from fastalloc.report.board import Row, board, by_outcome, letter
 from fastalloc.report.filled import filled
 from fastalloc.report.livelock_state import livelock_state
 from fastalloc.report.pareto import pareto_charts
-from fastalloc.report.robbery import Ledger, robbery_ledger
 from fastalloc.report.selection import Lane, choose_lanes, livelock_spans
+from fastalloc.report.slab_ledger import Ledger, slab_ledger
 from fastalloc.report.terminal import count
 from fastalloc.report.verdict import Verdict, verdicts
 from fastalloc.report.zones import FREE, zone_names
@@ -156,7 +156,7 @@ def _strips(dataset: Dataset, found: list[Verdict]) -> list[Strip]:
 
 
 def _ledgers(dataset: Dataset, lanes: list[Lane]) -> list[tuple[str, Ledger]]:
-    return [(lane.row["variant"], robbery_ledger(dataset, lane.row["variant"])) for lane in lanes]
+    return [(lane.row["variant"], slab_ledger(dataset, lane.row["variant"])) for lane in lanes]
 
 
 def _figures(lanes: list[Lane]) -> list[Figure]:

@@ -13,7 +13,7 @@ STATE = (
     ("pages under writeback", pl.col("at_writeback")),
     ("slabs of the cache that holds bios", pl.col("at_bio_slabs")),
     ("free slots in them", pl.col("at_bio_free_slots")),
-    ("slots in slabs that only an atomic caller could buy", pl.col("at_deep_slots")),
+    ("slots in slabs that only an atomic caller could allocate", pl.col("at_deep_slots")),
     ("bios in the mempool", pl.col("at_bio_pool")),
     ("tasks waiting for a bio", pl.col("at_bio_waiters")),
     ("tasks waiting for a request", pl.col("at_request_waiters")),

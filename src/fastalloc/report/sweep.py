@@ -103,7 +103,7 @@ def replay_table(dataset: Dataset) -> pl.DataFrame:
     """A row a point of a sweep over traces, in the order of the sweep.
 
     Columns: ``point``, ``variant``, every varied parameter, ``orders`` (lanes), then over these orders of operations
-    the median of pages bought, most at once and at the end, bytes wasted at the peak, the share of allocations that
+    the median of pages allocated, most at once and at the end, bytes wasted at the peak, the share of allocations that
     took the slow path, and how often a node's list was locked.
     """
     varied = dataset.manifest["sweep"]["varied"]

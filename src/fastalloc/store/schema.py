@@ -20,7 +20,7 @@ EVENTS_SCHEMA = pa.schema(
 LEDGER_SCHEMA = pa.schema(
     [
         *LANE_FIELDS,
-        pa.field("buyer", pa.string()),  # who asked when the slab was bought
+        pa.field("owner", pa.string()),  # who asked when the slab was allocated
         pa.field("depth", pa.string()),  # how deep into the reserve the page was
         pa.field("taker", pa.string()),  # who took slots of it
         pa.field("objects", pa.int64()),

@@ -59,12 +59,12 @@ def events_table(lanes: Sequence[StoredLane]) -> pa.Table:
 
 
 def ledger_table(lanes: Sequence[StoredLane]) -> pa.Table:
-    """A row a buyer, depth and taker that met."""
+    """A row an owner, depth and taker that met."""
     found = [np.argwhere(lane.result.ledger) for lane in lanes]
     where = np.concatenate(found)
     objects = [lane.result.ledger[tuple(at.T)] for at, lane in zip(found, lanes, strict=True)]
     columns = _lane_columns(lanes, [len(part) for part in found]) | {
-        "buyer": np.array(WHO.names)[where[:, 0]],
+        "owner": np.array(WHO.names)[where[:, 0]],
         "depth": np.array(DEPTH_NAMES)[where[:, 1]],
         "taker": np.array(WHO.names)[where[:, 2]],
         "objects": np.concatenate(objects).astype(np.int64),

@@ -37,8 +37,8 @@ class Planner:
     """Hands out what is to run.
 
     A point's lanes come in blocks. Without a stopping rule all of them are there from the start; with one, a block
-    follows when the one before is finished and did not settle the point, so that which lanes run depends on the lanes
-    alone, not on who was faster.
+    follows when the one before is finished and did not tell enough of the point, so that which lanes run depends on
+    the lanes alone, not on who was faster.
 
     Args:
         plan: the expanded sweep.
@@ -97,7 +97,7 @@ class Planner:
             self._done[block].append(segment)
             self._open[block] -= segment.end - segment.begin
             if not self._open[block]:
-                self._settle(*block)
+                self._finish(*block)
 
     # -------------------------------------------------------------------------------------------------- parts
 
@@ -159,7 +159,7 @@ class Planner:
     def _start(self, point: int, block: int) -> None:
         """Makes a block of a point under a stopping rule ready, or what is missing of it, or of the next that misses.
 
-        What is done already settles here as it would have when it was run.
+        What is done already is judged here as it would have when it was run.
         """
         while block < self._blocks:
             missing = self._missing(point, block)
@@ -169,7 +169,7 @@ class Planner:
                 return
             block += 1
 
-    def _settle(self, point: int, block: int) -> None:
+    def _finish(self, point: int, block: int) -> None:
         """A block is whole: the point is known enough, or its next block follows."""
         if not self._known(point, block):
             self._start(point, block + 1)

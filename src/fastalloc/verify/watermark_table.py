@@ -48,13 +48,13 @@ def zone_rows(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict
         reserve = wm.lowmem_reserve(sizes, ratios, era)[_ZONES.index(row["zone"])]
         got["protection"] = " ".join(str(pages) for pages in reserve)
         got["pcp_batch"] = max(1, wm.zone_batchsize(row["managed"], era)) if row["managed"] else None
-        settled = rules.pcp_high and not rules.pcp_tunes
-        if settled and row["managed"]:
+        fixed = rules.pcp_high and not rules.pcp_tunes
+        if fixed and row["managed"]:
             got["pcp_high"] = wm.zone_highsize(
                 row["managed"], mark.low, cpus, era, row["percpu_pagelist_high_fraction"]
             )
         # 6.1 prints no promo mark, an empty zone no per-CPU lists.
-        shown = [name for name in COLUMNS if row[name] is not None and (name != "pcp_high" or settled)]
+        shown = [name for name in COLUMNS if row[name] is not None and (name != "pcp_high" or fixed)]
         yield {name: row[name] for name in shown}, got
 
 

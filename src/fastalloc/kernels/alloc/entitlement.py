@@ -1,8 +1,9 @@
 """May this caller take a slot of this slab? Rules that keep objects from below a watermark for those who may go there.
 
-A cache remembers how deep its last slab was bought (its rank), or a CPU that its slab came from below all watermarks.
-A caller who may not go as deep is refused the objects at hand: it must buy a slab with its own mask, and where that
-fails it gets nothing. Its success is the sign that the pressure is over [Peter Zijlstra: slab fairness, 16 January
+A cache remembers how deep its last slab was allocated (its rank), or a CPU that its slab came from below all
+watermarks.
+A caller who may not go as deep is refused the objects at hand: it must allocate a slab with its own mask, and where
+that fails it gets nothing. Its success is the sign that the pressure is over [Peter Zijlstra: slab fairness, 16 January
 2007; Swap over NFS -v17, 20 March 2008]. Linux 3.6 asks on the slow paths of SLUB instead, slab by slab
 (:func:`~fastalloc.kernels.alloc.slub.partial.pfmemalloc_match`).
 
@@ -51,7 +52,7 @@ def request_rank(mem, gfp, context, rule):
 
 @internal
 def slab_at_hand(slub, c, cpu):
-    """The slab whose object the CPU would be given without buying one, -1 none."""
+    """The slab whose object the CPU would be given without allocating one, -1 none."""
     k = slub.kcpu[c, cpu]
     s = k[KMEM_CACHE_CPU.page]
     if s >= 0 and (k[KMEM_CACHE_CPU.freelist] >= 0 or slub.slab[s, SLUB_SLAB.freelist] >= 0):
@@ -61,7 +62,8 @@ def slab_at_hand(slub, c, cpu):
 
 @internal
 def force_growth(mem, slub, c, cpu, gfp, context):
-    """An object of a slab bought with the caller's own mask, or NO_OBJECT; each POLICY.probe_every-th refusal tries."""
+    """An object of a slab allocated with the caller's own mask, or NO_OBJECT; each POLICY.probe_every-th refusal
+    tries."""
     mem.ctl[MEMCTL.refusals] += 1
     handle = st.NO_OBJECT
     if mem.ctl[MEMCTL.refusals] % mem.ctl[POLICY.probe_every] == 0:
@@ -81,8 +83,8 @@ def entitled(mem, slub, c, cpu, gfp, context):
         if s < 0:
             return True
         mem.ctl[MEMCTL.tests] += 1
-        buyer, depth = slub.slab[s, SLUB_SLAB.buyer], slub.slab[s, SLUB_SLAB.depth]
-        return answer(mem, MEMCTL.ask_entitlement, mem.ctl[MEMCTL.who], gfp, context, buyer, depth, 1) != 0
+        owner, depth = slub.slab[s, SLUB_SLAB.owner], slub.slab[s, SLUB_SLAB.depth]
+        return answer(mem, MEMCTL.ask_entitlement, mem.ctl[MEMCTL.who], gfp, context, owner, depth, 1) != 0
     if rule in (RANK, RANK_POSTED):
         mem.ctl[MEMCTL.tests] += 1
         return request_rank(mem, gfp, context, rule) <= slub.cache[c, KMEM_CACHE.rank]

@@ -2,7 +2,7 @@
 
 ``heap`` is the state of that allocator: :class:`~fastalloc.kernels.alloc.state.Slub`,
 :class:`~fastalloc.kernels.alloc.slab.state.Slab` or :class:`~fastalloc.kernels.alloc.slob.slob.Slob`. Which one is a
-matter of its type and is settled when a kernel is compiled, as CONFIG_SLUB, CONFIG_SLAB and CONFIG_SLOB settle it in
+matter of its type and is decided when a kernel is compiled, as CONFIG_SLUB, CONFIG_SLAB and CONFIG_SLOB decide it in
 Linux: no branch is left in the compiled code.
 
 ``sizes`` maps kmalloc sizes to caches, int64[KMALLOC_SLOTS]: entry ``(size + 7) >> 3`` up to 4096 bytes, then one for
@@ -104,9 +104,9 @@ def _slub_reap(mem, heap, cpu, jiffies, interval):
     pass
 
 
-def _slub_bought_by(heap, handle):
+def _slub_allocated_by(heap, handle):
     s = handle >> st.HANDLE_SHIFT
-    return heap.slab[s, SLUB_SLAB.buyer], heap.slab[s, SLUB_SLAB.depth]
+    return heap.slab[s, SLUB_SLAB.owner], heap.slab[s, SLUB_SLAB.depth]
 
 
 def _slub_path(heap):
@@ -142,7 +142,7 @@ SLUB = SimpleNamespace(
     shrink=_slub_shrink,
     flush=_slub_flush,
     reap=_slub_reap,
-    bought_by=_slub_bought_by,
+    allocated_by=_slub_allocated_by,
     path=_slub_path,
     ordinal=_slub_ordinal,
     index=_slub_index,
@@ -207,9 +207,9 @@ def _slab_index(heap, handle):
     return handle & st.HANDLE_INDEX_MASK
 
 
-def _slab_bought_by(heap, handle):
+def _slab_allocated_by(heap, handle):
     s = handle >> st.HANDLE_SHIFT
-    return heap.slab[s, SLAB_SLAB.buyer], heap.slab[s, SLAB_SLAB.depth]
+    return heap.slab[s, SLAB_SLAB.owner], heap.slab[s, SLAB_SLAB.depth]
 
 
 SLAB = SimpleNamespace(
@@ -222,7 +222,7 @@ SLAB = SimpleNamespace(
     shrink=_slab_shrink,
     flush=_slab_flush,
     reap=_slab_reap,
-    bought_by=_slab_bought_by,
+    allocated_by=_slab_allocated_by,
     path=_slab_path,
     ordinal=_slab_ordinal,
     index=_slab_index,
@@ -270,9 +270,9 @@ def _slob_ordinal(heap, handle):
     return so.slob_ordinal(heap, handle)
 
 
-def _slob_bought_by(heap, handle):
+def _slob_allocated_by(heap, handle):
     p = handle >> st.HANDLE_SHIFT
-    return heap.page[p, SLOB_PAGE.buyer], heap.page[p, SLOB_PAGE.depth]
+    return heap.page[p, SLOB_PAGE.owner], heap.page[p, SLOB_PAGE.depth]
 
 
 SLOB = SimpleNamespace(
@@ -285,7 +285,7 @@ SLOB = SimpleNamespace(
     shrink=_slob_shrink,
     flush=_slob_flush,
     reap=_slub_reap,
-    bought_by=_slob_bought_by,
+    allocated_by=_slob_allocated_by,
     path=_slob_path,
     ordinal=_slob_ordinal,
     index=_slub_index,
@@ -356,9 +356,9 @@ def reap(mem, heap, cpu, jiffies, interval):
     """One pass of the periodic reaper on ``cpu``; only SLAB has one."""
 
 
-@_its_own("bought_by", **INLINED)
-def bought_by(heap, handle):
-    """Who bought the slab of an object, and at which DEPTH; pages are not asked for."""
+@_its_own("allocated_by", **INLINED)
+def allocated_by(heap, handle):
+    """Who allocated the slab of an object, and at which DEPTH; pages are not asked for."""
 
 
 @_its_own("path", **INLINED)

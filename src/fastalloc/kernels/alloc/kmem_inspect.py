@@ -161,7 +161,7 @@ def _eras_set_aside(mem, heap):
 
 
 def _slub_aside_bytes(mem, heap):
-    if mem.ctl[MEMCTL.emergency_apart] == 0:
+    if mem.ctl[MEMCTL.emergency_nomerge] == 0:
         return 0
     idle = 0
     for i in range(4):
@@ -243,8 +243,8 @@ def free_objects(heap, c):
 
 @_its_own("deep_objects")
 def deep_objects(heap, c):
-    """Objects handed out, or on a CPU's freelist, of slabs of cache ``c`` that were bought below 3/4 min, where a
-    GFP_NOIO caller cannot buy: in the bio cache, slots that callers with __GFP_HIGH paid for. -1: not known."""
+    """Objects handed out, or on a CPU's freelist, of slabs of cache ``c`` that were allocated below 3/4 min, where a
+    GFP_NOIO caller cannot allocate: in the bio cache, slots that callers with __GFP_HIGH paid for. -1: not known."""
 
 
 @_its_own("heap_costs")

@@ -100,15 +100,15 @@ class MEMCTL(Record, width=POLICY.width):
     cpu_node_shift = field("stub model: node of a cpu = cpu >> shift")
     nr_nodes = field()
     last_missed = field("suppressed before the last printed one")
-    who = field("who is asking now: a slab remembers its buyer")
+    who = field("who is asking now: a new slab remembers him")
     probe_gfp = field("what such an attempt adds to the mask")
     gfp_add = field("what a policy adds to the mask of each WHO", width=16)
     refusals = field("of objects at hand, by the entitlement rule")
-    probes = field("slabs that such callers tried to buy")
+    probes = field("slabs that such callers tried to allocate")
     unfair = field("callers left with nothing although objects were at hand")
     spare = field("pages set aside for slabs of the swap path, linked by PAGE.next: first one, -1 none")
     nr_spare = field()
-    spare_used = field("slabs bought with one")
+    spare_used = field("slabs allocated with one")
     policed = field("1: an allocation asks more than SLUB does, see kernels/alloc/entitlement.py")
     pfmemalloc = field("1: slabs from below all watermarks are for those who may go there")
     emergency_cache = field("cache of each class of them: four columns", width=4)
@@ -123,7 +123,7 @@ class MEMCTL(Record, width=POLICY.width):
     locks = field("locks that it adds")
     charge_limit = field("of each WHO: objects charged at once stay below it; 0 not charged", width=16)
     charge_usage = field("of each WHO: objects charged now", width=16)
-    emergency_apart = field("1: emergency caches share their slabs with nobody")
+    emergency_nomerge = field("1: emergency caches share their slabs with nobody")
     page_doublings = field("of 4096 bytes: 0, 2 or 4 for pages of 4, 16 or 64 KB")
     user_zones = field("zones at the top that serve tasks' pages alone: HighMem, Movable")
     policy_failed = field("the first question (its column here) that a user's policy raised at, 0 none: the lane ends")
@@ -145,7 +145,7 @@ MODEL_ZONES = 2  # zones, buddy, per-CPU lists
 
 
 class DEPTH(Record):
-    """How deep a granted page was: what a bought slab remembers of its buyer."""
+    """How deep a granted page was: what a slab remembers of its owner."""
 
     low = field()
     min = field()
@@ -219,7 +219,7 @@ class KMEM_CACHE(Record, width=64):
     )
     sheaf_capacity = field("objects a sheaf")
     sheaf_cache = field("cache (of era cpu-partial) that sheaves come from; -1: they cost no memory")
-    rank = field("of the slab bought last, see kernels/alloc/entitlement.py")
+    rank = field("of the slab allocated last, see kernels/alloc/entitlement.py")
     max_slabs = field("most slabs that a node held")
     keep_empty = field("era 2.6.25: partial slabs below which a slab stays when its last object is freed; 0: it goes")
     first_try = field("of a slab, one of FIRST_TRIES")
@@ -343,12 +343,13 @@ class SLUB_SLAB(Record):
     objects = field()
     base = field("first entry in ``link``")
     ordinal = field("-1 until a trace operation returned an object of it")
-    buyer = field("who asked when the slab was bought")
+    owner = field("who asked when the slab was allocated")
     depth = field("at which depth")
     partial = field("on the node's partial list")
     order = field()
     count = field(
-        "on a CPU's partial list: slabs, or free objects, from here to its end; under sheaves: operation that bought it"
+        "on a CPU's partial list: slabs, or free objects, from here to its end; under sheaves: the operation "
+        "that allocated it"
     )
 
 

@@ -1,4 +1,4 @@
-"""The names of what a lane reports: columns of ``runs/``, ``series/``, ``events/`` and the robbery ledger.
+"""The names of what a lane reports: columns of ``runs/``, ``series/``, ``events/`` and the slab ledger.
 
 The order is the column order of the result arrays; store and report take their schemas from here.
 """
@@ -53,8 +53,8 @@ class METRIC(Record):
     no_watermark = field("pages taken with no watermark")
     failed_allocations = field()
     refusals = field("of objects at hand, by the entitlement rule")
-    probes = field("slabs that refused callers tried to buy")
-    spare_used = field("slabs bought with a page set aside for the swap path")
+    probes = field("slabs that refused callers tried to allocate")
+    spare_used = field("slabs allocated with a page set aside for the swap path")
     unfair_refusals = field("callers left with nothing although objects were at hand")
     slab_fast = field("objects taken and given on what a CPU has to itself: its slab, array or sheaf")
     slab_slow = field("objects that took a longer way")
@@ -106,7 +106,7 @@ class METRIC(Record):
     at_free_normal = field()
     at_free_highmem = field()
     at_free_movable = field()
-    at_deep_slots = field("in use in slabs of the bio cache that were bought below 3/4 min")
+    at_deep_slots = field("in use in slabs of the bio cache that were allocated below 3/4 min")
     at_sense_fail_5s = field("... and the sense failures of those 5 s")
     events_lost = field("events that did not fit the lane's log")
 
@@ -162,7 +162,7 @@ class EVENT(Record):
     livelock_60s = field()
     livelock_end = field("a: length in ms")
     free_list_used = field("a: commands in flight")
-    slab_bought = field("a: cache, b: buyer, c: depth")
+    new_slab = field("a: cache, b: owner, c: depth")
     command_start = field("a: bios, b: where the sense buffer came from (WHO), c: runner")
     command_end = field("a: bios")
     sense_fail = field("a: runner")
@@ -177,7 +177,7 @@ class EVENT(Record):
 
 
 class WHO(Record):
-    """Who asks for memory: buyers of slabs and takers of their slots."""
+    """Who asks for memory: owners of slabs and takers of their slots."""
 
     nobody = field()
     bio = field()

@@ -38,14 +38,14 @@ OP_PAGE_FREE = 5
 OP_ALLOC_FAILED = 6
 OP_SHORTAGE = 7
 OP_BEGIN = 8
-OP_BOUGHT = 9
+OP_NEW_SLAB = 9
 OP_RESERVE = 10
 
 FREES = 1  # the bit that tells OP_FREE and OP_BULK_FREE from OP_ALLOC and OP_BULK_ALLOC
 KIND = np.dtype([("cache", "<i4"), ("node", "<i4"), ("gfp", "<i8")])  # cache -1: left out; node -1: any
 AHEAD = 12  # events between fetching the place of an object into the cache and using it
 
-# Slabs that one allocation may buy at most, with every sheaf that it refills.
+# New slabs of one allocation at most, with every sheaf that it refills.
 SLAB_MARGIN = 256
 
 
@@ -55,7 +55,7 @@ class CACHE_SERIES(Record):
     slabs = field()
     objects = field()
     partial = field()
-    bought = field(label="slabs_bought")
+    allocated = field(label="slabs_allocated")
     freed = field(label="slabs_freed")
     alloc_fast = field()
     alloc_slow = field()
@@ -124,7 +124,7 @@ def sample(slub_, lane, row):
         out[CACHE_SERIES.partial] = partial
         for cpu in range(kcpu.shape[1]):
             k = kcpu[c, cpu]
-            out[CACHE_SERIES.bought] += k[KMEM_CACHE_CPU.alloc_slab]
+            out[CACHE_SERIES.allocated] += k[KMEM_CACHE_CPU.alloc_slab]
             out[CACHE_SERIES.freed] += k[KMEM_CACHE_CPU.free_slab]
             out[CACHE_SERIES.alloc_fast] += k[KMEM_CACHE_CPU.alloc_fastpath] + k[KMEM_CACHE_CPU.alloc_pcs]
             out[CACHE_SERIES.alloc_slow] += k[KMEM_CACHE_CPU.alloc_slowpath]
@@ -171,14 +171,14 @@ def alloc_refused_of(mem, slub_, c, cpu, node, gfp):
         slub.slab_free(mem, slub_, cpu, held)
 
 
-BUYING = -2  # in place of a handle: the allocation found nothing, and waits for its pages
+NEEDS_SLAB = -2  # in place of a handle: the allocation found nothing, and waits for its pages
 
 
 @internal
 def nothing_free(mem, slub_, c, cpu, node):
-    """Whether an allocation that begins now has to buy a slab; it lets go of a full CPU slab at once [___slab_alloc].
+    """Whether an allocation that begins now needs a new slab; it lets go of a full CPU slab at once [___slab_alloc].
 
-    True says that the allocation buys whatever there is by then. By the rules of cpu_partial.
+    True says that it gets a new slab, whatever there is by then. By the rules of cpu_partial.
     """
     out_of_line()
     k = slub_.kcpu[c, cpu]
@@ -199,7 +199,7 @@ def nothing_free(mem, slub_, c, cpu, node):
 
 
 @internal
-def take_bought(mem, slub_, c, cpu, node, gfp):
+def take_new_slab(mem, slub_, c, cpu, node, gfp):
     """The first object of a slab that was asked for at BEGIN; what its CPU got in the meantime is retired
     [___slab_alloc, retry_load_slab]."""
     out_of_line()
@@ -233,16 +233,17 @@ def seldom(mem, slub_, lane, e, obj):
     elif op == OP_SHORTAGE:
         shortage(mem, obj)
     elif op == OP_RESERVE:
-        # Of what the allocation behind it buys; with settings under which the private list serves that, of nothing.
+        # Of the new slab of the allocation behind it; with settings under which the private list serves that, of
+        # nothing.
         k = slub_.kcpu[c, cpu]
         served = k[KMEM_CACHE_CPU.freelist] >= 0 and (
             node < 0 or slub_.slab[k[KMEM_CACHE_CPU.page], SLUB_SLAB.node] == node
         )
-        if lane.handle[obj] == BUYING or not served:
+        if lane.handle[obj] == NEEDS_SLAB or not served:
             mem.ctl[MEMCTL.depth] = DEPTH.none
     elif slub_.cache[c, KMEM_CACHE.era] == er.ERA_CPU_PARTIAL and lane.handle[obj] == st.NO_OBJECT:
-        if op == OP_BOUGHT or nothing_free(mem, slub_, c, cpu, node):
-            lane.handle[obj] = BUYING
+        if op == OP_NEW_SLAB or nothing_free(mem, slub_, c, cpu, node):
+            lane.handle[obj] = NEEDS_SLAB
 
 
 @internal
@@ -273,12 +274,12 @@ def other_rows(lane):
 
 @internal
 def held_before(mem, slub_, lane, cpu, held, obj):
-    """An allocation is given a place that is not empty; whether it is BUYING.
+    """An allocation is given a place that is not empty; whether that is NEEDS_SLAB.
 
     Else the address was handed out again: its free is not in the trace.
     """
     out_of_line()
-    if held == BUYING:
+    if held == NEEDS_SLAB:
         return True
     lane.met[MET.implied_frees] += 1
     free_elsewhere(mem, slub_, lane, cpu, held)
@@ -319,8 +320,8 @@ def run_events(mem, slub_, event, lane, row, end):
                     if slub_.ctl[SLUB_CTL.slab_top] >= room or slub_.ctl[SLUB_CTL.link_top] >= link_room:
                         return row
                     gfp = kind["gfp"]
-                    if handle[obj] == BUYING:
-                        held = take_bought(mem, slub_, c, cpu, node, gfp)
+                    if handle[obj] == NEEDS_SLAB:
+                        held = take_new_slab(mem, slub_, c, cpu, node, gfp)
                     else:
                         held = slub.slab_alloc_slow(mem, slub_, c, cpu, node, gfp, 0)
                     mem.ctl[MEMCTL.depth] = DEPTH.low

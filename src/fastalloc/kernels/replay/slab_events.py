@@ -14,7 +14,7 @@ from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.replay import kmem_events as kr
 from fastalloc.kernels.replay.kmem_events import CACHE_SERIES, MET
 
-SLAB_MARGIN = 8  # slabs that one allocation may buy at most, those of management objects included
+SLAB_MARGIN = 8  # new slabs of one allocation at most, those of management objects included
 REAPTIMEOUT_CPUC = 1000 * ss.REAPTIMEOUT_CPUC_S  # jiffies, HZ 1000
 REAPTIMEOUT_LIST3 = 1000 * ss.REAPTIMEOUT_LIST3_S
 
@@ -39,7 +39,7 @@ def sample_slab(slab, lane, begin, row):
         out[CACHE_SERIES.slabs] = slabs
         out[CACHE_SERIES.objects] = lane.live[c]
         out[CACHE_SERIES.partial] = partial
-        out[CACHE_SERIES.bought] = cache[SLAB_CACHE.grown]
+        out[CACHE_SERIES.allocated] = cache[SLAB_CACHE.grown]
         out[CACHE_SERIES.freed] = begin[c] + cache[SLAB_CACHE.grown] - slabs
         out[CACHE_SERIES.alloc_fast] = cache[SLAB_CACHE.allochit]
         out[CACHE_SERIES.alloc_slow] = cache[SLAB_CACHE.allocmiss]

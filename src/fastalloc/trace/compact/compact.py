@@ -55,7 +55,7 @@ OPS = (
     "alloc_failed",
     "shortage",
     "begin",
-    "bought",
+    "new_slab",
     "reserve",
     "kfree_rcu",
     "grace_period",
@@ -72,9 +72,9 @@ OPS = (
     OP_PAGE_FREE,
     OP_ALLOC_FAILED,
     OP_SHORTAGE,  # until pages are given again there are no blocks above order ``object``
-    OP_BEGIN,  # an allocation that bought its slab looked for an object here, where that is long before its event
-    OP_BOUGHT,  # the same, where it found none although the rules say that there was one
-    OP_RESERVE,  # the slab that the allocation behind it buys is from below all watermarks
+    OP_BEGIN,  # an allocation that needed a new slab looked for an object here, where that is long before its event
+    OP_NEW_SLAB,  # the same, where it found none although the rules say that there was one
+    OP_RESERVE,  # the new slab of the allocation behind it is from below all watermarks
     OP_KFREE_RCU,  # of sheaves, where probes recorded them: see kernels/replay/sheaf_events.py
     OP_GRACE_PERIOD,
     OP_PREFILL,

@@ -11,7 +11,7 @@ from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact import row_passes, tallies
 from fastalloc.trace.compact.direct_map import move_to_direct_map
 from fastalloc.trace.compact.infer import infer_caches
-from fastalloc.trace.compact.new_slabs import before_purchase
+from fastalloc.trace.compact.new_slabs import before_new_slabs
 from fastalloc.trace.compact.printed_twice import printed_twice
 from fastalloc.trace.compact.release_memory import give_back
 from fastalloc.trace.compact.rows import KIND, Rows, rows_of
@@ -23,7 +23,7 @@ _GIVEN = (
     "cache resolved before",
     "kfree(NULL), left out",
     "allocations that failed",
-    "allocations put before the purchase of their slab",
+    "allocations put before the pages of their new slab",
 )
 
 
@@ -56,7 +56,7 @@ def compact_events(
     del twice
     row_passes.turn_bulk_frees(rows.op, rows.time, rows.cpu, rows.object, rows.kind, rows.task, rows.name)
     if not _names_allocations(rows):
-        inferred["allocations put before the purchase of their slab"] = before_purchase(rows)
+        inferred["allocations put before the pages of their new slab"] = before_new_slabs(rows)
     inferred |= _lives(rows)
     if strict:
         refuse_inferred(path, inferred)

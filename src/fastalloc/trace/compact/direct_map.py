@@ -2,8 +2,8 @@
 
 x86-64 maps all memory at ``page_offset_base``, 0xffff888000000000 unless CONFIG_RANDOMIZE_MEMORY puts it at another
 multiple of 1 GiB [kernel_randomize_memory, arch/x86/mm/kaslr.c: PUD_SIZE], as it does by default. Object and page
-events meet only if that base is known. An allocation that bought a slab shows both: its CPU's page event before it has
-the page frame, its own the address of an object in that block.
+events meet only if that base is known. An allocation that needed a new slab shows both: its CPU's page event before it
+has the page frame, its own the address of an object in that block.
 """
 
 import numpy as np

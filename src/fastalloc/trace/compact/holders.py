@@ -8,7 +8,8 @@ A *holder* is what allocated: its objects are those that its allocations gave. W
   count. The first one is the one with most quarters of the trace in which such objects were born, then most bytes a
   second by the lower end of the interval. A holder whose addresses are handed out again without a free has frees that
   fire no event, and is none.
-* The **pin ledger** lists slabs bought in the trace that are a quarter full or less at the end, by the holder of most
+* The **pin ledger** lists slabs allocated in the trace that are a quarter full or less at the end, by the holder of
+most
   of their objects, and the bytes that come back if those objects moved into full slabs. All objects of such slabs are
   known; of slabs from before the trace they are not.
 """
@@ -195,7 +196,7 @@ def _suspects(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _pins(lives: _Lives) -> pl.DataFrame:
-    """Slabs bought in the trace, nearly empty at its end, by the holder of most of their objects and their cache."""
+    """Slabs allocated in the trace, nearly empty at its end, by the holder of most of their objects and their cache."""
     trace = lives.trace
     e = trace.events
     given = np.flatnonzero((e["op"] == co.OP_PAGE_ALLOC) & (e["object"] != co.NO_PFN))

@@ -1,6 +1,6 @@
 """Which cache an event belongs to, where the trace does not say. Every step is counted.
 
-The steps, each only for events that no earlier one settled:
+The steps, each only for events that no earlier one resolved:
 
 1. ``named by the tracepoint``: kmem_cache_free names its cache, and kmem_cache_alloc on kernels that do.
 2. ``resolved before``: the column ``cache_resolved`` of a decoded trace.
@@ -50,14 +50,14 @@ def kmalloc_names() -> pl.Expr:
 
 
 class _Inference:
-    """Fills ``rows.name`` step by step; ``counts``: objects settled by each step."""
+    """Fills ``rows.name`` step by step; ``counts``: objects resolved by each step."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
         self.counts: dict[str, int] = {}
         self.open = int((rows.op <= co.OP_BULK_FREE).sum())
 
-    def _settled(self, step: str, objects: int) -> None:
+    def _resolved(self, step: str, objects: int) -> None:
         if objects:
             self.counts[step] = self.counts.get(step, 0) + objects
         self.open -= objects
@@ -68,14 +68,14 @@ class _Inference:
         numbers = {text: rows.name_of(text) for text in names.drop_nulls().unique(maintain_order=True)}
         table = names.replace_strict(numbers, default=NO_NAME, return_dtype=pl.Int32).fill_null(NO_NAME).to_numpy()
         spans = [(ops[0], ops[-1])] if isinstance(ops, range) else [(op, op) for op in ops]
-        self._settled(step, sum(row_passes.named_by(rows.op, rows.kind, rows.name, table, *span) for span in spans))
+        self._resolved(step, sum(row_passes.named_by(rows.op, rows.kind, rows.name, table, *span) for span in spans))
 
     def neighbours(self) -> None:
         """Allocation and free of one object share a cache."""
         rows = self.rows
         for step, frees in (("from its free", False), ("from its allocation", True)):
             none = np.full(len(rows.ptrs), -1, np.int32)
-            self._settled(step, row_passes.from_neighbour(rows.op, rows.object, rows.name, none, frees))
+            self._resolved(step, row_passes.from_neighbour(rows.op, rows.object, rows.name, none, frees))
 
     def pages(self) -> None:
         """Objects of one slab share a cache: a page, between two times it was handed out."""
@@ -89,7 +89,7 @@ class _Inference:
                 rows.name_of(LARGE), *row_passes.table_of(blocks), *row_passes.table_of(len(rows.ptrs)),
                 np.zeros(row_passes.ORDERS, np.bool_), groups, fill,
             )  # fmt: skip
-        self._settled("same slab page", found)
+        self._resolved("same slab page", found)
 
     def functions(self, aliases: dict[str, str], sizes: pl.DataFrame | None) -> None:
         """Allocations by functions that have one cache."""
@@ -126,7 +126,7 @@ class _Inference:
 def infer_caches(
     rows: Rows, aliases: dict[str, str] | None = None, sizes: pl.DataFrame | None = None
 ) -> dict[str, int]:
-    """Fill ``rows.name``; how many objects each step settled.
+    """Fill ``rows.name``; how many objects each step resolved.
 
     ``aliases``: name of a merged cache to the name the kernel shows for it; ``sizes``: name, bytes_req, bytes_alloc
     of all caches of the kernel, where they are known.

@@ -1,4 +1,4 @@
-"""When an allocation that bought a slab decided to buy it.
+"""When an allocation that needed a new slab asked for it.
 
 The event of an allocation comes last: after the page allocator gave the pages of a new slab, and after whatever
 interrupted it on its CPU. What the allocation found on its CPU and node it found before it asked for pages. So the
@@ -16,14 +16,14 @@ from fastalloc.trace.compact import row_passes
 from fastalloc.trace.compact.rows import Rows
 
 
-def before_purchase(rows: Rows) -> int:
-    """Move such allocations, timed as the event of their block; how many blocks were bought so."""
+def before_new_slabs(rows: Rows) -> int:
+    """Move such allocations, timed as the event of their block; how many blocks became new slabs so."""
     blocks = int((rows.op == co.OP_PAGE_ALLOC).sum())
     block = np.full(len(rows), -1, np.int32)
     cpus = int(rows.cpu.max(initial=0)) + 1
     order_of = rows.kinds["order"].to_numpy()
     row_of = np.zeros(blocks, np.int32)
-    count = row_passes.purchases(
+    count = row_passes.new_slabs(
         rows.op, rows.object, rows.kind, rows.time, rows.cpu, rows.ptrs, order_of, *row_passes.table_of(blocks),
         np.zeros(row_passes.ORDERS, np.bool_), row_of, np.zeros(blocks, np.int32), np.zeros(blocks, np.uint8),
         np.full(cpus, -1), block,
@@ -44,4 +44,4 @@ def _move(rows: Rows, which: np.ndarray, block: np.ndarray, row_of: np.ndarray) 
         row_passes.moved(column, which, to, order, column[which])
 
 
-__all__ = ["before_purchase"]
+__all__ = ["before_new_slabs"]

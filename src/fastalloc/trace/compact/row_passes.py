@@ -71,7 +71,7 @@ def renumber(op, ids, rank):
 
 
 @kernel
-def squeeze(column, mask):
+def compress(column, mask):
     """Move the elements of ``mask`` to the front."""
     at = 0
     for i in range(column.shape[0]):
@@ -215,12 +215,12 @@ def turn_bulk_frees(op, time, cpu, obj, kind, task, name):
 
 
 @kernel
-def purchases(op, obj, kind, time, cpu, ptrs, order_of, slots, keys, orders, row_of, refusal, seen, last_of, block):
-    """Which allocations belong before the event of their block of pages; see ``purchase``.
+def new_slabs(op, obj, kind, time, cpu, ptrs, order_of, slots, keys, orders, row_of, refusal, seen, last_of, block):
+    """Which allocations belong before the event of their block of pages; see ``new_slabs.py``.
 
     ``row_of``: int32[blocks], ``refusal`` int32[blocks] the row of the larger block refused just before, ``seen``
     uint8[blocks], ``last_of`` int64[cpus] all -1; ``block`` int32[rows], -1 at first: the number of the block that an
-    allocation bought, REFUSED and less for a refusal. Returns how many were bought.
+    allocation got, REFUSED and less for a refusal. Returns how many new slabs there are.
     """
     blocks = np.int64(0)
     found = np.int64(0)
@@ -268,7 +268,7 @@ def rotate(column, first, last):
 
 @kernel
 def shortages(op, obj, kind, time, cpu, task, name, order_of, row_of, block):
-    """Refusals that ``purchases`` marked become shortages: they go right before their block, with its time, and their
+    """Refusals that ``new_slabs`` marked become shortages: they go right before their block, with its time, and their
     object is its order."""
     i = 0
     while i < op.shape[0]:

@@ -68,7 +68,7 @@ class Rows:
         """Keep only the rows of ``mask``, in place, and the addresses that they have."""
         count = int(mask.sum())
         for column in (*(self.events[name] for name in co.EVENT.names or ()), self.task, self.name):
-            row_passes.squeeze(column, mask)
+            row_passes.compress(column, mask)
         self.events, self.task, self.name = (column[:count] for column in (self.events, self.task, self.name))
         used = np.zeros(len(self.ptrs), np.bool_)
         row_passes.in_use(self.op, self.object, used)

@@ -1,1 +1,1 @@
-"""The order of operations, settled by the addresses that the traced kernel handed out."""
+"""The order of operations, resolved by the addresses that the traced kernel handed out."""

@@ -1,8 +1,8 @@
 """Of many possible starts of each cache those that the addresses contradict least.
 
 Caches do not touch each other, so each has its own draws (see ``rebuilt``). A draw is as good as few operations must be
-moved, purchases taken as made and allocations left unexplained until the rules give out every object from the slab that
-its address says (see ``settle_order``).
+moved, new slabs taken as the kernel took them, and allocations left unexplained until the rules give out every object
+from the slab that its address says (see ``resolve_order``).
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from fastalloc.trace.lanes.start import Start
 from fastalloc.trace.lanes.touched import PageEvents, old_slabs
 from fastalloc.trace.order.merge import Merge
 from fastalloc.trace.order.model import FOUND
-from fastalloc.trace.order.settle_order import PATIENCE, Search
+from fastalloc.trace.order.resolve_order import PATIENCE, Search
 
 TRIES = 24
 LEAST_TRIES = 3
 MOST_OPERATIONS = 2_000_000  # of one cache, all its tries together
 STARTS = 3  # that are as good, for the range
 UNEXPLAINED = 10  # misfit of an allocation that nothing explains
-_UNSETTLED = 1000
+_UNRESOLVED = 1000
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ def _best(
     for number in range(tries):
         rows = draw(evidence, number)
         start = Start(state_of(rows), old, search.trace.ptrs, evidence.first_pfn)
-        _, _, found, _ = search.settle(c, start)
-        misfit = int(found[FOUND.moved] + 3 * found[FOUND.bought] + UNEXPLAINED * found[FOUND.wrong])
-        misfit += _UNSETTLED * bool(found[FOUND.wrong] > PATIENCE)
+        _, _, found, _ = search.resolve(c, start)
+        misfit = int(found[FOUND.moved] + 3 * found[FOUND.new_slab] + UNEXPLAINED * found[FOUND.wrong])
+        misfit += _UNRESOLVED * bool(found[FOUND.wrong] > PATIENCE)
         if least < 0 or misfit < least:
             best, least = [rows], misfit
         elif misfit == least and len(best) < wanted and rows not in best:

@@ -24,23 +24,23 @@ class CacheOrder:
         self.inserted = [np.zeros((0, 4), np.int64)]  # row, place, turn, op
 
     def add(self, op: np.ndarray, row: np.ndarray, reserve: np.ndarray, following: int) -> None:
-        """The next operations: op, row in the trace, whether it bought a slab from below all watermarks; ``following``:
-        the row of the one behind them, -1 none."""
+        """The next operations: op, row in the trace, whether it allocated a slab from below all watermarks;
+        ``following``: the row of the one behind them, -1 none."""
         # An operation that came later waits, and all behind it.
         place = np.maximum.accumulate(np.append(self.latest, row))[1:]
         turn = 4 * (self.position + np.arange(len(row)))
-        own = (op != om.BEGIN) & (op != om.BOUGHT) & (op != om.GONE)
+        own = (op != om.BEGIN) & (op != om.NEW_SLAB) & (op != om.GONE)
         away = own & (place != row)
         early = (op == om.BEGIN) & (np.append(row[1:], following) != row)
-        bought = op == om.BOUGHT
+        allocated = op == om.NEW_SLAB
         # What stays is kept where something may go to its place.
         stays = own & (place == row)
-        goes = place[away | early | bought | reserve]
+        goes = place[away | early | allocated | reserve]
         kept = stays & (np.isin(row, goes) | (row == self.latest) | np.isin(row - 1, self.shortages))
         kept[np.flatnonzero(stays)[-1:]] = True
         which = away | kept
         self.placed.append(np.stack([row[which], place[which], turn[which]], axis=1))
-        for which, new in ((early, co.OP_BEGIN), (bought, co.OP_BOUGHT), (reserve, co.OP_RESERVE)):
+        for which, new in ((early, co.OP_BEGIN), (allocated, co.OP_NEW_SLAB), (reserve, co.OP_RESERVE)):
             ops = np.full(int(which.sum()), new)
             self.inserted.append(np.stack([row[which], place[which], turn[which] - 1, ops], axis=1))
         self.position += len(row)

@@ -1,7 +1,7 @@
 """The rules of mm/slub.c run over the operations of one cache, in an order that is being looked for.
 
-A purchase is two operations: BEGIN, where the allocation finds nothing and lets go of a full CPU slab, and the
-allocation itself, which installs the slab that it bought, whatever its CPU got in the meantime [___slab_alloc,
+An allocation with a new slab is two operations: BEGIN, where the allocation finds nothing and lets go of a full CPU
+slab, and the allocation itself, which installs the new slab, whatever its CPU got in the meantime [___slab_alloc,
 retry_load_slab].
 """
 
@@ -24,10 +24,10 @@ from fastalloc.kernels.alloc.state import (
     SLUB_SLAB,
     Mem,
 )
-from fastalloc.kernels.replay.kmem_events import BUYING, alloc_refused_of, nothing_free, shortage, take_bought
+from fastalloc.kernels.replay.kmem_events import NEEDS_SLAB, alloc_refused_of, nothing_free, shortage, take_new_slab
 
 # ORDER_EVENT.op
-ALLOC, FREE, BEGIN, FAILED, GONE, BOUGHT = range(6)  # BOUGHT: a BEGIN that finds nothing, come what may
+ALLOC, FREE, BEGIN, FAILED, GONE, NEW_SLAB = range(6)  # NEW_SLAB: a BEGIN that finds nothing, come what may
 
 
 class ORDER_EVENT(Record):
@@ -39,7 +39,7 @@ class ORDER_EVENT(Record):
     block = field("block of pages of the object or slab, by its size")
     node = field("asked for, -1 any")
     gfp = field()
-    short = field("largest order there was for this purchase, -1 any")
+    short = field("largest order there was for this new slab, -1 any")
     low = field("rows of the trace between which the operation was, by its task's events before and after")
     high = field()
     nested_low = field("the same where those events may have been of interrupts in between")
@@ -49,7 +49,7 @@ class ORDER_EVENT(Record):
     ends = field("1: last event of its call, 2: first")
     row = field("of the trace")
     kind = field()
-    reserve = field("1: what it buys is from below all watermarks")
+    reserve = field("1: its new slab is from below all watermarks")
 
 
 class FOUND(Record):
@@ -58,7 +58,7 @@ class FOUND(Record):
     moved = field("moves made")
     wrong = field("allocations that no move explains")
     tries = field()
-    bought = field("purchases taken as they were made")
+    new_slab = field("new slabs taken as the kernel took them")
     reserve = field("slabs from below all watermarks")
 
 
@@ -92,7 +92,9 @@ class Model(NamedTuple):
     slub: er.SlubEras
     handle: np.ndarray  # int64[objects]
     block: np.ndarray  # int64[slabs]: the block that stands for each slab, -1 not known
-    bought: np.ndarray  # int64[slabs, 2]: row and kind of the allocation that bought each slab, where it is known
+    allocated_by: (
+        np.ndarray
+    )  # int64[slabs, 2]: row and kind of the allocation that got each slab as a new one, where it is known
 
 
 class Search(NamedTuple):
@@ -141,8 +143,8 @@ def follow_order(mem, model, events, order, row, stop, where):
                 shortage(mem, e[ORDER_EVENT.short])
             if e[ORDER_EVENT.reserve] != 0:
                 mem.ctl[MEMCTL.depth] = DEPTH.none
-            if held == BUYING:
-                held = take_bought(mem, slub, 0, cpu, e[ORDER_EVENT.node], e[ORDER_EVENT.gfp])
+            if held == NEEDS_SLAB:
+                held = take_new_slab(mem, slub, 0, cpu, e[ORDER_EVENT.node], e[ORDER_EVENT.gfp])
             else:
                 held = cp.slab_alloc(mem, slub, 0, cpu, e[ORDER_EVENT.node], e[ORDER_EVENT.gfp], 0, f)
             mem.ctl[MEMCTL.model] = st.MODEL_UNLIMITED
@@ -157,8 +159,8 @@ def follow_order(mem, model, events, order, row, stop, where):
             s = held >> st.HANDLE_SHIFT
             if slub.kcpu[0, cpu, KMEM_CACHE_CPU.alloc_slab] != before:
                 block[s] = e[ORDER_EVENT.block]
-                model.bought[s, 0] = e[ORDER_EVENT.row]
-                model.bought[s, 1] = e[ORDER_EVENT.kind]
+                model.allocated_by[s, 0] = e[ORDER_EVENT.row]
+                model.allocated_by[s, 1] = e[ORDER_EVENT.kind]
             elif block[s] < 0:
                 block[s] = e[ORDER_EVENT.block]
             elif block[s] != e[ORDER_EVENT.block]:
@@ -167,9 +169,9 @@ def follow_order(mem, model, events, order, row, stop, where):
             if held >= 0:
                 cp.slab_free(mem, slub, 0, cpu, held >> st.HANDLE_SHIFT, held & mask, f)
             handle[e[ORDER_EVENT.object]] = st.NO_OBJECT
-        elif op in (BEGIN, BOUGHT):
-            if held == st.NO_OBJECT and (op == BOUGHT or nothing_free(mem, slub, 0, cpu, e[ORDER_EVENT.node])):
-                handle[e[ORDER_EVENT.object]] = BUYING
+        elif op in (BEGIN, NEW_SLAB):
+            if held == st.NO_OBJECT and (op == NEW_SLAB or nothing_free(mem, slub, 0, cpu, e[ORDER_EVENT.node])):
+                handle[e[ORDER_EVENT.object]] = NEEDS_SLAB
         elif op == FAILED:
             alloc_refused_of(mem, slub, 0, cpu, e[ORDER_EVENT.node], e[ORDER_EVENT.gfp])
         else:
@@ -188,7 +190,7 @@ def one_of(ring, i):
         er.SlubEras(slub.cache[i], slub.kcpu[i], slub.knode[i], slub.slab[i], slub.link[i], slub.ctl[i]),
         ring.handle[i],
         ring.block[i],
-        ring.bought[i],
+        ring.allocated_by[i],
     )
 
 
@@ -212,9 +214,9 @@ def copy_model(to, model):
     for s in range(top):
         for i in range(SLUB_SLAB.width):
             a.slab[s, i] = b.slab[s, i]
-        to.block[s] = model.block[s]  # a slab beyond gets its block when it is bought
-        to.bought[s, 0] = model.bought[s, 0]
-        to.bought[s, 1] = model.bought[s, 1]
+        to.block[s] = model.block[s]  # a slab beyond gets its block when it is allocated
+        to.allocated_by[s, 0] = model.allocated_by[s, 0]
+        to.allocated_by[s, 1] = model.allocated_by[s, 1]
     for i in range(b.ctl[SLUB_CTL.link_top]):
         a.link[i] = b.link[i]
     for i in range(model.handle.shape[0]):

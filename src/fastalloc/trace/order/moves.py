@@ -82,7 +82,8 @@ def best_move(search, wrong, have):
     x = events[order[wrong]]
     reached = wrong
     tries = 0
-    # First when a purchase began, then what tasks did between their events, then what interrupts may have hidden.
+    # First when an allocation that needed a new slab began, then what tasks did between their events, then what
+    # interrupts may have hidden.
     for turn in range(3):
         if reached > wrong:
             break

@@ -1,4 +1,4 @@
-"""The order of operations on one cache, settled by the addresses that the traced kernel handed out.
+"""The order of operations on one cache, resolved by the addresses that the traced kernel handed out.
 
 The event of an allocation comes after the operation, that of a free before it, and what happens on two CPUs in between
 is in the trace in some order only. But each address says from which slab its object came, and each block of pages that
@@ -16,10 +16,10 @@ from fastalloc.kernels.alloc import state as st
 from fastalloc.trace.order.model import (
     ALLOC,
     BEGIN,
-    BOUGHT,
     FOUND,
     LOOK,
     MOVE,
+    NEW_SLAB,
     ORDER_EVENT,
     WHERE,
     copy_model,
@@ -44,7 +44,7 @@ def block_given(search, x, s):
 
 @internal
 def began_right_before(search, row):
-    """Whether the operation before position ``row`` is the BEGIN of the purchase there."""
+    """Whether the operation before position ``row`` is the BEGIN of the allocation there."""
     x = search.events[search.order[row]]
     before = search.events[search.order[max(row - 1, 0)]]
     return (
@@ -56,7 +56,7 @@ def began_right_before(search, row):
 
 @entry
 def search_order(search, every, patience, last):
-    """Settle a part of a cache's operations: ``search.order``, from ``search.where`` on.
+    """Resolve a part of a cache's operations: ``search.order``, from ``search.where`` on.
 
     ``search.model`` is the cache there. Unless the part is the ``last``, it ends, at a multiple of ``every``, so far
     from the end that no decision looks beyond; what is before the first saved model will not change any more. A model
@@ -103,10 +103,10 @@ def search_order(search, every, patience, last):
                 make_move(events, order, search.scratch, search.best)
                 row = go_back(search, saved_before(at, search.best[MOVE.first]))
                 continue
-        # 4. a purchase that was made although the rules had a free object
+        # 4. a new slab although the rules had a free object
         if began_right_before(search, row):
-            found[FOUND.bought] += 1
-            events[order[max(row - 1, 0)], ORDER_EVENT.op] = BOUGHT
+            found[FOUND.new_slab] += 1
+            events[order[max(row - 1, 0)], ORDER_EVENT.op] = NEW_SLAB
             slot = saved_before(at, row - 1)
             if slot >= 0:
                 row = go_back(search, slot)

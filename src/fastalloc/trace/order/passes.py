@@ -1,4 +1,4 @@
-"""Passes over the events of a compact trace that settle their order, compiled; see ``settle_order``."""
+"""Passes over the events of a compact trace that resolve their order, compiled; see ``resolve_order``."""
 
 import numpy as np
 
@@ -81,8 +81,8 @@ def rows_of_caches(op, kind, cache, edges, rows):
 
 
 @kernel
-def buys(op, cpu, time, i):
-    """Whether row ``i`` is an allocation right before the pages that it bought."""
+def needs_slab(op, cpu, time, i):
+    """Whether row ``i`` is an allocation right before the pages of its new slab."""
     if op[i] != OP_ALLOC and op[i] != OP_BULK_ALLOC:
         return False
     return i + 1 < op.shape[0] and op[i + 1] == OP_PAGE_ALLOC and cpu[i] == cpu[i + 1] and time[i] == time[i + 1]
@@ -90,8 +90,8 @@ def buys(op, cpu, time, i):
 
 @kernel
 def objects_of(op, obj, cpu, time, own, gone, held):
-    """Mark the objects that a cache of rows ``own`` had: ``held`` bool[objects]; the most slabs that it had bought and
-    not given back at once. ``gone``: rows of the page frees that ended its slabs."""
+    """Mark the objects that a cache of rows ``own`` had: ``held`` bool[objects]; the most slabs that it had allocated
+    and not given back at once. ``gone``: rows of the page frees that ended its slabs."""
     slabs = 0
     most = 0
     ended = 0
@@ -102,7 +102,7 @@ def objects_of(op, obj, cpu, time, own, gone, held):
             slabs -= 1
         if op[i] <= OP_BULK_FREE:
             held[obj[i]] = True
-        if buys(op, cpu, time, i):
+        if needs_slab(op, cpu, time, i):
             slabs += 1
             most = max(most, slabs)
     return most
@@ -190,7 +190,8 @@ def gather(
     """The next operations of a cache of rows ``own`` into ``events`` (int32[., ORDER_EVENT.width]) behind the first
     ``have``, as many as fit; how many there are then.
 
-    A purchase's BEGIN comes right before it, a slab's end where its pages are freed. ``rows``, ``since``, ``until``
+    The BEGIN of an allocation with a new slab comes right before it, a slab's end where its pages are freed. ``rows``,
+    ``since``, ``until``
     and ``task`` as of ``rows_of_cpus``, ``edges`` int64[cpus + 1] where each CPU's begin and end; ``node`` of each
     kind; ``place_of``: number of each object of ``ptrs`` in this cache, ``block_of`` the block that each such number is
     in; ``gone``: rows of the page frees that ended its slabs, ``gone_block`` the blocks; ``entitled``: uint8[kinds].
@@ -218,8 +219,8 @@ def gather(
         if k == own.shape[0]:
             break
         i = np.int64(own[k])
-        bought = buys(op, cpu, time, i)
-        e = events[have + (1 if bought else 0)]
+        new_slab = needs_slab(op, cpu, time, i)
+        e = events[have + (1 if new_slab else 0)]
         failed = op[i] == OP_ALLOC_FAILED
         e[ORDER_EVENT.op] = om.FAILED if failed else op[i] % 2
         e[ORDER_EVENT.object] = 0 if failed else place_of[obj[i]]
@@ -236,7 +237,7 @@ def gather(
         end = edges[np.int64(cpu[i]) + 1]
         place = place_in(rows[begin:end], i)
         set_limits(op, cpu, time, rows[begin:end], since[begin:end], until[begin:end], i, place, e)
-        if bought:
+        if new_slab:
             first = events[have]
             for field in range(ORDER_EVENT.width):
                 first[field] = e[field]

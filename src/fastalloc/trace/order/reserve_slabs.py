@@ -1,8 +1,8 @@
-"""Slabs bought below all watermarks, told by who passes them over.
+"""Slabs allocated below all watermarks, told by who passes them over.
 
 From 3.6 on such a slab is passed over by callers that may not go there [pfmemalloc_match]. No event says how deep a
-purchase went, nor who may: where a caller passes over a slab that another kind of caller bought, and everything that
-follows agrees once the slab is taken for such, it is one, and the kind that bought it may go there.
+a new slab came from, nor who may: where a caller passes over a slab that another kind of caller allocated, and
+everything that follows agrees once the slab is taken for such, it is one, and the kind that allocated it may go there.
 """
 
 import numpy as np
@@ -26,8 +26,8 @@ from fastalloc.trace.order.model import (
 
 @internal
 def take_for_reserve(model, events, row, kind, reserve, entitled):
-    """Take the slab that row ``row`` of the trace bought for one from below all watermarks, or not; operations of
-    ``kind`` are then entitled to such slabs, or not. False if that purchase is among ``events`` no more."""
+    """Take the slab that row ``row`` of the trace allocated for one from below all watermarks, or not; operations of
+    ``kind`` are then entitled to such slabs, or not. False if that allocation is among ``events`` no more."""
     out_of_line()
     known = False
     for i in range(events.shape[0]):
@@ -38,7 +38,7 @@ def take_for_reserve(model, events, row, kind, reserve, entitled):
         if e[ORDER_EVENT.op] != GONE and e[ORDER_EVENT.kind] == kind:
             e[ORDER_EVENT.gfp] = g.GFP_KERNEL | (g.MEMALLOC if entitled else 0)
     for s in range(model.slub.ctl[SLUB_CTL.slab_top]):
-        if model.bought[s, 0] == row and model.slub.slab[s, SLUB_SLAB.pfn] != -1:
+        if model.allocated_by[s, 0] == row and model.slub.slab[s, SLUB_SLAB.pfn] != -1:
             model.slub.slab[s, SLUB_SLAB.depth] = DEPTH.none if reserve else DEPTH.low
     return known
 
@@ -67,8 +67,8 @@ def passed_over(search, wrong, s):
     entitled = search.entitled
     at = search.saved_at
     x = events[search.order[wrong]]
-    row = model.bought[s, 0]
-    kind = model.bought[s, 1]
+    row = model.allocated_by[s, 0]
+    kind = model.allocated_by[s, 1]
     if search.mem.ctl[MEMCTL.pfmemalloc] == 0 or row < 0 or model.slub.slab[s, SLUB_SLAB.depth] == DEPTH.none:
         return False
     if kind == x[ORDER_EVENT.kind] or entitled[kind] == IS_NOT or entitled[x[ORDER_EVENT.kind]] == IS_ENTITLED:

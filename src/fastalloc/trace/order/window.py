@@ -65,7 +65,7 @@ class Window:
     """The operations of cache ``c``, WINDOW of them at a time: ``events`` (int32[., ORDER_EVENT.width]) in the
     ``order`` found. Objects and blocks of pages are numbered: ``blocks``, those there are; ``here``, the objects of
     these operations among all that the cache had, whose handles are in ``handle``. ``most``: slabs that the cache had
-    bought and not given back at once. ``entitled``: uint8[kinds], as in ``model``."""
+    allocated and not given back at once. ``entitled``: uint8[kinds], as in ``model``."""
 
     def __init__(self, operations: Operations, c: int, laid: Laid, handle: np.ndarray) -> None:
         self.operations = operations
@@ -128,7 +128,7 @@ class Window:
         self.here = here
 
     def give(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Let go of the first ``count`` operations in the order found: op and row of each, whether it bought a slab
+        """Let go of the first ``count`` operations in the order found: op and row of each, whether it allocated a slab
         from below all watermarks, and the row that follows."""
         found = self.events[self.order]
         op, row = (found[:count, field].astype(np.int64) for field in (ORDER_EVENT.op, ORDER_EVENT.row))

@@ -22,7 +22,7 @@ EXACT_AT_PEAK_SHEAVES = 0.95
 @dataclass(frozen=True)
 class Check:
     """``totals``: figure, real, in the order of the events, median, low, high (pages), error, within. ``caches``: a row
-    a cache that bought slabs, worst first. ``snapshots``: label, caches, exact, real and predicted pages."""
+    a cache that allocated slabs, worst first. ``snapshots``: label, caches, exact, real and predicted pages."""
 
     totals: pl.DataFrame
     caches: pl.DataFrame
@@ -74,7 +74,7 @@ def real_slabs(truth: Path | None, snapshots: Path, sample_ns: np.ndarray) -> pl
 
 
 def check(prediction: Prediction, summary: pl.DataFrame, snapshots: pl.DataFrame | None) -> Check:
-    """Hold ``prediction`` against ``summary``; totals are over the caches that bought slabs."""
+    """Hold ``prediction`` against ``summary``; totals are over the caches that allocated slabs."""
     sheaves = any(cache.era == PERCPU_SHEAVES for cache in prediction.result.config.caches)
     limits, least = (LIMITS_SHEAVES, EXACT_AT_PEAK_SHEAVES) if sheaves else (LIMITS, EXACT_AT_PEAK)
     real = summary.filter(pl.col("slab_allocs") > 0).select("cache", *_TRUTH)

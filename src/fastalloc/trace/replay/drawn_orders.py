@@ -1,7 +1,7 @@
 """What a trace cannot say: when exactly each operation happened.
 
 The event of an allocation comes after the operation, that of a free before it. Between the two the CPU may have
-bought pages, served an interrupt or lost its host. All that is known of an operation is that it lies between its own
+allocated pages, served an interrupt or lost its host. All that is known of an operation is that it lies between its own
 event and its CPU's event before (allocations) or after (frees); the order on one CPU is certain, that of two CPUs is
 not. One order of two such operations may turn a free into one that empties a list, and what follows may differ by
 hundreds of slabs: a prediction is a distribution, and :func:`reordered` draws from it.
@@ -15,7 +15,7 @@ from fastalloc.trace.compact.compact import OP_ALLOC, OP_BULK_ALLOC, OP_BULK_FRE
 from fastalloc.trace.compact.release_memory import give_back
 from fastalloc.trace.replay import drawn_order_passes
 
-PASSES = 4  # each pass settles most pairs that the last one set wrong
+PASSES = 4  # each pass mends most pairs that the last one set wrong
 _PART = 1 << 16
 
 

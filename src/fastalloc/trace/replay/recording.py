@@ -35,7 +35,7 @@ from fastalloc.trace.lanes.state_table import read_state
 from fastalloc.trace.order import known_start as ks
 from fastalloc.trace.order.fit import STARTS, Fitted, fitted
 from fastalloc.trace.order.known_start import KnownStart
-from fastalloc.trace.order.settle_order import settled
+from fastalloc.trace.order.resolve_order import resolve_order
 from fastalloc.trace.replay.prediction import Prediction, predict
 from fastalloc.trace.replay.whatif import as_traced, what_if
 
@@ -47,7 +47,7 @@ ASSUMED = "6.1"  # whose rules run where no version is given
 class Recording:
     """A decoded trace with what is known of its kernel. ``shared``: caches that several names were merged into;
     ``steps``: what was inferred, with counts; ``order``: caches whose recorded order was not the kernel's, see
-    ``settle_order``. ``known``: what the start was made from; ``others``: starts that are as good as ``start``, and
+    ``resolve_order``. ``known``: what the start was made from; ``others``: starts that are as good as ``start``, and
     ``recorded`` the trace in its own order, where the start was rebuilt. ``assumed``: nobody said which ``kernel``."""
 
     trace: co.CompactTrace
@@ -89,7 +89,7 @@ class Recording:
         predictions = predict(self.trace, configs, self.start, draws, sample_ns, threads, self.loose)
         for start in self.others:
             assert self.recorded is not None
-            trace = settled(self.recorded, configs[0], start, self.left).trace
+            trace = resolve_order(self.recorded, configs[0], start, self.left).trace
             more = predict(trace, configs, start, 1, sample_ns, threads)
             predictions = [first.joined(other) for first, other in zip(predictions, more, strict=True)]
         return predictions
@@ -101,7 +101,7 @@ class Recording:
             return np.zeros(len(self.trace.kinds), bool)
         if self.order is None:
             return np.ones(len(self.trace.kinds), bool)
-        names = self.order.filter(~pl.col("settled"))["cache"].to_list()
+        names = self.order.filter(~pl.col("resolved"))["cache"].to_list()
         return self.trace.kinds["cache"].is_in(names).to_numpy()
 
 
@@ -243,9 +243,9 @@ def open_recording(
         trace, woven = with_sheaf_calls(trace, read_sheaf_calls(calls) if calls else None)
         steps |= woven
     elif len(trace.events):
-        settling = settled(trace, base, start, left)
-        trace, order = settling.trace, settling.caches
-        steps |= settling.steps
+        resolved = resolve_order(trace, base, start, left)
+        trace, order = resolved.trace, resolved.caches
+        steps |= resolved.steps
     return Recording(
         trace,
         caches + more,

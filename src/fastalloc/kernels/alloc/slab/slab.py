@@ -21,7 +21,7 @@ NEEDS_MGMT = -2
 def cache_grow_add(mem, slab, c, node, pfn, mgmt, depth):
     """Enter a new slab at the tail of ``node``'s free list; False when the arrays are too small [cache_grow].
 
-    ``depth``: at which its pages were bought, a DEPTH.
+    ``depth``: at which its pages were allocated, a DEPTH.
     """
     out_of_line()
     cache = slab.cache[c]
@@ -45,7 +45,7 @@ def cache_grow_add(mem, slab, c, node, pfn, mgmt, depth):
     record[s, SLAB_SLAB.pfn] = pfn
     record[s, SLAB_SLAB.ordinal] = -1
     record[s, SLAB_SLAB.mgmt] = mgmt
-    record[s, SLAB_SLAB.buyer] = mem.ctl[MEMCTL.who]
+    record[s, SLAB_SLAB.owner] = mem.ctl[MEMCTL.who]
     record[s, SLAB_SLAB.depth] = depth
     base = record[s, SLAB_SLAB.base]
     for i in range(num - 1):
@@ -138,7 +138,7 @@ STAGE_ANYWHERE = 3
 def cache_alloc_stages(mem, slab, c, cpu, node, gfp, context, stage, pfn, mgmt):
     """Allocate from ``stage`` on; a handle, NO_OBJECT, or NEEDS_MGMT with the stage and pages left in ``ctl``.
 
-    ``pfn >= 0`` resumes: the pages were bought, ``mgmt`` is their management object or NO_OBJECT (pages go back).
+    ``pfn >= 0`` resumes: the pages were allocated, ``mgmt`` is their management object or NO_OBJECT (pages go back).
     """
     out_of_line()
     ctl = slab.ctl

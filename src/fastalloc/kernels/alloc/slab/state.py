@@ -115,7 +115,7 @@ class SLAB_SLAB(Record):
     ordinal = field("-1 until a trace operation returned an object of it")
     mgmt = field("handle of the off-slab management object, -1 none")
     list = field("one of the three below")
-    buyer = field("who asked when it was bought")
+    owner = field("who asked when it was allocated")
     depth = field("at which depth")
 
 
@@ -137,7 +137,7 @@ class SLAB_CTL(Record, width=16):
     pfn = field("the pages it holds")
     where = field("and the slab's node")
     chain = field("caches in ``chain``")
-    depth = field("the depth at which SLAB_CTL.pfn was bought")
+    depth = field("the depth at which SLAB_CTL.pfn was allocated")
     pages = field("in slabs")
     max_pages = field()
 

@@ -22,7 +22,7 @@ class SLOB_PAGE(Record):
     pfn = field()
     node = field()
     ordinal = field("-1 until a trace operation returned an object of it")
-    buyer = field("who asked when it was bought")
+    owner = field("who asked when it was allocated")
     depth = field("at which depth")
     room = field("how many requests of SLOB_PAGE.room_of the free blocks could serve")
     room_of = field("PAGE_UNITS * units + the step of their places; 0 after a change")
@@ -57,7 +57,9 @@ class SLOB_CTL(Record):
 
     top = field("page records in use so far")
     spare = field("retired page records, linked by SLOB_PAGE.next")
-    path = field("path of the last operation: 0 failed, 1 no page moved, 4 a page was bought, 6 a page was given back")
+    path = field(
+        "path of the last operation: 0 failed, 1 no page moved, 4 a page was allocated, 6 a page was given back"
+    )
     overflow = field("1: the arrays were too small; the lane's result is void")
     ordinals = field("pages numbered so far (golden cases)")
     pages = field("pages on the lists or full")

@@ -200,7 +200,7 @@ def slob_new_page(mem, slob, cpu, node, gfp, context):
     else:
         mem.page[pfn, PAGE.flags] |= st.PG_SLAB
     record[SLOB_PAGE.ordinal] = -1
-    record[SLOB_PAGE.buyer] = mem.ctl[MEMCTL.who]
+    record[SLOB_PAGE.owner] = mem.ctl[MEMCTL.who]
     record[SLOB_PAGE.depth] = mem.ctl[MEMCTL.depth]
     set_slob(slob.unit[p], 0, PAGE_UNITS, PAGE_UNITS)
     slob.ctl[SLOB_CTL.pages] += 1

@@ -2,7 +2,7 @@
 
 A lane whose caches may follow any era is a :class:`~fastalloc.kernels.alloc.slub.state.SlubEras`; there
 ``KMEM_CACHE.era`` decides, cache by cache. A lane of type :class:`~fastalloc.kernels.alloc.state.Slub` knows 2.6.25
-alone: the switch is settled when a kernel is compiled and leaves nothing behind, so that the closed loop compiles and
+alone: the switch is decided when a kernel is compiled and leaves nothing behind, so that the closed loop compiles and
 runs none of it.
 """
 
@@ -121,19 +121,19 @@ def era_shrink(mem, slub, c, cpu, n):
     """Empty the barn of node ``n`` where there is one."""
 
 
-def _era_settle(mem, slub, c):
+def _era_destroy(mem, slub, c):
     if slub.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES:
         sc.hand_over_rcu_sheaves(slub, c)
     if slub.ctl[SLUB_CTL.nr_callbacks] > 0:
         rcu_do_batch(mem, slub)
 
 
-def _no_settle(mem, slub, c):
+def _no_destroy(mem, slub, c):
     pass
 
 
-@_by_era(_era_settle, _no_settle)
-def era_settle(mem, slub, c):
+@_by_era(_era_destroy, _no_destroy)
+def era_destroy(mem, slub, c):
     """What kfree_rcu holds of a cache that is destroyed goes to its slabs, and all grace periods end."""
 
 

@@ -67,8 +67,8 @@ def take_from_new_slab(slub, c, s, out, at, wanted):
 
 
 @internal
-def buy_slab(mem, slub, c, cpu, node, gfp, context):
-    """A new slab, counted and stamped with the operation that buys it; its record, or -1."""
+def counted_new_slab(mem, slub, c, cpu, node, gfp, context):
+    """A new slab, counted and stamped with the operation that allocates it; its record, or -1."""
     s = new_slab(mem, slub, c, cpu, node, gfp, context)
     if s >= 0:
         slub.kcpu[c, cpu, KMEM_CACHE_CPU.alloc_slab] += 1
@@ -91,7 +91,7 @@ def refill_objects(mem, slub, c, cpu, gfp, context, out, at, wanted):
                 if got >= wanted:
                     break
     while got < wanted:
-        s = buy_slab(mem, slub, c, cpu, home, gfp, context)
+        s = counted_new_slab(mem, slub, c, cpu, home, gfp, context)
         if s < 0:
             break
         got += take_from_new_slab(slub, c, s, out, at + got, wanted - got)
@@ -132,7 +132,7 @@ def slab_alloc_once(mem, slub, c, cpu, node, gfp, context):
                     break
     if handle >= 0:
         return handle
-    s = buy_slab(mem, slub, c, cpu, node, gfp, context)
+    s = counted_new_slab(mem, slub, c, cpu, node, gfp, context)
     if s < 0:
         return st.NO_OBJECT
     slab = slub.slab

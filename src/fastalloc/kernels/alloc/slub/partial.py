@@ -145,7 +145,7 @@ def install_slab(mem, slub, c, s, pfn, order, objects):
     slab[s, SLUB_SLAB.pfn] = pfn
     slab[s, SLUB_SLAB.objects] = objects
     slab[s, SLUB_SLAB.ordinal] = -1
-    slab[s, SLUB_SLAB.buyer] = mem.ctl[MEMCTL.who]
+    slab[s, SLUB_SLAB.owner] = mem.ctl[MEMCTL.who]
     slab[s, SLUB_SLAB.depth] = mem.ctl[MEMCTL.depth]
     slab[s, SLUB_SLAB.partial] = 0
     slab[s, SLUB_SLAB.order] = order
@@ -168,7 +168,7 @@ def install_slab(mem, slub, c, s, pfn, order, objects):
 
 @kernel
 def new_slab(mem, slub, c, cpu, node, gfp, context):
-    """Buy a slab with the caller's mask; its record, or -1 [new_slab, allocate_slab].
+    """Allocate a slab with the caller's mask; its record, or -1 [new_slab, allocate_slab].
 
     2.6.25 makes one attempt at the cache's order. From 2.6.26 on it is a polite one and, refused, the smallest order
     that holds an object is tried as the caller asked; in the later eras also where that is the same order. From 4.4 on

@@ -296,8 +296,8 @@ def sheaf_call(mem, slub, what, c, cpu, node, gfp, context, thing):
     else:
         handle = np.int64(nl.slab_alloc(mem, slub, c, cpu, node, gfp, context))
         if handle >= 0:
-            bought = slub.slab[handle >> st.HANDLE_SHIFT, SLUB_SLAB.count] == np.int32(ctl[SLUB_CTL.operation])
-            path = np.int64(nl.FROM_NEW_SLAB if bought else nl.FROM_SLAB)
+            is_new = slub.slab[handle >> st.HANDLE_SHIFT, SLUB_SLAB.count] == np.int32(ctl[SLUB_CTL.operation])
+            path = np.int64(nl.FROM_NEW_SLAB if is_new else nl.FROM_SLAB)
     ctl[SLUB_CTL.path] = path
     return handle
 

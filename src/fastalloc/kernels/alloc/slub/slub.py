@@ -1,7 +1,7 @@
 """SLUB as of 2.6.25-rc8 [mm/slub.c]: the object paths.
 
 An object is named by a handle (see :mod:`fastalloc.kernels.alloc.state`). ``context`` holds the PF_MEMALLOC and
-IN_INTERRUPT bits of whoever asks; ``gfp`` is looked at only when a slab has to be bought, as in the kernel.
+IN_INTERRUPT bits of whoever asks; ``gfp`` is looked at only when a slab has to be allocated, as in the kernel.
 
 Caches of a later era leave by the slow paths, see :mod:`fastalloc.kernels.alloc.slub.era_switch`.
 """
@@ -17,9 +17,9 @@ from fastalloc.kernels.alloc.slub.era_switch import (
     OWN,
     era_alloc,
     era_close,
+    era_destroy,
     era_flush,
     era_free,
-    era_settle,
     era_shrink,
     era_turning,
 )
@@ -171,7 +171,7 @@ def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context):
 
 @kernel
 def grow_slab(mem, slub, c, cpu, gfp, context):
-    """Buy a slab and make it the CPU's, whatever is at hand: its first object, or NO_OBJECT [2.6.25 rules]."""
+    """Allocate a slab and make it the CPU's, whatever is at hand: its first object, or NO_OBJECT [2.6.25 rules]."""
     s = new_slab(mem, slub, c, cpu, -1, gfp, context)
     if s < 0:
         slub.ctl[SLUB_CTL.path] = 0
@@ -404,7 +404,7 @@ def init_cache(slub, c, geometry):
 @kernel
 def kmem_cache_close(mem, slub, c, cpu):
     """Flush and free the empty slabs; whether none is left [kmem_cache_close]. The counters stay behind."""
-    era_settle(mem, slub, c)
+    era_destroy(mem, slub, c)
     before = slub.cache[c, KMEM_CACHE.era] == er.ERA_SHEAVES
     for n in range(slub.ctl[SLUB_CTL.nodes]):
         # Before the CPUs' partial lists are flushed, for that is where objects of the barn may land.
@@ -418,7 +418,7 @@ def kmem_cache_close(mem, slub, c, cpu):
     for n in range(slub.ctl[SLUB_CTL.nodes]):
         discard_empty_slabs(mem, slub, c, cpu, n)
         left += slub.knode[c, n, KMEM_CACHE_NODE.nr_slabs]
-    era_settle(mem, slub, c)
+    era_destroy(mem, slub, c)
     if left == 0:
         era_close(mem, slub, c, cpu)
     return left == 0

@@ -1,7 +1,7 @@
-"""Where an allocation that bought its slab, or failed, stands among the others."""
+"""Where an allocation that needed a new slab, or failed, stands among the others."""
 
 from fastalloc.trace.compact import compact as co
-from fastalloc.trace.compact.new_slabs import before_purchase
+from fastalloc.trace.compact.new_slabs import before_new_slabs
 from fastalloc.trace.compact.rows import rows_of
 from fastalloc.trace.formats.text import read_text
 from fastalloc.trace.replay.recording import open_recording
@@ -34,7 +34,7 @@ def events_of(tmp_path, *lines):
 
 def moved(tmp_path, *lines):
     rows = rows_of(tmp_path, read_text(events_of(tmp_path, *lines)))
-    return rows, before_purchase(rows)
+    return rows, before_new_slabs(rows)
 
 
 def shape(rows):
@@ -65,13 +65,13 @@ def test_another_cpu_tells_nothing(tmp_path):
     assert rows.time.tolist() == [0, 30, 40]
 
 
-def test_pages_handed_out_twice_are_two_purchases(tmp_path):
+def test_pages_handed_out_twice_are_two_new_slabs(tmp_path):
     rows, count = moved(tmp_path, (0, 10, given(8, 0)), (0, 20, alloc(8)), (0, 30, given(8, 0)), (0, 40, alloc(8)))
     assert count == 2
     assert rows.op.tolist() == [co.OP_ALLOC, co.OP_PAGE_ALLOC] * 2
 
 
-def test_shortages_and_purchases_of_several_cpus_keep_their_turn(tmp_path):
+def test_shortages_and_new_slabs_of_several_cpus_keep_their_turn(tmp_path):
     """Each refusal waits for its block, with what comes from other CPUs in between left where it is."""
     rows, count = moved(
         tmp_path,
@@ -94,7 +94,7 @@ def test_shortages_and_purchases_of_several_cpus_keep_their_turn(tmp_path):
 
 
 def test_a_refused_order_becomes_a_shortage(tmp_path):
-    """The kernel then buys the smallest slab: 5 objects of 784 bytes instead of 20."""
+    """The kernel then allocates the smallest slab: 5 objects of 784 bytes instead of 20."""
     lines = [(0, 10, given(0, 2)), (0, 20, given(64, 0))]
     lines += [(0, 40 + 10 * i, alloc(64, 784, 784 * i)) for i in range(5)]
     lines += [(0, 85, given(68, 2)), *((0, 90 + 10 * i, alloc(68, 784, 784 * i)) for i in range(3))]
@@ -111,10 +111,10 @@ def test_an_allocation_that_failed_lets_its_full_slab_go(tmp_path):
     """Sixteen objects fill a slab; what is freed of it from elsewhere then belongs to the CPU that frees."""
     full = [(0, i, alloc(64 + i)) for i in range(16)]
     after = [(1, 100, free(64)), (0, 200, alloc(300))]
-    bought = {}
+    allocated = {}
     for name, between in (("failed", [(0, 50, alloc(None))]), ("not asked", [])):
         recording = open_recording(events_of(tmp_path, *full, *between, *after), None, None, "6.1", "")
         result = recording.run([], 1)[0].result
         assert (recording.trace.events["op"] == co.OP_ALLOC_FAILED).sum() == len(between)
-        bought[name] = int(result.caches["new"].sum())
-    assert bought == {"failed": 2, "not asked": 1}
+        allocated[name] = int(result.caches["new"].sum())
+    assert allocated == {"failed": 2, "not asked": 1}

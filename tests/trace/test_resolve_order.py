@@ -10,7 +10,7 @@ from fastalloc.kernels.alloc.state import DEPTH, SLUB_SLAB
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.lanes.lane import NO_SAMPLES
 from fastalloc.trace.lanes.slub_lane import SlubRun, run
-from fastalloc.trace.order import settle_order
+from fastalloc.trace.order import resolve_order
 from fastalloc.trace.order import window as order_window
 from fastalloc.trace.replay.check import check, read_summary
 from fastalloc.trace.replay.prediction import predict
@@ -52,21 +52,21 @@ def given(page):
 FULL = [(0, 10, given(16)), *((0, 20 + i, alloc(16, i)) for i in range(8))]
 RACES = {
     # CPU 0 looked, found its slab full, and waits for pages; then CPU 1 frees an object of that slab.
-    "a purchase that began before a free": ([(1, 50, free(16, 0)), (0, 60, given(17)), (0, 70, alloc(17, 0))], 2, 1),
+    "a new slab asked for before a free": ([(1, 50, free(16, 0)), (0, 60, given(17)), (0, 70, alloc(17, 0))], 2, 1),
     # The free came when CPU 0 had looked no more; its slab is then on CPU 1's list.
-    "a free before the purchase": ([(1, 50, free(16, 0)), (0, 60, alloc(16, 0))], 1, 0),
+    "a free before the new slab": ([(1, 50, free(16, 0)), (0, 60, alloc(16, 0))], 1, 0),
 }
 
 
 @pytest.mark.parametrize("case", RACES)
-def test_when_a_purchase_began(tmp_path, case):
+def test_when_a_new_slab_was_asked_for(tmp_path, case):
     lines, slabs, moved = RACES[case]
     path = tmp_path / "t.txt"
     path.write_text("".join(line(*item) for item in FULL + lines))
     recording = open_recording(path, None, None, "6.1", "slub_max_order=0")
     config = recording.configs([])[0]
     assert run(recording.recorded, config, recording.start, NO_SAMPLES).caches["new"].to_list() == [1]
-    found = settle_order.settled(recording.recorded, config, recording.start)
+    found = resolve_order.resolve_order(recording.recorded, config, recording.start)
     assert found.caches["moved"].sum() == moved
     assert found.caches["unexplained"].sum() == 0
     assert (found.trace.events["op"] == co.OP_BEGIN).sum() == moved
@@ -74,27 +74,28 @@ def test_when_a_purchase_began(tmp_path, case):
 
 
 def slab(cpu, page, us, count=8, gfp="GFP_KERNEL"):
-    """A slab bought, and so many of its objects handed out."""
+    """A slab allocated, and so many of its objects handed out."""
     return [(cpu, us, given(page)), *((cpu, us + 1 + i, alloc(page, i, gfp)) for i in range(count))]
 
 
 def passed_over(gfp, others):
-    """CPU 1 buys a slab with ``gfp``; three objects of it come back on CPU 0, which buys ``others`` all the same."""
-    bought = [*slab(1, 17, 10, gfp=gfp), *slab(1, 18, 20, 1, gfp), *((0, 30 + i, free(17, i)) for i in range(3))]
-    bought += [line for page in range(others - 1) for line in slab(0, 20 + page, 40 + 10 * page)]
-    return bought + slab(0, 20 + others, 40 + 10 * others, 3)
+    """CPU 1 allocates a slab with ``gfp``; three objects of it come back on CPU 0, which allocates ``others`` all the
+    same."""
+    allocated = [*slab(1, 17, 10, gfp=gfp), *slab(1, 18, 20, 1, gfp), *((0, 30 + i, free(17, i)) for i in range(3))]
+    allocated += [line for page in range(others - 1) for line in slab(0, 20 + page, 40 + 10 * page)]
+    return allocated + slab(0, 20 + others, 40 + 10 * others, 3)
 
 
 @pytest.mark.parametrize(
     ("gfp", "others", "reserve"), [("GFP_NOWAIT", 60, 1), ("GFP_KERNEL", 60, 0), ("GFP_NOWAIT", 9, 0)]
 )
 def test_a_slab_that_others_pass_over_is_from_below_all_watermarks(tmp_path, gfp, others, reserve):
-    """Only where its buyer could not wait for memory, and where enough follows that nothing else explains."""
+    """Only where its owner could not wait for memory, and where enough follows that nothing else explains."""
     path = tmp_path / "t.txt"
     path.write_text("".join(line(*item) for item in passed_over(gfp, others)))
     recording = open_recording(path, None, None, "6.1", "slub_max_order=0")
     config = recording.configs([])[0]
-    found = settle_order.settled(recording.recorded, config, recording.start)
+    found = resolve_order.resolve_order(recording.recorded, config, recording.start)
     assert found.caches["reserve"].sum() == reserve
     assert (found.trace.events["op"] == co.OP_RESERVE).sum() == reserve
     if reserve:
@@ -106,20 +107,20 @@ def test_a_slab_that_others_pass_over_is_from_below_all_watermarks(tmp_path, gfp
         assert run(again, config, recording.start, NO_SAMPLES).caches["new"].to_list() == [others + 2]
 
 
-def test_a_mark_is_of_one_purchase_and_of_no_later_one(tmp_path):
-    """A what-if may serve from the private list what the traced kernel bought: then the mark says nothing."""
+def test_a_mark_is_of_one_new_slab_and_of_no_later_one(tmp_path):
+    """A what-if may serve from the private list what the traced kernel allocated: then the mark says nothing."""
     path = tmp_path / "t.txt"
     path.write_text("".join(line(*item) for item in passed_over("GFP_NOWAIT", 60)))
     recording = open_recording(path, None, None, "6.1", "slub_max_order=0")
     config = recording.configs([])[0]
-    trace = settle_order.settled(recording.recorded, config, recording.start).trace
+    trace = resolve_order.resolve_order(recording.recorded, config, recording.start).trace
     mark = int(np.flatnonzero(trace.events["op"] == co.OP_RESERVE)[0])
     late = trace.events.copy()
-    purchase, second = mark + 1 + np.flatnonzero(trace.events["op"][mark + 1 :] == co.OP_ALLOC)[:2]
+    new, second = mark + 1 + np.flatnonzero(trace.events["op"][mark + 1 :] == co.OP_ALLOC)[:2]
     late[mark : second - 1] = trace.events[mark + 1 : second]
     late[second - 1] = trace.events[second]  # the mark, before what the fast path serves
     late["op"][second - 1] = co.OP_RESERVE
-    assert late["kind"][second] == trace.events["kind"][purchase]
+    assert late["kind"][second] == trace.events["kind"][new]
     late.flags.writeable = False
     marked = []
     for events in (trace.events, late):
@@ -131,7 +132,7 @@ def test_a_mark_is_of_one_purchase_and_of_no_later_one(tmp_path):
 
 def test_what_agrees_stays_as_it_is(recording):
     raw = read_trace(RUN, caches=recording.caches)
-    found = settle_order.settled(raw, recording.configs([])[0], recording.start)
+    found = resolve_order.resolve_order(raw, recording.configs([])[0], recording.start)
     assert not len(found.caches)
     assert not found.steps
     kept = [name for name in co.EVENT.names if name != "ago"]
@@ -151,7 +152,7 @@ def test_without_tasks_the_order_is_found_as_well(recording):
     events = raw.events.copy()
     events["ago"] = 0
     config = recording.configs([])[0]
-    found = settle_order.settled(dataclasses.replace(raw, events=events), config, recording.start)
+    found = resolve_order.resolve_order(dataclasses.replace(raw, events=events), config, recording.start)
     assert figures(run(found.trace, config, recording.start, NO_SAMPLES)).equals(
         figures(run(raw, config, recording.start, NO_SAMPLES))
     )
@@ -174,7 +175,7 @@ def test_what_is_held_at_a_time_changes_nothing(monkeypatch, name, kernel):
     found = []
     for window, spare in ((1 << 18, 1 << 12), (1 << 12, 1)):
         monkeypatch.setattr(order_window, "WINDOW", window)
-        monkeypatch.setattr(settle_order, "SPARE", spare)
+        monkeypatch.setattr(resolve_order, "SPARE", spare)
         found.append(open_recording(path, beside(path, "slabstate"), None, kernel, ""))
     assert found[0].steps == found[1].steps
     assert (found[0].trace.events == found[1].trace.events).all()
@@ -185,7 +186,7 @@ def test_swap_with_slabs_that_only_reclaim_may_have(name, kernel):
     path = shared("kernel", "traces") / f"{name}.events.parquet"
     recording = open_recording(path, beside(path, "slabstate"), None, kernel, "")
     row = recording.order.filter(pl.col("cache") == "radix_tree_node").row(0, named=True)
-    assert (row["moved"], row["bought"], row["reserve"], row["unexplained"]) == (0, 0, 1, 0)
+    assert (row["moved"], row["new_slabs"], row["reserve"], row["unexplained"]) == (0, 0, 1, 0)
     found = check(recording.run([], 1)[0], read_summary(beside(path, "summary")), None)
     assert found.totals["within"].all()
     assert found.exact_at_peak == 1

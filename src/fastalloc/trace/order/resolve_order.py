@@ -1,6 +1,6 @@
 """The order in which the traced kernel's operations happened, as far as addresses tell; see ``order_search``.
 
-Caches do not touch each other, so each is settled by itself: with the state of its slabs before the trace, the rules
+Caches do not touch each other, so each is resolved by itself: with the state of its slabs before the trace, the rules
 must give every object out of the slab that its address says. What is found holds for what-ifs too.
 """
 
@@ -33,10 +33,10 @@ assert order_window.WINDOW > (SAVED + 2) * EVERY + om.LOOK
 
 
 @dataclass(frozen=True)
-class Settled:
+class Resolved:
     """``trace`` with its operations in the order found; ``steps``: what was done, with counts. ``caches``: a row each
-    that the addresses contradict: cache, allocations, moved, bought, reserve (slabs from below all watermarks),
-    unexplained, settled (else left as recorded)."""
+    that the addresses contradict: cache, allocations, moved, new_slabs, reserve (slabs from below all watermarks),
+    unexplained, resolved (else left as recorded)."""
 
     trace: co.CompactTrace
     steps: dict[str, int]
@@ -44,21 +44,21 @@ class Settled:
 
 
 class Search:
-    """Settles the caches of one trace, each from any start."""
+    """Resolves the caches of one trace, each from any start."""
 
     def __init__(self, trace: co.CompactTrace, config: ln.Config, nodes: int, shortages: np.ndarray) -> None:
         self.trace, self.config, self.shortages = trace, config, shortages
         self.operations = Operations(trace, config, nodes)
 
-    def settle(self, c: int, start: Start) -> tuple[CacheOrder, int, np.ndarray, np.ndarray]:
+    def resolve(self, c: int, start: Start) -> tuple[CacheOrder, int, np.ndarray, np.ndarray]:
         """The order of cache ``c``, how many allocations it has, what was ``found``, and its kinds that may have slabs
         from below all watermarks."""
         spare = SPARE
-        while (result := self._settle(c, start, spare)) is None:
+        while (result := self._resolve(c, start, spare)) is None:
             spare *= 2
         return result
 
-    def _settle(self, c: int, start: Start, spare: int) -> tuple[CacheOrder, int, np.ndarray, np.ndarray] | None:
+    def _resolve(self, c: int, start: Start, spare: int) -> tuple[CacheOrder, int, np.ndarray, np.ndarray] | None:
         """The same with room for ``spare`` slabs more than the traced kernel had; None where the rules need more."""
         cache = self.config.caches[c]
         one = ln.Config(cache.name, [cache], {}, self.config.exact, {})
@@ -101,7 +101,7 @@ class Search:
             search_order(search, EVERY, PATIENCE, window.last)
             if where[WHERE.overflow]:
                 return None
-            # What is before the first saved model, and one more, since a purchase looks at the operation before it.
+            # What is before the first saved model, and one more, since an allocation looks at the operation before it.
             done = len(window.order) if window.last else max(int(at[at >= 0].min()) - 1, 0) // EVERY * EVERY
             op, row, reserve, following = window.give(done)
             order.add(op, row, reserve, following)
@@ -131,7 +131,9 @@ def _stacked(model: om.Model, count: int) -> om.Model:
     return om.Model(slub, *(np.zeros((count, *array.shape), array.dtype) for array in model[1:]))
 
 
-def settled(trace: co.CompactTrace, config: ln.Config, start: Start, left: frozenset[str] = frozenset()) -> Settled:
+def resolve_order(
+    trace: co.CompactTrace, config: ln.Config, start: Start, left: frozenset[str] = frozenset()
+) -> Resolved:
     """``trace`` with the operations moved that the addresses say were elsewhere; caches ``left`` as recorded."""
     give_back()
     merge = Merge(trace)
@@ -141,11 +143,11 @@ def settled(trace: co.CompactTrace, config: ln.Config, start: Start, left: froze
     for c in np.flatnonzero(search.operations.named).tolist():
         if config.caches[c].name in left:
             continue
-        order, allocs, found, may = search.settle(c, start)
+        order, allocs, found, may = search.resolve(c, start)
         if not found.any():
             continue
         known = bool(found[FOUND.wrong] <= PATIENCE)
-        counts = (int(found[i]) for i in (FOUND.moved, FOUND.bought, FOUND.reserve, FOUND.wrong))
+        counts = (int(found[i]) for i in (FOUND.moved, FOUND.new_slab, FOUND.reserve, FOUND.wrong))
         rows.append((config.caches[c].name, allocs, *counts, known))
         if known:
             merge.add(order)
@@ -154,23 +156,23 @@ def settled(trace: co.CompactTrace, config: ln.Config, start: Start, left: froze
     give_back()
     columns = {
         "moved": pl.Int64,
-        "bought": pl.Int64,
+        "new_slabs": pl.Int64,
         "reserve": pl.Int64,
         "unexplained": pl.Int64,
-        "settled": pl.Boolean,
+        "resolved": pl.Boolean,
     }
     report = pl.DataFrame(rows, schema={"cache": pl.String, "allocations": pl.Int64, **columns}, orient="row")
-    done = report.filter("settled")
+    done = report.filter("resolved")
     steps = {
         "operations put where addresses say they were": int(done["moved"].sum()),
-        "purchases taken as they were made": int(done["bought"].sum()),
+        "new slabs taken as the kernel took them": int(done["new_slabs"].sum()),
         "slabs from below all watermarks, by who passed them over": int(done["reserve"].sum()),
         "allocations from a slab that no order explains": int(report["unexplained"].sum()),
     }
     found_order = merge.trace()
     if entitled:
         found_order = dataclasses.replace(found_order, meta={**trace.meta, "entitled": entitled})
-    return Settled(found_order, {step: count for step, count in steps.items() if count}, report)
+    return Resolved(found_order, {step: count for step, count in steps.items() if count}, report)
 
 
-__all__ = ["PATIENCE", "Search", "Settled", "settled"]
+__all__ = ["PATIENCE", "Resolved", "Search", "resolve_order"]
