@@ -249,7 +249,9 @@ def overall(zones: list[Zone], asked: Asked) -> str:
     found = []
     for zone in able:
         verdict = check(zone, asked)[0]
-        if asked.oom and verdict == "passes-now" and last_try(zone, asked) != "passes":
+        # 2.6.9 and 2.6.10 kill from mm/vmscan.c: try_to_free_pages, without another try of the zones.
+        last = asked.oom and asked.version >= (2, 6, 11)
+        if last and verdict == "passes-now" and last_try(zone, asked) != "passes":
             verdict = last_try(zone, asked)
         found.append(verdict)
     for verdict in ("passes-now", "wrong-type", "fragmentation"):

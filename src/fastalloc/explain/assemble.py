@@ -19,6 +19,7 @@ from fastalloc.explain.reports import Report
 from fastalloc.linux.release import Release, parse_release
 
 _COMM_END = re.compile(r"[\]:>]\s*([^\s\]:>][^\]>\n]{0,14}?)\s*:?\s*$")
+_SUBJECT = re.compile(r"[>|*\s]*Subject\s*:", re.IGNORECASE)
 _NEAR = 80  # lines between a SLUB line and the report of the same request
 _HEADS = ("failure", "stall", "oom", "vmalloc")
 
@@ -40,9 +41,15 @@ class Reader:
     def take(self, event: Event) -> None:
         """Takes an event."""
         if event.kind in _HEADS:
-            self._head(event)
+            if not self._in_subject(event):
+                self._head(event)
         else:
             getattr(self, f"_on_{event.kind}", self._nothing)(event)
+
+    def _in_subject(self, event: Event) -> bool:
+        """A mail's own title, or what it goes on with, quotes a head."""
+        begin = self.text.start(self.text.index(event.start))
+        return _SUBJECT.match(self.text.string, begin) is not None
 
     def _nothing(self, event: Event) -> None:
         pass
@@ -295,7 +302,7 @@ class Reader:
 
     def _on_global(self, event: Event) -> None:
         report = self._last("oom", event)
-        if report is not None:
+        if report is not None and not report.constraint and not report.memcg:
             report.constraint = event.values["global"]
             report.end = max(report.end, event.end)
 

@@ -21,6 +21,14 @@ _OTHER_ESCAPES = (
     (re.compile(r"#011|\\x09"), "\t"),
     (re.compile(r"#033|\\x1b"), ""),
     (re.compile("[\xa0\u2007\u202f]"), " "),
+    (re.compile("[\x00-\x08\x0b\x0c\x0e-\x1a\x7f\xad\u200b\u2060]"), ""),  # what a terminal or a mailer left behind
+)
+# A web page's own markup; the kernel's "<IRQ>" and "[<c0144b44>]" are none.
+_MARKUP = re.compile(r"</(?:span|div|p|pre|code|td|li|font|tt)>|<br\s*/?>", re.IGNORECASE)
+_LINE_END = re.compile(r"(?:<br\s*/?>|</(?:div|p|li|tr)>)(?:[ \t]*\n)?", re.IGNORECASE)
+_TAG = re.compile(
+    r"</?(?:a|b|blockquote|br|code|div|em|font|hr|i|li|ol|p|pre|span|strong|table|tbody|td|th|tr|tt|u|ul|wbr)\b[^<>]*>",
+    re.IGNORECASE,
 )
 # A word of the report across the end of a line: the line was broken inside it.
 _KEYWORD = re.compile("|".join(map(re.escape, sorted(KEYWORDS, key=len, reverse=True))))
@@ -95,6 +103,8 @@ def clean(raw: str, first_number: int = 1) -> Text:
     raw = raw.replace("\r\n", "\n").replace("\r", "\n")
     if _QUOTED_PRINTABLE.search(raw) or len(_FOLDED.findall(raw)) >= 2:
         raw = _decode_quoted_printable(raw)
+    if _MARKUP.search(raw):
+        raw = _TAG.sub("", _LINE_END.sub("\n", raw))
     if _ENTITY.search(raw):
         from html import unescape
 

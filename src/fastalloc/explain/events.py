@@ -33,7 +33,7 @@ _PATTERNS = {
         \s*min\s+order\s*:\s*(?P<minorder>\d+)""",
     "version": r"""(?:CPU\s*:\s*\d+\s+(?:UID\s*:\s*\d+\s+)?P(?:ID|id)\s*:\s*\d+\s+C?omm\s*:\s*(?P<comm1>\S[^\n]*?)
         |Pid\s*:\s*\d+\s*,\s*comm\s*:\s*(?P<comm2>\S[^\n]*?))\s+(?:Kdump\s*:\s*loaded\s+)?
-        (?:Not\s+tainted|Tainted\s*:(?:\s*\[?[A-Z]+\]?(?:\([A-Z]\))?(?=\s))*)\s*(?:-{3,}\s*)?
+        (?:Not\s+tainted|Tainted\s*:(?:\s*\[?[A-Z]+\]?(?:\([A-Z]\))?(?=[\s\d-]))*)\s*(?:-{3,}\s*)?
         \(?(?P<release>[2-9]\.\d+[^\s)]*)(?P<after>[^\n]*)""",
     "boot": r"Linux\s+version\s+(?P<boot>[2-9]\.\d+\S*)(?P<bootafter>[^\n]*)",
     "oldversion": r"(?:Not\s+tainted|Tainted:\s+[A-Z ]+)\s*(?:VLI)?\s*\((?P<old>[2-9]\.\d+[^\s)]*)",

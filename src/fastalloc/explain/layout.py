@@ -82,6 +82,19 @@ def _is_64_bit(text: str) -> bool | None:
     return None
 
 
+def populated(block: MemInfo, layout: tuple[str, ...]) -> set[str]:
+    """The zones with pages: those printed, and those for which a zone below keeps more than for the one under them.
+
+    To 2.6.24 zones without pages are printed too.
+    """
+    found = {info.zone for info in block.zones if info.kb.get("present", 1) > 0}
+    for info in block.zones:
+        if info.reserve is not None and len(info.reserve) == len(layout):
+            above = range(layout.index(info.zone) + 1, len(layout))
+            found |= {layout[place] for place in above if info.reserve[place] > info.reserve[place - 1]}
+    return found
+
+
 def reserve_for(block: MemInfo, layout: tuple[str, ...], node: int, zone: str, class_zone: str) -> int | None:
     """Pages of a zone kept from requests of ``class_zone``: the number on the zone's own line; None where unknown."""
     info = block.find(node, zone)

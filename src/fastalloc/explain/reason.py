@@ -3,16 +3,18 @@
 from fastalloc.explain.caller import Caller
 from fastalloc.explain.reports import Report
 from fastalloc.linux.release import Release
+from fastalloc.linux.watermark_rules import Rules
 
 COSTLY_ORDER = 3  # PAGE_ALLOC_COSTLY_ORDER: up to it the kernel retries for ever [mm/page_alloc.c]
 
 
-def reported_because(report: Report, caller: Caller, release: Release) -> str:
+def reported_because(report: Report, caller: Caller, release: Release, rules: Rules) -> str:
     """One clause; empty where nothing was asked or the mask is lost [__alloc_pages_slowpath, __alloc_pages_may_oom]."""
     if report.mode is None or report.kind not in ("failure", "oom") or (report.order or 0) < 0:
         return ""
     if report.kind == "oom":
-        return "reclaim made no progress, and the last try at the high mark failed"
+        made_none = "reclaim made no progress"
+        return made_none + (", and the last try at the high mark failed" if rules.oom_min == "high" else "")
     order = report.order or 0
     if caller.memalloc:
         return "a caller without marks is not retried: empty lists are the end"

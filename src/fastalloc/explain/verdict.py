@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from fastalloc.explain.caller import Caller, caller_of
-from fastalloc.explain.layout import reserve_for, zone_layout
+from fastalloc.explain.layout import populated, reserve_for, zone_layout
 from fastalloc.explain.mem_info import MemInfo, ZoneInfo
 from fastalloc.explain.reports import Report
 from fastalloc.explain.version import Kernel
@@ -98,14 +98,9 @@ def _sums(decision: Decision, report: Report, block: MemInfo, kernel: Kernel) ->
     order = max(report.order or 0, 0)
     class_zone = caller.mask_zone
     if rules.class_zone == "first populated":
-        # To 2.6.24 zones without pages are printed too.
-        usable = [
-            info
-            for info in block.zones
-            if info.index <= ZONES.index(caller.mask_zone) and info.kb.get("present", 1) > 0
-        ]
+        usable = populated(block, decision.layout) & set(ZONES[: ZONES.index(caller.mask_zone) + 1])
         if usable:
-            class_zone = max(usable, key=lambda info: info.index).zone
+            class_zone = max(usable, key=ZONES.index)
     decision.class_zone = class_zone
     request = Request(order, caller, rules, kernel.release, report.kind == "oom")
     nodes = _nodes(report, caller)

@@ -8,6 +8,7 @@ from fastalloc.explain.reports import Report
 from fastalloc.linux.gfp_masks import candidates, from_names
 from fastalloc.linux.mem_info import FIELD_SIGNS, LONG_TERM, TEXT_SIGNS, Sign
 from fastalloc.linux.release import BASES, EVER, Base, Release, Span, base_name, following
+from fastalloc.linux.watermark_rules import UNREAD
 
 
 class Kernel(NamedTuple):
@@ -37,8 +38,9 @@ def kernel_of(report: Report) -> Kernel:
         if release.base < BASES[0]:
             note = f"{release.text} is older than 2.6.9, whose rules are used"
             return Kernel(release._replace(base=BASES[0]), True, Span(BASES[0], BASES[0]), note)
-        note = "a distribution's kernel: its base version's rules" if release.distribution else ""
-        return Kernel(release, True, Span(release.base, release.base), note)
+        if release.distribution:
+            return _of_distribution(report, release)
+        return Kernel(release, True, Span(release.base, release.base), _note(release.base))
     within = meet([sign.versions for sign in signs_of(report)])
     if report.mode is not None:
         masks = candidates(report.mode, within)
@@ -50,6 +52,40 @@ def kernel_of(report: Report) -> Kernel:
     return Kernel(
         Release(base_name(base), base), False, within, f"no version in the text; reports of {within} look like this"
     )
+
+
+def _of_distribution(report: Report, release: Release) -> Kernel:
+    """A distribution's kernel, whose name tells where its code began and not what came into it since.
+
+    A report that shows what only later versions print is judged by the first of those.
+    """
+    spans = [sign.versions for sign in signs_of(report) if sign.shown]
+    table = release.base
+    if report.mode and report.mode_names:  # names printed beside a mask of another numbering
+        said = [base for base in BASES if from_names(report.mode_names, base)[::2] == (report.mode, ())]
+        spans += [Span(said[0], EVER.last)] if said and table < said[0] else []
+    held = {base: sum(base in one for one in spans) for base in BASES if base >= table}
+    most = max(held.values(), default=0)
+    if table in held and held[table] < most:
+        later = min(base for base, count in held.items() if count == most)
+        note = (
+            f"{release.text} is a distribution's kernel that prints as {base_name(later)} does: judged by the rules of "
+            f"{base_name(later)}"
+        )
+        return Kernel(release._replace(base=later, stable=None), True, Span(later, later), note)
+    note = "; ".join(filter(None, ("a distribution's kernel: its base version's rules", _note(table))))
+    return Kernel(release, True, Span(table, table), note)
+
+
+def _note(base: Base) -> str:
+    """What is to be said of a version that no row of the tables was read in."""
+    if base in UNREAD:
+        return f"the rules of {base_name(base)} were not read: those of the versions around it are used"
+    if base > BASES[-1]:
+        return (
+            f"{base_name(base)} is newer than {base_name(BASES[-1])}, the newest whose rules are known: those are used"
+        )
+    return ""
 
 
 def signs_of(report: Report) -> list[Sign]:
@@ -80,16 +116,19 @@ def _fields(block: MemInfo) -> dict[str, tuple[set[str], bool]]:
 
 
 def meet(spans: list[Span]) -> Span:
-    """The versions that most of the spans hold: one that contradicts the others is left out, the widest first."""
-    within = EVER
-    for one in sorted(spans, key=_width):
-        both = within.meet(one)
-        within = both if both is not None else within
-    return within
-
-
-def _width(one: Span) -> int:
-    return sum(1 for base in BASES if base in one)
+    """The versions that most of the spans hold; of several such stretches the longest."""
+    held = {base: sum(base in one for one in spans) for base in BASES}
+    most = max(held.values())
+    runs: list[list[Base]] = []
+    for base in BASES:
+        if held[base] < most:
+            continue
+        if runs and BASES.index(runs[-1][-1]) + 1 == BASES.index(base):
+            runs[-1].append(base)
+        else:
+            runs.append([base])
+    run = max(runs, key=len)
+    return Span(run[0], EVER.last if run[-1] == BASES[-1] else run[-1])
 
 
 def _choose(within: Span) -> Base:

@@ -235,7 +235,7 @@ def check_zone(zone: ZoneSum, info: ZoneInfo, block: MemInfo, request: Request) 
         zone.verdict = "below-mark"
     else:
         zone.verdict = _blocks(zone, info, request, check, remove)
-    if request.oom:
+    if request.oom and rules.oom_min == "high":
         _last_try(zone, info, block, request)
 
 

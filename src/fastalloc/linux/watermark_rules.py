@@ -133,12 +133,30 @@ ROWS: tuple[Row, ...] = (
     _row("victim", "2.6.9", "4.13", "no mark", "gfp_to_alloc_flags, gfp_pfmemalloc_allowed"),
     _row("victim", "4.14", "7.3", "half", "__gfp_pfmemalloc_flags"),
     # Before a kill: one try at the high mark, without discount and without ALLOC_CMA.
-    _row("oom_min", "2.6.9", "7.3", "high", "__alloc_pages_may_oom"),
+    # (2.6.9, 2.6.10: try_to_free_pages calls out_of_memory itself, without another try [mm/vmscan.c].)
+    _row("oom_min", "2.6.9", "2.6.10", "none", "__alloc_pages"),
+    _row("oom_min", "2.6.11", "7.3", "high", "__alloc_pages_may_oom"),
 )
 
 # From these on ALLOC_HIGHATOMIC asks for __GFP_HIGH (6.3 to 6.17: every non-blocking request above order 0).
 HIGHATOMIC_NEEDS_HIGH = (Row("", span("6.18", "7.3"), "HIGH", _ALLOC + "gfp_to_alloc_flags"),)
 HIGHATOMIC_STABLE: tuple[tuple[Base, int], ...] = (((6, 12, 0), 54), ((6, 1, 0), 157))
+# Versions without a tree that was read.
+UNREAD: frozenset[Base] = frozenset(
+    map(
+        parse_base,
+        (
+            "2.6.10",
+            *(f"2.6.{third}" for third in (13, 14, 15, 16, 17, 19, 25)),
+            "5.1",
+            "5.5",
+            "5.13",
+            "6.7",
+            "6.15",
+            "6.16",
+        ),
+    )
+)
 # The first comparison is unsigned: a negative rest passes it, and the order loop refuses.
 UNSIGNED = span("2.6.11", "3.5")
 # zone_watermark_fast subtracts without a clamp: free below unusable wraps and passes.
