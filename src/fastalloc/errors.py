@@ -1,7 +1,7 @@
 """Bad input, said in one line; and the one door through which the errors of libraries leave a reader."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -46,6 +46,10 @@ class InputError(ValueError):
         self.where = where
         self.message = message
         self.more = tuple(more)
+
+    def each(self) -> list["InputError"]:
+        """This fault alone, and the further ones."""
+        return [InputError(self.path, self.where, self.message), *self.more]
 
     def __str__(self) -> str:
         parts = (shortened(" ".join(part.split())) for part in (self.path, self.where, self.message) if part)
@@ -116,6 +120,14 @@ def reader(what: str = "cannot be read") -> Callable[[Callable[P, R]], Callable[
         return read
 
     return decorate
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'fix'?)`` where ``word`` looks like one of ``known``, else nothing."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, list(known), 1, 0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def shown(value: object) -> str:

@@ -94,7 +94,7 @@ def test_a_scenario_without_variants_has_one():
             "not 0",
         ),
         (MACHINE + "[[variants]]\nname = 'x'\n[[variants]]\nname = 'x'\n", "variants", "twice"),
-        ('name = "test"\n', "machine", "required"),
+        ('name = "test"\n', "machine", "is missing"),
         ('name = "test"\nmachine = "none"\n', "machine", "neither a file nor one of"),
         ('name = "test"\n[machine]\nfrom = 3\n', "machine.from", "name of a machine"),
         ("name = 'test'\nx = = 3\n", "not TOML", "line 2"),

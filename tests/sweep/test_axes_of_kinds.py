@@ -109,7 +109,7 @@ def test_traces_refuse_what_machines_have(sweep_file):
     ):
         with pytest.raises(InputError, match="is for machines"):
             plan_sweep(sweep_file(REPLAYS.replace("lanes = 2", f"lanes = 2\n{line}")))
-    for axis, told in (('"replay.speed" = [1]', "names no field"), ('"replay.era" = ["6.12"]', "Input should be")):
+    for axis, told in (('"replay.speed" = [1]', "names no field"), ('"replay.era" = ["6.12"]', "must be")):
         with pytest.raises(InputError, match=told):
             plan_sweep(sweep_file(REPLAYS + axis))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import fastalloc
+from fastalloc.cli.options import Json
 from fastalloc.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def bench(
     tables: Annotated[
         bool, typer.Option("--tables", help="Only write the tables of README and docs again, from what is kept.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    json: Json = False,
 ) -> None:
     """Measure speed, side by side with peers and limits; needs the source checkout.
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fastalloc.cli.options import Json
 from fastalloc.errors import InputError, printable
 
 DEFAULT_KERNEL = "6.12"
@@ -31,7 +32,7 @@ def caches(
             "cache of its own for one size; may repeat."
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    json: Json = False,
 ) -> None:
     """Slots, orders, objects and waste of slab caches by a kernel's rules; FILE's rows beside them."""
     from fastalloc.explain.caches.answer import answer, as_text, read_table

@@ -1,6 +1,7 @@
 """Runs a scenario for a command: progress, Ctrl-C, report, table."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from fastalloc.errors import InputError
 
 if TYPE_CHECKING:
     from fastalloc.scenario import Scenario
+    from fastalloc.store import Dataset
 
 
 def run_and_show(
@@ -24,7 +26,7 @@ def run_and_show(
     from fastalloc.runner import run
 
     try:
-        with RunBar() as bar:
+        with RunBar(_what(scenario, options.get("variants"))) as bar:
             dataset = run(scenario, folder, command=command, progress=bar, cancel=cancel, **options)
     except InputError:
         if not interrupt.interrupted():
@@ -43,9 +45,34 @@ def run_and_show(
     for line in simplified(scenario.machine):
         print(f"machine {line}", file=sys.stderr)
     print(f"dataset {folder}\nreport  {page}", file=sys.stderr)
+    _tell_next(dataset, folder, board)
     if interrupt.interrupted():
         print("stopped; what was finished is kept", file=sys.stderr)
         raise typer.Exit(interrupt.exit_code())
+
+
+def _what(scenario: "Scenario", variants: Sequence[str] | None) -> list[str]:
+    """What is run, to be told while it is compiled; at length where that takes long."""
+    from fastalloc.compiler.cache_dir import is_cold
+
+    names = variants or [variant.name for variant in scenario.variants if variant.default]
+    run, titles = scenario.run, {variant.name: variant.title for variant in scenario.variants}
+    lines = [f"{scenario.name}: {run.lanes} machines of {run.duration_s:g} s under each of {len(names)} variants"]
+    if is_cold():
+        lines += [" ".join(scenario.description.split())]
+        lines += [f"  {name:<12} {titles.get(name, '')}" for name in names]
+    return lines
+
+
+def _tell_next(dataset: "Dataset", folder: str, board: bool) -> None:
+    """What to look at next."""
+    worst = dataset.runs.sort("livelock_ms", descending=True).select("id", "variant", "lane").first().collect()
+    number, variant, lane = worst.row(0)
+    print("\nnext    open the report in a browser: it needs no network", file=sys.stderr)
+    print(f"        fastalloc rerun {folder} {number}   # {variant}, lane {lane}, event by event", file=sys.stderr)
+    if not board:
+        scenario = dataset.manifest["scenario"]["name"]
+        print(f"        fastalloc compare {scenario} --policies fix,nomerge-bio,slab   # remedies", file=sys.stderr)
 
 
 def free_folder(name: str) -> str:

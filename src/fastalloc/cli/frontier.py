@@ -1,36 +1,63 @@
 """``fastalloc frontier``: where along one parameter the livelock becomes rare."""
 
+import json as json_text
 import re
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastalloc.cli.options import Trust
+from fastalloc.cli.options import (
+    Json,
+    Policies,
+    ScenarioName,
+    Seconds,
+    Seed,
+    Settings,
+    Threads,
+    Trust,
+    Variant,
+    asked_for,
+    loaded_with,
+)
 from fastalloc.errors import InputError
+
+if TYPE_CHECKING:
+    from fastalloc.sweep.frontier import Frontier
 
 
 def frontier(
-    scenario: Annotated[str, typer.Argument(help="A preset (see `fastalloc scenarios`) or a TOML file.")],
+    scenario: ScenarioName,
     of: Annotated[str, typer.Option(metavar="KEY", help="The integer field to search along, or pages_min.")],
-    where: Annotated[str, typer.Option(metavar="livelock<P", help="What must hold beyond the frontier.")],
+    where: Annotated[
+        str, typer.Option(metavar="livelock<P", help="What must hold beyond the frontier.")
+    ] = "livelock<0.05",
     low: Annotated[
-        int | None, typer.Option("--from", help="A value with the livelock  [default: searched for]")
+        int | None, typer.Option("--from", metavar="N", help="A value with the livelock  [default: searched for]")
     ] = None,
-    high: Annotated[int | None, typer.Option("--to", help="A value without  [default: searched for]")] = None,
-    variant: Annotated[str | None, typer.Option(help="Variant of the scenario  [default: the first]")] = None,
-    lanes: Annotated[int, typer.Option(min=1, help="Lanes at first at each value.")] = 256,
+    high: Annotated[
+        int | None, typer.Option("--to", metavar="N", help="A value without  [default: searched for]")
+    ] = None,
+    variant: Variant = None,
+    policies: Policies = None,
+    lanes: Annotated[int, typer.Option(metavar="N", min=1, help="Lanes at first at each value.")] = 256,
     most_lanes: Annotated[
-        int | None, typer.Option(min=1, help="Lanes at most at each value  [default: as the limit needs]")
+        int | None, typer.Option(metavar="N", min=1, help="Lanes at most at each value  [default: as the limit needs]")
     ] = None,
-    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="That all verdicts hold at once.")] = 0.95,
-    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 is one a CPU. Changes no result.")] = 0,
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a field.")] = None,
+    confidence: Annotated[
+        float, typer.Option(metavar="P", min=0.5, max=0.9999, help="That all verdicts hold at once.")
+    ] = 0.95,
+    seconds: Seconds = None,
+    seed: Seed = None,
+    threads: Threads = 0,
+    settings: Settings = None,
     trust: Trust = False,
+    json: Json = False,
 ) -> None:
     """Search for the value from which on the livelock is rarer than asked, and state the confidence."""
-    from fastalloc.cli.options import loaded_with, parse_settings
     from fastalloc.compiler.cache_dir import announce_compiling
+    from fastalloc.scenario import with_policies
+    from fastalloc.scenario.policy_presets import policy_variant
     from fastalloc.sweep.frontier import Tried
     from fastalloc.sweep.frontier import frontier as search
 
@@ -41,21 +68,49 @@ def frontier(
         limit = None
     if limit is None:
         raise InputError("--where", where, "must be livelock<P, such as livelock<1e-2")
-    loaded = loaded_with(scenario, parse_settings(settings or []))
-    own = loaded.variant(variant or loaded.variants[0].name)
+    loaded = loaded_with(scenario, asked_for(settings, None, None, seconds, seed))
+    if policies is not None:
+        if variant is not None:
+            raise InputError("--variant", variant, "and --policies: give one of them")
+        asked = policies.split(",")
+        loaded = with_policies(loaded, asked)
+        every = "all" in asked
+        names = [each.name for each in loaded.variants] if every else [policy_variant(each).name for each in asked]
+    else:
+        names = [variant or loaded.variants[0].name]
+    owns = [loaded.variant(name) for name in names]
     announce_compiling()
 
     def tell(step: Tried) -> None:
         share = f"{step.livelocks:,} of {step.lanes:,} lanes livelocked, {step.low:.2g} to {step.high:.2g}"
         print(f"{of} = {step.value}: {share}: {step.verdict}", file=sys.stderr, flush=True)
 
-    found = search(
-        own, of, low, high, limit, lanes=lanes, most_lanes=most_lanes, confidence=confidence, threads=threads, tell=tell
-    )
-    sure = f"at {100 * confidence:g} % confidence"
+    found: list[Frontier] = []
+    for name, own in zip(names, owns, strict=True):
+        if len(names) > 1:
+            print(f"{name}:", file=sys.stderr)
+        result = search(
+            own, of, low, high, limit, lanes=lanes, most_lanes=most_lanes, confidence=confidence, threads=threads,
+            tell=tell,
+        )  # fmt: skip
+        found.append(result)
+        if not json:
+            print((f"{name}: " if len(names) > 1 else "") + _words(result))
+    if json:
+        print(json_text.dumps([{"variant": n} | _record(f) for n, f in zip(names, found, strict=True)], indent=1))
+    if any(each.above is None or each.below is None for each in found):
+        raise typer.Exit(1)
+
+
+def _record(found: "Frontier") -> dict[str, Any]:
+    return found._asdict() | {"tried": [step._asdict() for step in found.tried]}
+
+
+def _words(found: "Frontier") -> str:
+    sure = f"at {100 * found.confidence:g} % confidence"
     if found.above is None or found.below is None:
         last = "above" if found.above is None else "below"
         values = [step.value for step in found.tried]
-        print(f"{of}: no frontier in {min(values)} to {max(values)}: no value is shown to be {last} {limit:g} {sure}")
-        raise typer.Exit(1)
-    print(f"{of}: livelock > {limit:g} at {found.above}, < {limit:g} at {found.below}, {sure}")
+        between = f"{min(values)} to {max(values)}"
+        return f"{found.key}: no frontier in {between}: no value is shown to be {last} {found.limit:g} {sure}"
+    return f"{found.key}: livelock > {found.limit:g} at {found.above}, < {found.limit:g} at {found.below}, {sure}"

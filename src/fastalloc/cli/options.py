@@ -1,4 +1,4 @@
-"""What several commands share: settings given as text, a lane of a dataset."""
+"""What several commands share: their options, settings given as text."""
 
 import os
 import tomllib
@@ -14,10 +14,18 @@ if TYPE_CHECKING:
     from fastalloc.scenario import Scenario
 
 
-Memory = Annotated[
-    str | None,
-    typer.Option(metavar="SIZE", help="Most memory that lanes take, such as 4G  [default: half of the spare]"),
-]
+def _scenarios(begun: str) -> list[str]:
+    from fastalloc.scenario import preset_names
+
+    return [name for name in preset_names() if name.startswith(begun)]
+
+
+def _policies(begun: str) -> list[str]:
+    from fastalloc.scenario import policy_names
+
+    *before, last = begun.replace("+", ",").split(",")
+    given = begun.removesuffix(last) if before else ""
+    return [given + name for name in policy_names() if name.startswith(last)]
 
 
 def _trust(given: bool) -> bool:
@@ -28,9 +36,59 @@ def _trust(given: bool) -> bool:
     return given
 
 
+def _wide(given: bool) -> bool:
+    from fastalloc.terminal import show_all_columns
+
+    show_all_columns(given)
+    return given
+
+
+ScenarioName = Annotated[
+    str,
+    typer.Argument(
+        metavar="SCENARIO",
+        autocompletion=_scenarios,
+        help="A preset (see `fastalloc scenarios`) or a TOML file.",
+    ),
+]
+PolicyName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        autocompletion=_policies,
+        help="Policy of all variants, such as 6.18  [default: the machine's kernel]",
+    ),
+]
+Policies = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B+C",
+        autocompletion=_policies,
+        help="Run these in place of the variants: names joined by commas, + composes, all.",
+    ),
+]
+Variant = Annotated[str | None, typer.Option(metavar="NAME", help="Variant of the scenario  [default: the first]")]
+Lanes = Annotated[int | None, typer.Option(metavar="N", min=1, help="Simulated machines a variant.")]
+Seconds = Annotated[float | None, typer.Option(metavar="S", help="Simulated time of a lane.")]
+Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed of all randomness.")]
+Threads = Annotated[int, typer.Option(metavar="N", min=0, help="Threads; 0 is one a CPU. Changes no result.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a field, such as workload.copiers=24; may repeat."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
+Wide = Annotated[
+    bool,
+    typer.Option("--wide", "-w", callback=_wide, help="Show every column; where they do not fit, a block a row."),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Most memory that lanes take, such as 4G  [default: half of the spare]"),
+]
 Trust = Annotated[
     bool, typer.Option("--trust", callback=_trust, help="Run Python that the scenario, sweep or dataset carries.")
 ]
+SHORT = {"run.lanes": "--lanes", "run.duration_s": "--seconds", "run.seed": "--seed"}
 
 
 def allow_memory(size: str | None) -> None:
@@ -39,6 +97,32 @@ def allow_memory(size: str | None) -> None:
         from fastalloc.batch.size import MEMORY, parse_bytes
 
         os.environ[MEMORY] = str(parse_bytes(size, "--memory"))
+
+
+def asked_for(
+    settings: Sequence[str] | None,
+    policy: str | None = None,
+    lanes: int | None = None,
+    seconds: float | None = None,
+    seed: int | None = None,
+) -> dict[str, Any]:
+    """What ``--policy``, ``--set``, ``--lanes``, ``--seconds`` and ``--seed`` set, by dotted name."""
+    asked = ({} if policy is None else {"policy": policy}) | parse_settings(settings or [])
+    named = {"run.lanes": lanes, "run.duration_s": seconds, "run.seed": seed}
+    return asked | {key: value for key, value in named.items() if value is not None}
+
+
+def words_of(asked: dict[str, Any]) -> list[str]:
+    """Settings as words of a command line."""
+    import json
+
+    words: list[str] = []
+    for key, value in asked.items():
+        if key in SHORT:
+            words += [SHORT[key], str(value).removesuffix(".0")]
+        else:
+            words += ["--set", f"{key}={json.dumps(value)}"]
+    return words
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, Any]:

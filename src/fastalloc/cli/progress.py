@@ -1,10 +1,12 @@
 """The progress bar of a run, on stderr."""
 
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from fastalloc.terminal import console
 
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
 class RunBar:
     """Shows simulated time, rate, time left and livelocks; without a terminal, a line a variant."""
 
-    def __init__(self) -> None:
-        self._console = console(width=None, stderr=True)
+    def __init__(self, before: Sequence[str] = ()) -> None:
+        """``before``: lines to print once the run has begun."""
+        self._before = [*before]
+        self._console = console(stderr=True)
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -43,6 +47,8 @@ class RunBar:
 
     def __call__(self, now: "RunProgress") -> None:
         """Shows where the run stands."""
+        while self._before:
+            self._console.print(Text(self._before.pop(0)))
         if not self._console.is_terminal:
             if now.variant != self._variant:
                 print(f"{now.variant}: {now.lanes} lanes", file=sys.stderr, flush=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastalloc.cli.options import Json, Wide
 from fastalloc.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -56,11 +57,12 @@ def replay(
         typer.Option(min=1, max=1000, help="Orders of operations to try  [default: 15 with --check, else 1]"),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Configurations replayed at once  [default: one a core]")
-    ] = None,
+        int, typer.Option(metavar="N", min=0, help="Configurations replayed at once; 0 is one a CPU.")
+    ] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse a trace that needs any inference.")] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for tables and HTML report.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    json: Json = False,
+    wide: Wide = False,
 ) -> None:
     """Replay TRACE under the rules of the kernel that was traced, side by side with each what-if."""
     import numpy as np
@@ -136,24 +138,19 @@ def _print(recording: "Recording", predictions: "list[Prediction]", checked: "Ch
         out.print(f"{count:>12,}  {printable(step)}")
     table = Table()
     table.add_column("configuration", overflow="fold")
-    names = (
-        "new pages",
-        "peak pages",
-        "end pages",
-        "waste at peak",
-        "slow allocs",
-        "slow frees",
-        "node list",
-        "list locks",
-    )
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+    names = {
+        "peak pages": 0, "peak": 2, "new pages": 1, "end pages": 1, "waste at peak": 3, "slow allocs": 4,
+        "slow frees": 6, "node list": 7, "list locks": 5,
+    }  # fmt: skip
+    for name, rank in names.items():
+        table.add_column(name, justify="right", no_wrap=True, rank=rank)
     for row in summaries(recording, predictions):
         waste = row["peak_waste_bytes"]
         table.add_row(
             row["config"],
-            _range(row["new_pages"]),
             _range(row["peak_pages"]) + ("" if row.get("resolved", True) else " not resolved"),
+            f"{row['peak_pages']['median'] / 256:,.1f} MB",
+            _range(row["new_pages"]),
             _range(row["end_pages"]),
             "" if waste is None else f"{waste / 2**20:.1f} MiB",
             f"{row['alloc_slow']:,}",
@@ -161,7 +158,7 @@ def _print(recording: "Recording", predictions: "list[Prediction]", checked: "Ch
             f"{row['node_list']:,}",
             f"{row['list_lock']:,}",
         )
-    out.print(table)
+    table.put(out)
     if checked is not None:
         _print_check(out, checked)
 
@@ -171,26 +168,38 @@ def _print_check(out: Any, checked: "Check") -> None:
 
     out.print()
     table = Table()
-    for name in ("against the kernel, pages", "real", "in order of events", "median", "range", "error", ""):
-        table.add_column(name, justify="left" if name.startswith("against") else "right", no_wrap=True)
+    names = {
+        "against the kernel, pages": 0,
+        "real": 0,
+        "in order of events": 3,
+        "median": 0,
+        "range": 2,
+        "error": 0,
+        "": 0,
+    }
+    for name, rank in names.items():
+        table.add_column(name, justify="left" if name.startswith("against") else "right", no_wrap=True, rank=rank)
     for figure, real, first, median, low, high, error, within in checked.totals.iter_rows():
         mark = "ok" if within else "OFF"
         table.add_row(
             figure, f"{real:,}", f"{first:,}", f"{median:,.0f}", f"{low:,}-{high:,}", f"{100 * error:+.2f} %", mark
         )
-    out.print(table)
+    table.put(out)
     out.print(f"caches exact at the peak: {100 * checked.exact_at_peak:.1f} % of {len(checked.caches)}")
     for label, caches, exact, real, mine in checked.snapshots.iter_rows():
         out.print(f"at {printable(label)}: {exact} of {caches} caches exact, {mine:,} pages for {real:,}")
     worst = checked.caches.filter(checked.caches["off_pages"] > 0).head(WORST)
     if len(worst):
         table = Table()
-        for name in ("worst caches, slabs", "new", "real", "peak", "real", "end", "real"):
-            table.add_column(name, justify="left" if name.startswith("worst") else "right", no_wrap=True)
+        names = {
+            "worst caches, slabs": 0, "new": 2, "real new": 2, "peak": 0, "real peak": 0, "end": 1, "real end": 1,
+        }  # fmt: skip
+        for name, rank in names.items():
+            table.add_column(name, justify="left" if name.startswith("worst") else "right", no_wrap=True, rank=rank)
         for row in worst.iter_rows(named=True):
             table.add_row(
                 row["cache"], f"{row['new']} ({row['new_low']}-{row['new_high']})", str(row["slab_allocs"]),
                 f"{row['peak']} ({row['peak_low']}-{row['peak_high']})", str(row["peak_slabs"]),
                 f"{row['end']} ({row['end_low']}-{row['end_high']})", str(row["end_slabs"]),
             )  # fmt: skip
-        out.print(table)
+        table.put(out)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fastalloc.cli.options import Json, Wide
 from fastalloc.errors import InputError, reading
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 def report(
     dataset: Annotated[str, typer.Argument(help="Folder of the dataset, or s3://BUCKET/PREFIX.")],
     out: Annotated[str | None, typer.Option("-o", "--out", help="HTML file  [default: DATASET/report.html]")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON, and nothing else, to stdout.")] = False,
+    json: Json = False,
+    wide: Wide = False,
 ) -> None:
     """Print the verdict of a dataset and write its HTML report.
 

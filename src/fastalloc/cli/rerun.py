@@ -28,7 +28,7 @@ def rerun(
 
     done = rerun_lane(dataset, lane, debug=debug)
     path = save_events(done, out or location(dataset) / "rerun" / f"{lane}.parquet")
-    shown = console(width=80)
+    shown = console()
     lines = event_lines(done.result.events)
     for line in lines[:SHOWN_EVENTS]:
         shown.print(line, soft_wrap=True)

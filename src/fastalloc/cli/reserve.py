@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastalloc.errors import InputError
+from fastalloc.cli.options import Json, PolicyName, Seconds, Seed, Settings, Threads, Variant, asked_for, loaded_with
+from fastalloc.errors import InputError, meant
 
 if TYPE_CHECKING:
     from fastalloc.scenario import Scenario
@@ -15,41 +16,41 @@ if TYPE_CHECKING:
 
 def reserve(
     scenario: Annotated[
-        str, typer.Argument(help="A scenario with [[workload.bursts]], or a machine (preset or file).")
+        str,
+        typer.Argument(metavar="SCENARIO", help="A scenario with [[workload.bursts]], or a machine (preset or file)."),
     ],
     of: Annotated[
-        str, typer.Option(help="min_free_kbytes, watermark_scale_factor, bio_pool or free_list.")
+        str,
+        typer.Option(metavar="RESERVE", help="min_free_kbytes, watermark_scale_factor, bio_pool or free_list."),
     ] = "min_free_kbytes",
     below: Annotated[
-        float, typer.Option(min=1e-7, max=0.999, help="The share of requests that may be refused.")
+        float,
+        typer.Option(metavar="P", min=1e-7, max=0.999, help="The share of requests that may be refused."),
     ] = 1e-3,
     burst: Annotated[
         list[str] | None,
         typer.Option(metavar="pages=N,every_ms=T,...", help="A burst of GFP_ATOMIC requests; may be repeated."),
     ] = None,
-    variant: Annotated[str | None, typer.Option(help="Variant of the scenario  [default: the first]")] = None,
-    policy: Annotated[str | None, typer.Option(help="Policy, such as 6.18  [default: the scenario's]")] = None,
-    lanes: Annotated[int, typer.Option(min=2, help="Simulated machines at first at each value.")] = 16,
-    most_lanes: Annotated[int, typer.Option(min=2, help="Simulated machines at most at each value.")] = 128,
-    seconds: Annotated[float | None, typer.Option(help="Simulated time of a lane.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of all randomness.")] = None,
-    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 is one a CPU. Changes no result.")] = 0,
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a field.")] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the answer as JSON, and nothing else, to stdout.")
-    ] = False,
+    variant: Variant = None,
+    policy: PolicyName = None,
+    lanes: Annotated[int, typer.Option(metavar="N", min=2, help="Simulated machines at first at each value.")] = 16,
+    most_lanes: Annotated[
+        int, typer.Option(metavar="N", min=2, help="Simulated machines at most at each value.")
+    ] = 128,
+    seconds: Seconds = None,
+    seed: Seed = None,
+    threads: Threads = 0,
+    settings: Settings = None,
+    json: Json = False,
 ) -> None:
     """Say how large min_free_kbytes (or another reserve) must be for few GFP_ATOMIC requests to be refused."""
-    from fastalloc.cli.options import parse_settings
     from fastalloc.compiler.cache_dir import announce_compiling
     from fastalloc.sweep.reserve import FIELDS, closed_form, gap_pages, kept_back, own_value
     from fastalloc.sweep.reserve import reserve as search
 
     if of not in FIELDS:
-        raise InputError("--of", of, f"is none of {', '.join(FIELDS)}")
-    asked = parse_settings(settings or [])
-    named = {"policy": policy, "run.duration_s": seconds, "run.seed": seed}
-    asked |= {key: value for key, value in named.items() if value is not None}
+        raise InputError("--of", of, f"is none of {', '.join(FIELDS)}{meant(of, FIELDS)}")
+    asked = asked_for(settings, policy, None, seconds, seed)
     own = _scenario(scenario, variant, asked, [_burst(text) for text in burst or []])
     formula = behind = None
     if of in ("min_free_kbytes", "watermark_scale_factor") and own.workload.bursts:
@@ -138,7 +139,6 @@ def _scenario(name: str, variant: str | None, asked: dict[str, Any], bursts: lis
     """The scenario to search on; a machine alone is put under pressure."""
     from pydantic import ValidationError
 
-    from fastalloc.cli.options import loaded_with
     from fastalloc.scenario.chosen import chosen_settings
     from fastalloc.scenario.files import read_toml
     from fastalloc.scenario.machines import load_machine, machine_names

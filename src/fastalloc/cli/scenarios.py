@@ -1,14 +1,23 @@
 """``fastalloc scenarios``: what can be run by name."""
 
+from typing import Annotated
 
-def scenarios() -> None:
-    """List the presets and their variants."""
+import typer
+
+scenarios_app = typer.Typer(help="List the presets and their variants, or show one as TOML.")
+
+
+@scenarios_app.callback(invoke_without_command=True)
+def scenarios(context: typer.Context) -> None:
+    """List the presets and their variants, or show one as TOML."""
+    if context.invoked_subcommand is not None:
+        return
     from rich.text import Text
 
     from fastalloc.scenario import load_scenario, preset_names
     from fastalloc.terminal import console
 
-    out = console(width=80)
+    out = console()
     for name in preset_names():
         scenario = load_scenario(name)
         out.print(Text(name, style="bold"))
@@ -17,3 +26,12 @@ def scenarios() -> None:
             extra = "" if variant.default else " (only when asked for)"
             out.print(f"  {variant.name:18} {variant.title}{extra}", soft_wrap=True)
         out.print()
+    out.print("fastalloc scenarios show NAME > mine.toml   writes one to start from", soft_wrap=True)
+
+
+@scenarios_app.command()
+def show(name: Annotated[str, typer.Argument(help="Of a preset.")]) -> None:
+    """Print a preset as TOML, each field with what it means: a file of your own to start from."""
+    from fastalloc.scenario.commented import preset_text
+
+    print(preset_text(name), end="")

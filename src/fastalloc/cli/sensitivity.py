@@ -4,11 +4,13 @@ from typing import Annotated
 
 import typer
 
+from fastalloc.cli.options import Json
+
 
 def sensitivity(
     dataset: Annotated[str, typer.Argument(help="Folder of a sweep's dataset, or s3://BUCKET/PREFIX.")],
     of: Annotated[str, typer.Option(metavar="METRIC", help="livelock, or a metric of runs/.")] = "livelock",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")] = False,
+    json: Json = False,
 ) -> None:
     """Print how much of the variance between points each parameter explains, alone and with its interactions."""
     from fastalloc.store import open_dataset
@@ -23,7 +25,7 @@ def sensitivity(
         return
     from fastalloc.terminal import Table, console
 
-    out = console(width=80)
+    out = console()
     for part in found:
         table = Table(padding=(0, 2, 0, 0), header_style="bold")
         for name in ("parameter", "alone", "±", "with interactions", "±"):
@@ -35,6 +37,6 @@ def sensitivity(
         if not part.influences:
             out.print()
             continue
-        out.print(table)
+        table.put(out)
         chance = "unknown" if part.chance is None else f"{100 * part.chance:.1f} % of the variance"
         out.print(f"chance of the lanes: {chance}\n")

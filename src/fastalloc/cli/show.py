@@ -7,6 +7,15 @@ from fastalloc.store import Dataset
 
 POINTS_SHOWN = 60
 LIVELOCKED = ("lanes", "livelocked", "share", "95 %")
+SELDOM = (
+    "95 %",
+    "waste at peak",
+    "new pages",
+    "slow allocs",
+    "end pages",
+    "list locks",
+    "orders",
+)  # the later, the sooner left out
 REPLAYED = ("orders", "new pages", "peak pages", "end pages", "waste at peak", "slow allocs", "list locks")
 
 
@@ -20,14 +29,14 @@ def show(dataset: Dataset, as_json: bool, doubtful: Sequence[str] = ()) -> None:
 
         print(json.dumps(_doubted(verdict_rows(found), doubtful), indent=1))
         return
-    from fastalloc.report.terminal import verdict_table
+    from fastalloc.report.terminal import print_verdicts
     from fastalloc.terminal import console
 
-    console(width=160).print(verdict_table(found))
+    print_verdicts(console(), found)
 
 
 def show_board(dataset: Dataset, as_json: bool) -> None:
-    """The board of a comparison, as a table of at most 120 columns or as JSON and nothing else."""
+    """The board of a comparison, as a table or as JSON and nothing else."""
     from fastalloc.report.board import board, board_rows
 
     found = board(dataset)
@@ -36,10 +45,10 @@ def show_board(dataset: Dataset, as_json: bool) -> None:
 
         print(json.dumps(board_rows(found), indent=1))
         return
-    from fastalloc.report.terminal import board_table
+    from fastalloc.report.terminal import print_board
     from fastalloc.terminal import console
 
-    console(width=120).print(board_table(found))
+    print_board(console(), found)
 
 
 def _doubted(rows: list[dict[str, Any]], doubtful: Sequence[str]) -> list[dict[str, Any]]:
@@ -61,12 +70,13 @@ def show_sweep(dataset: Dataset, as_json: bool, doubtful: Sequence[str] = ()) ->
     names, cells = (REPLAYED, _replayed) if is_of_traces(dataset) else (LIVELOCKED, _livelocked)
     table = Table(padding=(0, 2, 0, 0), header_style="bold")
     for name in ("variant", *axes, *names):
-        table.add_column(name, justify="left" if name == "variant" else "right", no_wrap=True)
+        rank = SELDOM.index(name) + 1 if name in SELDOM else 0
+        table.add_column(name, justify="left" if name == "variant" else "right", no_wrap=True, rank=rank)
     for row in rows[:POINTS_SHOWN]:
         values = ["as traced" if row[key] is None else str(row[key]) for key in axes]
         table.add_row(row["variant"], *values, *cells(row))
     out = console()
-    out.print(table)
+    table.put(out)
     if len(rows) > POINTS_SHOWN:
         out.print(f"... and {len(rows) - POINTS_SHOWN:,} more points")
 

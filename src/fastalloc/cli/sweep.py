@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastalloc.cli import interrupt
-from fastalloc.cli.options import Memory, Trust, allow_memory
+from fastalloc.cli.options import Json, Memory, Threads, Trust, Wide, allow_memory
 from fastalloc.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,18 +16,22 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    file: Annotated[Path, typer.Argument(help="The sweep file (TOML).")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The sweep file (TOML).")],
     out: Annotated[
-        str | None, typer.Option(help="Folder of the dataset, or s3://BUCKET/PREFIX  [default: out/NAME]")
+        str | None,
+        typer.Option(metavar="DIR", help="Folder of the dataset, or s3://BUCKET/PREFIX  [default: out/NAME]"),
     ] = None,
-    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 is one a CPU. Changes no result.")] = 0,
-    batch: Annotated[int, typer.Option(min=0, help="Lanes a task; 0 tunes to a second. Changes no result.")] = 0,
+    threads: Threads = 0,
+    batch: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Lanes a task; 0 tunes to a second. Changes no result.")
+    ] = 0,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Run the I-th of N slices only.")] = "1/1",
     dask: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Run on the workers of a Dask scheduler.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print points, lanes, estimated time and bytes.")] = False,
     memory: Memory = None,
     trust: Trust = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON, and nothing else, to stdout.")] = False,
+    json: Json = False,
+    wide: Wide = False,
 ) -> None:
     """Run what is missing of a sweep; a folder that holds a part of it is gone on with."""
     allow_memory(memory)

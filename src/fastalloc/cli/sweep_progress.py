@@ -18,7 +18,7 @@ class SweepBar:
     """Shows lanes, rate, time left and livelocks; without a terminal, a line every ten seconds."""
 
     def __init__(self) -> None:
-        self._console = console(width=None, stderr=True)
+        self._console = console(stderr=True)
         self._progress = Progress(
             BarColumn(), TextColumn("{task.description}"), console=self._console, transient=True,
             disable=not self._console.is_terminal,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fastalloc.cli.options import Json, Wide
 from fastalloc.errors import printable
 
 trace_app = typer.Typer(help="Recorded kmem traces.", no_args_is_help=True)
@@ -34,7 +35,8 @@ def convert(
 @trace_app.command()
 def info(
     path: Annotated[Path, typer.Argument(help="A trace of any format.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    json: Json = False,
+    wide: Wide = False,
     top: Annotated[int, typer.Option(min=1, help="Caches shown.")] = 20,
     by: Annotated[
         str | None, typer.Option(help="Who holds the memory, by call-site, cache or task; leak suspects, pinned slabs.")
@@ -70,16 +72,19 @@ def info(
         print_holders(held, str(by), top)
         return
     table = Table()
-    names = ("cache", "allocs", "frees", "bytes requested", "bytes allocated", "cross-CPU frees", "median life")
-    for name in names:
-        table.add_column(name, justify="left" if name == "cache" else "right", no_wrap=True)
+    names = {
+        "cache": 0, "allocs": 0, "frees": 2, "bytes requested": 3, "bytes allocated": 0, "cross-CPU frees": 4,
+        "median life": 1,
+    }  # fmt: skip
+    for name, rank in names.items():
+        table.add_column(name, justify="left" if name == "cache" else "right", no_wrap=True, rank=rank)
     for row in described["caches"][:top]:
         life = "" if row["median_life_ns"] is None else f"{row['median_life_ns'] / 1000:,.0f} us"
         table.add_row(
             row["cache"], f"{row['allocs']:,}", f"{row['frees']:,}", f"{row['bytes_requested']:,}",
             f"{row['bytes_allocated']:,}", f"{row['cross_cpu_frees']:,}", life,
         )  # fmt: skip
-    out.print(table)
+    table.put(out)
     if len(described["caches"]) > top:
         out.print(f"... and {len(described['caches']) - top} more; --json lists all")
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 SUSPECTS = 10
 PINS = 10
-KIB = 1 << 10
+SELDOM = ("live_at_peak", "bytes_wasted", "allocs", "bytes_at_end", "frees", "bytes_requested", "ping_pong", "objects")
 
 
 def print_holders(found: "Held", by: str, top: int) -> None:
@@ -57,7 +57,8 @@ def _table(rows: "pl.DataFrame", columns: dict[str, str]) -> None:
 
     table = Table()
     for title, name in columns.items():
-        table.add_column(title, justify="left" if name in ("holder", "cache") else "right", no_wrap=True)
+        rank = SELDOM.index(name) + 1 if name in SELDOM else 0
+        table.add_column(title, justify="left" if name in ("holder", "cache") else "right", no_wrap=True, rank=rank)
     for row in rows.select(columns.values()).iter_rows():
         table.add_row(*(printable(value) if isinstance(value, str) else f"{value:,}" for value in row))
-    console().print(table)
+    table.put(console())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastalloc.cli.options import Json, Threads, Wide
 from fastalloc.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _print(results: "list[CaseResult]") -> None:
     table.add_column("first difference", overflow="fold")
     for result in results:
         table.add_row(result.case, result.build, f"{result.rows:,}", f"{result.exact:,}", _first(result))
-    out.print(table)
+    table.put(out)
     for result in results:
         left_out = [item for table in result.tables for item in table.underivable]
         if left_out:
@@ -68,8 +69,9 @@ def _print(results: "list[CaseResult]") -> None:
 
 def verify(
     paths: Annotated[list[Path], typer.Argument(help="Folders with golden cases, geometry or watermark tables.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads  [default: one for each CPU]")] = None,
+    json: Json = False,
+    threads: Threads = 0,
+    wide: Wide = False,
 ) -> None:
     """Run every golden case and check every geometry and watermark table below PATHS, row by row.
 

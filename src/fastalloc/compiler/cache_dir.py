@@ -136,7 +136,12 @@ def is_cold() -> bool:
 def announce_compiling() -> None:
     """Tells on stderr that the first run compiles, where it does."""
     if is_cold():
-        print("compiling kernels, once per version ...", file=sys.stderr, flush=True)
+        print(
+            "compiling the simulation for this CPU, half a minute to a minute, once per version "
+            f"(kept in {cache_folder()}) ...",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _cpu() -> str:

@@ -41,6 +41,7 @@ class Row(NamedTuple):
     links: list[int]  # of the causal chain, that no lane shows although the baseline does
     weakened: list[int]  # those of which the lanes show a tenth at most
     means: dict[str, float]
+    page_kb: int = 4
 
 
 def board(dataset: Dataset) -> list[Row]:
@@ -135,6 +136,7 @@ def _row(
         links=[link for link, (own, base) in shown if own == 0 < base],
         weakened=[link for link, (own, base) in shown if 0 < own <= WEAKENED * base],
         means=_means(rows),
+        page_kb=int(worst.get("machine.page_kb") or 4),
     )
 
 

@@ -30,7 +30,8 @@ class Verdict(NamedTuple):
     livelocked_5s: int  # lanes in which a livelock lasted more than 5 s
     livelocked_5s_interval: tuple[float, float]  # Wilson, 95 %, as a proportion
     livelocked_60s: int
-    livelocked_60s_interval: tuple[float, float]
+    livelocked_60s_interval: tuple[float, float]  # from none to all of the lanes that were cut off
+    livelocked_60s_cut: int  # lanes whose livelock was younger than 60 s when the run ended: nobody knows
     exhausted: int  # lanes without a livelock in which reclaim got nothing and nothing was free: a kernel would kill
     slow: int  # lanes with neither whose commands take more than 100 ms, or were not started for more than a second
     longest_livelock_s: float
@@ -44,6 +45,7 @@ class Verdict(NamedTuple):
     deepest: str  # reserve
     sentence: str
     rules: str = ""  # whose kernel's ran; datasets of before have none
+    page_kb: int = 4
 
 
 def verdicts(dataset: Dataset) -> list[Verdict]:
@@ -62,8 +64,16 @@ def verdict_rows(found: list[Verdict]) -> list[dict[str, Any]]:
     return [{name: list(v) if isinstance(v, tuple) else v for name, v in row._asdict().items()} for row in found]
 
 
+def shows_60s(found: list[Verdict]) -> bool:
+    """Whether the run was long enough to tell of a livelock of more than 60 s: it showed one, or cut none off."""
+    if any(verdict.livelocked_60s for verdict in found):
+        return True
+    return all(verdict.sim_s > 60 and verdict.livelocked_60s_cut == 0 for verdict in found)
+
+
 def _verdict(variant: dict[str, Any], rows: pl.DataFrame, depths: list[str]) -> Verdict:
     lanes = len(rows)
+    cut = int(rows.select(((pl.col("livelock_60s") == 0) & (pl.col("livelock_open") > 0)).sum()).item())
     total = rows.sum().row(0, named=True)
     most = rows.max().row(0, named=True)
     sim_s = total["sim_ms"] / 1000
@@ -75,7 +85,11 @@ def _verdict(variant: dict[str, Any], rows: pl.DataFrame, depths: list[str]) -> 
         livelocked_5s=total["livelock_5s"],
         livelocked_5s_interval=wilson_interval(total["livelock_5s"], lanes),
         livelocked_60s=total["livelock_60s"],
-        livelocked_60s_interval=wilson_interval(total["livelock_60s"], lanes),
+        livelocked_60s_interval=(
+            wilson_interval(total["livelock_60s"], lanes)[0],
+            wilson_interval(total["livelock_60s"] + cut, lanes)[1],
+        ),
+        livelocked_60s_cut=cut,
         exhausted=_count(rows, EXHAUSTED),
         slow=_count(rows, SLOW),
         longest_livelock_s=most["livelock_ms"] / 1000,
@@ -89,6 +103,7 @@ def _verdict(variant: dict[str, Any], rows: pl.DataFrame, depths: list[str]) -> 
         deepest=depths[most["deepest"]],
         sentence="",
         rules=variant.get("rules", ""),
+        page_kb=int(most.get("machine.page_kb") or 4),
     )
     return verdict._replace(sentence=_sentence(verdict, rows, total))
 

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from fastalloc.errors import InputError, reader
+from fastalloc.errors import InputError, meant, reader
 from fastalloc.foreign import content_of
 
 MOST_BYTES = 1 << 26  # of a TOML file
@@ -23,7 +23,7 @@ def find(name_or_path: str | Path, folder: Path, what: str, names: list[str]) ->
     if path.is_dir():
         raise InputError(path, "", f"is a folder, not a {what} file")
     if not path.exists():
-        raise InputError(path, "", f"no such {what}: neither a file nor one of {', '.join(names)}")
+        raise InputError(path, "", f"no such {what}{meant(text, names)}: neither a file nor one of {', '.join(names)}")
     return path
 
 

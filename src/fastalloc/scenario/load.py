@@ -13,7 +13,7 @@ from fastalloc.scenario.fitted import read_workload
 from fastalloc.scenario.machines import PRESETS, machine_named
 from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.trust import refuse_code
-from fastalloc.scenario.varied import input_error
+from fastalloc.scenario.varied import input_error, together
 
 SCHEMAS = Path(__file__).parent / "schemas"  # made by docs/schemas.py
 
@@ -44,15 +44,18 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     try:
         scenario = Scenario.model_validate(data)
     except ValidationError as error:
-        raise input_error(error, path) from None
+        raise input_error(error, path, "", Scenario) from None
     scenario = _with_chosen_variants(scenario, path)
+    faults = []
     for variant in scenario.variants:
         try:
             scenario.variant(variant.name)
         except InputError as error:
-            where = f"{error.path}: {error.where}" if error.path != scenario.name else error.where
-            more = [InputError(path, other.where, other.message) for other in error.more]
-            raise InputError(path, where, error.message, more) from None
+            for fault in error.each():
+                where = f"{fault.path}: {fault.where}" if fault.path != scenario.name else fault.where
+                faults.append(InputError(path, where, fault.message))
+    if faults:
+        raise together(faults)
     refuse_code(scenario, path)
     return scenario
 

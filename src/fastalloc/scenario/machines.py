@@ -30,7 +30,7 @@ def load_machine(name_or_path: str | Path) -> Machine:
     try:
         return Machine.model_validate(read_toml(path))
     except ValidationError as error:
-        raise input_error(error, path) from None
+        raise input_error(error, path, "", Machine) from None
 
 
 def machine_named(name: str, path: Path) -> Machine:

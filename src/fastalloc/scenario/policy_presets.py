@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from fastalloc.errors import InputError, reading
+from fastalloc.errors import InputError, meant, reading
 from fastalloc.fields import Model
 from fastalloc.policy import Policy
 from fastalloc.scenario.files import read_toml
@@ -63,13 +63,14 @@ def load_policy(name: str) -> PolicyPreset:
     """
     if name.endswith(".py"):
         return own_preset(Path(name))
-    if name not in policy_names():
-        raise InputError("policies", name, f"no such policy; there are {', '.join(policy_names())}")
+    known = policy_names()
+    if name not in known:
+        raise InputError("policies", name, f"no such policy{meant(name, known)}; there are {', '.join(known)}")
     path = POLICIES / f"{name}.toml"
     try:
         preset = PolicyPreset.model_validate(read_toml(path))
     except ValidationError as error:
-        raise input_error(error, path) from None
+        raise input_error(error, path, "", PolicyPreset) from None
     if preset.name != name:
         raise InputError(path, "name", f"{preset.name!r}, but the file is {path.name}")
     _check_fields(preset, path)

@@ -1,12 +1,12 @@
 """What is varied by dotted names: a base with fields, and variants that set some of them otherwise."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from fastalloc.errors import InputError, shown
+from fastalloc.errors import InputError, meant, shown
 from fastalloc.fields import Model
 
 
@@ -46,8 +46,9 @@ class Varied(Model):
                         raise InputError(self.name, f"variant {name}: {key}", "cannot differ between variants")
                 own = variant.model_copy(update={"set": {}})
                 return self.with_settings(variant.set, f"variant {name}").model_copy(update={"variants": [own]})
-        known = ", ".join(variant.name for variant in self.variants)
-        raise InputError(self.name, "variants", f"no variant {name!r}; there are {known}")
+        known = [variant.name for variant in self.variants]
+        told = f"no variant {name!r}{meant(name, known)}; there are {', '.join(known)}"
+        raise InputError(self.name, "variants", told)
 
     def with_settings(self, settings: Mapping[str, Any], what: str = "set") -> Self:
         """A copy with the fields named by dotted keys set.
@@ -62,26 +63,66 @@ class Varied(Model):
         if not settings:
             return self
         data = self.model_dump()
+        faults = []
         for key, value in settings.items():
-            _assign(data, key, value, self.name, what)
+            try:
+                _assign(data, key, value, self.name, what)
+            except InputError as error:
+                faults.append(error)
         try:
-            return type(self).model_validate(data)
+            found = type(self).model_validate(data)
         except ValidationError as error:
-            raise input_error(error, self.name, what) from None
+            faults += input_error(error, self.name, what, type(self)).each()
+        if faults:
+            raise together(faults)
+        return found
 
 
-def input_error(error: ValidationError, path: object, what: str = "") -> InputError:
-    """All faults that pydantic found, as one error with a line for each."""
+def together(faults: Sequence[InputError]) -> InputError:
+    """Several errors as one with a line for each."""
+    first, *others = (each for fault in faults for each in fault.each())
+    return InputError(first.path, first.where, first.message, others)
+
+
+def input_error(
+    error: ValidationError, path: object, what: str = "", model: type[BaseModel] | None = None
+) -> InputError:
+    """All faults that pydantic found, as one error with a line for each; ``model``: of what was checked."""
     faults = []
-    for fault in error.errors():
+    for fault in error.errors(include_url=False):
         field = ".".join(str(part) for part in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
+        message = _in_words(fault["msg"])
         if fault["type"] == "extra_forbidden":
-            message = "unknown key"
-        elif fault["type"] != "missing" and isinstance(fault["input"], bool | int | float | str):
+            message = f"unknown key{meant(str(fault['loc'][-1]), _fields_at(model, fault['loc'][:-1]))}"
+        elif fault["type"] == "missing":
+            message = "is missing"
+        elif isinstance(fault["input"], bool | int | float | str):
             message += f", not {shown(fault['input'])}"
         faults.append(InputError(path, ": ".join(part for part in (what, field) if part), message))
-    return InputError(faults[0].path, faults[0].where, faults[0].message, faults[1:])
+    return together(faults)
+
+
+def _in_words(message: str) -> str:
+    """What pydantic says, without what it says of itself."""
+    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
+    message = re.sub(r"^String should", "should", message)
+    return re.sub(r", unable to (parse|interpret) .*|, got a number with a fractional part", "", message)
+
+
+def _fields_at(model: Any, place: Sequence[str | int]) -> list[str]:
+    """Names of the fields of the table at ``place`` in a model."""
+    for part in place:
+        if isinstance(part, str):
+            field = model.model_fields.get(part) if model is not None else None
+            model = _model_in(field.annotation) if field is not None else None
+    return list(model.model_fields) if model is not None else []
+
+
+def _model_in(annotation: Any) -> Any:
+    """The model that an annotation such as ``list[Zone]`` is about."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in getattr(annotation, "__args__", ()) if (found := _model_in(part))), None)
 
 
 def _assign(data: Any, key: str, value: Any, path: str, what: str) -> None:
@@ -104,4 +145,5 @@ def _step(data: Any, part: str, key: str, path: str, what: str) -> Any:
         return data[part]
     if isinstance(data, list) and re.fullmatch("[0-9]{1,9}", part) and int(part) < len(data):
         return data[int(part)]
-    raise InputError(path, f"{what}: {key}", f"names no field: there is no {part!r}")
+    known = list(data) if isinstance(data, dict) else []
+    raise InputError(path, f"{what}: {key}", f"names no field: there is no {part!r}{meant(part, known)}")

@@ -169,7 +169,7 @@ def load_sweep(path: str | Path) -> tuple[SweepFile, Varied]:
     try:
         sweep = SweepFile.model_validate(data)
     except ValidationError as error:
-        raise input_error(error, path) from None
+        raise input_error(error, path, "", SweepFile) from None
     if sweep.traces is not None:
         from fastalloc.sweep.replays import replay_base
 

@@ -1,0 +1,204 @@
+"""What the main commands show at 80 and 200 columns, piped, without colour and where the terminal knows no UTF-8.
+
+Screens are kept in ``screens/``; after a change that is meant, ``FASTALLOC_SCREENS=write`` writes them again.
+"""
+
+import io
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastalloc.cli.app import NAMES
+from fastalloc.cli.main import main
+from fastalloc.terminal import Table, console, show_all_columns
+
+SCREENS = Path(__file__).with_name("screens")
+COMMANDS = {
+    "report": ("report", "d"),
+    "report-wide": ("report", "d", "--wide"),
+    "board": ("compare", "swap-livelock", "--policies", "fix,nomerge-bio", "--lanes", 4, "--seconds", 40, "--out", "b"),
+    "policies": ("policies",),
+    "policy": ("policies", "fix"),
+}
+
+
+@pytest.fixture
+def ran(fastalloc):
+    """Runs commands in a folder that holds a dataset ``d``."""
+    assert fastalloc("run", "swap-livelock", "--lanes", 4, "--seconds", 40, "--out", "d").code == 0
+    return fastalloc
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_screens(ran, monkeypatch, name, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = "".join(f"{line.rstrip()}\n" for line in ran(*COMMANDS[name]).out.splitlines())
+    assert max(map(len, shown.splitlines())) <= columns
+    kept = SCREENS / f"{name}-{columns}.txt"
+    if os.environ.get("FASTALLOC_SCREENS") == "write":
+        kept.write_text(shown)
+    assert shown == kept.read_text()
+
+
+def test_help_fits_80_columns_and_is_not_cut(fastalloc, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = fastalloc("-h").out
+    assert "..." not in shown.replace("[ARGS]...", "")
+    assert all(re.search(rf"^  {name} ", shown, re.MULTILINE) for name in NAMES)
+    assert max(map(len, shown.splitlines())) <= 80
+    for name in NAMES:
+        page = fastalloc(name, "-h").out
+        assert max(map(len, page.splitlines())) <= 80, name
+        assert not re.search(r" <[a-z]|TEXT\b|INTEGER\b|FLOAT\b", page), f"{name}: values by their own names"
+
+
+def test_commands_that_run_have_the_same_options(fastalloc):
+    wanted = {
+        "run": "--seconds --seed --lanes --threads --json --policies --wide",
+        "compare": "--seconds --seed --lanes --threads --json --policies --wide",
+        "frontier": "--seconds --seed --lanes --threads --json --policies",
+        "reserve": "--seconds --seed --lanes --threads --json --policy",
+        "sweep": "--threads --json --wide",
+        "replay": "--threads --json --wide",
+        "verify": "--threads --json --wide",
+    }
+    for name, options in wanted.items():
+        page = fastalloc(name, "-h").out
+        assert not [option for option in options.split() if option not in page], name
+
+
+def test_a_pipe_without_columns_has_80(ran, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert max(map(len, ran("report", "d").out.splitlines())) <= 80
+    assert "\x1b" not in ran("report", "d").out
+    table = ran("report", "d", "--wide").out.splitlines()
+    assert "deepest" in table[0]
+    assert len(table[0]) > 150, "all in a line"
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_colours_of_a_terminal(monkeypatch, no_color, coloured):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", no_color) if no_color else monkeypatch.delenv("NO_COLOR", raising=False)
+    table = Table()
+    table.add_column("variant", style="red")
+    table.add_row("rc8")
+    table.put(console())
+    assert ("\x1b[31m" in stream.getvalue()) is coloured
+
+
+def test_every_character_is_there_in_ascii(ran, monkeypatch):
+    for words in [*COMMANDS.values(), ("scenarios",), ("-h",)]:
+        if words[0] == "compare":
+            continue
+        raw = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+        monkeypatch.setattr(sys, "argv", ["fastalloc", *map(str, words)])
+        with pytest.raises(SystemExit):
+            main()
+        assert rb"\x" not in raw.getvalue(), words
+        assert rb"\u" not in raw.getvalue(), words
+
+
+def test_a_table_gives_up_columns_by_rank_and_then_its_shape(monkeypatch, capsys):
+    def shown(columns, wide=False):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        show_all_columns(wide)
+        table = Table()
+        for rank, name in enumerate(("variant", "often asked", "seldom asked")):
+            table.add_column(name, no_wrap=True, rank=rank)
+        table.add_row("rc8", "1", "2")
+        table.put(console())
+        show_all_columns(False)
+        return capsys.readouterr().out.splitlines()
+
+    assert shown(60)[1].split() == ["rc8", "1", "2"]
+    assert shown(30)[0].split() == ["variant", "often", "asked"]
+    assert shown(30)[2].startswith("--wide shows more: seldom")
+    assert shown(30, wide=True) == ["rc8", "  often asked   1", "  seldom asked  2"]
+
+
+def test_a_livelock_of_60_s_is_told_only_where_the_run_could_show_one(ran):
+    assert "> 60 s" not in ran("report", "d", "--wide").out, "each lane ran for 40 s"
+
+
+@pytest.mark.parametrize(
+    ("words", "guess"),
+    [
+        (("rnu", "swap-livelock"), "did you mean 'run'?"),
+        (("scenarios", "shwo"), "did you mean 'show'?"),
+        (("scenarios", "show", "swap-livelok"), "did you mean 'swap-livelock'?"),
+        (("run", "swap-livelok"), "did you mean 'swap-livelock'?"),
+        (("run", "swap-livelock", "--variant", "nomerg"), "did you mean 'nomerge'?"),
+        (("compare", "swap-livelock", "--policies", "nomerge_bio"), "did you mean 'nomerge-bio'?"),
+        (("policies", "fixx"), "did you mean 'fix'?"),
+        (("run", "swap-livelock", "--set", "policy.comand_rule=fix"), "did you mean 'command_rule'?"),
+        (("run", "swap-livelock", "--set", "polcy.command_rule=fix"), "did you mean 'policy'?"),
+        (("run", "swap-livelock", "--set", "policy.command_rule=fox"), "'rc8', 'fix', 'prealloc' or 'consolidated'"),
+    ],
+)
+def test_what_is_misspelt_is_guessed(fastalloc, words, guess):
+    done = fastalloc(*words)
+    assert (done.code, done.out) == (2, "")
+    assert guess in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_all_faults_of_a_file_at_once_in_its_words(fastalloc, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'name = "mine"\nmachine = "linux-2.6.25-rc8-512m"\n[disk]\niops = -1\nspeed = 3\n[host]\nqueue_depth = "two"\n'
+    )
+    done = fastalloc("run", file)
+    assert done.err.splitlines() == [
+        f"{file}: host.queue_depth: must be a valid integer, not 'two'",
+        f"{file}: disk.iops: must be greater than or equal to 1, not -1",
+        f"{file}: disk.speed: unknown key",
+    ]
+    file.write_text(
+        'name = "mine"\nmachine = "linux-2.6.25-rc8-512m"\n'
+        '[[variants]]\nname = "a"\nset = {"disk.iop" = 3}\n[[variants]]\nname = "b"\nset = {"hosts.free_list" = 2}\n'
+    )
+    first, second = fastalloc("run", file).err.splitlines()
+    assert "variant a: disk.iop: unknown key (did you mean 'iops'?)" in first
+    assert "variant b: hosts.free_list: names no field: there is no 'hosts' (did you mean 'host'?)" in second
+
+
+def test_a_shown_preset_runs_as_the_preset_does(fastalloc, tmp_path):
+    from fastalloc.scenario import load_scenario, preset_names
+
+    for name in preset_names():
+        text = fastalloc("scenarios", "show", name).out
+        file = tmp_path / "mine.toml"
+        file.write_text(text)
+        assert load_scenario(file) == load_scenario(name)
+    assert "copiers = 10 # tasks that copy a tree" in fastalloc("scenarios", "show", "swap-livelock-34m").out
+
+
+def test_init_makes_a_folder_that_runs(fastalloc):
+    done = fastalloc("init", "mine")
+    assert done.code == 0
+    run, compare = (line.split()[1:] for line in done.out.splitlines() if line.startswith("  fastalloc "))
+    assert fastalloc(*run).code == 0
+    assert fastalloc(*compare).code == 0
+    again = fastalloc("init", "mine")
+    assert again.code == 2
+    assert "is there already" in again.err
+
+
+def test_a_run_ends_with_what_to_look_at_next(ran):
+    told = ran("run", "swap-livelock", "--lanes", 2, "--seconds", 40, "--out", "e").err
+    assert "swap-livelock: 2 machines of 40 s under each of 4 variants" in told
+    words = next(line for line in told.splitlines() if "fastalloc rerun" in line).partition("#")[0].split()[1:]
+    assert ran(*words).code == 0
