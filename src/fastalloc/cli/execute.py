@@ -22,7 +22,7 @@ def run_and_show(
     cancel = interrupt.cancellation()
 
     from fastalloc.batch.zones import simplified
-    from fastalloc.cli.progress import RunBar
+    from fastalloc.progress import RunBar
     from fastalloc.runner import run
 
     try:

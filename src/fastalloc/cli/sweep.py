@@ -44,7 +44,7 @@ def sweep(
         return
     folder = out or f"out/{plan.sweep.name}"
     cancel = interrupt.cancellation()
-    from fastalloc.cli.sweep_progress import SweepBar
+    from fastalloc.progress import SweepBar
     from fastalloc.sweep import run_sweep
 
     with ExitStack() as stack:
@@ -82,7 +82,7 @@ def _slice(text: str) -> tuple[int, int]:
 
 
 def _print_estimate(plan: "Plan", threads: int) -> None:
-    from fastalloc.cli.sweep_progress import duration
+    from fastalloc.progress import duration
     from fastalloc.sweep.estimate import estimate
 
     found = estimate(plan, threads)

@@ -6,18 +6,9 @@ kernel's own sum is done for each zone, and the answer is written as text, JSON 
 ``fastalloc.explain`` is the library call as well as this package: the module can be called.
 """
 
-import sys
-from types import ModuleType
-from typing import Any
-
+from fastalloc.called import can_be_called
 from fastalloc.explain.answer import Answer, explain
 
 __all__ = ["Answer", "explain"]
 
-
-class _Callable(ModuleType):
-    def __call__(self, *args: Any, **options: Any) -> list[Answer]:
-        return explain(*args, **options)
-
-
-sys.modules[__name__].__class__ = _Callable
+can_be_called(__name__, "fastalloc.explain.answer", "explain")

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import polars as pl
@@ -19,7 +20,7 @@ _OF_RUNS: dict[str, type] = {"scenario": dict, "variants": list, "lanes": int, "
 _OF_SWEEPS: dict[str, type] = {"sweep": dict, "variants": list, "lanes": int, "status": str}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """What a run left: the manifest and four lazy tables (see ``store.schema``)."""
 
@@ -29,6 +30,34 @@ class Dataset:
     series: pl.LazyFrame
     events: pl.LazyFrame
     ledger: pl.LazyFrame
+
+    @property
+    def verdicts(self) -> pl.DataFrame:
+        """A row a variant: how many lanes livelocked, with intervals, stalls, rates, and a sentence."""
+        frame: pl.DataFrame = self._view("verdict_frame")
+        return frame
+
+    @property
+    def board(self) -> pl.DataFrame:
+        """A row a variant or policy, each against the first on the same lanes."""
+        frame: pl.DataFrame = self._view("board_frame")
+        return frame
+
+    @property
+    def points(self) -> pl.DataFrame:
+        """A row a point of a sweep."""
+        frame: pl.DataFrame = self._view("point_frame")
+        return frame
+
+    def _view(self, name: str) -> Any:
+        """What a room above makes of a dataset; found when it is asked for, so that nothing here imports upwards."""
+        return getattr(import_module("fastalloc.notebook"), name)(self)
+
+    def __repr__(self) -> str:
+        return str(self._view("dataset_words"))
+
+    def _repr_html_(self) -> str:
+        return str(self._view("dataset_html"))
 
 
 @reader("is no dataset")
