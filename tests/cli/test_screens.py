@@ -20,9 +20,8 @@ COMMANDS = {
     "report": ("report", "d"),
     "report-wide": ("report", "d", "--wide"),
     "board": ("compare", "swap-livelock", "--policies", "fix,nomerge-bio", "--lanes", 4, "--seconds", 40, "--out", "b"),
-    "policies": ("policies",),
-    "policy": ("policies", "fix"),
 }
+LISTS = (("policies",), ("policies", "fix"), ("scenarios",), ("-h",))
 
 
 @pytest.fixture
@@ -42,6 +41,12 @@ def test_screens(ran, monkeypatch, name, columns):
     if os.environ.get("FASTALLOC_SCREENS") == "write":
         kept.write_text(shown)
     assert shown == kept.read_text()
+
+
+def test_lists_fit_80_columns(fastalloc, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in LISTS[:2]:
+        assert max(map(len, fastalloc(*words).out.splitlines())) <= 80
 
 
 def test_help_fits_80_columns_and_is_not_cut(fastalloc, monkeypatch):
@@ -99,7 +104,7 @@ def test_colours_of_a_terminal(monkeypatch, no_color, coloured):
 
 
 def test_every_character_is_there_in_ascii(ran, monkeypatch):
-    for words in [*COMMANDS.values(), ("scenarios",), ("-h",)]:
+    for words in [*COMMANDS.values(), *LISTS]:
         if words[0] == "compare":
             continue
         raw = io.BytesIO()
