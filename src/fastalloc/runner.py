@@ -150,18 +150,35 @@ def rerun(dataset: Dataset | str | Location, lane_id: int, *, debug: bool = Fals
         return _rerun(dataset, lane_id, debug, skip)
 
 
+def stored_lane(dataset: Dataset | str | Location, lane_id: int) -> tuple[Scenario, dict[str, Any]]:
+    """The scenario (of one variant) of a lane of a dataset, as it ran, and its row of ``runs/``.
+
+    Args:
+        dataset: opened, or its folder.
+        lane_id: the ``id`` of its row in ``runs/``.
+
+    Raises:
+        InputError: no such lane, a damaged manifest, or a policy's source in it that nobody trusts.
+    """
+    if not isinstance(dataset, Dataset):
+        dataset = open_dataset(dataset)
+    with reading(dataset.path / MANIFEST, "", "tells no scenario"):
+        rows = dataset.runs.filter(pl.col("id") == lane_id).collect()
+        if rows.is_empty():
+            known = dataset.runs.select(pl.len(), pl.max("id").alias("last")).collect()
+            raise InputError(
+                dataset.path, "runs", f"no lane {lane_id}; {known['len'][0]} lanes, ids up to {known['last'][0]}"
+            )
+        row: dict[str, Any] = rows.row(0, named=True)
+        own = Scenario.model_validate(dataset.manifest["scenario"]).variant(row["variant"])
+        if dataset.manifest.get("kind") == "sweep":
+            own = own.with_settings(_point_settings(dataset, row["point"]), "point")
+        refuse_code(own, dataset.path / MANIFEST)
+        return own, row
+
+
 def _rerun(dataset: Dataset, lane_id: int, debug: bool, skip: bool) -> Rerun:
-    rows = dataset.runs.filter(pl.col("id") == lane_id).collect()
-    if rows.is_empty():
-        known = dataset.runs.select(pl.len(), pl.max("id").alias("last")).collect()
-        raise InputError(
-            dataset.path, "runs", f"no lane {lane_id}; {known['len'][0]} lanes, ids up to {known['last'][0]}"
-        )
-    row: dict[str, Any] = rows.row(0, named=True)
-    own = Scenario.model_validate(dataset.manifest["scenario"]).variant(row["variant"])
-    if dataset.manifest.get("kind") == "sweep":
-        own = own.with_settings(_point_settings(dataset, row["point"]), "point")
-    refuse_code(own, dataset.path / MANIFEST)
+    own, row = stored_lane(dataset, lane_id)
     announce_compiling()
     (result,) = run_lanes(own, [row["lane"]], seed=row["seed"], threads=1, full_events=True, debug=debug, skip=skip)
     stored = {name: row[name] for name in METRIC.names}

@@ -1,0 +1,89 @@
+"""``fastalloc rewind``: a stored lane opened at a time, its state in words, step by step."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from fastalloc.cli.options import Trust
+
+HELP = (
+    "n or Enter: a step on; b: a step back; a number and s, ms or us: that step from now on; t TIME: go there; q: end"
+)
+
+
+def rewind(
+    dataset: Annotated[str, typer.Argument(help="Folder of the dataset, or s3://BUCKET/PREFIX.")],
+    lane: Annotated[int, typer.Argument(help="The lane's id in runs/.")],
+    to: Annotated[
+        str, typer.Option(help="When: 12.5s, 300ms, 2s-before-livelock, 1s-after-livelock, end.")
+    ] = "0s-before-livelock",
+    event: Annotated[str, typer.Option(help="What --to counts from: livelock, stall>SECONDS.")] = "livelock",
+    step: Annotated[str, typer.Option(help="Length of a step: 10ms, 1s.")] = "10ms",
+    steps: Annotated[int, typer.Option(min=0, help="So many steps are shown, and no more is asked.")] = 0,
+    save: Annotated[str | None, typer.Option(help="Save a snapshot of the lane at that time as this file.")] = None,
+    trust: Trust = False,
+) -> None:
+    """Open one lane at a time: who holds which slots, who waits for what; forward and back."""
+    from fastalloc.batch.snapshot import save as save_snapshot
+    from fastalloc.compiler.cache_dir import announce_compiling
+    from fastalloc.rare.events import parse_event
+    from fastalloc.rare.in_words import state_lines
+    from fastalloc.rare.rewind import Rewound, parse_time
+    from fastalloc.runner import stored_lane
+    from fastalloc.terminal import console
+
+    wanted = parse_event(event)
+    own, row = stored_lane(dataset, lane)
+    announce_compiling()
+    opened = Rewound(own, row["lane"], row["seed"])
+    step_ns = parse_time(step, None, opened.end_ns)
+    at = opened.find(wanted) if "-" in to else None
+    opened.go_to(parse_time(to, at, opened.end_ns))
+    shown = console(width=80)
+
+    def show() -> None:
+        for line in state_lines(opened.arrays):
+            shown.print(line, soft_wrap=True)
+
+    show()
+    if save is not None:
+        save_snapshot(opened.snapshot(), own, save)
+        shown.print(f"snapshot in {save}", soft_wrap=True)
+    for _ in range(steps):
+        opened.step(step_ns)
+        shown.print()
+        show()
+    if steps or save is not None or not sys.stdin.isatty():
+        return
+    shown.print(HELP, soft_wrap=True)
+    while True:
+        try:
+            asked = input("> ").strip()
+        except EOFError:
+            return
+        if asked in ("q", "quit"):
+            return
+        step_ns = _asked(opened, asked, step_ns, at)
+        show()
+
+
+def _asked(opened: object, asked: str, step_ns: int, event_ns: int | None) -> int:
+    """Do what a line asks; the length of a step from now on."""
+    from fastalloc.errors import InputError
+    from fastalloc.rare.rewind import Rewound, parse_time
+
+    assert isinstance(opened, Rewound)
+    try:
+        if asked in ("", "n"):
+            opened.step(step_ns)
+        elif asked == "b":
+            opened.step(-step_ns)
+        elif asked.startswith("t "):
+            opened.go_to(parse_time(asked[2:].strip(), event_ns, opened.end_ns))
+        else:
+            step_ns = parse_time(asked, None, opened.end_ns)
+            opened.step(step_ns)
+    except InputError as error:
+        print(f"{error}\n{HELP}", file=sys.stderr)
+    return step_ns

@@ -1,0 +1,88 @@
+"""``rare``, ``decided`` and ``rewind`` as they are typed."""
+
+import json
+import sys
+
+import polars as pl
+import pytest
+
+from fastalloc.cli.main import main
+
+
+@pytest.fixture
+def fastalloc(monkeypatch, capsys, tmp_path):
+    """Runs ``fastalloc ARGUMENTS`` in an empty folder: its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fastalloc", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def one_line(done, words):
+    code, _, err = done
+    assert code == 2
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.fixture
+def stalled(fastalloc, tmp_path):
+    """A dataset with a livelocked lane, and that lane's id."""
+    code, _, err = fastalloc(
+        "run",
+        "swap-livelock-34m",
+        "--variant",
+        "rc8",
+        "--lanes",
+        24,
+        "--set",
+        "machine.min_free_kbytes=24",
+        "--out",
+        "d",
+        "--json",
+    )
+    assert code == 0, err
+    runs = pl.read_parquet(tmp_path / "d" / "runs" / "*.parquet")
+    return runs.filter(pl.col("livelock_5s") == 1)["id"][0]
+
+
+def test_a_livelock_rewound_and_decided(fastalloc, stalled, tmp_path):
+    code, out, err = fastalloc(
+        "rewind", "d", stalled, "--to", "0s-before-livelock", "--steps", 1, "--save", "lane.snapshot"
+    )
+    assert code == 0, err
+    assert out.count("bio + scsi_sense_cache: ") == 2
+    assert (tmp_path / "lane.snapshot").stat().st_size > 50_000
+    code, out, err = fastalloc(
+        "decided", "d", stalled, "--branches", 8, "--policy", "fix", "--json", "--chart", "curve.svg"
+    )
+    assert code == 0, err
+    as_it_was, fixed = json.loads(out)
+    assert as_it_was["chances"][-1]["events"] == 8
+    assert (fixed["applied"], fixed["chances"][-1]["events"]) == ("fix", 0)
+    assert (tmp_path / "curve.svg").read_text().startswith("<svg")
+    one_line(fastalloc("decided", "d", stalled, "--policy", "slab"), "must be there at boot")
+    one_line(fastalloc("rewind", "d", stalled, "--to", "soon"), "--to: soon: expected 12.5s")
+    one_line(fastalloc("rewind", "d", 99), "d: runs: no lane 99")
+
+
+def test_a_rate_is_told_or_bounded(fastalloc):
+    words = ["rare", "swap-livelock-34m", "--variant", "fix", "--seconds", 3, "--startup", 1, "--lanes", 8]
+    code, out, err = fastalloc(*words)
+    assert code == 0, err
+    assert "steady state: none in 0.000185 machine-days: below 16,177 a machine-day (95 %)" in out
+    told = json.loads(fastalloc(*words, "--json")[1])
+    assert (told["lanes"], told["steady"]["rate"]) == (8, None)
+    one_line(fastalloc(*words, "--per", "year"), "--per: year: expected one of")
+    one_line(fastalloc(*words, "--event", "oops"), "--event: oops: expected livelock")
+    one_line(fastalloc(*words, "--stress", "machine.min_free_kbytes=1"), "three settings or more")
