@@ -14,12 +14,14 @@ from fastalloc.trace.compact.compact import CompactTrace
 from fastalloc.trace.lanes.caches import REPLAYED, TracedCache, era_of_cache, laid_out, with_sheaves
 from fastalloc.trace.lanes.lane import Config
 from fastalloc.trace.lanes.start import PERCPU_SHEAVES
+from fastalloc.trace.replay.own_caches import own_cache, sized_cache
 
 AS_TRACED = "as traced"
 ALLOCATORS = ("slub", "slab")
 KNOWN = (
     "nomerge, merge, allocator=slab, kernel=VERSION, era=2.6.25|cpu-partial|sheaves|7.3, cpu_partial=SLABS, order=MAX, "
-    "min_order=MIN, min_partial=SLABS, sheaf_capacity=OBJECTS, max_full_sheaves=N, max_empty_sheaves=N"
+    "min_order=MIN, min_partial=SLABS, sheaf_capacity=OBJECTS, max_full_sheaves=N, max_empty_sheaves=N, "
+    "own=FUNCTION[:SIZE], size=BYTES"
 )
 
 
@@ -66,6 +68,10 @@ def what_if(
                 raise InputError("--what-if", word, f"a sheaf holds 1 to {MOST_CAPACITY} objects")
             change = {_SHEAF_KEYS[key]: number}
             config = _with(config, [c._replace(**change) if c.sheaf_capacity else c for c in config.caches])
+        elif key == "own":
+            config = own_cache(word, value, config, trace, options)
+        elif key == "size":
+            config = sized_cache(word, _number(word, value), config, trace, options)
         elif key in ("cpu_partial", "min_partial"):
             change = {key: _number(word, value)}
             config = _with(config, [cache._replace(**change) for cache in config.caches])
