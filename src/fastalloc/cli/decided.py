@@ -122,7 +122,7 @@ def _table(curves: list["Decided"]) -> None:
     from fastalloc.terminal import Table, console
 
     first = curves[0]
-    shown = console(width=80)
+    shown = console()
     shown.print(
         f"lane {first.lane}: {first.event} at {first.event_ns / 1e9:.3f} s. Branches from earlier times, with other "
         f"random draws, that come to it by {first.until_ns / 1e9:g} s (95 % interval):",

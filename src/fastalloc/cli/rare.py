@@ -213,7 +213,7 @@ def _field(own: "Scenario", key: str) -> float:
 def _print(found: "Rare", answer: dict[str, Any], per: str) -> None:
     from fastalloc.terminal import Table, console
 
-    shown = console(width=80)
+    shown = console()
     hazard = found.hazard
     shown.print(
         f"{answer['scenario']}, {answer['variant']}: {found.event.words}, {hazard.lanes:,} lanes of "

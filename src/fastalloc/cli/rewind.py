@@ -40,7 +40,7 @@ def rewind(
     step_ns = parse_time(step, None, opened.end_ns)
     at = opened.find(wanted) if "-" in to else None
     opened.go_to(parse_time(to, at, opened.end_ns))
-    shown = console(width=80)
+    shown = console()
 
     def show() -> None:
         for line in state_lines(opened.arrays):
