@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastalloc.compiler.aligned import zeros
 from fastalloc.errors import InputError
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import slub as su
@@ -84,11 +85,11 @@ class KernelRun:
             self.mem.zone[:, ZONE.min] = work.pages_min
         most = int(work.setup["objects"].max())
         self.slub = er.SlubEras(
-            cache=np.zeros((caches, KMEM_CACHE.width), np.int64),
-            kcpu=np.zeros((caches, work.cpus, KMEM_CACHE_CPU.width), np.int64),
-            knode=np.zeros((caches, work.nodes, KMEM_CACHE_NODE.width), np.int64),
-            slab=np.zeros((work.slabs, SLUB_SLAB.width), np.int32),
-            link=np.zeros(kr.SLAB_MARGIN * most + work.links, np.int16),
+            cache=zeros((caches, KMEM_CACHE.width), np.int64),
+            kcpu=zeros((caches, work.cpus, KMEM_CACHE_CPU.width), np.int64),
+            knode=zeros((caches, work.nodes, KMEM_CACHE_NODE.width), np.int64),
+            slab=zeros((work.slabs, SLUB_SLAB.width), np.int32),
+            link=zeros(kr.SLAB_MARGIN * most + work.links, np.int16),
             ctl=er.ctl_with_sheaves(caches * (8 * work.cpus + 64), 60),
         )
         self.slub.ctl[SLUB_CTL.nodes] = work.nodes

@@ -157,6 +157,33 @@ def test_a_full_partial_list_moves_to_the_node_as_a_whole():
     assert m.stats(1)["free_add_partial"] == 2
 
 
+def test_list_lock_is_counted_where_the_kernel_takes_it():
+    m = Machine(row())
+    things = [m.alloc() for _ in range(4 * 4)]
+    locks = [0]
+
+    def taken():
+        locks.append(int(m.slub.knode[0, 0, KMEM_CACHE_NODE.list_locks]))
+        return locks[-1] - locks[-2]
+
+    assert taken() == 0  # new slabs are on no list
+    m.free(things[0], cpu=1)
+    m.free(things[4], cpu=1)
+    assert taken() == 0  # a CPU's list has no lock
+    m.free(things[8], cpu=1)
+    assert taken() == 1  # two slabs to one node
+    for handle in things[9:11]:
+        m.free(handle)
+    m.free(things[1])
+    assert taken() == 0  # a slab in use, listed before and behind
+    m.free(things[11])
+    assert taken() == 1  # emptied on CPU 1's list, which is found out under the lock
+    m.alloc(), m.alloc(cpu=1)
+    assert taken() == 1  # CPU 0 takes from the node, CPU 1 from its own list
+    m.flush()
+    assert taken() == 1  # slab 0 of its list to the node; slab 1 is full again and goes on no list
+
+
 def test_an_emptied_slab_stays_until_min_partial_is_met():
     """2.6.25 gives the page back at once; here two slabs may stay empty on the node."""
     m = Machine(row(limit=1, min_partial=2))

@@ -14,7 +14,7 @@ from fastalloc.kernels.alloc import emergency_caches as em
 from fastalloc.kernels.alloc.slab_slob_inspect import SLAB, SLOB, no_reaper
 from fastalloc.kernels.alloc.slub import slub as su
 from fastalloc.kernels.alloc.slub.sheaf_calls import add_sheaves
-from fastalloc.kernels.alloc.slub.state import ERA_PERCPU_SHEAVES, SHEAF
+from fastalloc.kernels.alloc.slub.state import ERA_2_6_25, ERA_PERCPU_SHEAVES, SHEAF
 from fastalloc.kernels.alloc.state import (
     DEPTH,
     KMEM_CACHE,
@@ -114,22 +114,11 @@ def _slub_costs(heap, into):
                 + k[KMEM_CACHE_CPU.free_pcs]
             )
             into[1] += k[KMEM_CACHE_CPU.alloc_slowpath] + k[KMEM_CACHE_CPU.free_slowpath]
-            if heap.cache[c, KMEM_CACHE.era] == ERA_PERCPU_SHEAVES:
-                continue
+            if heap.cache[c, KMEM_CACHE.era] != ERA_2_6_25:
+                continue  # whose locks are counted
             into[2] += k[KMEM_CACHE_CPU.alloc_from_partial] + k[KMEM_CACHE_CPU.free_remove_partial]
             into[2] += k[KMEM_CACHE_CPU.deactivate_to_head] + k[KMEM_CACHE_CPU.deactivate_to_tail]
-            into[2] += (
-                k[KMEM_CACHE_CPU.barn_get]
-                + k[KMEM_CACHE_CPU.barn_get_fail]
-                + k[KMEM_CACHE_CPU.barn_put]
-                + k[KMEM_CACHE_CPU.barn_put_fail]
-            )
-            # a CPU's list goes to the nodes under one lock
-            into[2] += k[
-                KMEM_CACHE_CPU.cpu_partial_drain
-                if heap.cache[c, KMEM_CACHE.cpu_partial] > 0
-                else KMEM_CACHE_CPU.free_add_partial
-            ]
+            into[2] += k[KMEM_CACHE_CPU.free_add_partial]
         for n in range(heap.ctl[SLUB_CTL.nodes]):
             into[2] += heap.knode[c, n, KMEM_CACHE_NODE.list_locks] + heap.knode[c, n, KMEM_CACHE_NODE.barn_locks]
         used = -free_objects(heap, c)

@@ -325,8 +325,8 @@ class KMEM_CACHE_NODE(Record, width=16):
     nr_full = field()
     nr_empty = field()
     barn = field("handle of the object that holds the barn, -1 none")
-    list_locks = field("era 7.3: how often the lock of the partial list was taken")
-    barn_locks = field("era 7.3: how often that of the barn was")
+    list_locks = field("later eras: how often list_lock was taken by allocations and frees")
+    barn_locks = field("how often that of the barn was")
 
 
 class SLUB_SLAB(Record):

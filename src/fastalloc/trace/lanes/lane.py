@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from fastalloc.compiler.aligned import zeros
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.state import MEMCTL, PAGE, ZONE
 from fastalloc.kernels.replay import kmem_events as kr
@@ -106,7 +107,7 @@ def unlimited_mem(nodes: int, cpus: int) -> st.Mem:
 
 
 def grown(array: np.ndarray) -> np.ndarray:
-    larger = np.zeros((2 * array.shape[0], *array.shape[1:]), array.dtype)
+    larger = zeros((2 * array.shape[0], *array.shape[1:]), array.dtype)
     larger[: array.shape[0]] = array
     return larger
 
@@ -117,8 +118,10 @@ def empty_lane(
     """A lane that holds no object yet; ``cache`` (-1 none), ``node`` (-1 any) and ``gfp`` of each kind of event."""
     kind = np.zeros(len(cache), kr.KIND)
     kind["cache"], kind["node"], kind["gfp"] = cache, node, gfp
+    handle = zeros(max(objects, 1), np.int64)
+    handle[:] = st.NO_OBJECT
     return kr.Lane(
-        handle=np.full(max(objects, 1), st.NO_OBJECT, np.int64),
+        handle=handle,
         kind=kind,
         live=np.zeros(caches, np.int64),
         base=np.zeros(caches, np.int64),

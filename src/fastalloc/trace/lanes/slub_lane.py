@@ -6,6 +6,7 @@ import time as clock
 import numpy as np
 import polars as pl
 
+from fastalloc.compiler.aligned import zeros
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB
@@ -116,11 +117,11 @@ class SlubRun:
         most = max(cache.objects for cache in caches)
         slabs = kr.SLAB_MARGIN + ln.FIRST_SLABS
         self.slub = er.SlubEras(
-            cache=np.zeros((len(caches), KMEM_CACHE.width), np.int64),
-            kcpu=np.zeros((len(caches), cpus, KMEM_CACHE_CPU.width), np.int64),
-            knode=np.zeros((len(caches), nodes, KMEM_CACHE_NODE.width), np.int64),
-            slab=np.zeros((slabs + start.room, SLUB_SLAB.width), np.int32),
-            link=np.zeros(kr.SLAB_MARGIN * most + 64 * slabs + 64 * start.room, np.int16),
+            cache=zeros((len(caches), KMEM_CACHE.width), np.int64),
+            kcpu=zeros((len(caches), cpus, KMEM_CACHE_CPU.width), np.int64),
+            knode=zeros((len(caches), nodes, KMEM_CACHE_NODE.width), np.int64),
+            slab=zeros((slabs + start.room, SLUB_SLAB.width), np.int32),
+            link=zeros(kr.SLAB_MARGIN * most + 64 * slabs + 64 * start.room, np.int16),
             ctl=_ctl(caches, cpus, nodes, room),
         )
         self.slub.ctl[SLUB_CTL.nodes] = nodes
@@ -161,15 +162,11 @@ def _table(caches: list[TracedCache], slub: er.SlubEras, lane: kr.Lane, begin: n
     later = slub.kcpu[:, :, KMEM_CACHE_CPU.era_stat : KMEM_CACHE_CPU.era_stat + len(er.ERA_STATS)].sum(axis=1)
     own = {name: counters[:, i] for i, name in enumerate(st.SLUB_STATS)}
     own |= {name: later[:, i] for i, name in enumerate(er.ERA_STATS)}
-    moves = (
-        own["alloc_from_partial"] + own["free_remove_partial"] + own["deactivate_to_head"] + own["deactivate_to_tail"]
-    )
-    # A full list of a CPU goes to the nodes under one lock; without such lists each slab is added under its own.
-    added = np.where([cache.cpu_partial > 0 for cache in caches], own["cpu_partial_drain"], own["free_add_partial"])
+    moves = own["alloc_from_partial"] + own["free_remove_partial"] + own["free_add_partial"]
+    moves += own["deactivate_to_head"] + own["deactivate_to_tail"]
     # Most pages held at once; a slab of a smaller order makes them no whole number of slabs.
     peak = lane.base - (-slub.cache[:, KMEM_CACHE.max_pages] >> orders)
-    barn = own["barn_get"] + own["barn_get_fail"] + own["barn_put"] + own["barn_put_fail"]
-    counted = np.array([cache.era == PERCPU_SHEAVES for cache in caches])  # of this era each lock is
+    counted = np.array([cache.era != "2.6.25" for cache in caches])  # of the later eras each lock is
     list_locks, barn_locks = (
         slub.knode[:, :, field].sum(axis=1) for field in (KMEM_CACHE_NODE.list_locks, KMEM_CACHE_NODE.barn_locks)
     )
@@ -188,9 +185,9 @@ def _table(caches: list[TracedCache], slub: er.SlubEras, lane: kr.Lane, begin: n
             "alloc_slow": own["alloc_slowpath"],
             "free_fast": own["free_fastpath"] + own["free_pcs"],
             "free_slow": own["free_slowpath"],
-            "node_list": moves + own["free_add_partial"] + own["cpu_partial_node"],
-            "list_lock": np.where(counted, list_locks + barn_locks, moves + added + barn),
-            "barn_lock": np.where(counted, barn_locks, barn),
+            "node_list": moves + own["cpu_partial_node"],
+            "list_lock": np.where(counted, list_locks, moves) + barn_locks,
+            "barn_lock": barn_locks,
             **own,
         }
     )

@@ -34,8 +34,12 @@ def unfreeze_partials(mem, slub, c, cpu, owner, s):
     k = slub.kcpu[c, owner]
     slab = slub.slab
     discard = -1
+    locked = -1
     while s >= 0:
         following = slab[s, SLUB_SLAB.next]
+        if slab[s, SLUB_SLAB.node] != locked:
+            locked = slab[s, SLUB_SLAB.node]
+            slub.knode[c, locked, KMEM_CACHE_NODE.list_locks] += 1
         slab[s, SLUB_SLAB.frozen] = 0
         if (
             slab[s, SLUB_SLAB.inuse] == 0
@@ -113,6 +117,7 @@ def deactivate_slab(mem, slub, c, cpu, owner, f):
         k[KMEM_CACHE_CPU.free_slab] += 1
         discard_slab(mem, slub, c, cpu, s)
     elif slab[s, SLUB_SLAB.freelist] >= 0:
+        slub.knode[c, slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.list_locks] += 1
         add_partial(slub, c, s, tail)
         if tail:
             k[KMEM_CACHE_CPU.deactivate_to_tail] += 1
@@ -134,6 +139,7 @@ def get_partial_node(mem, slub, c, cpu, n, gfp, context):
     first = -1
     taken = 0
     s = slub.knode[c, n, KMEM_CACHE_NODE.partial_head]
+    slub.knode[c, n, KMEM_CACHE_NODE.list_locks] += s >= 0
     while s >= 0:
         following = slab[s, SLUB_SLAB.next]
         if not pfmemalloc_match(mem, slub, s, gfp, context):
@@ -281,10 +287,9 @@ def free_to_node(mem, slub, c, cpu, s, prior):
     out_of_line()
     k = slub.kcpu[c, cpu]
     slab = slub.slab
-    if (
-        slab[s, SLUB_SLAB.inuse] == 0
-        and slub.knode[c, slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.nr_partial] >= slub.cache[c, KMEM_CACHE.min_partial]
-    ):
+    node = slub.knode[c, slab[s, SLUB_SLAB.node]]
+    node[KMEM_CACHE_NODE.list_locks] += 1
+    if slab[s, SLUB_SLAB.inuse] == 0 and node[KMEM_CACHE_NODE.nr_partial] >= slub.cache[c, KMEM_CACHE.min_partial]:
         slub.ctl[SLUB_CTL.path] = 6
         if prior >= 0:
             remove_partial(slub, c, s)

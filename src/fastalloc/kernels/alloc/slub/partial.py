@@ -90,6 +90,8 @@ def put_back(slub, c, cpu, s, head, tail, count):
         k[KMEM_CACHE_CPU.free_frozen] += 1
         return STAYS, prior
     if frozen < 0:  # on a CPU's partial list, which since 6.8 freezes no slab
+        if inuse == 0:  # the lock is taken before that is seen
+            slub.knode[slab[s, SLUB_SLAB.cache], slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.list_locks] += 1
         return STAYS_LISTED, prior
     return TURNS if prior < 0 or inuse == 0 else STAYS_LISTED, prior
 

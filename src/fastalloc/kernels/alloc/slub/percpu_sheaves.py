@@ -179,6 +179,24 @@ def install_empty(slub, c, n, k, h):
 
 
 @internal
+def new_sheaf(slub, k, capacity, memory):
+    """An empty sheaf in ``memory``, -1: no room for one."""
+    h = np.int64(new_record(slub, capacity))
+    if h >= 0:
+        slub.ctl[h + SHEAF.memory] = memory
+        k[KMEM_CACHE_CPU.sheaf_alloc] += 1
+    return h
+
+
+@internal
+def drop_sheaf(slub, k, h):
+    """The empty sheaf is no more; the memory it was in."""
+    k[KMEM_CACHE_CPU.sheaf_free] += 1
+    retire_record(slub.ctl, h)
+    return slub.ctl[h + SHEAF.memory]
+
+
+@internal
 def sheaf_pages(mem, cpu, gfp, context, capacity):
     """Pages for a sheaf beyond the largest kmalloc cache: a page handle, or NO_OBJECT."""
     order = 0
@@ -247,15 +265,9 @@ def sheaf_call(mem, slub, what, c, cpu, node, gfp, context, thing):
             memory = sheaf_call(mem, slub, how, source, cpu, none, mask, context, none)
             if memory < 0:
                 return none
-        h = np.int64(new_record(slub, thing))
-        if h >= 0:
-            ctl[h + SHEAF.memory] = memory
-            k[KMEM_CACHE_CPU.sheaf_alloc] += 1
-        return h
+        return np.int64(new_sheaf(slub, k, thing, memory))
     if what == FREE_SHEAF:
-        memory = ctl[thing + SHEAF.memory]
-        retire_record(ctl, thing)
-        k[KMEM_CACHE_CPU.sheaf_free] += 1
+        memory = np.int64(drop_sheaf(slub, k, thing))
         if memory >= st.PAGE_HANDLE:
             order = (memory >> st.PAGE_HANDLE_ORDER_SHIFT) & 0xFF
             free_pages(mem, cpu, memory & ((1 << st.PAGE_HANDLE_ORDER_SHIFT) - 1), order)
@@ -276,14 +288,20 @@ def sheaf_call(mem, slub, what, c, cpu, node, gfp, context, thing):
                 if h < 0 and what != ALLOC_NO_RECURSE:
                     capacity = slub.cache[c, KMEM_CACHE.sheaf_capacity]
                     source = np.int64(OWN_SOURCE)
-                    h = sheaf_call(mem, slub, np.int64(NEW_SHEAF), c, cpu, source, gfp, context, capacity)
+                    if slub.cache[c, KMEM_CACHE.sheaf_cache] < 0:
+                        h = np.int64(new_sheaf(slub, k, capacity, none))
+                    else:
+                        h = sheaf_call(mem, slub, np.int64(NEW_SHEAF), c, cpu, source, gfp, context, capacity)
                 # Objects from below the watermarks must not end up where anybody may take them.
                 if h >= 0 and refill_sheaf(mem, slub, c, cpu, h, gfp | g.NOMEMALLOC | g.NOWARN, context):
                     install_full(slub, c, n, k, h)
                     path = np.int64(FROM_REFILL)
                 elif h >= 0:
                     flush_unused(mem, slub, c, cpu, h)
-                    sheaf_call(mem, slub, np.int64(FREE_SHEAF), c, cpu, none, none, context, h)
+                    if ctl[h + SHEAF.memory] < 0:
+                        drop_sheaf(slub, k, h)
+                    else:
+                        sheaf_call(mem, slub, np.int64(FREE_SHEAF), c, cpu, none, none, context, h)
         main = k[KMEM_CACHE_CPU.main]
         if path != 0:
             top = ctl[main + SHEAF.objects + ctl[main + SHEAF.size] - 1]

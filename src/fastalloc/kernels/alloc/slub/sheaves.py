@@ -152,6 +152,7 @@ def replace_full_main(mem, slub, c, cpu, context):
         empty = spare
     else:
         empty = barn_get(slub, c, n, KMEM_CACHE_NODE.empty)
+    exchanged = empty >= 0  # both under one lock
     if empty < 0:
         empty = alloc_empty_sheaf(mem, slub, c, cpu, g.GFP_NOWAIT | g.NOWARN, context)
         if empty < 0:
@@ -164,6 +165,7 @@ def replace_full_main(mem, slub, c, cpu, context):
     else:
         k[KMEM_CACHE_CPU.barn_put] += 1
         barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], KMEM_CACHE_NODE.full)
+        node[KMEM_CACHE_NODE.barn_locks] -= exchanged
     k[KMEM_CACHE_CPU.main] = empty
 
 

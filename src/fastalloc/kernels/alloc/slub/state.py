@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastalloc.compiler.aligned import zeros
 from fastalloc.compiler.groups import group
 from fastalloc.compiler.records import Record, field
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, SLUB_CTL, SLUB_SLAB
@@ -114,8 +115,8 @@ def ctl_with_sheaves(sheaves, capacity):
     A cache with sheaves needs at most 2 a CPU (of era ``7.3`` 3) and, for each node, the full and empty
     ones of its barn: with one node, 10 full ones and as many empty ones as were ever full at once.
     """
-    stride = SHEAF.objects + capacity
-    ctl = np.zeros(SLUB_CTL.width + sheaves * stride, np.int64)
+    stride = -(-(SHEAF.objects + capacity) // 8) * 8  # whole cache lines
+    ctl = zeros(SLUB_CTL.width + sheaves * stride, np.int64)
     ctl[SLUB_CTL.sheaf_stride] = stride
     ctl[[SLUB_CTL.rcu_head, SLUB_CTL.rcu_tail]] = -1
     return ctl
