@@ -2,6 +2,7 @@
 
 import quopri
 import random
+import re
 import textwrap
 
 import pytest
@@ -249,3 +250,27 @@ def test_a_number_that_begins_the_next_line_is_not_of_the_reserve():
         assert [zone["lowmem_reserve"] for zone in answer["zones"]] == [
             zone["lowmem_reserve"] for zone in expected["zones"]
         ]
+
+
+@pytest.mark.parametrize("often", [0.05, 0.5])
+@pytest.mark.parametrize("seed", [7, 10, 13, 36, 84, 115, 144])
+def test_of_two_reports_that_mix_line_by_line_no_zone_has_numbers_of_both(seed, often):
+    rng = random.Random(seed)
+    first = made(seed).text.splitlines()
+    second = [re.sub(r"free:(\d+)kB", lambda free: f"free:{int(free[1]) + 64 * rng.randrange(1, 9)}kB", line)
+              for line in first]  # fmt: skip
+    true = {zone for lines in (first, second) for zone in _zones("\n".join(lines) + "\n")}
+    ours, mixed, which = [list(first), list(second)], [], 0
+    while any(ours):
+        which ^= rng.random() < often
+        mixed.append((ours[which] or ours[1 - which]).pop(0))
+    assert set(_zones("\n".join(mixed) + "\n")) <= true
+    assert len(answers("\n".join(mixed) + "\n")) == 2
+
+
+def _zones(text: str) -> list[tuple]:
+    return [
+        tuple(zone.get(name) for name in ("node", "zone", "verdict", *NUMBERS))
+        for answer in answers(text)
+        for zone in answer["zones"]
+    ]

@@ -1,7 +1,8 @@
 """Puts the reports of a text together: each head with its version line, its trace and its Mem-Info."""
 
 import re
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable
 
 from fastalloc.explain.clean import Text
 from fastalloc.explain.complete import complete
@@ -27,8 +28,10 @@ _HEADS = ("failure", "stall", "oom", "vmalloc")
 class Reader:
     """Takes the events of a text one by one and puts the reports together."""
 
-    def __init__(self, text: Text, boot: Release | None) -> None:
+    def __init__(self, text: Text, boot: Release | None, events: list[Event]) -> None:
         self.text = text
+        self._begins = [event.start for event in events if event.kind in (*_HEADS, "meminfo")]
+        self._blocks = {event.start for event in events if event.kind == "meminfo"}
         self.boot = boot
         self.reports: list[Report] = []
         self.slub: list[dict[str, str]] = []  # without a report so far
@@ -182,22 +185,38 @@ class Reader:
                 return report
         return None
 
+    def _held_up(self, event: Event) -> Report | None:
+        """A block that began and has no zone yet: another report came between."""
+        here = self.text.index(event.start)
+        for report in reversed(self.reports[-6:]):
+            block = report.mem_info
+            mine = not event.caller or report.caller == event.caller
+            if block is not None and block.begun and not block.zones and mine:
+                return report if here - self.text.index(block.last) < 2 * _NEAR else None
+        return None
+
     def _filling(self, event: Event, lacks: Callable[[MemInfo], bool]) -> Report | None:
         """The report whose block is being printed and still lacks something: the one that began first.
 
-        A block that ended before the latest head is no longer printed.
+        A block that ended before the latest head is no longer printed, unless that head's own is still to begin.
         """
         latest = self._open(event.caller)
+        to_begin = latest is not None and latest.mem_info is None and self._begins_later(event)
         found = [
             report
             for report in self.reports[-6:]
             if report.mem_info is not None
             and not report.mem_info.listed
             and (not event.caller or report.caller == event.caller)
-            and (report is latest or latest is None or report.mem_info.last >= latest.start)
+            and (report is latest or latest is None or report.mem_info.last >= latest.start or to_begin)
             and lacks(report.mem_info)
         ]
         return min(found, key=lambda report: report.mem_info.start if report.mem_info else 0, default=None)
+
+    def _begins_later(self, event: Event) -> bool:
+        """A "Mem-Info:" comes after the event, before any other head."""
+        place = bisect_right(self._begins, event.start)
+        return place < len(self._begins) and self._begins[place] in self._blocks
 
     def _block(self, event: Event, lacks: Callable[[MemInfo], bool] = lambda block: True) -> MemInfo:
         """The block that an event belongs to: one that is being printed, that of the latest head, or of a lost head."""
@@ -207,7 +226,7 @@ class Reader:
             if latest is not None and (latest.mem_info is None or lacks(latest.mem_info)) and not _done(latest):
                 report = latest
             else:
-                report = self._waiting(event) or self._orphan(event)
+                report = self._waiting(event) or self._held_up(event) or self._orphan(event)
         if report.mem_info is None:
             report.mem_info = MemInfo(start=event.start)
         report.mem_info.last = event.end
@@ -243,11 +262,16 @@ class Reader:
         block.zones.append(info)
         block.numa = block.numa or "znode" in event.values
 
-    def _zones_of(self, caller: str) -> Iterable[tuple[Report, ZoneInfo]]:
-        for report in self.reports[-6:]:
-            if report.mem_info is not None and (not caller or report.caller == caller):
-                for info in report.mem_info.zones:
-                    yield report, info
+    def _zones_of(self, caller: str) -> list[tuple[Report, ZoneInfo]]:
+        """The zones of the latest reports, those of the block that began first before the others."""
+        blocks = [
+            (report.mem_info.start, place, report, report.mem_info)
+            for place, report in enumerate(self.reports[-6:])
+            if report.mem_info is not None and (not caller or report.caller == caller)
+        ]
+        return [
+            (report, info) for _, _, report, block in sorted(blocks, key=lambda one: one[:2]) for info in block.zones
+        ]
 
     def _on_reserve(self, event: Event) -> None:
         # Two reports interleaved: the oldest zone without a reserve, unless its report has gone on to the lists.
@@ -256,10 +280,17 @@ class Reader:
             for report, info in self._zones_of(event.caller)
             if info.reserve is None and report.mem_info is not None and not report.mem_info.listed
         ]
+        numbers = read_reserve(event.values["reserve"])
+        if _interleaved(
+            waiting
+        ):  # a zone keeps the same in both: it is not the line of one that is known to keep other
+            known = {(info.node, info.zone): info.reserve for _, info in self._zones_of(event.caller) if info.reserve}
+            fits = [one for one in waiting if known.get((one[1].node, one[1].zone), numbers) == numbers]
+            waiting = fits or waiting
         if waiting:
             report, info = waiting[0] if _interleaved(waiting) else waiting[-1]
             cut = self.text.is_cut(event.end)
-            info.reserve = None if cut or not event.values["reserve"].strip() else read_reserve(event.values["reserve"])
+            info.reserve = None if cut or not numbers else numbers
             report.end = max(report.end, event.end)
 
     def _on_list(self, event: Event) -> None:
@@ -269,6 +300,9 @@ class Reader:
             for report, info in self._zones_of(event.caller)
             if info.node == node and info.zone == zone and info.lists is None
         ]
+        # The lists come after all zones: a block with a zone whose reserve is still to come is not there yet.
+        ready = [one for one in waiting if one[0].mem_info and all(zone.reserve for zone in one[0].mem_info.zones)]
+        waiting = ready or waiting
         if waiting:
             report, info = waiting[0] if _interleaved(waiting) else waiting[-1]
             info.lists = read_list(self.text.string[event.end : min(event.until, event.end + 900)])
@@ -380,7 +414,8 @@ def read_reports(text: Text, boot: Release | None = None) -> tuple[list[Report],
     Returns:
         The reports, and the kernel that the log names last ("Linux version"), for the next part of the log.
     """
-    reader = Reader(text, boot)
-    for event in find_events(text):
+    events = list(find_events(text))
+    reader = Reader(text, boot, events)
+    for event in events:
         reader.take(event)
     return complete(reader.reports, reader.slub, text, reader.boot), reader.boot

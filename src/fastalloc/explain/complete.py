@@ -19,6 +19,8 @@ def complete(reports: list[Report], slub: list[dict[str, str]], text: Text, boot
     """
     reports = sorted([*reports, *_lone_slub(slub)], key=lambda report: report.start)
     _in_turn(reports)
+    for one, other in pairwise(reports):
+        _same_reserves(one, other)
     for place, report in enumerate(reports):
         if report.mem_info is not None:
             drop_cut_reserves(report.mem_info.zones)
@@ -45,6 +47,28 @@ def _in_turn(reports: list[Report]) -> None:
                 swapped = True
         if not swapped:
             break
+
+
+def _same_reserves(one: Report, other: Report) -> None:
+    """Two reports printed at once: a zone keeps the same in both, a lower zone more than a higher.
+
+    Where a zone got different ones, they are dealt out again in that order; a pair that still differs is not known.
+    """
+    if one.mem_info is None or other.mem_info is None or one.caller or other.start >= one.end:
+        return
+    zones = sorted([*one.mem_info.zones, *other.mem_info.zones], key=lambda info: (info.index, info.node))
+    pairs = [(zones[at], zones[at + 1]) for at in range(0, len(zones) - 1, 2)]
+    if len(zones) % 2 or any((first.node, first.zone) != (second.node, second.zone) for first, second in pairs):
+        return
+    if all(first.reserve == second.reserve for first, second in pairs):
+        return
+    dealt: list[tuple[int, ...] | None] = [*sorted((info.reserve for info in zones if info.reserve), reverse=True)]
+    if len(dealt) < len(zones) or any(dealt[at] != dealt[at + 1] for at in range(0, len(dealt), 2)):
+        dealt = [
+            first.reserve if first.reserve == second.reserve else None for first, second in pairs for _ in range(2)
+        ]
+    for info, reserve in zip(zones, dealt, strict=True):
+        info.reserve = reserve
 
 
 def _lone_slub(slub: list[dict[str, str]]) -> list[Report]:
