@@ -27,7 +27,7 @@ from fastalloc.kernels.alloc.state import (
     SLUB_SLAB,
     ZONE,
 )
-from fastalloc.kernels.replay.sheaf_events import FIRST_SHEAF_OP, NO_OPERATION, UNKNOWN_FREE, sheaf_event
+from fastalloc.kernels.replay.sheaf_events import FIRST_SHEAF_OP, NO_OPERATION, UNKNOWN_FREE, no_pages, sheaf_event
 
 OP_ALLOC = 0
 OP_FREE = 1
@@ -162,9 +162,7 @@ def alloc_refused_of(mem, slub_, c, cpu, node, gfp):
     """An allocation that the traced kernel could not serve: no page is to be had, but a CPU slab that is full is let
     go on the way. What is found in spite of that is put back."""
     out_of_line()
-    for n in range(mem.zone.shape[0]):
-        mem.zone[n, ZONE.total] = 0
-    mem.ctl[MEMCTL.model] = st.MODEL_STUB
+    no_pages(mem)
     held = slub.slab_alloc(mem, slub_, c, cpu, node, gfp, 0)
     mem.ctl[MEMCTL.model] = st.MODEL_UNLIMITED
     if held >= 0:
@@ -344,6 +342,10 @@ def run_events(mem, slub_, event, lane, row, end):
             else:
                 lane.met[MET.unknown_frees] += 1
         else:
+            if op >= FIRST_SHEAF_OP and (
+                slub_.ctl[SLUB_CTL.slab_top] >= room or slub_.ctl[SLUB_CTL.link_top] >= link_room
+            ):
+                return row
             lane.met[MET.aside] += 1
             if op == OP_PAGE_ALLOC:
                 mem.ctl[MEMCTL.model] = st.MODEL_UNLIMITED

@@ -1,7 +1,8 @@
 """What probes recorded of sheaves in a 7.x trace, and the sheaves that there were before it.
 
-kfree_rcu and its grace periods, prefilled sheaves and what came out of them have no tracepoint; where probes recorded
-them they are events of a replay. Under the rules of another kernel the objects are freed and allocated by plain calls.
+kfree_rcu and its grace periods, prefilled sheaves and what came out of them, bulk frees have no tracepoint; where
+probes recorded them they are events of a replay. Under the rules of another kernel the objects are freed and allocated
+by plain calls. Refills of sheaves are in :mod:`fastalloc.kernels.replay.refill_events`.
 """
 
 import numpy as np
@@ -12,10 +13,13 @@ from fastalloc.kernels.alloc.slub import slub
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.barn import barn_put, new_record, pop_object
 from fastalloc.kernels.alloc.slub.kfree_rcu import kfree_rcu, rcu_free_sheaf
+from fastalloc.kernels.alloc.slub.percpu_sheaves import ALLOC_NO_RECURSE, sheaf_call
 from fastalloc.kernels.alloc.slub.prefilled import prefill_sheaf, return_sheaf
 from fastalloc.kernels.alloc.slub.rcu import next_callback, queue_sheaf
+from fastalloc.kernels.alloc.slub.sheaf_calls import free_many
 from fastalloc.kernels.alloc.slub.state import SHEAF
-from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, SLUB_CTL, SLUB_SLAB
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB, ZONE
+from fastalloc.kernels.replay.refill_events import OP_BEGIN_REFILL, OP_INSTALL, refill_event
 from fastalloc.linux import gfp as g
 
 OP_KFREE_RCU = 11  # of ``object``
@@ -23,6 +27,10 @@ OP_GRACE_PERIOD = 12  # is over for ``amount`` objects of the cache
 OP_PREFILL = 13  # of sheaf ``object`` with at least ``amount`` objects
 OP_SHEAF_ALLOC = 14  # ``object`` comes out of a prefilled sheaf
 OP_RETURN_SHEAF = 15  # of sheaf ``object``
+OP_PREFILL_FAILED = 16  # of a sheaf with ``amount`` objects: the pages for it could not be had
+OP_SHEAF_MEMORY = 21  # ``object`` is a sheaf of a kmalloc cache
+OP_NEXT_SHEAF = 22  # the allocation behind it comes out of sheaf ``object``
+OP_FREE_MANY = 23  # ``object`` is one of a bulk free
 FIRST_SHEAF_OP = OP_KFREE_RCU
 
 # What an event came to: nothing that is counted, an allocation or free, a free of an object that is not out.
@@ -30,14 +38,23 @@ NO_OPERATION, OPERATION, UNKNOWN_FREE = range(3)
 
 
 @internal
-def take_callback(slub_, c, most):
-    """Take cache ``c``'s first sheaf of up to ``most`` objects off the callbacks, -1 none."""
+def no_pages(mem):
+    """Until ``mem`` is unlimited again no page can be had."""
+    for n in range(mem.zone.shape[0]):
+        mem.zone[n, ZONE.total] = 0
+    mem.ctl[MEMCTL.model] = st.MODEL_STUB
+
+
+@internal
+def take_callback(slub_, c, cpu, most):
+    """Take the first sheaf of up to ``most`` objects off the callbacks that cache ``c`` queued on ``cpu`` (-1 any), -1
+    none."""
     ctl = slub_.ctl
     before = np.int64(-1)
     entry_ = np.int64(ctl[SLUB_CTL.rcu_head])
     for _ in range(ctl[SLUB_CTL.nr_callbacks]):
         following = np.int64(next_callback(slub_, entry_))
-        if ctl[entry_ + SHEAF.cache] == c:
+        if entry_ >= 0 and ctl[entry_ + SHEAF.cache] == c and (cpu < 0 or ctl[entry_ + SHEAF.cpu] == cpu):
             if ctl[entry_ + SHEAF.size] > most:
                 return np.int64(-1)
             if before < 0:
@@ -55,11 +72,14 @@ def take_callback(slub_, c, most):
 
 @internal
 def run_callbacks(mem, slub_, c, cpu):
-    """Run the callbacks of cache ``c`` whose grace period is over."""
+    """Run the callbacks of cache ``c`` whose grace period is over: those that ``cpu`` queued, for each CPU runs its own
+    [kernel/rcu/tree.c: rcu_do_batch], else others'."""
     out_of_line()
     cache = slub_.cache[c]
     while cache[KMEM_CACHE.rcu_due] > 0:
-        h = take_callback(slub_, c, cache[KMEM_CACHE.rcu_due])
+        h = take_callback(slub_, c, cpu, cache[KMEM_CACHE.rcu_due])
+        if h < 0:
+            h = take_callback(slub_, c, np.int64(-1), cache[KMEM_CACHE.rcu_due])
         if h < 0:
             return
         cache[KMEM_CACHE.rcu_due] -= slub_.ctl[h + SHEAF.size]
@@ -112,6 +132,29 @@ def sheaf_event(mem, slub_, handle, live, op, c, cpu, amount, obj):
             slub.slab_free(mem, slub_, cpu, held)
         run_callbacks(mem, slub_, c, cpu)
         return OPERATION
+    if op == OP_FREE_MANY:
+        if held < 0:
+            return UNKNOWN_FREE
+        c = np.int64(slub_.slab[held >> st.HANDLE_SHIFT, SLUB_SLAB.cache])
+        if slub_.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES:
+            live[c] -= 1
+            free_many(mem, slub_, c, cpu, handle, obj, 1)
+        else:
+            free_held(mem, slub_, live, cpu, held)
+        handle[obj] = st.NO_OBJECT
+        return OPERATION
+    if op == OP_SHEAF_MEMORY:
+        if held >= 0:
+            free_held(mem, slub_, live, cpu, held)
+        if has_sheaves:
+            slub_.ctl[SLUB_CTL.operation] += 1
+            none = np.int64(-1)
+            held = np.int64(sheaf_call(mem, slub_, np.int64(ALLOC_NO_RECURSE), c, cpu, none, amount, 0, none))
+        else:
+            held = np.int64(slub.slab_alloc(mem, slub_, c, cpu, -1, amount, 0))
+        handle[obj] = held
+        live[c] += held >= 0
+        return OPERATION
     if op == OP_SHEAF_ALLOC:
         if held >= 0:  # handed out again: its free is not in the trace
             free_held(mem, slub_, live, cpu, held)
@@ -125,7 +168,9 @@ def sheaf_event(mem, slub_, handle, live, op, c, cpu, amount, obj):
         return OPERATION
     if not has_sheaves:
         return NO_OPERATION
-    if op == OP_GRACE_PERIOD:
+    if OP_BEGIN_REFILL <= op <= OP_INSTALL:
+        refill_event(mem, slub_, handle, op, c, cpu, amount, obj)
+    elif op == OP_GRACE_PERIOD:
         slub_.cache[c, KMEM_CACHE.rcu_due] += amount
         run_callbacks(mem, slub_, c, cpu)
     elif op == OP_PREFILL:
@@ -134,6 +179,16 @@ def sheaf_event(mem, slub_, handle, live, op, c, cpu, amount, obj):
         if h >= 0:
             slub_.ctl[h + SHEAF.next] = k[KMEM_CACHE_CPU.prefilled]
             k[KMEM_CACHE_CPU.prefilled] = h
+    elif op == OP_PREFILL_FAILED:
+        no_pages(mem)
+        h = np.int64(prefill_sheaf(mem, slub_, c, cpu, g.GFP_KERNEL, 0, amount, -1))
+        mem.ctl[MEMCTL.model] = st.MODEL_UNLIMITED
+        if h >= 0:
+            return_sheaf(mem, slub_, c, cpu, h, g.GFP_KERNEL, 0)
+    elif op == OP_NEXT_SHEAF and held >= 0:
+        leave_chain(slub_, c, held)
+        slub_.ctl[held + SHEAF.next] = k[KMEM_CACHE_CPU.prefilled]
+        k[KMEM_CACHE_CPU.prefilled] = held
     elif op == OP_RETURN_SHEAF and held >= 0:
         handle[obj] = st.NO_OBJECT
         leave_chain(slub_, c, held)

@@ -62,6 +62,14 @@ OPS = (
     "prefill",
     "sheaf_alloc",
     "return_sheaf",
+    "prefill_failed",
+    "begin_refill",
+    "refill_lists",
+    "refill_new",
+    "install",
+    "sheaf_memory",
+    "next_sheaf",
+    "free_many",
 )
 (
     OP_ALLOC,
@@ -80,6 +88,14 @@ OPS = (
     OP_PREFILL,
     OP_SHEAF_ALLOC,
     OP_RETURN_SHEAF,
+    OP_PREFILL_FAILED,
+    OP_BEGIN_REFILL,  # the steps of a refill of a sheaf, see kernels/replay/refill_events.py
+    OP_REFILL_LISTS,
+    OP_REFILL_NEW,
+    OP_INSTALL,
+    OP_SHEAF_MEMORY,
+    OP_NEXT_SHEAF,
+    OP_FREE_MANY,
 ) = range(len(OPS))
 
 MAX_AGO = 255

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from fastalloc.errors import InputError
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact import holding_passes as passes
 from fastalloc.trace.compact.infer import DIRECT_MAP
+from fastalloc.trace.compact.tasks import tasks_of
 
 BY = ("call-site", "cache", "task")
 NEARLY_EMPTY = 4  # one of so many objects is left, or fewer
@@ -64,18 +64,8 @@ def _groups(trace: co.CompactTrace, by: str) -> tuple[list[str], np.ndarray]:
 
 
 def _tasks(trace: co.CompactTrace) -> tuple[list[str], np.ndarray]:
-    events = trace.events
-    cpus = int(events["cpu"].max(initial=0)) + 1
-    table = trace.meta.get("tasks")
-    if table is None:
-        raise InputError(trace.path, "", "keeps no tasks; convert it again")
-    pids, which = np.unique(np.array(table["pid"], np.int64), return_inverse=True)
-    names = [f"pid {pid}" for pid in pids.tolist()]
-    task = np.zeros(len(events), np.uint32)
-    begins, ring = np.array(table["row"], np.int64), np.zeros((cpus, 256), np.uint32)
-    at = np.zeros(cpus, np.int64)
-    passes.tasks_of(events["cpu"], events["ago"], begins, which.astype(np.uint32), at, ring, task)
-    return names, task
+    pids, task = tasks_of(trace)
+    return [f"pid {pid}" for pid in pids.tolist()], task
 
 
 class _Lives:

@@ -1,25 +1,30 @@
-"""Calls that no tracepoint shows and probes recorded: prefilled sheaves, and the grace periods of kfree_rcu.
+"""Calls that no tracepoint shows and probes recorded: prefilled sheaves, the grace periods of kfree_rcu, bulk frees.
 
-A table of probes has a row a call: ts_ns, cpu, event, cache, sheaf (address), n (objects in it) and want (asked for).
-Of its events ``prefill``, ``return_sheaf`` and ``rcu_sheaf_cb`` become events of the trace. An allocation on a CPU
-where a sheaf of its cache is between prefill and return comes out of that sheaf: all nodes of a store do
-[lib/maple_tree.c].
+A table of probes has a row a call: ts_ns, cpu, event, cache, sheaf (address), n (objects in it) and want (asked for),
+and pid where it was recorded. Of its events ``prefill``, ``return_sheaf`` and ``rcu_sheaf_cb`` become events of the
+trace. A sheaf between prefill and return is its task's: what the task allocates of that cache comes out of it, as all
+nodes of a store do [lib/maple_tree.c]. Where no pid was recorded it is taken to be its CPU's.
 """
 
-import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from fastalloc.foreign import parquet_table
+from fastalloc.foreign import parquet_names, parquet_table
 from fastalloc.trace.compact import compact as co
+from fastalloc.trace.compact.refills import Layout, Refills
+from fastalloc.trace.compact.tasks import tasks_of
+from fastalloc.trace.compact.weave import ADDED, woven
 
 KFREE_RCU = "__kfree_rcu_sheaf"  # source of the rows that a probe of kfree_rcu left
+FREE_BULK = "kmem_cache_free_bulk"
 GRACE_PERIOD, PREFILL, RETURN = "rcu_sheaf_cb", "prefill", "return_sheaf"
 _OPS = {GRACE_PERIOD: co.OP_GRACE_PERIOD, PREFILL: co.OP_PREFILL, RETURN: co.OP_RETURN_SHEAF}
 AMOUNT = 1 << 20  # objects of a sheaf are fewer
+AMOUNTS = (GRACE_PERIOD, PREFILL, *(co.OPS[op] for op in range(co.OP_BEGIN_REFILL, co.OP_INSTALL + 1)))
 
 
 def read_sheaf_calls(path: Path) -> pl.DataFrame:
@@ -27,83 +32,131 @@ def read_sheaf_calls(path: Path) -> pl.DataFrame:
 
     Raises InputError for a file that is no such table.
     """
-    numbers = dict.fromkeys(("ts_ns", "cpu", "sheaf", "n", "want"), pa.int64()) | {"sheaf": pa.uint64()}
-    table = parquet_table(path, numbers | dict.fromkeys(("event", "cache"), pa.large_string()))
+    numbers = dict.fromkeys(("ts_ns", "cpu", "n", "want"), pa.int64()) | {"sheaf": pa.uint64()}
+    pid = {"pid": pa.int64()} if "pid" in parquet_names(path) else {}
+    table = parquet_table(path, numbers | pid | dict.fromkeys(("event", "cache"), pa.large_string()))
     table = table.filter(pl.col("event").is_in(list(_OPS)))
     amount = pl.when(pl.col("event") == PREFILL).then("want").otherwise("n").clip(0, AMOUNT)
-    return table.select("ts_ns", "cpu", "event", "cache", "sheaf", amount=amount).sort("ts_ns", maintain_order=True)
+    failed = (pl.col("event") == PREFILL) & (pl.col("n") == 0) & (pl.col("want") > 0)
+    columns = table.select("ts_ns", "cpu", "event", "cache", "sheaf", *pid, amount=amount, failed=failed)
+    return columns.sort("ts_ns", maintain_order=True)
 
 
-def with_sheaf_calls(trace: co.CompactTrace, calls: pl.DataFrame | None) -> tuple[co.CompactTrace, dict[str, int]]:
-    """``trace`` with ``calls`` woven in and rows of kfree_rcu as such; what was done, with counts.
+def with_sheaf_calls(
+    trace: co.CompactTrace, calls: pl.DataFrame | None, layouts: dict[str, Layout] | None = None
+) -> tuple[co.CompactTrace, dict[str, int]]:
+    """``trace`` with ``calls`` woven in, rows of kfree_rcu and bulk frees as such, and the refills of the caches of
+    ``layouts`` in their steps (see ``refills``); what was done, with counts.
 
-    Without ``calls`` nobody knows when grace periods end: the objects are taken to be free at once.
+    Without ``calls`` nobody knows when grace periods end: the sheaves that kfree_rcu filled wait for ever.
     """
     e = trace.events
-    rcu = (trace.kinds["src"] == KFREE_RCU).to_numpy()
-    op = np.where((e["op"] == co.OP_BULK_FREE) & rcu[e["kind"]], co.OP_KFREE_RCU, e["op"]).astype(np.uint8)
+    source = trace.kinds["src"]
+    op = e["op"].copy()
+    for name, other in ((KFREE_RCU, co.OP_KFREE_RCU), (FREE_BULK, co.OP_FREE_MANY)):
+        op[(op == co.OP_BULK_FREE) & (source == name).to_numpy()[e["kind"]]] = other
     counts = {"objects of kfree_rcu": int((op == co.OP_KFREE_RCU).sum())}
-    if calls is None:
-        return dataclasses.replace(trace, events=_with_ops(e, op)), {name: n for name, n in counts.items() if n}
-    names = calls.select("cache", "event", "amount").unique(maintain_order=True)
-    more = names.select(
-        pl.col("cache"), src="event", call_site=pl.lit(""), bytes_req=pl.lit(0), bytes_alloc=pl.lit(0),
-        gfp_flags="amount", order=pl.lit(0), node=pl.lit(-1),
-    )  # fmt: skip
-    kinds = pl.concat([trace.kinds, more.select(trace.kinds.columns).cast(trace.kinds.schema)])
-    number = names.with_row_index("number", offset=len(trace.kinds))
-    kind = calls.join(number, on=["cache", "event", "amount"], how="left", maintain_order="left")["number"].to_numpy()
-    # A sheaf is known by an address at which no object begins.
-    sheaves, sheaf = np.unique(calls["sheaf"].to_numpy() | np.uint64(1), return_inverse=True)
-    unit, first = trace.meta["time_unit_ns"], trace.meta["first_ns"]
-    time = (calls["ts_ns"].to_numpy() - first) // unit
-    within = (time >= 0) & (time <= (int(e["time"][-1]) if len(e) else -1))
-    rows = np.zeros(len(calls), co.EVENT)
-    rows["time"], rows["kind"], rows["cpu"] = np.where(within, time, 0), kind, calls["cpu"].to_numpy()
-    rows["op"] = calls["event"].replace_strict(_OPS, return_dtype=pl.UInt8).to_numpy()
-    rows["object"] = len(trace.ptrs) + sheaf
-    rows["ago"] = co.MAX_AGO
-    rows = rows[within]
-    # A prefill is written before what comes out of it, a return behind.
-    early = rows["op"] == co.OP_PREFILL
-    place = np.where(
-        early, np.searchsorted(e["time"], rows["time"], "left"), np.searchsorted(e["time"], rows["time"], "right")
-    )
-    events = np.insert(_with_ops(e, op), place, rows)
-    counts["objects out of prefilled sheaves"] = _mark_allocations(events, kinds)
-    counts["grace periods"] = int((rows["op"] == co.OP_GRACE_PERIOD).sum())
-    events.flags.writeable = False
-    ptrs = np.concatenate([trace.ptrs, sheaves])
-    woven = dataclasses.replace(trace, events=events, kinds=kinds, ptrs=ptrs)
-    return woven, {name: n for name, n in counts.items() if n}
+    task, ptrs, added = _tasks(trace), trace.ptrs, pl.DataFrame(schema=ADDED)
+    if calls is not None and len(e):
+        added, sheaves = _Calls(trace, calls, task, op).added()
+        ptrs = np.concatenate([ptrs, sheaves])
+        counts["objects out of prefilled sheaves"] = int((op == co.OP_SHEAF_ALLOC).sum())
+        counts["grace periods"] = int((added["op"] == co.OP_GRACE_PERIOD).sum())
+    if layouts and len(e):
+        refills = Refills(trace, op, task, layouts)
+        steps, sheaves = refills.added(len(ptrs))
+        op[refills.memory] = co.OP_SHEAF_MEMORY
+        added, ptrs = pl.concat([added, steps]), np.concatenate([ptrs, sheaves])
+        counts |= refills.counts
+    return woven(trace, op, added, ptrs), {name: n for name, n in counts.items() if n}
 
 
-def _with_ops(events: np.ndarray, op: np.ndarray) -> np.ndarray:
-    changed = events.copy()
-    changed["op"] = op
-    return changed
+def _tasks(trace: co.CompactTrace) -> np.ndarray:
+    """int64[n], the pid of each event, and of each CPU's idle task one of its own; the CPU where no task is known."""
+    cpu = trace.events["cpu"].astype(np.int64)
+    if "tasks" not in trace.meta:
+        return -1 - cpu
+    pids, which = tasks_of(trace)
+    pid = pids[which] if len(pids) else cpu
+    return np.where(pid == 0, -1 - cpu, pid)
 
 
-def _mark_allocations(events: np.ndarray, kinds: pl.DataFrame) -> int:
-    """Set the op of allocations that come out of a prefilled sheaf; how many."""
-    prefilled = kinds.filter(pl.col("src") == PREFILL)["cache"].unique()
-    caches, cache_of = np.unique(kinds["cache"].to_numpy().astype(str), return_inverse=True)
-    wanted = np.isin(caches, prefilled.to_numpy().astype(str))[cache_of][events["kind"]]
-    ops = (co.OP_ALLOC, co.OP_PREFILL, co.OP_RETURN_SHEAF)
-    rows = np.flatnonzero(wanted & np.isin(events["op"], ops))
-    in_use: dict[tuple[int, int], int] = {}
-    out = []
-    kind, cpu, op = events["kind"], events["cpu"], events["op"]
-    for row in rows.tolist():
-        where = int(cache_of[kind[row]]), int(cpu[row])
-        if op[row] == co.OP_PREFILL:
-            in_use[where] = in_use.get(where, 0) + 1
-        elif op[row] == co.OP_RETURN_SHEAF:
-            in_use[where] = max(in_use.get(where, 0) - 1, 0)
-        elif in_use.get(where):
-            out.append(row)
-    events["op"][out] = co.OP_SHEAF_ALLOC
-    return len(out)
+class _Calls:
+    """``calls`` as events of ``trace``; ``task`` of each event as of ``_tasks``."""
+
+    def __init__(self, trace: co.CompactTrace, calls: pl.DataFrame, task: np.ndarray, op: np.ndarray) -> None:
+        self.trace, self.task, self.op = trace, task, op
+        e = trace.events
+        unit, first = trace.meta["time_unit_ns"], trace.meta["first_ns"]
+        time = (calls["ts_ns"].to_numpy() - first) // unit
+        within = (time >= 0) & (time <= int(e["time"][-1]))
+        self.calls, time = calls.filter(within), time[within]
+        # A prefill is written before what comes out of it, a return behind.
+        early = (self.calls["event"] == PREFILL).to_numpy()
+        self.place = np.where(
+            early, np.searchsorted(e["time"], time, "left"), np.searchsorted(e["time"], time, "right")
+        )
+        # A sheaf is known by an address at which no object begins.
+        self.sheaves, self.sheaf = np.unique(calls["sheaf"].to_numpy() | np.uint64(1), return_inverse=True)
+        self.sheaf = self.sheaf[within]
+
+    def added(self) -> tuple[pl.DataFrame, np.ndarray]:
+        """The calls as events to be woven in, and the addresses of their sheaves; what comes out of prefilled ones is
+        marked in ``op``."""
+        by_task = "pid" in self.calls.columns and "tasks" in self.trace.meta
+        pid = self.calls["pid"].to_numpy() if by_task else -1 - self.calls["cpu"].to_numpy()
+        first = len(self.trace.ptrs)
+        number = (first + self.sheaf).tolist()
+        columns = ("event", "cache", "amount", "failed", "cpu")
+        rows = [
+            (place, co.OP_PREFILL_FAILED if failed else _OPS[event], cache, event, amount, sheaf, cpu)
+            for place, sheaf, (event, cache, amount, failed, cpu) in zip(
+                self.place.tolist(), number, self.calls.select(columns).iter_rows(), strict=True
+            )
+        ]
+        rows += self._taken(rows, pid.tolist(), by_task)
+        return pl.DataFrame(rows, schema=ADDED, orient="row").sort("place", maintain_order=True), self.sheaves
+
+    def _taken(self, rows: list[tuple[Any, ...]], pid: list[int], by_task: bool) -> list[tuple[Any, ...]]:
+        """Mark what comes out of prefilled sheaves, and tell the sheaf where it is not the last one of its CPU."""
+        e = self.trace.events
+        names, of_kind = self.trace.cache_names
+        prefilled = self.calls.filter(event=PREFILL)["cache"].unique()
+        wanted = np.isin(np.array(names, dtype=str), prefilled.to_numpy().astype(str))[of_kind][e["kind"]]
+        allocs = np.flatnonzero(wanted & (self.op == co.OP_ALLOC))
+        who = (self.task if by_task else -1 - e["cpu"].astype(np.int64))[allocs].tolist()
+        cache, on = of_kind[e["kind"][allocs]], e["cpu"][allocs].tolist()
+        turns = [(row[0], 0, i) for i, row in enumerate(rows)] + [(row, 1, i) for i, row in enumerate(allocs.tolist())]
+        in_use: dict[tuple[str, int], list[int]] = {}
+        last: dict[tuple[str, int], list[int]] = {}  # of each CPU, the latest sheaf last
+        told = []
+        for place, is_alloc, i in sorted(turns):
+            if is_alloc:
+                name, cpu = names[cache[i]], on[i]
+                own = in_use.get((name, who[i]))
+                if not own:
+                    continue
+                self.op[place] = co.OP_SHEAF_ALLOC
+                if last.setdefault((name, cpu), [-1])[-1] != own[-1]:
+                    told.append((place, co.OP_NEXT_SHEAF, name, co.OPS[co.OP_NEXT_SHEAF], 0, own[-1], cpu))
+                    _forget(last, name, own[-1])
+                    last[name, cpu].append(own[-1])
+                continue
+            _, op, name, _, _, sheaf, cpu = rows[i]
+            own = in_use.setdefault((name, pid[i]), [])
+            if op == co.OP_PREFILL:
+                own.append(sheaf)
+                last.setdefault((name, cpu), [-1]).append(sheaf)
+            elif op == co.OP_RETURN_SHEAF:
+                _forget(in_use, name, sheaf)
+                _forget(last, name, sheaf)
+        return told
+
+
+def _forget(lists: dict[tuple[str, int], list[int]], name: str, sheaf: int) -> None:
+    for (cache, _), held in lists.items():
+        if cache == name and sheaf in held:
+            held.remove(sheaf)
 
 
 __all__ = ["read_sheaf_calls", "with_sheaf_calls"]

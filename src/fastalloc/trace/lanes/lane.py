@@ -13,7 +13,7 @@ from fastalloc.kernels.replay.kmem_events import CACHE_SERIES, MET
 from fastalloc.linux import gfp as g
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact import tallies
-from fastalloc.trace.compact.sheaf_calls import GRACE_PERIOD, PREFILL
+from fastalloc.trace.compact.sheaf_calls import AMOUNTS
 from fastalloc.trace.lanes.caches import TracedCache
 
 # Bits of masks of the traced kernels.
@@ -171,8 +171,11 @@ def prepare(trace: co.CompactTrace, config: Config, nodes: int, samples: Samples
     node = trace.kinds["node"].to_numpy()
     mask = np.where(gfp & GFP_DIRECT_RECLAIM, g.GFP_KERNEL, g.GFP_NOWAIT)
     mask[trace.meta.get("entitled", [])] |= g.MEMALLOC
-    calls = trace.kinds["src"].is_in([GRACE_PERIOD, PREFILL]).to_numpy()  # what they carry is an amount
+    calls = trace.kinds["src"].is_in(AMOUNTS).to_numpy()  # what they carry is an amount
     mask[calls] = gfp[calls]
+    # Where slabs are others, or hold others' objects too, as many are not bought.
+    other = (trace.kinds["src"] == co.OPS[co.OP_REFILL_NEW]) & ~trace.kinds["cache"].is_in(config.exact)
+    mask[other.to_numpy()] = 0
     lane = empty_lane(
         len(trace.ptrs),
         cache_of_kind(trace, config),

@@ -15,6 +15,7 @@ from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact.columns import read_parquet
 from fastalloc.trace.compact.convert import compact_events, refuse_inferred
 from fastalloc.trace.compact.cut import between_readings
+from fastalloc.trace.compact.refills import Layout
 from fastalloc.trace.compact.sheaf_calls import read_sheaf_calls, with_sheaf_calls
 from fastalloc.trace.formats import tracedat
 from fastalloc.trace.formats.packed import head_of, packing
@@ -238,9 +239,10 @@ def open_recording(
         if readings is None and old:
             steps["objects whose slabs before the trace are not known"] = sum(map(len, old.values()))
     if rules.era == PERCPU_SHEAVES:
-        # Slabs move when sheaves are filled and flushed: an address tells nothing of the order of operations.
+        # Slabs move when sheaves are filled and flushed: what tells the order of operations are the refills.
         calls = beside(path, "sheaftruth")
-        trace, woven = with_sheaf_calls(trace, read_sheaf_calls(calls) if calls else None)
+        layouts = {cache.name: Layout(cache.sheaf_capacity, cache.order) for cache in caches + more}
+        trace, woven = with_sheaf_calls(trace, read_sheaf_calls(calls) if calls else None, layouts)
         steps |= woven
     elif len(trace.events):
         resolved = resolve_order(trace, base, start, left)

@@ -77,10 +77,9 @@ def counted_new_slab(mem, slub, c, cpu, node, gfp, context):
 
 
 @internal
-def refill_objects(mem, slub, c, cpu, gfp, context, out, at, wanted):
-    """Up to ``wanted`` objects: the local list, lists of other nodes that can spare slabs, new slabs; how many
+def refill_from_lists(mem, slub, c, cpu, gfp, context, out, at, wanted):
+    """Up to ``wanted`` objects from the local list and lists of other nodes that can spare slabs; how many
     [refill_objects]."""
-    out_of_line()
     home = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
     got = refill_from_node(mem, slub, c, home, gfp, context, out, at, wanted)
     if got < wanted and slub.ctl[SLUB_CTL.nodes] > 1:
@@ -90,12 +89,28 @@ def refill_objects(mem, slub, c, cpu, gfp, context, out, at, wanted):
                 got += refill_from_node(mem, slub, c, n, gfp, context, out, at + got, wanted - got)
                 if got >= wanted:
                     break
+    return got
+
+
+@internal
+def refill_from_new_slabs(mem, slub, c, cpu, gfp, context, out, at, wanted):
+    """Up to ``wanted`` objects out of new slabs of the local node; how many [refill_objects, alloc_from_new_slab]."""
+    home = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
+    got = 0
     while got < wanted:
         s = counted_new_slab(mem, slub, c, cpu, home, gfp, context)
         if s < 0:
             break
         got += take_from_new_slab(slub, c, s, out, at + got, wanted - got)
     return got
+
+
+@internal
+def refill_objects(mem, slub, c, cpu, gfp, context, out, at, wanted):
+    """Up to ``wanted`` objects, from the lists, then out of new slabs; how many [refill_objects]."""
+    out_of_line()
+    got = refill_from_lists(mem, slub, c, cpu, gfp, context, out, at, wanted)
+    return got + refill_from_new_slabs(mem, slub, c, cpu, gfp, context, out, at + got, wanted - got)
 
 
 @internal

@@ -116,12 +116,24 @@ def empty_sheaf_at_hand(slub, c, n, k):
 
 @internal
 def install_full(slub, c, n, k, h):
-    """Sheaf ``h`` becomes the main one; the empty one before it the spare, or the barn's."""
-    if k[KMEM_CACHE_CPU.spare] < 0:
-        k[KMEM_CACHE_CPU.spare] = k[KMEM_CACHE_CPU.main]
+    """Put the refilled sheaf ``h`` to use. While it was filled another may have been put to use: then it becomes the
+    spare one, or goes to the barn [__pcs_replace_empty_main]."""
+    main = k[KMEM_CACHE_CPU.main]
+    spare = k[KMEM_CACHE_CPU.spare]
+    if slub.ctl[main + SHEAF.size] == 0:
+        if spare < 0:
+            k[KMEM_CACHE_CPU.spare] = main
+        else:
+            barn_put(slub, c, n, main, KMEM_CACHE_NODE.empty)
+        k[KMEM_CACHE_CPU.main] = h
+    elif spare < 0:
+        k[KMEM_CACHE_CPU.spare] = h
+    elif slub.ctl[spare + SHEAF.size] == 0:
+        barn_put(slub, c, n, spare, KMEM_CACHE_NODE.empty)
+        k[KMEM_CACHE_CPU.spare] = h
     else:
-        barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], KMEM_CACHE_NODE.empty)
-    k[KMEM_CACHE_CPU.main] = h
+        barn_put(slub, c, n, h, KMEM_CACHE_NODE.full)
+        k[KMEM_CACHE_CPU.barn_put] += 1
 
 
 @internal
