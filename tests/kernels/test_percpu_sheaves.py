@@ -5,6 +5,7 @@ import numpy as np
 from fastalloc.kernels.alloc.slub import prefilled, sheaf_calls
 from fastalloc.kernels.alloc.slub.state import SHEAF
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, ZONE
+from fastalloc.kernels.replay import refill_events
 from fastalloc.linux import gfp as g
 from tests.kernels.test_eras import ATOMIC, KERNEL, Machine, index_of, row, slab_of
 
@@ -67,3 +68,48 @@ def test_a_partly_full_sheaf_returns_as_the_spare():
     prefilled.return_sheaf(m.mem, m.slub, 0, 0, h, KERNEL, 0)
     assert m.sheaf(KMEM_CACHE_CPU.spare) == []
     assert (m.stats()["sheaf_prefill_slow"], m.stats()["sheaf_return_fast"]) == (1, 1)
+
+
+class Refills:
+    """Refills of cache 0 on CPU 0, step by step; ``sheaf``: of each, -1 none."""
+
+    def __init__(self, m, count):
+        self.m, self.sheaf = m, np.full(count, -1, np.int64)
+
+    def step(self, op, number, amount=0):
+        refill_events.refill_event(self.m.mem, self.m.slub, self.sheaf, op, 0, 0, np.int64(amount), number)
+
+
+def test_a_sheaf_refilled_late_becomes_the_spare_or_goes_to_the_barn():
+    m = machine()
+    k, node, ctl = m.slub.kcpu[0, 0], m.slub.knode[0, 0], m.slub.ctl
+    refills = Refills(m, 6)
+    for number in range(5):
+        refills.step(refill_events.OP_BEGIN_REFILL, number)
+    sheaf, empty = refills.sheaf.tolist(), k[KMEM_CACHE_CPU.main]
+    refills.step(refill_events.OP_INSTALL, 0)
+    assert k[[KMEM_CACHE_CPU.main, KMEM_CACHE_CPU.spare]].tolist() == [sheaf[0], empty]
+    refills.step(refill_events.OP_BEGIN_REFILL, 5)
+    assert refills.sheaf[5] == -1  # there are objects
+    refills.step(refill_events.OP_INSTALL, 1)
+    assert (k[KMEM_CACHE_CPU.spare], node[KMEM_CACHE_NODE.empty]) == (sheaf[1], empty)
+    refills.step(refill_events.OP_INSTALL, 2)
+    assert node[KMEM_CACHE_NODE.full] == sheaf[2]
+    k[KMEM_CACHE_CPU.spare] = -1
+    refills.step(refill_events.OP_INSTALL, 3)
+    assert k[KMEM_CACHE_CPU.spare] == sheaf[3]
+    ctl[sheaf[0] + SHEAF.size] = 0  # the main one
+    refills.step(refill_events.OP_INSTALL, 4)
+    assert (k[KMEM_CACHE_CPU.main], node[KMEM_CACHE_NODE.empty]) == (sheaf[4], sheaf[0])
+
+
+def test_a_refill_looks_in_the_lists_for_what_it_did_not_buy():
+    m = machine(capacity=6)
+    refills = Refills(m, 2)
+    for number in range(2):
+        refills.step(refill_events.OP_BEGIN_REFILL, number, amount=1)
+    refills.step(refill_events.OP_REFILL_NEW, 0, amount=2)
+    assert m.node_partial() == [1]  # with two objects
+    refills.step(refill_events.OP_REFILL_NEW, 1, amount=1)
+    assert (m.slabs(), m.node_partial()) == (3, [])
+    assert m.slub.ctl[refills.sheaf[1] + SHEAF.size] == 6

@@ -14,6 +14,7 @@ from fastalloc.trace.lanes.sheaf_start import read_sheaves
 from fastalloc.trace.replay.check import check, read_summary
 from fastalloc.trace.replay.recording import beside, open_recording, read_trace
 from tests.geometry.shared import DATA, shared
+from tests.trace.sheaf_trace import Trace
 
 RUN = DATA / "traces" / "d_w4_k73_smp4.events.parquet"
 
@@ -49,14 +50,14 @@ def probed_runs():
 
 @pytest.mark.parametrize("row", probed_runs(), ids=lambda row: row["run"])
 def test_runs_with_probes(row):
-    """What remains: two tasks of one CPU that each refill a sheaf, of which no event tells."""
+    """Of eleven runs eight hold all limits; what the others miss is in docs/replay-7x.md."""
     path = shared("kernel-7.x") / "traces" / f"{row['run']}.events.parquet"
     found = held(path, opened(path, row["kernel"], row["boot_args"]))
     error = dict(found.totals.select("figure", pl.col("error").abs()).iter_rows())
-    assert error["new"] <= 0.02
-    assert error["peak"] <= 0.006
-    assert error["end"] <= 0.008
-    assert found.exact_at_peak >= 0.87
+    assert error["new"] <= 0.0155
+    assert error["peak"] <= 0.003
+    assert error["end"] <= 0.005
+    assert found.exact_at_peak >= 0.94
 
 
 def test_what_comes_out_of_prefilled_sheaves_is_what_the_probe_saw():
@@ -69,6 +70,56 @@ def test_what_comes_out_of_prefilled_sheaves_is_what_the_probe_saw():
     assert (mine - seen).total() <= 0.01 * seen.total()
     assert (seen - mine).total() <= 0.01 * seen.total()
     assert steps["objects out of prefilled sheaves"] == len(rows)
+
+
+def ops(recording):
+    return [co.OPS[op] for op in recording.trace.events["op"].tolist()]
+
+
+def test_a_prefilled_sheaf_is_its_task_s(tmp_path):
+    """Two tasks of one CPU, the first of which is preempted with its sheaf; a third one takes objects as usual."""
+    trace = Trace()
+    trace.alloc(1, "other", 5)
+    trace.call(1, "prefill", sheaf=0x1000, n=32, want=2)
+    trace.alloc(2, "other", 5, 1)
+    trace.call(2, "prefill", sheaf=0x2000, n=32, want=2)
+    trace.alloc(1, "maple_node", 50)
+    trace.alloc(3, "maple_node", 51)
+    trace.alloc(2, "maple_node", 52)
+    trace.call(1, "return_sheaf", sheaf=0x1000, n=31)
+    trace.alloc(1, "maple_node", 53)
+    recording, caches = trace.run(tmp_path)
+    assert [op for op in ops(recording) if op in ("sheaf_alloc", "next_sheaf", "alloc")] == [
+        "alloc", "alloc", "next_sheaf", "sheaf_alloc", "alloc", "next_sheaf", "sheaf_alloc", "alloc",
+    ]  # fmt: skip
+    # Two sheaves prefilled, one refilled for the third task; that one's empty sheaf is the spare one, so what comes
+    # back is filled up for the barn.
+    assert caches["maple_node"]["sheaf_refill"] == 3 * 32 + 1
+    assert caches["maple_node"]["sheaf_return_slow"] == 1
+
+
+def test_a_prefill_that_failed_leaves_no_sheaf(tmp_path):
+    trace = Trace()
+    trace.alloc(1, "other", 5)
+    trace.call(1, "prefill", sheaf=0, n=0, want=2)
+    trace.alloc(1, "maple_node", 50)
+    recording, caches = trace.run(tmp_path)
+    assert ops(recording)[-2:] == ["prefill_failed", "alloc"]
+    assert caches["maple_node"]["sheaf_refill"] == 32
+
+
+def test_bulk_frees_make_no_sheaf(tmp_path):
+    """Into the main sheaf while it has room, then to the slabs."""
+    trace = Trace()
+    for i in range(64):
+        trace.alloc(1, "maple_node", 50 + i // 16, i % 16)
+    for i in range(64):
+        trace.free(1, "maple_node", 50 + i // 16, i % 16)
+        trace.rows[-1] |= {"event": "bulk_free", "src": "kmem_cache_free_bulk"}
+    _, caches = trace.run(tmp_path)
+    maple = caches["maple_node"]
+    # Main and spare sheaf take 32 each; none is made, as single frees would.
+    assert (maple["free_fastpath"], maple["free_slowpath"], maple["sheaf_alloc"]) == (64, 0, 1)
 
 
 def test_no_sheaf_holds_more_than_the_kernel_s(recording):

@@ -7,7 +7,7 @@ refill under way is in ``handle``, as an object that no allocation gives out.
 
 import numpy as np
 
-from fastalloc.compiler.jit import internal, out_of_line
+from fastalloc.compiler.jit import internal, kernel, out_of_line
 from fastalloc.kernels.alloc.slub import node_lists as nl
 from fastalloc.kernels.alloc.slub.percpu_sheaves import (
     alloc_empty_sheaf,
@@ -77,7 +77,7 @@ def begin_refill(mem, slub_, c, cpu):
     return h
 
 
-@internal
+@kernel
 def refill_event(mem, slub_, handle, op, c, cpu, amount, obj):
     """One of the events above."""
     out_of_line()

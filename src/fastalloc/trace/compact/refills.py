@@ -18,7 +18,7 @@ A sheaf of a kmalloc cache is made without another sheaf being made or filled fo
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -135,7 +135,7 @@ class Refills:
                 last = int(order[before]) if before >= 0 and task[before] == task[start] else -1
                 at = yield from self._follow(order, task, start, last)
 
-    def _follow(self, order: np.ndarray, task: np.ndarray, at: int, last: int) -> Iterator[_Refill]:
+    def _follow(self, order: np.ndarray, task: np.ndarray, at: int, last: int) -> Generator[_Refill, None, int]:
         """The refills from place ``at`` of a task's events on, until none is under way; the place behind."""
         pending = _Pending()
         nested = 0

@@ -14,7 +14,7 @@ from fastalloc.trace.replay.prediction import FIGURES, Prediction
 _TRUTH = {"slab_allocs": "new", "peak_slabs": "peak", "end_slabs": "end"}
 LIMITS = {"new": 0.01, "peak": 0.002, "end": 0.005}
 EXACT_AT_PEAK = 0.98
-# Under sheaves two tasks of a CPU may each refill one, which no event tells.
+# Under sheaves no event tells when a prefill began, or a free that found its sheaf full.
 LIMITS_SHEAVES = {"new": 0.01, "peak": 0.003, "end": 0.005}
 EXACT_AT_PEAK_SHEAVES = 0.95
 
