@@ -7,8 +7,8 @@ from fastalloc.explain.mem_info import MemInfo
 from fastalloc.explain.reports import Report
 from fastalloc.linux.gfp_masks import candidates, from_names
 from fastalloc.linux.mem_info import FIELD_SIGNS, LONG_TERM, TEXT_SIGNS, Sign
-from fastalloc.linux.release import BASES, EVER, Base, Release, Span, base_name, following
-from fastalloc.linux.watermark_rules import UNREAD
+from fastalloc.linux.release import BASES, EVER, Base, Release, Span, base_name, following, parse_base
+from fastalloc.linux.watermark_rules import DECIDED_BY, UNREAD
 
 
 class Kernel(NamedTuple):
@@ -57,22 +57,23 @@ def kernel_of(report: Report) -> Kernel:
 def _of_distribution(report: Report, release: Release) -> Kernel:
     """A distribution's kernel, whose name tells where its code began and not what came into it since.
 
-    A report that shows what only later versions print is judged by the first of those.
+    Names of another numbering than its version's beside the mask, or a field of something that only later versions
+    decide by, tell that it has later code: it is judged by the first version that has it.
     """
-    spans = [sign.versions for sign in signs_of(report) if sign.shown]
     table = release.base
-    if report.mode and report.mode_names:  # names printed beside a mask of another numbering
-        said = [base for base in BASES if from_names(report.mode_names, base)[::2] == (report.mode, ())]
-        spans += [Span(said[0], EVER.last)] if said and table < said[0] else []
-    held = {base: sum(base in one for one in spans) for base in BASES if base >= table}
-    most = max(held.values(), default=0)
-    if table in held and held[table] < most:
-        later = min(base for base, count in held.items() if count == most)
-        note = (
-            f"{release.text} is a distribution's kernel that prints as {base_name(later)} does: judged by the rules of "
-            f"{base_name(later)}"
-        )
-        return Kernel(release._replace(base=later, stable=None), True, Span(later, later), note)
+    later = [table]
+    if report.mode and report.mode_names:
+        names = report.mode_names
+        said = [base for base in BASES if base >= table and from_names(names, base)[::2] == (report.mode, ())]
+        later += said[:1]
+    if report.mem_info is not None:
+        shown = set().union(*(names for names, _ in _fields(report.mem_info).values()))
+        later += [parse_base(first) for field, first in DECIDED_BY.items() if field in shown]
+    newest = max(later)
+    if newest > table:
+        name = base_name(newest)
+        note = f"{release.text}, a distribution's kernel, prints what came with {name}: judged by the rules of {name}"
+        return Kernel(release._replace(base=newest, stable=None), True, Span(newest, newest), note)
     note = "; ".join(filter(None, ("a distribution's kernel: its base version's rules", _note(table))))
     return Kernel(release, True, Span(table, table), note)
 

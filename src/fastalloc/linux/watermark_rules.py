@@ -141,6 +141,8 @@ ROWS: tuple[Row, ...] = (
 # From these on ALLOC_HIGHATOMIC asks for __GFP_HIGH (6.3 to 6.17: every non-blocking request above order 0).
 HIGHATOMIC_NEEDS_HIGH = (Row("", span("6.18", "7.3"), "HIGH", _ALLOC + "gfp_to_alloc_flags"),)
 HIGHATOMIC_STABLE: tuple[tuple[Base, int], ...] = (((6, 12, 0), 54), ((6, 1, 0), 157))
+# Fields of a report that a decision goes by, and the version whose decision was the first to.
+DECIDED_BY = {"reserved_highatomic": "4.4", "boost": "5.0", "free_highatomic": "6.12"}
 # Versions without a tree that was read.
 UNREAD: frozenset[Base] = frozenset(
     map(
