@@ -9,7 +9,7 @@ WITH ?=
 CHECKED := tests/closed_loop/test_checked.py tests/kernels/test_page_alloc.py tests/kernels/test_mempool.py \
 	tests/kernels/test_slub.py tests/kernels/test_slob.py tests/kernels/test_rng.py tests/kernels/test_stealing_band.py
 
-.PHONY: help demo test test-bounds test-interpreted test-slow fuzz test-kernel hooks wheel lint format schemas tables bench \
+.PHONY: help demo test test-bounds test-interpreted test-slow test-browser fuzz test-kernel hooks wheel lint format schemas tables bench \
 	sweeps docs clean
 
 help: ## list the targets
@@ -32,6 +32,10 @@ test-slow: .venv/ready ## run the tests that take minutes, such as a hundred kil
 
 test-kernel: .venv/ready ## boot Debian's kernels in QEMU, record and replay them (needs qemu-system-x86, busybox-static)
 	$(BIN)/python -m pytest -m kernel tests/boot $(ARGS)
+
+test-browser: .venv/ready ## look at the page in a real browser, with axe (needs chromium)
+	$(BIN)/python -m pip install --quiet --group browser
+	$(BIN)/python -m pytest tests/report $(ARGS)
 
 fuzz: .venv/ready ## change files at random and read them, by time: ARGS="--seconds 60" a reader
 	$(BIN)/python -m tests.fuzz.run $(ARGS)

@@ -45,7 +45,7 @@ def test_a_browser_draws_every_chart_without_an_error(page, tmp_path):
     assert "CONSOLE" not in done.stderr, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     page = drawn_part(done.stdout)
     charts = page.count('class="chart')
-    assert charts == 3 + 2 * 6 + 2  # strips, figures of two lanes, the board's two
+    assert charts == 3 + 2 * 6 + 1  # strips, figures of two lanes, the board's
     assert page.count("<svg") == charts
     assert f'data-drawn="{charts}"' in page
     assert page.count('class="mark-') > 5 * charts

@@ -5,11 +5,14 @@ import json
 import polars as pl
 import pytest
 
+from fastalloc.report.board import board
 from fastalloc.report.livelock_state import livelock_state
+from fastalloc.report.pareto import pareto_charts, stands_still
 from fastalloc.report.selection import choose_lanes, livelock_spans
 from fastalloc.report.slab_ledger import slab_ledger
 from fastalloc.report.statistics import wilson_interval
-from fastalloc.report.verdict import verdict_rows, verdicts
+from fastalloc.report.terminal import share_60s
+from fastalloc.report.verdict import shows_60s, verdict_rows, verdicts
 
 
 @pytest.mark.parametrize(
@@ -110,3 +113,29 @@ def test_state_of_the_livelocked_lanes(dataset):
     assert state["bios outstanding"].median == state["pages under writeback"].median == 8123
     assert state["failed sense allocations a second"].low == 1237 / 5
     assert livelock_state(dataset, "fix") == []
+
+
+def test_machines_that_stand_still_are_on_no_front(dataset):
+    """A machine that does nothing needs no memory."""
+    rows = board(dataset)
+    ((_, spec),) = pareto_charts(rows)
+    points = [row for layer in spec["layer"] for row in layer.get("data", {}).get("values", []) if "front" in row]
+    assert {point["policy"]: point["front"] for point in points}["rc8"] is False
+    still = rows[1]._replace(throughput=0.01, livelocked=0, means=rows[1].means | {"max_slab_pages": 1.0})
+    assert stands_still(still)
+    assert not stands_still(rows[1])
+    assert any(point["front"] for point in points)
+
+
+def test_what_the_end_of_a_run_cuts_off_is_not_zero(make_dataset):
+    """In 60 s no lane can show a livelock of more than 60 s, whatever happened to it."""
+    short = verdicts(make_dataset(seconds=60))
+    assert short[0].livelocked_60s == 0
+    assert short[0].livelocked_60s_cut == short[0].livelocked_5s > 0
+    assert short[0].livelocked_60s_interval[1] > 0.5
+    assert not shows_60s(short)
+    long = short[0]._replace(livelocked_60s=1, livelocked_60s_cut=3)
+    assert shows_60s([long])
+    assert share_60s(long).endswith("3 cut off")
+    calm = [verdict._replace(sim_s=120, livelocked_60s_cut=0) for verdict in short]
+    assert shows_60s(calm)

@@ -30,6 +30,19 @@ COLOURS = {
     "free_list_used": "#2f9e6e",
 }
 HEIGHT = 150
+NAMED = {
+    "time_s": "second",
+    "writeback": "pages under writeback",
+    "commands": "commands in flight",
+    "bio_waiters": "waiting for a bio",
+    "request_waiters": "waiting for a request",
+    "congestion_waiters": "napping in reclaim",
+    "running": "running",
+    "sense_fail": "sense allocations failed",
+    "free_list_used": "served by the free_list",
+    "commands_total": "commands started",
+    "reports": "reports printed",
+}
 
 
 def free_pages(lane: Lane, top: float) -> dict[str, Any]:
@@ -48,13 +61,7 @@ def free_pages(lane: Lane, top: float) -> dict[str, Any]:
     ]
     data = alt.Data(values=[{"mark": name, "pages": pages} for name, pages in marks])
     rules = alt.Chart(data).mark_rule(color=COLOURS["mark"], strokeDash=[4, 3]).encode(y=alt.Y("pages:Q", scale=scale))
-    text = f"min {marks[0][1]:,} · low {marks[1][1]:,} · high {marks[2][1]:,}"
-    label = (
-        alt.Chart(alt.Data(values=[{"text": text, "pages": marks[2][1]}]))
-        .mark_text(align="left", baseline="bottom", dx=3, dy=-3, color=COLOURS["mark"], fontSize=10)
-        .encode(y=alt.Y("pages:Q", scale=scale), x=alt.value(0), text="text:N")
-    )
-    return _finish(lane, *lines, rules, label, fields=columns[::-1])
+    return _finish(lane, *lines, rules, fields=columns[::-1])
 
 
 def writeback(lane: Lane, top: float) -> dict[str, Any]:
@@ -152,7 +159,7 @@ def _base(lane: Lane) -> alt.Chart:
 
 def _x(lane: Lane, name: str = "time_s") -> alt.X:
     domain = [0, lane.row["sim_ms"] / 1000]
-    return alt.X(f"{name}:Q", title=None, scale=alt.Scale(domain=domain, nice=False), axis=alt.Axis(tickCount=8))
+    return alt.X(f"{name}:Q", title="seconds", scale=alt.Scale(domain=domain, nice=False), axis=alt.Axis(tickCount=8))
 
 
 def _y(name: str, top: float, axis: alt.Axis | None = None) -> alt.Y:
@@ -166,10 +173,7 @@ def _finish(lane: Lane, *marks: alt.Chart, fields: list[str], height: int = HEIG
     shade = alt.Chart(spans).mark_rect(color=COLOURS["alarm"], opacity=0.13).encode(x=_x(lane, "begin_s"), x2="end_s:Q")
     near = alt.selection_point(on="pointerover", nearest=True, fields=["time_s"], empty=False)
     columns = ["time_s", *fields]
-    shown = [
-        alt.Tooltip(f"{name}:Q", title=name.replace("_", " ") + (" a second" if name in TOTALS else ""), format=",.6~g")
-        for name in columns
-    ]
+    shown = [alt.Tooltip(f"{name}:Q", title=_words(name), format=",.6~g") for name in columns]
     rule = (
         _base(lane)
         .mark_rule(strokeWidth=1)
@@ -178,9 +182,14 @@ def _finish(lane: Lane, *marks: alt.Chart, fields: list[str], height: int = HEIG
     )
     chart = alt.layer(shade, *marks, rule).properties(width="container", height=height)
     spec = plain(chart)
-    columns += [name for name in (*FREE, "running") if name not in columns and name in lane.series.columns]
-    spec["datasets"] = spec.get("datasets", {}) | {"series": lane.series.select(columns).to_dicts()}
-    return spec
+    return spec  # the page brings the rows of ``series``, once a lane
+
+
+def _words(name: str) -> str:
+    """A column of the series as a reader says it; zones by name."""
+    if name in FREE:
+        return f"free pages, {FREE[name]}"
+    return NAMED.get(name, name.replace("_", " ")) + (" a second" if name in TOTALS else "")
 
 
 def plain(chart: alt.LayerChart | alt.FacetChart) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from altair.utils.schemapi import debug_mode
 from fastalloc.report import charts
 from fastalloc.report.board import Row, board, by_outcome, letter
 from fastalloc.report.filled import filled
+from fastalloc.report.instants import instant_groups, series_columns
 from fastalloc.report.livelock_state import livelock_state
 from fastalloc.report.pareto import pareto_charts
 from fastalloc.report.selection import Lane, choose_lanes, livelock_spans
 from fastalloc.report.slab_ledger import Ledger, slab_ledger
-from fastalloc.report.terminal import count
-from fastalloc.report.verdict import Verdict, verdicts
-from fastalloc.report.zones import FREE, zone_names
+from fastalloc.report.terminal import count, megabytes
+from fastalloc.report.verdict import Verdict, shows_60s, verdicts
+from fastalloc.report.zones import FREE, kernel_zone, zone_mark, zone_names
 from fastalloc.store import Dataset
 from fastalloc.store.location import Location, location, write_file
 
@@ -82,6 +83,10 @@ def render(dataset: Dataset, doubtful: Sequence[str] = ()) -> str:
         strips=strips,
         lanes=lanes,
         figures=figures,
+        series=[series_columns(lane) for lane in lanes],
+        groups=instant_groups(lanes),
+        megabytes=megabytes,
+        shows_60s=shows_60s(found),
         state=livelock_state(dataset, worst.variant),
         ledgers=_ledgers(dataset, lanes),
         worst=worst,
@@ -181,7 +186,7 @@ def _figures(lanes: list[Lane]) -> list[Figure]:
             "Free pages",
             "Against the watermarks of the zone that serves these allocations; the scale is logarithmic but for zero. "
             "A lower zone stays at its lowmem reserve, which they may not touch.",
-            {column: FREE[column] for column in reversed(free)} | {"mark": "watermarks"},
+            {column: FREE[column] for column in reversed(free)} | {"mark": f"watermarks: {_marks(lanes)}"},
         ),
         figure(
             charts.writeback,
@@ -201,7 +206,7 @@ def _figures(lanes: list[Lane]) -> list[Figure]:
             charts.waiting,
             ("bio_waiters", "request_waiters", "congestion_waiters", "running"),
             "Who waits where",
-            "Tasks, stacked.",
+            "Tasks as they were at each instant, one on the other. No green: nobody is left to free memory.",
             {
                 "bio_waiters": "for a bio (mempool_alloc)",
                 "request_waiters": "for a request (get_request_wait)",
@@ -224,6 +229,17 @@ def _figures(lanes: list[Lane]) -> list[Figure]:
             {"commands": "commands/s"},
         ),
     ]
+
+
+def _marks(lanes: list[Lane]) -> str:
+    """The watermarks that the chart of free pages draws, of each lane where they differ."""
+    words = []
+    for lane in lanes:
+        zone = kernel_zone(lane.row)
+        words.append(", ".join(f"{name} {zone_mark(lane.row, zone, name):,}" for name in ("min", "low", "high")))
+    if len(set(words)) == 1:
+        return words[0]
+    return "; ".join(f"{lane.row['variant']} {text}" for lane, text in zip(lanes, words, strict=True))
 
 
 def _top(lane: Lane, columns: tuple[str, ...], stacked: bool) -> float:

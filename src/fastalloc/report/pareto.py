@@ -1,4 +1,4 @@
-"""The Pareto chart: how often a policy livelocks against what it costs, the front drawn in."""
+"""The Pareto chart: what each policy costs in memory and in swap-out, the front drawn in."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,8 @@ from fastalloc.report.charts import COLOURS, plain
 
 # A chart as it is laid out, in pixels; wider or narrower the labels keep their places in proportion.
 WIDTH, HEIGHT = 500, 300
-TOP = 1.05  # of the scale of livelocked lanes
+TOP = 1.15  # of the scale upwards, times the highest point
+STILL = 0.1  # of the baseline's swap-out: less is a machine that stands still
 LETTER, LINE = 5.6, 13  # of a label
 NEAR = 5  # points closer than this share a label
 ROWS = 12  # that a label may stand above its point
@@ -38,14 +39,16 @@ class Label(NamedTuple):
 
 
 def pareto_charts(found: list[Row]) -> list[tuple[str, dict[str, Any]]]:
-    """Title and specification of the chart against memory and of that against throughput."""
-    memory = [(row.means["max_slab_pages"], row) for row in found]
-    moved = [(row.throughput, row) for row in found if row.throughput is not None]
-    charts = [
-        ("Against memory", "most slab pages, mean of lanes", memory, False),
-        ("Against throughput", f"pages swapped out, times {found[0].policy if found else ''}", moved, True),
+    """Title and specification of the chart of what each policy costs: swap-out against slab memory.
+
+    The front is drawn through policies under which no machine stood still: one that does needs no memory.
+    """
+    points = [
+        (row.means["max_slab_pages"] * row.page_kb / 1024, row.throughput, row)
+        for row in found
+        if row.throughput is not None
     ]
-    return [(title, _chart(axis, points, more)) for title, axis, points, more in charts if points]
+    return [("What each policy costs", _chart(points, found[0].policy))] if points else []
 
 
 def labels(places: list[tuple[float, float]], names: list[str], first: set[int]) -> list[Label]:
@@ -72,43 +75,52 @@ def labels(places: list[tuple[float, float]], names: list[str], first: set[int])
     return placed
 
 
-def _chart(axis: str, points: list[tuple[float, Row]], more: bool) -> dict[str, Any]:
-    """The better a point the further down and left it is; ``more`` across is better, so the scale runs backwards."""
-    shares = [row.livelocked / row.lanes for _, row in points]
-    left, right = min(x for x, _ in points), max(x for x, _ in points)
-    margin = 0.08 * (right - left) or 1.0
-    left, right = left - margin, right + margin
-    if more:
-        left, right = right, left
-    sign = -1 if more else 1
-    front = set(pareto_front([(sign * x, y) for (x, _), y in zip(points, shares, strict=True)]))
-    pixels = [((x - left) / (right - left) * WIDTH, y / TOP * HEIGHT) for (x, _), y in zip(points, shares, strict=True)]
+def stands_still(row: Row) -> bool:
+    """Whether a machine stood still under the policy: one livelocked, or hardly a page was swapped out."""
+    return row.livelocked > 0 or row.throughput is None or row.throughput < STILL
+
+
+def _chart(points: list[tuple[float, float, Row]], baseline: str) -> dict[str, Any]:
+    """Memory to the right, swap-out upwards: the better a policy the further up and left it is."""
+    xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
+    margin = 0.08 * (max(xs) - min(xs)) or 1.0
+    left, right = min(xs) - margin, max(xs) + margin
+    top = TOP * max(*ys, 1.0)
+    moving = [i for i, (_, _, row) in enumerate(points) if not stands_still(row)]
+    front = {moving[i] for i in pareto_front([(xs[i], -ys[i]) for i in moving])}
+    pixels = [((x - left) / (right - left) * WIDTH, y / top * HEIGHT) for x, y in zip(xs, ys, strict=True)]
     data = [
-        {"x": x, "y": y, "policy": row.policy, "front": i in front, "kind": "calm" if y == 0 else "alarm"}
-        for i, ((x, row), y) in enumerate(zip(points, shares, strict=True))
-    ]
+        {
+            "x": x, "y": y, "policy": row.policy, "front": i in front, "kind": "alarm" if row.livelocked else "calm",
+            "share": row.livelocked / row.lanes,
+        }
+        for i, (x, y, row) in enumerate(points)
+    ]  # fmt: skip
     named = []
-    for label in labels(pixels, [row.policy for _, row in points], front):
-        across, up = (lambda px: left + px / WIDTH * (right - left)), (lambda px: px / HEIGHT * TOP)
+    for label in labels(pixels, [row.policy for _, _, row in points], front):
+        across, up = (lambda px: left + px / WIDTH * (right - left)), (lambda px: px / HEIGHT * top)
         named.append(
             {"x": across(label.x), "y": up(label.y), "x2": across(label.point[0]), "y2": up(label.point[1])}
             | {"label": label.text, "far": abs(label.y - label.point[1]) > LINE}
         )
+    axis, swapped = "slab peak a lane, MB", f"pages swapped out, times {baseline}"
     x = alt.X("x:Q", title=axis, scale=alt.Scale(domain=[left, right], nice=False))
-    y = alt.Y("y:Q", title="lanes that livelocked", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, TOP]))
+    y = alt.Y("y:Q", title=swapped, scale=alt.Scale(domain=[0, top], nice=False))
     dots = alt.Chart(alt.Data(values=data)).encode(x=x, y=y)
     scale = alt.Scale(domain=["calm", "alarm"], range=[COLOURS["calm"], COLOURS["alarm"]])
     colour = alt.Color("kind:N", legend=None, scale=scale)
     line = (
-        dots.transform_filter("datum.front").mark_line(color=COLOURS["free_dma"], strokeDash=[4, 3]).encode(order="y:Q")
+        dots.transform_filter("datum.front").mark_line(color=COLOURS["free_dma"], strokeDash=[4, 3]).encode(order="x:Q")
     )
     tip = [
         alt.Tooltip("policy:N"),
-        alt.Tooltip("x:Q", title=axis),
-        alt.Tooltip("y:Q", title="livelocked", format=".0%"),
+        alt.Tooltip("x:Q", title=axis, format=".1f"),
+        alt.Tooltip("y:Q", title=swapped, format=".2f"),
+        alt.Tooltip("share:Q", title="lanes that livelocked", format=".0%"),
     ]
     size = alt.condition("datum.front", alt.value(90), alt.value(45))
-    marks = dots.mark_point(filled=True, opacity=0.9).encode(color=colour, size=size, tooltip=tip)
+    shape = alt.Shape("kind:N", legend=None, scale=alt.Scale(domain=["calm", "alarm"], range=["circle", "cross"]))
+    marks = dots.mark_point(filled=True, opacity=0.9).encode(color=colour, size=size, shape=shape, tooltip=tip)
     texts = alt.Chart(alt.Data(values=named)).encode(x=x, y=y)
     leaders = (
         texts.transform_filter("datum.far")

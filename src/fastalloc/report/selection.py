@@ -12,6 +12,8 @@ MOST_POINTS = 600  # of a chart; longer series are drawn in bins
 
 # how a bin of a long series is drawn: what matters in it
 LOWEST = (*FREE, "bio_pool", "bio_free_slots", "free_list")
+# read at one instant, so that they add up to the tasks there are
+AT_ONCE = ("bio_waiters", "request_waiters", "congestion_waiters", "running")
 TOTALS = (
     "sense_fail",
     "free_list_used",
@@ -109,11 +111,12 @@ def _per_second(series: pl.DataFrame) -> pl.DataFrame:
     """Bins a long series and turns totals into growth a second."""
     width = -(-len(series) // MOST_POINTS)
     if width > 1:
-        gauges = [name for name in series.columns if name not in (*LOWEST, *TOTALS, "t_ms", "id", "variant", "lane")]
+        own = (*LOWEST, *TOTALS, *AT_ONCE, "t_ms", "id", "variant", "lane")
+        gauges = [name for name in series.columns if name not in own]
         series = (
             series.with_row_index("bin")
             .group_by(pl.col("bin") // width, maintain_order=True)
-            .agg(pl.col("t_ms", *TOTALS).last(), pl.col(LOWEST).min(), pl.col(gauges).max())
+            .agg(pl.col("t_ms", *TOTALS, *AT_ONCE).last(), pl.col(LOWEST).min(), pl.col(gauges).max())
         )
     seconds = pl.col("t_ms").diff() / 1000
     return series.with_columns(
