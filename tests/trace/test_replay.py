@@ -61,6 +61,10 @@ def test_the_lane_balances(predictions):
         table = prediction.result.caches
         assert (table["start_slabs"] + table["new"] - table["freed"] == table["end"]).all()
         assert (table["peak"] >= table["end"]).all()
+        held = table["end"].to_numpy() * 4096 << table["order"].to_numpy()
+        unused = table["tail_bytes"] + table["partial_bytes"] + table["cpu_bytes"]
+        assert (table["objects"] * table["size"] + unused == held).all()  # each byte is somewhere
+        assert table.select("tail_bytes", "partial_bytes", "cpu_bytes", "rounding_bytes").min().min_horizontal()[0] >= 0
         assert prediction.result.counts["frees of objects not out"] == 0
         assert prediction.result.counts["allocations refused"] == 0
 

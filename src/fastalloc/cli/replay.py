@@ -159,6 +159,12 @@ def _print(recording: "Recording", predictions: "list[Prediction]", checked: "Ch
             f"{row['list_lock']:,}",
         )
     table.put(out)
+    held = summaries(recording, predictions)[0]["end_bytes"]
+    mib = {name: f"{count / 2**20:,.1f}" for name, count in held.items()}
+    out.print(
+        f"at the end, in MiB: {mib['objects']} objects ({mib['rounding']} of it more than was asked for), "
+        f"{mib['tails']} tails of slabs, free slots: {mib['partial']} in partial slabs, {mib['cpus']} with CPUs and in barns"
+    )
     if checked is not None:
         _print_check(out, checked)
 

@@ -19,6 +19,7 @@ from fastalloc.scenario.slab_arrays import new_slab
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.lanes import lane as ln
 from fastalloc.trace.lanes.start import Start
+from fastalloc.trace.lanes.unused import of_slab, rounding_bytes
 
 NODES = 2  # that the kernels of SLAB know
 
@@ -119,6 +120,11 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Sam
             **own,
         }
     )
+    size, order = (table[name].to_numpy() for name in ("size", "order"))
+    num = np.array([layout.num for layout in layouts])
+    rounding = np.zeros(len(layouts), np.int64)
+    rounding[: len(config.caches)] = rounding_bytes(trace, config)
+    table = table.with_columns(**of_slab(heap, size, num, order, end, lane.live), rounding_bytes=rounding)
     return ln.LaneResult(config, table, lane.series, samples.ns, ln.counts_of(lane.met), stop, seconds)
 
 

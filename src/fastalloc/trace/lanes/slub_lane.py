@@ -19,8 +19,10 @@ from fastalloc.trace.lanes import lane as ln
 from fastalloc.trace.lanes.caches import TracedCache
 from fastalloc.trace.lanes.sheaf_start import table_of
 from fastalloc.trace.lanes.start import PERCPU_SHEAVES, Laid, Start
+from fastalloc.trace.lanes.unused import of_slub, rounding_bytes
 
 SHEAF_CAPACITY = 32
+LAYOUT = ("size", "objects", "order")
 
 
 _KMALLOC = re.compile(r"kmalloc-\d+k?")
@@ -152,6 +154,9 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Sam
             break
         room *= 4
     table = _table(whole.caches, whole.slub, whole.lane, whole.begin)
+    size, num, order = (np.array([getattr(cache, name) for cache in whole.caches]) for name in LAYOUT)
+    unused = of_slub(whole.slub, size, num, order, whole.lane.base, whole.lane.live)
+    table = table.with_columns(**unused, rounding_bytes=rounding_bytes(trace, config))
     counts = ln.counts_of(whole.lane.met)
     return ln.LaneResult(config, table, whole.lane.series, samples.ns, counts, whole.row, whole.seconds)
 

@@ -17,6 +17,10 @@ CACHES = {
     "free_fast": "frees to the CPU's private list or sheaf",
     "free_slow": "frees that went past it",
     "node_list": "slabs moved on and off the lists of nodes (SLAB: batches of objects)",
+    "tail_bytes": "at the end: bytes of slabs behind their last slot",
+    "partial_bytes": "at the end: free slots of slabs on lists of nodes (SLAB: of all slabs)",
+    "cpu_bytes": "at the end: free slots with CPUs and in barns: their slabs, partial lists, sheaves, arrays",
+    "rounding_bytes": "at the end: what slots of objects allocated in the trace have more than was asked for",
     "list_lock": "times list_lock of a node was taken (era sheaves: the lock of a barn too)",
 }
 RANGES = {f"{name}_{end}" for name in ("new", "freed", "peak", "end") for end in ("low", "high")}

@@ -114,11 +114,25 @@ def summary(prediction: Prediction) -> dict[str, Any]:
             for name, column in zip(("new", "freed", "own_peaks", "end", "peak"), columns, strict=True)
         },
         "peak_waste_bytes": int(at_once[where] * 4096 - objects[where].sum()) if len(at_once) else None,
+        "end_bytes": end_bytes(result.caches),
         **{name: sums[name] for name in (*TRAFFIC, "cross_cpu_frees")},
         "counts": result.counts,
         "events": result.events,
         "events_per_second": round(result.events / result.seconds) if result.seconds else None,
     }
+
+
+def end_bytes(caches: pl.DataFrame) -> dict[str, int]:
+    """What the bytes of all caches hold after the last event: ``objects`` (``rounding`` of them is what slots have
+    more than was asked for), ``tails`` of slabs, free slots in ``partial`` slabs, and those with ``cpus`` and barns."""
+    sums = caches.select(
+        objects=(pl.col("objects") * pl.col("size")).sum(),
+        rounding=pl.col("rounding_bytes").sum(),
+        tails=pl.col("tail_bytes").sum(),
+        partial=pl.col("partial_bytes").sum(),
+        cpus=pl.col("cpu_bytes").sum(),
+    )
+    return {name: int(value) for name, value in sums.row(0, named=True).items()}
 
 
 def check_record(checked: Check) -> dict[str, Any]:
