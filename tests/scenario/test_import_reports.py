@@ -155,6 +155,18 @@ def test_meminfo_alone(tmp_path):
     assert all(zone.high < zone.present for zone in machine.zones)
 
 
+def test_sysctls_set_the_marks_that_no_zoneinfo_tells(tmp_path):
+    """As a file of the kernel's, or as `sysctl` prints it; zones are those of x86_64 for so much memory."""
+    path = tmp_path / "m.txt"
+    path.write_text("MemTotal:  8000000 kB\nvm.min_free_kbytes = 40000\nvm.watermark_scale_factor = 100\n")
+    machine = import_machine(path, kernel="6.1")
+    mins = sum(zone.min for zone in machine.zones)
+    assert 10_000 - len(machine.zones) < mins <= 10_000
+    assert "watermarks not told; those of min_free_kbytes 40000, told" in machine.source
+    for zone in machine.zones:
+        assert zone.low - zone.min == max(zone.min // 4, zone.present // 100)
+
+
 def test_meminfo_of_32_bits(tmp_path):
     path = tmp_path / "meminfo"
     path.write_text("MemTotal: 2000000 kB\nHighTotal: 1100000 kB\nLowTotal: 900000 kB\nSwapTotal: 0 kB\n")

@@ -86,7 +86,7 @@ def import_machine(
         said.append(f"{cpus} CPUs assumed")
     if found is None:
         found = _zones_of(meminfo, size, bits or 64, said)
-    zones = _zones(found, meminfo, base, size, cpus, said, path)
+    zones = _zones(found, host.read_sysctls(source), base, size, cpus, said, path)
     told = cache_line(source)
     if told is None and host.is_s390(found):
         line, arch = 256, "s390x"
@@ -157,7 +157,7 @@ def _zones_of(meminfo: dict[str, int], page_kb: int, bits: int, said: list[str])
 
 
 def _zones(
-    found: ZonesFound, meminfo: dict[str, int], base: Base, page_kb: int, cpus: int, said: list[str], path: Path
+    found: ZonesFound, sysctls: dict[str, int], base: Base, page_kb: int, cpus: int, said: list[str], path: Path
 ) -> list[dict[str, Any]]:
     """The zones as fields of ``Zone``; marks, reserves and lists that are not told follow from the kernel's rules."""
     era = wm.era_of(base)
@@ -173,10 +173,13 @@ def _zones(
     if any(zone.min is None for zone in found.zones):
         shares = [wm.in_the_share(zone.name, era, highmem) for zone in found.zones]
         lowmem_kb = page_kb * sum(zone.present for zone, share in zip(found.zones, shares, strict=True) if share)
-        kbytes = wm.min_free_kbytes(lowmem_kb, era)
-        said.append(f"watermarks not told; those of min_free_kbytes {kbytes} assumed, as the kernel sets it at boot")
-        sizes = [zone.present for zone in found.zones]
-        for zone, mark in zip(found.zones, wm.zone_watermarks(kbytes, sizes, era, 10, shares, page_kb), strict=True):
+        kbytes = sysctls.get("min_free_kbytes", wm.min_free_kbytes(lowmem_kb, era))
+        whence = "told" if "min_free_kbytes" in sysctls else "assumed, as the kernel sets it at boot"
+        said.append(f"watermarks not told; those of min_free_kbytes {kbytes}, {whence}")
+        sizes, factor = [zone.present for zone in found.zones], sysctls.get("watermark_scale_factor", 10)
+        for zone, mark in zip(
+            found.zones, wm.zone_watermarks(kbytes, sizes, era, factor, shares, page_kb), strict=True
+        ):
             zone.min, zone.low, zone.high = mark.min, mark.low, mark.high
     if None in protections:
         said.append("protection not told; that of the usual lowmem_reserve_ratio assumed")
