@@ -4,6 +4,7 @@ They change neither what kernels compute nor any other function: each is in forc
 looks whether the code at hand is a kernel's. A version of Numba that they were not tried with compiles without them.
 """
 
+import gc
 import os
 import sys
 import warnings
@@ -13,11 +14,13 @@ from itertools import zip_longest
 from typing import Any
 
 import numba
-from llvmlite.ir import Constant
+from llvmlite.ir import Constant, IntType
 from numba import types
+from numba.core.ir import Inst, Loc, Var
 
 SWITCH = "FASTALLOC_UNPATCHED"  # an environment variable: set, Numba stays as it is
 TRIED = ("0.60", "0.68")
+COLLECTED_AFTER = 100_000  # objects that were made and are still there
 
 
 class UntriedNumbaWarning(UserWarning):
@@ -150,9 +153,49 @@ def _install_timer(theirs):
     return install_timer
 
 
+def _get_abi_sizeof(theirs):
+    """The size of an integer, asked once: LLVM is given a module to read each time."""
+    known: dict[int, int] = {}
+
+    def get_abi_sizeof(context, kind):
+        if type(kind) is not IntType:
+            return theirs(context, kind)
+        if kind.width not in known:
+            known[kind.width] = theirs(context, kind)
+        return known[kind.width]
+
+    return get_abi_sizeof
+
+
+def _rec_list_vars(theirs):
+    """The variables of an instruction, in the same order, without a list for each part that holds none."""
+    leaves = {str, int, bool, type(None), Loc}
+
+    def gather(value, found):
+        kind = type(value)
+        if kind is Var:
+            found.append(value)
+        elif kind is dict or kind is list or kind is tuple:
+            for part in value.values() if kind is dict else value:
+                if type(part) is Var:
+                    found.append(part)
+                elif type(part) not in leaves:
+                    gather(part, found)
+        elif isinstance(value, Inst):
+            found.extend(value.list_vars())
+
+    def rec_list_vars(inst, value):
+        found: list[Any] = []
+        gather(value, found)
+        return found
+
+    return rec_list_vars
+
+
 def _places() -> Iterator[tuple[Any, str, Any]]:
     """What is replaced: a module or class, the name, and what makes ours of theirs."""
     from numba.core import cgutils, event
+    from numba.core.base import BaseContext
     from numba.core.cpu import CPUContext
     from numba.core.targetconfig import TargetConfig
     from numba.core.typing.context import Context
@@ -162,6 +205,8 @@ def _places() -> Iterator[tuple[Any, str, Any]]:
     yield cgutils, "get_item_pointer2", _item_pointer
     yield TargetConfig, "values", _values
     yield types.BaseFunction, "get_call_type", _call_type
+    yield BaseContext, "get_abi_sizeof", _get_abi_sizeof
+    yield Inst, "_rec_list_vars", _rec_list_vars
     yield CPUContext, "load_additional_registries", _load_additional_registries
     yield Context, "load_additional_registries", _load_additional_registries
     yield event, "install_timer", _install_timer
@@ -178,9 +223,14 @@ _depth = 0
 
 @contextmanager
 def applied() -> Iterator[None]:
-    """Numba as kernels are compiled with. The caller holds Numba's compiler lock."""
+    """Numba as kernels are compiled with. The caller holds Numba's compiler lock.
+
+    Meanwhile cycles are looked for more rarely: nearly all that a compilation makes lives until it is over.
+    """
     global _depth
+    collects = gc.get_threshold()
     if _depth == 0:
+        gc.set_threshold(COLLECTED_AFTER, *collects[1:])
         for place, name, _, ours in _replaced:
             setattr(place, name, ours)
     _depth += 1
@@ -191,3 +241,4 @@ def applied() -> Iterator[None]:
         if _depth == 0:
             for place, name, theirs, _ in _replaced:
                 setattr(place, name, theirs)
+            gc.set_threshold(*collects)
