@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 GRACE_S = 1.7
+LOOK_S = 0.25  # how often the main thread looks whether the command is done
 _STACK = 16 << 20  # bytes
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -73,7 +74,7 @@ def run(command: Callable[[], int]) -> int:
     try:
         threading.Thread(target=body, name="command", daemon=True).start()
         threading.stack_size(size)
-        while not done.wait(0.25):
+        while not done.wait(LOOK_S):
             if time.monotonic() > until[0]:
                 _end_at_once("stopped; what was stored is kept")
     finally:
