@@ -16,7 +16,6 @@ from fastalloc.linux.gfp import MAX_ORDER
 from fastalloc.verify.golden_case import CPUS, GoldenCase
 
 Row = dict[str, Any]
-UNLIMITED = 1 << 60
 
 
 def stub_mem(nodes: int) -> Mem:

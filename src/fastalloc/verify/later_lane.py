@@ -24,7 +24,6 @@ from fastalloc.verify.lane import Lane, Row, kmalloc_sizes
 from fastalloc.verify.slub_lane import PARTIAL_LISTED, chain_length
 
 FIRST = 8  # objects of a sheaf that a short list shows
-KMALLOC_TYPES = 2  # normal and reclaimable
 RULES = {"sheaves": "7.3", "cpupartial": "cpu-partial"}
 KNOWN = (("sheaves", "7.3"), ("cpupartial", "6.12"))  # rules and version that a build may name
 
