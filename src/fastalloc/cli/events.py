@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from fastalloc.kernels.alloc.state import DEPTH_NAMES
 from fastalloc.kernels.lane.metrics import EVENT, EVENT_COLUMNS, WHO
 
 # kind -> how its a, b, c read
@@ -13,7 +12,6 @@ _WORDS = {
     "livelock_begin": "{a} bios, {b} pages under writeback, {c} free slots in their slabs",
     "livelock_end": "after {a} ms",
     "free_list_used": "{a} commands in flight",
-    "new_slab": "cache {a}, by {who_b}, at {depth_c}",
     "command_start": "{a} bios, sense buffer from {who_b}",
     "command_end": "{a} bios",
     "reclaim_begin": "priority {a}",
@@ -27,9 +25,7 @@ def event_lines(events: np.ndarray) -> list[str]:
     for row in events.tolist():
         event = dict(zip(EVENT_COLUMNS, row, strict=True))
         kind = EVENT.names[event["kind"]]
-        words = _WORDS.get(kind, "").format(
-            **event, who_b=_name(WHO.names, event["b"]), depth_c=_name(DEPTH_NAMES, event["c"])
-        )
+        words = _WORDS.get(kind, "").format(**event, who_b=_name(WHO.names, event["b"]))
         cpu = f"cpu{event['cpu']}" if event["cpu"] >= 0 else ""
         task = f"task {event['task']}" if event["task"] >= 0 else ""
         lines.append(f"{event['t_ns'] / 1e9:14.6f}  {cpu:5} {task:9} {kind:17} {words}".rstrip())

@@ -25,10 +25,10 @@ STREAM_HOST_CPU = 15
 class HOST_COMMAND(Record):
     """Columns."""
 
-    command = field()
-    sense = field()
-    until = field()
-    cpu = field()
+    command = field("handle of the command")
+    sense = field("handle of its sense buffer")
+    until = field("when it ends", "ns")
+    cpu = field("CPU that frees both")
     set_aside = field("1: came from the free_list")
 
 

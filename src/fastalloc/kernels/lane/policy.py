@@ -29,7 +29,10 @@ POLICY: Any = type(Record)(  # type: ignore[misc]
     {
         "__module__": __name__,
         "__doc__": "mem.ctl[.], io.ctl[.], vm.ctl[.]: the answers of the policy.",
-        **{name: field(at=FIRST if place == 0 else None) for place, name in enumerate(_ASKED)},
+        **{
+            name: field(f"policy.{name} of the scenario", source="fastalloc/policy.py", at=None if place else FIRST)
+            for place, name in enumerate(_ASKED)
+        },
     },
 )
 

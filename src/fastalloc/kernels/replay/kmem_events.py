@@ -52,26 +52,26 @@ SLAB_MARGIN = 256
 class CACHE_SERIES(Record):
     """series[sample, cache, .]."""
 
-    slabs = field()
-    objects = field()
-    partial = field()
-    allocated = field(label="slabs_allocated")
-    freed = field(label="slabs_freed")
-    alloc_fast = field()
-    alloc_slow = field()
-    free_fast = field()
-    free_slow = field()
-    node_list = field()
+    slabs = field("slabs held", "slabs")
+    objects = field("objects out", "objects")
+    partial = field("slabs on the partial lists of nodes and CPUs", "slabs")
+    allocated = field("new slabs so far", "slabs", label="slabs_allocated")
+    freed = field("slabs given back so far", "slabs", label="slabs_freed")
+    alloc_fast = field("allocations on what a CPU has to itself, so far")
+    alloc_slow = field("other allocations so far")
+    free_fast = field("frees on what a CPU has to itself, so far")
+    free_slow = field("other frees so far")
+    node_list = field("moves on the lists of nodes so far")
 
 
 class MET(Record):
     """met[.]: what the lane met."""
 
-    allocs = field()
-    frees = field()
+    allocs = field("allocations served")
+    frees = field("frees of objects that were out")
     unknown_frees = field("of an object that the lane does not hold")
     implied_frees = field("the address was handed out again")
-    failed = field()
+    failed = field("allocations that got no memory")
     sample = field("next row of ``sample_at``")
     aside = field("events that neither allocate nor free")
 

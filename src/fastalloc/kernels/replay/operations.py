@@ -121,9 +121,15 @@ def set_nodes(mem, column, node, value):
 
 
 @kernel
-def pool_op(mem, heap, pools, play, op, cpu, p, slot, gfp, context, arg):
-    """MPALLOC, MPFREE, MPRESIZE; the result code, and the element in ``handle[slot]``."""
+def pool_op(mem, heap, pools, trace, play, row):
+    """MPALLOC, MPFREE, MPRESIZE; the result code, and the element in the row's place of ``handle``."""
     out_of_line()
+    op = trace.op[row]
+    cpu = np.int64(trace.cpu[row])
+    p = np.int64(trace.cache[row])
+    slot = np.int64(trace.obj[row])
+    gfp = np.int64(trace.gfp[row])
+    context = np.int64(trace.context[row])
     if op == OP_MPALLOC:
         taken = pools.pool[p, MEMPOOL.from_pool]
         handle = mempool_alloc(mem, heap, pools, p, cpu, gfp, context, True)
@@ -137,7 +143,7 @@ def pool_op(mem, heap, pools, play, op, cpu, p, slot, gfp, context, arg):
         return 0
     if play.resizes[0] == 2:
         gfp = np.int64(g.GFP_KERNEL)
-    return 1 if mempool_resize(mem, heap, pools, play.sizes, p, cpu, gfp, context, arg) else 0
+    return 1 if mempool_resize(mem, heap, pools, play.sizes, p, cpu, gfp, context, np.int64(trace.arg[row])) else 0
 
 
 def later_op(mem, heap, trace, play, row):
@@ -305,7 +311,7 @@ def rare_op(mem, heap, pools, trace, play, row):
     elif op >= OPS_2_6_25:
         return later_op(mem, heap, trace, play, row)
     else:
-        return pool_op(mem, heap, pools, play, op, cpu, cache, slot, gfp, context, arg)
+        return pool_op(mem, heap, pools, trace, play, row)
     return 1
 
 

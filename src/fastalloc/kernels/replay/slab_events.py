@@ -1,5 +1,7 @@
 """The open loop of a recorded kmem trace over SLAB, with the reaper that runs every two seconds on each CPU."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fastalloc.compiler.jit import kernel, out_of_line
@@ -77,12 +79,21 @@ def alloc_refused(mem, slab, c, cpu, node, gfp):
         slab_cache_free(mem, slab, cpu, held)
 
 
+class Marks(NamedTuple):
+    """What a replay of SLAB keeps beside the lane."""
+
+    due: np.ndarray  # int64[cpus]: see :func:`reap_due`
+    begin: np.ndarray  # int64[caches]: slabs at the start
+    peak: np.ndarray  # int64[caches]: most slabs so far
+
+
 @kernel
-def follow_slab(mem, slab, events, unit_ns, due, begin, peak, lane, row, stop):
+def follow_slab(mem, slab, events, unit_ns, marks, lane, row, stop):
     """Run the events from ``row`` on. Returns ``stop``, or the row at which the slab arrays are too small.
 
-    ``unit_ns``: of the events' times; ``due``: see :func:`reap_due`; ``peak``: most slabs of each cache so far.
+    ``unit_ns``: of the events' times.
     """
+    due, begin, peak = marks
     samples = lane.sample_at.shape[0]
     handle = lane.handle
     room = slab.slab.shape[0] - SLAB_MARGIN

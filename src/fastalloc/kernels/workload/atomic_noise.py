@@ -24,9 +24,9 @@ STREAM_CPU = 6
 class NOISE(Record):
     """Columns."""
 
-    object = field()
-    cpu = field()
-    until = field()
+    object = field("handle of the object, or page frame")
+    cpu = field("CPU that took it and gives it back")
+    until = field("when it is given back", "ns")
 
 
 @internal

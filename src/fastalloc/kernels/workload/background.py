@@ -26,10 +26,10 @@ WHOLE = 1 << 32  # a share of 1
 class LOAD(Record):
     """Columns."""
 
-    cache = field()
-    gfp = field()
+    cache = field("row of the cache that is asked")
+    gfp = field("mask of each allocation")
     kept = field("share of objects that the trace never saw freed")
-    kept_ns = field("how long those live here")
+    kept_ns = field("how long those live here", "ns")
     away = field("share of objects freed on another CPU")
 
 
@@ -43,11 +43,11 @@ AT_CPUS = 2 * QUANTILES
 class DUE(Record):
     """Columns."""
 
-    time = field()
-    turn = field()
-    load = field()
+    time = field("when it is due", "ns")
+    turn = field("number given in the order of entry: of equal times the lower first")
+    load = field("row of the load that it belongs to")
     handle = field("-1: an arrival")
-    cpu = field()
+    cpu = field("CPU that frees the object")
 
 
 _REST = np.uint64(6)  # a draw without the bits that choose the interval

@@ -34,8 +34,8 @@ class BURST(Record):
     refused = field("of them")
     first_cpu = field("of the burst under way")
     head = field("ring of what is held: oldest")
-    tail = field()
-    held = field()
+    tail = field("ring of what is held: the place behind the newest")
+    held = field("pages or objects in the ring")
 
 
 class HELD(Record):

@@ -33,22 +33,22 @@ ALLOC, FREE, BEGIN, FAILED, GONE, NEW_SLAB = range(6)  # NEW_SLAB: a BEGIN that 
 class ORDER_EVENT(Record):
     """events[i, .]: an operation on the cache, or the end of a slab."""
 
-    op = field()
-    cpu = field()
-    object = field()
+    op = field("ALLOC, FREE, BEGIN, FAILED, GONE or NEW_SLAB")
+    cpu = field("CPU that it ran on")
+    object = field("number of the object in the trace, -1 none")
     block = field("block of pages of the object or slab, by its size")
     node = field("asked for, -1 any")
-    gfp = field()
+    gfp = field("mask of the allocation")
     short = field("largest order there was for this new slab, -1 any")
     low = field("rows of the trace between which the operation was, by its task's events before and after")
-    high = field()
+    high = field("the later end of that span")
     nested_low = field("the same where those events may have been of interrupts in between")
-    nested_high = field()
-    task = field()
+    nested_high = field("the later end of that one")
+    task = field("who ran it")
     call = field("objects of one bulk call share it")
     ends = field("1: last event of its call, 2: first")
     row = field("of the trace")
-    kind = field()
+    kind = field("row of the trace's kinds: call site and mask")
     reserve = field("1: its new slab is from below all watermarks")
 
 
@@ -57,7 +57,7 @@ class FOUND(Record):
 
     moved = field("moves made")
     wrong = field("allocations that no move explains")
-    tries = field()
+    tries = field("moves tried")
     new_slab = field("new slabs taken as the kernel took them")
     reserve = field("slabs from below all watermarks")
 
@@ -65,7 +65,7 @@ class FOUND(Record):
 class WHERE(Record):
     """where[.]: how far a search is."""
 
-    position = field()
+    position = field("operations behind which rules and addresses agree")
     slot = field("the model saved last, -1 before the first")
     overflow = field("1: a model had no room for its slabs, and what was found is void")
 
@@ -73,8 +73,8 @@ class WHERE(Record):
 class MOVE(Record):
     """move[.]: events of ``group`` in ``column``, at positions ``first`` to ``last``, go to the front or the back."""
 
-    first = field()
-    last = field()
+    first = field("position of the first event moved")
+    last = field("position of the last one")
     column = field("of ORDER_EVENT")
     group = field("its value")
     front = field("1: to the front")

@@ -139,6 +139,7 @@ def cache_alloc_stages(mem, slab, c, cpu, node, gfp, context, stage, pfn, mgmt):
     """Allocate from ``stage`` on; a handle, NO_OBJECT, or NEEDS_MGMT with the stage and pages left in ``ctl``.
 
     ``pfn >= 0`` resumes: the pages were allocated, ``mgmt`` is their management object or NO_OBJECT (pages go back).
+    More than nine arguments: what was asked for, and the three words of where it stands, which live in registers.
     """
     out_of_line()
     ctl = slab.ctl

@@ -12,15 +12,15 @@ from fastalloc.compiler.records import Record, field
 class SLOB_PAGE(Record):
     """page[p, .]; records 0, 1, 2 are the heads of the small, medium and large list."""
 
-    next = field()
-    prev = field()
-    stretch = field()
+    next = field("the page behind it on its list, or the next retired record")
+    prev = field("the page before it on its list")
+    stretch = field("the stretch of the list that it belongs to")
     units = field("free units")
     most = field("[FITS] no request of more units can be served at an alignment; of a head: by its whole list")
     free = field("first free block", at=7)
     on_list = field("1 + its list, 0 on none")
-    pfn = field()
-    node = field()
+    pfn = field("its page frame", "pfn")
+    node = field("NUMA node of the page")
     ordinal = field("-1 until a trace operation returned an object of it")
     owner = field("who asked when it was allocated")
     depth = field("at which depth")
@@ -41,10 +41,10 @@ FITS = 3
 class SLOB_STRETCH(Record, width=8):
     """stretch[s, .]; a stretch has at least one record, the head of the list counts as one."""
 
-    first = field()
+    first = field("its first page record")
     next = field("of a ring, or of the unused ones")
-    prev = field()
-    records = field()
+    prev = field("the stretch before it in the ring")
+    records = field("page records in it")
     most = field("[FITS] of its pages")
 
 
@@ -64,7 +64,7 @@ class SLOB_CTL(Record):
     ordinals = field("pages numbered so far (golden cases)")
     pages = field("pages on the lists or full")
     stretches = field("used so far")
-    ctor_calls = field()
+    ctor_calls = field("constructor runs so far")
     whole = field("pages of page-backed objects")
     max_pages = field("most pages of both kinds")
     locks = field("times that slob_lock was taken")

@@ -43,9 +43,11 @@ class SLOB_CACHE(Record):
     """cache[c, .]."""
 
     size = field("bytes asked of slob_alloc: with struct slob_rcu where the cache frees by RCU")
-    align = field()
-    ctor = field()
-    alive = field()
+    align = field("alignment of each object", "bytes", "struct kmem_cache of mm/slob.c")
+    ctor = field(
+        "1: each object is run through a constructor when it is handed out", source="struct kmem_cache of mm/slob.c"
+    )
+    alive = field("1 between kmem_cache_create and kmem_cache_destroy")
 
 
 @group(cache=SLOB_CACHE.width, page=SLOB_PAGE.width, stretch=SLOB_STRETCH.width)

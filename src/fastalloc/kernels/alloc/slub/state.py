@@ -74,14 +74,14 @@ class SHEAF(Record):
 
     next = field("on a list of a barn, of retired records, or of callbacks")
     size = field("objects in it")
-    capacity = field()
+    capacity = field("objects that it is made for", "objects", "struct slab_sheaf")
     memory = field("handle of the object that holds it, -1 none")
     reserve = field("prefilled below the watermarks: flushed, not reused, when it comes back")
     room = field("objects that the record has room for")
     cache = field("of kfree_rcu's sheaves: their cache")
     cpu = field("of kfree_rcu's sheaves: the CPU that queued it")
     node = field("of kfree_rcu's sheaves: the node whose barn takes it; -1: it is flushed")
-    objects = field()
+    objects = field("first of its objects: handles, size of them")
 
 
 MAX_FULL_SHEAVES = 10  # a node
