@@ -222,6 +222,8 @@ def run_machines(
     debug : check conservation after each tick; raises ConservationError.
     skip : jump over ticks in which nothing is due.
 
+    More than nine arguments: those behind the first two are options, each with a default.
+
     Raises
     ------
     ConservationError, CapacityError

@@ -13,6 +13,7 @@ from fastalloc.errors import InputError, printable
 DEFAULT_KERNEL = "6.12"
 
 
+# More than nine arguments: each is an option of the command.
 def caches(
     path: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A text with lines of /proc/slabinfo.")] = None,
     kernel: Annotated[

@@ -25,6 +25,7 @@ from fastalloc.cli.options import (
 )
 
 
+# More than nine arguments: each is an option of the command.
 def compare(
     scenario: ScenarioName,
     policies: Policies = "all",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fastalloc.sweep.frontier import Frontier
 
 
+# More than nine arguments: each is an option of the command.
 def frontier(
     scenario: ScenarioName,
     of: Annotated[str, typer.Option(metavar="KEY", help="The integer field to search along, or pages_min.")],

@@ -21,6 +21,7 @@ WORST = 10
 DRAWS = 15
 
 
+# More than nine arguments: each is an option of the command.
 def replay(
     path: Annotated[
         Path, typer.Argument(help="A folder of `fastalloc record`; or a trace: compact, Parquet, trace.dat, text.")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastalloc.sweep.reserve import Refused, Reserve
 
 
+# More than nine arguments: each is an option of the command.
 def reserve(
     scenario: Annotated[
         str,

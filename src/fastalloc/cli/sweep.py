@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastalloc.sweep import Plan
 
 
+# More than nine arguments: each is an option of the command.
 def sweep(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The sweep file (TOML).")],
     out: Annotated[

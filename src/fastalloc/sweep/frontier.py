@@ -70,6 +70,8 @@ def frontier(
         lanes: at first at each value.
         most_lanes: at most at each value; by default four times as many as are needed where none of them livelocks.
 
+    More than nine arguments: those behind the limit are options, each with a default.
+
     Raises:
         InputError: no such field, a value is refused, or the ends are in the wrong order.
     """

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +68,8 @@ def run_sweep(
         fault: called for each file that was found damaged and is made again.
         cancel: set it to stop; what is finished is kept.
 
+    More than nine arguments: those behind the folder are options, each with a default.
+
     Returns:
         The dataset; None where no lane is finished.
 
@@ -95,12 +98,12 @@ def run_sweep(
                 tell(0, True)
                 warm_up(plan.heaps())
                 tell = _teller(progress, planner, time.monotonic())  # rate and time left are of the work alone
-            size = BatchSize(batch)
+            work = _Work(planner, job, folder, BatchSize(batch), stop, tell, timing)
             if executor is not None:
-                _drive(planner, job, size, executor, count, folder, stop, tell, timing, None)
+                work.drive(executor, count, None)
             else:
                 with ThreadPoolExecutor(count) as pool:
-                    _drive(planner, job, size, pool, count, folder, stop, tell, timing, stop)
+                    work.drive(pool, count, stop)
             if not stop.is_set():
                 status = "complete" if shard[1] == 1 or _all_done(plan, folder) else "running"
         finally:
@@ -114,54 +117,59 @@ def run_sweep(
     return open_dataset(out) if planner.lanes_done else None
 
 
-def _drive(
-    planner: Planner,
-    job: Job,
-    size: BatchSize,
-    executor: Executor,
-    workers: int,
-    folder: Folder,
-    stop: threading.Event,
-    tell: Callable[[int, bool], None],
-    timing: dict[str, float],
-    cancel: threading.Event | None,
-) -> None:
-    """Keeps the workers busy until nothing is left; one task waits for each that runs.
+@dataclass(frozen=True)
+class _Work:
+    """A sweep that is being run."""
 
-    Args:
-        cancel: what tasks look at while they run; only threads can share it.
-    """
-    running: set[Future[TaskResult]] = set()
-    extra = () if cancel is None else (cancel,)
-    try:
-        while True:
-            while len(running) < 2 * workers and not stop.is_set():
-                task = planner.next_task(size.lanes)
-                if task is None:
-                    break
-                running.add(executor.submit(run_task, job, task, *extra))
-            if not running:
-                return
-            if stop.is_set():
-                running = {future for future in running if not future.cancel()}
-            done, running = wait(running, TOLD_EVERY_S, FIRST_COMPLETED)
-            for future in done:
-                result = future.result()
-                if result.segments:
-                    begun = time.perf_counter()
-                    store_shard(folder.path, result.task.id, result.files)
-                    timing["writing_s"] += time.perf_counter() - begun
-                    timing["task_s"] += result.seconds
-                    timing["encoding_s"] += result.encoding_s
-                    planner.finished(result.segments)
-                    size.learn(result.task.lanes, result.seconds)
-            tell(size.lanes, False)
-    except BaseException:
-        if cancel is not None:
-            cancel.set()  # the pool waits for its threads
-        for future in running:
-            future.cancel()
-        raise
+    planner: Planner
+    job: Job
+    folder: Folder
+    size: BatchSize
+    stop: threading.Event
+    tell: Callable[[int, bool], None]
+    timing: dict[str, float]
+
+    def drive(self, executor: Executor, workers: int, cancel: threading.Event | None) -> None:
+        """Keeps the workers busy until nothing is left; one task waits for each that runs.
+
+        Args:
+            cancel: what tasks look at while they run; only threads can share it.
+        """
+        running: set[Future[TaskResult]] = set()
+        extra = () if cancel is None else (cancel,)
+        try:
+            while True:
+                while len(running) < 2 * workers and not self.stop.is_set():
+                    task = self.planner.next_task(self.size.lanes)
+                    if task is None:
+                        break
+                    running.add(executor.submit(run_task, self.job, task, *extra))
+                if not running:
+                    return
+                if self.stop.is_set():
+                    running = {future for future in running if not future.cancel()}
+                done, running = wait(running, TOLD_EVERY_S, FIRST_COMPLETED)
+                for future in done:
+                    self._finish(future.result())
+                self.tell(self.size.lanes, False)
+        except BaseException:
+            if cancel is not None:
+                cancel.set()  # the pool waits for its threads
+            for future in running:
+                future.cancel()
+            raise
+
+    def _finish(self, result: TaskResult) -> None:
+        """Stores what a task made."""
+        if not result.segments:
+            return
+        begun = time.perf_counter()
+        store_shard(self.folder.path, result.task.id, result.files)
+        self.timing["writing_s"] += time.perf_counter() - begun
+        self.timing["task_s"] += result.seconds
+        self.timing["encoding_s"] += result.encoding_s
+        self.planner.finished(result.segments)
+        self.size.learn(result.task.lanes, result.seconds)
 
 
 def _teller(

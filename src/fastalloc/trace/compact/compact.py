@@ -101,8 +101,6 @@ OPS = (
 MAX_AGO = 255
 NO_PFN = 0xFFFFFFFF
 
-KIND_COLUMNS = ("cache", "src", "call_site", "bytes_req", "bytes_alloc", "gfp_flags", "order", "node")
-
 
 @dataclass(frozen=True)
 class CompactTrace:
@@ -110,9 +108,9 @@ class CompactTrace:
 
     ``events``: EVENT[n], read-only, mapped from the file. ``ptrs``: uint64[objects], the address behind each
     ``object``, as if memory were mapped without KASLR (where it was: ``direct_map`` in ``meta``). ``kinds``: a row a
-    kind (KIND_COLUMNS). ``markers``: ts_ns, text. ``meta``: first_ns, time_unit_ns,
-    source, generation, inferred (steps and counts), rows_read, entitled (kinds of callers that may have slabs from
-    below all watermarks, where there are such slabs).
+    kind: cache, src, call_site, bytes_req, bytes_alloc, gfp_flags, order, node. ``markers``: ts_ns, text. ``meta``:
+    first_ns, time_unit_ns, source, generation, inferred (steps and counts), rows_read, entitled (kinds of callers that
+    may have slabs from below all watermarks, where there are such slabs).
     """
 
     path: str

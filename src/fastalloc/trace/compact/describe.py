@@ -7,12 +7,12 @@ import polars as pl
 
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact import tallies
+from fastalloc.trace.compact.row_passes import columns_of
 
 
 def describe(trace: co.CompactTrace) -> dict[str, Any]:
     """``totals`` (events, bytes, pages, CPUs), ``caches`` (a record a cache, most bytes first) and ``inferred``."""
     events, kinds = trace.events, len(trace.kinds)
-    columns = [events[name] for name in ("op", "object", "kind", "cpu", "time")]
     counts = np.zeros((kinds, len(co.OPS)), np.int64)
     tallies.counted(events["op"], events["kind"], counts)
     allocs = counts[:, co.OP_ALLOC] + counts[:, co.OP_BULK_ALLOC]
@@ -22,7 +22,7 @@ def describe(trace: co.CompactTrace) -> dict[str, Any]:
     life_of, life = (np.zeros(int(frees.sum()), np.uint32) for _ in range(2))
     objects = len(trace.ptrs)
     pairs = tallies.freed(
-        *columns, size, np.full(objects, -1, np.int32), np.zeros(objects, np.int64), figures, life_of, life
+        columns_of(events), size, np.full(objects, -1, np.int32), np.zeros(objects, np.int64), figures, life_of, life
     )
     cache = trace.kinds.select("cache").with_row_index("kind")
     lives = pl.DataFrame({"kind": life_of[:pairs], "life": life[:pairs]}).join(cache, on="kind")

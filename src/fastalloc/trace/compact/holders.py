@@ -24,6 +24,7 @@ from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact import holding_passes as passes
 from fastalloc.trace.compact.infer import DIRECT_MAP
 from fastalloc.trace.compact.tasks import tasks_of
+from fastalloc.trace.compact.row_passes import columns_of
 
 BY = ("call-site", "cache", "task")
 NEARLY_EMPTY = 4  # one of so many objects is left, or fewer
@@ -83,10 +84,8 @@ class _Lives:
         frees = int(((e["op"] == co.OP_FREE) | (e["op"] == co.OP_BULK_FREE)).sum())
         life_of, life = np.zeros(frees, np.uint32), np.zeros(frees, np.uint32)
         most = np.zeros(2, np.int64)
-        pairs = passes.held(
-            e["op"], e["object"], e["kind"], e["cpu"], e["time"], self.group, self.size, self.by, self.born,
-            np.full(objects, -1, np.int32), self.kind, self.counts, life_of, life, most,
-        )  # fmt: skip
+        out = passes.Out(self.by, self.born, np.full(objects, -1, np.int32), self.kind)
+        pairs = passes.held(columns_of(e), self.group, self.size, out, self.counts, life_of, life, most)
         self.life_of, self.life = life_of[:pairs], life[:pairs]
         self.most, self.peak_row = int(most[0]), int(most[1])
         self.alive = np.flatnonzero(self.by >= 0)

@@ -1,22 +1,34 @@
 """Passes over the events of a trace that tell who holds what, compiled; see ``holders``."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fastalloc.compiler.jit import kernel
 from fastalloc.kernels.replay.kmem_events import OP_ALLOC, OP_BULK_FREE, OP_PAGE_ALLOC, OP_PAGE_FREE
 
 
+class Out(NamedTuple):
+    """What is known of each object."""
+
+    by: np.ndarray  # int32, all -1 at first: the group that allocated it, -2 - group once freed
+    born: np.ndarray  # uint32: when
+    born_cpu: np.ndarray  # int32: where, -1 once freed
+    kind: np.ndarray  # uint32: the kind that allocated it
+
+
 @kernel
-def held(op, obj, kind, cpu, time, group, size, by, born, born_cpu, held_kind, counts, life_of, life, most):
+def held(columns, group, size, out, counts, life_of, life, most):
     """Lives of objects by the group that allocated them. ``group``: uint32[n] of each event; ``size``: bytes of each
-    kind. Per object: ``by`` int32 (all -1; the group, -2 - group once freed), ``born`` uint32, ``born_cpu`` int32 and
-    ``held_kind`` uint32, the kind that allocated it.
+    kind; ``out``: what is known of each object.
 
     ``counts``: int64[groups, 3], frees, ping-pongs (as perf kmem counts them: every free on another CPU than the
     allocation's, a second free of the same address always) and addresses handed out again without a free. ``life_of``,
     ``life``: group and life of each object freed; returns how many. ``most``: int64[2], the most bytes live at once and
     the row.
     """
+    op, obj, kind, cpu, time = columns
+    by, born, born_cpu, held_kind = out
     found = 0
     net = np.int64(0)
     for i in range(op.shape[0]):

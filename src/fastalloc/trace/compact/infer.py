@@ -85,9 +85,8 @@ class _Inference:
         found = 0
         for fill in (0, 1):
             found = row_passes.pages(
-                rows.op, rows.object, rows.kind, rows.name, rows.ptrs, rows.kinds["order"].to_numpy(),
-                rows.name_of(LARGE), *row_passes.table_of(blocks), *row_passes.table_of(len(rows.ptrs)),
-                np.zeros(row_passes.ORDERS, np.bool_), groups, fill,
+                row_passes.columns_of(rows.events), rows.name, rows.ptrs, rows.kinds["order"].to_numpy(),
+                rows.name_of(LARGE), row_passes.table_of(blocks), row_passes.table_of(len(rows.ptrs)), groups, fill,
             )  # fmt: skip
         self._resolved("same slab page", found)
 

@@ -24,13 +24,10 @@ def before_new_slabs(rows: Rows) -> int:
     order_of = rows.kinds["order"].to_numpy()
     row_of = np.zeros(blocks, np.int32)
     count = row_passes.new_slabs(
-        rows.op, rows.object, rows.kind, rows.time, rows.cpu, rows.ptrs, order_of, *row_passes.table_of(blocks),
-        np.zeros(row_passes.ORDERS, np.bool_), row_of, np.zeros(blocks, np.int32), np.zeros(blocks, np.uint8),
-        np.full(cpus, -1), block,
+        row_passes.columns_of(rows.events), rows.ptrs, order_of, row_passes.table_of(blocks), row_of,
+        np.zeros(blocks, np.int32), np.zeros(blocks, np.uint8), np.full(cpus, -1), block,
     )  # fmt: skip
-    row_passes.shortages(
-        rows.op, rows.object, rows.kind, rows.time, rows.cpu, rows.task, rows.name, order_of, row_of, block
-    )
+    row_passes.shortages(row_passes.columns_of(rows.events), rows.task, rows.name, order_of, row_of, block)
     _move(rows, np.flatnonzero(block >= 0), block, row_of)
     return int(count)
 

@@ -4,6 +4,8 @@ A table of numbers by key is open-addressed: ``slots`` is a power of two of row 
 ``keys`` the key of each row; it is at most half full.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fastalloc.compiler.jit import kernel
@@ -28,10 +30,34 @@ _PAGE_SHIFT = np.uint64(12)
 _ORDER_SHIFT = np.uint64(56)
 
 
-def table_of(keys: int) -> tuple[np.ndarray, np.ndarray]:
-    """Slots and keys of an empty table with room for so many ``keys``."""
+class Columns(NamedTuple):
+    """The columns of a trace's events, as kernels get them."""
+
+    op: np.ndarray  # uint8[rows]
+    object: np.ndarray  # uint32[rows]
+    kind: np.ndarray  # uint32[rows]
+    cpu: np.ndarray  # uint16[rows]
+    time: np.ndarray  # uint32[rows]
+
+
+def columns_of(events: np.ndarray) -> Columns:
+    """Views of the columns of ``events``."""
+    return Columns(*(events[name] for name in Columns._fields))
+
+
+class Table(NamedTuple):
+    """A hash table: ``slots`` hold numbers of ``keys``, EMPTY none."""
+
+    slots: np.ndarray  # uint32[a power of 2]
+    keys: np.ndarray  # uint64[keys]
+    orders: np.ndarray  # bool[ORDERS]: of blocks that are keys
+
+
+def table_of(keys: int) -> Table:
+    """An empty table with room for so many ``keys``."""
     room = 1 << max(keys, 1).bit_length()
-    return np.full(2 * room, EMPTY, np.uint32), np.zeros(max(keys, 1), np.uint64)
+    slots = np.full(2 * room, EMPTY, np.uint32)
+    return Table(slots, np.zeros(max(keys, 1), np.uint64), np.zeros(ORDERS, np.bool_))
 
 
 @kernel
@@ -130,13 +156,17 @@ def hand_out(slots, keys, pfn, order, block):
 
 
 @kernel
-def pages(op, obj, kind, name, ptrs, order_of, left_out, slots, keys, page_slots, page_keys, orders, group_name, fill):
+def pages(columns, name, ptrs, order_of, left_out, table, alone_table, group_name, fill):
     """Names by pages: a block between two times it was handed out is a group, a page never handed out is one itself.
 
-    With ``fill`` 0 collects in ``group_name`` (int32[places in ``keys``, then objects], -1 at first) the one name of
-    each group, AMBIGUOUS where there are several; with 1 gives it to the unnamed objects of the group and returns how
-    many. ``left_out``: a name that says nothing of pages.
+    With ``fill`` 0 collects in ``group_name`` (int32[blocks, then objects], -1 at first) the one name of each group,
+    AMBIGUOUS where there are several; with 1 gives it to the unnamed objects of the group and returns how many.
+    ``left_out``: a name that says nothing of pages. ``table`` is for the blocks, ``alone_table`` for pages that are in
+    none.
     """
+    op, obj, kind = columns.op, columns.object, columns.kind
+    slots, keys, orders = table
+    page_slots, page_keys = alone_table.slots, alone_table.keys
     blocks = np.int64(0)
     found = np.int64(0)
     alone = np.int64(0)
@@ -215,13 +245,15 @@ def turn_bulk_frees(op, time, cpu, obj, kind, task, name):
 
 
 @kernel
-def new_slabs(op, obj, kind, time, cpu, ptrs, order_of, slots, keys, orders, row_of, refusal, seen, last_of, block):
+def new_slabs(columns, ptrs, order_of, table, row_of, refusal, seen, last_of, block):
     """Which allocations belong before the event of their block of pages; see ``new_slabs.py``.
 
     ``row_of``: int32[blocks], ``refusal`` int32[blocks] the row of the larger block refused just before, ``seen``
     uint8[blocks], ``last_of`` int64[cpus] all -1; ``block`` int32[rows], -1 at first: the number of the block that an
     allocation got, REFUSED and less for a refusal. Returns how many new slabs there are.
     """
+    op, obj, kind, cpu, time = columns
+    slots, keys, orders = table
     blocks = np.int64(0)
     found = np.int64(0)
     for i in range(op.shape[0]):
@@ -267,9 +299,10 @@ def rotate(column, first, last):
 
 
 @kernel
-def shortages(op, obj, kind, time, cpu, task, name, order_of, row_of, block):
+def shortages(columns, task, name, order_of, row_of, block):
     """Refusals that ``new_slabs`` marked become shortages: they go right before their block, with its time, and their
     object is its order."""
+    op, obj, kind, cpu, time = columns
     i = 0
     while i < op.shape[0]:
         if block[i] > REFUSED:
@@ -355,9 +388,13 @@ def renamed(kind, name, number):
 
 
 @kernel
-def freed_slabs(op, obj, kind, cache, orders, ptrs, slots, keys, last, last_cache, given, row, of):
-    """Page frees that gave a slab back: their ``row`` and the cache ``of`` it; returns how many. ``last``,
-    ``last_cache`` and ``given``: int32 for each key, all -1."""
+def freed_slabs(columns, cache, orders, ptrs, table, seen, row, of):
+    """Page frees that gave a slab back: their ``row`` and the cache ``of`` it; returns how many. ``cache`` of each
+    kind, ``orders`` of each cache; ``table`` with room for all objects and blocks, ``seen`` int32[3, so many], all
+    -1."""
+    op, obj, kind = columns.op, columns.object, columns.kind
+    slots, keys = table.slots, table.keys
+    last, last_cache, given = seen[0], seen[1], seen[2]
     pages = 0
     found = 0
     for i in range(op.shape[0]):

@@ -140,7 +140,7 @@ class _Addresses:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.count = 0
-        self.slots, self.keys = row_passes.table_of(1 << 12)
+        self.slots, self.keys, _ = row_passes.table_of(1 << 12)
 
     def number(self, op: np.ndarray, address: np.ndarray, ids: np.ndarray) -> None:
         """The numbers of the next objects, the page frame of other events, into ``ids``."""
@@ -148,7 +148,7 @@ class _Addresses:
             if self.count + len(op) > _MOST_OBJECTS:
                 raise InputError(self.path, "", f"more than {_MOST_OBJECTS:,} addresses")
             before = self.keys[: self.count]
-            self.slots, self.keys = row_passes.table_of(2 * (self.count + len(op)))
+            self.slots, self.keys, _ = row_passes.table_of(2 * (self.count + len(op)))
             row_passes.number(
                 np.zeros(len(before), np.uint8), before, self.slots, self.keys, np.zeros(len(before), np.uint32), 0
             )

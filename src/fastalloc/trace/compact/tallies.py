@@ -72,13 +72,14 @@ def met_by_cache(op, obj, kind, cache, out, counts):
 
 
 @kernel
-def freed(op, obj, kind, cpu, time, size, last, held, figures, life_of, life):
+def freed(columns, size, last, held, figures, life_of, life):
     """What frees tell: by kind ``figures`` int64[kinds, 3], bytes of what was last allocated at the address, of these
     freed again, objects freed on another CPU; and for each object freed that was allocated here the kind of its free
     and its life in time units, ``life_of`` and ``life`` uint32[frees]. Returns how many these are.
 
     ``size``: bytes that each kind allocates; ``last`` int32[objects], all -1; ``held`` int64[objects], zeros.
     """
+    op, obj, kind, cpu, time = columns
     found = 0
     for i in range(op.shape[0]):
         if op[i] > OP_BULK_FREE:

@@ -85,13 +85,14 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Sam
     begin = lane.base + heap.node[:, :, SLAB_LIST3.nr_full : SLAB_LIST3.nr_free + 1].sum(axis=(1, 2))
     peak = begin.copy()
     due = 1000 + ss.REAP_SKEW * np.arange(cpus, dtype=np.int64)
+    marks = sr.Marks(due, begin, peak)
     unit = int(trace.meta["time_unit_ns"])
     row, stop, seconds = 0, len(trace.events), 0.0
-    sr.follow_slab(mem, heap, events, unit, due, begin, peak, lane, 0, 0)  # compiles, where it must
+    sr.follow_slab(mem, heap, events, unit, marks, lane, 0, 0)  # compiles, where it must
     lane.met[MET.sample] = 0
     while True:
         before = clock.perf_counter()
-        row = sr.follow_slab(mem, heap, events, unit, due, begin, peak, lane, row, stop)
+        row = sr.follow_slab(mem, heap, events, unit, marks, lane, row, stop)
         seconds += clock.perf_counter() - before
         if row >= stop:
             break

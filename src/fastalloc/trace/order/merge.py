@@ -79,12 +79,12 @@ class Merge:
         moves = np.insert(placed[away], 3, -1, axis=1)
         moves = np.concatenate([moves, inserted])
         moves = moves[np.lexsort((moves[:, 2], moves[:, 1]))]
-        row, to, turn, op = np.ascontiguousarray(moves.T)
+        places = passes.Moves(*np.ascontiguousarray(moves.T))
         stays = np.ascontiguousarray(placed[~away].T)
         moved = np.zeros(len(events) + len(inserted), co.EVENT)
         gone = np.ascontiguousarray(placed[away, 0])
         times = np.sort(events["time"][inserted[:, 0]])
-        passes.merge(events, gone, stays[0], stays[2], row, op, to, turn, times, moved)
+        passes.merge(events, gone, stays[0], stays[2], places, times, moved)
         moved.flags.writeable = False
         return dataclasses.replace(self.whole, events=moved)
 

@@ -1,5 +1,7 @@
 """Passes over the events of a compact trace that resolve their order, compiled; see ``resolve_order``."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fastalloc.compiler.jit import kernel
@@ -26,6 +28,35 @@ class OWN_AT(Record):
 
     row = field("of its own rows")
     gone = field("of the slabs that went")
+
+
+class Runs(NamedTuple):
+    """The rows of each CPU, and the runs of tasks among them; see ``rows_of_cpus``."""
+
+    edges: np.ndarray  # int64[cpus + 1]: where those of each CPU begin and end
+    rows: np.ndarray  # int32[n]
+    since: np.ndarray  # uint8[n]
+    until: np.ndarray  # uint8[n]
+    task: np.ndarray  # int32[n]
+
+
+class Own(NamedTuple):
+    """The operations of one cache."""
+
+    rows: np.ndarray  # ascending
+    place_of: np.ndarray  # number of each object of ``ptrs`` in this cache
+    block_of: np.ndarray  # the block that each such number is in
+    gone: np.ndarray  # rows of the page frees that ended its slabs
+    gone_block: np.ndarray  # their blocks
+
+
+class Moves(NamedTuple):
+    """Where events go, ascending by place."""
+
+    row: np.ndarray  # int64: of the event
+    to: np.ndarray  # int64: its place
+    turn: np.ndarray  # int64: before or behind what stays there
+    op: np.ndarray  # int64: what it becomes, -1 it stays what it is
 
 
 @kernel
@@ -183,19 +214,16 @@ def place_in(rows, row):
 
 
 @kernel
-def gather(
-    op, obj, kind, cpu, time, edges, rows, since, until, task, node, own, place_of, block_of, gone, gone_block, state,
-    events, have, entitled,
-):  # fmt: skip
-    """The next operations of a cache of rows ``own`` into ``events`` (int32[., ORDER_EVENT.width]) behind the first
-    ``have``, as many as fit; how many there are then.
+def gather(columns, runs, node, cache, state, events, have, entitled):
+    """The next operations of a ``cache`` (an Own) into ``events`` (int32[., ORDER_EVENT.width]) behind the first
+    ``have``, as many as fit; how many there are then. ``runs``: as of ``rows_of_cpus``; ``node`` of each kind;
+    ``entitled``: uint8[kinds].
 
-    The BEGIN of an allocation with a new slab comes right before it, a slab's end where its pages are freed. ``rows``,
-    ``since``, ``until``
-    and ``task`` as of ``rows_of_cpus``, ``edges`` int64[cpus + 1] where each CPU's begin and end; ``node`` of each
-    kind; ``place_of``: number of each object of ``ptrs`` in this cache, ``block_of`` the block that each such number is
-    in; ``gone``: rows of the page frees that ended its slabs, ``gone_block`` the blocks; ``entitled``: uint8[kinds].
+    The BEGIN of an allocation with a new slab comes right before it, a slab's end where its pages are freed.
     """
+    op, obj, kind, cpu, time = columns
+    edges, rows, since, until, task = runs
+    own, place_of, block_of, gone, gone_block = cache
     n = op.shape[0]
     k = state[OWN_AT.row]
     ended = state[OWN_AT.gone]
@@ -262,13 +290,14 @@ def put(source, i, op, target, at):
 
 
 @kernel
-def merge(source, away, stays, turn_of, row, op, to, turn, times, target):
+def merge(source, away, stays, turn_of, moves, times, target):
     """Events of ``source`` in the order found, into ``target``, times ascending.
 
-    Rows ``away`` (ascending) leave their places. ``row`` goes ``to`` a place (ascending), before or behind what stays
-    there by its ``turn``, as ``op`` (-1 what it is); ``turn_of`` is the turn of the rows ``stays`` (ascending), 0 of
-    others. ``times``: of the events that ``target`` has more, ascending.
+    Rows ``away`` (ascending) leave their places, ``moves`` say where they go, and what comes in beside; ``turn_of`` is
+    the turn of the rows ``stays`` (ascending), 0 of others. ``times``: of the events that ``target`` has more,
+    ascending.
     """
+    row, to, turn, op = moves
     at = 0
     move = 0
     gone = 0

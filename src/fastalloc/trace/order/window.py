@@ -22,17 +22,14 @@ def _freed_slabs(trace: co.CompactTrace, cache: np.ndarray, orders: np.ndarray) 
     most = int((op == co.OP_PAGE_FREE).sum())
     keys = len(trace.ptrs) + int((op == co.OP_PAGE_ALLOC).sum())
     row, of = np.empty(most, np.int64), np.empty(most, np.int64)
-    last, last_cache, given = (np.full(keys, -1, np.int32) for _ in range(3))
-    count = row_passes.freed_slabs(
-        op, trace.events["object"], trace.events["kind"], cache, orders, trace.ptrs, *row_passes.table_of(keys), last,
-        last_cache, given, row, of,
-    )  # fmt: skip
+    columns, seen = row_passes.columns_of(trace.events), np.full((3, keys), -1, np.int32)
+    count = row_passes.freed_slabs(columns, cache, orders, trace.ptrs, row_passes.table_of(keys), seen, row, of)
     return row[:count], of[:count]
 
 
 class Operations:
-    """Where the operations of each cache of a trace are, and the runs of its tasks: ``edges``, ``rows``, ``since``,
-    ``until`` and ``task`` as in ``passes``. ``named``: bool[caches], which have an operation with an object."""
+    """Where the operations of each cache of a trace are, and the ``runs`` of its tasks. ``named``: bool[caches], which
+    have an operation with an object."""
 
     def __init__(self, trace: co.CompactTrace, config: ln.Config, nodes: int) -> None:
         self.trace = trace
@@ -49,12 +46,10 @@ class Operations:
         passes.rows_of_caches(e["op"], e["kind"], cache, self.own_edges[:-1].copy(), self.own)
         count = np.zeros(int(e["cpu"].max(initial=0)) + 1, np.int64)
         passes.count_cpus(e["cpu"], count)
-        self.edges = np.append(0, np.cumsum(count))
-        self.rows, self.task = np.empty(len(e), np.int32), np.empty(len(e), np.int32)
-        self.since, self.until = np.zeros(len(e), np.uint8), np.zeros(len(e), np.uint8)
-        passes.rows_of_cpus(
-            e["cpu"], e["ago"], self.edges, np.zeros_like(count), self.rows, self.since, self.until, self.task
-        )
+        rows, task = np.empty(len(e), np.int32), np.empty(len(e), np.int32)
+        since, until = np.zeros(len(e), np.uint8), np.zeros(len(e), np.uint8)
+        self.runs = passes.Runs(np.append(0, np.cumsum(count)), rows, since, until, task)
+        passes.rows_of_cpus(e["cpu"], e["ago"], self.runs.edges, np.zeros_like(count), rows, since, until, task)
 
     def of(self, c: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the operations of cache ``c``, and of the page frees that ended its slabs."""
@@ -105,11 +100,11 @@ class Window:
 
         An object that no operation kept is about has in every model the handle that it had in the last.
         """
-        operations, e, kept = self.operations, self.operations.trace.events, len(self.events)
+        operations, kept = self.operations, len(self.events)
         have = passes.gather(
-            *(e[name] for name in ("op", "object", "kind", "cpu", "time")), operations.edges, operations.rows,
-            operations.since, operations.until, operations.task, operations.node, self.own, self.place_of,
-            self.block_of, self.gone, self.gone_block, self.state, self.all, kept, self.entitled,
+            row_passes.columns_of(operations.trace.events), operations.runs, operations.node,
+            passes.Own(self.own, self.place_of, self.block_of, self.gone, self.gone_block), self.state, self.all, kept,
+            self.entitled,
         )  # fmt: skip
         self.events = self.all[:have]
         self.order = np.arange(have, dtype=np.int32)
