@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastalloc.scenario import Scenario
 
 
+# More than nine arguments: each is an option of the command.
 def decided(
     dataset: Annotated[str, typer.Argument(help="Folder of the dataset, or s3://BUCKET/PREFIX.")],
     lane: Annotated[int, typer.Argument(help="The lane's id in runs/.")],

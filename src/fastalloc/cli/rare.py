@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PER_S = {"lane-minute": 60.0, "machine-hour": 3600.0, "machine-day": 86400.0}
 
 
+# More than nine arguments: each is an option of the command.
 def rare(
     scenario: Annotated[str, typer.Argument(help="A preset (see `fastalloc scenarios`) or a TOML file.")],
     event: Annotated[

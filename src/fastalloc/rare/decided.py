@@ -69,6 +69,8 @@ def decided(
         changed: the scenario with another policy or other settings, applied at each time (see ``apply``).
         applied: how the result names that.
 
+    More than nine arguments: those behind the event are options, each with a default.
+
     Raises:
         InputError: the event did not happen in this lane, or what is changed cannot be applied to a running lane.
         LaneError: the state of a branch is not to be trusted.
