@@ -23,8 +23,8 @@ import polars as pl
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact import holding_passes as passes
 from fastalloc.trace.compact.infer import DIRECT_MAP
-from fastalloc.trace.compact.tasks import tasks_of
 from fastalloc.trace.compact.row_passes import columns_of
+from fastalloc.trace.compact.tasks import tasks_of
 
 BY = ("call-site", "cache", "task")
 NEARLY_EMPTY = 4  # one of so many objects is left, or fewer
