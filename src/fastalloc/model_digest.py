@@ -8,7 +8,7 @@ from pathlib import Path
 MODEL_VERSION = 1
 
 PACKAGE = Path(__file__).parent
-SHOWS = ("cli/", "report/", "sweep/sensitivity.py")  # what was computed
+SHOWS = ("api.py", "notebook.py", "replayed.py", "cli/", "report/", "sweep/sensitivity.py")  # what was computed
 BUT = ("report/statistics.py",)  # a sweep that may stop early asks it for how many lanes are enough
 
 
