@@ -164,7 +164,7 @@ def _print(recording: "Recording", predictions: "list[Prediction]", checked: "Ch
     mib = {name: f"{count / 2**20:,.1f}" for name, count in held.items()}
     out.print(
         f"at the end, in MiB: {mib['objects']} objects ({mib['rounding']} of it more than was asked for), "
-        f"{mib['tails']} tails of slabs, free slots: {mib['partial']} in partial slabs, {mib['cpus']} with CPUs and barns"
+        f"{mib['tails']} slab tails, free slots: {mib['partial']} in partial slabs, {mib['cpus']} with CPUs and barns"
     )
     if checked is not None:
         _print_check(out, checked)
