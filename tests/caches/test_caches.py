@@ -14,6 +14,8 @@ from fastalloc.explain.caches.answer import answer, as_text, read_table
 from fastalloc.explain.caches.one_size import choices
 from fastalloc.explain.caches.setting import changed, setting
 from fastalloc.explain.caches.table import check, fitting, is_slab, kmalloc_bytes
+from fastalloc.linux import slab_flags as sf
+from fastalloc.linux.geometry_slab import later_slabs
 from fastalloc.linux.slabinfo import SlabRow
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "slabinfo"
@@ -118,6 +120,47 @@ def test_a_slab_table_agrees_under_slabs_rules():
     assert all(row.agrees for row in check(rows, setting("2.6.25")))
     with pytest.raises(InputError, match="SLAB"):
         answer(setting("2.6.25"), [], rows, ["kernel=6.12"], (False, False))
+
+
+def test_slab_of_4_6_keeps_its_free_list_in_an_object_or_behind_them():
+    # 4096 / 224 = 18 with the list in a free object; 4096 / (8 + 1) = 455 > 255 objects.
+    assert later_slabs(224, 0) == [(0, 18), (0, 18)]
+    assert later_slabs(8, 0) == []
+    # 700: 5 objects leave 596 of 4096 > 1/8, order 1 holds 11; of a reclaimable cache order 0 is taken at once.
+    assert later_slabs(700, 0)[0] == (1, 11)
+    assert later_slabs(700, sf.RECLAIM_ACCOUNT)[0] == (0, 5)
+    (row,) = check([SlabRow("nfs_direct_cache", 18, 224, 18, 1, 120, 18, 1)], setting("6.12"))
+    assert row.agrees
+    text = as_text(answer(setting("6.12"), [], [row.posted], [], (True, True)))
+    assert text.startswith("kernel: not told by the table: the rules of SLAB")
+
+
+def test_a_table_in_a_mail_is_read(tmp_path):
+    path = tmp_path / "mail.txt"
+    path.write_text(
+        "> slabinfo - version: 2.1\n> # name            <active_objs> <num_objs> <objsize> <objperslab>\n"
+        "> <pagesperslab> : tunables <limit> <batchcount> <sharedfactor> :\n> slabdata <active_slabs> <num_slabs>\n"
+        "> nf_conntrack       15716  20349    320   51    4 : tunables    0    0\n"
+        ">   0 : slabdata    399    399      0\n"
+        "> au_finfo               0      0    192   42    2 : tunables    0    0\n"
+        ">   0 : slabdata      0      0      0\n"
+        "+    ' : tunables %4u %4u %4u'\n"
+    )
+    assert [(row.name, row.object_size, row.slabs) for row in read_table(path)] == [
+        ("nf_conntrack", 320, 399),
+        ("au_finfo", 192, 0),
+    ]
+
+
+def test_one_cause_of_many_rows_is_told_once_at_the_top():
+    rows = [SlabRow(f"kmalloc-{size}k", 8, 3072 * size, 10 >> (size - 1), 8, 0, 8, 1) for size in (1, 2)]
+    text = as_text(answer(setting("6.6"), [], rows, [], (False, True)))
+    assert "--boot slub_debug=Z would explain 2 of the other 2" in text
+
+
+def test_a_size_asked_twice_is_answered_once():
+    result = answer(setting("6.12"), [2312], [], ["own=2312"], (False, False))
+    assert [each["size"] for each in result["sizes"]] == [2312]
 
 
 def test_cpus_explain_a_row():

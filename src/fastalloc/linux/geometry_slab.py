@@ -15,6 +15,8 @@ MAX_GFP_ORDER = 10  # KMALLOC_MAX_ORDER
 OFF_SLAB_FROM = PAGE_SIZE >> 3
 LIMIT_STEPS = ((131072, 1), (4096, 8), (1024, 24), (256, 54))
 ALIEN_LIMIT = 12
+LATER_MOST = 255  # SLAB_OBJ_MAX_NUM since 3.15: an index is a byte
+LATER_MAX_ORDER = 1  # SLAB_MAX_ORDER_HI
 SLOB_RCU = 24  # sizeof(struct slob_rcu)
 SLOB_UNIT = 2
 
@@ -103,6 +105,27 @@ def calculate_slab_order(size: int, align: int, flags: int, off_slab: bool, brea
         if flags & sf.RECLAIM_ACCOUNT or order >= break_order or left * 8 <= PAGE_SIZE << order:
             break
     return best
+
+
+def later_slabs(size: int, flags: int) -> list[tuple[int, int]]:
+    """(order, objects) of a cache's slabs under SLAB of 4.6 to 6.7, for each way to keep the list of free objects.
+
+    It lies in a free object where that is large enough, else off the slab, else behind the objects; which of the last
+    two depends on debugging, constructors and RCU [mm/slab.c of 4.6: set_objfreelist_slab_cache, set_off_slab_cache,
+    set_on_slab_cache, calculate_slab_order]. An index of the list takes a byte with pages of 4 KB.
+    """
+    found = []
+    for own_byte in (0, 1):
+        for order in range(MAX_GFP_ORDER + 1):
+            objects = (PAGE_SIZE << order) // (size + own_byte)
+            if objects > LATER_MOST:
+                break
+            left = (PAGE_SIZE << order) - objects * (size + own_byte)
+            last = flags & sf.RECLAIM_ACCOUNT or order >= LATER_MAX_ORDER or left * 8 <= PAGE_SIZE << order
+            if objects and last:
+                found.append((order, objects))
+                break
+    return found
 
 
 def array_limits(buffer_size: int, options: SlabOptions) -> tuple[int, int, int]:

@@ -12,7 +12,9 @@ _ROW = re.compile(
     r": slabdata\s+(\d+)\s+(\d+)\s+(\d+)(?:\s*: .*)?\s*$"
 )
 _BEGINS = re.compile(r"^\s*(\S+(?: \S+)?)\s+\d+\s+\d+\s+\d+\s+\d+\s+\d+\s*(:|$)")
-_TITLE = re.compile(r"^\s*(slabinfo - version|# ?name)")
+_TITLE = re.compile(r"^\s*(slabinfo - version|# ?name)|<(?:pagesperslab|limit|sharedfactor|sharedavail|num_slabs)>")
+_QUOTE = re.compile(r"^\s*(?:[>|]\s?)+")
+_FORMAT = re.compile(r"%-?\d*l?[us]|\{\w*[:}]")  # of a program that prints such a table
 
 
 class SlabRow(NamedTuple):
@@ -29,7 +31,9 @@ class SlabRow(NamedTuple):
 
 
 def read_slabinfo(lines: Sequence[str], path: Path) -> list[SlabRow]:
-    """The caches of every slabinfo line among ``lines``, newest first as the kernel lists them; wrapped lines join.
+    """The caches of every slabinfo line among ``lines``, newest first as the kernel lists them.
+
+    Lines that a mail wrapped join; its quoting and the table's title are passed over.
 
     Raises:
         InputError: a line is cut off.
@@ -38,9 +42,12 @@ def read_slabinfo(lines: Sequence[str], path: Path) -> list[SlabRow]:
     known: set[str] = set()
     inside = False
     at = 0
+    lines = [_QUOTE.sub("", line) for line in lines]
     while at < len(lines):
         line = lines[at]
         at += 1
+        if _FORMAT.search(line):
+            continue
         if _TITLE.match(line):
             inside = True
             continue

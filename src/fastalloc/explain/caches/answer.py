@@ -1,5 +1,7 @@
 """What ``fastalloc caches`` answers, as plain data and as text."""
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from fastalloc.linux.slabinfo import SlabRow, read_slabinfo
 
 MOST_BYTES = 1 << 26  # of a file
 LARGEST = 10  # caches shown
+SLAB_RULES = "SLAB (2.6.25; 4.6 to 6.7)"
+_OPTION = re.compile(r"slub_debug=\w+")
 MIB = 1 << 20
 
 
@@ -54,7 +58,7 @@ def answer(
     for text in own:
         if not text.isdecimal():
             raise InputError("--what-if", f"own={text}", "needs the bytes of an object, such as own=2312")
-    sizes = [*sizes, *map(int, own)]
+    sizes = list(dict.fromkeys([*sizes, *map(int, own)]))
     others = [text for text in what_ifs if text.partition("=")[0].strip() != "own"]
     if rows and any(fit) and not is_slab(rows):
         base, said = fitting(rows, base, *fit)
@@ -112,7 +116,10 @@ def _table(rows: list[SlabRow], base: Setting, others: Sequence[Setting], names:
 
 def as_text(result: dict[str, Any]) -> str:
     """The answer as lines."""
-    lines = [f"kernel: {result['kernel_line']}", f"machine: {result['machine']['line']}"]
+    kernel = result["kernel_line"]
+    if not result["sizes"] and result.get("table", {}).get("allocator") == "slab":
+        kernel = f"not told by the table: the rules of {SLAB_RULES}"
+    lines = [f"kernel: {kernel}", f"machine: {result['machine']['line']}"]
     lines += [f"note: {word}" for word in result["machine"]["passed_over"]]
     if result["fitted"]:
         lines.append(f"note: {result['fitted']}")
@@ -164,11 +171,24 @@ def _choice_lines(found: Sequence[dict[str, Any]]) -> list[str]:
     return [*_columns(head, rows), *merges]
 
 
+def _shared_cause(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The boot option that would explain most of the rows that do not agree, where it explains several."""
+    options = [set(_OPTION.findall(" ".join(row["causes"]))) for row in rows if not row["agrees"]]
+    counted = Counter(option for each in options for option in each)
+    option, count = max(counted.items(), key=lambda one: (one[1], -len(one[0])), default=("", 0))
+    return [f"  --boot {option} would explain {count} of the other {len(options)}"] if count > 1 else []
+
+
 def _table_lines(table: dict[str, Any], page: int) -> list[str]:
     totals = table["totals"]
     lines = [
         f"{table['agree']} of {table['of']} rows agree with the rules"
-        + (" of SLAB, whose flags and alignment the table does not tell" if table["allocator"] == "slab" else ""),
+        + (
+            f" of {SLAB_RULES}, whose flags and alignment the table does not tell"
+            if table["allocator"] == "slab"
+            else ""
+        ),
+        *_shared_cause(table["rows"]),
     ]
     for row in table["rows"]:
         if not row["agrees"]:

@@ -220,8 +220,11 @@ def _named_so(rows: Sequence[SlabRow], version: str) -> bool:
 
 
 def _slab_row(row: SlabRow, setting: Setting) -> Row:
-    """A row of SLAB: its flags and alignment are not told, so any that explain it do."""
+    """A row of SLAB: its version, flags and alignment are not told, so any that explain it do."""
     best = (0, 0)
+    posted = (row.pages_a_slab.bit_length() - 1, row.objects_a_slab)
+    if any(posted in slab.later_slabs(row.object_size, flags) for flags in (0, sf.RECLAIM_ACCOUNT)):
+        return Row(row, 0, *posted, ())
     for off_slab in (row.object_size >= slab.OFF_SLAB_FROM, False):
         for flags in (0, sf.RECLAIM_ACCOUNT):
             for align in (8, setting.cache_line):
