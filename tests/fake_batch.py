@@ -40,6 +40,7 @@ def run_machines(
     debug: bool = False,
     skip: bool = True,
     progress: Callable[[BatchProgress], None] | None = None,
+    broken: Callable[[int, object], None] | None = None,
     cancel: threading.Event | None = None,
 ) -> Iterator[tuple[int, LaneResult]]:
     """Lanes that depend on policy, seed and lane alone; rc8 livelocks in about two thirds of them."""

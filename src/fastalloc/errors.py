@@ -66,13 +66,14 @@ class LaneError(RuntimeError):
         message: which lane, when, and what went wrong.
         variant: of the lane, and its number; empty and -1 where there is no lane yet.
 
-    ``again``: the command that runs the lane again, where it is known.
+    ``again``: the command that runs the lane again, where it is known; ``point``: of a sweep, -1 none.
     """
 
     def __init__(self, message: str, variant: str = "", lane: int = -1) -> None:
         super().__init__(message, variant, lane)
         self.message, self.variant, self.lane = message, variant, lane
         self.again = ""
+        self.point = -1
 
     def __str__(self) -> str:
         again = f"; again with: {self.again}" if self.again else ""

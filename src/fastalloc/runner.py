@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from fastalloc.batch import BatchProgress, LaneResult, refuse_unfit, run_lanes, run_machines
+from fastalloc.batch import BatchProgress, Broken, ConservationError, LaneResult, refuse_unfit, run_lanes, run_machines
 from fastalloc.compiler.cache_dir import announce_compiling
 from fastalloc.errors import InputError, LaneError, reading
 from fastalloc.kernels.lane.metrics import METRIC
@@ -74,7 +74,9 @@ def run(
 
     Raises:
         InputError: an unknown variant, a machine that cannot be simulated, or a folder that cannot be used.
-        LaneError: a lane failed; the lanes before it are kept, and the manifest says ``failed``.
+        LaneError: a policy failed, or every lane broke; the lanes before are kept, and the manifest says ``failed``.
+
+    A lane that breaks has no row: the manifest tells of it under ``broken``, with the command that breaks it again.
     """
     if variants is None:
         variants = [variant.name for variant in scenario.variants if variant.default]
@@ -92,6 +94,11 @@ def run(
         if progress is not None:
             progress(RunProgress(chosen[max(current, 0)][0], scenario.run.lanes, batch))
 
+    def note_broken(variant: int, lane: Broken) -> None:
+        broken.append(lane)
+        writer.add_broken(lane, variant * scenario.run.lanes + lane.lane)
+
+    broken: list[Broken] = []
     try:
         finished = 0
         for variant, result in run_machines(
@@ -102,6 +109,7 @@ def run(
             debug=debug,
             skip=skip,
             progress=tell,
+            broken=note_broken,
             cancel=cancel,
         ):
             if variant != current:
@@ -109,7 +117,9 @@ def run(
                 writer.start_variant(chosen[variant][0])
             writer.add(result)
             finished += 1
-        if finished == scenario.run.lanes * len(chosen):
+        if broken and not finished:
+            raise ConservationError(broken[0])
+        if finished + len(broken) == scenario.run.lanes * len(chosen):
             status = "complete"
     except LaneError as error:
         status = "failed"
@@ -178,6 +188,9 @@ def stored_lane(dataset: Dataset | str | Location, lane_id: int) -> tuple[Scenar
 
 
 def _rerun(dataset: Dataset, lane_id: int, debug: bool, skip: bool) -> Rerun:
+    broken = [lane for lane in dataset.manifest.get("broken", []) if lane["id"] == lane_id]
+    if broken:
+        return _rerun_broken(dataset, broken[0], debug, skip)
     own, row = stored_lane(dataset, lane_id)
     announce_compiling()
     (result,) = run_lanes(own, [row["lane"]], seed=row["seed"], threads=1, full_events=True, debug=debug, skip=skip)
@@ -189,6 +202,16 @@ def _rerun(dataset: Dataset, lane_id: int, debug: bool, skip: bool) -> Rerun:
         if value != stored[name] and name != "events_lost"
     )
     return Rerun(lane_id, own, result, stored, differing, dataset.manifest["model_digest"] == model_digest())
+
+
+def _rerun_broken(dataset: Dataset, lane: dict[str, Any], debug: bool, skip: bool) -> Rerun:
+    """Runs a lane that broke once more, which raises if it breaks again."""
+    own = Scenario.model_validate(dataset.manifest["scenario"]).variant(lane["variant"])
+    refuse_code(own, dataset.path / MANIFEST)
+    announce_compiling()
+    options: dict[str, Any] = {"seed": dataset.manifest["seed"], "threads": 1, "debug": debug, "skip": skip}
+    (result,) = run_lanes(own, [lane["lane"]], full_events=True, **options)
+    return Rerun(lane["id"], own, result, {}, ("state",), dataset.manifest["model_digest"] == model_digest())
 
 
 def _point_settings(dataset: Dataset, point: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ def fastalloc(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(runner, "run_machines", fake_batch.run_machines)
     monkeypatch.setattr(runner, "refuse_unfit", lambda scenarios, at_once: None)
     monkeypatch.setattr("fastalloc.report.filled._vega", lambda: "")
+    monkeypatch.setattr("fastalloc.cli.interrupt.GRACE_S", 60.0)  # at its end the process ends, and the tests with it
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):

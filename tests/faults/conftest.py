@@ -24,6 +24,7 @@ class Outcome(NamedTuple):
 def fastalloc(monkeypatch, capfd, tmp_path):
     """Runs ``fastalloc ARGUMENTS`` in an empty folder."""
     monkeypatch.setattr("fastalloc.report.filled._vega", lambda: "")
+    monkeypatch.setattr("fastalloc.cli.interrupt.GRACE_S", 60.0)  # at its end the process ends, and the tests with it
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):

@@ -2,6 +2,9 @@
 
 import pytest
 
+from fastalloc.errors import InputError
+from fastalloc.scenario import load_scenario
+from fastalloc.scenario.models import Costs
 from fastalloc.store import open_dataset
 from tests.faults.test_files import FAULTS, quick, refused
 
@@ -72,6 +75,49 @@ def test_a_policy_that_calls_itself_is_refused(fastalloc, tmp_path):
         "def depth(who, gfp, context, free, min_mark):\n    return depth(who, gfp, context, free, min_mark)\n"
     )
     refused(fastalloc("compare", "swap-livelock-34m", "--policies", file), "line 1", "calls itself")
+
+
+@pytest.mark.parametrize("name", Costs.model_fields)
+def test_each_step_takes_time(name):
+    with pytest.raises(InputError, match=f"{name}: must be at least 1 ns"):
+        load_scenario("swap-livelock-34m").with_settings({f"costs.{name}": 0})
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("run", "swap-livelock-34m", "--lanes", 0), "--lanes"),
+        (("compare", "swap-livelock-34m", "--lanes", 0), "--lanes"),
+        (("run", "swap-livelock-34m", "--seconds", 0), "run.duration_s"),
+        (("run", "swap-livelock-34m", "--set", "run.lanes=0"), "run.lanes"),
+        (("sweep", "empty.toml"), "axes"),
+        (("sweep", "none.toml"), "lanes"),
+        (("frontier", "swap-livelock-34m", "--of", "pages_min", "--where", "livelock<0.1", "--lanes", 0), "--lanes"),
+        (("reserve", "swap-livelock-34m", "--of", "bio_pool", "--seconds", 0.0001), "run.duration_s"),
+    ],
+)
+def test_nothing_to_do_is_refused(fastalloc, tmp_path, words, told):
+    axis = "[axes]\n'host.queue_depth' = []\n"
+    (tmp_path / "empty.toml").write_text(f"name = 's'\nscenario = 'swap-livelock-34m'\n{axis}")
+    (tmp_path / "none.toml").write_text("name = 's'\nscenario = 'swap-livelock-34m'\nlanes = 0\n")
+    done = fastalloc(*words)
+    assert done.code == 2
+    assert told in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_sweep_is_estimated_before_it_runs(fastalloc, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTALLOC_MEMORY", "8G")
+    axis = "[axes]\n'workload.writer_pages' = [100, 2000000000]\n"
+    (tmp_path / "s.toml").write_text(f"name = 's'\nscenario = 'swap-livelock-34m'\nlanes = 1\n{axis}")
+    for words in (("--dry-run",), ("--out", "d")):
+        done = quick(fastalloc, "sweep", "s.toml", *words)
+        refused(done, "point 1 (workload.writer_pages=2000000000)", "GiB", "--memory")
+    assert not (tmp_path / "d").exists()
+    words = ("--of", "workload.writer_pages", "--where", "livelock<0.5", "--from", 100, "--to", 2_000_000_000)
+    done = fastalloc("frontier", "swap-livelock-34m", *words, "--lanes", 2, "--memory", "1M")
+    assert done.code == 2
+    assert "1 MiB may be taken" in done.err
 
 
 def test_a_time_without_a_tick_is_refused(fastalloc):

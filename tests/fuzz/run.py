@@ -6,6 +6,7 @@ MOST_BYTES) is kept under --keep. Prints mutations by target; exit code 1 where 
 """
 
 import argparse
+import json
 import os
 import random
 import resource
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=1 << 40, help="mutations of a target")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--keep", type=Path, default=Path("out/fuzz"))
+    parser.add_argument("--add", type=Path, help="JSON file whose count of mutations grows by those tried")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     names = options.names or list(TARGETS)
@@ -111,6 +113,9 @@ def main() -> None:
         total, findings = total + tried, findings + found
         print(f"{name:18} {tried:>10,} mutations {found:>6} findings", flush=True)
     print(f"{'all':18} {total:>10,} mutations {findings:>6} findings")
+    if options.add:
+        before = json.loads(options.add.read_text())["mutations"] if options.add.exists() else 0
+        options.add.write_text(json.dumps({"mutations": before + total}) + "\n")
     sys.exit(1 if findings else 0)
 
 

@@ -117,8 +117,9 @@ def test_state_of_the_livelocked_lanes(dataset):
 
 def test_machines_that_stand_still_are_on_no_front(dataset):
     """A machine that does nothing needs no memory."""
-    rows = board(dataset)
-    ((_, spec),) = pareto_charts(rows)
+    *rows, last = board(dataset)
+    rows.append(last._replace(throughput=(last.throughput or 1) + 0.1))  # made-up lanes of those that go on are equal
+    ((_, spec, _),) = pareto_charts(rows)
     points = [row for layer in spec["layer"] for row in layer.get("data", {}).get("values", []) if "front" in row]
     assert {point["policy"]: point["front"] for point in points}["rc8"] is False
     still = rows[1]._replace(throughput=0.01, livelocked=0, means=rows[1].means | {"max_slab_pages": 1.0})

@@ -14,16 +14,15 @@ import numpy as np
 from fastalloc.batch.equal_variants import first_alike
 from fastalloc.batch.heap import HEAPS, Layout, build_layout
 from fastalloc.batch.lane import Lane, build_lane
-from fastalloc.batch.own_policy import PolicyError, failure
 from fastalloc.batch.size import refuse_too_large
-from fastalloc.errors import InputError, LaneError
+from fastalloc.batch.sound import Broken as Broken
+from fastalloc.batch.sound import CapacityError as CapacityError
+from fastalloc.batch.sound import ConservationError as ConservationError
+from fastalloc.batch.sound import check_sound as check_sound
 from fastalloc.kernels.alloc.kmem_inspect import overflowed
-from fastalloc.kernels.alloc.policy_hooks import ARGUMENTS
-from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC
-from fastalloc.kernels.lane.state import OUT_CTL, VM
-from fastalloc.kernels.machine.check import VIOLATIONS
+from fastalloc.kernels.lane.state import OUT_CTL
 from fastalloc.kernels.machine.run import finish_lane, run_lane
 from fastalloc.scenario.models import Scenario
 
@@ -55,14 +54,6 @@ class BatchProgress(NamedTuple):
     compiling: bool
 
 
-class ConservationError(LaneError):
-    """An invariant broke, or a lane's clock stood still."""
-
-
-class CapacityError(LaneError):
-    """A lane outgrew its arrays; its result would be void."""
-
-
 class _Tally:
     """Progress of all threads, told to one callback."""
 
@@ -84,29 +75,6 @@ class _Tally:
                         self._done, self._lanes, self._simulated, self._total, self._livelocks, wall, compiling
                     )
                 )
-
-
-def check_sound(lane: int, arrays: Lane, scenario: Scenario | None = None) -> None:
-    """Raise ConservationError, PolicyError or CapacityError if the lane's state is not to be trusted."""
-    variant = scenario.variants[0].name if scenario else ""
-    where = f"lane {lane}{variant and f' of {variant}'} at {arrays.vm.ctl[VM.now] / ms.NS_PER_S:.6f} s"
-    violation = int(arrays.vm.ctl[VM.error])
-    if violation:
-        raise ConservationError(f"{where}: {VIOLATIONS[violation]}", variant, lane)
-    question = int(arrays.mem.ctl[MEMCTL.policy_failed])
-    if question:
-        name = {MEMCTL.ask_entitlement: "entitlement", MEMCTL.ask_depth: "depth", MEMCTL.ask_fallback: "fallback"}
-        asked = arrays.mem.ctl[MEMCTL.policy_asked : MEMCTL.policy_asked + ARGUMENTS].tolist()
-        told = failure(scenario.policy.questions, name[question], asked) if scenario else name[question]
-        raise PolicyError(f"{where}: its policy failed: {told}", variant, lane)
-    if arrays.vm.ctl[VM.overflow]:
-        raise InputError(
-            f"lane {lane}",
-            "workload",
-            "more GFP_ATOMIC objects or pages of noise are alive at once than there is room for",
-        )
-    if overflowed(arrays.heap):
-        raise CapacityError(f"{where}: more slabs or objects than its arrays hold", variant, lane)
 
 
 def advance(lane: int, arrays: Lane, until_ns: int, scenario: Scenario, **options: Any) -> Lane:
@@ -205,6 +173,7 @@ def run_machines(
     debug: bool = False,
     skip: bool = True,
     progress: Callable[[BatchProgress], None] | None = None,
+    broken: Callable[[int, Broken], None] | None = None,
     cancel: threading.Event | None = None,
 ) -> Iterator[tuple[int, LaneResult]]:
     """Run the same lanes of several scenarios (each of one variant); yield the scenario's index and a lane's result,
@@ -219,8 +188,9 @@ def run_machines(
     threads : 0 is one a CPU.
     batch : lanes that a thread advances together, slice by slice; 0 is one.
     full_events : keep every event instead of the important ones.
-    debug : check conservation after each tick; raises ConservationError.
+    debug : check conservation after each tick.
     skip : jump over ticks in which nothing is due.
+    broken : told the scenario's index and each lane that broke; the others go on. Without it the first one raises.
 
     More than nine arguments: those behind the first two are options, each with a default.
 
@@ -237,21 +207,33 @@ def run_machines(
     groups = [list(lanes[i : i + size]) for i in range(0, len(lanes), size)]
     first = first_alike(scenarios, lanes[0], seed)
     again = {j for i, j in enumerate(first) if i != j}  # whose results serve once more
-    kept: dict[int, list[LaneResult]] = {j: [] for j in again}
+    kept: dict[int, list[LaneResult | Broken]] = {j: [] for j in again}
 
-    def run_group(scenario: Scenario, layout: Layout, members: Sequence[int]) -> list[LaneResult]:
+    def run_group(scenario: Scenario, layout: Layout, members: Sequence[int]) -> list[LaneResult | Broken]:
         build: dict[str, Any] = {"seed": seed, "layout": layout, "full_events": full_events}
         build |= {"debug": debug, "skip": skip}
-        running = [build_lane(scenario, lane, **build) for lane in members]
+        running: list[Lane | Broken] = [build_lane(scenario, lane, **build) for lane in members]
         end_ms = round(scenario.run.duration_s * 1000)
         for begin in range(0, end_ms, SLICE_MS):
             end = min(begin + SLICE_MS, end_ms)
             for i, lane in enumerate(members):
                 if stop.is_set() or (cancel is not None and cancel.is_set()):
                     return []
-                running[i] = advance(lane, running[i], end * ms.NS_PER_MS, scenario, **build)
+                running[i] = _advance_or_break(lane, running[i], end * ms.NS_PER_MS, scenario, build)
                 tally.add(milliseconds=end - begin)
-        return [result_of(lane, arrays) for lane, arrays in zip(members, running, strict=True)]
+        return [
+            arrays if isinstance(arrays, Broken) else result_of(lane, arrays)
+            for lane, arrays in zip(members, running, strict=True)
+        ]
+
+    def whole(i: int, results: list[LaneResult | Broken]) -> Iterator[tuple[int, LaneResult]]:
+        for result in results:
+            if not isinstance(result, Broken):
+                yield i, result
+            elif broken is None:
+                raise ConservationError(result)
+            else:
+                broken(i, result.of(scenarios[i].variants[0].name))
 
     def work() -> Iterator[tuple[Scenario, Layout, list[int]]]:
         for i, scenario in enumerate(scenarios):
@@ -271,7 +253,7 @@ def run_machines(
             if first[i] != i:
                 results = kept[first[i]]
                 tally.add(lane_ms[i] * len(results), len(results), _livelocks(results))
-                yield from ((i, result) for result in results)
+                yield from whole(i, results)
                 continue
             for _ in groups:
                 results = _awaited(waiting.popleft(), cancel)
@@ -281,13 +263,25 @@ def run_machines(
                 tally.add(lanes=len(results), livelocks=_livelocks(results))
                 if i in again:
                     kept[i] += results
-                yield from ((i, result) for result in results)
+                yield from whole(i, results)
     finally:
         stop.set()
         pool.shutdown(wait=cancel is None or not cancel.is_set(), cancel_futures=True)
 
 
-def _awaited(future: "Future[list[LaneResult]]", cancel: threading.Event | None) -> list[LaneResult]:
+def _advance_or_break(
+    lane: int, arrays: Lane | Broken, until_ns: int, scenario: Scenario, build: dict[str, Any]
+) -> Lane | Broken:
+    """:func:`advance`; a lane that breaks ends there."""
+    if isinstance(arrays, Broken):
+        return arrays
+    try:
+        return advance(lane, arrays, until_ns, scenario, **build)
+    except ConservationError as error:
+        return error.broken
+
+
+def _awaited(future: "Future[list[LaneResult | Broken]]", cancel: threading.Event | None) -> list[LaneResult | Broken]:
     """The results of a group; none where the call is cancelled and the group does not end soon."""
     if cancel is None:
         return future.result()
@@ -303,5 +297,5 @@ def _awaited(future: "Future[list[LaneResult]]", cancel: threading.Event | None)
                 return []
 
 
-def _livelocks(results: Sequence[LaneResult]) -> int:
-    return sum(int(result.metrics[METRIC.livelock_5s]) for result in results)
+def _livelocks(results: Sequence[LaneResult | Broken]) -> int:
+    return sum(int(result.metrics[METRIC.livelock_5s]) for result in results if not isinstance(result, Broken))

@@ -115,7 +115,8 @@ def build_heap(scenario: Scenario, layout: Layout, frames: int, room: int = 1) -
     cpus = scenario.machine.cpus
     heap: Any = HEAPS[scenario.policy.allocator]
     if heap is so.Slob:
-        slob: so.Slob = so.new_slob(frames, len(layout.rows))
+        # one more than can be had, so that it is the page allocator who says that there is none
+        slob: so.Slob = so.new_slob(frames + 1, len(layout.rows))
         return slob
     frames = room * slab_room(frames)
     links = frames * OBJECTS_A_PAGE * scenario.machine.page_kb // 4

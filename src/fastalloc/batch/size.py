@@ -80,8 +80,16 @@ def lane_parts(scenario: Scenario) -> dict[str, int]:
     }
 
 
-def refuse_too_large(scenarios: Sequence[Scenario], at_once: int) -> None:
-    """Raise InputError where ``at_once`` lanes of a scenario take more memory than they may; names the largest part."""
+def lane_bytes(scenario: Scenario) -> int:
+    """Bytes of the large arrays of a lane."""
+    return sum(lane_parts(scenario).values())
+
+
+def refuse_too_large(scenarios: Sequence[Scenario], at_once: int, where: str = "") -> None:
+    """Raise InputError where ``at_once`` lanes of a scenario take more memory than they may; names the largest part.
+
+    ``where``: which of many scenarios it is.
+    """
     limit = memory_limit()
     for scenario in scenarios:
         parts = lane_parts(scenario)
@@ -90,7 +98,7 @@ def refuse_too_large(scenarios: Sequence[Scenario], at_once: int) -> None:
             field = max(parts, key=lambda name: parts[name])
             raise InputError(
                 scenario.name,
-                field,
+                where + field,
                 f"{at_once} lanes at once take {_told(whole * at_once)}, {_told(parts[field])} each for this; "
                 f"{_told(limit)} may be taken: lower it, run fewer --threads, or allow more with --memory",
             )

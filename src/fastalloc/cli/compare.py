@@ -40,6 +40,7 @@ def compare(
         ),
     ] = None,
     settings: Settings = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Check conservation after every tick.")] = False,
     memory: Memory = None,
     trust: Trust = False,
     json: Json = False,
@@ -54,4 +55,4 @@ def compare(
     loaded = with_policies(loaded_with(scenario, asked), names.split(","))
     command = shlex.join(["fastalloc", "compare", scenario, "--policies", names, *words_of(asked)])
     folder = out or free_folder(f"{loaded.name}-policies")
-    run_and_show(loaded, folder, command=command, as_json=json, board=True, threads=threads)
+    run_and_show(loaded, folder, command=command, as_json=json, board=True, threads=threads, debug=debug)

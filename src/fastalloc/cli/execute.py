@@ -10,6 +10,8 @@ import typer
 from fastalloc.cli import interrupt
 from fastalloc.errors import InputError
 
+LANE_FAILED = 3  # exit code
+
 if TYPE_CHECKING:
     from fastalloc.scenario import Scenario
     from fastalloc.store import Dataset
@@ -34,11 +36,14 @@ def run_and_show(
         print("stopped before the first lane was finished", file=sys.stderr)
         raise typer.Exit(interrupt.exit_code()) from None
 
-    from fastalloc.cli.show import show, show_board
+    from fastalloc.cli.show import show, show_board, tell_doubts
     from fastalloc.report.html import write_report
+    from fastalloc.store.doubts import missing
 
-    page = write_report(dataset)
-    (show_board if board else show)(dataset, as_json=as_json)
+    doubtful = [] if interrupt.interrupted() else missing(dataset.manifest)
+    tell_doubts(doubtful, as_json)
+    page = write_report(dataset, doubtful=doubtful)
+    (show_board if board else show)(dataset, as_json=as_json, doubtful=doubtful)
     print("", file=sys.stderr)
     if scenario.kernel_policy:
         print(f"policy  {scenario.kernel_policy}", file=sys.stderr)
@@ -49,6 +54,8 @@ def run_and_show(
     if interrupt.interrupted():
         print("stopped; what was finished is kept", file=sys.stderr)
         raise typer.Exit(interrupt.exit_code())
+    if dataset.manifest.get("broken"):
+        raise typer.Exit(LANE_FAILED)
 
 
 def _what(scenario: "Scenario", variants: Sequence[str] | None) -> list[str]:

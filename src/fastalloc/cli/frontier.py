@@ -9,6 +9,7 @@ import typer
 
 from fastalloc.cli.options import (
     Json,
+    Memory,
     Policies,
     ScenarioName,
     Seconds,
@@ -17,6 +18,7 @@ from fastalloc.cli.options import (
     Threads,
     Trust,
     Variant,
+    allow_memory,
     asked_for,
     loaded_with,
 )
@@ -52,10 +54,12 @@ def frontier(
     seed: Seed = None,
     threads: Threads = 0,
     settings: Settings = None,
+    memory: Memory = None,
     trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Search for the value from which on the livelock is rarer than asked, and state the confidence."""
+    allow_memory(memory)
     from fastalloc.compiler.cache_dir import announce_compiling
     from fastalloc.scenario import with_policies
     from fastalloc.scenario.policy_presets import policy_variant

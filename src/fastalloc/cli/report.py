@@ -30,15 +30,14 @@ def report(
 
 def _report(dataset: str, out: str | None, json: bool) -> list[str]:
     """Prints and writes the report; what it lacks."""
-    from fastalloc.cli.show import show
+    from fastalloc.cli.show import show, tell_doubts
     from fastalloc.report.html import write_report
     from fastalloc.store import open_dataset
     from fastalloc.store.doubts import doubts
 
     opened = open_dataset(dataset)
     doubtful = doubts(opened)
-    if doubtful:
-        print(f"rests on less than was asked: {'; '.join(doubtful)}", file=sys.stderr if json else sys.stdout)
+    tell_doubts(doubtful, json)
     if opened.manifest.get("kind") == "sweep":
         from fastalloc.cli.show import show_sweep
         from fastalloc.report.sweep import is_of_traces
@@ -46,11 +45,11 @@ def _report(dataset: str, out: str | None, json: bool) -> list[str]:
         if is_of_traces(opened):
             from fastalloc.report.replays_page import write_replays_report
 
-            page = write_replays_report(opened, out)
+            page = write_replays_report(opened, out, doubtful)
         else:
             from fastalloc.report.sweep_page import write_sweep_report
 
-            page = write_sweep_report(opened, out, _influences(opened))
+            page = write_sweep_report(opened, out, _influences(opened), doubtful)
         show_sweep(opened, as_json=json, doubtful=doubtful)
         print(f"\nreport  {page}", file=sys.stderr)
         return doubtful

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastalloc.cli.options import Json, PolicyName, Seconds, Seed, Settings, Threads, Variant, asked_for, loaded_with
+from fastalloc.cli.options import (
+    Json,
+    Memory,
+    PolicyName,
+    Seconds,
+    Seed,
+    Settings,
+    Threads,
+    Variant,
+    allow_memory,
+    asked_for,
+    loaded_with,
+)
 from fastalloc.errors import InputError, meant
 
 if TYPE_CHECKING:
@@ -42,9 +54,11 @@ def reserve(
     seed: Seed = None,
     threads: Threads = 0,
     settings: Settings = None,
+    memory: Memory = None,
     json: Json = False,
 ) -> None:
     """Say how large min_free_kbytes (or another reserve) must be for few GFP_ATOMIC requests to be refused."""
+    allow_memory(memory)
     from fastalloc.compiler.cache_dir import announce_compiling
     from fastalloc.sweep.reserve import FIELDS, closed_form, gap_pages, kept_back, own_value
     from fastalloc.sweep.reserve import reserve as search

@@ -1,5 +1,6 @@
 """Prints the verdict of a dataset to stdout."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,12 @@ SELDOM = (
 REPLAYED = ("orders", "new pages", "peak pages", "end pages", "waste at peak", "slow allocs", "list locks")
 
 
+def tell_doubts(doubtful: Sequence[str], as_json: bool) -> None:
+    """The line above a table that rests on less than was asked; stdout is left to JSON."""
+    if doubtful:
+        print(f"rests on less than was asked: {'; '.join(doubtful)}", file=sys.stderr if as_json else sys.stdout)
+
+
 def show(dataset: Dataset, as_json: bool, doubtful: Sequence[str] = ()) -> None:
     """As a table with a sentence a variant, or as JSON and nothing else; ``doubtful``: see ``store.doubts``."""
     from fastalloc.report.verdict import verdict_rows, verdicts
@@ -35,7 +42,7 @@ def show(dataset: Dataset, as_json: bool, doubtful: Sequence[str] = ()) -> None:
     print_verdicts(console(), found)
 
 
-def show_board(dataset: Dataset, as_json: bool) -> None:
+def show_board(dataset: Dataset, as_json: bool, doubtful: Sequence[str] = ()) -> None:
     """The board of a comparison, as a table or as JSON and nothing else."""
     from fastalloc.report.board import board, board_rows
 
@@ -43,7 +50,7 @@ def show_board(dataset: Dataset, as_json: bool) -> None:
     if as_json:
         import json
 
-        print(json.dumps(board_rows(found), indent=1))
+        print(json.dumps(_doubted(board_rows(found), doubtful), indent=1))
         return
     from fastalloc.report.terminal import print_board
     from fastalloc.terminal import console
@@ -82,7 +89,7 @@ def show_sweep(dataset: Dataset, as_json: bool, doubtful: Sequence[str] = ()) ->
 
 
 def _livelocked(row: dict[str, Any]) -> list[str]:
-    interval = f"{100 * row['low']:.2f}-{100 * row['high']:.2f} %"
+    interval = "one lane" if row["low"] is None else f"{100 * row['low']:.2f}-{100 * row['high']:.2f} %"
     return [f"{row['lanes']:,}", f"{row['livelocks']:,}", f"{row['share']:.4f}", interval]
 
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from fastalloc.report.statistics import paired_interval, wilson_interval
+from fastalloc.report.statistics import LEAST, told_difference, told_share, with_reason
 from fastalloc.store import Dataset
 
 # Means of a lane; a metric that the dataset does not have makes no column.
@@ -30,9 +30,9 @@ class Row(NamedTuple):
     title: str
     lanes: int
     livelocked: int
-    interval: tuple[float, float]  # Wilson
+    interval: tuple[float, float] | None  # Wilson; None of a single lane
     difference: float  # of the probability, to the baseline, over lanes that both finished
-    difference_interval: tuple[float, float]  # paired
+    difference_interval: tuple[float, float] | None  # paired; None of a single pair
     sense_failing: int  # lanes in which a sense allocation failed
     longest_stall_s: float
     broken_by: int | None  # id of the lane with the longest livelock; None: every lane made progress
@@ -62,7 +62,7 @@ def by_outcome(found: list[Row]) -> list[tuple[str, list[Row]]]:
     headings = ("Never livelocked", f"Less often than {found[0].policy}", f"No better than {found[0].policy}")
     groups: tuple[list[Row], ...] = ([], [], [])
     for row in sorted(found[1:], key=lambda row: (letter(row)[0], row.policy)):
-        groups[0 if row.livelocked == 0 else 1 if row.difference_interval[1] < 0 else 2].append(row)
+        groups[0 if row.livelocked == 0 else 1 if (row.difference_interval or (0, 0))[1] < 0 else 2].append(row)
     return [(heading, rows) for heading, rows in zip(headings, groups, strict=True) if rows]
 
 
@@ -74,12 +74,21 @@ def letter(row: Row) -> tuple[str, str]:
 
 def board_rows(found: list[Row]) -> list[dict[str, Any]]:
     """The board as plain data for JSON."""
-    return [row._asdict() for row in found]
+    return [with_reason(row._asdict(), row.lanes) for row in found]
 
 
 def pareto_front(points: list[tuple[float, float]]) -> list[int]:
     """Indices of the points that no other is at least as low as in both coordinates and lower in one."""
     return [i for i, (x, y) in enumerate(points) if not any(a <= x and b <= y and (a, b) != (x, y) for a, b in points)]
+
+
+def no_front(points: list[tuple[float, float]], lanes: int) -> str:
+    """Why there is no front among points whose policies ran on at least so many lanes; empty where there is one."""
+    if lanes < LEAST:
+        return "one lane a policy does not rank them"
+    if len(set(points)) < 2:
+        return "fewer than two of them go on" if len(points) < 2 else "all policies are equal in both"
+    return ""
 
 
 def chain_shown(runs: pl.DataFrame, ledger: pl.DataFrame) -> list[float]:
@@ -125,14 +134,14 @@ def _row(
         title=title,
         lanes=len(rows),
         livelocked=livelocked,
-        interval=wilson_interval(livelocked, len(rows)),
+        interval=told_share(livelocked, len(rows)),
         difference=(only_ours - only_theirs) / len(pairs) if len(pairs) else 0.0,
-        difference_interval=paired_interval(only_ours, only_theirs, len(pairs)),
+        difference_interval=told_difference(only_ours, only_theirs, len(pairs)),
         sense_failing=int((rows["sense_fail"] > 0).sum()),
         longest_stall_s=longest / 1000,
         broken_by=worst["id"] if livelocked else None,
         throughput=median,
-        throughput_quartiles=(low, high) if low is not None and high is not None else None,
+        throughput_quartiles=(low, high) if low is not None and high is not None and len(moved) >= LEAST else None,
         links=[link for link, (own, base) in shown if own == 0 < base],
         weakened=[link for link, (own, base) in shown if 0 < own <= WEAKENED * base],
         means=_means(rows),

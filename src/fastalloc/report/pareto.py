@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
-from fastalloc.report.board import Row, pareto_front
+from fastalloc.report.board import Row, no_front, pareto_front
 from fastalloc.report.charts import COLOURS, plain
 
 # A chart as it is laid out, in pixels; wider or narrower the labels keep their places in proportion.
@@ -38,8 +38,8 @@ class Label(NamedTuple):
         return half + 2 <= self.x <= WIDTH - half + 20 and self.y < HEIGHT
 
 
-def pareto_charts(found: list[Row]) -> list[tuple[str, dict[str, Any]]]:
-    """Title and specification of the chart of what each policy costs: swap-out against slab memory.
+def pareto_charts(found: list[Row]) -> list[tuple[str, dict[str, Any], str]]:
+    """Title and specification of the chart of costs, swap-out against slab memory; why it has no front, if so.
 
     The front is drawn through policies under which no machine stood still: one that does needs no memory.
     """
@@ -48,7 +48,7 @@ def pareto_charts(found: list[Row]) -> list[tuple[str, dict[str, Any]]]:
         for row in found
         if row.throughput is not None
     ]
-    return [("What each policy costs", _chart(points, found[0].policy))] if points else []
+    return [("What each policy costs", *_chart(points, found[0].policy))] if points else []
 
 
 def labels(places: list[tuple[float, float]], names: list[str], first: set[int]) -> list[Label]:
@@ -80,14 +80,16 @@ def stands_still(row: Row) -> bool:
     return row.livelocked > 0 or row.throughput is None or row.throughput < STILL
 
 
-def _chart(points: list[tuple[float, float, Row]], baseline: str) -> dict[str, Any]:
-    """Memory to the right, swap-out upwards: the better a policy the further up and left it is."""
+def _chart(points: list[tuple[float, float, Row]], baseline: str) -> tuple[dict[str, Any], str]:
+    """Memory to the right, swap-out upwards: the better a policy the further up and left it is; why it has no front."""
     xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
     margin = 0.08 * (max(xs) - min(xs)) or 1.0
     left, right = min(xs) - margin, max(xs) + margin
     top = TOP * max(*ys, 1.0)
     moving = [i for i, (_, _, row) in enumerate(points) if not stands_still(row)]
-    front = {moving[i] for i in pareto_front([(xs[i], -ys[i]) for i in moving])}
+    ranked = [(xs[i], -ys[i]) for i in moving]
+    unranked = no_front(ranked, min(row.lanes for _, _, row in points))
+    front = set() if unranked else {moving[i] for i in pareto_front(ranked)}
     pixels = [((x - left) / (right - left) * WIDTH, y / top * HEIGHT) for x, y in zip(xs, ys, strict=True)]
     data = [
         {
@@ -128,4 +130,4 @@ def _chart(points: list[tuple[float, float, Row]], baseline: str) -> dict[str, A
         .encode(x2="x2:Q", y2="y2:Q")
     )
     words = texts.mark_text(fontSize=10, color=COLOURS["free_dma"]).encode(text="label:N")
-    return plain(alt.layer(leaders, line, marks, words).properties(width="container", height=HEIGHT))
+    return plain(alt.layer(leaders, line, marks, words).properties(width="container", height=HEIGHT)), unranked

@@ -1,5 +1,6 @@
 """The HTML page of a sweep over traces: what each setting costs in pages, slow paths and locks; needs no network."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -28,8 +29,12 @@ class Panel(NamedTuple):
     spec: dict[str, Any]
 
 
-def write_replays_report(dataset: Dataset, path: str | Location | None = None) -> Location:
+def write_replays_report(
+    dataset: Dataset, path: str | Location | None = None, doubtful: Sequence[str] = ()
+) -> Location:
     """Writes the page and returns its path, by default ``report.html`` in the dataset's folder.
+
+    ``doubtful``: sentences on what it lacks, see ``store.doubts``.
 
     Raises:
         InputError: a shard is unreadable, or the file cannot be written.
@@ -41,6 +46,7 @@ def write_replays_report(dataset: Dataset, path: str | Location | None = None) -
     page = filled(
         "replays.html",
         manifest=dataset.manifest,
+        doubtful=list(doubtful),
         panels=panels[:PANELS],
         panels_left_out=max(0, len(panels) - PANELS),
         points=points.head(TABLE_ROWS).to_dicts(),

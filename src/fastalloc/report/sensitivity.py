@@ -5,6 +5,7 @@ total index that share along with all its interactions. Both by SALib, but for f
 """
 
 from collections.abc import Sequence
+from math import isfinite
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -53,7 +54,7 @@ def saltelli_influences(names: Sequence[str], outcome: np.ndarray) -> list[Influ
         _problem(names), outcome, calc_second_order=False, num_resamples=RESAMPLES, seed=SEED
     )
     rows = zip(names, *(map(float, found[key]) for key in ("S1", "S1_conf", "ST", "ST_conf")), strict=True)
-    return [Influence(*row) for row in rows]
+    return [_finite(Influence(*row)) for row in rows]
 
 
 def sampled_influences(names: Sequence[str], points: np.ndarray, outcome: np.ndarray) -> list[Influence]:
@@ -70,7 +71,15 @@ def sampled_influences(names: Sequence[str], points: np.ndarray, outcome: np.nda
         _problem(names), points[order], outcome[order], num_resamples=RESAMPLES, seed=SEED
     )
     rows = zip(names, *(map(float, found[key]) for key in ("S1", "S1_conf")), strict=True)
-    return [Influence(*row) for row in rows]
+    return [_finite(Influence(*row)) for row in rows]
+
+
+def _finite(found: Influence) -> Influence:
+    """An interval that the resamples cannot tell is none."""
+    halves: dict[str, Any] = {
+        name: None for name in ("first_half", "total_half") if not isfinite(getattr(found, name) or 0.0)
+    }
+    return found._replace(**halves)
 
 
 def grid_influences(names: Sequence[str], outcome: np.ndarray, again: np.ndarray | None) -> list[Influence]:

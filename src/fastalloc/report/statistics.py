@@ -1,8 +1,12 @@
 """Statistics of proportions."""
 
+from collections.abc import Mapping
 from math import sqrt
+from typing import Any
 
 Z_95 = 1.959963984540054
+LEAST = 2  # lanes, or pairs of lanes, from which on an interval is told
+TOO_FEW = "one lane tells nothing of others, so there is no interval"
 
 
 def wilson_interval(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
@@ -35,3 +39,18 @@ def paired_interval(only_first: int, only_second: int, pairs: int, z: float = Z_
     first, second = (only_first + 1) / (pairs + 2), (only_second + 1) / (pairs + 2)
     spread = z * sqrt((first + second - (first - second) ** 2) / (pairs + 2))
     return max(-1.0, first - second - spread), min(1.0, first - second + spread)
+
+
+def told_share(successes: int, trials: int) -> tuple[float, float] | None:
+    """:func:`wilson_interval` of at least LEAST trials; fewer have none."""
+    return wilson_interval(successes, trials) if trials >= LEAST else None
+
+
+def told_difference(only_first: int, only_second: int, pairs: int) -> tuple[float, float] | None:
+    """:func:`paired_interval` of at least LEAST pairs; fewer have none."""
+    return paired_interval(only_first, only_second, pairs) if pairs >= LEAST else None
+
+
+def with_reason(row: Mapping[str, Any], trials: int) -> dict[str, Any]:
+    """A row for JSON; where its intervals are null, ``no_interval`` says why."""
+    return dict(row) | ({"no_interval": TOO_FEW} if trials < LEAST else {})

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from fastalloc.report.charts import plain
-from fastalloc.report.statistics import wilson_interval
+from fastalloc.report.statistics import told_share
 
 WIDTHS = np.geomspace(0.02, 0.5, 14)  # of the kernel, in shares of an axis
 CELLS = (48, 30)  # of a drawn surface
@@ -161,7 +161,7 @@ def _dots(at: pl.DataFrame, axes: Sequence[str]) -> list[dict[str, Any]]:
     if len(at) > MOST_POINTS:
         return rows
     for *values, lanes, hits in at.select(*axes, "lanes", "livelocks").iter_rows():
-        low, high = wilson_interval(hits, lanes)
+        low, high = told_share(hits, lanes) or (None, None)
         row = dict(zip(("x", "y"), values, strict=False))
         rows.append(row | {"share": hits / lanes, "low": low, "high": high, "lanes": lanes, "livelocks": hits})
     return rows

@@ -4,7 +4,7 @@ from typing import Any
 
 import polars as pl
 
-from fastalloc.report.statistics import paired_interval, wilson_interval
+from fastalloc.report.statistics import told_difference, told_share, with_reason
 from fastalloc.store import Dataset
 
 OUTCOME = "livelock_5s"  # a livelock of more than 5 s
@@ -35,7 +35,7 @@ def point_table(dataset: Dataset) -> pl.DataFrame:
     """A row a point that has a lane, in the order of the sweep.
 
     Columns: ``point``, ``variant``, every varied parameter, ``lanes``, ``livelocks``, ``share``, ``low``, ``high``
-    (95 % Wilson interval of the share).
+    (95 % Wilson interval of the share; null where it is of a single lane).
     """
     varied = dataset.manifest["sweep"]["varied"]
     found = (
@@ -49,7 +49,8 @@ def point_table(dataset: Dataset) -> pl.DataFrame:
         .sort("point")
         .collect()
     )
-    intervals = [wilson_interval(hits, lanes) for hits, lanes in found.select("livelocks", "lanes").iter_rows()]
+    counts = found.select("livelocks", "lanes")
+    intervals = [told_share(hits, lanes) or (None, None) for hits, lanes in counts.iter_rows()]
     return found.with_columns(
         (pl.col("livelocks") / pl.col("lanes")).alias("share"),
         pl.Series("low", [low for low, _ in intervals], pl.Float64),
@@ -62,7 +63,7 @@ def paired_table(dataset: Dataset) -> pl.DataFrame:
 
     Columns: ``variant``, ``against``, every varied parameter, ``pairs``, ``only_against`` and ``only_variant`` (lanes
     that livelocked in one of the two), ``difference`` (share of ``against`` less that of ``variant``), ``low``,
-    ``high`` (95 % Bonett-Price interval).
+    ``high`` (95 % Bonett-Price interval; null where it is of a single pair).
     """
     varied = dataset.manifest["sweep"]["varied"]
     names = [variant["name"] for variant in dataset.manifest["variants"]]
@@ -82,7 +83,8 @@ def paired_table(dataset: Dataset) -> pl.DataFrame:
         .sort("variant", *varied)
         .collect()
     )
-    intervals = [paired_interval(*row) for row in found.select("only_against", "only_variant", "pairs").iter_rows()]
+    counts = found.select("only_against", "only_variant", "pairs")
+    intervals = [told_difference(*row) or (None, None) for row in counts.iter_rows()]
     return found.with_columns(
         pl.lit(names[0]).alias("against"),
         ((pl.col("only_against") - pl.col("only_variant")) / pl.col("pairs")).alias("difference"),
@@ -125,4 +127,6 @@ def replay_table(dataset: Dataset) -> pl.DataFrame:
 
 def point_rows(dataset: Dataset) -> list[dict[str, Any]]:
     """The table of points as plain data for JSON."""
-    return (replay_table(dataset) if is_of_traces(dataset) else point_table(dataset)).to_dicts()
+    if is_of_traces(dataset):
+        return replay_table(dataset).to_dicts()
+    return [with_reason(row, row["lanes"]) for row in point_table(dataset).to_dicts()]

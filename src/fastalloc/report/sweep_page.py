@@ -29,12 +29,16 @@ class Panel(NamedTuple):
 
 
 def write_sweep_report(
-    dataset: Dataset, path: str | Location | None = None, influences: Sequence[Sensitivity] = ()
+    dataset: Dataset,
+    path: str | Location | None = None,
+    influences: Sequence[Sensitivity] = (),
+    doubtful: Sequence[str] = (),
 ) -> Location:
     """Writes the page and returns its path, by default ``report.html`` in the dataset's folder.
 
     Args:
         influences: what matters in the dataset, if that is known.
+        doubtful: sentences on what it lacks, see ``store.doubts``.
 
     Raises:
         InputError: a shard is unreadable, or the file cannot be written.
@@ -49,6 +53,7 @@ def write_sweep_report(
     page = filled(
         "sweep.html",
         manifest=dataset.manifest,
+        doubtful=list(doubtful),
         panels=panels,
         panels_left_out=left_out,
         responses=responses,
@@ -112,7 +117,7 @@ def _heat_map(part: pl.DataFrame, axes: list[str]) -> dict[str, Any]:
     columns = [*axes, "lanes", "livelocks", "share", "low", "high"]
     rows = [{name.replace(".", "·"): value for name, value in row.items()} for row in part.select(columns).to_dicts()]
     for row in rows:
-        row["interval"] = f"{100 * row['low']:.0f}–{100 * row['high']:.0f}"
+        row["interval"] = "one lane" if row["low"] is None else f"{100 * row['low']:.0f}–{100 * row['high']:.0f}"
     names = [axis.replace(".", "·") for axis in axes]
     x = alt.X(f"{names[0]}:O", title=axes[0], axis=alt.Axis(labelAngle=0)) if axes else alt.value(40)
     y = alt.Y(f"{names[1]}:O", title=axes[1], sort="descending") if len(axes) > 1 else alt.value(20)

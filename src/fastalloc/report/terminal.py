@@ -1,6 +1,6 @@
 """The verdict table and the board for a terminal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rich.console import Console
@@ -8,6 +8,7 @@ from rich.text import Text
 
 from fastalloc.errors import printable
 from fastalloc.report.board import Row
+from fastalloc.report.statistics import LEAST, TOO_FEW
 from fastalloc.report.verdict import Verdict, shows_60s
 from fastalloc.terminal import Table
 
@@ -65,8 +66,12 @@ def print_verdicts(out: Console, verdicts: list[Verdict]) -> None:
         table.add_column(column.heading, justify="right", no_wrap=True, rank=column.rank)
     for row in verdicts:
         style = "bold red" if row.livelocked_5s or row.exhausted else "bold green"
-        table.add_row(Text(printable(row.variant), style=style), *(column.cell(row) for column in columns))
+        name = Text(printable(row.variant), style=style)
+        if row.broken:
+            name.append(f" + {row.broken} broken", style="bold red")
+        table.add_row(name, *(column.cell(row) for column in columns))
     table.put(out)
+    _tell_too_few(out, verdicts)
     out.print()
     for row in verdicts:
         out.print(Text.assemble((f"{printable(row.variant)}: ", "bold"), printable(row.sentence)))
@@ -99,14 +104,23 @@ def print_board(out: Console, found: list[Row]) -> None:
         style = "bold red" if row.livelocked else "bold green"
         table.add_row(Text(printable(row.policy), style=style), *(column.cell(row) for column in BOARD))
     table.put(out)
+    _tell_too_few(out, found)
+
+
+def _tell_too_few(out: Console, rows: Sequence[Verdict | Row]) -> None:
+    """Why a row has no interval."""
+    if any(row.lanes < LEAST for row in rows):
+        out.print(TOO_FEW)
 
 
 def _extra(row: Row) -> float:
     return row.means["extra_tests_per_1000"] + row.means["extra_locks_per_1000"]
 
 
-def share(successes: int, lanes: int, interval: tuple[float, float]) -> str:
-    """A count and its interval in per cent: ``12 of 16 (51-88 %)``."""
+def share(successes: int, lanes: int, interval: tuple[float, float] | None) -> str:
+    """A count and its interval in per cent: ``12 of 16 (51-88 %)``; ``1 of 1`` where there is none."""
+    if interval is None:
+        return f"{successes} of {lanes}"
     low, high = interval
     return f"{successes} of {lanes} ({100 * low:.0f}-{100 * high:.0f} %)"
 

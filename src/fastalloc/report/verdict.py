@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from fastalloc.report.statistics import wilson_interval
+from fastalloc.report.statistics import told_share, with_reason
 from fastalloc.report.zones import kernel_zone
 from fastalloc.store import Dataset
 
@@ -12,6 +12,7 @@ LIVELOCKED = pl.col("livelock_5s") == 1
 EXHAUSTED = ~LIVELOCKED & (pl.col("oom") > 0)
 # Slower than the longest nap of reclaim, which is HZ/10 [congestion_wait], or no command started for a second.
 SLOW = ~LIVELOCKED & ~EXHAUSTED & ((pl.col("stall_ms") > 1000) | (pl.col("busy_ms") > 100 * pl.col("commands")))
+DONE = ("pages_copied", "anonymous_pages", "files_copied", "noise_allocations", "noise_failures", "commands")
 STATE = (
     pl.when(LIVELOCKED).then(pl.lit("livelocked"))
     .when(EXHAUSTED).then(pl.lit("exhausted"))
@@ -28,9 +29,9 @@ class Verdict(NamedTuple):
     lanes: int
     sim_s: float  # simulated, of a lane
     livelocked_5s: int  # lanes in which a livelock lasted more than 5 s
-    livelocked_5s_interval: tuple[float, float]  # Wilson, 95 %, as a proportion
+    livelocked_5s_interval: tuple[float, float] | None  # Wilson, 95 %, as a proportion; None of a single lane
     livelocked_60s: int
-    livelocked_60s_interval: tuple[float, float]  # from none to all of the lanes that were cut off
+    livelocked_60s_interval: tuple[float, float] | None  # from none to all of the lanes that were cut off
     livelocked_60s_cut: int  # lanes whose livelock was younger than 60 s when the run ended: nobody knows
     exhausted: int  # lanes without a livelock in which reclaim got nothing and nothing was free: a kernel would kill
     slow: int  # lanes with neither whose commands take more than 100 ms, or were not started for more than a second
@@ -44,6 +45,7 @@ class Verdict(NamedTuple):
     max_slab_pages: int
     deepest: str  # reserve
     sentence: str
+    broken: int = 0  # lanes that have no result, since a guard or an invariant failed
     rules: str = ""  # whose kernel's ran; datasets of before have none
     page_kb: int = 4
 
@@ -55,13 +57,17 @@ def verdicts(dataset: Dataset) -> list[Verdict]:
     for variant in dataset.manifest["variants"]:
         rows = runs.filter(pl.col("variant") == variant["name"])
         if not rows.is_empty():
-            found.append(_verdict(variant, rows, dataset.manifest["depths"]))
+            broken = sum(lane["variant"] == variant["name"] for lane in dataset.manifest.get("broken", []))
+            found.append(_verdict(variant, rows, dataset.manifest["depths"])._replace(broken=broken))
     return found
 
 
 def verdict_rows(found: list[Verdict]) -> list[dict[str, Any]]:
     """The verdicts as plain data for JSON."""
-    return [{name: list(v) if isinstance(v, tuple) else v for name, v in row._asdict().items()} for row in found]
+    return [
+        with_reason({name: list(v) if isinstance(v, tuple) else v for name, v in row._asdict().items()}, row.lanes)
+        for row in found
+    ]
 
 
 def shows_60s(found: list[Verdict]) -> bool:
@@ -83,12 +89,9 @@ def _verdict(variant: dict[str, Any], rows: pl.DataFrame, depths: list[str]) -> 
         lanes=lanes,
         sim_s=sim_s / lanes,
         livelocked_5s=total["livelock_5s"],
-        livelocked_5s_interval=wilson_interval(total["livelock_5s"], lanes),
+        livelocked_5s_interval=told_share(total["livelock_5s"], lanes),
         livelocked_60s=total["livelock_60s"],
-        livelocked_60s_interval=(
-            wilson_interval(total["livelock_60s"], lanes)[0],
-            wilson_interval(total["livelock_60s"] + cut, lanes)[1],
-        ),
+        livelocked_60s_interval=_cut_share(total["livelock_60s"], cut, lanes),
         livelocked_60s_cut=cut,
         exhausted=_count(rows, EXHAUSTED),
         slow=_count(rows, SLOW),
@@ -108,6 +111,12 @@ def _verdict(variant: dict[str, Any], rows: pl.DataFrame, depths: list[str]) -> 
     return verdict._replace(sentence=_sentence(verdict, rows, total))
 
 
+def _cut_share(hits: int, cut: int, lanes: int) -> tuple[float, float] | None:
+    """The interval of a share of which ``cut`` lanes are not known: from none to all of them."""
+    least, most = told_share(hits, lanes), told_share(hits + cut, lanes)
+    return (least[0], most[1]) if least and most else None
+
+
 def _sentence(verdict: Verdict, rows: pl.DataFrame, total: dict[str, Any]) -> str:
     """What happened, from the metrics alone."""
     if verdict.livelocked_5s:
@@ -117,6 +126,8 @@ def _sentence(verdict: Verdict, rows: pl.DataFrame, total: dict[str, Any]) -> st
     if verdict.exhausted:
         return _exhausted_sentence(verdict, rows)
     if total["pages_swapped_out"] == 0:
+        if not any(total[name] for name in DONE):
+            return f"No task did anything within {verdict.sim_s:g} s, so this run tells nothing about memory."
         return "Memory never ran short enough to swap a page out."
     calm = _stall_words(verdict)
     if verdict.slow:

@@ -179,6 +179,8 @@ def _run_gaps(path: Location, manifest: Mapping[str, Any], lanes: np.ndarray) ->
     """Shards of a run that the manifest tells of and that are not there."""
     for number, variant in enumerate(manifest["variants"]):
         first = number * manifest["lanes"]
-        wanted = np.arange(first, first + variant["lanes"])
+        broken = [lane["id"] for lane in manifest.get("broken", []) if lane["variant"] == variant["name"]]
+        wanted = np.arange(first, first + variant["lanes"] + len(broken))
+        wanted = wanted[~np.isin(wanted, broken)]
         for shard in np.unique((wanted[~np.isin(wanted, lanes)] - first) // SHARD_LANES).tolist():
             yield Fault(path / "runs" / f"{variant['name']}-{shard:06d}.parquet", "lanes of it are missing")

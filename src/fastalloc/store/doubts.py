@@ -1,5 +1,8 @@
 """What a verdict on a dataset rests on, where that is less than what was asked."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from fastalloc.errors import printable
 from fastalloc.store.check import check_dataset
 from fastalloc.store.read import Dataset
@@ -17,7 +20,16 @@ def doubts(dataset: Dataset) -> list[str]:
 
     Every file is read. Empty where all is there and sound.
     """
-    manifest = dataset.manifest
+    said = missing(dataset.manifest)
+    faults = check_dataset(dataset.path).faults
+    said += [printable(f"{fault.path.name}: {fault.message}") for fault in faults[:FAULTS_TOLD]]
+    if len(faults) > FAULTS_TOLD:
+        said.append(f"{len(faults) - FAULTS_TOLD} more faults (`fastalloc dataset check` names all)")
+    return said
+
+
+def missing(manifest: Mapping[str, Any]) -> list[str]:
+    """Of these, the sentences that the manifest alone gives: on its status, and on lanes that broke or are missing."""
     said = []
     status = str(manifest.get("status"))
     if status != "complete":
@@ -27,11 +39,11 @@ def doubts(dataset: Dataset) -> list[str]:
         for variant in manifest["variants"]:
             if variant["lanes"] < manifest["lanes"]:
                 said.append(f"{variant['name']} has {variant['lanes']:,} of {manifest['lanes']:,} lanes")
-    faults = check_dataset(dataset.path).faults
-    said += [f"{fault.path.name}: {fault.message}" for fault in faults[:FAULTS_TOLD]]
-    if len(faults) > FAULTS_TOLD:
-        said.append(f"{len(faults) - FAULTS_TOLD} more faults (`fastalloc dataset check` names all)")
+    for lane in manifest.get("broken", [])[:FAULTS_TOLD]:
+        said.append(f"{lane['told']}; again with: {lane['again']}")
+    if len(manifest.get("broken", [])) > FAULTS_TOLD:
+        said.append(f"{len(manifest['broken']):,} lanes broke in all")
     return [printable(" ".join(each.split())) for each in said]
 
 
-__all__ = ["doubts"]
+__all__ = ["doubts", "missing"]

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastalloc.errors import InputError, reader, reading, shown, told
+from fastalloc.forked import refuse_forked
 from fastalloc.store.location import Location, each, location, open_input, scan_parquet
 from fastalloc.store.provenance import FOOTER_KEY, SCHEMA_VERSION
 from fastalloc.store.schema import EVENTS_SCHEMA, LEDGER_SCHEMA, SERIES_SCHEMA, TABLES
@@ -68,6 +69,7 @@ def open_dataset(path: str | Location) -> Dataset:
         InputError: no manifest, a broken one, one of another schema, no finished lane, or a shard that is not
             Parquet or not fastalloc's; names the file.
     """
+    refuse_forked(str(path))
     path = location(path)
     manifest = open_manifest(path)
     kept = manifest.get("tables", TABLES)
@@ -115,6 +117,10 @@ def _check_manifest(file: Location, manifest: dict[str, Any]) -> None:
         wanted = {"name": str, "title": str} | ({} if sweep else {"lanes": int})
         if not isinstance(variant, dict) or not all(isinstance(variant.get(name), wanted[name]) for name in wanted):
             raise InputError(file, f"variants.{i}", f"needs {', '.join(wanted)}")
+    for i, lane in enumerate(manifest.get("broken", [])):
+        wanted = {"id": int, "variant": str, "lane": int, "told": str, "again": str}
+        if not isinstance(lane, dict) or not all(isinstance(lane.get(name), wanted[name]) for name in wanted):
+            raise InputError(file, f"broken.{i}", f"needs {', '.join(wanted)}")
     for name in ("tables", "depths", "who"):
         if not all(isinstance(each_, str) for each_ in manifest.get(name, [])):
             raise InputError(file, name, "must hold texts")

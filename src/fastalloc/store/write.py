@@ -1,7 +1,9 @@
 """Writes a dataset: each shard whole or not at all."""
 
 import json
+import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +11,7 @@ import pyarrow.parquet as pq
 import tomli_w
 
 from fastalloc.errors import InputError
+from fastalloc.forked import refuse_forked
 from fastalloc.kernels.alloc.state import DEPTH_NAMES
 from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.scenario import Scenario
@@ -36,6 +39,7 @@ class DatasetWriter:
     """
 
     def __init__(self, path: str | Location, scenario: Scenario, variants: Sequence[str], command: str) -> None:
+        refuse_forked(str(path))
         self.path = location(path)
         self.scenario = scenario
         if (self.path / MANIFEST).exists():
@@ -82,6 +86,13 @@ class DatasetWriter:
             self.flush()
         lane_id = self._variants.index(self._variant) * self.scenario.run.lanes + result.lane
         self._pending.append((lane_id, result))
+
+    def add_broken(self, lane: Any, lane_id: int) -> None:
+        """Takes note of a lane that broke (a ``batch.Broken``), which has no row."""
+        again = shlex.join(["fastalloc", "rerun", str(self.path), str(lane_id), "--debug"])
+        record = {"id": lane_id, "state": "broken"} | asdict(lane) | {"told": str(lane), "again": again}
+        self.manifest.setdefault("broken", []).append(record)
+        self._write_manifest()
 
     def flush(self) -> None:
         """Writes the lanes not yet written."""

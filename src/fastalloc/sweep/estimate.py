@@ -29,6 +29,7 @@ class Estimate(NamedTuple):
 
 def estimate(plan: Plan, threads: int = 0) -> Estimate:
     """Runs a lane of a few points, spread over the sweep, and stores nothing."""
+    plan.refuse_too_large(threads or os.cpu_count() or 1)
     announce_compiling()
     warm_up(plan.heaps())
     job = job_of(plan, provenance(plan.base, plan.sweep.seed))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastalloc.batch import heap_of
+from fastalloc.batch.size import lane_bytes, refuse_too_large
 from fastalloc.errors import InputError, reader
 from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, Varied
@@ -41,6 +42,7 @@ class Plan:
     excluded: int  # combinations that a constraint left out
     repeated: int  # combinations equal to an earlier point
     columns: dict[str, Any]  # parameters of runs/, with a value of each
+    largest: int = 0  # the point whose lanes take the most memory
 
     def at(self, point: int) -> Varied:
         """What a point runs, of one variant."""
@@ -56,6 +58,14 @@ class Plan:
         for number, point in enumerate(self.points):
             first.setdefault(heap_of(point.settings.get(key, fixed[point.variant])), number)
         return [self.at(number) for number in first.values()]
+
+    def refuse_too_large(self, at_once: int) -> None:
+        """Raises InputError where ``at_once`` lanes of the largest point take more memory than they may."""
+        machine = self.at(self.largest)
+        if isinstance(machine, Scenario):
+            point = self.points[self.largest]
+            told = ", ".join(f"{key}={value}" for key, value in point.settings.items())
+            refuse_too_large([machine], min(at_once, self.most_lanes), f"point {self.largest} ({told}): ")
 
     @property
     def most_lanes(self) -> int:
@@ -90,6 +100,7 @@ def plan_sweep(path: str | Path) -> Plan:
     points: dict[str, Point] = {}
     excluded = repeated = 0
     broken: set[str] = set()
+    largest, most = "", -1
     for variant, settings in _walk(base, factors):
         scenario = _at(base, variant, settings, path)
         failing = _failing(constraints, scenario, settings, path)
@@ -100,6 +111,9 @@ def plan_sweep(path: str | Path) -> Plan:
         identity = point_identity(scenario, sweep.seed, model)
         repeated += identity in points
         points.setdefault(identity, Point(variant, settings, identity))
+        size = lane_bytes(scenario) if isinstance(scenario, Scenario) else 0
+        if size > most:
+            largest, most = identity, size
     if not points:
         raise InputError(path, "constraints", f"leave no point of {excluded:,}: {'; '.join(sorted(broken))}")
     rule = sweep.model_dump(mode="json", include={"lanes", "stop", "tables"})
@@ -113,6 +127,7 @@ def plan_sweep(path: str | Path) -> Plan:
         excluded,
         repeated,
         _columns(base, chosen),
+        list(points).index(largest),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastalloc.errors import InputError
+from fastalloc.forked import refuse_forked
 from fastalloc.kernels.alloc.state import DEPTH_NAMES
 from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.linux.versions import kernel_near
@@ -87,6 +88,7 @@ class Folder:
     """
 
     def __init__(self, path: Location, plan: Plan, command: str, tables: list[str], slice_: tuple[int, int]) -> None:
+        refuse_forked(str(path))
         self.path, self._plan, self._slice = path, plan, slice_
         self._tables = tables
         self.manifest = manifest_of(plan, command, tables)

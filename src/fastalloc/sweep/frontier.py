@@ -1,5 +1,6 @@
 """Where along a parameter the livelock probability falls below a limit: batched bisection with stated confidence."""
 
+import os
 from collections.abc import Callable
 from math import ceil, log
 from typing import Any, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 from scipy.stats import beta
 
 from fastalloc.batch import run_lanes
+from fastalloc.batch.size import refuse_too_large
 from fastalloc.errors import InputError
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.scenario import Scenario
@@ -92,6 +94,7 @@ def frontier(
 
     def probe(value: int) -> str:
         own = scenario.with_settings({field: value * unit}, "--of")
+        refuse_too_large([own], min(threads or os.cpu_count() or 1, lanes))
         hits = done = 0
         verdict, bounds = "undecided", (0.0, 1.0)
         for look in range(looks):

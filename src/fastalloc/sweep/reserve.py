@@ -5,6 +5,7 @@ caller's own; a burst that finds memory at the first and no reclaim on its way g
 simulated answer is searched for on lanes of the scenario, with reclaim, per-CPU lists and everything else at work.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from math import ceil, sqrt
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 from scipy.stats import beta, t
 
 from fastalloc.batch import run_lanes
+from fastalloc.batch.size import refuse_too_large
 from fastalloc.batch.zones import lane_zones
 from fastalloc.errors import InputError
 from fastalloc.kernels.lane.metrics import METRIC
@@ -134,7 +136,9 @@ def interval(refused: Sequence[int], requests: Sequence[int], groups: Sequence[t
 def refused_at(scenario: Scenario, key: str, value: int, lanes: int, threads: int = 0) -> Refused:
     """Runs the scenario (of one variant) with a value of the field and counts what is refused."""
     field, hit, asked = FIELDS[key]
-    results = list(run_lanes(_with(scenario, field, value), range(lanes), seed=scenario.run.seed, threads=threads))
+    own = _with(scenario, field, value)
+    refuse_too_large([own], min(threads or os.cpu_count() or 1, lanes))
+    results = list(run_lanes(own, range(lanes), seed=scenario.run.seed, threads=threads))
     columns = [METRIC.names.index(name) for name in (hit, asked, "bursts_refused", "bursts")]
     rows = np.array([[int(result.metrics[column]) for column in columns] for result in results])
     groups = rows[:, 2:] if asked == "burst_requests" else rows[:, :2]

@@ -1,5 +1,6 @@
 """Runs a sweep: tasks to workers, results to shards, and on from where a run that was stopped got to."""
 
+import json
 import os
 import shlex
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastalloc.compiler.cache_dir import announce_compiling
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, LaneError
 from fastalloc.store import Dataset, open_dataset
 from fastalloc.store.location import Location, location
 from fastalloc.store.provenance import provenance
@@ -77,6 +78,8 @@ def run_sweep(
         InputError: the sweep is impossible, or the folder cannot be used.
     """
     plan = sweep if isinstance(sweep, Plan) else plan_sweep(sweep)
+    if executor is None:  # the memory of other machines is not known here
+        plan.refuse_too_large(threads or os.cpu_count() or 1)
     out, stop = location(out), cancel or threading.Event()
     job = job_of(plan, {**provenance(plan.base, plan.sweep.seed), "sweep": plan.identity})
     command = command or shlex.join(["fastalloc", "sweep", str(plan.path), "--out", str(out)])
@@ -106,6 +109,11 @@ def run_sweep(
                     work.drive(pool, count, stop)
             if not stop.is_set():
                 status = "complete" if shard[1] == 1 or _all_done(plan, folder) else "running"
+        except LaneError as error:
+            status = "failed"
+            error.again = _again(plan, error)
+            folder.manifest["failed"] = str(error)
+            raise
         finally:
             wall_s = time.monotonic() - begun
             folder.manifest |= {
@@ -170,6 +178,26 @@ class _Work:
         self.timing["encoding_s"] += result.encoding_s
         self.planner.finished(result.segments)
         self.size.learn(result.task.lanes, result.seconds)
+
+
+def _again(plan: Plan, error: LaneError) -> str:
+    """The command that runs a lane of a point again, each tick checked."""
+    if error.point < 0 or plan.sweep.scenario is None:
+        return ""
+    point = plan.points[error.point]
+    by_policy = point.variant in (plan.sweep.policies or [])
+    words = ["fastalloc", "compare" if by_policy else "run", _scenario_words(plan), "--debug"]
+    words += ["--policies" if by_policy else "--variant", point.variant]
+    for key, value in (plan.sweep.set | point.settings).items():
+        words += ["--set", f"{key}={json.dumps(value)}"]
+    return shlex.join([*words, "--seed", str(plan.sweep.seed), "--lanes", str(error.lane + 1)])
+
+
+def _scenario_words(plan: Plan) -> str:
+    """The scenario of a sweep: a preset by its name, or the file."""
+    named = str(plan.sweep.scenario)
+    beside = plan.path.parent / named
+    return str(beside) if beside.exists() else named
 
 
 def _teller(

@@ -2,9 +2,11 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from fastalloc.errors import InputError, LaneError
 from fastalloc.store.segments import Segment
 from fastalloc.store.shards import encode_shard
 from fastalloc.store.tables import StoredLane
@@ -29,6 +31,20 @@ def job_of(plan: Plan, origin: Mapping[str, Any]) -> Job:
     return Job(plan.base, plan.path.absolute().parent, plan.sweep.seed, plan.sweep.lanes, tables, plan.columns, origin)
 
 
+@contextmanager
+def _of_point(segment: Segment) -> Iterator[None]:
+    """What goes wrong with a lane names its point and settings."""
+    try:
+        yield
+    except InputError as error:
+        told = ", ".join(f"{key}={value}" for key, value in segment.settings.items())
+        where = f"point {segment.point} ({segment.variant}{told and ', '}{told}): {error.where}"
+        raise InputError(error.path, where, error.message, error.more) from None
+    except LaneError as error:
+        error.point = segment.point
+        raise
+
+
 def run_task(job: Job, task: Task, cancel: threading.Event | None = None) -> TaskResult:
     """Runs the lanes of a task, one after the other, in the calling thread."""
     begun = time.perf_counter()
@@ -37,7 +53,8 @@ def run_task(job: Job, task: Task, cancel: threading.Event | None = None) -> Tas
     for segment in task.segments:
         own = base_at(job.base, segment.variant, segment.settings)
         parameters = parameters_of(own)
-        results, livelocks = run_point(own, range(segment.begin, segment.end), job, cancel)
+        with _of_point(segment):
+            results, livelocks = run_point(own, range(segment.begin, segment.end), job, cancel)
         if not results:
             return TaskResult(task, [], {}, time.perf_counter() - begun, 0.0)
         first = segment.point * job.lanes

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from fastalloc.errors import InputError, reading
+from fastalloc.forked import refuse_forked
 from fastalloc.linux import slub_eras as se
 from fastalloc.linux.slub_boot import read_boot_line
 from fastalloc.linux.versions import Kernel, kernel_of
@@ -113,6 +114,7 @@ def read_trace(
 
     Raises InputError for every other file, saying what to run where that is known.
     """
+    refuse_forked(str(path))
     with reading(path, "", "cannot be read as a trace"):
         return _read_trace(path, strict, aliases, caches)
 

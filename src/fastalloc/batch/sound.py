@@ -1,0 +1,75 @@
+"""Whether a lane's state is to be trusted: what broke, when, in which cache, said once."""
+
+from dataclasses import dataclass, replace
+
+from fastalloc.batch.lane import Lane
+from fastalloc.batch.own_policy import PolicyError, failure
+from fastalloc.errors import InputError, LaneError
+from fastalloc.kernels.alloc.kmem_inspect import overflowed
+from fastalloc.kernels.alloc.policy_hooks import ARGUMENTS
+from fastalloc.kernels.alloc.state import MEMCTL
+from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.state import VM
+from fastalloc.kernels.machine.check import VIOLATIONS
+from fastalloc.scenario.models import Scenario
+
+
+class CapacityError(LaneError):
+    """A lane outgrew its arrays; its result would be void."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A lane that has no result: a guard or an invariant failed, or its clock stood still."""
+
+    lane: int
+    variant: str
+    tick: int
+    seconds: float  # simulated
+    cache: str  # by the names of its users; empty where it is no matter of one cache
+    what: str
+
+    def __str__(self) -> str:
+        whose = f"lane {self.lane}{self.variant and f' of {self.variant}'}"
+        where = f"cache of {self.cache}: " if self.cache else ""
+        return f"{whose} at {self.seconds:.6f} s broke in tick {self.tick:,}: {where}{self.what}"
+
+    def of(self, variant: str) -> "Broken":
+        """The same lane of a variant that is the same machine."""
+        return replace(self, variant=variant)
+
+
+class ConservationError(LaneError):
+    """A lane broke, see ``broken``."""
+
+    def __init__(self, broken: Broken) -> None:
+        super().__init__(str(broken), broken.variant, broken.lane)
+        self.broken = broken
+
+    def __reduce__(self) -> tuple[type, tuple[Broken], dict[str, object]]:
+        return type(self), (self.broken,), self.__dict__
+
+
+def check_sound(lane: int, arrays: Lane, scenario: Scenario | None = None) -> None:
+    """Raise ConservationError, PolicyError or CapacityError if the lane's state is not to be trusted."""
+    variant = scenario.variants[0].name if scenario else ""
+    now = int(arrays.vm.ctl[VM.now])
+    where = f"lane {lane}{variant and f' of {variant}'} at {now / ms.NS_PER_S:.6f} s"
+    violation = int(arrays.vm.ctl[VM.error])
+    if violation:
+        tick = now // int(arrays.vm.ctl[VM.jiffy_ns])
+        raise ConservationError(Broken(lane, variant, tick, now / ms.NS_PER_S, "", VIOLATIONS[violation]))
+    question = int(arrays.mem.ctl[MEMCTL.policy_failed])
+    if question:
+        name = {MEMCTL.ask_entitlement: "entitlement", MEMCTL.ask_depth: "depth", MEMCTL.ask_fallback: "fallback"}
+        asked = arrays.mem.ctl[MEMCTL.policy_asked : MEMCTL.policy_asked + ARGUMENTS].tolist()
+        told = failure(scenario.policy.questions, name[question], asked) if scenario else name[question]
+        raise PolicyError(f"{where}: its policy failed: {told}", variant, lane)
+    if arrays.vm.ctl[VM.overflow]:
+        raise InputError(
+            f"lane {lane}",
+            "workload",
+            "more GFP_ATOMIC objects or pages of noise are alive at once than there is room for",
+        )
+    if overflowed(arrays.heap):
+        raise CapacityError(f"{where}: more slabs or objects than its arrays hold", variant, lane)
