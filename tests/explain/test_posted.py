@@ -278,3 +278,23 @@ def test_what_a_cgroup_says_outweighs_a_constraint_further_down():
         "memory: usage 1024kB, limit 1024kB, failcnt 75131\n+ [CONSTRAINT_NONE] = CONSTRAINT_NONE,\n"
     )
     assert answer.verdict == "memcg-limit"
+
+
+def test_marks_above_all_memory_are_said_to_be_broken():
+    # The managed pages of a zone ran below zero: a report of 2019.
+    (answer,) = fastalloc.explain(
+        "systemd invoked oom-killer: gfp_mask=0x100cca(GFP_HIGHUSER_MOVABLE), order=0, oom_score_adj=0\n"
+        "Node 0 Normal free:193448kB min:99395541895224kB low:73886371836733356kB high:147673348131571488kB reB\n"
+        "1048445 pages RAM\n"
+    )
+    (zone,) = answer.decision.zones
+    assert (zone.free, zone.min) == (193448 // 4, 99395541895224 // 4)
+    assert any("broken" in note for note in zone.notes)
+
+
+def test_the_last_line_of_another_kill_and_prose_are_no_reports():
+    killed = "[ 238.32] Out of memory: Killed process 537 (login) total-vm:27584kB\n"
+    prose = 'It generates "Memory cgroup out of memory" messages. Everything was as expected.\n'
+    got = fastalloc.explain(prose + killed + "[ 238.33] " + LINES.replace("\n", "\n[ 238.34] "))
+    assert [answer.report.line for answer in got] == [3]
+    assert len(fastalloc.explain(killed)) == 1

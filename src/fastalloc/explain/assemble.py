@@ -21,6 +21,7 @@ from fastalloc.linux.release import Release, parse_release
 
 _COMM_END = re.compile(r"[\]:>]\s*([^\s\]:>][^\]>\n]{0,14}?)\s*:?\s*$")
 _SUBJECT = re.compile(r"[>|*\s]*Subject\s*:", re.IGNORECASE)
+_KILLS = re.compile(r"\s*:\s*Kill")
 _NEAR = 80  # lines between a SLUB line and the report of the same request
 _HEADS = ("failure", "stall", "oom", "vmalloc")
 
@@ -328,7 +329,10 @@ class Reader:
     def _on_memcg(self, event: Event) -> None:
         said = " ".join(event.values["memcg"].split())
         report = self._last("oom", event)
-        if report is None and said.startswith(("Memory cgroup out", "oom_memcg", "killed as")):
+        begins = said.startswith(("oom_memcg", "killed as"))
+        if said.startswith("Memory cgroup out"):
+            begins = _KILLS.match(self.text.string, event.end) is not None
+        if report is None and begins:
             report = self._headless_oom(event)
         if report is not None:
             report.memcg = report.memcg or said

@@ -1,7 +1,7 @@
 """What a report gets once all of a text is read: its trace, and what a lost head leaves to its neighbours."""
 
 import re
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 from fastalloc.explain.clean import Text
 from fastalloc.explain.mem_info import drop_cut_reserves
@@ -9,6 +9,7 @@ from fastalloc.explain.reports import Report, unknown_lines
 from fastalloc.linux.release import Release
 
 _FRAME = re.compile(r"(\?\s+)?\{?\b([A-Za-z_][\w.$]*)\+(?:0x[0-9a-f]+/0x|\d+\})")
+_LAST_LINES = 3
 _LONGEST_TRACE = 12_000  # characters after a head without a Mem-Info
 
 
@@ -18,6 +19,7 @@ def complete(reports: list[Report], slub: list[dict[str, str]], text: Text, boot
     ``slub``: SLUB lines that no report is near. ``boot``: the kernel that the log names itself.
     """
     reports = sorted([*reports, *_lone_slub(slub)], key=lambda report: report.start)
+    reports = [one for one, after in zip_longest(reports, reports[1:]) if not _is_end_of_another(one, after, text)]
     _in_turn(reports)
     for one, other in pairwise(reports):
         _same_reserves(one, other)
@@ -47,6 +49,12 @@ def _in_turn(reports: list[Report]) -> None:
                 swapped = True
         if not swapped:
             break
+
+
+def _is_end_of_another(report: Report, after: Report | None, text: Text) -> bool:
+    """The last lines of an OOM whose head is lost, right before another report: nothing is to be said of it."""
+    lone = report.kind == "oom" and report.borrowed == "no head" and report.mem_info is None
+    return lone and after is not None and text.index(after.start) - text.index(report.end) <= _LAST_LINES
 
 
 def _same_reserves(one: Report, other: Report) -> None:

@@ -119,6 +119,11 @@ def _sums(decision: Decision, report: Report, block: MemInfo, kernel: Kernel) ->
         else:
             reserve = reserve_for(block, decision.layout, info.node, info.zone, class_zone)
             zone.lowmem_reserve = reserve
+            most = block.pages(info, "managed") or block.pages(info, "present") or block.tail.get("pages RAM")
+            if most and zone.min > most:
+                zone.notes.append(
+                    f"its min mark is above all pages there are ({most}): the marks themselves are broken"
+                )
             if reserve is None:
                 zone.notes.append("its lowmem_reserve is not in the text: taken as 0, so it is short by at least this")
             check_zone(zone, info, block, request)
