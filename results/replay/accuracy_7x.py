@@ -1,34 +1,54 @@
-"""Predicted against real: recorded 7.2 and 7.3 kernels through their own rules.
+"""Predicted against real: recorded 7.2 and 7.3 kernels through their own rules, with their lists and without.
 
-    python results/replay/accuracy_7x.py FOLDER     # with runs.csv and traces/, as FACTS of the recordings describe
+    PYTHONPATH=. python results/replay/accuracy_7x.py FOLDER     # with runs.csv and traces/, as its FACTS.md describes
 
-Writes accuracy-7.x.csv and prints the table of docs/replay-7x.md.
+Writes accuracy-7.x.csv and prints the two tables of docs/replay-7x.md.
 """
 
 import csv
 import sys
+import tempfile
 from pathlib import Path
 
 import polars as pl
+from tests.trace.withheld import first_pfn, write_readings
 
-from fastalloc.trace.replay.check import check, read_summary
+from fastalloc.trace.replay.check import Check, check, read_summary
 from fastalloc.trace.replay.recording import beside, open_recording
 
 HERE = Path(__file__).parent
+FIGURES = ("new", "peak", "end")
+
+
+def withheld(path: Path, row: dict[str, str]) -> Check:
+    """The run with what sysfs said just before it instead of its lists; all but the warm one were shrunk before."""
+    with tempfile.TemporaryDirectory() as folder:
+        slabs = write_readings(path, Path(folder))
+        zones = (f"Node {node}, zone Normal\n  start_pfn: {pfn}\n" for node, pfn in enumerate(first_pfn(path)))
+        (Path(folder) / f"{row['run']}.zoneinfo").write_text("".join(zones))
+        (Path(folder) / "record.txt").write_text(f"shrunk={int('warm' not in row['run'])}\n")
+        recording = open_recording(path, None, None, row["kernel"], row["boot_args"], slabs=slabs, starts=1)
+    return check(recording.run([])[0], read_summary(beside(path, "summary")), None)
 
 
 def row_of(path: Path, row: dict[str, str]) -> dict[str, object]:
-    """One run: real and predicted pages, caches exact at the peak."""
+    """One run: real and predicted pages, caches exact at the peak; errors with the lists withheld."""
     recording = open_recording(path, beside(path, "slabstate"), None, row["kernel"], row["boot_args"])
     found = check(recording.run([])[0], read_summary(beside(path, "summary")), None)
     told: dict[str, object] = {"run": row["run"], "probes": int(row["slab_new_probe"]) > 0}
     for figure, real, mine, error in found.totals.select("figure", "real", "median", "error").iter_rows():
         told |= {f"{figure}_real": real, figure: int(mine), f"{figure}_error": round(error * 100, 2)}
-    return told | {"exact": round(found.exact_at_peak * 100, 1), "caches": len(found.caches), "within": found.ok}
+    told |= {"exact": round(found.exact_at_peak * 100, 1), "caches": len(found.caches), "within": found.ok}
+    blind = withheld(path, row)
+    told |= {
+        f"{figure}_withheld": round(error * 100, 2) for figure, error in blind.totals.select("figure", "error").rows()
+    }
+    near = (blind.caches["end_slabs"] - blind.caches["end"]).abs() <= 1
+    return told | {"near_withheld": round(100 * near.sum() / max(len(near), 1), 1)}
 
 
 def main(folder: Path) -> None:
-    """Run all, write the table."""
+    """Run all, write the tables."""
     with (folder / "runs.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     table = pl.DataFrame([row_of(folder / "traces" / f"{row['run']}.events.parquet", row) for row in rows])
@@ -38,11 +58,15 @@ def main(folder: Path) -> None:
     print("|---|---|---:|---:|---:|---:|")
     for row in table.iter_rows(named=True):
         figures = " | ".join(
-            f"{row[name]:,} for {row[f'{name}_real']:,} ({row[f'{name}_error']:+.2f} %)"
-            for name in ("new", "peak", "end")
+            f"{row[name]:,} for {row[f'{name}_real']:,} ({row[f'{name}_error']:+.2f} %)" for name in FIGURES
         )
         probes = "yes" if row["probes"] else "no"
         print(f"| {row['run']} | {probes} | {figures} | {row['exact']:.0f} % of {row['caches']} |")
+    print("\n| run | lists known: new / peak / end, % | lists withheld | caches within one slab at the end |")
+    print("|---|---:|---:|---:|")
+    for row in table.iter_rows(named=True):
+        both = (" / ".join(f"{row[f'{name}_{what}']:+.2f}" for name in FIGURES) for what in ("error", "withheld"))
+        print(f"| {row['run']} | {' | '.join(both)} | {row['near_withheld']:.0f} % of {row['caches']} |")
 
 
 if __name__ == "__main__":

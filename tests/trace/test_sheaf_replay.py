@@ -9,12 +9,14 @@ import pytest
 
 from fastalloc.errors import InputError
 from fastalloc.trace.compact import compact as co
+from fastalloc.trace.compact.infer import DIRECT_MAP
 from fastalloc.trace.compact.sheaf_calls import read_sheaf_calls, with_sheaf_calls
 from fastalloc.trace.lanes.sheaf_start import read_sheaves
 from fastalloc.trace.replay.check import check, read_summary
 from fastalloc.trace.replay.recording import beside, open_recording, read_trace
 from tests.geometry.shared import DATA, shared
 from tests.trace.sheaf_trace import Trace
+from tests.trace.withheld import write_readings
 
 RUN = DATA / "traces" / "d_w4_k73_smp4.events.parquet"
 
@@ -191,3 +193,46 @@ def test_a_table_of_sheaves_that_cannot_be_is_refused(tmp_path):
     state.drop("sheaf").write_parquet(bad)
     with pytest.raises(InputError, match="sheaf"):
         read_sheaves(bad, objects, None)
+
+
+def test_what_a_cpu_hands_out_before_its_first_refill_lay_in_its_sheaves(tmp_path):
+    """Five objects of slab 50, then a refill that buys three slabs; CPU 1 never refills."""
+    trace = Trace()
+    for i in (3, 1):
+        trace.alloc(1, "thing", 50, i)
+    for i in range(3):
+        trace.alloc(1, "thing", 51, i)
+    trace.alloc(2, "thing", 52, cpu=1)
+    trace.pages(1, 100, 101, 102)
+    trace.alloc(1, "thing", 102, 3)
+    trace.alloc(1, "thing", 53)  # old, but of the lists
+    readings = tmp_path / "run.slabs.csv"
+    readings.write_text(
+        "cache,slabs,objects,total_objects,partial,sheaf_capacity\nthing,6,21,24,2,12\nother,0,0,0,0,60\n"
+    )
+    recording = trace.open(tmp_path, slabs=readings)
+    sheaves = recording.start.sheaves
+    assert sheaves.capacity["thing"] == 12
+    first = DIRECT_MAP + (50 << 12)
+    held = {sheaf.cpu: sheaf.objects for sheaf in sheaves.sheaves["thing"]}
+    taken = [first + 3072, first + 1024, first + 4096, first + 5120, first + 6144]
+    assert held == {0: taken[::-1], 1: [first + 8192]}
+    rows = [row for row in recording.start.state["thing"] if row["rec"] == "node_partial"]
+    assert len(rows) == 2
+    assert sum(row["objects"] - row["inuse"] for row in rows) == 3
+    # Of six slabs, 15 objects were out; refilled are the three objects on the lists and then new slabs.
+    thing = recording.run([])[0].result.caches.filter(cache="thing").row(0, named=True)
+    assert (thing["start_slabs"], thing["new"]) == (6, 3)
+    assert not recording.known.shrunk
+
+
+@pytest.mark.parametrize("run", ["d_w4_k73_smp4", "d_mix_k73_smp1", "d_w1_k73_smp2_warm"])
+def test_runs_with_their_lists_withheld(run, tmp_path):
+    path = shared("kernel-7.x") / "traces" / f"{run}.events.parquet"
+    recording = open_recording(path, None, None, "7.3", "", slabs=write_readings(path, tmp_path), starts=1)
+    found = check(recording.run([])[0], read_summary(beside(path, "summary")), None)
+    error = dict(found.totals.select("figure", pl.col("error").abs()).iter_rows())
+    assert error["new"] <= 0.06
+    assert error["peak"] <= 0.015
+    assert error["end"] <= 0.015
+    assert "expect the peak within 1.4 %" in recording.known.words()

@@ -56,7 +56,7 @@ def with_sheaf_calls(
     for name, other in ((KFREE_RCU, co.OP_KFREE_RCU), (FREE_BULK, co.OP_FREE_MANY)):
         op[(op == co.OP_BULK_FREE) & (source == name).to_numpy()[e["kind"]]] = other
     counts = {"objects of kfree_rcu": int((op == co.OP_KFREE_RCU).sum())}
-    task, ptrs, added = _tasks(trace), trace.ptrs, pl.DataFrame(schema=ADDED)
+    task, ptrs, added = tasks(trace), trace.ptrs, pl.DataFrame(schema=ADDED)
     if calls is not None and len(e):
         added, sheaves = _Calls(trace, calls, task, op).added()
         ptrs = np.concatenate([ptrs, sheaves])
@@ -71,7 +71,7 @@ def with_sheaf_calls(
     return woven(trace, op, added, ptrs), {name: n for name, n in counts.items() if n}
 
 
-def _tasks(trace: co.CompactTrace) -> np.ndarray:
+def tasks(trace: co.CompactTrace) -> np.ndarray:
     """int64[n], the pid of each event, and of each CPU's idle task one of its own; the CPU where no task is known."""
     cpu = trace.events["cpu"].astype(np.int64)
     if "tasks" not in trace.meta:
@@ -82,7 +82,7 @@ def _tasks(trace: co.CompactTrace) -> np.ndarray:
 
 
 class _Calls:
-    """``calls`` as events of ``trace``; ``task`` of each event as of ``_tasks``."""
+    """``calls`` as events of ``trace``; ``task`` of each event as of ``tasks``."""
 
     def __init__(self, trace: co.CompactTrace, calls: pl.DataFrame, task: np.ndarray, op: np.ndarray) -> None:
         self.trace, self.task, self.op = trace, task, op
@@ -159,4 +159,4 @@ def _forget(lists: dict[tuple[str, int], list[int]], name: str, sheaf: int) -> N
             held.remove(sheaf)
 
 
-__all__ = ["read_sheaf_calls", "with_sheaf_calls"]
+__all__ = ["AMOUNTS", "read_sheaf_calls", "tasks", "with_sheaf_calls"]

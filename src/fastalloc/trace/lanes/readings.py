@@ -44,13 +44,15 @@ class CacheReading:
 @dataclass(frozen=True)
 class Readings:
     """``caches`` by name. ``first_pfn``: first page frame of each node, where it is known; ``source``: "sysfs" or
-    "slabinfo"; ``shrunk``: whether the caches were shrunk just before, None where nobody says."""
+    "slabinfo"; ``shrunk``: whether the caches were shrunk just before, None where nobody says; ``capacity``: objects a
+    sheaf, by cache, where it was read."""
 
     caches: dict[str, CacheReading]
     source: str
     first_pfn: tuple[int, ...] = (0,)
     shrunk: bool | None = None
     settings: dict[str, str] = field(default_factory=dict)
+    capacity: dict[str, int] = field(default_factory=dict)
 
     @property
     def nodes(self) -> int:
@@ -128,7 +130,7 @@ def read_readings(path: Path, shrunk: bool | None = None) -> Readings:
 
 def readings_of(path: Path, table: pl.DataFrame, first_pfn: tuple[int, ...], shrunk: bool | None) -> Readings:
     """The readings in ``table``; rows without a count of slabs, such as those of merged names, are left out."""
-    caches = {}
+    caches, capacity = {}, {}
     for row, values in enumerate(table.iter_rows(named=True), start=2):
         texts = {name: (value or "").strip() for name, value in values.items()}
         if not texts["slabs"] or texts.get("alias_of"):
@@ -149,14 +151,16 @@ def readings_of(path: Path, table: pl.DataFrame, first_pfn: tuple[int, ...], shr
         if texts.get("slabs_cpu_partial"):
             pairs = _PER_CPU.findall(texts["slabs_cpu_partial"])
             on_cpu = _counts(path, f"row {row}, slabs_cpu_partial", pairs, MOST_CPUS)
+        if texts.get("sheaf_capacity"):
+            capacity[texts["cache"]], _ = _whole(path, row, "sheaf_capacity", texts["sheaf_capacity"])
         caches[texts["cache"]] = CacheReading(
             tuple(_at(slabs, node) for node in range(nodes)), free, partial, cpu_slabs, on_cpu
         )
-    if shrunk is None and caches:
-        # Shrinking takes every CPU's slab; few caches have one again by the time they are read.
+    if shrunk is None and caches and not capacity:
+        # Shrinking takes every CPU's slab; few caches have one again by the time they are read. With sheaves none has.
         asked = [cache for cache in caches.values() if cache.cpu_slabs is not None and any(cache.slabs)]
         shrunk = len([cache for cache in asked if not cache.cpu_slabs]) * 2 > len(asked) if asked else None
-    return Readings(caches, "sysfs", first_pfn, shrunk)
+    return Readings(caches, "sysfs", first_pfn, shrunk, capacity=capacity)
 
 
 def _at(counts: tuple[int, ...], node: int) -> int:

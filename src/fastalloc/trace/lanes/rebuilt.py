@@ -171,7 +171,8 @@ class _Draw:
             free = reading.free[node] if reading and node < len(reading.free) else None
             if partial is not None:
                 self._to_cpus(lists, mine, partial, free or 0, on_cpu)
-            unseen = self._unseen(mine, partial, free)
+            slabs = reading.slabs[node] if reading and node < len(reading.slabs) else 0
+            unseen = self._unseen(mine, partial, free, slabs)
             entries = [
                 [self._frame(), 1, 1, self.cache.objects]
                 if slab is None
@@ -204,15 +205,15 @@ class _Draw:
             cpu = open_lists[0] if not self.shaken else int(self.random.choice(open_lists))
             lists.on_cpu[cpu].append(self._known(mine.pop(at)))
 
-    def _unseen(self, mine: list[OldSlab], partial: int | None, free: int | None) -> int:
-        """Slabs of a node's list that nothing touched."""
+    def _unseen(self, mine: list[OldSlab], partial: int | None, free: int | None, slabs: int) -> int:
+        """Slabs of a node's list that nothing touched; the node has ``slabs`` in all."""
         if partial is None:
             if free is None:
                 return 0
             # /proc/slabinfo counts no partial slabs: as full of free objects as those that were touched.
             known = sum(max(slab.least, 1) for slab in mine)
             mean = known / len(mine) if mine else self.cache.objects / 2
-            return max(0, round((free - known) / max(mean, 1.0)))
+            return max(0, min(round((free - known) / max(mean, 1.0)), slabs - len(mine)))
         return max(partial - len(mine), 0)
 
     def _undone(self, slabs: list[OldSlab], batch: int, unseen: int) -> list[OldSlab | None]:

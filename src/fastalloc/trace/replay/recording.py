@@ -31,6 +31,7 @@ from fastalloc.trace.lanes.caches import (
 )
 from fastalloc.trace.lanes.lane import Config, old_objects
 from fastalloc.trace.lanes.readings import Readings, caches_of_readings, read_readings
+from fastalloc.trace.lanes.rebuilt_sheaves import rebuilt_starts
 from fastalloc.trace.lanes.sheaf_start import SheafStart, read_sheaves
 from fastalloc.trace.lanes.start import PERCPU_SHEAVES, Start
 from fastalloc.trace.lanes.state_table import read_state
@@ -90,8 +91,9 @@ class Recording:
         configs = self.configs(what_ifs)
         predictions = predict(self.trace, configs, self.start, draws, sample_ns, threads, self.loose)
         for start in self.others:
-            assert self.recorded is not None
-            trace = resolve_order(self.recorded, configs[0], start, self.left).trace
+            trace = self.trace  # of sheaves, where no order is settled
+            if self.recorded is not None:
+                trace = resolve_order(self.recorded, configs[0], start, self.left).trace
             more = predict(trace, configs, start, 1, sample_ns, threads)
             predictions = [first.joined(other) for first, other in zip(predictions, more, strict=True)]
         return predictions
@@ -212,7 +214,7 @@ def open_recording(
     sheaves = SheafStart()
     if rules.era == PERCPU_SHEAVES:
         sheaves = _sheaves(path) if start_state is not None else sheaves
-        caches = with_sheaves(caches, options, sheaves.capacity)
+        caches = with_sheaves(caches, options, sheaves.capacity or (readings.capacity if readings else {}))
         more = with_sheaves(more, options)
     steps = dict(trace.meta["inferred"])
     if trace.meta.get("events_left_out"):
@@ -227,16 +229,18 @@ def open_recording(
         known = KnownStart(ks.EXACT, file=state.name if state else "")
         left: frozenset[str] = frozenset()
     elif rules.era == PERCPU_SHEAVES:
-        start, left = Start(None, old, trace.ptrs), frozenset()
-        known = KnownStart(ks.NOTHING, bulk_rows=bool(trace.meta["bulk_rows"]))
-        steps["objects whose slabs before the trace are not known"] = sum(map(len, old.values()))
+        left = frozenset()
+        start, *others = rebuilt_starts(trace, base, readings, old, starts)
+        known = _known(readings, trace, slabs.name if slabs else "", len(others) + 1, sheaves=True)
+        if readings is None and old:
+            steps["objects whose slabs before the trace are not known"] = sum(map(len, old.values()))
     else:
         found = fitted(trace, base, readings, old, starts)
         start, *others = found.starts
         # On a wrong start moved operations make it worse: with one allocation in a thousand not explained, none is.
         wrong = found.caches.filter(~pl.col("explained") & (pl.col("misfit") * 100 > pl.col("operations")))
         left = frozenset(wrong["cache"])
-        known = _known(readings, found, trace, slabs.name if slabs else "")
+        known = _known(readings, trace, slabs.name if slabs else "", len(found.starts), found)
         recorded = trace
         if readings is None and old:
             steps["objects whose slabs before the trace are not known"] = sum(map(len, old.values()))
@@ -285,7 +289,14 @@ def _kernel(version: str) -> Kernel:
     return rules
 
 
-def _known(readings: Readings | None, found: Fitted, trace: co.CompactTrace, file: str) -> KnownStart:
+def _known(
+    readings: Readings | None,
+    trace: co.CompactTrace,
+    file: str,
+    starts: int,
+    found: Fitted | None = None,
+    sheaves: bool = False,
+) -> KnownStart:
     if readings is None:
         source = ks.NOTHING
     elif readings.source == "slabinfo":
@@ -293,9 +304,16 @@ def _known(readings: Readings | None, found: Fitted, trace: co.CompactTrace, fil
     else:
         listed = all(cache.on_cpu is not None and cache.partial is not None for cache in readings.caches.values())
         source = ks.SYSFS if listed else ks.SYSFS_LESS
-    shrunk = bool(readings and readings.shrunk)
-    bulk = bool(trace.meta["bulk_rows"])
-    return KnownStart(source, shrunk, len(found.caches), found.unexplained, len(found.starts), bulk, file)
+    return KnownStart(
+        source,
+        shrunk=bool(readings and readings.shrunk),
+        caches=len(found.caches) if found else 0,
+        unexplained=found.unexplained if found else [],
+        starts=starts,
+        bulk_rows=bool(trace.meta["bulk_rows"]),
+        file=file,
+        sheaves=sheaves,
+    )
 
 
 __all__ = ["Recording", "beside", "open_recording", "read_trace", "side_inputs"]
