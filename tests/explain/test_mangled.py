@@ -1,5 +1,6 @@
 """What mail, syslog, terminals and cuts do to a report: the numbers stay right or are not given, nothing falls over."""
 
+import json
 import quopri
 import random
 import re
@@ -71,6 +72,20 @@ def escaped_newlines(text: str, rng: random.Random) -> str:
     return text.replace("\n ", rng.choice(("#012 ", "\\x0a ")))
 
 
+def markdown(text: str, rng: random.Random) -> str:
+    ways = (
+        lambda line: line.replace("*", "\\*").replace("_", "\\_"),
+        lambda line: line.replace("*", "_"),
+        lambda line: f"`{line}`  ",
+    )
+    return "".join(f"{rng.choice(ways)(line)}\n" for line in text.splitlines())
+
+
+def json_lines(text: str, rng: random.Random) -> str:
+    lines = (json.dumps({"log": line + "\n", "stream": "stdout"}) for line in text.splitlines())
+    return "".join(f"{line}\n" for line in lines).replace("<", "\\u003c").replace(">", "\\u003e")
+
+
 PREFIXES = {
     "dmesg": "[{clock:12.6f}] {line}",
     "level": "<4>[{clock:12.6f}] {line}",
@@ -86,6 +101,10 @@ PREFIXES = {
     "logcat-brief": "W/kernel  (    0): {line}",
     "grep": "/var/log/kern.log:Nov 11 21:51:32 host kernel: [{clock:.6f}] {line}",
     "ci": "2024-05-01T10:00:00.123456Z [{clock:12.6f}] {line}",
+    "android": "07-13 08:41:51.341 <4>[{clock:.6f}s][pid:1361,cpu5,sManager]{line}",
+    "mediatek": "<4>[{clock:12.6f}].(2)[1234:Binder:123_4]{line}",
+    "openwrt": "Sat Mar  4 10:11:12 2023 kern.warn kernel: [{clock:12.6f}] {line}",
+    "host": "Nov 16 09:25:20 sleepy {line}",
     "numbered": "    77\t[{clock:12.6f}] {line}",
 }
 LOSSLESS = {
@@ -98,12 +117,14 @@ LOSSLESS = {
     "html": entities,
     "chatter": chatter,
     "escape": escaped_newlines,
+    "markdown": markdown,
+    "json": json_lines,
 }
 # How they come together: a prefix first, then what a program folds, then mail.
 CHAINS = st.tuples(
     st.sampled_from([None, *PREFIXES]),
     st.sampled_from([None, "words", "inside", "chatter", "escape"]),
-    st.sampled_from([None, "quote", "qp", "html", "crlf"]),
+    st.sampled_from([None, "quote", "qp", "html", "crlf", "markdown", "json"]),
 )
 
 

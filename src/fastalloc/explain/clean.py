@@ -21,8 +21,16 @@ _OTHER_ESCAPES = (
     (re.compile(r"#011|\\x09"), "\t"),
     (re.compile(r"#033|\\x1b"), ""),
     (re.compile("[\xa0\u2007\u202f]"), " "),
+    (re.compile(r"\\u003[cC]"), "<"),  # of JSON
+    (re.compile(r"\\u003[eE]"), ">"),
+    (re.compile(r"\\(?=[*_()\[\]<>])"), ""),  # of Markdown, which also takes 1*4kB 1*8kB for emphasis
+    (re.compile(r"(?<=\d)_(?=\d+[kK]B\b)"), "*"),
+    (re.compile(r"^[ \t]*`([^`\n]*)`[ \t]*$", re.MULTILINE), r"\1"),
     (re.compile("[\x00-\x08\x0b\x0c\x0e-\x1a\x7f\xad\u200b\u2060]"), ""),  # what a terminal or a mailer left behind
 )
+# A record of a container, of journalctl -o json or of a log store: the line is its message.
+_JSON = re.compile(r'^\s*\{[^\n]*"(?:log|MESSAGE|message|msg|textPayload)"\s*:', re.MULTILINE)
+_MESSAGES = ("log", "MESSAGE", "message", "msg", "textPayload")
 # A web page's own markup; the kernel's "<IRQ>" and "[<c0144b44>]" are none.
 _MARKUP = re.compile(r"</(?:span|div|p|pre|code|td|li|font|tt)>|<br\s*/?>", re.IGNORECASE)
 _LINE_END = re.compile(r"(?:<br\s*/?>|</(?:div|p|li|tr)>)(?:[ \t]*\n)?", re.IGNORECASE)
@@ -103,6 +111,8 @@ def clean(raw: str, first_number: int = 1) -> Text:
     raw = raw.replace("\r\n", "\n").replace("\r", "\n")
     if _QUOTED_PRINTABLE.search(raw) or len(_FOLDED.findall(raw)) >= 2:
         raw = _decode_quoted_printable(raw)
+    if _JSON.search(raw):
+        raw = "\n".join(map(_message, raw.split("\n")))
     if _MARKUP.search(raw):
         raw = _TAG.sub("", _LINE_END.sub("\n", raw))
     if _ENTITY.search(raw):
@@ -120,6 +130,20 @@ def clean(raw: str, first_number: int = 1) -> Text:
                 lines.append(strip_prefix(part, number))
     lines = _carry_callers(_without_margin(_forwards(lines)))
     return Text(lines, _joins(lines))
+
+
+def _message(line: str) -> str:
+    """The message of a JSON record, any other line as it is."""
+    if not line.lstrip().startswith("{"):
+        return line
+    import json
+
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return line
+    found = next((record[name] for name in _MESSAGES if isinstance(record.get(name), str)), line)
+    return found.rstrip("\n").replace("\n", "#012")
 
 
 def _decode_quoted_printable(raw: str) -> str:

@@ -17,14 +17,15 @@ def _mask(name: str) -> str:
     return rf"0x(?P<{name}>[0-9a-fA-F]+)\s*(?:\((?P<{name}names>[^()]*)\))?"
 
 
+_AFTER = r"""(?=[\s,.;("'`\\\])}|]|$)"""  # what may follow a number that is whole
 # In VERBOSE form: a blank of the text is \s+ (a line may be broken there), a token may have blanks inside.
 _PATTERNS = {
     "failure": rf"""page\s+allocation\s+failure\s*[.:]\s*order\s*:\s*(?P<order>\d+)\s*,
-        (?:\s*mode\s*:\s*{_mask("mode")}(?=[\s,.;("\\]|$))?""",
+        (?:\s*mode\s*:\s*{_mask("mode")}{_AFTER})?""",
     "stall": rf"""page\s+allocation\s+stalls?\s+for\s+\d+\s*\w*\s*[,:]\s*order\s*:\s*(?P<stallorder>\d+)\s*,
         \s*mode\s*:\s*{_mask("stallmode")}""",
     "oom": rf"""oom-killer\s*:\s*gfp_mask\s*=\s*{_mask("oommode")}
-        (?:\s*,(?:\s*nodemask=(?P<oomnodes>\S+?),)?\s*order\s*=\s*(?P<oomorder>-?\d+))?(?=[\s,("\\]|$)""",
+        (?:\s*,(?:\s*nodemask=(?P<oomnodes>\S+?),)?\s*order\s*=\s*(?P<oomorder>-?\d+))?{_AFTER}""",
     "vmalloc": r"vmalloc(?:\s+error\s*:\s*size\s+\d+|\s*:\s*allocation\s+failure)\s*[,:]",
     "slub": rf"""SL[UA]B\s*:\s*Unable\s+to\s+allocate\s+memory\s+on\s+(?:CPU\s+\d+\s+\(of\s+node\s+\d+\)\s+on\s+)?
         node\s+(?P<slubnode>-?\d+)\s*[,(]\s*\(?gfp=\s*{_mask("slubmode")}""",
