@@ -298,3 +298,18 @@ def test_the_last_line_of_another_kill_and_prose_are_no_reports():
     got = fastalloc.explain(prose + killed + "[ 238.33] " + LINES.replace("\n", "\n[ 238.34] "))
     assert [answer.report.line for answer in got] == [3]
     assert len(fastalloc.explain(killed)) == 1
+
+
+def test_slabs_own_line_is_read():
+    text = "SLAB: Unable to allocate memory on node 0 (gfp=0x20)\n  cache: size-64, object size: 64, order: 1\n"
+    (answer,) = fastalloc.explain(text)
+    assert (answer.report.kind, answer.report.order, answer.as_json()["caches"][0]["cache"]) == ("slub", 1, "size-64")
+    assert str(answer.kernel.within) == "3.4 to 4.3"
+
+
+def test_the_summary_of_a_kill_alone_is_answered():
+    line = (
+        "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=x,mems_allowed=0,global_oom,task_memcg=/b,task=java"
+    )
+    (answer,) = fastalloc.explain(line + "\n")
+    assert (answer.report.kind, answer.verdict) == ("oom", "no-mem-info")

@@ -104,7 +104,7 @@ class Reader:
         line = " ".join(line.split())
         mode = re.search(r"mode:\s*0x([0-9a-f]+)\s*(?:\(([^()]*)\))?", line)
         cause = line[: mode.start()] if mode else line
-        report.vmalloc = cause.strip(" ,")[:160]
+        report.vmalloc = re.sub(r"(?<=bytes) \S{1,16}:$", "", cause.strip(" ,"))[:160]
         order = re.search(r"page order (\d+)", cause)
         report.order = int(order[1]) if order else 0
         if mode:
@@ -340,6 +340,8 @@ class Reader:
 
     def _on_global(self, event: Event) -> None:
         report = self._last("oom", event)
+        if report is None and self.text.string[: event.start].endswith("oom-kill:constraint="):
+            report = self._headless_oom(event)
         if report is not None and not report.constraint and not report.memcg:
             report.constraint = event.values["global"]
             report.end = max(report.end, event.end)
@@ -395,6 +397,8 @@ class Reader:
         said = self._last_slub
         if said is not None and "cache" not in said:
             said |= {name: " ".join(value.split()) for name, value in event.values.items()}
+            if "slaborder" in said:  # SLAB has one order for a cache and says no slot
+                said |= {"deforder": said["slaborder"], "minorder": said["slaborder"], "bufsize": said["objsize"]}
             said["end"] = str(event.end)
 
     def _slub_near(self, report: Report) -> list[dict[str, str]]:

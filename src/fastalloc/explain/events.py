@@ -29,9 +29,9 @@ _PATTERNS = {
     "vmalloc": r"vmalloc(?:\s+error\s*:\s*size\s+\d+|\s*:\s*allocation\s+failure)\s*[,:]",
     "slub": rf"""SL[UA]B\s*:\s*Unable\s+to\s+allocate\s+memory\s+on\s+(?:CPU\s+\d+\s+\(of\s+node\s+\d+\)\s+on\s+)?
         node\s+(?P<slubnode>-?\d+)\s*[,(]\s*\(?gfp=\s*{_mask("slubmode")}""",
-    "cache": r"""cache\s*:\s*(?P<cache>[^\n,]+?)\s*,\s*object\s+size\s*:\s*(?P<objsize>\d+)\s*,
-        \s*buffer\s+size\s*:\s*(?P<bufsize>\d+)\s*,\s*default\s+order\s*:\s*(?P<deforder>\d+)\s*,
-        \s*min\s+order\s*:\s*(?P<minorder>\d+)""",
+    "cache": r"""cache\s*:\s*(?P<cache>[^\n,]+?)\s*,\s*object\s+size\s*:\s*(?P<objsize>\d+)\s*,\s*(?:
+        buffer\s+size\s*:\s*(?P<bufsize>\d+)\s*,\s*default\s+order\s*:\s*(?P<deforder>\d+)\s*,
+        \s*min\s+order\s*:\s*(?P<minorder>\d+)|order\s*:\s*(?P<slaborder>\d+))""",
     "version": r"""(?:CPU\s*:\s*\d+\s+(?:UID\s*:\s*\d+\s+)?P(?:ID|id)\s*:\s*\d+\s+C?omm\s*:\s*(?P<comm1>\S[^\n]*?)
         |Pid\s*:\s*\d+\s*,\s*comm\s*:\s*(?P<comm2>\S[^\n]*?))\s+(?:Kdump\s*:\s*loaded\s+)?
         (?:Not\s+tainted|Tainted\s*:(?:\s*\[?[A-Z]+\]?(?:\([A-Z]\))?(?=[\s\d-]))*)\s*(?:-{3,}\s*)?

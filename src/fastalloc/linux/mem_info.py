@@ -80,6 +80,7 @@ SIGNS: tuple[Sign, ...] = (
         "mm/memcontrol.c: mem_cgroup_print_oom_info",
     ),
     _sign("text", r"vmalloc error: size", "5.13", "7.3", "mm/vmalloc.c"),
+    _sign("text", r"SLAB: Unable to allocate memory", "3.4", "6.7", "mm/slab.c: slab_out_of_memory"),
     _sign("text", r"Unable to allocate memory on node -?\d+ \(gfp=", "2.6.31", "4.5", "mm/slub.c: slab_out_of_memory"),
     _sign("text", r"Unable to allocate memory on node -?\d+, gfp=", "4.6", "6.11", "mm/slub.c: slab_out_of_memory"),
     _sign("text", r"Unable to allocate memory on CPU \d+ \(of node", "6.12", "7.3", "mm/slub.c: slab_out_of_memory"),
