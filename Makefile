@@ -9,14 +9,17 @@ WITH ?=
 CHECKED := tests/closed_loop/test_checked.py tests/kernels/test_page_alloc.py tests/kernels/test_mempool.py \
 	tests/kernels/test_slub.py tests/kernels/test_slob.py tests/kernels/test_rng.py tests/kernels/test_stealing_band.py
 
-.PHONY: help demo test test-bounds test-interpreted test-slow test-browser fuzz test-kernel hooks wheel lint format schemas tables bench \
+.PHONY: help walk demo test test-bounds test-interpreted test-slow test-browser fuzz test-kernel hooks wheel lint format schemas tables bench \
 	sweeps docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/ready ## run the swap livelock: table, dataset and report under out/
+demo: .venv/demo ## run the swap livelock: table, dataset and report under out/
 	$(BIN)/fastalloc run swap-livelock $(ARGS)
+
+walk: .venv/demo ## walk through README and tutorials as a new user does, in an empty folder
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/walk.sh
 
 test: .venv/ready ## run the tests, on all cores (JOBS=2: on two)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
@@ -53,8 +56,9 @@ format: .venv/ready ## format the sources
 schemas: .venv/ready ## write JSON Schemas and the columns in docs/datasets.md again
 	$(BIN)/python -m docs.schemas
 
-tables: .venv/ready ## write the tables of docs/policies.md again, from its presets and results/swap-livelock/
+tables: .venv/ready ## write the tables of docs/policies.md and README again, from presets and results/
 	$(BIN)/python -m docs.policy_tables
+	$(BIN)/python -m docs.readme
 
 bench: .venv/bench ## measure speed beside peers and limits; results/benchmarks/
 	$(BIN)/fastalloc bench $(ARGS)
@@ -64,11 +68,12 @@ sweeps: .venv/ready ## run the sweeps that ship (half an hour) into out/, their 
 	$(BIN)/python results/sweeps/summarise.py out
 
 docs: .venv/docs ## build the documentation into docs/_build/
-	$(BIN)/sphinx-build -W -q docs docs/_build
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/sphinx-build -W -q docs docs/_build
 
-wheel: .venv/ready ## build the wheel into dist/ and try it where nothing else is
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
-	rm -rf dist/try && $(PYTHON) -m venv dist/try
+wheel: .venv/ready ## build sdist and wheel into dist/ and try the wheel where nothing else is
+	$(BIN)/python -m pip install --quiet build
+	rm -rf dist && $(BIN)/python -m build --outdir dist . >/dev/null
+	$(PYTHON) -m venv dist/try
 	dist/try/bin/python -m pip install --quiet --disable-pip-version-check dist/fastalloc-*.whl
 	cd dist && try/bin/fastalloc --version && try/bin/fastalloc scenarios >/dev/null
 	rm -rf dist/try
@@ -80,10 +85,15 @@ hooks: .venv/ready ## install the checks before each commit
 clean: ## remove what was built, but no dataset
 	rm -rf .venv docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-# pip before 25.1 does not know dependency groups, hence the upgrade
-.venv/ready: pyproject.toml
+# What runs, without what tests need
+.venv/demo: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . $(WITH)
+	@touch $@
+
+# pip before 25.1 does not know dependency groups, hence the upgrade
+.venv/ready: .venv/demo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable . --group dev $(WITH)
 	@touch $@

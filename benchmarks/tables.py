@@ -1,4 +1,4 @@
-"""Tables of README and docs, made from the last run of each benchmark."""
+"""Tables of the documentation, made from the last run of each benchmark."""
 
 import importlib
 from pathlib import Path
@@ -8,7 +8,7 @@ import polars as pl
 from benchmarks import suite
 from benchmarks.measure import latest
 
-PLACES = ("README.md", "docs/speed.md")
+PLACES = ("docs/speed.md", "docs/speed-replay.md", "docs/speed-machine.md", "docs/speed-policies.md")
 
 
 def number(value: float | None) -> str:
@@ -58,7 +58,7 @@ def replaced(text: str, mark: str, content: str) -> str:
     return f"{head}{begin}\n{content}{end}{rest.split(end, 1)[1]}"
 
 
-# What README shows of each benchmark: a row where all the words stand in it.
+# What the page on speed shows first of each benchmark: a row where all the words stand in it.
 HEADLINE = (
     ("startup", "", ("--help",)),
     ("startup", "", ("first tick", "compil")),
@@ -76,7 +76,7 @@ HEADLINE = (
 
 
 def headline() -> str:
-    """The few figures that README shows, and over all traces the ratio to the C twin."""
+    """The few figures that stand first, and over all traces the ratio to the C twin."""
     lines = ["| what | figure | beside |", "|---|---:|---|"]
     for name, unit, words in HEADLINE:
         rows = latest(name)
@@ -99,7 +99,7 @@ def headline() -> str:
 
 
 def write_all(root: Path) -> None:
-    """Bring the tables of README and docs up to date."""
+    """Bring the tables of the documentation up to date."""
     contents = {"bench": headline(), **{f"bench {name}": section(name) for name in suite.NAMES}}
     for place in PLACES:
         path = root / place

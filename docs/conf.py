@@ -1,55 +1,29 @@
-"""Sphinx configuration; the command reference is generated from the commands themselves."""
+"""Sphinx configuration; the reference is generated, and what the pages show of commands is run."""
 
-import subprocess
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from docs import reference
+
 project = "fastalloc"
 author = "The fastalloc authors"
 version = release = version_of("fastalloc")
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docs.running"]
 exclude_patterns = ["_build"]
 html_theme = "alabaster"
+html_static_path = ["_static"]
 html_theme_options = {
     "description": "A wind tunnel for kernel memory allocation under pressure",
     "page_width": "1180px",
     "font_family": "system-ui, sans-serif",
     "font_size": "15px",
 }
+html_sidebars = {"**": ["about.html", "searchfield.html", "navigation.html"]}
 autodoc_typehints = "description"
-suppress_warnings = ["myst.xref_missing"]
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]
 
-COMMANDS = (
-    "",
-    "run",
-    "rerun",
-    "report",
-    "sweep",
-    "frontier",
-    "sensitivity",
-    "schema",
-    "dataset check",
-    "dataset compact",
-    "dataset merge",
-    "scenarios",
-    "machine",
-    "machine import",
-    "explain",
-    "verify",
-)
-
-
-def _help(words: str) -> str:
-    command = [sys.executable, "-m", "fastalloc.cli.main", *words.split(), "--help"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return text.replace("python -m fastalloc.cli.main", "fastalloc").strip()
-
-
-def _write_commands() -> None:
-    parts = ["# Commands\n", "Bad input ends with one line on stderr and exit code 2, Ctrl-C with 130.\n"]
-    parts += [f"## `fastalloc {words}`\n\n```text\n{_help(words)}\n```\n".replace(" `\n", "`\n") for words in COMMANDS]
-    Path(__file__).with_name("commands.md").write_text("\n".join(parts), encoding="utf-8")
-
-
-_write_commands()
+reference.write_all()

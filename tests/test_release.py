@@ -1,6 +1,7 @@
 """What a release says of itself, in one place each."""
 
 import os
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -15,6 +16,35 @@ def test_the_changelog_begins_with_the_version_of_the_package():
     headings = [line[3:] for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
     assert headings[0] == project["version"]
     assert headings == sorted(headings, key=lambda text: tuple(map(int, text.split("."))), reverse=True)
+
+
+def test_the_version_stands_in_one_place():
+    """Nowhere but in pyproject.toml: not in the package, the citation or the documentation."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    told = [path for path in (ROOT / "src").rglob("*.py") if f'"{version}"' in path.read_text(encoding="utf-8")]
+    assert told == []
+    assert version not in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    import fastalloc
+
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", fastalloc.__version__)
+
+
+def test_the_readme_is_one_screen_whose_figures_are_made():
+    from docs import readme
+
+    text = readme.README.read_text(encoding="utf-8")
+    assert text == readme.text(), "run `make tables`"
+    assert text.count("\n") <= 75
+
+
+def test_on_a_package_index_no_link_leads_nowhere():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["metadata"]["hooks"]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for rule in settings["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(rule["pattern"], rule["replacement"], text)
+    assert not re.findall(r"\]\((?!https?:)", text)
+    assert "![" not in text
+    assert "A livelock, a fix, and where the fix breaks" in text
 
 
 def test_types_are_shipped():

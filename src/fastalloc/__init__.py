@@ -65,6 +65,10 @@ _CALLED = ("explain", "report", "sweep", "trace")  # packages that can be called
 
 def __getattr__(name: str) -> Any:
     """Imports what is asked for when it is asked for, so that ``import fastalloc`` costs nothing."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("fastalloc")
     if name in _CALLED:
         return import_module(f"fastalloc.{name}")
     if name not in _HOMES:

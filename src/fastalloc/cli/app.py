@@ -58,6 +58,12 @@ def first_sentence(text: str) -> str:
 
 def build_app(*wanted: str) -> "Callable[[], Any]":
     """The command line with some of the commands; with all of them where none is named or one does not exist."""
+    command = build_command(*wanted)
+    return lambda: command(prog_name="fastalloc")
+
+
+def build_command(*wanted: str) -> Any:
+    """The parser behind ``build_app``."""
     known = set(wanted) and set(wanted) <= set(NAMES)
     app = typer.Typer(
         cls=Group,
@@ -82,7 +88,7 @@ def build_app(*wanted: str) -> "Callable[[], Any]":
     app.callback()(_options)
     command = typer.main.get_command(app)
     _name_values(command)
-    return lambda: command(prog_name="fastalloc")
+    return command
 
 
 def _name_values(command: Any) -> None:

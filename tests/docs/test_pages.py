@@ -1,0 +1,141 @@
+"""The documentation: its links lead somewhere, its commands exist and run, its pages are short, nothing is clipped."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from docs.blocks import blocks, run_block
+from docs.reference import PAGES
+
+from fastalloc.cli.app import GROUPS, NAMES, build_command
+from fastalloc.cli.explain import parser
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+KEPT = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts and path.parent.name != "reference")
+RUN = [path for path in KEPT if blocks(path)]
+# What simulates takes seconds to minutes.
+CHEAP = ("page-allocation-failure", "does-my-cache-merge", "policy-against-traces")
+# Long ones of before, which are to be parted.
+LONG = {"policies.md", "datasets.md"}
+
+
+def ids(paths):
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """The pages that are made when the documentation is built."""
+    return {f"{name}.md": made() for name, made in PAGES.items()}
+
+
+@pytest.mark.parametrize("page", [*KEPT, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
+def test_links_lead_somewhere(page, reference):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, heading = target.partition("#")
+        if re.match(r"[a-z]+:", target):
+            assert "/tree/" not in target or "main" in target
+        elif path:
+            made = (page.parent / path).resolve()
+            assert made.exists() or (made.parent == DOCS / "reference" and made.name in reference), target
+        if heading and not path:
+            lines = [line.lstrip("# ").lower() for line in text.splitlines() if line.startswith("#")]
+            assert heading in {re.sub(r"[^\w -]", "", line).replace(" ", "-") for line in lines}, target
+
+
+@pytest.mark.parametrize("page", [page for page in RUN if page.stem in CHEAP], ids=lambda path: path.stem)
+def test_commands_of_a_page_run(page, tmp_path):
+    for block in blocks(page):
+        run_block(block, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in RUN if page.stem not in CHEAP], ids=lambda path: path.stem)
+def test_commands_of_a_page_that_simulate_run(page, tmp_path):
+    for block in blocks(page):
+        run_block(block, tmp_path)
+
+
+def words_of(text):
+    """Without the bars of tables."""
+    return sum(any(map(str.isalnum, word)) for word in text.split())
+
+
+def command_lines():
+    """Every line of a code block, in any page, that begins with ``fastalloc``."""
+    for page in [*KEPT, ROOT / "README.md"]:
+        for fence in re.findall(r"^```[^\n]*\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+            for line in fence.replace("\\\n", " ").splitlines():
+                found = re.match(r"^(?:\$ |sudo )*(fastalloc [^#|>&]*)", line)
+                if found:
+                    yield pytest.param(found[1].strip(), id=f"{page.stem}: {found[1].strip()[:60]}")
+
+
+@pytest.mark.parametrize("line", [*command_lines()])
+def test_commands_and_options_exist(line):
+    words = shlex.split(re.sub(r"\[.*?\]|\.\.\.", "", line))[1:]
+    if not words or words[0].startswith("-") or words[0].isupper():
+        return
+    assert words[0] in NAMES, f"no command {words[0]}"
+    if words[0] == "explain":
+        known = set(parser()._option_string_actions)
+    else:
+        command = build_command(words[0]).commands[words[0]]
+        if words[0] in GROUPS and len(words) > 1 and not words[1].startswith("-"):
+            command = command.commands[words[1]]
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    asked = {word.split("=")[0] for word in words[1:] if re.match(r"--?[a-z]", word)}
+    if words[0] == "record" and "--" in words:
+        asked = {word for word in words[: words.index("--")] if word.startswith("-")}
+    assert asked <= known | {"-h", "--help"}, asked - known
+
+
+@pytest.mark.parametrize("page", KEPT, ids=ids(KEPT))
+def test_no_page_is_long(page):
+    assert words_of(page.read_text(encoding="utf-8")) <= 2500 or page.name in LONG
+
+
+def test_the_reference_is_whole_and_no_page_of_it_long(reference):
+    text = "\n".join(reference.values())
+    for name in NAMES:
+        assert f"## fastalloc {name}\n" in text
+    for name, page in reference.items():
+        assert words_of(page) <= 2500, name
+    assert "| `copiers` | whole number from 0 to 1024 | `48` | tasks that copy" in text
+    assert "| C2 | `fix` |" in text
+    assert "| `6.18` | Linux 6.18" in text
+
+
+def test_tutorials_and_guides_fit_the_window():
+    """A block of commands is at most as wide as its page."""
+    for page in RUN:
+        for block in blocks(page):
+            assert all(len(line) <= 120 for line in block.text.splitlines()), (page, block.line)
+
+
+def test_python_blocks_are_run_in_a_fresh_interpreter(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```python\nprint(1 + 1)\n```\n\n```{command}\n:exit: 2\nfastalloc rnu\n```\n")
+    first, second = blocks(page)
+    assert run_block(first, tmp_path) == "2"
+    assert run_block(second, tmp_path) == ""
+    with pytest.raises(RuntimeError, match="exit code 2"):
+        run_block(second._replace(options={}), tmp_path)
+
+
+@pytest.mark.slow
+def test_the_documentation_builds_without_a_warning(tmp_path):
+    pytest.importorskip("sphinx")
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "-q", DOCS, tmp_path],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "searchindex.js").exists()
+    assert "<svg" in (tmp_path / "index.html").read_text(encoding="utf-8")
