@@ -44,20 +44,10 @@ def times() -> str:
     )
 
 
-def true() -> str:
-    """What was held against real kernels, and how many rows of it are exact."""
-    table = json.loads((ROOT / "results" / "verify.json").read_text(encoding="utf-8"))
-    return (
-        f"Against the unmodified allocators of Linux 2.6.25-rc8, 6.12 and 7.3 and tables of running kernels: "
-        f"{table['exact']} of {table['total']} cases exact, {table['rows_exact']:,} of {table['rows']:,} rows "
-        "(`fastalloc verify`).\n"
-    )
-
-
 def text() -> str:
     """The README as it should be."""
     found = README.read_text(encoding="utf-8")
-    for name, made in (("verdict", verdict), ("times", times), ("true", true)):
+    for name, made in (("verdict", verdict), ("times", times)):
         found = replaced(found, name, made())
     return found
 
