@@ -19,7 +19,8 @@ LOOK_NS = 100 * ms.NS_PER_MS
 @internal
 def note_zones(mem, column, row):
     """A column of every zone, at the place of its name; -1 for names that the machine has no zone of."""
-    row[:] = -1
+    for i in range(NR_ZONE_NAMES):
+        row[i] = -1
     for z in range(mem.ctl[MEMCTL.nr_zones]):
         row[mem.zone[z, ZONE.zone_name]] = mem.zone[z, column]
 
@@ -50,11 +51,15 @@ def sample(mem, heap, pools, io, vm, out):
     row = out.series[n]
     row[SERIES.t_ms] = vm.ctl[VM.now] // ms.NS_PER_MS
     note_zones(mem, ZONE.free, row[SERIES.free_dma : SERIES.free_dma + NR_ZONE_NAMES])
+    pcp_pages = active = inactive = 0
     for z in range(mem.ctl[MEMCTL.nr_zones]):
         for cpu in range(vm.ctl[VM.nr_cpus]):
-            row[SERIES.pcp_pages] += mem.pcp[cpu, z, PCP.count]
-        row[SERIES.active] += mem.zone[z, ZONE.nr_active]
-        row[SERIES.inactive] += mem.zone[z, ZONE.nr_inactive]
+            pcp_pages += mem.pcp[cpu, z, PCP.count]
+        active += mem.zone[z, ZONE.nr_active]
+        inactive += mem.zone[z, ZONE.nr_inactive]
+    row[SERIES.pcp_pages] = pcp_pages
+    row[SERIES.active] = active
+    row[SERIES.inactive] = inactive
     row[SERIES.slab_pages] = heap_pages(heap)
     row[SERIES.writeback] = vm.ctl[VM.writeback]
     row[SERIES.bios] = io.ctl[IO.bios]
@@ -85,12 +90,13 @@ def reserve_idle(mem, heap, pools, io, vm):
     """Bytes set aside for a shortage and not in use: elements of mempools, commands on free_lists with their sense
     buffers, spare pages, emergency pages that are free, free objects of emergency caches of their own."""
     out_of_line()
-    idle = aside_bytes(mem, heap) + page_bytes(mem) * mem.ctl[MEMCTL.nr_spare]
+    page = page_bytes(mem)
+    idle = aside_bytes(mem, heap) + page * mem.ctl[MEMCTL.nr_spare]
     idle += io.ctl[IO.free_list] * vm.ctl[VM.command_bytes]
     for p in range(pools.pool.shape[0]):
         idle += pools.pool[p, MEMPOOL.curr] * pools.pool[p, MEMPOOL.bytes]
     for z in range(mem.ctl[MEMCTL.nr_zones]):
-        idle += page_bytes(mem) * min(mem.zone[z, ZONE.emergency], mem.zone[z, ZONE.free])
+        idle += page * min(mem.zone[z, ZONE.emergency], mem.zone[z, ZONE.free])
     for h in range(vm.host.shape[0]):
         idle += vm.host[h, HOST.aside] * vm.host[h, HOST.bytes]
     return idle
