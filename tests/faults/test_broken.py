@@ -69,3 +69,23 @@ def test_the_command_says_so_above_the_table(fastalloc, tmp_path, spoil):
     assert "broken" in (tmp_path / "d" / "report.html").read_text()
     assert fastalloc("rerun", "d", 1, "--debug").code == 3
     assert open_dataset("d").manifest["broken"][0]["lane"] == 1
+
+
+def test_a_guard_breaks_a_lane_without_debug_too(tmp_path, monkeypatch):
+    """The reserves of lane 2 hold handles from nowhere: the first that is given back ends it, with its cache named."""
+    real = batch.build_lane
+
+    def spoilt(scenario, lane, *arguments, **options):
+        arrays = real(scenario, lane, *arguments, **options)
+        if lane == 2:
+            arrays.pools.element[:, 0] = 7 << 50
+        return arrays
+
+    monkeypatch.setattr(batch, "build_lane", spoilt)
+    scenario = small("rc8", SHORT | {"run.duration_s": 6.0})
+    dataset = run(scenario, tmp_path / "d", variants=["rc8"], threads=1)
+    (record,) = dataset.manifest["broken"]
+    assert (record["lane"], record["cache"] != "") == (2, True)
+    assert "an object was given back" in record["told"]
+    with pytest.raises(ConservationError, match="an object was given back"):
+        rerun(dataset, 2)

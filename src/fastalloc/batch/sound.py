@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass, replace
 
+from fastalloc.batch.heap import build_layout
 from fastalloc.batch.lane import Lane
 from fastalloc.batch.own_policy import PolicyError, failure
 from fastalloc.errors import InputError, LaneError
+from fastalloc.kernels.alloc.guards import GUARDS
 from fastalloc.kernels.alloc.kmem_inspect import overflowed
 from fastalloc.kernels.alloc.policy_hooks import ARGUMENTS
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.state import VM
+from fastalloc.kernels.lane.state import ROLE, VM
 from fastalloc.kernels.machine.check import VIOLATIONS
 from fastalloc.scenario.models import Scenario
 
@@ -55,10 +57,14 @@ def check_sound(lane: int, arrays: Lane, scenario: Scenario | None = None) -> No
     variant = scenario.variants[0].name if scenario else ""
     now = int(arrays.vm.ctl[VM.now])
     where = f"lane {lane}{variant and f' of {variant}'} at {now / ms.NS_PER_S:.6f} s"
-    violation = int(arrays.vm.ctl[VM.error])
-    if violation:
+    guard, violation = int(arrays.mem.ctl[MEMCTL.broken]), int(arrays.vm.ctl[VM.error])
+    if guard or violation:
+        cache, what = "", VIOLATIONS[violation]
+        if guard:
+            cache = cache_name(scenario, arrays, int(arrays.mem.ctl[MEMCTL.broken_cache]))
+            what = f"{GUARDS[guard]} (handle {int(arrays.mem.ctl[MEMCTL.broken_handle])})"
         tick = now // int(arrays.vm.ctl[VM.jiffy_ns])
-        raise ConservationError(Broken(lane, variant, tick, now / ms.NS_PER_S, "", VIOLATIONS[violation]))
+        raise ConservationError(Broken(lane, variant, tick, now / ms.NS_PER_S, cache, what))
     question = int(arrays.mem.ctl[MEMCTL.policy_failed])
     if question:
         name = {MEMCTL.ask_entitlement: "entitlement", MEMCTL.ask_depth: "depth", MEMCTL.ask_fallback: "fallback"}
@@ -73,3 +79,13 @@ def check_sound(lane: int, arrays: Lane, scenario: Scenario | None = None) -> No
         )
     if overflowed(arrays.heap):
         raise CapacityError(f"{where}: more slabs or objects than its arrays hold", variant, lane)
+
+
+def cache_name(scenario: Scenario | None, arrays: Lane, c: int) -> str:
+    """Who has objects in a cache of a lane: merged ones have several users."""
+    users = [label for label, its in zip(ROLE.names, arrays.vm.roles.tolist(), strict=True) if its == c]
+    if not users and scenario is not None:
+        layout = build_layout(scenario)
+        users += [f"host {h} (sense)" for h, its in enumerate(layout.host_sense) if its == c]
+        users += [f"background {i}" for i, its in enumerate(layout.background) if its == c]
+    return ", ".join(users) or f"number {c}"

@@ -13,8 +13,9 @@ from fastalloc.compiler.groups import group
 from fastalloc.compiler.jit import kernel, out_of_line
 from fastalloc.compiler.records import Record, field
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.guards import checked_alloc, checked_free
 from fastalloc.kernels.alloc.kmalloc import free_page_handle, page_handle
-from fastalloc.kernels.alloc.kmem import kfree, kmalloc, kmem_cache_free, policed_alloc
+from fastalloc.kernels.alloc.kmem import kfree, kmalloc
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.linux import gfp as g
 
@@ -87,7 +88,7 @@ def pool_alloc(mem, heap, pools, p, cpu, gfp, context):
     pool = pools.pool
     source = pool[p, MEMPOOL.cache]
     if pool[p, MEMPOOL.kind] == MP_SLAB:
-        return policed_alloc(mem, heap, source, cpu, gfp, context)
+        return checked_alloc(mem, heap, source, cpu, gfp, context)
     if pool[p, MEMPOOL.kind] == MP_PAGES:
         return page_handle(mem, cpu, gfp, context, source)
     handle = kmalloc(mem, heap, pool[p], cpu, gfp, context, source)
@@ -99,7 +100,7 @@ def pool_free(mem, heap, pools, p, cpu, handle):
     """Give one element back to the allocator [pool->free]."""
     out_of_line()
     if pools.pool[p, MEMPOOL.kind] == MP_SLAB:
-        kmem_cache_free(mem, heap, pools.pool[p, MEMPOOL.cache], cpu, handle)
+        checked_free(mem, heap, pools.pool[p, MEMPOOL.cache], cpu, handle)
     elif pools.pool[p, MEMPOOL.kind] == MP_PAGES:
         free_page_handle(mem, cpu, handle)
     elif handle != BOGUS_HANDLE:

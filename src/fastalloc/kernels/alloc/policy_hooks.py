@@ -47,6 +47,7 @@ def note_failure(mem, question, a, b, c, d, e):
     out_of_line()
     if mem.ctl[MEMCTL.policy_failed] == 0:
         mem.ctl[MEMCTL.policy_failed] = question
+        mem.ctl[MEMCTL.stopped] = 1
         asked = mem.ctl[MEMCTL.policy_asked : MEMCTL.policy_asked + ARGUMENTS]
         asked[0] = a
         asked[1] = b

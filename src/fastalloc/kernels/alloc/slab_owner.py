@@ -5,7 +5,8 @@
 
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.kmem import allocated_by, kmem_cache_free, policed_alloc
+from fastalloc.kernels.alloc.guards import checked_alloc, checked_free
+from fastalloc.kernels.alloc.kmem import allocated_by
 from fastalloc.kernels.alloc.state import MEMCTL
 
 
@@ -21,7 +22,7 @@ def account(heap, out, handle, who):
 def slab_take(mem, heap, out, c, cpu, gfp, context, who):
     """kmem_cache_alloc on behalf of ``who``: a new slab remembers who asked, the ledger its takers."""
     mem.ctl[MEMCTL.who] = who
-    handle = policed_alloc(mem, heap, c, cpu, gfp | mem.ctl[MEMCTL.gfp_add + who], context)
+    handle = checked_alloc(mem, heap, c, cpu, gfp | mem.ctl[MEMCTL.gfp_add + who], context)
     account(heap, out, handle, who)
     return handle
 
@@ -29,4 +30,4 @@ def slab_take(mem, heap, out, c, cpu, gfp, context, who):
 @internal
 def slab_give(mem, heap, c, cpu, handle):
     """kmem_cache_free of an object of cache ``c``."""
-    kmem_cache_free(mem, heap, c, cpu, handle)
+    checked_free(mem, heap, c, cpu, handle)

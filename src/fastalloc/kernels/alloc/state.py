@@ -126,9 +126,13 @@ class MEMCTL(Record, width=POLICY.width):
     emergency_nomerge = field("1: emergency caches share their slabs with nobody")
     page_doublings = field("of 4096 bytes: 0, 2 or 4 for pages of 4, 16 or 64 KB")
     user_zones = field("zones at the top that serve tasks' pages alone: HighMem, Movable")
-    policy_failed = field("the first question (its column here) that a user's policy raised at, 0 none: the lane ends")
+    policy_failed = field("the first question (its column here) that a user's policy raised at, 0 none")
     policy_asked = field("with what it was asked", width=5)
     context = field("PF_MEMALLOC and IN_INTERRUPT bits of whoever frees: a free under sheaves may need memory")
+    stopped = field("1: the lane ends with this event, since a policy raised or a guard failed")
+    broken = field("the first guard that failed, one of guards.GUARDS; 0 none")
+    broken_cache = field("with which cache ...")
+    broken_handle = field("... and which handle")
 
 
 # Which cache an object is freed into.

@@ -192,8 +192,8 @@ def next_event(heap, io, vm, jiffy_ns):
 def run_lane(mem, heap, pools, io, vm, out, until):
     """Run a lane to simulated time ``until`` (ns); callable again with a later time, with the same result as once.
 
-    Stops early when the allocator's arrays overflow, a user's policy fails (mem.ctl[MEMCTL.policy_failed]), the clock
-    stands still or, in debug mode, at the first broken invariant (both vm.ctl[VM.error]).
+    Stops early when the allocator's arrays overflow, a user's policy or a guard fails (mem.ctl[MEMCTL.stopped]), the
+    clock stands still or, in debug mode, at the first broken invariant (both vm.ctl[VM.error]).
     """
     ctl = vm.ctl
     jiffy_ns = ctl[VM.jiffy_ns]
@@ -273,7 +273,7 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             reap_due(mem, heap, vm, jiffies)
         else:
             check_livelock(mem, heap, pools, io, vm, out)
-        if overflowed(heap) or ctl[VM.overflow] != 0 or mem.ctl[MEMCTL.policy_failed] != 0:
+        if overflowed(heap) or ctl[VM.overflow] != 0 or mem.ctl[MEMCTL.stopped] != 0:
             return
     ctl[VM.now] = until
 

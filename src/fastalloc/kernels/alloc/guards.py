@@ -1,0 +1,193 @@
+"""Guards of the objects that change hands: compiled kernels check no index, so a wrong handle would spread in silence.
+
+An object that is taken must lie within its slab, which counts between one and all of its objects in use. One that is
+given back must be such an object of the cache that is named, and not the one that was freed last there. At the first
+violation the lane is stopped (``MEMCTL.stopped``), and what was found is kept for ``batch.sound``; such a lane has no
+result. Linux looks for the same with ``slub_debug`` [mm/slub.c: check_slab, check_object, on_freelist] and
+CONFIG_SLAB_FREELIST_HARDENED [set_freepointer].
+
+``heap`` is whichever allocator the machine has, see :mod:`fastalloc.kernels.alloc.kmem`.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from fastalloc.compiler.jit import INLINED, dispatched, folded, internal, out_of_line
+from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.kmem import kmem_cache_free, policed_alloc
+from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_SLAB
+from fastalloc.kernels.alloc.slob.ring import FIRST_PAGE, SLOB_CTL, SLOB_PAGE
+from fastalloc.kernels.alloc.slob.slob import PAGE_UNITS, SLOB_CACHE, SLOB_UNIT
+from fastalloc.kernels.alloc.slub.state import SHEAF
+from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, MEMCTL, PAGE, SLUB_CTL, SLUB_SLAB
+
+GUARDS = (
+    "",
+    "an object was handed out that is none of its slabs'",
+    "an object was given back that is none of its slabs', or is free already",
+)
+TAKEN, GIVEN = 1, 2
+
+
+@internal
+def is_page_block(mem, handle):
+    """Whether a page-backed handle names pages that the machine has and that are not free."""
+    out_of_line()
+    order = (handle >> st.PAGE_HANDLE_ORDER_SHIFT) & 0xFF
+    pfn = handle & ((1 << st.PAGE_HANDLE_ORDER_SHIFT) - 1)
+    if mem.ctl[MEMCTL.model] != st.MODEL_ZONES:
+        return True  # the golden cases' pages are only counted
+    return (
+        handle < 2 * st.PAGE_HANDLE
+        and order < mem.area.shape[1]
+        and pfn + (1 << order) <= mem.page.shape[0]
+        and (mem.page[pfn, PAGE.flags] & (st.PG_BUDDY | st.PG_PCP)) == 0
+    )
+
+
+def _within(inuse, objects):
+    """Whether a slab that holds an object in use counts between one and all of its objects so."""
+    return np.uint64(inuse - 1) < np.uint64(objects)  # one comparison for both ends
+
+
+_within_kernel = folded(_within)
+
+
+def _slub_is_whole(mem, heap, c, handle):
+    if handle >= st.PAGE_HANDLE:
+        return is_page_block(mem, handle)
+    slab = heap.slab[handle >> st.HANDLE_SHIFT]
+    objects = slab[SLUB_SLAB.objects]
+    return handle & st.HANDLE_INDEX_MASK < objects and _within_kernel(slab[SLUB_SLAB.inuse], objects)
+
+
+def _slub_is_held(mem, heap, c, cpu, handle):
+    s = handle >> st.HANDLE_SHIFT
+    if np.uint64(s) >= np.uint64(heap.ctl[SLUB_CTL.slab_top]):
+        return handle >= st.PAGE_HANDLE and is_page_block(mem, handle)
+    slab = heap.slab[s]
+    i = handle & st.HANDLE_INDEX_MASK
+    objects = slab[SLUB_SLAB.objects]
+    k = heap.kcpu[c, cpu]
+    return (
+        i < objects
+        and _within_kernel(slab[SLUB_SLAB.inuse], objects)  # a retired slab counts none
+        # an object of an emergency cache is given back as one of the cache that it stands in for
+        and (slab[SLUB_SLAB.cache] == c or mem.ctl[MEMCTL.free] != st.FREE_PLAIN)
+        and slab[SLUB_SLAB.freelist] != i
+        and (k[KMEM_CACHE_CPU.page] != s or k[KMEM_CACHE_CPU.freelist] != i)
+    )
+
+
+_slub_is_held_kernel = folded(_slub_is_held)
+
+
+def _eras_is_held(mem, heap, c, cpu, handle):
+    if not _slub_is_held_kernel(mem, heap, c, cpu, handle):
+        return False
+    h = heap.kcpu[c, cpu, KMEM_CACHE_CPU.main]
+    size = heap.ctl[h + SHEAF.size] if h > 0 else 0
+    return size <= 0 or heap.ctl[h + SHEAF.objects + size - 1] != handle
+
+
+def _slab_is_whole(mem, heap, c, handle):
+    num = heap.cache[c, SLAB_CACHE.num]
+    inuse = heap.slab[handle >> st.HANDLE_SHIFT, SLAB_SLAB.inuse]
+    return handle & st.HANDLE_INDEX_MASK < num and _within_kernel(inuse, num)
+
+
+def _slab_is_held(mem, heap, c, cpu, handle):
+    s = handle >> st.HANDLE_SHIFT
+    if np.uint64(s) >= np.uint64(heap.ctl[SLAB_CTL.slab_top]):
+        return False
+    slab = heap.slab[s]
+    i = handle & st.HANDLE_INDEX_MASK
+    num = heap.cache[c, SLAB_CACHE.num]
+    queue = heap.queue[c, cpu]
+    last = queue[SLAB_ARRAY.avail] - 1
+    return (
+        i < num
+        and _within_kernel(slab[SLAB_SLAB.inuse], num)
+        and slab[SLAB_SLAB.cache] == c
+        and slab[SLAB_SLAB.free] != i
+        and (last < 0 or heap.entry[queue[SLAB_ARRAY.base] + last] != handle)
+    )
+
+
+def _slob_is_whole(mem, heap, c, handle):
+    if handle >= st.PAGE_HANDLE:
+        return is_page_block(mem, handle)
+    units = (heap.cache[c, SLOB_CACHE.size] + SLOB_UNIT - 1) // SLOB_UNIT
+    return (handle & st.HANDLE_INDEX_MASK) // SLOB_UNIT + units <= PAGE_UNITS and 0 <= heap.page[
+        handle >> st.HANDLE_SHIFT, SLOB_PAGE.units
+    ] <= PAGE_UNITS - units
+
+
+def _slob_is_held(mem, heap, c, cpu, handle):
+    p = handle >> st.HANDLE_SHIFT
+    if np.uint64(p) >= np.uint64(heap.ctl[SLOB_CTL.top]) or p < FIRST_PAGE:
+        return handle >= st.PAGE_HANDLE and is_page_block(mem, handle)
+    page = heap.page[p]
+    units = (heap.cache[c, SLOB_CACHE.size] + SLOB_UNIT - 1) // SLOB_UNIT
+    b = (handle & st.HANDLE_INDEX_MASK) // SLOB_UNIT
+    return (
+        page[SLOB_PAGE.pfn] >= 0
+        and b + units <= PAGE_UNITS
+        and 0 <= page[SLOB_PAGE.units] <= PAGE_UNITS - units
+        and (page[SLOB_PAGE.on_list] == 0 or page[SLOB_PAGE.free] != b)
+    )
+
+
+_OF = {
+    "Slub": SimpleNamespace(is_whole=_slub_is_whole, is_held=_slub_is_held),
+    "SlubEras": SimpleNamespace(is_whole=_slub_is_whole, is_held=_eras_is_held),
+    "Slab": SimpleNamespace(is_whole=_slab_is_whole, is_held=_slab_is_held),
+    "Slob": SimpleNamespace(is_whole=_slob_is_whole, is_held=_slob_is_held),
+}
+
+
+def _of(heap):
+    return _OF[getattr(heap, "instance_class", type(heap)).__name__]
+
+
+@dispatched(lambda mem, heap, c, handle: _of(heap).is_whole, **INLINED)
+def is_whole(mem, heap, c, handle):
+    """Whether an object that cache ``c`` gave lies within its slab, and the slab counts it."""
+
+
+@dispatched(lambda mem, heap, c, cpu, handle: _of(heap).is_held, **INLINED)
+def is_held(mem, heap, c, cpu, handle):
+    """Whether ``handle``, whatever it is, names an object in use of a slab of cache ``c``, as far as its slab and
+    ``cpu`` can tell: it is not the last that was freed there."""
+
+
+@internal
+def note_broken(mem, guard, c, handle):
+    """Stop the lane; the first violation is kept."""
+    out_of_line()
+    mem.ctl[MEMCTL.stopped] = 1
+    if mem.ctl[MEMCTL.broken] == 0:
+        mem.ctl[MEMCTL.broken] = guard
+        mem.ctl[MEMCTL.broken_cache] = c
+        mem.ctl[MEMCTL.broken_handle] = handle
+
+
+@folded
+def checked_alloc(mem, heap, c, cpu, gfp, context):
+    """:func:`~fastalloc.kernels.alloc.kmem.policed_alloc`; a handle that is no object stops the lane."""
+    handle = policed_alloc(mem, heap, c, cpu, gfp, context)
+    if handle >= 0 and not is_whole(mem, heap, c, handle):
+        note_broken(mem, TAKEN, c, handle)
+        return st.NO_OBJECT
+    return handle
+
+
+@folded
+def checked_free(mem, heap, c, cpu, handle):
+    """:func:`~fastalloc.kernels.alloc.kmem.kmem_cache_free`; what is no object in use is left alone and stops the
+    lane."""
+    if is_held(mem, heap, c, cpu, handle):
+        kmem_cache_free(mem, heap, c, cpu, handle)
+    else:
+        note_broken(mem, GIVEN, c, handle)
