@@ -1,6 +1,7 @@
 """Refills of sheaves told by the pages and sheaves that the trace shows: examples worked by hand.
 
-``thing`` has slots of 1024 bytes: four a slab of one page, and 12 a sheaf, so a refill of nothing buys three slabs.
+``thing`` has slots of 1024 bytes: four a slab of one page, and 12 a sheaf, so a refill of nothing allocates three
+slabs.
 """
 
 import pytest
@@ -61,19 +62,19 @@ def test_a_refill_that_the_rules_do_not_explain_is_none(tmp_path):
     assert caches["thing"]["new"] == 3
 
 
-@pytest.mark.parametrize("bought", [3, 4])
-def test_what_was_not_bought_came_from_the_lists(tmp_path, bought):
+@pytest.mark.parametrize("allocated", [3, 4])
+def test_what_is_no_new_slab_came_from_the_lists(tmp_path, allocated):
     """Nine objects a slab, 28 a sheaf: of task 2's four slabs 8 objects are left. With them task 1 needs three more
-    slabs; where it bought four it had looked before they came."""
+    slabs; where it allocated four it had looked before they came."""
     trace = Trace()
     trace.alloc(1, "other", 5)
     trace.alloc(2, "other", 5, 1)
     trace.pages(2, 100, 101, 102, 103)
     trace.alloc(2, "part", 103)
-    trace.pages(1, *range(200, 200 + bought))
+    trace.pages(1, *range(200, 200 + allocated))
     trace.alloc(1, "part", 103, 1)
     _, caches = trace.run(tmp_path)
-    assert caches["part"]["new"] == 4 + bought
+    assert caches["part"]["new"] == 4 + allocated
 
 
 def test_an_interrupt_s_allocation_lies_between(tmp_path):

@@ -196,7 +196,7 @@ def test_a_table_of_sheaves_that_cannot_be_is_refused(tmp_path):
 
 
 def test_what_a_cpu_hands_out_before_its_first_refill_lay_in_its_sheaves(tmp_path):
-    """Five objects of slab 50, then a refill that buys three slabs; CPU 1 never refills."""
+    """Five objects of slab 50, then a refill that allocates three slabs; CPU 1 never refills."""
     trace = Trace()
     for i in (3, 1):
         trace.alloc(1, "thing", 50, i)

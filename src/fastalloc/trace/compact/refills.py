@@ -1,4 +1,4 @@
-"""When a task refilled a sheaf: told by the slabs that it bought and by the sheaf that it made [mm/slub.c of 7.2 and
+"""When a task refilled a sheaf: told by the slabs that it allocated and by the sheaf that it made [mm/slub.c of 7.2 and
 7.3: __pcs_replace_empty_main, refill_objects].
 
 An allocation that finds no object on its CPU takes an empty sheaf, or makes one, lets go of the CPU's lock, fills the
@@ -12,7 +12,7 @@ the way, others allocate on that CPU, find nothing either, and refill a second s
 
 Both are of the task's next allocation of that cache. The task looked for objects after its last event before them; its
 refill begins where the rules find none first, looking before each allocation of that cache on that CPU from there on.
-The lists it searched once it had its sheaf. How many slabs it bought tells how much the lists had given it.
+The lists it searched once it had its sheaf. How many slabs it allocated tells how much the lists had given it.
 
 A sheaf of a kmalloc cache is made without another sheaf being made or filled for it [SLAB_ALLOC_NO_RECURSE].
 """
@@ -46,7 +46,7 @@ class Layout:
 @dataclass
 class _Refill:
     """One refill. Rows of the trace: ``last`` event of the task before it (-1 none), its sheaf's memory and its first
-    pages (-1 none), the allocation that it is of. ``slabs`` that it bought."""
+    pages (-1 none), the allocation that it is of. ``slabs`` that it allocated."""
 
     cache: int
     last: int
@@ -61,12 +61,12 @@ class _Pending:
     """What a task's refills under way have shown: by cache (pages, slabs, last), sheaves (row, bytes, last), pages of
     no known cache (row, order, last)."""
 
-    bought: dict[int, list[int]] = field(default_factory=dict)
+    allocated: dict[int, list[int]] = field(default_factory=dict)
     sheaves: list[tuple[int, int, int]] = field(default_factory=list)
     unknown: list[tuple[int, int, int]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.bought or self.sheaves or self.unknown)
+        return bool(self.allocated or self.sheaves or self.unknown)
 
 
 class Refills:
@@ -86,7 +86,7 @@ class Refills:
         self.makes_for_free = (sites == FULL).to_numpy()[kind]
         self.bytes = trace.kinds["bytes_alloc"].to_numpy()[kind]
         mask = trace.kinds["gfp_flags"].to_numpy() & _SLAB_PAGES == _SLAB_PAGES
-        self.buys = (op == co.OP_PAGE_ALLOC) & mask[kind] & (trace.events["object"] != co.NO_PFN)
+        self.allocates = (op == co.OP_PAGE_ALLOC) & mask[kind] & (trace.events["object"] != co.NO_PFN)
         self.pages_order = trace.kinds["order"].to_numpy()[kind]
         self.owner = self._owners()
         self.memory: list[int] = []  # rows that are memory of a kmalloc cache's sheaf
@@ -96,7 +96,7 @@ class Refills:
         """The cache of each block of slab pages, by the first object that came out of it; -1 unknown."""
         e = self.trace.events
         owner = np.full(len(e), -1, np.int64)
-        blocks = np.flatnonzero(self.buys)
+        blocks = np.flatnonzero(self.allocates)
         allocs = np.flatnonzero((self.op == co.OP_ALLOC) | (self.op == co.OP_SHEAF_ALLOC))
         if not len(blocks) or not len(allocs):
             return owner
@@ -127,7 +127,7 @@ class Refills:
         """Task by task, in the order of the trace."""
         order = np.lexsort((np.arange(len(self.task)), self.task))
         task = self.task[order]
-        shows = (self.buys | self.makes | self.makes_for_free)[order]
+        shows = (self.allocates | self.makes | self.makes_for_free)[order]
         at = -1
         for start in np.flatnonzero(shows).tolist():
             if start >= at:
@@ -142,7 +142,7 @@ class Refills:
         own = task[at]
         while at < len(order) and task[at] == own and nested <= NESTED:
             row = int(order[at])
-            if self.buys[row]:
+            if self.allocates[row]:
                 self._pages(pending, row, last)
                 nested = 0
             elif self.op[row] in (co.OP_ALLOC, co.OP_SHEAF_ALLOC):
@@ -154,7 +154,7 @@ class Refills:
                 if self.makes[row]:
                     pending.sheaves.append((row, int(self.bytes[row]), last))
                     nested = 0
-            if not (self.buys[row] or self.makes[row]):
+            if not (self.allocates[row] or self.makes[row]):
                 last = row
                 nested += 1
                 if not pending:
@@ -165,7 +165,7 @@ class Refills:
     def _pages(self, pending: _Pending, row: int, last: int) -> None:
         owner = int(self.owner[row])
         if owner >= 0:
-            known = pending.bought.setdefault(owner, [row, 0, last])
+            known = pending.allocated.setdefault(owner, [row, 0, last])
             known[1] += 1
         elif owner == -1:
             pending.unknown.append((row, int(self.pages_order[row]), last))
@@ -186,7 +186,7 @@ class Refills:
         cache = int(self.cache[row])
         if not self.capacity[cache]:
             return None
-        pages, slabs, last = pending.bought.pop(cache, [-1, 0, -1])
+        pages, slabs, last = pending.allocated.pop(cache, [-1, 0, -1])
         given = [(known, before) for known, order, before in pending.unknown if order == self.order[cache]]
         if given:
             pages, last = given[0] if pages < 0 else (pages, last)
@@ -239,7 +239,7 @@ class Refills:
                 steps.append((refill.pages, 1, co.OP_REFILL_NEW, refill.slabs, int(e["cpu"][refill.pages])))
             steps.append((refill.target, 1, co.OP_INSTALL, 0, int(e["cpu"][refill.target])))
             rows += [(place, turn, op, name, co.OPS[op], amount, number, on) for place, turn, op, amount, on in steps]
-            self.counts["refills of sheaves told by pages bought"] += refill.pages >= 0
+            self.counts["refills of sheaves told by pages allocated"] += refill.pages >= 0
             self.counts["refills of sheaves told by the sheaf made"] += refill.pages < 0
         self.counts["sheaves of kmalloc caches"] = len(self.memory)
         # What goes behind an event comes before what goes ahead of the next.

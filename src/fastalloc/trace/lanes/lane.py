@@ -173,7 +173,7 @@ def prepare(trace: co.CompactTrace, config: Config, nodes: int, samples: Samples
     mask[trace.meta.get("entitled", [])] |= g.MEMALLOC
     calls = trace.kinds["src"].is_in(AMOUNTS).to_numpy()  # what they carry is an amount
     mask[calls] = gfp[calls]
-    # Where slabs are others, or hold others' objects too, as many are not bought.
+    # Where slabs are others, or hold others' objects too, as many are not allocated.
     other = (trace.kinds["src"] == co.OPS[co.OP_REFILL_NEW]) & ~trace.kinds["cache"].is_in(config.exact)
     mask[other.to_numpy()] = 0
     lane = empty_lane(

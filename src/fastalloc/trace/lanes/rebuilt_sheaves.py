@@ -2,9 +2,11 @@
 
 /sys/kernel/slab tells the slabs of each node's list and the objects free in them, as for older kernels (see
 ``rebuilt``); what lies in sheaves and barns counts as in use there, and no file tells it. But a CPU whose sheaf is
-empty refills it with its first allocation, from the lists, and buys slabs for what they do not give; the trace shows
+empty refills it with its first allocation, from the lists, and allocates slabs for what they do not give; the trace
+shows
 these (see ``refills``). So what a CPU hands out before its first refill that the trace shows is taken to have lain in
-its sheaves: the main one, the spare one, and the barn's. A refill from lists that bought nothing is not told from that.
+its sheaves: the main one, the spare one, and the barn's. A refill from lists that allocated nothing is not told from
+that.
 """
 
 import dataclasses
