@@ -21,8 +21,9 @@ from fastalloc.linux import gfp as g
 
 OP_BEGIN_REFILL = 17  # an allocation looks for objects here; of ``amount`` 1 in the lists of slabs too
 OP_REFILL_LISTS = 18  # it looks in the lists
-OP_REFILL_NEW = 19  # it allocates its first slab, of ``amount`` ones
+OP_REFILL_NEW = 19  # it buys its first slab, of ``amount`` ones, or ONE_SLAB alone
 OP_INSTALL = 20  # it puts the sheaf to use
+ONE_SLAB = 1 << 16
 REFILL = g.GFP_KERNEL | g.NOMEMALLOC | g.NOWARN
 
 
@@ -37,8 +38,8 @@ def fill_from_lists(mem, slub_, c, cpu, h):
 
 
 @internal
-def fill_from_new_slabs(mem, slub_, c, cpu, h, allocated):
-    """Fill sheaf ``h`` out of new slabs. What ``allocated`` of them (0 unknown) do not hold it had from the lists: it
+def fill_from_new_slabs(mem, slub_, c, cpu, h, bought):
+    """Fill sheaf ``h`` out of new slabs. What ``bought`` of them (0 unknown) do not hold it had from the lists: it
     looked there before the first one, though later than it began."""
     ctl = slub_.ctl
     n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
@@ -46,7 +47,7 @@ def fill_from_new_slabs(mem, slub_, c, cpu, h, allocated):
     capacity = ctl[h + SHEAF.capacity]
     before = size
     s = slub_.knode[c, n, KMEM_CACHE_NODE.partial_head]
-    while allocated > 0 and capacity - size > allocated * slub_.cache[c, KMEM_CACHE.objects] and s >= 0:
+    while bought > 0 and capacity - size > bought * slub_.cache[c, KMEM_CACHE.objects] and s >= 0:
         free = slub_.slab[s, SLUB_SLAB.objects] - slub_.slab[s, SLUB_SLAB.inuse]
         got = nl.refill_from_node(
             mem, slub_, c, n, REFILL, 0, ctl, h + SHEAF.objects + size, min(free, capacity - size)
@@ -56,6 +57,20 @@ def fill_from_new_slabs(mem, slub_, c, cpu, h, allocated):
     size += nl.refill_from_new_slabs(mem, slub_, c, cpu, REFILL, 0, ctl, h + SHEAF.objects + size, capacity - size)
     ctl[h + SHEAF.size] = size
     slub_.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_refill] += size - before
+
+
+@internal
+def fill_from_one_slab(mem, slub_, c, cpu, h):
+    """Fill sheaf ``h`` out of one new slab, as far as it goes."""
+    size = slub_.ctl[h + SHEAF.size]
+    missing = slub_.ctl[h + SHEAF.capacity] - size
+    s = -1
+    if missing > 0:
+        s = nl.counted_new_slab(mem, slub_, c, cpu, cpu >> mem.ctl[MEMCTL.cpu_node_shift], REFILL, 0)
+    if s >= 0:
+        got = nl.take_from_new_slab(slub_, c, s, slub_.ctl, h + SHEAF.objects + size, missing)
+        slub_.ctl[h + SHEAF.size] = size + got
+        slub_.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_refill] += got
 
 
 @internal
@@ -91,6 +106,8 @@ def refill_event(mem, slub_, handle, op, c, cpu, amount, obj):
     elif h >= 0:
         if op == OP_REFILL_LISTS:
             fill_from_lists(mem, slub_, c, cpu, h)
+        elif op == OP_REFILL_NEW and amount == ONE_SLAB:
+            fill_from_one_slab(mem, slub_, c, cpu, h)
         else:
             fill_from_new_slabs(mem, slub_, c, cpu, h, amount if op == OP_REFILL_NEW else 0)
         if op == OP_INSTALL:

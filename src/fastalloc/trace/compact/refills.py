@@ -1,4 +1,4 @@
-"""When a task refilled a sheaf: told by the slabs that it allocated and by the sheaf that it made [mm/slub.c of 7.2 and
+"""When a task refilled a sheaf: told by the slabs that it bought and by the sheaf that it made [mm/slub.c of 7.2 and
 7.3: __pcs_replace_empty_main, refill_objects].
 
 An allocation that finds no object on its CPU takes an empty sheaf, or makes one, lets go of the CPU's lock, fills the
@@ -8,11 +8,13 @@ the way, others allocate on that CPU, find nothing either, and refill a second s
 * the pages of its slabs: mm_page_alloc with __GFP_NOWARN and __GFP_NORETRY, as of a slab, and with __GFP_NOMEMALLOC,
   which refill_sheaf adds. The first object out of the pages tells the cache; where none came, the sheaf was put aside,
   and the task's next allocation tells it;
+* where none were to be had so, those of the second try, without __GFP_NORETRY and perhaps of a smaller order; their
+  first object tells them;
 * the memory of its sheaf: a kmalloc by __pcs_replace_empty_main of a size that goes with the cache's capacity.
 
 Both are of the task's next allocation of that cache. The task looked for objects after its last event before them; its
 refill begins where the rules find none first, looking before each allocation of that cache on that CPU from there on.
-The lists it searched once it had its sheaf. How many slabs it allocated tells how much the lists had given it.
+The lists it searched once it had its sheaf. How many slabs it bought tells how much the lists had given it.
 
 A sheaf of a kmalloc cache is made without another sheaf being made or filled for it [SLAB_ALLOC_NO_RECURSE].
 """
@@ -24,12 +26,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
+from fastalloc.kernels.replay.refill_events import ONE_SLAB
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact.row_passes import DIRECT_MAP
 from fastalloc.trace.compact.weave import ADDED
 
 NEW, FULL = "__pcs_replace_empty_main", "__pcs_replace_full_main"  # who makes a sheaf: for an allocation, for a free
-_SLAB_PAGES = 0x2000 | 0x10000 | 0x80000  # the three of them in 7.x [include/linux/gfp_types.h]
+_NORETRY = 0x10000  # of 7.x [include/linux/gfp_types.h]
+_REFILL = 0x2000 | 0x80000  # __GFP_NOWARN, __GFP_NOMEMALLOC
 _HEADER = 32  # bytes of struct slab_sheaf without its pointers
 NESTED = 64  # events of interrupts that may lie between a refill and its allocation
 LONGEST = 200  # allocations by others, before each of which a refill may have begun
@@ -46,27 +50,47 @@ class Layout:
 @dataclass
 class _Refill:
     """One refill. Rows of the trace: ``last`` event of the task before it (-1 none), its sheaf's memory and its first
-    pages (-1 none), the allocation that it is of. ``slabs`` that it allocated."""
+    pages (-1 none), the allocation that it is of. ``slabs`` of the cache's order that it bought; ``smaller``: rows of
+    pages of a smaller order."""
 
     cache: int
     last: int
     sheaf: int
     pages: int
     slabs: int
+    smaller: list[int]
     target: int
+
+    @property
+    def begin(self) -> int:
+        """The first row that tells of it."""
+        return min(row for row in (self.sheaf, self.pages, *self.smaller) if row >= 0)
+
+
+@dataclass
+class _Bought:
+    """What a refill bought: rows of its pages, of the cache's order and smaller; the task's ``last`` row before."""
+
+    last: int
+    pages: list[int] = field(default_factory=list)
+    smaller: list[int] = field(default_factory=list)
+
+    @property
+    def first(self) -> int:
+        return min([*self.pages, *self.smaller], default=1 << 62)
 
 
 @dataclass
 class _Pending:
-    """What a task's refills under way have shown: by cache (pages, slabs, last), sheaves (row, bytes, last), pages of
-    no known cache (row, order, last)."""
+    """What a task's refills under way have shown: by cache what they bought, sheaves (row, bytes, last), pages of no
+    known cache (row, order, last)."""
 
-    allocated: dict[int, list[int]] = field(default_factory=dict)
+    bought: dict[int, _Bought] = field(default_factory=dict)
     sheaves: list[tuple[int, int, int]] = field(default_factory=list)
     unknown: list[tuple[int, int, int]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.allocated or self.sheaves or self.unknown)
+        return bool(self.bought or self.sheaves or self.unknown)
 
 
 class Refills:
@@ -85,8 +109,10 @@ class Refills:
         self.makes = (sites == NEW).to_numpy()[kind]
         self.makes_for_free = (sites == FULL).to_numpy()[kind]
         self.bytes = trace.kinds["bytes_alloc"].to_numpy()[kind]
-        mask = trace.kinds["gfp_flags"].to_numpy() & _SLAB_PAGES == _SLAB_PAGES
-        self.allocates = (op == co.OP_PAGE_ALLOC) & mask[kind] & (trace.events["object"] != co.NO_PFN)
+        mask = trace.kinds["gfp_flags"].to_numpy()
+        pages = (op == co.OP_PAGE_ALLOC) & (trace.events["object"] != co.NO_PFN)
+        self.buys = pages & (mask & _REFILL == _REFILL)[kind]
+        self.first_try = (mask & _NORETRY != 0)[kind]
         self.pages_order = trace.kinds["order"].to_numpy()[kind]
         self.owner = self._owners()
         self.memory: list[int] = []  # rows that are memory of a kmalloc cache's sheaf
@@ -96,7 +122,7 @@ class Refills:
         """The cache of each block of slab pages, by the first object that came out of it; -1 unknown."""
         e = self.trace.events
         owner = np.full(len(e), -1, np.int64)
-        blocks = np.flatnonzero(self.allocates)
+        blocks = np.flatnonzero(self.buys)
         allocs = np.flatnonzero((self.op == co.OP_ALLOC) | (self.op == co.OP_SHEAF_ALLOC))
         if not len(blocks) or not len(allocs):
             return owner
@@ -113,7 +139,8 @@ class Refills:
         known, where = np.unique(of, return_index=True)
         known, where = known[known >= 0], where[known >= 0]
         cache = self.cache[allocs[where]]
-        fits = self.order[cache] == self.pages_order[known]
+        order = self.pages_order[known]
+        fits = (self.order[cache] == order) | ((self.order[cache] > order) & ~self.first_try[known])
         owner[known] = np.where(fits, cache, -2)
         return owner
 
@@ -127,7 +154,7 @@ class Refills:
         """Task by task, in the order of the trace."""
         order = np.lexsort((np.arange(len(self.task)), self.task))
         task = self.task[order]
-        shows = (self.allocates | self.makes | self.makes_for_free)[order]
+        shows = (self.buys | self.makes | self.makes_for_free)[order]
         at = -1
         for start in np.flatnonzero(shows).tolist():
             if start >= at:
@@ -142,7 +169,7 @@ class Refills:
         own = task[at]
         while at < len(order) and task[at] == own and nested <= NESTED:
             row = int(order[at])
-            if self.allocates[row]:
+            if self.buys[row]:
                 self._pages(pending, row, last)
                 nested = 0
             elif self.op[row] in (co.OP_ALLOC, co.OP_SHEAF_ALLOC):
@@ -154,7 +181,7 @@ class Refills:
                 if self.makes[row]:
                     pending.sheaves.append((row, int(self.bytes[row]), last))
                     nested = 0
-            if not (self.allocates[row] or self.makes[row]):
+            if not (self.buys[row] or self.makes[row]):
                 last = row
                 nested += 1
                 if not pending:
@@ -165,9 +192,10 @@ class Refills:
     def _pages(self, pending: _Pending, row: int, last: int) -> None:
         owner = int(self.owner[row])
         if owner >= 0:
-            known = pending.allocated.setdefault(owner, [row, 0, last])
-            known[1] += 1
-        elif owner == -1:
+            known = pending.bought.setdefault(owner, _Bought(last))
+            smaller = self.pages_order[row] < self.order[owner]
+            (known.smaller if smaller else known.pages).append(row)
+        elif owner == -1 and self.first_try[row]:
             pending.unknown.append((row, int(self.pages_order[row]), last))
 
     def _for_free(self, order: np.ndarray, task: np.ndarray, at: int, row: int) -> None:
@@ -186,11 +214,10 @@ class Refills:
         cache = int(self.cache[row])
         if not self.capacity[cache]:
             return None
-        pages, slabs, last = pending.allocated.pop(cache, [-1, 0, -1])
         given = [(known, before) for known, order, before in pending.unknown if order == self.order[cache]]
-        if given:
-            pages, last = given[0] if pages < 0 else (pages, last)
-            slabs += len(given)
+        bought = pending.bought.pop(cache, _Bought(given[0][1] if given else -1))
+        bought.pages += [known for known, _ in given]
+        last = bought.last
         sheaf, made_one = -1, False
         for i in range(len(pending.sheaves) - 1, -1, -1):
             made, _, before = pending.sheaves[i]
@@ -199,16 +226,16 @@ class Refills:
                 made_one = True
                 if self.kmalloc[cache]:
                     self.memory.append(made)
-                if pages < 0 or made < pages:
+                if made < bought.first:
                     sheaf, last = made, before
                 break
         if given or not self.makes[row]:
             pending.unknown.clear()
         if made_one and not self.makes[row]:
             pending.sheaves.clear()
-        if sheaf < 0 and pages < 0:
+        if sheaf < 0 and not bought.pages and not bought.smaller:
             return None
-        return _Refill(cache, last, sheaf, pages, slabs, row)
+        return _Refill(cache, last, sheaf, min(bought.pages, default=-1), len(bought.pages), bought.smaller, row)
 
     def added(self, first_object: int) -> tuple[pl.DataFrame, np.ndarray]:
         """The steps of all refills as events to be woven in (columns ADDED), their sheaves numbered from
@@ -222,7 +249,7 @@ class Refills:
             number = first_object + len(ptrs)
             name = self.names[refill.cache]
             ptrs.append(int(self.trace.ptrs[e["object"][refill.target]]) | 1)
-            begin = refill.sheaf if refill.sheaf >= 0 else refill.pages
+            begin = refill.begin
             cpu = int(e["cpu"][begin])
             if (refill.cache, cpu) not in allocs:
                 own = plain & (self.cache == refill.cache) & (e["cpu"] == cpu)
@@ -235,12 +262,15 @@ class Refills:
                 steps.append((refill.last + 1, 0, co.OP_BEGIN_REFILL, int(refill.sheaf < 0), cpu))
             if refill.sheaf >= 0:
                 steps.append((refill.sheaf + 1, 0, co.OP_REFILL_LISTS, 0, cpu))
+            for row in refill.smaller:
+                rows.append((row, 1, co.OP_SHORTAGE, name, co.OPS[co.OP_SHORTAGE], 0, int(self.pages_order[row]), cpu))
+                rows.append((row, 2, co.OP_REFILL_NEW, name, co.OPS[co.OP_REFILL_NEW], ONE_SLAB, number, cpu))
             if refill.pages >= 0:
                 steps.append((refill.pages, 1, co.OP_REFILL_NEW, refill.slabs, int(e["cpu"][refill.pages])))
             steps.append((refill.target, 1, co.OP_INSTALL, 0, int(e["cpu"][refill.target])))
             rows += [(place, turn, op, name, co.OPS[op], amount, number, on) for place, turn, op, amount, on in steps]
-            self.counts["refills of sheaves told by pages allocated"] += refill.pages >= 0
-            self.counts["refills of sheaves told by the sheaf made"] += refill.pages < 0
+            told = "the sheaf made" if refill.pages < 0 and not refill.smaller else "pages bought"
+            self.counts[f"refills of sheaves told by {told}"] += 1
         self.counts["sheaves of kmalloc caches"] = len(self.memory)
         # What goes behind an event comes before what goes ahead of the next.
         table = pl.DataFrame(rows, schema={"place": pl.Int64, "turn": pl.Int64, **ADDED}, orient="row")

@@ -111,7 +111,7 @@ def _refilled(trace: co.CompactTrace, config: ln.Config, of_kind: np.ndarray) ->
     index = {cache.name: c for c, cache in enumerate(config.caches)}
     found: dict[int, dict[int, int]] = {}
     for refill in finder.find():
-        row = refill.sheaf if refill.sheaf >= 0 else refill.pages
+        row = refill.begin
         own = found.setdefault(index[finder.names[refill.cache]], {})
         cpu = int(trace.events["cpu"][row])
         own[cpu] = min(own.get(cpu, row), row)
