@@ -77,6 +77,25 @@ def test_what_is_no_new_slab_came_from_the_lists(tmp_path, allocated):
     assert caches["part"]["new"] == 4 + allocated
 
 
+def test_callbacks_in_the_task_s_name_do_not_bound_its_refill(tmp_path):
+    """They free what fills the sheaf again, after it was found empty."""
+    trace = Trace()
+    trace.pages(1, 100, 101, 102)
+    for i in range(12):
+        trace.alloc(1, "thing", 102 - i // 4, 3 - i % 4)
+    for i in range(2):
+        trace.free(1, "thing", 102, 3 - i)
+        trace.rows[-1]["call_site"] = "rcu_do_batch+0x1bf"
+    trace.pages(1, 200, 201, 202)
+    trace.alloc(1, "thing", 202, 3)
+    _, caches = trace.run(tmp_path)
+    assert caches["thing"]["new"] == 6
+    for row in trace.rows:
+        row["call_site"] = "f+0x1"
+    _, caches = trace.run(tmp_path)
+    assert caches["thing"]["new"] == 3
+
+
 def test_an_interrupt_s_allocation_lies_between(tmp_path):
     """Of another cache, in the task's name, after the pages."""
     trace = two_tasks((100, 101, 102), (200, 201, 202))
@@ -134,3 +153,23 @@ def test_a_sheaf_made_for_a_free_is_of_what_was_freed(tmp_path):
     trace.kmalloc(1, 256, 30, site="__pcs_replace_full_main+0x10c")
     recording, _ = trace.run(tmp_path)
     assert (recording.trace.events["op"] == co.OP_SHEAF_MEMORY).sum() == 1
+
+
+def test_a_slab_of_a_smaller_order_is_bought_as_such(tmp_path):
+    """A block of order 1 was not to be had: its second try, and mask, give four objects instead of eight; then a slab
+    of order 1 fills the sheaf of twelve."""
+    trace = Trace()
+    trace.pages(1, 100, gfp=SLAB & ~0x10000)
+    trace.pages(1, 104, order=1)
+    trace.alloc(1, "thing", 104, 0)
+    for i in range(4):
+        trace.alloc(1, "thing", 100, i)
+    readings = tmp_path / "run.slabs.csv"
+    readings.write_text(
+        "cache,slab_size,object_size,order,objs_per_slab,cpu_partial,min_partial,slabs,objects,total_objects,partial\n"
+        "thing,1024,1024,1,8,0,5,0,0,0,0\nother,64,64,0,64,0,5,0,0,0,0\n"
+    )
+    recording = trace.open(tmp_path, slabs=readings)
+    thing = recording.run([])[0].result.caches.filter(cache="thing").row(0, named=True)
+    assert (thing["new"], thing["order_fallback"], thing["sheaf_refill"]) == (2, 1, 12)
+    assert thing["peak"] == 2

@@ -52,14 +52,15 @@ def probed_runs():
 
 @pytest.mark.parametrize("row", probed_runs(), ids=lambda row: row["run"])
 def test_runs_with_probes(row):
-    """Of eleven runs eight hold all limits; what the others miss is in docs/replay-7x.md."""
+    """All limits hold but for new pages of the warm start: docs/replay-7x.md has the cause."""
     path = shared("kernel-7.x") / "traces" / f"{row['run']}.events.parquet"
     found = held(path, opened(path, row["kernel"], row["boot_args"]))
     error = dict(found.totals.select("figure", pl.col("error").abs()).iter_rows())
-    assert error["new"] <= 0.0155
+    assert found.ok or row["run"] == "d_w1_k73_smp2_warm"
+    assert error["new"] <= 0.0135
     assert error["peak"] <= 0.003
     assert error["end"] <= 0.005
-    assert found.exact_at_peak >= 0.94
+    assert found.exact_at_peak >= 0.95
 
 
 def test_what_comes_out_of_prefilled_sheaves_is_what_the_probe_saw():
@@ -98,6 +99,25 @@ def test_a_prefilled_sheaf_is_its_task_s(tmp_path):
     # back is filled up for the barn.
     assert caches["maple_node"]["sheaf_refill"] == 3 * 32 + 1
     assert caches["maple_node"]["sheaf_return_slow"] == 1
+
+
+@pytest.mark.parametrize("held", [30, 32])
+def test_a_prefill_was_where_its_sheaf_holds_what_was_recorded(tmp_path, held):
+    """Task 1 prefills and is preempted before the event; task 2 prefills, takes two objects and returns the sheaf. With
+    32 objects task 1's was another sheaf, taken before; with 30 it was that one."""
+    trace = Trace()
+    trace.alloc(1, "other", 5)
+    trace.alloc(2, "other", 5, 1)
+    trace.call(2, "prefill", sheaf=0x2000, n=32, want=2)
+    trace.alloc(2, "maple_node", 52)
+    trace.alloc(2, "maple_node", 52, 1)
+    trace.call(2, "return_sheaf", sheaf=0x2000, n=30)
+    trace.alloc(3, "other", 5, 2)
+    trace.call(1, "prefill", sheaf=0x1000 if held == 32 else 0x2000, n=held, want=2)
+    trace.alloc(1, "maple_node", 53)
+    _, caches = trace.run(tmp_path)
+    assert caches["maple_node"]["sheaf_refill"] == (64 if held == 32 else 32)
+    assert caches["maple_node"]["objects"] == 3
 
 
 def test_a_prefill_that_failed_leaves_no_sheaf(tmp_path):

@@ -24,7 +24,7 @@ from fastalloc.linux import gfp as g
 
 OP_KFREE_RCU = 11  # of ``object``
 OP_GRACE_PERIOD = 12  # is over for ``amount`` objects of the cache
-OP_PREFILL = 13  # of sheaf ``object`` with at least ``amount`` objects
+OP_PREFILL = 13  # of sheaf ``object`` with at least ``amount`` objects; with TRY see ``is_the_one``
 OP_SHEAF_ALLOC = 14  # ``object`` comes out of a prefilled sheaf
 OP_RETURN_SHEAF = 15  # of sheaf ``object``
 OP_PREFILL_FAILED = 16  # of a sheaf with ``amount`` objects: the pages for it could not be had
@@ -32,6 +32,7 @@ OP_SHEAF_MEMORY = 21  # ``object`` is a sheaf of a kmalloc cache
 OP_NEXT_SHEAF = 22  # the allocation behind it comes out of sheaf ``object``
 OP_FREE_MANY = 23  # ``object`` is one of a bulk free
 FIRST_SHEAF_OP = OP_KFREE_RCU
+TRY = 1 << 24
 
 # What an event came to: nothing that is counted, an allocation or free, a free of an object that is not out.
 NO_OPERATION, OPERATION, UNKNOWN_FREE = range(3)
@@ -113,6 +114,21 @@ def free_held(mem, slub_, live, cpu, held):
 
 
 @internal
+def is_the_one(mem, slub_, c, cpu, amount):
+    """Whether a prefilled sheaf would hold, here, as many objects as the recorded one: ``amount`` is TRY, the objects
+    that it held (from bit 12 on), and those asked for."""
+    k = slub_.kcpu[c, cpu]
+    wanted = amount & 0xFFF
+    h = k[KMEM_CACHE_CPU.spare]
+    if h < 0:
+        h = slub_.knode[c, cpu >> mem.ctl[MEMCTL.cpu_node_shift], KMEM_CACHE_NODE.full]
+    size = slub_.ctl[h + SHEAF.size] if h >= 0 else 0
+    if size < wanted:
+        size = slub_.cache[c, KMEM_CACHE.sheaf_capacity]
+    return size == (amount >> 12) & 0x7FF
+
+
+@internal
 def sheaf_event(mem, slub_, handle, live, op, c, cpu, amount, obj):
     """One of the events above; what it came to."""
     out_of_line()
@@ -173,7 +189,14 @@ def sheaf_event(mem, slub_, handle, live, op, c, cpu, amount, obj):
     elif op == OP_GRACE_PERIOD:
         slub_.cache[c, KMEM_CACHE.rcu_due] += amount
         run_callbacks(mem, slub_, c, cpu)
+    elif held >= 0 and (op == OP_NEXT_SHEAF or (op == OP_PREFILL and amount < TRY)):
+        leave_chain(slub_, c, held)
+        slub_.ctl[held + SHEAF.next] = k[KMEM_CACHE_CPU.prefilled]
+        k[KMEM_CACHE_CPU.prefilled] = held
+    elif op == OP_PREFILL and amount >= TRY and (held >= 0 or not is_the_one(mem, slub_, c, cpu, amount)):
+        return NO_OPERATION
     elif op == OP_PREFILL:
+        amount &= 0xFFF if amount >= TRY else -1
         h = np.int64(prefill_sheaf(mem, slub_, c, cpu, g.GFP_KERNEL, 0, amount, -1))
         handle[obj] = h
         if h >= 0:
@@ -185,10 +208,6 @@ def sheaf_event(mem, slub_, handle, live, op, c, cpu, amount, obj):
         mem.ctl[MEMCTL.model] = st.MODEL_UNLIMITED
         if h >= 0:
             return_sheaf(mem, slub_, c, cpu, h, g.GFP_KERNEL, 0)
-    elif op == OP_NEXT_SHEAF and held >= 0:
-        leave_chain(slub_, c, held)
-        slub_.ctl[held + SHEAF.next] = k[KMEM_CACHE_CPU.prefilled]
-        k[KMEM_CACHE_CPU.prefilled] = held
     elif op == OP_RETURN_SHEAF and held >= 0:
         handle[obj] = st.NO_OBJECT
         leave_chain(slub_, c, held)

@@ -12,9 +12,10 @@ the way, others allocate on that CPU, find nothing either, and refill a second s
   first object tells them;
 * the memory of its sheaf: a kmalloc by __pcs_replace_empty_main of a size that goes with the cache's capacity.
 
-Both are of the task's next allocation of that cache. The task looked for objects after its last event before them; its
-refill begins where the rules find none first, looking before each allocation of that cache on that CPU from there on.
-The lists it searched once it had its sheaf. How many slabs it bought tells how much the lists had given it.
+Both are of the task's next allocation of that cache. The task looked for objects after its last event before them,
+callbacks of call_rcu in its name aside; its refill begins where the rules find none first, looking before each
+allocation of that cache on that CPU from there on. The lists it searched once it had its sheaf. How many slabs it
+bought tells how much the lists had given it.
 
 A sheaf of a kmalloc cache is made without another sheaf being made or filled for it [SLAB_ALLOC_NO_RECURSE].
 """
@@ -35,6 +36,7 @@ NEW, FULL = "__pcs_replace_empty_main", "__pcs_replace_full_main"  # who makes a
 _NORETRY = 0x10000  # of 7.x [include/linux/gfp_types.h]
 _REFILL = 0x2000 | 0x80000  # __GFP_NOWARN, __GFP_NOMEMALLOC
 _HEADER = 32  # bytes of struct slab_sheaf without its pointers
+SOFTIRQ = "rcu_do_batch"  # frees in the name of the task that it interrupts [kernel/rcu/tree.c]
 NESTED = 64  # events of interrupts that may lie between a refill and its allocation
 LONGEST = 200  # allocations by others, before each of which a refill may have begun
 
@@ -108,6 +110,7 @@ class Refills:
         sites = trace.kinds["call_site"].str.split("+").list.first()
         self.makes = (sites == NEW).to_numpy()[kind]
         self.makes_for_free = (sites == FULL).to_numpy()[kind]
+        self.softirq = (sites == SOFTIRQ).to_numpy()[kind]
         self.bytes = trace.kinds["bytes_alloc"].to_numpy()[kind]
         mask = trace.kinds["gfp_flags"].to_numpy()
         pages = (op == co.OP_PAGE_ALLOC) & (trace.events["object"] != co.NO_PFN)
@@ -159,6 +162,8 @@ class Refills:
         for start in np.flatnonzero(shows).tolist():
             if start >= at:
                 before = start - 1
+                while before >= 0 and self.softirq[order[before]]:
+                    before -= 1
                 last = int(order[before]) if before >= 0 and task[before] == task[start] else -1
                 at = yield from self._follow(order, task, start, last)
 
@@ -182,7 +187,7 @@ class Refills:
                     pending.sheaves.append((row, int(self.bytes[row]), last))
                     nested = 0
             if not (self.buys[row] or self.makes[row]):
-                last = row
+                last = last if self.softirq[row] else row
                 nested += 1
                 if not pending:
                     break

@@ -14,8 +14,9 @@ import polars as pl
 import pyarrow as pa
 
 from fastalloc.foreign import parquet_names, parquet_table
+from fastalloc.kernels.replay.sheaf_events import TRY
 from fastalloc.trace.compact import compact as co
-from fastalloc.trace.compact.refills import Layout, Refills
+from fastalloc.trace.compact.refills import LONGEST, Layout, Refills
 from fastalloc.trace.compact.tasks import tasks_of
 from fastalloc.trace.compact.weave import ADDED, woven
 
@@ -38,7 +39,7 @@ def read_sheaf_calls(path: Path) -> pl.DataFrame:
     table = table.filter(pl.col("event").is_in(list(_OPS)))
     amount = pl.when(pl.col("event") == PREFILL).then("want").otherwise("n").clip(0, AMOUNT)
     failed = (pl.col("event") == PREFILL) & (pl.col("n") == 0) & (pl.col("want") > 0)
-    columns = table.select("ts_ns", "cpu", "event", "cache", "sheaf", *pid, amount=amount, failed=failed)
+    columns = table.select("ts_ns", "cpu", "event", "cache", "sheaf", "n", *pid, amount=amount, failed=failed)
     return columns.sort("ts_ns", maintain_order=True)
 
 
@@ -106,16 +107,53 @@ class _Calls:
         by_task = "pid" in self.calls.columns and "tasks" in self.trace.meta
         pid = self.calls["pid"].to_numpy() if by_task else -1 - self.calls["cpu"].to_numpy()
         first = len(self.trace.ptrs)
-        number = (first + self.sheaf).tolist()
         columns = ("event", "cache", "amount", "failed", "cpu")
-        rows = [
-            (place, co.OP_PREFILL_FAILED if failed else _OPS[event], cache, event, amount, sheaf, cpu)
-            for place, sheaf, (event, cache, amount, failed, cpu) in zip(
-                self.place.tolist(), number, self.calls.select(columns).iter_rows(), strict=True
-            )
-        ]
-        rows += self._taken(rows, pid.tolist(), by_task)
-        return pl.DataFrame(rows, schema=ADDED, orient="row").sort("place", maintain_order=True), self.sheaves
+        calls = zip(self.place.tolist(), self.sheaf.tolist(), self.calls.select(columns).iter_rows(), strict=True)
+        rows: list[tuple[Any, ...]] = []
+        number: dict[int, int] = {}  # of each sheaf the prefill that it is out by
+        for i, (place, sheaf, (event, cache, amount, failed, cpu)) in enumerate(calls):
+            if event == PREFILL:
+                number[sheaf] = first + i
+            op = co.OP_PREFILL_FAILED if failed else _OPS[event]
+            rows.append((place, op, cache, event, amount, number.get(sheaf, first + i), cpu))
+        told = self._taken(rows, pid.tolist(), by_task)
+        tries = self._tries(rows, pid) if by_task else []
+        table = pl.DataFrame(rows + told + tries, schema=ADDED, orient="row").sort("place", maintain_order=True)
+        return table, self.sheaves[self.sheaf]
+
+    def _tries(self, rows: list[tuple[Any, ...]], pid: np.ndarray) -> list[tuple[Any, ...]]:
+        """Where each prefill may have been if others were at that cache's sheaves of its CPU between the task's event
+        before and its own, which comes last: behind each of these. There it was if the sheaf that it would have had
+        then holds as many objects as the one that it got [kmem_cache_prefill_sheaf]."""
+        e = self.trace.events
+        names, of_kind = self.trace.cache_names
+        index = {name: c for c, name in enumerate(names)}
+        cache, cpu = of_kind[e["kind"]], e["cpu"]
+        order = np.lexsort((np.arange(len(self.task)), self.task))
+        task = self.task[order]
+        begin, end = np.searchsorted(task, pid, "left"), np.searchsorted(task, pid, "right")
+        at: dict[tuple[str, int], np.ndarray] = {}
+        since: dict[int, int] = {}  # place of each task's last call
+        tries = []
+        for i, (place, op, name, _, amount, sheaf, on) in enumerate(rows):
+            own = order[begin[i] : end[i]]
+            before = int(np.searchsorted(own, place)) - 1
+            low = max(int(own[before]) + 1 if before >= 0 else 0, since.get(int(pid[i]), 0))
+            since[int(pid[i])] = place
+            if op != co.OP_PREFILL or low >= place:
+                continue
+            if (name, on) not in at:
+                there = np.flatnonzero((cache == index.get(name, -1)) & (cpu == on) & (self.op <= co.OP_KFREE_RCU)) + 1
+                calls = [row[0] for row in rows if row[2] == name and row[6] == on]
+                at[name, on] = np.unique(np.concatenate([there, np.array(calls, np.int64)]))
+            first, last = np.searchsorted(at[name, on], (low, place), "right").tolist()
+            if last <= first:
+                continue
+            held = min(int(self.calls["n"][i]), (1 << 11) - 1)
+            packed = TRY | held << 12 | min(amount, (1 << 12) - 1)
+            for where in (low, *at[name, on][max(first, last - LONGEST) : last].tolist()):
+                tries.append((where, co.OP_PREFILL, name, PREFILL, packed, sheaf, on))
+        return tries
 
     def _taken(self, rows: list[tuple[Any, ...]], pid: list[int], by_task: bool) -> list[tuple[Any, ...]]:
         """Mark what comes out of prefilled sheaves, and tell the sheaf where it is not the last one of its CPU."""
