@@ -21,7 +21,7 @@ from fastalloc.linux import gfp as g
 
 OP_BEGIN_REFILL = 17  # an allocation looks for objects here; of ``amount`` 1 in the lists of slabs too
 OP_REFILL_LISTS = 18  # it looks in the lists
-OP_REFILL_NEW = 19  # it buys its first slab, of ``amount`` ones, or ONE_SLAB alone
+OP_REFILL_NEW = 19  # it allocates its first slab, of ``amount`` ones, or ONE_SLAB alone
 OP_INSTALL = 20  # it puts the sheaf to use
 ONE_SLAB = 1 << 16
 REFILL = g.GFP_KERNEL | g.NOMEMALLOC | g.NOWARN
@@ -38,8 +38,8 @@ def fill_from_lists(mem, slub_, c, cpu, h):
 
 
 @internal
-def fill_from_new_slabs(mem, slub_, c, cpu, h, bought):
-    """Fill sheaf ``h`` out of new slabs. What ``bought`` of them (0 unknown) do not hold it had from the lists: it
+def fill_from_new_slabs(mem, slub_, c, cpu, h, allocated):
+    """Fill sheaf ``h`` out of new slabs. What ``allocated`` of them (0 unknown) do not hold it had from the lists: it
     looked there before the first one, though later than it began."""
     ctl = slub_.ctl
     n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
@@ -47,7 +47,7 @@ def fill_from_new_slabs(mem, slub_, c, cpu, h, bought):
     capacity = ctl[h + SHEAF.capacity]
     before = size
     s = slub_.knode[c, n, KMEM_CACHE_NODE.partial_head]
-    while bought > 0 and capacity - size > bought * slub_.cache[c, KMEM_CACHE.objects] and s >= 0:
+    while allocated > 0 and capacity - size > allocated * slub_.cache[c, KMEM_CACHE.objects] and s >= 0:
         free = slub_.slab[s, SLUB_SLAB.objects] - slub_.slab[s, SLUB_SLAB.inuse]
         got = nl.refill_from_node(
             mem, slub_, c, n, REFILL, 0, ctl, h + SHEAF.objects + size, min(free, capacity - size)

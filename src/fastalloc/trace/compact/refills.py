@@ -1,4 +1,4 @@
-"""When a task refilled a sheaf: told by the slabs that it bought and by the sheaf that it made [mm/slub.c of 7.2 and
+"""When a task refilled a sheaf: told by the slabs that it allocated and by the sheaf that it made [mm/slub.c of 7.2 and
 7.3: __pcs_replace_empty_main, refill_objects].
 
 An allocation that finds no object on its CPU takes an empty sheaf, or makes one, lets go of the CPU's lock, fills the
@@ -15,7 +15,7 @@ the way, others allocate on that CPU, find nothing either, and refill a second s
 Both are of the task's next allocation of that cache. The task looked for objects after its last event before them,
 callbacks of call_rcu in its name aside; its refill begins where the rules find none first, looking before each
 allocation of that cache on that CPU from there on. The lists it searched once it had its sheaf. How many slabs it
-bought tells how much the lists had given it.
+allocated tells how much the lists had given it.
 
 A sheaf of a kmalloc cache is made without another sheaf being made or filled for it [SLAB_ALLOC_NO_RECURSE].
 """
@@ -52,8 +52,8 @@ class Layout:
 @dataclass
 class _Refill:
     """One refill. Rows of the trace: ``last`` event of the task before it (-1 none), its sheaf's memory and its first
-    pages (-1 none), the allocation that it is of. ``slabs`` of the cache's order that it bought; ``smaller``: rows of
-    pages of a smaller order."""
+    pages (-1 none), the allocation that it is of. ``slabs`` of the cache's order that it allocated; ``smaller``:
+    rows of pages of a smaller order."""
 
     cache: int
     last: int
@@ -70,8 +70,8 @@ class _Refill:
 
 
 @dataclass
-class _Bought:
-    """What a refill bought: rows of its pages, of the cache's order and smaller; the task's ``last`` row before."""
+class _Allocated:
+    """What a refill allocated: rows of its pages, of the cache's order and smaller; the task's ``last`` row before."""
 
     last: int
     pages: list[int] = field(default_factory=list)
@@ -84,15 +84,15 @@ class _Bought:
 
 @dataclass
 class _Pending:
-    """What a task's refills under way have shown: by cache what they bought, sheaves (row, bytes, last), pages of no
+    """What a task's refills under way have shown: by cache what they allocated, sheaves (row, bytes, last), pages of no
     known cache (row, order, last)."""
 
-    bought: dict[int, _Bought] = field(default_factory=dict)
+    allocated: dict[int, _Allocated] = field(default_factory=dict)
     sheaves: list[tuple[int, int, int]] = field(default_factory=list)
     unknown: list[tuple[int, int, int]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.bought or self.sheaves or self.unknown)
+        return bool(self.allocated or self.sheaves or self.unknown)
 
 
 class Refills:
@@ -114,7 +114,7 @@ class Refills:
         self.bytes = trace.kinds["bytes_alloc"].to_numpy()[kind]
         mask = trace.kinds["gfp_flags"].to_numpy()
         pages = (op == co.OP_PAGE_ALLOC) & (trace.events["object"] != co.NO_PFN)
-        self.buys = pages & (mask & _REFILL == _REFILL)[kind]
+        self.allocates = pages & (mask & _REFILL == _REFILL)[kind]
         self.first_try = (mask & _NORETRY != 0)[kind]
         self.pages_order = trace.kinds["order"].to_numpy()[kind]
         self.owner = self._owners()
@@ -125,7 +125,7 @@ class Refills:
         """The cache of each block of slab pages, by the first object that came out of it; -1 unknown."""
         e = self.trace.events
         owner = np.full(len(e), -1, np.int64)
-        blocks = np.flatnonzero(self.buys)
+        blocks = np.flatnonzero(self.allocates)
         allocs = np.flatnonzero((self.op == co.OP_ALLOC) | (self.op == co.OP_SHEAF_ALLOC))
         if not len(blocks) or not len(allocs):
             return owner
@@ -157,7 +157,7 @@ class Refills:
         """Task by task, in the order of the trace."""
         order = np.lexsort((np.arange(len(self.task)), self.task))
         task = self.task[order]
-        shows = (self.buys | self.makes | self.makes_for_free)[order]
+        shows = (self.allocates | self.makes | self.makes_for_free)[order]
         at = -1
         for start in np.flatnonzero(shows).tolist():
             if start >= at:
@@ -174,7 +174,7 @@ class Refills:
         own = task[at]
         while at < len(order) and task[at] == own and nested <= NESTED:
             row = int(order[at])
-            if self.buys[row]:
+            if self.allocates[row]:
                 self._pages(pending, row, last)
                 nested = 0
             elif self.op[row] in (co.OP_ALLOC, co.OP_SHEAF_ALLOC):
@@ -186,7 +186,7 @@ class Refills:
                 if self.makes[row]:
                     pending.sheaves.append((row, int(self.bytes[row]), last))
                     nested = 0
-            if not (self.buys[row] or self.makes[row]):
+            if not (self.allocates[row] or self.makes[row]):
                 last = last if self.softirq[row] else row
                 nested += 1
                 if not pending:
@@ -197,7 +197,7 @@ class Refills:
     def _pages(self, pending: _Pending, row: int, last: int) -> None:
         owner = int(self.owner[row])
         if owner >= 0:
-            known = pending.bought.setdefault(owner, _Bought(last))
+            known = pending.allocated.setdefault(owner, _Allocated(last))
             smaller = self.pages_order[row] < self.order[owner]
             (known.smaller if smaller else known.pages).append(row)
         elif owner == -1 and self.first_try[row]:
@@ -220,9 +220,9 @@ class Refills:
         if not self.capacity[cache]:
             return None
         given = [(known, before) for known, order, before in pending.unknown if order == self.order[cache]]
-        bought = pending.bought.pop(cache, _Bought(given[0][1] if given else -1))
-        bought.pages += [known for known, _ in given]
-        last = bought.last
+        allocated = pending.allocated.pop(cache, _Allocated(given[0][1] if given else -1))
+        allocated.pages += [known for known, _ in given]
+        last = allocated.last
         sheaf, made_one = -1, False
         for i in range(len(pending.sheaves) - 1, -1, -1):
             made, _, before = pending.sheaves[i]
@@ -231,16 +231,18 @@ class Refills:
                 made_one = True
                 if self.kmalloc[cache]:
                     self.memory.append(made)
-                if made < bought.first:
+                if made < allocated.first:
                     sheaf, last = made, before
                 break
         if given or not self.makes[row]:
             pending.unknown.clear()
         if made_one and not self.makes[row]:
             pending.sheaves.clear()
-        if sheaf < 0 and not bought.pages and not bought.smaller:
+        if sheaf < 0 and not allocated.pages and not allocated.smaller:
             return None
-        return _Refill(cache, last, sheaf, min(bought.pages, default=-1), len(bought.pages), bought.smaller, row)
+        return _Refill(
+            cache, last, sheaf, min(allocated.pages, default=-1), len(allocated.pages), allocated.smaller, row
+        )
 
     def added(self, first_object: int) -> tuple[pl.DataFrame, np.ndarray]:
         """The steps of all refills as events to be woven in (columns ADDED), their sheaves numbered from
@@ -274,7 +276,7 @@ class Refills:
                 steps.append((refill.pages, 1, co.OP_REFILL_NEW, refill.slabs, int(e["cpu"][refill.pages])))
             steps.append((refill.target, 1, co.OP_INSTALL, 0, int(e["cpu"][refill.target])))
             rows += [(place, turn, op, name, co.OPS[op], amount, number, on) for place, turn, op, amount, on in steps]
-            told = "the sheaf made" if refill.pages < 0 and not refill.smaller else "pages bought"
+            told = "the sheaf made" if refill.pages < 0 and not refill.smaller else "pages allocated"
             self.counts[f"refills of sheaves told by {told}"] += 1
         self.counts["sheaves of kmalloc caches"] = len(self.memory)
         # What goes behind an event comes before what goes ahead of the next.
