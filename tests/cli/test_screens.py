@@ -16,6 +16,7 @@ from fastalloc.cli.main import main
 from fastalloc.terminal import Table, console, show_all_columns
 
 SCREENS = Path(__file__).with_name("screens")
+REPORTS = Path(__file__).parents[1] / "data" / "memory_reports"
 COMMANDS = {
     "report": ("report", "d"),
     "report-wide": ("report", "d", "--wide"),
@@ -74,6 +75,18 @@ def test_commands_that_run_have_the_same_options(fastalloc):
     for name, options in wanted.items():
         page = fastalloc(name, "-h").out
         assert not [option for option in options.split() if option not in page], name
+
+
+def test_answers_of_explain_and_caches_fit(fastalloc, monkeypatch):
+    report = REPORTS / "019-4.2-order1-reserve" / "input.txt"
+    for words in (("explain", report), ("caches", "--size", 2312, "--what-if", "kernel=7.3")):
+        whole = fastalloc(*words).out
+        monkeypatch.setenv("COLUMNS", "80")
+        narrow = fastalloc(*words).out
+        monkeypatch.delenv("COLUMNS")
+        assert max(map(len, whole.splitlines())) > 100, "a pipe without COLUMNS gets lines as they are"
+        assert max(len(line) for line in narrow.splitlines() if "input.txt" not in line) <= 80
+        assert narrow.split() == whole.split(), "not a word less"
 
 
 def test_a_pipe_without_columns_has_80(ran, monkeypatch):
