@@ -14,6 +14,7 @@ from fastalloc.trace.compact.columns import read_parquet
 from fastalloc.trace.compact.cut import between_readings, cut
 from fastalloc.trace.compact.infer import DIRECT_MAP, infer_caches
 from fastalloc.trace.compact.rows import rows_of
+from fastalloc.trace.compact.tasks import tasks_of
 from fastalloc.trace.lanes import rebuilt
 from fastalloc.trace.lanes.caches import TracedCache, caches_of_state
 from fastalloc.trace.lanes.readings import CacheReading, first_pages, read_readings
@@ -147,6 +148,16 @@ def test_addresses_of_a_kernel_with_kaslr(tmp_path):
     assert shifted.meta["direct_map"] == base
     assert shifted.ptrs.tolist() == plain.ptrs.tolist()
     assert (shifted.events == plain.events).all()
+
+
+def test_a_part_of_a_trace_keeps_its_tasks():
+    trace = read_trace(DATA / "traces" / "d_w4_k73_smp4.events.parquet")
+    time = trace.time_ns()
+    part = cut(trace, int(time[5000]), int(time[9000]))
+    pids, task = tasks_of(trace)
+    first = int(np.searchsorted(time, time[5000], side="right"))
+    own, which = tasks_of(part)
+    assert (own[which] == pids[task][first : first + len(part.events)]).all()
 
 
 def test_a_recording_is_replayed_between_its_readings(tmp_path):

@@ -88,7 +88,7 @@ def read_parquet(path: Path, resolved: bool = True) -> Iterator[pl.DataFrame]:
 
 def _columns(names: set[str]) -> list[pl.Expr]:
     """SCHEMA from the columns ``names`` of a file."""
-    ops = {name: op for op, name in enumerate(co.OPS)} | {"marker": MARKER}
+    ops = {name: op for op, name in enumerate(co.OPS[: co.OP_ALLOC_FAILED + 1])} | {"marker": MARKER}
     columns = [pl.col("event").cast(pl.String).replace_strict(ops, default=None, return_dtype=pl.UInt8).alias("op")]
     for name, kind in SCHEMA.items():
         source = "cache_resolved" if name == "resolved" else name

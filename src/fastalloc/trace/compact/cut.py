@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from fastalloc.trace.compact import compact as co
+from fastalloc.trace.compact.tasks import tasks_of
 
 # What the recorder writes to trace_marker around each time it reads counts.
 BEGIN, END = "fastalloc: readings begin", "fastalloc: readings end"
@@ -37,7 +38,12 @@ def cut(trace: co.CompactTrace, after_ns: int, until_ns: int | None = None) -> c
     events["ago"][(events["ago"] > place) & (events["ago"] < co.MAX_AGO)] = 0
     events["ago"][(events["ago"] == co.MAX_AGO) & (place < co.MAX_AGO)] = 0
     events.flags.writeable = False
-    return dataclasses.replace(trace, events=events, meta={**trace.meta, "events_left_out": len(time) - len(events)})
+    meta = {**trace.meta, "events_left_out": len(time) - len(events)}
+    if "tasks" in trace.meta:
+        pids, which = tasks_of(trace)
+        begins = np.flatnonzero((events["ago"] == 0) | (events["ago"] == co.MAX_AGO))
+        meta["tasks"] = {"row": begins.tolist(), "pid": pids[which[first:last][begins]].tolist()}
+    return dataclasses.replace(trace, events=events, meta=meta)
 
 
 __all__ = ["BEGIN", "END", "between_readings", "cut"]

@@ -17,6 +17,8 @@ def tasks_of(trace: co.CompactTrace) -> tuple[np.ndarray, np.ndarray]:
     table = trace.meta.get("tasks")
     if table is None:
         raise InputError(trace.path, "", "keeps no tasks; convert it again")
+    if len(table["row"]) != len(table["pid"]):
+        raise InputError(trace.path, "meta.tasks", "must have a pid for each row")
     pids, which = np.unique(np.array(table["pid"], np.int64), return_inverse=True)
     task = np.zeros(len(events), np.uint32)
     begins, ring = np.array(table["row"], np.int64), np.zeros((cpus, 256), np.uint32)
