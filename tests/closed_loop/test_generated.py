@@ -69,7 +69,7 @@ policies = st.fixed_dictionaries(
         name: values_of(field) for name, field in Policy.model_fields.items() if name not in ("allocator", "questions")
     },
 )
-asked = ({"pages": 8}, {"pages": 300}, {"objects": 40, "object_bytes": 512}, {"objects": 500, "object_bytes": 64})
+asked = ({"pages": 8}, {"pages": 300}, {"objects": 40, "object_bytes": 2048}, {"objects": 500, "object_bytes": 64})
 bursts = st.fixed_dictionaries(
     {"every_ms": st.sampled_from([5.0, 100.0]), "life_ms": st.sampled_from([0.0, 20.0]), "cpus": st.integers(1, 4)}
 ).flatmap(lambda burst: st.sampled_from(asked).map(lambda what: burst | what))

@@ -72,6 +72,7 @@ def _slub_kmalloc(mem, heap, sizes, cpu, gfp, context, size):
         return su.slab_alloc(mem, heap, c, cpu, -1, gfp, context)
     handle = page_handle(mem, cpu, gfp | g.COMP, context, get_order(size))
     heap.ctl[SLUB_CTL.path] = 8 if handle >= 0 else 0
+    heap.ctl[SLUB_CTL.whole] += 1 << get_order(size) if handle >= 0 else 0
     return handle
 
 

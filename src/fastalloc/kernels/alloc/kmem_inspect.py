@@ -40,6 +40,10 @@ def _slub_pages(heap):
     return heap.ctl[SLUB_CTL.pages]
 
 
+def _slub_pages_apart(heap):
+    return heap.ctl[SLUB_CTL.whole]
+
+
 def _slub_max_pages(heap):
     return heap.ctl[SLUB_CTL.max_pages]
 
@@ -161,6 +165,7 @@ def _slub_aside_bytes(mem, heap):
 SLUB = SimpleNamespace(
     init_caches=_slub_init_caches,
     heap_pages=_slub_pages,
+    pages_apart=_slub_pages_apart,
     max_heap_pages=_slub_max_pages,
     cache_slabs=_slub_cache_slabs,
     max_cache_slabs=_slub_max_cache_slabs,
@@ -208,6 +213,11 @@ def init_caches(heap, geometry):
 @_its_own("heap_pages", **INLINED)
 def heap_pages(heap):
     """Pages that the allocator holds; what SLUB hands out as pages is its user's."""
+
+
+@_its_own("pages_apart", **INLINED)
+def pages_apart(heap):
+    """Pages behind objects that SLUB's users have from the page allocator, beside :func:`heap_pages`."""
 
 
 @_its_own("max_heap_pages", **INLINED)

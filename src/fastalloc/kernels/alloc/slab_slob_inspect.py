@@ -24,6 +24,10 @@ def nothing_aside(mem, heap):
     pass
 
 
+def no_pages_apart(heap):
+    return 0
+
+
 def no_bytes_aside(mem, heap):
     return 0
 
@@ -91,6 +95,7 @@ def _reaper(heap):
 SLAB = SimpleNamespace(
     init_caches=_slab_init_caches,
     heap_pages=_slab_pages,
+    pages_apart=no_pages_apart,
     max_heap_pages=_slab_max_pages,
     cache_slabs=_slab_cache_slabs,
     max_cache_slabs=_slab_max_cache_slabs,
@@ -143,6 +148,7 @@ def _slob_overflowed(heap):
 SLOB = SimpleNamespace(
     init_caches=_slob_init_caches,
     heap_pages=_slob_pages,
+    pages_apart=no_pages_apart,
     max_heap_pages=_slob_max_pages,
     cache_slabs=_slob_no_slabs,
     max_cache_slabs=_slob_no_slabs,

@@ -1,7 +1,7 @@
 """The debug mode: conservation of pages, slots, pool elements, requests, bios and commands [DESIGN: rule 9]."""
 
 from fastalloc.compiler.jit import internal, out_of_line
-from fastalloc.kernels.alloc.kmem_inspect import heap_pages
+from fastalloc.kernels.alloc.kmem_inspect import heap_pages, pages_apart
 from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.state import AREA, MEMCTL, PAGE, PCP, ZONE
 from fastalloc.kernels.lane.state import BIO, COMMAND, CPU, IO, RECLAIM, REQUEST, TASK, TASK_STATE, VM
@@ -75,6 +75,7 @@ def check_pages(mem, vm, heap):
         + vm.ctl[VM.burst_pages]
         + vm.ctl[VM.squeezed]
         + heap_pages(heap)
+        + pages_apart(heap)
         + mem.ctl[MEMCTL.nr_spare]
     )
     for t in range(vm.ctl[VM.nr_tasks]):

@@ -149,6 +149,7 @@ def slab_alloc_2_6_25(mem, slub, c, cpu, node, gfp, context):
                 pfn = alloc_pages(mem, cpu, node, gfp | g.COMP, order, context)
                 if pfn >= 0:
                     slub.ctl[SLUB_CTL.path] = 5
+                    slub.ctl[SLUB_CTL.whole] += 1 << order
                     return st.PAGE_HANDLE | (order << st.PAGE_HANDLE_ORDER_SHIFT) | pfn
             slub.ctl[SLUB_CTL.path] = 0
             return st.NO_OBJECT
@@ -275,6 +276,7 @@ def slab_free(mem, slub, cpu, handle):
     if handle >= st.PAGE_HANDLE:
         order = (handle >> st.PAGE_HANDLE_ORDER_SHIFT) & 0xFF
         free_pages(mem, cpu, handle & ((1 << st.PAGE_HANDLE_ORDER_SHIFT) - 1), order)
+        slub.ctl[SLUB_CTL.whole] -= 1 << order
         slub.ctl[SLUB_CTL.path] = 8
         return
     s = handle >> st.HANDLE_SHIFT
