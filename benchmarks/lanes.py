@@ -25,7 +25,7 @@ LOCK_SEARCH = 64  # lanes looked at for one that livelocks early and to the end
 def scenario(variant: str = "fix", settings: dict[str, Any] | None = None) -> Scenario:
     """The swap livelock's machine on cores of its own, with settings."""
     base = load_scenario("swap-livelock").variant(variant)
-    return base.with_settings({"machine.host_slice_us": 0, "machine.host_overlap_us": 0} | (settings or {}))
+    return base.with_settings({"machine.shared_core": False} | (settings or {}))
 
 
 def of_memory(wanted: Scenario, mebibytes: int) -> Scenario:

@@ -17,23 +17,10 @@ from fastalloc.kernels.alloc.mempool import MEMPOOL, MEMPOOL_RULES, Pools
 from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, PAGE, ZONE
 from fastalloc.kernels.lane import policy as lane_policy
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.cfs import GRANULARITY_NS, LATENCY_NS, WAKEUP_GRANULARITY_NS
 from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRIC, SERIES, WHO, ZONES
-from fastalloc.kernels.lane.state import (
-    BIO,
-    COMMAND,
-    COST,
-    CPU,
-    FILE,
-    HOST,
-    IO,
-    OUT_CTL,
-    POOL,
-    REQUEST,
-    ROLE,
-    TASK,
-    TASK_STATE,
-    VM,
-)
+from fastalloc.kernels.lane.state import BIO, COMMAND, COST, FILE, HOST, IO, OUT_CTL, POOL, REQUEST, ROLE, VM
+from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
 from fastalloc.kernels.machine.boot import boot_lane
 from fastalloc.linux import gfp as g
 from fastalloc.linux.gfp import MAX_ORDER
@@ -54,6 +41,7 @@ POOL_ROLES = (
     ROLE.sg128,
     ROLE.sense,
 )
+BOOT_SLABS = ("kmalloc-128", "kmalloc-16", "radix_tree_node")
 FULL_LOG_EVENTS = 4_000_000
 NOISE_RING = 4096
 HOST_DEPTH = 32  # most commands in flight at a further host
@@ -143,7 +131,16 @@ def build_io(scenario: Scenario, frames: int) -> ms.Io:
     tasks = 1 + scenario.workload.copiers + scenario.workload.writers
     ctl = np.zeros(IO.width, np.int64)
     ctl[lane_policy.FIRST :] = lane_policy.columns(scenario.policy)
-    for field in (IO.head, IO.tail, IO.disk_head, IO.disk_tail, IO.done_head, IO.done_tail):
+    for field in (
+        IO.head,
+        IO.tail,
+        IO.dispatch_head,
+        IO.dispatch_tail,
+        IO.disk_head,
+        IO.disk_tail,
+        IO.done_head,
+        IO.done_tail,
+    ):
         ctl[field] = -1
     ctl[IO.unplug_jiffy] = ms.NEVER
     ctl[IO.nr_requests] = queue.nr_requests
@@ -153,6 +150,7 @@ def build_io(scenario: Scenario, frames: int) -> ms.Io:
     ctl[IO.nr_batching] = queue.batch_requests
     ctl[IO.batch_jiffies] = queue.batch_ms * hz // 1000
     ctl[IO.merge] = queue.merge
+    ctl[IO.elevator] = ms.ELEVATORS.index(queue.elevator)
     ctl[IO.queue_depth] = depth
     policy = scenario.policy
     free_list = depth if policy.command_rule == "prealloc" else host.free_list
@@ -214,8 +212,16 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
         ctl[field] = ms.NEVER
     ctl[VM.squeeze] = {"none": -1, "atomic": g.IN_INTERRUPT, "reclaim": g.PF_MEMALLOC}[work.squeeze]
     ctl[VM.series_ns] = scenario.run.series_ms * ms.NS_PER_MS
-    ctl[VM.host_slice] = machine.host_slice_us * 1000
-    ctl[VM.host_overlap] = machine.host_overlap_us * 1000
+    for boot in machine.boot_slabs if scenario.policy.allocator not in ("slab", "slob") else []:  # slabs of SLUB
+        place = BOOT_SLABS.index(boot.cache)
+        ctl[VM.boot_slabs + place], ctl[VM.boot_live + place] = boot.slabs, boot.in_use
+    ctl[VM.shared_core] = machine.shared_core and machine.cpus > 1
+    ctl[VM.tick_skew] = ctl[VM.jiffy_ns] // 2 // machine.cpus
+    factor = machine.cpus.bit_length()  # 1 + floor(log2(CPUs)) [sched_init_smp]
+    ctl[VM.latency] = LATENCY_NS * factor
+    ctl[VM.granularity] = GRANULARITY_NS * factor
+    ctl[VM.wakeup_granularity] = WAKEUP_GRANULARITY_NS * factor
+    ctl[VM.highest_slot] = max(0, ctl[VM.swap_pages] - 1)
     policy = scenario.policy
     ctl[VM.mempool_jiffies] = policy.mempool_timeout_s * machine.hz if policy.mempool_timeout_s > 0 else -1
     ctl[VM.swap_bio_limit] = policy.swap_bio_limit or ms.NEVER
@@ -228,14 +234,16 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
     hosts[:, HOST.life_ns] = work.host_command_ms * ms.NS_PER_MS
     return ms.Vm(
         ctl,
-        np.zeros((tasks, TASK.width), np.int64),
+        np.zeros((tasks + 2 * machine.cpus, TASK.width), np.int64),
         np.zeros((machine.cpus, CPU.width), np.int64),
         np.zeros((TASK_STATE.width, 2), np.int64),
         np.zeros(max(1, pages), np.int32),
         np.full((files, FILE.width), -1, np.int64),
         np.zeros(slots, np.int8),
-        np.zeros(slots // 256, np.int16),
         np.zeros((slots // 64, 2), np.int64),
+        np.zeros((-(-slots // 4096), 2), np.int64),
+        np.zeros((machine.cpus, ms.RADIX_STOCK), np.int64),
+        np.zeros((machine.cpus, ms.RCU_RING), np.int64),
         np.zeros((2, noise_room(work), 3), np.int64),
         layout.roles,
         np.array([getattr(costs, name) for name in COST.names], np.int64),

@@ -9,7 +9,8 @@ from fastalloc.kernels.alloc.slub.state import SlubEras
 from fastalloc.kernels.alloc.state import MEMCTL, SLUB_CTL, SLUB_SLAB, ZONE, Slub
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import ZONES
-from fastalloc.kernels.lane.state import CPU, IO, RECLAIM, ROLE, TASK, TASK_KIND, TASK_STATE, VM
+from fastalloc.kernels.lane.state import IO, ROLE, VM
+from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_KIND, TASK_STATE
 
 WAITS = {
     TASK_STATE.bio_pool: "for a bio of the mempool",

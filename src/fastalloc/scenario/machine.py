@@ -80,6 +80,14 @@ class SlabCache(Model):
         return sum(SLAB_FLAG_BITS[flag] for flag in self.flags)
 
 
+class BootSlabs(Model):
+    """Slabs of a cache when the workload starts. The objects that are not in use are free slots."""
+
+    cache: Literal["kmalloc-128", "kmalloc-16", "radix_tree_node"]
+    slabs: Annotated[int, Field(ge=1, le=64)]
+    in_use: Annotated[int, Field(ge=0, le=2048)]  # objects, beside those of mempools, hosts and the radix trees' stocks
+
+
 class Machine(Model):
     """What the kernel runs on.
 
@@ -103,9 +111,18 @@ class Machine(Model):
     # by zone, at boot, where the kernel's own boot is known to have taken the rest
     free_pages: dict[str, Pages] = Field(default={})
     slab_caches: list[SlabCache] = Field(default=[])  # oldest first
-    # An emulated machine: even and odd CPUs take turns on the host, each turn this long; 0 is a core for each CPU.
-    host_slice_us: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    host_overlap_us: Annotated[int, Field(ge=0, le=1_000_000)] = 0  # of two turns
+    boot_slabs: list[BootSlabs] = Field(default=[])  # what the boot left in caches of the swap path, where it is known
+    # An emulated machine: its CPUs take turns on one core of its host, each until the next timer or until it idles
+    shared_core: bool = False
+
+    @property
+    def doubt(self) -> str:
+        """What no clean run of a real kernel shows about this machine, in words; empty where one is known."""
+        if self.cpus == 1 or self.shared_core:
+            return ""
+        return (
+            f"{self.cpus} CPUs side by side: no clean run of the real kernel is known for CPUs that are truly parallel"
+        )
 
     @property
     def base(self) -> Base:
@@ -159,8 +176,6 @@ class Machine(Model):
                 raise ValueError(f"zone {zone.name}: protection needs an entry for each of {len(classes)} zones")
         if self.kernel and parse_release(self.kernel) is None:
             raise ValueError(f"kernel: {self.kernel!r} holds no version, such as 6.1.0-18-amd64 does")
-        if self.host_overlap_us > self.host_slice_us:
-            raise ValueError(f"host_overlap_us: {self.host_overlap_us} is longer than a turn of {self.host_slice_us}")
         if self.watermark_scale_factor is not None and wm.marks_of(wm.era_of(self.base)).steps != "scaled":
             raise ValueError(f"watermark_scale_factor: since 4.6, but the kernel is {self.kernel or DEFAULT_KERNEL}")
         if self.min_free_kbytes is not None or self.watermark_scale_factor is not None:

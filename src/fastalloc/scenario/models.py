@@ -24,6 +24,7 @@ class Queue(Model):
     batch_requests: Annotated[int, Field(ge=0, le=1 << 16)] = 32
     batch_ms: Annotated[int, Field(ge=0, le=10_000)] = 20
     merge: bool = True  # bios into requests
+    elevator: Literal["cfq", "noop"] = "cfq"
 
 
 class Host(Model):
@@ -112,6 +113,8 @@ class Costs(Model):
     wake: Nanoseconds = 5_000
     create_file: Nanoseconds = 100_000
     remove_page: Nanoseconds = 3_000
+    swap_cache: Nanoseconds = 10_000  # a page enters the swap cache, its slot found at once
+    swap_slot: Nanoseconds = 100  # each slot looked at in a search
 
     @model_validator(mode="after")
     def _above_zero(self) -> "Costs":

@@ -46,9 +46,17 @@ def runs_schema(
 def flat_parameters(scenario: Scenario) -> dict[str, Any]:
     """Every parameter of a scenario under its dotted name; zones by their own names, lists joined by commas.
 
-    Left to the footer are ``variants``, ``run.lanes`` and ``run.seed`` (told by the row) and the imported slab caches.
+    Left to the footer are ``variants``, ``run.lanes`` and ``run.seed`` (told by the row), and lists of tables: imported
+    slab caches, slabs at boot, bursts.
     """
-    data = scenario.model_dump(exclude={"variants": True, "run": {"lanes", "seed"}, "machine": {"slab_caches"}})
+    data = scenario.model_dump(
+        exclude={
+            "variants": True,
+            "run": {"lanes", "seed"},
+            "machine": {"slab_caches", "boot_slabs"},
+            "workload": {"bursts"},
+        }
+    )
     zones = data["machine"].pop("zones")
     for key, value in data["policy"].items():
         if isinstance(value, list):  # of users or sizes, often empty: one type of column whatever it holds

@@ -6,10 +6,12 @@ from fastalloc.kernels.alloc.mempool import MEMPOOL, mempool_alloc, mempool_free
 from fastalloc.kernels.alloc.slab_owner import account
 from fastalloc.kernels.alloc.state import MEMCTL, PAGE
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.events import log_event
 from fastalloc.kernels.lane.metrics import EVENT, METRIC
 from fastalloc.kernels.lane.policy import POLICY
-from fastalloc.kernels.lane.sched import log_event, reclaimers_asleep, sleep_on, wake_pool, wake_task
-from fastalloc.kernels.lane.state import BIO, IO, OUT_CTL, POOL, TASK, TASK_STATE, VM
+from fastalloc.kernels.lane.sched import reclaimers_asleep, sleep_on, wake_pool, wake_task
+from fastalloc.kernels.lane.state import BIO, IO, OUT_CTL, POOL, VM
+from fastalloc.kernels.lane.tasks import TASK, TASK_STATE
 from fastalloc.kernels.swap.lru import rotate_reclaimable_page
 from fastalloc.linux import gfp as g
 

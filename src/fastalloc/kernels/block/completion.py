@@ -7,20 +7,15 @@ queue, as on a real machine.
 from fastalloc.compiler.jit import folded
 from fastalloc.kernels.block.bio import end_swap_bio_write
 from fastalloc.kernels.block.block import end_request
-from fastalloc.kernels.block.scsi import (
-    RUN_KBLOCKD,
-    RUN_SOFTIRQ,
-    blk_remove_plug,
-    free_sgtable,
-    lazy_sense,
-    scsi_put_command,
-    start_request_fn,
-)
+from fastalloc.kernels.block.plug import RUN_KBLOCKD, RUN_SOFTIRQ, blk_remove_plug, start_request_fn
+from fastalloc.kernels.block.scsi import free_sgtable
+from fastalloc.kernels.block.scsi_command import lazy_sense, scsi_put_command
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.events import log_event
 from fastalloc.kernels.lane.metrics import EVENT, METRIC
 from fastalloc.kernels.lane.policy import POLICY
-from fastalloc.kernels.lane.sched import log_event
-from fastalloc.kernels.lane.state import BIO, COMMAND, COST, CPU, IO, OUT_CTL, REQUEST, VM
+from fastalloc.kernels.lane.state import BIO, COMMAND, COST, IO, OUT_CTL, REQUEST, VM
+from fastalloc.kernels.lane.tasks import CPU
 
 STAGE_IDLE = 0
 STAGE_BIO = 1
@@ -66,6 +61,7 @@ def softirq_step(mem, heap, pools, io, vm, out, cpu):
             c[CPU.softirq] = STAGE_REQUEST
         return vm.costs[COST.end_bio] + woken * vm.costs[COST.wake]
     if stage == STAGE_REQUEST:
+        io.ctl[IO.dispatched] -= 1
         end_request(mem, heap, pools, io, vm, cpu, io.command[d, COMMAND.request], now)
         c[CPU.softirq] = STAGE_COMMAND
         return vm.costs[COST.end_bio]

@@ -10,6 +10,7 @@ import numpy as np
 from fastalloc.compiler.groups import group
 from fastalloc.compiler.records import Record, field
 from fastalloc.kernels.lane.policy import POLICY, choices
+from fastalloc.kernels.lane.tasks import CPU, TASK
 
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
@@ -96,7 +97,15 @@ class IO(Record, width=POLICY.width):
     busy_since = field()
     bios = field("bios outstanding")
     bio_top = field("bio records used so far", at=42)
+    dispatch_head = field("q->queue_head: requests that the elevator has given to the driver, in order")
+    dispatch_tail = field()
+    dispatched = field("given to the driver and not complete [cfqq->dispatched]")
+    elevator = field("one of ELEVATORS")
+    last_position = field("slot behind the last request that the driver has seen [cfqd->last_position]")
 
+
+ELEVATORS = ("cfq", "noop")
+ELEVATOR_CFQ, ELEVATOR_NOOP = range(len(ELEVATORS))
 
 # __scsi_get_command as in 2.6.25-rc8; with 164fc5dc; every command allocated when the host is added (scsi-mq); with
 # e507e30b, which gives up command and sense buffer together and so decides as 164fc5dc does
@@ -152,109 +161,7 @@ class ROLE(Record):
     noise = field(label="kmalloc-128")
 
 
-# -------------------------------------------------------------------------------------------------- tasks and CPUs
-
-
-class TASK(Record):
-    """task[t, .]; task 0 is kswapd."""
-
-    kind = field()
-    cpu = field()
-    state = field()
-    next = field("run queue or wait queue link")
-    wake_jiffy = field("timer of a sleep, NEVER none")
-    wake_seq = field()
-    program = field("step of its workload")
-    reclaim = field("step of reclaim, 0 outside")
-    priority = field()
-    zone = field()
-    nr_active = field("left to scan in this shrink_zone")
-    nr_inactive = field()
-    reclaimed = field("nr_reclaimed of this reclaim")
-    scanned = field()
-    list = field("isolated pages still to look at")
-    keep = field("pages to put back")
-    pvec = field("reclaimed pages not yet released")
-    pvec_count = field()
-    page = field("page being written or inserted")
-    bio = field("bio record being built")
-    put_off = field("pages left dirty by the write gate since its last write")
-    first = field("next mempool round is the first")
-    batch = field("nr_batch_requests of its io context")
-    batch_jiffy = field()
-    tree = field("trees finished")
-    file = field("file within the tree")
-    file_pages = field()
-    file_page = field()
-    page_base = field("first logical page")
-    file_base = field("first file record")
-    nr_pages = field("logical pages used in this tree")
-    progress = field()
-    timed_out = field()
-    zones_left = field()
-    flags = field("PF_MEMALLOC while in reclaim")
-    total_scanned = field("kswapd: since its last restart", at=36)
-    attempt = field("where __alloc_pages stands: ATTEMPT_*")
-    new_page = field("page allocated, not yet in its file")
-    keep_tail = field()
-
-
-class TASK_KIND(Record):
-    """Columns."""
-
-    kswapd = field()
-    copier = field()
-    writer = field()
-
-
-class TASK_STATE(Record):
-    """TASK.state."""
-
-    runnable = field()
-    bio_pool = field("TASK_STATE.bio_pool + pool")
-    biovec_pool = field()
-    request_pool = field()
-    request = field("get_request_wait")
-    congestion = field()
-    start = field()
-    kswapd = field()
-    bio_end = field("for its own bio, which is on its stack")
-
-
-class RECLAIM(Record):
-    """TASK.reclaim: where a reclaimer resumes."""
-
-    out = field()
-    priority = field()
-    zone = field()
-    page_list = field(at=4)
-    bio_alloc = field()
-    biovec_alloc = field()
-    get_request = field(at=8)
-    request_alloc = field()
-    throttle = field()
-    zone_done = field()
-    request_woken = field()
-    shrink = field()
-    written = field("its bio has ended")
-
-
-class PROGRAM(Record):
-    """TASK.program."""
-
-    file = field()
-    dentry = field()
-    page = field()
-    insert = field()
-    remove = field()
-
-
-class ATTEMPT(Record):
-    """TASK.attempt."""
-
-    fresh = field()
-    reclaimed = field("direct reclaim is over")
-    napped = field("so is the nap after it: reclaim again")
+# ----------------------------------------------------------------------------------------- files, swap, the machine
 
 
 class FILE(Record):
@@ -265,23 +172,6 @@ class FILE(Record):
     node = field()
     mapped = field("pages in its mapping: neither in the swap cache nor out")
     pages = field()
-
-
-class CPU(Record):
-    """cpu[c, .]."""
-
-    clock = field("when its present step ends")
-    head = field("run queue")
-    tail = field()
-    running = field()
-    slice = field("end of the running task's time slice")
-    kblockd = field("work queued")
-    softirq = field("stage of the completion being worked on, 0 none")
-    softirq_command = field()
-    softirq_bio = field()
-    request_fn = field("1 + who runs the request function here, 0 nobody")
-    due = field("when its next step begins, NEVER while it has nothing to do")
-    first = field("tree over the CPUs, see sched.next_due: of all below node ``row``, the CPU that is due first")
 
 
 class VM(Record, width=POLICY.width):
@@ -298,8 +188,8 @@ class VM(Record, width=POLICY.width):
     swap_pages = field()
     swap_free = field()
     cluster_next = field()
-    cluster_left = field()
-    cluster_cursor = field()
+    cluster_left = field("cluster_nr")
+    highest_slot = field()
     lowest_slot = field()
     anon_mapped = field()
     tree_files = field()
@@ -336,8 +226,8 @@ class VM(Record, width=POLICY.width):
     sleepers = field("tasks in each TASK_STATE", width=10)
     next_jiffy = field("skipping off: the next tick to visit")
     reserved = field("pages that the kernel image and boot hold for ever")
-    host_slice = field("even and odd CPUs take turns of this length, 0: each has a core of its own")
-    host_overlap = field()
+    shared_core = field("1: all CPUs take turns on one core of a host")
+    turn = field("whose turn it is")
     mempool_jiffies = field("longest sleep in a mempool, -1 no timer")
     swap_bio_limit = field("bios outstanding from which on a reclaimer waits, NEVER none")
     next_reap = field("of SLAB's reaper")
@@ -358,6 +248,23 @@ class VM(Record, width=POLICY.width):
     burst_pages = field("that bursts hold")
     overflow = field("1: more objects or pages of bursts or noise than their rings hold; the lane's result is void")
     lru_ahead = field("a page that an isolation may come to, to be fetched before; -1 none")
+    turn_end = field("next tick of any CPU")
+    idle_tick = field("next tick that an idle CPU takes for RCU, NEVER none")
+    tick_skew = field("ns between the ticks of two CPUs")
+    rcu_cur = field()
+    rcu_completed = field()
+    rcu_next_pending = field()
+    rcu_cpus = field("CPUs that the running grace period waits for")
+    rcu_signaled = field()
+    latency = field("sysctl_sched_latency, ns")
+    granularity = field("sysctl_sched_min_granularity")
+    wakeup_granularity = field()
+    kthreads = field("first ksoftirqd, then kblockd, one of each a CPU")
+    cpu = field("whose step runs, -1 nobody's")
+    slots_looked = field("swap slots looked at in this step")
+    swap_top = field("topmost node of the swap cache's tree, -1 none")
+    boot_slabs = field("when the workload starts, of kmalloc-128, kmalloc-16, radix_tree_node", width=3)
+    boot_live = field("objects in use there, beside those of mempools, hosts and stocks", width=3)
 
 
 class HOST(Record):
@@ -388,12 +295,30 @@ class COST(Record):
     wake = field()
     create_file = field()
     remove_page = field()
+    swap_cache = field()
+    swap_slot = field()
 
 
 # queues of sleepers: waitq[state, 0 head, 1 tail]
 
 
-@group(task=TASK.width, cpu=CPU.width, waitq=2, file=FILE.width, leaf=2, noise=3, host=HOST.width, host_command=5)
+RADIX_STOCK = 11  # nodes of the longest path [lib/radix-tree.c: RADIX_TREE_MAX_PATH]
+RCU_RING = 1 << 14  # callbacks a CPU
+
+
+@group(
+    task=TASK.width,
+    cpu=CPU.width,
+    waitq=2,
+    file=FILE.width,
+    leaf=2,
+    middle=2,
+    stock=RADIX_STOCK,
+    callback=RCU_RING,
+    noise=3,
+    host=HOST.width,
+    host_command=5,
+)
 class Vm(NamedTuple):
     """Tasks, CPUs, swap and the workload's pages of one lane."""
 
@@ -404,8 +329,10 @@ class Vm(NamedTuple):
     where: np.ndarray  # int32[logical pages]: page frame, -1 none, -2 - slot when swapped out
     file: np.ndarray  # int64[files, FILE.width]
     slot: np.ndarray  # int8[swap slots]: 1 used
-    cluster: np.ndarray  # int16[slots / 256]: used slots
     leaf: np.ndarray  # int64[slots / 64, 2]: radix node handle, pages below it
+    middle: np.ndarray  # int64[slots / 4096, 2]: radix node handle, leaves below it
+    stock: np.ndarray  # int64[cpus, RADIX_STOCK]: radix nodes preloaded
+    callback: np.ndarray  # int64[cpus, RCU_RING]: see kernels/lane/rcu.py
     noise: np.ndarray  # int64[2, ring, 3]: handle or frame, cpu, time it is freed
     roles: np.ndarray  # int64[ROLE.width]
     costs: np.ndarray  # int64[COST.width]

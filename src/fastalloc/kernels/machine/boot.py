@@ -2,17 +2,20 @@
 
 from fastalloc.compiler.jit import internal, kernel
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.kmem_inspect import init_caches, set_aside
+from fastalloc.kernels.alloc.kmem_inspect import cache_slabs, free_objects, init_caches, set_aside
 from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, init_zones, keep_spare
-from fastalloc.kernels.alloc.slab_owner import slab_take
+from fastalloc.kernels.alloc.radix_tree import radix_tree_preload
+from fastalloc.kernels.alloc.slab_owner import slab_give, slab_take
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.block.hosts import boot_hosts
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.cfs import NICE_0_LOAD, WEIGHT_OF_KTHREADS
 from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.kernels.lane.policy import POLICY
-from fastalloc.kernels.lane.state import COMMAND, CPU, IO, PROGRAM, REQUEST, ROLE, TASK, TASK_KIND, TASK_STATE, VM
+from fastalloc.kernels.lane.state import COMMAND, IO, REQUEST, ROLE, VM
+from fastalloc.kernels.lane.tasks import CPU, PROGRAM, TASK, TASK_KIND, TASK_STATE
 from fastalloc.kernels.workload.background import boot_background
 from fastalloc.kernels.workload.bursts import boot_bursts
 from fastalloc.linux import gfp as g
@@ -25,6 +28,22 @@ def chain(records, column):
     """Link all rows of an array into one free list through ``column``; its first index is 0."""
     for i in range(records.shape[0]):
         records[i, column] = i + 1 if i + 1 < records.shape[0] else -1
+
+
+@internal
+def boot_objects(mem, heap, vm, out, c, slabs, live):
+    """Leave cache ``c`` as the machine's boot left it: ``slabs`` slabs, in which ``live`` more objects are in use,
+    evenly spread; the rest is free. Nothing is done for 0 slabs, nor in SLOB, whose pages belong to no cache."""
+    scratch = vm.callback[0]
+    taken = 0
+    while taken < scratch.shape[0] and 0 <= cache_slabs(heap, c) <= slabs:
+        if cache_slabs(heap, c) == slabs and free_objects(heap, c) == 0:
+            break
+        scratch[taken] = slab_take(mem, heap, out, c, 0, g.GFP_KERNEL, 0, WHO.boot)
+        taken += 1
+    for i in range(taken):
+        if (i + 1) * live // taken == i * live // taken:
+            slab_give(mem, heap, c, 0, scratch[i])
 
 
 @internal
@@ -43,6 +62,9 @@ def boot_memory(mem, heap, pools, io, vm, out, geometry):
     chain(io.command, COMMAND.next)
     for i in range(vm.where.shape[0]):
         vm.where[i] = -1
+    vm.ctl[VM.swap_top] = -1
+    for i in range(vm.middle.shape[0]):
+        vm.middle[i, 0] = -1
     for p in range(pools.pool.shape[0]):
         for i in range(pools.pool[p, MEMPOOL.min]):
             pools.element[p, i] = slab_take(mem, heap, out, pools.pool[p, MEMPOOL.cache], 0, g.GFP_KERNEL, 0, WHO.boot)
@@ -52,6 +74,12 @@ def boot_memory(mem, heap, pools, io, vm, out, geometry):
         for k in range(2 if io.ctl[POLICY.sense] == ms.SENSE_SEPARATE else 1):
             io.free_list[i, k] = slab_take(mem, heap, out, vm.roles[ROLE.command + k], 0, g.GFP_KERNEL, 0, WHO.boot)
     io.ctl[IO.free_list] = io.ctl[IO.free_list_size]
+    ctl = vm.ctl
+    boot_objects(mem, heap, vm, out, vm.roles[ROLE.noise], ctl[VM.boot_slabs], ctl[VM.boot_live])
+    boot_objects(mem, heap, vm, out, vm.roles[ROLE.biovec], ctl[VM.boot_slabs + 1], ctl[VM.boot_live + 1])
+    boot_objects(mem, heap, vm, out, vm.roles[ROLE.radix], ctl[VM.boot_slabs + 2], ctl[VM.boot_live + 2])
+    for cpu in range(vm.ctl[VM.nr_cpus]):  # what the boot's own insertions have left
+        radix_tree_preload(mem, heap, vm, out, cpu, g.GFP_KERNEL, 0)
     mem.ctl[MEMCTL.spare] = -1
     for _ in range(mem.ctl[POLICY.spare_pages]):
         pfn = alloc_pages(mem, 0, -1, g.GFP_KERNEL, 0, 0)
@@ -66,23 +94,28 @@ def boot_tasks(vm, copiers, writers, spread_jiffies):
     """kswapd asleep, copiers and writers asleep until a start drawn from the first ``spread_jiffies`` ticks."""
     ctl = vm.ctl
     tasks = 1 + copiers + writers
-    ctl[VM.nr_tasks] = tasks
+    cpus = ctl[VM.nr_cpus]
+    ctl[VM.kthreads] = tasks
+    ctl[VM.nr_tasks] = tasks + 2 * cpus
     for state in range(TASK_STATE.width):
         vm.waitq[state, 0] = -1
         vm.waitq[state, 1] = -1
     for cpu in range(ctl[VM.nr_cpus]):
-        vm.cpu[cpu, CPU.head] = -1
-        vm.cpu[cpu, CPU.tail] = -1
+        for column in (CPU.head, CPU.tail, CPU.buddy):
+            vm.cpu[cpu, column] = -1
     pages = 0
-    for t in range(tasks):
+    for t in range(tasks + 2 * cpus):
         task = vm.task[t]
         for column in (TASK.list, TASK.keep, TASK.pvec, TASK.page, TASK.new_page, TASK.bio):
             task[column] = -1
-        task[TASK.cpu] = t % ctl[VM.nr_cpus]
+        task[TASK.cpu] = t % cpus if t < tasks else (t - tasks) % cpus
         task[TASK.page_base] = pages
         task[TASK.batch_jiffy] = -1
+        task[TASK.weight] = NICE_0_LOAD if 0 < t < tasks else WEIGHT_OF_KTHREADS
         if t == 0:
             task[TASK.kind] = TASK_KIND.kswapd
+        elif t >= tasks:
+            task[TASK.kind] = TASK_KIND.ksoftirqd if t < tasks + cpus else TASK_KIND.kblockd
         elif t <= copiers:
             task[TASK.kind] = TASK_KIND.copier
             task[TASK.program] = PROGRAM.file
@@ -92,10 +125,10 @@ def boot_tasks(vm, copiers, writers, spread_jiffies):
             task[TASK.kind] = TASK_KIND.writer
             task[TASK.program] = PROGRAM.page
             pages += ctl[VM.writer_pages]
-        state = TASK_STATE.kswapd if t == 0 else TASK_STATE.start
+        state = TASK_STATE.kswapd if t == 0 else TASK_STATE.start if t < tasks else TASK_STATE.kthread
         task[TASK.state] = state
         task[TASK.wake_jiffy] = ms.NEVER
-        if t > 0:
+        if 0 < t < tasks:
             start = rng.below(rng.draw(ctl[VM.seed], STREAM_START, ctl[VM.lane], t, 0), spread_jiffies + 1)
             task[TASK.wake_jiffy] = 1 + start
             task[TASK.wake_seq] = t
@@ -107,6 +140,8 @@ def boot_tasks(vm, copiers, writers, spread_jiffies):
             vm.waitq[state, 0] = t
         vm.waitq[state, 1] = t
         ctl[VM.sleepers + state] += 1
+    ctl[VM.cpu] = -1
+    ctl[VM.idle_tick] = ms.NEVER
     ctl[VM.timer_seq] = tasks
     ctl[VM.next_timer] = 0
 

@@ -4,7 +4,8 @@ from fastalloc.compiler.jit import internal, out_of_line
 from fastalloc.kernels.alloc.kmem_inspect import heap_pages, pages_apart
 from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.state import AREA, MEMCTL, PAGE, PCP, ZONE
-from fastalloc.kernels.lane.state import BIO, COMMAND, CPU, IO, RECLAIM, REQUEST, TASK, TASK_STATE, VM
+from fastalloc.kernels.lane.state import BIO, COMMAND, IO, REQUEST, VM
+from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_STATE
 from fastalloc.kernels.machine.check_heap import check_heap
 
 VIOLATIONS = (
@@ -101,11 +102,12 @@ def check_io(mem, pools, io, vm):
             return 7
     requests = 0
     bios = 0
-    r = io.ctl[IO.head]
-    while r >= 0:
-        requests += 1
-        bios += io.request[r, REQUEST.nr_bios]
-        r = io.request[r, REQUEST.next]
+    for k in (IO.head, IO.dispatch_head):
+        r = io.ctl[k]
+        while r >= 0:
+            requests += 1
+            bios += io.request[r, REQUEST.nr_bios]
+            r = io.request[r, REQUEST.next]
     flying = 0
     for k in (IO.disk_head, IO.done_head):
         d = io.ctl[k]
@@ -166,8 +168,8 @@ def check_tasks(vm):
     if known != vm.ctl[VM.nr_tasks]:
         return 12
     used = 0
-    for cluster in range(vm.cluster.shape[0]):
-        used += vm.cluster[cluster]
+    for slot in range(vm.slot.shape[0]):
+        used += vm.slot[slot]
     if used + vm.ctl[VM.swap_free] != vm.ctl[VM.swap_pages]:
         return 14
     return 0

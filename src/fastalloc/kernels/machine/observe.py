@@ -5,12 +5,15 @@ from fastalloc.kernels.alloc.buddy import page_bytes
 from fastalloc.kernels.alloc.kmem_inspect import aside_bytes, cache_slabs, deep_objects, free_objects, heap_pages
 from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.state import MEMCTL, PCP, ZONE
+from fastalloc.kernels.block.elevator import elv_queue_empty
 from fastalloc.kernels.block.scsi import LIVELOCK_LONG_NS
 from fastalloc.kernels.lane import metrics
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.events import log_event, log_event_at
 from fastalloc.kernels.lane.metrics import EVENT, METRIC, SERIES
-from fastalloc.kernels.lane.sched import log_event, log_event_at, reclaimers_asleep
-from fastalloc.kernels.lane.state import CPU, HOST, IO, OUT_CTL, POOL, ROLE, TASK_STATE, VM
+from fastalloc.kernels.lane.sched import reclaimers_asleep
+from fastalloc.kernels.lane.state import HOST, IO, OUT_CTL, POOL, ROLE, VM
+from fastalloc.kernels.lane.tasks import CPU, TASK_STATE
 
 NR_ZONE_NAMES = len(metrics.ZONES)
 LOOK_NS = 100 * ms.NS_PER_MS
@@ -123,7 +126,7 @@ def check_livelock(mem, heap, pools, io, vm, out):
     reclaimer asleep. While one is runnable the verdict waits for the next tick."""
     out_of_line()
     ctl = vm.ctl
-    if io.ctl[IO.head] < 0 or io.ctl[IO.device_busy] > 0:
+    if elv_queue_empty(io) or io.ctl[IO.device_busy] > 0:
         ctl[VM.livelock_check] = ms.NEVER
         return
     if ctl[VM.livelock_stage] == 1:

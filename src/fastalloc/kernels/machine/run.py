@@ -16,6 +16,7 @@ from fastalloc.kernels.alloc.kmem_inspect import (
     max_heap_pages,
     overflowed,
 )
+from fastalloc.kernels.alloc.rcu import idle_ticks, note_idle_tick, rcu_process_callbacks, rcu_tick
 from fastalloc.kernels.alloc.slab import state as ss
 from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.block.completion import kblockd_step, softirq_step
@@ -23,9 +24,12 @@ from fastalloc.kernels.block.hosts import host_event
 from fastalloc.kernels.block.scsi import disk_done, scsi_request_fn
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.cfs import BALANCE_NS, balance, charge_task, schedule, scheduler_tick
+from fastalloc.kernels.lane.due import end_turn, first_due, next_tick, note_due, pass_turn
 from fastalloc.kernels.lane.metrics import METRIC
-from fastalloc.kernels.lane.sched import dequeue_head, enqueue, first_due, note_due, run_task_timers, wake_one
-from fastalloc.kernels.lane.state import COST, CPU, IO, OUT_CTL, RECLAIM, ROLE, TASK, TASK_STATE, VM
+from fastalloc.kernels.lane.sched import run_task_timers, sleep_on, wake_one, wake_task
+from fastalloc.kernels.lane.state import COST, IO, OUT_CTL, ROLE, VM
+from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_KIND, TASK_STATE
 from fastalloc.kernels.machine.check import STANDS_STILL, check_lane
 from fastalloc.kernels.machine.observe import (
     NR_ZONE_NAMES,
@@ -57,6 +61,7 @@ EVENT_HOST = 7
 EVENT_CPU = 8
 EVENT_BACKGROUND = 9
 EVENT_BURST = 10
+EVENT_IDLE_TICK = 11
 
 
 @folded
@@ -66,11 +71,22 @@ def tick(io, vm, out, jiffies, now):
         io.ctl[IO.unplug_jiffy] = ms.NEVER
         cpu = io.ctl[IO.unplug_cpu]
         vm.cpu[cpu, CPU.kblockd] = 1
-        if vm.cpu[cpu, CPU.clock] < now:
-            vm.cpu[cpu, CPU.clock] = now
-        note_due(vm, cpu, False)
+        t = vm.ctl[VM.kthreads] + vm.ctl[VM.nr_cpus] + cpu
+        if vm.task[t, TASK.state] == TASK_STATE.kthread:
+            wake_task(vm, t, now)
     if vm.ctl[VM.next_timer] <= jiffies:
         run_task_timers(vm, out, jiffies, now)
+
+
+@folded
+def kthread_step(mem, heap, io, vm, t, cpu, jiffies):
+    """A step of ksoftirqd or kblockd, which sleeps when its work is done; CPU time in ns [ksoftirqd, worker_thread]."""
+    if vm.task[t, TASK.kind] == TASK_KIND.kblockd:
+        kblockd_step(io, vm, cpu)
+        sleep_on(vm, cpu, TASK_STATE.kthread, -1, False, jiffies)
+    elif not rcu_process_callbacks(mem, heap, vm, cpu):
+        sleep_on(vm, cpu, TASK_STATE.kthread, -1, False, jiffies)
+    return vm.costs[COST.wake]
 
 
 @folded
@@ -87,46 +103,80 @@ def task_step(mem, heap, pools, io, vm, out, cpu, jiffies):
             cost += reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies)
         elif t == KSWAPD:
             begin_balance(vm, out, t)
+        elif vm.task[t, TASK.kind] >= TASK_KIND.ksoftirqd:
+            return cost + kthread_step(mem, heap, io, vm, t, cpu, jiffies)
         else:
             cost += workload_step(mem, heap, vm, out, t, cpu, jiffies)
         if vm.task[t, TASK.state] != TASK_STATE.runnable:
             return cost + vm.costs[COST.wake]
         if cost >= QUANTUM_NS or (RECLAIM.bio_alloc <= before <= RECLAIM.request_alloc):
             break
+        if vm.cpu[cpu, CPU.resched] != 0:
+            break
     return cost
 
 
 @folded
-def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
-    """One step of a CPU: dispatch in progress, a completion, kblockd, then the running task; its clock moves on."""
+def cpu_tick(mem, heap, vm, cpu, now):
+    """A busy CPU's tick: the scheduler, RCU, and the balancer, which also fills CPUs that sleep without a tick
+    [update_process_times, scheduler_tick, rebalance_domains]."""
     c = vm.cpu[cpu]
-    is_task = False
+    scheduler_tick(vm, cpu, now)
+    rcu_tick(mem, heap, vm, cpu, now)
+    cpus = vm.ctl[VM.nr_cpus]
+    if cpus > 1:
+        if c[CPU.running] > 1:
+            for other in range(cpus):
+                if vm.cpu[other, CPU.running] == 0:
+                    balance(vm, other, now)
+        if now >= c[CPU.balance]:
+            c[CPU.balance] = now + BALANCE_NS
+            balance(vm, cpu, now)
+
+
+@folded
+def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
+    """One step of a CPU: its tick, dispatch in progress, a completion, then the running task; its clock moves on."""
+    c = vm.cpu[cpu]
+    vm.ctl[VM.cpu] = cpu
+    if c[CPU.ticking] == 0:
+        c[CPU.ticking] = 1
+        c[CPU.next_tick] = next_tick(vm, cpu, now)
+    elif now >= c[CPU.next_tick]:
+        c[CPU.next_tick] = next_tick(vm, cpu, now)
+        cpu_tick(mem, heap, vm, cpu, now)
+    t = -1
     if c[CPU.request_fn] != 0:
         cost = scsi_request_fn(mem, heap, pools, io, vm, out, cpu, jiffies)
     elif c[CPU.softirq] != 0 or softirq_due(io, cpu):
         cost = softirq_step(mem, heap, pools, io, vm, out, cpu)
-    elif c[CPU.kblockd] != 0:
-        cost = kblockd_step(io, vm, cpu)
     else:
-        is_task = True
+        if c[CPU.resched] != 0:
+            schedule(vm, cpu, now)
+        t = c[CPU.head]
         cost = task_step(mem, heap, pools, io, vm, out, cpu, jiffies)
-        # no two steps of a real CPU take the same time
+        # no two steps of a real CPU take the same time; on average they take what they cost
         vm.ctl[VM.jitter] += 1
         noise = rng.draw(vm.ctl[VM.seed], STREAM_JITTER, vm.ctl[VM.lane], vm.ctl[VM.jitter], cpu)
-        cost += rng.below(noise, cost // 8 + 1)
+        cost += rng.below(noise, cost // 8 + 1) - cost // 16
     clock = now + max(1, cost)
     c[CPU.clock] = clock
-    if is_task and clock >= c[CPU.slice] and c[CPU.running] > 0:
-        if c[CPU.running] > 1:
-            t = dequeue_head(vm, cpu)
-            enqueue(vm, t, cpu, clock)
-        c[CPU.slice] = clock + vm.ctl[VM.jiffy_ns]
+    if t >= 0 and vm.task[t, TASK.state] != TASK_STATE.runnable:
+        charge_task(vm, t, cost)
+        vm.task[t, TASK.ran] = clock
+        c[CPU.picked] = clock
+        c[CPU.exec] = clock
+        if c[CPU.running] == 0 and vm.ctl[VM.nr_cpus] > 1:
+            balance(vm, cpu, clock)
     if mem.ctl[MEMCTL.kswapd_wanted] != 0:
         mem.ctl[MEMCTL.kswapd_wanted] = 0
         wake_one(vm, TASK_STATE.kswapd, clock)
     if mem.ctl[MEMCTL.reports] != out.ctl[OUT_CTL.reports]:
         note_reports(mem, vm, out, cpu)
     note_due(vm, cpu, softirq_due(io, cpu))
+    if c[CPU.running] == 0:
+        note_idle_tick(vm, cpu, clock)
+    vm.ctl[VM.cpu] = -1
 
 
 @folded
@@ -185,6 +235,9 @@ def next_event(heap, io, vm, jiffy_ns):
     if ctl[VM.next_burst] < at:
         at = ctl[VM.next_burst]
         event = EVENT_BURST
+    if ctl[VM.idle_tick] < at:
+        at = ctl[VM.idle_tick]
+        event = EVENT_IDLE_TICK
     return at, event
 
 
@@ -197,14 +250,15 @@ def run_lane(mem, heap, pools, io, vm, out, until):
     """
     ctl = vm.ctl
     jiffy_ns = ctl[VM.jiffy_ns]
+    shared = ctl[VM.shared_core] != 0
     for cpu in range(ctl[VM.nr_cpus]):
         vm.cpu[cpu, CPU.due] = -1
         note_due(vm, cpu, softirq_due(io, cpu))
     jiffies = 0
     jiffy_end = 0
     still = 0
-    # Most events are steps of CPUs, and of what else is due a step moves only these four
-    disk = timer = unplug = livelock = -1
+    # Most events are steps of CPUs, and of what else is due a step moves only these five
+    disk = timer = unplug = livelock = idle = -1
     other_at, other = 0, EVENT_CPU
     event = EVENT_CPU
     while True:
@@ -214,12 +268,16 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             or ctl[VM.next_timer] != timer
             or io.ctl[IO.unplug_jiffy] != unplug
             or ctl[VM.livelock_check] != livelock
+            or ctl[VM.idle_tick] != idle
         ):
             disk = io.ctl[IO.disk_done_at]
             timer = ctl[VM.next_timer]
             unplug = io.ctl[IO.unplug_jiffy]
             livelock = ctl[VM.livelock_check]
+            idle = ctl[VM.idle_tick]
             other_at, other = next_event(heap, io, vm, jiffy_ns)
+        if shared and vm.cpu[ctl[VM.turn], CPU.busy] == 0:
+            pass_turn(vm, ctl[VM.now])
         cpu = first_due(vm)
         at = vm.cpu[cpu, CPU.due]
         event = EVENT_CPU
@@ -228,6 +286,9 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             event = other
         if at >= until:
             break
+        if shared and at >= ctl[VM.turn_end]:
+            end_turn(vm, at)
+            continue
         if at > ctl[VM.now]:
             ctl[VM.now] = at
             still = 0
@@ -253,6 +314,8 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             if vm.cpu[irq_cpu, CPU.clock] < at:
                 vm.cpu[irq_cpu, CPU.clock] = at
             note_due(vm, irq_cpu, True)
+            if shared:
+                end_turn(vm, at)
         elif event == EVENT_TICK:
             if ctl[VM.skip] == 0 and ctl[VM.next_jiffy] <= jiffies:
                 ctl[VM.next_jiffy] = jiffies + 1
@@ -267,6 +330,8 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             background_event(mem, heap, vm, out)
         elif event == EVENT_BURST:
             burst_event(mem, heap, vm, out, at)
+        elif event == EVENT_IDLE_TICK:
+            idle_ticks(mem, heap, vm, at)
         elif event == EVENT_SERIES:
             observe(mem, heap, pools, io, vm, out)
         elif has_reaper(heap) and event == EVENT_REAP:

@@ -5,10 +5,8 @@ from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import free_pages
 from fastalloc.kernels.alloc.state import PAGE, ZONE
 from fastalloc.kernels.lane.metrics import METRIC
-from fastalloc.kernels.lane.state import (
-    TASK,
-    VM,
-)
+from fastalloc.kernels.lane.state import VM
+from fastalloc.kernels.lane.tasks import TASK
 from fastalloc.kernels.swap.lru import lru_add, lru_del
 
 PAGEVEC_SIZE = 14

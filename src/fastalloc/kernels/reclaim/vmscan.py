@@ -1,4 +1,4 @@
-"""Reclaim: kswapd, direct reclaim, the two LRU passes of a tmpfs page [mm/vmscan.c, mm/shmem.c of 2.6.25].
+"""Reclaim: kswapd, direct reclaim, their loops over priorities, zones and lists [mm/vmscan.c of 2.6.25].
 
 A reclaimer can sleep in the middle of everything, so its place is data: ``TASK.reclaim`` says where it resumes and
 :func:`reclaim_step` does one step and returns the CPU time it took, in ns.
@@ -8,30 +8,20 @@ from fastalloc.compiler.jit import folded
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import zone_watermark_ok
 from fastalloc.kernels.alloc.state import MEMCTL, PAGE, ZONE
+from fastalloc.kernels.lane.events import log_event
 from fastalloc.kernels.lane.metrics import EVENT, METRIC
-from fastalloc.kernels.lane.sched import log_event, sleep_on
-from fastalloc.kernels.lane.state import (
-    ATTEMPT,
-    COST,
-    OUT_CTL,
-    PROGRAM,
-    RECLAIM,
-    TASK,
-    TASK_KIND,
-    TASK_STATE,
-    VM,
-)
+from fastalloc.kernels.lane.sched import sleep_on
+from fastalloc.kernels.lane.state import COST, OUT_CTL, VM
+from fastalloc.kernels.lane.tasks import ATTEMPT, PROGRAM, RECLAIM, TASK, TASK_KIND, TASK_STATE
 from fastalloc.kernels.reclaim.congestion import congestion_wait
-from fastalloc.kernels.reclaim.page_lists import isolate_lru_pages, keep_page, putback_lru_pages, reclaim_page
+from fastalloc.kernels.reclaim.page_lists import isolate_lru_pages, putback_lru_pages
+from fastalloc.kernels.reclaim.shrink_page_list import search_step, shrink_page
 from fastalloc.kernels.reclaim.writepage import write_step, written
-from fastalloc.kernels.swap.lru import leave_mapping, leave_swap_cache, look_ahead, lru_add, lru_del
-from fastalloc.kernels.swap.swapfile import add_to_swap_cache, get_swap_page, swap_free
+from fastalloc.kernels.swap.lru import lru_add, lru_del
 from fastalloc.linux import gfp as g
 
 SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
-TMPFS_TO_SWAP = g.GFP_ATOMIC
-ANON_TO_SWAP = g.GFP_ATOMIC | g.NOMEMALLOC | g.NOWARN
 
 
 @folded
@@ -90,97 +80,6 @@ def shrink_active_list(mem, vm, z, count, priority):
         done += 1
     mem.zone[z, ZONE.pages_scanned] += done
     return done
-
-
-# ----------------------------------------------------------------------------------------------- shrink_page_list
-
-
-@folded
-def shmem_writepage(mem, heap, vm, out, t, cpu, pfn):
-    """LRU pass 1 of a tmpfs page: into the swap cache, no I/O; False: no slot or no radix node [shmem_writepage]."""
-    slot = get_swap_page(vm)
-    if slot < 0:
-        return False
-    if not add_to_swap_cache(mem, heap, vm, out, cpu, slot, TMPFS_TO_SWAP, vm.task[t, TASK.flags]):
-        swap_free(vm, slot)
-        return False
-    leave_mapping(mem, heap, vm, cpu, pfn)
-    mem.page[pfn, PAGE.file] = -1
-    mem.page[pfn, PAGE.slot] = slot
-    mem.page[pfn, PAGE.flags] |= st.PG_SWAPCACHE
-    return True
-
-
-@folded
-def add_to_swap(mem, heap, vm, out, t, cpu, pfn):
-    """An anonymous page gets its slot and is unmapped; False: no slot or no radix node [add_to_swap]."""
-    slot = get_swap_page(vm)
-    if slot < 0:
-        return False
-    if not add_to_swap_cache(mem, heap, vm, out, cpu, slot, ANON_TO_SWAP, vm.task[t, TASK.flags]):
-        swap_free(vm, slot)
-        return False
-    vm.ctl[VM.anon_mapped] -= 1
-    mem.page[pfn, PAGE.slot] = slot
-    mem.page[pfn, PAGE.flags] = (mem.page[pfn, PAGE.flags] | st.PG_SWAPCACHE | st.PG_DIRTY) & ~st.PG_MAPPED
-    return True
-
-
-@folded
-def shrink_page(mem, heap, vm, out, t, cpu):
-    """Deal with the next page of the private list [shrink_page_list]; its CPU time in ns.
-
-    A dirty swap-cache page leaves the task at RECLAIM.bio_alloc, locked; everything else is settled here.
-    """
-    look_ahead(mem, vm)
-    task = vm.task[t]
-    pfn = task[TASK.list]
-    task[TASK.list] = mem.page[pfn, PAGE.next]
-    flags = mem.page[pfn, PAGE.flags]
-    task[TASK.scanned] += 1 + (1 if (flags & (st.PG_SWAPCACHE | st.PG_MAPPED)) != 0 else 0)
-    out.metric[METRIC.pages_scanned] += 1
-    scan = vm.costs[COST.scan_page]
-    if (flags & st.PG_WRITEBACK) != 0:
-        keep_page(mem, vm, t, pfn)
-        return scan
-    if (flags & st.PG_ORPHAN) != 0:
-        if (flags & st.PG_SWAPCACHE) != 0:
-            leave_swap_cache(mem, heap, vm, cpu, pfn)
-        reclaim_page(mem, vm, out, t, cpu, pfn)
-        return scan + vm.costs[COST.reclaim_page]
-    referenced = (flags & st.PG_REFERENCED) != 0
-    flags &= ~st.PG_REFERENCED
-    mem.page[pfn, PAGE.flags] = flags
-    if referenced and (flags & (st.PG_MAPPED | st.PG_SWAPCACHE)) != 0:
-        mem.page[pfn, PAGE.flags] = flags | st.PG_ACTIVE
-        keep_page(mem, vm, t, pfn)
-        return scan
-    if (flags & st.PG_ANON) != 0 and (flags & st.PG_SWAPCACHE) == 0:
-        if not add_to_swap(mem, heap, vm, out, t, cpu, pfn):
-            mem.page[pfn, PAGE.flags] |= st.PG_ACTIVE
-            keep_page(mem, vm, t, pfn)
-            return scan
-        flags = mem.page[pfn, PAGE.flags]
-    if (flags & st.PG_DIRTY) != 0:
-        if referenced:
-            keep_page(mem, vm, t, pfn)
-            return scan
-        if (flags & st.PG_SWAPCACHE) == 0:
-            if not shmem_writepage(mem, heap, vm, out, t, cpu, pfn):
-                mem.page[pfn, PAGE.flags] |= st.PG_ACTIVE
-            keep_page(mem, vm, t, pfn)
-            return scan + vm.costs[COST.swap_page]
-        mem.page[pfn, PAGE.flags] = (flags | st.PG_RECLAIM | st.PG_LOCKED) & ~st.PG_DIRTY
-        task[TASK.page] = pfn
-        task[TASK.first] = 1
-        task[TASK.reclaim] = RECLAIM.bio_alloc
-        return scan + vm.costs[COST.swap_page]
-    leave_swap_cache(mem, heap, vm, cpu, pfn)
-    reclaim_page(mem, vm, out, t, cpu, pfn)
-    return scan + vm.costs[COST.reclaim_page]
-
-
-# --------------------------------------------------------------------------------------------------- the outer loops
 
 
 @folded
@@ -296,7 +195,7 @@ def end_priority(mem, vm, out, t, cpu, jiffies):
             sleep_on(vm, cpu, TASK_STATE.kswapd, -1, False, jiffies)
             return
     if scanned > 0 and priority < DEF_PRIORITY - 2 and not balanced:
-        congestion_wait(mem, vm, out, t, cpu, 10, jiffies)
+        congestion_wait(vm, out, t, cpu, 10, jiffies)
 
 
 @folded
@@ -323,6 +222,8 @@ def reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
         return shrink_page(mem, heap, vm, out, t, cpu)
     if RECLAIM.bio_alloc <= step <= RECLAIM.request_alloc or step == RECLAIM.request_woken:
         return write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies)
+    if step == RECLAIM.slot_search:
+        return search_step(vm, t)
     if step == RECLAIM.shrink:
         z = task[TASK.zone] - 1 if task[TASK.kind] == TASK_KIND.kswapd else task[TASK.zone] + 1
         scanned = 0
@@ -333,14 +234,14 @@ def reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
         if task[TASK.nr_inactive] > 0:
             count = min(task[TASK.nr_inactive], SWAP_CLUSTER_MAX)
             task[TASK.nr_inactive] -= count
-            isolate_lru_pages(mem, vm, t, z, count)
+            isolate_lru_pages(mem, vm, t, z, SWAP_CLUSTER_MAX)  # a whole batch, whatever is left
             task[TASK.reclaim] = RECLAIM.page_list
         elif task[TASK.nr_active] == 0:
             task[TASK.reclaim] = RECLAIM.throttle
         return scanned * vm.costs[COST.scan_page]
     if step == RECLAIM.throttle:
         if vm.ctl[VM.writeback] > writeback_limit(mem):
-            congestion_wait(mem, vm, out, t, cpu, 10, jiffies)
+            congestion_wait(vm, out, t, cpu, 10, jiffies)
             return 0
         zone_done(mem, vm, t)
         return 0

@@ -1,34 +1,25 @@
-"""Write a page of the swap cache: bio, biovec, request [mm/page_io.c swap_writepage, block/ll_rw_blk.c of 2.6.25]."""
+"""swap_writepage: bio, biovec, merge or request, submission; each may sleep [mm/page_io.c, block/blk-core.c]."""
 
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.mempool import mempool_free
 from fastalloc.kernels.alloc.page_alloc import zone_watermark_ok
+from fastalloc.kernels.alloc.radix_tree import radix_tree_node_alloc, radix_tree_preload
 from fastalloc.kernels.alloc.state import MEMCTL, PAGE
 from fastalloc.kernels.block.bio import bio_record, mempool_take
-from fastalloc.kernels.block.block import (
-    add_request,
-    elv_merge,
-    get_request,
-    ioc_set_batching,
-)
-from fastalloc.kernels.block.scsi import RUN_RECLAIMER, start_request_fn
+from fastalloc.kernels.block.block import freed_request, get_request, ioc_set_batching
+from fastalloc.kernels.block.elevator import add_request, elv_merge, needs_context
+from fastalloc.kernels.block.plug import RUN_RECLAIMER, start_request_fn
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.events import log_event
 from fastalloc.kernels.lane.metrics import EVENT, METRIC, WHO
 from fastalloc.kernels.lane.policy import POLICY
-from fastalloc.kernels.lane.sched import log_event, sleep_on
-from fastalloc.kernels.lane.state import (
-    BIO,
-    COST,
-    IO,
-    OUT_CTL,
-    POOL,
-    RECLAIM,
-    TASK,
-    TASK_STATE,
-    VM,
-)
+from fastalloc.kernels.lane.sched import sleep_on, wake_pool
+from fastalloc.kernels.lane.state import BIO, COST, IO, OUT_CTL, POOL, VM
+from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_STATE
 from fastalloc.kernels.reclaim.congestion import congestion_wait
 from fastalloc.kernels.reclaim.page_lists import keep_page
+from fastalloc.linux import gfp as g
 
 
 @internal
@@ -75,6 +66,29 @@ def written(mem, vm, t):
     task[TASK.reclaim] = RECLAIM.page_list
 
 
+@internal
+def wait_for_request(io, vm, out, t, cpu, jiffies):
+    """The queue is full: unplug it and sleep until a request is released [get_request_wait]."""
+    start_request_fn(io, vm, cpu, RUN_RECLAIMER)
+    vm.task[t, TASK.reclaim] = RECLAIM.request_woken
+    out.metric[METRIC.request_waits] += 1
+    if out.ctl[OUT_CTL.full] != 0:
+        log_event(vm, out, EVENT.request_wait, cpu, t, io.ctl[IO.count], 0, 0)
+    sleep_on(vm, cpu, TASK_STATE.request, -1, True, jiffies)
+
+
+@folded
+def cfq_cic_link(mem, heap, vm, out, t, cpu):
+    """A task's first request: its cfq_io_context goes into a radix tree of its own under a pointer, which takes a path
+    of 11 nodes, for good; False when the stock cannot be filled [cfq_cic_link, GFP_NOIO]."""
+    if not radix_tree_preload(mem, heap, vm, out, cpu, g.GFP_NOIO, vm.task[t, TASK.flags]):
+        return False
+    for _ in range(ms.RADIX_STOCK):
+        radix_tree_node_alloc(vm, cpu)
+    vm.task[t, TASK.context] = 1
+    return True
+
+
 @folded
 def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
     """LRU pass 2: bio, biovec, merge or request, submission; CPU time in ns [swap_writepage, __make_request]."""
@@ -85,7 +99,7 @@ def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
         if vm.ctl[VM.swap_bio_limit] != ms.NEVER:
             mem.ctl[MEMCTL.tests] += 1
             if io.ctl[IO.bios] >= vm.ctl[VM.swap_bio_limit]:
-                congestion_wait(mem, vm, out, t, cpu, 50, jiffies)
+                congestion_wait(vm, out, t, cpu, 50, jiffies)
                 return wake
         if vm.ctl[VM.write_gate] >= 0 and put_off(mem, vm, out, t):
             return vm.costs[COST.scan_page]
@@ -119,7 +133,7 @@ def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
             out.metric[METRIC.max_writeback] = vm.ctl[VM.writeback]
         out.metric[METRIC.pages_swapped_out] += 1
         out.metric[METRIC.bios] += 1
-        if elv_merge(mem, heap, pools, io, vm, cpu, b, vm.ctl[VM.now]):
+        if elv_merge(mem, heap, pools, io, vm, cpu, b, t, vm.ctl[VM.now]):
             out.metric[METRIC.bio_merges] += 1
             submitted(io, vm, t, cpu, jiffies)
             return vm.costs[COST.submit_bio]
@@ -129,17 +143,24 @@ def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
         step = RECLAIM.get_request
     if step == RECLAIM.get_request:
         if not get_request(io, vm, t, jiffies):
-            start_request_fn(io, vm, cpu, RUN_RECLAIMER)
-            task[TASK.reclaim] = RECLAIM.request_woken
-            out.metric[METRIC.request_waits] += 1
-            if out.ctl[OUT_CTL.full] != 0:
-                log_event(vm, out, EVENT.request_wait, cpu, t, io.ctl[IO.count], 0, 0)
-            sleep_on(vm, cpu, TASK_STATE.request, -1, True, jiffies)
+            wait_for_request(io, vm, out, t, cpu, jiffies)
             return wake
         task[TASK.first] = 1
         task[TASK.reclaim] = RECLAIM.request_alloc
     handle = mempool_take(mem, heap, pools, vm, out, POOL.request, WHO.request, t, cpu, jiffies)
     if handle < 0:
+        return wake
+    if needs_context(io, vm, t) and not cfq_cic_link(mem, heap, vm, out, t, cpu):
+        if mempool_free(mem, heap, pools, POOL.request, cpu, handle):
+            wake_pool(vm, TASK_STATE.request_pool, vm.ctl[VM.now])
+        alone = vm.ctl[VM.sleepers + TASK_STATE.request] == 0
+        freed_request(io, vm, vm.ctl[VM.now])
+        if alone:  # its own release wakes it: round by way of the scheduler
+            start_request_fn(io, vm, cpu, RUN_RECLAIMER)
+            task[TASK.reclaim] = RECLAIM.request_woken
+            vm.cpu[cpu, CPU.resched] = 1
+        else:
+            wait_for_request(io, vm, out, t, cpu, jiffies)
         return wake
     add_request(io, vm, out, cpu, task[TASK.bio], handle, jiffies)
     submitted(io, vm, t, cpu, jiffies)

@@ -8,9 +8,9 @@ from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.buddy import page_zone
 from fastalloc.kernels.alloc.page_alloc import free_pages
-from fastalloc.kernels.alloc.slab_owner import slab_give
+from fastalloc.kernels.alloc.radix_tree import radix_tree_node_free
 from fastalloc.kernels.alloc.state import PAGE, ZONE
-from fastalloc.kernels.lane.state import FILE, ROLE, VM
+from fastalloc.kernels.lane.state import FILE, VM
 from fastalloc.kernels.swap.swapfile import delete_from_swap_cache, swap_free
 
 
@@ -100,7 +100,7 @@ def leave_mapping(mem, heap, vm, cpu, pfn):
     if f >= 0:
         vm.file[f, FILE.mapped] -= 1
         if vm.file[f, FILE.mapped] == 0 and vm.file[f, FILE.node] >= 0:
-            slab_give(mem, heap, vm.roles[ROLE.radix], cpu, vm.file[f, FILE.node])
+            radix_tree_node_free(mem, heap, vm, cpu, vm.file[f, FILE.node])
             vm.file[f, FILE.node] = -1
 
 

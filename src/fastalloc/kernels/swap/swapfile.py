@@ -1,87 +1,169 @@
 """Swap slots and the radix tree of the swap cache [mm/swapfile.c: scan_swap_map; mm/swap_state.c].
 
-Slots come in clusters of 256; a new cluster is the next wholly free one, else the first free slot anywhere. The
-tree's leaves (one node per 64 slots) are real slab objects, its few inner nodes are not modelled.
+Slots are taken one after the other from a run of 256 free ones, which need not be aligned; when 256 have been taken,
+the next such run is looked for from the lowest free slot up, slot by slot, without the lock: others go on meanwhile
+behind the old run, and the search gives way as often as anything else.
+
+The tree's nodes are real slab objects: a leaf for 64 slots, one above it for 4096, one above all.
 """
 
-from fastalloc.compiler.jit import folded
-from fastalloc.kernels.alloc.slab_owner import slab_give, slab_take
-from fastalloc.kernels.lane.metrics import WHO
-from fastalloc.kernels.lane.state import ROLE, VM
+from fastalloc.compiler.jit import folded, internal
+from fastalloc.kernels.alloc.radix_tree import radix_tree_node_alloc, radix_tree_node_free, radix_tree_preload
+from fastalloc.kernels.lane.state import VM
+from fastalloc.kernels.lane.tasks import TASK
 
 SWAPFILE_CLUSTER = 256
 RADIX_SLOTS = 64
-W_RADIX = WHO.radix
+GROUP_SLOTS = RADIX_SLOTS * RADIX_SLOTS
+
+FOUND_CLUSTER = 1
+FOUND_NONE = 2
 
 
 @folded
-def get_swap_page(vm):
-    """A free swap slot, or -1 [get_swap_page, scan_swap_map]."""
+def cluster_used_up(vm, t):
+    """Whether task ``t`` must look for a free cluster before it takes its next slot."""
     ctl = vm.ctl
+    return ctl[VM.cluster_left] == 0 and vm.task[t, TASK.slot_found] == 0 and ctl[VM.swap_free] > 0
+
+
+@folded
+def begin_search(vm, t):
+    """The cluster is used up: count a new one at once, then look for it, unless fewer than 256 slots are free."""
+    ctl = vm.ctl
+    task = vm.task[t]
+    ctl[VM.cluster_left] = SWAPFILE_CLUSTER - 1
+    if ctl[VM.swap_free] < SWAPFILE_CLUSTER:
+        task[TASK.slot_found] = FOUND_NONE
+        return
+    task[TASK.search] = ctl[VM.lowest_slot]
+    task[TASK.search_last] = ctl[VM.lowest_slot] + SWAPFILE_CLUSTER - 1
+
+
+@internal
+def search_cluster(vm, t, most):
+    """Look at up to ``most`` slots for 256 free ones in a row; how many were looked at. TASK.slot_found
+    is set at the end.
+
+    The kernel looks at each slot in turn. A run that would end at ``last`` is looked at backwards here: only its last
+    used slot matters, so most of the slots in between need not be read. The outcome and the count are the kernel's.
+    """
+    ctl = vm.ctl
+    task = vm.task[t]
+    start = task[TASK.search]
+    offset = start
+    last = task[TASK.search_last]
+    highest = ctl[VM.highest_slot]
+    while last <= highest:
+        probe = min(last, start + most - 1)
+        used = probe
+        while used >= offset and vm.slot[used] == 0:
+            used -= 1
+        if used >= offset:
+            if used + SWAPFILE_CLUSTER > highest:  # the search ends at the first used slot that is so near to the end
+                used = max(offset, highest - SWAPFILE_CLUSTER + 1)
+                while vm.slot[used] == 0:
+                    used += 1
+            offset = used + 1
+            last = used + SWAPFILE_CLUSTER
+        elif probe == last:
+            ctl[VM.cluster_next] = last - SWAPFILE_CLUSTER + 1
+            task[TASK.slot_found] = FOUND_CLUSTER
+            return last + 1 - start
+        else:
+            offset = probe + 1
+        if offset == start + most and last <= highest:
+            task[TASK.search] = offset
+            task[TASK.search_last] = last
+            return most
+    task[TASK.slot_found] = FOUND_NONE
+    return offset - start
+
+
+@internal
+def get_swap_page(vm, t):
+    """A free swap slot, or -1 when there is none; slots looked at are added to VM.slots_looked [scan_swap_map].
+
+    :func:`cluster_used_up` has been asked before.
+    """
+    ctl = vm.ctl
+    found = vm.task[t, TASK.slot_found]
+    vm.task[t, TASK.slot_found] = 0
     if ctl[VM.swap_free] == 0:
         return -1
-    pages = ctl[VM.swap_pages]
-    clusters = vm.cluster.shape[0]
-    if ctl[VM.cluster_left] == 0:
-        cursor = ctl[VM.cluster_cursor]
-        for _ in range(clusters):
-            if vm.cluster[cursor] == 0:
-                break
-            cursor += 1
-            if cursor == clusters:
-                cursor = 0
-        ctl[VM.cluster_cursor] = cursor
-        ctl[VM.cluster_left] = SWAPFILE_CLUSTER
-        if vm.cluster[cursor] == 0:
-            ctl[VM.cluster_next] = cursor * SWAPFILE_CLUSTER
-        else:
-            ctl[VM.cluster_next] = ctl[VM.lowest_slot]
+    if found == 0:
+        ctl[VM.cluster_left] -= 1
     slot = ctl[VM.cluster_next]
-    if slot >= pages:
-        slot = 0
+    if found == FOUND_NONE or slot > ctl[VM.highest_slot]:
+        slot = ctl[VM.lowest_slot]
     while vm.slot[slot] != 0:
-        if vm.cluster[slot // SWAPFILE_CLUSTER] == SWAPFILE_CLUSTER:
-            slot = (slot // SWAPFILE_CLUSTER + 1) * SWAPFILE_CLUSTER
-        else:
-            slot += 1
-        if slot >= pages:
-            slot = 0
-    ctl[VM.cluster_next] = slot + 1
-    ctl[VM.cluster_left] -= 1
+        slot += 1
+        ctl[VM.slots_looked] += 1
+        if slot > ctl[VM.highest_slot]:
+            slot = ctl[VM.lowest_slot]
+    if slot == ctl[VM.lowest_slot]:
+        ctl[VM.lowest_slot] += 1
+    if slot == ctl[VM.highest_slot]:
+        ctl[VM.highest_slot] -= 1
     ctl[VM.swap_free] -= 1
+    if ctl[VM.swap_free] == 0:
+        ctl[VM.lowest_slot] = ctl[VM.swap_pages]
+        ctl[VM.highest_slot] = 0
     vm.slot[slot] = 1
-    vm.cluster[slot // SWAPFILE_CLUSTER] += 1
+    ctl[VM.cluster_next] = slot + 1
     return slot
 
 
 @folded
 def swap_free(vm, slot):
-    """Give a swap slot back [swap_free]."""
+    """Give a swap slot back; the cursor and what is left of the cluster stay [swap_free]."""
     vm.slot[slot] = 0
-    vm.cluster[slot // SWAPFILE_CLUSTER] -= 1
     vm.ctl[VM.swap_free] += 1
     if slot < vm.ctl[VM.lowest_slot]:
         vm.ctl[VM.lowest_slot] = slot
+    if slot > vm.ctl[VM.highest_slot]:
+        vm.ctl[VM.highest_slot] = slot
 
 
 @folded
+def missing_nodes(vm, cpu, slot):
+    """Nodes that the tree lacks for ``slot``, put in from the CPU's stock [radix_tree_insert, radix_tree_extend].
+
+    A tree of the first 64 slots is one leaf; the first slot behind them adds the node above, the first behind 4096 the
+    one above that, which stays.
+    """
+    group = slot // GROUP_SLOTS
+    if group > 0 and vm.ctl[VM.swap_top] < 0:
+        vm.ctl[VM.swap_top] = radix_tree_node_alloc(vm, cpu)
+    middle = vm.middle[group]
+    if middle[0] < 0 and slot >= RADIX_SLOTS:
+        middle[0] = radix_tree_node_alloc(vm, cpu)
+    leaf = vm.leaf[slot // RADIX_SLOTS]
+    if leaf[1] == 0:
+        middle[1] += 1
+        leaf[0] = radix_tree_node_alloc(vm, cpu)
+    leaf[1] += 1
+
+
+@internal
 def add_to_swap_cache(mem, heap, vm, out, cpu, slot, gfp, context):
-    """Make room in the tree for ``slot``: a new leaf for the first page of 64 [add_to_swap_cache]; success."""
-    leaf = slot // RADIX_SLOTS
-    if vm.leaf[leaf, 1] == 0:
-        handle = slab_take(mem, heap, out, vm.roles[ROLE.radix], cpu, gfp, context, W_RADIX)
-        if handle < 0:
-            return False
-        vm.leaf[leaf, 0] = handle
-    vm.leaf[leaf, 1] += 1
+    """Enter ``slot`` in the tree: the stock is filled first, and then serves the nodes that are missing; success."""
+    if not radix_tree_preload(mem, heap, vm, out, cpu, gfp, context):
+        return False
+    missing_nodes(vm, cpu, slot)
     return True
 
 
 @folded
 def delete_from_swap_cache(mem, heap, vm, cpu, slot):
-    """Drop ``slot`` from the tree; the last page of a leaf frees its node [__delete_from_swap_cache]."""
-    leaf = slot // RADIX_SLOTS
-    vm.leaf[leaf, 1] -= 1
-    if vm.leaf[leaf, 1] == 0:
-        slab_give(mem, heap, vm.roles[ROLE.radix], cpu, vm.leaf[leaf, 0])
-        vm.leaf[leaf, 0] = -1
+    """Drop ``slot`` from the tree; empty nodes are freed, upwards [__delete_from_swap_cache, radix_tree_delete]."""
+    leaf = vm.leaf[slot // RADIX_SLOTS]
+    leaf[1] -= 1
+    if leaf[1] == 0:
+        radix_tree_node_free(mem, heap, vm, cpu, leaf[0])
+        leaf[0] = -1
+        middle = vm.middle[slot // GROUP_SLOTS]
+        middle[1] -= 1
+        if middle[1] == 0 and middle[0] >= 0:
+            radix_tree_node_free(mem, heap, vm, cpu, middle[0])
+            middle[0] = -1

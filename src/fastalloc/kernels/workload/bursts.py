@@ -14,7 +14,8 @@ from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC, WHO
 from fastalloc.kernels.lane.sched import wake_one
-from fastalloc.kernels.lane.state import TASK_STATE, VM
+from fastalloc.kernels.lane.state import VM
+from fastalloc.kernels.lane.tasks import TASK_STATE
 from fastalloc.linux import gfp as g
 
 STREAM_BURST = 24

@@ -7,15 +7,19 @@ allocation that fails goes through direct reclaim as in __alloc_pages.
 
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.page_alloc import alloc_pages, get_page_from_freelist, note_depth
+from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, get_page_from_freelist, note_depth
+from fastalloc.kernels.alloc.radix_tree import radix_tree_node_alloc, radix_tree_preload, stock_node
+from fastalloc.kernels.alloc.rcu import CALLBACK_DENTRY, CALLBACK_FILE, call_rcu
 from fastalloc.kernels.alloc.slab_owner import slab_give, slab_take
 from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, PAGE, ZONE
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.events import log_event
 from fastalloc.kernels.lane.metrics import EVENT, METRIC, WHO
 from fastalloc.kernels.lane.policy import POLICY
-from fastalloc.kernels.lane.sched import log_event, sleep_on
-from fastalloc.kernels.lane.state import ATTEMPT, COST, FILE, OUT_CTL, PROGRAM, ROLE, TASK, TASK_KIND, TASK_STATE, VM
+from fastalloc.kernels.lane.sched import sleep_on
+from fastalloc.kernels.lane.state import COST, FILE, OUT_CTL, ROLE, VM
+from fastalloc.kernels.lane.tasks import ATTEMPT, CPU, PROGRAM, TASK, TASK_KIND, TASK_STATE
 from fastalloc.kernels.reclaim.congestion import congestion_wait
 from fastalloc.kernels.reclaim.vmscan import begin_reclaim
 from fastalloc.kernels.swap.lru import lru_add, truncate_page
@@ -24,6 +28,7 @@ from fastalloc.linux import gfp as g
 STREAM_FILE = 1
 FILE_PAGES_MAX = 64  # one radix node a file
 SWAP_BATCH = 14  # pages an unmap frees at a time
+GFP_NOWAIT = 0
 
 
 @internal
@@ -50,12 +55,12 @@ def after_failure(mem, vm, out, t, cpu, jiffies):
     task = vm.task[t]
     if task[TASK.attempt] != ATTEMPT.reclaimed:
         if vm.ctl[POLICY.reclaim_gate] != 0 and not pfmemalloc_watermark_ok(mem):
-            congestion_wait(mem, vm, out, t, cpu, 10, jiffies)
+            congestion_wait(vm, out, t, cpu, 10, jiffies)
             return
         begin_reclaim(vm, out, t, cpu)
     elif task[TASK.progress] != 0:
         task[TASK.attempt] = ATTEMPT.napped
-        congestion_wait(mem, vm, out, t, cpu, 50, jiffies)
+        congestion_wait(vm, out, t, cpu, 50, jiffies)
     else:
         out.metric[METRIC.oom] += 1
         if out.metric[METRIC.oom_ms] < 0:
@@ -109,11 +114,29 @@ def file_pages(vm, t, tree, number):
 
 
 @folded
+def preload_step(mem, heap, vm, out, t, cpu, jiffies):
+    """Fill the CPU's stock of radix nodes while the task may wait; False: it is now in direct reclaim or asleep
+    [shmem_getpage, radix_tree_preload]."""
+    while vm.cpu[cpu, CPU.stock] < ms.RADIX_STOCK:
+        handle = task_alloc_object(mem, heap, vm, out, t, cpu, ROLE.radix, WHO.radix, jiffies)
+        if handle < 0:
+            return False
+        stock_node(vm, cpu, handle)
+    vm.task[t, TASK.attempt] = ATTEMPT.fresh  # another task may have filled it meanwhile
+    return True
+
+
+@folded
 def copy_step(mem, heap, vm, out, t, cpu, jiffies):
     """Advance a copier by one step; CPU time in ns [shmem_create, shmem_getpage, add_to_page_cache]."""
     task = vm.task[t]
     program = task[TASK.program]
     f = task[TASK.file_base] + task[TASK.file]
+    if program == PROGRAM.preload:
+        if not preload_step(mem, heap, vm, out, t, cpu, jiffies):
+            return vm.costs[COST.wake]
+        program = PROGRAM.page
+        task[TASK.program] = program
     if program == PROGRAM.page:
         pfn = task_alloc_page(mem, vm, out, t, cpu, g.GFP_HIGHUSER_PAGECACHE, jiffies)
         if pfn < 0:
@@ -123,11 +146,13 @@ def copy_step(mem, heap, vm, out, t, cpu, jiffies):
         task[TASK.program] = program
     if program == PROGRAM.insert:
         pfn = task[TASK.new_page]
+        if not radix_tree_preload(mem, heap, vm, out, cpu, GFP_NOWAIT, 0):
+            free_pages(mem, cpu, pfn, 0)
+            task[TASK.new_page] = -1
+            task[TASK.program] = PROGRAM.preload
+            return vm.costs[COST.wake]
         if task[TASK.file_page] >= 1 and vm.file[f, FILE.node] < 0:  # index 0 alone sits in the root
-            handle = task_alloc_object(mem, heap, vm, out, t, cpu, ROLE.radix, WHO.radix, jiffies)
-            if handle < 0:
-                return vm.costs[COST.wake]
-            vm.file[f, FILE.node] = handle
+            vm.file[f, FILE.node] = radix_tree_node_alloc(vm, cpu)
         owner = task[TASK.page_base] + task[TASK.nr_pages]
         mem.page[pfn, PAGE.owner] = owner
         mem.page[pfn, PAGE.file] = f
@@ -139,8 +164,9 @@ def copy_step(mem, heap, vm, out, t, cpu, jiffies):
         task[TASK.nr_pages] += 1
         task[TASK.file_page] += 1
         out.metric[METRIC.pages_copied] += 1
-        task[TASK.program] = PROGRAM.page
+        task[TASK.program] = PROGRAM.preload
         if task[TASK.file_page] == task[TASK.file_pages]:
+            call_rcu(mem, heap, vm, cpu, CALLBACK_FILE, 0)
             vm.file[f, FILE.pages] = task[TASK.file_pages]
             out.metric[METRIC.files_copied] += 1
             task[TASK.file] += 1
@@ -168,7 +194,7 @@ def copy_step(mem, heap, vm, out, t, cpu, jiffies):
     vm.file[f, FILE.dentry] = handle
     task[TASK.file_page] = 0
     task[TASK.file_pages] = file_pages(vm, t, task[TASK.tree], task[TASK.file])
-    task[TASK.program] = PROGRAM.page
+    task[TASK.program] = PROGRAM.preload
     return vm.costs[COST.create_file]
 
 
@@ -182,8 +208,8 @@ def remove_step(mem, heap, vm, out, t, cpu):
     for i in range(pages):
         truncate_page(mem, heap, vm, cpu, base + i)
     task[TASK.nr_pages] += pages
-    slab_give(mem, heap, vm.roles[ROLE.dentry], cpu, vm.file[f, FILE.dentry])
     slab_give(mem, heap, vm.roles[ROLE.inode], cpu, vm.file[f, FILE.inode])
+    call_rcu(mem, heap, vm, cpu, CALLBACK_DENTRY, vm.file[f, FILE.dentry])
     vm.file[f, FILE.dentry] = -1
     vm.file[f, FILE.inode] = -1
     vm.file[f, FILE.pages] = 0

@@ -1,0 +1,299 @@
+"""The fair scheduler of 2.6.25-rc8: who runs on a CPU, and until when [kernel/sched_fair.c].
+
+A CPU's queue is a list whose head runs; the others stand in order of arrival, which settles equal vruntimes. A slice
+ends at a tick, and the running task gives way before its next step.
+"""
+
+from fastalloc.compiler.jit import folded, internal
+from fastalloc.kernels.lane.due import note_due
+from fastalloc.kernels.lane.state import VM
+from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_KIND, TASK_STATE
+
+NICE_0_LOAD = 1024
+WEIGHT_OF_KTHREADS = 3121  # nice -5 [kthreadd]
+NR_LATENCY = 5
+# at one CPU, ns; times 1 + floor(log2(CPUs)) [sched_init_smp]
+LATENCY_NS = 20_000_000
+GRANULARITY_NS = 4_000_000
+WAKEUP_GRANULARITY_NS = 5_000_000
+# the balancer [SD_CPU_INIT]
+IMBALANCE_PCT = 125
+BALANCE_NS = 64_000_000  # least time between two looks of a busy CPU [busy_factor]
+CACHE_HOT_NS = 500_000  # sysctl_sched_migration_cost
+MOVES_MOST = 32
+
+
+@folded
+def calc_delta(delta, weight, load):
+    """``delta * weight / load`` through the kernel's rounded 32-bit inverse [calc_delta_mine]."""
+    inverse = ((1 << 32) - load // 2) // (load + 1)
+    scaled = delta * weight
+    if scaled > 1 << 32:
+        return (((scaled + (1 << 15)) >> 16) * inverse + (1 << 15)) >> 16
+    return (scaled * inverse + (1 << 31)) >> 32
+
+
+@folded
+def sched_slice(vm, cpu, t):
+    """Time that task ``t`` may run before others do, ns [sched_slice, __sched_period]."""
+    running = vm.cpu[cpu, CPU.running]
+    period = vm.ctl[VM.latency]
+    if running > NR_LATENCY:
+        period = vm.ctl[VM.granularity] * running
+    return calc_delta(period, vm.task[t, TASK.weight], vm.cpu[cpu, CPU.load])
+
+
+@internal
+def leftmost(vm, cpu):
+    """The waiting task of least vruntime, the first to come among equals; -1 none [__pick_next_entity]."""
+    first = -1
+    t = vm.cpu[cpu, CPU.head]
+    for _ in range(vm.cpu[cpu, CPU.running] - 1):
+        t = vm.task[t, TASK.next]
+        if first < 0 or vm.task[t, TASK.vruntime] < vm.task[first, TASK.vruntime]:
+            first = t
+    return first
+
+
+@folded
+def charge_task(vm, t, ns):
+    """Add CPU time to a task's vruntime [__update_curr]."""
+    weight = vm.task[t, TASK.weight]
+    vm.task[t, TASK.vruntime] += ns if weight == NICE_0_LOAD else calc_delta(ns, NICE_0_LOAD, weight)
+
+
+@internal
+def update_curr(vm, cpu, now):
+    """Charge the running task up to ``now``; min_vruntime follows [update_curr, __update_curr]."""
+    c = vm.cpu[cpu]
+    if c[CPU.running] == 0 or now <= c[CPU.exec]:
+        return
+    t = c[CPU.head]
+    charge_task(vm, t, now - c[CPU.exec])
+    c[CPU.exec] = now
+    vm.task[t, TASK.ran] = now
+    least = vm.task[t, TASK.vruntime]
+    first = leftmost(vm, cpu)
+    if first >= 0:
+        least = min(least, vm.task[first, TASK.vruntime])
+    if least > c[CPU.min_vruntime]:
+        c[CPU.min_vruntime] = least
+
+
+@folded
+def place_entity(vm, cpu, t):
+    """Where a woken task stands: at most the latency, shared among those queued, ahead of the least vruntime; nothing
+    is gained on an empty queue [place_entity of rc6 to rc8; 2.6.24 and 2.6.25 give the whole latency]."""
+    c = vm.cpu[cpu]
+    vruntime = c[CPU.min_vruntime]
+    if c[CPU.load] > 0:
+        first = leftmost(vm, cpu)
+        if first >= 0:
+            vruntime = min(vruntime, vm.task[first, TASK.vruntime])
+        vruntime -= calc_delta(vm.ctl[VM.latency], NICE_0_LOAD, c[CPU.load])
+    if vruntime > vm.task[t, TASK.vruntime]:
+        vm.task[t, TASK.vruntime] = vruntime
+
+
+@folded
+def check_preempt_wakeup(vm, cpu, t):
+    """A woken task is the next buddy; it preempts when the running one leads by more than the wake-up granularity, less
+    where that one is heavier than nice 0 [check_preempt_wakeup]."""
+    c = vm.cpu[cpu]
+    running = c[CPU.head]
+    c[CPU.buddy] = t
+    granularity = vm.ctl[VM.wakeup_granularity]
+    if vm.task[running, TASK.weight] > NICE_0_LOAD:
+        granularity = calc_delta(granularity, NICE_0_LOAD, vm.task[running, TASK.weight])
+    if vm.task[t, TASK.vruntime] + granularity < vm.task[running, TASK.vruntime]:
+        c[CPU.resched] = 1
+
+
+@internal
+def link_task(vm, t, cpu, now):
+    """Put a task at the end of a CPU's list; an idle CPU starts on it now."""
+    c = vm.cpu[cpu]
+    vm.task[t, TASK.cpu] = cpu
+    vm.task[t, TASK.next] = -1
+    c[CPU.load] += vm.task[t, TASK.weight]
+    c[CPU.running] += 1
+    if c[CPU.running] > 1:
+        vm.task[c[CPU.tail], TASK.next] = t
+        c[CPU.tail] = t
+        return
+    c[CPU.head] = t
+    c[CPU.tail] = t
+    if c[CPU.clock] < now:
+        c[CPU.clock] = now
+    c[CPU.picked] = c[CPU.clock]
+    c[CPU.exec] = c[CPU.clock]
+    c[CPU.resched] = 0
+    c[CPU.buddy] = -1
+    c[CPU.rcu_passed] = 1
+    note_due(vm, cpu, False)
+
+
+@internal
+def unlink_task(vm, t, cpu):
+    """Take a waiting task, not the running one, off a CPU's list."""
+    c = vm.cpu[cpu]
+    previous = c[CPU.head]
+    while vm.task[previous, TASK.next] != t:
+        previous = vm.task[previous, TASK.next]
+    vm.task[previous, TASK.next] = vm.task[t, TASK.next]
+    if c[CPU.tail] == t:
+        c[CPU.tail] = previous
+    c[CPU.running] -= 1
+    c[CPU.load] -= vm.task[t, TASK.weight]
+    if c[CPU.buddy] == t:
+        c[CPU.buddy] = -1
+
+
+@internal
+def enqueue(vm, t, cpu, now):
+    """A woken task joins a CPU's queue [enqueue_task_fair, check_preempt_wakeup]."""
+    vm.task[t, TASK.state] = TASK_STATE.runnable
+    update_curr(vm, cpu, now)
+    place_entity(vm, cpu, t)
+    link_task(vm, t, cpu, now)
+    if vm.cpu[cpu, CPU.running] > 1:
+        check_preempt_wakeup(vm, cpu, t)
+
+
+@folded
+def run_next(vm, cpu, now):
+    """The waiting task that runs next comes to the head: the buddy if it is within a granularity of the leftmost, else
+    the leftmost [pick_next_entity, pick_next]."""
+    c = vm.cpu[cpu]
+    first = c[CPU.head]  # nobody runs now
+    t = first
+    for _ in range(c[CPU.running] - 1):
+        t = vm.task[t, TASK.next]
+        if vm.task[t, TASK.vruntime] < vm.task[first, TASK.vruntime]:
+            first = t
+    buddy = c[CPU.buddy]
+    if buddy >= 0:
+        lead = vm.task[buddy, TASK.vruntime] - vm.task[first, TASK.vruntime]
+        if 0 <= lead <= calc_delta(vm.ctl[VM.wakeup_granularity], NICE_0_LOAD, c[CPU.load]):
+            first = buddy
+    if first != c[CPU.head]:
+        previous = c[CPU.head]
+        while vm.task[previous, TASK.next] != first:
+            previous = vm.task[previous, TASK.next]
+        vm.task[previous, TASK.next] = vm.task[first, TASK.next]
+        if c[CPU.tail] == first:
+            c[CPU.tail] = previous
+        vm.task[first, TASK.next] = c[CPU.head]
+        c[CPU.head] = first
+    if c[CPU.buddy] == first:
+        c[CPU.buddy] = -1
+    c[CPU.picked] = now
+    c[CPU.exec] = now
+
+
+@internal
+def schedule(vm, cpu, now):
+    """The running task gives way and stays runnable; a quiescent state of RCU, whoever runs next [schedule]."""
+    c = vm.cpu[cpu]
+    c[CPU.resched] = 0
+    c[CPU.rcu_passed] = 1
+    if c[CPU.running] == 0:
+        return
+    update_curr(vm, cpu, now)
+    if c[CPU.running] > 1:  # it goes back into the tree, behind its equals
+        t = c[CPU.head]
+        c[CPU.head] = vm.task[t, TASK.next]
+        vm.task[t, TASK.next] = -1
+        vm.task[c[CPU.tail], TASK.next] = t
+        c[CPU.tail] = t
+    run_next(vm, cpu, now)
+
+
+@internal
+def dequeue_head(vm, cpu, now):
+    """The running task goes to sleep; the next one gets a slice of its own. Returns the sleeper [dequeue_task_fair]."""
+    c = vm.cpu[cpu]
+    update_curr(vm, cpu, now)
+    t = c[CPU.head]
+    c[CPU.head] = vm.task[t, TASK.next]
+    c[CPU.running] -= 1
+    c[CPU.load] -= vm.task[t, TASK.weight]
+    c[CPU.resched] = 0
+    c[CPU.rcu_passed] = 1
+    if c[CPU.buddy] == t:
+        c[CPU.buddy] = -1
+    if c[CPU.running] == 0:
+        c[CPU.tail] = -1
+        c[CPU.head] = -1
+    else:
+        run_next(vm, cpu, now)
+    return t
+
+
+@folded
+def scheduler_tick(vm, cpu, now):
+    """A tick: the slice of the running task may be over [task_tick_fair, check_preempt_tick]."""
+    c = vm.cpu[cpu]
+    update_curr(vm, cpu, now)
+    c[CPU.tick_load] = c[CPU.load]
+    if c[CPU.running] > 1 and now - c[CPU.picked] > sched_slice(vm, cpu, c[CPU.head]):
+        c[CPU.resched] = 1
+
+
+# ------------------------------------------------------------------------------------------------ several CPUs
+
+
+@internal
+def select_task_rq(vm, t):
+    """Where a woken task runs: where it ran, unless the waking CPU has room [select_task_rq_fair, wake_affine]."""
+    previous = vm.task[t, TASK.cpu]
+    here = vm.ctl[VM.cpu]
+    if here < 0 or here == previous or vm.task[t, TASK.kind] >= TASK_KIND.ksoftirqd:
+        return previous
+    c = vm.cpu[here]
+    p = vm.cpu[previous]
+    load = min(p[CPU.load], p[CPU.tick_load])  # source_load
+    this_load = max(c[CPU.load], c[CPU.tick_load])  # target_load
+    mean = c[CPU.load] // c[CPU.running] if c[CPU.running] > 0 else NICE_0_LOAD
+    light = this_load <= load and this_load + max(p[CPU.load], p[CPU.tick_load]) <= mean
+    half = 100 + (IMBALANCE_PCT - 100) // 2
+    if light or 100 * (this_load + vm.task[t, TASK.weight]) <= half * load:
+        # its vruntime counts from the queue's own [set_task_cpu]
+        vm.task[t, TASK.vruntime] += c[CPU.min_vruntime] - p[CPU.min_vruntime]
+        return here
+    return previous
+
+
+@folded
+def busiest(vm, cpu):
+    """The CPU with the most load beside ``cpu``."""
+    most = -1
+    for other in range(vm.ctl[VM.nr_cpus]):
+        if other != cpu and (most < 0 or vm.cpu[other, CPU.load] > vm.cpu[most, CPU.load]):
+            most = other
+    return most
+
+
+@internal
+def balance(vm, cpu, now):
+    """Pull waiting tasks that are not cache-hot from the CPU with the most load: half of what it has more
+    [load_balance, load_balance_newidle, can_migrate_task]."""
+    other = busiest(vm, cpu)
+    if other < 0:
+        return
+    b = vm.cpu[other]
+    c = vm.cpu[cpu]
+    if b[CPU.running] < 2 or 100 * b[CPU.load] <= IMBALANCE_PCT * c[CPU.load]:
+        return
+    half = (b[CPU.load] - c[CPU.load]) // 2
+    t = vm.task[b[CPU.head], TASK.next]
+    for _ in range(min(MOVES_MOST, b[CPU.running] - 1)):
+        following = vm.task[t, TASK.next]
+        weight = vm.task[t, TASK.weight]
+        hot = t == b[CPU.buddy] or now - vm.task[t, TASK.ran] < CACHE_HOT_NS
+        if weight <= half and not hot and vm.task[t, TASK.kind] < TASK_KIND.ksoftirqd:
+            half -= weight
+            unlink_task(vm, t, other)
+            vm.task[t, TASK.vruntime] += c[CPU.min_vruntime] - b[CPU.min_vruntime]
+            link_task(vm, t, cpu, now)
+        t = following
