@@ -47,6 +47,8 @@ def run_and_show(
     print("", file=sys.stderr)
     if scenario.kernel_policy:
         print(f"policy  {scenario.kernel_policy}", file=sys.stderr)
+    if scenario.machine.doubt:
+        print(f"machine {scenario.machine.doubt} (docs: How true is it)", file=sys.stderr)
     for line in simplified(scenario.machine):
         print(f"machine {line}", file=sys.stderr)
     print(f"dataset {folder}\nreport  {page}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``fastalloc verify``: golden cases and layout tables against the kernels and rules that everything else uses."""
+"""``fastalloc verify``: golden cases, layout tables and clean runs against the kernels that everything else uses."""
 
 import json as json_module
 import os
@@ -68,37 +68,52 @@ def _print(results: "list[CaseResult]") -> None:
 
 
 def verify(
-    paths: Annotated[list[Path], typer.Argument(help="Folders with golden cases, geometry or watermark tables.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Folders with golden cases, geometry or watermark tables, clean runs.")
+    ],
     json: Json = False,
     threads: Threads = 0,
+    lanes: Annotated[int, typer.Option(min=1, help="Lanes of each clean run.")] = 16,
     wide: Wide = False,
 ) -> None:
     """Run every golden case and check every geometry and watermark table below PATHS, row by row.
 
-    Exit code 0 when all is exact, 1 when not, 2 for input that cannot be read.
+    Clean runs of a real kernel (a runs.csv of them) are predicted: a row a run and figure, within its tolerance or not.
+
+    Exit code 0 when all is exact and within, 1 when not, 2 for input that cannot be read.
     """
+    from fastalloc.cli import verify_closed_loop
     from fastalloc.compiler.cache_dir import announce_compiling
+    from fastalloc.verify.closed_loop.clean_runs import find_runs
     from fastalloc.verify.jobs import find_jobs, run_jobs
 
     jobs = [job for path in paths for job in find_jobs(path)]
-    if not jobs:
-        raise InputError(paths[0], "", "holds no golden case, geometry table or watermark table")
+    tables = [table for path in paths for table in find_runs(path)]
+    if not jobs and not tables:
+        raise InputError(paths[0], "", "holds no golden case, geometry table, watermark table or clean run")
     announce_compiling()
-    results = run_jobs(jobs, threads or len(os.sched_getaffinity(0)))
+    cpus = threads or len(os.sched_getaffinity(0))
+    results = run_jobs(jobs, cpus)
+    predicted = verify_closed_loop.predict(tables, lanes, cpus)
     exact = sum(result.ok for result in results)
     if json:
-        record = {
+        record: dict[str, Any] = {
             "cases": [_record(result) for result in results],
             "exact": exact,
             "total": len(results),
             "rows": sum(result.rows for result in results),
             "rows_exact": sum(result.exact for result in results),
         }
+        if predicted:
+            record["closed_loop"] = verify_closed_loop.record(predicted)
         print(json_module.dumps(record, indent=1, default=str))
     else:
-        _print(results)
-        print(f"{exact} of {len(results)} cases exact")
-    raise typer.Exit(0 if exact == len(results) else 1)
+        if results:
+            _print(results)
+            print(f"{exact} of {len(results)} cases exact")
+        if predicted:
+            verify_closed_loop.show(predicted)
+    raise typer.Exit(0 if exact == len(results) and all(result.ok for result in predicted) else 1)
 
 
 if __name__ == "__main__":

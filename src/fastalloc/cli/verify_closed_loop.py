@@ -1,0 +1,84 @@
+"""How ``fastalloc verify`` tells predictions of clean runs: a row a run and figure, then what they come to."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastalloc.report.statistics import wilson_interval
+from fastalloc.terminal import Table, console
+from fastalloc.verify.closed_loop.predict import PARALLEL, RunResult, predict_runs
+from fastalloc.verify.closed_loop.summary import summarise
+
+WITHIN = {True: "within", False: "not within", None: ""}
+NO_REFERENCE = (
+    "CPUs that are truly parallel have no clean reference: what the same rules give there, held against nothing"
+)
+
+
+def predict(tables: Sequence[Path], lanes: int, threads: int) -> list[RunResult]:
+    """Predictions for every reference row of ``tables``."""
+    return [result for path in tables for result in predict_runs(path, lanes=lanes, threads=threads)]
+
+
+def record(results: Sequence[RunResult]) -> dict[str, Any]:
+    """The same as JSON: runs with their figures, and a summary a view."""
+    runs = []
+    for result in results:
+        run: dict[str, Any] = result._asdict() | {"ok": result.ok}
+        run["figures"] = [figure._asdict() for figure in result.figures]
+        runs.append(run)
+    views = []
+    for summary in summarise(results):
+        view: dict[str, Any] = summary._asdict()
+        view["kernel_interval"] = wilson_interval(summary.kernel_livelocked, summary.runs)
+        view["spreads"] = [spread._asdict() for spread in summary.spreads]
+        views.append(view)
+    return {"runs": runs, "views": views}
+
+
+def show(results: Sequence[RunResult]) -> None:
+    """A table of all figures, one of their spreads, and the lanes that locked up."""
+    out = console()
+    table = Table()
+    for column, rank in (("run", 0), ("view", 3), ("figure", 0)):
+        table.add_column(column, no_wrap=True, rank=rank)
+    for column, rank in (("real", 0), ("predicted", 0), ("least", 2), ("most", 2), ("predicted/real", 1)):
+        table.add_column(column, justify="right", no_wrap=True, rank=rank)
+    table.add_column("", no_wrap=True)
+    for result in results:
+        for figure in result.figures:
+            ratio = f"{figure.median / figure.real:.2f}" if figure.real else ""
+            values = (f"{value:,.6g}" for value in (figure.real, figure.median, figure.low, figure.high))
+            table.add_row(result.run, result.view, figure.name, *values, ratio, WITHIN[figure.within])
+        counts = (
+            ("lanes livelocked", int(result.real_livelock), result.livelocked),
+            ("never swap", 0, result.never_swapped),
+        )
+        for name, real, lanes in counts:
+            table.add_row(result.run, result.view, name, f"{real}", f"{lanes} of {result.lanes}", "", "", "", "")
+    table.put(out)
+    for summary in summarise(results):
+        low, high = wilson_interval(summary.kernel_livelocked, summary.runs)
+        own = f"its own: {summary.kernel_livelocked} of {summary.runs} runs, 95 % {low:.0%} to {high:.0%}"
+        out.print(
+            f"{summary.view}: {summary.runs} runs, {summary.lanes} lanes; {summary.livelocked} of"
+            f" {summary.lanes_without} lanes lock up where the kernel ran through ({own});"
+            f" {summary.never_swapped} never swap"
+        )
+        if summary.view == PARALLEL:
+            out.print(NO_REFERENCE)
+        spreads = Table()
+        spreads.add_column("figure", no_wrap=True)
+        for column in ("runs", "10 %", "median", "90 %", "within"):
+            spreads.add_column(column, justify="right", no_wrap=True)
+        for spread in summary.spreads:
+            within = f"{spread.within} of {spread.judged}" if spread.judged else ""
+            spreads.add_row(
+                spread.figure,
+                f"{spread.runs}",
+                f"{spread.q10:.2f}",
+                f"{spread.median:.2f}",
+                f"{spread.q90:.2f}",
+                within,
+            )
+        spreads.put(out)

@@ -1,0 +1,205 @@
+"""Clean runs of the real 2.6.25-rc8: the rows of ``runs.csv``, and the scenario that stands for a row.
+
+A clean run is a kernel on a CPU of one known cost an instruction (2**shift ns) and a disk of exact service times. Costs
+were measured once, in free memory by one task or as CPU time less interrupts; no number here is fitted to a run's
+outcome.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from fastalloc.errors import InputError
+from fastalloc.scenario import Scenario
+
+RUNS = "runs.csv"
+PARAMETERS = (
+    "run",
+    "shift",
+    "smp",
+    "mem",
+    "fix",
+    "secs",
+    "min_free",
+    "copiers",
+    "writers",
+    "writer_pages",
+    "tree_files",
+    "iops",
+    "rate",
+    "depth",
+    "can_queue",
+    "nr_requests",
+    "swappiness",
+    "spread",
+    "obj_rate",
+    "obj_ms",
+    "page_rate",
+    "page_ms",
+    "nomerge",
+    "hz",
+    "sg",
+)
+COUNTERS = (
+    "pswpout",
+    "dispw",
+    "pages_per_cmd",
+    "wb_max",
+    "wb_mean",
+    "bio_slabs_max",
+    "allocstall",
+    "scan_per_out",
+    "first_swap_s",
+    "livelock",
+)
+TURN = "turn_us"  # a turn timer: one virtual CPU stood still there, so such a row is no reference
+
+# ns at shift 1, measured in rc8-s1 (u_*: one task with free memory; c_*: CPU time less interrupts and other tasks)
+COSTS = {
+    "copy_page": 7650,
+    "create_file": 5900,
+    "fault_page": 2820,
+    "remove_page": 2300,
+    "scan_page": 900,
+    "reclaim_page": 600,
+    "swap_page": 3300,
+    "submit_bio": 600,
+    "dispatch": 16000,
+    "irq": 3000,
+    "end_bio": 1530,
+    "wake": 2000,
+    "swap_cache": 1900,
+    "swap_slot": 14,
+}
+
+# What boot leaves free of DMA32, by MB of memory: the first sample of a run with its radix nodes still to be freed and
+# the pages of the workload's parent counted as free.
+DMA_PRESENT = 3458
+DMA_FREE = 3544
+DMA32_FREE = {128: 27377, 256: 59624, 512: 123858, 1024: 253392}
+# Slabs after boot: s_bio and s_radix of the first samples. Objects in use there. kmalloc-128: rc8-copiers0 holds 1,134
+# to 3,726 bios in slabs with room for 48 to 51 more. kmalloc-16: the same run, without pages, gets biovecs for 54 bios
+# and is refused more. Radix nodes: the 11 of init's io context, whose reads found the disk and its swap, and one for
+# init's file of some 50 pages.
+BOOT_SLABS = [
+    {"cache": "kmalloc-128", "slabs": 5, "in_use": 45},
+    {"cache": "kmalloc-16", "slabs": 1, "in_use": 202},
+    {"cache": "radix_tree_node", "slabs": 5, "in_use": 12},
+]
+STRUCT_PAGE = 56  # bytes
+PAGE = 4096
+DMA_PAGES = 4096
+RESERVE_RATIO = 256  # lowmem_reserve_ratio of the DMA zone
+# Pages that a task holds for itself (stack, page tables, locked text and data): rc8-s1 beside rc8-copiers0 at 0.5 s
+COPIER_PAGES = 33
+WRITER_PAGES = 27
+PAGE_TABLE = 512  # pages that a page of a page table maps
+
+
+def read_runs(path: Path) -> list[dict[str, Any]]:
+    """The rows of a ``runs.csv``, in its order.
+
+    Raises
+    ------
+    InputError
+        Not a table, or a column that the checks need is not there.
+    """
+    try:
+        frame = pl.read_csv(path, infer_schema_length=None)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(path, "", f"no CSV table: {error}") from error
+    missing = [name for name in (*PARAMETERS, *COUNTERS) if name not in frame.columns]
+    if missing:
+        raise InputError(path, "header", f"expected columns that are not there: {', '.join(missing)}")
+    for i, row in enumerate(frame.iter_rows(named=True)):
+        for name in PARAMETERS[1:]:
+            if not isinstance(row[name], int):
+                raise InputError(path, f"line {i + 2}: {name}", f"expected a whole number, not {row[name]!r}")
+    return list(frame.iter_rows(named=True))
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Tables of clean runs at or below ``root``, in path order: a ``runs.csv`` that counts pages swapped out."""
+    found = []
+    for path in sorted(root.rglob(RUNS)) if root.is_dir() else [root]:
+        if path.name == RUNS and path.is_file():
+            with path.open(encoding="utf-8", errors="replace") as file:
+                if "pswpout" in file.readline().strip().split(","):
+                    found.append(path)
+    return found
+
+
+def is_reference(row: Mapping[str, Any]) -> bool:
+    """Whether the row shows the kernel alone, not the turn timer of its emulator."""
+    return not row.get(TURN)
+
+
+def dma32_present(megabytes: int) -> int:
+    """Pages of DMA32 less its memory map [free_area_init_core]."""
+    spanned = megabytes * 256 - DMA_PAGES
+    return spanned - -(-spanned * STRUCT_PAGE // PAGE)
+
+
+def zones(row: Mapping[str, Any], path: Path) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """The machine's zones and what is free in them when the workload starts."""
+    if row["mem"] not in DMA32_FREE:
+        known = ", ".join(str(megabytes) for megabytes in DMA32_FREE)
+        raise InputError(path, f"{row['run']}: mem", f"expected one of {known} MB, not {row['mem']}")
+    present = dma32_present(row["mem"])
+    own = row["copiers"] * COPIER_PAGES + row["writers"] * (WRITER_PAGES + row["writer_pages"] // PAGE_TABLE)
+    batch = max(1, min(present // 1024, 128) // 4)
+    batch = (1 << (batch + batch // 2).bit_length() - 1) - 1  # zone_batchsize
+    marks = {"min": 0, "low": 0, "high": 0}
+    dma = {"name": "DMA", "present": DMA_PRESENT, "protection": [0, present // RESERVE_RATIO], **marks}
+    dma32 = {"name": "DMA32", "present": present, "protection": [0, 0], **marks}
+    described = [dma | {"pcp_high": 0, "pcp_batch": 1}, dma32 | {"pcp_high": 6 * batch, "pcp_batch": max(1, batch)}]
+    return described, {"DMA": DMA_FREE, "DMA32": DMA32_FREE[row["mem"]] - own}
+
+
+def scenario_of(row: Mapping[str, Any], base: Scenario, path: Path) -> Scenario:
+    """The scenario that stands for a run.
+
+    Args:
+        row: of ``read_runs``.
+        base: the preset ``swap-livelock``; machine, load, disk, queue and costs are replaced by the run's.
+        path: the table, for errors.
+
+    Raises:
+        InputError: the run's parameters describe no machine that is known here.
+    """
+    described, free = zones(row, path)
+    factor = 2 ** (row["shift"] - 1)
+    settings: dict[str, Any] = {
+        "machine.cpus": row["smp"],
+        "machine.hz": row["hz"],
+        "machine.zones": described,
+        "machine.free_pages": free,
+        "machine.min_free_kbytes": row["min_free"],
+        "machine.boot_slabs": BOOT_SLABS,
+        "machine.shared_core": True,  # under -icount all CPUs are on one instruction clock
+        "queue.nr_requests": row["nr_requests"],
+        "queue.max_segments": row["sg"],
+        "queue.elevator": "cfq" if row.get("elevator", "cfq") == "cfq" else "noop",
+        "host.queue_depth": row["depth"],
+        "host.can_queue": row["can_queue"],
+        "disk.iops": row["iops"],
+        "disk.bytes_per_second": row["rate"],
+        "policy.command_rule": "fix" if row["fix"] else "rc8",
+        "policy.slub_nomerge": bool(row["nomerge"]),
+        "workload.copiers": row["copiers"],
+        "workload.writers": row["writers"],
+        "workload.writer_pages": row["writer_pages"],
+        "workload.tree_files": row["tree_files"],
+        "workload.start_spread_ms": row["spread"],
+        "workload.swappiness": row["swappiness"],
+        "workload.atomic_objects_per_s": row["obj_rate"],
+        "workload.atomic_object_ms": row["obj_ms"],
+        "workload.atomic_pages_per_s": row["page_rate"],
+        "workload.atomic_page_ms": 4,  # one jiffy
+        "run.duration_s": row["secs"],
+        "run.series_ms": 250,
+    }
+    settings |= {f"costs.{name}": ns * factor for name, ns in COSTS.items()}
+    return base.model_copy(update={"name": row["run"], "variants": base.variants[:1]}).with_settings(settings)

@@ -1,0 +1,176 @@
+"""Predicted against real: each clean run on some lanes, a row a run and figure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastalloc.batch import LaneResult, run_machines
+from fastalloc.kernels.lane.metrics import METRIC, SERIES
+from fastalloc.scenario import load_scenario
+from fastalloc.verify.closed_loop.clean_runs import is_reference, read_runs, scenario_of
+
+LANES = 16
+SEED = 1
+
+
+class LaneFigures(NamedTuple):
+    """What a lane gave, in the terms of ``runs.csv``."""
+
+    livelocked: bool
+    never_swapped: bool
+    figures: dict[str, float]
+
+
+class Figure(NamedTuple):
+    """A figure that is compared: its column in ``runs.csv`` and how far the median may be off, as a share."""
+
+    column: str
+    tolerance: float
+
+
+FIGURES = (
+    Figure("pswpout", 0.10),
+    Figure("dispw", 0.15),
+    Figure("pages_per_cmd", 0.10),
+    Figure("wb_max", 0.15),
+    Figure("wb_mean", 0.15),
+    Figure("bio_slabs_max", 0.15),
+    Figure("allocstall", 0.15),
+    Figure("scan_per_out", 0.15),
+    Figure("first_swap_s", 0.10),
+)
+# what the machine of a run is taken for
+ONE_CPU = "one CPU"
+TURNS = "turns"  # as the emulator had them
+PARALLEL = "parallel"  # of which no clean run is known: told, not judged
+VIEWS = (ONE_CPU, TURNS, PARALLEL)
+# told, not judged
+TOLD = ("kwakes", "rqwaits", "bwaits", "tpages", "sensef")
+
+
+class FigureResult(NamedTuple):
+    """One figure of one run: real, and what the lanes gave."""
+
+    name: str
+    real: float
+    median: float
+    low: float
+    high: float
+    within: bool | None  # None: told, not judged
+
+
+class RunResult(NamedTuple):
+    """One run: whether it is a reference, its lanes, and its figures."""
+
+    run: str
+    cpus: int
+    view: str  # one of VIEWS
+    reference: bool
+    lanes: int
+    real_livelock: bool
+    livelocked: int
+    never_swapped: int
+    figures: list[FigureResult]
+
+    @property
+    def ok(self) -> bool:
+        """Every judged figure is within its tolerance; no lane locked up or never swapped unless the kernel did."""
+        if not self.reference:
+            return True
+        sound = self.real_livelock or (self.livelocked == 0 and self.never_swapped == 0)
+        return sound and all(figure.within is not False for figure in self.figures)
+
+
+def lane_figures(result: LaneResult) -> LaneFigures:
+    """The figures of ``runs.csv`` from a lane: maxima and means are of its samples, as they are of the run's."""
+    metric = dict(zip(METRIC.names, result.metrics.tolist(), strict=True))
+    series = {name: result.series[:, i] for i, name in enumerate(SERIES.names)}
+    swapping = np.flatnonzero(series["swapped_out"] > 0)
+    first = int(swapping[0]) if len(swapping) else len(series["t_ms"]) - 1
+    out = metric["pages_swapped_out"]
+    commands = metric["commands"]
+    return LaneFigures(
+        bool(metric["livelock_5s"]),
+        out == 0,
+        {
+            "pswpout": out,
+            "dispw": commands,
+            "pages_per_cmd": (out - float(series["writeback"][-1])) / max(1, commands),  # of those that went out
+            "wb_max": float(series["writeback"].max()),
+            "wb_mean": float(series["writeback"][first:].mean()),
+            "bio_slabs_max": float(series["bio_slabs"].max()),
+            "allocstall": metric["allocstall"],
+            "scan_per_out": metric["pages_scanned"] / max(1, out),
+            "first_swap_s": float(series["t_ms"][first]) / 1000,
+            "kwakes": metric["kswapd_wakes"],
+            "rqwaits": metric["request_waits"],
+            "bwaits": metric["bio_waits"],
+            "tpages": metric["pages_copied"],
+            "sensef": metric["sense_fail"],
+        },
+    )
+
+
+def compare(row: Mapping[str, Any], lanes: Sequence[LaneFigures], view: str) -> RunResult:
+    """One run against its lanes; nothing is judged of a row that is no reference, nor of parallel CPUs."""
+    reference = is_reference(row) and view != PARALLEL
+    figures = []
+    judged: list[tuple[str, float | None]] = [*FIGURES, *((name, None) for name in TOLD)]
+    for name, tolerance in judged:
+        real = row.get(name)
+        if real is None:
+            continue
+        values = [lane.figures[name] for lane in lanes]
+        middle = median(values)
+        within = None
+        if tolerance is not None and reference:
+            within = abs(middle - real) <= tolerance * abs(real)
+        figures.append(FigureResult(name, real, middle, min(values), max(values), within))
+    return RunResult(
+        row["run"],
+        row["smp"],
+        view,
+        reference,
+        len(lanes),
+        bool(row["livelock"]),
+        sum(lane.livelocked for lane in lanes),
+        sum(lane.never_swapped for lane in lanes),
+        figures,
+    )
+
+
+def predict_runs(
+    path: Path,
+    *,
+    lanes: int = LANES,
+    threads: int = 0,
+    only: Callable[[Mapping[str, Any]], bool] = is_reference,
+    settings: Mapping[str, Any] | None = None,
+) -> list[RunResult]:
+    """Run what ``runs.csv`` describes and compare; runs of two CPUs in turns, and once more with a core for each CPU.
+
+    Args:
+        path: the table.
+        lanes: of each run.
+        threads: 0 is one a CPU.
+        only: which rows; by default those that are a reference.
+        settings: set in every scenario on top, by dotted names.
+
+    Raises:
+        InputError: the table cannot be read, or a run describes no machine that is known.
+    """
+    rows = [row for row in read_runs(path) if only(row)]
+    base = load_scenario("swap-livelock")
+    wanted = [(row, TURNS if row["smp"] > 1 else ONE_CPU) for row in rows]
+    wanted += [(row, PARALLEL) for row in rows if row["smp"] > 1]
+    scenarios = []
+    for row, view in wanted:
+        own_cores = {"machine.shared_core": False} if view == PARALLEL else {}
+        scenarios.append(scenario_of(row, base, path).with_settings(own_cores | dict(settings or {})))
+    found: list[list[LaneFigures]] = [[] for _ in wanted]
+    for i, result in run_machines(scenarios, range(lanes), seed=SEED, threads=threads):
+        found[i].append(lane_figures(result))
+    return [compare(row, of_row, view) for (row, view), of_row in zip(wanted, found, strict=True)]

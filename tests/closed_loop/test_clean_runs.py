@@ -1,0 +1,110 @@
+"""Clean runs of the real kernel: what a row means, how it is judged, and that the loop stays near a few of them."""
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+
+from fastalloc.errors import InputError
+from fastalloc.scenario import load_scenario
+from fastalloc.verify.closed_loop.clean_runs import find_runs, is_reference, read_runs, scenario_of
+from fastalloc.verify.closed_loop.predict import LaneFigures, compare, predict_runs
+from fastalloc.verify.closed_loop.summary import summarise
+
+CLEAN = Path(__file__).parents[2] / ".." / "shared" / "data" / "linux-2.6.25-rc8" / "clean"
+shared = pytest.mark.skipif(not CLEAN.exists(), reason="needs the shared data folder beside the repository")
+ROW = {
+    "run": "made-up", "shift": 4, "smp": 2, "mem": 512, "fix": 0, "secs": 75, "min_free": 64, "copiers": 48,
+    "writers": 6, "writer_pages": 51200, "tree_files": 3600, "iops": 100, "rate": 8_000_000, "depth": 1,
+    "can_queue": 1, "nr_requests": 128, "swappiness": 100, "spread": 6000, "obj_rate": 5, "obj_ms": 100,
+    "page_rate": 50, "page_ms": 1, "nomerge": 0, "hz": 250, "sg": 128, "pswpout": 1000, "dispw": 100,
+    "pages_per_cmd": 10, "wb_max": 500, "wb_mean": 200.0, "bio_slabs_max": 20, "allocstall": 10, "scan_per_out": 3.0,
+    "first_swap_s": 4.0, "livelock": 0, "turn_us": 0,
+}  # fmt: skip
+
+
+def table(folder: Path, **changes: object) -> Path:
+    row = {name: value for name, value in (ROW | changes).items() if value is not None}
+    path = folder / "runs.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        writer.writeheader()
+        writer.writerow(row)
+    return path
+
+
+def test_a_row_is_a_scenario(tmp_path):
+    (row,) = read_runs(table(tmp_path))
+    scenario = scenario_of(row, load_scenario("swap-livelock"), tmp_path)
+    assert scenario.costs.copy_page == 8 * 7650  # 2**(4 - 1) ns an instruction beside 1
+    assert scenario.machine.cpus == 2
+    assert scenario.machine.shared_core
+    # FACTS.md: DMA present 3458, DMA32 125240, protection 489; min/low/high 15/18/22
+    dma, dma32 = scenario.machine.zones
+    assert (dma.present, dma32.present, dma.protection[1]) == (3458, 125240, 489)
+    assert (dma32.pcp_high, dma32.pcp_batch) == (186, 31)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"hz": "often"}, "line 2: hz"), ({"iops": None}, "iops"), ({"mem": 300}, "made-up: mem")],
+)
+def test_a_row_that_means_nothing_is_refused(tmp_path, changes, words):
+    path = table(tmp_path, **changes)
+    with pytest.raises(InputError, match=words):
+        predict_runs(path, lanes=1)
+
+
+def test_a_table_of_other_runs_is_none(tmp_path):
+    table(tmp_path, pswpout=None)
+    assert find_runs(tmp_path) == []
+
+
+def lane(livelocked=False, **figures):
+    told = dict.fromkeys(("kwakes", "rqwaits", "bwaits", "tpages", "sensef"), 0.0)
+    real = {name: float(ROW[name]) for name in ("pswpout", "dispw", "pages_per_cmd", "wb_max", "wb_mean")}
+    real |= {name: float(ROW[name]) for name in ("bio_slabs_max", "allocstall", "scan_per_out", "first_swap_s")}
+    return LaneFigures(livelocked, False, told | real | figures)
+
+
+def test_within_is_the_median_and_ok_is_all_of_them():
+    good = compare(ROW, [lane(pswpout=value) for value in (1.0, 1099.0, 5000.0)], "turns")
+    assert good.ok
+    assert (good.figures[0].median, good.figures[0].low, good.figures[0].high) == (1099, 1, 5000)
+    assert not compare(ROW, [lane(pswpout=1101.0)], "turns").ok
+    assert not compare(ROW, [lane(), lane(livelocked=True)], "turns").ok
+    assert compare(ROW | {"livelock": 1}, [lane(), lane(livelocked=True)], "turns").ok
+
+
+def test_nothing_is_judged_of_parallel_cpus_nor_where_a_turn_timer_ran():
+    assert not is_reference(ROW | {"turn_us": 50})
+    for row, view in ((ROW, "parallel"), (ROW | {"turn_us": 50}, "turns")):
+        result = compare(row, [lane(True, pswpout=1.0)], view)
+        assert result.ok
+        assert not result.reference
+        assert all(figure.within is None for figure in result.figures)
+
+
+def test_a_summary_counts_lanes_where_the_kernel_ran_through():
+    results = [
+        compare(ROW, [lane(), lane(livelocked=True)], "turns"),
+        compare(ROW | {"livelock": 1}, [lane(livelocked=True)], "turns"),
+    ]
+    (summary,) = summarise(results)
+    assert (summary.livelocked, summary.lanes_without, summary.kernel_livelocked) == (1, 2, 1)
+    pages = summary.spreads[0]
+    assert (pages.figure, pages.runs, pages.median, pages.within, pages.judged) == ("pswpout", 2, 1.0, 2, 2)
+
+
+@shared
+def test_the_loop_is_near_the_kernel():
+    """Two of the runs, three lanes each: how near was measured with 8 lanes over all of them, see docs."""
+    results = predict_runs(
+        CLEAN / "runs.csv", lanes=3, threads=1, only=lambda row: row["run"] in ("rc8-slow-s1", "rc8-writers0")
+    )
+    for result in results:
+        assert result.livelocked == result.never_swapped == 0
+        for figure in result.figures:
+            if figure.name in ("pswpout", "wb_max", "bio_slabs_max", "scan_per_out"):
+                assert math.isclose(figure.median, figure.real, rel_tol=0.15), (result.run, figure)
