@@ -5,6 +5,7 @@ import numpy as np
 from fastalloc.batch.lane import POOL_ROLES, Lane
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.mempool import MEMPOOL
+from fastalloc.kernels.alloc.rcu import CALLBACK_DENTRY, CALLBACK_NODE, KIND_BITS
 from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_SLAB, Slab
 from fastalloc.kernels.alloc.slob import slob as so
 from fastalloc.kernels.alloc.slob.ring import SLOB_CTL, SLOB_PAGE
@@ -12,7 +13,9 @@ from fastalloc.kernels.alloc.slob.slob import SLOB_CACHE
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.state import SHEAF, SlubEras
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, PAGE, SLUB_CTL, SLUB_SLAB
-from fastalloc.kernels.lane.state import COMMAND, CPU, FILE, IO, POOL, RECLAIM, REQUEST, ROLE, TASK, VM
+from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.state import COMMAND, FILE, IO, POOL, REQUEST, ROLE, VM
+from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK
 
 
 def in_use(arrays: Lane) -> np.ndarray:
@@ -85,13 +88,14 @@ def held(arrays: Lane) -> np.ndarray:
     building = vm.task[: vm.ctl[VM.nr_tasks], TASK.reclaim] == RECLAIM.request_alloc
     add(ROLE.request, io.ctl[IO.count] - building.sum())
     commands = io.ctl[IO.free_list]
-    r = io.ctl[IO.head]
-    while r >= 0:
-        d = io.request[r, REQUEST.command]
-        if d >= 0:  # prepared, not yet at the disk
-            commands += 1
-            add(ROLE.sg8 + io.command[d, COMMAND.sg_pool] - POOL.sg, 1)
-        r = io.request[r, REQUEST.next]
+    for first in (IO.head, IO.dispatch_head):
+        r = io.ctl[first]
+        while r >= 0:
+            d = io.request[r, REQUEST.command]
+            if d >= 0:  # prepared, not yet at the disk
+                commands += 1
+                add(ROLE.sg8 + io.command[d, COMMAND.sg_pool] - POOL.sg, 1)
+            r = io.request[r, REQUEST.next]
     for head in (IO.disk_head, IO.done_head):
         d = io.ctl[head]
         while d >= 0:
@@ -101,7 +105,16 @@ def held(arrays: Lane) -> np.ndarray:
     commands += ((vm.cpu[:, CPU.softirq] >= 1) & (vm.cpu[:, CPU.softirq] <= 3)).sum()
     add(ROLE.command, commands)
     add(ROLE.sense, commands)
-    add(ROLE.radix, (vm.leaf[:, 1] > 0).sum() + (vm.file[:, FILE.node] >= 0).sum())
+    add(ROLE.radix, (vm.leaf[:, 1] > 0).sum() + (vm.middle[:, 0] >= 0).sum() + (vm.ctl[VM.swap_top] >= 0))
+    add(ROLE.radix, (vm.file[:, FILE.node] >= 0).sum() + vm.cpu[:, CPU.stock].sum())
+    add(ROLE.radix, ms.RADIX_STOCK * vm.task[:, TASK.context].sum())
+    for cpu, c in enumerate(vm.cpu.tolist()):
+        for i in range(c[CPU.rcu_done] + c[CPU.rcu_current] + c[CPU.rcu_next]):
+            kind = vm.callback[cpu, (c[CPU.rcu_head] + i) % ms.RCU_RING] & ((1 << KIND_BITS) - 1)
+            add(ROLE.radix, kind == CALLBACK_NODE)
+            add(ROLE.dentry, kind == CALLBACK_DENTRY)
+    for i, role in enumerate((ROLE.noise, ROLE.biovec, ROLE.radix)):
+        add(role, vm.ctl[VM.boot_live + i])
     add(ROLE.inode, (vm.file[:, FILE.inode] >= 0).sum())
     add(ROLE.dentry, (vm.file[:, FILE.dentry] >= 0).sum())
     add(ROLE.noise, vm.ctl[VM.noise_count])

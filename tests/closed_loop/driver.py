@@ -8,20 +8,17 @@ from fastalloc.kernels.alloc import page_alloc
 from fastalloc.kernels.alloc.slab_owner import slab_take
 from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.block.bio import bio_record, mempool_take
-from fastalloc.kernels.block.block import add_request, elv_merge, freed_request, get_request, ioc_set_batching
+from fastalloc.kernels.block.block import freed_request, get_request, ioc_set_batching
 from fastalloc.kernels.block.completion import kblockd_step, softirq_step
-from fastalloc.kernels.block.scsi import (
-    blk_plug_device,
-    disk_done,
-    scsi_get_command,
-    scsi_put_command,
-    scsi_request_fn,
-    sg_pool,
-)
+from fastalloc.kernels.block.elevator import add_request, elv_merge
+from fastalloc.kernels.block.plug import blk_plug_device
+from fastalloc.kernels.block.scsi import disk_done, scsi_request_fn, sg_pool
+from fastalloc.kernels.block.scsi_command import scsi_get_command, scsi_put_command
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC, WHO
 from fastalloc.kernels.lane.sched import sleep_on, wake_task
-from fastalloc.kernels.lane.state import BIO, CPU, IO, ROLE, TASK, TASK_STATE, VM
+from fastalloc.kernels.lane.state import BIO, IO, ROLE, VM
+from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
 from fastalloc.kernels.machine.run import tick
 from fastalloc.linux import gfp as g
 from tests.closed_loop.small import OWN_CORES, small
@@ -113,7 +110,7 @@ def submit(mem, heap, pools, io, vm, out, t, cpu, slot, jiffies):
     io.bio[b, BIO.vec] = slab_take(mem, heap, out, vm.roles[ROLE.biovec], cpu, g.GFP_KERNEL, 0, WHO.biovec)
     io.bio[b, BIO.slot] = slot
     vm.ctl[VM.writeback] += 1
-    if elv_merge(mem, heap, pools, io, vm, cpu, b, vm.ctl[VM.now]):
+    if elv_merge(mem, heap, pools, io, vm, cpu, b, t, vm.ctl[VM.now]):
         return True
     get_request(io, vm, t, jiffies)
     handle = slab_take(mem, heap, out, vm.roles[ROLE.request], cpu, g.GFP_KERNEL, 0, WHO.request)
@@ -160,9 +157,10 @@ class Machine:
 
     def __init__(self, variant: str = "rc8", **settings: Any) -> None:
         dotted = {name.replace("__", "."): value for name, value in settings.items()}
-        self.scenario = small(variant, OWN_CORES | dotted)
+        self.scenario = small(variant, OWN_CORES | {"machine.boot_slabs": []} | dotted)
         self.lane: Lane = build_lane(self.scenario, 0, 1)
         self.mem, self.heap, self.pools, self.io, self.vm, self.out = self.lane
+        self.vm.task[:, TASK.context] = 1  # as after a first request
         self.jiffies = 0
         self.slot = 1000
 

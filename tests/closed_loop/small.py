@@ -50,7 +50,7 @@ SHRUNK = {
     "run.duration_s": 20.0,
 }
 # A core for each CPU: half of the lanes livelock, whatever HZ is.
-OWN_CORES = {"machine.host_slice_us": 0, "machine.host_overlap_us": 0}
+OWN_CORES = {"machine.shared_core": False}
 
 
 def preset(variant: str = "rc8", settings: Mapping[str, Any] | None = None, name: str = "swap-livelock") -> Scenario:

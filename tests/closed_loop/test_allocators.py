@@ -97,8 +97,8 @@ def test_threads_and_batches_change_no_byte(allocator, threads, batch):
 @pytest.mark.parametrize("allocator", ALLOCATORS)
 def test_allocators_draw_the_same_events(allocator):
     """Common random numbers: the first arrivals of noise and the first copies are those of SLUB."""
-    scenario = machine(allocator).with_settings({"run.duration_s": 0.3})
-    ours, theirs = run(scenario, 5), run(machine().with_settings({"run.duration_s": 0.3}), 5)
+    scenario = machine(allocator).with_settings({"run.duration_s": 0.2})  # memory is full at 0.27 s
+    ours, theirs = run(scenario, 5), run(machine().with_settings({"run.duration_s": 0.2}), 5)
     for name in ("noise_allocations", "pages_copied", "files_copied"):
         assert metric(ours, name) == metric(theirs, name) > 0
 
@@ -121,9 +121,9 @@ def test_slab_keeps_sense_buffers_for_sense_buffers():
 
 
 def test_slab_costs_memory():
-    """What its arrays and private slabs hold: more pages in slabs than merged SLUB, over the lanes where both go on."""
+    """What its arrays and private slabs hold: more memory in slabs for no use than merged SLUB, where both go on."""
     pairs = [
-        (metric(ours, "max_slab_pages"), metric(theirs, "max_slab_pages"))
+        (metric(ours, "slab_waste_kb"), metric(theirs, "slab_waste_kb"))
         for ours, theirs in zip(results("slab"), results("slub"), strict=True)
         if not metric(theirs, "livelock_5s")
     ]
@@ -158,7 +158,7 @@ def test_slob_isolates_by_exact_size_alone():
     stuck = {}
     for size in (96, 104):
         april = preset("rc8", {"policy.allocator": "slob", "policy.sense_bytes": size, "run.duration_s": 65.0})
-        stuck[size] = sum(metric(result, "livelock_5s") for result in run_lanes(april, range(6), seed=1, threads=1))
+        stuck[size] = sum(metric(result, "livelock_5s") for result in run_lanes(april, range(12), seed=1, threads=1))
     assert stuck[104] >= stuck[96] + 3
 
 
@@ -323,7 +323,7 @@ def test_a_slab_of_the_smallest_order_is_taken_where_the_preferred_one_cannot_be
     radix = roles[ROLE.radix]
     assert (rows[radix, KMEM_CACHE.order], rows[radix, KMEM_CACHE.min_order]) == (1, 0)
     assert rows[roles[ROLE.bio], KMEM_CACHE.order] == 0  # no change for 128 bytes
-    arrays = advance(1, build_lane(scenario, 1, 1, debug=True), 9000)
+    arrays = advance(7, build_lane(scenario, 7, 1, debug=True), 12_000)
     heap = arrays.heap
     assert heap.kcpu[:, :, KMEM_CACHE_CPU.order_fallback].sum() > 0
     slabs = heap.slab[: heap.ctl[SLUB_CTL.slab_top]]
@@ -350,8 +350,8 @@ def test_emptied_slabs_stay_while_few_are_partial():
     for keep in (False, True):
         arrays = build_lane(machine(min_partial_on_free=keep), 1, 1, debug=True)
         empty[keep] = 0
-        for seconds in range(1, 10):
-            advance(1, arrays, 1000 * seconds)
+        for looked in range(1, 91):
+            advance(1, arrays, 100 * looked)
             slabs = arrays.heap.slab[: arrays.heap.ctl[SLUB_CTL.slab_top]]
             idle = slabs[
                 (slabs[:, SLUB_SLAB.pfn] >= 0) & (slabs[:, SLUB_SLAB.inuse] == 0) & (slabs[:, SLUB_SLAB.partial] == 1)

@@ -149,7 +149,7 @@ def test_without_an_sg_table_the_command_goes_back():
     assert machine.pools.pool[POOL.sg + 4, MEMPOOL.curr] == 0
     assert machine.metric("sg_fail") == 1
     assert machine.io.ctl[IO.free_list] == 1
-    head = machine.io.request[machine.io.ctl[IO.head]]
+    head = machine.io.request[machine.io.ctl[IO.dispatch_head]]
     assert head[REQUEST.started] == 1
     assert head[REQUEST.command] == -1
     assert machine.io.ctl[IO.plugged] == 0  # two in flight: their completion tries again
@@ -191,7 +191,7 @@ def test_a_full_device_prepares_the_next_and_stops():
         machine.submit()
     machine.call(d.run_queue, 0, d.RUN_KBLOCKD, 0)
     assert machine.io.ctl[IO.device_busy] == 1
-    head = machine.io.request[machine.io.ctl[IO.head]]
+    head = machine.io.request[machine.io.ctl[IO.dispatch_head]]
     command = int(head[REQUEST.command])
     assert command >= 0
     machine.call(d.run_queue, 0, d.RUN_KBLOCKD, 1)

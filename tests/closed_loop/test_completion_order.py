@@ -5,7 +5,8 @@ import pytest
 from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.state import SLUB_CTL, ZONE
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.state import BIO, CPU, IO, POOL, ROLE, VM
+from fastalloc.kernels.lane.state import BIO, IO, POOL, ROLE, VM
+from fastalloc.kernels.lane.tasks import CPU
 from tests.closed_loop import driver as d
 from tests.closed_loop.census import in_use
 

@@ -8,7 +8,8 @@ page one frame.
 import pytest
 
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels.lane.state import TASK, VM
+from fastalloc.kernels.lane.state import VM
+from fastalloc.kernels.lane.tasks import TASK
 from tests.closed_loop.census import held, in_use, logical_pages, swap_slots
 from tests.closed_loop.small import OWN_CORES, advance, livelocked_lane, preset, run, small
 
@@ -29,7 +30,7 @@ CASES = {
     "HZ 100": {"machine.hz": 100} | PRESSED,
     "one CPU": {"machine.cpus": 1} | PRESSED,
     "four CPUs": {"machine.cpus": 4, "disk.irq_cpu": 3} | PRESSED,
-    "CPUs of their own": {"machine.host_slice_us": 0, "machine.host_overlap_us": 0} | PRESSED,
+    "CPUs of their own": {"machine.shared_core": False} | PRESSED,
     "four requests": {"queue.nr_requests": 4},
     "sixteen requests, no merging": {"queue.nr_requests": 16, "queue.merge": False},
     "no merging": {"queue.merge": False} | PRESSED,
@@ -99,7 +100,7 @@ def test_the_machine_of_the_preset_whole(variant):
 def test_short_trees_are_removed_and_wrap_around():
     """The corner that removes trees under reclaim is not an empty one: orphans under writeback occur."""
     arrays = watched(small("rc8", SHORT_TREES), 0)
-    assert (arrays.vm.task[1:, TASK.tree] >= 2).all()
+    assert (arrays.vm.task[1 : arrays.vm.ctl[VM.kthreads], TASK.tree] >= 2).all()
 
 
 def test_swap_that_is_full_stops_nothing_else():

@@ -11,14 +11,14 @@ from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.state import VM
 from tests.closed_loop.small import OWN_CORES, advance, events, image, livelocked_lane, metric, run, small
 
-LANES = (0, 1, 2, 3, 4, 5, 6, 7)
-VARIANTS = ("rc8", "fix", "nomerge", "depth16", "turns")  # turns: rc8 on CPUs that take turns, as in the preset
+LANES = (4, 5, 6, 7, 8, 9, 10, 11)
+VARIANTS = ("rc8", "fix", "nomerge", "depth16", "turns")  # turns: rc8 on CPUs that take turns on one core
 
 
 def machine(variant="rc8", settings=None):
     """The scenario of one of VARIANTS."""
     if variant == "turns":
-        return small("rc8", settings)
+        return small("rc8", {"machine.shared_core": True} | (settings or {}))
     return small(variant, OWN_CORES | (settings or {}))
 
 
@@ -34,7 +34,7 @@ def alone(variant):
 
 
 def test_the_lanes_compared_contain_the_livelock_and_its_cure():
-    """Half of the lanes of this machine livelock: eight without one, or without the other, would be a rarity."""
+    """Two of five lanes of this machine livelock, two of these eight."""
     stuck = [lane for lane in LANES[:4] if metric(run(machine("rc8"), lane), "livelock_5s")]
     assert stuck or [lane for lane in LANES[4:] if metric(run(machine("rc8"), lane), "livelock_5s")]
     cured = run(machine("fix"), livelocked_lane())
@@ -142,8 +142,8 @@ def test_events_that_do_not_fit_are_counted():
 def test_common_random_numbers_until_the_first_difference():
     """Two policies see the same machine until the policy is first asked: the series agree up to that moment."""
     rc8, fix = (
-        run(machine("rc8"), livelocked_lane(), full_events=True),
-        run(machine("fix"), livelocked_lane(), full_events=True),
+        run(machine("rc8", {"run.series_ms": 20}), livelocked_lane(), full_events=True),
+        run(machine("fix", {"run.series_ms": 20}), livelocked_lane(), full_events=True),
     )
     first = int(events(rc8, "sense_fail")[0, 0])
     before = rc8.series[:, 0] * 1_000_000 < first

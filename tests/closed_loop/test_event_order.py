@@ -4,7 +4,8 @@ import pytest
 
 from fastalloc.batch.lane import build_lane
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.state import CPU, IO, VM
+from fastalloc.kernels.lane.state import IO, VM
+from fastalloc.kernels.lane.tasks import CPU
 from fastalloc.kernels.machine.run import run_lane
 from tests.closed_loop.small import OWN_CORES, small
 
@@ -14,18 +15,14 @@ STEP_NS = 7_654_321
 
 def first_by_looking(vm, io) -> tuple[int, int]:
     """When the next step of a CPU begins, and whose it is, from what each CPU has to do."""
-    turn, overlap = int(vm.ctl[VM.host_slice]), int(vm.ctl[VM.host_overlap])
     found = []
     for cpu, c in enumerate(vm.cpu.tolist()):
         irq = cpu == io.ctl[IO.irq_cpu] and io.ctl[IO.done_head] >= 0
-        if not (c[CPU.running] or c[CPU.kblockd] or c[CPU.softirq] or c[CPU.request_fn] or irq):
+        if not (c[CPU.running] or c[CPU.softirq] or c[CPU.request_fn] or irq):
             continue
-        when = c[CPU.clock]
-        if turn > 0:
-            into = (when + (cpu & 1) * turn) % (2 * turn)
-            if turn <= into < 2 * turn - overlap:
-                when += 2 * turn - overlap - into
-        found.append((when, cpu))
+        if vm.ctl[VM.shared_core] and cpu != vm.ctl[VM.turn]:
+            continue
+        found.append((c[CPU.clock], cpu))
     return min(found, default=(ms.NEVER, -1))
 
 

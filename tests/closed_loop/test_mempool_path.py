@@ -6,7 +6,8 @@ from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, SLUB_CTL, ZONE
 from fastalloc.kernels.lane.metrics import WHO
-from fastalloc.kernels.lane.state import CPU, IO, POOL, ROLE, TASK, TASK_STATE, VM
+from fastalloc.kernels.lane.state import IO, POOL, ROLE, VM
+from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
 from tests.closed_loop import driver as d
 from tests.closed_loop.small import OWN_CORES, events, livelocked_lane, run, small
 

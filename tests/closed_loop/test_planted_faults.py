@@ -1,5 +1,6 @@
 """The debug mode finds what is broken: every violation it can name is planted and named."""
 
+import numpy as np
 import pytest
 
 from fastalloc.batch import ConservationError, check_sound
@@ -20,7 +21,8 @@ from fastalloc.kernels.alloc.state import (
     ZONE,
 )
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.state import IO, POOL, REQUEST, ROLE, TASK, TASK_STATE, VM
+from fastalloc.kernels.lane.state import IO, POOL, REQUEST, ROLE, VM
+from fastalloc.kernels.lane.tasks import TASK, TASK_STATE
 from fastalloc.kernels.machine.check import STANDS_STILL, VIOLATIONS
 from fastalloc.kernels.machine.run import run_lane
 from tests.closed_loop.census import held, in_use
@@ -30,7 +32,7 @@ DMA32 = 1
 JIFFY_MS = 4
 
 
-def busy_lane(debug=True, after=1000, asleep=2, **settings):
+def busy_lane(debug=True, after=750, asleep=2, **settings):
     """A lane in the middle of swap-out, one ns before a tick; every tick is visited, and checked before it runs."""
     arrays = build_lane(small("rc8", settings), 1, 1, debug=debug, skip=False)
     for k in range(after, after + 4000):
@@ -38,7 +40,7 @@ def busy_lane(debug=True, after=1000, asleep=2, **settings):
         queue = arrays.io.ctl
         if (
             queue[IO.disk_head] >= 0
-            and queue[IO.head] >= 0
+            and max(queue[IO.head], queue[IO.dispatch_head]) >= 0
             and arrays.vm.ctl[VM.sleepers + TASK_STATE.bio_pool] >= asleep
         ):
             return arrays
@@ -174,14 +176,17 @@ def pool_negative(arrays):
 
 def request_lost(arrays):
     """The tail of the queue is forgotten: one request is not found any more."""
-    tail = arrays.io.ctl[IO.tail]
-    before = arrays.io.request[tail, REQUEST.prev]
+    queue = arrays.io.ctl
+    before = max(
+        arrays.io.request[queue[tail], REQUEST.prev] for tail in (IO.tail, IO.dispatch_tail) if queue[tail] >= 0
+    )
     assert before >= 0
     arrays.io.request[before, REQUEST.next] = -1
 
 
 def bio_lost(arrays):
-    arrays.io.request[arrays.io.ctl[IO.head], REQUEST.nr_bios] -= 1
+    queue = arrays.io.ctl
+    arrays.io.request[max(queue[IO.head], queue[IO.dispatch_head]), REQUEST.nr_bios] -= 1
 
 
 def command_lost(arrays):
@@ -198,7 +203,7 @@ def free_list_too_long(arrays):
 
 
 def slot_twice(arrays):
-    arrays.vm.cluster[0] += 1
+    arrays.vm.slot[np.flatnonzero(arrays.vm.slot == 0)[0]] = 1
 
 
 FAULTS = [

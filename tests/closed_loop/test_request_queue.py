@@ -3,7 +3,8 @@
 import pytest
 
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.state import BIO, CPU, IO, REQUEST, ROLE, TASK, TASK_STATE, VM
+from fastalloc.kernels.lane.state import BIO, IO, REQUEST, ROLE, VM
+from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
 from tests.closed_loop import driver as d
 
 
@@ -219,11 +220,11 @@ def test_a_refused_head_takes_no_merge():
     machine.starve()
     machine.exhaust(ROLE.sense)
     machine.call(d.run_queue, 0, d.RUN_KBLOCKD, 0)
-    head = machine.io.ctl[IO.head]
+    head = machine.io.ctl[IO.dispatch_head]
     assert machine.io.request[head, REQUEST.started] == 1
     machine.mem.zone[:, 1:4] = 0
     assert not machine.call(d.submit, 1, 0, 51, 0)
-    assert machine.io.ctl[IO.head] == head
+    assert machine.io.ctl[IO.dispatch_head] == head
     assert charged(machine) == 2
 
 

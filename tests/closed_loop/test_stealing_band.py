@@ -9,7 +9,8 @@ import pytest
 from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.state import DEPTH, SLUB_CTL, ZONE
 from fastalloc.kernels.lane.metrics import WHO
-from fastalloc.kernels.lane.state import POOL, ROLE, TASK
+from fastalloc.kernels.lane.state import POOL, ROLE
+from fastalloc.kernels.lane.tasks import TASK
 from fastalloc.linux import gfp as g
 from tests.closed_loop import driver as d
 

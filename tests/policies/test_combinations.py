@@ -2,7 +2,7 @@
 
 from tests.closed_loop.small import OWN_CORES, metric, run, small
 
-TURNS = {"machine.host_slice_us": 2000, "machine.host_overlap_us": 85}
+TURNS = {"machine.shared_core": True}
 
 
 def pages_a_command(settings):

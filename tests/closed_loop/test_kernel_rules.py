@@ -1,0 +1,339 @@
+"""Worked examples of the rules of 2.6.25-rc8 that the closed loop runs on, through its own functions.
+
+Each was read in the tree of the clean runs: kernel/sched_fair.c, kernel/rcuclassic.c, lib/radix-tree.c,
+block/cfq-iosched.c, block/blk-core.c, kernel/time/tick-sched.c.
+"""
+
+import numpy as np
+import pytest
+
+from fastalloc.compiler.jit import kernel
+from fastalloc.kernels.alloc.kmem_inspect import cache_slabs, free_objects
+from fastalloc.kernels.alloc.radix_tree import radix_tree_preload
+from fastalloc.kernels.alloc.rcu import CALLBACK_NODE, call_rcu, rcu_process_callbacks, rcu_tick
+from fastalloc.kernels.alloc.slab_owner import slab_take
+from fastalloc.kernels.alloc.state import ZONE
+from fastalloc.kernels.block.elevator import elv_next_request
+from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.cfs import NICE_0_LOAD, WEIGHT_OF_KTHREADS, enqueue, place_entity, sched_slice, schedule
+from fastalloc.kernels.lane.due import end_turn, next_tick
+from fastalloc.kernels.lane.metrics import WHO
+from fastalloc.kernels.lane.state import IO, REQUEST, ROLE, VM
+from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
+from fastalloc.kernels.reclaim.writepage import cfq_cic_link
+from fastalloc.kernels.swap.swapfile import add_to_swap_cache
+from fastalloc.linux import gfp as g
+from tests.closed_loop import driver as d
+
+MS = 1_000_000
+ANON = g.GFP_ATOMIC | g.NOMEMALLOC | g.NOWARN
+
+
+@kernel
+def slice_of(vm, cpu, t):
+    """sched_slice."""
+    return sched_slice(vm, cpu, t)
+
+
+@kernel
+def wake_on(vm, t, cpu, now):
+    """A task joins a CPU's queue."""
+    enqueue(vm, t, cpu, now)
+
+
+@kernel
+def place(vm, cpu, t):
+    """place_entity."""
+    place_entity(vm, cpu, t)
+
+
+@kernel
+def switch(vm, cpu, now):
+    """schedule()."""
+    schedule(vm, cpu, now)
+
+
+@kernel
+def free_node(mem, heap, vm, out, cpu):
+    """A radix node is taken and given to RCU."""
+    handle = slab_take(mem, heap, out, vm.roles[ROLE.radix], cpu, g.GFP_KERNEL, 0, WHO.radix)
+    call_rcu(mem, heap, vm, cpu, CALLBACK_NODE, handle)
+
+
+@kernel
+def tick_of_rcu(mem, heap, vm, cpu, now):
+    """What RCU does at a tick."""
+    rcu_tick(mem, heap, vm, cpu, now)
+
+
+@kernel
+def ksoftirqd(mem, heap, vm, cpu):
+    """One run of ksoftirqd."""
+    return rcu_process_callbacks(mem, heap, vm, cpu)
+
+
+@kernel
+def preload(mem, heap, vm, out, cpu, gfp, context):
+    """radix_tree_preload."""
+    return radix_tree_preload(mem, heap, vm, out, cpu, gfp, context)
+
+
+@kernel
+def add(mem, heap, vm, out, cpu, slot, gfp, context):
+    """add_to_swap_cache."""
+    return add_to_swap_cache(mem, heap, vm, out, cpu, slot, gfp, context)
+
+
+@kernel
+def link(mem, heap, vm, out, t, cpu):
+    """cfq_cic_link."""
+    return cfq_cic_link(mem, heap, vm, out, t, cpu)
+
+
+@kernel
+def next_request(io):
+    """elv_next_request."""
+    return elv_next_request(io)
+
+
+@kernel
+def tick_after(vm, cpu, now):
+    """The next tick of a CPU."""
+    return next_tick(vm, cpu, now)
+
+
+@kernel
+def turn_over(vm, now):
+    """A timer ends the turn."""
+    end_turn(vm, now)
+
+
+# ------------------------------------------------------------------------------------------------------------- CFS
+
+
+def queue_of(n, heavy, cpus):
+    machine = d.Machine(machine__cpus=cpus, workload__copiers=97)
+    for t in range(1, n + 1):
+        machine.vm.task[t, TASK.weight] = WEIGHT_OF_KTHREADS if t == n and heavy else NICE_0_LOAD
+        machine.vm.task[t, TASK.state] = TASK_STATE.runnable
+        machine.call(wake_on, t, 0, 0)
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("n", "one", "two"),
+    [(2, 10.0, 20.0), (3, 6.666, 13.33), (4, 5.0, 10.0), (5, 4.0, 8.0), (48, 4.0, 8.0), (96, 4.0, 8.0)],
+)
+def test_slices_of_equals(n, one, two):
+    for cpus, expected in ((1, one), (2, two)):
+        machine = queue_of(n, False, cpus)
+        assert machine.call(slice_of, 0, 1) / MS == pytest.approx(expected, rel=0.002)
+
+
+def test_the_inverse_rounds_down():
+    assert queue_of(6, False, 1).call(slice_of, 0, 1) == 3_999_344
+    assert queue_of(48, False, 1).call(slice_of, 0, 1) == 3_999_893
+
+
+@pytest.mark.parametrize(("n", "light", "heavy"), [(3, 3.96, 12.1), (6, 2.98, 9.1), (10, 3.32, 10.1), (96, 3.92, 11.9)])
+def test_slices_beside_a_thread_of_nice_minus_5(n, light, heavy):
+    for cpus in (1, 2):
+        machine = queue_of(n, True, cpus)
+        assert machine.call(slice_of, 0, 1) / MS == pytest.approx(light * cpus, rel=0.01)
+        assert machine.call(slice_of, 0, n) / MS == pytest.approx(heavy * cpus, rel=0.01)
+
+
+@pytest.mark.parametrize(("n", "bonus"), [(4, 5.0), (10, 2.0), (48, 0.42)])
+def test_a_sleeper_gains_the_latency_shared_among_those_queued(n, bonus):
+    machine = queue_of(n, False, 1)
+    machine.vm.task[1 : n + 1, TASK.vruntime] = 100 * MS
+    machine.vm.cpu[0, CPU.min_vruntime] = 100 * MS
+    machine.vm.task[n + 1, TASK.vruntime] = 0
+    machine.call(place, 0, n + 1)
+    assert (100 * MS - machine.vm.task[n + 1, TASK.vruntime]) / MS == pytest.approx(bonus, rel=0.02)
+
+
+@pytest.mark.parametrize(("lead", "preempts"), [(2.9, False), (3.1, True)])
+def test_with_ten_a_sleeper_preempts_who_leads_by_more_than_three_ms(lead, preempts):
+    machine = queue_of(10, False, 1)
+    machine.vm.task[1:11, TASK.vruntime] = 100 * MS
+    machine.vm.cpu[0, CPU.min_vruntime] = 100 * MS
+    machine.vm.task[1, TASK.vruntime] += round(lead * MS)
+    machine.vm.cpu[0, CPU.resched] = 0
+    machine.call(wake_on, 11, 0, 0)
+    assert bool(machine.vm.cpu[0, CPU.resched]) == preempts
+
+
+def test_the_last_one_woken_runs_next_within_a_granularity():
+    machine = queue_of(4, False, 1)
+    machine.vm.task[1:5, TASK.vruntime] = 100 * MS
+    machine.vm.task[4, TASK.vruntime] += MS  # the buddy: 5 ms / 4 = 1.25 ms
+    machine.call(switch, 0, MS)
+    assert machine.vm.cpu[0, CPU.head] == 4
+    machine = queue_of(4, False, 1)
+    machine.vm.task[1:5, TASK.vruntime] = 100 * MS
+    machine.vm.task[4, TASK.vruntime] += 2 * MS
+    machine.call(switch, 0, 0)
+    assert machine.vm.cpu[0, CPU.head] == 2
+
+
+# ------------------------------------------------------------------------------------------------------------- RCU
+
+
+def test_nodes_wait_for_a_grace_period_and_come_back_a_hundred_a_softirq():
+    machine = queue_of(2, False, 1)
+    cache = machine.vm.roles[ROLE.radix]
+    for _ in range(300):
+        machine.call(free_node, 0)
+    cpu = machine.vm.cpu[0]
+
+    def tick(n):
+        machine.call(tick_of_rcu, 0, n * 4 * MS)
+        return [int(cpu[CPU.rcu_done]), int(cpu[CPU.rcu_current]), int(cpu[CPU.rcu_next])]
+
+    assert tick(1) == [0, 300, 0]  # the grace period begins
+    assert tick(2) == [0, 300, 0]  # in kernel mode all the time: no quiescent state
+    assert tick(3) == [0, 300, 0]
+    machine.call(switch, 0, 13 * MS)
+    assert tick(4) == [0, 300, 0]  # reported, and so over
+    before = free_objects(machine.heap, cache)
+    assert tick(5) == [200, 0, 0]
+    assert free_objects(machine.heap, cache) != before or cache_slabs(machine.heap, cache) > 0
+    assert machine.vm.task[machine.vm.ctl[VM.kthreads], TASK.state] == TASK_STATE.runnable  # ksoftirqd is woken
+    assert machine.call(ksoftirqd, 0)
+    assert cpu[CPU.rcu_done] == 100
+    assert not machine.call(ksoftirqd, 0)
+    assert cpu[CPU.rcu_done] == 0
+
+
+def test_a_grace_period_waits_for_every_cpu_that_ticks():
+    machine = queue_of(2, False, 2)
+    machine.vm.cpu[:, CPU.ticking] = 1
+    machine.call(free_node, 0)
+    for n in range(1, 6):
+        machine.call(switch, 0, n * 4 * MS)
+        machine.call(tick_of_rcu, 0, n * 4 * MS)
+    assert machine.vm.cpu[0, CPU.rcu_current] == 1
+    machine.call(tick_of_rcu, 1, 21 * MS)  # idle: notes the grace period ...
+    machine.call(tick_of_rcu, 1, 25 * MS)  # ... and reports
+    machine.call(tick_of_rcu, 0, 28 * MS)
+    assert machine.vm.cpu[0, CPU.rcu_current] == 0
+
+
+def test_above_qhimark_the_cpu_must_reschedule_and_the_limit_is_gone():
+    machine = queue_of(2, False, 1)
+    machine.vm.cpu[0, CPU.resched] = 0
+    for i in range(10_001):
+        assert machine.vm.cpu[0, CPU.resched] == 0, i
+        machine.call(free_node, 0)
+    assert machine.vm.cpu[0, CPU.resched] == 1
+    machine.call(switch, 0, MS)
+    for n in range(1, 4):
+        machine.call(switch, 0, n * 4 * MS)
+        machine.call(tick_of_rcu, 0, n * 4 * MS)
+    assert machine.vm.cpu[0, CPU.rcu_done] == 0
+    assert machine.vm.cpu[0, CPU.rcu_unlimited] == 0
+
+
+# ------------------------------------------------------------------------------------------------- radix preload
+
+
+def test_any_shortfall_of_the_stock_refuses_and_what_was_had_stays():
+    machine = d.Machine(machine__cpus=1)
+    vm, heap = machine.vm, machine.heap
+    cache = vm.roles[ROLE.radix]
+    stock = lambda: int(vm.cpu[0, CPU.stock])  # noqa: E731
+    assert stock() == ms.RADIX_STOCK
+    assert machine.call(add, 0, 10, ANON, g.PF_MEMALLOC)
+    assert stock() == 10  # a leaf
+    assert machine.call(add, 0, 11, ANON, g.PF_MEMALLOC)
+    assert stock() == 11  # topped up, and no node was missing
+    vm.task[1, TASK.context] = 0
+    vm.task[1, TASK.flags] = g.PF_MEMALLOC
+    assert machine.call(link, 1, 0)
+    assert stock() == 0
+    for _ in range(3):
+        machine.call(free_node, 0)
+    machine.exhaust_slots(ROLE.radix)
+    assert free_objects(heap, cache) == 0
+    vm.cpu[0, CPU.rcu_done], vm.cpu[0, CPU.rcu_next] = 3, 0
+    machine.call(ksoftirqd, 0)  # three nodes come back
+    machine.starve()
+    assert free_objects(heap, cache) == 3
+    assert not machine.call(add, 0, 12, ANON, g.PF_MEMALLOC)
+    assert stock() == 3
+    assert not machine.call(preload, 0, ANON, g.PF_MEMALLOC)
+    assert stock() == 3
+    # NOMEMALLOC stops anonymous pages alone; a tmpfs page and a first request take any page
+    free = machine.mem.zone[-1, ZONE.free]
+    assert machine.call(preload, 0, g.GFP_ATOMIC, g.PF_MEMALLOC)
+    assert machine.mem.zone[-1, ZONE.free] <= free
+    assert stock() == 11
+
+
+# ------------------------------------------------------------------------------------------------------------- CFQ
+
+
+def starts(machine):
+    found = []
+    r = machine.io.ctl[IO.dispatch_head]
+    while r >= 0:
+        found.append(int(machine.io.request[r, REQUEST.start]))
+        r = machine.io.request[r, REQUEST.next]
+    return found
+
+
+def test_sixteen_go_to_the_driver_sorted_and_merge_no_more():
+    machine = d.Machine(queue__unplug_thresh=1000)
+    for slot in np.random.default_rng(1).permutation(20) * 1000 + 500:
+        machine.call(d.submit, 1, 0, int(slot), 0)
+    r = machine.call(next_request)
+    assert starts(machine) == [500 + 1000 * i for i in range(16)]
+    assert machine.io.request[r, REQUEST.started] == 1
+    assert machine.io.ctl[IO.dispatched] == 16
+    assert not machine.call(d.submit, 1, 0, 1501, 0)  # beside one that the driver has: a request of its own
+    assert machine.call(d.submit, 1, 0, 19_501, 0)  # beside one that waits: merged
+
+
+def test_a_task_without_a_context_merges_nothing_under_cfq():
+    for elevator, merges in (("cfq", False), ("noop", True)):
+        machine = d.Machine(queue__elevator=elevator)
+        machine.submit()
+        machine.vm.task[2, TASK.context] = 0
+        assert machine.call(d.submit, 2, 0, machine.slot + 1, 0) == merges
+
+
+def test_batch_requests_are_counted_at_the_limit_alone():
+    """Below it get_request does not look at the io_context."""
+    machine = d.Machine(queue__nr_requests=8)
+    machine.vm.task[1, TASK.batch] = 4
+    machine.vm.task[1, TASK.batch_jiffy] = 0
+    for count in range(9):
+        assert machine.call(d.charge, 1, 0)
+        assert machine.vm.task[1, TASK.batch] == 4 - max(0, count + 1 - 7), count
+
+
+# ----------------------------------------------------------------------------------------------------------- turns
+
+
+def test_ticks_of_two_cpus_are_a_millisecond_apart():
+    machine = d.Machine()
+    assert [machine.call(tick_after, cpu, 0) for cpu in (0, 1)] == [4 * MS, 1 * MS]
+    assert [machine.call(tick_after, cpu, 4 * MS) for cpu in (0, 1)] == [8 * MS, 5 * MS]
+
+
+def test_a_turn_ends_at_the_next_tick_of_either_cpu_and_passes_to_one_with_work():
+    machine = d.Machine(machine__shared_core=True)
+    ctl = machine.vm.ctl
+    machine.vm.task[1:3, TASK.state] = TASK_STATE.runnable
+    machine.call(wake_on, 1, 0, 0)
+    machine.call(turn_over, 0)
+    assert (ctl[VM.turn], ctl[VM.turn_end]) == (0, 1 * MS)
+    machine.call(turn_over, 1 * MS)  # nobody else has work
+    assert (ctl[VM.turn], ctl[VM.turn_end]) == (0, 4 * MS)
+    machine.call(wake_on, 2, 1, 2 * MS)
+    assert machine.vm.cpu[1, CPU.due] == ms.NEVER  # its turn has not come
+    machine.call(turn_over, 4 * MS)
+    assert (ctl[VM.turn], ctl[VM.turn_end]) == (1, 5 * MS)
+    assert machine.vm.cpu[1, CPU.due] == 4 * MS
+    assert machine.vm.cpu[0, CPU.due] == ms.NEVER
