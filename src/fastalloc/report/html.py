@@ -143,11 +143,20 @@ def _machine_words(scenario: dict[str, Any]) -> list[tuple[str, str]]:
     host_words = f"queue depth {host['queue_depth']}, free_list {host['free_list']}"
     tasks = f"{workload['copiers']} tmpfs copiers, {workload['writers']} anonymous writers"
     return [
-        ("machine", f"{machine['cpus']} CPUs, HZ {machine['hz']}, {zones} pages"),
+        ("machine", f"{_cpus(machine)}, HZ {machine['hz']}, {zones} pages"),
         ("watermarks", watermarks),
         ("swap device", f"{disk_words}, {host_words}, {queue['nr_requests']} requests"),
         ("load", f"{tasks}, swappiness {workload['swappiness']}"),
     ]
+
+
+def _cpus(machine: dict[str, Any]) -> str:
+    """How many, and whether a clean run of the real kernel is known for such CPUs."""
+    if machine["cpus"] == 1:
+        return "1 CPU"
+    if machine.get("shared_core"):
+        return f"{machine['cpus']} CPUs in turns on one core"
+    return f"{machine['cpus']} CPUs side by side (of such no clean run of the real kernel is known)"
 
 
 def _strips(dataset: Dataset, found: list[Verdict]) -> list[Strip]:
