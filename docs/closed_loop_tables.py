@@ -1,0 +1,91 @@
+"""Chart and tables of docs/how-true-is-it.md: predictions of clean runs. ``make tables`` runs this.
+
+Reads results/closed-loop/clean.json, what ``fastalloc verify FOLDER --json`` prints for a folder of clean runs.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+from benchmarks.tables import replaced
+
+PAGE = Path(__file__).with_name("how-true-is-it.md")
+RESULTS = Path(__file__).parent.parent / "results" / "closed-loop"
+TITLES = {
+    "pswpout": "pages swapped out",
+    "dispw": "commands",
+    "pages_per_cmd": "pages a command",
+    "wb_max": "most pages under writeback",
+    "wb_mean": "mean pages under writeback",
+    "bio_slabs_max": "most slabs of bios",
+    "allocstall": "direct reclaims",
+    "scan_per_out": "pages scanned a page swapped out",
+    "first_swap_s": "time of the first swap-out",
+    "kwakes": "kswapd woken",
+    "rqwaits": "waits for a request",
+    "bwaits": "sleeps in the bio mempool",
+    "tpages": "tmpfs pages written",
+    "sensef": "sense buffers refused",
+}
+PANELS = 5  # a row of the chart
+
+
+def views(record: dict[str, Any]) -> str:
+    """A table a view: figure, quantiles of predicted / real over its runs, how many are within."""
+    parts = []
+    for view in record["views"]:
+        low, high = (f"{100 * bound:.0f}" for bound in view["kernel_interval"])
+        parts.append(
+            f"**{view['view']}**: {view['runs']} runs, {view['lanes']} lanes. {view['livelocked']} of "
+            f"{view['lanes_without']} lanes lock up where the kernel ran through; its own livelocks: "
+            f"{view['kernel_livelocked']} of {view['runs']} runs (95 % interval {low} to {high} %). "
+            f"{view['never_swapped']} lanes never swap.\n"
+        )
+        lines = ["| predicted / real | runs | 10 % | median | 90 % | within |", "|---|---:|---:|---:|---:|---:|"]
+        for spread in view["spreads"]:
+            within = f"{spread['within']} of {spread['judged']}" if spread["judged"] else "told only"
+            quantiles = " | ".join(f"{spread[name]:.2f}" for name in ("q10", "median", "q90"))
+            lines.append(f"| {TITLES[spread['figure']]} | {spread['runs']} | {quantiles} | {within} |")
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def chart(record: dict[str, Any]) -> alt.Chart | alt.ConcatChart:
+    """Predicted against real, a point a run and judged figure with the range of its lanes; the line is equality."""
+    panels = []
+    judged = list(dict.fromkeys(f["name"] for run in record["runs"] for f in run["figures"] if f["within"] is not None))
+    for name in judged:
+        points = [
+            {"run": run["run"], "view": run["view"]} | figure
+            for run in record["runs"]
+            for figure in run["figures"]
+            if figure["name"] == name and figure["within"] is not None and min(figure["real"], figure["low"]) > 0
+        ]
+        edges = [value for point in points for value in (point["real"], point["low"], point["high"])]
+        scale = alt.Scale(type="log", domain=[min(edges), max(edges)])
+        line = alt.Chart(alt.Data(values=[{"at": min(edges)}, {"at": max(edges)}]))
+        equal = line.mark_line(color="#999999", strokeWidth=1).encode(
+            x=alt.X("at:Q", scale=scale, title="real"), y=alt.Y("at:Q", scale=scale, title="predicted")
+        )
+        base = alt.Chart(alt.Data(values=points))
+        spans = base.mark_rule(opacity=0.4).encode(
+            x=alt.X("real:Q", scale=scale), y=alt.Y("low:Q", scale=scale), y2="high:Q", color="view:N"
+        )
+        dots = base.mark_circle(size=28, opacity=0.8).encode(
+            x=alt.X("real:Q", scale=scale), y=alt.Y("median:Q", scale=scale), color=alt.Color("view:N", title=None)
+        )
+        panels.append(alt.layer(equal, spans, dots).properties(width=150, height=150, title=TITLES[name]))
+    return alt.concat(*panels, columns=PANELS).configure_title(fontSize=11)
+
+
+def main() -> None:
+    """Write the chart and the tables."""
+    record = json.loads((RESULTS / "clean.json").read_text(encoding="utf-8"))["closed_loop"]
+    chart(record).save(RESULTS / "clean.svg")
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(replaced(text, "closed-loop", views(record)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
