@@ -1,6 +1,8 @@
 """The drawing in docs/house.md is the package: every room is in it, and no import runs up its floors."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import grimp
@@ -58,9 +60,33 @@ def test_the_test_would_see_an_import_that_runs_up(graph):
     assert graph.find_shortest_chains("fastalloc.kernels.machine", "fastalloc.kernels.lane", as_packages=True)
 
 
-def test_modules_are_short_and_functions_take_few_arguments():
+def test_modules_are_short():
     """A module rarely passes 300 lines; none passes 450."""
     lines = {path: path.read_text(encoding="utf-8").count("\n") for path in PACKAGE.rglob("*.py")}
     assert sorted(lines.values())[len(lines) // 2] <= 150
     long = {str(path.relative_to(PACKAGE)): count for path, count in lines.items() if count > 450}
     assert not long, long
+
+
+def functions() -> Iterator[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef, list[str]]]:
+    """Every function of the package, with its file and the lines of it."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield path, node, text.splitlines()
+
+
+def test_a_function_of_more_than_nine_arguments_says_why():
+    """In its docstring, or in the comment above it where the docstring is what ``--help`` prints."""
+    silent = []
+    for path, node, lines in functions():
+        given = node.args
+        names = [arg.arg for arg in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+        count = len(names) + (given.vararg is not None) + (given.kwarg is not None) - (names[:1] in (["self"], ["cls"]))
+        if count > 9:
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            said = (ast.get_docstring(node) or "") + lines[first - 2]
+            if "More than nine arguments: " not in said:
+                silent.append(f"{path.relative_to(PACKAGE)}:{node.lineno} {node.name}: {count}")
+    assert not silent, silent

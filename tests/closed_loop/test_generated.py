@@ -129,7 +129,7 @@ def scenarios(draw):
             "writer_pages": draw(sizes), "start_spread_ms": draw(st.sampled_from([0, 50])),
             "atomic_objects_per_s": draw(st.sampled_from([0, 200, 20_000])),
             "atomic_pages_per_s": draw(st.sampled_from([0, 50, 5_000])),
-            "squeeze": draw(st.sampled_from(["none", "none", "none", "atomic", "reclaim"])),
+            "adversary": draw(st.sampled_from(["none", "none", "none", "atomic", "reclaim"])),
             "bursts": draw(st.lists(bursts, max_size=2)), "swappiness": draw(st.sampled_from([0, 60, 100])),
         },
         "costs": dict.fromkeys(Costs.model_fields, 1) if slow else {},

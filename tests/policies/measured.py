@@ -21,18 +21,18 @@ BASE = small("rc8", OWN_CORES | {"run.duration_s": 9.0, "run.series_ms": 10})
 DEPTH = 4  # of the host that tells one command from n
 
 
-def squeezed(policies, strength):
-    return with_policies(BASE, [policies]).variant(policies).with_settings({"workload.squeeze": strength})
+def with_adversary(policies, strength):
+    return with_policies(BASE, [policies]).variant(policies).with_settings({"workload.adversary": strength})
 
 
 @cache
-def squeezed_results(policies, strength):
-    return [run(squeezed(policies, strength), lane) for lane in LANES]
+def results_with_adversary(policies, strength):
+    return [run(with_adversary(policies, strength), lane) for lane in LANES]
 
 
 def stuck(policies, strength):
     """Lanes whose commands stop for good."""
-    lanes = zip(LANES, squeezed_results(policies, strength), strict=True)
+    lanes = zip(LANES, results_with_adversary(policies, strength), strict=True)
     return [lane for lane, result in lanes if metric(result, "livelock_5s") and metric(result, "livelock_open")]
 
 
@@ -49,7 +49,7 @@ def in_flight(policies):
     """Commands that are in flight at once in the worst lane, long after PF_MEMALLOC took all: host depth DEPTH, and as
     many sense buffers in a mempool of them as it is deep."""
     deep = {"host.queue_depth": DEPTH, "host.can_queue": DEPTH}
-    chosen = squeezed(policies, "reclaim").with_settings(deep)
+    chosen = with_adversary(policies, "reclaim").with_settings(deep)
     if chosen.policy.sense_pool:
         chosen = chosen.with_settings({"policy.sense_pool": DEPTH})
     at_once = [gauge(run(chosen, lane), "commands") for lane in LANES]
@@ -60,8 +60,8 @@ def prevents(policies):
     """Failed sense allocations. yes: none, not even under an adversary; statistically: on fewer machines than under
     rc8, by the 95 % interval of the paired difference. Where few machines leave that open more are run."""
     if not failing(policies):
-        squeezed = [result for strength in STRENGTHS for result in squeezed_results(policies, strength)]
-        return "statistically" if any(metric(result, "sense_fail") for result in squeezed) else "yes"
+        found = [result for strength in STRENGTHS for result in results_with_adversary(policies, strength)]
+        return "statistically" if any(metric(result, "sense_fail") for result in found) else "yes"
     if failing(policies) == failing("rc8"):
         return "no"
     ours, theirs = failing(policies, MORE_LANES), failing("rc8", MORE_LANES)

@@ -3,11 +3,11 @@
 import pytest
 
 from tests.closed_loop.small import run
-from tests.policies.measured import squeezed
+from tests.policies.measured import with_adversary
 
 
 @pytest.mark.parametrize(("name", "strength"), [("rc8", "atomic"), ("fix", "reclaim"), ("pfmemalloc", "atomic")])
-def test_a_squeeze_loses_no_page_and_skips_as_others_do(name, strength):
-    short = squeezed(name, strength).with_settings({"run.duration_s": 4.0})
+def test_an_adversary_loses_no_page_and_skips_as_others_do(name, strength):
+    short = with_adversary(name, strength).with_settings({"run.duration_s": 4.0})
     run(short, 1, debug=True)
     assert run(short, 1).metrics.tolist() == run(short, 1, skip=False).metrics.tolist()

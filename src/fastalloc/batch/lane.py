@@ -210,7 +210,7 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
         ctl[life] = milliseconds * ms.NS_PER_MS
     for field in (VM.livelock_since, VM.livelock_check, VM.stall_since):
         ctl[field] = ms.NEVER
-    ctl[VM.squeeze] = {"none": -1, "atomic": g.IN_INTERRUPT, "reclaim": g.PF_MEMALLOC}[work.squeeze]
+    ctl[VM.adversary] = {"none": -1, "atomic": g.IN_INTERRUPT, "reclaim": g.PF_MEMALLOC}[work.adversary]
     ctl[VM.series_ns] = scenario.run.series_ms * ms.NS_PER_MS
     for boot in machine.boot_slabs if scenario.policy.allocator not in ("slab", "slob") else []:  # slabs of SLUB
         place = BOOT_SLABS.index(boot.cache)

@@ -80,7 +80,7 @@ class Workload(Model):
     atomic_page_ms: Count = 2
     # Before each attempt at a command somebody takes every 128-byte slot and page that GFP_ATOMIC gets, for ever; as
     # "reclaim" with PF_MEMALLOC, which knows no watermark.
-    squeeze: Literal["none", "atomic", "reclaim"] = "none"
+    adversary: Literal["none", "atomic", "reclaim"] = "none"
     host_commands_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 50  # at each further host
     host_command_ms: Count = 10  # how long each takes
     bursts: Annotated[list[Burst], Field(max_length=16)] = Field(default_factory=list)

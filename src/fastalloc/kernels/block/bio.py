@@ -18,7 +18,10 @@ from fastalloc.linux import gfp as g
 
 @internal
 def mempool_take(mem, heap, pools, vm, out, p, who, t, cpu, jiffies):
-    """One round of mempool_alloc(GFP_NOIO) by a reclaimer; NO_OBJECT: it now sleeps, 5 s at most."""
+    """One round of mempool_alloc(GFP_NOIO) by a reclaimer; NO_OBJECT: it now sleeps, 5 s at most.
+
+    More than nine arguments: the groups of state that it changes, each an address, and what is asked for.
+    """
     first = vm.task[t, TASK.first] != 0
     from_allocator = pools.pool[p, MEMPOOL.from_allocator]
     mem.ctl[MEMCTL.who] = who

@@ -2,7 +2,7 @@
 
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.adversary import squeeze
+from fastalloc.kernels.alloc.adversary import take_everything
 from fastalloc.kernels.alloc.mempool import MEMPOOL, mempool_alloc, mempool_free
 from fastalloc.kernels.alloc.slab_owner import account, slab_give, slab_take
 from fastalloc.kernels.alloc.state import MEMCTL
@@ -49,7 +49,10 @@ def charge(mem, who):
 @folded
 def sense_take(mem, heap, pools, io, vm, out, cpu, gfp, context, runner):
     """A sense buffer from its slab, or from the sense mempool where the policy has one; NO_OBJECT counts as a failure
-    of the slab either way."""
+    of the slab either way.
+
+    More than nine arguments: the groups of state that it changes, each an address, and what is asked for.
+    """
     if pools.pool[POOL.sense, MEMPOOL.min] == 0:
         sense = slab_take(mem, heap, out, vm.roles[ROLE.sense], cpu, gfp, context, WHO.sense)
         failed = sense < 0
@@ -94,8 +97,8 @@ def scsi_get_command(mem, heap, pools, io, vm, out, cpu, runner):
     (164fc5dc) takes the free_list after either failure, and so does e507e30b. Preallocated commands come from nowhere
     else.
     """
-    if vm.ctl[VM.squeeze] >= 0:
-        squeeze(mem, heap, vm, out)
+    if vm.ctl[VM.adversary] >= 0:
+        take_everything(mem, heap, vm, out)
     context = runner_context(io, runner)
     sense = st.NO_OBJECT
     command = st.NO_OBJECT

@@ -161,7 +161,10 @@ def boot_noise(vm):
 
 @kernel
 def boot_lane(mem, heap, pools, io, vm, out, geometry, copiers, writers, spread_jiffies):
-    """Everything a lane needs before its first event."""
+    """Everything a lane needs before its first event.
+
+    More than nine arguments: the groups of state that it fills, each an address, and how many tasks there are.
+    """
     boot_memory(mem, heap, pools, io, vm, out, geometry)
     boot_tasks(vm, copiers, writers, spread_jiffies)
     boot_noise(vm)

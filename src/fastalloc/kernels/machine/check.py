@@ -74,7 +74,7 @@ def check_pages(mem, vm, heap):
         vm.ctl[VM.reserved]
         + vm.ctl[VM.page_noise_count]
         + vm.ctl[VM.burst_pages]
-        + vm.ctl[VM.squeezed]
+        + vm.ctl[VM.adversary_pages]
         + heap_pages(heap)
         + pages_apart(heap)
         + mem.ctl[MEMCTL.nr_spare]

@@ -74,7 +74,7 @@ def search_step(vm, t):
 def shrink_page(mem, heap, vm, out, t, cpu):
     """Deal with the next page of the private list [shrink_page_list]; its CPU time in ns.
 
-    A dirty swap-cache page leaves the task at RECLAIM.bio_alloc, locked; everything else is settled here.
+    A dirty swap-cache page leaves the task at RECLAIM.bio_alloc, locked; everything else is decided here.
     """
     look_ahead(mem, vm)
     task = vm.task[t]

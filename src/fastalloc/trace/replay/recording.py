@@ -91,7 +91,7 @@ class Recording:
         configs = self.configs(what_ifs)
         predictions = predict(self.trace, configs, self.start, draws, sample_ns, threads, self.loose)
         for start in self.others:
-            trace = self.trace  # of sheaves, where no order is settled
+            trace = self.trace  # of sheaves, where no order is resolved
             if self.recorded is not None:
                 trace = resolve_order(self.recorded, configs[0], start, self.left).trace
             more = predict(trace, configs, start, 1, sample_ns, threads)
