@@ -78,3 +78,35 @@ def test_a_log_in_another_encoding_or_packed_is_read(tmp_path):
     packed.write_bytes(gzip.compress(NUMA.encode()))
     for file in (wide, packed):
         assert [answer.verdict for answer in fastalloc.explain(file)] == ["below-mark"]
+
+
+def test_a_log_that_is_one_line_takes_no_more_memory_and_is_answered():
+    class Line(io.RawIOBase):
+        def __init__(self, size: int) -> None:
+            self.left = size
+
+        def readable(self) -> bool:
+            return True
+
+        def read(self, size: int = -1) -> bytes:
+            size = min(size, self.left)
+            self.left -= size
+            one = b"kernel: page allocation failure. order:0, mode:0x20 " + b"x" * 8000
+            return (one * (size // len(one) + 1))[:size]
+
+    def peak(size: int) -> int:
+        tracemalloc.start()
+        assert len(list(iter_answers(Line(size), 1, Counter()))) == 1
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert peak(3 << 20) < 1.2 * peak(3 << 19)
+
+
+def test_a_report_of_hundreds_of_nodes_is_answered():
+    zone = "Node {0} Normal free:24kB min:172kB low:212kB high:252kB active_anon:0kB present:15992kB managed:15908kB\n"
+    zones = "".join(zone.format(node) + "lowmem_reserve[]: 0 0 0 0\n" for node in range(600))
+    (answer,) = fastalloc.explain("X: page allocation failure: order:2, mode:0x20\nMem-Info:\n" + zones)
+    assert len(answer.decision.zones) == 600
+    assert {zone.verdict for zone in answer.decision.zones} == {"below-mark"}

@@ -115,7 +115,7 @@ class Reader:
 
     def _comm_before(self, start: int) -> str:
         begin = self.text.start(self.text.index(start))
-        before = self.text.string[begin:start].rstrip()
+        before = self.text.string[max(begin, start - 200) : start].rstrip()
         before = before[:-1].rstrip() if before.endswith(":") else before
         if len(before) > 15:
             found = _COMM_END.search(before)
@@ -340,7 +340,7 @@ class Reader:
 
     def _on_global(self, event: Event) -> None:
         report = self._last("oom", event)
-        if report is None and self.text.string[: event.start].endswith("oom-kill:constraint="):
+        if report is None and self.text.string.endswith("oom-kill:constraint=", 0, event.start):
             report = self._headless_oom(event)
         if report is not None and not report.constraint and not report.memcg:
             report.constraint = event.values["global"]
@@ -351,7 +351,9 @@ class Reader:
 
     def _on_killed(self, event: Event) -> None:
         report = self._last("oom", event)
-        if report is None and re.search(r"[Oo]ut of [Mm]emory:\s*$", self.text.string[: event.start][-20:]):
+        if report is None and re.search(
+            r"[Oo]ut of [Mm]emory:\s*$", self.text.string[max(event.start - 20, 0) : event.start]
+        ):
             report = self._headless_oom(event)
         if report is not None and not report.victim:
             report.victim = event.values["victim"].strip()

@@ -1,6 +1,7 @@
 """What a report gets once all of a text is read: its trace, and what a lost head leaves to its neighbours."""
 
 import re
+from bisect import bisect_left
 from itertools import pairwise, zip_longest
 
 from fastalloc.explain.clean import Text
@@ -26,13 +27,15 @@ def complete(reports: list[Report], slub: list[dict[str, str]], text: Text, boot
     for place, report in enumerate(reports):
         if report.mem_info is not None:
             drop_cut_reserves(report.mem_info.zones)
+            report.mem_info.settled_page_kb = report.mem_info.page_kb
         until = reports[place + 1].start if place + 1 < len(reports) else len(text.string)
         report.text = text.string[report.start : max(min(report.end + 300, until), report.start)]
         _trace(report, reports, text, until)
     _borrow(reports)
+    named = [place for place, report in enumerate(reports) if report.release and report.comm]
     for place, report in enumerate(reports):
         if report.release is None:
-            report.release = _near_release(reports, place) or boot
+            report.release = _near_release(named, reports, place) or boot
     return reports
 
 
@@ -125,7 +128,8 @@ def _borrow(reports: list[Report]) -> None:
             report.borrowed = f"the head on line {nearest.line}"
 
 
-def _near_release(reports: list[Report], place: int) -> Release | None:
-    """The kernel of the nearest report that names one."""
-    named = [(abs(other - place), other) for other, report in enumerate(reports) if report.release and report.comm]
-    return reports[min(named)[1]].release if named else None
+def _near_release(named: list[int], reports: list[Report], place: int) -> Release | None:
+    """The kernel of the nearest report that names one; ``named``: the places of those."""
+    after = bisect_left(named, place)
+    near = named[max(after - 1, 0) : after + 1]
+    return reports[min(near, key=lambda other: (abs(other - place), other))].release if near else None

@@ -63,14 +63,20 @@ class MemInfo:
     numa: bool = False  # zones were printed with their node
     begun: bool = False  # its own "Mem-Info:" was seen
     listed: bool = False
+    settled_page_kb: int | None = None  # once all of it is read
+    _by_name: dict[tuple[int, str], ZoneInfo] = field(default_factory=dict)
 
     def find(self, node: int, zone: str) -> ZoneInfo | None:
         """The zone of that node and name, None where the block has not shown it."""
-        return next((info for info in self.zones if info.node == node and info.zone == zone), None)
+        if len(self._by_name) != len(self.zones):
+            self._by_name = {(info.node, info.zone): info for info in reversed(self.zones)}
+        return self._by_name.get((node, zone))
 
     @property
     def page_kb(self) -> int:
         """The size of a page: the smallest block of the lists, else from the counters, else what divides all sizes."""
+        if self.settled_page_kb is not None:
+            return self.settled_page_kb
         units = [info.lists.unit_kb for info in self.zones if info.lists and info.lists.unit_kb > 0]
         if units:
             return max(set(units), key=units.count)

@@ -18,6 +18,7 @@ _CHUNK = 1 << 20
 _BEFORE, _AFTER = 24 << 10, 48 << 10  # bytes of context around a needle: a trace before, lists and tail after
 _WHOLE = 192 << 10  # a log up to this size is read whole, so that no broken word hides a report
 _LONGEST = 256 << 10  # a part is cut at a head beyond this
+_LONG_LINE = 64 << 10  # a line beyond this is cut anywhere
 _HEADS = (b"page allocation failure", b"invoked oom-killer")
 
 
@@ -79,7 +80,7 @@ def parts(stream: BinaryIO, enough: Callable[[], bool] = lambda: False) -> Itera
                     yield 1, held.decode("utf-8", "replace")
                 return
         if enough():
-            cut = len(held) if ended else held.rfind(b"\n") + 1
+            cut = len(held) if ended else held.rfind(b"\n") + 1 or (len(held) if len(held) > _LONGEST else 0)
             yield line, held[given:cut].decode("utf-8", "replace")
             del held[:cut]
             given = 0
@@ -124,7 +125,9 @@ def _places(held: bytearray, start: int) -> list[int]:
 
 
 def _line_start(held: bytearray, place: int) -> int:
-    return held.rfind(b"\n", 0, place) + 1 if place else 0
+    """Where the line of ``place`` starts; ``place`` itself in a line without end."""
+    start = held.rfind(b"\n", max(place - _LONG_LINE, 0), place) + 1 if place else 0
+    return start or (0 if place < _LONG_LINE else place)
 
 
 def _head_before(held: bytearray, start: int, end: int) -> int | None:
@@ -134,6 +137,7 @@ def _head_before(held: bytearray, start: int, end: int) -> int | None:
 
 def _stretch(held: bytearray, line: int, start: int, end: int) -> tuple[int, str]:
     # To the end of the line; ``end`` may be the start of one.
-    cut = held.find(b"\n", min(max(end - 1, start), len(held)))
-    text = held[start : len(held) if cut < 0 else cut]
+    from_ = min(max(end - 1, start), len(held))
+    cut = held.find(b"\n", from_, from_ + _LONG_LINE)
+    text = held[start : min(from_ + _LONG_LINE, len(held)) if cut < 0 else cut]
     return line + held.count(b"\n", 0, start), text.decode("utf-8", "replace")

@@ -125,6 +125,8 @@ def free_cma(info: ZoneInfo, block: MemInfo) -> int:
     if own is not None:
         return own
     total = block.totals.get("free_cma", 0)
+    if not total:
+        return 0
     known = sum(block.pages(other, "free_cma") or 0 for other in block.zones)
     unknown = [other for other in block.zones if "free_cma" not in other.kb]
     return total - known if len(unknown) == 1 and total > known else 0
