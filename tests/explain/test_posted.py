@@ -11,6 +11,7 @@ import pytest
 
 import fastalloc
 from fastalloc.errors import InputError
+from fastalloc.explain.machine import machine_of
 
 HERE = Path(__file__).parents[1] / "data" / "memory_reports"
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "reports" / "corpus"
@@ -313,3 +314,9 @@ def test_the_summary_of_a_kill_alone_is_answered():
     )
     (answer,) = fastalloc.explain(line + "\n")
     assert (answer.report.kind, answer.verdict) == ("oom", "no-mem-info")
+
+
+def test_a_machine_whose_sizes_are_cut_off_is_refused_by_that(tmp_path):
+    cut = fastalloc.explain(LINES.replace(" active:0kB inactive:0kB present:16384kB", " acti"))
+    with pytest.raises(InputError, match="cut off"):
+        machine_of(tmp_path / "m.toml", cut)

@@ -34,6 +34,8 @@ def machine_of(path: Path, answers: list[Answer]) -> "Machine":
     answer = next((answer for answer in answers if answer.decision.zones), None)
     if answer is None or answer.report.mem_info is None:
         raise InputError(path, "", "no report shows its zones: a machine needs the Mem-Info block")
+    if not any({"present", "managed"} & info.kb.keys() for info in answer.report.mem_info.zones):
+        raise InputError(answer.source, "", "the sizes of its zones (present) are cut off: a machine needs whole lines")
     release = answer.kernel.release
     with TemporaryDirectory() as folder:
         # Named after the log, whose name the machine's source then tells.
