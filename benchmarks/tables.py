@@ -46,7 +46,7 @@ def section(name: str) -> str:
     where = (
         f"`{made['command']}`, {made['at'][:10]}, {made['cpus']} CPUs ({made['processor']}), model `{made['model']}`"
     )
-    return f"### {name}\n\n{question}\n\n{where}:\n\n{table(rows)}\n"
+    return f"## {name}\n\n{question}\n\n{where}:\n\n{table(rows)}\n"
 
 
 def replaced(text: str, mark: str, content: str) -> str:

@@ -198,7 +198,17 @@ def _tables() -> Iterator[tuple[str, Any]]:
             yield name.replace("_", " ").capitalize(), value
 
 
-PAGES = {"commands": commands, "policies-by-code": policies, "kernels": kernels}
+def more() -> str:
+    """A page that leads to whatever no list of docs/index.md names."""
+    docs = FOLDER.parent
+    named = set((docs / "index.md").read_text(encoding="utf-8").split())
+    pages = (path.relative_to(docs).with_suffix("") for path in sorted(docs.rglob("*.md")))
+    left = [str(page) for page in pages if page.parts[0] not in ("_build", "reference") and str(page) not in named]
+    lists = "\n".join(f"/{page}" for page in left if page != "index")
+    return f"# More\n\n```{{toctree}}\n:maxdepth: 1\n\n{lists}\n```\n" if lists else "# More\n\nNothing else.\n"
+
+
+PAGES = {"more": more, "commands": commands, "policies-by-code": policies, "kernels": kernels}
 PAGES |= {f"commands-{slug(heading)}": partial(commands_of, heading) for heading in SECTIONS}
 PAGES |= {f"keys-{kind}": partial(keys_of, kind) for kind in ("scenario", "machine", "sweep")}
 
@@ -206,6 +216,8 @@ PAGES |= {f"keys-{kind}": partial(keys_of, kind) for kind in ("scenario", "machi
 def write_all() -> None:
     """Writes every page."""
     FOLDER.mkdir(exist_ok=True)
+    for old in FOLDER.glob("*.md"):
+        old.unlink()
     for name, made in PAGES.items():
         (FOLDER / f"{name}.md").write_text(made(), encoding="utf-8")
 

@@ -220,3 +220,18 @@ def test_a_run_ends_with_what_to_look_at_next(ran):
     assert "swap-livelock: 2 machines of 40 s under each of 4 variants" in told
     words = next(line for line in told.splitlines() if "fastalloc rerun" in line).partition("#")[0].split()[1:]
     assert ran(*words).code == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("fastalloc run swap", "swap-livelock-34m"),
+        ("fastalloc front", "frontier"),
+        ("fastalloc compare swap-livelock --policies fix,nomerge-s", "fix,nomerge-sense"),
+    ],
+)
+def test_names_are_completed(fastalloc, monkeypatch, typed, completed):
+    monkeypatch.setenv("_FASTALLOC_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+    assert completed in fastalloc().out.split()
