@@ -6,6 +6,7 @@ trace. A sheaf between prefill and return is its task's: what the task allocates
 nodes of a store do [lib/maple_tree.c]. Where no pid was recorded it is taken to be its CPU's.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,16 @@ def with_sheaf_calls(
         added, ptrs = pl.concat([added, steps]), np.concatenate([ptrs, sheaves])
         counts |= refills.counts
     return woven(trace, op, added, ptrs), {name: n for name, n in counts.items() if n}
+
+
+def as_plain_calls(trace: co.CompactTrace) -> co.CompactTrace:
+    """``trace`` for an allocator that knows no sheaves: what probes recorded of them is plain allocations and frees."""
+    plain = np.arange(len(co.OPS), dtype=np.uint8)
+    plain[[co.OP_SHEAF_ALLOC, co.OP_SHEAF_MEMORY]] = co.OP_ALLOC
+    plain[[co.OP_KFREE_RCU, co.OP_FREE_MANY]] = co.OP_FREE
+    events = trace.events.copy()
+    events["op"] = plain[events["op"]]
+    return dataclasses.replace(trace, events=events)
 
 
 def tasks(trace: co.CompactTrace) -> np.ndarray:
@@ -197,4 +208,4 @@ def _forget(lists: dict[tuple[str, int], list[int]], name: str, sheaf: int) -> N
             held.remove(sheaf)
 
 
-__all__ = ["AMOUNTS", "read_sheaf_calls", "tasks", "with_sheaf_calls"]
+__all__ = ["AMOUNTS", "as_plain_calls", "read_sheaf_calls", "tasks", "with_sheaf_calls"]

@@ -17,6 +17,7 @@ from fastalloc.linux import geometry_slab as gs
 from fastalloc.linux.geometry_slub import CacheRequest
 from fastalloc.scenario.slab_arrays import new_slab
 from fastalloc.trace.compact import compact as co
+from fastalloc.trace.compact.sheaf_calls import as_plain_calls
 from fastalloc.trace.lanes import lane as ln
 from fastalloc.trace.lanes.start import Start
 from fastalloc.trace.lanes.unused import of_slab, rounding_bytes
@@ -70,7 +71,7 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Sam
     room = sr.SLAB_MARGIN + ln.FIRST_SLABS + start.room
     links = sr.SLAB_MARGIN * max(layout.num for layout in layouts) + 64 * room
     heap = new_slab(layouts, cpus, nodes, slabs=room, links=links, next_reap=sr.REAPTIMEOUT_LIST3)
-    events, lane = ln.prepare(trace, config, nodes, samples)
+    events, lane = ln.prepare(as_plain_calls(trace), config, nodes, samples)
     more = len(layouts) - len(config.caches)  # kmalloc caches that no event of the trace names
     lane = lane._replace(
         live=np.zeros(len(layouts), np.int64),
