@@ -36,6 +36,19 @@ def test_a_preempted_task_refills_a_second_sheaf(tmp_path):
     assert steps(recording).count("install") == 2
 
 
+@pytest.mark.parametrize("pid", [1, 3])
+def test_a_refill_may_have_begun_before_any_allocation_on_its_cpu(tmp_path, pid):
+    """Its task has no event before: it began where task 2 found nothing either."""
+    trace = Trace()
+    trace.alloc(2, "other", 5, 1)
+    trace.pages(2, 100, 101, 102)
+    trace.alloc(2, "thing", 102, 3)
+    trace.pages(pid, 200, 201, 202)
+    trace.alloc(pid, "thing", 102, 2)
+    _, caches = trace.run(tmp_path)
+    assert caches["thing"]["new"] == 6
+
+
 def test_without_its_pages_nothing_tells_of_the_second_refill(tmp_path):
     _, caches = two_tasks((100, 101, 102), ()).run(tmp_path)
     assert (caches["thing"]["new"], caches["thing"]["sheaf_refill"]) == (3, 12)

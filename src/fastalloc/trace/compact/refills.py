@@ -274,7 +274,7 @@ class Refills:
                 rows.append((row, 2, co.OP_REFILL_NEW, name, co.OPS[co.OP_REFILL_NEW], ONE_SLAB, number, cpu))
             if refill.pages >= 0:
                 steps.append((refill.pages, 1, co.OP_REFILL_NEW, refill.slabs, int(e["cpu"][refill.pages])))
-            steps.append((refill.target, 1, co.OP_INSTALL, 0, int(e["cpu"][refill.target])))
+            steps.append((refill.target, 3, co.OP_INSTALL, 0, int(e["cpu"][refill.target])))
             rows += [(place, turn, op, name, co.OPS[op], amount, number, on) for place, turn, op, amount, on in steps]
             told = "the sheaf made" if refill.pages < 0 and not refill.smaller else "pages allocated"
             self.counts[f"refills of sheaves told by {told}"] += 1
