@@ -9,6 +9,9 @@ WITH ?=
 CHECKED := tests/closed_loop/test_checked.py tests/kernels/test_page_alloc.py tests/kernels/test_mempool.py \
 	tests/kernels/test_slub.py tests/kernels/test_slob.py tests/kernels/test_rng.py tests/kernels/test_stealing_band.py
 
+# Lanes of any shape and readers of traces too, with a check of every index
+BOUNDED := $(CHECKED) tests/closed_loop/test_generated.py tests/trace/test_fuzz.py tests/trace/test_cuts.py
+
 .PHONY: help walk demo test test-bounds test-interpreted test-slow test-browser fuzz test-kernel hooks wheel lint format schemas tables bench \
 	sweeps docs clean
 
@@ -25,7 +28,7 @@ test: .venv/ready ## run the tests, on all cores (JOBS=2: on two)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-bounds: .venv/ready ## run lanes and kernels with a check of every index
-	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -q -n $(JOBS) $(ARGS) $(CHECKED)
+	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -q -n $(JOBS) $(ARGS) $(BOUNDED)
 
 test-interpreted: .venv/ready ## run lanes and kernels as plain Python
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -n $(JOBS) $(ARGS) $(CHECKED)
@@ -59,6 +62,7 @@ schemas: .venv/ready ## write JSON Schemas and the columns in docs/datasets.md a
 tables: .venv/ready ## write the tables of docs/policies.md, docs/how-true-is-it.md and README again, from presets and results/
 	$(BIN)/python -m docs.policy_tables
 	$(BIN)/python -m docs.closed_loop_tables
+	$(BIN)/python -m docs.endurance
 	$(BIN)/python -m docs.readme
 
 bench: .venv/bench ## measure speed beside peers and limits; results/benchmarks/
