@@ -4,8 +4,8 @@ import re
 from typing import get_args, get_origin
 
 import pytest
-from docs import policy_tables
 
+from docs import policy_tables
 from fastalloc.errors import InputError
 from fastalloc.scenario import load_policy, load_scenario, policy_names, policy_variant, with_policies
 from fastalloc.scenario.models import Scenario
@@ -118,7 +118,7 @@ def test_a_bundle_sets_what_its_members_set():
 
 
 def test_an_unknown_policy_is_told_with_the_known_ones():
-    with pytest.raises(InputError, match="no such policy; there are rc8, "):
+    with pytest.raises(InputError, match=r"no such policy \(did you mean 'nothing-more'\?\); there are rc8, "):
         policy_variant("fix+nothing-of-the-kind")
 
 
