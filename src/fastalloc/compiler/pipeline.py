@@ -35,9 +35,6 @@ class PartLibrary(_Library):
     def codegen(self) -> Any:
         return _SetsWhatRuns(super().codegen)
 
-    def _optimize_functions(self, ll_module: Any) -> None:
-        ll_module.data_layout = self._codegen._data_layout
-
     def finalize(self) -> None:
         self._raise_if_finalized()
         self._finalize_dynamic_globals()
