@@ -5,7 +5,7 @@ lane, at the column ``POLICY.name`` (:mod:`fastalloc.kernels.lane.policy`), with
 how a lane is set up: its caches, their layout, their users.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -70,11 +70,31 @@ class Policy(Model):
     write_gate: Literal["none", "min", "low", "high"] = "none"  # at or below it a reclaimer puts writes off
     gate_pages: Annotated[int, Field(ge=1, le=1 << 20), ASKED] = 32  # dirty pages passed over for each that is written
     questions: str = ""  # source of a user's own policy
+    questions_file: str = ""  # what its file is called
+    parameters: dict[str, int] = Field(default_factory=dict)  # of it, as set: policy.NAME
     # sense buffers of each further host; hosts of one size are of one driver and share its pool
     host_sense_bytes: Annotated[list[Annotated[int, Field(ge=18, le=260)]], Field(max_length=16)] = Field(
         default_factory=list
     )
     host_pools: Literal["driver", "host"] = "driver"  # a sense cache for each size, or for each host
+
+    @property
+    def own(self) -> tuple[str, str, dict[str, int]]:
+        """A policy of one's own: its text, the name of its file, its parameters as set."""
+        return self.questions, self.questions_file or "policy.questions", self.parameters
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_parameters(cls, data: Any) -> Any:
+        """What is no field is a parameter of the policy of one's own, where there is one."""
+        if not isinstance(data, dict) or not data.get("questions"):
+            return data
+        found = {key: value for key, value in data.items() if key not in cls.model_fields}
+        given = data.get("parameters", {})
+        if not found or not isinstance(given, dict) or not all(isinstance(value, int) for value in found.values()):
+            return data
+        kept = {key: value for key, value in data.items() if key not in found}
+        return kept | {"parameters": {**given, **{str(key): int(value) for key, value in found.items()}}}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Policy":
@@ -89,8 +109,8 @@ class Policy(Model):
             raise ValueError("emergency_caches: 'ideal' ones share with nobody and are freed by the page")
         if self.reserve_commands > 0 and self.allocator in ("slab", "slob"):
             raise ValueError(f"reserve_commands: its pages are counted for SLUB, not {self.allocator!r}")
-        if self.questions and self.allocator != "slub":
-            raise ValueError(f"questions: asked of allocator 'slub', not {self.allocator!r}")
+        if self.parameters and not self.questions:
+            raise ValueError(f"parameters: {', '.join(self.parameters)}, but there is no policy of one's own")
         if self.spare_pages > 0 and self.allocator in ("slab", "slob"):
             raise ValueError(f"spare_pages: {self.allocator} keeps none; its slabs would never give one back")
         if self.allocator != "7.3":

@@ -45,7 +45,7 @@ def test_all_is_every_preset(fastalloc):
 def test_a_file_is_a_policy_and_its_dataset_carries_it(fastalloc, tmp_path, monkeypatch):
     monkeypatch.setenv(TRUST, "")
     path = tmp_path / "generous.py"
-    path.write_text("def depth(who, gfp, context, free, min_mark):\n    return 0\n", encoding="utf-8")
+    path.write_text("def depth(who, zone):\n    return 0\n", encoding="utf-8")
     done = fastalloc("compare", "swap-livelock", "--policies", path, *SMALL, "--json")
     assert [row["policy"] for row in json.loads(done.out)] == ["rc8", "generous"]
     path.unlink()

@@ -11,7 +11,7 @@ from fastalloc.errors import InputError, printable
 from fastalloc.scenario import trust
 from tests.faults.test_files import FAULTS, refused
 
-PWNED = 'open("pwned", "w")\\ndef depth(who, gfp, context, free, min_mark):\\n    return -1\\n'
+PWNED = 'open("pwned", "w")\\ndef depth(who, zone):\\n    return -1\\n'
 SCENARIO = f"""
 name = "s"
 [machine]
@@ -38,7 +38,7 @@ def nothing_trusted(monkeypatch):
 )
 def test_a_file_runs_no_code(fastalloc, tmp_path, command, text):
     file = tmp_path / "s.toml"
-    file.write_text(text.replace("\\\\n", "\n"))
+    file.write_text(text.replace("\\n", "\n"))
     refused(fastalloc(command, file), "policy.questions", "lines of Python (SHA-256", "--trust")
     assert not Path("pwned").exists()
 

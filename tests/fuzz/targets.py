@@ -167,11 +167,12 @@ def _dataset(path: Path) -> None:
 
 
 def _policy(path: Path) -> None:
-    from fastalloc.batch.policy_source import bounded
+    from fastalloc.own.rewritten import rewritten
+    from fastalloc.own.text import read_text
     from fastalloc.scenario import load_policy
 
     preset = load_policy(str(path))
-    bounded(preset.set["policy.questions"], "policy.questions", ("depth",))
+    rewritten(read_text(preset.set["policy.questions"], "policy.questions"))
 
 
 def _settings(path: Path) -> None:

@@ -68,7 +68,7 @@ def test_progress_counts_shared_lanes_too(board):
         {"workload.start_spread_ms": 204},
         {"run.duration_s": 8.004},
         {"disk.irq_cpu": 1},
-        {"policy.questions": "def depth(who, gfp, context, free, min_mark):\n    return -1\n"},
+        {"policy.questions": "def depth(who, zone):\n    return -1\n"},
     ],
 )
 def test_one_field_apart_is_another_machine(board, settings):

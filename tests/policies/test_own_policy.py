@@ -19,14 +19,29 @@ WITHOUT_A_WORD = """
 def merge(cache, other):
     return True
 
-def entitlement(who, gfp, context, owner, depth):
-    return 1
+def entitlement(who, gfp, slab):
+    return 1 if who >= 0 else 0
 
-def depth(who, gfp, context, free, min_mark):
-    return -1
+def depth(who, zone):
+    return -1 - (zone.min < 0)
 
-def fallback(who, gfp, context, size, cpu):
-    return -1
+def fallback(who, gfp, cache, cpu):
+    return -1 if cpu >= 0 else gfp
+
+def next_slab(slab):
+    return -1 if slab.total > 0 else 0
+
+def free_to(slab):
+    return -1 if slab.total > 0 else 3
+
+def keep(cache):
+    return cache.min_partial
+
+def mempool(pool):
+    return -1 if pool.min >= 0 else 1
+
+def sleep(pool):
+    return -1 if pool.min >= 0 else 1
 """
 
 
@@ -75,7 +90,7 @@ def test_a_policy_that_answers_as_the_kernel_is_the_baseline():
 
 def test_each_question_is_asked_with_what_it_says():
     """A page is had as deep as the answer goes, and its depth is entered in the ledger by what that amounts to."""
-    source = "def depth(who, gfp, context, free, min_mark):\n    return 0 if who == 5 else -1\n"
+    source = "def depth(who):\n    return 0 if who == 5 else -1\n"
     assert WHO.names[5] == "sense"
     arrays = build_lane(with_questions(source), 0, 1)
     advance(0, arrays, 15_000)
@@ -90,11 +105,12 @@ def test_each_question_is_asked_with_what_it_says():
     ("source", "words"),
     [
         ("def depth(:\n    pass\n", ("line 1", "invalid syntax")),
-        ("import no_such_module\n", ("ModuleNotFoundError", "no_such_module")),
-        ("def deepness(who):\n    return 0\n", ("answers none of merge, entitlement, depth, fallback",)),
-        ("def depth(who):\n    return 0\n", ("depth", "takes 1 arguments", "min_mark")),
+        ("import no_such_module\n\ndef depth(who):\n    return 0\n", ("ModuleNotFoundError", "no_such_module")),
+        ("def deepness(who):\n    return 0\n", ("line 1", "deepness is no question, and nothing calls it")),
+        ("x = 1\n", ("answers none of merge, entitlement, depth",)),
+        ("def depth(zine):\n    return 0\n", ("depth, line 1", "'zine'", "did you mean 'zone'?")),
         ("depth = 5\n", ("depth", "expected a plain function")),
-        ("def depth(who, gfp, context, free, min_mark):\n    return open('x')\n", ("depth",)),
+        ("def depth(who):\n    return open(5)\n", ("line 2", "depth: open is no function of this file")),
     ],
 )
 def test_what_is_no_policy_is_refused(source, words):

@@ -24,6 +24,7 @@ from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.state import OUT_CTL
 from fastalloc.kernels.machine.run import finish_lane, run_lane
+from fastalloc.own.text import read_text, refuse_parameters, refuse_unasked
 from fastalloc.scenario.models import Scenario
 
 SLICE_MS = 5000  # simulated time between two looks at progress and cancellation
@@ -121,6 +122,12 @@ def warm(*scenarios: Scenario) -> None:
 def refuse_unfit(scenarios: Sequence[Scenario], at_once: int) -> None:
     """Raise InputError for a scenario (of one variant) that no lane can be made of, before any is run: a cache that
     fits no slab, ``at_once`` lanes larger than memory, a machine too small to boot."""
+    for scenario in scenarios:
+        policy = scenario.policy
+        if policy.questions:
+            text = read_text(policy.questions, policy.own[1])
+            refuse_unasked(text, policy.allocator)
+            refuse_parameters(text, policy.parameters)
     layouts = [build_layout(scenario) for scenario in scenarios]
     refuse_too_large(scenarios, at_once)
     for scenario, layout in zip(scenarios, layouts, strict=True):

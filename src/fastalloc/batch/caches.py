@@ -7,11 +7,11 @@ kmalloc caches, then what the machine was found with, then the caches of block l
 from dataclasses import replace
 
 from fastalloc.batch.background import background_caches
-from fastalloc.batch.own_policy import own_policy
 from fastalloc.kernels.alloc.emergency_caches import SIZES as EMERGENCY_SIZES
 from fastalloc.linux import slab_flags as sf
 from fastalloc.linux.geometry_slub import CacheRequest, CacheSet
 from fastalloc.linux.slub_eras import SlubOptions
+from fastalloc.own.compiled import own_policy
 from fastalloc.policy import Policy
 from fastalloc.scenario.models import Scenario
 
@@ -99,7 +99,7 @@ def build_caches(scenario: Scenario) -> CacheSet:
         page_shift=(scenario.machine.page_kb * 1024).bit_length() - 1,
         pointer=scenario.machine.bits // 8,
     )
-    caches = CacheSet(options, may_merge=own_policy(scenario.policy.questions).merge)
+    caches = CacheSet(options, may_merge=own_policy(*scenario.policy.own).merge)
     if scenario.policy.emergency_caches != "none":
         flags = 0 if scenario.policy.emergency_merge else sf.NO_MERGE
         for size in EMERGENCY_SIZES:

@@ -24,7 +24,7 @@ def first_alike(scenarios: Sequence[Scenario], lane: int, seed: int) -> list[int
     alike = defaultdict(list)
     for i, scenario in enumerate(scenarios):
         rest = scenario.model_dump_json(include=BESIDE_POLICY)
-        alike[rest, scenario.policy.allocator, scenario.policy.questions].append(i)
+        alike[rest, scenario.policy.allocator, *map(str, scenario.policy.own)].append(i)
     groups = list(alike.values())
     for most_bytes in (SMALL_BYTES, None):
         finer: list[list[int]] = []

@@ -8,12 +8,12 @@ import numpy as np
 from fastalloc.batch.background import background_arrays
 from fastalloc.batch.booted import refuse_unbooted
 from fastalloc.batch.bursts import burst_arrays
-from fastalloc.batch.heap import Heap, Layout, build_heap, build_layout
-from fastalloc.batch.own_policy import own_policy
+from fastalloc.batch.heap import Heap, Layout, build_heap, build_layout, slab_room
 from fastalloc.batch.zones import lane_zones
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmem_inspect import overflowed
 from fastalloc.kernels.alloc.mempool import MEMPOOL, MEMPOOL_RULES, Pools
+from fastalloc.kernels.alloc.policy_record import MATCH_PFMEMALLOC
 from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, PAGE, ZONE
 from fastalloc.kernels.lane import policy as lane_policy
 from fastalloc.kernels.lane import state as ms
@@ -24,6 +24,7 @@ from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
 from fastalloc.kernels.machine.boot import boot_lane
 from fastalloc.linux import gfp as g
 from fastalloc.linux.gfp import MAX_ORDER
+from fastalloc.own.compiled import ask_by_slab, install, own_policy
 from fastalloc.policy import Policy
 from fastalloc.scenario.machine import NOT_THE_KERNELS
 from fastalloc.scenario.models import Scenario, Workload
@@ -58,8 +59,8 @@ class Lane(NamedTuple):
     out: ms.Out
 
 
-def build_mem(scenario: Scenario, layout: Layout) -> st.Mem:
-    """The page allocator's arrays from the machine's zones."""
+def build_mem(scenario: Scenario, layout: Layout, room: int = 1) -> st.Mem:
+    """The page allocator's arrays from the machine's zones; ``room`` as of ``build_heap``."""
     machine = scenario.machine
     described = lane_zones(machine)
     zones = len(described)
@@ -106,16 +107,18 @@ def build_mem(scenario: Scenario, layout: Layout) -> st.Mem:
         ctl[MEMCTL.emergency_nomerge] = not policy.emergency_merge
     for who in (WHO.command, WHO.sense):  # charged while usage + 1 is less than the limit
         ctl[MEMCTL.charge_limit + who] = policy.reserve_commands + 1 if policy.reserve_commands else 0
-    ctl[MEMCTL.pfmemalloc] = policy.entitlement == "pfmemalloc"
-    answers = own_policy(policy.questions)
-    ctl[MEMCTL.ask_entitlement] = answers.entitlement
-    ctl[MEMCTL.ask_depth] = answers.depth
-    ctl[MEMCTL.ask_fallback] = answers.fallback
+    ctl[MEMCTL.slab_match] = MATCH_PFMEMALLOC if policy.entitlement == "pfmemalloc" else 0
+    own = own_policy(*policy.own)
+    if own.text:
+        ctl = install(own, ctl, machine.cpus, max(len(layout.rows), 1), room * slab_room(start))
+    by_slab = policy.allocator != "slub"
+    if by_slab:
+        ask_by_slab(own, ctl)
     ctl[MEMCTL.policed] = (
         policy.entitlement in ("rank", "rank-posted", "no-watermarks")
         or policy.emergency_caches != "none"
-        or answers.entitlement != 0
-        or answers.fallback != 0
+        or ("entitlement" in own.address and not by_slab)
+        or "fallback" in own.address
     )
     ctl[MEMCTL.nr_nodes] = 1
     ctl[MEMCTL.cpu_node_shift] = 30  # every cpu on node 0
@@ -301,7 +304,7 @@ def build_lane(
     layout = layout or build_layout(scenario)
     frames = sum(each.frames for each in lane_zones(scenario.machine))
     work = scenario.workload
-    mem = build_mem(scenario, layout)
+    mem = build_mem(scenario, layout, room)
     heap = build_heap(scenario, layout, frames, room)
     policy = scenario.policy
     minimum = (policy.bio_pool, policy.bio_pool, policy.request_pool, *POOL_MINIMUM, policy.sense_pool)

@@ -15,12 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastalloc.batch.lane import Lane, build_lane
-from fastalloc.batch.own_policy import own_policy
 from fastalloc.errors import InputError, reading
-from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane.state import VM
 from fastalloc.model_digest import model_digest
+from fastalloc.own.compiled import own_policy, set_addresses
 from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.trust import refuse_code
 
@@ -158,9 +157,7 @@ def load(path: str | Path) -> tuple[Snapshot, Scenario]:
 
 def _own_answers(lane: Lane, scenario: Scenario) -> None:
     """The addresses of an own policy's answers, in this process."""
-    answers = own_policy(scenario.policy.questions)
-    for name in ("entitlement", "depth", "fallback"):
-        lane.mem.ctl[getattr(MEMCTL, f"ask_{name}")] = getattr(answers, name)
+    set_addresses(own_policy(*scenario.policy.own), lane.mem.ctl)
 
 
 def _digest(arrays: list[tuple[str, Any]]) -> str:

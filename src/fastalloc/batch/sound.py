@@ -4,15 +4,15 @@ from dataclasses import dataclass, replace
 
 from fastalloc.batch.heap import build_layout
 from fastalloc.batch.lane import Lane
-from fastalloc.batch.own_policy import PolicyError, failure
 from fastalloc.errors import InputError, LaneError
 from fastalloc.kernels.alloc.guards import GUARDS
 from fastalloc.kernels.alloc.kmem_inspect import overflowed
-from fastalloc.kernels.alloc.policy_hooks import ARGUMENTS
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.state import ROLE, VM
 from fastalloc.kernels.machine.check import VIOLATIONS
+from fastalloc.own.compiled import PolicyError
+from fastalloc.own.failure import failure
 from fastalloc.scenario.models import Scenario
 
 
@@ -65,11 +65,8 @@ def check_sound(lane: int, arrays: Lane, scenario: Scenario | None = None) -> No
             what = f"{GUARDS[guard]} (handle {int(arrays.mem.ctl[MEMCTL.broken_handle])})"
         tick = now // int(arrays.vm.ctl[VM.jiffy_ns])
         raise ConservationError(Broken(lane, variant, tick, now / ms.NS_PER_S, cache, what))
-    question = int(arrays.mem.ctl[MEMCTL.policy_failed])
-    if question:
-        name = {MEMCTL.ask_entitlement: "entitlement", MEMCTL.ask_depth: "depth", MEMCTL.ask_fallback: "fallback"}
-        asked = arrays.mem.ctl[MEMCTL.policy_asked : MEMCTL.policy_asked + ARGUMENTS].tolist()
-        told = failure(scenario.policy.questions, name[question], asked) if scenario else name[question]
+    if arrays.mem.ctl[MEMCTL.policy_failed]:
+        told = failure(*scenario.policy.own, arrays.mem.ctl) if scenario else "it was not told which"
         raise PolicyError(f"{where}: its policy failed: {told}", variant, lane)
     if arrays.vm.ctl[VM.overflow]:
         raise InputError(

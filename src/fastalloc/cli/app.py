@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 # A command is a module of fastalloc.cli with a function of its name, a group one with ``<name>_app``. Only the module
 # of the command that was asked for is imported.
 SECTIONS = {
-    "Simulate": ("run", "compare", "sweep", "frontier", "reserve", "rare", "scenarios", "policies", "init"),
+    "Simulate": ("run", "compare", "sweep", "frontier", "reserve", "rare", "scenarios", "policies", "policy", "init"),
     "Look at what was simulated": ("report", "rerun", "rewind", "decided", "sensitivity", "dataset"),
     "From your own kernel": ("explain", "caches", "record", "replay", "trace", "machine"),
     "About fastalloc": ("verify", "bench", "schema"),
 }
-GROUPS = ("dataset", "machine", "scenarios", "trace")
+GROUPS = ("dataset", "machine", "policy", "scenarios", "trace")
 NAMES = tuple(name for names in SECTIONS.values() for name in names)
 
 

@@ -163,7 +163,12 @@ def slab_unmergeable(cache: Geometry, options: SlubOptions) -> bool:
     )
 
 
-def find_mergeable(request: CacheRequest, caches: list[Geometry], options: SlubOptions) -> int:
+def find_mergeable(
+    request: CacheRequest,
+    caches: list[Geometry],
+    options: SlubOptions,
+    may_merge: Callable[[str, str], bool] | None = None,
+) -> int:
     """Index of the cache that ``request`` merges into, or -1 [find_mergeable].
 
     ``caches`` is in creation order; 2.6.25 takes the newest match, the common code of later kernels the oldest.
@@ -188,6 +193,7 @@ def find_mergeable(request: CacheRequest, caches: list[Geometry], options: SlubO
             and cache.size & ~(align - 1) == cache.size
             and cache.refcount != 0
             and not slab_unmergeable(cache, options)
+            and (may_merge is None or may_merge(request.name, cache.name))
         ):
             return index
     return -1
@@ -204,7 +210,7 @@ class CacheSet:
     options : machine, era and boot line.
     nodes : NUMA nodes; more than one adds ``kmem_cache_node`` in front, which nothing merges into.
     boot : False starts with no cache at all.
-    may_merge : asked with two names wherever the kernel would merge a new cache into another.
+    may_merge : asked with two names wherever the kernel would merge a new cache into another; refused, it looks on.
     """
 
     def __init__(
@@ -262,9 +268,7 @@ class CacheSet:
         """
         if request.name in self._root:
             raise ValueError(f"cache {request.name!r} exists")
-        index = find_mergeable(request, self.caches, self.options)
-        if index >= 0 and self.may_merge and not self.may_merge(request.name, self.caches[index].name):
-            index = -1
+        index = find_mergeable(request, self.caches, self.options, self.may_merge)
         if index >= 0:
             target = self.caches[index]
             self.caches[index] = replace(

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fastalloc.errors import InputError
 from fastalloc.fields import Count, Model, Nanoseconds, Positive
+from fastalloc.own.text import read_text, refuse_parameters, refuse_unasked
 from fastalloc.policy import Policy
 from fastalloc.scenario.fitted import parse_workload
 from fastalloc.scenario.machine import Machine
@@ -154,6 +155,10 @@ class Scenario(Varied):
                 f"machine.page_kb: {self.machine.page_kb}, but policy.allocator {self.policy.allocator!r} is modelled "
                 "for pages of 4 KB"
             )
+        if self.policy.questions:
+            text = read_text(self.policy.questions, self.policy.own[1])
+            refuse_unasked(text, self.policy.allocator)
+            refuse_parameters(text, self.policy.parameters)
         if self.disk.irq_cpu >= self.machine.cpus:
             raise ValueError(f"disk.irq_cpu: {self.disk.irq_cpu}, but the machine has {self.machine.cpus} CPUs")
         if self.run.duration_s * self.machine.hz < 1:

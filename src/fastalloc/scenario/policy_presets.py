@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from fastalloc.errors import InputError, meant, reading
 from fastalloc.fields import Model
+from fastalloc.own.text import read_text
 from fastalloc.policy import Policy
 from fastalloc.scenario.files import read_toml
 from fastalloc.scenario.models import Scenario
@@ -87,17 +88,18 @@ def own_preset(path: Path) -> PolicyPreset:
     """The preset of a user's own policy, named as its file is; the source goes into the scenario.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or is no policy (see ``read_text``).
     """
     with reading("policies", str(path)):
         source = path.read_text(encoding="utf-8")
+    read_text(source, str(path))
     return PolicyPreset(
         name=path.stem,
         section="own",
         title=path.stem,
         description="A policy of one's own.",
         source=str(path),
-        set={"policy.questions": source},
+        set={"policy.questions": source, "policy.questions_file": path.name},
     )
 
 
@@ -128,6 +130,37 @@ def kernel_fields() -> dict[str, Any]:
     keys = {key for name in kernel_policies() for key in load_policy(name).set}
     defaults = Policy().model_dump()
     return {key.removeprefix("policy."): defaults[key.removeprefix("policy.")] for key in sorted(keys)}
+
+
+def own_settings(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of dotted settings those of a scenario's fields, and those that can only be parameters of a policy's file."""
+    own = {
+        key: value
+        for key, value in settings.items()
+        if key.startswith("policy.") and key.count(".") == 1 and key.partition(".")[2] not in Policy.model_fields
+    }
+    return {key: value for key, value in settings.items() if key not in own}, own
+
+
+def with_parameters(scenario: Scenario, settings: dict[str, Any]) -> Scenario:
+    """The scenario with parameters set in each variant whose own policy declares them.
+
+    Raises:
+        InputError: a key that no variant's policy declares, or a value out of its range.
+    """
+    left = set(settings)
+    variants = []
+    for variant in scenario.variants:
+        source = variant.set.get("policy.questions", scenario.policy.questions)
+        known = (
+            read_text(source, variant.set.get("policy.questions_file", "policy.questions")).parameters if source else {}
+        )
+        taken = {key: value for key, value in settings.items() if key.partition(".")[2] in known}
+        left -= set(taken)
+        variants.append(variant.model_copy(update={"set": {**variant.set, **taken}}))
+    if left:
+        raise InputError("--set", min(left), "is no field of a policy, and no parameter of a policy's file")
+    return scenario.model_copy(update={"variants": variants})
 
 
 def with_policies(scenario: Scenario, policies: list[str]) -> Scenario:

@@ -61,6 +61,7 @@ def flat_parameters(scenario: Scenario) -> dict[str, Any]:
     for key, value in data["policy"].items():
         if isinstance(value, list):  # of users or sizes, often empty: one type of column whatever it holds
             data["policy"][key] = ",".join(map(str, value))
+    data["policy"] |= data["policy"].pop("parameters")
     flat = dict(_flatten("", data))
     for zone, label in zip(zones, scenario.machine.zone_labels, strict=True):
         del zone["name"]

@@ -1,5 +1,6 @@
 """Writes a dataset: each shard whole or not at all."""
 
+import hashlib
 import json
 import shlex
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from fastalloc.errors import InputError
 from fastalloc.forked import refuse_forked
 from fastalloc.kernels.alloc.state import DEPTH_NAMES
 from fastalloc.kernels.lane.metrics import WHO
-from fastalloc.scenario import Scenario
+from fastalloc.scenario import Policy, Scenario
 from fastalloc.scenario.rules import rules_line
 from fastalloc.store.location import Location, location, write_file
 from fastalloc.store.provenance import footer, provenance
@@ -23,6 +24,14 @@ from fastalloc.store.tables import StoredLane, events_table, ledger_table, runs_
 
 MANIFEST = "manifest.json"
 SHARD_LANES = 64  # a shard holds the lanes 64 n .. 64 n + 63 of a variant, however they were computed
+
+
+def own_file(policy: Policy) -> dict[str, Any]:
+    """Name and digest of the file of a policy of one's own, for a manifest; its text is in the scenario."""
+    if not policy.questions:
+        return {}
+    digest = hashlib.sha256(policy.questions.encode("utf-8", "backslashreplace")).hexdigest()
+    return {"own_policy": {"file": policy.own[1], "sha256": digest, "parameters": dict(policy.parameters)}}
 
 
 class DatasetWriter:
@@ -52,6 +61,9 @@ class DatasetWriter:
         self._pending: list[tuple[int, Any]] = []
         self._variant = ""
         self._variants = list(variants)
+        self._parameters: dict[str, Any] = {}
+        for name in variants:
+            self._parameters |= flat_parameters(scenario.variant(name))
         self.manifest = provenance(scenario, scenario.run.seed) | {
             "command": command,
             "variants": [
@@ -60,6 +72,7 @@ class DatasetWriter:
                     "title": variant.title,
                     "lanes": 0,
                     "rules": rules_line(scenario.variant(name).policy),
+                    **own_file(scenario.variant(name).policy),
                 }
                 for name in variants
                 for variant in scenario.variants
@@ -101,6 +114,7 @@ class DatasetWriter:
         record = footer(provenance(self._lane_scenario, self.scenario.run.seed))
         name = f"{self._variant}-{self._pending[0][1].lane // SHARD_LANES:06d}.parquet"
         parameters = flat_parameters(self._lane_scenario)
+        columns = {**self._parameters, **parameters}  # a parameter of one variant's own policy is a column of all
         lanes = [
             StoredLane(lane_id, self._variant, self.scenario.run.seed, parameters, result)
             for lane_id, result in self._pending
@@ -109,7 +123,7 @@ class DatasetWriter:
             "series": series_table(lanes),
             "events": events_table(lanes),
             "ledger": ledger_table(lanes),
-            "runs": runs_table(lanes, parameters),  # last: a lane with a row here has its other rows too
+            "runs": runs_table(lanes, columns),  # last: a lane with a row here has its other rows too
         }
         for table, rows in tables.items():
             write_parquet(self.path / table / name, rows.replace_schema_metadata(record))

@@ -70,7 +70,7 @@ class LaterLane(Lane):
         self.era = RULES[rules]
         self.sheaves = rules == "sheaves"
         self.stats = SHEAF_STATS if self.sheaves else PARTIAL_STATS
-        self.mem.ctl[[MEMCTL.cpu_node_shift, MEMCTL.pfmemalloc]] = node_shift(case, nodes), 1
+        self.mem.ctl[[MEMCTL.cpu_node_shift, MEMCTL.slab_match]] = node_shift(case, nodes), 1
         self.mem.ctl[POLICY.watermark_rule] = st.WATERMARKS_6_3
         self.play.resizes[0] = 2
         self.pools.pool[:, MEMPOOL.least] = 1

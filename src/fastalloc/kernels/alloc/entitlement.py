@@ -17,7 +17,8 @@ from fastalloc.compiler.jit import internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.emergency_caches import NONE, emergency_alloc
 from fastalloc.kernels.alloc.page_alloc import ignores_watermarks, request_depth
-from fastalloc.kernels.alloc.policy_hooks import answer
+from fastalloc.kernels.alloc.policy_hooks import LARGEST, about_cache, about_request, about_slab, answer
+from fastalloc.kernels.alloc.policy_record import MATCH_ENTITLEMENT, QUESTION
 from fastalloc.kernels.alloc.slub.slub import grow_slab, slab_alloc
 from fastalloc.kernels.alloc.state import (
     DEPTH,
@@ -78,13 +79,13 @@ def force_growth(mem, slub, c, cpu, gfp, context):
 def entitled(mem, slub, c, cpu, gfp, context):
     """Whether the caller may take what is at hand."""
     rule = mem.ctl[POLICY.entitlement]
-    if mem.ctl[MEMCTL.ask_entitlement] != 0:
+    if mem.ctl[MEMCTL.ask + QUESTION.entitlement] != 0 and (mem.ctl[MEMCTL.slab_match] & MATCH_ENTITLEMENT) == 0:
         s = slab_at_hand(slub, c, cpu)
         if s < 0:
             return True
-        mem.ctl[MEMCTL.tests] += 1
-        owner, depth = slub.slab[s, SLUB_SLAB.owner], slub.slab[s, SLUB_SLAB.depth]
-        return answer(mem, MEMCTL.ask_entitlement, mem.ctl[MEMCTL.who], gfp, context, owner, depth, 1) != 0
+        about_request(mem, gfp, context, cpu)
+        about_slab(mem, slub, s)
+        return answer(mem, QUESTION.entitlement, 1, 1) != 0
     if rule in (RANK, RANK_POSTED):
         mem.ctl[MEMCTL.tests] += 1
         return request_rank(mem, gfp, context, rule) <= slub.cache[c, KMEM_CACHE.rank]
@@ -100,10 +101,10 @@ def entitled(mem, slub, c, cpu, gfp, context):
 def fall_back(mem, slub, c, cpu, gfp, context):
     """Where a refused request goes: to an emergency cache, or once more with the mask that the user's policy gives."""
     handle = st.NO_OBJECT
-    if mem.ctl[MEMCTL.ask_fallback] != 0:
-        who = mem.ctl[MEMCTL.who]
-        mem.ctl[MEMCTL.tests] += 1
-        gfp = answer(mem, MEMCTL.ask_fallback, who, gfp, context, slub.cache[c, KMEM_CACHE.objsize], cpu, -1)
+    if mem.ctl[MEMCTL.ask + QUESTION.fallback] != 0:
+        about_request(mem, gfp, context, cpu)
+        about_cache(mem, slub, c, cpu >> mem.ctl[MEMCTL.cpu_node_shift])
+        gfp = answer(mem, QUESTION.fallback, LARGEST, -1)
         if gfp < 0:
             return handle
         handle = slab_alloc(mem, slub, c, cpu, -1, gfp, context)

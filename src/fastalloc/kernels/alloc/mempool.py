@@ -10,12 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from fastalloc.compiler.groups import group
-from fastalloc.compiler.jit import kernel, out_of_line
+from fastalloc.compiler.jit import internal, kernel, out_of_line
 from fastalloc.compiler.records import Record, field
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.guards import checked_alloc, checked_free
 from fastalloc.kernels.alloc.kmalloc import free_page_handle, page_handle
 from fastalloc.kernels.alloc.kmem import kfree, kmalloc
+from fastalloc.kernels.alloc.policy_hooks import about_request, answer
+from fastalloc.kernels.alloc.policy_record import ASKED, QUESTION
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.linux import gfp as g
 
@@ -57,6 +59,7 @@ RULE_2_6_25, RULE_KEEP_WAIT, RULE_NO_HARDER, RULE_POOL_FIRST, RULE_POLITE, RULE_
 
 # A kmalloc of SLOB that fails returns address 8, its header's size, and mempool takes it for an element.
 BOGUS_HANDLE = 1 << 56
+LONGEST_SLEEP = 3_600_000  # ms that a user's policy may answer
 LARGEST_WITH_HEADER = 4087
 
 
@@ -116,13 +119,40 @@ def take_element(pools, p):
     return pools.element[p, pool[MEMPOOL.curr]]
 
 
+@internal
+def about_pool(mem, pools, p):
+    """Tell a user's policy of pool ``p``."""
+    mem.ctl[MEMCTL.asked + ASKED.pool_id] = p
+    mem.ctl[MEMCTL.asked + ASKED.pool_free] = pools.pool[p, MEMPOOL.curr]
+    mem.ctl[MEMCTL.asked + ASKED.pool_min] = pools.pool[p, MEMPOOL.min]
+
+
+@internal
+def longest_sleep(mem, pools, p, cpu, gfp, jiffies):
+    """How long a caller sleeps for an element at most, jiffies, -1: until one returns [io_schedule_timeout]."""
+    if mem.ctl[MEMCTL.ask + QUESTION.sleep] == 0:
+        return jiffies
+    out_of_line()
+    about_request(mem, gfp, 0, cpu)
+    about_pool(mem, pools, p)
+    given = answer(mem, QUESTION.sleep, LONGEST_SLEEP, -1)
+    if given < 0:
+        return jiffies
+    return max(1, given * mem.ctl[MEMCTL.hz] // 1000) if given > 0 else -1
+
+
 @kernel
 def mempool_alloc(mem, heap, pools, p, cpu, gfp, context, first):
     """One round: the allocator with the stripped (first) or full mask, then the reserve; handle or NO_OBJECT."""
     out_of_line()
     pool = pools.pool[p]
     rule = pool[MEMPOOL.rule]
-    if rule == RULE_POOL_FIRST:
+    pool_first = rule == RULE_POOL_FIRST
+    if mem.ctl[MEMCTL.ask + QUESTION.mempool] != 0:
+        about_request(mem, gfp, context, cpu)
+        about_pool(mem, pools, p)
+        pool_first = answer(mem, QUESTION.mempool, 1, int(pool_first)) != 0
+    if pool_first:
         mem.ctl[MEMCTL.locks] += 1
         if pool[MEMPOOL.curr] > 0:
             return take_element(pools, p)

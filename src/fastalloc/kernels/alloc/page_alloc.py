@@ -7,7 +7,8 @@ in front of which the golden cases were recorded.
 from fastalloc.compiler.jit import kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.buddy import area_add, buffered_rmqueue, free_one_page, page_zone, pcp_drain, pcp_push
-from fastalloc.kernels.alloc.policy_hooks import answer
+from fastalloc.kernels.alloc.policy_hooks import LARGEST, about_request, about_zone, answer
+from fastalloc.kernels.alloc.policy_record import QUESTION
 from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, PAGE, PCP, ZONE
 from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.linux import gfp as g
@@ -207,13 +208,14 @@ def depth_of_level(level, mark):
 def asked_page(mem, cpu, order, first_zone, gfp, context):
     """A page from as deep as the user's policy says, zone by zone; -1 none, -2: the kernel is to decide."""
     out_of_line()
+    about_request(mem, gfp, context, cpu)
     for z in range(first_zone, -1, -1):
         if mem.zone[z, ZONE.present] == 0:
             continue
         mark = mem.zone[z, ZONE.min]
         free = mem.zone[z, ZONE.free] - (1 << order) + 1
-        mem.ctl[MEMCTL.tests] += 1
-        level = answer(mem, MEMCTL.ask_depth, mem.ctl[MEMCTL.who], gfp, context, free, mark, -1)
+        about_zone(mem, z, free)
+        level = answer(mem, QUESTION.depth, LARGEST >> 1, -1)
         if level < 0:
             return -2
         if free > level + mem.zone[z, ZONE.emergency] + mem.zone[z, ZONE.reserve + first_zone]:
@@ -245,7 +247,7 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
         warn_alloc_failed(mem, gfp, order)
         return -1
     pfn = -2
-    if mem.ctl[MEMCTL.ask_depth] != 0:
+    if mem.ctl[MEMCTL.ask + QUESTION.depth] != 0:
         pfn = asked_page(mem, cpu, order, first_zone, gfp, context)
     if pfn == -2:
         pfn = watermark_page(mem, cpu, order, first_zone, gfp, context)

@@ -1,56 +1,157 @@
 """Questions that a user's own policy answers while a lane runs.
 
-An answer is a function of five int64 that gives one; a lane holds its address, 0 where the policy leaves a question
-to the kernel. See ``batch/own_policy.py`` for where the addresses come from.
+An answer is a function of the address of ``mem.ctl``: there it finds what it is told (ASKED) and its own words of
+state (OWN). A lane holds its address, 0 where the policy leaves a question to the kernel; see ``own/compiled.py``.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 from fastalloc.compiler.jit import hint, internal, out_of_line
-from fastalloc.kernels.alloc.state import MEMCTL
+from fastalloc.kernels.alloc.policy_record import ASKED, KERNEL, OWN, QUESTION
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_NODE, MEMCTL, SLUB_SLAB, ZONE
 
 from llvmlite import ir  # isort: skip
 from numba import types  # isort: skip
 
-ARGUMENTS = 5
 FAILED = -(1 << 63)  # what is answered in place of an exception
+LARGEST = (1 << 63) - 1
 answers: dict[int, Callable[..., int]] = {}  # by address, for interpreted kernels
 
 
-def _ask(typingctx, address, a, b, c, d, e):
+def _ask(typingctx, address, ctl):
     def codegen(context, builder, signature, args):
         word = ir.IntType(64)
-        function = ir.FunctionType(word, [word] * ARGUMENTS)
-        return builder.call(builder.inttoptr(args[0], function.as_pointer()), args[1:])
+        function = ir.FunctionType(word, [word.as_pointer()])
+        data = context.make_array(signature.args[1])(context, builder, args[1]).data
+        return builder.call(builder.inttoptr(args[0], function.as_pointer()), [data])
 
-    return types.int64(*[types.int64] * (1 + ARGUMENTS)), codegen
+    return types.int64(types.int64, ctl), codegen
 
 
-ask: Any = hint(_ask, lambda address, *arguments: answers[address](*arguments))
-"""``ask(address, a, b, c, d, e)``: call the function at ``address``."""
+ask: Any = hint(_ask, lambda address, ctl: answers[address](ctl))
+"""``ask(address, ctl)``: call the function at ``address``."""
 
 
 @internal
-def answer(mem, question, a, b, c, d, e, otherwise):
-    """The user's answer to ``question``, a column of MEMCTL; ``otherwise`` where it failed: then the lane ends."""
-    given = ask(mem.ctl[question], a, b, c, d, e)
-    if given == FAILED:
-        note_failure(mem, question, a, b, c, d, e)
+def answer(mem, question, most, otherwise):
+    """The answer to ``question``, 0 to ``most``; ``otherwise`` where it is KERNEL, or where the policy failed: it is
+    asked nothing more then, and the lane ends."""
+    out_of_line()
+    ctl = mem.ctl
+    if ctl[MEMCTL.policy_failed] != 0:
+        return otherwise
+    ctl[MEMCTL.tests] += 1
+    given = ask(ctl[MEMCTL.ask + question], ctl)
+    if given == KERNEL:
+        return otherwise
+    if given < 0 or given > most:
+        ctl[MEMCTL.policy_failed] = 1 + question
+        ctl[MEMCTL.stopped] = 1
+        ctl[MEMCTL.policy_given] = given
+        ctl[MEMCTL.policy_most] = most
+        for i in range(ASKED.width):
+            ctl[MEMCTL.policy_asked + i] = ctl[MEMCTL.asked + i]
         return otherwise
     return given
 
 
 @internal
-def note_failure(mem, question, a, b, c, d, e):
-    """Keep the first question that a policy failed at."""
+def about_request(mem, gfp, context, cpu):
+    """Tell who asks."""
+    told = mem.ctl[MEMCTL.asked : MEMCTL.asked + ASKED.width]
+    told[ASKED.who] = mem.ctl[MEMCTL.who]
+    told[ASKED.gfp] = gfp
+    told[ASKED.context] = context
+    told[ASKED.cpu] = cpu
+    hz = max(mem.ctl[MEMCTL.hz], 1)
+    told[ASKED.now] = mem.ctl[MEMCTL.jiffies] // hz * 1000 + mem.ctl[MEMCTL.jiffies] % hz * 1000 // hz
+
+
+@internal
+def about_zone(mem, z, free):
+    """Tell of a zone that would have ``free`` pages left."""
+    told = mem.ctl[MEMCTL.asked : MEMCTL.asked + ASKED.width]
+    told[ASKED.zone_id] = z
+    told[ASKED.zone_free] = free
+    told[ASKED.zone_min] = mem.zone[z, ZONE.min]
+    told[ASKED.zone_low] = mem.zone[z, ZONE.low]
+    told[ASKED.zone_high] = mem.zone[z, ZONE.high]
+
+
+@internal
+def about_cache(mem, slub, c, n):
+    """Tell of cache ``c``, its lists those of node ``n``."""
+    told = mem.ctl[MEMCTL.asked : MEMCTL.asked + ASKED.width]
+    cache = slub.cache[c]
+    told[ASKED.cache_id] = c
+    told[ASKED.cache_size] = cache[KMEM_CACHE.size]
+    told[ASKED.cache_objsize] = cache[KMEM_CACHE.objsize]
+    told[ASKED.cache_objects] = cache[KMEM_CACHE.objects]
+    told[ASKED.cache_order] = cache[KMEM_CACHE.order]
+    told[ASKED.cache_pages] = cache[KMEM_CACHE.pages]
+    told[ASKED.cache_min_partial] = cache[KMEM_CACHE.min_partial]
+    told[ASKED.cache_partial] = slub.knode[c, n, KMEM_CACHE_NODE.nr_partial]
+    told[ASKED.cache_slabs] = slub.knode[c, n, KMEM_CACHE_NODE.nr_slabs]
+
+
+@internal
+def about_slab(mem, slub, s):
+    """Tell of slab ``s`` and of its cache."""
+    slab = slub.slab[s]
+    about_cache(mem, slub, slab[SLUB_SLAB.cache], slab[SLUB_SLAB.node])
+    told = mem.ctl[MEMCTL.asked : MEMCTL.asked + ASKED.width]
+    told[ASKED.slab_id] = s
+    told[ASKED.slab_free] = slab[SLUB_SLAB.objects] - slab[SLUB_SLAB.inuse]
+    told[ASKED.slab_total] = slab[SLUB_SLAB.objects]
+    told[ASKED.slab_owner] = slab[SLUB_SLAB.owner]
+    told[ASKED.slab_depth] = slab[SLUB_SLAB.depth]
+
+
+@internal
+def forget_slab(mem, s):
+    """A slab is new: the policy's words of its record begin anew."""
     out_of_line()
-    if mem.ctl[MEMCTL.policy_failed] == 0:
-        mem.ctl[MEMCTL.policy_failed] = question
+    words = mem.ctl[MEMCTL.own + OWN.slab_words]
+    place = mem.ctl[MEMCTL.own + OWN.slab] + s * words
+    for i in range(words):
+        mem.ctl[place + i] = 0
+
+
+@internal
+def asked_match(mem, slub, s, gfp, context):
+    """Whether the policy lets the caller have an object of slab ``s``: by who it is, then by which slab is next."""
+    out_of_line()
+    about_request(mem, gfp, context, mem.ctl[MEMCTL.cpu])
+    about_slab(mem, slub, s)
+    if mem.ctl[MEMCTL.ask + QUESTION.entitlement] != 0 and answer(mem, QUESTION.entitlement, 1, 1) == 0:
+        return False
+    return mem.ctl[MEMCTL.ask + QUESTION.next_slab] == 0 or answer(mem, QUESTION.next_slab, 1, 1) != 0
+
+
+@internal
+def asked_keep(mem, slub, c, cpu, s, kept):
+    """How many partial slabs there must be for the empty slab ``s`` to go; ``kept``: by the kernel's rule."""
+    out_of_line()
+    about_request(mem, 0, mem.ctl[MEMCTL.context], cpu)
+    about_slab(mem, slub, s)
+    mem.ctl[MEMCTL.asked + ASKED.cache_min_partial] = kept
+    return answer(mem, QUESTION.keep, LARGEST, kept)
+
+
+@internal
+def goes_elsewhere(mem, slub, s, where):
+    """Whether the policy sends a freed object of slab ``s`` to ``where``, TO_SLAB and the like, which this kernel would
+    not do by itself."""
+    out_of_line()
+    about_request(mem, 0, mem.ctl[MEMCTL.context], mem.ctl[MEMCTL.cpu])
+    about_slab(mem, slub, s)
+    given = answer(mem, QUESTION.free_to, LARGEST, KERNEL)
+    if given != KERNEL and given != where and mem.ctl[MEMCTL.policy_failed] == 0:
+        mem.ctl[MEMCTL.policy_failed] = 1 + QUESTION.free_to
         mem.ctl[MEMCTL.stopped] = 1
-        asked = mem.ctl[MEMCTL.policy_asked : MEMCTL.policy_asked + ARGUMENTS]
-        asked[0] = a
-        asked[1] = b
-        asked[2] = c
-        asked[3] = d
-        asked[4] = e
+        mem.ctl[MEMCTL.policy_given] = given
+        mem.ctl[MEMCTL.policy_most] = -1 - where
+        for i in range(ASKED.width):
+            mem.ctl[MEMCTL.policy_asked + i] = mem.ctl[MEMCTL.asked + i]
+    return given == where

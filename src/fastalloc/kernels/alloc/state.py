@@ -11,6 +11,7 @@ import numpy as np
 
 from fastalloc.compiler.groups import group
 from fastalloc.compiler.records import Record, field
+from fastalloc.kernels.alloc.policy_record import ASKED, OWN, QUESTION
 from fastalloc.kernels.lane.policy import POLICY
 
 # ---------------------------------------------------------------------------------------------- page allocator
@@ -110,14 +111,11 @@ class MEMCTL(Record, width=POLICY.width):
     nr_spare = field("pages set aside now", "pages")
     spare_used = field("slabs allocated with one")
     policed = field("1: an allocation asks more than SLUB does, see kernels/alloc/entitlement.py")
-    pfmemalloc = field("1: slabs from below all watermarks are for those who may go there")
+    slab_match = field("bits MATCH_*: what a slab is asked before an object of it is given; 0 nothing")
     emergency_cache = field("cache of each class of them: four columns", width=4)
     emergency_used = field("objects that they gave")
     free = field("one of FREE_*")
     migrated = field("slabs that changed their cache so")
-    ask_entitlement = field("addresses of a user's answers, 0 none; see kernels/alloc/policy_hooks.py")
-    ask_depth = field("address of the user's answer to: how deep may this caller go; 0 none")
-    ask_fallback = field("address of the user's answer to: where does a failed allocation go; 0 none")
     charges_refused = field("by the reserve tree")
     tests = field("questions that the policy adds")
     locks = field("locks that it adds")
@@ -126,9 +124,15 @@ class MEMCTL(Record, width=POLICY.width):
     emergency_nomerge = field("1: emergency caches share their slabs with nobody")
     page_doublings = field("of 4096 bytes: 0, 2 or 4 for pages of 4, 16 or 64 KB")
     user_zones = field("zones at the top that serve tasks' pages alone: HighMem, Movable")
-    policy_failed = field("the first question (its column here) that a user's policy raised at, 0 none")
-    policy_asked = field("with what it was asked", width=5)
     context = field("PF_MEMALLOC and IN_INTERRUPT bits of whoever frees: a free under sheaves may need memory")
+    cpu = field("that was last past the fast path")
+    ask = field("addresses of a user's answers by QUESTION, 0 none; see policy_hooks.py", width=QUESTION.width)
+    asked = field("what the last question was asked with", width=ASKED.width)
+    own = field("where a user's policy has its words of state", width=OWN.width)
+    policy_failed = field("1 + the first QUESTION that a user's policy failed at, 0 none: the lane ends")
+    policy_given = field("what it answered, FAILED in place of an exception")
+    policy_most = field("the largest answer that there is; less than 0: the only one is -1 - that")
+    policy_asked = field("with what it was asked", width=ASKED.width)
     stopped = field("1: the lane ends with this event, since a policy raised or a guard failed")
     broken = field("the first guard that failed, one of guards.GUARDS; 0 none")
     broken_cache = field("with which cache ...")

@@ -2,7 +2,7 @@
 
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.mempool import MEMPOOL, mempool_alloc, mempool_free
+from fastalloc.kernels.alloc.mempool import MEMPOOL, longest_sleep, mempool_alloc, mempool_free
 from fastalloc.kernels.alloc.slab_owner import account
 from fastalloc.kernels.alloc.state import MEMCTL, PAGE
 from fastalloc.kernels.lane import state as ms
@@ -40,9 +40,8 @@ def mempool_take(mem, heap, pools, vm, out, p, who, t, cpu, jiffies):
             out.metric[METRIC.bio_waits] += 1
             if out.ctl[OUT_CTL.full] != 0:
                 log_event(vm, out, EVENT.bio_wait, cpu, t, timed_out, pools.pool[p, MEMPOOL.curr], 0)
-        sleep_on(
-            vm, cpu, TASK_STATE.bio_pool + p, vm.ctl[VM.mempool_jiffies], vm.ctl[POLICY.mempool_wake_one] != 0, jiffies
-        )
+        longest = longest_sleep(mem, pools, p, cpu, gfp, vm.ctl[VM.mempool_jiffies])
+        sleep_on(vm, cpu, TASK_STATE.bio_pool + p, longest, vm.ctl[POLICY.mempool_wake_one] != 0, jiffies)
         if reclaimers_asleep(vm):
             out.metric[METRIC.reclaimers_stuck] += 1
     return handle

@@ -12,7 +12,7 @@ import numpy as np
 from fastalloc.compiler.records import Record, field
 from fastalloc.policy import ASKED, Policy
 
-FIRST = 112  # column; what the control arrays hold themselves is before it
+FIRST = 256  # column; what the control arrays hold themselves is before it
 
 
 def choices(name: str) -> tuple[str, ...]:

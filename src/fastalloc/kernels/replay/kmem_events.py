@@ -45,8 +45,7 @@ FREES = 1  # the bit that tells OP_FREE and OP_BULK_FREE from OP_ALLOC and OP_BU
 KIND = np.dtype([("cache", "<i4"), ("node", "<i4"), ("gfp", "<i8")])  # cache -1: left out; node -1: any
 AHEAD = 12  # events between fetching the place of an object into the cache and using it
 
-# New slabs of one allocation at most, with every sheaf that it refills.
-SLAB_MARGIN = 256
+SLAB_MARGIN = 256  # new slabs of one allocation at most, with every sheaf that it refills
 
 
 class CACHE_SERIES(Record):
@@ -318,6 +317,7 @@ def run_events(mem, slub_, event, lane, row, end):
                     if slub_.ctl[SLUB_CTL.slab_top] >= room or slub_.ctl[SLUB_CTL.link_top] >= link_room:
                         return row
                     gfp = kind["gfp"]
+                    mem.ctl[MEMCTL.jiffies] = np.int64(e["time"])
                     if handle[obj] == NEEDS_SLAB:
                         held = take_new_slab(mem, slub_, c, cpu, node, gfp)
                     else:
@@ -338,6 +338,7 @@ def run_events(mem, slub_, event, lane, row, end):
                 else:
                     live[c] -= 1
                     if not slub.give_private(slub_, kcpu[c, cpu], s, i):
+                        mem.ctl[MEMCTL.jiffies] = np.int64(e["time"])
                         slub.slab_free_slow(mem, slub_, c, cpu, s, i)
             else:
                 lane.met[MET.unknown_frees] += 1

@@ -45,7 +45,8 @@ class Config:
     ``exact``: names of caches that are laid out as in the traced kernel, so that its start state fits them.
     ``split``: cache for single kinds, where one cache of the trace stands for several. ``allocator``: slub or slab.
     ``own_sheaf_memory``: sheaves take their memory from the configuration's own kmalloc caches, and the calls for it
-    that the traced kernel made are left out; ``no_sheaf_memory``: these alone.
+    that the traced kernel made are left out; ``no_sheaf_memory``: these alone. ``policy``: one of one's own: its text,
+    the name of its file, its parameters.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Config:
     allocator: str = "slub"
     own_sheaf_memory: bool = False
     no_sheaf_memory: bool = False
+    policy: tuple[str, str, dict[str, int]] | None = None
 
     def sources(self, name: str) -> list[str]:
         """The traced caches whose objects cache ``name`` holds."""

@@ -8,12 +8,15 @@ import polars as pl
 
 from fastalloc.compiler.aligned import zeros
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.policy_record import MATCH_PFMEMALLOC
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB
 from fastalloc.kernels.replay import kmem_events as kr
 from fastalloc.kernels.replay.kmem_events import CACHE_SERIES, MET
 from fastalloc.kernels.replay.sheaf_events import MAIN, set_up_sheaves
 from fastalloc.linux.slab_flags import get_order
+from fastalloc.own.compiled import OwnPolicy, PolicyError, ask_by_slab, install, own_policy
+from fastalloc.own.failure import failure
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.lanes import lane as ln
 from fastalloc.trace.lanes.caches import TracedCache
@@ -111,13 +114,20 @@ class SlubRun:
     def __init__(
         self, trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Samples, room: int = 1
     ) -> None:
-        self.caches = caches = config.caches
+        self.config, self.caches = config, config.caches
+        caches = config.caches
         cpus, nodes = start.cpus(trace), start.nodes
         self.mem = ln.unlimited_mem(nodes, cpus)
         passed_over = "entitled" in trace.meta and all(cache.era != "2.6.25" for cache in caches)
-        self.mem.ctl[MEMCTL.pfmemalloc] = passed_over
+        self.mem.ctl[MEMCTL.slab_match] = MATCH_PFMEMALLOC if passed_over else 0
+        self.mem.ctl[MEMCTL.hz] = 1_000_000_000 // int(trace.meta["time_unit_ns"])
         most = max(cache.objects for cache in caches)
         slabs = kr.SLAB_MARGIN + ln.FIRST_SLABS
+        self.policy = own_policy(*config.policy) if config.policy else OwnPolicy()
+        if self.policy.text:
+            ctl = install(self.policy, self.mem.ctl, cpus, len(caches), slabs + start.room)
+            ask_by_slab(self.policy, ctl)
+            self.mem = self.mem._replace(ctl=ctl)
         self.slub = er.SlubEras(
             cache=zeros((len(caches), KMEM_CACHE.width), np.int64),
             kcpu=zeros((len(caches), cpus, KMEM_CACHE_CPU.width), np.int64),
@@ -141,7 +151,12 @@ class SlubRun:
             self.row = kr.follow(self.mem, self.slub, self.events, self.lane, self.row, stop)
             self.seconds += clock.perf_counter() - before
             if self.row < stop:
+                more = len(self.slub.slab) * len(self.policy.state["slab"])  # its words are the last of mem.ctl
+                self.mem = self.mem._replace(ctl=np.concatenate([self.mem.ctl, np.zeros(more, np.int64)]))
                 self.slub = self.slub._replace(slab=ln.grown(self.slub.slab), link=ln.grown(self.slub.link))
+        if self.mem.ctl[MEMCTL.policy_failed]:
+            assert self.config.policy is not None
+            raise PolicyError(f"replay {self.config.name}: {failure(*self.config.policy, self.mem.ctl)}")
 
 
 def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Samples) -> ln.LaneResult:

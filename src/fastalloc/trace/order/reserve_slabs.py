@@ -69,7 +69,7 @@ def passed_over(search, wrong, s):
     x = events[search.order[wrong]]
     row = model.allocated_by[s, 0]
     kind = model.allocated_by[s, 1]
-    if search.mem.ctl[MEMCTL.pfmemalloc] == 0 or row < 0 or model.slub.slab[s, SLUB_SLAB.depth] == DEPTH.none:
+    if search.mem.ctl[MEMCTL.slab_match] == 0 or row < 0 or model.slub.slab[s, SLUB_SLAB.depth] == DEPTH.none:
         return False
     if kind == x[ORDER_EVENT.kind] or entitled[kind] == IS_NOT or entitled[x[ORDER_EVENT.kind]] == IS_ENTITLED:
         return False

@@ -78,7 +78,7 @@ class Search:
         where = np.zeros(WHERE.width, np.int64)
         where[WHERE.slot] = -1
         mem = ln.unlimited_mem(start.nodes, slub.kcpu.shape[1])
-        mem.ctl[MEMCTL.pfmemalloc] = cache.era != "2.6.25"
+        mem.ctl[MEMCTL.slab_match] = cache.era != "2.6.25"
         order, allocs = CacheOrder(self.shortages), 0
         while not window.last:
             window.fill(model, ring)

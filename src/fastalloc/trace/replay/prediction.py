@@ -9,13 +9,13 @@ import polars as pl
 
 from fastalloc.kernels.replay.kmem_events import CACHE_SERIES
 from fastalloc.trace.compact.compact import CompactTrace
-from fastalloc.trace.lanes import slab_lane, slub_lane
+from fastalloc.trace.lanes import own_lane, slab_lane, slub_lane
 from fastalloc.trace.lanes.lane import Config, LaneResult, cache_of_kind, samples_of
 from fastalloc.trace.lanes.start import Start
 from fastalloc.trace.replay.drawn_orders import reordered
 from fastalloc.trace.replay.unchanged_caches import Base, only, unchanged
 
-RUN = {"slub": slub_lane.run, "slab": slab_lane.run}
+RUN = {"slub": slub_lane.run, "slab": slab_lane.run, "own": own_lane.run}
 FIGURES = ("new", "freed", "peak", "end")
 
 

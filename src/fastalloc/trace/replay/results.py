@@ -1,5 +1,6 @@
 """What a replay leaves: tables of every configuration and cache, over time, and a manifest."""
 
+import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +12,7 @@ import polars as pl
 from fastalloc.errors import InputError
 from fastalloc.kernels.replay.kmem_events import CACHE_SERIES
 from fastalloc.model_digest import model_digest
-from fastalloc.trace.lanes.lane import TRAFFIC
+from fastalloc.trace.lanes.lane import TRAFFIC, Config
 from fastalloc.trace.replay.check import Check
 from fastalloc.trace.replay.prediction import Prediction
 from fastalloc.trace.replay.recording import Recording
@@ -43,11 +44,24 @@ def write_results(
             "steps": recording.steps,
             "configs": summaries(recording, predictions),
         }
+        own = {
+            each.result.config.name: own_file(each.result.config) for each in predictions if each.result.config.policy
+        }
+        if own:
+            manifest["own"] = own
         if checked is not None:
             manifest["check"] = check_record(checked)
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     except OSError as error:
         raise InputError(folder, "", f"cannot be written: {error.strerror or error}") from None
+
+
+def own_file(config: Config) -> dict[str, Any]:
+    """The file of one's own that a configuration runs: its text, name, digest and parameters."""
+    assert config.policy is not None
+    text, file, parameters = config.policy
+    digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+    return {"file": file, "sha256": digest, "text": text, "parameters": parameters}
 
 
 def _tables(folder: Path, predictions: list[Prediction]) -> None:

@@ -17,7 +17,7 @@ from fastalloc.trace.lanes.start import Start
 
 def unchanged(config: Config, base: Config, trace: CompactTrace) -> set[str]:
     """The caches that ``config`` treats as ``base`` does, operation for operation."""
-    if config.allocator != base.allocator or config.goes_to != base.goes_to or base.split:
+    if config.allocator != base.allocator or config.goes_to != base.goes_to or base.split or config.policy:
         return set()
     before = {cache.name: cache for cache in base.caches}
     taken_from = set(trace.kinds["cache"].gather(list(config.split)))

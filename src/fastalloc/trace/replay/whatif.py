@@ -2,14 +2,17 @@
 
 import dataclasses
 import itertools
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, reading
 from fastalloc.linux import slub_eras as se
 from fastalloc.linux.slub_boot import read_boot_line
 from fastalloc.linux.versions import kernel_of
+from fastalloc.own.allocator_text import read_allocator
+from fastalloc.own.text import read_text, refuse_in_replay, refuse_parameters
 from fastalloc.trace.compact.compact import CompactTrace
 from fastalloc.trace.lanes.caches import REPLAYED, TracedCache, era_of_cache, laid_out, with_sheaves
 from fastalloc.trace.lanes.lane import Config
@@ -21,7 +24,7 @@ ALLOCATORS = ("slub", "slab")
 KNOWN = (
     "nomerge, merge, allocator=slab, kernel=VERSION, era=2.6.25|cpu-partial|sheaves|7.3, cpu_partial=SLABS, order=MAX, "
     "min_order=MIN, min_partial=SLABS, sheaf_capacity=OBJECTS, max_full_sheaves=N, max_empty_sheaves=N, "
-    "own=FUNCTION[:SIZE], size=BYTES"
+    "own=FUNCTION[:SIZE], size=BYTES, policy=FILE.py, allocator=FILE.py, policy.PARAMETER=N"
 )
 
 
@@ -40,12 +43,20 @@ def what_if(
     """
     config = dataclasses.replace(base, name=text)
     change: dict[str, Any]
+    policy, parameters = None, {}
     for word in text.split(","):
         key, _, value = (part.strip() for part in word.partition("="))
         if key == "nomerge" and not value:
             config = _split(config, trace, shared)
         elif key == "merge" and not value:
             config = _merged(config, aliases)
+        elif key == "policy":
+            policy = Path(value)
+        elif key.startswith("policy."):
+            parameters[key.removeprefix("policy.")] = _signed(word, value)
+        elif key == "allocator" and value.endswith(".py"):
+            policy = Path(value)
+            config = dataclasses.replace(config, allocator="own", no_sheaf_memory=True)
         elif key == "allocator":
             if value not in ALLOCATORS:
                 raise InputError("--what-if", word, f"no such allocator; known are {', '.join(ALLOCATORS)}")
@@ -84,7 +95,32 @@ def what_if(
             config = _with(config, [_laid_out(cache, asked) for cache in config.caches])
         else:
             raise InputError("--what-if", word, f"is not known; there are {KNOWN}")
-    return config
+    return _with_policy(config, policy, parameters)
+
+
+def _with_policy(config: Config, file: Path | None, parameters: dict[str, int]) -> Config:
+    """``config`` under the policy of a file of one's own."""
+    if file is None:
+        if parameters:
+            raise InputError("--what-if", config.name, "sets parameters of a policy, but names none: policy=FILE.py")
+        return config
+    if config.allocator not in ("slub", "own"):
+        raise InputError("--what-if", config.name, f"a policy is asked of SLUB, not of {config.allocator!r}")
+    with reading(file):
+        source = file.read_text(encoding="utf-8")
+    if config.allocator == "own":
+        text = read_allocator(source, str(file)).text
+    else:
+        text = read_text(source, str(file))
+        refuse_in_replay(text, {cache.era for cache in config.caches})
+    refuse_parameters(text, parameters)
+    return dataclasses.replace(config, policy=(source, str(file), parameters))
+
+
+def _signed(word: str, value: str) -> int:
+    if not value.removeprefix("-").isdecimal() or len(value) > 18:
+        raise InputError("--what-if", word, "needs a whole number, such as policy.grow_at=8")
+    return int(value)
 
 
 def grid(axes: list[str]) -> list[str]:

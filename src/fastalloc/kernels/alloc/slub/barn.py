@@ -5,9 +5,13 @@ A sheaf is a record in ``slub.ctl``, named by its place. Retired records are lin
 oversize sheaves beside those of the usual size.
 """
 
+import numpy as np
+
 from fastalloc.compiler.jit import folded, internal, out_of_line
+from fastalloc.kernels.alloc.policy_hooks import about_cache, about_request, answer
+from fastalloc.kernels.alloc.policy_record import ASKED, QUESTION
 from fastalloc.kernels.alloc.slub.state import SHEAF
-from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, KMEM_CACHE_NODE, SLUB_CTL
+from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL
 
 
 @internal
@@ -106,3 +110,43 @@ def exchange_for_full(slub, c, n, k):
     slub.knode[c, n, KMEM_CACHE_NODE.barn_locks] -= 1  # both under one lock
     k[KMEM_CACHE_CPU.main] = full
     return True
+
+
+@internal
+def wanted_objects(mem, slub, c, cpu, h, gfp, context):
+    """To how many objects a sheaf is filled that is to serve next: all that it has room for, or as a policy says."""
+    if mem.ctl[MEMCTL.ask + QUESTION.refill] == 0:
+        return slub.ctl[h + SHEAF.capacity]
+    return asked_refill(mem, slub, c, cpu, h, gfp, context)
+
+
+@internal
+def asked_refill(mem, slub, c, cpu, h, gfp, context):
+    """The policy's answer, 1 object at least."""
+    out_of_line()
+    about_request(mem, gfp, context, cpu)
+    about_sheaf(mem, slub, c, cpu, h)
+    capacity = slub.ctl[h + SHEAF.capacity]
+    return max(slub.ctl[h + SHEAF.size], max(1, answer(mem, QUESTION.refill, capacity, capacity)))
+
+
+@internal
+def about_sheaf(mem, slub, c, cpu, h):
+    """Tell of sheaf ``h``, of its barn and of its cache."""
+    n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
+    about_cache(mem, slub, c, n)
+    told = mem.ctl[MEMCTL.asked : MEMCTL.asked + ASKED.width]
+    told[ASKED.sheaf_size] = slub.ctl[h + SHEAF.size]
+    told[ASKED.sheaf_capacity] = slub.ctl[h + SHEAF.capacity]
+    told[ASKED.sheaf_full] = slub.knode[c, n, KMEM_CACHE_NODE.nr_full]
+    told[ASKED.sheaf_empty] = slub.knode[c, n, KMEM_CACHE_NODE.nr_empty]
+
+
+@internal
+def staying_objects(mem, slub, c, cpu, h):
+    """How many objects stay in a sheaf that is flushed because it is full: none, or as a policy says."""
+    if mem.ctl[MEMCTL.ask + QUESTION.flush] == 0:
+        return np.int64(0)
+    about_request(mem, 0, mem.ctl[MEMCTL.context], cpu)
+    about_sheaf(mem, slub, c, cpu, h)
+    return np.int64(answer(mem, QUESTION.flush, slub.ctl[h + SHEAF.size] - 1, 0))

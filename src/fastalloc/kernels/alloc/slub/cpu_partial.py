@@ -11,11 +11,14 @@ Before 6.8 a slab on a CPU's partial list was frozen too: frees into it counted 
 
 from fastalloc.compiler.jit import folded, internal, out_of_line
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.policy_hooks import goes_elsewhere
+from fastalloc.kernels.alloc.policy_record import MATCH_FREE_TO, TO_NODE
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.partial import (
     STAYS,
     TURNS,
     add_partial,
+    crowded,
     discard_slab,
     new_slab,
     pfmemalloc_match,
@@ -44,11 +47,7 @@ def unfreeze_partials(mem, slub, c, cpu, owner, s):
             locked = slab[s, SLUB_SLAB.node]
             slub.knode[c, locked, KMEM_CACHE_NODE.list_locks] += 1
         slab[s, SLUB_SLAB.frozen] = 0
-        if (
-            slab[s, SLUB_SLAB.inuse] == 0
-            and slub.knode[c, slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.nr_partial]
-            >= slub.cache[c, KMEM_CACHE.min_partial]
-        ):
+        if slab[s, SLUB_SLAB.inuse] == 0 and crowded(mem, slub, c, cpu, s, slub.cache[c, KMEM_CACHE.min_partial]):
             slab[s, SLUB_SLAB.next] = discard
             discard = s
         else:
@@ -112,10 +111,7 @@ def deactivate_slab(mem, slub, c, cpu, owner, f):
         slub.link[base + last] = slab[s, SLUB_SLAB.freelist]
         slab[s, SLUB_SLAB.freelist] = i
     slab[s, SLUB_SLAB.frozen] = 0
-    crowded = (
-        slub.knode[c, slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.nr_partial] >= slub.cache[c, KMEM_CACHE.min_partial]
-    )
-    if slab[s, SLUB_SLAB.inuse] == 0 and crowded:
+    if slab[s, SLUB_SLAB.inuse] == 0 and crowded(mem, slub, c, cpu, s, slub.cache[c, KMEM_CACHE.min_partial]):
         k[KMEM_CACHE_CPU.deactivate_empty] += 1
         k[KMEM_CACHE_CPU.free_slab] += 1
         discard_slab(mem, slub, c, cpu, s)
@@ -290,9 +286,8 @@ def free_to_node(mem, slub, c, cpu, s, prior):
     out_of_line()
     k = slub.kcpu[c, cpu]
     slab = slub.slab
-    node = slub.knode[c, slab[s, SLUB_SLAB.node]]
-    node[KMEM_CACHE_NODE.list_locks] += 1
-    if slab[s, SLUB_SLAB.inuse] == 0 and node[KMEM_CACHE_NODE.nr_partial] >= slub.cache[c, KMEM_CACHE.min_partial]:
+    slub.knode[c, slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.list_locks] += 1
+    if slab[s, SLUB_SLAB.inuse] == 0 and crowded(mem, slub, c, cpu, s, slub.cache[c, KMEM_CACHE.min_partial]):
         slub.ctl[SLUB_CTL.path] = 6
         if prior >= 0:
             remove_partial(slub, c, s)
@@ -309,7 +304,10 @@ def free_to_node(mem, slub, c, cpu, s, prior):
 @folded
 def free_turning(mem, slub, c, cpu, s, prior):
     """A slab held by no CPU got its first free object (``prior`` < 0) or has none left in use [__slab_free]."""
-    if prior < 0 and slub.cache[c, KMEM_CACHE.cpu_partial] > 0:
+    elsewhere = False
+    if prior < 0 and (mem.ctl[MEMCTL.slab_match] & MATCH_FREE_TO) != 0:
+        elsewhere = goes_elsewhere(mem, slub, s, TO_NODE)
+    if prior < 0 and slub.cache[c, KMEM_CACHE.cpu_partial] > 0 and not elsewhere:
         slub.kcpu[c, cpu, KMEM_CACHE_CPU.cpu_partial_free] += 1
         slub.ctl[SLUB_CTL.path] = er.PATH_CPU_PARTIAL
         put_cpu_partial(mem, slub, c, cpu, s, True)
@@ -396,6 +394,7 @@ def free_bulk(mem, slub, c, cpu, out, at, size, turned):
 def alloc_bulk(mem, slub, c, cpu, gfp, context, out, at, count):
     """``count`` objects, all or none; whether they were had [kmem_cache_alloc_bulk, 4.3 on]."""
     out_of_line()
+    mem.ctl[MEMCTL.cpu] = cpu
     for got in range(count):
         handle = one_object(mem, slub, c, cpu, -1, gfp, context, KMEM_CACHE_CPU.freelist)
         if handle < 0:

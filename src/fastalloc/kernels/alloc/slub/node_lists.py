@@ -7,7 +7,14 @@ place from which on it is filled. The dice that keep a CPU off other nodes' list
 
 from fastalloc.compiler.jit import internal, out_of_line
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.slub.partial import add_partial, discard_slab, new_slab, pfmemalloc_match, remove_partial
+from fastalloc.kernels.alloc.slub.partial import (
+    add_partial,
+    crowded,
+    discard_slab,
+    new_slab,
+    pfmemalloc_match,
+    remove_partial,
+)
 from fastalloc.kernels.alloc.slub.state import LOOKAHEAD
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB
 from fastalloc.linux import gfp as g
@@ -195,7 +202,7 @@ def slab_free_chain(mem, slub, c, cpu, s, head, tail, count):
     node[KMEM_CACHE_NODE.list_locks] += 1
     if prior >= 0 and slab[s, SLUB_SLAB.partial] == 0:
         return TO_SLAB
-    if inuse == 0 and node[KMEM_CACHE_NODE.nr_partial] >= slub.cache[c, KMEM_CACHE.min_partial]:
+    if inuse == 0 and crowded(mem, slub, c, cpu, s, slub.cache[c, KMEM_CACHE.min_partial]):
         if prior >= 0:
             remove_partial(slub, c, s)
             k[KMEM_CACHE_CPU.free_remove_partial] += 1

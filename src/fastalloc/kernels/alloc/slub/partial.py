@@ -4,6 +4,8 @@ from fastalloc.compiler.jit import folded, kernel
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.buddy import page_bytes
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, ignores_watermarks, keep_spare
+from fastalloc.kernels.alloc.policy_hooks import asked_keep, asked_match, forget_slab
+from fastalloc.kernels.alloc.policy_record import MATCH_ENTITLEMENT, MATCH_NEXT, MATCH_PFMEMALLOC, OWN, QUESTION
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.rcu import queue_slab
 from fastalloc.kernels.alloc.state import (
@@ -99,13 +101,23 @@ def put_back(slub, c, cpu, s, head, tail, count):
 @kernel
 def pfmemalloc_match(mem, slub, s, gfp, context):
     """Whether the caller may be given the slab: one from below all watermarks is for the entitled where the policy
-    says so; asked on slow paths alone [pfmemalloc_match, 3.6]."""
-    if mem.ctl[MEMCTL.pfmemalloc] == 0:
+    says so, and a user's own may say more; asked on slow paths alone [pfmemalloc_match, 3.6]."""
+    rules = mem.ctl[MEMCTL.slab_match]
+    if rules == 0:
         return True
-    mem.ctl[MEMCTL.tests] += 1
-    if slub.slab[s, SLUB_SLAB.depth] != DEPTH.none:
-        return True
-    return ignores_watermarks(gfp, context)
+    if (rules & MATCH_PFMEMALLOC) != 0:
+        mem.ctl[MEMCTL.tests] += 1
+        if slub.slab[s, SLUB_SLAB.depth] == DEPTH.none and not ignores_watermarks(gfp, context):
+            return False
+    return (rules & (MATCH_ENTITLEMENT | MATCH_NEXT)) == 0 or asked_match(mem, slub, s, gfp, context)
+
+
+@folded
+def crowded(mem, slub, c, cpu, s, kept):
+    """Whether the empty slab ``s`` goes: its node has ``kept`` partial ones, or as many as a user's policy keeps."""
+    if mem.ctl[MEMCTL.ask + QUESTION.keep] != 0:
+        kept = asked_keep(mem, slub, c, cpu, s, kept)
+    return slub.knode[c, slub.slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.nr_partial] >= kept
 
 
 @kernel
@@ -151,6 +163,8 @@ def install_slab(mem, slub, c, s, pfn, order, objects):
     slab[s, SLUB_SLAB.depth] = mem.ctl[MEMCTL.depth]
     slab[s, SLUB_SLAB.partial] = 0
     slab[s, SLUB_SLAB.order] = order
+    if mem.ctl[MEMCTL.own + OWN.slab_words] != 0:
+        forget_slab(mem, s)
     base = slab[s, SLUB_SLAB.base]
     for i in range(objects - 1):
         slub.link[base + i] = i + 1

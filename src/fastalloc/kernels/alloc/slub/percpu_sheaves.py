@@ -13,6 +13,8 @@ from fastalloc.compiler.jit import folded, internal, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.buddy import page_bytes
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages
+from fastalloc.kernels.alloc.policy_hooks import goes_elsewhere
+from fastalloc.kernels.alloc.policy_record import MATCH_FREE_TO, MATCH_PFMEMALLOC, TO_SLAB
 from fastalloc.kernels.alloc.slub import node_lists as nl
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.barn import (
@@ -23,7 +25,9 @@ from fastalloc.kernels.alloc.slub.barn import (
     pop_object,
     push_object,
     retire_record,
+    staying_objects,
     swap_sheaves,
+    wanted_objects,
 )
 from fastalloc.kernels.alloc.slub.state import SHEAF
 from fastalloc.kernels.alloc.state import (
@@ -53,7 +57,12 @@ def goes_to_sheaf(mem, slub, s, n):
     [can_free_to_pcs]."""
     if slub.slab[s, SLUB_SLAB.node] != n:
         return False
-    return mem.ctl[MEMCTL.pfmemalloc] == 0 or slub.slab[s, SLUB_SLAB.depth] != DEPTH.none
+    rules = mem.ctl[MEMCTL.slab_match]
+    if rules == 0:
+        return True
+    if (rules & MATCH_PFMEMALLOC) != 0 and slub.slab[s, SLUB_SLAB.depth] == DEPTH.none:
+        return False
+    return (rules & MATCH_FREE_TO) == 0 or not goes_elsewhere(mem, slub, s, TO_SLAB)
 
 
 @internal
@@ -68,21 +77,27 @@ def flush_unused(mem, slub, c, cpu, h):
 @internal
 def flush_main(mem, slub, c, cpu):
     """The main sheaf's objects to the slabs, by batches from its top [sheaf_flush_main]."""
-    h = slub.kcpu[c, cpu, KMEM_CACHE_CPU.main]
-    while slub.ctl[h + SHEAF.size] > 0:
+    flush_full(mem, slub, c, cpu, slub.kcpu[c, cpu, KMEM_CACHE_CPU.main], 0)
+
+
+@internal
+def flush_full(mem, slub, c, cpu, h, staying):
+    """The objects of a full sheaf above the first ``staying`` to the slabs, by batches from its top
+    [sheaf_flush_main]."""
+    while slub.ctl[h + SHEAF.size] > staying:
         size = slub.ctl[h + SHEAF.size]
-        batch = min(size, er.PCS_BATCH_MAX)
+        batch = min(size - staying, er.PCS_BATCH_MAX)
         slub.ctl[h + SHEAF.size] = size - batch
         nl.free_bulk(mem, slub, c, cpu, slub.ctl, h + SHEAF.objects + size - batch, batch)
         slub.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_flush] += batch
 
 
 @internal
-def refill_sheaf(mem, slub, c, cpu, h, gfp, context):
-    """Fill sheaf ``h`` from the slabs; whether it is full [refill_sheaf]."""
+def refill_sheaf(mem, slub, c, cpu, h, gfp, context, wanted):
+    """Fill sheaf ``h`` to ``wanted`` objects from the slabs; whether it holds them [refill_sheaf]."""
     size = slub.ctl[h + SHEAF.size]
-    missing = slub.ctl[h + SHEAF.capacity] - size
-    if missing == 0:
+    missing = wanted - size
+    if missing <= 0:
         return True
     got = nl.refill_objects(mem, slub, c, cpu, gfp, context, slub.ctl, h + SHEAF.objects + size, missing)
     slub.ctl[h + SHEAF.size] = size + got
@@ -156,7 +171,11 @@ def room_at_hand(mem, slub, c, cpu, k):
         if slub.knode[c, n, KMEM_CACHE_NODE.nr_full] >= slub.cache[c, KMEM_CACHE.max_full]:
             k[KMEM_CACHE_CPU.barn_put_fail] += 1
             k[KMEM_CACHE_CPU.spare] = -1
-            flush_unused(mem, slub, c, cpu, spare)
+            staying = staying_objects(mem, slub, c, cpu, spare)
+            if staying > 0:
+                flush_full(mem, slub, c, cpu, spare, staying)
+            else:
+                flush_unused(mem, slub, c, cpu, spare)
             install_empty(slub, c, n, k, spare)
             return TO_FLUSHED_SPARE
     h = barn_get(slub, c, n, KMEM_CACHE_NODE.empty)
@@ -254,7 +273,8 @@ def sheaf_call(mem, slub, what, c, cpu, node, gfp, context, thing):
                     h = sheaf_call(mem, slub, np.int64(NEW_SHEAF), c, cpu, source, mask, context, capacity)
                     if h < 0:
                         k[KMEM_CACHE_CPU.barn_put_fail] += had_spare
-                        flush_main(mem, slub, c, cpu)
+                        full = k[KMEM_CACHE_CPU.main]
+                        flush_full(mem, slub, c, cpu, full, staying_objects(mem, slub, c, cpu, full))
                     else:
                         install_empty(slub, c, n, k, h)
                     path = np.int64(TO_SAME_MAIN if k[KMEM_CACHE_CPU.main] == main else TO_NEW)
@@ -305,7 +325,10 @@ def sheaf_call(mem, slub, what, c, cpu, node, gfp, context, thing):
                     else:
                         h = sheaf_call(mem, slub, np.int64(NEW_SHEAF), c, cpu, source, gfp, context, capacity)
                 # Objects from below the watermarks must not end up where anybody may take them.
-                if h >= 0 and refill_sheaf(mem, slub, c, cpu, h, gfp | g.NOMEMALLOC | g.NOWARN, context):
+                wanted = np.int64(0)
+                if h >= 0:
+                    wanted = np.int64(wanted_objects(mem, slub, c, cpu, h, gfp, context))
+                if h >= 0 and refill_sheaf(mem, slub, c, cpu, h, gfp | g.NOMEMALLOC | g.NOWARN, context, wanted):
                     install_full(slub, c, n, k, h)
                     path = np.int64(FROM_REFILL)
                 elif h >= 0:
@@ -382,6 +405,7 @@ def slab_free_slow(mem, slub, c, cpu, handle):
     """A free that the main sheaf does not take at once."""
     out_of_line()
     slub.ctl[SLUB_CTL.operation] += 1
+    mem.ctl[MEMCTL.cpu] = cpu
     context = mem.ctl[MEMCTL.context]
     sheaf_call(mem, slub, np.int64(FREE), c, cpu, np.int64(-1), np.int64(0), context, handle)
 
@@ -392,7 +416,12 @@ def slab_free(mem, slub, c, cpu, s, i):
     k = slub.kcpu[c, cpu]
     h = k[KMEM_CACHE_CPU.main]
     handle = (s << st.HANDLE_SHIFT) | i
-    if h >= 0 and not is_full(slub, h) and goes_to_sheaf(mem, slub, s, cpu >> mem.ctl[MEMCTL.cpu_node_shift]):
+    if (
+        h >= 0
+        and not is_full(slub, h)
+        and (mem.ctl[MEMCTL.slab_match] & MATCH_FREE_TO) == 0  # else it is asked once, past the fast path
+        and goes_to_sheaf(mem, slub, s, cpu >> mem.ctl[MEMCTL.cpu_node_shift])
+    ):
         k[KMEM_CACHE_CPU.free_fastpath] += 1
         slub.ctl[SLUB_CTL.path] = TO_MAIN
         push_object(slub.ctl, h, handle)

@@ -26,12 +26,13 @@ from fastalloc.linux import gfp as g
 def entitled_refill(mem, slub, c, cpu, h, gfp, context):
     """A prefilled sheaf gets more, if it can be without the reserves; whether it is full
     [__prefill_sheaf_pfmemalloc]."""
-    if refill_sheaf(mem, slub, c, cpu, h, gfp | g.NOMEMALLOC, context):
+    capacity = slub.ctl[h + SHEAF.capacity]
+    if refill_sheaf(mem, slub, c, cpu, h, gfp | g.NOMEMALLOC, context, capacity):
         return True
     if not ignores_watermarks(gfp, context):
         return False
     slub.ctl[h + SHEAF.reserve] = 1
-    return refill_sheaf(mem, slub, c, cpu, h, gfp, context)
+    return refill_sheaf(mem, slub, c, cpu, h, gfp, context, capacity)
 
 
 @internal
@@ -63,6 +64,7 @@ def prefill_sheaf(mem, slub, c, cpu, gfp, context, size, source):
     ``source``: the kmalloc cache of a sheaf of just that size, -1 pages, should the cache's own be too small.
     """
     out_of_line()
+    mem.ctl[MEMCTL.cpu] = cpu
     k = slub.kcpu[c, cpu]
     n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
     if k[KMEM_CACHE_CPU.main] < 0 or size > slub.cache[c, KMEM_CACHE.sheaf_capacity]:
@@ -116,7 +118,8 @@ def return_sheaf(mem, slub, c, cpu, h, gfp, context):
         return
     k[KMEM_CACHE_CPU.sheaf_return_slow] += 1
     takes = slub.knode[c, n, KMEM_CACHE_NODE.nr_full] < slub.cache[c, KMEM_CACHE.max_full]
-    if takes and refill_sheaf(mem, slub, c, cpu, h, gfp | g.NOMEMALLOC | g.NOWARN, context):
+    capacity = slub.ctl[h + SHEAF.capacity]
+    if takes and refill_sheaf(mem, slub, c, cpu, h, gfp | g.NOMEMALLOC | g.NOWARN, context, capacity):
         barn_put(slub, c, n, h, KMEM_CACHE_NODE.full)
         k[KMEM_CACHE_CPU.barn_put] += 1
         return

@@ -140,6 +140,7 @@ def alloc_from_pcs_bulk(slub, c, n, k, out, at, count):
 def alloc_bulk(mem, slub, c, cpu, gfp, context, out, at, count):
     """``count`` objects, all or none; whether they were had [kmem_cache_alloc_bulk]."""
     out_of_line()
+    mem.ctl[MEMCTL.cpu] = cpu
     k = slub.kcpu[c, cpu]
     got = 0
     if k[KMEM_CACHE_CPU.main] >= 0:
@@ -186,6 +187,7 @@ def free_many(mem, slub, c, cpu, out, at, size):
     """``size`` objects: those of this node into sheaves as far as there is room, without a new one or a flush, the
     rest to the slabs, then those that no sheaf takes [kmem_cache_free_bulk, free_to_pcs_bulk]."""
     out_of_line()
+    mem.ctl[MEMCTL.cpu] = cpu
     k = slub.kcpu[c, cpu]
     n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
     remote = 0

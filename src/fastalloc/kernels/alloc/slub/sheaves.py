@@ -9,6 +9,8 @@ Not modelled: sheaves filled by kfree_rcu. A CPU's main sheaf is made at its fir
 
 from fastalloc.compiler.jit import internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.policy_hooks import goes_elsewhere
+from fastalloc.kernels.alloc.policy_record import MATCH_FREE_TO, TO_SLAB
 from fastalloc.kernels.alloc.slub import cpu_partial as cp
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.barn import (
@@ -19,7 +21,9 @@ from fastalloc.kernels.alloc.slub.barn import (
     pop_object,
     push_object,
     retire_record,
+    staying_objects,
     swap_sheaves,
+    wanted_objects,
 )
 from fastalloc.kernels.alloc.slub.state import SHEAF
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB
@@ -73,18 +77,18 @@ def sheaf_free(mem, slub, c, cpu, h, keep):
 
 
 @internal
-def sheaf_flush(mem, slub, c, cpu, h):
-    """Free all objects of sheaf ``h`` [sheaf_flush_unused, sheaf_flush_main]."""
-    slub.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_flush] += slub.ctl[h + SHEAF.size]
-    sheaf_free(mem, slub, c, cpu, h, 0)
+def sheaf_flush(mem, slub, c, cpu, h, staying):
+    """Free the objects of sheaf ``h`` above the first ``staying`` [sheaf_flush_unused, sheaf_flush_main]."""
+    slub.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_flush] += slub.ctl[h + SHEAF.size] - staying
+    sheaf_free(mem, slub, c, cpu, h, staying)
 
 
 @internal
-def refill_sheaf(mem, slub, c, cpu, h, gfp, context):
-    """Fill sheaf ``h`` from the slabs, all or nothing [refill_sheaf, __kmem_cache_alloc_bulk]."""
+def refill_sheaf(mem, slub, c, cpu, h, gfp, context, wanted):
+    """Fill sheaf ``h`` to ``wanted`` objects from the slabs, all or nothing [refill_sheaf, __kmem_cache_alloc_bulk]."""
     out_of_line()
     before = slub.ctl[h + SHEAF.size]
-    while slub.ctl[h + SHEAF.size] < slub.cache[c, KMEM_CACHE.sheaf_capacity]:
+    while slub.ctl[h + SHEAF.size] < wanted:
         handle = take_object(mem, slub, c, cpu, -1, gfp, context, F)
         if handle < 0:
             sheaf_free(mem, slub, c, cpu, h, before)
@@ -118,7 +122,8 @@ def replace_empty_main(mem, slub, c, cpu, gfp, context):
         if h < 0:
             return False
     # Objects from below the watermarks must not end up where anybody may take them.
-    if not refill_sheaf(mem, slub, c, cpu, h, gfp | g.NOMEMALLOC | g.NOWARN, context):
+    wanted = wanted_objects(mem, slub, c, cpu, h, gfp, context)
+    if not refill_sheaf(mem, slub, c, cpu, h, gfp | g.NOMEMALLOC | g.NOWARN, context, wanted):
         free_empty_sheaf(mem, slub, c, cpu, h)
         return False
     if k[KMEM_CACHE_CPU.spare] < 0:
@@ -147,7 +152,7 @@ def replace_full_main(mem, slub, c, cpu, context):
         return
     elif node[KMEM_CACHE_NODE.nr_full] >= er.MAX_FULL_SHEAVES:
         k[KMEM_CACHE_CPU.barn_put_fail] += 1
-        sheaf_flush(mem, slub, c, cpu, spare)
+        sheaf_flush(mem, slub, c, cpu, spare, staying_objects(mem, slub, c, cpu, spare))
         k[KMEM_CACHE_CPU.spare] = -1
         empty = spare
     else:
@@ -158,7 +163,8 @@ def replace_full_main(mem, slub, c, cpu, context):
         if empty < 0:
             if spare >= 0:
                 k[KMEM_CACHE_CPU.barn_put_fail] += 1
-            sheaf_flush(mem, slub, c, cpu, k[KMEM_CACHE_CPU.main])
+            full = k[KMEM_CACHE_CPU.main]
+            sheaf_flush(mem, slub, c, cpu, full, staying_objects(mem, slub, c, cpu, full))
             return
     if k[KMEM_CACHE_CPU.spare] < 0:
         k[KMEM_CACHE_CPU.spare] = k[KMEM_CACHE_CPU.main]
@@ -199,7 +205,10 @@ def slab_free(mem, slub, c, cpu, s, i):
     """Free into the main sheaf; objects of another node go straight to their slabs [slab_free, free_to_pcs]."""
     out_of_line()
     k = slub.kcpu[c, cpu]
-    if slub.slab[s, SLUB_SLAB.node] == cpu >> mem.ctl[MEMCTL.cpu_node_shift] and has_main(mem, slub, c, cpu, 0):
+    here = slub.slab[s, SLUB_SLAB.node] == cpu >> mem.ctl[MEMCTL.cpu_node_shift]
+    if here and (mem.ctl[MEMCTL.slab_match] & MATCH_FREE_TO) != 0:
+        here = not goes_elsewhere(mem, slub, s, TO_SLAB)
+    if here and has_main(mem, slub, c, cpu, 0):
         if slub.ctl[k[KMEM_CACHE_CPU.main] + SHEAF.size] == slub.cache[c, KMEM_CACHE.sheaf_capacity]:
             replace_full_main(mem, slub, c, cpu, 0)
         push_object(slub.ctl, k[KMEM_CACHE_CPU.main], (s << st.HANDLE_SHIFT) | i)
@@ -218,11 +227,11 @@ def flush_sheaves(mem, slub, c, cpu, owner):
     out_of_line()
     k = slub.kcpu[c, owner]
     if k[KMEM_CACHE_CPU.spare] >= 0:
-        sheaf_flush(mem, slub, c, cpu, k[KMEM_CACHE_CPU.spare])
+        sheaf_flush(mem, slub, c, cpu, k[KMEM_CACHE_CPU.spare], 0)
         free_empty_sheaf(mem, slub, c, cpu, k[KMEM_CACHE_CPU.spare])
         k[KMEM_CACHE_CPU.spare] = -1
     if k[KMEM_CACHE_CPU.main] >= 0:
-        sheaf_flush(mem, slub, c, cpu, k[KMEM_CACHE_CPU.main])
+        sheaf_flush(mem, slub, c, cpu, k[KMEM_CACHE_CPU.main], 0)
 
 
 @internal
@@ -232,7 +241,7 @@ def barn_shrink(mem, slub, c, cpu, n):
     for head in (KMEM_CACHE_NODE.full, KMEM_CACHE_NODE.empty):
         while slub.knode[c, n, head] >= 0:
             h = barn_get(slub, c, n, head)
-            sheaf_flush(mem, slub, c, cpu, h)
+            sheaf_flush(mem, slub, c, cpu, h, 0)
             free_empty_sheaf(mem, slub, c, cpu, h)
 
 
@@ -270,10 +279,11 @@ def prefill_sheaf(mem, slub, c, cpu, gfp, context, size):
         if h < 0:
             return -1
     slub.ctl[h + SHEAF.reserve] = 0
-    if slub.ctl[h + SHEAF.size] < size and not refill_sheaf(mem, slub, c, cpu, h, gfp | g.NOMEMALLOC, context):
+    full = slub.cache[c, KMEM_CACHE.sheaf_capacity]
+    if slub.ctl[h + SHEAF.size] < size and not refill_sheaf(mem, slub, c, cpu, h, gfp | g.NOMEMALLOC, context, full):
         entitled = (context & g.PF_MEMALLOC) != 0 and (context & g.IN_INTERRUPT) == 0 and (gfp & g.NOMEMALLOC) == 0
-        if not entitled or not refill_sheaf(mem, slub, c, cpu, h, gfp, context):
-            sheaf_flush(mem, slub, c, cpu, h)
+        if not entitled or not refill_sheaf(mem, slub, c, cpu, h, gfp, context, full):
+            sheaf_flush(mem, slub, c, cpu, h, 0)
             free_empty_sheaf(mem, slub, c, cpu, h)
             return -1
         slub.ctl[h + SHEAF.reserve] = 1
@@ -297,11 +307,12 @@ def return_sheaf(mem, slub, c, cpu, h, gfp, context):
         if k[KMEM_CACHE_CPU.spare] < 0:
             k[KMEM_CACHE_CPU.spare] = h
             return
+        full = slub.cache[c, KMEM_CACHE.sheaf_capacity]
         if slub.knode[c, n, KMEM_CACHE_NODE.nr_full] < er.MAX_FULL_SHEAVES and refill_sheaf(
-            mem, slub, c, cpu, h, gfp, context
+            mem, slub, c, cpu, h, gfp, context, full
         ):
             barn_put(slub, c, n, h, KMEM_CACHE_NODE.full)
             k[KMEM_CACHE_CPU.barn_put] += 1
             return
-    sheaf_flush(mem, slub, c, cpu, h)
+    sheaf_flush(mem, slub, c, cpu, h, 0)
     free_empty_sheaf(mem, slub, c, cpu, h)

@@ -12,6 +12,8 @@ from fastalloc.compiler.jit import folded, internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.buddy import page_bytes
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, goes_on
+from fastalloc.kernels.alloc.policy_hooks import goes_elsewhere
+from fastalloc.kernels.alloc.policy_record import MATCH_FREE_TO, TO_HEAD
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.era_switch import (
     OWN,
@@ -27,6 +29,7 @@ from fastalloc.kernels.alloc.slub.partial import (
     STAYS,
     TURNS,
     add_partial,
+    crowded,
     discard_slab,
     new_slab,
     pfmemalloc_match,
@@ -74,11 +77,11 @@ def deactivate_slab(mem, slub, c, cpu, owner):
             k[KMEM_CACHE_CPU.deactivate_full] += 1
     else:
         k[KMEM_CACHE_CPU.deactivate_empty] += 1
-        if slub.knode[c, slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.nr_partial] < slub.cache[c, KMEM_CACHE.min_partial]:
-            add_partial(slub, c, s, True)
-        else:
+        if crowded(mem, slub, c, cpu, s, slub.cache[c, KMEM_CACHE.min_partial]):
             k[KMEM_CACHE_CPU.free_slab] += 1
             discard_slab(mem, slub, c, cpu, s)
+        else:
+            add_partial(slub, c, s, True)
 
 
 @kernel
@@ -164,6 +167,7 @@ def slab_alloc_2_6_25(mem, slub, c, cpu, node, gfp, context):
 @folded
 def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context):
     """An allocation that the private list does not serve, by the rules of the cache's era."""
+    mem.ctl[MEMCTL.cpu] = cpu
     handle = era_alloc(mem, slub, c, cpu, node, gfp, context)
     if handle == OWN:
         handle = slab_alloc_2_6_25(mem, slub, c, cpu, node, gfp, context)
@@ -215,9 +219,12 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context):
 
 
 @folded
-def list_turned(slub, c, cpu, s):
+def list_turned(mem, slub, c, cpu, s):
     """A slab that was full goes to the tail of its node's list."""
-    add_partial(slub, c, s, True)
+    tail = True
+    if (mem.ctl[MEMCTL.slab_match] & MATCH_FREE_TO) != 0:
+        tail = not goes_elsewhere(mem, slub, s, TO_HEAD)
+    add_partial(slub, c, s, tail)
     slub.kcpu[c, cpu, KMEM_CACHE_CPU.free_add_partial] += 1
     slub.ctl[SLUB_CTL.path] = 3
 
@@ -230,10 +237,7 @@ def free_turning(mem, slub, c, cpu, s, prior):
     """
     out_of_line()
     k = slub.kcpu[c, cpu]
-    crowded = (
-        slub.knode[c, slub.slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.nr_partial] >= slub.cache[c, KMEM_CACHE.keep_empty]
-    )
-    if slub.slab[s, SLUB_SLAB.inuse] == 0 and crowded:
+    if slub.slab[s, SLUB_SLAB.inuse] == 0 and crowded(mem, slub, c, cpu, s, slub.cache[c, KMEM_CACHE.keep_empty]):
         slub.ctl[SLUB_CTL.path] = 6
         if prior >= 0:
             remove_partial(slub, c, s)
@@ -242,18 +246,19 @@ def free_turning(mem, slub, c, cpu, s, prior):
         k[KMEM_CACHE_CPU.free_slab] += 1
         discard_slab(mem, slub, c, cpu, s)
     elif prior < 0:
-        list_turned(slub, c, cpu, s)
+        list_turned(mem, slub, c, cpu, s)
 
 
 @folded
 def slab_free_slow(mem, slub, c, cpu, s, i):
     """Free into a slab that is not this CPU's; whether a CPU holds it [__slab_free]."""
+    mem.ctl[MEMCTL.cpu] = cpu
     if era_free(mem, slub, c, cpu, s, i):
         return False
     outcome, prior = put_back(slub, c, cpu, s, i, i, 1)
     if outcome == TURNS and not era_turning(mem, slub, c, cpu, s, prior):
         if prior < 0 and slub.slab[s, SLUB_SLAB.inuse] > 0:  # most of them
-            list_turned(slub, c, cpu, s)
+            list_turned(mem, slub, c, cpu, s)
         else:
             free_turning(mem, slub, c, cpu, s, prior)
     return outcome == STAYS

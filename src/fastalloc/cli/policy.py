@@ -1,0 +1,93 @@
+"""``fastalloc policy``: a patch of one's own: written, checked, timed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastalloc.errors import InputError, printable, reading
+
+policy_app = typer.Typer(help="A policy of one's own: start one, look for its faults, tell what it costs.")
+File = Annotated[Path, typer.Argument(help="A Python file.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter of the file; may repeat.")
+]
+
+
+@policy_app.command()
+def new(file: File) -> None:
+    """Write a policy that runs as it is and leaves all to the kernel, every question commented."""
+    from fastalloc.verify.own.template import template
+
+    if file.suffix != ".py" or not file.stem.isidentifier():
+        raise InputError(file, "", "a policy is a file such as my_patch.py")
+    try:
+        with open(file, "x", encoding="utf-8") as out:
+            out.write(template(file.stem))
+    except FileExistsError:
+        raise InputError(file, "", "is there already") from None
+    print(f"{file}: run it with: fastalloc compare swap-livelock --policies {file}")
+
+
+@policy_app.command()
+def check(
+    file: File,
+    settings: Settings = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to look.")] = 8.0,
+) -> None:
+    """Run a policy interpreted and compiled on generated operations; exit code 1 where a fault was found."""
+    from fastalloc.compiler.cache_dir import announce_compiling
+    from fastalloc.own.allocator_text import is_allocator
+    from fastalloc.verify.own.check import check as look
+
+    source, given = _read(file), _parameters(settings)
+    announce_compiling()
+    if is_allocator(source):
+        from fastalloc.verify.own.allocator_check import check_allocator
+
+        found = check_allocator(source, str(file), given, seconds)
+    else:
+        found = look(source, str(file), given, seconds)
+    for fault in found.faults:
+        for line in fault.lines():
+            print(printable(line))
+    if found.faults:
+        raise typer.Exit(1)
+    asked = ", ".join(f"{name} {count:,} times" for name, count in found.asked.items())
+    where = ", ".join(found.allocators) or "no SLUB"
+    print(f"{file}: no fault in {found.operations:,} operations, allocator {where}{asked and f'; asked {asked}'}")
+
+
+@policy_app.command()
+def time(file: File, settings: Settings = None) -> None:
+    """What a policy costs an operation, beside the kernel without it."""
+    from fastalloc.compiler.cache_dir import announce_compiling
+    from fastalloc.terminal import Table, console
+    from fastalloc.verify.own.cost import costs, share
+
+    source, given = _read(file), _parameters(settings)
+    announce_compiling()
+    table = Table()
+    for name in ("allocator", "ns an operation", "with it", "more", "questions an operation"):
+        table.add_column(name, justify="left" if name == "allocator" else "right")
+    for cost in costs(source, str(file), given):
+        table.add_row(
+            cost.allocator, f"{cost.plain_ns:.0f}", f"{cost.own_ns:.0f}", f"{100 * share(cost):+.1f} %",
+            f"{cost.asked:.2f}",
+        )  # fmt: skip
+    console().print(table)
+
+
+def _read(file: Path) -> str:
+    with reading(file):
+        return file.read_text(encoding="utf-8")
+
+
+def _parameters(settings: list[str] | None) -> dict[str, int]:
+    from fastalloc.cli.options import parse_settings
+
+    given = parse_settings(settings or [])
+    for name, value in given.items():
+        if not isinstance(value, int):
+            raise InputError("--set", name, "a parameter is a whole number")
+    return {name.removeprefix("policy."): value for name, value in given.items()}

@@ -1,0 +1,132 @@
+"""An allocator of one's own as text: its arrays and its five functions, refused before anything of it runs."""
+
+import ast
+from functools import lru_cache
+from typing import NamedTuple
+
+from fastalloc.errors import InputError
+from fastalloc.own.text import Checked, Text, globals_of, line_of, near, parameters_of, parsed, used_by
+
+FUNCTIONS = {
+    "create": ("heap", "c", "size"),
+    "alloc": ("heap", "zone", "c", "cpu", "gfp"),
+    "free": ("heap", "zone", "c", "cpu", "address"),
+    "shrink": ("heap", "zone", "c"),
+    "pages_held": ("heap",),
+}
+OPTIONAL = {"flush": ("heap", "zone", "c", "cpu")}  # what a CPU keeps of a cache goes back
+GIVES = ("alloc", "pages_held")  # those that return a whole number
+PROVIDED = ("take_pages", "give_pages", "slow", "lock")
+ROWS = ("CACHES", "CPUS", "PAGES", "CPUS * CACHES", "SLOTS")
+MOST_ROWS, MOST_COLUMNS = 1 << 20, 64
+
+
+class AllocatorText(NamedTuple):
+    """``arrays``: rows (one of ROWS, or a number) and columns of each array of ``heap``."""
+
+    text: Text
+    arrays: dict[str, tuple[str | int, int]]
+
+
+def is_allocator(source: str) -> bool:
+    """Whether a file defines an allocator: it has an ``alloc``, which no policy has."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return any(isinstance(node, ast.FunctionDef) and node.name == "alloc" for node in tree.body)
+
+
+@lru_cache(maxsize=64)
+def read_allocator(source: str, where: str) -> AllocatorText:
+    """The allocator that ``source`` is; ``where`` names it in errors.
+
+    Raises:
+        InputError: a function that is missing, unknown or takes other arguments, arrays that are none, what cannot be
+            compiled; names the line.
+    """
+    tree = parsed(source, where)
+    top = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    wanted = FUNCTIONS | {name: arguments for name, arguments in OPTIONAL.items() if name in top}
+    for name, arguments in wanted.items():
+        if name not in top:
+            raise InputError(where, "", f"has no function {name}({', '.join(arguments)})")
+        given = tuple(each.arg for each in top[name].args.args)
+        if given != arguments:
+            raise InputError(where, f"{name}, {line_of(top[name])}", f"must be {name}({', '.join(arguments)})")
+    used = {name: used_by(name, top, where) for name in wanted}
+    reached = dict.fromkeys(each for names in used.values() for each in names)
+    for name, node in top.items():
+        if name not in reached:
+            told = f"{name} is no function of an allocator, and none of them calls it{near(name, list(FUNCTIONS))}"
+            raise InputError(where, line_of(node), told)
+    arrays = _arrays(tree, where)
+    globals_ = globals_of(tree) | set(PROVIDED)
+    for name in reached:
+        _CheckedAllocator(name, top, arrays, globals_, where).visit(top[name])
+    parameters = {each.name: each for each in parameters_of(tree, where)}
+    functions = {name: top[name] for name in wanted}
+    return AllocatorText(Text(where, tree, functions, used, parameters, {}, frozenset()), arrays)
+
+
+def _arrays(tree: ast.Module, where: str) -> dict[str, tuple[str | int, int]]:
+    told = (
+        f'ARRAYS is a table such as {{"page": ("PAGES", 4)}}: rows, a number or one of {", ".join(ROWS)}, and columns'
+    )
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "ARRAYS" for t in node.targets):
+            try:
+                found = {
+                    str(name): (rows, int(columns)) for name, (rows, columns) in ast.literal_eval(node.value).items()
+                }
+            except (ValueError, TypeError, AttributeError):
+                raise InputError(where, line_of(node), told) from None
+            for name, (rows, columns) in found.items():
+                good = rows in ROWS or (type(rows) is int and 1 <= rows <= MOST_ROWS)
+                if not good or not 1 <= columns <= MOST_COLUMNS or not name.isidentifier():
+                    raise InputError(where, line_of(node), f"{name}: {told}")
+            return found
+    raise InputError(where, "", f"declares no arrays: {told}")
+
+
+class _CheckedAllocator(Checked):
+    """As of a policy's functions; ``heap.NAME[row, column]`` may be assigned, and nothing need be returned."""
+
+    def __init__(
+        self,
+        name: str,
+        top: dict[str, ast.FunctionDef],
+        arrays: dict[str, tuple[str | int, int]],
+        globals_: set[str],
+        where: str,
+    ) -> None:
+        super().__init__(name, top, {}, globals_, where)
+        self.arrays = arrays
+        self.provided = PROVIDED
+
+    def visit_Return(self, node: ast.Return) -> None:  # noqa: N802
+        if node.value is not None:
+            self.visit(node.value)
+        elif self.name in GIVES:
+            self.refuse(node, "returns nothing: it gives a whole number")
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:  # noqa: N802
+        if isinstance(node.value, ast.Name) and node.value.id == "heap":
+            if node.attr not in self.arrays:
+                known = ", ".join(self.arrays)
+                self.refuse(
+                    node, f"heap has no array {node.attr!r}: there are {known}{near(node.attr, list(self.arrays))}"
+                )
+            if isinstance(node.ctx, ast.Store):
+                self.refuse(node, "an array cannot be replaced: assign to its elements")
+            return
+        if isinstance(node.value, ast.Name) and node.value.id == "zone":
+            self.refuse(node, "zone is given to take_pages and give_pages, and to nothing else")
+        super().visit_Attribute(node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:  # noqa: N802
+        if isinstance(node.value, ast.Attribute) and (
+            not isinstance(node.slice, ast.Tuple) or len(node.slice.elts) != 2
+        ):
+            self.refuse(node, "an element is heap.NAME[row, column]")
+        self.generic_visit(node)

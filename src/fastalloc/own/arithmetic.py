@@ -1,0 +1,127 @@
+"""Whole numbers of 64 bits that raise where C would wrap or trap: as policies compute, interpreted and compiled."""
+
+from typing import Any
+
+from llvmlite import ir  # isort: skip
+from numba import njit, types  # isort: skip
+from numba.extending import intrinsic  # isort: skip
+
+LOWEST, LARGEST = -(1 << 63), (1 << 63) - 1
+TOO_LARGE = "a whole number does not fit in 64 bits"
+SHIFT = "a shift is by 0 to 63 bits"
+
+
+def _within(value: int) -> int:
+    if not LOWEST <= value <= LARGEST:
+        raise OverflowError(TOO_LARGE)
+    return value
+
+
+def _lshift(a: int, b: int) -> int:
+    if not 0 <= b <= 63:
+        raise OverflowError(SHIFT)
+    return _within(int(a) << int(b))
+
+
+def _rshift(a: int, b: int) -> int:
+    if not 0 <= b <= 63:
+        raise OverflowError(SHIFT)
+    return int(a) >> int(b)
+
+
+INTERPRETED: dict[str, Any] = {
+    "_own_add": lambda a, b: _within(int(a) + int(b)),
+    "_own_sub": lambda a, b: _within(int(a) - int(b)),
+    "_own_mul": lambda a, b: _within(int(a) * int(b)),
+    "_own_floordiv": lambda a, b: _within(int(a) // int(b)),
+    "_own_mod": lambda a, b: int(a) % int(b),
+    "_own_lshift": _lshift,
+    "_own_rshift": _rshift,
+}
+
+
+def _with_overflow(name: str) -> Any:
+    def checked(typingctx: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            both = getattr(builder, f"{name}_with_overflow")(*args)
+            value, wrapped = builder.extract_value(both, 0), builder.extract_value(both, 1)
+            flag = builder.zext(wrapped, ir.IntType(64))
+            return context.make_tuple(builder, signature.return_type, (value, flag))
+
+        return types.UniTuple(types.int64, 2)(types.int64, types.int64), codegen
+
+    return intrinsic(checked)
+
+
+_sadd, _ssub, _smul = (_with_overflow(name) for name in ("sadd", "ssub", "smul"))
+
+
+@njit
+def _add(a: Any, b: Any) -> Any:
+    value, wrapped = _sadd(a, b)
+    if wrapped != 0:
+        raise OverflowError(TOO_LARGE)
+    return value
+
+
+@njit
+def _sub(a: Any, b: Any) -> Any:
+    value, wrapped = _ssub(a, b)
+    if wrapped != 0:
+        raise OverflowError(TOO_LARGE)
+    return value
+
+
+@njit
+def _mul(a: Any, b: Any) -> Any:
+    value, wrapped = _smul(a, b)
+    if wrapped != 0:
+        raise OverflowError(TOO_LARGE)
+    return value
+
+
+@njit
+def _floordiv(a: Any, b: Any) -> Any:
+    if b == 0:
+        raise ZeroDivisionError("division by zero")
+    if b == -1:
+        value, wrapped = _ssub(0, a)
+        if wrapped != 0:
+            raise OverflowError(TOO_LARGE)
+        return value
+    return a // b
+
+
+@njit
+def _mod(a: Any, b: Any) -> Any:
+    if b == 0:
+        raise ZeroDivisionError("division by zero")
+    return a % b if b != -1 else 0
+
+
+@njit
+def _left(a: Any, b: Any) -> Any:
+    if b < 0 or b > 63:
+        raise OverflowError(SHIFT)
+    value = a << b
+    if value >> b != a:
+        raise OverflowError(TOO_LARGE)
+    return value
+
+
+@njit
+def _right(a: Any, b: Any) -> Any:
+    if b < 0 or b > 63:
+        raise OverflowError(SHIFT)
+    return a >> b
+
+
+COMPILED: dict[str, Any] = {
+    "_own_add": _add,
+    "_own_sub": _sub,
+    "_own_mul": _mul,
+    "_own_floordiv": _floordiv,
+    "_own_mod": _mod,
+    "_own_lshift": _left,
+    "_own_rshift": _right,
+}

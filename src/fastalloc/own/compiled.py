@@ -1,0 +1,325 @@
+"""A policy of one's own for the kernels to call: machine code that needs no interpreter, and its words of state.
+
+``merge`` is asked while caches are laid out, by Python; the others while a lane runs.
+"""
+
+import re
+import traceback
+from collections import namedtuple
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import FunctionType, MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastalloc.compiler.jit import DISABLE_JIT
+from fastalloc.errors import InputError, LaneError, told
+from fastalloc.kernels.alloc.policy_hooks import FAILED, answers
+from fastalloc.kernels.alloc.policy_record import (
+    ASKED,
+    MATCH_ENTITLEMENT,
+    MATCH_FREE_TO,
+    MATCH_NEXT,
+    OWN,
+    QUESTION,
+)
+from fastalloc.kernels.alloc.state import MEMCTL
+from fastalloc.own.arithmetic import COMPILED, INTERPRETED
+from fastalloc.own.questions import QUESTIONS, RECORDS, REQUEST, STATES, states_of
+from fastalloc.own.rewritten import rewritten
+from fastalloc.own.text import Text, read_text, refuse_parameters, set_parameters
+
+import numba  # isort: skip
+from numba import cfunc, njit, types  # isort: skip
+from numba.core.errors import NumbaError  # isort: skip
+from numba.extending import overload  # isort: skip
+
+UNNAMED = "policy.questions"  # a policy whose file nobody named
+_TUPLES: dict[str, Any] = {
+    **{name: namedtuple(name, fields) for name, fields in RECORDS.items()},
+    "state": namedtuple("state", STATES),
+}
+
+
+class PolicyError(LaneError):
+    """A user's policy raised, divided by zero, left the range of its answers, or did not come to an end."""
+
+
+class OwnPolicy(NamedTuple):
+    """``address``: of the compiled answer to each question asked while a lane runs; ``merge`` is called from Python;
+    ``interpreted``: the same as plain Python, functions of ``mem.ctl``."""
+
+    text: Text | None = None
+    merge: Callable[[str, str], bool] | None = None
+    address: Mapping[str, int] = MappingProxyType({})
+    interpreted: Mapping[str, Callable[[np.ndarray], int]] = MappingProxyType({})
+
+    @property
+    def state(self) -> dict[str, tuple[str, ...]]:
+        """Names of the words of state of each of STATES."""
+        declared = self.text.state if self.text and self.address else {}
+        return {name: declared.get(name, ()) for name in STATES}
+
+    def words(self, cpus: int, caches: int, slabs: int) -> int:
+        """How many words of state a lane has behind the columns of ``mem.ctl``."""
+        state = self.state
+        counts = (1, cpus, caches, slabs)
+        return sum(count * len(state[name]) for name, count in zip(STATES, counts, strict=True))
+
+
+def own_policy(source: str, where: str = "", parameters: Mapping[str, int] = MappingProxyType({})) -> OwnPolicy:
+    """The answers that a policy's text defines; "" has none. ``where``: name of its file; ``parameters`` as set.
+
+    Raises:
+        InputError: the text is no policy (see ``read_text``), raises, or does not compile; an unknown parameter.
+    """
+    return _own_policy(source, where or UNNAMED, tuple(sorted(parameters.items()))) if source else OwnPolicy()
+
+
+@lru_cache(maxsize=256)
+def _own_policy(source: str, where: str, parameters: tuple[tuple[str, int], ...]) -> OwnPolicy:
+    text = read_text(source, where)
+    refuse_parameters(text, dict(parameters))
+    module = compile(rewritten(text), where, "exec")
+    plain = executed_module(module, where, dict(parameters), INTERPRETED)
+    merge = _merge(plain["merge"], where) if "merge" in text.functions else None
+    interpreted = {name: _interpreted(name, text, plain[name]) for name in text.asked}
+    if DISABLE_JIT:
+        address = {}
+        for name, function in interpreted.items():
+            address[name] = len(answers) + 1
+            answers[address[name]] = _guarded(function)
+        return OwnPolicy(text, merge, address, interpreted)
+    namespace = executed_module(module, where, dict(parameters), COMPILED)
+    for name in dict.fromkeys(each for names in text.used.values() for each in names):
+        namespace[name] = njit(error_model="python", nogil=True)(namespace[name])
+    address = {name: _address(name, text, namespace[name]) for name in text.asked}
+    return OwnPolicy(text, merge, address, interpreted)
+
+
+def executed(text: Text, parameters: Mapping[str, int]) -> dict[str, Callable[[np.ndarray], int]]:
+    """The interpreted answers of the text, executed once more."""
+    module = compile(rewritten(text), text.where, "exec")
+    plain = executed_module(module, text.where, dict(parameters), INTERPRETED)
+    return {name: _interpreted(name, text, plain[name]) for name in text.asked}
+
+
+def executed_module(module: Any, where: str, parameters: dict[str, int], operations: dict[str, Any]) -> dict[str, Any]:
+    namespace: dict[str, Any] = {"__name__": "own_policy", **operations}
+    mark = set_parameters.set(parameters)
+    try:
+        exec(module, namespace)
+    except Exception as error:
+        raise InputError(where, _line_of(error, where), told(error)) from None
+    finally:
+        set_parameters.reset(mark)
+    namespace.update(operations)  # what the file imports from fastalloc.own by these names is for editors
+    return namespace
+
+
+def _line_of(error: BaseException, where: str) -> str:
+    """The line of the policy that raised."""
+    lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == where]
+    return f"line {lines[-1]}" if lines else ""
+
+
+def told_with_line(error: BaseException, where: str) -> str:
+    """The line of the policy that raised, and what."""
+    return ": ".join(part for part in (_line_of(error, where), told(error)) if part)
+
+
+def _merge(function: Callable[[str, str], Any], where: str) -> Callable[[str, str], bool]:
+    def merge(cache: str, other: str) -> bool:
+        try:
+            return bool(function(cache, other))
+        except Exception as error:
+            told_line = told_with_line(error, where)
+            raise PolicyError(f"{where}: merge(cache={cache!r}, other={other!r}): {told_line}") from None
+
+    return merge
+
+
+# ------------------------------------------------------------------------------------------------ what is told
+
+
+def _column(record: str, name: str) -> int:
+    return int(MEMCTL.asked + getattr(ASKED, f"{record}_{name}"))
+
+
+def _arguments(name: str, text: Text) -> list[str]:
+    return [argument.arg for argument in text.functions[name].args.args]
+
+
+def told_to(name: str, text: Text, ctl: np.ndarray) -> dict[str, Any]:
+    """The arguments that a question was asked with, as ``ctl`` has them."""
+    given: dict[str, Any] = {}
+    for argument in _arguments(name, text):
+        if argument in RECORDS:
+            given[argument] = _TUPLES[argument](*(int(ctl[_column(argument, each)]) for each in RECORDS[argument]))
+        elif argument == "state":
+            given[argument] = _TUPLES["state"](*(_row(which, name, text, ctl) for which in STATES))
+        else:
+            given[argument] = int(ctl[MEMCTL.asked + getattr(ASKED, argument)])
+    return given
+
+
+def _row(which: str, name: str, text: Text, ctl: np.ndarray) -> np.ndarray:
+    words = len(text.state.get(which, ()))
+    if words == 0 or which not in states_of(name):
+        return ctl[:0]
+    place = int(ctl[MEMCTL.own + getattr(OWN, which)])
+    if which != "lane":
+        number = ASKED.cpu if which == "cpu" else getattr(ASKED, f"{which}_id")
+        place += words * int(ctl[MEMCTL.asked + number])
+    return ctl[place : place + words]
+
+
+def whole(value: Any) -> int:
+    """An answer: a whole number, or True or False."""
+    if value is None:
+        raise TypeError("ends without an answer: each way through it must return one")
+    return int(value)
+
+
+@overload(whole)
+def _whole(value):  # type: ignore[no-untyped-def]
+    if isinstance(value, types.Integer | types.Boolean):
+        return lambda value: types.int64(value)
+    if isinstance(value, types.Optional):
+
+        def optional(value):  # type: ignore[no-untyped-def]
+            if value is None:
+                raise TypeError("ends without an answer")
+            return types.int64(value)
+
+        return optional
+    raise NumbaError("ends without an answer: each way through it must return a whole number")
+
+
+def _interpreted(name: str, text: Text, function: FunctionType) -> Callable[[np.ndarray], int]:
+    arguments = _arguments(name, text)
+
+    def asked(ctl: np.ndarray) -> int:
+        given = told_to(name, text, ctl)
+        turns = ctl[MEMCTL.own + OWN.turns : MEMCTL.own + OWN.turns + 1]
+        turns[0] = 0
+        return whole(function(*(given[argument] for argument in arguments), turns))
+
+    return asked
+
+
+def _guarded(function: Callable[[np.ndarray], int]) -> Callable[[np.ndarray], int]:
+    def guarded(ctl: np.ndarray) -> int:
+        try:
+            return function(ctl)
+        except Exception:
+            return FAILED
+
+    return guarded
+
+
+# ------------------------------------------------------------------------------------------------ machine code
+
+_alive: list[Any] = []  # what the addresses point into
+_SIGNATURE = types.int64(types.CPointer(types.int64))
+_EVERYTHING = 1 << 48  # words behind an address
+
+
+def _address(name: str, text: Text, function: Callable[..., Any]) -> int:
+    lines = ["def asked(pointer):", f" ctl = carray(pointer, ({_EVERYTHING},))"]
+    state = []
+    if "state" in _arguments(name, text):
+        for which in STATES:
+            words = len(text.state.get(which, ()))
+            if words == 0 or which not in states_of(name):
+                state.append("ctl[0:0]")
+                continue
+            place = f"ctl[{MEMCTL.own + getattr(OWN, which)}]"
+            if which != "lane":
+                number = ASKED.cpu if which == "cpu" else getattr(ASKED, f"{which}_id")
+                place += f" + {words} * ctl[{MEMCTL.asked + number}]"
+            lines.append(f" at_{which} = {place}")
+            state.append(f"ctl[at_{which} : at_{which} + {words}]")
+    given = []
+    for argument in _arguments(name, text):
+        if argument in RECORDS:
+            fields = ", ".join(f"ctl[{_column(argument, each)}]" for each in RECORDS[argument])
+            given.append(f"_{argument}({fields})")
+        elif argument == "state":
+            given.append(f"_state({', '.join(state)})")
+        else:
+            given.append(f"ctl[{MEMCTL.asked + getattr(ASKED, argument)}]")
+    turns = int(MEMCTL.own + OWN.turns)
+    lines += [
+        f" ctl[{turns}] = 0",
+        " try:",
+        f"  return whole(function({', '.join([*given, f'ctl[{turns} : {turns + 1}]'])}))",
+        " except Exception:",
+        f"  return {FAILED}",
+    ]
+    namespace = {f"_{each}": made for each, made in _TUPLES.items()}
+    namespace |= {
+        "carray": numba.carray,  # type: ignore[attr-defined]
+        "whole": whole,
+        "function": function,
+    }
+    exec("\n".join(lines), namespace)
+    try:
+        compiled: Any = cfunc(_SIGNATURE)(namespace["asked"])
+    except NumbaError as error:
+        raise InputError(text.where, *_why(name, text, str(error))) from None
+    _alive.append(compiled)
+    return int(compiled.address)
+
+
+def _why(name: str, text: Text, said: str) -> tuple[str, str]:
+    """Where and why Numba does not compile a function, from the many lines that it says."""
+    at = f"{name}, line {text.functions[name].lineno}"
+    if "ends without an answer" in said:
+        return at, "ends without an answer: each way through it must return a whole number"
+    line = re.search(rf'File "{re.escape(text.where)}", line (\d+)', said)
+    lines = (part.strip() for part in said.splitlines())
+    around = ("Failed in", "During", "File", "There are", "-", "^")
+    why = next((part for part in lines if part and not part.startswith(around)), "cannot be compiled")
+    return (f"{name}, line {line[1]}" if line else at), why
+
+
+# ------------------------------------------------------------------------------------------------- into a lane
+
+
+def set_addresses(policy: OwnPolicy, ctl: np.ndarray) -> None:
+    """Where this process has the answers of a policy, for the lane of ``mem.ctl``."""
+    for name, address in policy.address.items():
+        ctl[MEMCTL.ask + QUESTION.names.index(name)] = address
+
+
+def install(policy: OwnPolicy, ctl: np.ndarray, cpus: int, caches: int, slabs: int) -> np.ndarray:
+    """``mem.ctl`` of a lane with the policy's answers and words of state, int64[MEMCTL.width + words].
+
+    ``slabs``: records that the lane has room for; state of more is that of a larger lane.
+    """
+    larger = np.zeros(len(ctl) + policy.words(cpus, caches, slabs), np.int64)
+    larger[: len(ctl)] = ctl
+    set_addresses(policy, larger)
+    place = len(ctl)
+    for name, count in zip(STATES, (1, cpus, caches, slabs), strict=True):
+        words = len(policy.state[name])
+        larger[MEMCTL.own + getattr(OWN, name)] = place
+        if name != "lane":
+            larger[MEMCTL.own + getattr(OWN, f"{name}_words")] = words
+        place += count * words
+    for name, bit in (("next_slab", MATCH_NEXT), ("free_to", MATCH_FREE_TO)):
+        larger[MEMCTL.slab_match] |= bit if name in policy.address else 0
+    return larger
+
+
+def ask_by_slab(policy: OwnPolicy, ctl: np.ndarray) -> None:
+    """Entitlement is asked slab by slab on slow paths, as by kernels since 3.6."""
+    if "entitlement" in policy.address:
+        ctl[MEMCTL.slab_match] |= MATCH_ENTITLEMENT
+
+
+assert set(QUESTION.names) | {"merge"} == set(QUESTIONS)
+assert all(hasattr(ASKED, f"{record}_{name}") for record, names in RECORDS.items() for name in names)
+assert all(hasattr(ASKED, name) for name in REQUEST)

@@ -1,0 +1,117 @@
+"""A policy's functions as they are run: their loops end, whole numbers that overflow raise, words of state are places.
+
+Compiled code has no other way out of a loop without end, and lets numbers wrap. The functions that are interpreted, to
+say where one failed, are the same.
+"""
+
+import ast
+import copy
+
+from fastalloc.own.text import Text
+
+MOST_TURNS = 100_000  # of all loops and calls of one answer
+TURNS = "_own_turns"
+_OPERATIONS = {
+    ast.Add: "_own_add",
+    ast.Sub: "_own_sub",
+    ast.Mult: "_own_mul",
+    ast.FloorDiv: "_own_floordiv",
+    ast.Mod: "_own_mod",
+    ast.LShift: "_own_lshift",
+    ast.RShift: "_own_rshift",
+}
+
+
+def rewritten(text: Text) -> ast.Module:
+    """The module of a policy with the functions that are compiled rewritten; each takes TURNS as its last argument."""
+    tree = copy.deepcopy(text.tree)
+    functions = {name for names in text.used.values() for name in names}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name in functions:
+            _Rewritten(text, functions, node.name in text.functions).visit(node)
+    return ast.fix_missing_locations(tree)
+
+
+class _Rewritten(ast.NodeTransformer):
+    def __init__(self, text: Text, functions: set[str], question: bool) -> None:
+        self.text, self.functions, self.question = text, functions, question
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        self.generic_visit(node)
+        node.args.args.append(ast.copy_location(ast.arg(TURNS), node))
+        # Without it a function that always raises would have no type.
+        first = f"if {TURNS}[0] < 0:\n    return 0" if self.question else _turn()
+        node.body = [*_at(node, first), *node.body]
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id in self.functions:
+            node.args.append(ast.copy_location(ast.Name(TURNS, ast.Load()), node))
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        self.generic_visit(node)
+        return self._operation(node, node.op, node.left, node.right) or node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
+        if isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
+            return node
+        self.generic_visit(node)
+        if isinstance(node.op, ast.USub):
+            return self._operation(node, ast.Sub(), ast.Constant(0), node.operand) or node
+        return node
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt:
+        self.generic_visit(node)
+        before = copy.deepcopy(node.target)
+        for each in ast.walk(before):
+            if isinstance(each, ast.Name | ast.Subscript | ast.Attribute):
+                each.ctx = ast.Load()
+        value = self._operation(node, node.op, before, node.value) or ast.BinOp(before, node.op, node.value)
+        return ast.copy_location(ast.Assign([node.target], ast.copy_location(value, node)), node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        inner = node.value
+        if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name) and inner.value.id == "state":
+            place = self.text.state[inner.attr].index(node.attr)
+            row = ast.copy_location(ast.Attribute(inner.value, inner.attr, ast.Load()), node)
+            return ast.copy_location(ast.Subscript(row, ast.copy_location(ast.Constant(place), node), node.ctx), node)
+        self.generic_visit(node)
+        return node
+
+    def visit_For(self, node: ast.For) -> ast.For:
+        self.generic_visit(node)
+        node.body = [*_at(node, _turn()), *node.body]
+        return node
+
+    def visit_While(self, node: ast.While) -> ast.While:
+        self.generic_visit(node)
+        node.body = [*_at(node, _turn()), *node.body]
+        return node
+
+    def _operation(self, node: ast.AST, op: ast.operator, left: ast.expr, right: ast.expr) -> ast.expr | None:
+        name = _OPERATIONS.get(type(op))
+        if name is None:
+            return None
+        call = ast.Call(ast.Name(name, ast.Load()), [left, right], [])
+        for each in (call, call.func, left, right):
+            if not hasattr(each, "lineno"):
+                ast.copy_location(each, node)
+        return ast.copy_location(call, node)
+
+
+def _turn() -> str:
+    return (
+        f"{TURNS}[0] = {TURNS}[0] + 1\n"
+        f"if {TURNS}[0] > {MOST_TURNS}:\n    raise OverflowError('its loops take more than {MOST_TURNS:,} turns')"
+    )
+
+
+def _at(node: ast.stmt, source: str) -> list[ast.stmt]:
+    """Statements that stand in the line of ``node``."""
+    statements = ast.parse(source).body
+    for statement in statements:
+        for inner in ast.walk(statement):
+            ast.copy_location(inner, node)
+    return statements

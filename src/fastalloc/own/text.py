@@ -1,0 +1,430 @@
+"""A policy's text before anything of it runs: what it answers, with which parameters and words of state.
+
+All that can be wrong with it is told here, with the file's own name and line; nothing is executed.
+"""
+
+import ast
+import difflib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import NamedTuple
+
+from fastalloc.errors import InputError
+from fastalloc.own.questions import NOT_IN_REPLAY, QUESTIONS, RECORDS, STATES, states_of
+
+LARGEST = (1 << 63) - 1
+MOST_WORDS = 64  # of state, of each
+BUILTINS = ("min", "max", "abs", "range", "bool", "int", "len")
+_SAID = {
+    ast.Div: "whole numbers only: write // in place of /",
+    ast.Pow: "** is not compiled: multiply, or shift with <<",
+    ast.MatMult: "@ is no operation on whole numbers",
+}
+_ALLOWED = (
+    ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.AugAssign, ast.For, ast.While, ast.If,
+    ast.IfExp, ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name, ast.Attribute, ast.Subscript,
+    ast.Constant, ast.Tuple, ast.Break, ast.Continue, ast.Pass, ast.Expr, ast.Raise, ast.Assert, ast.expr_context,
+    ast.operator, ast.boolop, ast.unaryop, ast.cmpop,
+)  # fmt: skip
+_NOT_COMPARED = (ast.In, ast.NotIn, ast.Is, ast.IsNot)
+set_parameters: ContextVar[dict[str, int]] = ContextVar("set_parameters")  # while a policy's text is executed
+
+
+class Parameter(NamedTuple):
+    """A number that a policy may be run with: ``--set policy.NAME=`` within ``low`` and ``high``."""
+
+    name: str
+    default: int
+    low: int
+    high: int
+    meaning: str
+
+
+def parameter(name: str, default: int, low: int, high: int, meaning: str) -> int:
+    """A parameter of a policy: ``grow_at = parameter("grow_at", 8, 1, 500, "objects a ms that make a sheaf grow")``.
+
+    Its arguments must be plain constants, and ``name`` that of the variable. Gives what it is set to.
+    """
+    return set_parameters.get({}).get(name, default)
+
+
+class Text(NamedTuple):
+    """A policy's text. ``functions``: the questions that it answers; ``used``: what each of them needs, itself last;
+    ``says_kernel``: those that answer KERNEL whatever they are asked."""
+
+    where: str
+    tree: ast.Module
+    functions: dict[str, ast.FunctionDef]
+    used: dict[str, list[str]]
+    parameters: dict[str, Parameter]
+    state: dict[str, tuple[str, ...]]
+    says_kernel: frozenset[str]
+
+    @property
+    def asked(self) -> list[str]:
+        """The questions of a lane that runs which need to be asked."""
+        return [name for name in self.functions if name != "merge" and name not in self.says_kernel]
+
+
+@lru_cache(maxsize=64)
+def read_text(source: str, where: str) -> Text:
+    """The policy that ``source`` is; ``where`` names it in errors.
+
+    Raises:
+        InputError: no Python, a function that answers no question and that nothing calls, an argument or a field of one
+            that there is not, what cannot be compiled, a function that calls itself; names the line.
+    """
+    tree = parsed(source, where)
+    top = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    functions = {name: node for name, node in top.items() if name in QUESTIONS}
+    _refuse_strangers(tree, top, where)
+    if not functions:
+        raise InputError(where, "", f"answers none of {', '.join(QUESTIONS)}")
+    parameters = {each.name: each for each in parameters_of(tree, where)}
+    state = _state(tree, where)
+    used = {}
+    for name, node in functions.items():
+        _refuse_arguments(name, node, where)
+        if name != "merge":
+            used[name] = used_by(name, top, where)
+    globals_ = globals_of(tree)
+    for name in dict.fromkeys(each for names in used.values() for each in names):
+        Checked(name, top, state, globals_, where).visit(top[name])
+    for name, names in used.items():
+        for each in names:
+            _refuse_states(name, top[each], where)
+    quiet = frozenset(name for name, node in functions.items() if name != "merge" and _says_kernel(node))
+    return Text(where, tree, functions, used, parameters, state, quiet)
+
+
+def line_of(node: ast.AST) -> str:
+    """Where a node stands, in words."""
+    return f"line {getattr(node, 'lineno', 0)}"
+
+
+def parsed(source: str, where: str) -> ast.Module:
+    try:
+        return ast.parse(source, where)
+    except SyntaxError as error:
+        raise InputError(where, f"line {error.lineno}", str(error.msg)) from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise InputError(where, "", f"no Python: {error}") from None
+
+
+def near(name: str, known: Iterator[str] | tuple[str, ...] | list[str]) -> str:
+    found = difflib.get_close_matches(name, list(known), 1, 0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _refuse_strangers(tree: ast.Module, top: dict[str, ast.FunctionDef], where: str) -> None:
+    called = {name for node in tree.body for name in _names(node) if not _defines(node, name)}
+    for node in tree.body:
+        if isinstance(node, ast.AsyncFunctionDef | ast.ClassDef):
+            raise InputError(where, line_of(node), f"{node.name}: a policy is made of plain functions")
+        if isinstance(node, ast.FunctionDef) and node.name not in QUESTIONS and node.name not in called:
+            raise InputError(
+                where,
+                line_of(node),
+                f"{node.name} is no question, and nothing calls it{near(node.name, list(QUESTIONS))} "
+                f"Questions are {', '.join(QUESTIONS)}",
+            )
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id in QUESTIONS:
+                raise InputError(where, line_of(node), f"{target.id}: expected a plain function")
+
+
+def _defines(node: ast.stmt, name: str) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name == name
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def _refuse_arguments(name: str, node: ast.FunctionDef, where: str) -> None:
+    known = QUESTIONS[name].arguments
+    told = f"{name}, {line_of(node)}"
+    arguments = node.args
+    if arguments.vararg or arguments.kwarg or arguments.kwonlyargs or arguments.defaults or arguments.posonlyargs:
+        raise InputError(where, told, f"takes plain arguments alone, of {', '.join(known)}")
+    given = [each.arg for each in arguments.args]
+    for each in given:
+        if each not in known:
+            raise InputError(where, told, f"is not asked with {each!r}, but with {', '.join(known)}{near(each, known)}")
+    if name == "merge" and given != list(known):
+        raise InputError(where, told, f"takes {len(given)} arguments, is asked with {', '.join(known)}")
+    if node.decorator_list:
+        raise InputError(where, told, "has a decorator, which is not compiled")
+
+
+def used_by(name: str, top: dict[str, ast.FunctionDef], where: str) -> list[str]:
+    """The functions that ``name`` calls, directly or not, callees first and ``name`` last."""
+    order: list[str] = []
+
+    def follow(each: str, path: tuple[str, ...]) -> None:
+        if each in path:
+            raise InputError(where, line_of(top[each]), f"{each} calls itself, which compiled code cannot")
+        if each in order:
+            return
+        for other in sorted(_names(top[each]) & top.keys() - {arg.arg for arg in top[each].args.args}):
+            follow(other, (*path, each))
+        order.append(each)
+
+    follow(name, ())
+    return order
+
+
+def globals_of(tree: ast.Module) -> set[str]:
+    found = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.For | ast.With | ast.If | ast.Try):
+            found |= {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+            found |= {
+                (alias.asname or alias.name).split(".")[0]
+                for each in ast.walk(node)
+                if isinstance(each, ast.Import | ast.ImportFrom)
+                for alias in each.names
+            }
+        elif isinstance(node, ast.FunctionDef):
+            found.add(node.name)
+    return found
+
+
+def parameters_of(tree: ast.Module, where: str) -> Iterator[Parameter]:
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "parameter"):
+            continue
+        try:
+            values = [ast.literal_eval(each) for each in node.args]
+            values += [ast.literal_eval(keyword.value) for keyword in node.keywords]
+            found = Parameter(*values)
+        except (ValueError, TypeError):
+            raise InputError(
+                where, line_of(node), "parameter takes constants: name, default, low, high and meaning"
+            ) from None
+        numbers = (found.default, found.low, found.high)
+        if not (isinstance(found.name, str) and found.name.isidentifier()):
+            raise InputError(where, line_of(node), "a parameter's name must be that of its variable")
+        if not all(type(each) is int and abs(each) <= LARGEST for each in numbers):
+            raise InputError(where, line_of(node), f"parameter {found.name}: default, low and high are whole numbers")
+        if not found.low <= found.default <= found.high:
+            raise InputError(
+                where,
+                line_of(node),
+                f"parameter {found.name}: {found.default} is not within {found.low} to {found.high}",
+            )
+        bound = [
+            target.id
+            for each in tree.body
+            if isinstance(each, ast.Assign) and each.value is node
+            for target in each.targets
+            if isinstance(target, ast.Name)
+        ]
+        if bound != [found.name]:
+            raise InputError(
+                where, line_of(node), f"parameter {found.name} must be assigned to {found.name}, at the top"
+            )
+        yield found
+
+
+def _state(tree: ast.Module, where: str) -> dict[str, tuple[str, ...]]:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "STATE" for t in node.targets):
+            told = 'STATE is a table such as {"cache": ["taken", "since"]}, of ' + ", ".join(STATES)
+            try:
+                table = ast.literal_eval(node.value)
+                found = {key: tuple(words) for key, words in table.items()}
+            except (ValueError, TypeError, AttributeError):
+                raise InputError(where, line_of(node), told) from None
+            for key, words in found.items():
+                good = all(isinstance(word, str) and word.isidentifier() for word in words)
+                if key not in STATES or not good or len(set(words)) < len(words) or len(words) > MOST_WORDS:
+                    raise InputError(where, line_of(node), f"STATE {key!r}: {told}, {MOST_WORDS} words each at most")
+            return found
+    return {}
+
+
+def _refuse_states(question: str, node: ast.FunctionDef, where: str) -> None:
+    for each in ast.walk(node):
+        if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id == "state":
+            known = states_of(question)
+            if each.attr not in known:
+                raise InputError(where, line_of(each), f"state.{each.attr}: {question} is asked of no {each.attr}")
+
+
+def _says_kernel(node: ast.FunctionDef) -> bool:
+    body = [each for each in node.body if not (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant))]
+    return (
+        len(body) == 1 and isinstance(body[0], ast.Return) and ast.unparse(body[0].value or body[0]) in ("KERNEL", "-1")
+    )
+
+
+class Checked(ast.NodeVisitor):
+    """Refuses what a function that is compiled may not hold."""
+
+    def __init__(
+        self,
+        name: str,
+        top: dict[str, ast.FunctionDef],
+        state: dict[str, tuple[str, ...]],
+        globals_: set[str],
+        where: str,
+    ) -> None:
+        self.name, self.top, self.state, self.where = name, top, state, where
+        node = top[name]
+        self.arguments = {each.arg for each in node.args.args}
+        stored = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+        self.provided: tuple[str, ...] = ()
+        self.known = self.arguments | stored | globals_ | set(BUILTINS) | {"True", "False"}
+
+    def refuse(self, node: ast.AST, why: str) -> None:
+        raise InputError(self.where, line_of(node), f"{self.name}: {why}")
+
+    def generic_visit(self, node: ast.AST) -> None:
+        if not isinstance(node, _ALLOWED):
+            self.refuse(node, f"{type(node).__name__} is not compiled: whole numbers, tests, loops and calls are")
+        super().generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        if node.name != self.name:
+            self.refuse(node, "a function inside another is not compiled")
+        if node.args.defaults or node.args.vararg or node.args.kwarg or node.args.kwonlyargs or node.decorator_list:
+            self.refuse(node, "takes plain arguments alone")
+        for each in node.body:
+            self.visit(each)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, str):
+            self.refuse(node, "text is not compiled: whole numbers are")
+        if isinstance(node.value, float | complex):
+            self.refuse(node, f"{node.value!r}: whole numbers only")
+        if node.value is None or not isinstance(node.value, int) or abs(node.value) > LARGEST:
+            self.refuse(node, f"{node.value!r} is no whole number of 64 bits")
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        if not (isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)):
+            self.visit(node.value)
+
+    def visit_Return(self, node: ast.Return) -> None:
+        if node.value is None:
+            self.refuse(node, "returns nothing: an answer is a whole number")
+        else:
+            self.visit(node.value)
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        if node.cause is not None:
+            self.refuse(node, "raise ... from is not compiled")
+
+    def visit_Assert(self, node: ast.Assert) -> None:
+        self.visit(node.test)
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        self._operator(node.op, node)
+        self.generic_visit(node)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        self._operator(node.op, node)
+        self.generic_visit(node)
+
+    def _operator(self, op: ast.operator, node: ast.AST) -> None:
+        if type(op) in _SAID:
+            self.refuse(node, _SAID[type(op)])
+
+    def visit_Compare(self, node: ast.Compare) -> None:
+        if any(isinstance(op, _NOT_COMPARED) for op in node.ops):
+            self.refuse(node, "in and is are not compiled: compare with ==")
+        self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        if len(node.targets) > 1:
+            self.refuse(node, "one variable at a time")
+        self.generic_visit(node)
+
+    def visit_For(self, node: ast.For) -> None:
+        loop = node.iter
+        if not (isinstance(loop, ast.Call) and isinstance(loop.func, ast.Name) and loop.func.id == "range"):
+            self.refuse(node, "for goes over a range")
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if not isinstance(node.func, ast.Name) or node.keywords:
+            self.refuse(node, "calls plain functions alone, with plain arguments")
+        elif node.func.id not in self.top and node.func.id not in (*BUILTINS, *self.provided):
+            close = near(node.func.id, [*self.top, *BUILTINS])
+            self.refuse(node, f"{node.func.id} is no function of this file, nor of {', '.join(BUILTINS)}{close}")
+        self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if node.id not in self.known:
+            self.refuse(node, f"{node.id!r} is not known{near(node.id, list(self.known))}")
+        if isinstance(node.ctx, ast.Store) and (
+            node.id in RECORDS or node.id == "state" or node.id.startswith("_own_")
+        ):
+            self.refuse(node, f"{node.id!r} is what it is told and cannot be assigned")
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        inner = node.value
+        if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name) and inner.value.id == "state":
+            words = self.state.get(inner.attr, ())
+            if node.attr not in words:
+                told = f"there are {', '.join(words)}" if words else f"STATE declares none of a {inner.attr}"
+                self.refuse(node, f"state.{inner.attr} has no word {node.attr!r}: {told}{near(node.attr, words)}")
+            if "state" not in self.arguments:
+                self.refuse(node, "takes no argument 'state'")
+            return
+        if isinstance(inner, ast.Name) and inner.id == "state":
+            self.refuse(node, f"state.{node.attr} needs a word, such as state.{node.attr}.taken")
+        if isinstance(node.ctx, ast.Store):
+            self.refuse(node, "only words of state can be changed")
+        if isinstance(inner, ast.Name) and inner.id in self.arguments and inner.id in RECORDS:
+            fields = RECORDS[inner.id]
+            if node.attr not in fields:
+                self.refuse(
+                    node, f"{inner.id} has no {node.attr!r}: there are {', '.join(fields)}{near(node.attr, fields)}"
+                )
+        self.visit(inner)
+
+
+def refuse_unasked(text: Text, allocator: str) -> None:
+    """Raise InputError for a question that the kernel with ``allocator`` does not ask."""
+    for name, node in text.functions.items():
+        if allocator not in QUESTIONS[name].allocators:
+            asked = ", ".join(repr(each) for each in QUESTIONS[name].allocators)
+            raise InputError(
+                text.where, f"{name}, {line_of(node)}", f"is asked of allocator {asked}, not of {allocator!r}"
+            )
+
+
+def refuse_in_replay(text: Text, eras: set[str]) -> None:
+    """Raise InputError for what a replay does not ask of caches of ``eras``, or cannot tell."""
+    for name, node in text.functions.items():
+        told = f"{name}, {line_of(node)}"
+        if not QUESTIONS[name].replay:
+            raise InputError(
+                text.where, told, "is not asked in a replay: its caches are laid out, and memory never ends"
+            )
+        missing = eras - {{"slub": "2.6.25"}.get(each, each) for each in QUESTIONS[name].allocators}
+        if missing:
+            raise InputError(text.where, told, f"is not asked of the rules of {', '.join(sorted(missing))}")
+        for each in node.args.args:
+            if each.arg in NOT_IN_REPLAY:
+                raise InputError(text.where, told, f"takes {each.arg!r}, which a recorded trace does not tell")
+
+
+def refuse_parameters(text: Text, values: dict[str, int]) -> None:
+    """Raise InputError for a value of a parameter that there is not, or outside its range."""
+    for name, value in values.items():
+        if name not in text.parameters:
+            known = ", ".join(text.parameters) or "none"
+            told = f"is no field of a policy and no parameter of this file, which has {known}"
+            raise InputError(text.where, f"policy.{name}", told + near(name, list(text.parameters)))
+        found = text.parameters[name]
+        if not found.low <= value <= found.high:
+            raise InputError(
+                text.where, f"policy.{name}", f"{value} is not within {found.low} to {found.high}: {found.meaning}"
+            )

@@ -1,0 +1,109 @@
+"""Generated operations on a small machine, and the smallest sequence of them that still shows a fault."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fastalloc.kernels.lane.metrics import WHO
+from fastalloc.linux import gfp as g
+
+CPUS = 2
+CACHES = 3
+POOLS = 2  # of the first caches
+SLOTS = 200  # objects that may be out at once
+MASKS = {
+    "GFP_ATOMIC": g.GFP_ATOMIC,
+    "GFP_NOIO": g.GFP_NOIO,
+    "GFP_KERNEL": g.GFP_KERNEL,
+    "GFP_ATOMIC|__GFP_MEMALLOC": g.GFP_ATOMIC | g.MEMALLOC,
+}
+CONTEXTS = {"": 0, "PF_MEMALLOC": g.PF_MEMALLOC, "interrupt": g.IN_INTERRUPT}
+
+
+class Operation(NamedTuple):
+    """``kind``: alloc, free, pool alloc, pool free, shrink or flush; ``slot`` names the object; ``ms`` that go by
+    before it."""
+
+    kind: str
+    cpu: int
+    cache: int
+    slot: int
+    mask: str
+    context: str
+    who: int
+    ms: int
+
+    def words(self) -> str:
+        """In words, for people."""
+        asks = f" as {WHO.names[self.who]}, {self.mask}{', ' + self.context if self.context else ''}"
+        what = {
+            "alloc": f"alloc object {self.slot} of cache {self.cache}{asks}",
+            "pool alloc": f"mempool_alloc object {self.slot} of pool {self.cache}{asks}",
+            "free": f"free object {self.slot}",
+            "pool free": f"mempool_free object {self.slot}",
+            "shrink": f"shrink cache {self.cache}",
+            "flush": f"flush what the CPU keeps of cache {self.cache}",
+        }[self.kind]
+        return f"cpu {self.cpu}: {what}{f' after {self.ms} ms' if self.ms else ''}"
+
+
+def generated(seed: int, count: int, pools: bool = True) -> list[Operation]:
+    """``count`` operations, the same for the same seed: phases that fill memory, phases that empty it, and both."""
+    rng = np.random.default_rng(seed)
+    out: dict[int, tuple[str, int]] = {}
+    found: list[Operation] = []
+    masks, contexts = list(MASKS), list(CONTEXTS)
+    leaning = 0.6
+    for number in range(count):
+        if number % 40 == 0:
+            leaning = float(rng.choice([0.9, 0.6, 0.5, 0.2]))
+        cpu, cache = int(rng.integers(CPUS)), int(rng.integers(CACHES))
+        more = (
+            masks[int(rng.integers(len(masks)))],
+            contexts[int(rng.choice([0, 0, 0, 1, 2]))],
+            int(rng.integers(len(WHO.names))),
+            int(rng.choice([0, 0, 0, 1, 20])),
+        )
+        chance = rng.random()
+        free = [slot for slot in range(SLOTS) if slot not in out]
+        if chance < 0.02:
+            found.append(Operation("shrink", cpu, cache, 0, *more))
+        elif chance < 0.04:
+            found.append(Operation("flush", cpu, cache, 0, *more))
+        elif (rng.random() < leaning and free) or not out:
+            pooled = pools and rng.random() < 0.3
+            kind = "pool alloc" if pooled else "alloc"
+            cache = cache % POOLS if pooled else cache
+            out[free[0]] = (kind.replace("alloc", "free"), cache)
+            found.append(Operation(kind, cpu, cache, free[0], *more))
+        else:
+            slot = list(out)[int(rng.integers(len(out)))]
+            kind, cache = out.pop(slot)
+            found.append(Operation(kind, cpu, cache, slot, *more))
+    return found
+
+
+def smallest(
+    operations: Sequence[Operation], fails: Callable[[list[Operation]], bool], most: int = 400, seconds: float = 4.0
+) -> list[Operation]:
+    """A part of a sequence that fails, from which no operation can be left out, by ``most`` tries and ``seconds`` of
+    CPU time at most [ddmin]."""
+    kept = list(operations)
+    step = max(1, len(kept) // 2)
+    tries = 0
+    until = time.process_time() + seconds
+    while tries < most and time.process_time() < until:
+        at, shorter = 0, False
+        while at < len(kept) and tries < most and time.process_time() < until:
+            without = kept[:at] + kept[at + step :]
+            tries += 1
+            if without and fails(without):
+                kept, shorter = without, True
+            else:
+                at += step
+        if step == 1 and not shorter:
+            break
+        step = max(1, step // 2) if not shorter or step > 1 else 1
+    return kept

@@ -1,0 +1,141 @@
+"""An allocator of one's own: SLUB of 2.6.25 passes golden cases of one cache; what loses objects or pages is found."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from fastalloc.errors import InputError
+from fastalloc.kernels.replay import operations as rp
+from fastalloc.own import memory as om
+from fastalloc.own.allocator import own_allocator
+from fastalloc.own.allocator_text import is_allocator, read_allocator
+from fastalloc.verify.own.allocator_check import check_allocator
+
+SLUB = (Path(__file__).parent / "slub_2_6_25.py").read_text(encoding="utf-8")
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+MORE = Path(__file__).parents[2] / ".." / "shared" / "data" / "golden"
+SLOTS = {"hand50": {0: 800}, "fifo_single": {0: 520}, "lifo_single": {0: None}, "random_single": {0: 200, 2: 80}}
+
+
+def slot_sizes(case):
+    """Bytes of a slot of each cache of the case without flags, by its number."""
+    import json
+
+    manifest = json.loads((case / "manifest.json").read_text())
+    plain = {}
+    for cache in manifest["caches"]:
+        if cache["flags"] == "0x0" and cache["align"] == 0:
+            plain[cache["index"]] = -(-cache["size"] // 8) * 8 + (8 if cache["ctor"] else 0)
+    return plain
+
+
+@pytest.mark.parametrize("name", ["hand50", "fifo_single", "lifo_single", "random_single"])
+def test_slub_of_2_6_25_passes_golden_cases_of_one_cache(name):
+    case = GOLDEN / name if (GOLDEN / name).exists() else MORE / name
+    if not case.exists():
+        pytest.skip("needs ../shared")
+    trace = pl.read_parquet(case / "trace.parquet")
+    expected = pl.read_parquet(case / "slub64" / "ops.parquet")
+    allocator = own_allocator(SLUB, "slub.py")
+    for cache, slot in slot_sizes(case).items():
+        assert replayed(allocator, trace, cache, slot) == recorded(trace, expected, cache)
+
+
+def recorded(trace, expected, cache):
+    both = trace.hstack(expected)
+    mine = both.filter(pl.col("cache") == cache, pl.col("op").is_in([rp.OP_ALLOC, rp.OP_FREE]))
+    return mine.select("res", "slab", "idx").rows()
+
+
+def replayed(allocator, trace, cache, slot):
+    """Result, slab in the order in which they were met, and object of each allocation and free."""
+    heap, zone, turns = allocator.arrays(1, 8, 4096), om.new_zone(4096, 1, 4096), np.zeros(1, np.int64)
+    call = allocator.compiled
+    call["create"](heap, 0, slot, turns)
+    place, met, number, rows = {}, 0, {}, []
+    for op, cpu, which, obj, gfp in trace.select("op", "cpu", "cache", "obj_id", "gfp").rows():
+        turns[0] = 0
+        if op == rp.OP_FLUSH and which in (cache, -1):
+            call["flush"](heap, zone, 0, cpu, turns)
+        elif op == rp.OP_SHRINK and which == cache:
+            call["shrink"](heap, zone, 0, turns)
+        elif op == rp.OP_ALLOC and which == cache:
+            place[obj] = call["alloc"](heap, zone, 0, cpu, gfp, turns)
+        elif op != rp.OP_FREE or which != cache:
+            continue
+        if op in (rp.OP_ALLOC, rp.OP_FREE):
+            page = place[obj] >> 12
+            if page not in number:
+                number[page] = met
+                met += 1
+            rows.append((1, number[page], place[obj] % 4096 // slot))
+        if op == rp.OP_FREE:
+            call["free"](heap, zone, 0, cpu, place.pop(obj), turns)
+        # A page that was given back and is taken again is another slab.
+        number = {page: known for page, known in number.items() if zone.map[page] != 0}
+    return rows
+
+
+PLANTED = {
+    "double hand-out": (
+        "        heap.cpu[k, PRIVATE] = heap.slot[s * 512 + i - 1, 0]\n        return s * 4096",
+        "        return s * 4096",
+        "handed out twice",
+    ),
+    "lost object": (
+        "    heap.page[s, FREE] = i\n    heap.page[s, INUSE] -= 1\n    if",
+        "    heap.page[s, FREE] = i\n    if",
+        "a page leaked, or an object was lost",
+    ),
+    "leak of a page": ("    give_pages(zone, s, 0)\n", "    pass\n", "but 1 pages are held"),
+    "a page that is still in use": (
+        "        if heap.page[s, INUSE] == 0:\n            lock",
+        "        if heap.page[s, INUSE] <= 1:\n            lock",
+        "is not held so, or has an object in use",
+    ),
+    "outside its page": ("s * 4096 + (i - 1) * heap", "s * 4096 + i * heap", "lies outside of the pages that are held"),
+    "an index": ("heap.page[other - 1, NEXT] = s + 1", "heap.page[other + 4096, NEXT] = s + 1", "raised line"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_fault_is_found_within_ten_seconds(name):
+    before, after, words = PLANTED[name]
+    assert before in SLUB
+    begun = time.process_time()
+    (fault,) = check_allocator(SLUB.replace(before, after), "slub.py", {}, 8.0).faults
+    assert time.process_time() - begun < 10
+    assert words in fault.what, fault.what
+    assert fault.what.startswith("slub.py: ")
+    assert 0 < len(fault.sequence) < 60
+
+
+def test_slub_has_no_fault():
+    assert check_allocator(SLUB, "slub.py", {}, 1.0).faults == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("def shrink(", "def shrunk(", "has no function shrink(heap, zone, c)"),
+        ("def alloc(heap, zone, c, cpu, gfp)", "def alloc(heap, zone, c)", "must be alloc(heap, zone, c, cpu, gfp)"),
+        ("heap.cache[c, SIZE] = size", "heap.cash[c, SIZE] = size", "heap has no array 'cash': there are cache, cpu"),
+        ("heap.cache[c, SIZE] = size", "heap.cache[c] = size", "an element is heap.NAME[row, column]"),
+        ('("CACHES", 5)', '("CACHE", 5)', "cache: ARRAYS is a table"),
+        ("ARRAYS = ", "ARRAY = ", "declares no arrays"),
+        ("def pages_held(heap):\n    return heap.held[0, 0]", "def pages_held(heap):\n    return", "it gives a whole"),
+    ],
+)  # fmt: skip
+def test_what_is_no_allocator_is_refused(before, after, words):
+    assert before in SLUB
+    with pytest.raises(InputError) as error:
+        read_allocator(SLUB.replace(before, after), "slub.py")
+    assert words in str(error.value)
+
+
+def test_a_policy_is_no_allocator():
+    assert is_allocator(SLUB)
+    assert not is_allocator("def keep(cache):\n    return 1\n")

@@ -1,0 +1,81 @@
+"""``fastalloc policy check`` finds planted faults, each with file, line and a sequence from which nothing can go."""
+
+import time
+
+import pytest
+
+from fastalloc.kernels.lane.metrics import WHO
+from fastalloc.own.compiled import own_policy
+from fastalloc.verify.own.check import _Test, check
+from fastalloc.verify.own.cost import costs
+from fastalloc.verify.own.template import template
+
+FAULTS = {
+    "a division": ("def keep(cache):\n    return 8 // abs(cache.partial - 2)\n", "mine.py: line 2: ZeroDivisionError"),
+    "a range": ("def next_slab(slab):\n    return slab.free\n", "answered"),
+    "a loop": ("def keep(cache):\n    while cache.partial:\n        pass\n    return 1\n", "line 2: OverflowError"),
+    "an overflow": ("def depth(zone):\n    return zone.free << 60\n", "mine.py: line 2: OverflowError"),
+    "another kernel's answer": ("def free_to(slab):\n    return 3\n", "here there is only TO_SLAB (1) and KERNEL"),
+    "a state": (
+        'STATE = {"lane": ["n"]}\ndef keep(state):\n    state.lane.n += 1\n    return 5 // abs(state.lane.n - 4)\n',
+        "keep(state=(lane.n=4))",
+    ),
+    "chance": (
+        "import itertools, sys\nsys.own_test = getattr(sys, 'own_test', 0) + 1\nX = sys.own_test\n"
+        "def depth(zone):\n    return X\n",
+        "mine.py: answers change from one execution of the file to the next",
+    ),
+    "merge": ("def merge(cache, other):\n    raise KeyError(cache)\n", "mine.py: merge(cache='dentry'"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_kernels():
+    """What is compiled once per version is no part of a check."""
+    check("def keep(cache):\n    return cache.partial\n", "mine.py", {}, budget_s=0.1)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_planted_faults_are_found(name):
+    source, words = FAULTS[name]
+    own_policy(source, "mine.py")
+    begun = time.process_time()
+    found = check(source, "mine.py", {}, budget_s=1.0)
+    assert time.process_time() - begun < 10
+    told = [line for fault in found.faults for line in fault.lines()]
+    assert any(words in line for line in told), told
+    assert all(line.startswith("mine.py: ") for fault in found.faults for line in fault.lines()[:1])
+
+
+def test_nothing_can_be_left_out_of_a_sequence():
+    source = FAULTS["a state"][0]
+    found = check(source, "mine.py", {}, budget_s=0.5)
+    (fault,) = [fault for fault in found.faults if fault.sequence]
+    test = _Test(own_policy(source, "mine.py"), {})
+    kind = "keep raised"
+    shows = [name for name, what, _ in test.faults(list(fault.sequence), fault.allocator, kind) if what]
+    assert shows == [kind]
+    for i in range(len(fault.sequence)):
+        less = [*fault.sequence[:i], *fault.sequence[i + 1 :]]
+        assert not any(what and name == kind for name, what, _ in test.faults(less, fault.allocator, kind))
+    assert all(op.words() for op in fault.sequence)
+
+
+def test_the_template_has_no_fault_and_is_asked():
+    found = check(template("mine"), "mine.py", {}, budget_s=0.5)
+    assert not found.faults
+    assert found.asked["keep"] > 0
+    assert found.allocators == ["slub", "cpu-partial", "sheaves", "7.3"]
+
+
+def test_costs_are_told_for_each_kernel_that_asks():
+    found = costs("def refill(sheaf):\n    return max(1, sheaf.capacity // 2)\n", "mine.py", {})
+    assert [cost.allocator for cost in found] == ["sheaves", "7.3"]
+    assert all(cost.asked > 0 and cost.plain_ns > 0 for cost in found)
+
+
+def test_who_is_told():
+    source = f"def entitlement(who):\n    return min(1, 1 // abs(who - {WHO.sense}))\n"
+    (fault,) = check(source, "mine.py", {}, budget_s=0.5).faults
+    assert f"entitlement(who={WHO.sense})" in fault.what
+    assert fault.sequence[-1].who == WHO.sense

@@ -1,0 +1,116 @@
+"""A policy's text is refused before anything of it runs, with the file's own name and line, and what is wrong."""
+
+import pytest
+
+from fastalloc.errors import InputError
+from fastalloc.own.compiled import own_policy
+from fastalloc.own.questions import QUESTIONS
+from fastalloc.own.text import read_text, refuse_in_replay, refuse_parameters, refuse_unasked
+from fastalloc.verify.own.template import template
+
+GROW = 'from fastalloc.own import parameter\ngrow = parameter("grow", 8, 1, 500, "objects")\n'
+KEEP = "def keep(cache, state):\n    return cache.partial\n"
+
+REFUSED = [
+    ("def dept(zone):\n    return 1\n", "line 1: dept is no question, and nothing calls it; did you mean 'depth'?"),
+    ("def depth(zine):\n    return 1\n", "depth, line 1: is not asked with 'zine', but with who, gfp"),
+    ("def depth(zone):\n    return zone.fre\n", "line 2: depth: zone has no 'fre': there are id, free"),
+    ("def depth(zone=1):\n    return 1\n", "depth, line 1: takes plain arguments alone"),
+    ("def depth(*zone):\n    return 1\n", "depth, line 1: takes plain arguments alone"),
+    ("def depth(zone):\n    return zone.free / 2\n", "line 2: depth: whole numbers only: write // in place of /"),
+    ("def depth(zone):\n    return 0.5\n", "line 2: depth: 0.5: whole numbers only"),
+    ("def depth(zone):\n    return 2 ** zone.free\n", "line 2: depth: ** is not compiled"),
+    ("def depth(zone):\n    return 1 << 70\n    x = 'a'\n", "line 3: depth: text is not compiled"),
+    ("def depth(zone):\n    return [1]\n", "line 2: depth: List is not compiled"),
+    ("def depth(zone):\n    return -1 if zone.free in (1, 2) else 0\n", "line 2: depth: in and is are not compiled"),
+    ("def depth(zone):\n    for z in zone:\n        pass\n    return 1\n", "line 2: depth: for goes over a range"),
+    ("def depth(zone):\n    return foo(1)\n", "line 2: depth: foo is no function of this file"),
+    ("import os\ndef depth(zone):\n    return os.getpid()\n", "line 3: depth: calls plain functions alone"),
+    ("def depth(zone):\n    return zon.free\n", "line 2: depth: 'zon' is not known; did you mean 'zone'?"),
+    ("def depth(zone):\n    zone.free = 1\n    return 1\n", "line 2: depth: only words of state can be changed"),
+    ("def depth(zone):\n    return\n", "line 2: depth: returns nothing"),
+    ("def a(x):\n    return b(x)\ndef b(x):\n    return a(x)\ndef depth(who):\n    return a(who)\n", "calls itself"),
+    ("async def depth(zone):\n    return 1\n", "line 1: depth: a policy is made of plain functions"),
+    ("class Depth:\n    pass\ndef depth(zone):\n    return 1\n", "line 1: Depth: a policy is made of plain functions"),
+    ("x = 1\n", "answers none of merge, entitlement, depth"),
+    ("def merge(cache):\n    return True\n", "merge, line 1: takes 1 arguments, is asked with cache, other"),
+    (f"{KEEP}def depth(zone, state):\n    return state.slab.x\n", "state.slab has no word 'x'"),
+    ('STATE = {"slab": ["x"]}\ndef depth(zone, state):\n    return state.slab.x\n', "state.slab: depth is asked of no"),
+    ('STATE = {"zone": ["x"]}\ndef depth(zone):\n    return 1\n', "line 1: STATE 'zone': STATE is a table such as"),
+    (f"STATE = open('x')\n{KEEP}", "line 1: STATE is a table such as"),
+    (f"{GROW.replace('8', '0')}{KEEP}", "line 2: parameter grow: 0 is not within 1 to 500"),
+    (f"{GROW.replace('grow =', 'grew =')}{KEEP}", "line 2: parameter grow must be assigned to grow"),
+    (f"{GROW.replace('500', 'most')}{KEEP}", "line 2: parameter takes constants"),
+]
+
+
+@pytest.mark.parametrize(("source", "words"), REFUSED, ids=range(len(REFUSED)))
+def test_what_is_no_policy_is_refused(source, words):
+    with pytest.raises(InputError) as error:
+        read_text(source, "mine.py")
+    assert words in str(error.value)
+    assert str(error.value).startswith("mine.py: ")
+    assert str(error.value).count("\n") == 0
+
+
+def test_a_way_without_an_answer_is_refused():
+    with pytest.raises(InputError, match=r"mine\.py: depth, line 1: ends without an answer"):
+        own_policy("def depth(zone):\n    if zone.free > 3:\n        return 1\n", "mine.py")
+
+
+def test_parameters_are_known_without_running_the_text():
+    text = read_text(f"{GROW}open('no such file')\n{KEEP}", "mine.py")
+    assert text.parameters["grow"][1:] == (8, 1, 500, "objects")
+    refuse_parameters(text, {"grow": 500})
+    for values, words in (({"grow": 501}, "501 is not within 1 to 500: objects"), ({"grew": 1}, "did you mean 'grow'")):
+        with pytest.raises(InputError, match=words):
+            refuse_parameters(text, values)
+
+
+def test_a_parameter_is_what_it_is_set_to_wherever_the_text_uses_it():
+    source = f"{GROW}TWICE = 2 * grow\ndef keep(cache):\n    return TWICE + grow\n"
+    policy = own_policy(source, "mine.py", {"grow": 5})
+    assert policy.interpreted["keep"](lane_ctl()) == 15
+    assert own_policy(source, "mine.py").interpreted["keep"](lane_ctl()) == 24
+
+
+def lane_ctl():
+    import numpy as np
+
+    from fastalloc.kernels.alloc.state import MEMCTL
+
+    return np.zeros(MEMCTL.width, np.int64)
+
+
+def test_what_says_kernel_is_not_asked():
+    source = 'KERNEL = -1\ndef keep(cache):\n    """Why."""\n    return KERNEL\ndef depth(zone):\n    return zone.min\n'
+    assert read_text(source, "mine.py").asked == ["depth"]
+
+
+def test_what_an_allocator_does_not_ask_is_refused_in_words():
+    text = read_text("def refill(sheaf):\n    return 1\n", "mine.py")
+    refuse_unasked(text, "7.3")
+    with pytest.raises(InputError, match=r"refill, line 1: is asked of allocator 'sheaves', '7.3', not of 'slub'"):
+        refuse_unasked(text, "slub")
+
+
+@pytest.mark.parametrize(
+    ("source", "eras", "words"),
+    [
+        ("def depth(zone):\n    return 1\n", {"7.3"}, "is not asked in a replay"),
+        ("def entitlement(who):\n    return 1\n", {"7.3"}, "takes 'who', which a recorded trace does not tell"),
+        ("def refill(sheaf):\n    return 1\n", {"7.3", "cpu-partial"}, "is not asked of the rules of cpu-partial"),
+    ],
+)
+def test_what_a_replay_cannot_ask_is_refused(source, eras, words):
+    with pytest.raises(InputError, match=words):
+        refuse_in_replay(read_text(source, "mine.py"), eras)
+
+
+def test_the_template_and_each_question_of_it_are_policies():
+    text = template("mine")
+    assert read_text(text, "mine.py").asked == ["keep"]
+    live = "\n".join(
+        line.removeprefix("# ") if "    " in line or "def " in line else line for line in text.splitlines()
+    )
+    assert set(read_text(live, "mine.py").functions) == set(QUESTIONS)
