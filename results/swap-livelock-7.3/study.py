@@ -39,8 +39,8 @@ MACHINES: dict[str, tuple[str, int, dict[str, object]]] = {  # name: scenario, l
     "512 MB, 90 s": ("swap-livelock", 96, {}),
     "34 MB, 15 s": ("swap-livelock-34m", 192, {}),
     "34 MB, 8 CPUs": ("swap-livelock-34m", 192, {"machine.cpus": 8}),
-    "atomic adversary": ("swap-livelock-34m", 24, {"workload.squeeze": "atomic"}),
-    "PF_MEMALLOC adversary": ("swap-livelock-34m", 24, {"workload.squeeze": "reclaim"}),
+    "atomic adversary": ("swap-livelock-34m", 24, {"workload.adversary": "atomic"}),
+    "PF_MEMALLOC adversary": ("swap-livelock-34m", 24, {"workload.adversary": "reclaim"}),
 }
 RESERVES = (8, 16, 32, 48, 64, 96, 128, 192, 256, 512)  # min_free_kbytes
 SWEPT = "34 MB, 15 s"
