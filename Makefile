@@ -59,7 +59,7 @@ format: .venv/ready ## format the sources
 schemas: .venv/ready ## write JSON Schemas and the columns in docs/datasets.md again
 	$(BIN)/python -m docs.schemas
 
-tables: .venv/ready ## write the tables of docs/policies.md, docs/how-true-is-it.md and README again, from presets and results/
+tables: .venv/ready ## write the tables of docs/policies.md, closed-loop-truth.md, how-true-is-it.md and README again, from presets and results/
 	$(BIN)/python -m docs.policy_tables
 	$(BIN)/python -m docs.closed_loop_tables
 	$(BIN)/python -m docs.endurance

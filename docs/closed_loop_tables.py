@@ -1,4 +1,4 @@
-"""Chart and tables of docs/how-true-is-it.md: predictions of clean runs. ``make tables`` runs this.
+"""Chart and tables of docs/closed-loop-truth.md: predictions of clean runs. ``make tables`` runs this.
 
 Reads results/closed-loop/clean.json, what ``fastalloc verify FOLDER --json`` prints for a folder of clean runs.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 from benchmarks.tables import replaced
 
-PAGE = Path(__file__).with_name("how-true-is-it.md")
+PAGE = Path(__file__).with_name("closed-loop-truth.md")
 RESULTS = Path(__file__).parent.parent / "results" / "closed-loop"
 TITLES = {
     "pswpout": "pages swapped out",
@@ -43,7 +43,7 @@ def views(record: dict[str, Any]) -> str:
             f"{view['never_swapped']} lanes never swap.\n"
         )
         lines = ["| predicted / real | runs | 10 % | median | 90 % | within |", "|---|---:|---:|---:|---:|---:|"]
-        for spread in view["spreads"]:
+        for spread in (spread for spread in view["spreads"] if spread["runs"]):
             within = f"{spread['within']} of {spread['judged']}" if spread["judged"] else "told only"
             quantiles = " | ".join(f"{spread[name]:.2f}" for name in ("q10", "median", "q90"))
             lines.append(f"| {TITLES[spread['figure']]} | {spread['runs']} | {quantiles} | {within} |")
