@@ -1,5 +1,7 @@
 """Hypothesis draws the same examples in every run: a failure is a fact, not a mood."""
 
+import os
+
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -11,3 +13,8 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 settings.load_profile("fixed")
+
+# The readline that pytest loads exports them to the workers of xdist and to whatever a test starts.
+for _width in ("COLUMNS", "LINES"):
+    os.environ.pop(_width, None)
+    os.unsetenv(_width)

@@ -1,7 +1,6 @@
 """The command `fastalloc explain`: JSON, text, a page, a machine, refusals, and how soon it answers."""
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -17,8 +16,7 @@ BOOSTED = REPORTS / "075-6.19-kswapd" / "input.txt"
 
 def explain(*arguments, text=None):
     command = [sys.executable, "-m", "fastalloc.cli.main", "explain", *map(str, arguments)]
-    wide = dict(os.environ)  # pytest's readline exports COLUMNS, of which Python knows nothing
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, input=text, check=False, env=wide)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, input=text, check=False)
 
 
 def test_json_has_the_fields_that_scripts_read():

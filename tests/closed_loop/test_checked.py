@@ -24,7 +24,7 @@ SETTINGS = {
     "cpu-partial": {"policy.allocator": "cpu-partial"},
     "sheaves": {"policy.allocator": "sheaves"},
 }
-MILLISECONDS = 6000  # reclaim begins within the first second, swap within three
+MILLISECONDS = 4000  # reclaim begins within the first second, swap within three
 
 
 def digest(name):

@@ -65,9 +65,9 @@ def test_a_run_keeps_its_finished_lanes(tmp_path, number):
     _, told = process.communicate(timeout=HANGS_S)
     assert process.returncode == 128 + number
     dataset = open_dataset(out)
-    # a machine that is too busy to write the last rows within the grace leaves those that were stored before
+    # a machine too busy to write the last rows within the grace leaves those stored before, or is just done with them
     cut_off = "what was stored is kept" in told
-    assert dataset.manifest["status"] == ("running" if cut_off else "interrupted")
+    assert dataset.manifest["status"] == "interrupted" or (cut_off and dataset.manifest["status"] == "running")
     assert 64 <= len(dataset.runs.collect()) < 20_000
 
 

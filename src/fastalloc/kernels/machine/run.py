@@ -286,7 +286,7 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             event = other
         if at >= until:
             break
-        if shared and at >= ctl[VM.turn_end]:
+        if shared and event == EVENT_CPU and at >= ctl[VM.turn_end]:  # a turn ends where a step ends
             end_turn(vm, at)
             continue
         if at > ctl[VM.now]:
