@@ -8,13 +8,13 @@ what the policy keeps for the swap path alone.
 from functools import cache
 
 from fastalloc.report.statistics import paired_interval
-from fastalloc.scenario import with_policies
+from fastalloc.scenario import load_policy, with_policies
 from tests.closed_loop.small import OWN_CORES, gauge, metric, run, small
 from tests.policies.test_closed_loop import LANES as PLAIN_LANES
 from tests.policies.test_closed_loop import results, scenario
 
 LANES = range(4)
-MORE_LANES = range(96)
+MORE_LANES = (range(96), range(480))
 LEAN = {"run.series_ms": 15_000, "run.max_events": 0}
 STRENGTHS = ("atomic", "reclaim")
 BASE = small("rc8", OWN_CORES | {"run.duration_s": 9.0, "run.series_ms": 10})
@@ -44,6 +44,15 @@ def failing(policies, lanes=PLAIN_LANES):
     return {lane for lane, result in zip(lanes, found, strict=True) if metric(result, "sense_fail")}
 
 
+def refused_to_adversary(policies, strength):
+    """Whether a sense allocation fails under an adversary. Where only a command that fails asks for a buffer, one of a
+    thousand, all do: four lanes of some 800 commands would ask a few times, and see a refusal by chance."""
+    if load_policy(policies).set.get("policy.sense") != "lazy":
+        return any(metric(result, "sense_fail") for result in results_with_adversary(policies, strength))
+    failing_commands = with_adversary(policies, strength).with_settings({"policy.sense_error_ppm": 1_000_000})
+    return any(metric(run(failing_commands, lane), "sense_fail") for lane in LANES)
+
+
 @cache
 def in_flight(policies):
     """Commands that are in flight at once in the worst lane, long after PF_MEMALLOC took all: host depth DEPTH, and as
@@ -58,14 +67,20 @@ def in_flight(policies):
 
 def prevents(policies):
     """Failed sense allocations. yes: none, not even under an adversary; statistically: on fewer machines than under
-    rc8, by the 95 % interval of the paired difference. Where few machines leave that open more are run."""
+    rc8, by the 95 % interval of the paired difference. Few machines leave that open: 96 are run, and 480 where fewer
+    of the 96 fail than under rc8 but the interval has 0 (two looks: 1 of 20 presets that change nothing may pass)."""
     if not failing(policies):
-        found = [result for strength in STRENGTHS for result in results_with_adversary(policies, strength)]
-        return "statistically" if any(metric(result, "sense_fail") for result in found) else "yes"
+        refused = any(refused_to_adversary(policies, strength) for strength in STRENGTHS)
+        return "statistically" if refused else "yes"
     if failing(policies) == failing("rc8"):
         return "no"
-    ours, theirs = failing(policies, MORE_LANES), failing("rc8", MORE_LANES)
-    return "statistically" if paired_interval(len(ours - theirs), len(theirs - ours), len(MORE_LANES))[1] < 0 else "no"
+    for lanes in MORE_LANES:
+        ours, theirs = failing(policies, lanes), failing("rc8", lanes)
+        if len(ours) >= len(theirs):
+            return "no"
+        if paired_interval(len(ours - theirs), len(theirs - ours), len(lanes))[1] < 0:
+            return "statistically"
+    return "no"
 
 
 def guarantees(policies):

@@ -98,13 +98,23 @@ def test_without_a_timeout_a_livelock_never_ends():
         assert metric(result, "livelock_5s") == metric(result, "livelock_open")
 
 
-def test_fairness_by_rank_keeps_the_atomic_page_and_as_posted_does_not():
-    """E1: bios take slots allocated at 3/8 of min under rc8, as posted and E2, never under the full rule."""
-    assert taken("rc8", "bio", DEPTH.atomic) > 0
+def kept_of_what_it_bought(policies):
+    """Of the slots of slabs that sense buffers allocated at 3/8 of min, the share that sense buffers took."""
+    rows = [result.ledger[WHO.sense, DEPTH.atomic] for result in results(policies)]
+    return sum(int(row[WHO.sense]) for row in rows) / sum(int(row.sum()) for row in rows)
+
+
+def test_fairness_by_rank_keeps_more_of_the_atomic_page_and_as_posted_does_not():
+    """E1: bios take nearly all slots that a sense buffer allocated at 3/8 of min under rc8, as posted and E2; the full
+    rule keeps more of them, until a bio's own slab opens the cache again. Shares and not counts: what gives no command
+    buys no slab either, and a machine under rank stands still a tenth as long as one under rc8, so it allocates at 3/8
+    of min, and loses, more often (1,138 slots to bios, as posted 752)."""
     assert taken("rank-posted", "bio", DEPTH.atomic) > 0
-    assert taken("no-watermarks", "bio", DEPTH.atomic) > 0
-    assert taken("rank", "bio", DEPTH.atomic) < taken("rank-posted", "bio", DEPTH.atomic)
+    assert kept_of_what_it_bought("rank") > 0.15
+    for name in ("rc8", "rank-posted", "no-watermarks"):
+        assert kept_of_what_it_bought(name) < 0.06
     assert total("rank", "unfair_refusals") > 0
+    assert total("rank", "livelock_ms") < 0.2 * total("rc8", "livelock_ms")
 
 
 @pytest.mark.parametrize(("name", "protected"), [
@@ -126,10 +136,20 @@ def test_who_keeps_bios_off_the_page_that_a_sense_buffer_bought(name, protected)
     assert (bio >> st.HANDLE_SHIFT == sense >> st.HANDLE_SHIFT) != protected
 
 
-def allocated_for(policies, taker, owners):
+def allocated_for(policies, taker, owners, found=results):
     """Objects that ``taker`` took from slabs of those owners, at any depth."""
     rows = [WHO.names.index(owner) for owner in owners]
-    return sum(int(result.ledger[rows, :, WHO.names.index(taker)].sum()) for result in results(policies))
+    return sum(int(result.ledger[rows, :, WHO.names.index(taker)].sum()) for result in found(policies))
+
+
+# kmalloc-128 as the boot left it, but with no slot free: the 115 that the presets' boot leaves serve all GFP_ATOMIC
+# users of a machine without bios there, which then never allocate a slab for anybody.
+FULL = {"machine.boot_slabs": [{"cache": "kmalloc-128", "slabs": 5, "in_use": 160}]}
+
+
+@cache
+def results_after_full_boot(policies):
+    return [run(scenario(policies).with_settings(FULL), lane) for lane in range(12)]
 
 
 @pytest.mark.parametrize(("name", "bios_apart", "sense_apart"), [
@@ -137,11 +157,14 @@ def allocated_for(policies, taker, owners):
 ])  # fmt: skip
 def test_nomerge_on_sense_on_bio_and_on_both_differ_as_predicted(name, bios_apart, sense_apart):
     """B3. On sense: bios go on with slots of kmalloc-128 that other GFP_ATOMIC users allocated. On bio: sense buffers
-    go
-    on with those, but the mass consumer is gone. On both: each lives in its own slabs. No sense buffer is refused."""
+    go on with those, but the mass consumer is gone. On both: each lives in its own slabs. No sense buffer is refused.
+    On a machine whose boot left no slot of kmalloc-128 free: else it serves sense buffers from that stock alone."""
     others = ["atomic noise", "scsi_cmnd", "sg table", "radix node", "inode", "dentry", "request"]
-    assert (allocated_for(name, "bio", [*others, "sense"]) == 0) == bios_apart
-    assert (allocated_for(name, "sense", [*others, "bio"]) == 0) == sense_apart
+    found = results_after_full_boot
+    assert (allocated_for(name, "bio", [*others, "sense"], found) == 0) == bios_apart
+    assert (allocated_for(name, "sense", [*others, "bio"], found) == 0) == sense_apart
+    assert not any(metric(result, "sense_fail") for result in found(name))
+    assert any(metric(result, "sense_fail") for result in found("rc8"))
     assert total(name, "sense_fail") == 0 < total("rc8", "sense_fail")
 
 
