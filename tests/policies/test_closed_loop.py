@@ -107,7 +107,7 @@ def kept_of_what_it_bought(policies):
 def test_fairness_by_rank_keeps_more_of_the_atomic_page_and_as_posted_does_not():
     """E1: bios take nearly all slots that a sense buffer allocated at 3/8 of min under rc8, as posted and E2; the full
     rule keeps more of them, until a bio's own slab opens the cache again. Shares and not counts: what gives no command
-    buys no slab either, and a machine under rank stands still a tenth as long as one under rc8, so it allocates at 3/8
+    buys no slab either, and a machine under rank stands still an eighth as long as one under rc8, so it allocates at 3/8
     of min, and loses, more often (1,138 slots to bios, as posted 752)."""
     assert taken("rank-posted", "bio", DEPTH.atomic) > 0
     assert kept_of_what_it_bought("rank") > 0.15
