@@ -80,6 +80,7 @@ def test_a_rate_is_told_or_bounded(fastalloc):
     words = ["rare", "swap-livelock-34m", "--variant", "fix", "--seconds", 3, "--startup", 1, "--lanes", 8]
     code, out, err = fastalloc(*words)
     assert code == 0, err
+    assert out.startswith("rules: SLUB of 2.6.25")
     assert "steady state: none in 0.000185 machine-days: below 16,177 a machine-day (95 %)" in out
     told = json.loads(fastalloc(*words, "--json")[1])
     assert (told["lanes"], told["steady"]["rate"]) == (8, None)

@@ -41,6 +41,7 @@ def decided(
     from fastalloc.rare.events import parse_event
     from fastalloc.rare.rewind import Rewound
     from fastalloc.runner import stored_lane
+    from fastalloc.scenario.rules import rules_line
 
     wanted = parse_event(event)
     own, row = stored_lane(dataset, lane)
@@ -77,6 +78,7 @@ def decided(
         )
         if cancel.is_set():
             raise typer.Exit(130)
+    rules = rules_line(own.policy)
     if chart is not None:
         from fastalloc.report.chance_chart import draw
 
@@ -84,8 +86,9 @@ def decided(
     if json:
         import json as json_text
 
-        print(json_text.dumps([_told(each) for each in curves], indent=1))
+        print(json_text.dumps([{"rules": rules} | _told(each) for each in curves], indent=1))
     else:
+        print(f"rules: {rules}")
         _table(curves)
 
 

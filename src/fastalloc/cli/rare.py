@@ -143,6 +143,8 @@ def _rungs(text: str) -> list[Any]:
 
 
 def _told(found: "Rare", per: str) -> dict[str, Any]:
+    from fastalloc.scenario.rules import rules_line
+
     hazard = found.hazard
     steady = hazard.steady
     scale = PER_S[per]
@@ -150,6 +152,7 @@ def _told(found: "Rare", per: str) -> dict[str, Any]:
         "event": str(found.event),
         "scenario": found.scenario.name,
         "variant": found.scenario.variants[0].name,
+        "rules": rules_line(found.scenario.policy),
         "lanes": hazard.lanes,
         "lane_seconds": hazard.length_s,
         "stopped_by": found.stopped,
@@ -216,6 +219,7 @@ def _print(found: "Rare", answer: dict[str, Any], per: str) -> None:
 
     shown = console()
     hazard = found.hazard
+    shown.print(f"rules: {answer['rules']}", soft_wrap=True)
     shown.print(
         f"{answer['scenario']}, {answer['variant']}: {found.event.words}, {hazard.lanes:,} lanes of "
         f"{hazard.length_s:g} s (stopped by {found.stopped})",

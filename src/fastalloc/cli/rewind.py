@@ -31,6 +31,7 @@ def rewind(
     from fastalloc.rare.in_words import state_lines
     from fastalloc.rare.rewind import Rewound, parse_time
     from fastalloc.runner import stored_lane
+    from fastalloc.scenario.rules import rules_line
     from fastalloc.terminal import console
 
     wanted = parse_event(event)
@@ -41,6 +42,7 @@ def rewind(
     at = opened.find(wanted) if "-" in to else None
     opened.go_to(parse_time(to, at, opened.end_ns))
     shown = console()
+    shown.print(f"rules: {rules_line(own.policy)}", soft_wrap=True)
 
     def show() -> None:
         for line in state_lines(opened.arrays):

@@ -130,8 +130,3 @@ def predict(line: Line, setting: float) -> Predicted:
     spread = float(norm.ppf(0.975) * np.sqrt(at @ line.covariance @ at))
     share, low, high = (float(-np.expm1(-np.exp(log_hazard + way * spread))) for way in (0, -1, 1))
     return Predicted(setting, share, low, high, log_hazard < rarest)
-
-
-def next_settings(line: Line, shares: Sequence[float]) -> list[float]:
-    """Settings at which the line has these chances."""
-    return [float((np.log(-np.log1p(-share)) - line.a) / line.b) for share in shares]
