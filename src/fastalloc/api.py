@@ -33,7 +33,8 @@ def run(
     """Runs the variants of a scenario side by side, or opens what an equal run left.
 
     Args:
-        scenario: a preset's name, a TOML file's path, or a ``Scenario``.
+        scenario: a preset's name, a TOML file's path, or a ``Scenario``; a machine alone (a name, or the file that
+            ``fastalloc machine import`` wrote) is run under a load that its ``description`` tells.
         out: folder of the dataset, or ``s3://BUCKET/PREFIX``; by default ``out/NAME``. Where it holds the same run of
             this version it is opened, and nothing is run.
         variants: names; by default those that run when none is asked for.
@@ -339,8 +340,16 @@ def _loaded(scenario: "Scenario | str | Path", named: Settings, settings: Settin
     """The scenario with what was asked for set."""
     from fastalloc.scenario import Scenario, load_scenario
     from fastalloc.scenario.chosen import chosen_settings
+    from fastalloc.scenario.machines import is_machine
 
-    loaded = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
+    if isinstance(scenario, Scenario):
+        loaded = scenario
+    elif is_machine(scenario):
+        from fastalloc.batch.pressed import machine_alone
+
+        loaded = machine_alone(scenario)[0]
+    else:
+        loaded = load_scenario(scenario)
     asked = {**(settings or {}), **{key: value for key, value in named.items() if value is not None}}
     return loaded.with_settings(chosen_settings(loaded, asked, Path()), "settings")
 

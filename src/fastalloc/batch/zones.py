@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from fastalloc.scenario.machine import NOT_THE_KERNELS, Machine
+from fastalloc.scenario.machine import Machine
 
 
 class LaneZone(NamedTuple):
@@ -44,18 +44,3 @@ def lane_zones(machine: Machine) -> list[LaneZone]:
             )
         )
     return joined
-
-
-def simplified(machine: Machine) -> list[str]:
-    """What a lane does not have as the machine has it, a sentence each."""
-    said = []
-    if len(machine.nodes) > 1:
-        said.append(f"{len(machine.nodes)} memory nodes ({', '.join(map(str, machine.nodes))}) are joined into one")
-    for field, what in (("cma", "CMA pages"), ("highatomic", "pages of blocks kept for GFP_ATOMIC of higher order")):
-        pages = sum(getattr(zone, field) for zone in machine.zones)
-        if pages:
-            said.append(f"{pages:,} {what} are left out")
-    user = [name for name in machine.classes if name in NOT_THE_KERNELS]
-    if user:
-        said.append(f"{' and '.join(user)} {'serves' if len(user) == 1 else 'serve'} pages of tasks alone")
-    return said

@@ -78,7 +78,7 @@ def decided(
         )
         if cancel.is_set():
             raise typer.Exit(130)
-    rules = rules_line(own.policy)
+    rules = rules_line(own)
     if chart is not None:
         from fastalloc.report.chance_chart import draw
 

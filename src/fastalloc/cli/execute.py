@@ -23,7 +23,6 @@ def run_and_show(
     """Runs into a dataset, writes its report, prints its table or the board; ``options`` as for ``runner.run``."""
     cancel = interrupt.cancellation()
 
-    from fastalloc.batch.zones import simplified
     from fastalloc.progress import RunBar
     from fastalloc.runner import run
 
@@ -49,8 +48,6 @@ def run_and_show(
         print(f"policy  {scenario.kernel_policy}", file=sys.stderr)
     if scenario.machine.doubt:
         print(f"machine {scenario.machine.doubt} (docs: How true is it)", file=sys.stderr)
-    for line in simplified(scenario.machine):
-        print(f"machine {line}", file=sys.stderr)
     print(f"dataset {folder}\nreport  {page}", file=sys.stderr)
     _tell_next(dataset, folder, board)
     if interrupt.interrupted():

@@ -63,6 +63,7 @@ def frontier(
     from fastalloc.compiler.cache_dir import announce_compiling
     from fastalloc.scenario import with_policies
     from fastalloc.scenario.policy_presets import policy_variant
+    from fastalloc.scenario.rules import rules_line
     from fastalloc.sweep.frontier import Tried
     from fastalloc.sweep.frontier import frontier as search
 
@@ -101,8 +102,10 @@ def frontier(
         found.append(result)
         if not json:
             print((f"{name}: " if len(names) > 1 else "") + _words(result))
+            print(f"rules: {rules_line(own)}")
     if json:
-        print(json_text.dumps([{"variant": n} | _record(f) for n, f in zip(names, found, strict=True)], indent=1))
+        told_of = [{"variant": name, "rules": rules_line(own)} for name, own in zip(names, owns, strict=True)]
+        print(json_text.dumps([each | _record(f) for each, f in zip(told_of, found, strict=True)], indent=1))
     if any(each.above is None or each.below is None for each in found):
         raise typer.Exit(1)
 

@@ -48,7 +48,7 @@ ScenarioName = Annotated[
     typer.Argument(
         metavar="SCENARIO",
         autocompletion=_scenarios,
-        help="A preset (see `fastalloc scenarios`) or a TOML file.",
+        help="A preset (see `fastalloc scenarios`) or a TOML file; or a machine alone, under a load that is told.",
     ),
 ]
 PolicyName = Annotated[
@@ -142,13 +142,27 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def loaded_with(scenario: str, settings: dict[str, Any]) -> "Scenario":
-    """A scenario by its name or path with settings, in which ``machine`` may be a file and ``policy`` a name.
+    """A scenario by its name or path with settings, in which ``machine`` may be a file and ``policy`` a name; or a
+    machine alone under a load that is told. What is assumed of a user's machine goes to stderr.
 
     Raises:
-        InputError: as ``load_scenario`` and ``Scenario.with_settings``.
+        InputError: as ``load_scenario``, ``load_machine`` and ``Scenario.with_settings``.
     """
+    import sys
+
     from fastalloc.scenario import load_scenario
     from fastalloc.scenario.chosen import chosen_settings
+    from fastalloc.scenario.machines import assumed, is_machine
 
-    loaded = load_scenario(scenario)
-    return loaded.with_settings(chosen_settings(loaded, settings, Path()), "--set")
+    if is_machine(scenario):
+        from fastalloc.batch.pressed import machine_alone
+
+        loaded, said = machine_alone(scenario)
+    else:
+        loaded, said = load_scenario(scenario), []
+    found = loaded.with_settings(chosen_settings(loaded, settings, Path()), "--set")
+    if isinstance(settings.get("machine"), str):
+        said = [f"policy {found.kernel_policy}", *assumed(found.machine)]
+    for line in said:
+        print(f"assumed: {line}", file=sys.stderr)
+    return found

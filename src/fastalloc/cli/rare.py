@@ -152,7 +152,7 @@ def _told(found: "Rare", per: str) -> dict[str, Any]:
         "event": str(found.event),
         "scenario": found.scenario.name,
         "variant": found.scenario.variants[0].name,
-        "rules": rules_line(found.scenario.policy),
+        "rules": rules_line(found.scenario),
         "lanes": hazard.lanes,
         "lane_seconds": hazard.length_s,
         "stopped_by": found.stopped,

@@ -60,18 +60,19 @@ def reserve(
     """Say how large min_free_kbytes (or another reserve) must be for few GFP_ATOMIC requests to be refused."""
     allow_memory(memory)
     from fastalloc.compiler.cache_dir import announce_compiling
-    from fastalloc.sweep.reserve import FIELDS, closed_form, gap_pages, kept_back, own_value
+    from fastalloc.scenario.rules import rules_line
+    from fastalloc.sweep.reserve import BURSTS, FIELDS, closed_form, gap_pages, kept_back, own_value
     from fastalloc.sweep.reserve import reserve as search
 
     if of not in FIELDS:
         raise InputError("--of", of, f"is none of {', '.join(FIELDS)}{meant(of, FIELDS)}")
     asked = asked_for(settings, policy, None, seconds, seed)
-    own = _scenario(scenario, variant, asked, [_burst(text) for text in burst or []])
+    own = _scenario(scenario, of, variant, asked, [_burst(text) for text in burst or []])
     formula = behind = None
-    if of in ("min_free_kbytes", "watermark_scale_factor") and own.workload.bursts:
+    if of in BURSTS and own.workload.bursts:
         formula = closed_form(own, of, below)
         behind = closed_form(own, of, below, kswapd_behind=True) if of == "min_free_kbytes" else None
-    elif FIELDS[of][2] == "burst_requests":
+    elif of in BURSTS:
         raise InputError(scenario, "workload.bursts", "none; tell them in the scenario or with --burst")
     announce_compiling()
 
@@ -94,15 +95,15 @@ def reserve(
         "closed_form_kswapd_behind": behind,
         "too_little": little._asdict() if little else None,
         "enough": enough._asdict() if enough else None,
+        "rules": rules_line(own),
         "kept_back_kb": kept_back(own, of, enough.value) if enough else None,
     }
-    if own.machine.base > (2, 6, 25):
-        print("reclaim is simulated as 2.6.25 does it, whatever the kernel (docs/machine.md)", file=sys.stderr)
     if json:
         import json as json_text
 
         print(json_text.dumps(answer, indent=1))
     else:
+        print(f"rules:       {rules_line(own)}")
         print(f"{of} is {now:,} now")
         if formula is not None:
             print(
@@ -114,8 +115,9 @@ def reserve(
         print(f"simulated:   {_words(found, below)}")
         if enough is not None and answer["kept_back_kb"]:
             kept = answer["kept_back_kb"]
-            more = "more" if kept > 0 else "fewer"
-            print(f"cost:        {abs(kept):,} kB {more} than now stay free below the high marks")
+            more = "more" if kept > 0 else "less"
+            where = "stay free below the high marks" if of in BURSTS else f"lie in {of}"
+            print(f"cost:        {abs(kept):,.{0 if abs(kept) >= 100 else 2}f} kB {more} than now {where}")
     if enough is None:
         raise typer.Exit(1)
 
@@ -150,25 +152,26 @@ def _burst(text: str) -> dict[str, Any]:
     return found
 
 
-def _scenario(name: str, variant: str | None, asked: dict[str, Any], bursts: list[dict[str, Any]]) -> "Scenario":
+def _scenario(
+    name: str, of: str, variant: str | None, asked: dict[str, Any], bursts: list[dict[str, Any]]
+) -> "Scenario":
     """The scenario to search on; a machine alone is put under pressure."""
     from pydantic import ValidationError
 
+    from fastalloc.batch.pressed import pressed
     from fastalloc.scenario.chosen import chosen_settings
-    from fastalloc.scenario.files import read_toml
-    from fastalloc.scenario.machines import load_machine, machine_names
+    from fastalloc.scenario.machines import is_machine, load_machine
     from fastalloc.scenario.models import Burst
     from fastalloc.scenario.varied import input_error
-    from fastalloc.sweep.pressed import pressed
+    from fastalloc.sweep.reserve import in_play
 
     try:
         told = [Burst.model_validate(burst) for burst in bursts]
     except ValidationError as error:
         raise input_error(error, "--burst") from None
-    path = Path(name)
-    if name in machine_names() or (path.is_file() and path.suffix == ".toml" and "zones" in read_toml(path)):
+    if is_machine(name) and told:
         machine = load_machine(name)
-        own, said = pressed(machine, told)
+        own, said = pressed(machine, told, in_play(machine, told, of))
         for line in said:
             print(f"assumed: {line}", file=sys.stderr)
         return own.with_settings(chosen_settings(own, asked, Path()), "--set")

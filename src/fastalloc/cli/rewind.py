@@ -42,7 +42,7 @@ def rewind(
     at = opened.find(wanted) if "-" in to else None
     opened.go_to(parse_time(to, at, opened.end_ns))
     shown = console()
-    shown.print(f"rules: {rules_line(own.policy)}", soft_wrap=True)
+    shown.print(f"rules: {rules_line(own)}", soft_wrap=True)
 
     def show() -> None:
         for line in state_lines(opened.arrays):

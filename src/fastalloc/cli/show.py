@@ -26,6 +26,12 @@ def tell_doubts(doubtful: Sequence[str], as_json: bool) -> None:
         print(f"rests on less than was asked: {'; '.join(doubtful)}", file=sys.stderr if as_json else sys.stdout)
 
 
+def _tell_simplified(dataset: Dataset) -> None:
+    """The lines above a table of machines that are not simulated as they are."""
+    for sentence in dataset.manifest.get("simplified", []):
+        print(f"simplified: {sentence}")
+
+
 def show(dataset: Dataset, as_json: bool, doubtful: Sequence[str] = ()) -> None:
     """As a table with a sentence a variant, or as JSON and nothing else; ``doubtful``: see ``store.doubts``."""
     from fastalloc.report.verdict import verdict_rows, verdicts
@@ -34,11 +40,12 @@ def show(dataset: Dataset, as_json: bool, doubtful: Sequence[str] = ()) -> None:
     if as_json:
         import json
 
-        print(json.dumps(_doubted(verdict_rows(found), doubtful), indent=1))
+        print(json.dumps(_noted(verdict_rows(found), dataset, doubtful), indent=1))
         return
     from fastalloc.report.terminal import print_verdicts
     from fastalloc.terminal import console
 
+    _tell_simplified(dataset)
     print_verdicts(console(), found)
 
 
@@ -50,16 +57,20 @@ def show_board(dataset: Dataset, as_json: bool, doubtful: Sequence[str] = ()) ->
     if as_json:
         import json
 
-        print(json.dumps(_doubted(board_rows(found), doubtful), indent=1))
+        print(json.dumps(_noted(board_rows(found), dataset, doubtful), indent=1))
         return
     from fastalloc.report.terminal import print_board
     from fastalloc.terminal import console
 
+    _tell_simplified(dataset)
     print_board(console(), found)
 
 
-def _doubted(rows: list[dict[str, Any]], doubtful: Sequence[str]) -> list[dict[str, Any]]:
-    return [row | {"doubts": list(doubtful)} for row in rows] if doubtful else rows
+def _noted(rows: list[dict[str, Any]], dataset: Dataset, doubtful: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows for JSON with what they rest on, where that is less than was asked or than the machine has."""
+    told = {"doubts": list(doubtful), "simplified": dataset.manifest.get("simplified", [])}
+    notes = {name: sentences for name, sentences in told.items() if sentences}
+    return [row | notes for row in rows]
 
 
 def show_sweep(dataset: Dataset, as_json: bool, doubtful: Sequence[str] = ()) -> None:
@@ -69,10 +80,11 @@ def show_sweep(dataset: Dataset, as_json: bool, doubtful: Sequence[str] = ()) ->
     if as_json:
         import json
 
-        print(json.dumps(_doubted(point_rows(dataset), doubtful), indent=1))
+        print(json.dumps(_noted(point_rows(dataset), dataset, doubtful), indent=1))
         return
     from fastalloc.terminal import Table, console
 
+    _tell_simplified(dataset)
     rows, axes = point_rows(dataset), dataset.manifest["sweep"]["axes"]
     names, cells = (REPLAYED, _replayed) if is_of_traces(dataset) else (LIVELOCKED, _livelocked)
     table = Table(padding=(0, 2, 0, 0), header_style="bold")

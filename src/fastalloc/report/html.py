@@ -70,7 +70,11 @@ def render(dataset: Dataset, doubtful: Sequence[str] = ()) -> str:
         manifest=dataset.manifest,
         doubtful=list(doubtful),
         scenario=dataset.manifest["scenario"],
-        machine=[*_machine_words(dataset.manifest["scenario"]), *_rules_words(dataset.manifest["variants"])],
+        machine=[
+            *_machine_words(dataset.manifest["scenario"]),
+            *_rules_words(dataset.manifest["variants"]),
+            *(("simplified", sentence) for sentence in dataset.manifest.get("simplified", [])),
+        ],
         verdicts=found,
         headline=_headline(found),
         board=rows,

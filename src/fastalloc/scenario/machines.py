@@ -33,6 +33,19 @@ def load_machine(name_or_path: str | Path) -> Machine:
         raise input_error(error, path, "", Machine) from None
 
 
+def is_machine(name_or_path: str | Path) -> bool:
+    """Whether a name or path is that of a machine alone: a preset, or a TOML file whose zones are at the top."""
+    if str(name_or_path) in machine_names():
+        return True
+    path = Path(name_or_path)
+    return path.is_file() and path.suffix == ".toml" and "zones" in read_toml(path)
+
+
+def assumed(machine: Machine) -> list[str]:
+    """What the import of a machine had to assume, a sentence each."""
+    return [part for part in machine.source.split("; ") if "assumed" in part]
+
+
 def machine_named(name: str, path: Path) -> Machine:
     """The machine that a scenario file names: a file beside it or in the working folder, or a preset.
 

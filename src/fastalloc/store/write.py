@@ -16,7 +16,7 @@ from fastalloc.forked import refuse_forked
 from fastalloc.kernels.alloc.state import DEPTH_NAMES
 from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.scenario import Policy, Scenario
-from fastalloc.scenario.rules import rules_line
+from fastalloc.scenario.rules import rules_line, simplified
 from fastalloc.store.location import Location, location, write_file
 from fastalloc.store.provenance import footer, provenance
 from fastalloc.store.schema import TABLES, flat_parameters
@@ -71,13 +71,14 @@ class DatasetWriter:
                     "name": name,
                     "title": variant.title,
                     "lanes": 0,
-                    "rules": rules_line(scenario.variant(name).policy),
+                    "rules": rules_line(scenario.variant(name)),
                     **own_file(scenario.variant(name).policy),
                 }
                 for name in variants
                 for variant in scenario.variants
                 if variant.name == name
             ],
+            "simplified": simplified([scenario.variant(name).machine for name in variants]),
             "lanes": scenario.run.lanes,
             "status": "running",
             "depths": list(DEPTH_NAMES),

@@ -14,7 +14,7 @@ from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.linux.versions import kernel_near
 from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, Varied
-from fastalloc.scenario.rules import rules_line
+from fastalloc.scenario.rules import rules_line, simplified
 from fastalloc.store.location import Location, write_file
 from fastalloc.store.provenance import provenance
 from fastalloc.store.shards import Scan, clear_temporary, scan_shards, set_aside
@@ -50,6 +50,7 @@ def manifest_of(plan: Plan, command: str, tables: list[str]) -> dict[str, Any]:
             {"name": variant.name, "title": variant.title, "rules": _rules(plan.base, variant.name)}
             for variant in plan.base.variants
         ],
+        "simplified": simplified([plan.base.machine]) if isinstance(plan.base, Scenario) else [],
         "lanes": sweep.lanes,
         "tables": tables,
         "status": "running",
@@ -62,7 +63,7 @@ def _rules(base: Varied, name: str) -> str:
     """Whose kernel's rules run in a variant, but for what an axis changes."""
     own = base.variant(name)
     if isinstance(own, Scenario):
-        return rules_line(own.policy)
+        return rules_line(own)
     return kernel_near(own.replay.kernel).line("slabs", "layout", "version") if isinstance(own, Replay) else ""
 
 

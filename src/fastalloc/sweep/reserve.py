@@ -14,20 +14,28 @@ import numpy as np
 from scipy.stats import beta, t
 
 from fastalloc.batch import run_lanes
+from fastalloc.batch.heap import build_layout
+from fastalloc.batch.lane import command_bytes
+from fastalloc.batch.pressed import MARKS_IN_PLAY, MOST_PAGES, pressed
 from fastalloc.batch.size import refuse_too_large
 from fastalloc.batch.zones import lane_zones
 from fastalloc.errors import InputError
 from fastalloc.kernels.lane.metrics import METRIC
+from fastalloc.kernels.lane.state import ROLE
 from fastalloc.scenario import Machine, Scenario
 from fastalloc.scenario.machine import NOT_THE_KERNELS, kbytes_of_marks
+from fastalloc.scenario.models import Burst
 
-# What may be searched along: the field of the scenario, and what is counted: refused, of how many, groups of these.
-FIELDS = {
-    "min_free_kbytes": ("machine.min_free_kbytes", "burst_refused", "burst_requests"),
-    "watermark_scale_factor": ("machine.watermark_scale_factor", "burst_refused", "burst_requests"),
-    "bio_pool": ("policy.bio_pool", "bio_waits", "bios"),
-    "free_list": ("host.free_list", "free_list_empty", "commands"),
+# What may be searched along: the field of the scenario, the metric that counts what is refused, and those that add up
+# to what is asked for. A mempool and the free_list are asked again after a refusal, so they are asked as often as they
+# refused and as they, or the allocator before them, gave.
+FIELDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "min_free_kbytes": ("machine.min_free_kbytes", "burst_refused", ("burst_requests",)),
+    "watermark_scale_factor": ("machine.watermark_scale_factor", "burst_refused", ("burst_requests",)),
+    "bio_pool": ("policy.bio_pool", "bio_waits", ("bio_waits", "bios")),
+    "free_list": ("host.free_list", "free_list_empty", ("free_list_empty", "commands")),
 }
+BURSTS = ("min_free_kbytes", "watermark_scale_factor")  # what is refused are requests of bursts
 MOST = {"min_free_kbytes": 1 << 30, "watermark_scale_factor": 3000, "bio_pool": 1024, "free_list": 64}
 CONFIDENCE = 0.95
 CLOSE = 1.03  # how near the two ends of the frontier come
@@ -105,6 +113,19 @@ def closed_form(scenario: Scenario, key: str, limit: float, kswapd_behind: bool 
     return high
 
 
+def in_play(machine: Machine, bursts: Sequence[Burst], key: str) -> int:
+    """Pages of a zone that must take part in a search along ``key``: four high marks at twice the closed form."""
+    scenario, _ = pressed(machine, bursts)
+    if key not in BURSTS:
+        return MOST_PAGES
+    value = min(MOST[key], 2 * closed_form(scenario, key, 0.0))
+    try:
+        highest = max(zone.high for zone in lane_zones(_with(scenario, FIELDS[key][0], value).machine))
+    except InputError:  # more than the machine has
+        return MOST_PAGES
+    return max(MOST_PAGES, MARKS_IN_PLAY * highest)
+
+
 def interval(refused: Sequence[int], requests: Sequence[int], groups: Sequence[tuple[int, int]]) -> tuple[float, float]:
     """A 95 % interval of a share whose refusals come in clusters.
 
@@ -137,11 +158,18 @@ def refused_at(scenario: Scenario, key: str, value: int, lanes: int, threads: in
     """Runs the scenario (of one variant) with a value of the field and counts what is refused."""
     field, hit, asked = FIELDS[key]
     own = _with(scenario, field, value)
+    zones = [zone for zone in lane_zones(own.machine) if zone.name not in NOT_THE_KERNELS]
+    marks, frames = sum(zone.high for zone in zones), sum(zone.frames for zone in zones)
+    if key in BURSTS and 2 * marks > frames:
+        told = f"{value:,} puts the high marks at {marks:,} pages, and {frames:,} take part; no machine runs so"
+        raise InputError(scenario.name, key, told)
     refuse_too_large([own], min(threads or os.cpu_count() or 1, lanes))
     results = list(run_lanes(own, range(lanes), seed=scenario.run.seed, threads=threads))
-    columns = [METRIC.names.index(name) for name in (hit, asked, "bursts_refused", "bursts")]
-    rows = np.array([[int(result.metrics[column]) for column in columns] for result in results])
-    groups = rows[:, 2:] if asked == "burst_requests" else rows[:, :2]
+    counts = [dict(zip(METRIC.names, map(int, result.metrics), strict=True)) for result in results]
+    rows = np.array([[count[hit], sum(count[name] for name in asked)] for count in counts])
+    groups = rows
+    if key in BURSTS:
+        groups = np.array([[count["bursts_refused"], count["bursts"]] for count in counts])
     low, high = interval(rows[:, 0].tolist(), rows[:, 1].tolist(), [(int(a), int(b)) for a, b in groups])
     refused, requests = int(rows[:, 0].sum()), int(rows[:, 1].sum())
     return Refused(value, refused, requests, refused / requests if requests else 0.0, low, high, lanes)
@@ -223,13 +251,19 @@ def own_value(scenario: Scenario, key: str) -> int:
     return scenario.policy.bio_pool if key == "bio_pool" else scenario.host.free_list
 
 
-def kept_back(scenario: Scenario, key: str, value: int) -> int:
-    """KB more than now that stay free in the zones of the kernel while kswapd sleeps: the high marks."""
+def kept_back(scenario: Scenario, key: str, value: int) -> float:
+    """KB more than now that are kept back: what stays free in the kernel's zones while kswapd sleeps, up to the high
+    marks; or elements of a pool that lie in it while nothing is short."""
     field, *_ = FIELDS[key]
-    if not field.startswith("machine."):
-        return 0
-    after, before = _with(scenario, field, value).machine, scenario.machine
-    return sum(a.high - b.high for a, b in zip(after.zones, before.zones, strict=True)) * before.page_kb
+    if key in BURSTS:
+        after, before = _with(scenario, field, value).machine, scenario.machine
+        return sum(a.high - b.high for a, b in zip(after.zones, before.zones, strict=True)) * before.page_kb
+    layout = build_layout(scenario)
+    if key == "bio_pool":
+        each = sum(layout.slot_bytes(layout.roles[role]) for role in (ROLE.bio, ROLE.biovec))
+    else:
+        each = command_bytes(scenario.policy, layout, layout.roles[ROLE.sense])
+    return (value - own_value(scenario, key)) * each / 1024
 
 
 def _with(scenario: Scenario, field: str, value: int) -> Scenario:
