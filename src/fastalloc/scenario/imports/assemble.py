@@ -65,15 +65,20 @@ def import_machine(
     if kernel and known is None:
         raise InputError(path, "--kernel", f"{kernel!r} holds no version, such as 6.1.0-18-amd64 does")
     arch, bits, line = host.architecture(source, release)
-    size, why = host.page_kb(meminfo, found, page_bytes(rows))
+    sysctls = host.read_sysctls(source)
+    base = known.base if known else host.oldest_kernel(meminfo, found, rows, sysctls)
+    size, why = host.told_page_kb(source.lines), "the lines of getconf"
+    if size is None:
+        size, why = host.page_kb(meminfo, found, page_bytes(rows))
     if report is not None and report.page_kb is not None and size is None:
         size, why = report.page_kb, "the report's lists of free blocks"
+    if size is None and found is not None:
+        size, why = host.page_kb_of_batches(found, wm.era_of(base)), "the batches of per-CPU lists"
     if size is None:
         said.append("pages of 4 KB assumed")
     elif size != 4:
         said.append(f"pages of {size} KB, as {why} tell")
     size = size or 4
-    base = known.base if known else host.oldest_kernel(meminfo, found, rows)
     if known is None:
         said.append(f"kernel not told; the rules of {base_name(base)} assumed, the oldest that fits")
         release = base_name(base)
@@ -85,8 +90,9 @@ def import_machine(
         cpus = max(2, (report.cpu or 0) + 1 if report else 0)
         said.append(f"{cpus} CPUs assumed")
     if found is None:
-        found = _zones_of(meminfo, size, bits or 64, said)
-    zones = _zones(found, host.read_sysctls(source), base, size, cpus, said, path)
+        found = _zones_of(meminfo, size, bits or 64, arch, said)
+    ratios = {"DMA": 256, "DMA32": 256, "Normal": 32} | host.read_reserve_ratios(source, bits or 64)
+    zones = _zones(found, sysctls, ratios, base, size, cpus, said, path)
     told = cache_line(source)
     if told is None and host.is_s390(found):
         line, arch = 256, "s390x"
@@ -128,7 +134,7 @@ def import_machine(
         raise input_error(error, path) from None
 
 
-def _zones_of(meminfo: dict[str, int], page_kb: int, bits: int, said: list[str]) -> ZonesFound:
+def _zones_of(meminfo: dict[str, int], page_kb: int, bits: int, arch: str, said: list[str]) -> ZonesFound:
     """Zones as a kernel lays them out, where only the size of memory is known, or not even that."""
     total_kb = meminfo.get("MemTotal")
     if total_kb is None:
@@ -138,15 +144,17 @@ def _zones_of(meminfo: dict[str, int], page_kb: int, bits: int, said: list[str])
         raise InputError("/proc/meminfo", "MemTotal", f"{total_kb} kB are too little for a machine")
     pages = total_kb // page_kb
     dma = min(DMA_PAGES * 4 // page_kb, pages // 4)
-    sizes = {"DMA": dma}
-    if bits == 32:
-        low = meminfo.get("LowTotal", min(total_kb, 880 << 10)) // page_kb
-        sizes |= {"Normal": low - dma, "HighMem": pages - low}
-        said.append("zones not told; those of i386 assumed")
+    low = meminfo.get("LowTotal", min(total_kb, 880 << 10)) // page_kb
+    below = min(pages, DMA32_END * 4 // page_kb)
+    if bits == 32 and arch.startswith("arm"):
+        sizes, whose = {"Normal": low, "HighMem": pages - low}, "32-bit arm"
+    elif bits == 32:
+        sizes, whose = {"DMA": dma, "Normal": low - dma, "HighMem": pages - low}, "i386"
+    elif arch in ("aarch64", "arm64") or page_kb != 4:
+        sizes, whose = {"DMA": below, "Normal": pages - below}, "arm64, DMA below 4 GB,"
     else:
-        below = DMA32_END * 4 // page_kb
-        sizes |= {"DMA32": min(pages, below) - dma, "Normal": max(0, pages - below)}
-        said.append("zones not told; those of x86_64 assumed")
+        sizes, whose = {"DMA": dma, "DMA32": below - dma, "Normal": pages - below}, "x86_64"
+    said.append(f"zones not told; those of {whose} assumed")
     found = ZonesFound([ZoneFound(0, name, size) for name, size in sizes.items() if size > 0])
     found.listed = [zone.name for zone in found.zones]
     if meminfo.get("CmaTotal"):
@@ -157,7 +165,14 @@ def _zones_of(meminfo: dict[str, int], page_kb: int, bits: int, said: list[str])
 
 
 def _zones(
-    found: ZonesFound, sysctls: dict[str, int], base: Base, page_kb: int, cpus: int, said: list[str], path: Path
+    found: ZonesFound,
+    sysctls: dict[str, int],
+    ratios: dict[str, int],
+    base: Base,
+    page_kb: int,
+    cpus: int,
+    said: list[str],
+    path: Path,
 ) -> list[dict[str, Any]]:
     """The zones as fields of ``Zone``; marks, reserves and lists that are not told follow from the kernel's rules."""
     era = wm.era_of(base)
@@ -182,9 +197,10 @@ def _zones(
         ):
             zone.min, zone.low, zone.high = mark.min, mark.low, mark.high
     if None in protections:
-        said.append("protection not told; that of the usual lowmem_reserve_ratio assumed")
+        told = " ".join(str(ratios.get(name, 0)) for name in classes)
+        said.append(f"protection not told; that of lowmem_reserve_ratio {told} assumed")
     protections = [
-        _protection(zone, found.zones, classes, era) if told is None else told
+        _protection(zone, found.zones, classes, era, ratios) if told is None else told
         for zone, told in zip(found.zones, protections, strict=True)
     ]
     if any(zone.pcp_batch is None for zone in found.zones):
@@ -217,10 +233,11 @@ def _zones(
     return rows
 
 
-def _protection(zone: ZoneFound, zones: Sequence[ZoneFound], classes: Sequence[str], era: str) -> list[int]:
+def _protection(
+    zone: ZoneFound, zones: Sequence[ZoneFound], classes: Sequence[str], era: str, ratios: dict[str, int]
+) -> list[int]:
     sizes = [sum(other.present for other in zones if (other.node, other.name) == (zone.node, name)) for name in classes]
-    ratio = {"DMA": 256, "DMA32": 256, "Normal": 32}
-    table = wm.lowmem_reserve(sizes, [ratio.get(name, 0) for name in classes], era)
+    table = wm.lowmem_reserve(sizes, [ratios.get(name, 0) for name in classes], era)
     return table[classes.index(zone.name)]
 
 

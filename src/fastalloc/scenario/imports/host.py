@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from fastalloc.linux.release import Base, parse_release
 from fastalloc.linux.slabinfo import SlabRow
+from fastalloc.linux.watermarks import zone_batchsize
 from fastalloc.scenario.imports.texts import Source
 from fastalloc.scenario.imports.zoneinfo import ZonesFound
 from fastalloc.scenario.machine import DEFAULT_KERNEL, NOT_THE_KERNELS
@@ -15,19 +16,37 @@ _KERNEL = (
     re.compile(rf"(?:Not tainted|Tainted: [A-Z() ]+?)\s(?:-+ )?{_RELEASE}"),
     re.compile(rf"^Linux \S+ {_RELEASE} "),
     re.compile(rf"\b[Kk]ernel:? (?:version )?{_RELEASE}"),
+    re.compile(rf"\bkernel[./]osrelease\s*=\s*{_RELEASE}"),
     re.compile(rf"^{_RELEASE}$"),
 )
 _ARCH = (
-    ("s390x", 64, 256), ("ppc64", 64, 128), ("powerpc64", 64, 128), ("aarch64", 64, 64), ("arm64", 64, 64),
-    ("x86_64", 64, 64), ("amd64", 64, 64), ("riscv64", 64, 64), ("ia64", 64, 128), ("mips64", 64, 128),
-    ("sparc64", 64, 64), ("i686", 32, 64), ("i586", 32, 32), ("i386", 32, 64), ("armv7", 32, 64), ("armv6", 32, 32),
-    ("armv5", 32, 32), ("mips", 32, 32), ("ppc", 32, 32),
-)  # fmt: skip
+    ("s390x", 64, 256),
+    ("ppc64", 64, 128),
+    ("powerpc64", 64, 128),
+    ("aarch64", 64, 64),
+    ("arm64", 64, 64),
+    ("x86_64", 64, 64),
+    ("amd64", 64, 64),
+    ("riscv64", 64, 64),
+    ("ia64", 64, 128),
+    ("mips64", 64, 128),
+    ("sparc64", 64, 64),
+    ("i686", 32, 64),
+    ("i586", 32, 32),
+    ("i386", 32, 64),
+    ("armv7", 32, 64),
+    ("armv6", 32, 32),
+    ("armv5", 32, 32),
+    ("mips", 32, 32),
+    ("ppc", 32, 32),
+    ("v8", 64, 64),
+    ("v7l?", 32, 64),
+)  # fmt: skip -- the last two: CONFIG_LOCALVERSION of the Raspberry Pi's kernels
 # The first kernel that prints a line of zoneinfo or meminfo, or has a cache.
 FIRST: dict[str, Base] = {
     "Active(anon)": (2, 6, 28), "nr_inactive_anon": (2, 6, 28), "nr_free_cma": (3, 7, 0), "nr_alloc_batch": (3, 12, 0),
     "nr_kernel_misc_reclaimable": (4, 20, 0), "KernelStack": (2, 6, 32), "managed": (3, 8, 0),
-    "MemAvailable": (3, 14, 0),
+    "MemAvailable": (3, 14, 0), "watermark_scale_factor": (4, 6, 0),
     "per-node stats": (4, 8, 0), "ShmemHugePages": (4, 8, 0), "KReclaimable": (4, 20, 0), "Percpu": (5, 0, 0),
     "FileHugePages": (5, 4, 0), "cma": (5, 12, 0), "kmalloc-cg-64": (5, 14, 0), "Zswap": (5, 19, 0),
     "maple_node": (6, 1, 0), "Unaccepted": (6, 5, 0), "high_min": (6, 7, 0), "free_highatomic": (6, 17, 0),
@@ -40,13 +59,13 @@ def kernel_release(source: Source) -> str:
     told = source.files.get("/proc/sys/kernel/osrelease", "").strip()
     if re.fullmatch(_RELEASE, told):
         return told
-    for pattern in _KERNEL[:4]:
+    for pattern in _KERNEL[:-1]:
         for line in source.lines:
             match = pattern.search(line.strip())
             if match is not None:
                 return match[1].rstrip(".")
     for asked, answer in zip(source.lines, source.lines[1:], strict=False):
-        match = _KERNEL[4].match(answer.strip())
+        match = _KERNEL[-1].match(answer.strip())
         if match is not None and re.search(r"[$#>]\s*uname -\w*r", asked):
             return match[1]
     return ""
@@ -61,7 +80,7 @@ def architecture(source: Source, release: str) -> tuple[str, int | None, int | N
     for text in texts:
         for name, bits, line in _ARCH:
             if re.search(rf"(?<![a-z0-9]){name}(?![0-9])", text):
-                return name, bits, line
+                return {"v8": "arm64", "v7l?": "armv7"}.get(name, name), bits, line
     return "", None, None
 
 
@@ -93,6 +112,24 @@ def read_sysctls(source: Source) -> dict[str, int]:
     return found
 
 
+def read_reserve_ratios(source: Source, bits: int) -> dict[str, int]:
+    """lowmem_reserve_ratio by zone, lowest first, as a file, as ``vm.NAME = ..`` or after ``cat``; {} where not told.
+
+    An entry for each zone that a kernel of so many bits is usually built with, to 4.16 none for the highest.
+    """
+    names = ("DMA", "Normal", "HighMem", "Movable") if bits == 32 else ("DMA", "DMA32", "Normal", "Movable", "Device")
+    texts = [source.files.get("/proc/sys/vm/lowmem_reserve_ratio", ""), *source.lines]
+    for text, answer in zip(texts, [*texts[1:], ""], strict=True):
+        match = re.match(r"^\s*(?:.*\blowmem_reserve_ratio\s*[=:])?\s*(\d+(?:\s+\d+){1,5})\s*$", text)
+        if match is None or (text is not texts[0] and "lowmem_reserve_ratio" not in text):
+            match = None
+            if re.search(r"cat .*lowmem_reserve_ratio\s*$", text):
+                match = re.match(r"^\s*(\d+(?:\s+\d+){1,5})\s*$", answer)
+        if match is not None:
+            return dict(zip(names, map(int, match[1].split()), strict=False))
+    return {}
+
+
 def cpus(source: Source, zones: ZonesFound | None) -> int | None:
     """CPUs: those with page lists, those of cpuinfo, or those that a report names."""
     if zones is not None and zones.cpus:
@@ -118,6 +155,28 @@ def is_s390(zones: ZonesFound) -> bool:
     return ends.get("DMA") == (0, S390_DMA_PAGES) and "DMA32" not in zones.listed and "HighMem" not in zones.listed
 
 
+def told_page_kb(lines: Sequence[str]) -> int | None:
+    """KB of a page where ``getconf PAGESIZE``, or a line that names it, tells."""
+    for line, answer in zip(lines, [*lines[1:], ""], strict=True):
+        match = re.search(r"\bPAGE_?SIZE\s*[=:]?\s*(\d+)\s*$", line)
+        if match is None and re.search(r"getconf PAGE_?SIZE\s*$", line):
+            match = re.match(r"^\s*(\d+)\s*$", answer)
+        if match is not None and int(match[1]) in (4096, 8192, 16384, 65536):
+            return int(match[1]) // 1024
+    return None
+
+
+def page_kb_of_batches(zones: ZonesFound, era: str) -> int | None:
+    """KB of a page where the zones' pcp->batch is that of one page size alone [zone_batchsize]."""
+    told = [zone for zone in zones.zones if zone.pcp_batch]
+    fitting = [
+        size
+        for size in (4, 16, 64)
+        if all(max(1, zone_batchsize(zone.present, era, size)) == zone.pcp_batch for zone in told)
+    ]
+    return fitting[0] if told and len(fitting) == 1 else None
+
+
 def page_kb(meminfo: Mapping[str, int], zones: ZonesFound | None, slab_page: int | None) -> tuple[int | None, str]:
     """(KB of a page, what betrays it); None where nothing does."""
     if slab_page is not None:
@@ -133,11 +192,15 @@ def page_kb(meminfo: Mapping[str, int], zones: ZonesFound | None, slab_page: int
     return None, ""
 
 
-def oldest_kernel(meminfo: Mapping[str, int], zones: ZonesFound | None, rows: Sequence[SlabRow]) -> Base:
+def oldest_kernel(
+    meminfo: Mapping[str, int], zones: ZonesFound | None, rows: Sequence[SlabRow], sysctls: Mapping[str, int]
+) -> Base:
     """The oldest kernel that prints what the texts hold, and sets the marks that they hold."""
     default = parse_release(DEFAULT_KERNEL)
     assert default is not None
     seen = {*meminfo, *(row.name for row in rows), *(zones.fields if zones is not None else ())}
+    if "watermark_scale_factor" in sysctls:
+        seen.add("watermark_scale_factor")
     bases = [default.base, *(base for name, base in FIRST.items() if name in seen)]
     for zone in zones.zones if zones is not None else ():
         # before 4.6 the low mark is a quarter above min, exactly

@@ -67,7 +67,7 @@ def read_report(lines: Sequence[str]) -> ReportFound | None:
         swap = re.search(r"Total swap = (\d+)kB", line)
         if swap is not None:
             found.swap_kb = int(swap[1])
-        cpu = re.search(r"\bCPU: (\d+) PID:", line)
+        cpu = re.search(r"\bCPU: (\d+) (?:UID: \d+ )?PID:", line)
         if cpu is not None:
             found.cpu = max(found.cpu or 0, int(cpu[1]))
     if not found.zones.zones:
@@ -76,7 +76,7 @@ def read_report(lines: Sequence[str]) -> ReportFound | None:
         each.highatomic = max(each.highatomic or 0, kept.get((each.node, each.name), 0)) or each.highatomic
         if (each.node, each.name) in pcp:
             each.pcp_high, each.pcp_batch = pcp[each.node, each.name]
-    found.zones.cpus = len(cpus) or None
+    found.zones.cpus = max(*cpus, found.cpu or 0) + 1 if cpus else None
     return found
 
 

@@ -1,5 +1,6 @@
 """The texts that a machine is read from: a folder, a dump with sections, or lines pasted from a terminal or a log."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from fastalloc.scenario.machine import SLAB_FLAG_BITS
 
 # Each is read as a file where a folder holds it, with or without proc/ in front.
 PROC_FILES = ("zoneinfo", "meminfo", "slabinfo", "version", "cpuinfo", "sys/vm/min_free_kbytes",
-              "sys/vm/watermark_scale_factor", "sys/kernel/osrelease")  # fmt: skip
+              "sys/vm/watermark_scale_factor", "sys/vm/lowmem_reserve_ratio", "sys/kernel/osrelease")  # fmt: skip
 MOST_BYTES = 1 << 28  # of a dump, unpacked
 CACHE_LINE = "/sys/devices/system/cpu/cpu0/cache/index0/coherency_line_size"
 SLAB_FIELDS = ("object_size", "slab_size", "align", "ctor", "objs_per_slab", "order", "sheaf_capacity", *SLAB_FLAG_BITS)
@@ -20,8 +21,9 @@ SLAB_FIELDS = ("object_size", "slab_size", "align", "ctor", "objs_per_slab", "or
 _QUOTE = re.compile(r"^(?:[>|] ?)+(?=\s*\S)")
 _STAMP = re.compile(
     r"^(?:<\d+>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ |\d{4}-\d\d-\d\dT\S+ \S+ )?(?:kernel: ?)?"
-    r"(?:\[ *\d+\.\d+\](?: ?\[ *[CT]\d+\])? ?)?"
+    r"(?:\[ *\+?\d+\.\d+\](?: ?\[ *[CT]\d+\])? ?)?"
 )
+_NUMBERED = re.compile(r"^ *(\d{1,6})(?:\t|: ?| {1,2}(?=\S| ))")
 _SECTION = re.compile(r"^==+ ?(?:file:? ?)?(/\S+|slabroot \S+)|^#{2,} ?(/\S+)")
 
 
@@ -52,12 +54,21 @@ def open_source(path: Path) -> Source:
 
 
 def clean(text: str) -> list[str]:
-    """Lines without carriage returns, quote marks and log stamps; indentation stays."""
+    """Lines without carriage returns, quote marks, line numbers and log stamps; indentation stays."""
     lines = []
-    for line in text.replace("\u00a0", " ").splitlines():
+    for line in _unnumbered(text.replace("\u00a0", " ").splitlines()):
         line = _QUOTE.sub("", line.rstrip())
         lines.append(_STAMP.sub("", line, count=1))
     return lines
+
+
+def _unnumbered(lines: list[str]) -> list[str]:
+    """Lines of ``cat -n``, ``nl`` or a pager without their numbers, where each has the next one."""
+    found = [_NUMBERED.match(line) for line in lines if line.strip()]
+    numbers = [int(match[1]) for match in found if match is not None]
+    if len(numbers) < max(4, len(found)) or any(b != a + 1 for a, b in itertools.pairwise(numbers)):
+        return lines
+    return [_NUMBERED.sub("", line, count=1) for line in lines]
 
 
 def _read(file: Path) -> str | None:

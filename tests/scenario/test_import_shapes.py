@@ -1,0 +1,221 @@
+"""Machines as people paste them: what each text betrays is used, and what it does not tell is named."""
+
+import pytest
+
+from fastalloc.linux.watermarks import zone_batchsize
+from fastalloc.scenario import Machine, import_machine
+
+
+def imported(tmp_path, text: str, name: str = "posted.txt") -> Machine:
+    (tmp_path / name).write_text(text, newline="")
+    return import_machine(tmp_path / name)
+
+
+OF_2_6_24 = """\
+Node 0, zone      DMA
+  pages free     2014
+        min      7
+        low      8
+        high     10
+        scanned  0 (a: 24 i: 0)
+        spanned  4096
+        present  2791
+    nr_free_pages 2014
+        protection: (0, 873, 873, 873)
+  pagesets
+    cpu: 0 pcp: 0
+              count: 0
+              high:  0
+              batch: 1
+    cpu: 0 pcp: 1
+              count: 0
+              high:  0
+              batch: 1
+  all_unreclaimable: 0
+  prev_priority:     12
+  start_pfn:         0
+Node 0, zone   Normal
+  pages free     4968
+        min      936
+        low      1170
+        high     1404
+        spanned  225280
+        present  223520
+        protection: (0, 0, 0, 4000)
+  pagesets
+    cpu: 0 pcp: 0
+              count: 30
+              high:  186
+              batch: 31
+    cpu: 0 pcp: 1
+              count: 48
+              high:  62
+              batch: 15
+  start_pfn:         4096
+Node 0, zone  HighMem
+  pages free     20000
+        min      128
+        low      271
+        high     415
+        spanned  130000
+        present  128000
+        protection: (0, 0, 0, 0)
+  pagesets
+    cpu: 0 pcp: 0
+              count: 30
+              high:  186
+              batch: 31
+  start_pfn:         229376
+"""
+
+
+def old(machine: Machine) -> None:
+    assert [(zone.name, zone.present, zone.protection) for zone in machine.zones] == [
+        ("DMA", 2791, [0, 873, 873]),
+        ("Normal", 223520, [0, 0, 0]),
+        ("HighMem", 128000, [0, 0, 0]),
+    ]
+    assert machine.bits == 32
+    assert [(zone.pcp_high, zone.pcp_batch) for zone in machine.zones] == [(0, 1), (186, 31), (186, 31)]
+    assert machine.cpus == 1
+
+
+def test_a_terminal_of_windows_indented(tmp_path):
+    text = f"root@box:~# uname -a\nLinux box 2.6.24-19-generic #1 SMP i686 GNU/Linux\n$ cat /proc/zoneinfo\n{OF_2_6_24}"
+    text += "root@box:~# cat /proc/meminfo\nMemTotal: 1417244 kB\nHighTotal: 512000 kB\nSwapTotal: 2096440 kB\n"
+    machine = imported(tmp_path, "\r\n".join(f"    {line}" for line in text.splitlines()))
+    old(machine)
+    assert machine.kernel == "2.6.24-19-generic"
+    assert machine.swap_pages == 524110
+
+
+@pytest.mark.parametrize("form", ["{:>6}\t{}", "{:>5}: {}", "{:>4}  {}"], ids=["cat -n", "grep -n", "pager"])
+def test_lines_with_their_numbers(tmp_path, form):
+    lines = enumerate(OF_2_6_24.splitlines(), 1)
+    old(imported(tmp_path, "\n".join(form.format(number, line) for number, line in lines)))
+
+
+def zone(name: str, present: int, low: int, batch: int) -> str:
+    return (
+        f"Node 0, zone {name}\n  pages free 10\n        min {low - 9}\n        low {low}\n        high {low + 9}\n"
+        f"        spanned {present}\n        present {present}\n        managed {present}\n        cma 0\n"
+        "        protection: (0, 0, 0, 0)\n  pagesets\n    cpu: 0\n      count: 3\n      high: 0\n"
+        f"      batch: {batch}\n"
+    )
+
+
+@pytest.mark.parametrize("kilobytes", [4, 16, 64])
+@pytest.mark.parametrize("kernel", ["2.6.32", "4.4", "5.15.0", "6.8.0", "6.12.5", "7.3"])
+def test_batches_betray_the_page_size(tmp_path, kernel, kilobytes):
+    """pcp->batch of a zone of 30 GB is of one page size alone [zone_batchsize]."""
+    pages = (30 << 20) // kilobytes
+    era = ".".join(kernel.split(".")[: 3 if kernel.startswith("2.6") else 2])
+    batch = max(1, zone_batchsize(pages, era, kilobytes))
+    machine = imported(tmp_path, f"Linux version {kernel} (gcc)\n" + zone("Normal", pages, 9000, batch))
+    assert machine.page_kb == kilobytes
+    assert ("as the batches of per-CPU lists tell" in machine.source) == (kilobytes != 4)
+
+
+def test_batches_of_small_zones_betray_nothing(tmp_path):
+    machine = imported(tmp_path, "Linux version 6.8.0 (gcc)\n" + zone("Normal", 3000, 60, 1))
+    assert "pages of 4 KB assumed" in machine.source
+
+
+def test_getconf_tells_the_page_size(tmp_path):
+    machine = imported(tmp_path, "$ getconf PAGESIZE\n65536\n" + zone("Normal", 3000, 60, 1))
+    assert machine.page_kb == 64
+    assert "pages of 64 KB, as the lines of getconf tell" in machine.source
+
+
+def test_sysctls_tell_kernel_ratios_and_marks(tmp_path):
+    text = "vm.min_free_kbytes = 67584\nvm.watermark_scale_factor = 200\nvm.lowmem_reserve_ratio = 128\t64\t32\t0\t0\n"
+    text += "kernel.osrelease = 5.15.0-100-generic\nMemTotal: 65780000 kB\nSwapTotal: 0 kB\n"
+    machine = imported(tmp_path, text)
+    assert machine.kernel == "5.15.0-100-generic"
+    dma, dma32, normal = machine.zones
+    assert dma32.protection == [0, 0, normal.present // 64]
+    assert dma.protection == [0, dma32.present // 128, (dma32.present + normal.present) // 128]
+    assert all(each.low - each.min == max(each.min // 4, each.present * 200 // 10_000) for each in machine.zones)
+    assert "lowmem_reserve_ratio 128 64 32 assumed" in machine.source
+
+
+def test_a_scale_factor_is_of_4_6_at_least(tmp_path):
+    machine = imported(tmp_path, "vm.watermark_scale_factor = 200\nMemTotal: 65780000 kB\n")
+    assert machine.kernel == "4.6"
+
+
+def test_memory_of_arm64_alone(tmp_path):
+    text = "MemTotal: 15944592 kB\nSwapTotal: 8388592 kB\nZswap: 0 kB\nCmaTotal: 262144 kB\nHugepagesize: 32768 kB\n"
+    machine = imported(tmp_path, text)
+    assert machine.page_kb == 16
+    assert [(each.name, each.present) for each in machine.zones] == [("DMA", 262144), ("Normal", 734393)]
+    assert sum(each.cma for each in machine.zones) == 16384
+    assert "those of arm64" in machine.source
+
+
+def test_slabinfo_of_slab_with_its_statistics(tmp_path):
+    text = (
+        "slabinfo - version: 2.1 (statistics)\n# name <active_objs> <num_objs> <objsize>\n"
+        "size-64(DMA)    0   0  64 59 1 : tunables 120 60 8 : slabdata 0 0 0 : globalstat 0 0 0 0 0 0 0 0 0 "
+        ": cpustat 0 0 0 0\n"
+        "kmem_cache    140 140 192 20 1 : tunables 120 60 8 : slabdata 7 7 0 : globalstat 140 140 7 0 0 0 0 0 0 "
+        ": cpustat 70 70 0 0\n"
+    )
+    machine = imported(tmp_path, text)
+    assert machine.allocator == "slab"
+    assert [(cache.name, cache.object_size) for cache in machine.slab_caches] == [
+        ("kmem_cache", 192), ("size-64(DMA)", 64),
+    ]  # fmt: skip
+
+
+def report(head: str, zones: str, lists: str) -> str:
+    return f"{head}\nMem-Info:\nactive_anon:1 inactive_anon:2\n{zones}\n{lists}\nTotal swap = 102396kB\n"
+
+
+MARKS = (
+    "free:20000kB min:16384kB low:20480kB high:24576kB active_anon:4kB present:970752kB managed:945512kB free_cma:400kB"
+)
+
+
+def test_oom_reports_of_3_to_6(tmp_path):
+    per_cpu = "Node 0 Normal per-cpu:\nCPU    0: hi:  186, btch:  31 usd:   0\nCPU    3: hi:  186, btch:  31 usd:  12\n"
+    text = report(
+        "httpd invoked oom-killer: gfp_mask=0x201da, order=0, oom_score_adj=0\n"
+        "CPU: 3 PID: 2222 Comm: httpd Not tainted 3.10.0-957.el7.x86_64 #1",
+        f"{per_cpu}Node 0 Normal {MARKS} all_unreclaimable? yes\nlowmem_reserve[]: 0 0",
+        "Node 0 Normal: 950*4kB (UEM) = 3800kB",
+    )
+    machine = imported(tmp_path, "\n".join(f"[12345.678901] {line}" for line in text.splitlines()))
+    assert (machine.kernel, machine.cpus, machine.page_kb) == ("3.10.0-957.el7.x86_64", 4, 4)
+    assert (machine.zones[0].present, machine.zones[0].min, machine.zones[0].pcp_batch) == (236378, 4096, 31)
+
+    text = report(
+        "kthreadd invoked oom-killer: gfp_mask=0x14000c0(GFP_KERNEL), nodemask=(null),  order=1, oom_score_adj=0\n"
+        "CPU: 1 PID: 2 Comm: kthreadd Not tainted 4.14.98-v7+ #1200",
+        f"Normal {MARKS}\nlowmem_reserve[]: 0 0",
+        "Normal: 5000*4kB (UMEHC) 0*8kB = 20000kB",
+    )
+    machine = imported(tmp_path, text)
+    assert (machine.bits, machine.zones[0].cma, machine.swap_pages) == (32, 100, 25599)
+
+    text = report(
+        "node invoked oom-killer: gfp_mask=0x100cca(GFP_HIGHUSER_MOVABLE), order=0, oom_score_adj=0\n"
+        "CPU: 0 PID: 1 Comm: node Not tainted 5.4.0-42-generic #46-Ubuntu",
+        f"Node 0 DMA32 {MARKS}\nlowmem_reserve[]: 0 0 0 0 0",
+        "Node 0 DMA32: 11175*4kB = 44700kB",
+    )
+    machine = imported(tmp_path, "\n".join(f"[  +0.000003] {line}" for line in text.splitlines()))
+    assert machine.page_kb == 4
+    assert "pages of" not in machine.source
+
+    marks = MARKS.replace("free:", "boost:2048kB free:").replace("free:20000", "free:1400000")
+    text = report(
+        "java invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE|__GFP_COMP), order=0, oom_score_adj=0\n"
+        "CPU: 12 UID: 0 PID: 777 Comm: java Not tainted 6.12.9-200.fc39.aarch64 #1",
+        f"Node 2 Normal {marks.replace('boost:2048kB free:1400000kB', 'free:1400000kB boost:2048kB')} "
+        "reserved_highatomic:524288KB\nlowmem_reserve[]: 0 0 0 0",
+        "Node 2 Normal: 100*64kB (UMEH) 10*128kB (H) = 7680kB",
+    )
+    machine = imported(tmp_path, "\n".join(f"2024-05-01T10:00:00.0+00:00 host kernel: {x}" for x in text.splitlines()))
+    assert (machine.page_kb, machine.cpus, machine.nodes) == (64, 13, [2])
+    assert (machine.zones[0].min, machine.zones[0].highatomic) == ((16384 - 2048) // 64, 8192)
