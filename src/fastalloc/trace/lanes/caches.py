@@ -29,6 +29,7 @@ class TracedCache(NamedTuple):
     sheaf_capacity: int = 0  # of the eras with sheaves: objects a sheaf, 0: the cache has none
     max_full: int = MAX_FULL_SHEAVES  # sheaves that a barn takes
     max_empty: int = MAX_EMPTY_SHEAVES
+    align: int = 0  # of its objects, 0 not told
 
 
 REPLAYED = ("2.6.25", "cpu-partial", "sheaves", "7.3")  # eras that the loop of a replay follows
@@ -57,6 +58,7 @@ def era_of_cache(name: str, kernel: Kernel) -> str:
     return "cpu-partial" if kernel.era == "sheaves" and name not in SHEAVES_ASKED else kernel.era
 
 
+MOST_ALIGN = 1 << 16  # bytes
 _STATE = ("size", "object_size", "order", "oo_objects", "cpu_partial_slabs", "min_partial")
 
 
@@ -94,22 +96,33 @@ def caches_of_geometry(path: Path, run: str = "") -> tuple[list[TracedCache], di
         merged = table.filter(pl.col("alias_of").fill_null("") != "")
         aliases = dict(merged.select("cache", "alias_of").iter_rows())
         table = table.filter(pl.col("alias_of").fill_null("") == "")
+    align = pl.lit(0)
+    if "align" in table.columns:
+        align = pl.col("align").cast(pl.String).str.to_integer(strict=False).fill_null(0).clip(0, MOST_ALIGN)
     caches = [
-        TracedCache(name, size, object_size, order, objects, min_partial, se.cpu_partial_slabs(cpu_partial, objects))
-        for name, size, object_size, order, objects, cpu_partial, min_partial in table.select(
-            "cache", *_GEOMETRY
+        TracedCache(
+            name, size, object_size, order, objects, min_partial, se.cpu_partial_slabs(cpu_partial, objects), align=told
+        )
+        for name, size, object_size, order, objects, cpu_partial, min_partial, told in table.select(
+            "cache", *_GEOMETRY, align.alias("align")
         ).iter_rows()
     ]
     return caches, aliases
 
 
+def traced_order(order: int, options: se.SlubOptions) -> int:
+    """An order of the kernel's pages as one of pages of 4 KB, in which traces and tables count."""
+    return order + options.page_shift - se.PAGE_SHIFT
+
+
 def laid_out(name: str, size: int, object_size: int, options: se.SlubOptions, era: str = "cpu-partial") -> TracedCache:
     """The cache of slots of ``size`` bytes as the rules of ``options`` lay it out."""
     order = se.calculate_order(size, options)
-    objects = (se.PAGE_SIZE << order) // size
+    objects = (options.page_size << order) // size
     wanted = se.cpu_partial(size, 0, options)
     lists = se.cpu_partial_slabs(wanted, objects)
-    return TracedCache(name, size, object_size, order, objects, se.min_partial(size, options), lists, era)
+    pages = traced_order(order, options)
+    return TracedCache(name, size, object_size, pages, objects, se.min_partial(size, options), lists, era)
 
 
 def caches_of_trace(trace: CompactTrace, known: set[str], options: se.SlubOptions, kernel: Kernel) -> list[TracedCache]:

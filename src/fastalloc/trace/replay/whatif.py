@@ -14,9 +14,10 @@ from fastalloc.linux.versions import kernel_of
 from fastalloc.own.allocator_text import read_allocator
 from fastalloc.own.text import read_text, refuse_in_replay, refuse_parameters
 from fastalloc.trace.compact.compact import CompactTrace
-from fastalloc.trace.lanes.caches import REPLAYED, TracedCache, era_of_cache, laid_out, with_sheaves
+from fastalloc.trace.lanes.caches import REPLAYED, TracedCache, era_of_cache, laid_out, traced_order, with_sheaves
 from fastalloc.trace.lanes.lane import Config
 from fastalloc.trace.lanes.start import PERCPU_SHEAVES
+from fastalloc.trace.replay.laid_out_anew import debug_flags, debugged, never_merged, page_sized
 from fastalloc.trace.replay.own_caches import own_cache, sized_cache
 
 AS_TRACED = "as traced"
@@ -24,7 +25,8 @@ ALLOCATORS = ("slub", "slab")
 KNOWN = (
     "nomerge, merge, allocator=slab, kernel=VERSION, era=2.6.25|cpu-partial|sheaves|7.3, cpu_partial=SLABS, order=MAX, "
     "min_order=MIN, min_partial=SLABS, sheaf_capacity=OBJECTS, max_full_sheaves=N, max_empty_sheaves=N, "
-    "own=FUNCTION[:SIZE], size=BYTES, policy=FILE.py, allocator=FILE.py, policy.PARAMETER=N"
+    "own=FUNCTION[:SIZE], size=BYTES, debug=FZPU, page_size=16k|64k, policy=FILE.py, allocator=FILE.py, "
+    "policy.PARAMETER=N"
 )
 
 
@@ -46,6 +48,13 @@ def what_if(
     policy, parameters = None, {}
     for word in text.split(","):
         key, _, value = (part.strip() for part in word.partition("="))
+        if key == "page_size":  # for the words before it too
+            options = page_sized(word, value, options)
+            config = _with(config, [_laid_out(cache, options, whole=True) for cache in config.caches])
+    for word in text.split(","):
+        key, _, value = (part.strip() for part in word.partition("="))
+        if key == "page_size":
+            continue
         if key == "nomerge" and not value:
             config = _split(config, trace, shared)
         elif key == "merge" and not value:
@@ -79,6 +88,11 @@ def what_if(
                 raise InputError("--what-if", word, f"a sheaf holds 1 to {MOST_CAPACITY} objects")
             change = {_SHEAF_KEYS[key]: number}
             config = _with(config, [c._replace(**change) if c.sheaf_capacity else c for c in config.caches])
+        elif key == "debug":
+            flags = debug_flags(word, value, options)
+            if never_merged(flags, options):
+                config = _split(config, trace, shared)
+            config = _with(config, [debugged(word, cache, flags, options) for cache in config.caches])
         elif key == "own":
             config = own_cache(word, value, config, trace, options)
         elif key == "size":
@@ -95,6 +109,8 @@ def what_if(
             config = _with(config, [_laid_out(cache, asked) for cache in config.caches])
         else:
             raise InputError("--what-if", word, f"is not known; there are {KNOWN}")
+    if options.page_shift != se.PAGE_SHIFT and config.allocator != "slub":
+        raise InputError("--what-if", text, "SLAB and allocators of one's own are replayed with pages of 4 KB")
     return _with_policy(config, policy, parameters)
 
 
@@ -181,7 +197,8 @@ def _of_kernel(word: str, version: str, caches: list[TracedCache], booted: se.Sl
     """The caches laid out and moved by the rules of another kernel, booted on the same CPUs with its defaults."""
     try:
         kernel = kernel_of(version)
-        options = read_boot_line("", kernel.version, cpus_present=booted.cpus_present).options
+        machine = {"cpus_present": booted.cpus_present, "page_shift": booted.page_shift}
+        options = read_boot_line("", kernel.version, **machine).options
     except ValueError as error:
         raise InputError("--what-if", word, str(error)) from None
     made = []
@@ -193,16 +210,20 @@ def _of_kernel(word: str, version: str, caches: list[TracedCache], booted: se.Sl
     return with_sheaves(made, options) if kernel.era == PERCPU_SHEAVES else made
 
 
-def _laid_out(cache: TracedCache, options: se.SlubOptions) -> TracedCache:
+def _laid_out(cache: TracedCache, options: se.SlubOptions, whole: bool = False) -> TracedCache:
+    """``cache`` of another order; ``whole``: with the sheaves that go with it too."""
     try:
         order = se.calculate_order(cache.size, options)
     except ValueError as error:
         raise InputError("--what-if", f"cache {cache.name}", str(error)) from None
-    objects = (se.PAGE_SIZE << order) // cache.size
+    objects = (options.page_size << order) // cache.size
     wanted = se.cpu_partial(cache.size, 0, options) if cache.cpu_partial else 0
-    return cache._replace(
-        order=order, objects=objects, cpu_partial=se.cpu_partial_slabs(wanted, objects) if wanted else 0
+    laid = cache._replace(
+        order=traced_order(order, options),
+        objects=objects,
+        cpu_partial=se.cpu_partial_slabs(wanted, objects) if wanted else 0,
     )
+    return with_sheaves([laid], options)[0] if whole and laid.sheaf_capacity else laid
 
 
 def _split(config: Config, trace: CompactTrace, shared: set[str]) -> Config:
