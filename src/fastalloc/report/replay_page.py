@@ -10,6 +10,7 @@ from altair.utils.schemapi import debug_mode
 
 from fastalloc.errors import InputError
 from fastalloc.report.filled import filled
+from fastalloc.report.flame import flame
 from fastalloc.store.location import write_file
 
 PALETTE = ("#2b7bba", "#d64545", "#2f9e6e", "#e0a030", "#7c5cc4", "#6c8ead", "#b7791f", "#d6609c", "#5a9e2f", "#8a94a3")
@@ -41,6 +42,7 @@ def write_replay_page(folder: Path) -> Path:
         caches = pl.read_parquet(folder / "caches.parquet")
         series = pl.read_parquet(folder / "series.parquet")
         real = pl.read_parquet(folder / "real.parquet") if (folder / "real.parquet").exists() else None
+        held = pl.read_parquet(folder / "holders.parquet") if (folder / "holders.parquet").exists() else None
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise InputError(folder, "", f"holds no replay: {str(error).splitlines()[0]}") from error
     names = [row["config"] for row in manifest["configs"]]
@@ -60,6 +62,8 @@ def write_replay_page(folder: Path) -> Path:
         left_out=max(0, len(names) - DRAWN),
         peak=_at_peak(series, names),
         names=names,
+        flame=flame(held) if held is not None else None,
+        held_at=f" at {(manifest.get('held_at_ns', first) - first) / 1e9:.2f} s",
         check=check,
         against=against,
         worst=[row for row in check["caches"] if row["off_pages"]][:WORST] if check else [],

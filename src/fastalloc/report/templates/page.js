@@ -133,7 +133,34 @@
     set();
   }
 
+  // Frames tell what they are when pointed at or focused; arrow keys walk along a row, up and down.
+  function flame() {
+    const rows = [...document.querySelectorAll(".flame .row")].map((row) => [...row.children]);
+    const told = document.getElementById("flame-told");
+    const left = (frame) => parseFloat(frame.style.left);
+    const focus = (frame) => {
+      rows.flat().forEach((one) => (one.tabIndex = one === frame ? 0 : -1));
+      frame.focus();
+    };
+    rows.forEach((row, depth) => row.forEach((frame, i) => {
+      const tell = () => (told.textContent = frame.getAttribute("aria-label"));
+      frame.addEventListener("pointerenter", tell);
+      frame.addEventListener("focus", tell);
+      frame.addEventListener("keydown", (event) => {
+        const below = (rows[depth + 1] || []).find((one) => left(one) >= left(frame) - 1e-3);
+        const above = (rows[depth - 1] || []).filter((one) => left(one) <= left(frame) + 1e-3).pop();
+        const to = { ArrowRight: row[i + 1], ArrowLeft: row[i - 1], ArrowDown: below, ArrowUp: above,
+          Home: row[0], End: row[row.length - 1] }[event.key];
+        if (to) {
+          event.preventDefault();
+          focus(to);
+        }
+      });
+    }));
+  }
+
   dark.addEventListener("change", draw);
+  flame();
   slider();
   draw();
 })();

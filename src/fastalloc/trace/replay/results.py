@@ -14,6 +14,7 @@ from fastalloc.kernels.replay.kmem_events import CACHE_SERIES
 from fastalloc.model_digest import model_digest
 from fastalloc.trace.lanes.lane import TRAFFIC, Config
 from fastalloc.trace.replay.check import Check
+from fastalloc.trace.replay.held import held_at_peak
 from fastalloc.trace.replay.prediction import Prediction
 from fastalloc.trace.replay.recording import Recording
 
@@ -26,11 +27,14 @@ def write_results(
     checked: Check | None = None,
     real: pl.DataFrame | None = None,
 ) -> None:
-    """``caches.parquet`` (a row a configuration and cache), ``series.parquet`` (and time), ``manifest.json``; and
+    """``caches.parquet`` (a row a configuration and cache), ``series.parquet`` (and time), ``manifest.json``,
+    ``holders.parquet`` (who holds what of the first configuration at its peak, see ``held_at_peak``); and
     ``real.parquet`` (ts_ns, cache, slabs of the traced kernel) where that is known."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _tables(folder, predictions)
+        held, held_ns = held_at_peak(recording.trace, predictions[0].result)
+        held.write_parquet(folder / "holders.parquet")
         if real is not None:
             real.write_parquet(folder / "real.parquet")
         manifest = {
@@ -42,6 +46,7 @@ def write_results(
             "kernel": recording.kernel_record(),
             "start": recording.known.record(),
             "steps": recording.steps,
+            "held_at_ns": held_ns,
             "configs": summaries(recording, predictions),
         }
         own = {
