@@ -1,12 +1,15 @@
 """Who holds the memory: perf kmem's figures, a planted leak, a planted pin, tasks."""
 
+import hashlib
 import json
 
+import numpy as np
 import polars as pl
 import pytest
 
 from fastalloc.cli.trace import trace_app
 from fastalloc.errors import InputError
+from fastalloc.trace.compact.compact import OP_ALLOC
 from fastalloc.trace.compact.holders import holders
 from fastalloc.trace.compact.infer import DIRECT_MAP
 from fastalloc.trace.replay.recording import read_trace
@@ -33,13 +36,37 @@ def write(tmp_path, rows):
     return path
 
 
-def test_callers_are_those_of_perf_kmem():
+RAW = (("kernel", "d_perf_k61"), ("kernel-7.x", "d_perf_k73"))  # recordings that perf itself can read
+
+
+@pytest.mark.parametrize(("folder", "run"), RAW)
+def test_callers_are_those_of_perf_kmem(folder, run):
     """Every call site: allocations, bytes, ping-pongs as `perf kmem --caller stat` of perf 6.1 counts them."""
-    trace = read_trace(shared("kernel", "raw") / "d_perf_k61.perf-script.txt.gz")
+    trace = read_trace(shared(folder, "raw") / f"{run}.perf-script.txt.gz")
     columns = ["allocs", "bytes_allocated", "bytes_requested", "ping_pong"]
     mine = holders(trace).rows.select(columns).sort(columns)
-    perf = pl.read_csv(DATA / "perf" / "d_perf_k61.caller.csv").sort(columns)
+    perf = pl.read_csv(DATA / "perf" / f"{run}.caller.csv").sort(columns)
     assert mine.cast(pl.Int64).equals(perf.cast(pl.Int64))
+
+
+@pytest.mark.parametrize(("folder", "run"), RAW)
+def test_addresses_are_those_of_perf_kmem(folder, run):
+    """Every address: allocations and bytes as `perf kmem --alloc stat` counts them, by a digest of its table."""
+    trace = read_trace(shared(folder, "raw") / f"{run}.perf-script.txt.gz")
+    told = pl.read_csv(DATA / "perf" / "alloc.csv").row(by_predicate=pl.col("run") == run, named=True)
+    e = trace.events[trace.events["op"] == OP_ALLOC]
+    sizes = (trace.kinds[name].to_numpy().astype(np.int64)[e["kind"]] for name in ("bytes_alloc", "bytes_req"))
+    alloc, asked = (np.bincount(e["object"], size, len(trace.ptrs)).astype(np.int64) for size in sizes)
+    hits = np.bincount(e["object"], minlength=len(trace.ptrs))
+    rows = [
+        row for row in zip(trace.ptrs.tolist(), hits.tolist(), alloc.tolist(), asked.tolist(), strict=True) if row[1]
+    ]
+    assert len(rows) == told["addresses"]
+    assert [sum(column) for column in list(zip(*rows, strict=True))[1:]] == [
+        told["allocs"], told["bytes_allocated"], told["bytes_requested"],
+    ]  # fmt: skip
+    text = "\n".join(",".join(map(str, row)) for row in rows)
+    assert hashlib.sha256(text.encode()).hexdigest() == told["sha256"]
 
 
 @pytest.fixture
