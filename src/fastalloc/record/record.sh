@@ -23,6 +23,7 @@ SECS=
 SHRINK=0
 EVENTS="kmem_cache_alloc kmem_cache_free kmalloc kfree mm_page_alloc mm_page_free"
 MORE="kmem_cache_alloc_node kmalloc_node"
+T=
 INST=
 MOUNTED=
 CHILD=
@@ -60,6 +61,11 @@ restore() {
             n=$((n + 1))
         done
     fi 2> /dev/null
+    names=
+    [ ! -r "$T/kprobe_events" ] || while read -r p _; do
+        case $p in *:fastalloc/*) names="$names ${p##*/}" ;; esac
+    done < "$T/kprobe_events"
+    for p in $names; do echo "-:fastalloc/$p" >> "$T/kprobe_events"; done 2> /dev/null
     [ -z "$MOUNTED" ] || umount "$MOUNTED" 2> /dev/null
     MOUNTED=
 }
@@ -82,7 +88,6 @@ for s in HUP:129 QUIT:131 PIPE:141 TERM:143 USR1:138 USR2:140 ALRM:142; do
 done
 trap 'fail "stopped by SIGINT before it began" 130' INT
 
-T=
 for d in /sys/kernel/tracing /sys/kernel/debug/tracing; do
     if [ -d "$d/instances" ]; then T=$d; break; fi
 done
@@ -124,9 +129,43 @@ put options/overwrite 0
 put trace_options nohash-ptr
 put buffer_size_kb "$KB" || fail "no memory for trace buffers of $KB KB on $cpus CPUs; give less with -b"
 
+# ------------------------------------------------------------------------------- what no tracepoint shows, by probes
+# Where the kernel cannot make one (no kprobe events, no arguments at a return before 6.9) nothing is lost but this.
+PROBES=
+probe() { # name, p or r, function, arguments, filter: an event of our own; 1 where the kernel does not take it
+    { echo "$2:fastalloc/$1 $3 $4" >> "$T/kprobe_events"; } 2> /dev/null || return 1
+    PROBES="$PROBES $1"
+    [ -z "$5" ] || put "events/fastalloc/$1/filter" "$5"
+}
+named() { # as probe, with the name of the cache where the kernel has its types at hand (BTF)
+    probe "$1" "$2" "$3" "$4 name=s->name:string" "$5" || probe "$1" "$2" "$3" "$4" "$5"
+}
+# shellcheck disable=SC2016
+if [ -w "$T/kprobe_events" ]; then
+    for f in kmem_cache_alloc_bulk_noprof kmem_cache_alloc_bulk; do
+        named fa_bulk_alloc_0 r $f 'n=$retval:s32 flags=$arg2:u32 o=+0($arg4):x64[16]' '' &&
+            probe fa_bulk_alloc_16 r $f 'n=$retval:s32 flags=$arg2:u32 o=+128($arg4):x64[48]' 'n > 16' && break
+    done
+    if [ -n "$PROBES" ]; then # objects whose birth nobody saw would only be taken for older ones
+        probe fa_bulk_free_0 p kmem_cache_free_bulk 'n=$arg2:u64 o=+0($arg3):x64[16]' ''
+        probe fa_bulk_free_16 p kmem_cache_free_bulk 'n=$arg2:u64 o=+128($arg3):x64[48]' 'n > 16'
+        n=64
+        while [ $n -lt 512 ]; do
+            probe fa_bulk_free_$n p kmem_cache_free_bulk 'n=$arg2:u64 o=+'$((8 * n))'($arg3):x64[64]' "n > $n"
+            n=$((n + 64))
+        done
+        named fa_kfree_rcu r __kfree_rcu_sheaf 's=$arg1:x64 n=$retval:u8 o=$arg2:x64' 'n != 0'
+        for f in kmem_cache_prefill_sheaf_noprof kmem_cache_prefill_sheaf; do
+            named fa_prefill r $f 's=$arg1:x64 sheaf=$retval:x64 n=+24($retval):u32 want=$arg3:u32' '' && break
+        done
+        named fa_return_sheaf p kmem_cache_return_sheaf 's=$arg1:x64 sheaf=$arg3:x64 n=+24($arg3):u32' ''
+        probe fa_rcu_sheaf p rcu_free_sheaf 's=+16($arg1):x64 sheaf=$arg1:x64 n=+24($arg1):u32' ''
+    fi
+fi
+
 # ---------------------------------------------------------------------------------------------- what caches hold
 S=/sys/kernel/slab
-LAYOUT="slab_size object_size order objs_per_slab cpu_partial min_partial sheaf_capacity"
+LAYOUT="slab_size object_size order objs_per_slab cpu_partial min_partial sheaf_capacity align"
 COUNTS="slabs objects total_objects partial cpu_slabs slabs_cpu_partial"
 SHOWN=
 while read -r name _; do
@@ -213,6 +252,7 @@ fi
 for e in $EVENTS $MORE; do
     [ ! -d "$INST/events/kmem/$e" ] || put "events/kmem/$e/enable" 1 || fail "event kmem:$e cannot be switched on"
 done
+[ -z "$PROBES" ] || put events/fastalloc/enable 1
 put tracing_on 1
 put trace_marker "fastalloc: readings begin"
 readings "$OUT/trace.slabs.csv" || fail "cannot write $OUT/trace.slabs.csv"
@@ -292,13 +332,21 @@ head=$OUT/.head
     printf '\027\010\104tracing6\000\000\010' && le 4096 4 &&
         printf 'header_page\000' && text "$T/events/header_page" 8 &&
         printf 'header_event\000' && text "$T/events/header_event" 8 &&
-        le 1 4 && text "$T/events/ftrace/print/format" 8 && le 1 4 && printf 'kmem\000' || exit 1
+        le 1 4 && text "$T/events/ftrace/print/format" 8 || exit 1
+    if [ -n "$PROBES" ]; then le 2 4; else le 1 4; fi
+    printf 'kmem\000' || exit 1
     n=0
     for e in $EVENTS $MORE; do [ ! -d "$T/events/kmem/$e" ] || n=$((n + 1)); done
     le $n 4
     for e in $EVENTS $MORE; do
         [ ! -d "$T/events/kmem/$e" ] || text "$T/events/kmem/$e/format" 8 || exit 1
     done
+    if [ -n "$PROBES" ]; then
+        n=0
+        for e in $PROBES; do n=$((n + 1)); done
+        printf 'fastalloc\000' && le $n 4 || exit 1
+        for e in $PROBES; do text "$T/events/fastalloc/$e/format" 8 || exit 1; done
+    fi
     text /proc/kallsyms 4 && le 0 4 && text "$T/saved_cmdlines" 8 && le $cpus 4 &&
         printf 'options  \000' && le 4 2 && le 6 4 && printf '[mono]' && le 0 2 && printf 'flyrecord\000'
 } > "$head" 2> /dev/null || fail "cannot write $OUT: is the disk full?"
@@ -338,7 +386,8 @@ pad=$((at - size - 16 * cpus))
 } > "$OUT/trace.dat" 2> /dev/null || fail "cannot write $OUT/trace.dat: is the disk full?"
 rm -f "$head" "$OUT/.text" "$OUT/.layout"
 {
-    echo "shrunk=$SHRINK" && echo "lost=$lost" && echo "buffer_kb=$KB" && echo "cpus=$cpus" && echo "status=$status"
+    echo "shrunk=$SHRINK" && echo "lost=$lost" && echo "buffer_kb=$KB" && echo "cpus=$cpus" && echo "status=$status" &&
+        echo "probes=$PROBES"
 } > "$OUT/record.txt" || fail "cannot write $OUT/record.txt: is the disk full?"
 
 trap '' HUP INT QUIT PIPE TERM USR1 USR2 ALRM

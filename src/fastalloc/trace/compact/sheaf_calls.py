@@ -36,7 +36,12 @@ def read_sheaf_calls(path: Path) -> pl.DataFrame:
     """
     numbers = dict.fromkeys(("ts_ns", "cpu", "n", "want"), pa.int64()) | {"sheaf": pa.uint64()}
     pid = {"pid": pa.int64()} if "pid" in parquet_names(path) else {}
-    table = parquet_table(path, numbers | pid | dict.fromkeys(("event", "cache"), pa.large_string()))
+    return sheaf_calls_of(parquet_table(path, numbers | pid | dict.fromkeys(("event", "cache"), pa.large_string())))
+
+
+def sheaf_calls_of(table: pl.DataFrame) -> pl.DataFrame:
+    """The rows of a table of probes that a replay takes, see ``read_sheaf_calls``."""
+    pid = {"pid"} & set(table.columns)
     table = table.filter(pl.col("event").is_in(list(_OPS)))
     amount = pl.when(pl.col("event") == PREFILL).then("want").otherwise("n").clip(0, AMOUNT)
     failed = (pl.col("event") == PREFILL) & (pl.col("n") == 0) & (pl.col("want") > 0)
@@ -208,4 +213,4 @@ def _forget(lists: dict[tuple[str, int], list[int]], name: str, sheaf: int) -> N
             held.remove(sheaf)
 
 
-__all__ = ["AMOUNTS", "as_plain_calls", "read_sheaf_calls", "tasks", "with_sheaf_calls"]
+__all__ = ["AMOUNTS", "as_plain_calls", "read_sheaf_calls", "sheaf_calls_of", "tasks", "with_sheaf_calls"]

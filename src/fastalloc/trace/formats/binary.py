@@ -1,5 +1,6 @@
 """The kmem events of a trace.dat as a table: fields by the formats that the file holds, no text in between."""
 
+import dataclasses
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,7 @@ from fastalloc.errors import InputError
 from fastalloc.linux.gfp_names import bits_of_6_1
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact.columns import MARKER, OPS_OF, SCHEMA, Checked, hexadecimal
+from fastalloc.trace.formats import probes
 from fastalloc.trace.formats.ring_buffer import records
 from fastalloc.trace.formats.tracedat import CpuData, Format, TraceDat, open_tracedat
 
@@ -24,6 +26,7 @@ _WANTED = {
     MARKER: ("buf",),
 }
 _CHUNK = 1 << 16
+MOST_OBJECTS = 64  # of one record [kernel/trace/trace_probe.h: MAX_ARRAY_LEN]
 
 
 def read_binary(path: Path) -> Iterator[pl.DataFrame]:
@@ -33,9 +36,16 @@ def read_binary(path: Path) -> Iterator[pl.DataFrame]:
     Raises InputError as ``open_tracedat`` and ``records`` do, and for an event whose format lacks a field.
     """
     dat = open_tracedat(path)
-    kinds = {form.id: (form, OPS_OF[form.name]) for form in dat.formats.values() if form.name in OPS_OF}
+    ops = {form.id: OPS_OF.get(form.name, probes.op_of(form.name)) for form in dat.formats.values()}
+    masks = next((form.masks for form in dat.formats.values() if form.masks), {})
+    forms = {
+        number: form if form.name in OPS_OF else dataclasses.replace(form, masks=masks)
+        for number, form in dat.formats.items()
+    }
+    kinds = {number: (forms[number], op) for number, op in ops.items() if op is not None}
     for form, op in kinds.values():
-        missing = [name for name in _WANTED[op] if name not in form.fields]
+        needed = _WANTED[op] if form.name in OPS_OF else probes.wanted(form.name)
+        missing = [name for name in needed if name not in form.fields]
         if missing:
             raise InputError(path, f"format of {form.name}", f"has no field {missing[0]}")
     check = Checked(path, "event")
@@ -48,6 +58,43 @@ def read_binary(path: Path) -> Iterator[pl.DataFrame]:
         yield check(named.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items()))
     if not check.rows:
         raise InputError(path, "", "holds no kmem event")
+
+
+def read_sheaf_probes(path: Path) -> pl.DataFrame | None:
+    """What probes saw of whole sheaves (see ``sheaf_calls``): ts_ns, cpu, event, cache, sheaf, n, want, pid; None where
+    the trace.dat has no such probe.
+
+    Raises InputError as ``read_binary`` does.
+    """
+    dat = open_tracedat(path)
+    forms = {
+        form.id: form
+        for form in dat.formats.values()
+        if form.name in (*probes.SHEAF_CALLS, probes.KFREE_RCU) and {"s", "n"} <= form.fields.keys()
+    }
+    if not any(form.name in probes.SHEAF_CALLS for form in forms.values()):
+        return None
+    tables = []
+    for data in dat.cpus:
+        begin = 0
+        for pages in data.pages:
+            time, record, size = records(path, dat, data, pages, begin)
+            begin += len(pages)
+            ids = pages[record].astype(np.uint16) | (pages[record + 1].astype(np.uint16) << 8)
+            for number, form in forms.items():
+                rows = np.flatnonzero(ids == number)
+                at = record[rows]
+                numbers = {name: _numbers(pages, at, form, name) for name in ("s", "n", "common_pid")}
+                for name in ("sheaf", "want"):
+                    told = name in form.fields
+                    numbers[name] = _numbers(pages, at, form, name) if told else np.zeros(len(at), np.uint64)
+                names = np.full(len(at), "", object)
+                if len(at) and "name" in form.fields:
+                    names = _names(pages, at, size[rows], _numbers(pages, at, form, "name"))
+                event = probes.SHEAF_CALLS.get(form.name, "")
+                columns = {"ts_ns": time[rows].astype(np.int64), "cache": pl.Series(names, dtype=pl.String)} | numbers
+                tables.append(pl.DataFrame(columns).with_columns(cpu=pl.lit(data.cpu), event=pl.lit(event)))
+    return probes.with_names(pl.concat(tables)) if tables else None
 
 
 def _by_time(cpus: list[Iterator[pl.DataFrame]]) -> Iterator[pl.DataFrame]:
@@ -83,7 +130,8 @@ def _of_cpu(path: Path, dat: TraceDat, data: CpuData, kinds: dict[int, tuple[For
     for pages in data.pages:
         tables = _of_pages(path, dat, data, kinds, pages, begin)
         if tables:
-            yield pl.concat(tables).sort("ts_ns", "record")
+            events = pl.concat(tables).sort("ts_ns", "record")
+            yield probes.in_one_call(events) if events["part"].any() else events
         begin += len(pages)
 
 
@@ -103,6 +151,9 @@ def _of_pages(
             row = begin + int(at[np.argmax(size[rows] < need)])
             where = f"byte {data.offset}"
             raise InputError(path, where, f"CPU {data.cpu}: {form.name} is shorter than its format, {row} bytes in")
+        if form.name not in OPS_OF:
+            tables.append(_of_probe(pages, (time[rows], at, size[rows]), form, op, data.cpu, begin))
+            continue
         columns = {
             name: _numbers(pages, at, form, name)
             for name in (*_OBJECTS, "pfn", "order")
@@ -120,7 +171,7 @@ def _of_pages(
                 {
                     "ts_ns": time[rows].astype(np.int64),
                     "cpu": np.full(len(rows), data.cpu, np.uint16),
-                    "record": at + begin,
+                    "record": (at + begin) * MOST_OBJECTS,
                     "op": np.full(len(rows), op, np.uint8),
                     "src": pl.Series([form.name], dtype=pl.String).new_from_index(0, len(rows)),
                     "cache": pl.Series(texts, dtype=pl.String),
@@ -135,10 +186,46 @@ def _of_pages(
                     if "common_pid" in form.fields
                     else zeros.astype(np.int32),
                     "node": columns.get("node", np.full(len(rows), -1)).astype(np.int32).astype(np.int16),
+                    "part": np.zeros(len(rows), np.bool_),
                 }
             )
         )
     return tables
+
+
+def _of_probe(
+    pages: np.ndarray, records_of: tuple[np.ndarray, ...], form: Format, op: int, cpu: int, begin: int
+) -> pl.DataFrame:
+    """A row for each object of a probe's records; ``records_of``: their times, where they begin, their sizes."""
+    time, at, size = records_of
+    which, number, address = probes.objects(pages, at, form, _numbers(pages, at, form, "n"))
+    names = np.full(len(at), "", object)
+    if "name" in form.fields and "__data_loc" in form.fields["name"].kind:
+        names = _names(pages, at, size, _numbers(pages, at, form, "name"))
+        names[names == "(fault)"] = ""
+    zeros = np.zeros(len(which), np.int64)
+    flags = _numbers(pages, at, form, "flags") if "flags" in form.fields else np.zeros(len(at), np.uint64)
+    pid = _numbers(pages, at, form, "common_pid") if "common_pid" in form.fields else np.zeros(len(at))
+    return pl.DataFrame(
+        {
+            "ts_ns": time[which].astype(np.int64),
+            "cpu": np.full(len(which), cpu, np.uint16),
+            "record": (at[which] + begin) * MOST_OBJECTS + number,
+            "op": np.full(len(which), op, np.uint8),
+            "src": pl.Series([probes.source_of(form.name)], dtype=pl.String).new_from_index(0, len(which)),
+            "cache": pl.Series(names[which], dtype=pl.String),
+            "ptr": address,
+            "site": zeros.astype(np.uint64),
+            "bytes_req": zeros.astype(np.uint32),
+            "bytes_alloc": zeros.astype(np.uint32),
+            "gfp_flags": bits_of_6_1(flags, form.masks)[which],
+            "order": zeros.astype(np.uint8),
+            "pfn": zeros.astype(np.uint64),
+            "pid": pid[which].astype(np.int32),
+            "node": np.full(len(which), -1, np.int16),
+            "part": np.full(len(which), not form.name.endswith(("_0", probes.KFREE_RCU)), np.bool_),
+        }
+    )
 
 
 def _numbers(pages: np.ndarray, at: np.ndarray, form: Format, name: str) -> np.ndarray:
@@ -209,4 +296,4 @@ class _Symbols:
         return pl.DataFrame({"site": unique, "call_site": pl.Series(names, dtype=pl.String)})
 
 
-__all__ = ["read_binary"]
+__all__ = ["read_binary", "read_sheaf_probes"]

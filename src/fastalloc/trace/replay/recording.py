@@ -17,7 +17,7 @@ from fastalloc.trace.compact.columns import read_parquet
 from fastalloc.trace.compact.convert import compact_events, refuse_inferred
 from fastalloc.trace.compact.cut import between_readings
 from fastalloc.trace.compact.refills import Layout
-from fastalloc.trace.compact.sheaf_calls import read_sheaf_calls, with_sheaf_calls
+from fastalloc.trace.compact.sheaf_calls import read_sheaf_calls, sheaf_calls_of, with_sheaf_calls
 from fastalloc.trace.formats import tracedat
 from fastalloc.trace.formats.packed import head_of, packing
 from fastalloc.trace.lanes.caches import (
@@ -246,9 +246,9 @@ def open_recording(
             steps["objects whose slabs before the trace are not known"] = sum(map(len, old.values()))
     if rules.era == PERCPU_SHEAVES:
         # Slabs move when sheaves are filled and flushed: what tells the order of operations are the refills.
-        calls = beside(path, "sheaftruth")
+        calls = _sheaf_calls(path)
         layouts = {cache.name: Layout(cache.sheaf_capacity, cache.order) for cache in caches + more}
-        trace, woven = with_sheaf_calls(trace, read_sheaf_calls(calls) if calls else None, layouts)
+        trace, woven = with_sheaf_calls(trace, calls, layouts)
         steps |= woven
     elif len(trace.events):
         resolved = resolve_order(trace, base, start, left)
@@ -270,6 +270,19 @@ def open_recording(
         recorded,
         left,
     )
+
+
+def _sheaf_calls(path: Path) -> pl.DataFrame | None:
+    """What probes saw of whole sheaves: in a table beside the trace, or in the trace.dat itself."""
+    table = beside(path, "sheaftruth")
+    if table is not None:
+        return read_sheaf_calls(table)
+    if not head_of(path).startswith(tracedat.MAGIC):
+        return None
+    from fastalloc.trace.formats.binary import read_sheaf_probes
+
+    found = read_sheaf_probes(path)
+    return None if found is None else sheaf_calls_of(found)
 
 
 def _sheaves(path: Path) -> SheafStart:
