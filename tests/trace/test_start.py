@@ -23,6 +23,7 @@ from fastalloc.trace.lanes.touched import PageEvents, old_slabs
 from fastalloc.trace.replay.check import check, read_summary
 from fastalloc.trace.replay.folder import recorded
 from fastalloc.trace.replay.recording import beside, open_recording, read_trace
+from fastalloc.trace.replay.results import summaries
 from tests.geometry.shared import DATA, shared
 from tests.trace.test_replay import run_command
 from tests.trace.withheld import first_pfn, write_readings
@@ -212,6 +213,12 @@ def test_a_replay_without_lists_never_looks_exact(withheld, tmp_path):
     assert withheld.known.record()["expected_error_percent"] == {"new": 6.0, "peak": 0.5}
     assert "expect the peak within 0.5 %" in withheld.known.words()
     assert "no error bar" in " ".join(withheld.known.notes())
+
+
+def test_a_change_below_what_the_start_allows_is_not_resolved(withheld):
+    small, large = summaries(withheld, withheld.run(["min_partial=6", "debug=FZPU"], 1))[1:]
+    assert abs(small["peak_change"]) < withheld.known.resolution <= abs(large["peak_change"])
+    assert [small["resolved"], large["resolved"]] == [False, True]
 
 
 @pytest.mark.parametrize("run", ["d_w3_k61_smp4_numa2", "d_w4_k61_smp4"])
