@@ -17,6 +17,7 @@ NAMES = (
     "simpy_peer",
     "closed_loop",
     "policies",
+    "rare",
     "scaling",
     "startup",
     "sweep",

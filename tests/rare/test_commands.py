@@ -71,6 +71,14 @@ def test_a_livelock_rewound_and_decided(fastalloc, stalled, tmp_path):
     assert as_it_was["chances"][-1]["events"] == 8
     assert (fixed["applied"], fixed["chances"][-1]["events"]) == ("fix", 0)
     assert (tmp_path / "curve.svg").read_text().startswith("<svg")
+    page = (tmp_path / "d" / "report.html").read_text()
+    assert "When was it lost?" in page
+    assert "fix applied then" in page
+    assert fastalloc("dataset", "check", "d")[0] == 0
+    asked = ["--branches", 4, "--no-page", "--give-back", "100ms-after-livelock"]
+    code, out, err = fastalloc("decided", "d", stalled, *asked)
+    assert code == 0, err
+    assert "free it: none of 4 branches is lost" in out
     one_line(fastalloc("decided", "d", stalled, "--policy", "slab"), "must be there at boot")
     one_line(fastalloc("rewind", "d", stalled, "--to", "soon"), "--to: soon: expected 12.5s")
     one_line(fastalloc("rewind", "d", 99), "d: runs: no lane 99")
@@ -87,3 +95,32 @@ def test_a_rate_is_told_or_bounded(fastalloc):
     one_line(fastalloc(*words, "--per", "year"), "--per: year: expected one of")
     one_line(fastalloc(*words, "--event", "oops"), "--event: oops: expected livelock")
     one_line(fastalloc(*words, "--stress", "machine.min_free_kbytes=1"), "three settings or more")
+    one_line(fastalloc(*words, "--stress", "machine.kernel"), "--stress: machine.kernel: names no number")
+
+
+def test_a_pilot_chooses_the_rungs_and_the_test_before_splitting_is_told(fastalloc, monkeypatch):
+    for name, value in (("STATES", 4), ("CHILDREN", 4), ("PILOT", 8)):
+        monkeypatch.setattr(f"fastalloc.rare.splitting.{name}", value)
+
+    def chosen(share, asked, whole):
+        assert (share(asked, 4)[1], asked, whole) == (4, 40, True)
+        return [16.0, 20.0, 24.0]
+
+    monkeypatch.setattr("fastalloc.rare.pilot.choose_rungs", chosen)
+    words = ["swap-livelock-34m", "--variant", "rc8", "--seconds", 5, "--startup", 0, "--lanes", 24]
+    asked = ["--set", "machine.min_free_kbytes=40", "--stress", "machine.min_free_kbytes"]
+    code, out, err = fastalloc("rare", *words, *asked, "--splitting", "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert [rung["setting"] for rung in told["ladder"]["rungs"]] == [16, 20, 24]
+    assert "pilot: machine.min_free_kbytes = 40: " in err
+    assert told["splitting"]["words"].startswith("splitting: at supply < ")
+
+
+def test_a_policy_of_one_s_own_has_a_rate(fastalloc, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "SLACK = 2\n\n\ndef depth(who, zone):\n    return 1 if who == 5 and zone.free > SLACK else 0\n"
+    )
+    words = ["rare", "swap-livelock-34m", "--policy", "mine.py", "--seconds", 3, "--startup", 1, "--lanes", 8, "--json"]
+    told = json.loads(fastalloc(*words)[1])
+    assert told["lanes"] == 8

@@ -1,15 +1,22 @@
 """A livelocked lane opened before its end: forward and back, branches, and what would still have freed it."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
 import pytest
 
-from fastalloc.batch.snapshot import named_arrays
+from fastalloc.batch import check_sound
+from fastalloc.batch.lane import build_lane
+from fastalloc.batch.snapshot import named_arrays, restore
 from fastalloc.errors import InputError
+from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.lane.state import IO, NS_PER_MS, NS_PER_S, VM
+from fastalloc.kernels.machine.run import run_lane
 from fastalloc.rare.decided import apply, decided
 from fastalloc.rare.events import Event
+from fastalloc.rare.given_back import give_back, pages_to_free
 from fastalloc.rare.in_words import holders, running, state_lines, waiting
 from fastalloc.rare.rare import Budget, rare
 from fastalloc.rare.rewind import Rewound, parse_time
@@ -93,6 +100,60 @@ def test_the_fix_applied_at_the_end_frees_it_and_what_must_be_there_at_boot_is_r
             apply(lane.snapshot(), machine(), changed)
 
 
+def test_pages_given_back_free_it_from_some_number_on():
+    lane = opened()
+    at = livelocked()[1]
+    found = pages_to_free(lane, LIVELOCK, at + 100 * NS_PER_MS, branches=12)
+    assert found.enough is not None
+    assert found.too_few < found.enough
+    by_pages = {each.pages: each for each in found.tried}
+    assert by_pages[0].lost == 12  # none given back: it is in it
+    assert by_pages[found.enough].lost == 0
+    assert 0 < by_pages[found.enough].high < 0.3
+    if found.too_few >= 0:
+        assert by_pages[found.too_few].lost == 12
+    assert pages_to_free(opened(), LIVELOCK, at + 100 * NS_PER_MS, branches=12, threads=1) == found
+    with pytest.raises(InputError, match="has been told of"):
+        pages_to_free(lane, LIVELOCK, at + 6 * NS_PER_S, branches=2)
+
+
+def test_pages_given_back_are_lost_to_nobody():
+    lane = restore(opened().go_to(livelocked()[1]).snapshot())
+    zone = lane.mem.ctl[MEMCTL.nr_zones] - 1
+    free = int(lane.mem.zone[zone, ZONE.free])
+    assert give_back(lane, 40) == 40
+    assert lane.mem.zone[zone, ZONE.free] == free + 40
+    lane.vm.ctl[VM.debug] = 1  # every invariant after every tick
+    run_lane(*lane, livelocked()[1] + 3 * NS_PER_S)
+    check_sound(0, lane)
+    assert lane.vm.ctl[VM.now] == livelocked()[1] + 3 * NS_PER_S
+    assert give_back(lane, 1 << 20) < 1 << 20
+    run_lane(*lane, livelocked()[1] + 6 * NS_PER_S)
+    check_sound(0, lane)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"machine.min_free_kbytes": 512},
+        {"machine.min_free_kbytes": 8},
+        {"workload.swappiness": 10},
+        {"disk.iops": 400, "disk.bytes_per_second": 50_000_000},
+    ],
+)
+def test_a_setting_that_a_running_machine_can_change_is_applied(setting):
+    lane = opened().go_to(livelocked()[1] - NS_PER_S)
+    changed = machine().with_settings(setting)
+    arrays = restore(apply(lane.snapshot(), machine(), changed))
+    fresh = build_lane(changed, 0, SEED)
+    assert arrays.mem.zone[:, ZONE.min].tolist() == fresh.mem.zone[:, ZONE.min].tolist()
+    assert arrays.vm.ctl[VM.swappiness] == fresh.vm.ctl[VM.swappiness]
+    assert arrays.io.ctl[IO.command_ns] == fresh.io.ctl[IO.command_ns]
+    arrays.vm.ctl[VM.debug] = 1
+    run_lane(*arrays, livelocked()[1] + NS_PER_S)
+    check_sound(0, arrays)
+
+
 def test_a_lane_without_the_event_has_no_curve():
     quiet = Rewound(machine("fix", 2.0), 0, SEED)
     with pytest.raises(InputError, match="did not happen"):
@@ -126,6 +187,27 @@ def test_lanes_are_kept_and_gone_on_with(tmp_path):
     (tmp_path / "kept" / "lanes.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match="holds no lanes of rare"):
         rare(scenario, LIVELOCK, out=str(tmp_path / "kept"))
+
+
+def test_lanes_are_the_same_bytes_for_any_threads_workers_and_restarts(tmp_path):
+    scenario, budget = machine(seconds=3.0), Budget(72, width=1.01)
+    asked = {"startup_s": 0.0, "budget": budget}
+    whole = rare(scenario, LIVELOCK, out=str(tmp_path / "1"), threads=1, **asked)
+    with ThreadPoolExecutor(2) as workers:
+        rare(scenario, LIVELOCK, out=str(tmp_path / "2"), executor=workers, workers=2, **asked)
+    stop = threading.Event()
+
+    def after_twenty(progress):
+        if progress.lanes >= 20:
+            stop.set()
+
+    cut = rare(scenario, LIVELOCK, out=str(tmp_path / "3"), threads=2, progress=after_twenty, cancel=stop, **asked)
+    assert cut.stopped == "interrupted"
+    assert 20 <= len(cut.seen) < 72
+    rare(scenario, LIVELOCK, out=str(tmp_path / "3"), threads=2, **asked)
+    (one,) = {(tmp_path / folder / "lanes.parquet").read_bytes() for folder in "123"}
+    assert len(whole.seen) == 72
+    assert one
 
 
 def test_every_kind_of_event_is_seen_where_the_metrics_tell_of_it():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastalloc.rare.ladder import Rung, fit, predict
+from fastalloc.rare.ladder import Rung, fit, last_decade, predict
 
 # swap-livelock-34m rc8, livelocks of 15 s lanes by min_free_kbytes, measured on 0.1
 MEASURED = (Rung(96, 2900, 86), Rung(112, 6000, 71), Rung(128, 13000, 63), Rung(160, 24000, 18), Rung(192, 40000, 5))
@@ -38,7 +38,8 @@ def test_a_line_is_recovered_and_its_interval_covers():
             continue
         found = predict(line, 150)
         covered += found.low <= -np.expm1(-np.exp(truth[0] + truth[1] * 150)) <= found.high
-    # two tests at 5 % refuse up to a tenth of true lines; of the others 95 % cover, less 3.5 deviations of 100
+    # two tests at 5 % (no three rungs lie before the last decade) refuse up to a tenth of lines; of the others 95 %
+    # cover, less 3.5 deviations of 100
     assert refused <= 18
     assert covered >= 0.87 * (100 - refused)
 
@@ -56,3 +57,20 @@ def test_two_rungs_with_events_are_no_ladder():
         fit([Rung(60, 100, 9), Rung(80, 100, 2), Rung(100, 100, 0)])
     with pytest.raises(ValueError, match="one setting"):
         fit([Rung(60, 100, 9)] * 3)
+
+
+def test_the_last_decade_must_be_foretold_by_the_rungs_before_it():
+    before, last = last_decade(fit(MEASURED))
+    assert [rung.setting for rung in before] == [96, 112, 128]
+    assert [rung.setting for rung in last] == [160, 192]
+    assert fit(MEASURED).decade_p > 0.5
+    rarer = (*MEASURED[:3], Rung(160, 24000, 6), Rung(192, 40000, 1))  # a third, and a fifth, of what they foretell
+    assert fit(rarer).decade_p < 0.05
+    assert not fit(rarer).is_straight
+
+
+def test_the_last_decade_is_refused_as_seldom_as_it_says():
+    rng = np.random.default_rng(9)
+    settings, lanes = (60, 70, 80, 100, 120), (600, 900, 1500, 9000, 40000)
+    found = [fit(drawn(rng, settings, lanes, lambda s: 0.4 - 0.06 * s)).decade_p for _ in range(60)]
+    assert np.mean(np.array(found) < 0.05) <= 0.15  # 5 % of 60, and 3.5 deviations

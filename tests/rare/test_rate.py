@@ -3,15 +3,15 @@
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy.stats import poisson
 
 from fastalloc.errors import InputError
 from fastalloc.rare.events import Event, parse_event
-from fastalloc.rare.hazard import exposure_s, hazard
-from fastalloc.rare.poisson import differ, events_for_width, poisson_rate
 from fastalloc.rare.rare import STEP, Budget, enough
-from fastalloc.rare.until import Seen
+from fastalloc.report.hazard import Seen, exposure_s, hazard, machine_days
+from fastalloc.report.poisson import differ, events_for_width, poisson_rate
 
 S = 1_000_000_000
 
@@ -104,3 +104,29 @@ def test_events_by_name():
     for text in ("", "stall", "stall>0", "stall<2", "reserve<-1", "oom", "reserve<1e3"):
         with pytest.raises(InputError, match="expected livelock"):
             parse_event(text)
+
+
+def runs(*lanes):
+    """Rows of livelocked (verdict after so many seconds) and other lanes of a minute."""
+    rows = [(0, -1, 60_000) if at is None else (1, 1000 * at, 60_000) for at in lanes]
+    return pl.DataFrame(rows, schema=["livelock_5s", "at_ms", "sim_ms"], orient="row")
+
+
+def test_machine_days_are_those_after_the_start_up():
+    found = machine_days(runs(*[None] * 20, 25, 45, 58))
+    seconds = 20 * 40 + (20 - 15) + (40 - 15) + (53 - 15)  # from 15 s to the onset, or to 5 s before the end
+    assert found.events == 3
+    assert found.looked_at == pytest.approx(seconds / 86400)
+    assert found.days == pytest.approx(seconds / 86400 / 3)
+    assert found.low < found.days < found.high
+    rate = poisson_rate(3, seconds / 86400)
+    assert (found.low, found.high) == pytest.approx((1 / rate.high, 1 / rate.low))
+
+
+def test_machine_days_are_a_bound_or_nothing_but_never_without_end():
+    none = machine_days(runs(*[None] * 864))
+    assert (none.days, none.high) == (None, None)
+    assert str(none) == f"> {864 * 40 / 86400 / -math.log(0.05):.2g}"
+    assert machine_days(runs(*[12] * 5)).why == "start-up"  # all lock before anything steady could be seen
+    assert machine_days(pl.DataFrame({"livelock_5s": [0], "at_ms": [-1], "sim_ms": [15_000]})).why == "start-up"
+    assert machine_days(runs(*[24] * 12, *[None] * 20)).why == "not steady"

@@ -40,6 +40,8 @@ def test_a_copy_has_the_digest_of_its_original(package):
         "store/schema.py",
         "sweep/axes.py",
         "report/statistics.py",
+        "report/hazard.py",
+        "report/poisson.py",
         "trace/compact/convert.py",
         "trace/formats/text.py",
         "trace/order/order_search.py",

@@ -11,6 +11,9 @@ from fastalloc.errors import InputError
 
 if TYPE_CHECKING:
     from fastalloc.rare.decided import Chance, Decided
+    from fastalloc.rare.events import Event
+    from fastalloc.rare.given_back import Given, GivenBack
+    from fastalloc.rare.rewind import Rewound
     from fastalloc.scenario import Scenario
 
 
@@ -28,6 +31,17 @@ def decided(
     branches: Annotated[int, typer.Option(min=2, max=65535, help="Branches at each time.")] = 60,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 is one a CPU. Changes no result.")] = 0,
     chart: Annotated[str | None, typer.Option(help="Draw the curves into this file: .svg, .png or .html.")] = None,
+    give: Annotated[
+        str | None,
+        typer.Option(
+            "--give-back",
+            metavar="TIME",
+            help="Also search how many pages given back then would free it: 0s-before-livelock, 2s-after-livelock.",
+        ),
+    ] = None,
+    page: Annotated[
+        bool, typer.Option("--page/--no-page", help="Keep the curves in the dataset, and draw them in its page.")
+    ] = True,
     trust: Trust = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print the curves as JSON, and nothing else, to stdout.")
@@ -79,17 +93,80 @@ def decided(
         if cancel.is_set():
             raise typer.Exit(130)
     rules = rules_line(own)
+    given = None if give is None else _given(opened, wanted, give, branches, threads)
+    told = [{"rules": rules} | _told(each) for each in curves]
+    if page:
+        _keep(dataset, lane, told)
     if chart is not None:
         from fastalloc.report.chance_chart import draw
 
-        draw([_told(each) for each in curves], chart)
+        draw(told, chart)
     if json:
         import json as json_text
 
-        print(json_text.dumps([{"rules": rules} | _told(each) for each in curves], indent=1))
+        print(json_text.dumps(told if given is None else [*told, _pages(given)], indent=1))
     else:
         print(f"rules: {rules}")
         _table(curves)
+        if given is not None:
+            print(given_words(given))
+
+
+def _keep(dataset: str, lane_id: int, told: list[dict[str, Any]]) -> None:
+    """Keep the curves of a lane in its dataset and draw its page again, where it has one and can be written."""
+    from fastalloc.model_digest import model_digest
+    from fastalloc.report.chance_chart import keep
+    from fastalloc.report.html import write_report
+    from fastalloc.store import open_dataset
+    from fastalloc.store.doubts import doubts
+
+    opened = open_dataset(dataset)
+    if opened.manifest.get("kind") == "sweep":
+        return
+    try:
+        if opened.manifest["model_digest"] != model_digest():
+            raise InputError(dataset, "model_digest", "another version of the model wrote it")
+        keep(opened.path, lane_id, told)
+        print(f"page    {write_report(opened, doubtful=doubts(opened))}", file=sys.stderr)
+    except InputError as error:
+        print(f"the curves are not kept: {error}", file=sys.stderr)
+
+
+def _given(opened: "Rewound", event: "Event", when: str, branches: int, threads: int) -> "GivenBack":
+    from fastalloc.cli.interrupt import cancellation
+    from fastalloc.rare.given_back import pages_to_free
+    from fastalloc.rare.rewind import parse_time
+
+    at = parse_time(when, opened.find(event) if "-" in when else None, opened.end_ns)
+
+    def tell(tried: "Given") -> None:
+        print(f"{tried.pages:,} pages given back: {tried.lost} of {tried.branches}", file=sys.stderr, flush=True)
+
+    found = pages_to_free(opened, event, at, branches=branches, threads=threads, progress=tell, cancel=cancellation())
+    if found is None:
+        raise typer.Exit(130)
+    return found
+
+
+def _pages(found: "GivenBack") -> dict[str, Any]:
+    return found._asdict() | {"event": str(found.event), "tried": [each._asdict() for each in found.tried]}
+
+
+def given_words(found: "GivenBack") -> str:
+    """One sentence of how many pages it takes."""
+    when = f"given back at {found.at_ns / 1e9:.3f} s"
+    by_pages = {each.pages: each for each in found.tried}
+    if found.enough is None:
+        most = by_pages[max(by_pages)]
+        return (
+            f"pages {when} do not free it: with {most.pages:,} still {most.lost} of {most.branches} branches are lost"
+        )
+    sure = by_pages[found.enough]
+    words = (
+        f"{found.enough:,} pages {when} free it: none of {sure.branches} branches is lost "
+        f"(below {100 * sure.high:.0f} %)"
+    )
+    return words if found.too_few < 0 else f"{words}; with {found.too_few:,} all are"
 
 
 def _changed(own: "Scenario", asked: dict[str, Any]) -> "Scenario":

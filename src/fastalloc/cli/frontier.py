@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from fastalloc.sweep.frontier import Frontier
 
 
+FREELY = 4096  # lanes that need no word before
+
+
 # More than nine arguments: each is an option of the command.
 def frontier(
     scenario: ScenarioName,
@@ -64,7 +67,7 @@ def frontier(
     from fastalloc.scenario import with_policies
     from fastalloc.scenario.policy_presets import policy_variant
     from fastalloc.scenario.rules import rules_line
-    from fastalloc.sweep.frontier import Tried
+    from fastalloc.sweep.frontier import Tried, fewest_lanes
     from fastalloc.sweep.frontier import frontier as search
 
     told = re.fullmatch(r"\s*livelock\s*<\s*([0-9.eE+-]+)\s*", where)
@@ -86,10 +89,19 @@ def frontier(
         names = [variant or loaded.variants[0].name]
     owns = [loaded.variant(name) for name in names]
     announce_compiling()
+    needed = fewest_lanes(limit, confidence) if 0 < limit < 1 else 0
+    if needed > FREELY:
+        days = needed * owns[0].run.duration_s / 86400
+        print(
+            f"to show a value to be below {limit:g} takes {needed:,} lanes without a livelock at least: {days:,.1f} "
+            "machine-days",
+            file=sys.stderr,
+        )
 
     def tell(step: Tried) -> None:
         share = f"{step.livelocks:,} of {step.lanes:,} lanes livelocked, {step.low:.2g} to {step.high:.2g}"
-        print(f"{of} = {step.value}: {share}: {step.verdict}", file=sys.stderr, flush=True)
+        days = f"machine-days to a livelock: {step.machine_days}"
+        print(f"{of} = {step.value}: {share}: {step.verdict}; {days}", file=sys.stderr, flush=True)
 
     found: list[Frontier] = []
     for name, own in zip(names, owns, strict=True):
@@ -111,7 +123,8 @@ def frontier(
 
 
 def _record(found: "Frontier") -> dict[str, Any]:
-    return found._asdict() | {"tried": [step._asdict() for step in found.tried]}
+    tried = [step._asdict() | {"machine_days": step.machine_days._asdict()} for step in found.tried]
+    return found._asdict() | {"tried": tried}
 
 
 def _words(found: "Frontier") -> str:
@@ -121,4 +134,8 @@ def _words(found: "Frontier") -> str:
         values = [step.value for step in found.tried]
         between = f"{min(values)} to {max(values)}"
         return f"{found.key}: no frontier in {between}: no value is shown to be {last} {found.limit:g} {sure}"
-    return f"{found.key}: livelock > {found.limit:g} at {found.above}, < {found.limit:g} at {found.below}, {sure}"
+    days = {step.value: step.machine_days for step in found.tried}
+    return (
+        f"{found.key}: livelock > {found.limit:g} at {found.above}, < {found.limit:g} at {found.below}, {sure}; "
+        f"machine-days to a livelock: {days[found.above]} at {found.above}, {days[found.below]} at {found.below}"
+    )

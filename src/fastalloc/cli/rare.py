@@ -1,6 +1,8 @@
 """``fastalloc rare``: how often an event comes, on the machine as it is."""
 
 import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +12,9 @@ from fastalloc.cli.options import Memory, Trust, allow_memory, loaded_with, pars
 from fastalloc.errors import InputError
 
 if TYPE_CHECKING:
+    from fastalloc.rare.events import Event
     from fastalloc.rare.rare import Rare, RareProgress
     from fastalloc.scenario import Scenario
-
-PER_S = {"lane-minute": 60.0, "machine-hour": 3600.0, "machine-day": 86400.0}
 
 
 # More than nine arguments: each is an option of the command.
@@ -36,10 +37,17 @@ def rare(
     stress: Annotated[
         str | None,
         typer.Option(
-            metavar="KEY=V,V,V[,...]", help="A ladder of settings at which the event is common, and its line."
+            metavar="KEY[=V,V,V...]",
+            help="A ladder of settings at which the event is common, and its line; a pilot chooses those not named.",
         ),
     ] = None,
+    splitting: Annotated[
+        bool, typer.Option("--splitting", help="Also test whether splitting could pay: how much is decided beforehand.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 is one a CPU. Changes no result.")] = 0,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Run lanes on the workers of a Dask scheduler.")
+    ] = None,
     out: Annotated[str | None, typer.Option(help="Keep lanes in this folder; the same command goes on there.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a field.")] = None,
     memory: Memory = None,
@@ -49,75 +57,117 @@ def rare(
     ] = False,
 ) -> None:
     """Say how often a livelock, a stall or a refusal comes: events in so many machine-days, or a bound."""
+    from fastalloc.cli.rare_words import PER_S, record, show
     from fastalloc.rare.events import parse_event
 
     allow_memory(memory)
     if per not in PER_S:
         raise InputError("--per", per, f"expected one of {', '.join(PER_S)}")
     wanted = parse_event(event)
-    asked = parse_settings(settings or [])
     named = {"run.duration_s": seconds, "run.seed": seed}
-    asked |= {key: value for key, value in named.items() if value is not None}
-    loaded = loaded_with(scenario, asked)
-    own = loaded.variant(variant or loaded.variants[0].name)
-    if policy is not None:
-        own = _set(own, {"policy": policy})
-    rungs = _rungs(stress) if stress else []
-    own_out = f"{out}/as-asked" if out and rungs else out
-    found = _run(own, wanted, own_out, lanes, budget, width, startup, threads)
-    answer = _told(found, per)
-    if rungs:
-        key, values = rungs[0], rungs[1:]
-        steps = []
-        for value in values:
-            step_out = f"{out}/{key}={value:g}" if out else None
-            stressed = _set(own, {key: int(value) if value.is_integer() else value})
-            steps.append((value, _run(stressed, wanted, step_out, lanes, budget, width, startup, threads)))
-        answer["ladder"] = _ladder(own, key, found, steps)
+    asked = parse_settings(settings or []) | {key: value for key, value in named.items() if value is not None}
+    own = _chosen(scenario, variant, policy, asked)
+    key, values = _rungs(stress) if stress else ("", [])
+    if key:
+        _field(own, key)  # refused before anything is run
+    with ExitStack() as stack:
+        search = _Search(wanted, lanes, budget, width, startup, {"threads": threads})
+        if dask is not None:
+            from fastalloc.sweep.cluster import dask_executor
+
+            executor, workers = stack.enter_context(dask_executor(dask, [own]))
+            search.where = {"executor": executor, "workers": workers}
+        found = search.run(own, f"{out}/as-asked" if out and key else out)
+        answer = record(found, per)
+        if key:
+            steps = []
+            for value in values or search.pilot(own, key):
+                step_out = f"{out}/{key}={value:g}" if out else None
+                steps.append((value, search.run(_set(own, {key: _number(value)}), step_out)))
+            answer["ladder"] = _ladder(own, key, found, steps)
+    if splitting and found.stopped != "interrupted":
+        answer["splitting"] = _splitting(own, wanted, found, threads)
     if json:
         import json as json_text
 
         print(json_text.dumps(answer, indent=1))
     else:
-        _print(found, answer, per)
+        show(found, answer, per)
     if found.stopped == "interrupted":
         raise typer.Exit(130)
 
 
-def _run(
-    own: "Scenario",
-    event: Any,
-    out: str | None,
-    lanes: int,
-    budget: float | None,
-    width: float,
-    startup: float,
-    threads: int,
-) -> "Rare":
-    from fastalloc.cli.interrupt import cancellation
-    from fastalloc.compiler.cache_dir import announce_compiling
-    from fastalloc.rare.rare import Budget
-    from fastalloc.rare.rare import rare as search
+@dataclass
+class _Search:
+    """How lanes are looked for, at whatever setting."""
 
-    announce_compiling()
-    last = [0.0]
+    event: "Event"
+    lanes: int
+    budget: float | None
+    width: float
+    startup: float
+    where: dict[str, Any]
 
-    def tell(progress: "RareProgress") -> None:
-        if progress.wall_s - last[0] >= 5:
-            last[0] = progress.wall_s
-            print(f"{progress.lanes:,} lanes, {progress.events:,} events", file=sys.stderr, flush=True)
+    def run(self, own: "Scenario", out: str | None) -> "Rare":
+        """Lanes of one setting."""
+        from fastalloc.cli.interrupt import cancellation
+        from fastalloc.compiler.cache_dir import announce_compiling
+        from fastalloc.rare.rare import Budget
+        from fastalloc.rare.rare import rare as search
 
-    wall = float("inf") if budget is None else 60 * budget
-    return search(
-        own,
-        event,
-        startup_s=startup,
-        budget=Budget(lanes, wall, width),
-        out=out,
-        threads=threads,
-        progress=tell,
-        cancel=cancellation(),
-    )
+        announce_compiling()
+        last = [0.0]
+
+        def tell(progress: "RareProgress") -> None:
+            if progress.wall_s - last[0] >= 5:
+                last[0] = progress.wall_s
+                print(f"{progress.lanes:,} lanes, {progress.events:,} events", file=sys.stderr, flush=True)
+
+        return search(
+            own,
+            self.event,
+            startup_s=self.startup,
+            budget=Budget(self.lanes, float("inf") if self.budget is None else 60 * self.budget, self.width),
+            out=out,
+            progress=tell,
+            cancel=cancellation(),
+            **self.where,
+        )
+
+    def pilot(self, own: "Scenario", key: str) -> list[float]:
+        """The settings of a ladder, by lanes of their own."""
+        from fastalloc.cli.interrupt import cancellation
+        from fastalloc.rare.pilot import PILOT_FROM, choose_rungs
+        from fastalloc.rare.until import lanes_until
+
+        asked, cancel = _field(own, key), cancellation()
+
+        def share(setting: float, lanes: int) -> tuple[int, int]:
+            stressed = _set(own, {key: _number(float(round(setting)) if whole else setting)})
+            tried = range(PILOT_FROM, PILOT_FROM + lanes)
+            seen = list(lanes_until(stressed, tried, self.event, own.run.seed, cancel=cancel, **self.where))
+            if cancel.is_set():
+                raise typer.Exit(130)
+            print(f"pilot: {key} = {setting:g}: {sum(each.event for each in seen)} of {lanes}", file=sys.stderr)
+            return sum(each.event for each in seen), len(seen)
+
+        whole = isinstance(_value(own, key), int)
+        return choose_rungs(share, asked, whole)
+
+
+def _chosen(scenario: str, variant: str | None, policy: str | None, asked: dict[str, Any]) -> "Scenario":
+    """The one variant that is asked for, with a policy on top, whose parameters may be among the settings."""
+    from fastalloc.scenario.policy_presets import own_settings, with_parameters
+
+    fields, parameters = own_settings(asked)
+    loaded = loaded_with(scenario, fields)
+    own = loaded.variant(variant or loaded.variants[0].name)
+    if policy is not None:
+        own = _set(own, {"policy": policy})
+    if parameters:
+        own = with_parameters(own, parameters)
+        own = own.variant(own.variants[0].name)
+    return own
 
 
 def _set(own: "Scenario", asked: dict[str, Any]) -> "Scenario":
@@ -126,66 +176,37 @@ def _set(own: "Scenario", asked: dict[str, Any]) -> "Scenario":
     return own.with_settings(chosen_settings(own, asked, Path()), "--set")
 
 
-def _rungs(text: str) -> list[Any]:
-    """``KEY=V,V,V`` as a key and numbers."""
+def _number(value: float) -> int | float:
+    return int(value) if value.is_integer() else value
+
+
+def _splitting(own: "Scenario", event: "Event", found: "Rare", threads: int) -> dict[str, Any]:
+    from fastalloc.cli.interrupt import cancellation
+    from fastalloc.rare.splitting import splitting_test, words
+
+    print("the test before splitting: a minute or more", file=sys.stderr, flush=True)
+    told = splitting_test(own, event, threads=threads, cancel=cancellation())
+    if told is None:
+        raise typer.Exit(130)
+    return told._asdict() | {"could_pay": told.could_pay, "words": words(told)}
+
+
+def _rungs(text: str) -> tuple[str, list[float]]:
+    """``KEY=V,V,V`` as a key and numbers; none of a key alone."""
     key, equals, values = text.partition("=")
+    if key.strip() and not equals:
+        return key.strip(), []
     try:
         numbers = [float(value) for value in values.split(",")]
     except ValueError:
         numbers = []
-    if not equals or len(numbers) < 3:
+    if len(numbers) < 3:
         raise InputError(
             "--stress",
             text,
             "expected KEY=V,V,V with three settings or more, such as machine.min_free_kbytes=64,96,128",
         )
-    return [key.strip(), *numbers]
-
-
-def _told(found: "Rare", per: str) -> dict[str, Any]:
-    from fastalloc.scenario.rules import rules_line
-
-    hazard = found.hazard
-    steady = hazard.steady
-    scale = PER_S[per]
-    return {
-        "event": str(found.event),
-        "scenario": found.scenario.name,
-        "variant": found.scenario.variants[0].name,
-        "rules": rules_line(found.scenario),
-        "lanes": hazard.lanes,
-        "lane_seconds": hazard.length_s,
-        "stopped_by": found.stopped,
-        "startup": {
-            "seconds": hazard.startup_s,
-            "events": hazard.startup_events,
-            "share_of_lanes": hazard.startup_share[0],
-            "interval": hazard.startup_share[1:],
-        },
-        "steady": None
-        if steady is None
-        else {
-            "events": steady.events,
-            "exposure_s": steady.exposure,
-            "is_steady": hazard.is_steady,
-            "p_of_halves": hazard.steady_p,
-            "per": per,
-            "rate": steady.rate * scale if steady.events and hazard.is_steady else None,
-            "low": steady.low * scale if hazard.is_steady else None,
-            "high": steady.high * scale if hazard.is_steady else None,
-        },
-        "hazard": [
-            {
-                "from_s": each.from_s,
-                "to_s": each.to_s,
-                "events": each.rate.events,
-                "per_s": each.rate.rate,
-                "low": each.rate.low,
-                "high": each.rate.high,
-            }
-            for each in hazard.bins
-        ],
-    }
+    return key.strip(), numbers
 
 
 def _ladder(own: "Scenario", key: str, found: "Rare", steps: list[tuple[float, "Rare"]]) -> dict[str, Any]:
@@ -196,7 +217,8 @@ def _ladder(own: "Scenario", key: str, found: "Rare", steps: list[tuple[float, "
     wanted = _field(own, key)
     try:
         line = fit(rungs)
-        told |= {"slope": line.b, "fit_p": line.fit_p, "curvature_p": line.curvature_p, "at": wanted}
+        told |= {"slope": line.b, "fit_p": line.fit_p, "curvature_p": line.curvature_p}
+        told |= {"decade_p": line.decade_p, "at": wanted}
         guess = predict(line, wanted)
         told |= {"share_of_lanes": guess.share, "low": guess.low, "high": guess.high, "is_model": guess.is_beyond}
     except ValueError as error:
@@ -206,98 +228,14 @@ def _ladder(own: "Scenario", key: str, found: "Rare", steps: list[tuple[float, "
 
 
 def _field(own: "Scenario", key: str) -> float:
-    value: Any = own
-    for part in key.split("."):
-        value = getattr(value, part, None)
-    if not isinstance(value, int | float):
+    value = _value(own, key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError("--stress", key, "names no number of the scenario")
     return float(value)
 
 
-def _print(found: "Rare", answer: dict[str, Any], per: str) -> None:
-    from fastalloc.terminal import Table, console
-
-    shown = console()
-    hazard = found.hazard
-    shown.print(f"rules: {answer['rules']}", soft_wrap=True)
-    shown.print(
-        f"{answer['scenario']}, {answer['variant']}: {found.event.words}, {hazard.lanes:,} lanes of "
-        f"{hazard.length_s:g} s (stopped by {found.stopped})",
-        soft_wrap=True,
-    )
-    if hazard.startup_s:
-        share, low, high = hazard.startup_share
-        shown.print(
-            f"start-up (first {hazard.startup_s:g} s): {hazard.startup_events:,} of {hazard.lanes:,} lanes, "
-            f"{100 * share:.3g} % ({100 * low:.2g} to {100 * high:.2g})",
-            soft_wrap=True,
-        )
-    shown.print(f"steady state: {_steady_words(found, per)}", soft_wrap=True)
-    table = Table()
-    for column in ("age, s", "events", "lane-seconds", "a second", "95 %"):
-        table.add_column(column, justify="right")
-    for each in hazard.bins:
-        rate = each.rate
-        table.add_row(
-            f"{each.from_s:g} to {each.to_s:g}",
-            f"{rate.events:,}",
-            f"{rate.exposure:,.0f}",
-            f"{rate.rate:.2g}" if rate.events else "none seen",
-            f"{rate.low:.2g} to {rate.high:.2g}" if rate.events else f"below {rate.high:.2g}",
-        )
-    shown.print(table)
-    if "ladder" in answer:
-        for line in ladder_lines(answer["ladder"]):
-            shown.print(line, soft_wrap=True)
-
-
-def _steady_words(found: "Rare", per: str) -> str:
-    hazard, steady, scale = found.hazard, found.hazard.steady, PER_S[per]
-    if steady is None:
-        return f"none was looked at: lanes last {hazard.length_s:g} s, all of it start-up (give --seconds)"
-    days = steady.exposure / PER_S["machine-day"]
-    if not hazard.is_steady:
-        return (
-            f"no rate per time: {steady.events:,} events in {days:.3g} machine-days, and the first half of it has "
-            f"another rate than the second (p {hazard.steady_p:.1g}); not steady yet (give --seconds or --startup)"
-        )
-    if steady.events == 0:
-        return f"none in {days:.3g} machine-days: below {_number(steady.high * scale)} a {per} (95 %)"
-    unit, length = _unit(1 / steady.rate)
-    between = [_number(1 / each / length) for each in (steady.rate, steady.high, steady.low)]
-    return (
-        f"{steady.events:,} in {days:.3g} machine-days: {_number(steady.rate * scale)} a {per} "
-        f"({_number(steady.low * scale)} to {_number(steady.high * scale)}), "
-        f"one in {between[0]} {unit} ({between[1]} to {between[2]})"
-    )
-
-
-def _unit(seconds: float) -> tuple[str, float]:
-    for unit, length in (("machine-days", 86400.0), ("machine-hours", 3600.0), ("machine-minutes", 60.0)):
-        if seconds >= length:
-            return unit, length
-    return "machine-seconds", 1.0
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
-
-
-def ladder_lines(told: dict[str, Any]) -> list[str]:
-    """What a ladder says, in sentences."""
-    lines = [f"ladder of {told['setting']}:"]
-    for rung in told["rungs"]:
-        lines.append(f"  {rung['setting']:g}: {rung['events']:,} of {rung['lanes']:,} lanes")
-    if "refused" in told:
-        return [*lines, f"  no estimate: {told['refused']}"]
-    lines.append(
-        f"  ln H falls by {-told['slope']:.3g} a unit; the rungs lie on a line with p {told['fit_p']:.2g}, "
-        f"against a parabola {told['curvature_p']:.2g}"
-    )
-    lanes, events = told["plain"]
-    model = "by the MODEL of a straight line, not measured" if told["is_model"] else "by the line"
-    lines.append(
-        f"  at {told['at']:g}: {told['share_of_lanes']:.2g} of lanes ({told['low']:.2g} to {told['high']:.2g}) "
-        f"{model}; plain lanes: {events:,} of {lanes:,}"
-    )
-    return lines
+def _value(own: "Scenario", key: str) -> Any:
+    value: Any = own
+    for part in key.split("."):
+        value = getattr(value, part, None)
+    return value

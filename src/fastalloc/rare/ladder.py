@@ -35,12 +35,18 @@ class Line(NamedTuple):
     covariance: np.ndarray  # float64[2, 2]
     fit_p: float  # of the rungs lying on the line, by their deviance; 1 where there are two rungs
     curvature_p: float  # of a parabola being no better, by the likelihood ratio
+    decade_p: float  # of the line without the last decade foretelling the rungs in it; 1 where too few rungs are before
     rungs: tuple[Rung, ...]
 
     @property
     def is_straight(self) -> bool:
         """Whether the line may be used."""
-        return self.fit_p >= WORST_FIT and self.curvature_p >= WORST_FIT
+        return self.worst_p >= WORST_FIT
+
+    @property
+    def worst_p(self) -> float:
+        """The least of the three."""
+        return min(self.fit_p, self.curvature_p, self.decade_p)
 
 
 class Predicted(NamedTuple):
@@ -79,6 +85,9 @@ def _fitted(degree: int, x: np.ndarray, lanes: np.ndarray, events: np.ndarray) -
 def fit(rungs: Sequence[Rung]) -> Line:
     """The line through rungs by maximum likelihood, with its tests.
 
+    The rungs within a decade of the rarest that saw the event are the last decade. Where three or more that saw it lie
+    before, the line through these must foretell those in it, within the error of both.
+
     Raises:
         ValueError: fewer than three rungs have an event, or all settings are one.
     """
@@ -104,14 +113,37 @@ def fit(rungs: Sequence[Rung]) -> Line:
     information = np.array([[weight.sum(), (weight * x).sum()], [(weight * x).sum(), (weight * x * x).sum()]])
     back = np.array([[1.0, -middle / scale], [0.0, 1 / scale]])  # from the scaled parameters to a and b
     a, b = back @ line
-    return Line(
-        float(a),
-        float(b),
-        back @ np.linalg.inv(information) @ back.T,
-        float(chi2.sf(max(0.0, 2 * (loss - full)), free)) if free else 1.0,
-        float(chi2.sf(max(0.0, 2 * (loss - curved)), 1)) if free else 1.0,
-        tuple(used),
-    )
+    covariance = back @ np.linalg.inv(information) @ back.T
+    on_line = float(chi2.sf(max(0.0, 2 * (loss - full)), free)) if free else 1.0
+    no_bend = float(chi2.sf(max(0.0, 2 * (loss - curved)), 1)) if free else 1.0
+    found = Line(float(a), float(b), covariance, on_line, no_bend, 1.0, tuple(used))
+    return found._replace(decade_p=_foretold(found))
+
+
+def _foretold(line: Line) -> float:
+    """p of the rungs of the last decade being as the line through those before foretells them."""
+    before, last = last_decade(line)
+    if sum(rung.events > 0 for rung in before) < FEWEST_RUNGS:
+        return 1.0
+    try:
+        earlier = fit(before)
+    except (ValueError, np.linalg.LinAlgError):
+        return 1.0
+    at = np.array([[1.0, rung.setting] for rung in last])
+    wanted = np.log([-np.log1p(-rung.events / rung.lanes) for rung in last])
+    apart = wanted - at @ (earlier.a, earlier.b)
+    error = at @ earlier.covariance @ at.T + np.diag([1 / rung.events for rung in last])
+    return float(chi2.sf(apart @ np.linalg.solve(error, apart), len(last)))
+
+
+def last_decade(line: Line) -> tuple[list[Rung], list[Rung]]:
+    """The rungs before the last decade by the line, and those in it that saw the event."""
+    log_hazards = {rung: line.a + line.b * rung.setting for rung in line.rungs}
+    rarest = min(log for rung, log in log_hazards.items() if rung.events)
+    inside = [rung for rung, log in log_hazards.items() if log < rarest + DECADE]
+    return [rung for rung in line.rungs if rung not in inside], [
+        rung for rung in inside if 0 < rung.events < rung.lanes
+    ]
 
 
 def predict(line: Line, setting: float) -> Predicted:
@@ -121,7 +153,7 @@ def predict(line: Line, setting: float) -> Predicted:
         ValueError: the rungs lie on no straight line, or the setting lies further out.
     """
     if not line.is_straight:
-        raise ValueError(f"the rungs lie on no straight line (p {min(line.fit_p, line.curvature_p):.2g})")
+        raise ValueError(f"the rungs lie on no straight line (p {line.worst_p:.2g})")
     at = np.array([1.0, setting])
     log_hazard = float(at @ (line.a, line.b))
     rarest = min(line.a + line.b * rung.setting for rung in line.rungs if rung.events)

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -13,15 +14,15 @@ from fastalloc.batch import refuse_unfit, warm
 from fastalloc.errors import InputError, reading
 from fastalloc.model_digest import model_digest
 from fastalloc.rare.events import Event
-from fastalloc.rare.hazard import Hazard, exposure_s, hazard
-from fastalloc.rare.poisson import events_for_width
-from fastalloc.rare.until import Seen, lanes_until
+from fastalloc.rare.until import lanes_until
+from fastalloc.report.hazard import STARTUP_S, Hazard, Seen, exposure_s, hazard
+from fastalloc.report.poisson import events_for_width
 from fastalloc.scenario.models import Scenario
 from fastalloc.store.location import Location, location, open_input, write_file
 from fastalloc.store.write import write_parquet
 
 STEP = 64  # lanes after which it is asked whether there are enough: the answer must not depend on threads
-STARTUP_S = 15.0
+KEEP_S = 2.0  # what a killed process loses at most
 MANIFEST = "rare.json"
 LANES = "lanes.parquet"
 _SCHEMA = pa.schema([("lane", pa.int64()), ("event", pa.bool_()), ("at_ns", pa.int64())])
@@ -63,6 +64,8 @@ def rare(
     budget: Budget = Budget(),
     out: str | Location | None = None,
     threads: int = 0,
+    executor: Executor | None = None,
+    workers: int = 0,
     progress: Callable[[RareProgress], None] | None = None,
     cancel: threading.Event | None = None,
 ) -> Rare:
@@ -74,43 +77,56 @@ def rare(
     Args:
         seed: of all lanes; the scenario's own by default.
         startup_s: simulated time after boot that is kept apart.
-        out: a folder in which lanes are kept after each step; what is there already is not run again.
-        threads: 0 is one a CPU. The lanes do not depend on it.
+        out: a folder in which lanes are kept, every KEEP_S seconds and at the end; what is there is not run again.
+        threads: 0 is one a CPU. The lanes do not depend on it, nor on where they run.
+        executor: where lanes run instead of in threads of this process; their kernels are compiled there.
+        workers: how many tasks the executor runs at once.
+
+    More than nine arguments: those behind the event are options, each with a default.
 
     Raises:
         InputError: the folder holds lanes of something else, or a machine that cannot be simulated.
         LaneError: a lane's state is not to be trusted.
     """
     own_seed = scenario.run.seed if seed is None else seed
-    refuse_unfit([scenario], threads or 1)
+    if executor is None:  # the memory of other machines is not known here
+        refuse_unfit([scenario], threads or 1)
+        warm(scenario)
     found = _Kept(out, scenario, event, own_seed) if out is not None else None
     seen = found.seen if found else []
-    warm(scenario)
-    begun = time.monotonic()
     length_s = scenario.run.duration_s
     from_s = startup_s if startup_s < length_s else 0.0
     counted = exposure_s(seen, from_s, length_s)[0]
-    while True:
-        why = enough(len(seen), counted, budget, time.monotonic() - begun)
-        if cancel is not None and cancel.is_set():
-            why = "interrupted"
-        if why:
-            return Rare(event, scenario, tuple(seen), hazard(seen, length_s, startup_s), why)
-        step = range(len(seen), min(len(seen) + STEP - len(seen) % STEP, budget.lanes))
-        for each in lanes_until(scenario, step, event, own_seed, threads=threads, cancel=cancel):
+    begun = kept = time.monotonic()
+    why = enough(len(seen), counted, budget)
+    where: dict[str, Any] = {"threads": threads, "executor": executor, "workers": workers, "cancel": cancel}
+    lanes = range(len(seen), 0 if why else budget.lanes)
+    try:
+        for each in lanes_until(scenario, lanes, event, own_seed, **where):
             seen.append(each)
             counted += exposure_s([each], from_s, length_s)[0]
+            now = time.monotonic()
             if progress is not None:
-                progress(RareProgress(len(seen), counted, budget.lanes, time.monotonic() - begun))
-        if found:
+                progress(RareProgress(len(seen), counted, budget.lanes, now - begun))
+            why = enough(len(seen), counted, budget, now - begun)
+            if why:
+                break
+            if found and now - kept >= KEEP_S:
+                found.keep()
+                kept = time.monotonic()
+    finally:
+        if found and lanes:
             found.keep()
+    return Rare(event, scenario, tuple(seen), hazard(seen, length_s, startup_s), why or "interrupted")
 
 
 def enough(lanes: int, events: int, budget: Budget, wall_s: float = 0.0) -> str:
     """Why no more lanes are run, empty if more are: ``events`` are those that the width is asked of."""
     if lanes >= budget.lanes:
         return "lanes"
-    if lanes % STEP == 0 and events >= events_for_width(budget.width):
+    if lanes % STEP:
+        return ""
+    if events >= events_for_width(budget.width):
         return "width"
     return "time" if lanes and wall_s >= budget.wall_s else ""
 

@@ -2,30 +2,24 @@
 
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 from fastalloc.batch import MOST_ROOM, ROOM_STEP, CapacityError, check_sound
-from fastalloc.batch.heap import build_layout
+from fastalloc.batch.heap import Layout, build_layout
 from fastalloc.batch.lane import Lane, build_lane
 from fastalloc.batch.snapshot import Snapshot, branch, branch_seed, restore
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.state import VM
 from fastalloc.kernels.machine.run import run_lane
 from fastalloc.rare.events import Event, happened_ns, is_open
+from fastalloc.report.hazard import Seen
 from fastalloc.scenario.models import Scenario
 
+TASK_LANES = 8  # that a worker of an executor is given at once
 LOOK_NS = 250 * ms.NS_PER_MS  # simulated time between two looks
 LONGEST_OPEN_NS = 120 * ms.NS_PER_S  # a lane runs on for so long after its end to see what has begun
-
-
-class Seen(NamedTuple):
-    """One lane until its first event or its end."""
-
-    lane: int
-    event: bool
-    at_ns: int  # of the event, else the end
 
 
 def seen(
@@ -57,34 +51,79 @@ def lanes_until(
     seed: int,
     *,
     threads: int = 0,
+    executor: Executor | None = None,
+    workers: int = 0,
     cancel: threading.Event | None = None,
 ) -> Iterator[Seen]:
     """Each lane of a scenario (of one variant) from its boot until its first event, in the order of ``lanes``.
 
-    Threads change no result. It ends early when it is cancelled.
+    Neither threads nor workers change a result. It ends early when it is cancelled; what runs ahead of the last lane
+    that is asked for is dropped.
+
+    Args:
+        executor: where lanes run instead of in threads of this process.
+        workers: how many tasks the executor runs at once.
+
+    Raises:
+        LaneError: a lane's state is not to be trusted.
+    """
+    quiet = scenario.with_settings({"run.series_ms": max(1, round(scenario.run.duration_s * 1000))})
+    step = 1 if executor is None else TASK_LANES
+    layout = build_layout(quiet) if executor is None else None
+    at_once = 2 * (workers or threads or os.cpu_count() or 1)
+    own = ThreadPoolExecutor(threads or os.cpu_count() or 1) if executor is None else None
+    pool: Executor = own or executor  # type: ignore[assignment]
+    stop = cancel if cancel is not None else threading.Event()
+    extra = (layout, stop) if executor is None else ()
+    running: deque[Future[list[Seen]]] = deque()
+    begin = 0
+    try:
+        while running or begin < len(lanes):
+            while len(running) < at_once and begin < len(lanes):
+                running.append(pool.submit(run_until, quiet, lanes[begin : begin + step], event, seed, *extra))
+                begin += step
+            found = running.popleft().result()
+            yield from found
+            if stop.is_set() or not found:
+                return
+    finally:
+        for future in running:
+            future.cancel()
+        if own is not None:
+            own.shutdown(cancel_futures=True)
+
+
+def run_until(
+    scenario: Scenario,
+    lanes: Sequence[int],
+    event: Event,
+    seed: int,
+    layout: Layout | None = None,
+    cancel: threading.Event | None = None,
+) -> list[Seen]:
+    """Lanes one after the other in the calling thread; those before the cancelled one where it is cancelled.
 
     Raises:
         LaneError: a lane's state is not to be trusted.
     """
     end_ns = round(scenario.run.duration_s * ms.NS_PER_S)
-    quiet = scenario.with_settings({"run.series_ms": max(1, round(scenario.run.duration_s * 1000))})
-    layout = build_layout(quiet)
-
-    def one(lane: int) -> Seen | None:
+    layout = layout or build_layout(scenario)
+    done: list[Seen] = []
+    for lane in lanes:
         room = 1
         while True:
             try:
-                return seen(lane, build_lane(quiet, lane, seed, layout=layout, room=room), event, end_ns, quiet, cancel)
+                arrays = build_lane(scenario, lane, seed, layout=layout, room=room)
+                found = seen(lane, arrays, event, end_ns, scenario, cancel)
+                break
             except CapacityError:
                 if room >= MOST_ROOM:
                     raise
                 room *= ROOM_STEP
-
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        for found in pool.map(one, lanes):
-            if found is None:
-                return
-            yield found
+        if found is None:
+            break
+        done.append(found)
+    return done
 
 
 def branches_until(

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from fastalloc.report.hazard import MachineDays, machine_days
 from fastalloc.report.statistics import LEAST, told_difference, told_share, with_reason
 from fastalloc.store import Dataset
 
@@ -41,6 +42,7 @@ class Row(NamedTuple):
     links: list[int]  # of the causal chain, that no lane shows although the baseline does
     weakened: list[int]  # those of which the lanes show a tenth at most
     means: dict[str, float]
+    machine_days: MachineDays  # to a livelock
     page_kb: int = 4
 
 
@@ -74,7 +76,7 @@ def letter(row: Row) -> tuple[str, str]:
 
 def board_rows(found: list[Row]) -> list[dict[str, Any]]:
     """The board as plain data for JSON."""
-    return [with_reason(row._asdict(), row.lanes) for row in found]
+    return [with_reason(row._asdict() | {"machine_days": row.machine_days._asdict()}, row.lanes) for row in found]
 
 
 def pareto_front(points: list[tuple[float, float]]) -> list[int]:
@@ -145,6 +147,7 @@ def _row(
         links=[link for link, (own, base) in shown if own == 0 < base],
         weakened=[link for link, (own, base) in shown if 0 < own <= WEAKENED * base],
         means=_means(rows),
+        machine_days=machine_days(rows),
         page_kb=int(worst.get("machine.page_kb") or 4),
     )
 

@@ -1,13 +1,23 @@
-"""The chart of ``fastalloc decided``: the chance of the event over the time before it."""
+"""The chart of ``fastalloc decided``: the chance of the event over the time before it.
 
+``decided`` keeps its curves in the dataset, a file a lane; the page draws them under the livelock's story.
+"""
+
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import altair as alt
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, reading
+from fastalloc.report.charts import COLOURS, HEIGHT, plain
+from fastalloc.store import Dataset
+from fastalloc.store.location import Location, open_input, write_file
 
+FOLDER = "decided"  # of a dataset
+MOST_DRAWN = 4  # lanes, in a page
+RANGE = (COLOURS["alarm"], COLOURS["calm"], COLOURS["commands"], COLOURS["mark"])
 FLOOR_MS = 10  # where "at the event" stands on the logarithmic axis
 
 
@@ -20,20 +30,73 @@ def draw(curves: Sequence[Mapping[str, Any]], path: str) -> None:
     if Path(path).suffix not in (".svg", ".png", ".html"):
         raise InputError(path, "", "expected a name that ends in .svg, .png or .html")
     try:
-        _chart(curves).save(path)
+        _chart(curves).properties(width=520, height=260, title=title(curves)).save(path)
     except OSError as error:
         raise InputError(path, "", f"cannot be written: {error.strerror or error}") from None
 
 
-def _chart(curves: Sequence[Mapping[str, Any]]) -> Any:
+def keep(dataset: Location, lane_id: int, curves: Sequence[Mapping[str, Any]]) -> None:
+    """Keep the curves of a lane in its dataset.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    folder = dataset / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(folder, "", f"cannot be written: {error.strerror or error}") from None
+    write_file(folder / f"{lane_id}.json", json.dumps(curves, indent=1).encode())
+
+
+def kept(dataset: Dataset) -> list[list[dict[str, Any]]]:
+    """The curves that a dataset keeps, lane by lane.
+
+    Raises:
+        InputError: a file of them is damaged.
+    """
+    folder = dataset.path / FOLDER
+    if not folder.exists():
+        return []
+    files: list[Location] = sorted(folder.glob("*.json"), key=lambda path: (len(path.name), path.name))
+    found = []
+    for file in files[:MOST_DRAWN]:
+        with reading(file, "", "holds no curves of `decided`"), open_input(file) as source:
+            curves = json.loads(source.read())
+            assert all({"lane", "event", "event_s", "applied", "chances"} <= set(curve) for curve in curves)
+            found.append(curves)
+    return found
+
+
+def title(curves: Sequence[Mapping[str, Any]]) -> str:
+    """Which lane, and when the event was."""
+    return f"lane {curves[0]['lane']}: {curves[0]['event']} at {curves[0]['event_s']:.2f} s"
+
+
+def legend(curves: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Colour and words of each curve."""
+    return list(zip(RANGE, map(_name, curves), strict=False))
+
+
+def spec(curves: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The chart as a specification for the page."""
+    return plain(_chart(curves, legend=None).properties(width="container", height=HEIGHT))
+
+
+def _name(curve: Mapping[str, Any]) -> str:
+    return f"{curve['applied']} applied then" if curve["applied"] else "as it was"
+
+
+def _chart(curves: Sequence[Mapping[str, Any]], legend: Any = alt.Legend(orient="top")) -> Any:
     event = str(curves[0]["event"])
+    names = [_name(curve) for curve in curves]
     values = [
         {
             "before": max(chance["before_ms"], FLOOR_MS),
             "share": chance["share"],
             "low": chance["low"],
             "high": chance["high"],
-            "curve": f"{curve['applied']} applied then" if curve["applied"] else "as it was",
+            "curve": _name(curve),
         }
         for curve in curves
         for chance in curve["chances"]
@@ -56,17 +119,16 @@ def _chart(curves: Sequence[Mapping[str, Any]]) -> Any:
     )
     colour = alt.Color(
         "curve:N",
-        scale=alt.Scale(range=["#d64545", "#2f9e6e", "#2b7bba", "#b7791f"]),
+        scale=alt.Scale(domain=names, range=list(RANGE)),
         title=None,
-        legend=alt.Legend(orient="top"),
+        legend=legend,
     )
     band = base.mark_area(opacity=0.18).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour)
     line = base.mark_line(point=True).encode(x=x, y=y, color=colour)
-    rule = alt.Chart(alt.Data(values=boot)).mark_rule(strokeDash=[4, 3], color="#8a94a3").encode(y="share:Q")
+    rule = alt.Chart(alt.Data(values=boot)).mark_rule(strokeDash=[4, 3], color=COLOURS["free_dma"]).encode(y="share:Q")
     label = (
         alt.Chart(alt.Data(values=boot))
-        .mark_text(align="left", dx=4, dy=-6, color="#8a94a3")
+        .mark_text(align="left", dx=4, dy=-6, color=COLOURS["free_dma"])
         .encode(x=alt.value(0), y="share:Q", text="text:N")
     )
-    title = f"lane {curves[0]['lane']}: {event} at {curves[0]['event_s']:.2f} s"
-    return alt.layer(band, line, rule, label).properties(width=520, height=260, title=title)
+    return alt.layer(band, line, rule, label)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import polars as pl
 from altair.utils.schemapi import debug_mode
 
-from fastalloc.report import charts
+from fastalloc.report import chance_chart, charts
 from fastalloc.report.board import Row, board, by_outcome, letter
 from fastalloc.report.filled import filled
 from fastalloc.report.instants import instant_groups, series_columns
@@ -60,10 +60,12 @@ def render(dataset: Dataset, doubtful: Sequence[str] = ()) -> str:
     """The page as text; ``doubtful``: see ``store.doubts``."""
     found = verdicts(dataset)
     lanes = choose_lanes(dataset, found)
+    curves = chance_chart.kept(dataset)
     with debug_mode(False):  # to check each specification against the schema takes longer than all the rest
         strips, figures = _strips(dataset, found), _figures(lanes)
         rows = board(dataset) if len(found) > 1 else []
         pareto = pareto_charts(rows)
+        chances = [(chance_chart.title(each), chance_chart.legend(each), chance_chart.spec(each)) for each in curves]
     worst = next(v for v in found if v.variant == lanes[0].row["variant"])
     return filled(
         "page.html",
@@ -92,6 +94,7 @@ def render(dataset: Dataset, doubtful: Sequence[str] = ()) -> str:
         megabytes=megabytes,
         shows_60s=shows_60s(found),
         state=livelock_state(dataset, worst.variant),
+        chances=chances,
         ledgers=_ledgers(dataset, lanes),
         worst=worst,
         colours=charts.COLOURS,

@@ -23,6 +23,7 @@ class Column(NamedTuple):
 
 BOARD = (
     Column("livelocked\nof lanes", 0, lambda row: share(row.livelocked, row.lanes, row.interval)),
+    Column("machine-days\nto a livelock", 1, lambda row: str(row.machine_days)),
     Column("against\nbaseline", 1, lambda row: f"{100 * row.difference:+.0f} %"),
     Column("longest\nstall", 0, lambda row: f"{row.longest_stall_s:.1f} s"),
     Column("broken by\nlane", 4, lambda row: "held" if row.broken_by is None else str(row.broken_by)),

@@ -2,19 +2,24 @@
 
 import os
 from collections.abc import Callable
-from math import ceil, log
+from math import ceil, log, log1p
 from typing import Any, NamedTuple
 
+import numpy as np
+import polars as pl
 from scipy.stats import beta
 
 from fastalloc.batch import run_lanes
 from fastalloc.batch.size import refuse_too_large
 from fastalloc.errors import InputError
 from fastalloc.kernels.lane.metrics import METRIC
+from fastalloc.report.hazard import MachineDays, machine_days
 from fastalloc.scenario import Scenario
 
 # What can be searched along besides fields: the field behind it, how much of the field one of it is.
 QUANTITIES = {"pages_min": ("machine.min_free_kbytes", 4)}  # pages of all lowmem zones [setup_per_zone_pages_min]
+_TOLD_NAMES = ("livelock_5s", "at_ms", "sim_ms")
+_TOLD = [METRIC.names.index(name) for name in _TOLD_NAMES]
 REACH = 12  # doublings or halvings of the scenario's own value, where no range is given
 
 
@@ -27,6 +32,7 @@ class Tried(NamedTuple):
     low: float  # simultaneous bounds of the probability
     high: float
     verdict: str  # "above", "below" or "undecided"
+    machine_days: MachineDays  # to a livelock
 
 
 class Frontier(NamedTuple):
@@ -95,18 +101,21 @@ def frontier(
     def probe(value: int) -> str:
         own = scenario.with_settings({field: value * unit}, "--of")
         refuse_too_large([own], min(threads or os.cpu_count() or 1, lanes))
-        hits = done = 0
+        done = 0
         verdict, bounds = "undecided", (0.0, 1.0)
+        told = np.empty((0, len(_TOLD)), np.int64)
         for look in range(looks):
             fresh = range(done, lanes << look)
             results = run_lanes(own, fresh, seed=scenario.run.seed, threads=threads)
-            hits += sum(int(result.metrics[METRIC.livelock_5s]) for result in results)
+            told = np.vstack([told, *(result.metrics[_TOLD] for result in results)])
+            hits = int(told[:, 0].sum())
             done = fresh.stop
             bounds = exact_bounds(hits, done, alpha)
             if bounds[0] > limit or bounds[1] < limit:
                 verdict = "above" if bounds[0] > limit else "below"
                 break
-        tried.append(Tried(value, done, hits, *bounds, verdict))
+        days = machine_days(pl.DataFrame(told, schema=list(_TOLD_NAMES)))
+        tried.append(Tried(value, done, hits, *bounds, verdict, days))
         if tell is not None:
             tell(tried[-1])
         return verdict
@@ -155,6 +164,11 @@ def _looks(lanes: int, most_lanes: int | None, limit: float, alpha: float) -> tu
         if enough:
             return looks, alpha / looks
         looks += 1
+
+
+def fewest_lanes(limit: float, confidence: float) -> int:
+    """The fewest lanes, none of them livelocked, that can show a value to be below the limit: by one look alone."""
+    return ceil(log(1 - confidence) / log1p(-limit))
 
 
 def _bracket(probe: Callable[[int], str], start: int) -> tuple[int | None, int | None]:

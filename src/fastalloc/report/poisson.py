@@ -8,7 +8,7 @@ the first it is exact, for the second its upper end is the wider one.
 from functools import cache
 from typing import NamedTuple
 
-from scipy.stats import binomtest, chi2
+from scipy.special import gammainccinv, gammaincinv
 
 
 class Rate(NamedTuple):
@@ -33,9 +33,9 @@ def poisson_rate(events: int, exposure: float, level: float = 0.95) -> Rate:
         raise ValueError("a rate needs time in which it was looked for")
     tail = (1 - level) / 2
     if events == 0:
-        return Rate(0, exposure, 0.0, 0.0, float(chi2.isf(1 - level, 2)) / 2 / exposure)
-    low = float(chi2.ppf(tail, 2 * events)) / 2
-    high = float(chi2.isf(tail, 2 * events + 2)) / 2
+        return Rate(0, exposure, 0.0, 0.0, float(gammainccinv(1, 1 - level)) / exposure)
+    low = float(gammaincinv(events, tail))
+    high = float(gammainccinv(events + 1, tail))
     return Rate(events, exposure, events / exposure, low / exposure, high / exposure)
 
 
@@ -65,4 +65,6 @@ def differ(events: int, exposure: float, others: int, other_exposure: float) -> 
     total = events + others
     if total == 0 or exposure <= 0 or other_exposure <= 0:
         return 1.0
+    from scipy.stats import binomtest  # half a second, and seldom needed
+
     return float(binomtest(events, total, exposure / (exposure + other_exposure)).pvalue)
