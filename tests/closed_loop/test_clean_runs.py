@@ -61,11 +61,11 @@ def test_a_table_of_other_runs_is_none(tmp_path):
     assert find_runs(tmp_path) == []
 
 
-def lane(livelocked=False, **figures):
+def lane(livelocked=False, out_of_memory=False, **figures):
     told = dict.fromkeys(("kwakes", "rqwaits", "bwaits", "tpages", "sensef"), 0.0)
     real = {name: float(ROW[name]) for name in ("pswpout", "dispw", "pages_per_cmd", "wb_max", "wb_mean")}
     real |= {name: float(ROW[name]) for name in ("bio_slabs_max", "allocstall", "scan_per_out", "first_swap_s")}
-    return LaneFigures(livelocked, False, told | real | figures)
+    return LaneFigures(livelocked, False, out_of_memory, told | real | figures)
 
 
 def test_within_is_the_median_and_ok_is_all_of_them():
@@ -75,6 +75,8 @@ def test_within_is_the_median_and_ok_is_all_of_them():
     assert not compare(ROW, [lane(pswpout=1101.0)], "turns").ok
     assert not compare(ROW, [lane(), lane(livelocked=True)], "turns").ok
     assert compare(ROW | {"livelock": 1}, [lane(), lane(livelocked=True)], "turns").ok
+    assert not compare(ROW, [lane(), lane(out_of_memory=True)], "turns").ok
+    assert compare(ROW | {"oom": 1}, [lane(), lane(out_of_memory=True)], "turns").ok
 
 
 def test_nothing_is_judged_of_parallel_cpus_nor_where_a_turn_timer_ran():

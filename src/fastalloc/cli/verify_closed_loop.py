@@ -53,6 +53,7 @@ def show(results: Sequence[RunResult]) -> None:
         counts = (
             ("lanes livelocked", int(result.real_livelock), result.livelocked),
             ("never swap", 0, result.never_swapped),
+            ("out of memory", int(result.real_out_of_memory), result.out_of_memory),
         )
         for name, real, lanes in counts:
             table.add_row(result.run, result.view, name, f"{real}", f"{lanes} of {result.lanes}", "", "", "", "")
@@ -63,7 +64,7 @@ def show(results: Sequence[RunResult]) -> None:
         out.print(
             f"{summary.view}: {summary.runs} runs, {summary.lanes} lanes; {summary.livelocked} of"
             f" {summary.lanes_without} lanes lock up where the kernel ran through ({own});"
-            f" {summary.never_swapped} never swap"
+            f" {summary.never_swapped} never swap; {summary.out_of_memory} run out of memory where the kernel did not"
         )
         if summary.view == PARALLEL:
             out.print(NO_REFERENCE)

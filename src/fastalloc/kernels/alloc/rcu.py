@@ -10,7 +10,7 @@ from fastalloc.kernels.alloc.slab_owner import slab_give
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.due import next_tick
 from fastalloc.kernels.lane.sched import wake_task
-from fastalloc.kernels.lane.state import ROLE, VM
+from fastalloc.kernels.lane.state import COST, ROLE, VM
 from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
 
 BLIMIT = 10
@@ -117,6 +117,7 @@ def rcu_do_batch(mem, heap, vm, cpu):
     for _ in range(count):
         run_callback(mem, heap, vm, cpu)
     c[CPU.rcu_done] -= count
+    c[CPU.rcu_ns] += count * vm.costs[COST.rcu_callback]
     if qlen(c) <= QLOWMARK:
         c[CPU.rcu_unlimited] = 0
 
@@ -195,5 +196,6 @@ def idle_ticks(mem, heap, vm, now):
             c[CPU.next_tick] = next_tick(vm, cpu, now)
             c[CPU.tick_load] = 0
             rcu_tick(mem, heap, vm, cpu, now)
+            c[CPU.rcu_ns] = 0  # nobody waits for an idle CPU
         if c[CPU.running] == 0:
             note_idle_tick(vm, cpu, now)

@@ -297,6 +297,8 @@ class COST(Record):
     wake = field("a task woken, or a switch to another", "ns")
     create_file = field("a file made in tmpfs", "ns")
     remove_page = field("a page of a removed file freed", "ns")
+    unmap_page = field("a page of anonymous memory unmapped and freed", "ns")
+    rcu_callback = field("a callback of RCU run", "ns")
     swap_cache = field("a page entered into the swap cache, its slot found at once", "ns")
     swap_slot = field("a slot looked at in a search", "ns")
 

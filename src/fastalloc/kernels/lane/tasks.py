@@ -159,3 +159,4 @@ class CPU(Record):
     rcu_waited = field("1: the running grace period waits for it [rcp->cpumask]")
     ticking = field("its tick is on [ts->tick_stopped]")
     tick_load = field("CPU.load at its last tick [cpu_load[0]]")
+    rcu_ns = field("CPU time of callbacks run since its last step", "ns")

@@ -159,6 +159,8 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
         vm.ctl[VM.jitter] += 1
         noise = rng.draw(vm.ctl[VM.seed], STREAM_JITTER, vm.ctl[VM.lane], vm.ctl[VM.jitter], cpu)
         cost += rng.below(noise, cost // 8 + 1) - cost // 16
+    cost += c[CPU.rcu_ns]
+    c[CPU.rcu_ns] = 0
     clock = now + max(1, cost)
     c[CPU.clock] = clock
     if t >= 0 and vm.task[t, TASK.state] != TASK_STATE.runnable:

@@ -245,7 +245,7 @@ def writer_step(mem, heap, vm, out, t, cpu, jiffies):
         if task[TASK.nr_pages] == vm.ctl[VM.writer_pages]:
             finish_tree(vm, out, t, cpu)
             task[TASK.program] = PROGRAM.page
-        return count * vm.costs[COST.remove_page]
+        return count * vm.costs[COST.unmap_page]
     pfn = task_alloc_page(mem, vm, out, t, cpu, g.GFP_HIGHUSER_PAGECACHE, jiffies)
     if pfn < 0:
         return vm.costs[COST.wake]

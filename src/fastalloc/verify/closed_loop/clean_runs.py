@@ -56,12 +56,18 @@ COUNTERS = (
 )
 TURN = "turn_us"  # a turn timer: one virtual CPU stood still there, so such a row is no reference
 
-# ns at shift 1, measured in rc8-s1 (u_*: one task with free memory; c_*: CPU time less interrupts and other tasks)
+# ns at shift 1, measured in rc8-s1 (u_*: one task with free memory; c_*: CPU time less interrupts and other tasks).
+# wake: half of what a sleep of one second takes beyond its second (u_sleep1s, 3,958 ns), which is a switch away, the
+# timer's interrupt, a wake-up and a switch back. rcu_callback: what is left of the CPU's time before memory is full
+# when all else is taken off, over the files closed, dentries and radix nodes freed until then: 640 to 720 in
+# rc8-writers0, -s1, -s2, -slow-s1, -mem1024 and -copiers12.
 COSTS = {
     "copy_page": 7650,
     "create_file": 5900,
     "fault_page": 2820,
     "remove_page": 2300,
+    "unmap_page": 1070,
+    "rcu_callback": 680,
     "scan_page": 900,
     "reclaim_page": 600,
     "swap_page": 3300,
@@ -69,7 +75,7 @@ COSTS = {
     "dispatch": 16000,
     "irq": 3000,
     "end_bio": 1530,
-    "wake": 2000,
+    "wake": 1979,
     "swap_cache": 1900,
     "swap_slot": 14,
 }

@@ -21,6 +21,7 @@ class LaneFigures(NamedTuple):
 
     livelocked: bool
     never_swapped: bool
+    out_of_memory: bool  # reclaim came to nothing: there the kernel kills a task, here the lane stands still
     figures: dict[str, float]
 
 
@@ -71,16 +72,20 @@ class RunResult(NamedTuple):
     reference: bool
     lanes: int
     real_livelock: bool
+    real_out_of_memory: bool
     livelocked: int
     never_swapped: int
+    out_of_memory: int
     figures: list[FigureResult]
 
     @property
     def ok(self) -> bool:
-        """Every judged figure is within its tolerance; no lane locked up or never swapped unless the kernel did."""
+        """Every judged figure is within its tolerance; no lane locked up, never swapped or ran out of memory unless the
+        kernel did."""
         if not self.reference:
             return True
         sound = self.real_livelock or (self.livelocked == 0 and self.never_swapped == 0)
+        sound = sound and (self.real_out_of_memory or self.out_of_memory == 0)
         return sound and all(figure.within is not False for figure in self.figures)
 
 
@@ -95,6 +100,7 @@ def lane_figures(result: LaneResult) -> LaneFigures:
     return LaneFigures(
         bool(metric["livelock_5s"]),
         out == 0,
+        metric["oom"] > 0,
         {
             "pswpout": out,
             "dispw": commands,
@@ -136,8 +142,10 @@ def compare(row: Mapping[str, Any], lanes: Sequence[LaneFigures], view: str) -> 
         reference,
         len(lanes),
         bool(row["livelock"]),
+        bool(row.get("oom", 0)),
         sum(lane.livelocked for lane in lanes),
         sum(lane.never_swapped for lane in lanes),
+        sum(lane.out_of_memory for lane in lanes),
         figures,
     )
 

@@ -30,6 +30,7 @@ class Summary(NamedTuple):
     lanes_without: int  # lanes of runs where the kernel ran through
     kernel_livelocked: int  # runs in which the kernel itself locked up
     never_swapped: int
+    out_of_memory: int  # lanes where the kernel had memory
     spreads: list[Spread]
 
 
@@ -66,6 +67,7 @@ def summarise(results: Iterable[RunResult]) -> list[Summary]:
                 sum(result.lanes for result in ran_through),
                 len(of_view) - len(ran_through),
                 sum(result.never_swapped for result in of_view),
+                sum(result.out_of_memory for result in of_view if not result.real_out_of_memory),
                 spreads(of_view),
             )
         )
