@@ -13,7 +13,7 @@ import numpy as np
 
 from fastalloc.batch.equal_variants import first_alike
 from fastalloc.batch.heap import HEAPS, Layout, build_layout
-from fastalloc.batch.lane import Lane, build_lane
+from fastalloc.batch.lane import MOST_ROOM, ROOM_STEP, Lane, build_lane
 from fastalloc.batch.size import refuse_too_large
 from fastalloc.batch.sound import Broken as Broken
 from fastalloc.batch.sound import CapacityError as CapacityError
@@ -30,7 +30,6 @@ from fastalloc.scenario.models import Scenario
 SLICE_MS = 5000  # simulated time between two looks at progress and cancellation
 LOOK_S = 0.1  # between two looks at a call's cancellation
 LEFT_AFTER_S = 1.0  # a cancelled call waits so long for lanes that are inside a kernel
-ROOM_STEP, MOST_ROOM = 8, 1 << 12  # how a lane's arrays grow that are too small
 
 
 class LaneResult(NamedTuple):

@@ -16,7 +16,6 @@ def burst_arrays(scenario: Scenario, caches: tuple[int, ...], frames: int) -> tu
     bursts = scenario.workload.bursts
     rows = np.zeros((len(bursts), BURST.width), np.int64)
     of_objects = iter(caches[len(caches) - sum(burst.objects > 0 for burst in bursts) :])
-    room = 1
     for row, burst in zip(rows, bursts, strict=True):
         row[BURST.cache] = next(of_objects) if burst.objects else -1
         row[BURST.requests] = burst.objects or burst.pages
@@ -25,8 +24,13 @@ def burst_arrays(scenario: Scenario, caches: tuple[int, ...], frames: int) -> tu
         row[BURST.spread] = round(burst.spread_ms * ms.NS_PER_MS)
         row[BURST.life] = round(burst.life_ms * ms.NS_PER_MS)
         row[BURST.cpus] = min(burst.cpus, scenario.machine.cpus)
-        room = max(room, min(_alive(burst), frames * _a_page(burst, scenario.machine.page_kb)) + 1)
-    return rows, np.zeros((len(bursts), room, HELD.width), np.int64)
+    return rows, np.zeros((len(bursts), burst_room(scenario, frames), HELD.width), np.int64)
+
+
+def burst_room(scenario: Scenario, frames: int) -> int:
+    """Places of each entry's ring on a machine of ``frames`` pages."""
+    most = (min(_alive(burst), frames * _a_page(burst, scenario.machine.page_kb)) for burst in scenario.workload.bursts)
+    return 1 + max(most, default=0)
 
 
 def _alive(burst: Burst) -> int:

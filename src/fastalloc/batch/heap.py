@@ -109,6 +109,11 @@ def slab_room(frames: int) -> int:
     return min(frames, MANY_PAGES) + max(0, frames - MANY_PAGES) // 16
 
 
+def most_sheaves(scenario: Scenario) -> int:
+    """How many sheaves of a cache a lane has room for."""
+    return 2 * scenario.machine.cpus + 24 + 2 * scenario.policy.max_full_sheaves
+
+
 def build_heap(scenario: Scenario, layout: Layout, frames: int, room: int = 1) -> Heap:
     """Room for ``room`` times as many slabs as there are pages; above 16 GB, for a slab in each sixteenth of the rest.
     Untouched rows cost no memory."""
@@ -126,7 +131,7 @@ def build_heap(scenario: Scenario, layout: Layout, frames: int, room: int = 1) -
         )
     capacity = int(layout.rows[:, KMEM_CACHE.sheaf_capacity].max())
     with_sheaves = int((layout.rows[:, KMEM_CACHE.era] >= er.ERA_SHEAVES).sum())
-    sheaves = with_sheaves * (2 * cpus + 24 + 2 * scenario.policy.max_full_sheaves) * room
+    sheaves = with_sheaves * most_sheaves(scenario) * room
     slub: st.Slub | er.SlubEras = heap(
         np.zeros((len(layout.rows), KMEM_CACHE.width), np.int64),
         np.zeros((len(layout.rows), cpus, KMEM_CACHE_CPU.width), np.int64),

@@ -45,6 +45,7 @@ POOL_ROLES = (
 BOOT_SLABS = ("kmalloc-128", "kmalloc-16", "radix_tree_node")
 FULL_LOG_EVENTS = 4_000_000
 NOISE_RING = 4096
+ROOM_STEP, MOST_ROOM = 8, 1 << 12  # how a lane's arrays grow that are too small
 HOST_DEPTH = 32  # most commands in flight at a further host
 
 
@@ -302,6 +303,20 @@ def build_lane(
     InputError: what the kernel sets aside at boot cannot be had from the machine's memory.
     """
     layout = layout or build_layout(scenario)
+    while True:
+        arrays = _booted(scenario, lane, seed, layout, full_events, debug, skip, room)
+        if not overflowed(arrays.heap) or room >= MOST_ROOM:
+            break
+        room *= ROOM_STEP
+    if not overflowed(arrays.heap):
+        refuse_unbooted(scenario, layout, arrays.heap, arrays.pools, arrays.io, arrays.vm)
+    return arrays
+
+
+def _booted(
+    scenario: Scenario, lane: int, seed: int, layout: Layout, full_events: bool, debug: bool, skip: bool, room: int
+) -> Lane:
+    """A lane after its boot, whatever came of it."""
     frames = sum(each.frames for each in lane_zones(scenario.machine))
     work = scenario.workload
     mem = build_mem(scenario, layout, room)
@@ -332,6 +347,4 @@ def build_lane(
         work.writers,
         work.start_spread_ms * scenario.machine.hz // 1000,
     )
-    if not overflowed(heap):
-        refuse_unbooted(scenario, pools, io, vm)
     return Lane(mem, heap, pools, io, vm, out)

@@ -1,80 +1,65 @@
 """How much memory lanes take, known before any is taken."""
 
-import os
-import re
 from collections.abc import Sequence
-from pathlib import Path
 
-from fastalloc.batch.heap import HEAPS, OBJECTS_A_PAGE, slab_room
+from fastalloc.batch.bursts import burst_room
+from fastalloc.batch.heap import ASKED_CAPACITY, HEAPS, OBJECTS_A_PAGE, most_sheaves, slab_room
+from fastalloc.batch.lane import noise_room
 from fastalloc.batch.zones import lane_zones
 from fastalloc.errors import InputError
-from fastalloc.kernels.alloc.slab.state import SLAB_SLAB, Slab
+from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_SLAB, Slab
+from fastalloc.kernels.alloc.slob.ring import SLOB_PAGE, SLOB_STRETCH
 from fastalloc.kernels.alloc.slob.slob import PAGE_UNITS
-from fastalloc.kernels.alloc.state import PAGE, SLUB_SLAB
+from fastalloc.kernels.alloc.slub.state import SHEAF
+from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, PAGE, SLUB_SLAB
 from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, SERIES
-from fastalloc.kernels.lane.state import BIO, FILE
+from fastalloc.kernels.lane.state import BIO, COMMAND, FILE, RCU_RING, REQUEST
+from fastalloc.kernels.lane.tasks import TASK
+from fastalloc.kernels.workload.bursts import HELD
+from fastalloc.memory import memory_limit, size_in_words
+from fastalloc.own.text import read_text
 from fastalloc.scenario.models import Scenario
 
-SHARE = 0.5  # of what the machine has to spare
-MEMORY = "FASTALLOC_MEMORY"  # bytes, or with a K, M, G or T
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
-
-def parse_bytes(text: str, what: str) -> int:
-    """``512M`` or ``4G`` in bytes.
-
-    Raises:
-        InputError: it is no size.
-    """
-    found = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([kKmMgGtT]?)(?:i?[bB])?\s*", text)
-    size = round(float(found[1]) * _UNITS[found[2].lower()]) if found else 0
-    if size <= 0:
-        raise InputError(what, text, "must be a size such as 512M or 4G")
-    return size
-
-
-def memory_limit() -> int:
-    """Bytes that lanes may take: FASTALLOC_MEMORY, else SHARE of what this machine has to spare."""
-    told = os.environ.get(MEMORY)
-    return parse_bytes(told, MEMORY) if told else round(SHARE * _spare_bytes())
-
-
-def _spare_bytes() -> int:
-    import resource
-
-    known = [resource.getrlimit(resource.RLIMIT_AS)[0]]
-    known = [limit for limit in known if limit != resource.RLIM_INFINITY]
-    for file, pattern in (
-        ("/proc/meminfo", r"MemAvailable:\s+(\d+) kB"),
-        ("/sys/fs/cgroup/memory.max", r"^(\d+)$"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", r"^(\d+)$"),
-    ):
-        try:
-            found = re.search(pattern, Path(file).read_text(encoding="ascii"))
-        except OSError:
-            continue
-        if found:
-            known.append(int(found[1]) << (10 if "kB" in pattern else 0))
-    return min(known, default=1 << 33)
+MOST_CACHES = 52  # of the path, kmalloc's, and hosts'; SLAB has MOST_OF_SLAB
+MOST_OF_SLAB = 24
+CAPACITY = {"sheaves": ASKED_CAPACITY, "7.3": 60}  # of the largest sheaf where no policy says
+MOST_ENTRIES = 150  # of a CPU's array of a cache of SLAB, shared ones with it
 
 
 def lane_parts(scenario: Scenario) -> dict[str, int]:
-    """Bytes of the large arrays of a lane, by the field that makes them large."""
-    machine, work, run = scenario.machine, scenario.workload, scenario.run
+    """Bytes of the arrays of a lane, by the field that makes them large; what is small in any lane is left out."""
+    machine, work, run, policy = scenario.machine, scenario.workload, scenario.run, scenario.policy
     frames = sum(zone.frames for zone in lane_zones(machine))
-    heap = HEAPS[scenario.policy.allocator]
-    if heap is Slab:
-        slabs = SLAB_SLAB.width * 8 + OBJECTS_A_PAGE * 2
-    elif scenario.policy.allocator == "slob":
-        slabs = PAGE_UNITS * 2
+    caches = MOST_CACHES + len(work.bursts)
+    cpus = RCU_RING * 8 + 2 * TASK.width * 8
+    links = OBJECTS_A_PAGE * 2 * machine.page_kb // 4
+    sheaves = 0
+    if HEAPS[policy.allocator] is Slab:
+        slabs = SLAB_SLAB.width * 8 + links
+        cpus += MOST_OF_SLAB * (SLAB_ARRAY.width + MOST_ENTRIES) * 8
+    elif policy.allocator == "slob":
+        slabs = (SLOB_PAGE.width + SLOB_STRETCH.width) * 4 + PAGE_UNITS * 2
     else:
-        slabs = SLUB_SLAB.width * 4 + OBJECTS_A_PAGE * 2
-    tree = work.tree_files * work.mean_file_pages * 5 // 4
+        slabs = SLUB_SLAB.width * 4 + links
+        cpus += caches * KMEM_CACHE_CPU.width * 8
+        if policy.allocator in ("sheaves", "7.3"):
+            capacity = policy.sheaf_capacity or CAPACITY[policy.allocator]
+            sheaves = caches * most_sheaves(scenario) * (SHEAF.objects + capacity + 8) * 8
+    words = read_text(policy.questions, policy.own[1]).state if policy.questions else {}
+    counts = {"lane": 1, "cpu": machine.cpus, "cache": caches, "slab": slab_room(frames)}
+    tree = work.tree_files * work.mean_file_pages * 5 // 4 + 128
     return {
         "machine.zones": frames * PAGE.width * 4 + slab_room(frames) * slabs,
-        "machine.swap_pages": machine.swap_pages * 2 + min(frames, machine.swap_pages) * BIO.width * 8,
+        "machine.cpus": machine.cpus * cpus,
+        "machine.swap_pages": machine.swap_pages * 13 // 10 + min(frames, machine.swap_pages) * BIO.width * 8,
+        "queue.nr_requests": scenario.queue.nr_requests * 3 // 2 * REQUEST.width * 8,
+        "host.queue_depth": scenario.host.queue_depth * COMMAND.width * 8,
+        "policy.sheaf_capacity": sheaves,
+        "policy.questions": sum(counts[name] * len(words.get(name, ())) * 8 for name in counts),
         "workload.tree_files": work.copiers * (tree * 4 + work.tree_files * FILE.width * 8),
-        "workload.writer_pages": work.writers * work.writer_pages * 4,
+        "workload.writer_pages": work.writers * work.writer_pages * 4 + (work.copiers + work.writers) * TASK.width * 8,
+        "workload.bursts": len(work.bursts) * burst_room(scenario, frames) * HELD.width * 8,
+        "workload.atomic_objects_per_s": 2 * noise_room(work) * 3 * 8,
         "run.series_ms": round(run.duration_s * 1000) // run.series_ms * SERIES.width * 8,
         "run.max_events": run.max_events * len(EVENT_COLUMNS) * 8,
     }
@@ -99,10 +84,7 @@ def refuse_too_large(scenarios: Sequence[Scenario], at_once: int, where: str = "
             raise InputError(
                 scenario.name,
                 where + field,
-                f"{at_once} lanes at once take {_told(whole * at_once)}, {_told(parts[field])} each for this; "
-                f"{_told(limit)} may be taken: lower it, run fewer --threads, or allow more with --memory",
+                f"{at_once} lanes at once take {size_in_words(whole * at_once)}, {size_in_words(parts[field])} each "
+                f"for this; {size_in_words(limit)} may be taken: lower it, run fewer --threads, or allow more with "
+                "--memory",
             )
-
-
-def _told(size: int) -> str:
-    return f"{size / (1 << 30):,.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):,.0f} MiB"

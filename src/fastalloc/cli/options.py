@@ -83,7 +83,7 @@ Wide = Annotated[
 ]
 Memory = Annotated[
     str | None,
-    typer.Option(metavar="SIZE", help="Most memory that lanes take, such as 4G  [default: half of the spare]"),
+    typer.Option(metavar="SIZE", help="Most memory that may be taken, such as 4G  [default: half of the spare]"),
 ]
 Trust = Annotated[
     bool, typer.Option("--trust", callback=_trust, help="Run Python that the scenario, sweep or dataset carries.")
@@ -94,7 +94,7 @@ SHORT = {"run.lanes": "--lanes", "run.duration_s": "--seconds", "run.seed": "--s
 def allow_memory(size: str | None) -> None:
     """What ``--memory`` says, for this process and its workers."""
     if size is not None:
-        from fastalloc.batch.size import MEMORY, parse_bytes
+        from fastalloc.memory import MEMORY, parse_bytes
 
         os.environ[MEMORY] = str(parse_bytes(size, "--memory"))
 

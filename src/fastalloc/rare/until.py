@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
-from fastalloc.batch import MOST_ROOM, ROOM_STEP, CapacityError, check_sound
+from fastalloc.batch import CapacityError, check_sound
 from fastalloc.batch.heap import Layout, build_layout
-from fastalloc.batch.lane import Lane, build_lane
+from fastalloc.batch.lane import MOST_ROOM, ROOM_STEP, Lane, build_lane
 from fastalloc.batch.snapshot import Snapshot, branch, branch_seed, restore
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.state import VM

@@ -39,7 +39,10 @@ def boot_objects(mem, heap, vm, out, c, slabs, live):
     while taken < scratch.shape[0] and 0 <= cache_slabs(heap, c) <= slabs:
         if cache_slabs(heap, c) == slabs and free_objects(heap, c) == 0:
             break
-        scratch[taken] = slab_take(mem, heap, out, c, 0, g.GFP_KERNEL, 0, WHO.boot)
+        handle = slab_take(mem, heap, out, c, 0, g.GFP_KERNEL, 0, WHO.boot)
+        if handle < 0:
+            break  # a machine that cannot have them is refused [batch/booted.py]
+        scratch[taken] = handle
         taken += 1
     for i in range(taken):
         if (i + 1) * live // taken == i * live // taken:
