@@ -11,8 +11,10 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from fastalloc.errors import InputError, reading
+from fastalloc.forked import refuse_forked
+from fastalloc.memory import memory_limit
 
-MOST_BYTES = 1 << 34  # of a table in memory, as its own footer tells
+MOST_BYTES = 1 << 34  # of a table in memory, as its own footer tells, and no more than may be taken
 MOST_CPUS = 8192  # CONFIG_NR_CPUS of x86-64 with MAXSMP [arch/x86/Kconfig]
 MOST_NODES = 1024  # MAX_NUMNODES there [NODES_SHIFT 10]
 MOST_ORDER = 20
@@ -25,12 +27,14 @@ def parquet_table(path: Path, wanted: Mapping[str, pa.DataType] | None = None) -
 
     Raises InputError naming the file, and the column that is missing or of another type.
     """
+    refuse_forked(str(path))
     with reading(path, "", "is not readable as Parquet"):
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
             names = file.schema_arrow.names
             size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
-            if not 0 <= size <= MOST_BYTES:
-                raise InputError(path, "", f"is {size:,} bytes once unpacked; at most {MOST_BYTES:,} are read")
+            most = min(MOST_BYTES, memory_limit())
+            if not 0 <= size <= most:
+                raise InputError(path, "", f"is {size:,} bytes once unpacked; at most {most:,} are read, see --memory")
             for name in wanted or ():
                 if name not in names:
                     raise InputError(path, name, "column is missing")
@@ -40,6 +44,7 @@ def parquet_table(path: Path, wanted: Mapping[str, pa.DataType] | None = None) -
 
 def parquet_batches(path: Path, rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
     """The columns ``names`` of a Parquet file, ``rows`` at a time, validated."""
+    refuse_forked(str(path))
     with (
         reading(path, "", "is not readable as Parquet"),
         parquet.ParquetFile(path, page_checksum_verification=True) as file,
@@ -52,13 +57,21 @@ def parquet_batches(path: Path, rows: int, names: list[str]) -> Iterator[pa.Reco
 
 def parquet_names(path: Path) -> list[str]:
     """The columns of a Parquet file."""
+    refuse_forked(str(path))
     with reading(path, "byte 0", "is not readable as Parquet"), parquet.ParquetFile(path) as file:
         names: list[str] = file.schema_arrow.names
         return names
 
 
+def parquet_rows(path: Path) -> int:
+    """How many rows a Parquet file has."""
+    with reading(path, "byte 0", "is not readable as Parquet"), parquet.ParquetFile(path) as file:
+        return max(0, int(file.metadata.num_rows))
+
+
 def ipc_table(path: object, where: str, data: bytes, wanted: Mapping[str, pa.DataType]) -> pl.DataFrame:
     """The columns ``wanted`` of an Arrow IPC file in memory."""
+    refuse_forked(str(path))
     with reading(path, where, "is not readable as Arrow IPC"):
         table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
         for name in wanted:
@@ -102,6 +115,7 @@ def csv_table(
 
     Raises InputError naming the file, the line and the column.
     """
+    refuse_forked(str(path))
     with reading(path, "", "is not readable as CSV"):
         table = pl.read_csv(content_of(path), infer_schema=False)
         for name in (*texts, *numbers):
@@ -128,8 +142,9 @@ def refuse(path: object, wrong: pl.Series, name: str, reason: str, unit: str = "
         raise InputError(path, f"{unit} {int(wrong.arg_max() or 0) + first}, {name}", reason)
 
 
-def content_of(path: Path, most: int = 1 << 30) -> bytes:
-    """What is in a file, unpacked where it is gzip; at most ``most`` bytes."""
+def content_of(path: Path, most: int = 1 << 28) -> bytes:
+    """What is in a file, unpacked where it is gzip; at most ``most`` bytes, and no more than may be taken."""
+    most = min(most, memory_limit())
     with reading(path):
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"

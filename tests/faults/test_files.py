@@ -1,5 +1,6 @@
 """Inputs that once broke a reader: each is refused in a line, soon, and without much memory."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,26 @@ def test_names_move_no_cursor(fastalloc):
     assert shown.code == 0
     controls = [c for c in shown.out + shown.err if (ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160]
     assert controls == []
+
+
+@pytest.fixture(scope="module")
+def nothing():
+    """320 MiB of it in a third of a megabyte."""
+    return gzip.compress(bytes(320 << 20), 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "head", "words"),
+    [
+        (("caches",), b"slabinfo - version: 2.1\n", ("more than", "gzip")),
+        (("explain",), b"\xff\xfe", ("UTF-16", "bytes")),
+        (("machine", "import"), b"== /proc/meminfo\n", ("more than", "once unpacked")),
+        (("replay", FAULTS / "a.parquet", "--slabs"), b"cache,slabs\n", ("more than", "once unpacked")),
+        (("verify",), b"{", ("more than", "once unpacked")),
+        (("trace", "info"), b"PAR1", ()),
+    ],
+)
+def test_what_is_packed_has_a_limit(fastalloc, tmp_path, nothing, command, head, words):
+    file = tmp_path / ("manifest.json" if command == ("verify",) else "bomb.gz")
+    file.write_bytes(gzip.compress(head) + nothing)
+    refused(fastalloc(*command, file), *words)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastalloc.cli.options import Json, Wide
+from fastalloc.cli.options import Json, Memory, Wide, allow_memory
 from fastalloc.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def replay(
     ] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse a trace that needs any inference.")] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for tables and HTML report.")] = None,
+    memory: Memory = None,
     json: Json = False,
     wide: Wide = False,
 ) -> None:
@@ -76,6 +77,8 @@ def replay(
     from fastalloc.trace.replay.recording import beside, open_recording, side_inputs
     from fastalloc.trace.replay.results import check_record, summaries, write_results
 
+    allow_memory(memory)
+    what_ifs = [*(what_if or []), *whatif.grid(grid or [])]
     announce_compiling()
     path, told, line = recorded(path)
     kernel, boot = kernel or told, boot or line or ""
@@ -95,7 +98,7 @@ def replay(
             sample_ns = np.union1d(even, snapshots["ts_ns"].to_numpy())
             real = checking.real_slabs(beside(path, "slabtruth"), shots, sample_ns)
     predictions = recording.run(
-        [*(what_if or []), *whatif.grid(grid or [])],
+        what_ifs,
         draws or (DRAWS if check else 1),
         sample_ns,
         threads or len(os.sched_getaffinity(0)),

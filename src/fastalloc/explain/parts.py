@@ -18,6 +18,7 @@ _CHUNK = 1 << 20
 _BEFORE, _AFTER = 24 << 10, 48 << 10  # bytes of context around a needle: a trace before, lists and tail after
 _WHOLE = 192 << 10  # a log up to this size is read whole, so that no broken word hides a report
 _LONGEST = 256 << 10  # a part is cut at a head beyond this
+_MOST_WIDE = 64 << 20  # a log in UTF-16 is held whole
 _LONG_LINE = 64 << 10  # a line beyond this is cut anywhere
 _HEADS = (b"page allocation failure", b"invoked oom-killer")
 
@@ -74,7 +75,10 @@ def parts(stream: BinaryIO, enough: Callable[[], bool] = lambda: False) -> Itera
                 held += chunk
             first = False
             if bytes(held[:2]) in (b"\xff\xfe", b"\xfe\xff"):
-                held = bytearray((bytes(held) + stream.read()).decode("utf-16", "replace").encode())
+                rest = stream.read(_MOST_WIDE + 1)
+                if len(rest) > _MOST_WIDE:
+                    raise InputError("log", "", f"UTF-16 of more than {_MOST_WIDE:,} bytes; convert it to UTF-8 first")
+                held = bytearray((bytes(held) + rest).decode("utf-16", "replace").encode())
             if len(held) <= _WHOLE:
                 if held:
                     yield 1, held.decode("utf-8", "replace")

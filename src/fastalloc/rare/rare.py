@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from fastalloc.batch import refuse_unfit, warm
 from fastalloc.errors import InputError, reading
+from fastalloc.forked import refuse_forked
 from fastalloc.model_digest import model_digest
 from fastalloc.rare.events import Event
 from fastalloc.rare.until import lanes_until
@@ -135,6 +136,7 @@ class _Kept:
     """The lanes of a folder."""
 
     def __init__(self, out: str | Location, scenario: Scenario, event: Event, seed: int) -> None:
+        refuse_forked(str(out))
         self._path = location(out)
         told: dict[str, Any] = {
             "model_digest": model_digest(),

@@ -17,6 +17,7 @@ from fastalloc.sweep.constraint import Constraint, parse_constraint
 from fastalloc.sweep.identity import point_identity, sweep_identity
 from fastalloc.sweep.kinds import parameters_of
 from fastalloc.sweep.model import Range, SweepFile, load_sweep
+from fastalloc.sweep.replays import Replay, refuse_large_traces
 
 MAX_POINTS = 100_000
 MAX_LANES = 1 << 32
@@ -66,6 +67,9 @@ class Plan:
             point = self.points[self.largest]
             told = ", ".join(f"{key}={value}" for key, value in point.settings.items())
             refuse_too_large([machine], min(at_once, self.most_lanes), f"point {self.largest} ({told}): ")
+        else:
+            assert isinstance(self.base, Replay)
+            refuse_large_traces(self.base, self.path.absolute().parent, min(at_once, self.most_lanes))
 
     @property
     def most_lanes(self) -> int:

@@ -11,13 +11,17 @@ from pydantic import Field
 
 from fastalloc.errors import InputError
 from fastalloc.fields import Model
+from fastalloc.memory import memory_limit, size_in_words
 from fastalloc.scenario import Varied
 from fastalloc.store.location import file_digest
+from fastalloc.trace.compact.columns import EVENT_BYTES
+from fastalloc.trace.compact.compact import EVENT
 from fastalloc.trace.lanes.lane import TRAFFIC
 from fastalloc.trace.replay.drawn_orders import reordered
 from fastalloc.trace.replay.prediction import predict
-from fastalloc.trace.replay.recording import Recording, beside, open_recording
+from fastalloc.trace.replay.recording import Recording, beside, events_about, open_recording
 from fastalloc.trace.replay.results import summary
+from fastalloc.trace.replay.size import DRAWN, refuse_too_large
 
 PAGES = ("new_pages", "freed_pages", "peak_pages", "end_pages")
 METRICS = (*PAGES, "peak_waste_bytes", *TRAFFIC, "cross_cpu_frees")
@@ -103,6 +107,21 @@ def _trace_digest(path: Path) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
+def refuse_large_traces(base: Replay, root: Path, at_once: int) -> None:
+    """Raise InputError where a trace of a sweep takes more memory than it may, decoded once and drawn anew by each of
+    ``at_once`` replays."""
+    limit = memory_limit()
+    for path in sorted({root / str(variant.set["trace.path"]) for variant in base.variants}):
+        size = events_about(path) * round(EVENT_BYTES + at_once * DRAWN * EVENT.itemsize)
+        if size > limit:
+            raise InputError(
+                path,
+                "traces",
+                f"{at_once} replays at once take {size_in_words(size)}; {size_in_words(limit)} may be taken: record "
+                "for a shorter time, run fewer --threads, or allow more with --memory",
+            )
+
+
 def parameters(base: Replay) -> dict[str, Any]:
     """Every setting under its dotted name."""
     return {f"replay.{name}": value for name, value in base.replay.model_dump().items()}
@@ -126,6 +145,7 @@ def run_draws(base: Replay, lanes: range, root: Path, cancel: threading.Event | 
         if cancel is not None and cancel.is_set():
             return []
         trace = reordered(recording.trace, lane, recording.loose)
+        refuse_too_large(trace, [config], recording.start, 1, None, 1)
         figures = summary(predict(trace, [config], recording.start)[0])
         values: Mapping[str, Any] = figures | {name: figures[name]["median"] for name in PAGES}
         found.append(ReplayLane(lane, [int(values[name]) for name in METRICS]))
@@ -147,4 +167,4 @@ def _opened(path: Path, sha256: str, kernel: str, boot: str) -> Recording:
     return open_recording(path, beside(path, "slabstate"), None, kernel, boot)
 
 
-__all__ = ["METRICS", "Replay", "ReplayLane", "parameters", "replay_base", "run_draws"]
+__all__ = ["METRICS", "Replay", "ReplayLane", "parameters", "refuse_large_traces", "replay_base", "run_draws"]

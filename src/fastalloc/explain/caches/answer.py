@@ -13,7 +13,7 @@ from fastalloc.explain.caches.table import check, fitting, is_slab
 from fastalloc.explain.caches.totals import largest, posted, under
 from fastalloc.linux.slabinfo import SlabRow, read_slabinfo
 
-MOST_BYTES = 1 << 26  # of a file
+MOST_BYTES = 1 << 26  # of a file, unpacked
 LARGEST = 10  # caches shown
 SLAB_RULES = "SLAB (2.6.25; 4.6 to 6.7)"
 _OPTION = re.compile(r"slub_debug=\w+")
@@ -27,17 +27,22 @@ def read_table(path: Path) -> list[SlabRow]:
         InputError: it cannot be read, or holds none.
     """
     try:
-        data = path.read_bytes()[:MOST_BYTES]
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise InputError(path, "", error.strerror or str(error)) from None
     if data[:2] == b"\x1f\x8b":
         import gzip
+        import io
         import zlib
 
         try:
-            data = gzip.decompress(data)
+            with gzip.open(io.BytesIO(data)) as packed:
+                data = packed.read(MOST_BYTES + 1)
         except (EOFError, OSError, zlib.error) as error:
             raise InputError(path, "", f"damaged gzip file: {error}") from None
+    if len(data) > MOST_BYTES:
+        raise InputError(path, "", f"is more than {MOST_BYTES:,} bytes, unpacked where it is gzip")
     rows = read_slabinfo(data.decode("utf-8", errors="replace").splitlines(), path)
     rows = [row for row in rows if row.object_size and row.objects_a_slab and row.pages_a_slab]
     if not rows:

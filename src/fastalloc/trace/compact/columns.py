@@ -27,11 +27,13 @@ import polars as pl
 import pyarrow as pa
 
 from fastalloc.errors import InputError, reading
-from fastalloc.foreign import MOST_CPUS, parquet_batches, parquet_names
+from fastalloc.foreign import MOST_CPUS, parquet_batches, parquet_names, parquet_rows
+from fastalloc.memory import memory_limit, size_in_words
 from fastalloc.trace.compact import compact as co
 
 MARKER = 255
 FRAME = 1 << 14  # events of a frame
+EVENT_BYTES = 75  # that a decode takes for each: three times the compact trace [tests/trace/test_memory.py]
 MAX_ORDER = 20
 SCHEMA = {
     "ts_ns": pl.Int64,
@@ -73,6 +75,7 @@ def read_parquet(path: Path, resolved: bool = True) -> Iterator[pl.DataFrame]:
     Parquet, lacks a column, holds an event unknown, or runs backwards in time.
     """
     names = parquet_names(path)
+    refuse_many(path, parquet_rows(path), memory_limit())
     missing = [name for name in _REQUIRED if name not in names]
     if missing:
         raise InputError(path, missing[0], f"column is missing; there are {', '.join(names)}")
@@ -113,6 +116,17 @@ def hexadecimal(column: pl.Expr) -> pl.Expr:
     return high * 2**32 + low
 
 
+def refuse_many(path: Path, rows: int, limit: int) -> None:
+    """Raise InputError where so many events take more than ``limit`` bytes while they are decoded."""
+    if rows * EVENT_BYTES > limit:
+        raise InputError(
+            path,
+            "",
+            f"{rows:,} events or more take {size_in_words(rows * EVENT_BYTES)} while they are decoded; "
+            f"{size_in_words(limit)} may be taken: record for a shorter time, or allow more with --memory",
+        )
+
+
 class Checked:
     """Frames of one trace, refused with their row (or line): unknown events, blocks too large, time running back.
 
@@ -121,7 +135,7 @@ class Checked:
 
     def __init__(self, path: Path, unit: str) -> None:
         self.path, self.unit = path, unit
-        self.rows = 0
+        self.rows, self.limit = 0, memory_limit()
         self.last: int | None = None
 
     def __call__(self, events: pl.DataFrame, lines: pl.Series | None = None) -> pl.DataFrame:
@@ -131,6 +145,7 @@ class Checked:
             row = int(wrong.arg_max() or 0)
             return InputError(self.path, f"{self.unit} {self.rows + row if lines is None else lines[row]}", reason)
 
+        refuse_many(self.path, self.rows + len(events), self.limit)
         unknown = events["op"].is_null()
         if unknown.any():
             raise refuse(unknown, "an event that is no kmem event and no marker")

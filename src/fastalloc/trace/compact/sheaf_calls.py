@@ -14,9 +14,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from fastalloc.foreign import parquet_names, parquet_table
+from fastalloc.foreign import MOST_CPUS, parquet_names, parquet_table, refuse
 from fastalloc.kernels.replay.sheaf_events import TRY
 from fastalloc.trace.compact import compact as co
+from fastalloc.trace.compact.contents import LAST_NS
 from fastalloc.trace.compact.refills import LONGEST, Layout, Refills
 from fastalloc.trace.compact.tasks import tasks_of
 from fastalloc.trace.compact.weave import ADDED, woven
@@ -26,23 +27,29 @@ FREE_BULK = "kmem_cache_free_bulk"
 GRACE_PERIOD, PREFILL, RETURN = "rcu_sheaf_cb", "prefill", "return_sheaf"
 _OPS = {GRACE_PERIOD: co.OP_GRACE_PERIOD, PREFILL: co.OP_PREFILL, RETURN: co.OP_RETURN_SHEAF}
 AMOUNT = 1 << 20  # objects of a sheaf are fewer
+MOST_WANTED = (1 << 12) - 1  # for which a sheaf is prefilled: a store of a maple tree wants some dozens
 AMOUNTS = (GRACE_PERIOD, PREFILL, *(co.OPS[op] for op in range(co.OP_BEGIN_REFILL, co.OP_INSTALL + 1)))
 
 
 def read_sheaf_calls(path: Path) -> pl.DataFrame:
     """The rows of a table of probes that a replay takes: ts_ns, cpu, event, cache, sheaf, amount; by time.
 
-    Raises InputError for a file that is no such table.
+    Raises InputError for a file that is no such table, a CPU that no kernel has, more objects than a sheaf holds.
     """
     numbers = dict.fromkeys(("ts_ns", "cpu", "n", "want"), pa.int64()) | {"sheaf": pa.uint64()}
     pid = {"pid": pa.int64()} if "pid" in parquet_names(path) else {}
-    return sheaf_calls_of(parquet_table(path, numbers | pid | dict.fromkeys(("event", "cache"), pa.large_string())))
+    table = parquet_table(path, numbers | pid | dict.fromkeys(("event", "cache"), pa.large_string()))
+    return sheaf_calls_of(table, path)
 
 
-def sheaf_calls_of(table: pl.DataFrame) -> pl.DataFrame:
-    """The rows of a table of probes that a replay takes, see ``read_sheaf_calls``."""
+def sheaf_calls_of(table: pl.DataFrame, path: object) -> pl.DataFrame:
+    """The rows of a table of probes that a replay takes, see ``read_sheaf_calls``; ``path`` is named in errors."""
     pid = {"pid"} & set(table.columns)
-    table = table.filter(pl.col("event").is_in(list(_OPS)))
+    table = table.filter(pl.col("event").is_in(list(_OPS))).with_columns(pl.col("n", "want").fill_null(0))
+    for name, most in (("cpu", MOST_CPUS - 1), ("n", AMOUNT), ("want", MOST_WANTED), ("ts_ns", LAST_NS)):
+        refuse(path, ~table[name].is_between(0, most), name, f"is not in 0 .. {most:,}", "call")
+    for name in ("cache", "sheaf", *pid):
+        refuse(path, table[name].is_null(), name, "is empty", "call")
     amount = pl.when(pl.col("event") == PREFILL).then("want").otherwise("n").clip(0, AMOUNT)
     failed = (pl.col("event") == PREFILL) & (pl.col("n") == 0) & (pl.col("want") > 0)
     columns = table.select("ts_ns", "cpu", "event", "cache", "sheaf", "n", *pid, amount=amount, failed=failed)

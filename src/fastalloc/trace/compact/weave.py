@@ -41,7 +41,8 @@ def woven(trace: co.CompactTrace, op: np.ndarray, added: pl.DataFrame, ptrs: np.
     events["op"] = op
     events = np.insert(events, place[order], rows[order])
     events.flags.writeable = False
-    return dataclasses.replace(trace, events=events, kinds=kinds, ptrs=ptrs)
+    meta = {**trace.meta, "cpus": max(int(trace.meta["cpus"]), int(rows["cpu"].max(initial=0)) + 1)}
+    return dataclasses.replace(trace, events=events, kinds=kinds, ptrs=ptrs, meta=meta)
 
 
 __all__ = ["ADDED", "woven"]

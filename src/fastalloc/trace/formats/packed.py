@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastalloc.errors import InputError
+from fastalloc.memory import memory_limit
 
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 HEAD = 16  # bytes that tell every format
@@ -38,12 +39,12 @@ def content_of(path: Path) -> np.ndarray:
 
 
 def _read(path: Path, size: int | None) -> bytes:
-    packed = packing(path)
+    packed, most = packing(path), min(MOST_UNPACKED, memory_limit())
     try:
         with pa.input_stream(str(path), compression=packed) as stream:
-            data: bytes = stream.read(MOST_UNPACKED + 1 if size is None else size)
+            data: bytes = stream.read(most + 1 if size is None else size)
     except (OSError, pa.ArrowException) as error:
         raise InputError(path, "byte 0", f"is no whole {packed or 'file'}: {str(error).splitlines()[0]}") from error
-    if len(data) > MOST_UNPACKED:
-        raise InputError(path, "", f"is more than {MOST_UNPACKED:,} bytes once unpacked; unpack it first")
+    if len(data) > most:
+        raise InputError(path, "", f"is more than {most:,} bytes once unpacked; unpack it first")
     return data

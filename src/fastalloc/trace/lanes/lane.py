@@ -104,7 +104,8 @@ def unlimited_mem(nodes: int, cpus: int) -> st.Mem:
     )
     shift = 32
     if nodes > 1:
-        shift = max(0, (max(cpus, nodes) // nodes - 1).bit_length())
+        # The smallest that puts the last CPU on a node that there is.
+        shift = next(shift for shift in range(32) if (cpus - 1) >> shift < nodes)
     mem.ctl[[MEMCTL.model, MEMCTL.nr_nodes, MEMCTL.cpu_node_shift]] = st.MODEL_UNLIMITED, nodes, shift
     return mem
 

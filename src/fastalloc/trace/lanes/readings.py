@@ -18,10 +18,14 @@ from pathlib import Path
 import polars as pl
 
 from fastalloc.errors import InputError, reader
-from fastalloc.foreign import MOST_CPUS, MOST_NODES, content_of
+from fastalloc.foreign import MOST_CPUS, MOST_NODES, MOST_OBJECTS, MOST_ORDER, content_of
+from fastalloc.forked import refuse_forked
 from fastalloc.linux import slub_eras as se
 from fastalloc.trace.lanes.caches import TracedCache, caches_of_geometry
+from fastalloc.trace.lanes.sheaf_start import MOST_CAPACITY
 
+MOST_SLABS = 1 << 32  # or objects: 16 TB of pages
+_BLOCKS = tuple(1 << order for order in range(MOST_ORDER + 1))
 _PER_NODE = re.compile(r"N(\d+)=(\d+)")
 _PER_CPU = re.compile(r"C(\d+)=\d+\((\d+)\)")
 COUNTS = ("slabs", "objects", "total_objects")
@@ -75,9 +79,16 @@ def _whole(path: Path, row: int, column: str, text: str) -> tuple[int, tuple[int
 def _counts(path: Path, where: str, pairs: Iterable[tuple[str, str]], most: int) -> dict[int, int]:
     """Counts by node or CPU, of which no kernel has more than ``most``."""
     for number, count in pairs:
-        if len(number) > 9 or int(number) >= most or len(count) > 10:
+        if len(number) > 9 or int(number) >= most or len(count) > 10 or int(count) > MOST_SLABS:
             raise InputError(path, where, f"{number}={count} is more than a machine has")
     return {int(number): int(count) for number, count in pairs}
+
+
+MOST_TEXT = 1 << 26  # bytes of a text of /proc
+
+
+def _text(path: Path) -> str:
+    return content_of(path, MOST_TEXT).decode("utf-8", "replace")
 
 
 _ZONE = re.compile(r"^Node (\d+), zone|^\s*start_pfn:\s*(\d+)", re.MULTILINE)
@@ -92,7 +103,7 @@ def first_pages(path: Path) -> tuple[int, ...]:
         return (0,)
     first: dict[int, int] = {}
     node = 0
-    for header, pfn in _ZONE.findall(file.read_text(errors="replace")):
+    for header, pfn in _ZONE.findall(_text(file)):
         node = int(header[:9]) if header else node
         if node >= MOST_NODES or len(pfn) > 13:
             raise InputError(file, f"node {node}", "no machine has that many nodes or pages")
@@ -104,10 +115,11 @@ def first_pages(path: Path) -> tuple[int, ...]:
 @reader()
 def read_readings(path: Path, shrunk: bool | None = None) -> Readings:
     """The readings of a table (see above) or of a copy of /proc/slabinfo. Raises InputError with row and column."""
+    refuse_forked(str(path))
     first_pfn = first_pages(path)
     told = path.with_name("record.txt")
     if shrunk is None and told.is_file():  # of a folder that `fastalloc record` made
-        shrunk = "shrunk=1" in told.read_text(errors="replace").split()
+        shrunk = "shrunk=1" in _text(told).split()
     try:
         with path.open("rb") as file:
             head = file.read(len(SLABINFO))
@@ -153,6 +165,8 @@ def readings_of(path: Path, table: pl.DataFrame, first_pfn: tuple[int, ...], shr
             on_cpu = _counts(path, f"row {row}, slabs_cpu_partial", pairs, MOST_CPUS)
         if texts.get("sheaf_capacity"):
             capacity[texts["cache"]], _ = _whole(path, row, "sheaf_capacity", texts["sheaf_capacity"])
+            if capacity[texts["cache"]] > MOST_CAPACITY:
+                raise InputError(path, f"row {row}, sheaf_capacity", f"at most {MOST_CAPACITY:,} make sense")
         caches[texts["cache"]] = CacheReading(
             tuple(_at(slabs, node) for node in range(nodes)), free, partial, cpu_slabs, on_cpu
         )
@@ -173,13 +187,19 @@ _COLUMNS = 16  # name, five of objects, `: tunables` and three, `: slabdata` and
 def _slabinfo(path: Path, first_pfn: tuple[int, ...]) -> Readings:
     """A copy of /proc/slabinfo, version 2.1 [get_slabinfo, mm/slub.c]."""
     caches = {}
-    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+    for number, line in enumerate(_text(path).splitlines(), start=1):
         if line.startswith(("slabinfo", "#")) or not line.strip():
             continue
         words = line.split()
         if len(words) < _COLUMNS or not all(re.fullmatch("[0-9]{1,10}", word) for word in (*words[1:6], *words[-3:])):
             raise InputError(path, f"line {number}", "is no line of /proc/slabinfo version 2.1")
         active, total, slabs = int(words[1]), int(words[2]), int(words[-2])
+        if max(total, slabs) > MOST_SLABS:
+            raise InputError(
+                path, f"line {number}", f"{max(total, slabs):,} slabs or objects are more than memory holds"
+            )
+        if not (int(words[3]) and 0 < int(words[4]) <= MOST_OBJECTS and int(words[5]) in _BLOCKS):
+            raise InputError(path, f"line {number}", "tells of slabs that no kernel lays out")
         caches[words[0]] = CacheReading((slabs,), (max(total - active, 0),))
     return Readings(caches, "slabinfo", first_pfn)
 
@@ -201,7 +221,7 @@ def _caches_of_slabinfo(path: Path, version: str) -> list[TracedCache]:
     """Layouts by /proc/slabinfo; what it does not tell follows from the rules of ``version``."""
     options = se.SlubOptions(era=version)
     caches = []
-    for line in path.read_text(errors="replace").splitlines():
+    for line in _text(path).splitlines():
         words = line.split()
         if line.startswith(("slabinfo", "#")) or len(words) < _COLUMNS:
             continue

@@ -14,12 +14,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from fastalloc.errors import InputError
+from fastalloc.memory import memory_limit, size_in_words
 from fastalloc.trace.lanes.caches import TracedCache
 from fastalloc.trace.lanes.readings import CacheReading
 from fastalloc.trace.lanes.touched import OldSlab
 
 SHRINK_PROMOTE_MAX = 32  # shrinking sorts slabs with up to so many free objects [__kmem_cache_do_shrink]
 MOST_SETS = 1 << 12  # sets of CPUs that are tried
+MOST_STEPS = 1 << 16  # of the search for them
+RECORD_BYTES = 1000  # that the record of a slab takes
 PLAIN = 2  # draws before anything but what is unknown is changed
 
 
@@ -52,7 +56,18 @@ class Evidence:
 
 
 def draw(evidence: Evidence, seed: int) -> list[dict[str, Any]]:
-    """The records of one possible start, of which the first ones change nothing but what is unknown."""
+    """The records of one possible start, of which the first ones change nothing but what is unknown.
+
+    Raises InputError for readings of more slabs on lists than may be held in memory.
+    """
+    reading = evidence.reading
+    listed = (sum(reading.partial or ()) + sum((reading.on_cpu or {}).values())) if reading else 0
+    if listed * RECORD_BYTES > memory_limit():
+        raise InputError(
+            "readings",
+            f"cache {evidence.cache.name}",
+            f"{listed:,} slabs on lists take {size_in_words(listed * RECORD_BYTES)}; allow more with --memory",
+        )
     return _Draw(evidence, seed).rows()
 
 
@@ -322,16 +337,23 @@ class _Draw:
 def _subsets(cpus: list[int], on_cpu: dict[int, int], wanted: int) -> Iterator[dict[int, bool]]:
     """Sets of CPUs with a slab of their own whose slabs are ``wanted`` in all, each with whether its own was seen."""
 
-    def choose(at: int, left: int, chosen: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        if left == 0:
-            yield chosen
-            return
-        if at == len(cpus) or left < 0:
-            return
-        yield from choose(at + 1, left - 1 - on_cpu.get(cpus[at], 0), (*chosen, cpus[at]))
-        yield from choose(at + 1, left, chosen)
+    slabs = [1 + on_cpu.get(cpu, 0) for cpu in cpus]
+    beyond = [*itertools.accumulate(reversed(slabs), initial=0)][::-1]  # that all CPUs from here on have
 
-    for chosen in itertools.islice(choose(0, wanted, ()), MOST_SETS):
+    def choose() -> Iterator[tuple[int, ...]]:
+        """Each CPU with its slabs first, then without."""
+        open_: list[tuple[int, int, tuple[int, ...]]] = [(0, wanted, ())]
+        for _ in range(MOST_STEPS):
+            if not open_:
+                return
+            at, left, chosen = open_.pop()
+            if left == 0:
+                yield chosen
+            elif 0 < left <= beyond[at]:
+                open_.append((at + 1, left, chosen))
+                open_.append((at + 1, left - slabs[at], (*chosen, cpus[at])))
+
+    for chosen in itertools.islice(choose(), MOST_SETS):
         for seen in itertools.islice(itertools.product((True, False), repeat=len(chosen)), 64):
             yield dict(zip(chosen, seen, strict=True))
 

@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from fastalloc.errors import InputError
-from fastalloc.foreign import MOST_CPUS, MOST_NODES, parquet_table, refuse
+from fastalloc.foreign import MOST_CPUS, MOST_NODES, MOST_OBJECTS, parquet_table, refuse
 from fastalloc.kernels.replay import sheaf_events as sv
 
 _WHERE = {
@@ -62,16 +62,21 @@ def read_sheaves(state: Path, objects: Path | None, slabs: Path | None) -> Sheaf
     """
     numbers = dict.fromkeys(("cpu", "node", "idx", "size", "sheaf_capacity"), pa.int64())
     table = _first(state, {"rec": pa.large_string(), "sheaf": pa.uint64(), **numbers})
+    refuse(state, table["cache"].is_null(), "cache", "is empty")
     unknown = ~table["rec"].is_in([*_WHERE, *_OTHERS])
     refuse(state, unknown, "rec", f"{table['rec'].filter(unknown).first()!r} is none of {', '.join(_WHERE)}")
     for name, most in (("cpu", MOST_CPUS - 1), ("node", MOST_NODES - 1), ("sheaf_capacity", MOST_CAPACITY)):
         refuse(state, ~table[name].is_between(0, most).fill_null(True), name, f"is not in 0 .. {most:,}")
-    refuse(state, (table["size"] > table["sheaf_capacity"]) & table["rec"].is_in(list(_WHERE)), "size", "> capacity")
+    size = table["size"].fill_null(0)
+    wrong = (size < 0) | ((size > table["sheaf_capacity"].fill_null(0)) & table["rec"].is_in(list(_WHERE)))
+    refuse(state, wrong, "size", "is not in 0 .. sheaf_capacity")
     capacity = dict(table.filter(pl.col("rec") != "main_BOOT").select("cache", "sheaf_capacity").iter_rows())
     capacity |= dict.fromkeys(table.filter(pl.col("rec") == "main_BOOT")["cache"], 0)
     inside: dict[int, list[int]] = {}
     if objects is not None:
         rows = _first(objects, {"sheaf": pa.uint64(), "idx": pa.int64(), "ptr": pa.uint64()}).sort("sheaf", "idx")
+        for name in ("sheaf", "idx", "ptr"):
+            refuse(objects, rows[name].is_null(), name, "is empty")
         if rows["ptr"].is_duplicated().any():
             raise InputError(objects, "ptr", "one object is in two sheaves")
         for (sheaf,), part in rows.group_by("sheaf", maintain_order=True):
@@ -85,7 +90,12 @@ def read_sheaves(state: Path, objects: Path | None, slabs: Path | None) -> Sheaf
     every: dict[str, list[tuple[int, int, int, bool]]] = {}
     if slabs is not None:
         columns = {**dict.fromkeys(("pfn", "inuse", "objects"), pa.int64()), "on_partial": pa.bool_()}
-        for name, *slab in _first(slabs, columns).select("cache", *columns).iter_rows():
+        rows = _first(slabs, columns)
+        for name, most in (("pfn", 1 << 40), ("inuse", MOST_OBJECTS), ("objects", MOST_OBJECTS)):
+            refuse(slabs, ~rows[name].is_between(0, most), name, f"is not in 0 .. {most:,}")
+        refuse(slabs, rows["inuse"] > rows["objects"], "inuse", "is more than objects")
+        refuse(slabs, rows["cache"].is_null() | rows["on_partial"].is_null(), "cache, on_partial", "is empty")
+        for name, *slab in rows.select("cache", *columns).iter_rows():
             every.setdefault(name, []).append((slab[0], slab[1], slab[2], slab[3]))
     return SheafStart(sheaves, capacity, every)
 

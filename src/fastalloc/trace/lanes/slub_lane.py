@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from fastalloc.compiler.aligned import zeros
+from fastalloc.errors import InputError
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.policy_record import MATCH_PFMEMALLOC
 from fastalloc.kernels.alloc.slub import state as er
@@ -20,11 +21,13 @@ from fastalloc.own.failure import failure
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.lanes import lane as ln
 from fastalloc.trace.lanes.caches import TracedCache
+from fastalloc.trace.lanes.fits import refuse_unfit
 from fastalloc.trace.lanes.sheaf_start import table_of
 from fastalloc.trace.lanes.start import PERCPU_SHEAVES, Laid, Start
 from fastalloc.trace.lanes.unused import of_slub, rounding_bytes
 
 SHEAF_CAPACITY = 32
+MOST_ROOM = 1 << 10
 LAYOUT = ("size", "objects", "order")
 
 
@@ -67,6 +70,7 @@ def _install(mem: st.Mem, slub: er.SlubEras, lane: kr.Lane, config: ln.Config, s
     count = np.array([len(part.slabs) for part in laid])
     slabs = np.concatenate([part.slabs for part in laid])
     slabs[:, kr.W_CACHE] = np.repeat(np.arange(len(laid)), count)
+    refuse_unfit(config, laid, slabs, slub.kcpu.shape[1], slub.knode.shape[1])
     kr.set_up(mem, slub, _rows(config.caches, config.own_sheaf_memory), slabs)
     before = np.repeat(np.cumsum(count) - count, [len(part.old) for part in laid])
     slab = np.concatenate([part.slab for part in laid]) + before
@@ -97,14 +101,20 @@ def _put_sheaves(
     set_up_sheaves(slub, *table_of(sheaves, mains))
 
 
-def _ctl(caches: list[TracedCache], cpus: int, nodes: int, room: int) -> np.ndarray:
-    """Scalars, and room for sheaves: of each cache those of the CPUs, and ``room`` times what barns hold at a time."""
+def most_sheaves(caches: list[TracedCache], cpus: int, nodes: int, room: int) -> tuple[int, int]:
+    """How many sheaves there is room for, and of how many objects: of each cache those of the CPUs, and ``room`` times
+    what barns hold at a time."""
     sheaves = sum(
         3 * cpus + room * (cache.max_full + max(cache.max_empty, 14) + 16) * nodes
         for cache in caches
         if cache.era in ("sheaves", PERCPU_SHEAVES)
     )
-    capacity = max((cache.sheaf_capacity or SHEAF_CAPACITY for cache in caches), default=0)
+    return sheaves, max((cache.sheaf_capacity or SHEAF_CAPACITY for cache in caches), default=0)
+
+
+def _ctl(caches: list[TracedCache], cpus: int, nodes: int, room: int) -> np.ndarray:
+    """Scalars, and room for sheaves."""
+    sheaves, capacity = most_sheaves(caches, cpus, nodes, room)
     return er.ctl_with_sheaves(sheaves, capacity) if sheaves else np.zeros(SLUB_CTL.width, np.int64)
 
 
@@ -122,7 +132,8 @@ class SlubRun:
         self.mem.ctl[MEMCTL.slab_match] = MATCH_PFMEMALLOC if passed_over else 0
         self.mem.ctl[MEMCTL.hz] = 1_000_000_000 // int(trace.meta["time_unit_ns"])
         most = max(cache.objects for cache in caches)
-        slabs = kr.SLAB_MARGIN + ln.FIRST_SLABS
+        slabs = kr.SLAB_MARGIN + ln.FIRST_SLABS * room
+        laid = sum(len(start.laid(cache, config).slabs) * cache.objects for cache in caches)
         self.policy = own_policy(*config.policy) if config.policy else OwnPolicy()
         if self.policy.text:
             ctl = install(self.policy, self.mem.ctl, cpus, len(caches), slabs + start.room)
@@ -133,7 +144,7 @@ class SlubRun:
             kcpu=zeros((len(caches), cpus, KMEM_CACHE_CPU.width), np.int64),
             knode=zeros((len(caches), nodes, KMEM_CACHE_NODE.width), np.int64),
             slab=zeros((slabs + start.room, SLUB_SLAB.width), np.int32),
-            link=zeros(kr.SLAB_MARGIN * most + 64 * slabs + 64 * start.room, np.int16),
+            link=zeros(kr.SLAB_MARGIN * most + 64 * slabs + max(64 * start.room, laid), np.int16),
             ctl=_ctl(caches, cpus, nodes, room),
         )
         self.slub.ctl[SLUB_CTL.nodes] = nodes
@@ -168,6 +179,8 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Sam
         if not whole.slub.ctl[SLUB_CTL.overflow]:
             break
         room *= 4
+        if room > MOST_ROOM:
+            raise InputError(trace.path, config.name, "needs more slabs or sheaves at once than there is room for")
     table = _table(whole.caches, whole.slub, whole.lane, whole.begin)
     size, num, order = (np.array([getattr(cache, name) for cache in whole.caches]) for name in LAYOUT)
     unused = of_slub(whole.slub, size, num, order, whole.lane.base, whole.lane.live)

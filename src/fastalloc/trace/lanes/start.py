@@ -17,6 +17,7 @@ from fastalloc.trace.compact.compact import CompactTrace
 from fastalloc.trace.compact.infer import DIRECT_MAP
 from fastalloc.trace.lanes.caches import TracedCache
 from fastalloc.trace.lanes.lane import Config
+from fastalloc.trace.lanes.readings import NOWHERE
 from fastalloc.trace.lanes.sheaf_start import Sheaf, SheafStart
 
 PERCPU_SHEAVES = "7.3"
@@ -91,6 +92,7 @@ class Start:
         self.ptrs = ptrs
         self.sheaves = sheaves or SheafStart()
         self.nodes = 1
+        self.first_pfn = [0]
         self.objects_of: dict[str, int] = {}  # a full slab of the traced kernel
         self._laid: dict[tuple[Any, ...], Laid] = {}
         if state is not None:
@@ -99,14 +101,21 @@ class Start:
             listed = state.filter(pl.col("rec") != "cache").sort("idx", nulls_last=True)
             for row in listed.iter_rows(named=True):
                 self.state.setdefault(row["cache"], []).append(row)
-            self.nodes = len(set(state["node"].drop_nulls())) or 1
+            self.nodes = 1 + max(state["node"].drop_nulls(), default=0)
             lists = state.filter(pl.col("rec") == "node_partial")
-            self.first_pfn = [min(lists.filter(pl.col("node") == n)["pfn"], default=0) for n in range(self.nodes)]
+            there = set(state["node"].drop_nulls())
+            self.first_pfn = [
+                min(lists.filter(pl.col("node") == n)["pfn"], default=0 if n in there else NOWHERE)
+                for n in range(self.nodes)
+            ]
+        of_sheaves = (sheaf.node for part in self.sheaves.sheaves.values() for sheaf in part)
+        self.nodes = max(self.nodes, 1 + max(of_sheaves, default=0))
         if self.nodes > 1 and self.sheaves.slabs:
             self.first_pfn = self._edges()
         if first_pfn is not None:
             self.nodes = max(self.nodes, len(first_pfn))
             self.first_pfn = list(first_pfn)
+        self.first_pfn += [NOWHERE] * (self.nodes - len(self.first_pfn))
         known = [sheaf.cpu for part in self.sheaves.sheaves.values() for sheaf in part]
         known += [row["cpu"] for part in self.state.values() for row in part if row["cpu"] is not None]
         self.least_cpus = max((cpu + 1 for cpu in known), default=1)

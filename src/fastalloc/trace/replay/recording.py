@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from fastalloc.errors import InputError, reading
+from fastalloc.errors import InputError, reader, reading
+from fastalloc.foreign import parquet_rows
 from fastalloc.forked import refuse_forked
 from fastalloc.linux import slub_eras as se
 from fastalloc.linux.slub_boot import read_boot_line
@@ -40,9 +41,11 @@ from fastalloc.trace.order.fit import STARTS, Fitted, fitted
 from fastalloc.trace.order.known_start import KnownStart
 from fastalloc.trace.order.resolve_order import resolve_order
 from fastalloc.trace.replay.prediction import Prediction, predict
+from fastalloc.trace.replay.size import refuse_too_large
 from fastalloc.trace.replay.whatif import as_traced, what_if
 
 PARQUET = b"PAR1"
+EVENT_TEXT, PACKED = 40, 8  # bytes of an event in a trace.dat, less than in a text; how much smaller packing makes it
 ASSUMED = "6.1"  # whose rules run where no version is given
 
 
@@ -87,8 +90,14 @@ class Recording:
     def run(
         self, what_ifs: list[str], draws: int = 1, sample_ns: np.ndarray | None = None, threads: int = 1
     ) -> list[Prediction]:
-        """A prediction for each configuration; see ``predict``. Other starts that are as good are further draws."""
+        """A prediction for each configuration; see ``predict``. Other starts that are as good are further draws.
+
+        Raises:
+            InputError: a what-if that the trace cannot answer, or more memory than may be taken.
+        """
         configs = self.configs(what_ifs)
+        samples = None if sample_ns is None else len(sample_ns)
+        refuse_too_large(self.trace, configs, self.start, draws, samples, threads)
         predictions = predict(self.trace, configs, self.start, draws, sample_ns, threads, self.loose)
         for start in self.others:
             trace = self.trace  # of sheaves, where no order is resolved
@@ -119,6 +128,15 @@ def read_trace(
     refuse_forked(str(path))
     with reading(path, "", "cannot be read as a trace"):
         return _read_trace(path, strict, aliases, caches)
+
+
+def events_about(path: Path) -> int:
+    """How many events a trace has, from its header where that tells, else about, from its size; nothing is decoded."""
+    with reading(path, "", "cannot be read as a trace"):
+        head, packed = head_of(path), packing(path)
+        if packed is None and head.startswith(PARQUET):
+            return parquet_rows(path)
+        return path.stat().st_size * (PACKED if packed else 1) // (16 if head.startswith(co.MAGIC) else EVENT_TEXT)
 
 
 def _read_trace(
@@ -168,6 +186,7 @@ def side_inputs(path: Path, state: Path | None, slabs: Path | None, exact: bool 
     return [state, slabs]
 
 
+@reader("cannot be replayed")
 def open_recording(
     path: Path,
     state: Path | None,
@@ -282,7 +301,7 @@ def _sheaf_calls(path: Path) -> pl.DataFrame | None:
     from fastalloc.trace.formats.binary import read_sheaf_probes
 
     found = read_sheaf_probes(path)
-    return None if found is None else sheaf_calls_of(found)
+    return None if found is None else sheaf_calls_of(found, path)
 
 
 def _sheaves(path: Path) -> SheafStart:
@@ -329,4 +348,4 @@ def _known(
     )
 
 
-__all__ = ["Recording", "beside", "open_recording", "read_trace", "side_inputs"]
+__all__ = ["Recording", "beside", "events_about", "open_recording", "read_trace", "side_inputs"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fastalloc.trace.replay.own_caches import own_cache, sized_cache
 
 AS_TRACED = "as traced"
 ALLOCATORS = ("slub", "slab")
+MOST_CONFIGS = 10_000  # of a grid
 KNOWN = (
     "nomerge, merge, allocator=slab, kernel=VERSION, era=2.6.25|cpu-partial|sheaves|7.3, cpu_partial=SLABS, order=MAX, "
     "min_order=MIN, min_partial=SLABS, sheaf_capacity=OBJECTS, max_full_sheaves=N, max_empty_sheaves=N, "
@@ -142,7 +144,7 @@ def _signed(word: str, value: str) -> int:
 def grid(axes: list[str]) -> list[str]:
     """The what-ifs of a grid: one for each combination of the values of its axes.
 
-    An axis is KEY=VALUE,VALUE,...; InputError for any other text.
+    An axis is KEY=VALUE,VALUE,...; InputError for any other text, and for more than MOST_CONFIGS.
     """
     values = []
     for axis in axes:
@@ -150,6 +152,9 @@ def grid(axes: list[str]) -> list[str]:
         if not (key.strip() and equals and all(text.strip() for text in texts.split(","))):
             raise InputError("--grid", axis, "must be KEY=VALUE,VALUE,..., such as cpu_partial=0,2,6")
         values.append([f"{key.strip()}={text.strip()}" for text in texts.split(",")])
+    count = math.prod(map(len, values))
+    if count > MOST_CONFIGS:
+        raise InputError("--grid", " ".join(axes), f"{count:,} configurations; at most {MOST_CONFIGS:,} are replayed")
     return [",".join(words) for words in itertools.product(*values)] if values else []
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import polars as pl
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, reading
+from fastalloc.foreign import content_of
+from fastalloc.forked import refuse_forked
 from fastalloc.scenario import Scenario
 
 RUNS = "runs.csv"
@@ -112,10 +114,9 @@ def read_runs(path: Path) -> list[dict[str, Any]]:
     InputError
         Not a table, or a column that the checks need is not there.
     """
-    try:
-        frame = pl.read_csv(path, infer_schema_length=None)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(path, "", f"no CSV table: {error}") from error
+    refuse_forked(str(path))
+    with reading(path, "", "no CSV table"):
+        frame = pl.read_csv(content_of(path), infer_schema_length=None)
     missing = [name for name in (*PARAMETERS, *COUNTERS) if name not in frame.columns]
     if missing:
         raise InputError(path, "header", f"expected columns that are not there: {', '.join(missing)}")

@@ -1,0 +1,91 @@
+"""Arrays are estimated before they are taken: what a lane and a replay take is known, and too much is refused."""
+
+import pytest
+
+from fastalloc.batch.lane import build_lane
+from fastalloc.batch.size import lane_bytes
+from fastalloc.batch.snapshot import named_arrays
+from tests.closed_loop.small import small
+from tests.faults.test_files import FAULTS, quick, refused
+
+RUN = FAULTS.parent / "traces" / "d_stack_k612.events.parquet"
+SHEAVES = {"policy.allocator": "7.3", "policy.slub_layout": "7.3"}
+BURST = {"objects": 1_000_000, "object_bytes": 64, "every_ms": 10.0, "life_ms": 1000.0}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"policy.allocator": "slab"},
+        {"policy.allocator": "slab", "machine.cpus": 512},
+        {"policy.allocator": "slob"},
+        {"policy.allocator": "sheaves"},
+        SHEAVES,
+        SHEAVES | {"machine.cpus": 512},
+        SHEAVES | {"policy.max_full_sheaves": 200, "policy.sheaf_capacity": 500},
+        {"machine.page_kb": 64},
+        {"machine.swap_pages": 1 << 22},
+        {"queue.nr_requests": 1 << 16},
+        {"host.queue_depth": 1024, "host.can_queue": 1024},
+        {"workload.bursts": [BURST]},
+        {"workload.atomic_objects_per_s": 1_000_000, "workload.atomic_object_ms": 5000},
+        {"workload.writers": 1000, "workload.copiers": 1000, "workload.tree_files": 50, "workload.writer_pages": 900},
+        {"run.duration_s": 2000.0, "run.series_ms": 10},
+        {"run.max_events": 1 << 20},
+    ],
+)
+def test_what_a_lane_takes_is_known_before(settings):
+    """The estimate is no less than 98 % of the arrays, and at most a quarter above them."""
+    scenario = small("rc8", settings)
+    taken = sum(array.nbytes for _, array in named_arrays(build_lane(scenario, 0, 1)))
+    assert 0.98 * taken <= lane_bytes(scenario) <= 1.25 * taken
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        (("workload.atomic_objects_per_s=10000000", "workload.atomic_object_ms=2000000000"), "atomic_objects_per_s"),
+        (("machine.cpus=1024", "policy.allocator='7.3'"), "machine.cpus"),
+        (
+            ("policy.allocator='7.3'", "policy.max_full_sheaves=1000", "policy.sheaf_capacity=500"),
+            "policy.sheaf_capacity",
+        ),
+    ],
+)
+def test_arrays_that_others_than_memory_make_large_are_refused(fastalloc, monkeypatch, settings, field):
+    monkeypatch.setenv("FASTALLOC_MEMORY", "100M")
+    words = [word for setting in settings for word in ("--set", setting)]
+    refused(quick(fastalloc, "run", "swap-livelock-34m", "--lanes", 1, *words), field, "100 MiB may be taken")
+
+
+def test_a_grid_is_counted_before_it_is_made(fastalloc):
+    axes = [f"{key}={','.join(map(str, range(20)))}" for key in ("cpu_partial", "order", "min_order", "min_partial")]
+    words = [word for axis in axes for word in ("--grid", axis)]
+    refused(quick(fastalloc, "replay", FAULTS / "a.parquet", *words), "160,000 configurations", "10,000")
+
+
+def test_a_sweep_of_traces_is_estimated_before_it_runs(fastalloc, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTALLOC_MEMORY", "10K")
+    (tmp_path / "a.parquet").write_bytes(RUN.read_bytes())
+    (tmp_path / "w.toml").write_text("name = 'w'\ntraces = ['a.parquet']\n[axes]\n'replay.cpu_partial' = [0, 2]\n")
+    refused(quick(fastalloc, "sweep", "w.toml", "--out", "d"), "a.parquet", "traces", "at once take", "--memory")
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+    ("memory", "words", "told"),
+    [
+        ("2K", (), "while they are decoded"),
+        ("600K", ("--what-if", "nomerge"), "slabs before the trace"),
+        (
+            "1500K",
+            ("--grid", f"cpu_partial={','.join(map(str, range(100)))}", "--threads", 1),
+            "see --what-if and --grid",
+        ),
+    ],
+)
+def test_a_replay_is_estimated_before_it_runs(fastalloc, monkeypatch, memory, words, told):
+    monkeypatch.setenv("FASTALLOC_MEMORY", "1T")
+    done = quick(fastalloc, "replay", FAULTS / "a.parquet", *words, "--memory", memory)
+    refused(done, "a.parquet", told, "may be taken", "--memory")
