@@ -44,6 +44,8 @@ class Command(NamedTuple):
 
     words: tuple[str, ...]
     left: Callable[[Path], dict[str, str]]  # digest of each thing that is there; raises AssertionError if it is torn
+    goes_on: bool = False  # with what the same command left before
+    writes: bool = True  # and not only to stdout
 
 
 def digest(data: bytes) -> str:
@@ -82,6 +84,24 @@ def rows(folder: Path) -> dict[str, str]:
     return {str(row["id"]): digest(repr(sorted(row.items())).encode()) for row in found.iter_rows(named=True)}
 
 
+def lanes_of_rare(folder: Path) -> dict[str, str]:
+    """Of each lane that ``rare`` keeps; its files are whole, and no lane before another is missing."""
+    path = folder / "d"
+    if (path / "rare.json").exists():
+        json.loads((path / "rare.json").read_text())
+    if not (path / "lanes.parquet").exists():
+        return {}
+    found = pl.read_parquet(path / "lanes.parquet").sort("lane")
+    assert found["lane"].to_list() == list(range(len(found)))
+    return {str(row["lane"]): digest(repr(sorted(row.items())).encode()) for row in found.iter_rows(named=True)}
+
+
+def nothing(folder: Path) -> dict[str, str]:
+    """Of a command that writes no file."""
+    assert not list(folder.iterdir())
+    return {}
+
+
 def commands(inputs: Path) -> dict[str, Command]:
     """What is killed; ``inputs`` gets what they read."""
     small = load_scenario("swap-livelock").with_settings(SHRUNK | {"run.duration_s": 2.5, "workload.tree_files": 400})
@@ -89,12 +109,25 @@ def commands(inputs: Path) -> dict[str, Command]:
     (inputs / "w.toml").write_text(
         f'name = "w"\nscenario = "s.toml"\nlanes = {LANES}\nvariants = ["rc8"]\n[axes]\n"host.queue_depth" = [1]\n'
     )
+    few = small.with_settings({"run.duration_s": 4.0, "run.series_ms": 1000})
+    (inputs / "few.toml").write_text(tomli_w.dumps(few.model_dump(exclude_none=True) | {"name": "few"}))
     done = start(("run", f"{inputs}/s.toml", "--lanes", "8", "--seconds", "2", "--out", f"{inputs}/made/d"), inputs)
-    assert done.wait(MOST_S) == 0
+    _, err = done.communicate(timeout=MOST_S)
+    assert done.returncode == 0, err.decode()
     run = ("run", f"{inputs}/s.toml", "--lanes", str(LANES), "--variant", "rc8", "--seconds", "1", "--out", "d")
+    board = ("compare", f"{inputs}/s.toml", "--policies", "fix", "--lanes", "96", "--seconds", "1", "--out", "d")
+    rare = ("rare", f"{inputs}/few.toml", "--lanes", str(LANES), "--width", "1.01", "--out", "d", "--json")
+    search = ("frontier", f"{inputs}/few.toml", "--of", "machine.min_free_kbytes", "--where", "livelock<0.4")
     return {
         "run": Command(run, rows),
-        "sweep": Command(("sweep", f"{inputs}/w.toml", "--out", "d", "--batch", "16"), rows),
+        "compare": Command(board, rows),
+        "sweep": Command(("sweep", f"{inputs}/w.toml", "--out", "d", "--batch", "16"), rows, goes_on=True),
+        "rare": Command(rare, lanes_of_rare, goes_on=True),
+        "frontier": Command(
+            (*search, "--from", "24", "--to", "400", "--lanes", "16", "--most-lanes", "16", "--json"),
+            nothing,
+            writes=False,
+        ),
         "replay": Command(("replay", str(TRACE), "--kernel", "6.12", "--no-exact", "--out", "r"), plain_files),
         "trace convert": Command(("trace", "convert", str(TRACE), "-o", "t.fatrace"), plain_files),
         "report": Command(("report", f"{inputs}/made/d", "-o", "page.html"), plain_files),
@@ -105,31 +138,34 @@ def start(words: tuple[str, ...], folder: Path) -> "subprocess.Popen[bytes]":
     """A command as a process group of its own in a folder."""
     return subprocess.Popen(
         [sys.executable, "-m", "fastalloc.cli.main", *words], cwd=folder, start_new_session=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
 def finished(command: Command, folder: Path) -> dict[str, str]:
-    """What the command leaves when it runs to its end; a dataset of a run that was cut short is made anew."""
-    if command.words[0] == "run":
+    """What the command leaves when it runs to its end, and what it says where it leaves nothing; a dataset of a run
+    that was cut short is made anew."""
+    if not command.goes_on:
         shutil.rmtree(folder / "d", ignore_errors=True)
     process = start(command.words, folder)
-    assert process.wait(MOST_S) == 0, process.stderr.read().decode() if process.stderr else ""
-    return command.left(folder)
+    out, err = process.communicate(timeout=MOST_S)
+    done = (0,) if command.writes else (0, 1)  # 1: searched, and not found
+    assert process.returncode in done, err.decode()
+    return command.left(folder) | ({} if command.writes else {"stdout": digest(out)})
 
 
 def killed(name: str, command: Command, kills: int, draw: random.Random, work: Path) -> dict[str, int]:
     """Kills a command at so many moments; how often it was at work, and had stored something."""
-    whole = work / "whole"
-    whole.mkdir()
-    finished(command, whole)  # compiles what it must
-    begun = time.monotonic()
-    expected = finished(command, whole)
-    takes = time.monotonic() - begun
+    for folder in (work / "first", work / "whole"):
+        folder.mkdir()
+        begun = time.monotonic()
+        expected = finished(command, folder)  # the first compiles what it must
+        takes = time.monotonic() - begun
     cut = stored = 0
+    left: dict[str, str] = {}
     folder = work / "killed"
     for _ in range(kills):
-        if command.words[0] != "sweep":
+        if not command.goes_on or left == expected:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(exist_ok=True)
         process = start(command.words, folder)
@@ -208,12 +244,19 @@ def endure(kills: int, points: int, seed: int, names: Sequence[str] = ()) -> dic
             if names and name not in names:
                 continue
             with tempfile.TemporaryDirectory() as work:
-                found["killed"][name] = killed(name, command, kills // len(chosen), draw, Path(work))
+                mine = share(kills, list(chosen), name)
+                found["killed"][name] = killed(name, command, mine, draw, Path(work))
                 print(name, found["killed"][name], file=sys.stderr, flush=True)
-                if points:
-                    found["full disk"][name] = filled_up(name, command, points // len(chosen), draw, Path(work))
+                if points and command.writes:
+                    mine = share(points, [each for each in chosen if chosen[each].writes], name)
+                    found["full disk"][name] = filled_up(name, command, mine, draw, Path(work))
                     print(name, found["full disk"][name], file=sys.stderr, flush=True)
     return found
+
+
+def share(whole: int, names: Sequence[str], name: str) -> int:
+    """How many of ``whole`` fall to one of ``names``: all together have as many."""
+    return whole // len(names) + (names.index(name) < whole % len(names))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """A lane that breaks has a record and no row; the others go on, and the report tells of it."""
 
+import json
+
 import pytest
+import tomli_w
 
 from fastalloc import batch
 from fastalloc.batch import ConservationError
@@ -71,8 +74,9 @@ def test_the_command_says_so_above_the_table(fastalloc, tmp_path, spoil):
     assert open_dataset("d").manifest["broken"][0]["lane"] == 1
 
 
-def test_a_guard_breaks_a_lane_without_debug_too(tmp_path, monkeypatch):
-    """The reserves of lane 2 hold handles from nowhere: the first that is given back ends it, with its cache named."""
+@pytest.fixture
+def handles_from_nowhere(monkeypatch):
+    """The reserves of lane 2 hold them: the first that is given back ends it, with its cache named."""
     real = batch.build_lane
 
     def spoilt(scenario, lane, *arguments, **options):
@@ -82,6 +86,40 @@ def test_a_guard_breaks_a_lane_without_debug_too(tmp_path, monkeypatch):
         return arrays
 
     monkeypatch.setattr(batch, "build_lane", spoilt)
+    return lambda: monkeypatch.setattr(batch, "build_lane", real)
+
+
+def test_a_sweep_ends_at_a_lane_that_breaks_and_goes_on_when_it_is_whole(fastalloc, tmp_path, handles_from_nowhere):
+    scenario = small("rc8", SHORT | {"run.duration_s": 6.0}).model_dump(exclude_none=True)
+    (tmp_path / "s.toml").write_text(tomli_w.dumps(scenario | {"name": "s"}))
+    axis = "variants = ['rc8']\n[axes]\n'host.queue_depth' = [1]\n"
+    (tmp_path / "w.toml").write_text(f"name = 'w'\nscenario = 's.toml'\nlanes = 4\n{axis}")
+    words = ("sweep", "w.toml", "--out", "d", "--threads", 1, "--batch", 1)
+    done = fastalloc(*words)
+    assert done.code == 3
+    assert done.out == ""
+    line = done.err.splitlines()[-1]
+    assert "lane 2 of rc8 at " in line
+    assert "an object was given back" in line
+    assert "again with: fastalloc run s.toml --debug --variant rc8 --set host.queue_depth=1 --seed 1 --lanes 3" in line
+    manifest = open_dataset("d").manifest
+    assert (manifest["status"], manifest["failed"]) == ("failed", line)
+    assert set(open_dataset("d").runs.collect()["lane"]) <= {0, 1, 3}
+    told = fastalloc("report", "d")
+    assert told.code == 1
+    assert told.out.splitlines()[0] == f"rests on less than was asked: a lane failed: {line}"
+    assert "lane 2 of rc8" in (tmp_path / "d" / "report.html").read_text()
+    (row,) = json.loads(fastalloc("report", "d", "--json").out)
+    assert row["doubts"] == [f"a lane failed: {line}"]
+    handles_from_nowhere()
+    assert fastalloc(*words).code == 0
+    manifest = open_dataset("d").manifest
+    assert (manifest["status"], "failed" in manifest) == ("complete", False)
+    assert sorted(open_dataset("d").runs.collect()["lane"]) == [0, 1, 2, 3]
+    assert fastalloc("report", "d").code == 0
+
+
+def test_a_guard_breaks_a_lane_without_debug_too(tmp_path, handles_from_nowhere):
     scenario = small("rc8", SHORT | {"run.duration_s": 6.0})
     dataset = run(scenario, tmp_path / "d", variants=["rc8"], threads=1)
     (record,) = dataset.manifest["broken"]

@@ -19,7 +19,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from fastalloc.errors import InputError, LaneError
-from tests.fuzz.mutate import mutated
 from tests.fuzz.targets import DATA, TARGETS
 
 MOST_SECONDS = 5.0  # of CPU
@@ -30,6 +29,8 @@ def place_of(name: str, folder: Path, path: Path, suffix: str) -> Path:
     """Where a mutation of ``path`` is written; with no suffix the place of a copy of it as it is."""
     if name == "dataset":
         file = folder / f"m@{str(path.relative_to(folder / 'whole')).replace('/', '+')}"
+    elif name == "sheaves":
+        file = folder / f"m@{path.name}"
     else:
         file = folder / f"m{suffix or path.suffix}"
     if not suffix:
@@ -52,7 +53,7 @@ def fuzz(name: str, seconds: float, seed: int, most: int, folder: Path, keep: Pa
     tried = found = 0
     while time.monotonic() < end and tried < most:
         path, data = draw.choice(contents)
-        change = target.repair(mutated(data, draw, target.text))
+        change = target.repair(target.change(data, draw, target.text))
         suffix = target.suffix or path.suffix
         file = place_of(name, folder, path, suffix)
         file.write_bytes(change)

@@ -9,7 +9,11 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import NamedTuple
+
+from tests.fuzz.mutate import mutated
+from tests.fuzz.tables import events_mutated, table_mutated
 
 DATA = Path(__file__).parents[1] / "data"
 RUN = DATA / "traces" / "d_stack_k612.events.parquet"
@@ -19,13 +23,14 @@ FUZZ = DATA / "fuzz"
 
 class Target(NamedTuple):
     """``seeds``: files to begin from; ``read`` reads one; ``text``: words are changed too; ``repair``: what a maker
-    would do to a file after a change (its checksum)."""
+    would do to a file after a change (its checksum); ``change``: how files of the kind are changed."""
 
     seeds: Callable[[Path], list[Path]]
     read: Callable[[Path], object]
     text: bool
     suffix: str
     repair: Callable[[bytes], bytes] = bytes
+    change: Callable[[bytes, Random, bool], bytes] = mutated
 
 
 def _files(*patterns: str) -> Callable[[Path], list[Path]]:
@@ -66,6 +71,35 @@ def _state(path: Path) -> None:
     from fastalloc.trace.replay.recording import open_recording
 
     open_recording(SMALL, path, None, "6.1", "").run([])
+
+
+SHEAVES = ("allslabs", "sheafobjects", "sheafstate", "sheaftruth", "slabstate")
+
+
+def _sheaf_seeds(folder: Path) -> list[Path]:
+    """The tables beside a trace of 7.3, and the beginning of the trace."""
+    import polars as pl
+
+    run = "d_w4_k73_smp4"
+    events = folder / "whole.events.parquet"
+    pl.read_parquet(DATA / "traces" / f"{run}.events.parquet").head(3000).write_parquet(events)
+    for name in SHEAVES:
+        shutil.copy(DATA / "traces" / f"{run}.{name}.parquet", folder / f"whole.{name}.parquet")
+    return [events, *(folder / f"whole.{name}.parquet" for name in SHEAVES)]
+
+
+def _sheaves(path: Path) -> None:
+    """A table of a 7.3 run in the place of the sound one; the others beside it."""
+    from fastalloc.trace.replay.recording import beside, open_recording
+
+    parts = path.parent / "run"
+    parts.mkdir(exist_ok=True)
+    for name in ("events", *SHEAVES):
+        shutil.copy(path.parent / f"whole.{name}.parquet", parts / f"whole.{name}.parquet")
+    which = path.name.split("@")[-1]
+    shutil.copy(path, parts / (which if which.startswith("whole.") else "whole.events.parquet"))
+    events = parts / "whole.events.parquet"
+    open_recording(events, beside(events, "slabstate"), None, "7.3", "").run(["kernel=6.12"])
 
 
 def _geometry(path: Path) -> None:
@@ -184,6 +218,13 @@ def _settings(path: Path) -> None:
 
 
 TARGETS = {
+    "compact-fields": Target(_compact_seeds, _replay, False, ".fatrace", resummed, events_mutated),
+    "sheaves": Target(_sheaf_seeds, _sheaves, False, "", change=table_mutated),
+    "state-table": Target(_files("fuzz/state/*"), _state, False, ".parquet", change=table_mutated),
+    "parquet-table": Target(
+        _files("faults/a.parquet", "faults/hostile-names.parquet"), _trace, False, ".parquet", change=table_mutated
+    ),
+    "golden-table": Target(_files("golden/hand50/trace.parquet"), _golden, False, ".parquet", change=table_mutated),
     "compact": Target(_compact_seeds, _replay, False, ".fatrace"),
     "compact-resummed": Target(_compact_seeds, _replay, False, ".fatrace", resummed),
     "parquet": Target(_files("faults/a.parquet", "faults/hostile-names.parquet"), _trace, False, ".parquet"),
