@@ -91,7 +91,10 @@ def test_hugh_shrunk(variant):
     watched(small(variant, shrunk | PRESSED, "hugh-256m"), 1)
 
 
-@pytest.mark.parametrize("variant", ["rc8", "fix", "nomerge", "ctor"])
+OFTEN = ["rc8", "fix", *(pytest.param(variant, marks=pytest.mark.slow) for variant in ("nomerge", "ctor"))]
+
+
+@pytest.mark.parametrize("variant", OFTEN)
 def test_the_machine_of_the_preset_whole(variant):
     """512 MB until well into its first episodes, checked at every tick."""
     run(preset(variant, {"run.duration_s": 40.0}), 1, debug=True)

@@ -103,6 +103,7 @@ def test_dask_workers_give_the_same_rows_though_one_is_killed_at_its_task(sweep_
     assert {table: rows(dataset, table) for table in TABLES} == undisturbed
 
 
+@pytest.mark.slow  # where one of them is killed, the rows are the same too
 def test_two_undisturbed_dask_workers_give_the_same_rows(sweep_file, tmp_path, undisturbed):
     plan = plan_sweep(sweep_file(ALL_TABLES))
     with (
