@@ -1,6 +1,7 @@
 """Chart and tables of docs/closed-loop-truth.md: predictions of clean runs. ``make tables`` runs this.
 
-Reads results/closed-loop/clean.json, what ``fastalloc verify FOLDER --json`` prints for a folder of clean runs.
+Reads results/closed-loop/clean.json, what ``fastalloc verify FOLDER --json`` prints for a folder of clean runs, and
+rules.json, the same runs with one rule at a time left out: medians over the runs of one CPU.
 """
 
 import json
@@ -29,6 +30,7 @@ TITLES = {
     "sensef": "sense buffers refused",
 }
 PANELS = 5  # a row of the chart
+MOVED = ("pswpout", "pages_per_cmd", "wb_mean", "allocstall", "first_swap_s", "rqwaits", "bwaits", "tpages")
 
 
 def views(record: dict[str, Any]) -> str:
@@ -50,6 +52,16 @@ def views(record: dict[str, Any]) -> str:
             lines.append(f"| {TITLES[spread['figure']]} | {spread['runs']} | {quantiles} | {within} |")
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
+
+
+def rules(record: dict[str, Any]) -> str:
+    """A table: a row for each rule that is left out, with the median of predicted / real of each figure."""
+    heads = ["without", *(TITLES[name] for name in MOVED), "lanes locked up", "out of memory"]
+    lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
+    for row in record["rules"]:
+        values = [f"{row['medians'][name]:.2f}" for name in MOVED]
+        lines.append(f"| {row['without']} | {' | '.join(values)} | {row['livelocked']} | {row['out_of_memory']} |")
+    return "\n".join(lines) + "\n"
 
 
 def chart(record: dict[str, Any]) -> alt.Chart | alt.ConcatChart:
@@ -85,7 +97,9 @@ def main() -> None:
     record = json.loads((RESULTS / "clean.json").read_text(encoding="utf-8"))["closed_loop"]
     chart(record).save(RESULTS / "clean.svg")
     text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(replaced(text, "closed-loop", views(record)), encoding="utf-8")
+    text = replaced(text, "closed-loop", views(record))
+    left_out = json.loads((RESULTS / "rules.json").read_text(encoding="utf-8"))
+    PAGE.write_text(replaced(text, "rules", rules(left_out)), encoding="utf-8")
 
 
 if __name__ == "__main__":
