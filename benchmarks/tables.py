@@ -8,7 +8,7 @@ import polars as pl
 from benchmarks import suite
 from benchmarks.measure import latest
 
-PLACES = ("docs/speed.md", "docs/speed-replay.md", "docs/speed-machine.md", "docs/speed-policies.md")
+PLACES = ("docs/speed.md", "docs/speed-replay.md", "docs/speed-machine.md", "docs/speed-policies.md", "docs/rare.md")
 
 
 def number(value: float | None) -> str:

@@ -67,10 +67,13 @@ def test_the_last_decade_must_be_foretold_by_the_rungs_before_it():
     rarer = (*MEASURED[:3], Rung(160, 24000, 6), Rung(192, 40000, 1))  # a third, and a fifth, of what they foretell
     assert fit(rarer).decade_p < 0.05
     assert not fit(rarer).is_straight
+    # of all three together p is 0.15, but two of them alone lie far off: 34 MB of today's rules, see results/rare
+    bent = (Rung(64, 400, 10), Rung(80, 600, 7), Rung(96, 1000, 16), Rung(112, 2000, 9), Rung(128, 4000, 9))
+    assert not fit((*bent, Rung(160, 8000, 4))).is_straight
 
 
 def test_the_last_decade_is_refused_as_seldom_as_it_says():
     rng = np.random.default_rng(9)
     settings, lanes = (60, 70, 80, 100, 120), (600, 900, 1500, 9000, 40000)
     found = [fit(drawn(rng, settings, lanes, lambda s: 0.4 - 0.06 * s)).decade_p for _ in range(60)]
-    assert np.mean(np.array(found) < 0.05) <= 0.15  # 5 % of 60, and 3.5 deviations
+    assert np.mean(np.array(found) < 0.05) <= 0.24  # of all and each alone at most 10 %, and 3.5 deviations of 60
