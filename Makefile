@@ -56,14 +56,15 @@ format: .venv/ready ## format the sources
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-schemas: .venv/ready ## write JSON Schemas and the columns in docs/datasets.md again
+schemas: .venv/ready ## write JSON Schemas and the columns in docs/datasets*.md again
 	$(BIN)/python -m docs.schemas
 
-tables: .venv/ready ## write the tables of docs/policies.md, closed-loop-truth.md, how-true-is-it.md and README again, from presets and results/
+tables: .venv/ready ## write the tables and figures of docs/ and README again, from presets and results/
 	$(BIN)/python -m docs.policy_tables
 	$(BIN)/python -m docs.closed_loop_tables
 	$(BIN)/python -m docs.endurance
 	$(BIN)/python -m docs.readme
+	$(BIN)/python -m docs.figures
 
 bench: .venv/bench ## measure speed beside peers and limits; results/benchmarks/
 	$(BIN)/fastalloc bench $(ARGS)

@@ -11,7 +11,7 @@ from docs import reference
 project = "fastalloc"
 author = "The fastalloc authors"
 version = release = version_of("fastalloc")
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docs.running"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docs.running"]
 exclude_patterns = ["_build"]
 html_theme = "alabaster"
 html_static_path = ["_static"]
@@ -24,6 +24,10 @@ html_theme_options = {
 html_sidebars = {"**": ["about.html", "searchfield.html", "navigation.html"]}
 autodoc_typehints = "description"
 myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_execution_in_temp = True
 myst_enable_extensions = ["colon_fence"]
 
 reference.write_all()

@@ -1,4 +1,4 @@
-"""Tables of docs/policies.md: presets by letter, boards of results/swap-livelock/. ``make tables`` runs this.
+"""Tables of docs/policies*.md: presets by letter, boards of results/swap-livelock/. ``make tables`` runs this.
 
 A board is the JSON that ``fastalloc compare --json`` prints; its table stands between the markers of its name.
 """
@@ -7,13 +7,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from benchmarks.tables import replaced
 
 from fastalloc.scenario import load_policy, policy_names
 
-PAGE = Path(__file__).with_name("policies.md")
-BOARDS = Path(__file__).parent.parent / "results" / "swap-livelock"
+PAGES = [Path(__file__).with_name(f"policies{part}.md") for part in ("", "-measured", "-allocators", "-remedies")]
+RESULTS = Path(__file__).parent.parent / "results"
+BOARDS = RESULTS / "swap-livelock"
 NAMES = ("policies", "allocators", "kernels")
+ALLOCATORS = {
+    "slub": "SLUB 2.6.25",
+    "slub, min_partial": "with min_partial",
+    "cpu-partial": "lists of a CPU",
+    "slab": "SLAB",
+    "slob": "SLOB",
+}
 COLUMNS = {
     "policy": "---",
     "livelocked": "---:",
@@ -82,14 +91,25 @@ def board(rows: list[dict[str, Any]]) -> str:
     return _markdown(COLUMNS, [_cells(json.loads(row), names) for row, names in together.items()])
 
 
-def page() -> str:
-    """The guide with its tables made again."""
-    text = replaced(PAGE.read_text(encoding="utf-8"), "presets", presets())
+def combinations() -> str:
+    """A row a policy: livelocked lanes of the sweep of combinations, under each allocator."""
+    table = pl.read_csv(RESULTS / "sweeps" / "policy-combinations.csv")
+    rows: dict[str, dict[str, str]] = {}
+    for row in table.iter_rows(named=True):
+        rows.setdefault(row["variant"], {})[row["allocator"]] = str(row["livelocked"])
+    cells = [[f"`{name}`", *(found[allocator] for allocator in ALLOCATORS)] for name, found in rows.items()]
+    cells.sort(key=lambda row: (not row[0].startswith("`rc8"), row))
+    return _markdown({"": "---", **dict.fromkeys(ALLOCATORS.values(), "---:")}, cells)
+
+
+def page(path: Path) -> str:
+    """A page with its tables made again."""
+    text = replaced(path.read_text(encoding="utf-8"), "presets", presets())
     for name in NAMES:
         rows = json.loads((BOARDS / f"{name}.json").read_text(encoding="utf-8"))
         text = replaced(text, f"board {name}", board(rows))
     rows = json.loads((BOARDS / "small.json").read_text(encoding="utf-8"))
-    return replaced(text, "small machines", small(rows))
+    return replaced(replaced(text, "small machines", small(rows)), "combinations", combinations())
 
 
 def _cells(row: dict[str, Any], names: list[str]) -> list[str]:
@@ -103,7 +123,7 @@ def _cells(row: dict[str, Any], names: list[str]) -> list[str]:
         links,
         "" if row["throughput"] is None else f"{row['throughput']:.2f}",
         _number(means["sense_fail"]),
-        _number(means["max_slab_pages"]),
+        _number(means["slab_peak_pages"]),
         _number(means["slab_waste_kb"]),
         _number(means["slow_per_1000"]),
         _number(means["locks_per_1000"]),
@@ -123,4 +143,5 @@ def _markdown(columns: dict[str, str], rows: list[list[str]]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    for path in PAGES:
+        path.write_text(page(path), encoding="utf-8")

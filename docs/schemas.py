@@ -1,4 +1,5 @@
-"""Makes what is told twice: JSON Schemas of the files a user writes, and the columns of a dataset in docs/datasets.md.
+"""Makes what is told twice: JSON Schemas of the files a user writes, and the columns of a dataset in docs/datasets.md and
+docs/datasets-runs.md.
 
 Both take their words from the comments beside the fields and names in the source. ``make schemas`` runs this.
 """
@@ -8,7 +9,7 @@ import inspect
 import json
 import textwrap
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from fastalloc.store.provenance import SCHEMA_VERSION
 from fastalloc.store.schema import EVENTS_SCHEMA, LEDGER_SCHEMA, SERIES_SCHEMA, flat_parameters, runs_schema
 from fastalloc.sweep import SweepFile
 
-PAGE = Path(__file__).with_name("datasets.md")
+DOCS = Path(__file__).parent
 MODELS: dict[str, type[BaseModel]] = {"machine": Machine, "scenario": Scenario, "sweep": SweepFile}
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 OWN = {
@@ -62,30 +63,45 @@ def schema_text(name: str) -> str:
     return json.dumps(text, indent=1, ensure_ascii=False) + "\n"
 
 
-def columns_text() -> str:
-    """The tables of a dataset, a line a column, as Markdown."""
+def runs_text() -> str:
+    """The columns of ``runs/``, a line a column, as Markdown."""
     scenario = load_scenario("swap-livelock").variant("rc8")
     fields = {name: text for model in _models(Scenario) for name, text in _dotted(model)}
     runs = runs_schema(flat_parameters(scenario), pointed=True)
+    parameters = [field for field in runs if field.name not in OWN and field.name not in METRIC.names]
+    words = OWN | fields | _meanings(METRIC)
+    parts = [
+        f"Schema version {SCHEMA_VERSION}, as `schema_version` in the manifest and in every footer.",
+        _table("## Who a lane is", [field for field in runs if field.name in OWN], words),
+        _table("## Metrics", [field for field in runs if field.name in METRIC.names], words),
+        _table("## Parameters", parameters, words),
+    ]
+    return _joined(parts)
+
+
+def columns_text() -> str:
+    """The columns of the other tables of a dataset."""
     events = dict.fromkeys(("a", "b", "c"), "by kind, see below; -1 where there is nothing to tell")
     parts = [
-        f"Schema version {SCHEMA_VERSION}, as `schema_version` in the manifest and in every footer. Every parameter of "
-        "the scenario is a column of `runs/`, here those of `swap-livelock`; zones go by their names.",
-        _table("runs/", runs, OWN | fields | _meanings(METRIC)),
-        _table("series/", SERIES_SCHEMA, OWN | _meanings(SERIES)),
-        _table("events/", EVENTS_SCHEMA, OWN | events),
+        _table("### `series/`", SERIES_SCHEMA, OWN | _meanings(SERIES)),
+        _table("### `events/`", EVENTS_SCHEMA, OWN | events),
         "| kind | a, b, c |\n|---|---|\n"
         + "".join(f"| `{kind}` | {_meanings(EVENT).get(kind, '')} |\n" for kind in EVENT.names),
-        _table("ledger/", LEDGER_SCHEMA, OWN),
+        _table("### `ledger/`", LEDGER_SCHEMA, OWN),
     ]
-    return "\n" + "\n\n".join(part.strip() for part in parts) + "\n\n"
+    return _joined(parts)
+
+
+PAGES = {"datasets.md": columns_text, "datasets-runs.md": runs_text}
 
 
 def write_all() -> None:
     """Brings schemas and page up to date."""
     for name in MODELS:
         (SCHEMAS / f"{name}.json").write_text(schema_text(name), encoding="utf-8")
-    PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), "columns", columns_text()), encoding="utf-8")
+    for name, made in PAGES.items():
+        page = DOCS / name
+        page.write_text(replaced(page.read_text(encoding="utf-8"), "columns", made()), encoding="utf-8")
 
 
 def _allow_other_machines(schema: dict[str, Any]) -> None:
@@ -160,9 +176,13 @@ def _dotted(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
             yield from ((f"{key}.{name}", text) for name, text in _comments(model).items())
 
 
-def _table(title: str, schema: pa.Schema, words: dict[str, str]) -> str:
-    lines = [f"### `{title}`\n", "| column | type | |", "|---|---|---|"]
-    lines += [f"| `{field.name}` | {field.type} | {words.get(field.name, '')} |" for field in schema]
+def _joined(parts: list[str]) -> str:
+    return "\n" + "\n\n".join(part.strip() for part in parts) + "\n\n"
+
+
+def _table(heading: str, columns: Iterable[pa.Field], words: dict[str, str]) -> str:
+    lines = [f"{heading}\n", "| column | type | |", "|---|---|---|"]
+    lines += [f"| `{field.name}` | {field.type} | {words.get(field.name, '')} |" for field in columns]
     return "\n".join(lines)
 
 

@@ -49,9 +49,9 @@ def stealing_band(dataset: fastalloc.Dataset) -> pl.DataFrame:
 
 
 def combinations(dataset: fastalloc.Dataset) -> pl.DataFrame:
-    """A row a policy and allocator, over all machines and mempool rules: lanes, livelocked ones with the 95 % Wilson
+    """A row a policy and allocator, over all machines: lanes, livelocked ones with the 95 % Wilson
     interval, sense failures a lane, median of pages swapped out beside the same machine's rc8 under SLUB of 2.6.25."""
-    machine = ["policy.mempool_rule", "host.queue_depth", "machine.zones.DMA32.present", "machine.cpus", "lane"]
+    machine = ["host.queue_depth", "machine.zones.DMA32.present", "machine.cpus", "lane"]
     allocator = pl.when("policy.min_partial_on_free").then(pl.lit("slub, min_partial")).otherwise("policy.allocator")
     runs = dataset.runs.with_columns(allocator=allocator).collect()
     base = runs.filter(variant="rc8", allocator="slub").select(*machine, base="pages_swapped_out")

@@ -228,7 +228,7 @@ def test_slab_layouts_are_those_of_its_own_rules():
     assert f"kmalloc-{inode.mgmt_cache}" in {slab.name for slab in layout.slabs}
 
 
-def test_a_slab_remembers_who_bought_it_not_who_bought_its_management():
+def test_a_slab_remembers_who_allocated_it_not_who_allocated_its_management():
     """The management object of an off-slab cache may allocate a page of its own in between, at another depth."""
     arrays = advance(0, build_lane(machine("slab"), 0, 1), 4000)
     heap, roles = arrays.heap, arrays.vm.roles

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from docs.blocks import blocks, run_block
+from docs.figures import pages, with_figures
 from docs.reference import PAGES
 
 from fastalloc.cli.app import GROUPS, NAMES, build_command
@@ -19,8 +20,6 @@ KEPT = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts 
 RUN = [path for path in KEPT if blocks(path)]
 # What simulates takes seconds to minutes.
 CHEAP = ("page-allocation-failure", "does-my-cache-merge", "policy-against-traces")
-# Long ones of before, which are to be parted.
-LONG = {"policies.md", "datasets.md"}
 
 
 def ids(paths):
@@ -61,9 +60,23 @@ def test_commands_of_a_page_that_simulate_run(page, tmp_path):
         run_block(block, tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in KEPT if "{code-cell}" in page.read_text()], ids=lambda path: path.stem)
+def test_cells_of_a_notebook_run(page, tmp_path):
+    cells = re.findall(r"^```\{code-cell\}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    done = subprocess.run([sys.executable, "-c", "\n".join(cells)], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_figures_in_sentences_are_those_of_the_results():
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        assert text == with_figures(text), f"{page}: run `make tables`"
+
+
 def words_of(text):
-    """Without the bars of tables."""
-    return sum(any(map(str.isalnum, word)) for word in text.split())
+    """Words that a reader sees, tables and commands among them; without the bars of tables and without comments."""
+    return sum(any(map(str.isalnum, word)) for word in re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL).split())
 
 
 def command_lines():
@@ -97,7 +110,7 @@ def test_commands_and_options_exist(line):
 
 @pytest.mark.parametrize("page", KEPT, ids=ids(KEPT))
 def test_no_page_is_long(page):
-    assert words_of(page.read_text(encoding="utf-8")) <= 2500 or page.name in LONG
+    assert words_of(page.read_text(encoding="utf-8")) <= 2500
 
 
 def test_the_reference_is_whole_and_no_page_of_it_long(reference):

@@ -173,8 +173,8 @@ def test_32_bit_words():
 def test_a_newer_match_wins_up_to_3_18():
     for era, winner in (("3.18", 1), ("3.19", 0)):
         options = SlubOptions(era)
-        twins = [calculate_sizes(CacheRequest(name, 136), options) for name in ("first", "second")]
-        assert find_mergeable(CacheRequest("third", 136), twins, options) == winner
+        alike = [calculate_sizes(CacheRequest(name, 136), options) for name in ("first", "second")]
+        assert find_mergeable(CacheRequest("third", 136), alike, options) == winner
 
 
 def test_kmalloc_caches_take_others_until_4_15():

@@ -149,8 +149,8 @@ def test_large_biovecs_keep_out_of_kmalloc_but_sg_pools_join_them():
 def test_2_6_25_takes_the_newest_match_and_6_1_the_oldest():
     for era, winner in (("2.6.25", 1), ("6.1", 0)):
         options = SlubOptions(era=era)
-        twins = [calculate_sizes(CacheRequest(name, 136), options) for name in ("first", "second")]
-        assert find_mergeable(CacheRequest("third", 136), twins, options) == winner
+        alike = [calculate_sizes(CacheRequest(name, 136), options) for name in ("first", "second")]
+        assert find_mergeable(CacheRequest("third", 136), alike, options) == winner
 
 
 def test_a_merge_grows_objsize_and_inuse_and_never_looks_at_names():

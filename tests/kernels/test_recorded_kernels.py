@@ -137,7 +137,7 @@ class Recorded:
 @pytest.mark.parametrize(
     "run", ["d_w1_k61_smp2", "d_w1_k612_smp2", "d_w1_k61_smp2_maxorder0", "d_w1_k612_smp2_minorder2", "d_w4_k61_smp4"]
 )
-def test_slabs_bought_by_a_traced_kernel(run):
+def test_slabs_allocated_by_a_traced_kernel(run):
     lane = Recorded(shared("kernel", "traces"), run)
     lane.follow()
     assert lane.slub.ctl[SLUB_CTL.overflow] == 0

@@ -65,7 +65,7 @@ def test_rows_stand_by_what_became_of_their_lanes():
 
 
 def test_an_absent_metric_makes_no_column():
-    assert set(board(made())[0].means) == {"sense_fail", "reports", "max_slab_pages"}
+    assert set(board(made())[0].means) == {"sense_fail", "reports", "slab_peak_pages"}
 
 
 def test_slow_paths_and_locks_are_told_by_the_objects_that_moved():

@@ -120,7 +120,7 @@ def test_fairness_by_rank_keeps_more_of_the_atomic_page_and_as_posted_does_not()
 @pytest.mark.parametrize(("name", "protected"), [
     ("rc8", False), ("rank-posted", False), ("no-watermarks", False), ("pfmemalloc", False), ("rank", True),
 ])  # fmt: skip
-def test_who_keeps_bios_off_the_page_that_a_sense_buffer_bought(name, protected):
+def test_who_keeps_bios_off_the_page_that_a_sense_buffer_allocated(name, protected):
     """E1 as posted, E2 and H5 do not protect the GFP_ATOMIC page, E1 in full does. On a machine whose free pages lie
     between 3/8 and 3/4 of min a sense buffer allocates a slab, and then a bio in reclaim asks for its first try."""
     arrays = build_lane(scenario(name), 0, 1)

@@ -119,6 +119,6 @@ def test_an_ideal_reserve_for_the_sense_buffer_is_a_sense_mempool():
     assert total("emergency-ideal", "livelock_5s") == total("sense-pool", "livelock_5s") == 0
 
 
-def test_ledger_knows_the_buyer_of_a_slab_set_aside():
+def test_ledger_knows_the_owner_of_a_slab_set_aside():
     taken = sum(result.ledger[WHO.boot, :, WHO.sense].sum() for result in results("emergency-ideal"))
     assert taken >= total("emergency-ideal", "emergency_used")

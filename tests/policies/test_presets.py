@@ -98,8 +98,9 @@ def test_every_number_that_a_preset_sets_is_a_parameter_with_a_range(name):
             assert preset.set[field] in values
 
 
-def test_the_tables_of_the_guide_are_current():
-    assert policy_tables.PAGE.read_text(encoding="utf-8") == policy_tables.page()
+@pytest.mark.parametrize("path", policy_tables.PAGES, ids=lambda path: path.stem)
+def test_the_tables_of_the_guide_are_current(path):
+    assert path.read_text(encoding="utf-8") == policy_tables.page(path)
 
 
 def test_presets_compose():

@@ -42,7 +42,7 @@ def shape(rows):
     return list(zip(rows.op.tolist(), rows.cpu.tolist(), times.tolist(), strict=True))
 
 
-def test_an_allocation_that_bought_its_slab_stands_before_its_pages(tmp_path):
+def test_an_allocation_with_a_new_slab_stands_before_its_pages(tmp_path):
     rows, count = moved(
         tmp_path, (0, 10, given(8, 1)), (1, 20, free(4)), (0, 30, free(5)), (0, 40, alloc(9)), (0, 50, alloc(8))
     )

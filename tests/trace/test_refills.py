@@ -127,7 +127,7 @@ def test_an_interrupt_s_allocation_lies_between(tmp_path):
     assert caches["thing"]["new"] == 6
 
 
-def test_the_sheaf_made_tells_where_no_page_was_bought(tmp_path):
+def test_the_sheaf_made_tells_where_no_page_was_allocated(tmp_path):
     """Of a cache whose refills take less than a slab: the second one takes the rest of the first one's."""
     trace = Trace()
     trace.alloc(1, "thing", 7)
@@ -168,7 +168,7 @@ def test_a_sheaf_made_for_a_free_is_of_what_was_freed(tmp_path):
     assert (recording.trace.events["op"] == co.OP_SHEAF_MEMORY).sum() == 1
 
 
-def test_a_slab_of_a_smaller_order_is_bought_as_such(tmp_path):
+def test_a_slab_of_a_smaller_order_is_allocated_as_such(tmp_path):
     """A block of order 1 was not to be had: its second try, and mask, give four objects instead of eight; then a slab
     of order 1 fills the sheaf of twelve."""
     trace = Trace()

@@ -1,6 +1,8 @@
 """``fastalloc reserve``: how large a reserve must be."""
 
+import json as json_text
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +11,7 @@ import typer
 from fastalloc.cli.options import (
     Json,
     Memory,
+    Policies,
     PolicyName,
     Seconds,
     Seed,
@@ -46,6 +49,7 @@ def reserve(
     ] = None,
     variant: Variant = None,
     policy: PolicyName = None,
+    policies: Policies = None,
     lanes: Annotated[int, typer.Option(metavar="N", min=2, help="Simulated machines at first at each value.")] = 16,
     most_lanes: Annotated[
         int, typer.Option(metavar="N", min=2, help="Simulated machines at most at each value.")
@@ -60,22 +64,99 @@ def reserve(
     """Say how large min_free_kbytes (or another reserve) must be for few GFP_ATOMIC requests to be refused."""
     allow_memory(memory)
     from fastalloc.compiler.cache_dir import announce_compiling
-    from fastalloc.scenario.rules import rules_line
-    from fastalloc.sweep.reserve import BURSTS, FIELDS, closed_form, gap_pages, kept_back, own_value
+    from fastalloc.sweep.reserve import BURSTS, FIELDS
     from fastalloc.sweep.reserve import reserve as search
 
     if of not in FIELDS:
         raise InputError("--of", of, f"is none of {', '.join(FIELDS)}{meant(of, FIELDS)}")
     asked = asked_for(settings, policy, None, seconds, seed)
     own = _scenario(scenario, of, variant, asked, [_burst(text) for text in burst or []])
-    formula = behind = None
-    if of in BURSTS and own.workload.bursts:
-        formula = closed_form(own, of, below)
-        behind = closed_form(own, of, below, kswapd_behind=True) if of == "min_free_kbytes" else None
-    elif of in BURSTS:
+    if of in BURSTS and not own.workload.bursts:
         raise InputError(scenario, "workload.bursts", "none; tell them in the scenario or with --burst")
+    owns = {"": own} if policies is None else _under(own, policies)
     announce_compiling()
+    answers = []
+    for name, each in owns.items():
+        if name:
+            print(f"{name}:", file=sys.stderr)
+        closed = _closed_forms(each, of, below)
+        found = search(
+            each, of, below, lanes=lanes, most_lanes=most_lanes, start=closed[0], threads=threads, tell=_tell(of)
+        )
+        answers.append(({"policy": name} if name else {}) | _answer(each, found, closed))
+        if not json:
+            _print(name, each, found, answers[-1])
+    if json:
+        print(json_text.dumps(answers if policies is not None else answers[0], indent=1))
+    if any(answer["enough"] is None for answer in answers):
+        raise typer.Exit(1)
 
+
+def _under(own: "Scenario", policies: str) -> "dict[str, Scenario]":
+    """The scenario under each policy asked for."""
+    from fastalloc.scenario import with_policies
+    from fastalloc.scenario.policy_presets import policy_variant
+
+    asked = policies.split(",")
+    chosen = with_policies(own, asked)
+    every = "all" in asked
+    names = [each.name for each in chosen.variants] if every else [policy_variant(each).name for each in asked]
+    return {name: chosen.variant(name) for name in names}
+
+
+def _closed_forms(own: "Scenario", of: str, below: float) -> tuple[int | None, int | None]:
+    """What arithmetic says, and where kswapd falls behind; None where there is no closed form."""
+    from fastalloc.sweep.reserve import BURSTS, closed_form
+
+    if of not in BURSTS:
+        return None, None
+    behind = closed_form(own, of, below, kswapd_behind=True) if of == "min_free_kbytes" else None
+    return closed_form(own, of, below), behind
+
+
+def _answer(own: "Scenario", found: "Reserve", closed: tuple[int | None, int | None]) -> dict[str, Any]:
+    """The answer as plain data."""
+    from fastalloc.scenario.rules import rules_line
+    from fastalloc.sweep.reserve import kept_back, own_value
+
+    of = found.key
+    return {
+        "of": of,
+        "below": found.limit,
+        "now": own_value(own, of),
+        "closed_form": closed[0],
+        "closed_form_kswapd_behind": closed[1],
+        "too_little": found.too_little._asdict() if found.too_little else None,
+        "enough": found.enough._asdict() if found.enough else None,
+        "rules": rules_line(own),
+        "kept_back_kb": kept_back(own, of, found.enough.value) if found.enough else None,
+    }
+
+
+def _print(name: str, own: "Scenario", found: "Reserve", answer: dict[str, Any]) -> None:
+    from fastalloc.sweep.reserve import BURSTS, gap_pages
+
+    if name:
+        print(f"policy:      {name}")
+    print(f"rules:       {answer['rules']}")
+    print(f"{found.key} is {answer['now']:,} now")
+    if answer["closed_form"] is not None:
+        print(
+            f"closed form: {answer['closed_form']:,}, where a burst meets memory at the low mark and no reclaim on its "
+            f"way ({gap_pages(own.machine):,} pages lie between low and the mark of GFP_ATOMIC now)"
+        )
+    if answer["closed_form_kswapd_behind"] is not None:
+        behind = answer["closed_form_kswapd_behind"]
+        print(f"             {behind:,}, where kswapd falls behind and memory is at the min mark")
+    print(f"simulated:   {_words(found, found.limit)}")
+    if answer["kept_back_kb"]:
+        kept = answer["kept_back_kb"]
+        more = "more" if kept > 0 else "less"
+        where = "stay free below the high marks" if found.key in BURSTS else f"lie in {found.key}"
+        print(f"cost:        {abs(kept):,.{0 if abs(kept) >= 100 else 2}f} kB {more} than now {where}")
+
+
+def _tell(of: str) -> "Callable[[Refused], None]":
     def tell(tried: "Refused") -> None:
         print(
             f"{of} = {tried.value}: {tried.refused:,} of {tried.requests:,} refused on {tried.lanes} lanes, "
@@ -84,42 +165,7 @@ def reserve(
             flush=True,
         )
 
-    found = search(own, of, below, lanes=lanes, most_lanes=most_lanes, start=formula, threads=threads, tell=tell)
-    now = own_value(own, of)
-    enough, little = found.enough, found.too_little
-    answer: dict[str, Any] = {
-        "of": of,
-        "below": below,
-        "now": now,
-        "closed_form": formula,
-        "closed_form_kswapd_behind": behind,
-        "too_little": little._asdict() if little else None,
-        "enough": enough._asdict() if enough else None,
-        "rules": rules_line(own),
-        "kept_back_kb": kept_back(own, of, enough.value) if enough else None,
-    }
-    if json:
-        import json as json_text
-
-        print(json_text.dumps(answer, indent=1))
-    else:
-        print(f"rules:       {rules_line(own)}")
-        print(f"{of} is {now:,} now")
-        if formula is not None:
-            print(
-                f"closed form: {formula:,}, where a burst meets memory at the low mark and no reclaim on its way "
-                f"({gap_pages(own.machine):,} pages lie between low and the mark of GFP_ATOMIC now)"
-            )
-        if behind is not None:
-            print(f"             {behind:,}, where kswapd falls behind and memory is at the min mark")
-        print(f"simulated:   {_words(found, below)}")
-        if enough is not None and answer["kept_back_kb"]:
-            kept = answer["kept_back_kb"]
-            more = "more" if kept > 0 else "less"
-            where = "stay free below the high marks" if of in BURSTS else f"lie in {of}"
-            print(f"cost:        {abs(kept):,.{0 if abs(kept) >= 100 else 2}f} kB {more} than now {where}")
-    if enough is None:
-        raise typer.Exit(1)
+    return tell
 
 
 def _words(found: "Reserve", limit: float) -> str:

@@ -1,5 +1,6 @@
 """``fastalloc sweep``: the points of a sweep file into a dataset, and on from where it stopped."""
 
+import json as json_text
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastalloc.cli import interrupt
-from fastalloc.cli.options import Json, Memory, Threads, Trust, Wide, allow_memory
+from fastalloc.cli.options import Json, Lanes, Memory, Policies, Seconds, Seed, Threads, Trust, Wide, allow_memory
 from fastalloc.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ def sweep(
         str | None,
         typer.Option(metavar="DIR", help="Folder of the dataset, or s3://BUCKET/PREFIX  [default: out/NAME]"),
     ] = None,
+    policies: Policies = None,
+    lanes: Lanes = None,
+    seconds: Seconds = None,
+    seed: Seed = None,
     threads: Threads = 0,
     batch: Annotated[
         int, typer.Option(metavar="N", min=0, help="Lanes a task; 0 tunes to a second. Changes no result.")
@@ -39,9 +44,9 @@ def sweep(
     slice_ = _slice(shard)
     from fastalloc.sweep import plan_sweep
 
-    plan = plan_sweep(file)
+    plan = plan_sweep(file, _changes(policies, lanes, seconds, seed))
     if dry_run:
-        _print_estimate(plan, threads)
+        _print_estimate(plan, threads, json)
         return
     folder = out or f"out/{plan.sweep.name}"
     cancel = interrupt.cancellation()
@@ -82,11 +87,29 @@ def _slice(text: str) -> tuple[int, int]:
     return int(i), int(n)
 
 
-def _print_estimate(plan: "Plan", threads: int) -> None:
+def _changes(policies: str | None, lanes: int | None, seconds: float | None, seed: int | None) -> dict[str, Any]:
+    """What options put in place of the file's own keys."""
+    from fastalloc.scenario import policy_names
+
+    told: dict[str, Any] = {"lanes": lanes, "seed": seed}
+    if policies is not None:
+        asked = [name for given in policies.split(",") for name in (policy_names() if given == "all" else [given])]
+        told |= {"policies": list(dict.fromkeys(asked))}
+    found = {key: value for key, value in told.items() if value is not None}
+    if policies is not None:
+        found["variants"] = None
+    return found if seconds is None else found | {"set": {"run.duration_s": seconds}}
+
+
+def _print_estimate(plan: "Plan", threads: int, as_json: bool) -> None:
     from fastalloc.progress import duration
     from fastalloc.sweep.estimate import estimate
 
     found = estimate(plan, threads)
+    if as_json:
+        told = found._asdict() | {"excluded": plan.excluded, "repeated": plan.repeated}
+        print(json_text.dumps(told, indent=1))
+        return
     most = "at most " if plan.sweep.stop else ""
     print(f"points  {found.points:,} ({plan.excluded:,} left out by constraints, {plan.repeated:,} repeated)")
     print(f"lanes   {most}{found.lanes:,} ({plan.sweep.lanes:,} a point)")

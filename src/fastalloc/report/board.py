@@ -8,8 +8,16 @@ from fastalloc.report.hazard import MachineDays, machine_days
 from fastalloc.report.statistics import LEAST, told_difference, told_share, with_reason
 from fastalloc.store import Dataset
 
-# Means of a lane; a metric that the dataset does not have makes no column.
-MEANS = ("sense_fail", "reports", "max_slab_pages", "slab_waste_kb", "unfair_refusals", "probes")
+# Means of a lane, by the metric; one that the dataset does not have makes no column. The mean of the lanes' peaks has a
+# name of its own: max_slab_pages of a verdict is the largest of them.
+MEANS = {
+    "sense_fail": "sense_fail",
+    "reports": "reports",
+    "slab_peak_pages": "max_slab_pages",
+    "slab_waste_kb": "slab_waste_kb",
+    "unfair_refusals": "unfair_refusals",
+    "probes": "probes",
+}
 # Of objects taken and given, a thousand.
 RATES = {
     "slow_per_1000": "slab_slow",
@@ -153,7 +161,7 @@ def _row(
 
 
 def _means(rows: pl.DataFrame) -> dict[str, float]:
-    means = {key: float(rows[key].sum()) / len(rows) for key in MEANS if key in rows.columns}
+    means = {key: float(rows[source].sum()) / len(rows) for key, source in MEANS.items() if source in rows.columns}
     if {"slab_fast", *RATES.values()} <= set(rows.columns):
         objects = float(rows["slab_fast"].sum()) + float(rows["slab_slow"].sum())
         means |= {key: 1000 * float(rows[source].sum()) / max(1.0, objects) for key, source in RATES.items()}

@@ -44,7 +44,7 @@ def pareto_charts(found: list[Row]) -> list[tuple[str, dict[str, Any], str]]:
     The front is drawn through policies under which no machine stood still: one that does needs no memory.
     """
     points = [
-        (row.means["max_slab_pages"] * row.page_kb / 1024, row.throughput, row)
+        (row.means["slab_peak_pages"] * row.page_kb / 1024, row.throughput, row)
         for row in found
         if row.throughput is not None
     ]

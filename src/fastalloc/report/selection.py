@@ -42,7 +42,7 @@ class Lane(NamedTuple):
 def choose_lanes(dataset: Dataset, verdicts: list[Verdict]) -> list[Lane]:
     """The lane that livelocked longest and the lane of the same number in a variant that never did.
 
-    Where nothing livelocked: the lane that stalled longest and its twin. One lane where there is but one variant.
+    Where nothing livelocked: the lane that stalled longest, and the same lane under the other. One lane where there is but one variant.
     """
     runs = dataset.runs.collect()
     worst = max(verdicts, key=lambda v: (v.livelocked_5s > 0, v.longest_livelock_s, v.longest_stall_s))
@@ -53,9 +53,9 @@ def choose_lanes(dataset: Dataset, verdicts: list[Verdict]) -> list[Lane]:
     )
     lanes = [first]
     for other in sorted(verdicts, key=lambda v: v.livelocked_5s):  # stable: in the order they were run
-        twin = runs.filter((pl.col("variant") == other.variant) & (pl.col("lane") == first["lane"]))
-        if other.variant != worst.variant and not twin.is_empty():
-            lanes.append(twin.row(0, named=True))
+        same = runs.filter((pl.col("variant") == other.variant) & (pl.col("lane") == first["lane"]))
+        if other.variant != worst.variant and not same.is_empty():
+            lanes.append(same.row(0, named=True))
             break
     return [_lane(dataset, row) for row in lanes]
 

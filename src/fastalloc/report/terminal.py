@@ -30,8 +30,8 @@ BOARD = (
     Column("links\nbroken", 3, lambda row: " ".join(map(str, row.links)) or "none"),
     Column("swap out\nrelative", 0, lambda row: "-" if row.throughput is None else f"{row.throughput:.2f}"),
     Column("sense fails\na lane", 2, lambda row: count(row.means["sense_fail"])),
-    Column("slab peak\na lane", 2, lambda row: megabytes(row.means["max_slab_pages"], row.page_kb)),
-    Column("slab peak pages\na lane", 6, lambda row: f"{row.means['max_slab_pages']:,.0f}"),
+    Column("slab peak\na lane", 2, lambda row: megabytes(row.means["slab_peak_pages"], row.page_kb)),
+    Column("slab peak pages\na lane", 6, lambda row: f"{row.means['slab_peak_pages']:,.0f}"),
     Column("extra work\nof 1000", 5, lambda row: count(round(_extra(row), 1))),
     Column("idle\nreserve", 5, lambda row: f"{row.means['reserve_idle_kb']:,.0f} KB"),
 )

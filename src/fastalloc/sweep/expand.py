@@ -1,7 +1,7 @@
 """A sweep file to points, with everything impossible refused before anything runs."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -83,15 +83,15 @@ def base_at(base: Varied, variant: str, settings: Settings) -> Varied:
 
 
 @reader("cannot be planned")
-def plan_sweep(path: str | Path) -> Plan:
-    """Reads a sweep file and expands it.
+def plan_sweep(path: str | Path, changes: Mapping[str, Any] | None = None) -> Plan:
+    """Reads a sweep file and expands it; ``changes`` as of ``load_sweep``.
 
     Raises:
         InputError: the file cannot be used, or the sweep is impossible: an empty axis, an unknown field, too many
             points, a constraint that leaves none; names file and key.
     """
     path = Path(path)
-    sweep, base = load_sweep(path)
+    sweep, base = load_sweep(path, changes)
     constraints = _constraints(sweep, path)
     count = _combinations(sweep, len(base.variants))
     if count > MAX_POINTS:

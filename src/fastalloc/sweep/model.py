@@ -1,7 +1,8 @@
 """The sweep file: a base scenario, the axes to vary, lanes a point, constraints, and when a point is known enough."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -158,14 +159,20 @@ class SweepFile(Model):
 
 
 @reader()
-def load_sweep(path: str | Path) -> tuple[SweepFile, Varied]:
+def load_sweep(path: str | Path, changes: Mapping[str, Any] | None = None) -> tuple[SweepFile, Varied]:
     """A sweep file and its base scenario, with ``set`` applied and the variants asked for alone.
+
+    Args:
+        changes: keys of the file and what stands there instead; those of ``set`` join its own.
 
     Raises:
         InputError: no such file, broken TOML, an unknown key, a value out of range; names file and field.
     """
     path = Path(path)
     data = read_toml(path)
+    for key, value in (changes or {}).items():
+        own = data.get(key)
+        data[key] = {**own, **value} if isinstance(own, dict) and isinstance(value, dict) else value
     try:
         sweep = SweepFile.model_validate(data)
     except ValidationError as error:

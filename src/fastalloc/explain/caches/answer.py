@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,44 +136,66 @@ def as_text(result: dict[str, Any]) -> str:
 
 
 def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Cells in columns, the first to the left, the last as long as it is."""
-    widths = [max(len(row[c]) for row in (head, *rows)) for c in range(len(head))]
-    lines = []
-    for row in (head, *rows):
-        cells = [
-            row[0].ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)),
-        ]
-        lines.append("  " + "  ".join([*cells, row[-1]]).rstrip())
-    return lines
+    """Cells in columns, the first to the left; a heading of several lines stands above its column."""
+    depth = max(text.count("\n") for text in head) + 1
+    above = [text.split("\n") for text in head]
+    heads = [[([""] * depth + lines)[-depth:][n] for lines in above] for n in range(depth)]
+    widths = [max(len(row[c]) for row in (*heads, *rows)) for c in range(len(head))]
+    return [
+        "  " + "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in (*heads, *rows)
+    ]
 
 
 def _choice_lines(found: Sequence[dict[str, Any]]) -> list[str]:
-    rows, merges = [], []
-    for each in found:
-        name = each["kind"] if each["kind"] != "kmalloc" else f"kmalloc ({each['cache']})"
-        name += f" [{each['what_if']}]" if each["what_if"] else ""
-        hoards = "-"
-        if each["cpu_objects"]:
-            cpu, node = (f"{each[f'{of}_objects']} ({each[f'{of}_bytes'] / 1024:,.0f} KiB)" for of in ("cpu", "node"))
-            where = "a node's barn" if each["sheaf_capacity"] else "empty slabs of a node"
-            hoards = f"{cpu} a CPU, {node} in {where}"
-            if each["sheaf_capacity"]:
-                hoards += f"; sheaves of {each['sheaf_capacity']}"
-        rows.append(
-            (name, f"{each['slot']:,}", f"{each['waste']:,} ({each['waste_share']:.1%})", str(each["order"]),
-             f"{each['objects']:,}", f"{each['slab_waste']:,}", hoards)
+    """A table for the kernel and for each what-if, and below each what its caches keep back and merge with."""
+    what_ifs = dict.fromkeys(each["what_if"] for each in found)
+    lines: list[str] = []
+    for what_if in what_ifs:
+        ours = [each for each in found if each["what_if"] == what_if]
+        lines += ["", f"what if {what_if}"] if what_if else []
+        lines += _columns(
+            ("", "slot", "waste\nan object", "order", "objects", "waste\na slab"),
+            [
+                (_name(each), f"{each['slot']:,}", f"{each['waste']:,} ({each['waste_share']:.1%})", str(each["order"]),
+                 f"{each['objects']:,}", f"{each['slab_waste']:,}")
+                for each in ours
+            ],
         )  # fmt: skip
-        if each["merges_with"]:
-            merges.append(
-                f"  {name}: merges with {each['merges_with']}, so it shares its slabs; SLAB_NO_MERGE keeps it apart"
-            )
-        elif each["may_merge"]:
-            merges.append(f"  {name}: may merge with {', '.join(each['may_merge'][:5])}, where flags agree")
-        elif each["kind"] != "kmalloc":
-            merges.append(f"  {name}: merges with no kmalloc cache")
-    head = ("", "slot", "waste an object", "order", "objects", "waste a slab", "free objects kept back")
-    return [*_columns(head, rows), *merges]
+        lines += _kept_back([each for each in ours if each["cpu_objects"]])
+        merging = [f"  {_name(each)}: {words}" for each in ours for words in _merging(each)]
+        lines += ["", *merging] if merging else []
+    return lines
+
+
+def _name(choice: dict[str, Any]) -> str:
+    return str(choice["kind"]) if choice["kind"] != "kmalloc" else f"kmalloc ({choice['cache']})"
+
+
+def _kept_back(found: Sequence[dict[str, Any]]) -> list[str]:
+    """A table of free objects that wait on CPUs and nodes."""
+    if not found:
+        return []
+    sheaves = any(each["sheaf_capacity"] for each in found)
+    rows = [
+        (_name(each), *(f"{each[f'{of}_objects']} ({each[f'{of}_bytes'] / 1024:,.0f} KiB)" for of in ("cpu", "node")))
+        for each in found
+    ]
+    node = "in a node's\nbarn" if sheaves else "in empty slabs\nof a node"
+    head: tuple[str, ...] = ("free objects kept back", "on a CPU", node)
+    if sheaves:
+        head += ("objects\na sheaf",)
+        rows = [(*row, str(each["sheaf_capacity"])) for row, each in zip(rows, found, strict=True)]
+    return ["", *_columns(head, rows)]
+
+
+def _merging(choice: dict[str, Any]) -> Iterator[str]:
+    if choice["merges_with"]:
+        yield f"merges with {choice['merges_with']}, so it shares its slabs; SLAB_NO_MERGE keeps it apart"
+    elif choice["may_merge"]:
+        yield f"may merge with {', '.join(choice['may_merge'][:5])}, where flags agree"
+    elif choice["kind"] != "kmalloc":
+        yield "merges with no kmalloc cache"
 
 
 def _shared_cause(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -208,22 +230,26 @@ def _table_lines(table: dict[str, Any], page: int) -> list[str]:
         f"{totals['held'] / MIB:,.1f} MiB in slabs, {totals['idle'] / MIB:,.1f} MiB of it idle objects; "
         f"{totals['high']} of {table['of']} caches have slabs of more than a page, order {totals['highest']} at most",
         *_columns(
-            ("largest", "MiB", "objects", "idle", "idle MiB", "order", ""),
+            ("largest", "MiB", "objects", "idle", "idle MiB", "order"),
             [
                 (row["cache"], f"{row['bytes'] / MIB:,.1f}", f"{row['active']:,}", f"{row['idle_objects']:,}",
-                 f"{row['idle_bytes'] / MIB:,.1f}", str(row["order"]), "")
+                 f"{row['idle_bytes'] / MIB:,.1f}", str(row["order"]))
                 for row in table["largest"]
             ],
         ),
     ]  # fmt: skip
     if table["what_ifs"]:
         base = totals["packed"]
-        rows = [("as posted", f"{base / MIB:,.1f}", "", str(totals["high"]), str(totals["highest"]), "")]
+        rows = [("as posted", f"{base / MIB:,.1f}", "", str(totals["high"]), str(totals["highest"]))]
         rows += [
             (each["what_if"], f"{each['packed'] / MIB:,.1f}", f"{each['packed'] / base - 1:+.1%}" if base else "",
-             str(each["high"]), str(each["highest"]), f"slots of {each['slots_known']} by rule, others as posted")
+             str(each["high"]), str(each["highest"]))
             for each in table["what_ifs"]
         ]  # fmt: skip
-        head = ("objects in use, packed", "MiB", "change", "caches above order 0", "highest order", "")
+        head = ("objects in use, packed", "MiB", "change", "caches above\norder 0", "highest\norder")
         lines += ["", *_columns(head, rows)]
+        lines += [
+            f"  {each['what_if']}: slots of {each['slots_known']} caches by rule, of the others as posted"
+            for each in table["what_ifs"]
+        ]
     return lines
