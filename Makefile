@@ -63,6 +63,7 @@ tables: .venv/ready ## write the tables and figures of docs/ and README again, f
 	$(BIN)/python -m docs.policy_tables
 	$(BIN)/python -m docs.closed_loop_tables
 	$(BIN)/python -m docs.endurance
+	$(BIN)/python -m docs.golden
 	$(BIN)/python -m docs.readme
 	$(BIN)/python -m docs.figures
 

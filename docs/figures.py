@@ -2,7 +2,7 @@
 
 A figure stands between two comments that no reader sees: ``<!--=small rank livelocked-->80<!--/-->``. The words are
 
-    FILE ROW KEY [FORMAT]       a row (policy or variant) of results/swap-livelock/FILE.json; KEY dotted, as means.sense_fail
+    FILE ROW KEY [FORMAT]       a row (policy or variant) of results/swap-livelock/FILE.json; KEY: means.sense_fail
     FILE A/B KEY [FORMAT]       what row B has less than row A
     FILE * never                rows under which no lane livelocks; ``FILE * rows``: all of them
     counts KEY [FORMAT]         results/swap-livelock/counts.json, which counts.py beside it writes
@@ -26,7 +26,10 @@ _FIGURE = re.compile(r"<!--=(?P<words>[^>]*?)-->(?P<shown>[^<\n]*)<!--/-->")
 def pages() -> list[Path]:
     """The pages that are kept, README among them."""
     made = ("_build", "reference")
-    return [DOCS.parent / "README.md", *(p for p in sorted(DOCS.rglob("*.md")) if p.relative_to(DOCS).parts[0] not in made)]
+    return [
+        DOCS.parent / "README.md",
+        *(p for p in sorted(DOCS.rglob("*.md")) if p.relative_to(DOCS).parts[0] not in made),
+    ]
 
 
 def figure(words: str) -> str:

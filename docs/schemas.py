@@ -1,5 +1,4 @@
-"""Makes what is told twice: JSON Schemas of the files a user writes, and the columns of a dataset in docs/datasets.md and
-docs/datasets-runs.md.
+"""Makes what is told twice: JSON Schemas of the files a user writes, and columns of a dataset in docs/datasets*.md.
 
 Both take their words from the comments beside the fields and names in the source. ``make schemas`` runs this.
 """

@@ -61,7 +61,9 @@ def test_commands_of_a_page_that_simulate_run(page, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in KEPT if "{code-cell}" in page.read_text()], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in KEPT if "{code-cell}" in page.read_text()], ids=lambda path: path.stem
+)
 def test_cells_of_a_notebook_run(page, tmp_path):
     cells = re.findall(r"^```\{code-cell\}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     done = subprocess.run([sys.executable, "-c", "\n".join(cells)], cwd=tmp_path, capture_output=True, text=True)

@@ -42,7 +42,8 @@ class Lane(NamedTuple):
 def choose_lanes(dataset: Dataset, verdicts: list[Verdict]) -> list[Lane]:
     """The lane that livelocked longest and the lane of the same number in a variant that never did.
 
-    Where nothing livelocked: the lane that stalled longest, and the same lane under the other. One lane where there is but one variant.
+    Where nothing livelocked: the lane that stalled longest, and the same lane under the other. One lane where there is
+    but one variant.
     """
     runs = dataset.runs.collect()
     worst = max(verdicts, key=lambda v: (v.livelocked_5s > 0, v.longest_livelock_s, v.longest_stall_s))
