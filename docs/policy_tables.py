@@ -97,8 +97,8 @@ def combinations() -> str:
     rows: dict[str, dict[str, str]] = {}
     for row in table.iter_rows(named=True):
         rows.setdefault(row["variant"], {})[row["allocator"]] = str(row["livelocked"])
-    cells = [[f"`{name}`", *(found[allocator] for allocator in ALLOCATORS)] for name, found in rows.items()]
-    cells.sort(key=lambda row: (not row[0].startswith("`rc8"), row))
+    names = sorted(rows, key=lambda name: (not name.startswith("rc8"), name))
+    cells = [[f"`{name}`", *(rows[name][allocator] for allocator in ALLOCATORS)] for name in names]
     return _markdown({"": "---", **dict.fromkeys(ALLOCATORS.values(), "---:")}, cells)
 
 
