@@ -75,18 +75,21 @@ def chart(record: dict[str, Any]) -> alt.Chart | alt.ConcatChart:
             for figure in run["figures"]
             if figure["name"] == name and figure["within"] is not None and min(figure["real"], figure["low"]) > 0
         ]
-        edges = [value for point in points for value in (point["real"], point["low"], point["high"])]
-        scale = alt.Scale(type="log", domain=[min(edges), max(edges)])
+        edges = [value for point in points for value in (point["real"], point["median"])]
+        edges = [min(edges) / 1.2, max(edges) * 1.2]
+        scale = alt.Scale(type="log", domain=edges, nice=False)
+        x = alt.X("real:Q", scale=scale, axis=alt.Axis(tickCount=4))
         line = alt.Chart(alt.Data(values=[{"at": min(edges)}, {"at": max(edges)}]))
         equal = line.mark_line(color="#999999", strokeWidth=1).encode(
-            x=alt.X("at:Q", scale=scale, title="real"), y=alt.Y("at:Q", scale=scale, title="predicted")
+            x=alt.X("at:Q", scale=scale, title="real", axis=alt.Axis(tickCount=4)),
+            y=alt.Y("at:Q", scale=scale, title="predicted", axis=alt.Axis(tickCount=4)),
         )
         base = alt.Chart(alt.Data(values=points))
-        spans = base.mark_rule(opacity=0.4).encode(
-            x=alt.X("real:Q", scale=scale), y=alt.Y("low:Q", scale=scale), y2="high:Q", color="view:N"
+        spans = base.mark_rule(opacity=0.4, clip=True).encode(
+            x=x, y=alt.Y("low:Q", scale=scale), y2="high:Q", color="view:N"
         )
         dots = base.mark_circle(size=28, opacity=0.8).encode(
-            x=alt.X("real:Q", scale=scale), y=alt.Y("median:Q", scale=scale), color=alt.Color("view:N", title=None)
+            x=x, y=alt.Y("median:Q", scale=scale), color=alt.Color("view:N", title=None)
         )
         panels.append(alt.layer(equal, spans, dots).properties(width=150, height=150, title=TITLES[name]))
     return alt.concat(*panels, columns=PANELS).configure_title(fontSize=11)

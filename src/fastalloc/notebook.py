@@ -84,10 +84,15 @@ def strips_svg(dataset: "Dataset") -> str:
     names = [variant["name"] for variant in dataset.manifest["variants"]]
     panels = []
     for name in names[:6]:
+        machines = f"{len({row['lane'] for row in calm})} machines" if name == names[0] else None
         layers = [
             alt.Chart(alt.Data(values=[row for row in rows if row["variant"] == name]), width=200, height=120)
             .mark_bar(color=colour, opacity=opacity)
-            .encode(x=alt.X("begin:Q", title="seconds"), x2="end:Q", y=alt.Y("lane:O", axis=None))
+            .encode(
+                x=alt.X("begin:Q", title="seconds; red: livelocked"),
+                x2="end:Q",
+                y=alt.Y("lane:O", axis=alt.Axis(labels=False, ticks=False, title=machines)),
+            )
             for rows, colour, opacity in ((calm, COLOURS["calm"], 0.28), (locked, COLOURS["alarm"], 1.0))
         ]
         panels.append(alt.layer(*layers).properties(title=name))

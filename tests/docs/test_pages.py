@@ -11,6 +11,7 @@ from docs.blocks import blocks, run_block
 from docs.figures import pages, with_figures
 from docs.reference import PAGES
 
+from docs import pictures
 from fastalloc.cli.app import GROUPS, NAMES, build_command
 from fastalloc.cli.explain import parser
 
@@ -68,6 +69,13 @@ def test_cells_of_a_notebook_run(page, tmp_path):
     cells = re.findall(r"^```\{code-cell\}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     done = subprocess.run([sys.executable, "-c", "\n".join(cells)], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_pictures_show_what_they_are_made_of():
+    """A mark for each row, none of them without a place."""
+    speed = pictures.speed()
+    assert all(f">{row['label']}</text>" in speed for row in pictures.speeds().to_dicts())
+    assert all("NaN" not in svg and svg.count("<path") > 10 for svg in (speed, pictures.predicted_and_real()))
 
 
 def test_figures_in_sentences_are_those_of_the_results():
