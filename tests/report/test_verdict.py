@@ -122,7 +122,7 @@ def test_machines_that_stand_still_are_on_no_front(dataset):
     ((_, spec, _),) = pareto_charts(rows)
     points = [row for layer in spec["layer"] for row in layer.get("data", {}).get("values", []) if "front" in row]
     assert {point["policy"]: point["front"] for point in points}["rc8"] is False
-    still = rows[1]._replace(throughput=0.01, livelocked=0, means=rows[1].means | {"max_slab_pages": 1.0})
+    still = rows[1]._replace(throughput=0.01, livelocked=0, means=rows[1].means | {"slab_peak_pages": 1.0})
     assert stands_still(still)
     assert not stands_still(rows[1])
     assert any(point["front"] for point in points)
