@@ -28,6 +28,7 @@ nb_execution_mode = "force"
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
+nb_output_stderr = "remove"
 myst_enable_extensions = ["colon_fence"]
 
 reference.write_all()
