@@ -10,6 +10,7 @@ import pytest
 
 from fastalloc.cli import interrupt
 from fastalloc.store import open_dataset
+from tests.faults.test_files import FAULTS
 
 HANGS_S = 60  # a process that takes longer does not end at all
 
@@ -69,6 +70,28 @@ def test_a_run_keeps_its_finished_lanes(tmp_path, number):
     cut_off = "what was stored is kept" in told
     assert dataset.manifest["status"] == "interrupted" or (cut_off and dataset.manifest["status"] == "running")
     assert 64 <= len(dataset.runs.collect()) < 20_000
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("explain", "-"),
+        ("rare", "swap-livelock", "--lanes", "10000"),
+        ("policy", "check", FAULTS / "policy-ent0.py", "--seconds", "60"),
+        ("verify", FAULTS.parent / "golden"),
+    ],
+)
+def test_any_command_ends(words):
+    """Where it is by then: it starts, compiles, waits for its input or is at work."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastalloc.cli.main", *map(str, words)],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=HANGS_S)
+    assert process.returncode == 130, told
+    assert "Traceback" not in told
 
 
 def test_a_closed_pipe_and_a_full_disk_are_no_fault():

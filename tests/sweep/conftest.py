@@ -6,6 +6,7 @@ import tomli_w
 from fastalloc.scenario import load_scenario
 from fastalloc.sweep import run_sweep
 from tests.closed_loop.small import SHRUNK
+from tests.faults.conftest import fastalloc as fastalloc
 
 TINY = SHRUNK | {"run.duration_s": 2.5, "workload.tree_files": 400}
 

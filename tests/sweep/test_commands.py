@@ -20,31 +20,34 @@ from tests.sweep.conftest import SWEEP
 COMMAND = [sys.executable, "-m", "fastalloc.cli.main"]
 
 
-def fastalloc(*words, code=0):
+def shell(*words, code=0):
     done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done
 
 
-def test_a_sweep_from_the_shell(sweep_file, tmp_path):
+def test_a_sweep_from_the_shell(sweep_file, tmp_path, fastalloc):
     path, out = sweep_file(SWEEP.replace("lanes = 20", "lanes = 3")), tmp_path / "out"
-    dry = fastalloc("sweep", path, "--dry-run").stdout
+    dry = shell("sweep", path, "--dry-run").stdout
     assert re.search(r"points  8 .*\nlanes   24 .*\ntime    about \d+ s.*\nbytes   about [\d,]+", dry)
     assert not out.exists()
-    points = json.loads(fastalloc("sweep", path, "--out", out, "--json").stdout)
+    points = json.loads(shell("sweep", path, "--out", out, "--json").stdout)
     assert [row["lanes"] for row in points] == [3] * 8
-    fastalloc("report", out)
+    assert fastalloc("report", out).code == 0
     page = (out / "report.html").read_text()
     assert "Where the livelock lives" in page
     assert "machine.min_free_kbytes" in page
-    assert fastalloc("dataset", "check", out).stdout.endswith(", 0 faults\n")
-    fastalloc("dataset", "compact", out, "-o", tmp_path / "compact")
+    assert fastalloc("dataset", "check", out).out.endswith(", 0 faults\n")
+    assert fastalloc("dataset", "compact", out, "-o", tmp_path / "compact").code == 0
     shard = next((out / "runs").iterdir())
     shard.write_bytes(b"x")
-    assert str(shard) in fastalloc("dataset", "check", out, code=1).stderr
-    assert str(shard) in fastalloc("sweep", path, "--out", out).stderr
-    assert "must be I/N" in fastalloc("sweep", path, "--shard", "3/2", code=2).stderr
+    checked = fastalloc("dataset", "check", out)
+    assert (checked.code, str(shard) in checked.err) == (1, True)
+    again = fastalloc("sweep", path, "--out", out)
+    assert (again.code, str(shard) in again.err) == (0, True)
+    refused = fastalloc("sweep", path, "--shard", "3/2")
+    assert (refused.code, "must be I/N" in refused.err) == (2, True)
 
 
 def test_an_interrupt_keeps_what_is_done(sweep_file, tmp_path):
