@@ -6,16 +6,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.measure import Row, figure
-from benchmarks.twin import KernelRun, TwinRun
+from benchmarks.own_policy import POLICIES
+from benchmarks.twin import KernelRun, TwinRun, Work
 from benchmarks.works import ERAS, synthetic
+from fastalloc.own.compiled import own_policy
 
 QUESTION = "How many instructions does an event take in the kernel and in the C twin (callgrind; both without AVX-512)?"
 NAME = "random"
+OWN_ERA = "7.3"
+OWN = "leaves all to the kernel"  # a policy of one's own
 ROWS = 1 << 16
 ROUNDS = 32
 # valgrind knows no AVX-512, so both are built for a CPU without it.
@@ -32,20 +36,26 @@ ENVIRONMENT = {
 COUNTED = re.compile(r"Collected : (\d+)")
 
 
-def rounds(name: str, era: str, kernel: int, twin: int) -> None:
-    """Prepare ROUNDS runs of each contestant and do as many as asked: what a counted process does."""
+def rounds(name: str, era: str, counted: str) -> None:
+    """Prepare ROUNDS runs of each contestant and do those of ``counted``: what a counted process does."""
     small, work = synthetic(name, era, 100), synthetic(name, era, ROWS)
-    for make in (KernelRun, TwinRun):
+    policy = own_policy(POLICIES[OWN], OWN)
+    contestants: dict[str, Callable[[Work], KernelRun | TwinRun]] = {
+        "kernel": KernelRun,
+        OWN: lambda work: KernelRun(work, policy),
+        "C twin": TwinRun,
+    }
+    for make in contestants.values():
         make(small).run()  # loaded, and not counted
-    for make, wanted in ((KernelRun, kernel), (TwinRun, twin)):
+    for contestant, make in contestants.items():
         ready = [make(work) for _ in range(ROUNDS)]
-        for prepared in ready[:wanted]:
+        for prepared in ready if contestant == counted else []:
             prepared.run()
 
 
-def count(name: str, era: str, kernel: int, twin: int) -> int:
+def count(name: str, era: str, counted: str) -> int:
     """Instructions of such a process."""
-    command = [sys.executable, "-m", "benchmarks.instructions", name, era, str(kernel), str(twin)]
+    command = [sys.executable, "-m", "benchmarks.instructions", name, era, counted]
     environment = os.environ | ENVIRONMENT
     subprocess.run(command, check=True, env=environment)  # compiles what it must
     with tempfile.TemporaryDirectory() as folder:
@@ -64,13 +74,14 @@ def run(quick: bool) -> Iterator[Row]:
     if shutil.which("valgrind") is None:
         return
     for era in ERAS[:1] if quick else ERAS:
-        neither = count(NAME, era, 0, 0)
-        twin = (count(NAME, era, 0, ROUNDS) - neither) / ROUNDS / ROWS
-        kernel = (count(NAME, era, ROUNDS, 0) - neither) / ROUNDS / ROWS
-        yield figure(f"{NAME} {era}", "C twin", [twin], "instructions/event")
-        row = figure(f"{NAME} {era}", "kernel", [kernel], "instructions/event")
-        yield replace(row, versus="C twin", ratio=twin / kernel, ratio_low=twin / kernel, ratio_high=twin / kernel)
+        nothing = count(NAME, era, "nothing")
+        counted = ("C twin", "kernel", *([OWN] if era == OWN_ERA else []))
+        each = {name: (count(NAME, era, name) - nothing) / ROUNDS / ROWS for name in counted}
+        for name, other in zip(counted, ("", "C twin", "kernel"), strict=False):
+            row = figure(f"{NAME} {era}", name, [each[name]], "instructions/event")
+            ratio = each[other] / each[name] if other else None
+            yield replace(row, versus=other, ratio=ratio, ratio_low=ratio, ratio_high=ratio)
 
 
 if __name__ == "__main__":
-    rounds(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    rounds(*sys.argv[1:])

@@ -18,6 +18,7 @@ NAMES = (
     "closed_loop",
     "policies",
     "rare",
+    "own_policy",
     "scaling",
     "startup",
     "sweep",

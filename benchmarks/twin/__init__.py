@@ -19,6 +19,7 @@ from fastalloc.kernels.alloc.slub.sheaf_calls import add_sheaves
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB, ZONE
 from fastalloc.kernels.replay import kmem_events as kr
 from fastalloc.kernels.replay.kmem_events import MET
+from fastalloc.own.compiled import OwnPolicy, ask_by_slab, install
 from fastalloc.trace.lanes.lane import empty_lane, unlimited_mem
 
 SOURCE = Path(__file__).with_name("slub_twin.c")
@@ -73,9 +74,9 @@ class Outcome:
 
 
 class KernelRun:
-    """The work before the kernel of fastalloc; :meth:`run` may be called once."""
+    """The work before the kernel of fastalloc, with a policy of one's own if any; :meth:`run` may be called once."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, policy: OwnPolicy | None = None) -> None:
         self.work = work
         caches = len(work.setup)
         self.mem = unlimited_mem(work.nodes, work.cpus)
@@ -83,6 +84,10 @@ class KernelRun:
             self.mem.ctl[MEMCTL.model] = st.MODEL_STUB
             self.mem.zone[:, ZONE.total] = work.total
             self.mem.zone[:, ZONE.min] = work.pages_min
+        if policy is not None:
+            ctl = install(policy, self.mem.ctl, work.cpus, caches, work.slabs)
+            ask_by_slab(policy, ctl)
+            self.mem = self.mem._replace(ctl=ctl)
         most = int(work.setup["objects"].max())
         self.slub = er.SlubEras(
             cache=zeros((caches, KMEM_CACHE.width), np.int64),

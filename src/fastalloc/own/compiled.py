@@ -23,6 +23,9 @@ from fastalloc.kernels.alloc.policy_record import (
     MATCH_NEXT,
     OWN,
     QUESTION,
+    TELLS_CACHE,
+    TELLS_NOW,
+    TELLS_SLAB,
 )
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.own.arithmetic import COMPILED, INTERPRETED
@@ -224,6 +227,7 @@ def _guarded(function: Callable[[np.ndarray], int]) -> Callable[[np.ndarray], in
 _alive: list[Any] = []  # what the addresses point into
 _SIGNATURE = types.int64(types.CPointer(types.int64))
 _EVERYTHING = 1 << 48  # words behind an address
+_TELLS = {"now": TELLS_NOW, "cache": TELLS_CACHE, "slab": TELLS_SLAB}
 
 
 def _address(name: str, text: Text, function: Callable[..., Any]) -> int:
@@ -289,9 +293,12 @@ def _why(name: str, text: Text, said: str) -> tuple[str, str]:
 
 
 def set_addresses(policy: OwnPolicy, ctl: np.ndarray) -> None:
-    """Where this process has the answers of a policy, for the lane of ``mem.ctl``."""
+    """Where this process has the answers of a policy, and what they want to be told, for the lane of ``mem.ctl``."""
     for name, address in policy.address.items():
-        ctl[MEMCTL.ask + QUESTION.names.index(name)] = address
+        question = QUESTION.names.index(name)
+        ctl[MEMCTL.ask + question] = address
+        assert policy.text is not None
+        ctl[MEMCTL.tells + question] = sum(_TELLS.get(each, 0) for each in _arguments(name, policy.text))
 
 
 def install(policy: OwnPolicy, ctl: np.ndarray, cpus: int, caches: int, slabs: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The buddy lists of a zone, and the lists of pages that each CPU has [mm/page_alloc.c: rmqueue, __free_one_page]."""
 
-from fastalloc.compiler.jit import kernel
+from fastalloc.compiler.jit import folded, kernel
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.state import AREA, MEMCTL, PAGE, PCP, ZONE
 from fastalloc.linux import gfp as g
@@ -89,35 +89,22 @@ def rmqueue(mem, z, order):
     return -1
 
 
-@kernel
-def pcp_push(mem, cpu, z, pfn):
-    """Put a page on the hot end of a CPU's list."""
-    head = mem.pcp[cpu, z, PCP.head]
+@folded
+def pcp_push(mem, cpu, z, pfn, cold):
+    """Put a page on the hot end of a CPU's list, or on the cold one [rmqueue_bulk keeps physical order;
+    free_cold_page]."""
+    near, far = (PCP.tail, PCP.head) if cold else (PCP.head, PCP.tail)
+    inward, outward = (PAGE.prev, PAGE.next) if cold else (PAGE.next, PAGE.prev)
     page = mem.page
-    page[pfn, PAGE.next] = head
-    page[pfn, PAGE.prev] = -1
+    first = mem.pcp[cpu, z, near]
+    page[pfn, inward] = first
+    page[pfn, outward] = -1
     page[pfn, PAGE.flags] = (z << st.PG_ZONE_SHIFT) | st.PG_PCP
-    if head >= 0:
-        page[head, PAGE.prev] = pfn
+    if first >= 0:
+        page[first, outward] = pfn
     else:
-        mem.pcp[cpu, z, PCP.tail] = pfn
-    mem.pcp[cpu, z, PCP.head] = pfn
-    mem.pcp[cpu, z, PCP.count] += 1
-
-
-@kernel
-def pcp_push_cold(mem, cpu, z, pfn):
-    """Put a page on the cold end of a CPU's list [rmqueue_bulk keeps physical order; free_cold_page]."""
-    tail = mem.pcp[cpu, z, PCP.tail]
-    page = mem.page
-    page[pfn, PAGE.prev] = tail
-    page[pfn, PAGE.next] = -1
-    page[pfn, PAGE.flags] = (z << st.PG_ZONE_SHIFT) | st.PG_PCP
-    if tail >= 0:
-        page[tail, PAGE.next] = pfn
-    else:
-        mem.pcp[cpu, z, PCP.head] = pfn
-    mem.pcp[cpu, z, PCP.tail] = pfn
+        mem.pcp[cpu, z, far] = pfn
+    mem.pcp[cpu, z, near] = pfn
     mem.pcp[cpu, z, PCP.count] += 1
 
 
@@ -159,7 +146,7 @@ def buffered_rmqueue(mem, cpu, z, order):
             pfn = rmqueue(mem, z, 0)
             if pfn < 0:
                 break
-            pcp_push_cold(mem, cpu, z, pfn)
+            pcp_push(mem, cpu, z, pfn, True)
         if mem.pcp[cpu, z, PCP.count] == 0:
             return -1
     pfn = mem.pcp[cpu, z, PCP.head]

@@ -17,7 +17,7 @@ from fastalloc.compiler.jit import internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.emergency_caches import NONE, emergency_alloc
 from fastalloc.kernels.alloc.page_alloc import ignores_watermarks, request_depth
-from fastalloc.kernels.alloc.policy_hooks import LARGEST, about_cache, about_request, about_slab, answer
+from fastalloc.kernels.alloc.policy_hooks import LARGEST, about_cache, about_request, about_slab, answer, wanted
 from fastalloc.kernels.alloc.policy_record import MATCH_ENTITLEMENT, QUESTION
 from fastalloc.kernels.alloc.slub.slub import grow_slab, slab_alloc
 from fastalloc.kernels.alloc.state import (
@@ -83,8 +83,9 @@ def entitled(mem, slub, c, cpu, gfp, context):
         s = slab_at_hand(slub, c, cpu)
         if s < 0:
             return True
-        about_request(mem, gfp, context, cpu)
-        about_slab(mem, slub, s)
+        wants = wanted(mem, QUESTION.entitlement)
+        about_request(mem, wants, gfp, context, cpu)
+        about_slab(mem, wants, slub, s)
         return answer(mem, QUESTION.entitlement, 1, 1) != 0
     if rule in (RANK, RANK_POSTED):
         mem.ctl[MEMCTL.tests] += 1
@@ -102,8 +103,9 @@ def fall_back(mem, slub, c, cpu, gfp, context):
     """Where a refused request goes: to an emergency cache, or once more with the mask that the user's policy gives."""
     handle = st.NO_OBJECT
     if mem.ctl[MEMCTL.ask + QUESTION.fallback] != 0:
-        about_request(mem, gfp, context, cpu)
-        about_cache(mem, slub, c, cpu >> mem.ctl[MEMCTL.cpu_node_shift])
+        wants = wanted(mem, QUESTION.fallback)
+        about_request(mem, wants, gfp, context, cpu)
+        about_cache(mem, wants, slub, c, cpu >> mem.ctl[MEMCTL.cpu_node_shift])
         gfp = answer(mem, QUESTION.fallback, LARGEST, -1)
         if gfp < 0:
             return handle

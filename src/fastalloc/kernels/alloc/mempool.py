@@ -16,7 +16,7 @@ from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.guards import checked_alloc, checked_free
 from fastalloc.kernels.alloc.kmalloc import free_page_handle, page_handle
 from fastalloc.kernels.alloc.kmem import kfree, kmalloc
-from fastalloc.kernels.alloc.policy_hooks import about_request, answer
+from fastalloc.kernels.alloc.policy_hooks import about_request, answer, wanted
 from fastalloc.kernels.alloc.policy_record import ASKED, QUESTION
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.linux import gfp as g
@@ -133,7 +133,7 @@ def longest_sleep(mem, pools, p, cpu, gfp, jiffies):
     if mem.ctl[MEMCTL.ask + QUESTION.sleep] == 0:
         return jiffies
     out_of_line()
-    about_request(mem, gfp, 0, cpu)
+    about_request(mem, wanted(mem, QUESTION.sleep), gfp, 0, cpu)
     about_pool(mem, pools, p)
     given = answer(mem, QUESTION.sleep, LONGEST_SLEEP, -1)
     if given < 0:
@@ -149,7 +149,7 @@ def mempool_alloc(mem, heap, pools, p, cpu, gfp, context, first):
     rule = pool[MEMPOOL.rule]
     pool_first = rule == RULE_POOL_FIRST
     if mem.ctl[MEMCTL.ask + QUESTION.mempool] != 0:
-        about_request(mem, gfp, context, cpu)
+        about_request(mem, wanted(mem, QUESTION.mempool), gfp, context, cpu)
         about_pool(mem, pools, p)
         pool_first = answer(mem, QUESTION.mempool, 1, int(pool_first)) != 0
     if pool_first:

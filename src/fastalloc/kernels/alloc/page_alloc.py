@@ -4,10 +4,10 @@ Two memory models stand behind one entry, :func:`alloc_pages`: the zones of a re
 in front of which the golden cases were recorded.
 """
 
-from fastalloc.compiler.jit import kernel, out_of_line
+from fastalloc.compiler.jit import folded, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.buddy import area_add, buffered_rmqueue, free_one_page, page_zone, pcp_drain, pcp_push
-from fastalloc.kernels.alloc.policy_hooks import LARGEST, about_request, about_zone, answer
+from fastalloc.kernels.alloc.policy_hooks import LARGEST, about_request, about_zone, answer, wanted
 from fastalloc.kernels.alloc.policy_record import QUESTION
 from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, PAGE, PCP, ZONE
 from fastalloc.kernels.lane.policy import POLICY
@@ -208,7 +208,7 @@ def depth_of_level(level, mark):
 def asked_page(mem, cpu, order, first_zone, gfp, context):
     """A page from as deep as the user's policy says, zone by zone; -1 none, -2: the kernel is to decide."""
     out_of_line()
-    about_request(mem, gfp, context, cpu)
+    about_request(mem, wanted(mem, QUESTION.depth), gfp, context, cpu)
     for z in range(first_zone, -1, -1):
         if mem.zone[z, ZONE.present] == 0:
             continue
@@ -233,6 +233,7 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
     Returns the page frame or -1. For a request that :func:`goes_on` -1 is not final: the caller reclaims (or, with
     NOFAIL, naps) and asks again. Every other failure is final and is reported here.
     """
+    out_of_line()
     first_zone = mem.ctl[MEMCTL.nr_zones] - 1
     if (gfp & g.GFP_HIGHMEM) == 0:
         first_zone -= mem.ctl[MEMCTL.user_zones]
@@ -261,62 +262,79 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
     return -1
 
 
-@kernel
-def stub_allows(mem, n, order, mark, high, harder):
-    """The count test of the golden cases' stub."""
-    free = mem.zone[n, ZONE.total] - mem.zone[n, ZONE.hold] - mem.zone[n, ZONE.used]
-    return free - (1 << order) + 1 > zone_watermark(mark, high, harder)
+@folded
+def stub_free_after(mem, n, order):
+    """Pages that the golden cases' stub would have left, and 1 more."""
+    return mem.zone[n, ZONE.total] - mem.zone[n, ZONE.hold] - mem.zone[n, ZONE.used] - (1 << order) + 1
 
 
-@kernel
-def alloc_pages_stub(mem, node, gfp, order, context):
-    """The stub of the golden cases: three attempts over one or two nodes. Returns the node that gave, or -1."""
-    zone = mem.zone
-    nodes = 1
-    if mem.ctl[MEMCTL.nr_nodes] == 2 and (gfp & g.THISNODE) == 0:
-        nodes = 2
-    limited = mem.ctl[MEMCTL.model] == st.MODEL_STUB
+@folded
+def stub_node(mem, node, both, order, low, high, harder):
+    """The first of one or two nodes that may give ``2**order`` pages against pages_low, or against pages_min, -1
+    none."""
+    mark = mem.zone[node, ZONE.min]
+    if stub_free_after(mem, node, order) > zone_watermark(mark + mark // 4 if low else mark, high, harder):
+        return node
+    if both:
+        other = node ^ 1
+        mark = mem.zone[other, ZONE.min]
+        if stub_free_after(mem, other, order) > zone_watermark(mark + mark // 4 if low else mark, high, harder):
+            return other
+    return -1
+
+
+@folded
+def stub_reserves(mem, node, both, order):
+    """The first of one or two nodes that has ``2**order`` pages at all, -1 none."""
+    if stub_free_after(mem, node, order) > 0:
+        return node
+    if both and stub_free_after(mem, node ^ 1, order) > 0:
+        return node ^ 1
+    return -1
+
+
+@folded
+def alloc_pages_limited(mem, node, gfp, order, context):
+    """The stub of the golden cases: three attempts over one or two nodes. Returns the node that gives, or -1."""
+    two = mem.ctl[MEMCTL.nr_nodes] == 2
+    both = two and (gfp & g.THISNODE) == 0
+    found = stub_node(mem, node, both, order, True, False, False)
+    if found >= 0:
+        note_depth(mem, DEPTH.low)
+        return found
+    mem.zone[node, ZONE.below_low] += 1
     rule = mem.ctl[POLICY.watermark_rule]
     # GFP_THISNODE of 2.6.25: all its bits give up half way.
-    hasty = mem.ctl[MEMCTL.nr_nodes] == 2 and (gfp & g.GFP_THISNODE) == g.GFP_THISNODE
-    hasty = hasty and rule == st.WATERMARKS_2_6_25
+    if two and (gfp & g.GFP_THISNODE) == g.GFP_THISNODE and rule == st.WATERMARKS_2_6_25:
+        return -1
+    depth = request_depth(gfp, context, rule)
+    harder = depth == DEPTH.harder or depth == DEPTH.atomic
+    found = stub_node(mem, node, both, order, False, (gfp & g.HIGH) != 0, harder)
+    if found >= 0:
+        note_depth(mem, depth)
+        return found
+    if ignores_watermarks(gfp, context):
+        found = stub_reserves(mem, node, both, order)
+        if found >= 0:
+            note_depth(mem, DEPTH.none)
+            mem.zone[node if rule == st.WATERMARKS_2_6_25 else found, ZONE.memalloc_used] += 1
+    return found
+
+
+@folded
+def alloc_pages_stub(mem, node, gfp, order, context):
+    """Pages that are counted and no more, of a node that has any number of them or is :func:`alloc_pages_limited`.
+    Returns the node that gave, or -1."""
     found = -1
     if order < g.MAX_ORDER:
-        if not limited:
-            found = node
-        else:
-            for i in range(nodes):
-                n = node ^ i
-                mark = zone[n, ZONE.min] + zone[n, ZONE.min] // 4
-                if stub_allows(mem, n, order, mark, False, False):
-                    found = n
-                    note_depth(mem, DEPTH.low)
-                    break
-            if found < 0:
-                zone[node, ZONE.below_low] += 1
-            if found < 0 and not hasty:
-                depth = request_depth(gfp, context, rule)
-                harder = depth == DEPTH.harder or depth == DEPTH.atomic
-                for i in range(nodes):
-                    n = node ^ i
-                    if stub_allows(mem, n, order, zone[n, ZONE.min], (gfp & g.HIGH) != 0, harder):
-                        found = n
-                        note_depth(mem, depth)
-                        break
-                if found < 0 and ignores_watermarks(gfp, context):
-                    for i in range(nodes):
-                        n = node ^ i
-                        free = zone[n, ZONE.total] - zone[n, ZONE.hold] - zone[n, ZONE.used]
-                        if free >= (1 << order):
-                            found = n
-                            note_depth(mem, DEPTH.none)
-                            zone[node if rule == st.WATERMARKS_2_6_25 else n, ZONE.memalloc_used] += 1
-                            break
+        found = node
+        if mem.ctl[MEMCTL.model] == st.MODEL_STUB:
+            found = alloc_pages_limited(mem, node, gfp, order, context)
     if found < 0:
-        zone[node, ZONE.alloc_fail] += 1
+        mem.zone[node, ZONE.alloc_fail] += 1
         return -1
-    zone[found, ZONE.used] += 1 << order
-    zone[found, ZONE.alloc_ok] += 1
+    mem.zone[found, ZONE.used] += 1 << order
+    mem.zone[found, ZONE.alloc_ok] += 1
     return found
 
 
@@ -349,7 +367,7 @@ def free_pages(mem, cpu, pfn, order):
     if order > 0:
         free_one_page(mem, z, pfn, order)
         return
-    pcp_push(mem, cpu, z, pfn)
+    pcp_push(mem, cpu, z, pfn, False)
     if mem.pcp[cpu, z, PCP.count] >= mem.zone[z, ZONE.pcp_high]:
         pcp_drain(mem, cpu, z, mem.zone[z, ZONE.batch])
 

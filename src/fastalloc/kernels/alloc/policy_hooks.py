@@ -7,8 +7,16 @@ state (OWN). A lane holds its address, 0 where the policy leaves a question to t
 from collections.abc import Callable
 from typing import Any
 
-from fastalloc.compiler.jit import hint, internal, out_of_line
-from fastalloc.kernels.alloc.policy_record import ASKED, KERNEL, OWN, QUESTION
+from fastalloc.compiler.jit import folded, hint, internal, out_of_line
+from fastalloc.kernels.alloc.policy_record import (
+    ASKED,
+    KERNEL,
+    OWN,
+    QUESTION,
+    TELLS_CACHE,
+    TELLS_NOW,
+    TELLS_SLAB,
+)
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_NODE, MEMCTL, SLUB_SLAB, ZONE
 
 from llvmlite import ir  # isort: skip
@@ -56,16 +64,31 @@ def answer(mem, question, most, otherwise):
     return given
 
 
-@internal
-def about_request(mem, gfp, context, cpu):
+@folded
+def wanted(mem, question):
+    """What is to be told of the question: TELLS_NOW and the like."""
+    return mem.ctl[MEMCTL.tells + question]
+
+
+@folded
+def about_request(mem, wants, gfp, context, cpu):
     """Tell who asks."""
     told = mem.ctl[MEMCTL.asked : MEMCTL.asked + ASKED.width]
     told[ASKED.who] = mem.ctl[MEMCTL.who]
     told[ASKED.gfp] = gfp
     told[ASKED.context] = context
     told[ASKED.cpu] = cpu
+    if (wants & TELLS_NOW) != 0:
+        tell_time(mem)
+
+
+@internal
+def tell_time(mem):
+    """Tell how late it is."""
+    out_of_line()
     hz = max(mem.ctl[MEMCTL.hz], 1)
-    told[ASKED.now] = mem.ctl[MEMCTL.jiffies] // hz * 1000 + mem.ctl[MEMCTL.jiffies] % hz * 1000 // hz
+    jiffies = mem.ctl[MEMCTL.jiffies]
+    mem.ctl[MEMCTL.asked + ASKED.now] = jiffies // hz * 1000 + jiffies % hz * 1000 // hz
 
 
 @internal
@@ -79,12 +102,20 @@ def about_zone(mem, z, free):
     told[ASKED.zone_high] = mem.zone[z, ZONE.high]
 
 
-@internal
-def about_cache(mem, slub, c, n):
+@folded
+def about_cache(mem, wants, slub, c, n):
     """Tell of cache ``c``, its lists those of node ``n``."""
+    mem.ctl[MEMCTL.asked + ASKED.cache_id] = c
+    if (wants & TELLS_CACHE) != 0:
+        tell_cache(mem, slub, c, n)
+
+
+@internal
+def tell_cache(mem, slub, c, n):
+    """Tell all of cache ``c`` but its number."""
+    out_of_line()
     told = mem.ctl[MEMCTL.asked : MEMCTL.asked + ASKED.width]
     cache = slub.cache[c]
-    told[ASKED.cache_id] = c
     told[ASKED.cache_size] = cache[KMEM_CACHE.size]
     told[ASKED.cache_objsize] = cache[KMEM_CACHE.objsize]
     told[ASKED.cache_objects] = cache[KMEM_CACHE.objects]
@@ -95,13 +126,15 @@ def about_cache(mem, slub, c, n):
     told[ASKED.cache_slabs] = slub.knode[c, n, KMEM_CACHE_NODE.nr_slabs]
 
 
-@internal
-def about_slab(mem, slub, s):
+@folded
+def about_slab(mem, wants, slub, s):
     """Tell of slab ``s`` and of its cache."""
     slab = slub.slab[s]
-    about_cache(mem, slub, slab[SLUB_SLAB.cache], slab[SLUB_SLAB.node])
+    about_cache(mem, wants, slub, slab[SLUB_SLAB.cache], slab[SLUB_SLAB.node])
     told = mem.ctl[MEMCTL.asked : MEMCTL.asked + ASKED.width]
     told[ASKED.slab_id] = s
+    if (wants & TELLS_SLAB) == 0:
+        return
     told[ASKED.slab_free] = slab[SLUB_SLAB.objects] - slab[SLUB_SLAB.inuse]
     told[ASKED.slab_total] = slab[SLUB_SLAB.objects]
     told[ASKED.slab_owner] = slab[SLUB_SLAB.owner]
@@ -122,8 +155,9 @@ def forget_slab(mem, s):
 def asked_match(mem, slub, s, gfp, context):
     """Whether the policy lets the caller have an object of slab ``s``: by who it is, then by which slab is next."""
     out_of_line()
-    about_request(mem, gfp, context, mem.ctl[MEMCTL.cpu])
-    about_slab(mem, slub, s)
+    wants = wanted(mem, QUESTION.entitlement) | wanted(mem, QUESTION.next_slab)
+    about_request(mem, wants, gfp, context, mem.ctl[MEMCTL.cpu])
+    about_slab(mem, wants, slub, s)
     if mem.ctl[MEMCTL.ask + QUESTION.entitlement] != 0 and answer(mem, QUESTION.entitlement, 1, 1) == 0:
         return False
     return mem.ctl[MEMCTL.ask + QUESTION.next_slab] == 0 or answer(mem, QUESTION.next_slab, 1, 1) != 0
@@ -133,8 +167,9 @@ def asked_match(mem, slub, s, gfp, context):
 def asked_keep(mem, slub, c, cpu, s, kept):
     """How many partial slabs there must be for the empty slab ``s`` to go; ``kept``: by the kernel's rule."""
     out_of_line()
-    about_request(mem, 0, mem.ctl[MEMCTL.context], cpu)
-    about_slab(mem, slub, s)
+    wants = wanted(mem, QUESTION.keep)
+    about_request(mem, wants, 0, mem.ctl[MEMCTL.context], cpu)
+    about_slab(mem, wants, slub, s)
     mem.ctl[MEMCTL.asked + ASKED.cache_min_partial] = kept
     return answer(mem, QUESTION.keep, LARGEST, kept)
 
@@ -144,8 +179,9 @@ def goes_elsewhere(mem, slub, s, where):
     """Whether the policy sends a freed object of slab ``s`` to ``where``, TO_SLAB and the like, which this kernel would
     not do by itself."""
     out_of_line()
-    about_request(mem, 0, mem.ctl[MEMCTL.context], mem.ctl[MEMCTL.cpu])
-    about_slab(mem, slub, s)
+    wants = wanted(mem, QUESTION.free_to)
+    about_request(mem, wants, 0, mem.ctl[MEMCTL.context], mem.ctl[MEMCTL.cpu])
+    about_slab(mem, wants, slub, s)
     given = answer(mem, QUESTION.free_to, LARGEST, KERNEL)
     if given != KERNEL and given != where and mem.ctl[MEMCTL.policy_failed] == 0:
         mem.ctl[MEMCTL.policy_failed] = 1 + QUESTION.free_to

@@ -21,7 +21,7 @@ class QUESTION(Record, width=16):
 
 
 class ASKED(Record, width=40):
-    """What the last question was asked with, ``mem.ctl[MEMCTL.asked + .]``."""
+    """What the last question was asked with, ``mem.ctl[MEMCTL.asked + .]``; see TELLS_NOW and the like."""
 
     who = field("who asks, a WHO")
     gfp = field("its mask")
@@ -54,6 +54,12 @@ class ASKED(Record, width=40):
     pool_id = field("the mempool: its number")
     pool_free = field("elements in reserve, curr_nr")
     pool_min = field("elements that it is to hold, min_nr")
+
+
+# Of what a question is asked with: what is told only where its function names it, bits of mem.ctl[MEMCTL.tells + .].
+TELLS_NOW = 1
+TELLS_CACHE = 2
+TELLS_SLAB = 4
 
 
 class OWN(Record, width=8):

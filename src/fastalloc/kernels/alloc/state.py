@@ -127,6 +127,7 @@ class MEMCTL(Record, width=POLICY.width):
     context = field("PF_MEMALLOC and IN_INTERRUPT bits of whoever frees: a free under sheaves may need memory")
     cpu = field("that was last past the fast path")
     ask = field("addresses of a user's answers by QUESTION, 0 none; see policy_hooks.py", width=QUESTION.width)
+    tells = field("by QUESTION: what is told only where its answer wants it, bits TELLS_*", width=QUESTION.width)
     asked = field("what the last question was asked with", width=ASKED.width)
     own = field("where a user's policy has its words of state", width=OWN.width)
     policy_failed = field("1 + the first QUESTION that a user's policy failed at, 0 none: the lane ends")

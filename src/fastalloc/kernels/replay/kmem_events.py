@@ -17,6 +17,7 @@ from fastalloc.kernels.alloc.slub import cpu_partial as cp
 from fastalloc.kernels.alloc.slub import slub
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.partial import add_partial, install_slab, new_slab, slab_record
+from fastalloc.kernels.alloc.slub.percpu_sheaves import main_serves
 from fastalloc.kernels.alloc.state import (
     DEPTH,
     KMEM_CACHE,
@@ -230,13 +231,12 @@ def seldom(mem, slub_, lane, e, obj):
     elif op == OP_SHORTAGE:
         shortage(mem, obj)
     elif op == OP_RESERVE:
-        # Of the new slab of the allocation behind it; with settings under which the private list serves that, of
-        # nothing.
+        # Of the new slab of the allocation behind it; with settings under which its CPU serves that, of nothing.
         k = slub_.kcpu[c, cpu]
         served = k[KMEM_CACHE_CPU.freelist] >= 0 and (
             node < 0 or slub_.slab[k[KMEM_CACHE_CPU.page], SLUB_SLAB.node] == node
         )
-        if lane.handle[obj] == NEEDS_SLAB or not served:
+        if lane.handle[obj] == NEEDS_SLAB or not (served or main_serves(slub_, c, k, node)):
             mem.ctl[MEMCTL.depth] = DEPTH.none
     elif slub_.cache[c, KMEM_CACHE.era] == er.ERA_CPU_PARTIAL and lane.handle[obj] == st.NO_OBJECT:
         if op == OP_NEW_SLAB or nothing_free(mem, slub_, c, cpu, node):
@@ -296,7 +296,6 @@ def run_events(mem, slub_, event, lane, row, end):
     link_room = slub_.link.shape[0] - SLAB_MARGIN * most_objects(slub_, lane)
     kinds = lane.kind
     live = lane.live
-    kcpu = slub_.kcpu
     following = np.int64(event[row]["op"])
     while row < end:
         prefetch(handle, np.int64(event[row + AHEAD]["object"]))
@@ -312,7 +311,7 @@ def run_events(mem, slub_, event, lane, row, end):
             if op & FREES == 0:
                 node = np.int64(kind["node"])
                 if held == st.NO_OBJECT or not held_before(mem, slub_, lane, cpu, held, obj):
-                    held = slub.take_private(slub_, kcpu[c, cpu], node)
+                    held = slub.take_private(slub_, c, cpu, node)
                 if held < 0:
                     if slub_.ctl[SLUB_CTL.slab_top] >= room or slub_.ctl[SLUB_CTL.link_top] >= link_room:
                         return row
@@ -337,7 +336,7 @@ def run_events(mem, slub_, event, lane, row, end):
                     free_elsewhere(mem, slub_, lane, cpu, held)
                 else:
                     live[c] -= 1
-                    if not slub.give_private(slub_, kcpu[c, cpu], s, i):
+                    if not slub.give_private(mem, slub_, c, cpu, s, i):
                         mem.ctl[MEMCTL.jiffies] = np.int64(e["time"])
                         slub.slab_free_slow(mem, slub_, c, cpu, s, i)
             else:

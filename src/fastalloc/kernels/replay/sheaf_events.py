@@ -132,6 +132,7 @@ def is_the_one(mem, slub_, c, cpu, amount):
 def sheaf_event(mem, slub_, handle, live, op, c, cpu, amount, obj):
     """One of the events above; what it came to."""
     out_of_line()
+    mem.ctl[MEMCTL.cpu] = cpu
     has_sheaves = slub_.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES
     k = slub_.kcpu[c, cpu]
     held = handle[obj]

@@ -8,7 +8,7 @@ oversize sheaves beside those of the usual size.
 import numpy as np
 
 from fastalloc.compiler.jit import folded, internal, out_of_line
-from fastalloc.kernels.alloc.policy_hooks import about_cache, about_request, answer
+from fastalloc.kernels.alloc.policy_hooks import about_cache, about_request, answer, wanted
 from fastalloc.kernels.alloc.policy_record import ASKED, QUESTION
 from fastalloc.kernels.alloc.slub.state import SHEAF
 from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL
@@ -50,6 +50,24 @@ def retire_record(ctl, h):
     """The sheaf is no more."""
     ctl[h + SHEAF.next] = ctl[SLUB_CTL.sheaf_spare]
     ctl[SLUB_CTL.sheaf_spare] = h
+
+
+@internal
+def new_sheaf(slub, k, capacity, memory):
+    """An empty sheaf in ``memory``, -1: no room for one."""
+    h = np.int64(new_record(slub, capacity))
+    if h >= 0:
+        slub.ctl[h + SHEAF.memory] = memory
+        k[KMEM_CACHE_CPU.sheaf_alloc] += 1
+    return h
+
+
+@internal
+def drop_sheaf(slub, k, h):
+    """The empty sheaf is no more; the memory it was in."""
+    k[KMEM_CACHE_CPU.sheaf_free] += 1
+    retire_record(slub.ctl, h)
+    return slub.ctl[h + SHEAF.memory]
 
 
 @folded
@@ -124,17 +142,18 @@ def wanted_objects(mem, slub, c, cpu, h, gfp, context):
 def asked_refill(mem, slub, c, cpu, h, gfp, context):
     """The policy's answer, 1 object at least."""
     out_of_line()
-    about_request(mem, gfp, context, cpu)
-    about_sheaf(mem, slub, c, cpu, h)
+    wants = wanted(mem, QUESTION.refill)
+    about_request(mem, wants, gfp, context, cpu)
+    about_sheaf(mem, wants, slub, c, cpu, h)
     capacity = slub.ctl[h + SHEAF.capacity]
     return max(slub.ctl[h + SHEAF.size], max(1, answer(mem, QUESTION.refill, capacity, capacity)))
 
 
 @internal
-def about_sheaf(mem, slub, c, cpu, h):
+def about_sheaf(mem, wants, slub, c, cpu, h):
     """Tell of sheaf ``h``, of its barn and of its cache."""
     n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
-    about_cache(mem, slub, c, n)
+    about_cache(mem, wants, slub, c, n)
     told = mem.ctl[MEMCTL.asked : MEMCTL.asked + ASKED.width]
     told[ASKED.sheaf_size] = slub.ctl[h + SHEAF.size]
     told[ASKED.sheaf_capacity] = slub.ctl[h + SHEAF.capacity]
@@ -147,6 +166,7 @@ def staying_objects(mem, slub, c, cpu, h):
     """How many objects stay in a sheaf that is flushed because it is full: none, or as a policy says."""
     if mem.ctl[MEMCTL.ask + QUESTION.flush] == 0:
         return np.int64(0)
-    about_request(mem, 0, mem.ctl[MEMCTL.context], cpu)
-    about_sheaf(mem, slub, c, cpu, h)
+    wants = wanted(mem, QUESTION.flush)
+    about_request(mem, wants, 0, mem.ctl[MEMCTL.context], cpu)
+    about_sheaf(mem, wants, slub, c, cpu, h)
     return np.int64(answer(mem, QUESTION.flush, slub.ctl[h + SHEAF.size] - 1, 0))

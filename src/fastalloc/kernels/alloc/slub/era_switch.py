@@ -6,7 +6,12 @@ alone: the switch is decided when a kernel is compiled and leaves nothing behind
 runs none of it.
 """
 
+from inspect import signature
+
+import numpy as np
+
 from fastalloc.compiler.jit import INLINED, dispatched
+from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import cpu_partial as cp
 from fastalloc.kernels.alloc.slub import percpu_sheaves as ps
 from fastalloc.kernels.alloc.slub import sheaf_calls as sc
@@ -20,22 +25,51 @@ OWN = -2  # the cache is of 2.6.25: go on
 
 def _by_era(for_eras, for_2_6_25):
     """The decorated function stands for ``for_eras`` where ``slub`` is a SlubEras, else for ``for_2_6_25``."""
+    place = list(signature(for_eras).parameters).index("slub")
 
-    def choose(mem, slub, *rest):
+    def choose(*args):
+        slub = args[place]
         state = getattr(slub, "instance_class", type(slub))
         return for_eras if state is er.SlubEras else for_2_6_25
 
     return dispatched(choose, **INLINED)
 
 
+def _era_take(slub, c, k, node):
+    return ps.take_from_main(slub, c, k, node)
+
+
+def _no_take(slub, c, k, node):
+    return np.int64(st.NO_OBJECT)
+
+
+@_by_era(_era_take, _no_take)
+def era_take(slub, c, k, node):
+    """The fast path of an allocation where it is another than 2.6.25's: a handle or NO_OBJECT."""
+
+
+def _era_give(mem, slub, c, cpu, k, s, i):
+    return ps.give_to_main(mem, slub, c, cpu, k, s, i)
+
+
+def _no_give(mem, slub, c, cpu, k, s, i):
+    return False
+
+
+@_by_era(_era_give, _no_give)
+def era_give(mem, slub, c, cpu, k, s, i):
+    """The fast path of a free where it is another than 2.6.25's, or False."""
+
+
 def _era_alloc(mem, slub, c, cpu, node, gfp, context):
-    if slub.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES:
-        return ps.slab_alloc(mem, slub, c, cpu, node, gfp, context)
-    if slub.cache[c, KMEM_CACHE.era] == er.ERA_CPU_PARTIAL:
+    era = slub.cache[c, KMEM_CACHE.era]
+    if era == er.ERA_2_6_25:
+        return OWN
+    if era == er.ERA_CPU_PARTIAL:
         return cp.slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, KMEM_CACHE_CPU.freelist)
-    if slub.cache[c, KMEM_CACHE.era] == er.ERA_SHEAVES:
-        return sheaves.slab_alloc(mem, slub, c, cpu, node, gfp, context)
-    return OWN
+    if era == er.ERA_PERCPU_SHEAVES:
+        return ps.slab_alloc_slow(mem, slub, c, cpu, node, gfp, context)
+    return sheaves.slab_alloc(mem, slub, c, cpu, node, gfp, context)
 
 
 def _no_alloc(mem, slub, c, cpu, node, gfp, context):
@@ -48,13 +82,14 @@ def era_alloc(mem, slub, c, cpu, node, gfp, context):
 
 
 def _era_free(mem, slub, c, cpu, s, i):
-    if slub.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES:
-        ps.slab_free(mem, slub, c, cpu, s, i)
-        return True
-    if slub.cache[c, KMEM_CACHE.era] == er.ERA_SHEAVES:
+    era = slub.cache[c, KMEM_CACHE.era]
+    if era <= er.ERA_CPU_PARTIAL:
+        return False
+    if era == er.ERA_PERCPU_SHEAVES:
+        ps.slab_free_slow(mem, slub, c, cpu, s, i)
+    else:
         sheaves.slab_free(mem, slub, c, cpu, s, i)
-        return True
-    return False
+    return True
 
 
 def _no_free(mem, slub, c, cpu, s, i):

@@ -5,7 +5,9 @@ flush gives each slab its objects as one chain. ``out`` is an array of handles (
 place from which on it is filled. The dice that keep a CPU off other nodes' lists always say yes.
 """
 
-from fastalloc.compiler.jit import internal, out_of_line
+import numpy as np
+
+from fastalloc.compiler.jit import folded, internal, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub.partial import (
     add_partial,
@@ -26,16 +28,23 @@ TO_SLAB = 7
 SLAB_WENT = 9
 
 
-@internal
+@folded
 def refill_from_node(mem, slub, c, n, gfp, context, out, at, wanted):
     """Whole free lists from the head of node ``n``'s list on, the last slab's surplus to the tail; how many objects
     [get_partial_node_bulk, __refill_objects_node, __slab_try_return_freelist]."""
+    s = slub.knode[c, n, KMEM_CACHE_NODE.partial_head]
+    if s < 0:
+        return 0
+    return refill_from_listed(mem, slub, c, n, gfp, context, out, at, wanted)
+
+
+@internal
+def refill_from_listed(mem, slub, c, n, gfp, context, out, at, wanted):
+    """:func:`refill_from_node`, whose list is not empty."""
     out_of_line()
     slab = slub.slab
     got = 0
     s = slub.knode[c, n, KMEM_CACHE_NODE.partial_head]
-    if s < 0:
-        return 0
     slub.knode[c, n, KMEM_CACHE_NODE.list_locks] += 1
     while s >= 0 and got < wanted:
         following = slab[s, SLUB_SLAB.next]
@@ -83,7 +92,7 @@ def counted_new_slab(mem, slub, c, cpu, node, gfp, context):
     return s
 
 
-@internal
+@folded
 def refill_from_lists(mem, slub, c, cpu, gfp, context, out, at, wanted):
     """Up to ``wanted`` objects from the local list and lists of other nodes that can spare slabs; how many
     [refill_objects]."""
@@ -99,7 +108,7 @@ def refill_from_lists(mem, slub, c, cpu, gfp, context, out, at, wanted):
     return got
 
 
-@internal
+@folded
 def refill_from_new_slabs(mem, slub, c, cpu, gfp, context, out, at, wanted):
     """Up to ``wanted`` objects out of new slabs of the local node; how many [refill_objects, alloc_from_new_slab]."""
     home = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
@@ -120,27 +129,37 @@ def refill_objects(mem, slub, c, cpu, gfp, context, out, at, wanted):
     return got + refill_from_new_slabs(mem, slub, c, cpu, gfp, context, out, at + got, wanted - got)
 
 
-@internal
+@folded
 def get_from_partial_node(mem, slub, c, n, gfp, context):
     """One object of the first slab of the list that may be used, which stays where it is while it has more; a handle,
     or NO_OBJECT [get_from_partial_node]."""
+    s = slub.knode[c, n, KMEM_CACHE_NODE.partial_head]
+    if s < 0:
+        return np.int64(st.NO_OBJECT)
+    return get_from_listed(mem, slub, c, n, gfp, context)
+
+
+@internal
+def get_from_listed(mem, slub, c, n, gfp, context):
+    """:func:`get_from_partial_node`, whose list is not empty."""
+    out_of_line()
     slab = slub.slab
     s = slub.knode[c, n, KMEM_CACHE_NODE.partial_head]
-    slub.knode[c, n, KMEM_CACHE_NODE.list_locks] += s >= 0
+    slub.knode[c, n, KMEM_CACHE_NODE.list_locks] += 1
     while s >= 0 and not pfmemalloc_match(mem, slub, s, gfp, context):
         s = slab[s, SLUB_SLAB.next]
     if s < 0:
-        return st.NO_OBJECT
+        return np.int64(st.NO_OBJECT)
     i = slab[s, SLUB_SLAB.freelist]
     following = slub.link[slab[s, SLUB_SLAB.base] + i]
     slab[s, SLUB_SLAB.freelist] = following
     slab[s, SLUB_SLAB.inuse] += 1
     if following < 0:
         remove_partial(slub, c, s)
-    return (s << st.HANDLE_SHIFT) | i
+    return np.int64((s << st.HANDLE_SHIFT) | i)
 
 
-@internal
+@folded
 def slab_alloc_once(mem, slub, c, cpu, node, gfp, context):
     """One object from the lists, else from a new slab; a handle, or NO_OBJECT [get_from_partial, new_slab]."""
     home = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
@@ -156,7 +175,7 @@ def slab_alloc_once(mem, slub, c, cpu, node, gfp, context):
         return handle
     s = counted_new_slab(mem, slub, c, cpu, node, gfp, context)
     if s < 0:
-        return st.NO_OBJECT
+        return np.int64(st.NO_OBJECT)
     slab = slub.slab
     slab[s, SLUB_SLAB.inuse] = 1
     slab[s, SLUB_SLAB.freelist] = -1
@@ -164,7 +183,7 @@ def slab_alloc_once(mem, slub, c, cpu, node, gfp, context):
         slab[s, SLUB_SLAB.freelist] = 1
         add_partial(slub, c, s, False)
         slub.knode[c, slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.list_locks] += 1
-    return s << st.HANDLE_SHIFT
+    return np.int64(s << st.HANDLE_SHIFT)
 
 
 @internal
@@ -173,12 +192,13 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context):
     waiting and without HIGH."""
     out_of_line()
     slub.kcpu[c, cpu, KMEM_CACHE_CPU.alloc_slowpath] += 1
-    if node >= 0 and (gfp & g.THISNODE) == 0:
-        alone = (gfp & g.NOMEMALLOC) | g.NOWARN | g.THISNODE
-        handle = slab_alloc_once(mem, slub, c, cpu, node, alone, context)
-        if handle >= 0:
+    alone = node >= 0 and (gfp & g.THISNODE) == 0
+    while True:
+        mask = (gfp & g.NOMEMALLOC) | g.NOWARN | g.THISNODE if alone else gfp
+        handle = slab_alloc_once(mem, slub, c, cpu, node, mask, context)
+        if handle >= 0 or not alone:
             return handle
-    return slab_alloc_once(mem, slub, c, cpu, node, gfp, context)
+        alone = False
 
 
 @internal

@@ -211,7 +211,8 @@ def new_slab(mem, slub, c, cpu, node, gfp, context):
     if pfn < 0 and twice:
         order = smallest
         pfn = alloc_pages(mem, cpu, node, asked, order, context)
-        slub.kcpu[c, cpu, KMEM_CACHE_CPU.order_fallback] += pfn >= 0
+        if pfn >= 0:
+            slub.kcpu[c, cpu, KMEM_CACHE_CPU.order_fallback] += 1
     if pfn < 0:
         return -1
     objects = cache[KMEM_CACHE.objects]

@@ -20,11 +20,11 @@ from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.barn import (
     barn_get,
     barn_put,
+    drop_sheaf,
     exchange_for_full,
-    new_record,
+    new_sheaf,
     pop_object,
     push_object,
-    retire_record,
     staying_objects,
     swap_sheaves,
     wanted_objects,
@@ -46,21 +46,25 @@ FROM_MAIN, FROM_SPARE, FROM_BARN, FROM_REFILL = 1, 2, 3, 4
 TO_MAIN, TO_SPARE, TO_BARN_EMPTY, TO_NEW, TO_FLUSHED_SPARE, TO_SAME_MAIN = 1, 2, 3, 4, 5, 6
 
 # What sheaf_call is to do.
-ALLOC, ALLOC_NO_RECURSE, FREE, NEW_SHEAF, FREE_SHEAF = range(5)
+ALLOC, ALLOC_NO_RECURSE, FREE, FREE_TO_PCS, FREE_TO_SLAB, NEW_SHEAF, FREE_SHEAF = range(7)
 OWN_SOURCE, PAGES = -1, -2  # where NEW_SHEAF has memory from, in place of a node: the usual cache, pages, or a cache
 OBJCGS_CLEAR_MASK = g.NOFAIL | g.THISNODE | g.COMP  # bits of a caller's mask that a sheaf is not had with
 
 
-@internal
-def goes_to_sheaf(mem, slub, s, n):
+@folded
+def can_free_to_pcs(rules, slub, s, n):
     """Whether a sheaf of node ``n`` takes objects of slab ``s``: not another node's, not the reserves'
-    [can_free_to_pcs]."""
-    if slub.slab[s, SLUB_SLAB.node] != n:
-        return False
+    [can_free_to_pcs]. ``rules``: MEMCTL.slab_match."""
+    return slub.slab[s, SLUB_SLAB.node] == n and (
+        (rules & MATCH_PFMEMALLOC) == 0 or slub.slab[s, SLUB_SLAB.depth] != DEPTH.none
+    )
+
+
+@folded
+def goes_to_sheaf(mem, slub, s, n):
+    """:func:`can_free_to_pcs`, and a user's policy does not send it elsewhere."""
     rules = mem.ctl[MEMCTL.slab_match]
-    if rules == 0:
-        return True
-    if (rules & MATCH_PFMEMALLOC) != 0 and slub.slab[s, SLUB_SLAB.depth] == DEPTH.none:
+    if not can_free_to_pcs(rules, slub, s, n):
         return False
     return (rules & MATCH_FREE_TO) == 0 or not goes_elsewhere(mem, slub, s, TO_SLAB)
 
@@ -69,6 +73,8 @@ def goes_to_sheaf(mem, slub, s, n):
 def flush_unused(mem, slub, c, cpu, h):
     """All objects of a sheaf that no CPU uses to the slabs [sheaf_flush_unused]."""
     size = slub.ctl[h + SHEAF.size]
+    if size == 0:
+        return
     slub.ctl[h + SHEAF.size] = 0
     nl.free_bulk(mem, slub, c, cpu, slub.ctl, h + SHEAF.objects, size)
     slub.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_flush] += size
@@ -92,7 +98,7 @@ def flush_full(mem, slub, c, cpu, h, staying):
         slub.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_flush] += batch
 
 
-@internal
+@folded
 def refill_sheaf(mem, slub, c, cpu, h, gfp, context, wanted):
     """Fill sheaf ``h`` to ``wanted`` objects from the slabs; whether it holds them [refill_sheaf]."""
     size = slub.ctl[h + SHEAF.size]
@@ -210,24 +216,6 @@ def install_empty(slub, c, n, k, h):
 
 
 @internal
-def new_sheaf(slub, k, capacity, memory):
-    """An empty sheaf in ``memory``, -1: no room for one."""
-    h = np.int64(new_record(slub, capacity))
-    if h >= 0:
-        slub.ctl[h + SHEAF.memory] = memory
-        k[KMEM_CACHE_CPU.sheaf_alloc] += 1
-    return h
-
-
-@internal
-def drop_sheaf(slub, k, h):
-    """The empty sheaf is no more; the memory it was in."""
-    k[KMEM_CACHE_CPU.sheaf_free] += 1
-    retire_record(slub.ctl, h)
-    return slub.ctl[h + SHEAF.memory]
-
-
-@internal
 def sheaf_pages(mem, cpu, gfp, context, capacity):
     """Pages for a sheaf beyond the largest kmalloc cache: a page handle, or NO_OBJECT."""
     order = 0
@@ -245,7 +233,7 @@ def sheaf_call(mem, slub, what, c, cpu, node, gfp, context, thing):
 
     ALLOC : an object's handle, or NO_OBJECT [slab_alloc_node, alloc_from_pcs]. ALLOC_NO_RECURSE makes no sheaf for it
         [SLAB_ALLOC_NO_RECURSE].
-    FREE : the object of handle ``thing`` [slab_free, free_to_pcs].
+    FREE : the object of handle ``thing`` [slab_free]; FREE_TO_PCS: into a sheaf [free_to_pcs]; FREE_TO_SLAB: past them.
     NEW_SHEAF : an empty sheaf, -1 when its memory cannot be had [__alloc_empty_sheaf]; ``thing``: its capacity.
         ``node`` names the cache of its memory, or is OWN_SOURCE or PAGES.
     FREE_SHEAF : of the empty sheaf ``thing`` [free_empty_sheaf].
@@ -255,10 +243,11 @@ def sheaf_call(mem, slub, what, c, cpu, node, gfp, context, thing):
     k = slub.kcpu[c, cpu]
     n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
     none = np.int64(-1)
-    if what == FREE:
-        s = thing >> st.HANDLE_SHIFT
+    if FREE <= what <= FREE_TO_SLAB:
         main = k[KMEM_CACHE_CPU.main]
-        if main < 0 or not goes_to_sheaf(mem, slub, s, n):
+        if what == FREE and main >= 0 and goes_to_sheaf(mem, slub, thing >> st.HANDLE_SHIFT, n):
+            what = np.int64(FREE_TO_PCS)
+        if what != FREE_TO_PCS:
             path = np.int64(nl.slab_free(mem, slub, c, cpu, thing))
             k[KMEM_CACHE_CPU.free_slowpath] += 1
         else:
@@ -380,50 +369,68 @@ def flush_and_free(mem, slub, c, cpu, h):
 # ------------------------------------------------------------------------------------------- the common calls
 
 
-@internal
+@folded
+def main_serves(slub, c, k, node):
+    """Whether the CPU's main sheaf has an object for any node, or for one where there is but one."""
+    h = k[KMEM_CACHE_CPU.main]
+    return (
+        h >= 0
+        and slub.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES
+        and (node < 0 or slub.ctl[SLUB_CTL.nodes] == 1)
+        and slub.ctl[h + SHEAF.size] > 0
+    )
+
+
+@folded
+def take_from_main(slub, c, k, node):
+    """The fast path of an allocation: the last object of the CPU's main sheaf, or NO_OBJECT [alloc_from_pcs]."""
+    if main_serves(slub, c, k, node):
+        k[KMEM_CACHE_CPU.alloc_fastpath] += 1
+        return pop_object(slub.ctl, k[KMEM_CACHE_CPU.main])
+    return np.int64(st.NO_OBJECT)
+
+
+@folded
 def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context):
-    """An allocation that the main sheaf does not serve."""
-    out_of_line()
+    """An object of cache ``c`` on ``cpu`` that the main sheaf does not give: a handle, or NO_OBJECT; ``node`` is -1 or
+    the one asked for."""
     slub.ctl[SLUB_CTL.operation] += 1
     return sheaf_call(mem, slub, np.int64(ALLOC), c, cpu, node, gfp, context, np.int64(-1))
 
 
 @folded
-def slab_alloc(mem, slub, c, cpu, node, gfp, context):
-    """An object of cache ``c`` on ``cpu``, a handle, or NO_OBJECT; ``node`` is -1 or the one asked for."""
-    k = slub.kcpu[c, cpu]
+def give_to_main(mem, slub, c, cpu, k, s, i):
+    """The fast path of a free: object ``i`` of slab ``s`` into the CPU's main sheaf, or False [free_to_pcs]. A policy
+    that says where objects go is asked past it."""
     h = k[KMEM_CACHE_CPU.main]
-    if h >= 0 and (node < 0 or slub.ctl[SLUB_CTL.nodes] == 1) and slub.ctl[h + SHEAF.size] > 0:
-        k[KMEM_CACHE_CPU.alloc_fastpath] += 1
-        slub.ctl[SLUB_CTL.path] = FROM_MAIN
-        return pop_object(slub.ctl, h)
-    return slab_alloc_slow(mem, slub, c, cpu, node, gfp, context)
+    rules = mem.ctl[MEMCTL.slab_match]
+    if (
+        h < 0
+        or slub.cache[c, KMEM_CACHE.era] != er.ERA_PERCPU_SHEAVES
+        or is_full(slub, h)
+        or (rules & MATCH_FREE_TO) != 0
+        or not can_free_to_pcs(rules, slub, s, cpu >> mem.ctl[MEMCTL.cpu_node_shift])
+    ):
+        return False
+    k[KMEM_CACHE_CPU.free_fastpath] += 1
+    push_object(slub.ctl, h, (s << st.HANDLE_SHIFT) | i)
+    return True
 
 
 @internal
-def slab_free_slow(mem, slub, c, cpu, handle):
-    """A free that the main sheaf does not take at once."""
+def slab_free_slow(mem, slub, c, cpu, s, i):
+    """Free object ``i`` of slab ``s`` of cache ``c`` on ``cpu``, whose main sheaf did not take it at once."""
     out_of_line()
-    slub.ctl[SLUB_CTL.operation] += 1
-    mem.ctl[MEMCTL.cpu] = cpu
-    context = mem.ctl[MEMCTL.context]
-    sheaf_call(mem, slub, np.int64(FREE), c, cpu, np.int64(-1), np.int64(0), context, handle)
-
-
-@folded
-def slab_free(mem, slub, c, cpu, s, i):
-    """Free object ``i`` of slab ``s`` of cache ``c`` on ``cpu``."""
     k = slub.kcpu[c, cpu]
     h = k[KMEM_CACHE_CPU.main]
     handle = (s << st.HANDLE_SHIFT) | i
-    if (
-        h >= 0
-        and not is_full(slub, h)
-        and (mem.ctl[MEMCTL.slab_match] & MATCH_FREE_TO) == 0  # else it is asked once, past the fast path
-        and goes_to_sheaf(mem, slub, s, cpu >> mem.ctl[MEMCTL.cpu_node_shift])
-    ):
-        k[KMEM_CACHE_CPU.free_fastpath] += 1
-        slub.ctl[SLUB_CTL.path] = TO_MAIN
-        push_object(slub.ctl, h, handle)
-        return
-    slab_free_slow(mem, slub, c, cpu, handle)
+    what = np.int64(FREE_TO_SLAB)
+    if h >= 0 and goes_to_sheaf(mem, slub, s, cpu >> mem.ctl[MEMCTL.cpu_node_shift]):
+        if not is_full(slub, h):
+            k[KMEM_CACHE_CPU.free_fastpath] += 1
+            slub.ctl[SLUB_CTL.path] = TO_MAIN
+            push_object(slub.ctl, h, handle)
+            return
+        what = np.int64(FREE_TO_PCS)
+    slub.ctl[SLUB_CTL.operation] += 1
+    sheaf_call(mem, slub, what, c, cpu, np.int64(-1), np.int64(0), mem.ctl[MEMCTL.context], handle)

@@ -6,8 +6,6 @@ IN_INTERRUPT bits of whoever asks; ``gfp`` is looked at only when a slab has to 
 Caches of a later era leave by the slow paths, see :mod:`fastalloc.kernels.alloc.slub.era_switch`.
 """
 
-import numpy as np
-
 from fastalloc.compiler.jit import folded, internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.buddy import page_bytes
@@ -22,7 +20,9 @@ from fastalloc.kernels.alloc.slub.era_switch import (
     era_destroy,
     era_flush,
     era_free,
+    era_give,
     era_shrink,
+    era_take,
     era_turning,
 )
 from fastalloc.kernels.alloc.slub.partial import (
@@ -193,8 +193,9 @@ def grow_slab(mem, slub, c, cpu, gfp, context):
 
 
 @folded
-def take_private(slub, k, node):
-    """The fast path of an allocation: the first object of the private list of ``k``, or NO_OBJECT."""
+def take_private(slub, c, cpu, node):
+    """The fast path of an allocation: the first object that the CPU has to itself, or NO_OBJECT."""
+    k = slub.kcpu[c, cpu]
     i = k[KMEM_CACHE_CPU.freelist]
     if i >= 0:
         s = k[KMEM_CACHE_CPU.page]
@@ -202,7 +203,7 @@ def take_private(slub, k, node):
             k[KMEM_CACHE_CPU.freelist] = slub.link[slub.slab[s, SLUB_SLAB.base] + i]
             k[KMEM_CACHE_CPU.alloc_fastpath] += 1
             return (s << st.HANDLE_SHIFT) | i
-    return np.int64(st.NO_OBJECT)
+    return era_take(slub, c, k, node)
 
 
 @kernel
@@ -211,7 +212,7 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context):
 
     ``node`` is -1 or the NUMA node asked for. The path taken is left in ``slub.ctl[SLUB_CTL.path]``.
     """
-    handle = take_private(slub, slub.kcpu[c, cpu], node)
+    handle = take_private(slub, c, cpu, node)
     if handle >= 0:
         slub.ctl[SLUB_CTL.path] = 1
         return handle
@@ -265,10 +266,11 @@ def slab_free_slow(mem, slub, c, cpu, s, i):
 
 
 @folded
-def give_private(slub, k, s, i):
-    """The fast path of a free: object ``i`` of the slab of ``k``, or False."""
+def give_private(mem, slub, c, cpu, s, i):
+    """The fast path of a free: object ``i`` of slab ``s`` to what the CPU has to itself, or False."""
+    k = slub.kcpu[c, cpu]
     if k[KMEM_CACHE_CPU.page] != s:
-        return False
+        return era_give(mem, slub, c, cpu, k, s, i)
     slub.link[slub.slab[s, SLUB_SLAB.base] + i] = k[KMEM_CACHE_CPU.freelist]
     k[KMEM_CACHE_CPU.freelist] = i
     k[KMEM_CACHE_CPU.free_fastpath] += 1
@@ -288,7 +290,7 @@ def slab_free(mem, slub, cpu, handle):
     i = handle & st.HANDLE_INDEX_MASK
     c = slub.slab[s, SLUB_SLAB.cache]
     slub.ctl[SLUB_CTL.path] = 4
-    if give_private(slub, slub.kcpu[c, cpu], s, i):
+    if give_private(mem, slub, c, cpu, s, i):
         slub.ctl[SLUB_CTL.path] = 1
     elif slab_free_slow(mem, slub, c, cpu, s, i):
         slub.ctl[SLUB_CTL.path] = 2
