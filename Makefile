@@ -7,7 +7,8 @@ JOBS ?= auto
 WITH ?=
 # Kernels and lanes that are looked at in other ways than they run in: what takes seconds there too.
 CHECKED := tests/closed_loop/test_checked.py tests/kernels/test_page_alloc.py tests/kernels/test_mempool.py \
-	tests/kernels/test_slub.py tests/kernels/test_slob.py tests/kernels/test_rng.py tests/kernels/test_stealing_band.py
+	tests/kernels/test_slub.py tests/kernels/test_slob.py tests/kernels/test_rng.py tests/kernels/test_stealing_band.py \
+	tests/trace/test_refills.py
 
 # Lanes of any shape and readers of traces too, with a check of every index
 BOUNDED := $(CHECKED) tests/closed_loop/test_generated.py tests/trace/test_fuzz.py tests/trace/test_cuts.py

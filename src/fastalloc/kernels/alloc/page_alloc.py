@@ -233,7 +233,6 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
     Returns the page frame or -1. For a request that :func:`goes_on` -1 is not final: the caller reclaims (or, with
     NOFAIL, naps) and asks again. Every other failure is final and is reported here.
     """
-    out_of_line()
     first_zone = mem.ctl[MEMCTL.nr_zones] - 1
     if (gfp & g.GFP_HIGHMEM) == 0:
         first_zone -= mem.ctl[MEMCTL.user_zones]
@@ -353,6 +352,14 @@ def alloc_pages(mem, cpu, node, gfp, order, context):
     if node < 0:
         node = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
     return alloc_pages_stub(mem, node, gfp, order, context)
+
+
+@folded
+def alloc_slab_page(mem, cpu, node, gfp, order, context):
+    """:func:`alloc_pages` for a slab, with what only counts in the caller [alloc_slab_page]."""
+    if mem.ctl[MEMCTL.model] == st.MODEL_ZONES:
+        return alloc_pages(mem, cpu, node, gfp, order, context)
+    return alloc_pages_stub(mem, node if node >= 0 else cpu >> mem.ctl[MEMCTL.cpu_node_shift], gfp, order, context)
 
 
 @kernel

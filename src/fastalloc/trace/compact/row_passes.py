@@ -24,7 +24,10 @@ ORDERS = 21
 AMBIGUOUS = -2
 REFUSED = -2  # and less: so much less the number of the block
 _EMPTY = np.uint32(EMPTY)
-_MIX = np.uint64(0x9E3779B97F4A7C15)
+_HALF = np.uint64(32)
+_LOW = np.uint64(0xFFFFFFFF)
+_MIX_LOW = np.uint64(0x9E3779B9)
+_MIX_HIGH = np.uint64(0x7F4A7C15)
 _BASE = np.uint64(DIRECT_MAP)
 _PAGE_SHIFT = np.uint64(12)
 _ORDER_SHIFT = np.uint64(56)
@@ -64,7 +67,7 @@ def table_of(keys: int) -> Table:
 def place(slots, keys, key):
     """Where ``key`` is in ``slots``, or the empty place where it would be."""
     mask = np.uint64(slots.shape[0] - 1)
-    mixed = key * _MIX
+    mixed = (key & _LOW) * _MIX_LOW ^ (key >> _HALF) * _MIX_HIGH  # neither product leaves 64 bits
     at = (mixed ^ (mixed >> np.uint64(29))) & mask
     while slots[at] != _EMPTY and keys[slots[at]] != key:
         at = (at + np.uint64(1)) & mask

@@ -3,7 +3,7 @@
 from fastalloc.compiler.jit import folded, kernel
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.buddy import page_bytes
-from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, ignores_watermarks, keep_spare
+from fastalloc.kernels.alloc.page_alloc import alloc_slab_page, free_pages, ignores_watermarks, keep_spare
 from fastalloc.kernels.alloc.policy_hooks import asked_keep, asked_match, forget_slab
 from fastalloc.kernels.alloc.policy_record import MATCH_ENTITLEMENT, MATCH_NEXT, MATCH_PFMEMALLOC, OWN, QUESTION
 from fastalloc.kernels.alloc.slub import state as er
@@ -207,14 +207,18 @@ def new_slab(mem, slub, c, cpu, node, gfp, context):
         if twice and cache[KMEM_CACHE.first_try] == er.TRY_NO_RECLAIM and (mask & g.WAIT) != 0:
             mask = (mask | g.NOMEMALLOC) & ~g.WAIT
         twice = True
-    pfn = alloc_pages(mem, cpu, node, mask, order, context)
-    if pfn < 0 and twice:
-        order = smallest
-        pfn = alloc_pages(mem, cpu, node, asked, order, context)
+    again = False
+    while True:
+        pfn = alloc_slab_page(mem, cpu, node, mask, order, context)
         if pfn >= 0:
-            slub.kcpu[c, cpu, KMEM_CACHE_CPU.order_fallback] += 1
-    if pfn < 0:
-        return -1
+            break
+        if again or not twice:
+            return -1
+        again = True
+        mask = asked
+        order = smallest
+    if again:
+        slub.kcpu[c, cpu, KMEM_CACHE_CPU.order_fallback] += 1
     objects = cache[KMEM_CACHE.objects]
     if order < cache[KMEM_CACHE.order]:
         objects = (page_bytes(mem) << order) // cache[KMEM_CACHE.size]
