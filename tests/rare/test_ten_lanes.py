@@ -55,7 +55,8 @@ def test_ten_curves_end_at_one_and_begin_at_the_base_rate():
 @pytest.mark.slow
 def test_another_process_and_other_threads_give_the_same_curve():
     own = load_scenario("swap-livelock-34m").variant("rc8").with_settings({"run.duration_s": 15.0})
-    locked = next(each.lane for each in lanes_until(own, range(400), LIVELOCK, SEED) if each.event)
+    early = own.with_settings({"run.duration_s": 9.0})  # told of 5 s later, before the run ends
+    locked = next(each.lane for each in lanes_until(early, range(400), LIVELOCK, SEED) if each.event)
     here = decided(Rewound(own, locked, SEED), LIVELOCK, before_ms=(1000, 0), branches=20, threads=1)
     told = {
         subprocess.run([sys.executable, "-c", AGAIN, str(locked)], capture_output=True, text=True, check=True).stdout
