@@ -3,9 +3,15 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from fastalloc.api import _loaded
-from fastalloc.scenario import import_machine, machine_toml
+from fastalloc.batch import run_lanes
+from fastalloc.batch.pressed import machine_alone, pressed
+from fastalloc.kernels.lane.metrics import METRIC
+from fastalloc.scenario import import_machine, load_machine, machine_toml
 from fastalloc.store import open_dataset
+from tests.scenario.test_import_reports import POSTED, posted
 
 ZONEINFO = """\
 Linux version 6.12.5 (gcc)
@@ -84,3 +90,23 @@ def test_a_preset_of_a_machine_is_one_too():
     assert scenario.run.lanes == 2
     assert scenario.kernel_policy == "2.6.25-rc8, the kernel of the machine"
     assert scenario.workload.writer_pages * scenario.workload.writers > sum(scenario.machine.free_pages.values())
+
+
+def test_a_slab_kernel_of_large_pages_runs_slub_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write()
+    machine = load_machine("mine.toml").model_copy(update={"allocator": "slab", "page_kb": 64})
+    scenario, said = pressed(machine)
+    assert scenario.policy.allocator == "cpu-partial"
+    assert "SLUB for its SLAB, which is modelled for pages of 4 KB" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(POSTED))
+def test_every_posted_machine_runs_by_itself(name, tmp_path):
+    """A second of each, with every invariant checked at its end."""
+    (tmp_path / "m.toml").write_text(machine_toml(import_machine(posted(name))))
+    scenario, _ = machine_alone(tmp_path / "m.toml")
+    scenario = scenario.with_settings({"run.duration_s": 1.0})
+    (result,) = run_lanes(scenario, [0], seed=1, threads=1)
+    assert result.metrics[METRIC.pages_copied] + result.metrics[METRIC.anonymous_pages] > 10_000

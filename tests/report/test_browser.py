@@ -5,12 +5,17 @@ import shutil
 import pytest
 
 from fastalloc.report.html import write_report
+from fastalloc.report.replay_page import write_replay_page
+from fastalloc.trace.replay.recording import beside, open_recording
+from fastalloc.trace.replay.results import write_results
+from tests.geometry.shared import DATA
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the group `browser` is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the group `browser` is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 
+RUN = DATA / "traces" / "d_stack_k612.events.parquet"
 DRAWN = "document.documentElement.dataset.drawn"
 WINDOWS = {
     "desk": {"viewport": {"width": 1280, "height": 900}},
@@ -93,3 +98,39 @@ def test_it_prints_light_and_whole(pages):
 
 def test_the_page_is_below_two_megabytes(dataset):
     assert write_report(dataset).stat().st_size < 2_000_000
+
+
+def test_who_holds_the_memory_can_be_pointed_at_and_walked_through(tmp_path):
+    """The page of a replay on a phone in the dark: what a frame is, by pointer and by keys; nothing for axe."""
+    recording = open_recording(RUN, beside(RUN, "slabstate"), None, "6.12", "slab_nomerge")
+    write_results(tmp_path, recording, recording.run([], 1), "fastalloc replay")
+    path = write_replay_page(tmp_path)
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page, said = browser.new_context(**WINDOWS["phone"], offline=True).new_page(), []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(f"file://{path}")
+        page.wait_for_function(DRAWN, timeout=120_000)
+        whole = page.inner_text("#flame-told")
+        assert whole.startswith("all slabs: ")
+        page.focus(".flame .frame[tabindex='0']")
+        page.keyboard.press("ArrowDown")
+        cache = page.inner_text("#flame-told")
+        assert "of all slabs" in cache != whole
+        page.keyboard.press("ArrowDown")
+        holder = page.inner_text("#flame-told")
+        assert f" in {cache.split(':')[0]}: " in holder
+        page.keyboard.press("ArrowRight")
+        assert page.inner_text("#flame-told") != holder
+        page.keyboard.press("ArrowUp")
+        page.keyboard.press("Home")
+        page.keyboard.press("ArrowUp")
+        assert page.inner_text("#flame-told") == whole
+        page.hover(".flame .row:nth-child(2) .frame:nth-child(2)")
+        assert page.inner_text("#flame-told") not in (whole, cache)
+        assert said == []
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        found = axe.Axe().run(page).response["violations"]
+        browser.close()
+    assert [(fault["id"], fault["nodes"][0]["html"]) for fault in found] == []

@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from fastalloc.batch.zones import lane_zones
 from fastalloc.scenario import Machine, Scenario, load_machine
 from fastalloc.scenario.chosen import default_policy, policy_table
 from fastalloc.scenario.machines import assumed
 from fastalloc.scenario.models import Burst, Costs
+from fastalloc.scenario.varied import input_error
 
 MOST_PAGES = 1 << 20  # of a zone that take part; fewer would slow kswapd down, which scans a share of them
 MARKS_IN_PLAY = 4  # but at least so many times its high mark
@@ -42,6 +45,9 @@ def pressed(
     ``in_play`` pages take part, or four times its high mark, and the rest is held for good, so that a large machine
     fills up soon; marks and reserves stay those of the whole machine. Bursts begin when memory is full. Without bursts
     tasks copy trees of files into tmpfs too, and GFP_ATOMIC objects and pages come and go.
+
+    Raises:
+        InputError: a machine that no scenario can have.
     """
     said = []
     frames = {zone.name: min(zone.frames, max(in_play, MARKS_IN_PLAY * zone.high)) for zone in lane_zones(machine)}
@@ -56,6 +62,10 @@ def pressed(
     full_s = total * Costs().fault_page / 1e9 / min(WRITERS, machine.cpus) * 1.2
     policy = default_policy(machine.model_dump())
     said.append(f"policy {policy}, the kernel of the machine")
+    allocator = machine.allocator
+    if machine.page_kb != 4 and allocator in ("slab", "slob"):
+        said.append(f"SLUB for its {allocator.upper()}, which is modelled for pages of 4 KB")
+        allocator = None
     said.append(f"two tasks fill {1.2 * total:,.0f} pages of anonymous memory again and again")
     load: dict[str, Any] = {"copiers": 0, "atomic_objects_per_s": 0, "atomic_pages_per_s": 0}
     run: dict[str, Any] = {"duration_s": full_s + 10.0, "max_events": 0}
@@ -70,12 +80,12 @@ def pressed(
             f"{COPIERS} tasks copy trees of {load['tree_files']:,} files into tmpfs, 200 GFP_ATOMIC objects and 50 "
             "pages a second come and go, each step takes the CPU time of [costs]"
         )
-    return Scenario.model_validate(
+    scenario = _valid(
         {
             "name": name,
             "machine": machine.model_dump() | {"free_pages": frames, "swap_pages": swap},
             "kernel_policy": f"{policy}, the kernel of the machine",
-            "policy": policy_table(policy, machine.allocator),
+            "policy": policy_table(policy, allocator),
             "disk": FAST_DISK,
             "host": {"queue_depth": 32, "can_queue": 32},
             "workload": {
@@ -87,7 +97,15 @@ def pressed(
             | load,
             "run": run,
         }
-    ), said
+    )
+    return scenario, said
+
+
+def _valid(data: dict[str, Any]) -> Scenario:
+    try:
+        return Scenario.model_validate(data)
+    except ValidationError as error:
+        raise input_error(error, data["machine"]["name"], "", Scenario) from None
 
 
 def _name(text: str) -> str:
