@@ -8,9 +8,9 @@ from fastalloc.kernels.alloc import page_alloc
 from fastalloc.kernels.alloc.slab_owner import slab_take
 from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.block.bio import bio_record, mempool_take
-from fastalloc.kernels.block.block import freed_request, get_request, ioc_set_batching
+from fastalloc.kernels.block.block import freed_request, get_request, ioc_set_batching, request_granted
 from fastalloc.kernels.block.completion import kblockd_step, softirq_step
-from fastalloc.kernels.block.elevator import add_request, elv_merge
+from fastalloc.kernels.block.elevator import add_request, bio_merges
 from fastalloc.kernels.block.plug import blk_plug_device
 from fastalloc.kernels.block.scsi import disk_done, scsi_request_fn, sg_pool
 from fastalloc.kernels.block.scsi_command import scsi_get_command, scsi_put_command
@@ -29,7 +29,10 @@ RUN_KBLOCKD, RUN_RECLAIMER, RUN_SOFTIRQ = range(3)
 @kernel
 def charge(io, vm, t, jiffies):
     """get_request: whether the queue lets task ``t`` have a request."""
-    return get_request(io, vm, t, jiffies)
+    if not get_request(io, vm, t, jiffies):
+        return False
+    request_granted(io, vm, t, jiffies)
+    return True
 
 
 @kernel
@@ -110,7 +113,7 @@ def submit(mem, heap, pools, io, vm, out, t, cpu, slot, jiffies):
     io.bio[b, BIO.vec] = slab_take(mem, heap, out, vm.roles[ROLE.biovec], cpu, g.GFP_KERNEL, 0, WHO.biovec)
     io.bio[b, BIO.slot] = slot
     vm.ctl[VM.writeback] += 1
-    if elv_merge(mem, heap, pools, io, vm, cpu, b, t, vm.ctl[VM.now]):
+    if bio_merges(mem, heap, pools, io, vm, cpu, b, t, vm.ctl[VM.now]):
         return True
     get_request(io, vm, t, jiffies)
     handle = slab_take(mem, heap, out, vm.roles[ROLE.request], cpu, g.GFP_KERNEL, 0, WHO.request)

@@ -43,6 +43,17 @@ def test_congestion_ends_below_103_and_wakes_every_congestion_wait():
     assert vm.ctl[VM.sleepers + TASK_STATE.congestion] == 0
 
 
+def test_below_the_mark_every_released_request_ends_the_naps():
+    """clear_bdi_congested wakes without asking whether the queue was congested: "or a write is completed"."""
+    machine = d.Machine()
+    fill(machine, 5)
+    machine.call(d.run_on, 1, 0, 0)
+    machine.call(d.nap, 0, 25, 0)
+    assert machine.io.ctl[IO.congested] == 0
+    machine.call(d.uncharge, 0)
+    assert machine.vm.ctl[VM.sleepers + TASK_STATE.congestion] == 0
+
+
 @pytest.mark.parametrize("limit", [128, 64, 16, 1024])
 def test_marks_follow_nr_requests(limit):
     """On at n - n/8 + 1, off below n - n/8 - n/16 - 1, never more than 3n/2."""
@@ -233,3 +244,77 @@ def test_without_merging_each_page_is_a_request():
     for page in range(5):
         assert not machine.call(d.submit, 1, 0, 70 + page, 0)
     assert charged(machine) == 5
+
+
+# ------------------------------------------------------------------------------------------------- merging, CFQ's turn
+
+
+def bios_at(machine, head):
+    found = []
+    r = machine.io.ctl[head]
+    while r >= 0:
+        found.append((int(machine.io.request[r, REQUEST.start]), int(machine.io.request[r, REQUEST.nr_bios])))
+        r = machine.io.request[r, REQUEST.next]
+    return found
+
+
+def test_a_full_request_is_asked_once_and_no_other_then():
+    """CFQ: the request that ends at the bio refuses, so it gets its own; the next bio there finds the one behind it."""
+    machine = d.Machine(queue__max_segments=4)
+    for slot in (100, 101, 102, 103):
+        machine.call(d.submit, 1, 0, slot, 0)
+    assert not machine.call(d.submit, 1, 0, 105, 0)
+    machine.io.ctl[IO.last_merge] = -1
+    assert not machine.call(d.submit, 1, 0, 104, 0)
+    assert bios_at(machine, IO.head) == [(100, 4), (104, 1), (105, 1)]
+
+
+def test_noop_merges_at_the_front_of_the_last_merge_alone():
+    for last, merges in ((False, False), (True, True)):
+        machine = d.Machine(queue__elevator="noop")
+        machine.call(d.submit, 1, 0, 100, 0)
+        if not last:
+            machine.io.ctl[IO.last_merge] = -1
+        assert machine.call(d.submit, 1, 0, 99, 0) == merges
+
+
+def test_noop_joins_requests_that_came_one_after_the_other():
+    machine = d.Machine(queue__elevator="noop")
+    for slot in (100, 102, 101):
+        machine.call(d.submit, 1, 0, slot, 0)
+    assert bios_at(machine, IO.head) == [(100, 3)]
+    machine = d.Machine(queue__elevator="noop")
+    for slot in (100, 500, 102, 101):
+        machine.call(d.submit, 1, 0, slot, 0)
+    assert bios_at(machine, IO.head) == [(100, 2), (500, 1), (102, 1)]
+
+
+def test_cfq_goes_on_from_where_the_driver_is_and_back_at_twice_the_distance():
+    machine = d.Machine()
+    ctl = machine.io.ctl
+    ctl[IO.last_position] = 1000
+    chosen = []
+    for slot in (1300, 900, 1150):  # 300; 2 x 100; 150
+        machine.call(d.submit, 1, 0, slot, 0)
+        chosen.append(int(machine.io.request[ctl[IO.next_rq], REQUEST.start]))
+    assert chosen == [1300, 900, 1150]
+
+
+def test_kblockd_runs_the_queue_after_a_completion_that_leaves_the_driver_nothing():
+    """CFQ holds a request that the driver has not seen: kblockd runs the queue, although it is plugged."""
+    machine = d.Machine()
+    machine.submit()
+    machine.call(d.run_queue, 0, d.RUN_KBLOCKD, 0)
+    machine.submit()
+    assert machine.io.ctl[IO.plugged] == 1
+    machine.call(d.finish_disk)
+    assert machine.io.ctl[IO.in_flight] == 1
+    for _ in range(3):
+        assert machine.io.ctl[IO.in_flight] == 1  # until the request is released
+        machine.call(d.softirq, 0)
+    assert machine.io.ctl[IO.in_flight] == 0
+    assert machine.vm.cpu[0, CPU.kblockd] == 2
+    machine.vm.cpu[0, CPU.request_fn] = 0
+    machine.call(d.kblockd, 0)
+    assert machine.io.ctl[IO.plugged] == 0
+    assert machine.vm.cpu[0, CPU.request_fn] == 1 + d.RUN_KBLOCKD

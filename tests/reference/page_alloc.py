@@ -1,7 +1,7 @@
 """The page allocator of 2.6.25 [mm/page_alloc.c]: watermarks, buddy, per-CPU lists, the attempts of __alloc_pages.
 
 One node, one migrate type, no cpusets. Pages are frame numbers, lists are Python lists whose head is item 0.
-COLD is not modelled.
+__GFP_COLD is not modelled.
 """
 
 from collections import deque
@@ -71,6 +71,7 @@ class Zone:
     batch: int = 1
     pcp_high: int = 0
     free_area: list[list[int]] = field(default_factory=lambda: [[] for _ in range(MAX_ORDER)])
+    on_free: Callable[[], None] = lambda: None  # what reclaim wants to know
 
     def __post_init__(self):
         """All pages free, in the largest aligned blocks, the lowest block at the head of its list."""
@@ -98,6 +99,7 @@ class Zone:
 
     def free_block(self, page: int, order: int) -> None:
         """Merge with the buddy while the buddy is free and whole; the result goes to the head [__free_one_page]."""
+        self.on_free()
         while order < MAX_ORDER - 1:
             buddy = self.start + ((page - self.start) ^ 2**order)
             if buddy not in self.free_area[order]:
@@ -214,15 +216,18 @@ class PageAllocator:
             while pages:
                 self.zones[z].free_block(pages.pop(), 0)
 
-    def free_pages(self, cpu: int, page: int, order: int) -> None:
-        """Order 0 to the hot end of the CPU's list; at ``pcp_high`` a batch leaves at the cold end."""
+    def free_pages(self, cpu: int, page: int, order: int, cold: bool = False) -> None:
+        """Order 0 to the hot end of the CPU's list, or to the cold one; at ``pcp_high`` a batch leaves at that."""
         z = next(z for z, zone in enumerate(self.zones) if zone.holds(page))
         zone = self.zones[z]
         if order > 0:
             zone.free_block(page, order)
             return
         pages = self.pcp[cpu, z]
-        pages.appendleft(page)
+        if cold:
+            pages.append(page)
+        else:
+            pages.appendleft(page)
         if len(pages) >= zone.pcp_high:
             for _ in range(min(zone.batch, len(pages))):
                 zone.free_block(pages.pop(), 0)

@@ -140,6 +140,8 @@ def build_io(scenario: Scenario, frames: int) -> ms.Io:
         IO.tail,
         IO.dispatch_head,
         IO.dispatch_tail,
+        IO.last_merge,
+        IO.next_rq,
         IO.disk_head,
         IO.disk_tail,
         IO.done_head,

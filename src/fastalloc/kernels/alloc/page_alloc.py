@@ -380,6 +380,15 @@ def free_pages(mem, cpu, pfn, order):
 
 
 @kernel
+def free_cold_page(mem, cpu, pfn):
+    """Give a page back to the far end of the CPU's list, from where it goes to the buddy first [free_cold_page]."""
+    z = page_zone(mem, pfn)
+    pcp_push(mem, cpu, z, pfn, True)
+    if mem.pcp[cpu, z, PCP.count] >= mem.zone[z, ZONE.pcp_high]:
+        pcp_drain(mem, cpu, z, mem.zone[z, ZONE.batch])
+
+
+@kernel
 def init_zones(mem):
     """Fill the buddy lists with all present pages, top block first so that the lowest is at the head."""
     for z in range(mem.ctl[MEMCTL.nr_zones]):

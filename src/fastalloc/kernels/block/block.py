@@ -9,12 +9,13 @@ from fastalloc.kernels.lane.tasks import TASK, TASK_STATE
 
 @folded
 def freed_request(io, vm, now):
-    """Uncharge a request: leave congestion (every congestion_wait ends), wake one waiter [freed_request]."""
+    """Uncharge a request: below the mark every congestion_wait ends, whether the queue was congested or not; wake one
+    waiter [freed_request, clear_bdi_congested]."""
     ctl = io.ctl
     limit = ctl[IO.nr_requests]
     ctl[IO.count] -= 1
     count = ctl[IO.count]
-    if count < max(1, limit - limit // 8 - limit // 16 - 1) and ctl[IO.congested] != 0:
+    if count < max(1, limit - limit // 8 - limit // 16 - 1):
         ctl[IO.congested] = 0
         wake_all(vm, TASK_STATE.congestion, now)
     if count + 1 <= limit:
@@ -67,6 +68,12 @@ def get_request(io, vm, t, jiffies):
     if count >= 3 * limit // 2:
         return False
     ctl[IO.count] = count + 1
-    if full and ioc_batching(io, vm, t, jiffies):  # below the limit the io_context is not looked at
-        vm.task[t, TASK.batch] -= 1
+    vm.task[t, TASK.at_limit] = full
     return True
+
+
+@folded
+def request_granted(io, vm, t, jiffies):
+    """Count a batcher's request once it is at hand; below the limit the io_context is not looked at [get_request]."""
+    if vm.task[t, TASK.at_limit] != 0 and ioc_batching(io, vm, t, jiffies):
+        vm.task[t, TASK.batch] -= 1

@@ -7,7 +7,8 @@ queue, as on a real machine.
 from fastalloc.compiler.jit import folded
 from fastalloc.kernels.block.bio import end_swap_bio_write
 from fastalloc.kernels.block.block import end_request
-from fastalloc.kernels.block.plug import RUN_KBLOCKD, RUN_SOFTIRQ, blk_remove_plug, start_request_fn
+from fastalloc.kernels.block.elevator import elv_completed_request
+from fastalloc.kernels.block.plug import RUN_KBLOCKD, RUN_SOFTIRQ, WORK_RUN, blk_remove_plug, start_request_fn
 from fastalloc.kernels.block.scsi import free_sgtable
 from fastalloc.kernels.block.scsi_command import lazy_sense, scsi_put_command
 from fastalloc.kernels.lane import state as ms
@@ -31,7 +32,6 @@ def finish_command(mem, heap, pools, io, vm, out, cpu):
     io.ctl[IO.done_head] = io.command[d, COMMAND.next]
     r = io.command[d, COMMAND.request]
     io.ctl[IO.device_busy] -= 1
-    io.ctl[IO.in_flight] -= 1
     if io.ctl[IO.device_busy] == 0:
         out.metric[METRIC.busy_ms] += vm.ctl[VM.now] - io.ctl[IO.busy_since]  # ns until the lane ends
     free_sgtable(mem, heap, pools, io, cpu, d)
@@ -61,7 +61,7 @@ def softirq_step(mem, heap, pools, io, vm, out, cpu):
             c[CPU.softirq] = STAGE_REQUEST
         return vm.costs[COST.end_bio] + woken * vm.costs[COST.wake]
     if stage == STAGE_REQUEST:
-        io.ctl[IO.dispatched] -= 1
+        elv_completed_request(io, vm, cpu, now)
         end_request(mem, heap, pools, io, vm, cpu, io.command[d, COMMAND.request], now)
         c[CPU.softirq] = STAGE_COMMAND
         return vm.costs[COST.end_bio]
@@ -79,7 +79,12 @@ def softirq_step(mem, heap, pools, io, vm, out, cpu):
 
 @folded
 def kblockd_step(io, vm, cpu):
-    """kblockd runs the unplug work; CPU time in ns [blk_unplug_work]."""
+    """kblockd does its works; CPU time in ns [blk_unplug_work, cfq_kick_queue]."""
+    works = vm.cpu[cpu, CPU.kblockd]
     vm.cpu[cpu, CPU.kblockd] = 0
-    start_request_fn(io, vm, cpu, RUN_KBLOCKD)
+    if works & WORK_RUN:
+        blk_remove_plug(io)
+        vm.cpu[cpu, CPU.request_fn] = RUN_KBLOCKD + 1
+    else:
+        start_request_fn(io, vm, cpu, RUN_KBLOCKD)
     return vm.costs[COST.wake]

@@ -1,14 +1,21 @@
 """The elevator: what waits in a request queue, what merges, in which order it goes to the driver [block/elevator.c,
 block/cfq-iosched.c].
 
-Bios merge at either end of a waiting request and requests join where they meet. Under CFQ all swap writes are of one
+Bios merge at either end of a waiting request and requests join where they meet; noop knows only the end, the request of
+the last merge and neighbours by arrival. Under CFQ all swap writes are of one
 asynchronous queue, in order of slots. It goes to the driver in rounds: when the driver's list is empty, four at a time
 while fewer than sixteen are given and not complete; those can no longer merge.
 """
 
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.block.block import end_request
-from fastalloc.kernels.block.plug import RUN_RECLAIMER, blk_plug_device, start_request_fn
+from fastalloc.kernels.block.plug import (
+    RUN_RECLAIMER,
+    WORK_RUN,
+    blk_plug_device,
+    kblockd_schedule_work,
+    start_request_fn,
+)
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.state import BIO, IO, REQUEST
@@ -47,12 +54,59 @@ def hash_remove(io, r, key):
         io.hash[key, bucket] = io.request[r, REQUEST.hash_next + key]
 
 
+@folded
+def find_request(io, slot, key):
+    """A waiting request that ends (or starts) at ``slot`` and still merges; -1 none [elv_rqhash_find, elv_rb_find]."""
+    r = io.hash[key, slot & (ms.HASH_BUCKETS - 1)]
+    while r >= 0:
+        edge = io.request[r, REQUEST.start]
+        if key == ms.BY_END:
+            edge += io.request[r, REQUEST.nr_bios]
+        if edge == slot and io.request[r, REQUEST.nomerge] == 0:
+            return r
+        r = io.request[r, REQUEST.hash_next + key]
+    return -1
+
+
+@internal
+def choose_request(io, one, other):
+    """Of two waiting requests, -1 none, the nearer to where the driver is, a way back counted twice; what is further
+    back than 16 MB comes after everything else, the lower first [cfq_choose_req]."""
+    if one < 0 or one == other:
+        return other
+    if other < 0:
+        return one
+    first = io.request[one, REQUEST.start]
+    second = io.request[other, REQUEST.start]
+    d1 = first - io.ctl[IO.last_position]
+    d2 = second - io.ctl[IO.last_position]
+    wraps1 = d1 < -BACK_MAX_PAGES
+    wraps2 = d2 < -BACK_MAX_PAGES
+    if wraps1 or wraps2:
+        if wraps1 and wraps2:
+            return one if first <= second else other
+        return other if wraps1 else one
+    if d1 < 0:
+        d1 *= -BACK_PENALTY
+    if d2 < 0:
+        d2 *= -BACK_PENALTY
+    if d1 == d2:
+        return one if first >= second else other
+    return one if d1 < d2 else other
+
+
 @internal
 def queue_remove(io, r):
-    """Take a request out of the elevator and out of reach of merging."""
+    """Take a request out of the elevator and out of reach of merging; CFQ goes on with the better of its neighbours,
+    round to the first [cfq_remove_request, cfq_find_next_rq]."""
     request = io.request[r]
     following = request[REQUEST.next]
     preceding = request[REQUEST.prev]
+    if io.ctl[IO.next_rq] == r:
+        after = following
+        if after < 0 and io.ctl[IO.head] != r:
+            after = io.ctl[IO.head]
+        io.ctl[IO.next_rq] = choose_request(io, after, preceding)
     if preceding >= 0:
         io.request[preceding, REQUEST.next] = following
     else:
@@ -65,30 +119,25 @@ def queue_remove(io, r):
     hash_remove(io, r, ms.BY_START)
 
 
-@folded
-def find_neighbour(io, slot, key, room):
-    """A queued request that ends (or starts) at ``slot`` and can take ``room`` more segments; -1 none."""
-    r = io.hash[key, slot & (ms.HASH_BUCKETS - 1)]
-    while r >= 0:
-        edge = io.request[r, REQUEST.start]
-        if key == ms.BY_END:
-            edge += io.request[r, REQUEST.nr_bios]
-        if edge == slot and io.request[r, REQUEST.nr_bios] + room <= io.ctl[IO.max_segments]:
-            return r
-        r = io.request[r, REQUEST.hash_next + key]
-    return -1
-
-
 @internal
 def attempt_merge(mem, heap, pools, io, vm, cpu, r, following, now):
-    """Join two adjacent requests; the second one is freed [attempt_merge]."""
+    """Join two requests where they meet and one can hold both; the second is freed. Whether it was [attempt_merge]."""
+    if r < 0 or following < 0 or io.request[r, REQUEST.nomerge] + io.request[following, REQUEST.nomerge] > 0:
+        return False
+    bios = io.request[r, REQUEST.nr_bios]
+    if io.request[r, REQUEST.start] + bios != io.request[following, REQUEST.start]:
+        return False
+    if bios + io.request[following, REQUEST.nr_bios] > io.ctl[IO.max_segments]:
+        return False
     queue_remove(io, following)
     hash_remove(io, r, ms.BY_END)
     io.bio[io.request[r, REQUEST.bio_tail], BIO.next] = io.request[following, REQUEST.bio_head]
     io.request[r, REQUEST.bio_tail] = io.request[following, REQUEST.bio_tail]
     io.request[r, REQUEST.nr_bios] += io.request[following, REQUEST.nr_bios]
     hash_insert(io, r, ms.BY_END)
+    io.ctl[IO.last_merge] = r
     end_request(mem, heap, pools, io, vm, cpu, following, now)
+    return True
 
 
 @folded
@@ -98,36 +147,64 @@ def needs_context(io, vm, t):
 
 
 @folded
-def elv_merge(mem, heap, pools, io, vm, cpu, b, t, now):
-    """Merge bio ``b`` into a queued request that ends or begins beside it, then that request with its neighbour
-    [elv_merge, attempt_back_merge, attempt_front_merge]; whether it merged. CFQ merges nothing for a task that has no
-    context yet [cfq_allow_merge]."""
+def elv_merge(io, slot):
+    """The request that a bio for ``slot`` is offered, times two, plus one where it would be its first bio; -1 none.
+
+    That of the last merge is asked first, then the one that ends at the slot, then, by CFQ alone, the one behind it.
+    """
+    r = io.ctl[IO.last_merge]
+    if r >= 0:
+        if io.request[r, REQUEST.start] + io.request[r, REQUEST.nr_bios] == slot:
+            return 2 * r
+        if io.request[r, REQUEST.start] == slot + 1:
+            return 2 * r + 1
+    r = find_request(io, slot, ms.BY_END)
+    if r >= 0:
+        return 2 * r
+    if io.ctl[IO.elevator] == ms.ELEVATOR_CFQ:
+        r = find_request(io, slot + 1, ms.BY_START)
+        if r >= 0:
+            return 2 * r + 1
+    return -1
+
+
+@folded
+def bio_merges(mem, heap, pools, io, vm, cpu, b, t, now):
+    """Merge bio ``b`` into the queued request that it is offered, then that request with its neighbour; whether it
+    merged. A full request refuses, and is asked no more. CFQ merges nothing for a task that has no context yet
+    [__make_request, ll_back_merge_fn, ll_front_merge_fn, cfq_allow_merge]."""
     if io.ctl[IO.merge] == 0 or needs_context(io, vm, t):
         return False
     slot = io.bio[b, BIO.slot]
-    r = find_neighbour(io, slot, ms.BY_END, 1)
-    if r >= 0:
-        hash_remove(io, r, ms.BY_END)
-        io.bio[io.request[r, REQUEST.bio_tail], BIO.next] = b
-        io.request[r, REQUEST.bio_tail] = b
-        io.request[r, REQUEST.nr_bios] += 1
-        hash_insert(io, r, ms.BY_END)
-        following = find_neighbour(io, slot + 1, ms.BY_START, io.request[r, REQUEST.nr_bios])
-        if following >= 0:
-            attempt_merge(mem, heap, pools, io, vm, cpu, r, following, now)
-        return True
-    r = find_neighbour(io, slot + 1, ms.BY_START, 1)
-    if r < 0:
+    found = elv_merge(io, slot)
+    if found < 0:
         return False
-    hash_remove(io, r, ms.BY_START)
-    io.bio[b, BIO.next] = io.request[r, REQUEST.bio_head]
-    io.request[r, REQUEST.bio_head] = b
-    io.request[r, REQUEST.start] = slot
-    io.request[r, REQUEST.nr_bios] += 1
-    hash_insert(io, r, ms.BY_START)
-    preceding = find_neighbour(io, slot, ms.BY_END, io.request[r, REQUEST.nr_bios])
-    if preceding >= 0:
-        attempt_merge(mem, heap, pools, io, vm, cpu, preceding, r, now)
+    r = found >> 1
+    request = io.request[r]
+    if request[REQUEST.nr_bios] == io.ctl[IO.max_segments]:
+        request[REQUEST.nomerge] = 1
+        if io.ctl[IO.last_merge] == r:
+            io.ctl[IO.last_merge] = -1
+        return False
+    if found & 1:
+        hash_remove(io, r, ms.BY_START)
+        io.bio[b, BIO.next] = request[REQUEST.bio_head]
+        request[REQUEST.bio_head] = b
+        request[REQUEST.start] = slot
+        request[REQUEST.nr_bios] += 1
+        hash_insert(io, r, ms.BY_START)
+        if attempt_merge(mem, heap, pools, io, vm, cpu, request[REQUEST.prev], r, now):
+            return True
+        io.ctl[IO.next_rq] = choose_request(io, io.ctl[IO.next_rq], r)  # cfq_reposition_rq_rb
+    else:
+        hash_remove(io, r, ms.BY_END)
+        io.bio[request[REQUEST.bio_tail], BIO.next] = b
+        request[REQUEST.bio_tail] = b
+        request[REQUEST.nr_bios] += 1
+        hash_insert(io, r, ms.BY_END)
+        if attempt_merge(mem, heap, pools, io, vm, cpu, r, request[REQUEST.next], now):
+            return True
+    io.ctl[IO.last_merge] = r
     return True
 
 
@@ -150,6 +227,7 @@ def add_request(io, vm, out, cpu, b, handle, jiffies):
     request[REQUEST.bio_head] = b
     request[REQUEST.bio_tail] = b
     request[REQUEST.started] = 0
+    request[REQUEST.nomerge] = 0
     request[REQUEST.command] = -1
     if elv_queue_empty(io):
         blk_plug_device(io, cpu, jiffies)
@@ -170,34 +248,12 @@ def add_request(io, vm, out, cpu, b, handle, jiffies):
         ctl[IO.head] = r
     hash_insert(io, r, ms.BY_END)
     hash_insert(io, r, ms.BY_START)
+    if ctl[IO.last_merge] < 0:
+        ctl[IO.last_merge] = r
+    ctl[IO.next_rq] = choose_request(io, ctl[IO.next_rq], r)
     out.metric[METRIC.requests] += 1
     if ctl[IO.plugged] != 0 and ctl[IO.count] - ctl[IO.in_flight] >= ctl[IO.unplug_thresh]:
         start_request_fn(io, vm, cpu, RUN_RECLAIMER)
-
-
-@internal
-def first_ahead(io):
-    """The first waiting request, in order of slots, that is not behind where the driver is; -1 none."""
-    r = io.ctl[IO.head]
-    while r >= 0 and io.request[r, REQUEST.start] < io.ctl[IO.last_position]:
-        r = io.request[r, REQUEST.next]
-    return r
-
-
-@internal
-def choose_request(io, ahead):
-    """The waiting request nearest to where the driver is, a way back counted twice; what is further back than 16 MB
-    comes last, lowest first. ``ahead``: of :func:`first_ahead` [cfq_choose_req]."""
-    last = io.ctl[IO.last_position]
-    behind = io.request[ahead, REQUEST.prev] if ahead >= 0 else io.ctl[IO.tail]
-    if behind < 0:
-        return ahead
-    back = last - io.request[behind, REQUEST.start]
-    if back > BACK_MAX_PAGES:
-        return ahead if ahead >= 0 else io.ctl[IO.head]
-    if ahead >= 0 and io.request[ahead, REQUEST.start] - last <= back * BACK_PENALTY:
-        return ahead
-    return behind
 
 
 @internal
@@ -205,6 +261,8 @@ def elv_dispatch_sort(io, r):
     """Give a request to the driver: its list is sorted one way from the end of the request that it has seen last, and
     one that it has seen is never passed [elv_dispatch_sort]."""
     ctl = io.ctl
+    if ctl[IO.last_merge] == r:
+        ctl[IO.last_merge] = -1
     queue_remove(io, r)
     request = io.request[r]
     boundary = ctl[IO.last_position]
@@ -242,14 +300,10 @@ def elevator_dispatch(io):
         if ctl[IO.head] >= 0:
             elv_dispatch_sort(io, ctl[IO.head])
         return
-    ahead = first_ahead(io)
     while ctl[IO.head] >= 0 and ctl[IO.dispatched] < DISPATCHED_MOST:
         given = 0
         while given < CFQ_QUANTUM and ctl[IO.head] >= 0:
-            r = choose_request(io, ahead)
-            if r == ahead:
-                ahead = io.request[r, REQUEST.next]
-            elv_dispatch_sort(io, r)
+            elv_dispatch_sort(io, ctl[IO.next_rq])
             given += 1
 
 
@@ -262,6 +316,7 @@ def elv_next_request(io):
     r = ctl[IO.dispatch_head]
     if r >= 0 and io.request[r, REQUEST.started] == 0:
         io.request[r, REQUEST.started] = 1
+        ctl[IO.rq_in_driver] += 1
         ctl[IO.last_position] = io.request[r, REQUEST.start] + io.request[r, REQUEST.nr_bios]
     return r
 
@@ -275,3 +330,15 @@ def dispatch_remove(io, r):
         io.request[following, REQUEST.prev] = -1
     else:
         io.ctl[IO.dispatch_tail] = -1
+
+
+@folded
+def elv_completed_request(io, vm, cpu, now):
+    """A request is complete. CFQ has kblockd run the queue where it holds requests and the driver has seen no other
+    [elv_completed_request, cfq_completed_request]."""
+    ctl = io.ctl
+    ctl[IO.in_flight] -= 1  # until here, so not only while the device has it
+    ctl[IO.dispatched] -= 1
+    ctl[IO.rq_in_driver] -= 1
+    if ctl[IO.elevator] == ms.ELEVATOR_CFQ and ctl[IO.rq_in_driver] == 0 and ctl[IO.head] >= 0:
+        kblockd_schedule_work(vm, cpu, WORK_RUN, now)

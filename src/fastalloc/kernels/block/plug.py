@@ -1,14 +1,18 @@
 """Plugging: a queue waits for more requests until enough have come or a timer hands it to kblockd [blk-core.c]."""
 
-from fastalloc.compiler.jit import folded
+from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.state import IO
-from fastalloc.kernels.lane.tasks import CPU
+from fastalloc.kernels.lane.sched import wake_task
+from fastalloc.kernels.lane.state import IO, VM
+from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
 
 # who runs the request function
 RUN_KBLOCKD = 0
 RUN_RECLAIMER = 1
 RUN_SOFTIRQ = 2
+# kblockd's works, bits of CPU.kblockd
+WORK_UNPLUG = 1
+WORK_RUN = 2
 
 
 @folded
@@ -37,3 +41,13 @@ def start_request_fn(io, vm, cpu, runner):
         return False
     vm.cpu[cpu, CPU.request_fn] = runner + 1
     return True
+
+
+@internal
+def kblockd_schedule_work(vm, cpu, work, now):
+    """Give kblockd of ``cpu`` a work: to unplug the queue, or to run it, plugged or not [blk_unplug_work,
+    cfq_kick_queue]."""
+    vm.cpu[cpu, CPU.kblockd] |= work
+    t = vm.ctl[VM.kthreads] + vm.ctl[VM.nr_cpus] + cpu
+    if vm.task[t, TASK.state] == TASK_STATE.kthread:
+        wake_task(vm, t, now)

@@ -41,6 +41,7 @@ class REQUEST(Record, width=14):
     next = field("the request behind it in the queue, or the next free record; -1 none")
     prev = field("the request before it in the queue, -1 none")
     started = field("prepared or refused once: keeps its place, takes no merges")
+    nomerge = field("1: it was full when a bio was offered", source="REQ_NOMERGE")
     command = field("prepared command, -1 none")
     hash_next = field("chains by end slot and by start slot: two columns", width=2)
     hashed = field("its buckets, -1 not hashed: two columns", width=2)
@@ -66,7 +67,7 @@ class IO(Record, width=POLICY.width):
     unplug_jiffy = field("when the unplug timer ends that, NEVER while not plugged", "jiffies", "q->unplug_timer")
     unplug_cpu = field("CPU that armed the timer")
     count = field("rl->count[WRITE]: requests allocated")
-    in_flight = field("requests that a command was started for", source="q->in_flight")
+    in_flight = field("requests taken by the driver and not yet released", source="q->in_flight")
     congested = field("1: reclaimers wait before they write more", source="blk_set_queue_congested")
     full = field("1: whoever is no batcher waits for a request", source="blk_set_queue_full")
     head = field("first request of the queue, -1 empty")
@@ -101,6 +102,9 @@ class IO(Record, width=POLICY.width):
     dispatch_tail = field("last request of the dispatch list, -1 none", source="q->queue_head")
     dispatched = field("given to the driver and not complete [cfqq->dispatched]")
     elevator = field("one of ELEVATORS")
+    last_merge = field("request of the last merge, or the first that came since, -1 none", source="q->last_merge")
+    next_rq = field("that CFQ gives to the driver next, -1 none", source="cfqq->next_rq")
+    rq_in_driver = field("seen by the driver and not complete", source="cfqd->rq_in_driver")
     last_position = field("slot behind the last request that the driver has seen [cfqd->last_position]")
 
 
@@ -171,6 +175,7 @@ class FILE(Record):
     dentry = field("object of its dentry, -1 none", "handle")
     node = field("object of its first radix tree node, -1 none", "handle")
     mapped = field("pages in its mapping: neither in the swap cache nor out")
+    first = field("logical page of page 0 while it is one of them, -1 it is not")
     pages = field("its length", "pages")
 
 
@@ -265,6 +270,7 @@ class VM(Record, width=POLICY.width):
     cpu = field("whose step runs, -1 nobody's")
     slots_looked = field("swap slots looked at in this step")
     swap_top = field("topmost node of the swap cache's tree, -1 none")
+    swap_groups = field("runs of 4096 slots that it has nodes for")
     boot_slabs = field("when the workload starts, of kmalloc-128, kmalloc-16, radix_tree_node", width=3)
     boot_live = field("objects in use there, beside those of mempools, hosts and stocks", width=3)
 

@@ -57,6 +57,8 @@ class TASK(Record):
     search_last = field("last slot of the run it hopes for")
     slot_found = field("its search is over and left a free cluster (1) or none (2)")
     ran = field("when it last ran")
+    at_limit = field("1: the queue was at its limit when it was last charged a request")
+    scan_left = field("left to isolate in this shrink_inactive_list", "pages", "shrink_inactive_list")
 
 
 class TASK_KIND(Record):
@@ -101,6 +103,7 @@ class RECLAIM(Record):
     shrink = field("isolates pages of a zone", source="shrink_list")
     written = field("its bio has ended")
     slot_search = field("looks for a free cluster of swap slots")
+    last_nap = field("has napped after the last round of direct reclaim", source="do_try_to_free_pages")
 
 
 class PROGRAM(Record):
@@ -130,7 +133,7 @@ class CPU(Record):
     tail = field("last task of the run queue, -1 none")
     running = field("tasks on the run queue", source="rq->nr_running")
     picked = field("when the running task was picked")
-    kblockd = field("work queued")
+    kblockd = field("works queued, bits WORK_*")
     softirq = field("stage of the completion being worked on, 0 none")
     softirq_command = field("command whose completion is worked on")
     softirq_bio = field("its next bio to be ended")

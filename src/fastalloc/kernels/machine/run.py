@@ -21,13 +21,14 @@ from fastalloc.kernels.alloc.slab import state as ss
 from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.block.completion import kblockd_step, softirq_step
 from fastalloc.kernels.block.hosts import host_event
+from fastalloc.kernels.block.plug import WORK_UNPLUG, kblockd_schedule_work
 from fastalloc.kernels.block.scsi import disk_done, scsi_request_fn
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.cfs import BALANCE_NS, balance, charge_task, schedule, scheduler_tick
 from fastalloc.kernels.lane.due import end_turn, first_due, next_tick, note_due, pass_turn
 from fastalloc.kernels.lane.metrics import METRIC
-from fastalloc.kernels.lane.sched import run_task_timers, sleep_on, wake_one, wake_task
+from fastalloc.kernels.lane.sched import run_task_timers, sleep_on, wake_one
 from fastalloc.kernels.lane.state import COST, IO, OUT_CTL, ROLE, VM
 from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_KIND, TASK_STATE
 from fastalloc.kernels.machine.check import STANDS_STILL, check_lane
@@ -69,11 +70,7 @@ def tick(io, vm, out, jiffies, now):
     """A timer tick: the unplug timer hands the queue to kblockd of the CPU that armed it; sleeps end."""
     if io.ctl[IO.unplug_jiffy] <= jiffies:
         io.ctl[IO.unplug_jiffy] = ms.NEVER
-        cpu = io.ctl[IO.unplug_cpu]
-        vm.cpu[cpu, CPU.kblockd] = 1
-        t = vm.ctl[VM.kthreads] + vm.ctl[VM.nr_cpus] + cpu
-        if vm.task[t, TASK.state] == TASK_STATE.kthread:
-            wake_task(vm, t, now)
+        kblockd_schedule_work(vm, io.ctl[IO.unplug_cpu], WORK_UNPLUG, now)
     if vm.ctl[VM.next_timer] <= jiffies:
         run_task_timers(vm, out, jiffies, now)
 

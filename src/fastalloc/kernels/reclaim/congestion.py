@@ -11,7 +11,7 @@ from fastalloc.kernels.lane.tasks import TASK_STATE
 
 @internal
 def congestion_wait(vm, out, t, cpu, hz_fraction, jiffies):
-    """Sleep HZ/``hz_fraction`` jiffies, less if a queue leaves congestion [congestion_wait]."""
+    """Sleep HZ/``hz_fraction`` jiffies, less if a request ends while the queue is below its mark [congestion_wait]."""
     if out.ctl[OUT_CTL.full] != 0:
         log_event(vm, out, EVENT.congestion_wait, cpu, t, 1000 // hz_fraction, 0, 0)
     sleep_on(vm, cpu, TASK_STATE.congestion, max(1, ms.NS_PER_S // vm.ctl[VM.jiffy_ns] // hz_fraction), False, jiffies)

@@ -2,7 +2,7 @@
 
 from fastalloc.compiler.jit import folded
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.page_alloc import free_pages
+from fastalloc.kernels.alloc.page_alloc import free_cold_page
 from fastalloc.kernels.alloc.state import PAGE, ZONE
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.state import VM
@@ -26,11 +26,11 @@ def keep_page(mem, vm, t, pfn):
 
 @folded
 def release_pagevec(mem, vm, t, cpu):
-    """Free the reclaimed pages gathered so far [__pagevec_release_nonlru]."""
+    """Free the reclaimed pages gathered so far, the last one first, as cold ones [__pagevec_free]."""
     pfn = vm.task[t, TASK.pvec]
     while pfn >= 0:
         following = mem.page[pfn, PAGE.next]
-        free_pages(mem, cpu, pfn, 0)
+        free_cold_page(mem, cpu, pfn)
         pfn = following
     vm.task[t, TASK.pvec] = -1
     vm.task[t, TASK.pvec_count] = 0

@@ -4,7 +4,7 @@ A reclaimer can sleep in the middle of everything, so its place is data: ``TASK.
 :func:`reclaim_step` does one step and returns the CPU time it took, in ns.
 """
 
-from fastalloc.compiler.jit import folded
+from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import zone_watermark_ok
 from fastalloc.kernels.alloc.state import MEMCTL, PAGE, ZONE
@@ -53,33 +53,42 @@ def end_reclaim(vm, out, t, cpu, progress):
 
 
 @folded
-def shrink_active_list(mem, vm, z, count, priority):
-    """Move up to ``count`` pages from the active tail to the inactive list; how many were looked at.
-
-    A mapped page stays while it is referenced, or while swappiness does not ask for mapped pages.
-    """
-    distress = 100 >> priority
+def reclaim_mapped(mem, vm, z, priority):
+    """Whether mapped pages leave the active list: distress, the share that is mapped, swappiness and how much longer
+    the active list is; always near OOM [calc_reclaim_mapped, zone_is_near_oom]."""
+    zone = mem.zone[z]
+    if zone[ZONE.pages_scanned] >= 3 * (zone[ZONE.nr_active] + zone[ZONE.nr_inactive]):
+        return True
     total = 0
     for i in range(mem.ctl[MEMCTL.nr_zones]):
         total += mem.zone[i, ZONE.present]
     mapped_ratio = vm.ctl[VM.anon_mapped] * 100 // total
-    reclaim_mapped = mapped_ratio // 2 + distress + vm.ctl[VM.swappiness] >= 100
-    done = 0
-    while done < count:
+    imbalance = zone[ZONE.nr_active] // (zone[ZONE.nr_inactive] + 1) * (vm.ctl[VM.swappiness] + 1) // 100
+    imbalance = imbalance * mapped_ratio // 100
+    return mapped_ratio // 2 + (100 >> priority) + vm.ctl[VM.swappiness] + imbalance >= 100
+
+
+@folded
+def shrink_active_list(mem, vm, z, count, priority):
+    """Move up to ``count`` pages from the active tail to the inactive list; how many were looked at.
+
+    A mapped page stays while it is referenced, or while mapped pages are not asked for; an anonymous one also where
+    there is no swap area.
+    """
+    wanted = reclaim_mapped(mem, vm, z, priority) and vm.ctl[VM.swap_pages] > 0
+    count = min(count, mem.zone[z, ZONE.nr_active])  # none twice: the kernel takes them all off before it looks
+    for _ in range(count):
         pfn = mem.zone[z, ZONE.active_tail]
-        if pfn < 0:
-            break
         lru_del(mem, pfn)
         flags = mem.page[pfn, PAGE.flags]
         stays = False
         if (flags & st.PG_MAPPED) != 0:
-            stays = not reclaim_mapped or (flags & st.PG_REFERENCED) != 0
-            if reclaim_mapped:
+            stays = not wanted or (flags & st.PG_REFERENCED) != 0
+            if wanted:
                 mem.page[pfn, PAGE.flags] = flags & ~st.PG_REFERENCED
         lru_add(mem, pfn, stays)
-        done += 1
-    mem.zone[z, ZONE.pages_scanned] += done
-    return done
+    mem.zone[z, ZONE.pages_scanned] += count
+    return count
 
 
 @folded
@@ -111,6 +120,18 @@ def begin_shrink_zone(mem, vm, t, z):
 
 
 @folded
+def zone_done(mem, vm, t):
+    """kswapd gives a zone up as unreclaimable after six fruitless scans of it, or where it has no page to scan; also
+    one that has too much free to be scanned [balance_pgdat]."""
+    task = vm.task[t]
+    if task[TASK.kind] == TASK_KIND.kswapd:
+        zone = mem.zone[task[TASK.zone] - 1]
+        if zone[ZONE.pages_scanned] >= 6 * (zone[ZONE.nr_active] + zone[ZONE.nr_inactive]):
+            zone[ZONE.all_unreclaimable] = 1
+    task[TASK.reclaim] = RECLAIM.zone
+
+
+@folded
 def next_zone(mem, vm, t):
     """Choose the next zone to shrink at this priority, or finish the priority."""
     task = vm.task[t]
@@ -128,6 +149,8 @@ def next_zone(mem, vm, t):
             task[TASK.progress] = 0  # all_zones_ok
         if not zone_watermark_ok(mem, z, 0, 8 * zone[ZONE.high], end_zone, False, False):
             begin_shrink_zone(mem, vm, t, z)
+        else:
+            zone_done(mem, vm, t)
         return
     if z < 0:
         task[TASK.reclaim] = RECLAIM.zone_done
@@ -182,10 +205,11 @@ def end_priority(mem, vm, out, t, cpu, jiffies):
     scanned = task[TASK.total_scanned] if kswapd else task[TASK.scanned]
     task[TASK.reclaim] = RECLAIM.priority
     task[TASK.priority] = priority - 1
-    if balanced or (kswapd and enough) or priority == 0:
-        if not kswapd:
-            end_reclaim(vm, out, t, cpu, task[TASK.progress])
+    if not kswapd and priority == 0:
+        task[TASK.reclaim] = RECLAIM.last_nap
+        if scanned == 0:
             return
+    elif balanced or (kswapd and enough) or priority == 0:
         task[TASK.priority] = DEF_PRIORITY
         task[TASK.reclaimed] = 0
         task[TASK.total_scanned] = 0
@@ -199,14 +223,23 @@ def end_priority(mem, vm, out, t, cpu, jiffies):
 
 
 @folded
-def zone_done(mem, vm, t):
-    """kswapd gives a zone up as unreclaimable after six fruitless scans of it [balance_pgdat]."""
+def shrunk_zone(vm, t):
+    """The zone that a task's shrink_zone is at."""
     task = vm.task[t]
-    if task[TASK.kind] == TASK_KIND.kswapd:
-        zone = mem.zone[task[TASK.zone] - 1]
-        if zone[ZONE.pages_scanned] >= 6 * (zone[ZONE.nr_active] + zone[ZONE.nr_inactive]):
-            zone[ZONE.all_unreclaimable] = 1
-    task[TASK.reclaim] = RECLAIM.zone
+    return task[TASK.zone] - 1 if task[TASK.kind] == TASK_KIND.kswapd else task[TASK.zone] + 1
+
+
+@internal
+def shrink_inactive_list(mem, vm, t):
+    """Isolate a whole batch, whatever is left; the list of a small zone again and again, until as many pages as asked
+    for were looked at, or none is there [shrink_inactive_list]."""
+    task = vm.task[t]
+    task[TASK.reclaim] = RECLAIM.shrink
+    if task[TASK.scan_left] > 0:
+        taken = isolate_lru_pages(mem, vm, t, shrunk_zone(vm, t), SWAP_CLUSTER_MAX)
+        task[TASK.scan_left] -= taken
+        if taken > 0:
+            task[TASK.reclaim] = RECLAIM.page_list
 
 
 @folded
@@ -217,7 +250,7 @@ def reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
     if step == RECLAIM.page_list:
         if task[TASK.list] < 0:
             putback_lru_pages(mem, vm, t, cpu)
-            task[TASK.reclaim] = RECLAIM.shrink
+            shrink_inactive_list(mem, vm, t)
             return 0
         return shrink_page(mem, heap, vm, out, t, cpu)
     if RECLAIM.bio_alloc <= step <= RECLAIM.request_alloc or step == RECLAIM.request_woken:
@@ -225,7 +258,7 @@ def reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
     if step == RECLAIM.slot_search:
         return search_step(vm, t)
     if step == RECLAIM.shrink:
-        z = task[TASK.zone] - 1 if task[TASK.kind] == TASK_KIND.kswapd else task[TASK.zone] + 1
+        z = shrunk_zone(vm, t)
         scanned = 0
         if task[TASK.nr_active] > 0:
             count = min(task[TASK.nr_active], SWAP_CLUSTER_MAX)
@@ -234,8 +267,8 @@ def reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
         if task[TASK.nr_inactive] > 0:
             count = min(task[TASK.nr_inactive], SWAP_CLUSTER_MAX)
             task[TASK.nr_inactive] -= count
-            isolate_lru_pages(mem, vm, t, z, SWAP_CLUSTER_MAX)  # a whole batch, whatever is left
-            task[TASK.reclaim] = RECLAIM.page_list
+            task[TASK.scan_left] = count
+            shrink_inactive_list(mem, vm, t)
         elif task[TASK.nr_active] == 0:
             task[TASK.reclaim] = RECLAIM.throttle
         return scanned * vm.costs[COST.scan_page]
@@ -253,6 +286,9 @@ def reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
         return 0
     if step == RECLAIM.written:
         written(mem, vm, t)
+        return 0
+    if step == RECLAIM.last_nap:
+        end_reclaim(vm, out, t, cpu, task[TASK.progress])
         return 0
     begin_priority(mem, vm, t, cpu, jiffies)
     return vm.costs[COST.scan_page]

@@ -7,8 +7,8 @@ from fastalloc.kernels.alloc.page_alloc import zone_watermark_ok
 from fastalloc.kernels.alloc.radix_tree import radix_tree_node_alloc, radix_tree_preload
 from fastalloc.kernels.alloc.state import MEMCTL, PAGE
 from fastalloc.kernels.block.bio import bio_record, mempool_take
-from fastalloc.kernels.block.block import freed_request, get_request, ioc_set_batching
-from fastalloc.kernels.block.elevator import add_request, elv_merge, needs_context
+from fastalloc.kernels.block.block import freed_request, get_request, ioc_set_batching, request_granted
+from fastalloc.kernels.block.elevator import add_request, bio_merges, needs_context
 from fastalloc.kernels.block.plug import RUN_RECLAIMER, start_request_fn
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.events import log_event
@@ -133,7 +133,7 @@ def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
             out.metric[METRIC.max_writeback] = vm.ctl[VM.writeback]
         out.metric[METRIC.pages_swapped_out] += 1
         out.metric[METRIC.bios] += 1
-        if elv_merge(mem, heap, pools, io, vm, cpu, b, t, vm.ctl[VM.now]):
+        if bio_merges(mem, heap, pools, io, vm, cpu, b, t, vm.ctl[VM.now]):
             out.metric[METRIC.bio_merges] += 1
             submitted(io, vm, t, cpu, jiffies)
             return vm.costs[COST.submit_bio]
@@ -162,6 +162,7 @@ def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
         else:
             wait_for_request(io, vm, out, t, cpu, jiffies)
         return wake
+    request_granted(io, vm, t, jiffies)
     add_request(io, vm, out, cpu, task[TASK.bio], handle, jiffies)
     submitted(io, vm, t, cpu, jiffies)
     return vm.costs[COST.submit_bio]

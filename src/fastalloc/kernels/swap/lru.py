@@ -95,11 +95,14 @@ def rotate_reclaimable_page(mem, pfn):
 
 @folded
 def leave_mapping(mem, heap, vm, cpu, pfn):
-    """A tmpfs page leaves its file's mapping; the last one frees the file's radix node."""
+    """A tmpfs page leaves its file's mapping; the radix node goes with the last one, or when page 0 alone is left
+    [radix_tree_delete, radix_tree_shrink]."""
     f = mem.page[pfn, PAGE.file]
     if f >= 0:
         vm.file[f, FILE.mapped] -= 1
-        if vm.file[f, FILE.mapped] == 0 and vm.file[f, FILE.node] >= 0:
+        if mem.page[pfn, PAGE.owner] == vm.file[f, FILE.first]:
+            vm.file[f, FILE.first] = -1
+        if vm.file[f, FILE.mapped] == (vm.file[f, FILE.first] >= 0) and vm.file[f, FILE.node] >= 0:
             radix_tree_node_free(mem, heap, vm, cpu, vm.file[f, FILE.node])
             vm.file[f, FILE.node] = -1
 

@@ -4,7 +4,8 @@ Slots are taken one after the other from a run of 256 free ones, which need not 
 the next such run is looked for from the lowest free slot up, slot by slot, without the lock: others go on meanwhile
 behind the old run, and the search gives way as often as anything else.
 
-The tree's nodes are real slab objects: a leaf for 64 slots, one above it for 4096, one above all.
+The tree's nodes are real slab objects: a leaf for 64 slots, one above it for 4096, one above all. Slot 0, the header's
+in the kernel, is a slot like any other here.
 """
 
 from fastalloc.compiler.jit import folded, internal
@@ -130,16 +131,20 @@ def missing_nodes(vm, cpu, slot):
     """Nodes that the tree lacks for ``slot``, put in from the CPU's stock [radix_tree_insert, radix_tree_extend].
 
     A tree of the first 64 slots is one leaf; the first slot behind them adds the node above, the first behind 4096 the
-    one above that, which stays.
+    one above that. A tree that is not empty grows by a root for each level.
     """
     group = slot // GROUP_SLOTS
     if group > 0 and vm.ctl[VM.swap_top] < 0:
+        if vm.middle[0, 0] < 0 and vm.middle[0, 1] > 0:
+            vm.middle[0, 0] = radix_tree_node_alloc(vm, cpu)
         vm.ctl[VM.swap_top] = radix_tree_node_alloc(vm, cpu)
     middle = vm.middle[group]
-    if middle[0] < 0 and slot >= RADIX_SLOTS:
+    if middle[0] < 0 and (slot >= RADIX_SLOTS or vm.ctl[VM.swap_top] >= 0):
         middle[0] = radix_tree_node_alloc(vm, cpu)
     leaf = vm.leaf[slot // RADIX_SLOTS]
     if leaf[1] == 0:
+        if middle[1] == 0:
+            vm.ctl[VM.swap_groups] += 1
         middle[1] += 1
         leaf[0] = radix_tree_node_alloc(vm, cpu)
     leaf[1] += 1
@@ -156,14 +161,26 @@ def add_to_swap_cache(mem, heap, vm, out, cpu, slot, gfp, context):
 
 @folded
 def delete_from_swap_cache(mem, heap, vm, cpu, slot):
-    """Drop ``slot`` from the tree; empty nodes are freed, upwards [__delete_from_swap_cache, radix_tree_delete]."""
+    """Drop ``slot`` from the tree; empty nodes are freed, upwards, and then a root that has its first child alone
+    [__delete_from_swap_cache, radix_tree_delete, radix_tree_shrink]."""
     leaf = vm.leaf[slot // RADIX_SLOTS]
     leaf[1] -= 1
-    if leaf[1] == 0:
-        radix_tree_node_free(mem, heap, vm, cpu, leaf[0])
-        leaf[0] = -1
-        middle = vm.middle[slot // GROUP_SLOTS]
-        middle[1] -= 1
-        if middle[1] == 0 and middle[0] >= 0:
+    if leaf[1] > 0:
+        return
+    radix_tree_node_free(mem, heap, vm, cpu, leaf[0])
+    leaf[0] = -1
+    ctl = vm.ctl
+    middle = vm.middle[slot // GROUP_SLOTS]
+    middle[1] -= 1
+    if middle[1] == 0:
+        ctl[VM.swap_groups] -= 1
+        if middle[0] >= 0:
             radix_tree_node_free(mem, heap, vm, cpu, middle[0])
             middle[0] = -1
+    first = vm.middle[0]
+    if ctl[VM.swap_top] >= 0 and ctl[VM.swap_groups] == (first[1] > 0):
+        radix_tree_node_free(mem, heap, vm, cpu, ctl[VM.swap_top])
+        ctl[VM.swap_top] = -1
+    if ctl[VM.swap_top] < 0 and first[0] >= 0 and first[1] == 1 and vm.leaf[0, 1] > 0:
+        radix_tree_node_free(mem, heap, vm, cpu, first[0])
+        first[0] = -1

@@ -10,7 +10,9 @@ from fastalloc.kernels.alloc.slab_owner import slab_give, slab_take
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane.metrics import METRIC, WHO
+from fastalloc.kernels.lane.sched import wake_one
 from fastalloc.kernels.lane.state import ROLE, VM
+from fastalloc.kernels.lane.tasks import TASK_STATE
 from fastalloc.linux import gfp as g
 
 # The two kinds share their code; the columns of the second stand STRIDE further on.
@@ -88,9 +90,12 @@ def noise_due(vm, kind):
 
 @internal
 def noise_event(mem, heap, vm, out, kind, now):
-    """Whatever of a kind is due now; a departure goes first."""
+    """Whatever of a kind is due now; a departure goes first. kswapd wakes where a request fell below the low mark."""
     at = kind * STRIDE
     if vm.ctl[VM.noise_count + at] > 0 and vm.noise[kind, vm.ctl[VM.noise_head + at], NOISE.until] <= now:
         noise_leaves(mem, heap, vm, kind)
     else:
         noise_arrives(mem, heap, vm, out, kind)
+        if mem.ctl[MEMCTL.kswapd_wanted] != 0:
+            mem.ctl[MEMCTL.kswapd_wanted] = 0
+            wake_one(vm, TASK_STATE.kswapd, now)

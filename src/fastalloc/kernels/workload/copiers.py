@@ -159,6 +159,8 @@ def copy_step(mem, heap, vm, out, t, cpu, jiffies):
         mem.page[pfn, PAGE.flags] |= st.PG_DIRTY  # not PG_referenced: generic_perform_write of 2.6.25 marks nothing
         vm.where[owner] = pfn
         vm.file[f, FILE.mapped] += 1
+        if task[TASK.file_page] == 0:
+            vm.file[f, FILE.first] = owner
         lru_add(mem, pfn, False)
         task[TASK.new_page] = -1
         task[TASK.nr_pages] += 1
@@ -186,6 +188,7 @@ def copy_step(mem, heap, vm, out, t, cpu, jiffies):
         vm.file[f, FILE.inode] = handle
         vm.file[f, FILE.node] = -1
         vm.file[f, FILE.mapped] = 0
+        vm.file[f, FILE.first] = -1
         task[TASK.program] = PROGRAM.dentry
         program = PROGRAM.dentry
     handle = task_alloc_object(mem, heap, vm, out, t, cpu, ROLE.dentry, WHO.dentry, jiffies)

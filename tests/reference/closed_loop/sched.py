@@ -1,0 +1,290 @@
+"""Who runs on a CPU, who sleeps on what, and until when [kernel/sched_fair.c of 2.6.25-rc8, kernel/wait.c, timer.c]."""
+
+from collections import deque
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+NICE_0_LOAD = 1024
+NICE_MINUS_5 = 3121
+MS = 1_000_000
+NEVER = 1 << 62
+KTHREADS = ("ksoftirqd", "kblockd")
+
+
+@dataclass(eq=False)
+class Task:
+    """A task: its program is a generator, and its place in the scheduler."""
+
+    number: int
+    kind: str  # kswapd, copier, writer, ksoftirqd, kblockd
+    cpu: int
+    program: Generator[Any, None, Any] | None = None
+    waits_for: str | None = None  # what it sleeps on; None: it is runnable
+    timer: int = NEVER  # jiffy
+    timer_turn: int = 0
+    timed_out: bool = False
+    vruntime: int = 0
+    ran: int = 0
+    memalloc: bool = False  # PF_MEMALLOC
+    in_reclaim: bool = False
+    submitting: bool = False  # between the page's turn and its submission
+    io_context: bool = False
+    nr_batch_requests: int = 0
+    last_waited: int = -1
+    at_limit: bool = False  # the queue was when it was charged
+    pages_held: list[Any] = field(default_factory=list)  # off the LRU, in its hands
+    cluster_found: bool | None = None  # how its search for a cluster ended
+
+    @property
+    def weight(self) -> int:
+        return NICE_0_LOAD if self.kind in ("copier", "writer") else NICE_MINUS_5
+
+
+@dataclass(eq=False)
+class Cpu:
+    """A CPU: its run queue, its clock, and what interrupts its task."""
+
+    number: int
+    current: Task | None = None
+    queue: list[Task] = field(default_factory=list)  # those that wait, in order of arrival
+    clock: int = 0
+    picked: int = 0
+    exec_start: int = 0
+    min_vruntime: int = 0
+    buddy: Task | None = None
+    need_resched: bool = False
+    ticking: bool = False
+    next_tick: int = 0
+    tick_load: int = 0
+    next_balance: int = 0
+    request_fn: Any = None  # who runs the request function here
+    softirq: Any = None  # the completion that is being worked on
+    works: list[str] = field(default_factory=list)  # kblockd's
+    stock: list[Any] = field(default_factory=list)  # radix nodes
+
+    @property
+    def tasks(self) -> list[Task]:
+        return ([self.current] if self.current else []) + self.queue
+
+    @property
+    def load(self) -> int:
+        return sum(task.weight for task in self.tasks)
+
+
+def calc_delta(delta: int, weight: int, load: int) -> int:
+    """``delta * weight / load`` as the kernel rounds it, by a 32-bit inverse [calc_delta_mine]."""
+    inverse = (2**32 - load // 2) // (load + 1)
+
+    def shifted(x: int, bits: int) -> int:
+        return (x + 2 ** (bits - 1)) >> bits
+
+    product = delta * weight
+    if product > 2**32:
+        return shifted(shifted(product, 16) * inverse, 16)
+    return shifted(product * inverse, 32)
+
+
+class Scheduler:
+    """Run queues, wait queues and timers of a machine."""
+
+    def __init__(self, cpus: int, jiffy: int):
+        factor = 1 + (cpus.bit_length() - 1)  # 1 + floor(log2(CPUs)) [sched_init_smp]
+        self.latency = 20 * MS * factor
+        self.min_granularity = 4 * MS * factor
+        self.wakeup_granularity = 5 * MS * factor
+        self.jiffy = jiffy
+        self.cpus = [Cpu(number) for number in range(cpus)]
+        self.waker: Cpu | None = None  # the CPU whose step it is
+        self.now = 0
+        self.wait_queues: dict[str, deque[Task]] = {}
+        self.tasks: list[Task] = []
+        self.timers_set = 0
+
+    @property
+    def jiffies(self) -> int:
+        return self.now // self.jiffy
+
+    def tick_after(self, cpu: Cpu, now: int) -> int:
+        """Ticks of the CPUs are apart by half a jiffy shared among them."""
+        skew = self.jiffy // 2 // len(self.cpus) * cpu.number
+        return ((now - skew) // self.jiffy + 1) * self.jiffy + skew
+
+    # -- the fair queue
+
+    def leftmost(self, cpu: Cpu) -> Task | None:
+        return min(cpu.queue, key=lambda task: task.vruntime, default=None)
+
+    def charge(self, task: Task, ns: int) -> None:
+        task.vruntime += ns if task.weight == NICE_0_LOAD else calc_delta(ns, NICE_0_LOAD, task.weight)
+
+    def update_curr(self, cpu: Cpu, now: int) -> None:
+        task = cpu.current
+        if task is None or now <= cpu.exec_start:
+            return
+        self.charge(task, now - cpu.exec_start)
+        cpu.exec_start = task.ran = now
+        cpu.min_vruntime = max(cpu.min_vruntime, min(each.vruntime for each in cpu.tasks))
+
+    def sched_slice(self, cpu: Cpu) -> int:
+        n = len(cpu.tasks)
+        period = self.latency if n <= 5 else self.min_granularity * n
+        return calc_delta(period, cpu.current.weight, cpu.load)
+
+    def place_entity(self, cpu: Cpu, task: Task) -> None:
+        """A sleeper gains the latency shared among those queued, and nothing on an empty queue [rc6 to rc8]."""
+        vruntime = cpu.min_vruntime
+        if cpu.load:
+            first = self.leftmost(cpu)
+            if first:
+                vruntime = min(vruntime, first.vruntime)
+            vruntime -= calc_delta(self.latency, NICE_0_LOAD, cpu.load)
+        task.vruntime = max(task.vruntime, vruntime)
+
+    def link(self, cpu: Cpu, task: Task, now: int) -> None:
+        """A runnable task joins a CPU; an idle one starts on it."""
+        task.cpu = cpu.number
+        if cpu.current:
+            cpu.queue.append(task)
+            return
+        cpu.current = task
+        cpu.clock = max(cpu.clock, now)
+        cpu.picked = cpu.exec_start = cpu.clock
+        cpu.need_resched = False
+        cpu.buddy = None
+        self.quiescent(cpu)
+
+    def quiescent(self, cpu: Cpu) -> None:
+        """schedule() is a quiescent state of RCU."""
+
+    def pick_next(self, cpu: Cpu, now: int) -> None:
+        """The buddy, if it is within a granularity of the leftmost, else that one [pick_next_entity]."""
+        load = cpu.load
+        first = self.leftmost(cpu)
+        buddy = cpu.buddy
+        if (
+            buddy
+            and first
+            and 0 <= buddy.vruntime - first.vruntime <= calc_delta(self.wakeup_granularity, NICE_0_LOAD, load)
+        ):
+            first = buddy
+        cpu.current = first
+        if first:
+            cpu.queue.remove(first)
+            if cpu.buddy is first:
+                cpu.buddy = None
+            cpu.picked = cpu.exec_start = now
+
+    def schedule(self, cpu: Cpu, now: int) -> None:
+        """The running task gives way and stays runnable, behind its equals."""
+        cpu.need_resched = False
+        self.quiescent(cpu)
+        if cpu.current:
+            self.update_curr(cpu, now)
+            cpu.queue.append(cpu.current)
+            cpu.current = None
+            self.pick_next(cpu, now)
+
+    def scheduler_tick(self, cpu: Cpu, now: int) -> None:
+        self.update_curr(cpu, now)
+        cpu.tick_load = cpu.load
+        if cpu.queue and now - cpu.picked > self.sched_slice(cpu):
+            cpu.need_resched = True
+
+    # -- sleeping and waking
+
+    def sleep_on(self, task: Task, what: str, timeout: int | None = None, exclusive: bool = False) -> None:
+        """The running task sleeps: exclusive ones at the tail of the queue, the others at its head."""
+        cpu = self.cpus[task.cpu]
+        assert cpu.current is task
+        self.update_curr(cpu, self.now)
+        cpu.current = None
+        cpu.need_resched = False
+        self.quiescent(cpu)
+        if cpu.buddy is task:
+            cpu.buddy = None
+        self.pick_next(cpu, self.now)
+        task.waits_for, task.timed_out = what, False
+        waiters = self.wait_queues.setdefault(what, deque())
+        if exclusive:
+            waiters.append(task)
+        else:
+            waiters.appendleft(task)
+        task.timer = NEVER
+        if timeout is not None:  # the n-th tick from now [schedule_timeout]
+            task.timer = self.jiffies + timeout
+            self.timers_set += 1
+            task.timer_turn = self.timers_set
+
+    def wake(self, task: Task, now: int) -> None:
+        self.wait_queues[task.waits_for].remove(task)
+        task.waits_for, task.timer = None, NEVER
+        cpu = self.select_task_rq(task)
+        self.update_curr(cpu, now)
+        self.place_entity(cpu, task)
+        self.link(cpu, task, now)
+        if cpu.current is not task:
+            self.check_preempt_wakeup(cpu, task)
+
+    def check_preempt_wakeup(self, cpu: Cpu, task: Task) -> None:
+        cpu.buddy = task
+        granularity = self.wakeup_granularity
+        if cpu.current.weight > NICE_0_LOAD:
+            granularity = calc_delta(granularity, NICE_0_LOAD, cpu.current.weight)
+        if task.vruntime + granularity < cpu.current.vruntime:
+            cpu.need_resched = True
+
+    def wake_up_all(self, what: str, now: int) -> int:
+        """All non-exclusive sleepers, head first: newest first."""
+        waiters = self.wait_queues.get(what, deque())
+        woken = len(waiters)
+        for _ in range(woken):
+            self.wake(waiters[0], now)
+        return woken
+
+    def wake_up_one(self, what: str, now: int) -> None:
+        waiters = self.wait_queues.get(what)
+        if waiters:
+            self.wake(waiters[0], now)
+
+    def run_timers(self, now: int) -> None:
+        """Sleeps that are over by now, in the order in which their timers were set."""
+        due = [task for task in self.tasks if task.timer <= self.jiffies]
+        for task in sorted(due, key=lambda task: task.timer_turn):
+            task.timed_out = True
+            self.wake(task, now)
+
+    # -- several CPUs
+
+    def select_task_rq(self, task: Task) -> Cpu:
+        """Where it ran, unless the waking CPU has room [select_task_rq_fair, wake_affine]."""
+        here, previous = self.waker, self.cpus[task.cpu]
+        if here is None or here is previous or task.kind in KTHREADS:
+            return previous
+        load = min(previous.load, previous.tick_load)
+        this_load = max(here.load, here.tick_load)
+        mean = here.load // len(here.tasks) if here.tasks else NICE_0_LOAD
+        light = this_load <= load and this_load + max(previous.load, previous.tick_load) <= mean
+        if light or 100 * (this_load + task.weight) <= 112 * load:
+            task.vruntime += here.min_vruntime - previous.min_vruntime
+            return here
+        return previous
+
+    def balance(self, cpu: Cpu, now: int) -> None:
+        """Pull half of what the busiest CPU has more, of tasks that are not cache-hot [load_balance]."""
+        others = [other for other in self.cpus if other is not cpu]
+        if not others:
+            return
+        busiest = max(others, key=lambda other: other.load)
+        if len(busiest.tasks) < 2 or 100 * busiest.load <= 125 * cpu.load:
+            return
+        half = (busiest.load - cpu.load) // 2
+        for task in busiest.queue[:32]:
+            hot = task is busiest.buddy or now - task.ran < 500_000
+            if task.weight <= half and not hot and task.kind not in KTHREADS:
+                half -= task.weight
+                busiest.queue.remove(task)
+                if busiest.buddy is task:
+                    busiest.buddy = None
+                task.vruntime += cpu.min_vruntime - busiest.min_vruntime
+                self.link(cpu, task, now)
