@@ -90,11 +90,10 @@ def compare(
         >>> board.board.select("policy", "lanes").rows()
         [('rc8', 4), ('fix', 4)]
     """
-    from fastalloc.scenario import with_policies
     from fastalloc.store.location import location
 
-    loaded = _loaded(scenario, {"run.lanes": lanes, "run.duration_s": seconds, "run.seed": seed}, settings)
-    loaded = with_policies(loaded, policies.split(",") if isinstance(policies, str) else list(policies))
+    asked = policies.split(",") if isinstance(policies, str) else list(policies)
+    loaded = _loaded(scenario, {"run.lanes": lanes, "run.duration_s": seconds, "run.seed": seed}, settings, asked)
     names = [variant.name for variant in loaded.variants]
     return _run_or_open(loaded, names, location(out or f"out/{loaded.name}-policies"), options)
 
@@ -336,10 +335,12 @@ def report(dataset: "Dataset | str | Location", path: "str | Location | None" = 
     return write_sweep_report(opened, path, [])
 
 
-def _loaded(scenario: "Scenario | str | Path", named: Settings, settings: Settings | None) -> "Scenario":
-    """The scenario with what was asked for set."""
+def _loaded(
+    scenario: "Scenario | str | Path", named: Settings, settings: Settings | None, policies: Sequence[str] | None = None
+) -> "Scenario":
+    """The scenario with what was asked for set, ``policies`` in place of its variants."""
     from fastalloc.scenario import Scenario, load_scenario
-    from fastalloc.scenario.chosen import chosen_settings
+    from fastalloc.scenario.chosen import with_chosen
     from fastalloc.scenario.machines import is_machine
 
     if isinstance(scenario, Scenario):
@@ -351,7 +352,7 @@ def _loaded(scenario: "Scenario | str | Path", named: Settings, settings: Settin
     else:
         loaded = load_scenario(scenario)
     asked = {**(settings or {}), **{key: value for key, value in named.items() if value is not None}}
-    return loaded.with_settings(chosen_settings(loaded, asked, Path()), "settings")
+    return with_chosen(loaded, asked, Path(), "settings", policies)
 
 
 def _run_or_open(scenario: "Scenario", names: list[str], out: "Location", options: dict[str, Any]) -> "Dataset":

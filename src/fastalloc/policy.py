@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from fastalloc.fields import Count, Model
 
+NOT_SLUB = ("slab", "slob", "own")  # allocators
 ASKED = "asked by kernels while a lane runs"
 
 User = Literal["bio", "biovec", "request", "scsi_cmnd", "sense", "sg table"]  # of WHO
@@ -19,8 +20,9 @@ User = Literal["bio", "biovec", "request", "scsi_cmnd", "sense", "sg table"]  # 
 class Policy(Model):
     """What the kernel does about it."""
 
-    # slub: as of 2.6.25; sheaves: of 6.18, here of every cache of the path; 7.3: of every cache there is
-    allocator: Literal["slub", "cpu-partial", "sheaves", "7.3", "slab", "slob"] = "slub"
+    # slub: as of 2.6.25; sheaves: of 6.18, here of every cache of the path; 7.3: of every cache there is; own: of the
+    # file in ``questions``
+    allocator: Literal["slub", "cpu-partial", "sheaves", "7.3", "slab", "slob", "own"] = "slub"
     slub_layout: Literal["2.6.25", "2.6.26", "3.2", "6.1", "6.12", "7.3"] = "2.6.25"  # slots, orders, who merges
     sheaf_capacity: Annotated[int, Field(ge=0, le=500)] = 0  # objects a sheaf; 0: 32 in 6.18, by slot size in 7.3
     max_full_sheaves: Annotated[int, Field(ge=0, le=1000)] = 10  # that a barn of 7.3 keeps
@@ -69,7 +71,7 @@ class Policy(Model):
     on_stack_bio: Annotated[bool, ASKED] = False  # a swap write waits for its end and needs no bio from memory
     write_gate: Literal["none", "min", "low", "high"] = "none"  # at or below it a reclaimer puts writes off
     gate_pages: Annotated[int, Field(ge=1, le=1 << 20), ASKED] = 32  # dirty pages passed over for each that is written
-    questions: str = ""  # source of a user's own policy
+    questions: str = ""  # source of a user's own policy, or of an allocator
     questions_file: str = ""  # what its file is called
     parameters: dict[str, int] = Field(default_factory=dict)  # of it, as set: policy.NAME
     # sense buffers of each further host; hosts of one size are of one driver and share its pool
@@ -80,8 +82,13 @@ class Policy(Model):
 
     @property
     def own(self) -> tuple[str, str, dict[str, int]]:
-        """A policy of one's own: its text, the name of its file, its parameters as set."""
+        """A policy or allocator of one's own: its text, the name of its file, its parameters as set."""
         return self.questions, self.questions_file or "policy.questions", self.parameters
+
+    @property
+    def answers(self) -> tuple[str, str, dict[str, int]]:
+        """``own`` where it answers questions; no text where it is an allocator."""
+        return ("", "", {}) if self.allocator == "own" else self.own
 
     @model_validator(mode="before")
     @classmethod
@@ -99,7 +106,7 @@ class Policy(Model):
     @model_validator(mode="after")
     def _consistent(self) -> "Policy":
         if self.entitlement == "pfmemalloc":
-            if self.allocator in ("slab", "slob"):
+            if self.allocator in NOT_SLUB:
                 raise ValueError("entitlement: 'pfmemalloc' is modelled for SLUB of any era alone")
         elif self.entitlement != "anyone" and self.allocator != "slub":
             raise ValueError(f"entitlement: {self.entitlement!r} is modelled for allocator 'slub' alone")
@@ -107,11 +114,11 @@ class Policy(Model):
             raise ValueError(f"emergency_caches: modelled for allocator 'slub', not {self.allocator!r}")
         if self.emergency_caches == "ideal" and (self.emergency_merge or self.emergency_free == "named"):
             raise ValueError("emergency_caches: 'ideal' ones share with nobody and are freed by the page")
-        if self.reserve_commands > 0 and self.allocator in ("slab", "slob"):
+        if self.reserve_commands > 0 and self.allocator in NOT_SLUB:
             raise ValueError(f"reserve_commands: its pages are counted for SLUB, not {self.allocator!r}")
         if self.parameters and not self.questions:
             raise ValueError(f"parameters: {', '.join(self.parameters)}, but there is no policy of one's own")
-        if self.spare_pages > 0 and self.allocator in ("slab", "slob"):
+        if self.spare_pages > 0 and self.allocator in NOT_SLUB:
             raise ValueError(f"spare_pages: {self.allocator} keeps none; its slabs would never give one back")
         if self.allocator != "7.3":
             for name in ("max_full_sheaves", "max_empty_sheaves", "refill"):

@@ -5,6 +5,7 @@ import numpy as np
 from fastalloc.batch.lane import POOL_ROLES, Lane
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.mempool import MEMPOOL
+from fastalloc.kernels.alloc.own.state import Own
 from fastalloc.kernels.alloc.rcu import CALLBACK_DENTRY, CALLBACK_NODE, KIND_BITS
 from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_SLAB, Slab
 from fastalloc.kernels.alloc.slob import slob as so
@@ -20,7 +21,7 @@ from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK
 
 def in_use(arrays: Lane) -> np.ndarray:
     """Objects handed out of each cache, by its slabs, arrays and sheaves; SLOB, which knows no caches: units, pages."""
-    return {st.Slub: _slub_in_use, SlubEras: _slub_in_use, Slab: _slab_in_use, so.Slob: _slob_in_use}[
+    return {st.Slub: _slub_in_use, SlubEras: _slub_in_use, Slab: _slab_in_use, so.Slob: _slob_in_use, Own: _own_in_use}[
         type(arrays.heap)
     ](arrays.heap)
 
@@ -72,10 +73,15 @@ def _slob_in_use(slob: so.Slob) -> np.ndarray:
     return np.array([(so.PAGE_UNITS - pages[:, SLOB_PAGE.units]).sum(), slob.ctl[SLOB_CTL.whole]])
 
 
+def _own_in_use(own: Own) -> np.ndarray:
+    begins = own.used[own.used > 0].astype(np.int64)
+    return np.bincount(begins - 1, minlength=own.counts.shape[0])
+
+
 def held(arrays: Lane) -> np.ndarray:
     """Objects that somebody can still free, by cache; SLOB: the units and pages that they take."""
     _, heap, pools, io, vm, _ = arrays
-    count = np.zeros(heap.cache.shape[0], np.int64)
+    count = np.zeros(len(heap.counts if isinstance(heap, Own) else heap.cache), np.int64)
 
     def add(role: int, objects: int) -> None:
         count[vm.roles[role]] += objects

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from fastalloc.batch import refuse_unfit, run_lanes
 from fastalloc.errors import InputError
-from fastalloc.policy import Policy
+from fastalloc.policy import NOT_SLUB, Policy
 from fastalloc.scenario import Scenario
 from fastalloc.scenario.machine import Machine
 from fastalloc.scenario.models import Costs, Queue
@@ -62,6 +62,7 @@ def values_of(field):
     return st.one_of(st.integers(low, min(high, low + 8)), st.sampled_from([low, min(high, 64)]))
 
 
+OWN = (Path(__file__).parents[2] / "docs" / "own" / "lifetime_classes.py").read_text(encoding="utf-8")
 # Each field there is, so that a new one is tried from its first day on.
 policies = st.fixed_dictionaries(
     {"allocator": values_of(Policy.model_fields["allocator"])},
@@ -101,7 +102,9 @@ def scenarios(draw):
     cpus = draw(st.sampled_from([1, 2, 3, 8]))
     policy = draw(policies)
     slow = draw(st.sampled_from([False, False, False, True]))  # nothing takes time: as many steps as there can be
-    four = policy["allocator"] in ("slab", "slob")
+    four = policy["allocator"] in NOT_SLUB
+    if policy["allocator"] == "own":
+        policy["questions"] = OWN
     data = {
         "name": "generated",
         "machine": {

@@ -113,13 +113,54 @@ def test_a_planted_fault_is_found_within_ten_seconds(name):
     assert 0 < len(fault.sequence) < 60
 
 
+BULK = f"""{SLUB}
+
+def alloc_bulk(heap, zone, c, cpu, gfp, count, into):
+    for i in range(count):
+        into[i] = alloc(heap, zone, c, cpu, gfp)
+        if into[i] == NOTHING:
+            free_bulk(heap, zone, c, cpu, i, into)
+            return 0
+    return count
+
+
+def free_bulk(heap, zone, c, cpu, count, addresses):
+    for i in range(count):
+        free(heap, zone, c, cpu, addresses[i])
+"""
+PLANTED_IN_BULK = {
+    "a part is lost where there is no more": ("            free_bulk(heap, zone, c, cpu, i, into)\n", "", "was lost"),
+    "a part is given": ("            return 0", "            return i", "objects: it gives all or none"),
+    "one is not freed": (
+        "for i in range(count):\n        free(",
+        "for i in range(count - 1):\n        free(",
+        "was lost",
+    ),
+    "one is given twice": ("into[i] = alloc(heap", "into[i] = into[0] if i == 3 else alloc(heap", "handed out twice"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED_IN_BULK)
+def test_a_fault_of_bulk_functions_is_found(name):
+    before, after, words = PLANTED_IN_BULK[name]
+    assert before in BULK
+    (fault,) = check_allocator(BULK.replace(before, after), "slub.py", {}, 8.0).faults
+    assert words in fault.what, fault.what
+    assert any("bulk" in op.words() for op in fault.sequence)
+
+
 def test_slub_has_no_fault():
-    assert check_allocator(SLUB, "slub.py", {}, 1.0).faults == []
+    assert check_allocator(BULK, "slub.py", {}, 2.0).faults == []
 
 
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
+        ("def flush(heap, zone, c, cpu)", "def flush(heap, zone)", "must be flush(heap, zone, c, cpu)"),
+        ('("CACHES", 5)', '("CACHES * 9999999999", 5)', "cache: ARRAYS is a table such as"),
+        ("return 0\n    return count", "return\n    return count", "returns nothing: it gives a whole number"),
+        ("def alloc_bulk(heap, zone, c, cpu, gfp, count, into)", "def alloc_bulk(heap)", "must be alloc_bulk(heap"),
+        ("def free_bulk", "def free_bulks", "free_bulks is no function of an allocator, and none of them calls it"),
         ("def shrink(", "def shrunk(", "has no function shrink(heap, zone, c)"),
         ("def alloc(heap, zone, c, cpu, gfp)", "def alloc(heap, zone, c)", "must be alloc(heap, zone, c, cpu, gfp)"),
         ("heap.cache[c, SIZE] = size", "heap.cash[c, SIZE] = size", "heap has no array 'cash': there are cache, cpu"),
@@ -130,9 +171,9 @@ def test_slub_has_no_fault():
     ],
 )  # fmt: skip
 def test_what_is_no_allocator_is_refused(before, after, words):
-    assert before in SLUB
+    assert before in BULK
     with pytest.raises(InputError) as error:
-        read_allocator(SLUB.replace(before, after), "slub.py")
+        read_allocator(BULK.replace(before, after, 1), "slub.py")
     assert words in str(error.value)
 
 

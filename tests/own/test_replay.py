@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 
 from fastalloc.errors import InputError
@@ -109,3 +110,34 @@ def test_an_allocator_that_fails_ends_the_replay(recording, tmp_path):
     text = BUDDY.replace("heap.cache[c, 0] = order", "heap.cache[c + 9999, 0] = order")
     with pytest.raises(PolicyError, match="IndexError"):
         recording.run([f"allocator={saved(tmp_path, text)}"])
+
+
+BULK = f"""{BUDDY}
+
+def alloc_bulk(heap, zone, c, cpu, gfp, count, into):
+    slow(zone)
+    for i in range(count):
+        into[i] = alloc(heap, zone, c, cpu, gfp)
+    return count
+
+
+def free_bulk(heap, zone, c, cpu, count, addresses):
+    slow(zone)
+    for i in range(count):
+        free(heap, zone, c, cpu, addresses[i])
+"""
+
+
+def test_bulk_functions_get_the_bulk_calls_of_a_trace(tmp_path):
+    run = DATA / "traces" / "d_stack_k612.events.parquet"
+    recording = open_recording(run, beside(run, "slabstate"), None, "6.12", "")
+    files = [saved(tmp_path, BUDDY, "one.py"), saved(tmp_path, BULK.replace("import NOTHING", "import slow, NOTHING"))]
+    _, one, many = recording.run([f"allocator={file}" for file in files])
+    same = ("cache", "new", "freed", "peak", "end", "objects", "node_list")
+    assert one.result.caches.select(same).equals(many.result.caches.select(same))
+    assert one.result.counts == many.result.counts
+    assert one.result.caches["alloc_slow"].sum() == one.result.caches["free_slow"].sum() == 0
+    calls = many.result.caches.filter(pl.col("alloc_slow") > 0)
+    assert calls["cache"].to_list() == ["maple_node"]
+    assert 0 < many.result.caches["alloc_slow"].sum() <= 286 / 2
+    assert 0 < many.result.caches["free_slow"].sum() <= 114

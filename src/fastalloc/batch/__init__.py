@@ -19,12 +19,14 @@ from fastalloc.batch.sound import Broken as Broken
 from fastalloc.batch.sound import CapacityError as CapacityError
 from fastalloc.batch.sound import ConservationError as ConservationError
 from fastalloc.batch.sound import check_sound as check_sound
+from fastalloc.batch.sound import refuse_lost as refuse_lost
 from fastalloc.kernels.alloc.kmem_inspect import overflowed
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.state import OUT_CTL
 from fastalloc.kernels.machine.run import finish_lane, run_lane
-from fastalloc.own.text import read_text, refuse_parameters, refuse_unasked
+from fastalloc.own.allocator_text import read_own
+from fastalloc.own.text import refuse_parameters, refuse_unasked
 from fastalloc.scenario.models import Scenario
 
 SLICE_MS = 5000  # simulated time between two looks at progress and cancellation
@@ -124,8 +126,9 @@ def refuse_unfit(scenarios: Sequence[Scenario], at_once: int) -> None:
     for scenario in scenarios:
         policy = scenario.policy
         if policy.questions:
-            text = read_text(policy.questions, policy.own[1])
-            refuse_unasked(text, policy.allocator)
+            text = read_own(policy.questions, policy.own[1])
+            if policy.allocator != "own":
+                refuse_unasked(text, policy.allocator)
             refuse_parameters(text, policy.parameters)
     layouts = [build_layout(scenario) for scenario in scenarios]
     refuse_too_large(scenarios, at_once)
@@ -157,6 +160,7 @@ def run_serial(
                 return []
             arrays = advance(lane, arrays, min(begin + SLICE_MS, lane_ms) * ms.NS_PER_MS, scenario, **build)
         results.append(result_of(lane, arrays))
+        refuse_lost(lane, arrays, scenario)
     return results
 
 
@@ -227,10 +231,12 @@ def run_machines(
                     return []
                 running[i] = _advance_or_break(lane, running[i], end * ms.NS_PER_MS, scenario, build)
                 tally.add(milliseconds=end - begin)
-        return [
-            arrays if isinstance(arrays, Broken) else result_of(lane, arrays)
-            for lane, arrays in zip(members, running, strict=True)
-        ]
+        results: list[LaneResult | Broken] = []
+        for lane, arrays in zip(members, running, strict=True):
+            results.append(arrays if isinstance(arrays, Broken) else result_of(lane, arrays))
+            if not isinstance(arrays, Broken):
+                refuse_lost(lane, arrays, scenario)
+        return results
 
     def whole(i: int, results: list[LaneResult | Broken]) -> Iterator[tuple[int, LaneResult]]:
         for result in results:

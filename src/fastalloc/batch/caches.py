@@ -99,7 +99,7 @@ def build_caches(scenario: Scenario) -> CacheSet:
         page_shift=(scenario.machine.page_kb * 1024).bit_length() - 1,
         pointer=scenario.machine.bits // 8,
     )
-    caches = CacheSet(options, may_merge=own_policy(*scenario.policy.own).merge)
+    caches = CacheSet(options, may_merge=own_policy(*scenario.policy.answers).merge)
     if scenario.policy.emergency_caches != "none":
         flags = 0 if scenario.policy.emergency_merge else sf.NO_MERGE
         for size in EMERGENCY_SIZES:

@@ -10,6 +10,7 @@ from fastalloc.batch.caches import CACHES_OF, build_caches, host_sense_caches, p
 from fastalloc.errors import reading
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.emergency_caches import SIZES as EMERGENCY_SIZES
+from fastalloc.kernels.alloc.own.state import Own
 from fastalloc.kernels.alloc.slab.state import REAPTIMEOUT_LIST3_S, Slab
 from fastalloc.kernels.alloc.slob import slob as so
 from fastalloc.kernels.alloc.slub import state as er
@@ -20,12 +21,14 @@ from fastalloc.linux import slab_flags as sf
 from fastalloc.linux import slub_eras as se
 from fastalloc.linux.geometry_slub import CacheRequest, CacheSet, Geometry
 from fastalloc.linux.gfp import SPARE
+from fastalloc.own.allocator import own_allocator
+from fastalloc.own.lane import LEAST_PAGES, new_own
 from fastalloc.policy import Policy
 from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.slab_arrays import new_slab
 from fastalloc.scenario.slub_arrays import geometry_row
 
-Heap = st.Slub | er.SlubEras | Slab | so.Slob
+Heap = st.Slub | er.SlubEras | Slab | so.Slob | Own
 HEAPS: dict[str, type] = {
     "slub": st.Slub,
     "cpu-partial": er.SlubEras,
@@ -33,6 +36,7 @@ HEAPS: dict[str, type] = {
     "7.3": er.SlubEras,
     "slab": Slab,
     "slob": so.Slob,
+    "own": Own,
 }
 FIRST_TRY_4_4 = ("6.1", "6.12")  # layouts of kernels whose first try of a slab does not reclaim
 ASKED_CAPACITY = 32  # of maple_node and vm_area_struct in 6.18
@@ -45,7 +49,7 @@ SLAB_BREAK_PAGES = 8192  # above 32 MB slabs may take two pages [slab_break_gfp_
 class Layout(NamedTuple):
     """The slab caches of a scenario's kernel, which all its lanes share and none changes."""
 
-    rows: np.ndarray  # int64, a row a cache as ``kmem_state.init_caches`` reads it; SLAB: none
+    rows: np.ndarray  # int64, a row a cache as ``init_caches`` reads it; SLAB: none, own: sizes
     roles: np.ndarray  # int64[ROLE.width]: index of the cache of each role
     slabs: tuple[gs.SlabGeometry, ...] = ()  # SLAB
     emergency: tuple[int, ...] = (-1, -1, -1, -1)  # caches of these
@@ -73,6 +77,8 @@ def _layout(scenario: Scenario) -> Layout:
         return _slab_layout(scenario)
     if scenario.policy.allocator == "slob":
         return _slob_layout(scenario)
+    if scenario.policy.allocator == "own":
+        return _own_layout(scenario)
     caches = build_caches(scenario)
     rows = np.stack([_slub_row(caches, geometry, scenario.policy) for geometry in caches.caches])
     for user in scenario.policy.spare_users:
@@ -114,6 +120,11 @@ def most_sheaves(scenario: Scenario) -> int:
     return 2 * scenario.machine.cpus + 24 + 2 * scenario.policy.max_full_sheaves
 
 
+def own_pages(frames: int, room: int = 1) -> int:
+    """How many pages an allocator of one's own has numbers for: a sixteenth of all, before its lane outgrows them."""
+    return max(LEAST_PAGES, slab_room(frames) // 16) * room
+
+
 def build_heap(scenario: Scenario, layout: Layout, frames: int, room: int = 1) -> Heap:
     """Room for ``room`` times as many slabs as there are pages; above 16 GB, for a slab in each sixteenth of the rest.
     Untouched rows cost no memory."""
@@ -123,6 +134,8 @@ def build_heap(scenario: Scenario, layout: Layout, frames: int, room: int = 1) -
         # one more than can be had, so that it is the page allocator who says that there is none
         slob: so.Slob = so.new_slob(frames + 1, len(layout.rows))
         return slob
+    if heap is Own:
+        return new_own(own_allocator(*scenario.policy.own), layout.rows[:, 0].tolist(), cpus, own_pages(frames, room))
     frames = room * slab_room(frames)
     links = frames * OBJECTS_A_PAGE * scenario.machine.page_kb // 4
     if heap is Slab:
@@ -198,6 +211,29 @@ def _slab_layout(scenario: Scenario) -> Layout:
     hosts = tuple(index[name] for name in host_sense_caches(scenario.policy))
     background = tuple(index[f"kmalloc-{kmalloc[f.size]}" if f.kmalloc else f.name] for f in load)
     return Layout(np.zeros((0, 0), np.int64), roles, tuple(layouts), host_sense=hosts, background=background)
+
+
+def _own_layout(scenario: Scenario) -> Layout:
+    """An allocator of one's own: a cache is a size, padded to the alignment that it is created with, and kmalloc's are
+    the general caches of 2.6.25."""
+    machine = scenario.machine
+    options = gs.SlabOptions(cache_line=machine.cache_line, cpus_node=machine.cpus, cpus_possible=machine.cpus)
+    load = background_caches(scenario)
+    sizes: dict[str, int] = {}
+    for request in path_requests(scenario.policy):
+        align = se.calculate_alignment(
+            request.flags, request.align, request.size, machine.cache_line, machine.bits // 8
+        )
+        sizes[request.name] = -(-request.size // max(8, align)) * max(8, align)
+    for fitted in load:
+        size = gs.kmalloc_size(fitted.size, options) if fitted.kmalloc else -(-fitted.size // 8) * 8
+        sizes.setdefault(f"kmalloc-{size}" if fitted.kmalloc else fitted.name, size)
+    sizes.setdefault("kmalloc-128", 128)
+    index = {name: row for row, name in enumerate(sizes)}
+    roles = np.array([index[name] for name in ROLE.names], np.int64)
+    hosts = tuple(index[name] for name in host_sense_caches(scenario.policy))
+    background = tuple(index[f"kmalloc-{gs.kmalloc_size(f.size, options)}" if f.kmalloc else f.name] for f in load)
+    return Layout(np.array([[size] for size in sizes.values()]), roles, host_sense=hosts, background=background)
 
 
 def _slob_layout(scenario: Scenario) -> Layout:

@@ -25,7 +25,7 @@ from fastalloc.kernels.machine.boot import boot_lane
 from fastalloc.linux import gfp as g
 from fastalloc.linux.gfp import MAX_ORDER
 from fastalloc.own.compiled import ask_by_slab, install, own_policy
-from fastalloc.policy import Policy
+from fastalloc.policy import NOT_SLUB, Policy
 from fastalloc.scenario.machine import NOT_THE_KERNELS
 from fastalloc.scenario.models import Scenario, Workload
 
@@ -109,7 +109,7 @@ def build_mem(scenario: Scenario, layout: Layout, room: int = 1) -> st.Mem:
     for who in (WHO.command, WHO.sense):  # charged while usage + 1 is less than the limit
         ctl[MEMCTL.charge_limit + who] = policy.reserve_commands + 1 if policy.reserve_commands else 0
     ctl[MEMCTL.slab_match] = MATCH_PFMEMALLOC if policy.entitlement == "pfmemalloc" else 0
-    own = own_policy(*policy.own)
+    own = own_policy(*policy.answers)
     if own.text:
         ctl = install(own, ctl, machine.cpus, max(len(layout.rows), 1), room * slab_room(start))
     by_slab = policy.allocator != "slub"
@@ -218,7 +218,7 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
         ctl[field] = ms.NEVER
     ctl[VM.adversary] = {"none": -1, "atomic": g.IN_INTERRUPT, "reclaim": g.PF_MEMALLOC}[work.adversary]
     ctl[VM.series_ns] = scenario.run.series_ms * ms.NS_PER_MS
-    for boot in machine.boot_slabs if scenario.policy.allocator not in ("slab", "slob") else []:  # slabs of SLUB
+    for boot in machine.boot_slabs if scenario.policy.allocator not in NOT_SLUB else []:  # slabs of SLUB
         place = BOOT_SLABS.index(boot.cache)
         ctl[VM.boot_slabs + place], ctl[VM.boot_live + place] = boot.slabs, boot.in_use
     ctl[VM.shared_core] = machine.shared_core and machine.cpus > 1
@@ -310,7 +310,7 @@ def build_lane(
         if not overflowed(arrays.heap) or room >= MOST_ROOM:
             break
         room *= ROOM_STEP
-    if not overflowed(arrays.heap):
+    if not overflowed(arrays.heap) and arrays.mem.ctl[MEMCTL.stopped] == 0:  # or the first event tells what failed
         refuse_unbooted(scenario, layout, arrays.heap, arrays.pools, arrays.io, arrays.vm)
     return arrays
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from fastalloc.batch.bursts import burst_room
-from fastalloc.batch.heap import ASKED_CAPACITY, HEAPS, OBJECTS_A_PAGE, most_sheaves, slab_room
+from fastalloc.batch.heap import ASKED_CAPACITY, HEAPS, OBJECTS_A_PAGE, most_sheaves, own_pages, slab_room
 from fastalloc.batch.lane import noise_room
 from fastalloc.batch.zones import lane_zones
 from fastalloc.errors import InputError
+from fastalloc.kernels.alloc.own.state import GRANULES, OWN_PAGE
 from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_SLAB, Slab
 from fastalloc.kernels.alloc.slob.ring import SLOB_PAGE, SLOB_STRETCH
 from fastalloc.kernels.alloc.slob.slob import PAGE_UNITS
@@ -17,7 +18,8 @@ from fastalloc.kernels.lane.state import BIO, COMMAND, FILE, RCU_RING, REQUEST
 from fastalloc.kernels.lane.tasks import TASK
 from fastalloc.kernels.workload.bursts import HELD
 from fastalloc.memory import memory_limit, size_in_words
-from fastalloc.own.text import read_text
+from fastalloc.own.allocator import own_allocator
+from fastalloc.own.allocator_text import read_own
 from fastalloc.scenario.models import Scenario
 
 MOST_CACHES = 52  # of the path, kmalloc's, and hosts'; SLAB has MOST_OF_SLAB
@@ -37,6 +39,8 @@ def lane_parts(scenario: Scenario) -> dict[str, int]:
     if HEAPS[policy.allocator] is Slab:
         slabs = SLAB_SLAB.width * 8 + links
         cpus += MOST_OF_SLAB * (SLAB_ARRAY.width + MOST_ENTRIES) * 8
+    elif policy.allocator == "own":
+        slabs = _own_bytes(scenario, frames, caches) // slab_room(frames)
     elif policy.allocator == "slob":
         slabs = (SLOB_PAGE.width + SLOB_STRETCH.width) * 4 + PAGE_UNITS * 2
     else:
@@ -45,7 +49,7 @@ def lane_parts(scenario: Scenario) -> dict[str, int]:
         if policy.allocator in ("sheaves", "7.3"):
             capacity = policy.sheaf_capacity or CAPACITY[policy.allocator]
             sheaves = caches * most_sheaves(scenario) * (SHEAF.objects + capacity + 8) * 8
-    words = read_text(policy.questions, policy.own[1]).state if policy.questions else {}
+    words = read_own(policy.questions, policy.own[1]).state if policy.questions else {}
     counts = {"lane": 1, "cpu": machine.cpus, "cache": caches, "slab": slab_room(frames)}
     tree = work.tree_files * work.mean_file_pages * 5 // 4 + 128
     return {
@@ -63,6 +67,13 @@ def lane_parts(scenario: Scenario) -> dict[str, int]:
         "run.series_ms": round(run.duration_s * 1000) // run.series_ms * SERIES.width * 8,
         "run.max_events": run.max_events * len(EVENT_COLUMNS) * 8,
     }
+
+
+def _own_bytes(scenario: Scenario, frames: int, caches: int) -> int:
+    """Bytes of the state of an allocator of one's own: its book, and the arrays that its file declares."""
+    pages = own_pages(frames)
+    shapes = own_allocator(*scenario.policy.own).shapes(caches, scenario.machine.cpus, pages)
+    return pages * (3 * 8 + GRANULES * 2 + OWN_PAGE.width * 4) + 8 * sum(rows * columns for rows, columns in shapes)
 
 
 def lane_bytes(scenario: Scenario) -> int:

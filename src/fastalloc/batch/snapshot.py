@@ -16,9 +16,12 @@ import pyarrow.parquet as pq
 
 from fastalloc.batch.lane import Lane, build_lane
 from fastalloc.errors import InputError, reading
+from fastalloc.kernels.alloc.own.state import Own
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane.state import VM
 from fastalloc.model_digest import model_digest
+from fastalloc.own import lane as own_lane
+from fastalloc.own.allocator import own_allocator
 from fastalloc.own.compiled import own_policy, set_addresses
 from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.trust import refuse_code
@@ -156,8 +159,10 @@ def load(path: str | Path) -> tuple[Snapshot, Scenario]:
 
 
 def _own_answers(lane: Lane, scenario: Scenario) -> None:
-    """The addresses of an own policy's answers, in this process."""
-    set_addresses(own_policy(*scenario.policy.own), lane.mem.ctl)
+    """The addresses of the machine code of a file of one's own, in this process."""
+    set_addresses(own_policy(*scenario.policy.answers), lane.mem.ctl)
+    if isinstance(lane.heap, Own):
+        own_lane.set_addresses(own_allocator(*scenario.policy.own), lane.heap.ctl)
 
 
 def _digest(arrays: list[tuple[str, Any]]) -> str:

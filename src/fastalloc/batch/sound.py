@@ -1,5 +1,7 @@
 """Whether a lane's state is to be trusted: what broke, when, in which cache, said once."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fastalloc.batch.heap import build_layout
@@ -7,10 +9,14 @@ from fastalloc.batch.lane import Lane
 from fastalloc.errors import InputError, LaneError
 from fastalloc.kernels.alloc.guards import GUARDS
 from fastalloc.kernels.alloc.kmem_inspect import overflowed
+from fastalloc.kernels.alloc.own.face import drain
+from fastalloc.kernels.alloc.own.state import SOUND, ZONE_CTL, Own
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.state import ROLE, VM
 from fastalloc.kernels.machine.check import VIOLATIONS
+from fastalloc.own import lane as own_lane
+from fastalloc.own.allocator import own_allocator
 from fastalloc.own.compiled import PolicyError
 from fastalloc.own.failure import failure
 from fastalloc.scenario.models import Scenario
@@ -66,8 +72,11 @@ def check_sound(lane: int, arrays: Lane, scenario: Scenario | None = None) -> No
         tick = now // int(arrays.vm.ctl[VM.jiffy_ns])
         raise ConservationError(Broken(lane, variant, tick, now / ms.NS_PER_S, cache, what))
     if arrays.mem.ctl[MEMCTL.policy_failed]:
-        told = failure(*scenario.policy.own, arrays.mem.ctl) if scenario else "it was not told which"
+        told = failure(*scenario.policy.answers, arrays.mem.ctl) if scenario else "it was not told which"
         raise PolicyError(f"{where}: its policy failed: {told}", variant, lane)
+    if isinstance(arrays.heap, Own) and arrays.heap.ctl[ZONE_CTL.wrong] != SOUND:
+        told = _told_of(scenario, arrays, own_lane.failure)
+        raise PolicyError(f"{where}: its allocator failed: {told}", variant, lane)
     if arrays.vm.ctl[VM.overflow]:
         raise InputError(
             f"lane {lane}",
@@ -76,6 +85,29 @@ def check_sound(lane: int, arrays: Lane, scenario: Scenario | None = None) -> No
         )
     if overflowed(arrays.heap):
         raise CapacityError(f"{where}: more slabs or objects than its arrays hold", variant, lane)
+
+
+def refuse_lost(lane: int, arrays: Lane, scenario: Scenario) -> None:
+    """Raise PolicyError where an allocator of one's own lost objects or pages: at the end of a lane, which is of no
+    use afterwards, everything is freed and every cache shrunk, and then no page may be held."""
+    own = arrays.heap
+    if not isinstance(own, Own):
+        return
+    variant, now = scenario.variants[0].name, int(arrays.vm.ctl[VM.now])
+    held = drain(arrays.mem, own)
+    check_sound(lane, arrays, scenario)
+    if held:
+        where = f"lane {lane}{variant and f' of {variant}'} at its end, {now / ms.NS_PER_S:.6f} s"
+        told = _told_of(scenario, arrays, own_lane.lost)
+        raise PolicyError(f"{where}: its allocator failed: {told}", variant, lane)
+
+
+def _told_of(scenario: Scenario | None, arrays: Lane, tell: Callable[..., str]) -> str:
+    """What went wrong with the allocator of a lane, in words."""
+    if scenario is None:
+        return "it was not told which"
+    name = functools.partial(cache_name, scenario, arrays)
+    return tell(own_allocator(*scenario.policy.own), arrays.heap, name)
 
 
 def cache_name(scenario: Scenario | None, arrays: Lane, c: int) -> str:

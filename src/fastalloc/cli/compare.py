@@ -47,14 +47,10 @@ def compare(
     wide: Wide = False,
 ) -> None:
     """Run policies on the same lanes and print the board that compares them."""
-    from fastalloc.scenario import with_policies
-    from fastalloc.scenario.policy_presets import own_settings, with_parameters
-
     allow_memory(memory)
     asked = asked_for(settings, None, lanes, seconds, seed)
     names = policies or "all"
-    fields, own = own_settings(asked)
-    loaded = with_parameters(with_policies(loaded_with(scenario, fields), names.split(",")), own)
+    loaded = loaded_with(scenario, asked, names)
     command = shlex.join(["fastalloc", "compare", scenario, "--policies", names, *words_of(asked)])
     folder = out or free_folder(f"{loaded.name}-policies")
     run_and_show(loaded, folder, command=command, as_json=json, board=True, threads=threads, debug=debug)

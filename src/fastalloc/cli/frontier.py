@@ -64,7 +64,6 @@ def frontier(
     """Search for the value from which on the livelock is rarer than asked, and state the confidence."""
     allow_memory(memory)
     from fastalloc.compiler.cache_dir import announce_compiling
-    from fastalloc.scenario import with_policies
     from fastalloc.scenario.policy_presets import policy_variant
     from fastalloc.scenario.rules import rules_line
     from fastalloc.sweep.frontier import Tried, fewest_lanes
@@ -77,12 +76,11 @@ def frontier(
         limit = None
     if limit is None:
         raise InputError("--where", where, "must be livelock<P, such as livelock<1e-2")
-    loaded = loaded_with(scenario, asked_for(settings, None, None, seconds, seed))
+    loaded = loaded_with(scenario, asked_for(settings, None, None, seconds, seed), policies)
     if policies is not None:
         if variant is not None:
             raise InputError("--variant", variant, "and --policies: give one of them")
         asked = policies.split(",")
-        loaded = with_policies(loaded, asked)
         every = "all" in asked
         names = [each.name for each in loaded.variants] if every else [policy_variant(each).name for each in asked]
     else:

@@ -141,17 +141,18 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def loaded_with(scenario: str, settings: dict[str, Any]) -> "Scenario":
+def loaded_with(scenario: str, settings: dict[str, Any], policies: str | None = None) -> "Scenario":
     """A scenario by its name or path with settings, in which ``machine`` may be a file and ``policy`` a name; or a
-    machine alone under a load that is told. What is assumed of a user's machine goes to stderr.
+    machine alone under a load that is told. What is assumed of a user's machine goes to stderr. ``policies``, joined
+    by commas, stand in place of its variants.
 
     Raises:
-        InputError: as ``load_scenario``, ``load_machine`` and ``Scenario.with_settings``.
+        InputError: as ``load_scenario``, ``load_machine`` and ``with_chosen``.
     """
     import sys
 
     from fastalloc.scenario import load_scenario
-    from fastalloc.scenario.chosen import chosen_settings
+    from fastalloc.scenario.chosen import with_chosen
     from fastalloc.scenario.machines import assumed, is_machine
 
     if is_machine(scenario):
@@ -160,7 +161,8 @@ def loaded_with(scenario: str, settings: dict[str, Any]) -> "Scenario":
         loaded, said = machine_alone(scenario)
     else:
         loaded, said = load_scenario(scenario), []
-    found = loaded.with_settings(chosen_settings(loaded, settings, Path()), "--set")
+    asked = None if policies is None else policies.split(",")
+    found = with_chosen(loaded, settings, Path(), policies=asked)
     if isinstance(settings.get("machine"), str):
         said = [f"policy {found.kernel_policy}", *assumed(found.machine)]
     for line in said:

@@ -15,17 +15,21 @@ Settings = Annotated[
 
 
 @policy_app.command()
-def new(file: File) -> None:
-    """Write a policy that runs as it is and leaves all to the kernel, every question commented."""
-    from fastalloc.verify.own.template import template
+def new(
+    file: File, allocator: Annotated[bool, typer.Option("--allocator", help="An allocator, not a policy.")] = False
+) -> None:
+    """Write a policy that runs as it is and leaves all to the kernel, every question commented; or an allocator."""
+    from fastalloc.verify.own.template import allocator_template, template
 
     if file.suffix != ".py" or not file.stem.isidentifier():
         raise InputError(file, "", "a policy is a file such as my_patch.py")
     try:
         with open(file, "x", encoding="utf-8") as out:
-            out.write(template(file.stem))
+            out.write((allocator_template if allocator else template)(file.stem))
     except FileExistsError:
         raise InputError(file, "", "is there already") from None
+    except OSError as error:
+        raise InputError(file, "", f"cannot be written: {error.strerror or error}") from None
     print(f"{file}: run it with: fastalloc compare swap-livelock --policies {file}")
 
 
@@ -60,14 +64,22 @@ def check(
 
 @policy_app.command()
 def time(file: File, settings: Settings = None) -> None:
-    """What a policy costs an operation, beside the kernel without it."""
+    """What a policy costs an operation, beside the kernel without it; or an allocator, beside SLUB's."""
     from fastalloc.compiler.cache_dir import announce_compiling
+    from fastalloc.own.allocator_text import is_allocator
     from fastalloc.terminal import Table, console
-    from fastalloc.verify.own.cost import costs, share
+    from fastalloc.verify.own.cost import allocator_costs, costs, share
 
     source, given = _read(file), _parameters(settings)
     announce_compiling()
     table = Table()
+    if is_allocator(source):
+        table.add_column("allocator")
+        table.add_column("ns an operation", justify="right")
+        for name, each in allocator_costs(source, str(file), given):
+            table.add_row(name, f"{each:.0f}")
+        console().print(table)
+        return
     for name in ("allocator", "ns an operation", "with it", "more", "questions an operation"):
         table.add_column(name, justify="left" if name == "allocator" else "right")
     for cost in costs(source, str(file), given):

@@ -157,7 +157,7 @@ class _Search:
 
 def _chosen(scenario: str, variant: str | None, policy: str | None, asked: dict[str, Any]) -> "Scenario":
     """The one variant that is asked for, with a policy on top, whose parameters may be among the settings."""
-    from fastalloc.scenario.policy_presets import own_settings, with_parameters
+    from fastalloc.scenario.own_parameters import own_settings, with_parameters
 
     fields, parameters = own_settings(asked)
     loaded = loaded_with(scenario, fields)
@@ -235,7 +235,12 @@ def _field(own: "Scenario", key: str) -> float:
 
 
 def _value(own: "Scenario", key: str) -> Any:
-    value: Any = own
+    from fastalloc.scenario.own_parameters import parameter_of
+
+    value: Any = parameter_of(own, key)
+    if value is not None:
+        return value
+    value = own
     for part in key.split("."):
         value = getattr(value, part, None)
     return value

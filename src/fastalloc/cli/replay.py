@@ -78,7 +78,7 @@ def replay(
     from fastalloc.trace.replay.results import check_record, summaries, write_results
 
     allow_memory(memory)
-    what_ifs = [*(what_if or []), *whatif.grid(grid or [])]
+    what_ifs = whatif.with_grid(what_if or [], grid or [])
     announce_compiling()
     path, told, line = recorded(path)
     kernel, boot = kernel or told, boot or line or ""

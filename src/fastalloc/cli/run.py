@@ -52,11 +52,7 @@ def run(
     """Run the variants of a scenario and tell which of them livelock."""
     allow_memory(memory)
     asked = asked_for(settings, policy, lanes, seconds, seed)
-    loaded = loaded_with(scenario, asked)
-    if policies is not None:
-        from fastalloc.scenario import with_policies
-
-        loaded = with_policies(loaded, policies.split(","))
+    loaded = loaded_with(scenario, asked, policies)
     run_and_show(
         loaded,
         out or free_folder(loaded.name),

@@ -15,6 +15,7 @@ _ELSEWHERE = {
     "WHO": "fastalloc.kernels.lane.metrics",
     "DEPTH": "fastalloc.kernels.alloc.state",
     **dict.fromkeys(("take_pages", "give_pages", "slow", "lock"), "fastalloc.own.memory"),
+    **dict.fromkeys(("order_of", "add_slab", "take_slot", "put_slot"), "fastalloc.own.slabs"),
 }
 
 

@@ -1,5 +1,6 @@
 """An allocator of one's own: its functions interpreted and compiled, and its arrays."""
 
+import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
@@ -21,28 +22,32 @@ from numba import njit  # isort: skip
 class OwnAllocator(NamedTuple):
     """``interpreted`` and ``compiled``: functions by name, which take ``turns`` after the arguments of FUNCTIONS."""
 
+    source: str
     text: AllocatorText
+    parameters: tuple[tuple[str, int], ...]
     interpreted: Mapping[str, Callable[..., Any]]
     compiled: Mapping[str, Callable[..., Any]]
     heap: Any  # the NamedTuple of its arrays
 
-    def arrays(self, caches: int, cpus: int, pages: int) -> Any:
-        """The arrays, all 0, of a machine of that size."""
-        sizes = {"CACHES": caches, "CPUS": cpus, "PAGES": pages, "CPUS * CACHES": cpus * caches}
-        sizes["SLOTS"] = pages * om.GRANULES
+    def shapes(self, caches: int, cpus: int, pages: int) -> list[tuple[int, int]]:
+        """Rows and columns of each array on a machine of that size."""
+        sizes = {"CACHES": caches, "CPUS": cpus, "PAGES": pages, "SLOTS": pages * om.GRANULES}
         made = []
         for rows, columns in self.text.arrays.values():
-            made.append(np.zeros((rows if isinstance(rows, int) else sizes[rows], columns), np.int64))
-        return self.heap(*made)
+            made.append((math.prod(sizes.get(each) or int(each) for each in str(rows).split(" * ")), columns))
+        return made
 
-    def grown(self, heap: Any, pages: int) -> Any:
-        """The arrays of a machine of more pages, ``heap`` their begin."""
+    def arrays(self, caches: int, cpus: int, pages: int) -> Any:
+        """The arrays, all 0, of a machine of that size."""
+        return self.heap(*(np.zeros(shape, np.int64) for shape in self.shapes(caches, cpus, pages)))
+
+    def grown(self, heap: Any, before: int, pages: int) -> Any:
+        """The arrays of a machine of ``pages`` pages, ``heap`` their begin, of ``before`` pages."""
         made = []
         for array, (rows, columns) in zip(heap, self.text.arrays.values(), strict=True):
-            per_page = {"PAGES": 1, "SLOTS": om.GRANULES}.get(str(rows), 0)
             larger = array
-            if per_page:
-                larger = np.zeros((pages * per_page, columns), np.int64)
+            if {"PAGES", "SLOTS"} & set(str(rows).split(" * ")):
+                larger = np.zeros((len(array) // before * pages, columns), np.int64)
                 larger[: len(array)] = array
             made.append(larger)
         return self.heap(*made)
@@ -53,17 +58,18 @@ def _allocator(source: str, where: str, parameters: tuple[tuple[str, int], ...])
     found = read_allocator(source, where)
     refuse_parameters(found.text, dict(parameters))
     module = compile(rewritten(found.text), where, "exec")
-    plain_provided = {name: function.py_func for name, function in om.PROVIDED.items()}
+    plain_provided = {name: getattr(function, "py_func", function) for name, function in om.PROVIDED.items()}
     plain = executed_module(module, where, dict(parameters), {**INTERPRETED, **plain_provided})
     interpreted = {name: plain[name] for name in found.text.functions}
     # A class of its own for each file: Numba tells kernels of tuples apart by it.
     heap = NamedTuple("heap", [(name, np.ndarray) for name in found.arrays])  # type: ignore[misc]
     if DISABLE_JIT:
-        return OwnAllocator(found, interpreted, interpreted, heap)
+        return OwnAllocator(source, found, parameters, interpreted, interpreted, heap)
     namespace = executed_module(module, where, dict(parameters), {**COMPILED, **om.PROVIDED})
     for name in dict.fromkeys(each for names in found.text.used.values() for each in names):
         namespace[name] = njit(error_model="python", boundscheck=True)(namespace[name])
-    return OwnAllocator(found, interpreted, {name: namespace[name] for name in found.text.functions}, heap)
+    compiled = {name: namespace[name] for name in found.text.functions}
+    return OwnAllocator(source, found, parameters, interpreted, compiled, heap)
 
 
 def own_allocator(source: str, where: str, parameters: Mapping[str, int] = MappingProxyType({})) -> OwnAllocator:
@@ -82,7 +88,7 @@ class Wrong(NamedTuple):
     why: str
 
 
-_WHY = {
+WHY = {
     om.OUTSIDE: "lies outside of the pages that are held",
     om.ACROSS: "runs over the end of its pages",
     om.TWICE: "overlaps an object that is in use: it was handed out twice",
@@ -92,4 +98,6 @@ _WHY = {
 
 def why_wrong(code: int, address: int, object_: int) -> str:
     """What ``note_object`` found, in words."""
-    return f"address {address:#x} of object {object_} {_WHY[code]}"
+    if code == om.PART:
+        return f"alloc_bulk gave {address} of {object_} objects: it gives all or none"
+    return f"address {address:#x} of object {object_} {WHY[code]}"

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fastalloc.errors import InputError
-from fastalloc.own.text import Checked, Text, globals_of, line_of, near, parameters_of, parsed, used_by
+from fastalloc.own.text import Checked, Text, globals_of, line_of, near, parameters_of, parsed, read_text, used_by
 
 FUNCTIONS = {
     "create": ("heap", "c", "size"),
@@ -14,15 +14,20 @@ FUNCTIONS = {
     "shrink": ("heap", "zone", "c"),
     "pages_held": ("heap",),
 }
-OPTIONAL = {"flush": ("heap", "zone", "c", "cpu")}  # what a CPU keeps of a cache goes back
-GIVES = ("alloc", "pages_held")  # those that return a whole number
-PROVIDED = ("take_pages", "give_pages", "slow", "lock")
-ROWS = ("CACHES", "CPUS", "PAGES", "CPUS * CACHES", "SLOTS")
-MOST_ROWS, MOST_COLUMNS = 1 << 20, 64
+OPTIONAL = {
+    "flush": ("heap", "zone", "c", "cpu"),  # what a CPU keeps of a cache goes back
+    # kmem_cache_alloc_bulk: ``count`` addresses into ``into``, or none; how many
+    "alloc_bulk": ("heap", "zone", "c", "cpu", "gfp", "count", "into"),
+    "free_bulk": ("heap", "zone", "c", "cpu", "count", "addresses"),  # kmem_cache_free_bulk
+}
+GIVES = ("alloc", "alloc_bulk", "pages_held")  # those that return a whole number
+PROVIDED = ("take_pages", "give_pages", "slow", "lock", "order_of", "add_slab", "take_slot", "put_slot")
+ROWS = ("CACHES", "CPUS", "PAGES", "SLOTS")
+MOST_ROWS, MOST_COLUMNS, MOST_ARRAYS = 1 << 20, 64, 24
 
 
 class AllocatorText(NamedTuple):
-    """``arrays``: rows (one of ROWS, or a number) and columns of each array of ``heap``."""
+    """``arrays``: rows (numbers and ROWS, multiplied) and columns of each array of ``heap``."""
 
     text: Text
     arrays: dict[str, tuple[str | int, int]]
@@ -35,6 +40,12 @@ def is_allocator(source: str) -> bool:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return any(isinstance(node, ast.FunctionDef) and node.name == "alloc" for node in tree.body)
+
+
+def read_own(source: str, where: str) -> Text:
+    """What a file of one's own is, a policy or an allocator; raises InputError as ``read_text`` or
+    ``read_allocator``."""
+    return read_allocator(source, where).text if is_allocator(source) else read_text(source, where)
 
 
 @lru_cache(maxsize=64)
@@ -70,9 +81,8 @@ def read_allocator(source: str, where: str) -> AllocatorText:
 
 
 def _arrays(tree: ast.Module, where: str) -> dict[str, tuple[str | int, int]]:
-    told = (
-        f'ARRAYS is a table such as {{"page": ("PAGES", 4)}}: rows, a number or one of {", ".join(ROWS)}, and columns'
-    )
+    rows_are = f"rows, a number, one of {', '.join(ROWS)} or a product of them, and columns"
+    told = f'ARRAYS is a table such as {{"page": ("PAGES", 4)}}: {rows_are}'
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "ARRAYS" for t in node.targets):
             try:
@@ -82,11 +92,17 @@ def _arrays(tree: ast.Module, where: str) -> dict[str, tuple[str | int, int]]:
             except (ValueError, TypeError, AttributeError):
                 raise InputError(where, line_of(node), told) from None
             for name, (rows, columns) in found.items():
-                good = rows in ROWS or (type(rows) is int and 1 <= rows <= MOST_ROWS)
+                good = all(each in ROWS or 1 <= _number(each) <= MOST_ROWS for each in str(rows).split(" * "))
+                if len(found) > MOST_ARRAYS:
+                    raise InputError(where, line_of(node), f"{len(found)} arrays; at most {MOST_ARRAYS} can be")
                 if not good or not 1 <= columns <= MOST_COLUMNS or not name.isidentifier():
                     raise InputError(where, line_of(node), f"{name}: {told}")
             return found
     raise InputError(where, "", f"declares no arrays: {told}")
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 9 else 0
 
 
 class _CheckedAllocator(Checked):

@@ -272,12 +272,12 @@ def _address(name: str, text: Text, function: Callable[..., Any]) -> int:
     try:
         compiled: Any = cfunc(_SIGNATURE)(namespace["asked"])
     except NumbaError as error:
-        raise InputError(text.where, *_why(name, text, str(error))) from None
+        raise InputError(text.where, *why_refused(name, text, str(error))) from None
     _alive.append(compiled)
     return int(compiled.address)
 
 
-def _why(name: str, text: Text, said: str) -> tuple[str, str]:
+def why_refused(name: str, text: Text, said: str) -> tuple[str, str]:
     """Where and why Numba does not compile a function, from the many lines that it says."""
     at = f"{name}, line {text.functions[name].lineno}"
     if "ends without an answer" in said:

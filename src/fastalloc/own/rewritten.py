@@ -22,13 +22,18 @@ _OPERATIONS = {
 }
 
 
-def rewritten(text: Text) -> ast.Module:
-    """The module of a policy with the functions that are compiled rewritten; each takes TURNS as its last argument."""
+def rewritten(text: Text, lines: bool = False) -> ast.Module:
+    """The module of a policy with the functions that are compiled rewritten; each takes TURNS as its last argument.
+
+    ``lines``: each statement notes its line in the second word of TURNS, for a call that cannot be made twice.
+    """
     tree = copy.deepcopy(text.tree)
     functions = {name for names in text.used.values() for name in names}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name in functions:
             _Rewritten(text, functions, node.name in text.functions).visit(node)
+            if lines:
+                _Lines().visit(node)
     return ast.fix_missing_locations(tree)
 
 
@@ -99,6 +104,25 @@ class _Rewritten(ast.NodeTransformer):
             if not hasattr(each, "lineno"):
                 ast.copy_location(each, node)
         return ast.copy_location(call, node)
+
+
+class _Lines(ast.NodeTransformer):
+    """Before each statement, and at the end of a loop's body, the line goes into TURNS."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        for name in ("body", "orelse"):
+            statements = getattr(node, name, None)
+            if isinstance(statements, list):
+                noted = [each for old in statements for each in (*_at(old, _line(old)), old)]
+                if name == "body" and isinstance(node, ast.While):
+                    noted += _at(node, _line(node))
+                setattr(node, name, noted)
+        return node
+
+
+def _line(node: ast.stmt) -> str:
+    return f"{TURNS}[1] = {node.lineno}"
 
 
 def _turn() -> str:

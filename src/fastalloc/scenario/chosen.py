@@ -1,6 +1,6 @@
 """Which kernel's policy a machine runs under: the bundle of its own kernel unless another one is chosen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,14 @@ from fastalloc.linux.release import Base, parse_release
 from fastalloc.scenario.machine import DEFAULT_KERNEL
 from fastalloc.scenario.machines import machine_named
 from fastalloc.scenario.models import Scenario
-from fastalloc.scenario.policy_presets import kernel_fields, kernel_policies, policy_variant
-
-# What tells nothing to SLAB and SLOB, and is left out of a bundle for a kernel that was built with one of them.
-SLUB_ONLY = ("slub_layout", "min_partial_on_free", "entitlement", "sheaf_capacity")
+from fastalloc.scenario.own_parameters import own_settings, with_parameters
+from fastalloc.scenario.policy_presets import (
+    SLUB_ONLY,
+    kernel_fields,
+    kernel_policies,
+    policy_variant,
+    with_policies,
+)
 
 
 def policy_of_kernel(release: str) -> str:
@@ -51,6 +55,26 @@ def policy_table(name: str, allocator: str | None = None) -> dict[str, Any]:
         fields = {field: value for field, value in fields.items() if field not in SLUB_ONLY}
         fields["allocator"] = allocator
     return fields
+
+
+def with_chosen(
+    scenario: Scenario,
+    settings: Mapping[str, Any],
+    folder: Path,
+    what: str = "--set",
+    policies: Sequence[str] | None = None,
+) -> Scenario:
+    """A scenario with settings as of ``chosen_settings``, its variants replaced by ``policies`` where there are some;
+    parameters of a file of one's own are set in each variant that has them.
+
+    Raises:
+        InputError: as ``chosen_settings``, ``with_policies`` and ``with_parameters``.
+    """
+    fields, own = own_settings(settings)
+    chosen = scenario.with_settings(chosen_settings(scenario, fields, folder), what)
+    if policies is not None:
+        chosen = with_policies(chosen, list(policies))
+    return with_parameters(chosen, own, what)
 
 
 def chosen_settings(scenario: Scenario, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:

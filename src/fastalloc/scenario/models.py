@@ -6,8 +6,9 @@ from pydantic import Field, field_validator, model_validator
 
 from fastalloc.errors import InputError
 from fastalloc.fields import Count, Model, Nanoseconds, Positive
-from fastalloc.own.text import read_text, refuse_parameters, refuse_unasked
-from fastalloc.policy import Policy
+from fastalloc.own.allocator_text import is_allocator, read_own
+from fastalloc.own.text import refuse_parameters, refuse_unasked
+from fastalloc.policy import NOT_SLUB, Policy
 from fastalloc.scenario.fitted import parse_workload
 from fastalloc.scenario.machine import Machine
 from fastalloc.scenario.varied import Varied
@@ -152,15 +153,21 @@ class Scenario(Varied):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Scenario":
-        if self.machine.page_kb != 4 and self.policy.allocator in ("slab", "slob"):
+        if self.machine.page_kb != 4 and self.policy.allocator in NOT_SLUB:
             raise ValueError(
                 f"machine.page_kb: {self.machine.page_kb}, but policy.allocator {self.policy.allocator!r} is modelled "
                 "for pages of 4 KB"
             )
         if self.policy.questions:
-            text = read_text(self.policy.questions, self.policy.own[1])
-            refuse_unasked(text, self.policy.allocator)
+            text = read_own(self.policy.questions, self.policy.own[1])
+            if is_allocator(self.policy.questions) != (self.policy.allocator == "own"):
+                told = "an allocator runs under policy.allocator 'own', and nothing else does"
+                raise ValueError(f"{self.policy.own[1]}: {told}; it is {self.policy.allocator!r}")
+            if self.policy.allocator != "own":
+                refuse_unasked(text, self.policy.allocator)
             refuse_parameters(text, self.policy.parameters)
+        elif self.policy.allocator == "own":
+            raise ValueError("policy.allocator: 'own' is a file of one's own: name it with --policy FILE.py")
         if self.disk.irq_cpu >= self.machine.cpus:
             raise ValueError(f"disk.irq_cpu: {self.disk.irq_cpu}, but the machine has {self.machine.cpus} CPUs")
         if self.run.duration_s * self.machine.hz < 1:

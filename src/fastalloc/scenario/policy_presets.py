@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 
 from fastalloc.errors import InputError, meant, reading
 from fastalloc.fields import Model
-from fastalloc.own.text import read_text
+from fastalloc.own.allocator_text import is_allocator, read_own
 from fastalloc.policy import Policy
 from fastalloc.scenario.files import read_toml
 from fastalloc.scenario.models import Scenario
@@ -17,6 +17,11 @@ from fastalloc.scenario.varied import Variant, input_error
 
 POLICIES = Path(__file__).parent / "policies"
 BASELINE = "rc8"
+# What tells nothing to other allocators than SLUB, and is left out of a bundle for a kernel that was built with one.
+SLUB_ONLY = (
+    "slub_layout", "min_partial_on_free", "entitlement", "sheaf_capacity", "max_full_sheaves", "max_empty_sheaves",
+    "refill",
+)  # fmt: skip
 KERNEL = "kernel"  # section of the bundles that stand for a kernel
 
 
@@ -56,14 +61,16 @@ def policy_names() -> list[str]:
     return sorted((path.stem for path in POLICIES.glob("*.toml")), key=lambda name: (name != BASELINE, name))
 
 
-def load_policy(name: str) -> PolicyPreset:
+def load_policy(name: str, folder: Path | None = None) -> PolicyPreset:
     """The preset of one policy, its fields checked against the scenario; a bundle's ``set`` holds that of its members.
+
+    ``folder``: from where the path of a file of one's own starts.
 
     Raises:
         InputError: no such policy, broken TOML, an unknown key or field, a value out of range, members that clash.
     """
     if name.endswith(".py"):
-        return own_preset(Path(name))
+        return own_preset((folder or Path()) / name)
     known = policy_names()
     if name not in known:
         raise InputError("policies", name, f"no such policy{meant(name, known)}; there are {', '.join(known)}")
@@ -88,30 +95,36 @@ def own_preset(path: Path) -> PolicyPreset:
     """The preset of a user's own policy, named as its file is; the source goes into the scenario.
 
     Raises:
-        InputError: the file cannot be read, or is no policy (see ``read_text``).
+        InputError: the file cannot be read, or is neither policy nor allocator (see ``read_own``).
     """
     with reading("policies", str(path)):
         source = path.read_text(encoding="utf-8")
-    read_text(source, str(path))
+    read_own(source, str(path))
+    fields: dict[str, Any] = {"policy.questions": source, "policy.questions_file": path.name}
+    if is_allocator(source):
+        defaults = Policy()
+        fields |= {f"policy.{name}": getattr(defaults, name) for name in SLUB_ONLY} | {"policy.allocator": "own"}
     return PolicyPreset(
         name=path.stem,
         section="own",
         title=path.stem,
-        description="A policy of one's own.",
+        description="An allocator of one's own." if is_allocator(source) else "A policy of one's own.",
         source=str(path),
-        set={"policy.questions": source, "policy.questions_file": path.name},
+        set=fields,
     )
 
 
-def policy_variant(composed: str) -> Variant:
+def policy_variant(composed: str, folder: Path | None = None) -> Variant:
     """The variant of a policy, or of several joined by ``+`` (``fix+nomerge-bio``).
 
     Raises:
         InputError: as ``load_policy``, and two policies that set one field to different values.
     """
-    presets = [load_policy(name.strip()) for name in composed.split("+")]
+    presets = [load_policy(name.strip(), folder) for name in composed.split("+")]
     name = "+".join(preset.name for preset in presets)
     title = " + ".join(f"{preset.section}: {preset.title}" for preset in presets)
+    if any(preset.set.get("policy.allocator") == "own" for preset in presets):
+        presets = [_without_slub(preset) for preset in presets]
     merged = _merged(presets, name)
     if any(preset.section == KERNEL for preset in presets):  # it tells of whatever any kernel tells of
         merged = {f"policy.{field}": value for field, value in kernel_fields().items()} | merged
@@ -132,37 +145,6 @@ def kernel_fields() -> dict[str, Any]:
     return {key.removeprefix("policy."): defaults[key.removeprefix("policy.")] for key in sorted(keys)}
 
 
-def own_settings(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of dotted settings those of a scenario's fields, and those that can only be parameters of a policy's file."""
-    own = {
-        key: value
-        for key, value in settings.items()
-        if key.startswith("policy.") and key.count(".") == 1 and key.partition(".")[2] not in Policy.model_fields
-    }
-    return {key: value for key, value in settings.items() if key not in own}, own
-
-
-def with_parameters(scenario: Scenario, settings: dict[str, Any]) -> Scenario:
-    """The scenario with parameters set in each variant whose own policy declares them.
-
-    Raises:
-        InputError: a key that no variant's policy declares, or a value out of its range.
-    """
-    left = set(settings)
-    variants = []
-    for variant in scenario.variants:
-        source = variant.set.get("policy.questions", scenario.policy.questions)
-        known = (
-            read_text(source, variant.set.get("policy.questions_file", "policy.questions")).parameters if source else {}
-        )
-        taken = {key: value for key, value in settings.items() if key.partition(".")[2] in known}
-        left -= set(taken)
-        variants.append(variant.model_copy(update={"set": {**variant.set, **taken}}))
-    if left:
-        raise InputError("--set", min(left), "is no field of a policy, and no parameter of a policy's file")
-    return scenario.model_copy(update={"variants": variants})
-
-
 def with_policies(scenario: Scenario, policies: list[str]) -> Scenario:
     """The scenario with a variant a policy in place of its own variants; the baseline comes first, asked for or not.
 
@@ -178,6 +160,14 @@ def with_policies(scenario: Scenario, policies: list[str]) -> Scenario:
     for name in found:
         scenario.variant(name)
     return scenario
+
+
+def _without_slub(preset: PolicyPreset) -> PolicyPreset:
+    """A kernel's bundle for one that is built with an allocator of the user's own."""
+    if preset.section != KERNEL:
+        return preset
+    left = {f"policy.{name}" for name in (*SLUB_ONLY, "allocator")}
+    return preset.model_copy(update={"set": {key: value for key, value in preset.set.items() if key not in left}})
 
 
 def _merged(presets: list[PolicyPreset], what: str) -> dict[str, Any]:

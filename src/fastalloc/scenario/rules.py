@@ -6,7 +6,7 @@ from typing import Any
 from fastalloc.linux.release import parse_base
 from fastalloc.linux.slub_layouts import layout_of
 from fastalloc.linux.versions import Kernel, kernel_near
-from fastalloc.policy import Policy
+from fastalloc.policy import NOT_SLUB, Policy
 from fastalloc.scenario.machine import NOT_THE_KERNELS, Machine
 from fastalloc.scenario.models import Scenario
 
@@ -17,6 +17,7 @@ _SLABS = {
     "7.3": "SLUB of 7.2 and 7.3",
     "slab": "SLAB of 2.6.25",
     "slob": "SLOB of 2.6.25",
+    "own": "allocator of",
 }
 # The allocator of a bundle: no cache of the swap path asks for the sheaves of 6.18.
 _ALLOCATORS = {"2.6.25": "slub", "cpu-partial": "cpu-partial", "sheaves": "cpu-partial", "7.3": "7.3"}
@@ -30,8 +31,8 @@ def rules_line(scenario: Scenario) -> str:
     """The kernel rules that run in a scenario: allocator, layout, marks of requests, mempools; and where not all is of
     one kernel, or nodes are joined, what else runs."""
     policy, machine = scenario.policy, scenario.machine
-    parts = [_SLABS[policy.allocator]]
-    if policy.allocator not in ("slab", "slob"):
+    parts = [_SLABS[policy.allocator] + (f" {policy.own[1]}" if policy.allocator == "own" else "")]
+    if policy.allocator not in NOT_SLUB:
         parts.append(f"caches laid out and merged as of {policy.slub_layout}")
     parts.append(f"watermark discounts of {policy.watermark_rule}")
     parts.append(_MEMPOOLS.get(policy.mempool_rule, f"mempools by the rule {policy.mempool_rule}"))

@@ -12,6 +12,7 @@ from fastalloc.batch.size import lane_bytes, refuse_too_large
 from fastalloc.errors import InputError, reader
 from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, Varied
+from fastalloc.scenario.own_parameters import declared, own_settings, parameter_of
 from fastalloc.sweep.axes import Settings, merged, range_length, range_values, sample_settings
 from fastalloc.sweep.constraint import Constraint, parse_constraint
 from fastalloc.sweep.identity import point_identity, sweep_identity
@@ -100,14 +101,16 @@ def plan_sweep(path: str | Path, changes: Mapping[str, Any] | None = None) -> Pl
         raise InputError(path, "lanes", f"{count * sweep.lanes:,} lanes; at most {MAX_LANES:,} are allowed")
     factors = _factors(sweep, path)
     _check_each_value(base, sweep, factors, path)
+    parameters = _parameters(base)
     model = model_digest()
     points: dict[str, Point] = {}
     excluded = repeated = 0
     broken: set[str] = set()
     largest, most = "", -1
-    for variant, settings in _walk(base, factors):
+    for variant, combined in _walk(base, factors):
+        settings = _of_variant(base, variant, combined)
         scenario = _at(base, variant, settings, path)
-        failing = _failing(constraints, scenario, settings, path)
+        failing = _failing(constraints, scenario, settings, path, parameters)
         if failing:
             excluded += 1
             broken.update(failing)
@@ -186,11 +189,20 @@ def _check_each_value(base: Varied, sweep: SweepFile, factors: list[tuple[str, l
         for key in sweep.varied:
             if key in variant.set:
                 raise InputError(path, f"axes: {key}", f"variant {variant.name} sets it too")
-    known = _fields(base)
+    known = _fields(base) | _parameters(base)
     for where, steps in factors:
         for key in steps[0]:
             if key not in known and not key.startswith("machine.free_pages."):
                 raise InputError(path, where, f"{key} names no field of the scenario")
+
+
+def _of_variant(base: Varied, variant: str, settings: Settings) -> Settings:
+    """Settings without the parameters that the file of a variant, if it has one, does not declare."""
+    fields, own = own_settings(settings) if isinstance(base, Scenario) else (settings, {})
+    if not own or not isinstance(base, Scenario):
+        return settings
+    known = declared(base, next(each for each in base.variants if each.name == variant))
+    return {key: value for key, value in settings.items() if key in fields or key.partition(".")[2] in known}
 
 
 def _fields(base: Varied) -> set[str]:
@@ -218,10 +230,14 @@ def _at(base: Varied, variant: str, settings: Settings, path: Path) -> Varied:
         ) from None
 
 
-def _failing(constraints: list[Constraint], scenario: Varied, settings: Settings, path: Path) -> list[str]:
-    """Constraints that a point breaks."""
+def _failing(
+    constraints: list[Constraint], scenario: Varied, settings: Settings, path: Path, parameters: set[str]
+) -> list[str]:
+    """Constraints that a point breaks; one on a parameter that its variant's file does not declare holds."""
     broken = []
     for constraint in constraints:
+        if any(_is_missing(scenario, name, parameters) for name in constraint.fields):
+            continue
         values = {name: settings.get(name, _value(scenario, name, path)) for name in constraint.fields}
         try:
             if not constraint.holds(values):
@@ -231,7 +247,22 @@ def _failing(constraints: list[Constraint], scenario: Varied, settings: Settings
     return broken
 
 
+def _parameters(base: Varied) -> set[str]:
+    """Keys of the parameters that the files of the variants declare."""
+    if not isinstance(base, Scenario):
+        return set()
+    return {f"policy.{name}" for variant in base.variants for name in declared(base, variant)}
+
+
+def _is_missing(scenario: Varied, name: str, parameters: set[str]) -> bool:
+    return name in parameters and isinstance(scenario, Scenario) and parameter_of(scenario, name) is None
+
+
 def _value(scenario: Varied, name: str, path: Path) -> Any:
+    if isinstance(scenario, Scenario):
+        parameter = parameter_of(scenario, name)
+        if parameter is not None:
+            return parameter
     value: Any = scenario
     for part in name.split("."):
         if isinstance(value, list) and part.isdigit() and int(part) < len(value):

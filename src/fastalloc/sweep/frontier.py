@@ -15,6 +15,7 @@ from fastalloc.errors import InputError
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.report.hazard import MachineDays, machine_days
 from fastalloc.scenario import Scenario
+from fastalloc.scenario.own_parameters import parameter_of
 
 # What can be searched along besides fields: the field behind it, how much of the field one of it is.
 QUANTITIES = {"pages_min": ("machine.min_free_kbytes", 4)}  # pages of all lowmem zones [setup_per_zone_pages_min]
@@ -141,6 +142,9 @@ def _own_value(scenario: Scenario, key: str) -> int:
         if machine.min_free_kbytes is not None:
             return machine.min_free_kbytes // machine.page_kb
         return sum(zone.min for zone, share in zip(machine.zones, machine.shares, strict=True) if share)
+    declared = parameter_of(scenario, key)
+    if declared is not None:
+        return declared
     value: Any = scenario.model_dump()
     for part in key.split("."):
         if isinstance(value, list) and part.isdigit() and int(part) < len(value):

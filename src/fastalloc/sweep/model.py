@@ -10,6 +10,7 @@ from fastalloc.errors import InputError, reader
 from fastalloc.fields import Model
 from fastalloc.scenario import Scenario, Varied, load_scenario, policy_variant, preset_names
 from fastalloc.scenario.files import read_toml
+from fastalloc.scenario.own_parameters import own_settings, with_parameters
 from fastalloc.scenario.trust import refuse_code
 from fastalloc.scenario.varied import input_error
 
@@ -180,7 +181,7 @@ def load_sweep(path: str | Path, changes: Mapping[str, Any] | None = None) -> tu
     if sweep.traces is not None:
         from fastalloc.sweep.replays import replay_base
 
-        return sweep, _with_set(replay_base(sweep.traces, path.parent, sweep.name), sweep, path)
+        return sweep, _with_set(replay_base(sweep.traces, path.parent, sweep.name), sweep.set, path)
     assert sweep.scenario is not None
     return sweep, base_scenario(sweep, path, sweep.scenario)
 
@@ -190,7 +191,8 @@ def base_scenario(sweep: SweepFile, path: Path, preset: str) -> Scenario:
     near = path.parent / preset
     if not near.is_file() and preset not in preset_names():
         raise InputError(path, "scenario", f"{preset!r} is neither a file nor one of {', '.join(preset_names())}")
-    base = _with_set(load_scenario(near if near.is_file() else preset), sweep, path)
+    fields, own = own_settings(sweep.set)
+    base = _with_set(load_scenario(near if near.is_file() else preset), fields, path)
     names = sweep.variants or []
     if not names and not sweep.policies:
         names = [variant.name for variant in base.variants if variant.default]
@@ -201,19 +203,27 @@ def base_scenario(sweep: SweepFile, path: Path, preset: str) -> Scenario:
     chosen = {name: known[name] for name in names}
     for name in sweep.policies or []:
         try:
-            variant = policy_variant(name)
+            variant = policy_variant(name, path.parent)
         except InputError as error:
             raise InputError(path, "policies", error.message) from None
         if variant.name in chosen:
             raise InputError(path, "policies", f"{variant.name!r} is a variant already")
         chosen[variant.name] = variant
     base = base.model_copy(update={"variants": list(chosen.values())})
+    base = _with_own(base, own, path)
     refuse_code(base, path, dict.fromkeys(set(sweep.varied) & {"policy.questions"}, "an axis"))
     return base
 
 
-def _with_set(base: Chosen, sweep: SweepFile, path: Path) -> Chosen:
+def _with_own(base: Scenario, settings: dict[str, Scalar], path: Path) -> Scenario:
     try:
-        return base.with_settings(sweep.set)
+        return with_parameters(base, settings, "set")
+    except InputError as error:
+        raise InputError(path, error.where, error.message) from None
+
+
+def _with_set(base: Chosen, settings: Mapping[str, Scalar], path: Path) -> Chosen:
+    try:
+        return base.with_settings(settings)
     except InputError as error:
         raise InputError(path, error.where, error.message) from None

@@ -16,6 +16,7 @@ import numpy as np
 from fastalloc.compiler.jit import INLINED, dispatched, folded, internal, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmem import kmem_cache_free, policed_alloc
+from fastalloc.kernels.alloc.own import face as own_face
 from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_SLAB
 from fastalloc.kernels.alloc.slob.ring import FIRST_PAGE, SLOB_CTL, SLOB_PAGE
 from fastalloc.kernels.alloc.slob.slob import PAGE_UNITS, SLOB_CACHE, SLOB_UNIT
@@ -144,6 +145,7 @@ _OF = {
     "SlubEras": SimpleNamespace(is_whole=_slub_is_whole, is_held=_eras_is_held),
     "Slab": SimpleNamespace(is_whole=_slab_is_whole, is_held=_slab_is_held),
     "Slob": SimpleNamespace(is_whole=_slob_is_whole, is_held=_slob_is_held),
+    "Own": own_face,
 }
 
 

@@ -1,9 +1,10 @@
 """kmem_cache_alloc, kmalloc and their kin over whichever allocator the machine has.
 
 ``heap`` is the state of that allocator: :class:`~fastalloc.kernels.alloc.state.Slub`,
-:class:`~fastalloc.kernels.alloc.slab.state.Slab` or :class:`~fastalloc.kernels.alloc.slob.slob.Slob`. Which one is a
-matter of its type and is decided when a kernel is compiled, as CONFIG_SLUB, CONFIG_SLAB and CONFIG_SLOB decide it in
-Linux: no branch is left in the compiled code.
+:class:`~fastalloc.kernels.alloc.slab.state.Slab`, :class:`~fastalloc.kernels.alloc.slob.slob.Slob`, or of an allocator
+that the user wrote :class:`~fastalloc.kernels.alloc.own.state.Own`. Which one is a matter of its type and is decided
+when a kernel is compiled, as CONFIG_SLUB, CONFIG_SLAB and CONFIG_SLOB decide it in Linux: no branch is left in the
+compiled code.
 
 ``sizes`` maps kmalloc sizes to caches, int64[KMALLOC_SLOTS]: entry ``(size + 7) >> 3`` up to 4096 bytes, then one for
 each page order; -1 where the page allocator serves the size.
@@ -17,6 +18,7 @@ from fastalloc.kernels.alloc import emergency_caches as em
 from fastalloc.kernels.alloc import entitlement as en
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmalloc import general_cache, get_order, page_handle
+from fastalloc.kernels.alloc.own.face import OWN
 from fastalloc.kernels.alloc.slab.free import slab_cache_free
 from fastalloc.kernels.alloc.slab.reap import cache_reap, do_drain, slab_cache_shrink
 from fastalloc.kernels.alloc.slab.slab import slab_cache_alloc
@@ -292,7 +294,7 @@ SLOB = SimpleNamespace(
     index=_slub_index,
 )
 
-ALLOCATORS = {"Slub": SLUB, "SlubEras": SLUB, "Slab": SLAB, "Slob": SLOB}
+ALLOCATORS = {"Slub": SLUB, "SlubEras": SLUB, "Slab": SLAB, "Slob": SLOB, "Own": OWN}
 
 # --------------------------------------------------------------------------------------------- the common face
 

@@ -1,7 +1,7 @@
 """What the closed loop asks of its allocator beside objects: caches set up, pages and slabs held, free objects.
 
-As in :mod:`fastalloc.kernels.alloc.kmem`, ``heap`` is the state of SLUB, SLAB or SLOB, and its type decides at
-compile time.
+As in :mod:`fastalloc.kernels.alloc.kmem`, ``heap`` is the state of SLUB, SLAB, SLOB or an allocator of one's own,
+and its type decides at compile time.
 """
 
 from inspect import signature
@@ -11,6 +11,7 @@ import numpy as np
 
 from fastalloc.compiler.jit import INLINED, dispatched
 from fastalloc.kernels.alloc import emergency_caches as em
+from fastalloc.kernels.alloc.own.face import OWN_TOLD
 from fastalloc.kernels.alloc.slab_slob_inspect import SLAB, SLOB, no_reaper
 from fastalloc.kernels.alloc.slub import slub as su
 from fastalloc.kernels.alloc.slub.sheaf_calls import add_sheaves
@@ -185,7 +186,7 @@ ERAS = SimpleNamespace(**{**vars(SLUB), "free_objects": _eras_free_objects, "set
 # ------------------------------------------------------------------------------------------------------- SLOB
 
 
-FACES = {"Slub": SLUB, "SlubEras": ERAS, "Slab": SLAB, "Slob": SLOB}
+FACES = {"Slub": SLUB, "SlubEras": ERAS, "Slab": SLAB, "Slob": SLOB, "Own": OWN_TOLD}
 
 # --------------------------------------------------------------------------------------------- the common face
 

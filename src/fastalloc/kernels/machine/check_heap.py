@@ -1,6 +1,7 @@
 """Conservation of slots: every object of a slab is in use or free in exactly one place, and the counts agree."""
 
 from fastalloc.compiler.jit import dispatched, internal, kernel
+from fastalloc.kernels.alloc.own.state import CACHE_COUNT, GRANULES, ZONE_CTL
 from fastalloc.kernels.alloc.slab.lists import nr_slabs
 from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_LIST3, SLAB_SLAB
 from fastalloc.kernels.alloc.slob import ring as sr
@@ -167,7 +168,33 @@ def _check_slob(heap):
     return 0 if pages == heap.ctl[SLOB_CTL.pages] else HELD_PAGES
 
 
-CHECKS = {"Slub": _check_slub, "SlubEras": _check_eras, "Slab": _check_slab, "Slob": _check_slob}
+def _check_own(heap):
+    """The book of an allocator of one's own agrees with itself; each operation was held against it."""
+    pages = objects = page = 0
+    while page < heap.ctl[ZONE_CTL.top]:
+        run = 1 << (heap.map[page] - 1) if heap.map[page] > 0 else 0
+        pages += run
+        for granule in range(page * GRANULES, (page + run) * GRANULES):
+            objects += heap.used[granule] > 0
+        page += max(1, run)
+    live = held = 0
+    for c in range(heap.counts.shape[0]):
+        live += heap.counts[c, CACHE_COUNT.live]
+        held += heap.counts[c, CACHE_COUNT.pages]
+    if objects != live:
+        return SLAB_OBJECTS
+    if held != pages:
+        return CACHE_SLABS
+    return 0 if pages == heap.ctl[ZONE_CTL.held] else HELD_PAGES
+
+
+CHECKS = {
+    "Slub": _check_slub,
+    "SlubEras": _check_eras,
+    "Slab": _check_slab,
+    "Slob": _check_slob,
+    "Own": _check_own,
+}
 
 
 def _check_of(heap):

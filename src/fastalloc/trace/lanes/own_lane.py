@@ -26,17 +26,34 @@ from numba import njit  # isort: skip
 
 FIRST_PAGES = 4096
 MARGIN = 1 << MAX_ORDER  # pages that one operation may take
+MOST_BULK = 64  # objects of a call
 AT_ROW, AT_WRONG, AT_ADDRESS, AT_OBJECT, AT_WIDTH = range(5)
 
 
+def _no_alloc_bulk(heap, zone, c, cpu, gfp, count, into, turns):  # type: ignore[no-untyped-def]
+    return 0
+
+
+def _no_free_bulk(heap, zone, c, cpu, count, addresses, turns):  # type: ignore[no-untyped-def]
+    pass
+
+
 @lru_cache(maxsize=16)
-def _driver(alloc: Callable[..., Any], free: Callable[..., Any]) -> Callable[..., Any]:
-    """The loop over events, compiled for an allocator's functions."""
+def _driver(
+    alloc: Callable[..., Any],
+    free: Callable[..., Any],
+    alloc_bulk: Callable[..., Any] | None,
+    free_bulk: Callable[..., Any] | None,
+) -> Callable[..., Any]:
+    """The loop over events, compiled for an allocator's functions; bulk ones where it has them."""
+    allocs_bulk, frees_bulk = alloc_bulk is not None, free_bulk is not None
+    alloc_bulk = alloc_bulk or (_no_alloc_bulk if DISABLE_JIT else njit(_no_alloc_bulk))
+    free_bulk = free_bulk or (_no_free_bulk if DISABLE_JIT else njit(_no_free_bulk))
 
     def give(heap, zone, turns, lane, size, at, cpu, obj):  # type: ignore[no-untyped-def]
         address = lane.handle[obj]
         lane.handle[obj] = -1
-        c = zone.owner[head(zone, address)]
+        c = np.int64(zone.used[address >> om.GRANULE_SHIFT]) - 1
         forget_object(zone, address, size[c])
         lane.live[c] -= 1
         zone.ctl[ZONE_CTL.cache] = c
@@ -44,12 +61,6 @@ def _driver(alloc: Callable[..., Any], free: Callable[..., Any]) -> Callable[...
         turns[0] = 0
         free(heap, zone, c, cpu, address, turns)
         return zone.counts[c, CACHE_COUNT.slow] - before
-
-    def head(zone, address):  # type: ignore[no-untyped-def]
-        page = address >> om.PAGE_SHIFT
-        while zone.map[page] < 0:
-            page -= 1
-        return page
 
     def sample(zone, lane, traffic, row):  # type: ignore[no-untyped-def]
         for c in range(lane.live.shape[0]):
@@ -68,7 +79,7 @@ def _driver(alloc: Callable[..., Any], free: Callable[..., Any]) -> Callable[...
         turns[0] = 0
         address = alloc(heap, zone, c, cpu, gfp, turns)
         if address >= 0:
-            wrong = note_object(zone, address, size[c], obj)
+            wrong = note_object(zone, address, size[c], c)
             if wrong != om.SOUND:
                 at[AT_WRONG] = wrong
                 at[AT_ADDRESS] = address
@@ -77,8 +88,83 @@ def _driver(alloc: Callable[..., Any], free: Callable[..., Any]) -> Callable[...
             lane.live[c] += 1
         return address >= 0
 
+    def end_of_call(event, lane, row, stop):  # type: ignore[no-untyped-def]
+        """The row behind those of a call: of one operation, time, CPU and cache, without a sample between."""
+        e, last = event[row], row + 1
+        if lane.met[MET.sample] < lane.sample_at.shape[0]:
+            stop = min(stop, lane.sample_at[lane.met[MET.sample]])
+        c = lane.kind[e["kind"]]["cache"]
+        while last < min(stop, row + MOST_BULK):
+            other = event[last]
+            if other["op"] != e["op"] or other["time"] != e["time"] or other["cpu"] != e["cpu"]:
+                break
+            if lane.kind[other["kind"]]["cache"] != c:
+                break
+            last += 1
+        return last
+
+    def take_many(event, heap, zone, turns, lane, size, at, rows):  # type: ignore[no-untyped-def]
+        """A bulk allocation of the events ``rows``: how many slow paths it took, -1 refused."""
+        row, last = rows
+        kind = lane.kind[event[row]["kind"]]
+        c, cpu, gfp = np.int64(kind["cache"]), np.int64(event[row]["cpu"]), np.int64(kind["gfp"])
+        for i in range(row, last):
+            obj = np.int64(event[i]["object"])
+            if lane.handle[obj] >= 0:
+                lane.met[MET.implied_frees] += 1
+                give(heap, zone, turns, lane, size, at, cpu, obj)
+        into = np.full(last - row, -1, np.int64)
+        zone.ctl[ZONE_CTL.cache] = c
+        before = zone.counts[c, CACHE_COUNT.slow]
+        turns[0] = 0
+        given = alloc_bulk(heap, zone, c, cpu, gfp, last - row, into, turns)
+        if given == 0:
+            return -1
+        if given != last - row:
+            at[AT_WRONG] = om.PART
+            at[AT_ADDRESS] = given
+            at[AT_OBJECT] = last - row
+        for i in range(last - row):
+            obj = np.int64(event[row + i]["object"])
+            wrong = note_object(zone, into[i], size[c], c)
+            if wrong != om.SOUND and at[AT_WRONG] == 0:
+                at[AT_WRONG] = wrong
+                at[AT_ADDRESS] = into[i]
+                at[AT_OBJECT] = obj
+            lane.handle[obj] = into[i]
+        lane.live[c] += last - row
+        return zone.counts[c, CACHE_COUNT.slow] - before
+
+    def give_many(event, heap, zone, turns, lane, size, at, rows):  # type: ignore[no-untyped-def]
+        """A bulk free of the events ``rows``: how many objects that were held, and how many slow paths it took."""
+        row, last = rows
+        c, cpu = np.int64(lane.kind[event[row]["kind"]]["cache"]), np.int64(event[row]["cpu"])
+        addresses = np.empty(last - row, np.int64)
+        held = 0
+        for i in range(row, last):
+            obj = np.int64(event[i]["object"])
+            address = lane.handle[obj]
+            if address < 0:
+                lane.met[MET.unknown_frees] += 1
+            elif np.int64(zone.used[address >> om.GRANULE_SHIFT]) - 1 == c:
+                forget_object(zone, address, size[c])
+                lane.handle[obj] = -1
+                addresses[held] = address
+                held += 1
+            else:
+                lane.met[MET.frees] += 1
+                give(heap, zone, turns, lane, size, at, cpu, obj)
+        lane.live[c] -= held
+        zone.ctl[ZONE_CTL.cache] = c
+        before = zone.counts[c, CACHE_COUNT.slow]
+        turns[0] = 0
+        if held > 0:
+            free_bulk(heap, zone, c, cpu, held, addresses, turns)
+        return held, zone.counts[c, CACHE_COUNT.slow] - before
+
     if not DISABLE_JIT:
-        head, give, sample, take = njit(head), njit(give), njit(sample), njit(take)
+        end_of_call, take_many, give_many = njit(end_of_call), njit(take_many), njit(give_many)
+        give, sample, take = njit(give), njit(sample), njit(take)
 
     def follow(event, heap, zone, turns, lane, size, traffic, at, row, stop):  # type: ignore[no-untyped-def]
         """More than nine arguments: the lane's groups, and the rows to run."""
@@ -100,6 +186,23 @@ def _driver(alloc: Callable[..., Any], free: Callable[..., Any]) -> Callable[...
             frees = op in (kr.OP_FREE, kr.OP_BULK_FREE, OP_KFREE_RCU, OP_FREE_MANY)
             if c < 0 or not (frees or op in (kr.OP_ALLOC, kr.OP_BULK_ALLOC, OP_SHEAF_ALLOC)):
                 lane.met[MET.aside] += 1
+            elif allocs_bulk and op == kr.OP_BULK_ALLOC:
+                last = end_of_call(event, lane, row, stop)
+                slow = take_many(event, heap, zone, turns, lane, size, at, (row, last))
+                if slow < 0:
+                    lane.met[MET.failed] += last - row
+                else:
+                    lane.met[MET.allocs] += last - row
+                    traffic[c, 1] += min(slow, last - row)
+                    traffic[c, 0] += max(0, last - row - slow)
+                row = last - 1
+            elif frees_bulk and op in (kr.OP_BULK_FREE, OP_FREE_MANY):
+                last = end_of_call(event, lane, row, stop)
+                held, slow = give_many(event, heap, zone, turns, lane, size, at, (row, last))
+                lane.met[MET.frees] += held
+                traffic[c, 3] += min(slow, held)
+                traffic[c, 2] += max(0, held - slow)
+                row = last - 1
             elif not frees:
                 if lane.handle[obj] >= 0:
                     lane.met[MET.implied_frees] += 1
@@ -143,12 +246,13 @@ class OwnRun:
         self.at = np.zeros(AT_WIDTH, np.int64)
         self.turns = np.zeros(1, np.int64)
         call = self.allocator.compiled
-        self._follow = _driver(call["alloc"], call["free"])
+        self._follow = _driver(call["alloc"], call["free"], call.get("alloc_bulk"), call.get("free_bulk"))
         self.row, self.seconds = 0, 0.0
         for c, cache in enumerate(caches):
             self._guarded(call["create"], self.heap, c, cache.size, self.turns)
             laid = start.packed(config.sources(cache.name), cache.objects)
-            lane.base[c], lane.live[c] = laid.base << cache.order, laid.live - len(laid.old)
+            staying = laid.live - len(laid.old)  # that the trace does not free: full slabs
+            lane.base[c], lane.live[c] = -(-staying // cache.objects) << cache.order, staying
             for obj in laid.old.tolist():
                 self._old_object(c, obj)
         self.begin = lane.base + self.zone.counts[:, CACHE_COUNT.pages]
@@ -163,7 +267,7 @@ class OwnRun:
         self.zone.ctl[ZONE_CTL.cache], self.turns[0] = c, 0
         address = self._guarded(self.allocator.compiled["alloc"], self.heap, self.zone, c, 0, 0, self.turns)
         if address >= 0:
-            wrong = int(note_object(self.zone, address, int(self.size[c]), obj))
+            wrong = int(note_object(self.zone, address, int(self.size[c]), c))
             if wrong != om.SOUND:
                 raise PolicyError(f"replay {self.config.name}: {why_wrong(wrong, address, obj)}")
             self.lane.handle[obj] = address
@@ -172,7 +276,7 @@ class OwnRun:
     def _grow(self) -> None:
         if self.zone.ctl[ZONE_CTL.top] + MARGIN > len(self.zone.map):
             pages = 2 * len(self.zone.map)
-            self.heap = self.allocator.grown(self.heap, pages)
+            self.heap = self.allocator.grown(self.heap, len(self.zone.map), pages)
             zone = self.zone
             self.zone = zone._replace(
                 map=ln.grown(zone.map), owner=ln.grown(zone.owner), next=ln.grown(zone.next), used=ln.grown(zone.used)
@@ -211,7 +315,8 @@ class OwnRun:
         while self.row < stop:
             self._run(stop)
             if self.at[AT_WRONG] or self.zone.ctl[ZONE_CTL.bad]:
-                why = f"page {int(self.zone.ctl[ZONE_CTL.bad]) - 1} was given back and is not held so, or is in use"
+                page = om.bad_page(int(self.zone.ctl[ZONE_CTL.bad]))
+                why = f"page {page} was given back and is not held so, or is in use"
                 if self.at[AT_WRONG]:
                     why = why_wrong(*(int(self.at[i]) for i in (AT_WRONG, AT_ADDRESS, AT_OBJECT)))
                 raise PolicyError(

@@ -158,6 +158,19 @@ def grid(axes: list[str]) -> list[str]:
     return [",".join(words) for words in itertools.product(*values)] if values else []
 
 
+def with_grid(what_ifs: list[str], axes: list[str]) -> list[str]:
+    """``what_ifs``, then those of the grid; where an axis is a parameter and none names a file, the grid is of each
+    what-if that does."""
+    keys = [axis.partition("=")[0].strip() for axis in axes]
+    points = grid(axes)
+    if not any(key.startswith("policy.") for key in keys) or {"policy", "allocator"} & set(keys):
+        return [*what_ifs, *points]
+    files = [text for text in what_ifs if any(word.strip().endswith(".py") for word in text.split(","))]
+    if not files:
+        raise InputError("--grid", axes[0], "is a parameter, but no --what-if names a file: policy=FILE.py")
+    return [*what_ifs, *(f"{text},{point}" for text in files for point in points)]
+
+
 def _number(word: str, value: str) -> int:
     if not value.isdecimal() or len(value) > 7 or int(value) > 1 << 20:
         raise InputError("--what-if", word, "needs a number that is not negative, such as cpu_partial=0")

@@ -13,12 +13,13 @@ from fastalloc.own.allocator import OwnAllocator, own_allocator, why_wrong
 from fastalloc.own.compiled import told_with_line
 from fastalloc.own.memory import CACHE_COUNT, ZONE_CTL
 from fastalloc.verify.own.check import Checked, Fault
-from fastalloc.verify.own.operations import CACHES, CPUS, MASKS, Operation, generated, smallest
+from fastalloc.verify.own.operations import CACHES, CPUS, MASKS, Operation, generated, smallest, with_bulk
 
 SIZES = (96, 520, 1024)  # bytes, of the caches
 PAGES = 256
-LIMIT = 40  # pages that may be held: few, so that some are refused
+LIMITS = (40, 12)  # pages that may be held, in turn: with few some are refused
 SEEDS, LENGTHS = 12, (80, 400)
+NAME = "of its own"  # of its kernel
 
 
 class Done(NamedTuple):
@@ -36,41 +37,52 @@ def check_allocator(source: str, where: str, parameters: Mapping[str, int], budg
         InputError: the text is no allocator.
     """
     allocator = own_allocator(source, where, parameters)
-    _compile(allocator)
-    faults: list[Fault] = []
+    bulk = {"alloc_bulk", "free_bulk"} & set(allocator.compiled)
+    tried: list[tuple[list[Operation], Done]] = []
     begun, done = time.process_time(), 0
     for seed in range(SEEDS):
-        if faults or time.process_time() - begun > budget_s:
+        if time.process_time() - begun > budget_s / 2:
             break
         operations = generated(seed, LENGTHS[seed % 2], pools=False)
+        operations = with_bulk(operations, seed) if bulk else operations
         done += len(operations)
-        fault = _fault(operations, allocator)
-        if fault:
-            faults.append(fault)
-    return Checked(faults, ["of its own"], done, {})
+        plain = run(operations, allocator, allocator.interpreted, LIMITS[seed % 2])
+        if plain.wrong:
+            return Checked([_smallest(operations, plain, allocator, allocator.interpreted)], [NAME], done, {})
+        tried.append((operations, plain))
+    _compile(allocator)
+    begun = time.process_time()
+    for seed, (operations, plain) in enumerate(tried):
+        if time.process_time() - begun > budget_s / 2:
+            break
+        compiled = run(operations, allocator, allocator.compiled, LIMITS[seed % 2])
+        if not compiled.wrong and compiled.addresses != plain.addresses:
+            told_now = f"{where}: compiled it gives other addresses than interpreted"
+            return Checked([Fault(told_now, NAME, tuple(operations))], [NAME], done, {})
+        if compiled.wrong:
+            return Checked([_smallest(operations, compiled, allocator, allocator.compiled)], [NAME], done, {})
+    return Checked([], [NAME], done, {})
 
 
 def _compile(allocator: OwnAllocator) -> None:
-    """Compile every function; what Numba refuses is refused here."""
-    run([Operation("alloc", 0, 0, 0, "GFP_KERNEL", "", 0, 0)], allocator, allocator.compiled)
+    """Compile every function outside of the time."""
+    run([Operation("alloc", 0, 0, 0, "GFP_KERNEL", "", 0, 0)], allocator, allocator.compiled, LIMITS[0])
 
 
-def _fault(operations: list[Operation], allocator: OwnAllocator) -> Fault | None:
-    for functions, differs in ((allocator.interpreted, False), (allocator.compiled, True)):
-        first = run(operations, allocator, functions)
-        if differs and not first.wrong:
-            first = _differing(operations, allocator, first)
-        if not first.wrong:
-            continue
-        kind = _kind(first.wrong)
+def _smallest(
+    operations: list[Operation], first: Done, allocator: OwnAllocator, functions: Mapping[str, Callable[..., Any]]
+) -> Fault:
+    """A fault with the smallest sequence that shows it."""
+    kind = _kind(first.wrong)
+    for limit in LIMITS:
 
-        def fails(part: list[Operation], functions: Any = functions, kind: str = kind) -> bool:
-            return _kind(run(part, allocator, functions).wrong) == kind
+        def fails(part: list[Operation], limit: int = limit) -> bool:
+            return _kind(run(part, allocator, functions, limit).wrong) == kind
 
-        small = smallest(operations[: first.done], fails) if fails(operations[: first.done]) else operations
-        told_now = run(small, allocator, functions).wrong or first.wrong
-        return Fault(told_now, "of its own", tuple(small))
-    return None
+        if fails(operations[: first.done]):
+            small = smallest(operations[: first.done], fails)
+            return Fault(run(small, allocator, functions, limit).wrong, NAME, tuple(small))
+    return Fault(first.wrong, NAME, tuple(operations))
 
 
 def _kind(wrong: str) -> str:
@@ -78,17 +90,12 @@ def _kind(wrong: str) -> str:
     return "".join(letter for letter in wrong if not letter.isdigit())
 
 
-def _differing(operations: list[Operation], allocator: OwnAllocator, compiled: Done) -> Done:
-    plain = run(operations, allocator, allocator.interpreted)
-    if plain.addresses == compiled.addresses:
-        return compiled
-    where = allocator.text.text.where
-    return Done(f"{where}: compiled it gives other addresses than interpreted", len(operations), [])
-
-
-def run(operations: Sequence[Operation], allocator: OwnAllocator, functions: Mapping[str, Callable[..., Any]]) -> Done:
-    """Run a sequence on a machine of its own; at its end every object is freed and every cache shrunk."""
-    test = _Machine(allocator, functions)
+def run(
+    operations: Sequence[Operation], allocator: OwnAllocator, functions: Mapping[str, Callable[..., Any]], limit: int
+) -> Done:
+    """Run a sequence on a machine of its own, of ``limit`` pages; at its end every object is freed and every cache
+    shrunk."""
+    test = _Machine(allocator, functions, limit)
     done = 0
     try:
         for c, size in enumerate(SIZES):
@@ -111,11 +118,11 @@ class _WrongError(Exception):
 
 
 class _Machine:
-    def __init__(self, allocator: OwnAllocator, functions: Mapping[str, Callable[..., Any]]) -> None:
+    def __init__(self, allocator: OwnAllocator, functions: Mapping[str, Callable[..., Any]], limit: int) -> None:
         self.text = allocator.text.text
         self.functions = functions
         self.heap = allocator.arrays(CACHES, CPUS, PAGES)
-        self.zone = om.new_zone(PAGES, CACHES, LIMIT)
+        self.zone = om.new_zone(PAGES, CACHES, limit)
         self.turns = np.zeros(1, np.int64)
         self.out: dict[int, tuple[int, int]] = {}  # cache and address by slot
         self.addresses: list[int] = []
@@ -123,7 +130,7 @@ class _Machine:
     def wrong(self, function: str, why: str) -> _WrongError:
         return _WrongError(f"{self.text.where}: {function}, line {self.text.functions[function].lineno}: {why}")
 
-    def call(self, name: str, c: int, *rest: int) -> int:
+    def call(self, name: str, c: int, *rest: Any) -> int:
         """Call a function of the allocator; what it raises, and what it does to the pages, is looked at."""
         self.turns[0] = 0
         self.zone.ctl[[ZONE_CTL.cache, ZONE_CTL.taken]] = c, 0
@@ -136,7 +143,7 @@ class _Machine:
             line = told_with_line(error, self.text.where)
             raise self.wrong(name, f"raised {line or told(error)}") from None
         if self.zone.ctl[ZONE_CTL.bad]:
-            page = int(self.zone.ctl[ZONE_CTL.bad]) - 1
+            page = om.bad_page(int(self.zone.ctl[ZONE_CTL.bad]))
             raise self.wrong(name, f"page {page} was given back that is not held so, or has an object in use")
         if held != self.zone.ctl[ZONE_CTL.held]:
             raise self.wrong("pages_held", f"says {held}, but {int(self.zone.ctl[ZONE_CTL.held])} pages are held")
@@ -150,16 +157,49 @@ class _Machine:
                 if self.zone.ctl[ZONE_CTL.held] == 0:
                     raise self.wrong("alloc", "was refused although no page is held")
                 return
-            code = int(om.note_object(self.zone, address, SIZES[op.cache], op.slot))
-            if code != om.SOUND:
-                raise self.wrong("alloc", why_wrong(code, address, op.slot))
-            self.out[op.slot] = op.cache, address
+            self.enter("alloc", op, op.slot, address)
+        elif op.kind == "bulk alloc" and op.slot not in self.out:
+            self.bulk_alloc(op)
+        elif op.kind == "bulk free" and op.slot in self.out:
+            self.bulk_free(op)
         elif op.kind == "free" and op.slot in self.out:
             self.free(op.slot, op.cpu)
         elif op.kind == "shrink":
             self.call("shrink", op.cache)
         elif op.kind == "flush" and "flush" in self.functions:
             self.call("flush", op.cache, op.cpu)
+
+    def enter(self, function: str, op: Operation, slot: int, address: int) -> None:
+        code = int(om.note_object(self.zone, address, SIZES[op.cache], op.cache))
+        if code != om.SOUND:
+            raise self.wrong(function, why_wrong(code, address, slot))
+        self.out[slot] = op.cache, address
+
+    def bulk_alloc(self, op: Operation) -> None:
+        """All objects or none; one by one where the file has no alloc_bulk."""
+        if "alloc_bulk" not in self.functions:
+            for i in range(op.objects):
+                self.operation(op._replace(kind="alloc", slot=op.slot + i))
+            return
+        into = np.full(op.objects, -1, np.int64)
+        given = self.call("alloc_bulk", op.cache, op.cpu, MASKS[op.mask], op.objects, into)
+        self.addresses += into.tolist()
+        if given not in (0, op.objects):
+            raise self.wrong("alloc_bulk", why_wrong(om.PART, given, op.objects))
+        for i in range(given):
+            self.enter("alloc_bulk", op, op.slot + i, int(into[i]))
+
+    def bulk_free(self, op: Operation) -> None:
+        slots = [slot for slot in range(op.slot, op.slot + op.objects) if slot in self.out]
+        if "free_bulk" not in self.functions:
+            for slot in slots:
+                self.free(slot, op.cpu)
+            return
+        held = [self.out.pop(slot) for slot in slots]
+        for cache, address in held:
+            om.forget_object(self.zone, address, SIZES[cache])
+        addresses = np.array([address for _, address in held], np.int64)
+        self.call("free_bulk", op.cache, op.cpu, len(held), addresses)
 
     def free(self, slot: int, cpu: int) -> None:
         cache, address = self.out.pop(slot)

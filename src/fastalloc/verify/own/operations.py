@@ -13,6 +13,7 @@ CPUS = 2
 CACHES = 3
 POOLS = 2  # of the first caches
 SLOTS = 200  # objects that may be out at once
+BULK = 12  # objects of a bulk operation at most
 MASKS = {
     "GFP_ATOMIC": g.GFP_ATOMIC,
     "GFP_NOIO": g.GFP_NOIO,
@@ -23,8 +24,8 @@ CONTEXTS = {"": 0, "PF_MEMALLOC": g.PF_MEMALLOC, "interrupt": g.IN_INTERRUPT}
 
 
 class Operation(NamedTuple):
-    """``kind``: alloc, free, pool alloc, pool free, shrink or flush; ``slot`` names the object; ``ms`` that go by
-    before it."""
+    """``kind``: alloc, free, pool alloc, pool free, bulk alloc, bulk free, shrink or flush; ``slot`` names the object;
+    ``ms`` that go by before it."""
 
     kind: str
     cpu: int
@@ -34,6 +35,7 @@ class Operation(NamedTuple):
     context: str
     who: int
     ms: int
+    objects: int = 1  # of a bulk operation, whose slots follow each other
 
     def words(self) -> str:
         """In words, for people."""
@@ -42,6 +44,8 @@ class Operation(NamedTuple):
             "alloc": f"alloc object {self.slot} of cache {self.cache}{asks}",
             "pool alloc": f"mempool_alloc object {self.slot} of pool {self.cache}{asks}",
             "free": f"free object {self.slot}",
+            "bulk alloc": f"kmem_cache_alloc_bulk {self.objects} objects, {self.slot} on, of cache {self.cache}{asks}",
+            "bulk free": f"kmem_cache_free_bulk {self.objects} objects from {self.slot} on",
             "pool free": f"mempool_free object {self.slot}",
             "shrink": f"shrink cache {self.cache}",
             "flush": f"flush what the CPU keeps of cache {self.cache}",
@@ -82,6 +86,26 @@ def generated(seed: int, count: int, pools: bool = True) -> list[Operation]:
             slot = list(out)[int(rng.integers(len(out)))]
             kind, cache = out.pop(slot)
             found.append(Operation(kind, cpu, cache, slot, *more))
+    return found
+
+
+def with_bulk(operations: Sequence[Operation], seed: int) -> list[Operation]:
+    """``operations`` with bulk allocations and frees of objects of their own among them."""
+    rng = np.random.default_rng((seed, 1))
+    out: list[Operation] = []
+    found: list[Operation] = []
+    slot = SLOTS
+    for op in operations:
+        found.append(op)
+        if rng.random() >= 0.1:
+            continue
+        if out and rng.random() < 0.45:
+            found.append(out.pop(int(rng.integers(len(out))))._replace(kind="bulk free", cpu=op.cpu))
+        else:
+            cache, objects = int(rng.integers(CACHES)), int(rng.integers(1, BULK + 1))
+            out.append(op._replace(kind="bulk alloc", cache=cache, slot=slot, objects=objects))
+            found.append(out[-1])
+            slot += BULK
     return found
 
 

@@ -1,4 +1,5 @@
-"""What ``fastalloc policy new`` writes: a policy that runs as it is and leaves all to the kernel."""
+"""What ``fastalloc policy new`` writes: a policy that leaves all to the kernel, or a small allocator; both run as they
+are."""
 
 from fastalloc.own.questions import QUESTIONS, RECORDS
 
@@ -30,6 +31,72 @@ def keep(cache, state):  # {keep}
     state.cpu.answers += 1
     return kept if cache.objects < 0 else KERNEL
 '''
+
+
+_ALLOCATOR = '''"""What my allocator does, in a sentence.
+
+Run it beside the kernel's own:  fastalloc compare swap-livelock --policies {name}.py,slab
+Look for faults, and what it costs:  fastalloc policy check {name}.py ; fastalloc policy time {name}.py
+Under recorded traces:  fastalloc replay TRACE --what-if allocator={name}.py
+
+An address is page << 12 and an offset. Pages have numbers; take_pages(zone, gfp, order) gives the first of 2**order of
+them, NOTHING where the zones refuse the mask, and give_pages(zone, page, order) gives them back. slow(zone) and
+lock(zone) count slow paths and locks. Compiled are whole numbers of 64 bits, if, for over a range, while, and calls.
+"""
+
+from fastalloc.own import NOTHING, add_slab, give_pages, order_of, put_slot, slow, take_pages, take_slot
+
+# Rows and columns of the arrays of heap, all 0 at boot. Rows: a number, CACHES, CPUS, PAGES, SLOTS (512 a page), or a
+# product such as "CPUS * CACHES". The last three are those of add_slab, take_slot and put_slot: lists of slabs.
+ARRAYS = {{"size": ("CACHES", 1), "held": (1, 1), "list": ("CACHES", 1), "page": ("PAGES", 5), "slot": ("SLOTS", 1)}}
+
+
+def create(heap, c, size):
+    """Cache c has objects of ``size`` bytes."""
+    heap.size[c, 0] = size
+
+
+def alloc(heap, zone, c, cpu, gfp):
+    """The address of an object, a multiple of 8, or NOTHING."""
+    size = heap.size[c, 0]
+    if heap.list[c, 0] == 0:  # no slab with room
+        slow(zone)
+        page = take_pages(zone, gfp, order_of(size))
+        if page == NOTHING:
+            return NOTHING
+        heap.held[0, 0] += 1 << order_of(size)
+        add_slab(heap.list, heap.page, heap.slot, c, page, (4096 << order_of(size)) // size)
+    return take_slot(heap.list, heap.page, heap.slot, c, size)
+
+
+def free(heap, zone, c, cpu, address):
+    """An object of cache c is free again."""
+    order = order_of(heap.size[c, 0])
+    page = address >> (12 + order) << order
+    if put_slot(heap.list, heap.page, heap.slot, page, address, heap.size[c, 0]) == 0:  # and the slab empty
+        heap.held[0, 0] -= 1 << order
+        give_pages(zone, page, order)
+
+
+def shrink(heap, zone, c):
+    """Give back what is free of cache c: with every object freed and every cache shrunk no page may be held."""
+
+
+def pages_held(heap):
+    """How many pages take_pages gave that were not given back."""
+    return heap.held[0, 0]
+
+
+# If it likes: what a CPU keeps of a cache goes back; kmem_cache_alloc_bulk, all or 0; kmem_cache_free_bulk.
+# def flush(heap, zone, c, cpu):
+# def alloc_bulk(heap, zone, c, cpu, gfp, count, into):
+# def free_bulk(heap, zone, c, cpu, count, addresses):
+'''
+
+
+def allocator_template(name: str) -> str:
+    """The text for an allocator in a file ``name``.py."""
+    return _ALLOCATOR.format(name=name)
 
 
 def template(name: str) -> str:
