@@ -63,6 +63,7 @@ schemas: .venv/ready ## write JSON Schemas and the columns in docs/datasets*.md 
 tables: .venv/ready ## write the tables and figures of docs/ and README again, from presets and results/
 	$(BIN)/python -m docs.policy_tables
 	$(BIN)/python -m docs.closed_loop_tables
+	$(BIN)/python -m docs.own_tables
 	$(BIN)/python -m docs.endurance
 	$(BIN)/python -m docs.golden
 	$(BIN)/python -m docs.readme

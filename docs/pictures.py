@@ -7,6 +7,7 @@ import altair as alt
 import polars as pl
 import vl_convert
 from benchmarks.tables import number
+from docs.own_tables import medians
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -45,6 +46,60 @@ def predicted_and_real() -> str:
     x, y = alt.X("x:Q", title="real, pages"), alt.Y("y:Q", title="predicted, pages")
     colour = alt.Color("figure:N", title="slab pages", scale=alt.Scale(range=["#2b7bba", "#d64545", "#2f9e6e"]))
     return _svg(alt.layer(even.encode(x=x, y=y), dots.encode(x=x, y=y, color=colour)))
+
+
+def own_sheaves() -> str:
+    """New pages beside the kernel as traced against locks, a dot a configuration: medians of recorded runs of 7.3."""
+    rows = medians(allocators=False).with_columns(
+        kind=pl.when(pl.col("configuration") == "adaptive_sheaf.py").then(pl.lit("adaptive")).otherwise(pl.lit("fixed"))
+    )
+    base = alt.Chart(alt.Data(values=rows.to_dicts()), width=420, height=260)
+    x = alt.X("locks_1000:Q", title="locks a thousand operations")
+    y = alt.Y("more_new:Q", title="new pages beside the traced kernel, %")
+    colour = alt.Color("kind:N", title=None, scale=alt.Scale(range=["#d64545", "#2b7bba"]))
+    layers = [base.mark_point(filled=True, size=70).encode(x=x, y=y, color=colour)]
+    for kind, below in (("fixed", 0), ("adaptive", 13)):  # which lies where the kernel as traced does
+        some = base.transform_filter(alt.datum.kind == kind)
+        layers.append(some.mark_text(align="left", dx=7, dy=below).encode(x=x, y=y, text="configuration:N"))
+    return _svg(alt.layer(*layers))
+
+
+def own_allocators() -> str:
+    """New pages, slow allocations and locks a thousand operations of allocators, medians of recorded runs of 7.3."""
+    figures = {"new_1000": "new pages", "slow_1000": "slow allocations", "locks_1000": "locks"}
+    rows = [
+        {"allocator": row["configuration"], "figure": title, "value": row[name]}
+        for row in medians(allocators=True).iter_rows(named=True)
+        for name, title in figures.items()
+    ]
+    bars = (
+        alt.Chart(alt.Data(values=rows), width=420)
+        .mark_bar()
+        .encode(
+            x=alt.X("value:Q", title="a thousand operations", scale=alt.Scale(type="symlog")),
+            y=alt.Y("allocator:N", title=None, sort=None),
+            yOffset=alt.YOffset("figure:N", sort=list(figures.values())),
+            color=alt.Color("figure:N", title=None, scale=alt.Scale(range=["#2b7bba", "#2f9e6e", "#d64545"])),
+        )
+    )
+    return _svg(bars)
+
+
+def own_slots() -> str:
+    """Objects of bios and sense buffers by who allocated their slab, under each policy of results/own."""
+    rows = pl.read_csv(RESULTS / "own" / "ledger.csv").filter(pl.col("policy").is_in(["rc8", "fix", "sense_slots"]))
+    rows = rows.with_columns(what=pl.col("taker") + " in a slab of a " + pl.col("owner"))
+    bars = (
+        alt.Chart(alt.Data(values=rows.to_dicts()), width=420)
+        .mark_bar()
+        .encode(
+            x=alt.X("objects:Q", title="objects taken", scale=alt.Scale(type="symlog")),
+            y=alt.Y("policy:N", title=None, sort=None),
+            yOffset="what:N",
+            color=alt.Color("what:N", title=None),
+        )
+    )
+    return _svg(bars)
 
 
 def latest(name: str) -> pl.DataFrame:
