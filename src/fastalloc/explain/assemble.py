@@ -23,6 +23,7 @@ _COMM_END = re.compile(r"[\]:>]\s*([^\s\]:>][^\]>\n]{0,14}?)\s*:?\s*$")
 _SUBJECT = re.compile(r"[>|*\s]*Subject\s*:", re.IGNORECASE)
 _KILLS = re.compile(r"\s*:\s*Kill")
 _NEAR = 80  # lines between a SLUB line and the report of the same request
+_ENDLESS = re.compile(r"\d{20}")
 _HEADS = ("failure", "stall", "oom", "vmalloc")
 
 
@@ -43,7 +44,9 @@ class Reader:
     # ---------------------------------------------------------------------------------------------------- heads
 
     def take(self, event: Event) -> None:
-        """Takes an event."""
+        """Takes an event; one with a number longer than any that a kernel prints is none."""
+        if any(_ENDLESS.search(value) for value in event.values.values()):
+            return
         if event.kind in _HEADS:
             if not self._in_subject(event):
                 self._head(event)
