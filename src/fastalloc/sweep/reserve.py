@@ -7,7 +7,7 @@ simulated answer is searched for on lanes of the scenario, with reclaim, per-CPU
 
 import os
 from collections.abc import Callable, Sequence
-from math import ceil, sqrt
+from math import ceil, exp, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -126,7 +126,9 @@ def in_play(machine: Machine, bursts: Sequence[Burst], key: str) -> int:
     return max(MOST_PAGES, MARKS_IN_PLAY * highest)
 
 
-def interval(refused: Sequence[int], requests: Sequence[int], groups: Sequence[tuple[int, int]]) -> tuple[float, float]:
+def interval(
+    refused: Sequence[int], requests: Sequence[int], groups: Sequence[tuple[int, int]], skewed: bool = False
+) -> tuple[float, float]:
     """A 95 % interval of a share whose refusals come in clusters.
 
     Lanes are independent: the share over all is a ratio of their means, with Student's t. Where refusals are rare a few
@@ -135,7 +137,9 @@ def interval(refused: Sequence[int], requests: Sequence[int], groups: Sequence[t
 
     Args:
         refused, requests: of each lane.
-        groups: (groups with a refusal, groups) of each lane.
+        groups: (groups with a refusal, groups) of each lane; requests of a group are refused together.
+        skewed: few lanes have most refusals, so that the upper end is taken of the logarithm of the share where that is
+            higher.
     """
     hit, asked = sum(refused), sum(requests)
     if asked == 0:
@@ -151,7 +155,8 @@ def interval(refused: Sequence[int], requests: Sequence[int], groups: Sequence[t
     alpha = 1 - CONFIDENCE
     least = float(beta.ppf(alpha / 2, bad, all_ - bad + 1)) if bad else 0.0
     most = float(beta.ppf(1 - alpha / 2, bad + 1, all_ - bad)) if bad < all_ else 1.0
-    return max(0.0, min(share - width, least * loss)), min(1.0, max(share + width, most * loss))
+    upper = share * exp(min(width / share, 50.0)) if skewed and share else share + width
+    return max(0.0, min(share - width, least * loss)), min(1.0, max(share + width, upper, most * loss))
 
 
 def refused_at(scenario: Scenario, key: str, value: int, lanes: int, threads: int = 0) -> Refused:
@@ -167,10 +172,13 @@ def refused_at(scenario: Scenario, key: str, value: int, lanes: int, threads: in
     results = list(run_lanes(own, range(lanes), seed=scenario.run.seed, threads=threads))
     counts = [dict(zip(METRIC.names, map(int, result.metrics), strict=True)) for result in results]
     rows = np.array([[count[hit], sum(count[name] for name in asked)] for count in counts])
-    groups = rows
     if key in BURSTS:
         groups = np.array([[count["bursts_refused"], count["bursts"]] for count in counts])
-    low, high = interval(rows[:, 0].tolist(), rows[:, 1].tolist(), [(int(a), int(b)) for a, b in groups])
+    else:  # attempts are refused together: every task that reclaims may wait for one element
+        tasks = 1 + scenario.workload.copiers + scenario.workload.writers
+        groups = np.stack([-(-rows[:, 0] // tasks), -(-rows[:, 1] // tasks)], axis=1)
+    pairs = [(int(a), int(b)) for a, b in groups]
+    low, high = interval(rows[:, 0].tolist(), rows[:, 1].tolist(), pairs, skewed=key not in BURSTS)
     refused, requests = int(rows[:, 0].sum()), int(rows[:, 1].sum())
     return Refused(value, refused, requests, refused / requests if requests else 0.0, low, high, lanes)
 
