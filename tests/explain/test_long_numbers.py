@@ -27,3 +27,12 @@ def test_a_list_of_blocks_of_nothing_divides_nothing():
         if "*4kB" in text:
             found += len(explain(text.replace("*4kB", "*0kB")))
     assert found > 0
+
+
+@pytest.mark.parametrize("digits", [19, 20, 5000])
+@pytest.mark.parametrize("place", ["lowmem_reserve[]:", "order="])
+def test_a_number_that_no_kernel_prints_takes_nothing_else_with_it(place, digits):
+    text = (DATA / "memory_reports/061-6.8-boot-oom/input.txt").read_text(errors="replace")
+    assert place in text
+    found = explain(text.replace(place, f"{place} {'7' * digits}".replace("= ", "="), 1) + text)
+    assert len(found) == 2

@@ -7,7 +7,9 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from fastalloc.store import check, write
+from fastalloc.errors import InputError
+from fastalloc.report.verdict import verdicts
+from fastalloc.store import check, open_dataset, write
 from fastalloc.store.check import check_dataset
 from fastalloc.store.write import parquet_bytes
 from tests.store.test_store import fill, small
@@ -49,6 +51,18 @@ def test_a_flipped_bit_in_any_column_is_found(copy, table):
         content[start + column.total_compressed_size - 1] ^= 4  # the last byte of its last page
         shard.write_bytes(content)
         assert f"{table}/rc8-000001.parquet" in faults(copy), column.path_in_schema
+
+
+def test_a_footer_that_one_of_two_readers_refuses_is_found(copy):
+    shard = copy / "runs" / "rc8-000001.parquet"
+    content = bytearray(shard.read_bytes())
+    order = content.rfind(b"\x1c\x00\x00\x1c\x00\x00")  # of a column: the union's one variant
+    content[order] = 0
+    shard.write_bytes(content)
+    assert pq.read_table(shard).num_rows > 0
+    assert any("ColumnOrder" in fault.message for fault in check_dataset(copy).faults if fault.path == shard)
+    with pytest.raises(InputError, match="runs"):
+        verdicts(open_dataset(copy))
 
 
 def test_missing_shards_are_named(copy):

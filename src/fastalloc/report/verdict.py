@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from fastalloc.errors import reading
 from fastalloc.report.statistics import told_share, with_reason
 from fastalloc.report.zones import kernel_zone
 from fastalloc.store import Dataset
@@ -51,8 +52,13 @@ class Verdict(NamedTuple):
 
 
 def verdicts(dataset: Dataset) -> list[Verdict]:
-    """A verdict for each variant that has a finished lane, in the order they were run."""
-    runs = dataset.runs.collect()
+    """A verdict for each variant that has a finished lane, in the order they were run.
+
+    Raises:
+        InputError: a file of runs/ cannot be read.
+    """
+    with reading(dataset.path, "runs"):
+        runs = dataset.runs.collect()
     found = []
     for variant in dataset.manifest["variants"]:
         rows = runs.filter(pl.col("variant") == variant["name"])

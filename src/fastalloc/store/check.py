@@ -8,8 +8,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastalloc.errors import InputError, reader
-from fastalloc.store.location import Location, StoreError, each, file_size, left_behind, location, open_input
+from fastalloc.errors import InputError, reader, reading
+from fastalloc.store.location import (
+    Location,
+    StoreError,
+    each,
+    file_size,
+    left_behind,
+    location,
+    open_input,
+    scan_parquet,
+)
 from fastalloc.store.read import open_manifest, read_footer, shard_paths
 from fastalloc.store.schema import TABLES
 from fastalloc.store.segments import Segment, segments_of
@@ -107,9 +116,11 @@ def _run_groups(path: Location) -> tuple[list[dict[str, Location]], list[Fault]]
 
 
 def _read(file: Location) -> _File | Fault:
-    """Every row group of a file, all columns, checksums compared."""
+    """Every row group of a file, all columns, checksums compared; its schema as the report reads it too."""
     try:
         record = read_footer(file)
+        with reading(file):
+            scan_parquet([file]).collect_schema()
         ids = []
         with open_input(file) as source:
             parquet = pq.ParquetFile(source, page_checksum_verification=True)
