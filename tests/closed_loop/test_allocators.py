@@ -363,4 +363,5 @@ def test_emptied_slabs_stay_while_few_are_partial():
 
 
 def test_each_allocator_has_its_heap():
-    assert {allocator: type(build_lane(machine(allocator), 0, 1).heap) for allocator in HEAPS} == HEAPS
+    built_in = {allocator: heap for allocator, heap in HEAPS.items() if allocator != "own"}
+    assert {allocator: type(build_lane(machine(allocator), 0, 1).heap) for allocator in built_in} == built_in

@@ -75,7 +75,7 @@ def test_a_policy_that_calls_itself_is_refused(fastalloc, tmp_path):
     refused(fastalloc("compare", "swap-livelock-34m", "--policies", file), "line 1", "calls itself")
 
 
-@pytest.mark.parametrize("name", Costs.model_fields)
+@pytest.mark.parametrize("name", sorted(Costs.model_fields.keys() - {"rcu_callback"}))
 def test_each_step_takes_time(name):
     with pytest.raises(InputError, match=f"{name}: must be at least 1 ns"):
         load_scenario("swap-livelock-34m").with_settings({f"costs.{name}": 0})

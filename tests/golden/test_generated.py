@@ -7,12 +7,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.golden.generate import MIXES, Phase, Spec, compare, differences, random_spec
 
-SELECTION = range(40)
+SELECTION = range(20)
+MORE = range(20, 60)
 
 PHASES = st.builds(
     Phase, st.sampled_from(sorted(MIXES)), st.integers(0, 1 << 20), st.sampled_from((5, 20, 60, 200, 500))
@@ -30,8 +32,9 @@ def check(spec: Spec) -> int:
         return sum(result.rows for result in results)
 
 
-def test_selection() -> None:
-    for seed in SELECTION:
+@pytest.mark.parametrize("seeds", [SELECTION, pytest.param(MORE, marks=pytest.mark.slow)])
+def test_selection(seeds: range) -> None:
+    for seed in seeds:
         assert check(random_spec(seed)) > 0, seed
 
 

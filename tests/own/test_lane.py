@@ -34,7 +34,9 @@ def own(name, settings=None, source=None):
     return BASE.with_settings(file | (settings or {}))
 
 
-@pytest.mark.parametrize(("name", "settings"), [("slub", {}), ("classes", {}), ("classes", PRESSED)])
+@pytest.mark.parametrize(
+    ("name", "settings"), [pytest.param("slub", {}, marks=pytest.mark.slow), ("classes", {}), ("classes", PRESSED)]
+)
 def test_every_object_in_use_has_its_holder(name, settings):
     scenario = own(name, settings)
     arrays = build_lane(scenario, 1, 1, debug=True)
@@ -77,6 +79,7 @@ def test_a_lane_goes_on_from_a_snapshot(tmp_path, monkeypatch):
     assert image(result_of(LANE, lane)) == whole
 
 
+@pytest.mark.slow
 def test_the_built_in_ones_beside_it_are_as_without_it():
     """Its pages come from the zones as deep as the mask of its callers goes, like everybody's."""
     short = BASE.with_settings({"run.duration_s": 3.0})
@@ -180,6 +183,7 @@ def test_what_does_not_fit_an_allocator_is_refused():
         assert words.replace("is no parameter", "is no field of a policy and no parameter") in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_commands_run_it_and_stop_at_its_faults(fastalloc, tmp_path):
     (tmp_path / "classes.py").write_text(FILES["classes"].read_text(encoding="utf-8"))
     asked = ("compare", "swap-livelock-34m", "--lanes", 1, "--seconds", 1, "--debug")

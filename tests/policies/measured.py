@@ -26,14 +26,18 @@ def with_adversary(policies, strength):
 
 
 @cache
-def results_with_adversary(policies, strength):
-    return [run(with_adversary(policies, strength), lane) for lane in LANES]
+def result_with_adversary(policies, strength, lane):
+    return run(with_adversary(policies, strength), lane)
 
 
-def stuck(policies, strength):
+def results_with_adversary(policies, strength, lanes=LANES):
+    return [result_with_adversary(policies, strength, lane) for lane in lanes]
+
+
+def stuck(policies, strength, lanes=LANES):
     """Lanes whose commands stop for good."""
-    lanes = zip(LANES, results_with_adversary(policies, strength), strict=True)
-    return [lane for lane, result in lanes if metric(result, "livelock_5s") and metric(result, "livelock_open")]
+    found = zip(lanes, results_with_adversary(policies, strength, lanes), strict=True)
+    return [lane for lane, result in found if metric(result, "livelock_5s") and metric(result, "livelock_open")]
 
 
 @cache

@@ -22,6 +22,7 @@ def made():
     for number, (policy, lanes) in enumerate(LANES.items()):
         for lane, (ms, pages, sense, idle) in enumerate(lanes):
             own = {"id": 4 * number + lane, "variant": policy, "lane": lane, "livelock_ms": ms, "stall_ms": ms + 500}
+            own |= {"at_ms": 20_000 if ms > 5000 else -1, "sim_ms": 90_000}
             own |= {"livelock_5s": int(ms > 5000), "pages_swapped_out": pages, "reports": 2, "max_slab_pages": 1000}
             own |= {"queue.nr_requests": 128, "max_writeback": 100 if policy == "ctor" else 1000}
             own |= {"noise_failures": 10, "reclaimers_stuck": 0 if policy == "fix" and lane else 5}

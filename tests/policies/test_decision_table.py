@@ -145,7 +145,7 @@ def test_a_reserve_holds_when_the_slabs_that_it_buys_are_kept_for_it(reserve):
         assert stuck(f"{reserve}+{guard}", "reclaim") == every
     assert stuck(f"{reserve}+nomerge-sense", "reclaim") == []
     assert stuck("pfmemalloc", "atomic")
-    assert stuck("rank", "atomic")
+    assert stuck("rank", "atomic", range(12))  # a lane in five, so four may all go on
 
 
 def test_kblockd_with_memalloc_guarantees_nothing():

@@ -16,7 +16,6 @@ from fastalloc.sweep.axes import sample_settings
 from fastalloc.sweep.model import Interval, Sample
 from fastalloc.sweep.sensitivity import _Lanes, sensitivity
 from tests.sweep.conftest import SWEEP
-from tests.sweep.test_commands import fastalloc
 
 pytest.importorskip("SALib")
 
@@ -121,13 +120,13 @@ points = 32
 """
 
 
-def test_a_sweep_tells_what_matters(sweep_file, tmp_path):
+def test_a_sweep_tells_what_matters(sweep_file, tmp_path, fastalloc):
     dataset = run_sweep(sweep_file(SAMPLED), tmp_path / "out", batch=2)
     assert dataset.manifest["sweep"]["repeated"] > 0  # queue depths are few: rows of the design share points
     rc8, fix = sensitivity(dataset, "pages_swapped_out")
     assert (rc8.title, fix.title, rc8.method) == ("rc8", "fix", "Sobol (Saltelli)")
     assert {row.parameter for row in rc8.influences} == {"host.queue_depth", "machine.min_free_kbytes"}
-    told = json.loads(fastalloc("sensitivity", dataset.path, "--of", "pages_swapped_out", "--json").stdout)
+    told = json.loads(fastalloc("sensitivity", dataset.path, "--of", "pages_swapped_out", "--json").out)
     assert told[0]["influences"][0] == rc8.influences[0]._asdict()
     with pytest.raises(InputError, match="--of: sense: is neither livelock nor a metric of runs/"):
         sensitivity(dataset, "sense")

@@ -141,7 +141,7 @@ def load(path: str | Path) -> tuple[Snapshot, Scenario]:
         told = json.loads((table.schema.metadata or {})[b"snapshot"])
         scenario = Scenario.model_validate(told["scenario"])
     refuse_code(scenario, path)
-    if told["model_digest"] != model_digest():
+    if told.get("model_digest") != model_digest():
         raise InputError(path, "model_digest", "another version of the model wrote it; run the lane again instead")
     with reading(path, "", "is no snapshot of a lane"):
         fresh = build_lane(scenario, told["lane"], scenario.run.seed)
@@ -150,12 +150,13 @@ def load(path: str | Path) -> tuple[Snapshot, Scenario]:
             if [name, like.dtype.str] != [row["array"], row["dtype"]] or like.ndim != len(row["shape"]):
                 raise InputError(path, name, "is not as the scenario makes it")
             arrays.append(np.frombuffer(row["content"], like.dtype).reshape(row["shape"]).copy())
-    lane = _rebuilt(fresh, arrays)
-    if _digest(named_arrays(lane)) != told["content"]:
-        raise InputError(path, "content", "is not what was written")
+        lane = _rebuilt(fresh, arrays)
+        if _digest(named_arrays(lane)) != told["content"]:
+            raise InputError(path, "content", "is not what was written")
+        steps = tuple((int(at), int(number)) for at, number in told["path"])
+        snapshot = Snapshot(int(told["lane"]), int(told["now_ns"]), int(told["seed"]), steps, lane)
     _own_answers(lane, scenario)
-    steps = tuple((int(at), int(number)) for at, number in told["path"])
-    return Snapshot(told["lane"], told["now_ns"], told["seed"], steps, lane), scenario
+    return snapshot, scenario
 
 
 def _own_answers(lane: Lane, scenario: Scenario) -> None:
