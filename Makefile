@@ -7,8 +7,10 @@ JOBS ?= auto
 WITH ?=
 # Kernels and lanes that are looked at in other ways than they run in: what takes seconds there too.
 CHECKED := tests/closed_loop/test_checked.py tests/kernels/test_page_alloc.py tests/kernels/test_mempool.py \
-	tests/kernels/test_slub.py tests/kernels/test_slob.py tests/kernels/test_rng.py tests/kernels/test_stealing_band.py \
-	tests/trace/test_refills.py
+	tests/kernels/test_slub.py tests/kernels/test_slob.py tests/kernels/test_rng.py tests/kernels/test_stealing_band.py
+
+# As plain Python, where integers do not wrap, what packs and hashes them too
+INTERPRETED := $(CHECKED) tests/trace/test_refills.py
 
 # Lanes of any shape and readers of traces too, with a check of every index
 BOUNDED := $(CHECKED) tests/closed_loop/test_generated.py tests/trace/test_fuzz.py tests/trace/test_cuts.py
@@ -32,7 +34,7 @@ test-bounds: .venv/ready ## run lanes and kernels with a check of every index
 	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -q -n $(JOBS) $(ARGS) $(BOUNDED)
 
 test-interpreted: .venv/ready ## run lanes and kernels as plain Python
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -n $(JOBS) $(ARGS) $(CHECKED)
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -n $(JOBS) $(ARGS) $(INTERPRETED)
 
 test-slow: .venv/ready ## run the tests that take minutes, such as a hundred kills of a sweep
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -35,7 +35,12 @@ def own(name, settings=None, source=None):
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"), [pytest.param("slub", {}, marks=pytest.mark.slow), ("classes", {}), ("classes", PRESSED)]
+    ("name", "settings"),
+    [
+        pytest.param("slub", {}, marks=pytest.mark.slow),
+        ("classes", {}),
+        pytest.param("classes", PRESSED, marks=pytest.mark.slow),
+    ],
 )
 def test_every_object_in_use_has_its_holder(name, settings):
     scenario = own(name, settings)

@@ -59,7 +59,23 @@ TABLE = {
     "H12": Expected(("reclaim-gate",), (1,), "statistically", "no"),
     "G4": Expected(("kblockd-memalloc",), (6,), "statistically", "no"),
 }
-ROWS = [(policy, row) for row in TABLE.values() for policy in row.policies]
+# 96 machines leave these open, so 480 are run.
+LONG = {
+    "emergency-v2",
+    "mempool-keep-wait",
+    "mempool-no-harder",
+    "mempool-polite",
+    "mempool-pool-first",
+    "watermarks-6.3",
+}
+
+
+def case(name, *more):
+    """A case of a test; of LONG it is run by `make test-slow`."""
+    return pytest.param(name, *more, id=name, marks=pytest.mark.slow if name in LONG else ())
+
+
+ROWS = [case(policy, row) for row in TABLE.values() for policy in row.policies]
 
 # Measured instead, for a reason that the docs give.
 STOCK = ("yes", "n")  # the free_list's own object keeps a slab of a cache that nobody else reaches
@@ -90,7 +106,7 @@ LINKS_HOLD = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in policy_names() if load_policy(name).section != "kernel"])
+@pytest.mark.parametrize("name", [case(name) for name in policy_names() if load_policy(name).section != "kernel"])
 def test_a_preset_says_of_itself_what_is_measured(name):
     verdict = load_policy(name).verdict
     assert (verdict.prevents, verdict.guarantees) == (prevents(name), guarantees(name))
