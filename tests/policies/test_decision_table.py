@@ -102,7 +102,7 @@ LINKS_HOLD = {
     "spare-pages": {6},
     "write-gate": {1},  # a tenth is left of it
     "reclaim-gate": {1},
-    "kblockd-memalloc": {6},  # 52 of 17,983 attempts: those of the softirq
+    "kblockd-memalloc": {6},  # the few attempts of the softirq stay
 }
 
 

@@ -23,7 +23,7 @@ _COMM_END = re.compile(r"[\]:>]\s*([^\s\]:>][^\]>\n]{0,14}?)\s*:?\s*$")
 _SUBJECT = re.compile(r"[>|*\s]*Subject\s*:", re.IGNORECASE)
 _KILLS = re.compile(r"\s*:\s*Kill")
 _NEAR = 80  # lines between a SLUB line and the report of the same request
-_ENDLESS = re.compile(r"\d{20}")
+_ENDLESS = re.compile(r"\d{20}")  # no number of 64 bits that counts something is as long
 _HEADS = ("failure", "stall", "oom", "vmalloc")
 
 
