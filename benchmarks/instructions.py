@@ -33,11 +33,13 @@ ENVIRONMENT = {
     "RAYON_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+VALGRIND = "FASTALLOC_UNDER_VALGRIND"  # in the environment of a process that is counted
+NOTHING = "nothing"
 COUNTED = re.compile(r"Collected : (\d+)")
 
 
 def rounds(name: str, era: str, counted: str) -> None:
-    """Prepare ROUNDS runs of each contestant and do those of ``counted``: what a counted process does."""
+    """Prepare ROUNDS runs of the contestant ``counted``, and do them while instructions are counted."""
     small, work = synthetic(name, era, 100), synthetic(name, era, ROWS)
     policy = own_policy(POLICIES[OWN], OWN)
     contestants: dict[str, Callable[[Work], KernelRun | TwinRun]] = {
@@ -45,23 +47,37 @@ def rounds(name: str, era: str, counted: str) -> None:
         OWN: lambda work: KernelRun(work, policy),
         "C twin": TwinRun,
     }
-    for make in contestants.values():
-        make(small).run()  # loaded, and not counted
-    for contestant, make in contestants.items():
-        ready = [make(work) for _ in range(ROUNDS)]
-        for prepared in ready if contestant == counted else []:
-            prepared.run()
+    for each in contestants.values():
+        each(small).run()  # loaded, and not counted
+    make = contestants.get(counted)
+    ready = [make(work) for _ in range(ROUNDS)] if make else []
+    counting("on")
+    for prepared in ready:
+        prepared.run()
+    counting("off")
+
+
+def counting(instructions: str) -> None:
+    """Switch callgrind "on" or "off" for this process; what is compiled and prepared before is not counted."""
+    if VALGRIND in os.environ:
+        subprocess.run(
+            ["callgrind_control", f"--instr={instructions}", str(os.getpid())], check=True, capture_output=True
+        )
 
 
 def count(name: str, era: str, counted: str) -> int:
-    """Instructions of such a process."""
+    """Instructions of the rounds, and of the switch."""
     command = [sys.executable, "-m", "benchmarks.instructions", name, era, counted]
     environment = os.environ | ENVIRONMENT
     subprocess.run(command, check=True, env=environment)  # compiles what it must
     with tempfile.TemporaryDirectory() as folder:
         out = f"--callgrind-out-file={Path(folder) / 'out'}"
         done = subprocess.run(
-            ["valgrind", "--tool=callgrind", out, *command], check=True, env=environment, capture_output=True, text=True
+            ["valgrind", "--tool=callgrind", "--instr-atstart=no", out, *command],
+            check=True,
+            env=environment | {VALGRIND: "1"},
+            capture_output=True,
+            text=True,
         )
     found = COUNTED.search(done.stderr)
     if found is None:
@@ -74,7 +90,7 @@ def run(quick: bool) -> Iterator[Row]:
     if shutil.which("valgrind") is None:
         return
     for era in ERAS[:1] if quick else ERAS:
-        nothing = count(NAME, era, "nothing")
+        nothing = count(NAME, era, NOTHING)
         counted = ("C twin", "kernel", *([OWN] if era == OWN_ERA else []))
         each = {name: (count(NAME, era, name) - nothing) / ROUNDS / ROWS for name in counted}
         for name, other in zip(counted, ("", "C twin", "kernel"), strict=False):
