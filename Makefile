@@ -66,6 +66,7 @@ tables: .venv/ready ## write the tables and figures of docs/ and README again, f
 	$(BIN)/python -m docs.policy_tables
 	$(BIN)/python -m docs.closed_loop_tables
 	$(BIN)/python -m docs.own_tables
+	$(BIN)/python -m docs.study_tables
 	$(BIN)/python -m docs.endurance
 	$(BIN)/python -m docs.golden
 	$(BIN)/python -m docs.readme
@@ -81,12 +82,12 @@ sweeps: .venv/ready ## run the sweeps that ship (half an hour) into out/, their 
 docs: .venv/docs ## build the documentation into docs/_build/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/sphinx-build -W -q docs docs/_build
 
-wheel: .venv/ready ## build sdist and wheel into dist/ and try the wheel where nothing else is
+wheel: .venv/ready ## build sdist and wheel into dist/, and walk through the tutorials where the wheel alone is
 	$(BIN)/python -m pip install --quiet build
 	rm -rf dist && $(BIN)/python -m build --outdir dist . >/dev/null
 	$(PYTHON) -m venv dist/try
 	dist/try/bin/python -m pip install --quiet --disable-pip-version-check dist/fastalloc-*.whl
-	cd dist && try/bin/fastalloc --version && try/bin/fastalloc scenarios >/dev/null
+	PATH="$(CURDIR)/dist/try/bin:$$PATH" sh docs/walk.sh
 	rm -rf dist/try
 
 hooks: .venv/ready ## install the checks before each commit

@@ -1,6 +1,6 @@
 #!/bin/sh
 # A walk as a new user: what README, the tutorials and one how-to tell, in an empty folder, with nothing but `fastalloc`.
-# `make walk` runs it; so does the continuous integration, for the wheel alone.
+# `make walk` runs it for this checkout; `make wheel`, and so the continuous integration, for the wheel alone.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

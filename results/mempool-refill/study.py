@@ -3,7 +3,7 @@
     python results/mempool-refill/study.py     # two minutes
 
 The allocators are those of ``fastalloc verify``, the operations those of its cases. Writes mempool-refill.csv (a row a
-setting) and mempool-refill.svg, and prints the tables of the docs.
+setting) and mempool-refill.svg; `make tables` writes the tables of the docs.
 """
 
 import itertools
@@ -226,4 +226,3 @@ if __name__ == "__main__":
     found = table()
     found.write_csv(HERE / "mempool-refill.csv")
     chart(found).save(HERE / "mempool-refill.svg")
-    print(tables(found))

@@ -3,7 +3,7 @@
     python results/rare/study.py FOLDER [MINUTES]     # FOLDER keeps the lanes; the same command goes on there
 
 Runs plain lanes until their first livelock, in rounds; rc8 as the machine boots gets most of them. When the minutes are
-over it writes rates.csv (a row a cell), rates.svg, and prints the tables of the docs.
+over it writes rates.csv (a row a cell) and rates.svg.
 """
 
 import itertools
@@ -200,7 +200,6 @@ def main(folder: Path, minutes: float) -> None:
     table = table.with_columns(model=pl.lit(model_digest()[:12]))
     table.write_csv(HERE / "rates.csv")
     chart(table).save(HERE / "rates.svg")
-    print(tables(table))
     print(f"{table['machine_days'].sum():.2f} machine-days after the start-up, {table['lanes'].sum():,} lanes")
 
 

@@ -2,7 +2,7 @@
 
     python results/sheaf-tuning/study.py TRACES     # a folder with RUN.events.parquet and the tables beside each
 
-Writes sheaf-tuning.csv (a row a run, setting and class of slot), sheaf-tuning.svg, and prints the table of the docs.
+Writes sheaf-tuning.csv (a row a run, setting and class of slot), sheaf-tuning.svg.
 """
 
 import itertools
@@ -76,8 +76,12 @@ def relative(table: pl.DataFrame) -> pl.DataFrame:
     )
     medians = each.group_by("class", "capacity", "full", "empty").agg(pl.col("memory", "lists", "barns").median())
     medians = medians.with_columns(locks=pl.col("lists") + pl.col("barns")).sort("class", "memory", "locks")
-    best = pl.col("locks").cum_min().shift(1, fill_value=float("inf")).over("class")
-    return medians.with_columns(front=pl.col("locks") < best)
+    return medians.with_columns(front=on_the_front())
+
+
+def on_the_front() -> pl.Expr:
+    """Fewer locks than every row of its class with less memory; the rows ascend by memory."""
+    return pl.col("locks") < pl.col("locks").cum_min().shift(1, fill_value=float("inf")).over("class")
 
 
 def chart(medians: pl.DataFrame) -> alt.Chart:
@@ -102,6 +106,30 @@ def chart(medians: pl.DataFrame) -> alt.Chart:
     ).resolve_scale(x="independent", y="independent")
 
 
+def tables(table: pl.DataFrame) -> str:
+    """The tables of the docs, barns of up to 10 empty sheaves: all classes together; each with 10 full ones."""
+    whole = relative(table).filter(pl.col("class") == "all", pl.col("empty") == 10)
+    whole = whole.with_columns(front=on_the_front()).sort("capacity", "full")
+    lines = ["| objects a sheaf | full sheaves | peak pages | list locks | barn locks | on the front |"]
+    lines.append("|---|---:|---:|---:|---:|---|")
+    for row in whole.iter_rows(named=True):
+        size = row["capacity"] or "as built"
+        lines.append(
+            f"| {size} | {row['full']} | {row['memory']:+.1f} % | {row['lists']:.1f} | {row['barns']:.1f} | "
+            f"{'yes' if row['front'] else ''} |"
+        )
+    names = [name for name, _ in CLASSES]
+    lines += ["", f"| objects a sheaf | {' | '.join(f'slots {name}: pages, locks' for name in names)} |"]
+    lines.append("|---|" + "---:|" * len(names))
+    rows = relative(table).filter(pl.col("full") == AS_BUILT[1], pl.col("empty") == AS_BUILT[2])
+    found = {(row["class"], row["capacity"]): row for row in rows.iter_rows(named=True)}
+    for capacity in CAPACITIES:
+        chosen = (found[name, capacity or 0] for name in names)
+        cells = (f"{row['memory']:+.1f} %, {row['locks']:.1f}" for row in chosen)
+        lines.append(f"| {capacity or 'as built'} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main(folder: Path) -> None:
     """Run all, write table and chart."""
     paths = [path for path in sorted(folder.glob("*.events.parquet")) if beside(path, "sheaftruth")]
@@ -110,15 +138,6 @@ def main(folder: Path) -> None:
     table.write_csv(HERE / "sheaf-tuning.csv")
     medians = relative(table)
     chart(medians).save(HERE / "sheaf-tuning.svg")
-    whole = medians.filter(pl.col("class") == "all", pl.col("empty") == 10).sort("capacity", "full")
-    print("| objects a sheaf | full sheaves | peak pages | list locks | barn locks | on the front |")
-    print("|---|---:|---:|---:|---:|---|")
-    for row in whole.iter_rows(named=True):
-        size = row["capacity"] or "as built"
-        print(
-            f"| {size} | {row['full']} | {row['memory']:+.1f} % | {row['lists']:.1f} | {row['barns']:.1f} | "
-            f"{'yes' if row['front'] else ''} |"
-        )
 
 
 if __name__ == "__main__":

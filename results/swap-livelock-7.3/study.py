@@ -3,7 +3,7 @@
     python results/swap-livelock-7.3/study.py     # a few minutes on a core
 
 Writes outcomes.csv (a row a machine, kernel and min_free_kbytes), ledger.csv (who took slots of whose slabs), stock.csv
-(where free bios and sense buffers lay when one was refused) and swap-livelock-7.3.svg; prints the tables of the docs.
+(where free bios and sense buffers lay when one was refused) and swap-livelock-7.3.svg.
 """
 
 import itertools
@@ -152,7 +152,7 @@ def chart(outcomes: pl.DataFrame) -> alt.Chart:
 
 
 def tables(outcomes: pl.DataFrame, taken: pl.DataFrame, held: pl.DataFrame) -> str:
-    """The tables of the docs."""
+    """The tables of the docs: outcomes, slots taken, where free objects lay (``make tables`` writes them there)."""
     lines = ["| machine | kernel | livelocked | a sense buffer refused | bios that wait | noise refused | pages out |"]
     lines.append("|---|---|---:|---:|---:|---:|---:|")
     for row in outcomes.filter(pl.col("min_free_kbytes").is_null()).iter_rows(named=True):
@@ -168,9 +168,10 @@ def tables(outcomes: pl.DataFrame, taken: pl.DataFrame, held: pl.DataFrame) -> s
         lines.append(f"| {machine} | {kernel} | " + " | ".join(f"{count:,}" for count in counts) + " |")
     lines += ["", "| machine | kernel | refused | times | in sheaves | in the barn | on slabs | some elsewhere |"]
     lines.append("|---|---|---|---:|---:|---:|---:|---:|")
+    times = pl.col("times")
     means = held.group_by("machine", "kernel", "refused", maintain_order=True).agg(
-        pl.len().alias("times"), pl.col("sheaves", "barn", "slabs").mean(),
-        ((pl.col("sheaves") + pl.col("barn")) > 0).mean().alias("elsewhere"),
+        times.sum(), (pl.col("sheaves", "barn", "slabs") * times).sum() / times.sum(),
+        elsewhere=times.filter(pl.col("sheaves") + pl.col("barn") > 0).sum() / times.sum(),
     )  # fmt: skip
     for row in means.iter_rows(named=True):
         lines.append(
@@ -201,7 +202,6 @@ def main() -> None:
     counted = looks.group_by(looks.columns, maintain_order=True).agg(pl.len().alias("times"))
     counted.write_csv(HERE / "stock.csv")
     chart(found).save(HERE / "swap-livelock-7.3.svg")
-    print(tables(found, taken, looks))
 
 
 if __name__ == "__main__":

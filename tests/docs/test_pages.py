@@ -11,7 +11,7 @@ from docs.blocks import blocks, run_block
 from docs.figures import pages, with_figures
 from docs.reference import PAGES
 
-from docs import pictures
+from docs import pictures, study_tables
 from fastalloc.cli.app import GROUPS, NAMES, build_command
 from fastalloc.cli.explain import parser
 
@@ -71,6 +71,13 @@ def test_cells_of_a_notebook_run(page, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_tables_of_studies_are_those_of_their_results():
+    for name, made in study_tables.tables().items():
+        text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+        assert all(f"<!-- {mark}: begin -->" in text for mark in made), name
+        assert text == study_tables.page(name, made), f"{name}: run `make tables`"
+
+
 def test_pictures_show_what_they_are_made_of():
     """A mark for each row, none of them without a place."""
     speed = pictures.speed()
@@ -82,6 +89,57 @@ def test_figures_in_sentences_are_those_of_the_results():
     for page in pages():
         text = page.read_text(encoding="utf-8")
         assert text == with_figures(text), f"{page}: run `make tables`"
+
+
+# Numbers that nobody measured: what is asked for, what is set, what a kernel's source says, how a method is run.
+GIVEN = {
+    "closed-loop-truth": {"10 %", "15 %"},
+    "how-fast": {"1,000"},
+    "machine": {"4,096"},
+    "mempool-refill": {"2,048"},
+    "own": {"100,000"},
+    "policies-allocators": {"1,000"},
+    "policies-measured": {"1,024"},
+    "rare": {"0.05", "40 times", "60 times"},
+    "replay": {"0.5 %", "2 %", "16,384"},
+    "replay-7x": {"1 %", "0.3 %", "0.5 %"},
+    "replay-trust": {"1 %", "0.2 %", "0.5 %", "98 %", "24 times"},
+    "speed": {"100 times", "1000 times", "1.3 times", "000 times"},
+    "sweeps": {"2.5 MB"},
+    "record-and-replay": {"0.2 s"},
+    "how-true-is-it": {"70,000", "0.94 %"},
+}
+MEASURED = re.compile(
+    r"\b\d[\d,.]* of \d[\d,.]*\b|\b\d[\d.]* ?%|\b[1-9]\d{0,2}(?:,\d{3})+\b|\b\d[\d.]* (?:times|M events/s|\w+-hours)\b"
+    r"|\b\d+\.\d+ (?:s|ms|[MG]i?B|GB/s)\b|\b0\.\d{2,}\b"
+)
+
+
+def typed(text):
+    """What stands in sentences and tables outside of commands, made tables and figures from results/."""
+    text = re.sub(r"^(`{3,})[^\n]*\n.*?^\1\s*$", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"<!-- ([\w -]+): begin -->.*?<!-- \1: end -->", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--=[^>]*-->[^<\n]*<!--/-->", "figure", text)
+    return re.sub(r"`[^`]*`|\]\([^)]*\)", "code", text)
+
+
+@pytest.mark.parametrize("page", [*KEPT, ROOT / "README.md"], ids=lambda path: path.stem)
+def test_no_measured_figure_is_typed(page):
+    """A figure comes from results/ (docs/figures.py), or stands in a block that is run."""
+    given = GIVEN.get(page.stem, set()) | {"95 %"}  # the level of every interval
+    text = typed(page.read_text(encoding="utf-8"))
+    found = [match[0] for match in MEASURED.finditer(text) if match[0] not in given]
+    assert found == []
+    for table in re.findall(r"^\|[-:| ]*---:[-:| ]*\n((?:\|.*\n)*)", text, re.MULTILINE):
+        cells = [cell.strip() for line in table.splitlines() for cell in line.split("|")[2:]]
+        assert not [cell for cell in cells if re.fullmatch(r"[\d,.]+ ?%?", cell)], "a table of figures without marks"
+
+
+def test_the_pattern_of_figures_finds_them():
+    for text in ("on 27 of 192 machines", "1.04 % too many", "52,764 pages", "3 times", "0.94 of it", "183 M events/s"):
+        assert MEASURED.search(typed(text)), text
+    for text in ("<!--=small rank lanes-->480<!--/--> lanes", "`0.94 %`", "128 bytes", "2.6.25", "order 3"):
+        assert not MEASURED.search(typed(text)), text
 
 
 def words_of(text):

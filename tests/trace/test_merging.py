@@ -14,12 +14,12 @@ from tests.geometry.shared import shared
 APART, MERGED = "d_w3_k61_smp2_nomerge", "d_pure_w3_k61_smp2"
 
 
-@pytest.fixture(scope="module")
-def groups(tmp_path_factory):
-    """End pages of each group of caches that the second kernel merges: both kernels, and both predictions."""
-    folder = shared("kernel")
+def merged_groups(folder, table):
+    """End pages of each group of caches that the second kernel merges: both kernels, and both predictions.
+
+    ``folder`` has traces/ and the layouts of their boots; ``table``: where the layouts of the second are written.
+    """
     boots = pl.read_csv(folder / "trace_geometry.csv.gz", infer_schema_length=None)
-    table = tmp_path_factory.mktemp("geometry") / "merging.csv"
     boots.filter(pl.col("run") == MERGED).drop("run").write_csv(table)
     path = folder / "traces" / f"{APART}.events.parquet"
     recording = open_recording(path, beside(path, "slabstate"), table, "6.1", "")
@@ -33,7 +33,12 @@ def groups(tmp_path_factory):
     joined = ends[0].filter(pl.col("caches") > 1, pl.col("group").is_in(list(recording.aliases.values())))
     for part, name in zip(ends[1:], ("real_merged", "apart", "merged"), strict=True):
         joined = joined.join(part.select("group", pl.col("pages").alias(name)), on="group")
-    return joined
+    return joined.sort("pages", "group", descending=[True, False])
+
+
+@pytest.fixture(scope="module")
+def groups(tmp_path_factory):
+    return merged_groups(shared("kernel"), tmp_path_factory.mktemp("geometry") / "merging.csv")
 
 
 def test_each_group_shrinks_where_the_real_one_does(groups):

@@ -1,8 +1,9 @@
-"""Predicted against real: recorded 7.2 and 7.3 kernels through their own rules, with their lists and without.
+"""Predicted against real: recorded kernels through their own rules, with their lists known and with them withheld.
 
-    PYTHONPATH=. python results/replay/accuracy_7x.py FOLDER     # with runs.csv and traces/, as its FACTS.md describes
+    PYTHONPATH=. python results/replay/accuracy.py FOLDER NAME     # FOLDER with runs.csv and traces/, NAME 6.x or 7.x
 
-Writes accuracy-7.x.csv and prints the two tables of docs/replay-7x.md.
+Writes accuracy-NAME.csv, for 6.x merging.csv too (what merging saves, in kernels and predicted); ``make tables`` writes
+the tables of docs/replay-trust.md and docs/replay-7x.md from them.
 """
 
 import csv
@@ -11,13 +12,13 @@ import tempfile
 from pathlib import Path
 
 import polars as pl
+from tests.trace.test_merging import merged_groups
 from tests.trace.withheld import first_pfn, write_readings
 
 from fastalloc.trace.replay.check import Check, check, read_summary
 from fastalloc.trace.replay.recording import beside, open_recording
 
 HERE = Path(__file__).parent
-FIGURES = ("new", "peak", "end")
 
 
 def withheld(path: Path, row: dict[str, str]) -> Check:
@@ -47,27 +48,17 @@ def row_of(path: Path, row: dict[str, str]) -> dict[str, object]:
     return told | {"near_withheld": round(100 * near.sum() / max(len(near), 1), 1)}
 
 
-def main(folder: Path) -> None:
-    """Run all, write the tables."""
+def main(folder: Path, name: str) -> None:
+    """Run all whose lists before the trace are known, write the figures."""
     with (folder / "runs.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if "boot" not in row["run"]]
     table = pl.DataFrame([row_of(folder / "traces" / f"{row['run']}.events.parquet", row) for row in rows])
     table = table.sort("probes", "run", descending=[True, False])
-    table.write_csv(HERE / "accuracy-7.x.csv")
-    print("| run | probes | new pages | peak | end | exact at the peak |")
-    print("|---|---|---:|---:|---:|---:|")
-    for row in table.iter_rows(named=True):
-        figures = " | ".join(
-            f"{row[name]:,} for {row[f'{name}_real']:,} ({row[f'{name}_error']:+.2f} %)" for name in FIGURES
-        )
-        probes = "yes" if row["probes"] else "no"
-        print(f"| {row['run']} | {probes} | {figures} | {row['exact']:.0f} % of {row['caches']} |")
-    print("\n| run | lists known: new / peak / end, % | lists withheld | caches within one slab at the end |")
-    print("|---|---:|---:|---:|")
-    for row in table.iter_rows(named=True):
-        both = (" / ".join(f"{row[f'{name}_{what}']:+.2f}" for name in FIGURES) for what in ("error", "withheld"))
-        print(f"| {row['run']} | {' | '.join(both)} | {row['near_withheld']:.0f} % of {row['caches']} |")
+    table.write_csv(HERE / f"accuracy-{name}.csv")
+    if name == "6.x":
+        with tempfile.TemporaryDirectory() as layouts:
+            merged_groups(folder, Path(layouts) / "merging.csv").drop("caches").write_csv(HERE / "merging.csv")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])
