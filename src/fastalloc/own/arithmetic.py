@@ -56,40 +56,25 @@ def _with_overflow(name: str) -> Any:
 _sadd, _ssub, _smul = (_with_overflow(name) for name in ("sadd", "ssub", "smul"))
 
 
-@njit
-def _add(a: Any, b: Any) -> Any:
-    value, wrapped = _sadd(a, b)
-    if wrapped != 0:
-        raise OverflowError(TOO_LARGE)
-    return value
+def _raising(compute: Any) -> Any:
+    @njit
+    def found(a: Any, b: Any) -> Any:
+        value, wrapped = compute(a, b)
+        if wrapped != 0:
+            raise OverflowError(TOO_LARGE)
+        return value
+
+    return found
 
 
-@njit
-def _sub(a: Any, b: Any) -> Any:
-    value, wrapped = _ssub(a, b)
-    if wrapped != 0:
-        raise OverflowError(TOO_LARGE)
-    return value
-
-
-@njit
-def _mul(a: Any, b: Any) -> Any:
-    value, wrapped = _smul(a, b)
-    if wrapped != 0:
-        raise OverflowError(TOO_LARGE)
-    return value
+_add, _sub, _mul = (_raising(compute) for compute in (_sadd, _ssub, _smul))
 
 
 @njit
 def _floordiv(a: Any, b: Any) -> Any:
     if b == 0:
         raise ZeroDivisionError("division by zero")
-    if b == -1:
-        value, wrapped = _ssub(0, a)
-        if wrapped != 0:
-            raise OverflowError(TOO_LARGE)
-        return value
-    return a // b
+    return a // b if b != -1 else _sub(0, a)
 
 
 @njit

@@ -85,6 +85,7 @@ def _del_page_from_lru(arrays: Lane, z: int, pfn: int) -> None:
     page, zone = arrays.mem.page, arrays.mem.zone[z]
     active = bool(page[pfn, PAGE.flags] & st.PG_ACTIVE)
     head = ZONE.active_head if active else ZONE.inactive_head
+    tail = ZONE.active_tail if active else ZONE.inactive_tail
     following, preceding = int(page[pfn, PAGE.next]), int(page[pfn, PAGE.prev])
     if preceding >= 0:
         page[preceding, PAGE.next] = following
@@ -93,7 +94,7 @@ def _del_page_from_lru(arrays: Lane, z: int, pfn: int) -> None:
     if following >= 0:
         page[following, PAGE.prev] = preceding
     else:
-        zone[head + 1] = preceding
+        zone[tail] = preceding
     zone[ZONE.nr_active if active else ZONE.nr_inactive] -= 1
 
 

@@ -10,6 +10,7 @@ from fastalloc.compiler.jit import internal, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub.partial import add_partial, discard_slab, new_slab, remove_partial
 from fastalloc.kernels.alloc.slub.slub import free_turning, slab_alloc, slab_free
+from fastalloc.kernels.alloc.slub.state import PATH_PARTIAL, PATH_STAYS, PATH_STAYS_FROZEN
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB
 from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.kernels.lane.policy import POLICY, choices
@@ -32,7 +33,7 @@ def take_preallocated(slub, e):
     slab[s, SLUB_SLAB.inuse] += 1
     if slab[s, SLUB_SLAB.freelist] < 0:
         remove_partial(slub, e, s)
-    slub.ctl[SLUB_CTL.path] = 3
+    slub.ctl[SLUB_CTL.path] = PATH_PARTIAL
     return (s << st.HANDLE_SHIFT) | i
 
 
@@ -134,9 +135,9 @@ def free_named(mem, slub, c, cpu, handle):
     slab[s, SLUB_SLAB.inuse] -= 1
     if slab[s, SLUB_SLAB.frozen] != 0:
         k[KMEM_CACHE_CPU.free_frozen] += 1
-        slub.ctl[SLUB_CTL.path] = 2
+        slub.ctl[SLUB_CTL.path] = PATH_STAYS_FROZEN
         return
-    slub.ctl[SLUB_CTL.path] = 4
+    slub.ctl[SLUB_CTL.path] = PATH_STAYS
     if prior < 0:
         adopt_slab(mem, slub, c, s)
         free_turning(mem, slub, c, cpu, s, prior)

@@ -20,6 +20,7 @@ from fastalloc.kernels.alloc.page_alloc import ignores_watermarks, request_depth
 from fastalloc.kernels.alloc.policy_hooks import LARGEST, about_cache, about_request, about_slab, answer, wanted
 from fastalloc.kernels.alloc.policy_record import MATCH_ENTITLEMENT, QUESTION
 from fastalloc.kernels.alloc.slub.slub import grow_slab, slab_alloc
+from fastalloc.kernels.alloc.slub.state import PATH_NEW_SLAB, PATH_PARTIAL
 from fastalloc.kernels.alloc.state import (
     DEPTH,
     KMEM_CACHE,
@@ -128,10 +129,10 @@ def guarded_alloc(mem, slub, c, cpu, gfp, context):
     if handle < 0 or handle >= st.PAGE_HANDLE:
         return handle
     path = slub.ctl[SLUB_CTL.path]
-    if path == 4:
+    if path == PATH_NEW_SLAB:
         depth = mem.ctl[MEMCTL.depth]
         slub.cache[c, KMEM_CACHE.rank] = RANKS[depth]
         slub.kcpu[c, cpu, KMEM_CACHE_CPU.reserve] = 1 if depth == DEPTH.none else 0
-    elif path == 3:
+    elif path == PATH_PARTIAL:
         slub.kcpu[c, cpu, KMEM_CACHE_CPU.reserve] = 0  # the mark is lost with the slab
     return handle

@@ -78,9 +78,8 @@ def boot_memory(mem, heap, pools, io, vm, out, geometry):
             io.free_list[i, k] = slab_take(mem, heap, out, vm.roles[ROLE.command + k], 0, g.GFP_KERNEL, 0, WHO.boot)
     io.ctl[IO.free_list] = io.ctl[IO.free_list_size]
     ctl = vm.ctl
-    boot_objects(mem, heap, vm, out, vm.roles[ROLE.noise], ctl[VM.boot_slabs], ctl[VM.boot_live])
-    boot_objects(mem, heap, vm, out, vm.roles[ROLE.biovec], ctl[VM.boot_slabs + 1], ctl[VM.boot_live + 1])
-    boot_objects(mem, heap, vm, out, vm.roles[ROLE.radix], ctl[VM.boot_slabs + 2], ctl[VM.boot_live + 2])
+    for place, role in enumerate((ROLE.noise, ROLE.biovec, ROLE.radix)):
+        boot_objects(mem, heap, vm, out, vm.roles[role], ctl[VM.boot_slabs + place], ctl[VM.boot_live + place])
     for cpu in range(vm.ctl[VM.nr_cpus]):  # what the boot's own insertions have left
         radix_tree_preload(mem, heap, vm, out, cpu, g.GFP_KERNEL, 0)
     mem.ctl[MEMCTL.spare] = -1

@@ -61,13 +61,13 @@ def check_pages(mem, vm, heap):
             if pages != mem.pcp[cpu, z, PCP.count]:
                 return 2
             listed += pages
-        for k in range(2):
+        for head, count in ((ZONE.active_head, ZONE.nr_active), (ZONE.inactive_head, ZONE.nr_inactive)):
             pages = 0
-            pfn = mem.zone[z, ZONE.active_head + 2 * k]
+            pfn = mem.zone[z, head]
             while pfn >= 0:
                 pages += 1
                 pfn = mem.page[pfn, PAGE.next]
-            if pages != mem.zone[z, ZONE.nr_active + k]:
+            if pages != mem.zone[z, count]:
                 return 3
             listed += pages
     held = (

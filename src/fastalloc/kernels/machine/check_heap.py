@@ -61,7 +61,10 @@ def _check_eras(heap):
                 if h >= 0 and not 0 <= heap.ctl[h + SHEAF.size] <= capacity:
                     return ARRAY_LIMIT
         for n in range(heap.ctl[SLUB_CTL.nodes]):
-            for head in (KMEM_CACHE_NODE.full, KMEM_CACHE_NODE.empty):
+            for head, count in (
+                (KMEM_CACHE_NODE.full, KMEM_CACHE_NODE.nr_full),
+                (KMEM_CACHE_NODE.empty, KMEM_CACHE_NODE.nr_empty),
+            ):
                 sheaves = 0
                 h = heap.knode[c, n, head]
                 while h >= 0:
@@ -69,7 +72,7 @@ def _check_eras(heap):
                     if not 0 <= heap.ctl[h + SHEAF.size] <= capacity:
                         return ARRAY_LIMIT
                     h = heap.ctl[h + SHEAF.next]
-                if sheaves != heap.knode[c, n, head + 2]:
+                if sheaves != heap.knode[c, n, count]:
                     return ARRAY_LIMIT
     return slub_slots(heap)
 

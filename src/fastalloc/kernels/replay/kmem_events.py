@@ -320,7 +320,7 @@ def run_events(mem, slub_, event, lane, row, end):
                     if handle[obj] == NEEDS_SLAB:
                         held = take_new_slab(mem, slub_, c, cpu, node, gfp)
                     else:
-                        held = slub.slab_alloc_slow(mem, slub_, c, cpu, node, gfp, 0)
+                        held = slub.__slab_alloc(mem, slub_, c, cpu, node, gfp, 0)
                     mem.ctl[MEMCTL.depth] = DEPTH.low
                 handle[obj] = held
                 if held >= 0:
@@ -338,7 +338,7 @@ def run_events(mem, slub_, event, lane, row, end):
                     live[c] -= 1
                     if not slub.give_private(mem, slub_, c, cpu, s, i):
                         mem.ctl[MEMCTL.jiffies] = np.int64(e["time"])
-                        slub.slab_free_slow(mem, slub_, c, cpu, s, i)
+                        slub.__slab_free(mem, slub_, c, cpu, s, i)
             else:
                 lane.met[MET.unknown_frees] += 1
         else:

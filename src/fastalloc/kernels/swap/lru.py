@@ -21,13 +21,14 @@ def lru_add(mem, pfn, active):
     page = mem.page
     zone = mem.zone[z]
     head = ZONE.active_head if active else ZONE.inactive_head
+    tail = ZONE.active_tail if active else ZONE.inactive_tail
     first = zone[head]
     page[pfn, PAGE.next] = first
     page[pfn, PAGE.prev] = -1
     if first >= 0:
         page[first, PAGE.prev] = pfn
     else:
-        zone[head + 1] = pfn
+        zone[tail] = pfn
     zone[head] = pfn
     flags = page[pfn, PAGE.flags] | st.PG_LRU
     if active:
@@ -46,6 +47,7 @@ def lru_del(mem, pfn):
     zone = mem.zone[page_zone(mem, pfn)]
     active = (page[pfn, PAGE.flags] & st.PG_ACTIVE) != 0
     head = ZONE.active_head if active else ZONE.inactive_head
+    tail = ZONE.active_tail if active else ZONE.inactive_tail
     following = page[pfn, PAGE.next]
     preceding = page[pfn, PAGE.prev]
     if preceding >= 0:
@@ -55,7 +57,7 @@ def lru_del(mem, pfn):
     if following >= 0:
         page[following, PAGE.prev] = preceding
     else:
-        zone[head + 1] = preceding
+        zone[tail] = preceding
     zone[ZONE.nr_active if active else ZONE.nr_inactive] -= 1
     page[pfn, PAGE.flags] &= ~st.PG_LRU
 

@@ -16,6 +16,7 @@ def list_del(slab, c, s):
     if which == ss.ON_FULL:
         return
     head = SLAB_LIST3.partial_head if which == ss.ON_PARTIAL else SLAB_LIST3.free_head
+    last = SLAB_LIST3.partial_tail if which == ss.ON_PARTIAL else SLAB_LIST3.free_tail
     following = record[s, SLAB_SLAB.next]
     preceding = record[s, SLAB_SLAB.prev]
     if preceding >= 0:
@@ -25,7 +26,7 @@ def list_del(slab, c, s):
     if following >= 0:
         record[following, SLAB_SLAB.prev] = preceding
     else:
-        slab.node[c, n, head + 1] = preceding
+        slab.node[c, n, last] = preceding
 
 
 @kernel
@@ -38,13 +39,14 @@ def list_add(slab, c, s, which, tail):
     if which == ss.ON_FULL:
         return
     head = SLAB_LIST3.partial_head if which == ss.ON_PARTIAL else SLAB_LIST3.free_head
-    end = head + 1 if tail else head
+    last = SLAB_LIST3.partial_tail if which == ss.ON_PARTIAL else SLAB_LIST3.free_tail
+    end = last if tail else head
     neighbour = slab.node[c, n, end]
     record[s, SLAB_SLAB.next] = -1 if tail else neighbour
     record[s, SLAB_SLAB.prev] = neighbour if tail else -1
     if neighbour < 0:
         slab.node[c, n, head] = s
-        slab.node[c, n, head + 1] = s
+        slab.node[c, n, last] = s
         return
     record[neighbour, SLAB_SLAB.next if tail else SLAB_SLAB.prev] = s
     slab.node[c, n, end] = s

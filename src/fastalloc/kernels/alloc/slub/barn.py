@@ -92,7 +92,7 @@ def barn_put(slub, c, n, h, head):
     node = slub.knode[c, n]
     slub.ctl[h + SHEAF.next] = node[head]
     node[head] = h
-    node[head + 2] += 1
+    node[KMEM_CACHE_NODE.nr_full if head == KMEM_CACHE_NODE.full else KMEM_CACHE_NODE.nr_empty] += 1
     node[KMEM_CACHE_NODE.barn_locks] += 1
 
 
@@ -104,7 +104,7 @@ def barn_get(slub, c, n, head):
     if h >= 0:
         node[KMEM_CACHE_NODE.barn_locks] += 1
         node[head] = slub.ctl[h + SHEAF.next]
-        node[head + 2] -= 1
+        node[KMEM_CACHE_NODE.nr_full if head == KMEM_CACHE_NODE.full else KMEM_CACHE_NODE.nr_empty] -= 1
     return h
 
 

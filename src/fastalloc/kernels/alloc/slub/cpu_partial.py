@@ -181,10 +181,10 @@ def find_slab(mem, slub, c, cpu, node, gfp, context):
     """A slab that no CPU holds, of the lists or a new one, -1 none."""
     out_of_line()
     s = get_partial(mem, slub, c, cpu, node, gfp, context)
-    slub.ctl[SLUB_CTL.path] = 3
+    slub.ctl[SLUB_CTL.path] = er.PATH_PARTIAL
     if s < 0:
         s = new_slab(mem, slub, c, cpu, node, gfp, context)
-        slub.ctl[SLUB_CTL.path] = 4
+        slub.ctl[SLUB_CTL.path] = er.PATH_NEW_SLAB
         if s >= 0:
             slub.kcpu[c, cpu, KMEM_CACHE_CPU.alloc_slab] += 1
     return s
@@ -229,19 +229,19 @@ def slab_alloc_slower(mem, slub, c, cpu, node, gfp, context, f):
     if s < 0:
         s = find_slab(mem, slub, c, cpu, node, gfp, context)
     if s < 0:
-        slub.ctl[SLUB_CTL.path] = 0
+        slub.ctl[SLUB_CTL.path] = er.PATH_REFUSED
         return st.NO_OBJECT
     return load_freelist(slub, c, cpu, s, f)
 
 
 @folded
-def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, f):
+def ___slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
     """An allocation that the private list does not serve [___slab_alloc]."""
     k = slub.kcpu[c, cpu]
     slab = slub.slab
     s = k[f + PAGE_AFTER]
     k[KMEM_CACHE_CPU.alloc_slowpath] += 1
-    slub.ctl[SLUB_CTL.path] = 2
+    slub.ctl[SLUB_CTL.path] = er.PATH_CPU_SLAB
     fits = s >= 0 and (node < 0 or slab[s, SLUB_SLAB.node] == node) and pfmemalloc_match(mem, slub, s, gfp, context)
     if fits:
         if slab[s, SLUB_SLAB.freelist] >= 0:
@@ -275,9 +275,9 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
     if i >= 0 and (node < 0 or slub.slab[s, SLUB_SLAB.node] == node):
         k[f] = slub.link[slub.slab[s, SLUB_SLAB.base] + i]
         k[KMEM_CACHE_CPU.alloc_fastpath] += 1
-        slub.ctl[SLUB_CTL.path] = 1
+        slub.ctl[SLUB_CTL.path] = er.PATH_FREELIST
         return (s << st.HANDLE_SHIFT) | i
-    return slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, f)
+    return ___slab_alloc(mem, slub, c, cpu, node, gfp, context, f)
 
 
 @internal
@@ -288,17 +288,17 @@ def free_to_node(mem, slub, c, cpu, s, prior):
     slab = slub.slab
     slub.knode[c, slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.list_locks] += 1
     if slab[s, SLUB_SLAB.inuse] == 0 and crowded(mem, slub, c, cpu, s, slub.cache[c, KMEM_CACHE.min_partial]):
-        slub.ctl[SLUB_CTL.path] = 6
+        slub.ctl[SLUB_CTL.path] = er.PATH_GIVEN_BACK
         if prior >= 0:
             remove_partial(slub, c, s)
             k[KMEM_CACHE_CPU.free_remove_partial] += 1
-            slub.ctl[SLUB_CTL.path] = 5
+            slub.ctl[SLUB_CTL.path] = er.PATH_OFF_PARTIAL
         k[KMEM_CACHE_CPU.free_slab] += 1
         discard_slab(mem, slub, c, cpu, s)
     elif prior < 0:
         add_partial(slub, c, s, True)
         k[KMEM_CACHE_CPU.free_add_partial] += 1
-        slub.ctl[SLUB_CTL.path] = 3
+        slub.ctl[SLUB_CTL.path] = er.PATH_TO_PARTIAL
 
 
 @folded
@@ -321,14 +321,14 @@ def slab_free(mem, slub, c, cpu, s, i, f):
     k = slub.kcpu[c, cpu]
     if k[f + PAGE_AFTER] != s:
         outcome, prior = put_back(slub, c, cpu, s, i, i, 1)
-        slub.ctl[SLUB_CTL.path] = 2 if outcome == STAYS else 4
+        slub.ctl[SLUB_CTL.path] = er.PATH_STAYS_FROZEN if outcome == STAYS else er.PATH_STAYS
         if outcome == TURNS:
             free_turning(mem, slub, c, cpu, s, prior)
         return
     slub.link[slub.slab[s, SLUB_SLAB.base] + i] = k[f]
     k[f] = i
     k[KMEM_CACHE_CPU.free_fastpath] += 1
-    slub.ctl[SLUB_CTL.path] = 1
+    slub.ctl[SLUB_CTL.path] = er.PATH_FREELIST
 
 
 one_object = internal(slab_alloc.py_func)

@@ -66,7 +66,7 @@ def _era_alloc(mem, slub, c, cpu, node, gfp, context):
     if era == er.ERA_2_6_25:
         return OWN
     if era == er.ERA_CPU_PARTIAL:
-        return cp.slab_alloc_slow(mem, slub, c, cpu, node, gfp, context, KMEM_CACHE_CPU.freelist)
+        return cp.___slab_alloc(mem, slub, c, cpu, node, gfp, context, KMEM_CACHE_CPU.freelist)
     if era == er.ERA_PERCPU_SHEAVES:
         return ps.slab_alloc_slow(mem, slub, c, cpu, node, gfp, context)
     return sheaves.slab_alloc(mem, slub, c, cpu, node, gfp, context)

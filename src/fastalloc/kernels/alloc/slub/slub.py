@@ -134,13 +134,13 @@ def slab_alloc_2_6_25(mem, slub, c, cpu, node, gfp, context):
             k[KMEM_CACHE_CPU.alloc_refill] += 1
             if slab[s, SLUB_SLAB.freelist] >= 0:
                 k[KMEM_CACHE_CPU.alloc_slowpath] += 1
-                slub.ctl[SLUB_CTL.path] = 2
+                slub.ctl[SLUB_CTL.path] = er.PATH_CPU_SLAB
                 return load_freelist(slub, c, cpu, s)
         deactivate_slab(mem, slub, c, cpu, cpu)
     s = get_partial(mem, slub, c, cpu, node, gfp, context)
     if s >= 0:
         k[KMEM_CACHE_CPU.alloc_from_partial] += 1
-        slub.ctl[SLUB_CTL.path] = 3
+        slub.ctl[SLUB_CTL.path] = er.PATH_PARTIAL
     else:
         s = new_slab(mem, slub, c, cpu, node, gfp, context)
         if s < 0:
@@ -151,13 +151,13 @@ def slab_alloc_2_6_25(mem, slub, c, cpu, node, gfp, context):
                     order += 1
                 pfn = alloc_pages(mem, cpu, node, gfp | g.COMP, order, context)
                 if pfn >= 0:
-                    slub.ctl[SLUB_CTL.path] = 5
+                    slub.ctl[SLUB_CTL.path] = er.PATH_PAGES
                     slub.ctl[SLUB_CTL.whole] += 1 << order
                     return st.PAGE_HANDLE | (order << st.PAGE_HANDLE_ORDER_SHIFT) | pfn
-            slub.ctl[SLUB_CTL.path] = 0
+            slub.ctl[SLUB_CTL.path] = er.PATH_REFUSED
             return st.NO_OBJECT
         k[KMEM_CACHE_CPU.alloc_slab] += 1
-        slub.ctl[SLUB_CTL.path] = 4
+        slub.ctl[SLUB_CTL.path] = er.PATH_NEW_SLAB
     slab[s, SLUB_SLAB.frozen] = 1 + cpu
     k[KMEM_CACHE_CPU.page] = s
     k[KMEM_CACHE_CPU.alloc_slowpath] += 1
@@ -165,7 +165,7 @@ def slab_alloc_2_6_25(mem, slub, c, cpu, node, gfp, context):
 
 
 @folded
-def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context):
+def __slab_alloc(mem, slub, c, cpu, node, gfp, context):
     """An allocation that the private list does not serve, by the rules of the cache's era."""
     mem.ctl[MEMCTL.cpu] = cpu
     handle = era_alloc(mem, slub, c, cpu, node, gfp, context)
@@ -179,7 +179,7 @@ def grow_slab(mem, slub, c, cpu, gfp, context):
     """Allocate a slab and make it the CPU's, whatever is at hand: its first object, or NO_OBJECT [2.6.25 rules]."""
     s = new_slab(mem, slub, c, cpu, -1, gfp, context)
     if s < 0:
-        slub.ctl[SLUB_CTL.path] = 0
+        slub.ctl[SLUB_CTL.path] = er.PATH_REFUSED
         return st.NO_OBJECT
     k = slub.kcpu[c, cpu]
     if k[KMEM_CACHE_CPU.page] >= 0:
@@ -188,7 +188,7 @@ def grow_slab(mem, slub, c, cpu, gfp, context):
     k[KMEM_CACHE_CPU.page] = s
     k[KMEM_CACHE_CPU.alloc_slab] += 1
     k[KMEM_CACHE_CPU.alloc_slowpath] += 1
-    slub.ctl[SLUB_CTL.path] = 4
+    slub.ctl[SLUB_CTL.path] = er.PATH_NEW_SLAB
     return load_freelist(slub, c, cpu, s)
 
 
@@ -214,9 +214,9 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context):
     """
     handle = take_private(slub, c, cpu, node)
     if handle >= 0:
-        slub.ctl[SLUB_CTL.path] = 1
+        slub.ctl[SLUB_CTL.path] = er.PATH_FREELIST
         return handle
-    return slab_alloc_slow(mem, slub, c, cpu, node, gfp, context)
+    return __slab_alloc(mem, slub, c, cpu, node, gfp, context)
 
 
 @folded
@@ -227,7 +227,7 @@ def list_turned(mem, slub, c, cpu, s):
         tail = not goes_elsewhere(mem, slub, s, TO_HEAD)
     add_partial(slub, c, s, tail)
     slub.kcpu[c, cpu, KMEM_CACHE_CPU.free_add_partial] += 1
-    slub.ctl[SLUB_CTL.path] = 3
+    slub.ctl[SLUB_CTL.path] = er.PATH_TO_PARTIAL
 
 
 @internal
@@ -239,11 +239,11 @@ def free_turning(mem, slub, c, cpu, s, prior):
     out_of_line()
     k = slub.kcpu[c, cpu]
     if slub.slab[s, SLUB_SLAB.inuse] == 0 and crowded(mem, slub, c, cpu, s, slub.cache[c, KMEM_CACHE.keep_empty]):
-        slub.ctl[SLUB_CTL.path] = 6
+        slub.ctl[SLUB_CTL.path] = er.PATH_GIVEN_BACK
         if prior >= 0:
             remove_partial(slub, c, s)
             k[KMEM_CACHE_CPU.free_remove_partial] += 1
-            slub.ctl[SLUB_CTL.path] = 5
+            slub.ctl[SLUB_CTL.path] = er.PATH_OFF_PARTIAL
         k[KMEM_CACHE_CPU.free_slab] += 1
         discard_slab(mem, slub, c, cpu, s)
     elif prior < 0:
@@ -251,7 +251,7 @@ def free_turning(mem, slub, c, cpu, s, prior):
 
 
 @folded
-def slab_free_slow(mem, slub, c, cpu, s, i):
+def __slab_free(mem, slub, c, cpu, s, i):
     """Free into a slab that is not this CPU's; whether a CPU holds it [__slab_free]."""
     mem.ctl[MEMCTL.cpu] = cpu
     if era_free(mem, slub, c, cpu, s, i):
@@ -284,16 +284,16 @@ def slab_free(mem, slub, cpu, handle):
         order = (handle >> st.PAGE_HANDLE_ORDER_SHIFT) & 0xFF
         free_pages(mem, cpu, handle & ((1 << st.PAGE_HANDLE_ORDER_SHIFT) - 1), order)
         slub.ctl[SLUB_CTL.whole] -= 1 << order
-        slub.ctl[SLUB_CTL.path] = 8
+        slub.ctl[SLUB_CTL.path] = er.PATH_KMALLOC_PAGES
         return
     s = handle >> st.HANDLE_SHIFT
     i = handle & st.HANDLE_INDEX_MASK
     c = slub.slab[s, SLUB_SLAB.cache]
-    slub.ctl[SLUB_CTL.path] = 4
+    slub.ctl[SLUB_CTL.path] = er.PATH_STAYS
     if give_private(mem, slub, c, cpu, s, i):
-        slub.ctl[SLUB_CTL.path] = 1
-    elif slab_free_slow(mem, slub, c, cpu, s, i):
-        slub.ctl[SLUB_CTL.path] = 2
+        slub.ctl[SLUB_CTL.path] = er.PATH_FREELIST
+    elif __slab_free(mem, slub, c, cpu, s, i):
+        slub.ctl[SLUB_CTL.path] = er.PATH_STAYS_FROZEN
 
 
 # ------------------------------------------------------------------------------------------- whole-cache paths

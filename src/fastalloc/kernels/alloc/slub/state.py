@@ -92,7 +92,21 @@ BARN_BYTES = 48  # struct node_barn
 SHEAF_HEADER = 32  # bytes of struct slab_sheaf in front of its pointers
 SHRINK_PROMOTE_MAX = 32  # slabs with more free objects than this are not sorted [kmem_cache_shrink, 3.19 on]
 
-# What ``slub.ctl[SLUB_CTL.path]`` says beside the numbers of the golden cases.
+# What ``slub.ctl[SLUB_CTL.path]`` says: an allocation's object is ...
+PATH_REFUSED = 0
+PATH_FREELIST = 1  # off the CPU's own list; a free: onto it
+PATH_CPU_SLAB = 2  # the first of the CPU slab's list, which becomes the CPU's
+PATH_PARTIAL = 3  # of a slab of the node's list
+PATH_NEW_SLAB = 4
+PATH_PAGES = 5  # pages, as no slab was to be had
+PATH_KMALLOC_PAGES = 8  # pages, as it is too large for a slab; a free: of pages
+# a freed object's slab ...
+PATH_STAYS_FROZEN = 2  # is some CPU's
+PATH_TO_PARTIAL = 3  # was full, and goes to the node's list
+PATH_STAYS = 4  # stays where it is
+PATH_OFF_PARTIAL = 5  # was its last object's: off the node's list, and given back
+PATH_GIVEN_BACK = 6  # the same, of one object
+# and beside these numbers, which are those of the golden cases
 PATH_CPU_PARTIAL = 7  # allocation from, or free into, the CPU's partial list
 PATH_SHEAF = 10  # a sheaf gave or took the object
 
