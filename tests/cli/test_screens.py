@@ -21,10 +21,13 @@ DATA = Path(__file__).parents[1] / "data"
 INPUTS = {
     "dmesg.txt": DATA / "memory_reports" / "019-4.2-order1-reserve" / "input.txt",
     "slabinfo.txt": DATA / "slabinfo" / "slub-2.6.3x-8-cpus.txt",
+    "run.events.parquet": DATA / "traces" / "d_stack_k612.events.parquet",
+    "run.slabstate.parquet": DATA / "traces" / "d_stack_k612.slabstate.parquet",
 }
 COMMANDS = {
     "report": ("report", "d"),
     "report-wide": ("report", "d", "--wide"),
+    "run": ("run", "swap-livelock", "--lanes", 4, "--seconds", 40, "--out", "again"),
     "board": ("compare", "swap-livelock", "--policies", "fix,nomerge-bio", "--lanes", 4, "--seconds", 40, "--out", "b"),
 }
 ANSWERS = {
@@ -32,7 +35,16 @@ ANSWERS = {
     "caches": ("caches", "--size", 2312, "--kernel", "6.12", "--what-if", "kernel=7.3"),
     "caches-table": ("caches", "slabinfo.txt", "--what-if", "boot=slub_nomerge"),
 }
-LISTS = (("policies",), ("policies", "fix"), ("scenarios",), ("-h",))
+# Tables, and sentences that a narrow terminal breaks.
+TABLES = {
+    "trace-info": ("trace", "info", "run.events.parquet", "--top", 6),
+    "trace-by": ("trace", "info", "run.events.parquet", "--by", "cache", "--top", 6),
+    "replay": ("replay", "run.events.parquet", "--kernel", "6.12", "--what-if", "nomerge", "-o", "r"),
+    "policies": ("policies",),
+    "policy": ("policies", "fix"),
+    "scenarios": ("scenarios",),
+}
+LISTS = (*TABLES.values(), *ANSWERS.values(), ("-h",))
 
 
 @pytest.fixture
@@ -57,9 +69,9 @@ def test_screens(ran, monkeypatch, name, columns):
 
 
 @pytest.mark.parametrize("columns", [80, 200])
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("name", [*ANSWERS, *TABLES])
 def test_screens_of_what_simulates_nothing(given, monkeypatch, name, columns):
-    compared(given, monkeypatch, ANSWERS[name], name, columns)
+    compared(given, monkeypatch, (ANSWERS | TABLES)[name], name, columns)
 
 
 def compared(run, monkeypatch, words, name, columns):
@@ -75,7 +87,7 @@ def compared(run, monkeypatch, words, name, columns):
 
 def test_lists_fit_80_columns(fastalloc, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    for words in LISTS[:2]:
+    for words in (TABLES["policies"], TABLES["policy"]):
         assert max(map(len, fastalloc(*words).out.splitlines())) <= 80
 
 
@@ -143,9 +155,9 @@ def test_colours_of_a_terminal(monkeypatch, no_color, coloured):
     assert ("\x1b[31m" in stream.getvalue()) is coloured
 
 
-def test_every_character_is_there_in_ascii(ran, monkeypatch):
+def test_every_character_is_there_in_ascii(ran, given, monkeypatch):
     for words in [*COMMANDS.values(), *LISTS]:
-        if words[0] == "compare":
+        if words[0] in ("compare", "run"):
             continue
         raw = io.BytesIO()
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
