@@ -11,7 +11,7 @@ from docs import reference
 project = "fastalloc"
 author = "The fastalloc authors"
 version = release = version_of("fastalloc")
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docs.running"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docs.running", "docs.terms"]
 exclude_patterns = ["_build"]
 html_theme = "alabaster"
 html_static_path = ["_static"]

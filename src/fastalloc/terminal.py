@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -81,14 +82,14 @@ class Table(RichTable):
 
     def _width(self, shown: list[int]) -> int:
         """Columns of the terminal that the table needs."""
-        right = self.padding[1] if isinstance(self.padding, tuple) else 1
+        _, right, _, left = Padding.unpack(self.padding)
         widths = []
         for i in shown:
             column = self.columns[i]
             lines = [line for cell in (column.header, *column._cells) for line in str(cell).split("\n")]
             natural = max(map(cell_len, lines), default=0)
             widths.append(natural if column.no_wrap else min(natural, max(SHRUNK, column.min_width or 0)))
-        return sum(widths) + right * (len(widths) - 1)
+        return sum(widths) + (left + right) * (len(widths) - 1)
 
 
 def _plain(cell: Any) -> Any:

@@ -11,7 +11,7 @@ from docs.blocks import blocks, run_block
 from docs.figures import pages, with_figures
 from docs.reference import PAGES
 
-from docs import pictures, study_tables
+from docs import pictures, study_tables, terms
 from fastalloc.cli.app import GROUPS, NAMES, build_command
 from fastalloc.cli.explain import parser
 
@@ -220,3 +220,18 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "searchindex.js").exists()
     assert "<svg" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_first_use_of_a_term_leads_to_the_glossary():
+    left = terms.forms()
+    pieces = terms.marked("Bios lie in slabs of SLUB, a bio beside a sense buffer; sheaves since 6.18. In order.", left)
+    assert [piece[0] for piece in pieces if not isinstance(piece, str)] == [
+        "Bios",
+        "slabs",
+        "SLUB",
+        "sense buffer",
+        "sheaves",
+    ]
+    assert "sheaf" not in left
+    assert left["barn"].meaning.startswith("since 6.18: the full and empty sheaves")
+    assert terms.marked("bio, slab/SLUB", left) == ["bio, slab/SLUB"], "each once"

@@ -141,7 +141,7 @@ def _print(recording: "Recording", predictions: "list[Prediction]", checked: "Ch
     for step, count in recording.steps.items():
         out.print(f"{count:>12,}  {printable(step)}")
     table = Table()
-    table.add_column("configuration", overflow="fold")
+    table.add_column("configuration", overflow="fold", min_width=len("configuration"))
     names = {
         "peak pages": 0, "peak": 2, "new pages": 1, "end pages": 1, "waste at peak": 3, "slow allocs": 4,
         "slow frees": 6, "node list": 7, "list locks": 5,

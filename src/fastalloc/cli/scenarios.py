@@ -15,16 +15,20 @@ def scenarios(context: typer.Context) -> None:
     from rich.text import Text
 
     from fastalloc.scenario import load_scenario, preset_names
-    from fastalloc.terminal import console
+    from fastalloc.terminal import Table, console
 
     out = console()
     for name in preset_names():
         scenario = load_scenario(name)
         out.print(Text(name, style="bold"))
         out.print(Text(" ".join(scenario.description.split())))
+        table = Table(show_header=False)
+        table.add_column(no_wrap=True, min_width=18)
+        table.add_column()
         for variant in scenario.variants:
             extra = "" if variant.default else " (only when asked for)"
-            out.print(f"  {variant.name:18} {variant.title}{extra}", soft_wrap=True)
+            table.add_row(f"  {variant.name}", f"{variant.title}{extra}")
+        table.put(out)
         out.print()
     out.print("fastalloc scenarios show NAME > mine.toml   writes one to start from", soft_wrap=True)
 

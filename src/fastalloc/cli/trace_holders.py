@@ -19,7 +19,8 @@ def print_holders(found: "Held", by: str, top: int) -> None:
     from fastalloc.terminal import console
 
     out = console()
-    out.print(f"\nmost bytes live at once of what the trace allocated: {found.peak_bytes:,}, at {found.peak_ns:,} ns")
+    when = f"{found.peak_ns / 1e9:,.3f} s of its clock"
+    out.print(f"\nmost bytes live at once of what the trace allocated: {found.peak_bytes:,}, at {when}")
     _table(
         found.rows.head(top),
         {
