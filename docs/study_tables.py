@@ -54,10 +54,9 @@ def guests() -> str:
     """Guests recorded by the script: pages at their end against what sysfs said afterwards."""
     lines = ["| guest | events | pages at the end | predicted | caches within one slab |", "|---|---:|---:|---:|---:|"]
     for row in read("replay/guests").iter_rows(named=True):
-        lines.append(
-            f"| {row['guest']} | {row['events']:,} | {row['pages_end']:,} | {row['error']:+.2f} % | "
-            f"{row['near']} % of {row['caches']} |"
-        )
+        guest = row["guest"].replace("--shrink", "`--shrink`")
+        cells = (guest, f"{row['events']:,}", f"{row['pages_end']:,}", f"{row['error']:+.2f} %")
+        lines.append(f"| {' | '.join(cells)} | {row['near']} % of {row['caches']} |")
     return "\n".join(lines)
 
 
