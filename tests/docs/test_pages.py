@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -209,17 +210,48 @@ def test_python_blocks_are_run_in_a_fresh_interpreter(tmp_path):
         run_block(second._replace(options={}), tmp_path)
 
 
-@pytest.mark.slow
-def test_the_documentation_builds_without_a_warning(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The documentation as it is built, warnings as errors."""
     pytest.importorskip("sphinx")
-    done = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-W", "-q", DOCS, tmp_path],
-        capture_output=True,
-        text=True,
-    )
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run([sys.executable, "-m", "sphinx", "-W", "-q", DOCS, folder], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "searchindex.js").exists()
-    assert "<svg" in (tmp_path / "index.html").read_text(encoding="utf-8")
+    return folder
+
+
+@pytest.mark.slow
+def test_the_documentation_builds_without_a_warning(site):
+    assert (site / "searchindex.js").exists()
+    index = (site / "index.html").read_text(encoding="utf-8")
+    assert "<svg" in index
+    assert 'class="term reference internal" href="glossary.html#term-' in index
+
+
+# How far a page goes to the right, and code that neither wraps nor scrolls.
+BESIDE = """() => [document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  [...document.querySelectorAll("pre")].filter((code) => code.scrollWidth > code.clientWidth + 1
+    && ![code, code.parentElement].some((each) => /auto|scroll/.test(getComputedStyle(each).overflowX))).length]"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_no_page_is_wider_than_a_phone_and_no_code_is_cut(site, width):
+    playwright = pytest.importorskip("playwright.sync_api", reason="the group `browser` is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium here")
+    wrong = {}
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        for path in sorted(site.rglob("*.html")):
+            page.goto(f"file://{path}")
+            beside, cut = page.evaluate(BESIDE)
+            if beside > 1 or cut:
+                wrong[str(path.relative_to(site))] = (beside, cut)
+        browser.close()
+    assert wrong == {}
 
 
 def test_the_first_use_of_a_term_leads_to_the_glossary():
