@@ -25,21 +25,29 @@ WINDOWS = {
 
 
 @pytest.fixture(scope="module")
-def pages(dataset):
+def browser():
+    """One for all tests: Playwright runs once a process."""
+    with playwright.sync_playwright() as play:
+        started = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+def shown(browser, path, window):
+    """A page as it is drawn in a window, and what its console says."""
+    page, said = browser.new_context(**WINDOWS[window], offline=True).new_page(), []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(f"file://{path}")
+    page.wait_for_function(DRAWN, timeout=120_000)
+    return page, said
+
+
+@pytest.fixture(scope="module")
+def pages(dataset, browser):
     """The page open in each window, with what its console said."""
     path = write_report(dataset)
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = {}
-        for name, window in WINDOWS.items():
-            page, said = browser.new_context(**window, offline=True).new_page(), []
-            page.on("console", lambda message, said=said: said.append(message.text))
-            page.on("pageerror", lambda error, said=said: said.append(str(error)))
-            page.goto(f"file://{path}")
-            page.wait_for_function(DRAWN, timeout=120_000)
-            opened[name] = page, said
-        yield opened
-        browser.close()
+    return {name: shown(browser, path, name) for name in WINDOWS}
 
 
 @pytest.mark.parametrize("window", WINDOWS)
@@ -100,37 +108,30 @@ def test_the_page_is_below_two_megabytes(dataset):
     assert write_report(dataset).stat().st_size < 2_000_000
 
 
-def test_who_holds_the_memory_can_be_pointed_at_and_walked_through(tmp_path):
+def test_who_holds_the_memory_can_be_pointed_at_and_walked_through(browser, tmp_path):
     """The page of a replay on a phone in the dark: what a frame is, by pointer and by keys; nothing for axe."""
     recording = open_recording(RUN, beside(RUN, "slabstate"), None, "6.12", "slab_nomerge")
     write_results(tmp_path, recording, recording.run([], 1), "fastalloc replay")
     path = write_replay_page(tmp_path)
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page, said = browser.new_context(**WINDOWS["phone"], offline=True).new_page(), []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto(f"file://{path}")
-        page.wait_for_function(DRAWN, timeout=120_000)
-        whole = page.inner_text("#flame-told")
-        assert whole.startswith("all slabs: ")
-        page.focus(".flame .frame[tabindex='0']")
-        page.keyboard.press("ArrowDown")
-        cache = page.inner_text("#flame-told")
-        assert "of all slabs" in cache != whole
-        page.keyboard.press("ArrowDown")
-        holder = page.inner_text("#flame-told")
-        assert f" in {cache.split(':')[0]}: " in holder
-        page.keyboard.press("ArrowRight")
-        assert page.inner_text("#flame-told") != holder
-        page.keyboard.press("ArrowUp")
-        page.keyboard.press("Home")
-        page.keyboard.press("ArrowUp")
-        assert page.inner_text("#flame-told") == whole
-        page.hover(".flame .row:nth-child(2) .frame:nth-child(2)")
-        assert page.inner_text("#flame-told") not in (whole, cache)
-        assert said == []
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        found = axe.Axe().run(page).response["violations"]
-        browser.close()
+    page, said = shown(browser, path, "phone")
+    whole = page.inner_text("#flame-told")
+    assert whole.startswith("all slabs: ")
+    page.focus(".flame .frame[tabindex='0']")
+    page.keyboard.press("ArrowDown")
+    cache = page.inner_text("#flame-told")
+    assert "of all slabs" in cache != whole
+    page.keyboard.press("ArrowDown")
+    holder = page.inner_text("#flame-told")
+    assert f" in {cache.split(':')[0]}: " in holder
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#flame-told") != holder
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowUp")
+    assert page.inner_text("#flame-told") == whole
+    page.hover(".flame .row:nth-child(2) .frame:nth-child(2)")
+    assert page.inner_text("#flame-told") not in (whole, cache)
+    assert said == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    found = axe.Axe().run(page).response["violations"]
     assert [(fault["id"], fault["nodes"][0]["html"]) for fault in found] == []

@@ -66,7 +66,7 @@ def test_one_file_that_loads_nothing(page):
 
 def test_the_page_tells_verdict_command_and_origin(dataset, page):
     text = page.read_text()
-    assert re.search(r"rc8 livelocked in \d+ of 12 lanes; fix and nomerge in none\.", text)
+    assert re.search(r"\d+ of 12 machines livelocked under rc8; none under fix and nomerge\.", text)
     assert "fastalloc run swap-livelock" in text
     assert dataset.manifest["model_digest"][:12] in text
     assert "objects of slabs that <b>sense</b> allocated at 3/8 min went to <b>bio</b>" in text

@@ -110,12 +110,11 @@ def _headline(found: list[Verdict]) -> str:
     if len(locked) > MOST_NAMED:
         return f"{len(locked)} of {len(found)} variants livelocked; {len(free)} kept going on every machine."
     if len(found) > MOST_NAMED:
-        counts = _and([f"{v.variant} ({v.livelocked_5s} of {v.lanes} lanes)" for v in locked])
+        counts = _and([f"{v.variant} ({v.livelocked_5s} of {v.lanes} machines)" for v in locked])
         return f"{len(locked)} of {len(found)} variants livelocked: {counts}."
-    words = ", ".join(f"{v.variant} livelocked in {v.livelocked_5s} of {v.lanes} lanes" for v in locked)
+    words = ", ".join(f"{v.livelocked_5s} of {v.lanes} machines livelocked under {v.variant}" for v in locked)
     if free:
-        names = [v.variant for v in free]
-        words += f"; {_and(names)} in none"
+        words += f"; none under {_and([v.variant for v in free])}"
     return f"{words}."
 
 

@@ -9,6 +9,7 @@ from fastalloc.report.charts import COLOURS, plain
 
 # A chart as it is laid out, in pixels; wider or narrower the labels keep their places in proportion.
 WIDTH, HEIGHT = 500, 300
+SPAN = 0.1  # of the most memory, which the scale shows at the least: what differs by a per cent looks it
 TOP = 1.15  # of the scale upwards, times the highest point
 STILL = 0.1  # of the baseline's swap-out: less is a machine that stands still
 LETTER, LINE = 5.6, 13  # of a label
@@ -83,7 +84,7 @@ def stands_still(row: Row) -> bool:
 def _chart(points: list[tuple[float, float, Row]], baseline: str) -> tuple[dict[str, Any], str]:
     """Memory to the right, swap-out upwards: the better a policy the further up and left it is; why it has no front."""
     xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
-    margin = 0.08 * (max(xs) - min(xs)) or 1.0
+    margin = max(0.08 * (max(xs) - min(xs)), (SPAN * max(xs) - max(xs) + min(xs)) / 2) or 1.0
     left, right = min(xs) - margin, max(xs) + margin
     top = TOP * max(*ys, 1.0)
     moving = [i for i, (_, _, row) in enumerate(points) if not stands_still(row)]
