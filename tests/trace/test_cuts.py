@@ -1,4 +1,7 @@
-"""Files cut short at every byte: each is refused with the place, or was cut where a whole part of it ends."""
+"""Files cut short anywhere: each is refused with the place, or was cut where a whole part of it ends.
+
+Text and trace.dat are cut at every third byte and wherever a line ends; `make test-slow` cuts them at every byte.
+"""
 
 import gzip
 import re
@@ -29,10 +32,14 @@ WRITERS = {
 }
 
 
-def cut_everywhere(path, data, read, least=0):
+EVERY = pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.slow)])
+
+
+def cut_everywhere(path, data, read, least=0, step=1):
     """What is read of the first bytes of ``data``, ``least`` or more, where that is not refused with its place."""
     left, refused = {}, []
-    for size in range(least, len(data)):
+    ends = [at + 1 for at, byte in enumerate(data[:-1]) if byte == ord("\n")]
+    for size in sorted({*range(least, len(data), step), *ends}):
         path.write_bytes(data[:size])
         try:
             left[size] = read(path)
@@ -62,8 +69,9 @@ def test_compact_trace(tmp_path):
     assert not cut_everywhere(tmp_path / "cut.fatrace", whole.read_bytes(), co.open_trace, 1)
 
 
-def test_text(tmp_path):
-    left = cut_everywhere(tmp_path / "cut.txt", TEXT, lambda path: pl.concat(read_text(path)), 1)
+@EVERY
+def test_text(tmp_path, step):
+    left = cut_everywhere(tmp_path / "cut.txt", TEXT, lambda path: pl.concat(read_text(path)), 1, step)
     ends = [sum(map(len, LINES[:count])) for count in range(1, len(LINES))]
     assert list(left) == ends
     assert [len(events) for events in left.values()] == [1, 2, 3]
@@ -75,13 +83,14 @@ def test_packed_text(tmp_path, pack):
     assert all(len(trace.events) == len(LINES) for trace in left.values())  # only what ends the packing was lost
 
 
+@EVERY
 @pytest.mark.parametrize("name", WRITERS)
-def test_trace_dat(tmp_path, monkeypatch, name):
+def test_trace_dat(tmp_path, monkeypatch, name, step):
     data = recording(monkeypatch, WRITERS[name])
     path = tmp_path / "cut.dat"
     path.write_bytes(data)
     assert read_trace(path).meta["rows_read"] == 12
-    left = cut_everywhere(path, data, read_trace)
+    left = cut_everywhere(path, data, read_trace, step=step)
     assert all(trace.meta["rows_read"] == 12 for trace in left.values())  # only what follows the last page was lost
 
 
