@@ -90,3 +90,30 @@ def test_a_function_of_more_than_nine_arguments_says_why():
             if "More than nine arguments: " not in said:
                 silent.append(f"{path.relative_to(PACKAGE)}:{node.lineno} {node.name}: {count}")
     assert not silent, silent
+
+
+# Where somebody begins to read who knows the kernel's files.
+NAMED = {
+    "mm/slub.c": "__slab_alloc ___slab_alloc __slab_free slab_alloc slab_free deactivate_slab get_partial new_slab "
+    "discard_slab add_partial remove_partial put_cpu_partial unfreeze_partials pfmemalloc_match kmem_cache_close",
+    "mm/slab.c": "cache_alloc_refill cache_flusharray free_block drain_array",
+    "mm/slob.c": "slob_alloc slob_free slob_page_alloc",
+    "mm/page_alloc.c": "alloc_pages free_pages get_page_from_freelist buffered_rmqueue zone_watermark_ok",
+    "mm/vmscan.c": "shrink_inactive_list shrink_active_list",
+    "mm/mempool.c": "mempool_alloc mempool_free",
+    "block, drivers/scsi": "scsi_get_command scsi_request_fn get_request elv_merge",
+}
+
+
+@pytest.mark.parametrize("file", NAMED)
+def test_functions_are_found_by_the_names_that_the_kernel_gives_them(file):
+    defined = {node.name for path, node, _ in functions() if "kernels" in path.parts}
+    assert set(NAMED[file].split()) <= defined
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["shrink_zone", "balance_pgdat", "try_to_free_pages", "swap_writepage", "__scsi_get_command", "__alloc_pages"],
+)
+def test_what_stands_under_another_name_cites_the_kernel_s(name):
+    assert any(re.search(rf"\b{name}\b", path.read_text()) for path in (PACKAGE / "kernels").rglob("*.py"))
