@@ -148,7 +148,8 @@ def chart(outcomes: pl.DataFrame) -> alt.Chart:
             ("noise_failures", "atomic noise refused, a lane"),
         )
     ]  # fmt: skip
-    return alt.vconcat(top, alt.hconcat(*lines))
+    room = {"left": 60, "right": 90, "top": 5, "bottom": 5}  # for names, where a font is wider than was reckoned
+    return alt.vconcat(top, alt.hconcat(*lines)).properties(padding=room)
 
 
 def tables(outcomes: pl.DataFrame, taken: pl.DataFrame, held: pl.DataFrame) -> str:

@@ -89,6 +89,7 @@ def test_pictures_show_what_they_are_made_of():
 def test_figures_in_sentences_are_those_of_the_results():
     for page in pages():
         text = page.read_text(encoding="utf-8")
+        assert not re.search(r"^\s*<!--=", text, re.MULTILINE), f"{page}: Markdown takes such a line for HTML"
         assert text == with_figures(text), f"{page}: run `make tables`"
 
 
