@@ -10,6 +10,9 @@ from fastalloc.compiler.jit import kernel
 from fastalloc.kernels.lane import rng
 
 MASK = (1 << 64) - 1
+STATISTICS = pytest.mark.skipif(
+    config.DISABLE_JIT, reason="millions of draws; interpreted draws are the compiled ones: vectors, pinned"
+)
 
 # kat_vectors of the Random123 distribution, philox4x32 10: counter, key, answer
 VECTORS = [
@@ -134,6 +137,7 @@ def chi_square(counts):
     return float(((counts - expected) ** 2).sum() / expected)
 
 
+@STATISTICS
 @pytest.mark.parametrize("bound", [2, 3, 10, 100, 1000])
 @pytest.mark.parametrize(("stream", "lane"), [(0, 0), (1, 0), (0, 1), (9, 4095)])
 def test_below_is_equidistributed(bound, stream, lane):
@@ -145,6 +149,7 @@ def test_below_is_equidistributed(bound, stream, lane):
     assert abs(chi_square(np.bincount(out, minlength=bound)) - freedom) < 4 * math.sqrt(2 * freedom)
 
 
+@STATISTICS
 def test_every_bit_is_fair_and_neighbours_are_independent():
     """200 000 draws: a bit's frequency has sd 0.00112, so has the agreement of a bit with that of the next lane."""
     a = draws(200_000)
@@ -172,6 +177,7 @@ def test_log2_table_is_exact():
         assert abs(int(rng.LOG2[i]) / 2**57 - math.log2(1 + i / 1024)) < 1e-15
 
 
+@STATISTICS
 @pytest.mark.parametrize("mean", [1, 7, 1000, 4_000_000, 10**12])
 def test_exponential_has_its_mean_variance_and_quantiles(mean):
     """400 000 fixed draws: mean within 4 sd (0.0016 each), variance within 4 sd (0.0045), quantiles within 4 sd."""
