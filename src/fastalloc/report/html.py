@@ -83,6 +83,7 @@ def render(dataset: Dataset, doubtful: Sequence[str] = ()) -> str:
         outcomes=by_outcome(rows) if rows else [],
         letter=letter,
         work=_work,
+        shows_days=any(row.machine_days.looked_at for row in rows),
         most_throughput=max([row.throughput or 0 for row in rows], default=0) or 1,
         most_named=MOST_NAMED,
         pareto=pareto,

@@ -21,9 +21,10 @@ class Column(NamedTuple):
     cell: Callable[..., str]
 
 
+DAYS = Column("machine-days\nto a livelock", 1, lambda row: str(row.machine_days))
 BOARD = (
     Column("livelocked\nof lanes", 0, lambda row: share(row.livelocked, row.lanes, row.interval)),
-    Column("machine-days\nto a livelock", 1, lambda row: str(row.machine_days)),
+    DAYS,
     Column("against\nbaseline", 1, lambda row: f"{100 * row.difference:+.0f} %"),
     Column("longest\nstall", 0, lambda row: f"{row.longest_stall_s:.1f} s"),
     Column("broken by\nlane", 4, lambda row: "held" if row.broken_by is None else str(row.broken_by)),
@@ -96,14 +97,15 @@ def _of(names: list[str]) -> str:
 
 
 def print_board(out: Console, found: list[Row]) -> None:
-    """The board of a comparison."""
+    """The board of a comparison; machine-days only where a lane was looked at after its start-up."""
+    columns = [column for column in BOARD if column is not DAYS or any(row.machine_days.looked_at for row in found)]
     table = Table(padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("\npolicy", overflow="fold")
-    for column in BOARD:
+    for column in columns:
         table.add_column(column.heading, justify="right", no_wrap=True, rank=column.rank)
     for row in found:
         style = "bold red" if row.livelocked else "bold green"
-        table.add_row(Text(printable(row.policy), style=style), *(column.cell(row) for column in BOARD))
+        table.add_row(Text(printable(row.policy), style=style), *(column.cell(row) for column in columns))
     table.put(out)
     _tell_too_few(out, found)
 
