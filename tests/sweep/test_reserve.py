@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import beta
 
 from fastalloc.batch import run_lanes
 from fastalloc.batch.heap import build_layout
@@ -18,6 +19,7 @@ from fastalloc.sweep.reserve import (
     in_play,
     interval,
     kept_back,
+    least_share,
     own_value,
     refused_at,
     reserve,
@@ -102,6 +104,28 @@ def test_the_interval_covers(hit, lost):
         low, high = interval(losses.sum(axis=1).tolist(), [4000] * 16, groups)
         covered += low <= hit * lost <= high
     assert covered >= 0.94 * 400
+
+
+@pytest.mark.parametrize("lanes", [3, 6, 16])
+def test_the_interval_covers_lanes_of_kinds(lanes):
+    """In half of the lanes every second request is refused, in a tenth none, in the rest a share in between."""
+    random = np.random.default_rng(6)
+    covered = 0
+    for _ in range(200):
+        kinds = random.random(lanes)
+        shares = np.where(kinds < 0.55, 0.4985, np.where(kinds < 0.65, 0.0, random.uniform(0.05, 0.4985, lanes)))
+        refused = random.binomial(1400, shares)
+        groups = [(-(-int(each) // 19), 74) for each in refused]
+        low, high = interval(refused.tolist(), [1400] * lanes, groups, of_kinds=True)
+        covered += low <= 0.55 * 0.4985 + 0.35 * (0.05 + 0.4985) / 2 <= high
+    assert covered >= 0.94 * 200
+
+
+@pytest.mark.parametrize(("hit", "lanes"), [(1, 6), (6, 6), (3, 16), (15, 16)])
+def test_the_least_share_of_all_or_nothing_is_that_of_clopper_and_pearson(hit, lanes):
+    refused = [100] * hit + [0] * (lanes - hit)
+    exact = beta.ppf(0.025, hit, lanes - hit + 1)
+    assert least_share(refused, [100] * lanes) == pytest.approx(exact, rel=0.05)
 
 
 def test_no_refusal_is_no_certainty():
@@ -250,6 +274,25 @@ def marked(own: Machine, kbytes: int):
         zone.model_copy(update={"min": share, "low": share + share // 4, "high": share + share // 2})
         for zone, share in zip(own.zones, shares, strict=True)
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["min_free_kbytes", "free_list"])
+def test_the_interval_of_what_was_found_holds_the_share(key):
+    """What a search calls enough was chosen; the interval that it states holds the share all the same."""
+    make, limit, start = RESERVES[key]
+    lane = make()
+    shares: dict[int, float] = {}
+    told = held = 0
+    for seed in range(20):
+        found = reserve(lane.with_settings({"run.seed": seed}), key, limit, lanes=6, most_lanes=12, start=start)
+        for end in (found.too_little, found.enough):
+            if end is not None:
+                shares[end.value] = shares.get(end.value) or truth(lane, key, end.value)
+                told += 1
+                held += end.low <= shares[end.value] <= end.high
+    assert told >= 20
+    assert held >= 0.95 * told - 1
 
 
 def test_what_cannot_be_asked():

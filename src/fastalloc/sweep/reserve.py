@@ -38,6 +38,7 @@ FIELDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 BURSTS = ("min_free_kbytes", "watermark_scale_factor")  # what is refused are requests of bursts
 MOST = {"min_free_kbytes": 1 << 30, "watermark_scale_factor": 3000, "bio_pool": 1024, "free_list": 64}
 CONFIDENCE = 0.95
+DRAWS = 20_000
 CLOSE = 1.03  # how near the two ends of the frontier come
 
 
@@ -127,7 +128,7 @@ def in_play(machine: Machine, bursts: Sequence[Burst], key: str) -> int:
 
 
 def interval(
-    refused: Sequence[int], requests: Sequence[int], groups: Sequence[tuple[int, int]], skewed: bool = False
+    refused: Sequence[int], requests: Sequence[int], groups: Sequence[tuple[int, int]], of_kinds: bool = False
 ) -> tuple[float, float]:
     """A 95 % interval of a share whose refusals come in clusters.
 
@@ -138,8 +139,10 @@ def interval(
     Args:
         refused, requests: of each lane.
         groups: (groups with a refusal, groups) of each lane; requests of a group are refused together.
-        skewed: few lanes have most refusals, so that the upper end is taken of the logarithm of the share where that is
-            higher.
+        of_kinds: lanes are of kinds, as where a reserve stays empty once it is: most refusals are in few lanes, or a
+            few lanes have hardly any, and those seen may all be of one kind, which t takes for all there is. The upper
+            end is taken of the logarithm of the share where that is higher; the lower is at most the bound that holds
+            whatever the distribution, since no share is below zero (``least_share``).
     """
     hit, asked = sum(refused), sum(requests)
     if asked == 0:
@@ -155,12 +158,28 @@ def interval(
     alpha = 1 - CONFIDENCE
     least = float(beta.ppf(alpha / 2, bad, all_ - bad + 1)) if bad else 0.0
     most = float(beta.ppf(1 - alpha / 2, bad + 1, all_ - bad)) if bad < all_ else 1.0
-    upper = share * exp(min(width / share, 50.0)) if skewed and share else share + width
-    return max(0.0, min(share - width, least * loss)), min(1.0, max(share + width, upper, most * loss))
+    upper = share * exp(min(width / share, 50.0)) if of_kinds and share else share + width
+    lower = min(share - width, least * loss)
+    if of_kinds:
+        lower = min(lower, least_share(refused, requests))
+    return max(0.0, lower), min(1.0, max(share + width, upper, most * loss))
 
 
-def refused_at(scenario: Scenario, key: str, value: int, lanes: int, threads: int = 0) -> Refused:
-    """Runs the scenario (of one variant) with a value of the field and counts what is refused."""
+def least_share(refused: Sequence[int], requests: Sequence[int]) -> float:
+    """The lower end of a 95 % interval of the share, whatever the distribution of lanes [Gaffke 2005; of lanes in which
+    all is refused or nothing it is that of Clopper and Pearson].
+
+    The lanes seen and one more, in which nothing is refused, are given weights that are uniform over all that add up
+    to one (DRAWS of them, always the same); the end is the quantile of the shares that come out.
+    """
+    hits, asked = np.array([*refused, 0.0]), np.array([*requests, sum(requests) / len(requests)])
+    weights = np.random.default_rng(DRAWS).standard_exponential((DRAWS, len(hits)))
+    return float(np.quantile(weights @ hits / (weights @ asked), (1 - CONFIDENCE) / 2))
+
+
+def refused_at(scenario: Scenario, key: str, value: int, lanes: int, threads: int = 0, first: int = 0) -> Refused:
+    """Runs lanes of the scenario (of one variant), from number ``first`` on, with a value of the field and counts what
+    is refused."""
     field, hit, asked = FIELDS[key]
     own = _with(scenario, field, value)
     zones = [zone for zone in lane_zones(own.machine) if zone.name not in NOT_THE_KERNELS]
@@ -169,7 +188,7 @@ def refused_at(scenario: Scenario, key: str, value: int, lanes: int, threads: in
         told = f"{value:,} puts the high marks at {marks:,} pages, and {frames:,} take part; no machine runs so"
         raise InputError(scenario.name, key, told)
     refuse_too_large([own], min(threads or os.cpu_count() or 1, lanes))
-    results = list(run_lanes(own, range(lanes), seed=scenario.run.seed, threads=threads))
+    results = list(run_lanes(own, range(first, first + lanes), seed=scenario.run.seed, threads=threads))
     counts = [dict(zip(METRIC.names, map(int, result.metrics), strict=True)) for result in results]
     rows = np.array([[count[hit], sum(count[name] for name in asked)] for count in counts])
     if key in BURSTS:
@@ -178,7 +197,7 @@ def refused_at(scenario: Scenario, key: str, value: int, lanes: int, threads: in
         tasks = 1 + scenario.workload.copiers + scenario.workload.writers
         groups = np.stack([-(-rows[:, 0] // tasks), -(-rows[:, 1] // tasks)], axis=1)
     pairs = [(int(a), int(b)) for a, b in groups]
-    low, high = interval(rows[:, 0].tolist(), rows[:, 1].tolist(), pairs, skewed=key not in BURSTS)
+    low, high = interval(rows[:, 0].tolist(), rows[:, 1].tolist(), pairs, of_kinds=key not in BURSTS)
     refused, requests = int(rows[:, 0].sum()), int(rows[:, 1].sum())
     return Refused(value, refused, requests, refused / requests if requests else 0.0, low, high, lanes)
 
@@ -197,7 +216,9 @@ def reserve(
     """Searches for the smallest value of a field at which the share that is refused falls below ``limit``.
 
     A value is decided where the whole interval of its share lies on one side of the limit; lanes are doubled up to
-    ``most_lanes`` until it does. One that stays undecided ends the search on its side.
+    ``most_lanes`` until it does. One that stays undecided ends the search on its side. What was chosen because it came
+    out well is told too well by the lanes that chose it, so both ends are run once more on as many others: theirs are
+    the intervals given, and an end that they do not confirm gives way to the next value outwards.
 
     Args:
         scenario: of one variant.
@@ -240,13 +261,21 @@ def reserve(
         if verdict == "undecided":
             break
         little, enough = (middle, enough) if verdict == "too little" else (little, middle)
-    return Reserve(
-        key,
-        limit,
-        tried[little] if little is not None else None,
-        tried[enough] if enough is not None else None,
-        [tried[value] for value in sorted(tried)],
-    )
+    ends = {
+        "too little": sorted((v for v, found in tried.items() if found.low > limit), reverse=True),
+        "enough": sorted(v for v, found in tried.items() if found.high < limit),
+    }
+    shown: dict[str, Refused | None] = {}
+    for side, values in ends.items():
+        shown[side] = None
+        for value in values:
+            again = refused_at(scenario, key, value, tried[value].lanes, threads, first=most_lanes)
+            if tell is not None:
+                tell(again)
+            if again.high < limit if side == "enough" else again.low > limit:
+                shown[side] = again
+                break
+    return Reserve(key, limit, shown["too little"], shown["enough"], [tried[value] for value in sorted(tried)])
 
 
 def own_value(scenario: Scenario, key: str) -> int:
