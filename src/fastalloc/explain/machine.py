@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fastalloc.errors import InputError
 from fastalloc.explain.answer import Answer
 from fastalloc.explain.mem_info import MemInfo, ZoneInfo
+from fastalloc.written import write_text
 
 if TYPE_CHECKING:
     from fastalloc.scenario import Machine
@@ -20,7 +21,7 @@ def write_machine(path: Path, answers: list[Answer]) -> None:
     """
     from fastalloc.scenario import machine_toml
 
-    path.write_text(machine_toml(machine_of(path, answers)), encoding="utf-8")
+    write_text(path, machine_toml(machine_of(path, answers)))
 
 
 def machine_of(path: Path, answers: list[Answer]) -> "Machine":

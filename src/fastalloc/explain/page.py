@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from fastalloc.errors import InputError
 from fastalloc.explain.answer import Answer
 from fastalloc.explain.mem_info import ZoneInfo
 from fastalloc.explain.text import CAUSES, KINDS, caller_line, headline, zone_rows
 from fastalloc.explain.watermark import Request as _Request
 from fastalloc.explain.watermark import ZoneSum, usable_letters
 from fastalloc.linux.watermark_rules import rows_of
+from fastalloc.written import write_text
 
 WIDTH = 640  # of a picture, in its own units
 BAR, TOP = 22, 44  # height of the bar, room above it for the labels
@@ -64,10 +64,7 @@ def write_page(path: Path, answers: list[Answer]) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    try:
-        path.write_text(render(answers), encoding="utf-8")
-    except OSError as error:
-        raise InputError(path, "", error.strerror or str(error)) from None
+    write_text(path, render(answers))
 
 
 def render(answers: list[Answer]) -> str:

@@ -13,7 +13,7 @@ import altair as alt
 from fastalloc.errors import InputError, reading
 from fastalloc.report.charts import COLOURS, HEIGHT, plain
 from fastalloc.store import Dataset
-from fastalloc.store.location import Location, open_input, write_file
+from fastalloc.store.location import Location, make_folder, open_input, write_file
 
 FOLDER = "decided"  # of a dataset
 MOST_DRAWN = 4  # lanes, in a page
@@ -41,12 +41,7 @@ def keep(dataset: Location, lane_id: int, curves: Sequence[Mapping[str, Any]]) -
     Raises:
         InputError: it cannot be written.
     """
-    folder = dataset / FOLDER
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(folder, "", f"cannot be written: {error.strerror or error}") from None
-    write_file(folder / f"{lane_id}.json", json.dumps(curves, indent=1).encode())
+    write_file(make_folder(dataset, FOLDER) / f"{lane_id}.json", json.dumps(curves, indent=1).encode())
 
 
 def kept(dataset: Dataset) -> list[list[dict[str, Any]]]:

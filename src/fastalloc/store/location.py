@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ import polars as pl
 from pyarrow import fs
 
 from fastalloc.errors import InputError
+from fastalloc.written import write_whole
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -169,10 +170,28 @@ def write_file(path: Location, content: Any) -> None:
         InputError: it cannot be written.
     """
     if isinstance(path, Path):
-        _write_to_disk(path, content)
+        write_whole(path, [content])
         return
     with _asking(path, "cannot be written: "), _store(path.bucket).open_output_stream(path.address) as file:
         file.write(content)
+
+
+def make_folder(dataset: Location, *names: str) -> Location:
+    """A folder inside of a dataset, made where it is missing.
+
+    Raises:
+        InputError: it cannot be made, or is a link, through which others would have files written elsewhere.
+    """
+    folder = dataset
+    for name in names:
+        folder = folder / name
+        if isinstance(folder, Path) and folder.is_symlink():
+            raise InputError(folder, "", "is a link; nothing is written through it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(dataset, "", f"cannot be written: {error.strerror or error}") from None
+    return folder
 
 
 def left_behind(folder: Location) -> list[Path]:
@@ -198,25 +217,6 @@ def move(path: Location, target: Location) -> None:
             os.replace(str(path), str(target))
     except OSError as error:
         raise InputError(path, "", f"cannot be moved: {error.strerror or error}") from None
-
-
-def _write_to_disk(path: Path, content: Any) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        with suppress(OSError):  # a file system that turned read-only keeps it
-            temporary.unlink(missing_ok=True)
-        raise InputError(path, "", f"cannot be written: {error.strerror or error}") from None
 
 
 def _alive(pid: int) -> bool:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from fastalloc.errors import InputError, reader
 from fastalloc.store.check import Check, check_dataset
-from fastalloc.store.location import Location, location, open_input, write_file
+from fastalloc.store.location import Location, location, make_folder, open_input, write_file
 from fastalloc.store.read import open_manifest, read_footer
 from fastalloc.store.schema import TABLES
 from fastalloc.store.segments import Segment, overlapping
@@ -47,9 +47,9 @@ def merge_datasets(sources: Sequence[str | Location], out: str | Location) -> Ch
     for path, other in overlapping((shard.files["runs"], shard.segments) for shard in ordered).items():
         raise InputError(path, "", f"holds lanes that {other} holds too, cut into other tasks")
     tables = manifests[0]["tables"]
+    for name in tables:
+        make_folder(out, name)
     try:
-        for name in tables:
-            (out / name).mkdir(parents=True, exist_ok=True)
         write_file(out / "sweep.toml", (folders[0] / "sweep.toml").read_bytes())
     except OSError as error:
         raise InputError(out, "", f"cannot be written: {error.strerror or error}") from None

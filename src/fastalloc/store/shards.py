@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from fastalloc.errors import InputError
-from fastalloc.store.location import Location, StoreError, each, file_digest, left_behind, move, write_file
+from fastalloc.store.location import (
+    Location,
+    StoreError,
+    each,
+    file_digest,
+    left_behind,
+    make_folder,
+    move,
+    write_file,
+)
 from fastalloc.store.provenance import footer
 from fastalloc.store.read import read_footer, shard_paths
 from fastalloc.store.schema import TABLES
@@ -137,7 +146,7 @@ def set_aside(folder: Location, paths: Sequence[Location], mine: Callable[[Segme
     for path in paths:
         if mine is not None and not damage(path) and not all(map(mine, shard_segments(path))):
             continue
-        move(path, folder / DAMAGED / path.parent.name / path.name)
+        move(path, make_folder(folder, DAMAGED, path.parent.name) / path.name)
 
 
 def clear_temporary(folder: Location) -> None:

@@ -17,7 +17,7 @@ from fastalloc.kernels.alloc.state import DEPTH_NAMES
 from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.scenario import Policy, Scenario
 from fastalloc.scenario.rules import rules_line, simplified
-from fastalloc.store.location import Location, location, write_file
+from fastalloc.store.location import Location, location, make_folder, write_file
 from fastalloc.store.provenance import footer, provenance
 from fastalloc.store.schema import TABLES, flat_parameters
 from fastalloc.store.tables import StoredLane, events_table, ledger_table, runs_table, series_table
@@ -53,11 +53,8 @@ class DatasetWriter:
         self.scenario = scenario
         if (self.path / MANIFEST).exists():
             raise InputError(self.path, "", "holds a dataset already; name another folder")
-        try:
-            for table in TABLES:
-                (self.path / table).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(self.path, "", f"cannot be written: {error.strerror or error}") from None
+        for table in TABLES:
+            make_folder(self.path, table)
         self._pending: list[tuple[int, Any]] = []
         self._variant = ""
         self._variants = list(variants)

@@ -2,10 +2,11 @@
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fastalloc.errors import InputError
 from fastalloc.forked import refuse_forked
@@ -15,7 +16,7 @@ from fastalloc.linux.versions import kernel_near
 from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, Varied
 from fastalloc.scenario.rules import rules_line, simplified
-from fastalloc.store.location import Location, write_file
+from fastalloc.store.location import Location, make_folder, write_file
 from fastalloc.store.provenance import provenance
 from fastalloc.store.shards import Scan, clear_temporary, scan_shards, set_aside
 from fastalloc.store.write import MANIFEST
@@ -93,11 +94,8 @@ class Folder:
         self.path, self._plan, self._slice = path, plan, slice_
         self._tables = tables
         self.manifest = manifest_of(plan, command, tables)
-        try:
-            for table in tables:
-                (path / table).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(path, "", f"cannot be written: {error.strerror or error}") from None
+        for table in tables:
+            make_folder(path, table)
         found = self._found()
         if found:
             self.manifest["command"] = found.get("command", command)
@@ -153,10 +151,15 @@ def locked(path: Location, slice_: tuple[int, int]) -> Iterator[None]:
         yield
         return
     i, n = slice_
-    with open(path / ".lock", "a") as whole, open(path / f".lock-{i}-{n}", "a") as part:
+    with _lock_file(path / ".lock") as whole, _lock_file(path / f".lock-{i}-{n}") as part:
         try:
             fcntl.flock(whole, (fcntl.LOCK_SH if n > 1 else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(path, "", "is being filled by another process") from None
         yield
+
+
+def _lock_file(path: Path) -> TextIO:
+    """A file to lock, made where it is missing; a link is not followed."""
+    return open(path, "a", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))

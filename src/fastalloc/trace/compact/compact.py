@@ -14,7 +14,6 @@ sizes, mask, order and node. ``object`` is the row of ``ptrs`` of an object even
 import hashlib
 import io
 import json
-import os
 import struct
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +26,7 @@ import polars as pl
 from fastalloc.errors import InputError
 from fastalloc.trace.compact import tallies
 from fastalloc.trace.compact.contents import check_events, contents_of
+from fastalloc.written import write_whole
 
 MAGIC = b"FATRACE\x1a"
 VERSION = 4
@@ -176,16 +176,7 @@ def write_trace(path: Path, trace: CompactTrace) -> None:
     for part in body:
         digest.update(part)
     header = HEADER.pack(MAGIC, VERSION, EVENT.itemsize, len(trace.events), offset, len(text), digest.digest())
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.writelines([header.ljust(HEADER_BYTES, b"\0"), *body])
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(path, "", f"cannot be written: {error.strerror or error}") from None
+    write_whole(path, [header.ljust(HEADER_BYTES, b"\0"), *body])
 
 
 def open_trace(path: Path) -> CompactTrace:

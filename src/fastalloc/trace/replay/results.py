@@ -1,6 +1,7 @@
 """What a replay leaves: tables of every configuration and cache, over time, and a manifest."""
 
 import hashlib
+import io
 import json
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ from fastalloc.trace.replay.check import Check
 from fastalloc.trace.replay.held import held_at_peak
 from fastalloc.trace.replay.prediction import Prediction
 from fastalloc.trace.replay.recording import Recording
+from fastalloc.written import write_text, write_whole
 
 
 def write_results(
@@ -34,9 +36,9 @@ def write_results(
         folder.mkdir(parents=True, exist_ok=True)
         _tables(folder, predictions)
         held, held_ns = held_at_peak(recording.trace, predictions[0].result)
-        held.write_parquet(folder / "holders.parquet")
+        _write(folder / "holders.parquet", held)
         if real is not None:
-            real.write_parquet(folder / "real.parquet")
+            _write(folder / "real.parquet", real)
         manifest = {
             "command": command,
             "version": version("fastalloc"),
@@ -56,7 +58,7 @@ def write_results(
             manifest["own"] = own
         if checked is not None:
             manifest["check"] = check_record(checked)
-        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     except OSError as error:
         raise InputError(folder, "", f"cannot be written: {error.strerror or error}") from None
 
@@ -95,9 +97,16 @@ def _tables(folder: Path, predictions: list[Prediction]) -> None:
                 pages.alias("pages"), (pages * 4096 - pl.col("objects") * pl.col("size")).alias("waste_bytes"),
             )
         )  # fmt: skip
-    pl.concat(tables, how="diagonal_relaxed").write_parquet(folder / "caches.parquet")
+    _write(folder / "caches.parquet", pl.concat(tables, how="diagonal_relaxed"))
     if series:
-        pl.concat(series).write_parquet(folder / "series.parquet")
+        _write(folder / "series.parquet", pl.concat(series))
+
+
+def _write(path: Path, table: pl.DataFrame) -> None:
+    """Whole or not at all."""
+    content = io.BytesIO()
+    table.write_parquet(content)
+    write_whole(path, [content.getbuffer()])
 
 
 def summaries(recording: Recording, predictions: list[Prediction]) -> list[dict[str, Any]]:
