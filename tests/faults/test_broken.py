@@ -8,7 +8,8 @@ import tomli_w
 from fastalloc import batch
 from fastalloc.batch import ConservationError
 from fastalloc.errors import LaneError
-from fastalloc.kernels.lane.state import IO
+from fastalloc.kernels.lane.state import IO, NS_PER_MS, VM
+from fastalloc.kernels.machine.run import run_lane
 from fastalloc.report.verdict import verdicts
 from fastalloc.runner import rerun, run
 from fastalloc.store import open_dataset
@@ -72,6 +73,19 @@ def test_the_command_says_so_above_the_table(fastalloc, tmp_path, spoil):
     assert "broken" in (tmp_path / "d" / "report.html").read_text()
     assert fastalloc("rerun", "d", 1, "--debug").code == 3
     assert open_dataset("d").manifest["broken"][0]["lane"] == 1
+
+
+def test_a_step_takes_a_nanosecond_whatever_it_costs():
+    """No scenario may cost nothing; a lane that does moves its clock all the same, one step after the other."""
+    scenario = small("rc8", {"workload.start_spread_ms": 0})
+    arrays = batch.build_lane(scenario, 0, 1)
+    arrays.vm.costs[:] = 0
+    for end in range(NS_PER_MS, 50 * NS_PER_MS, NS_PER_MS):
+        run_lane(*arrays, end)
+        assert (arrays.vm.ctl[VM.error], arrays.vm.ctl[VM.now]) == (0, end)
+        if arrays.vm.ctl[VM.jitter]:  # tasks have begun
+            break
+    assert 0 < arrays.vm.ctl[VM.jitter] <= 2 * (NS_PER_MS + 1)  # steps of two CPUs
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 FAULTS = Path(__file__).parents[1] / "data" / "faults"
+CAME = Path(__file__).parents[3] / "shared/data/faults"  # as they came, before fields were renamed
 MOST_SECONDS = 2.0
 MOST_BYTES = 500_000_000
 
@@ -82,6 +83,25 @@ def test_names_move_no_cursor(fastalloc):
     assert shown.code == 0
     controls = [c for c in shown.out + shown.err if (ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160]
     assert controls == []
+
+
+def test_no_file_is_without_a_test():
+    names = {file.name for file in FAULTS.iterdir()}
+    assert {file.name for file in CAME.glob("*") if file.name != "README.md"} <= names
+    source = "".join(file.read_text(encoding="utf-8") for file in Path(__file__).parent.glob("test_*.py"))
+    assert [name for name in sorted(names) if name not in source] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(file.name for file in CAME.glob("*.toml") if file.read_bytes() != (FAULTS / file.name).read_bytes()),
+)
+def test_scenarios_as_they_came(fastalloc, name):
+    """With fields of an earlier version: a line for each, or for what else is wrong."""
+    done = quick(fastalloc, "run", CAME / name, "--lanes", 1, "--threads", 1)
+    assert (done.code, done.out) == (2, "")
+    assert all(name in line for line in done.err.splitlines())
+    assert done.grown < MOST_BYTES
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,13 @@
 
 import pytest
 
+from fastalloc.batch import CapacityError, run_lanes
 from fastalloc.batch.lane import build_lane
 from fastalloc.batch.size import lane_bytes
 from fastalloc.batch.snapshot import named_arrays
-from tests.closed_loop.small import small
+from fastalloc.errors import InputError
+from fastalloc.trace.replay.recording import beside, open_recording
+from tests.closed_loop.small import image, small
 from tests.faults.test_files import FAULTS, quick, refused
 
 RUN = FAULTS.parent / "traces" / "d_stack_k612.events.parquet"
@@ -57,6 +60,47 @@ def test_arrays_that_others_than_memory_make_large_are_refused(fastalloc, monkey
     monkeypatch.setenv("FASTALLOC_MEMORY", "100M")
     words = [word for setting in settings for word in ("--set", setting)]
     refused(quick(fastalloc, "run", "swap-livelock-34m", "--lanes", 1, *words), field, "100 MiB may be taken")
+
+
+@pytest.mark.parametrize(
+    ("room", "settings"),
+    [
+        (("slab_room", 40), {}),
+        (("slab_room", 40), {"policy.allocator": "slab"}),
+        (("most_sheaves", 1), {"policy.allocator": "sheaves"}),
+        (("most_sheaves", 1), SHEAVES),
+    ],
+)
+def test_a_lane_outgrows_its_arrays_and_gets_larger_ones_or_is_named(monkeypatch, room, settings):
+    """Slabs, or sheaves of barns, beyond their room: larger arrays change nothing; none large enough end the lane."""
+    scenario = small("fix", settings | {"run.duration_s": 1.0})
+    (plenty,) = run_lanes(scenario, [0], seed=1)
+    monkeypatch.setattr(f"fastalloc.batch.heap.{room[0]}", lambda _: room[1])
+    (grown,) = run_lanes(scenario, [0], seed=1)
+    assert image(grown) == image(plenty)
+    for module in ("fastalloc.batch", "fastalloc.batch.lane"):
+        monkeypatch.setattr(f"{module}.MOST_ROOM", 1)
+    with pytest.raises(CapacityError, match=r"lane 0 of fix at 0.*more slabs or objects than its arrays hold"):
+        list(run_lanes(scenario, [0], seed=1))
+
+
+def test_the_command_names_a_lane_that_no_room_is_enough_for(fastalloc, monkeypatch):
+    monkeypatch.setattr("fastalloc.batch.heap.slab_room", lambda _: 40)
+    for module in ("fastalloc.batch", "fastalloc.batch.lane"):
+        monkeypatch.setattr(f"{module}.MOST_ROOM", 1)
+    done = fastalloc("run", "swap-livelock-34m", "--variant", "fix", "--lanes", 1, "--seconds", 1)
+    assert (done.code, done.out) == (3, "")
+    assert "lane 0 of fix at 0" in done.err.splitlines()[-1]
+    assert "more slabs or objects than its arrays hold" in done.err.splitlines()[-1]
+
+
+def test_a_replay_that_no_room_is_enough_for_is_named(monkeypatch):
+    """Barns of 7.3 with room for one sheaf."""
+    events = FAULTS.parent / "traces" / "d_w4_k73_smp4.events.parquet"
+    recording = open_recording(events, beside(events, "slabstate"), None, "7.3", "")
+    monkeypatch.setattr("fastalloc.trace.lanes.slub_lane.most_sheaves", lambda *_: (1, 60))
+    with pytest.raises(InputError, match="needs more slabs or sheaves at once than there is room for"):
+        recording.run([])
 
 
 def test_a_grid_is_counted_before_it_is_made(fastalloc):
