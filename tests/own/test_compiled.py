@@ -10,7 +10,7 @@ from hypothesis import strategies as some
 from fastalloc.compiler.jit import DISABLE_JIT
 from fastalloc.kernels.alloc.policy_hooks import FAILED, answers
 from fastalloc.kernels.alloc.policy_record import ASKED
-from fastalloc.kernels.alloc.state import MEMCTL
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_NODE, MEMCTL, SLUB_SLAB
 from fastalloc.own.compiled import install, own_policy
 
 SOURCE = """
@@ -113,3 +113,50 @@ def test_loops_end_however_they_are_nested():
     )
     ctl = install(policy, np.zeros(MEMCTL.width, np.int64), 1, 1, 1)
     assert asked(policy, "depth", ctl) == FAILED
+
+
+OF_EACH_FREE = """
+STATE = {"lane": ["all"], "cpu": ["times"], "cache": ["sum"], "slab": ["free"]}
+
+def free_to(cpu, now, context, cache, slab, state):
+    state.lane.all += cpu + 3 * now + 5 * context
+    state.cpu.times += 1
+    state.cache.sum += cache.id + 3 * cache.size + 5 * cache.objsize + 7 * cache.objects + 11 * cache.order
+    state.cache.sum += 13 * cache.pages + 17 * cache.partial + 19 * cache.slabs + 23 * cache.min_partial
+    state.slab.free = slab.id + 3 * slab.free + 5 * slab.total + 7 * slab.owner + 11 * slab.depth
+    return (state.lane.all ^ state.cache.sum ^ state.slab.free) % (slab.total - 7)
+"""
+
+
+@pytest.mark.skipif(DISABLE_JIT, reason="Python is told of each free too")
+@given(some.lists(some.integers(0, 1000), min_size=20, max_size=20))
+def test_free_to_finds_in_the_records_what_others_are_told(numbers):
+    draw = iter(numbers)
+    policy = own_policy(OF_EACH_FREE, "mine.py")
+    mine, ctl = (install(policy, np.zeros(MEMCTL.width, np.int64), 2, 3, 4) for _ in range(2))
+    slab = np.zeros(SLUB_SLAB.width, np.int32)
+    cache, node = np.zeros(KMEM_CACHE.width, np.int64), np.zeros(KMEM_CACHE_NODE.width, np.int64)
+    ctl[[MEMCTL.cpu, MEMCTL.context, MEMCTL.hz, MEMCTL.jiffies]] = next(draw) % 2, next(draw), 250, next(draw)
+    slab[[SLUB_SLAB.cache, SLUB_SLAB.objects, SLUB_SLAB.inuse]] = next(draw) % 3, next(draw) % 9, next(draw)
+    slab[[SLUB_SLAB.owner, SLUB_SLAB.depth]] = next(draw), next(draw)
+    for name in ("size", "objsize", "objects", "order", "pages", "min_partial"):
+        cache[getattr(KMEM_CACHE, name)] = next(draw)
+    node[[KMEM_CACHE_NODE.nr_partial, KMEM_CACHE_NODE.nr_slabs]] = next(draw), next(draw)
+    told = {
+        "cpu": ctl[MEMCTL.cpu], "context": ctl[MEMCTL.context], "now": ctl[MEMCTL.jiffies] * 4,
+        "slab_id": 3, "slab_free": slab[SLUB_SLAB.objects] - slab[SLUB_SLAB.inuse],
+        "slab_total": slab[SLUB_SLAB.objects], "slab_owner": slab[SLUB_SLAB.owner],
+        "slab_depth": slab[SLUB_SLAB.depth], "cache_id": slab[SLUB_SLAB.cache],
+        "cache_partial": node[KMEM_CACHE_NODE.nr_partial], "cache_slabs": node[KMEM_CACHE_NODE.nr_slabs],
+    }  # fmt: skip
+    for name in ("size", "objsize", "objects", "order", "pages", "min_partial"):
+        told[f"cache_{name}"] = cache[getattr(KMEM_CACHE, name)]
+    for name, value in told.items():
+        mine[MEMCTL.asked + getattr(ASKED, name)] = value
+    rows = [array.ctypes.data for array in (ctl, slab, cache, node)]
+    given_, raised = ctypes.c_int64(), ctypes.c_void_p()
+    kind = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 6, ctypes.c_int64)
+    function = kind(policy.address["free_to"])
+    assert function(ctypes.addressof(given_), ctypes.addressof(raised), *rows, 3) == 0
+    assert given_.value == interpreted(policy, "free_to", mine)
+    assert (ctl[MEMCTL.width :] == mine[MEMCTL.width :]).all()

@@ -192,10 +192,36 @@ def _rec_list_vars(theirs):
     return rec_list_vars
 
 
+def _call_function(theirs):
+    """A call, whose result has a place on the stack: Numba writes zero there before the call, and when the caller
+    begins, whether it then calls or not."""
+
+    def call_function(convention, builder, *args, **kws):
+        from numba.core import cgutils
+
+        if not _is_kernel(builder):
+            return theirs(convention, builder, *args, **kws)
+        filled = cgutils.alloca_once
+        cgutils.alloca_once = _place
+        try:
+            return theirs(convention, builder, *args, **kws)
+        finally:
+            cgutils.alloca_once = filled
+
+    return call_function
+
+
+def _place(builder, kind, name=""):
+    """A place on the stack that holds nothing yet."""
+    with builder.goto_entry_block():
+        return builder.alloca(kind, name=name)
+
+
 def _places() -> Iterator[tuple[Any, str, Any]]:
     """What is replaced: a module or class, the name, and what makes ours of theirs."""
     from numba.core import cgutils, event
     from numba.core.base import BaseContext
+    from numba.core.callconv import CPUCallConv
     from numba.core.cpu import CPUContext
     from numba.core.targetconfig import TargetConfig
     from numba.core.typing.context import Context
@@ -210,6 +236,7 @@ def _places() -> Iterator[tuple[Any, str, Any]]:
     yield CPUContext, "load_additional_registries", _load_additional_registries
     yield Context, "load_additional_registries", _load_additional_registries
     yield event, "install_timer", _install_timer
+    yield CPUCallConv, "call_function", _call_function
 
 
 def _both(place: Any, name: str, make: Any) -> tuple[Any, str, Any, Any]:

@@ -56,15 +56,21 @@ class EntryLibrary(_Library):
         super().finalize()
 
     def _all_libraries(self) -> list[Any]:
-        found: dict[int, Any] = {}
-        todo = list(reversed(self._linking_libraries))
-        while todo:
-            library = todo.pop()
-            if id(library) not in found:
-                found[id(library)] = library
-                if isinstance(library, PartLibrary):
-                    todo += reversed(library._linking_libraries)
-        return list(found.values())
+        """Each library behind all that call it: the linker leaves out what nothing has called so far, and the calls of
+        one caller may have been simplified away."""
+        seen: set[int] = set()
+        callees_first: list[Any] = []
+
+        def visit(libraries: list[Any]) -> None:
+            for library in reversed(libraries):
+                if id(library) not in seen:
+                    seen.add(id(library))
+                    if isinstance(library, PartLibrary):
+                        visit(library._linking_libraries)
+                    callees_first.append(library)
+
+        visit(self._linking_libraries)
+        return callees_first[::-1]
 
     def _optimize_final_module(self) -> None:
         defined = [function for function in self._final_module.functions if not function.is_declaration]

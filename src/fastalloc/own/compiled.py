@@ -3,9 +3,7 @@
 ``merge`` is asked while caches are laid out, by Python; the others while a lane runs.
 """
 
-import re
 import traceback
-from collections import namedtuple
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import FunctionType, MappingProxyType
@@ -23,26 +21,22 @@ from fastalloc.kernels.alloc.policy_record import (
     MATCH_NEXT,
     OWN,
     QUESTION,
+    TELLS_ALL,
     TELLS_CACHE,
     TELLS_NOW,
     TELLS_SLAB,
 )
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.own.arithmetic import COMPILED, INTERPRETED
+from fastalloc.own.machine_code import TUPLES, address_of, arguments_of, whole
 from fastalloc.own.questions import QUESTIONS, RECORDS, REQUEST, STATES, states_of
 from fastalloc.own.rewritten import rewritten
 from fastalloc.own.text import Text, read_text, refuse_parameters, set_parameters
 
-import numba  # isort: skip
-from numba import cfunc, njit, types  # isort: skip
-from numba.core.errors import NumbaError  # isort: skip
-from numba.extending import overload  # isort: skip
+from numba import njit  # isort: skip
 
 UNNAMED = "policy.questions"  # a policy whose file nobody named
-_TUPLES: dict[str, Any] = {
-    **{name: namedtuple(name, fields) for name, fields in RECORDS.items()},
-    "state": namedtuple("state", STATES),
-}
+_TELLS = {"now": TELLS_NOW, "cache": TELLS_CACHE, "slab": TELLS_SLAB}
 
 
 class PolicyError(LaneError):
@@ -97,7 +91,7 @@ def _own_policy(source: str, where: str, parameters: tuple[tuple[str, int], ...]
     namespace = executed_module(module, where, dict(parameters), COMPILED)
     for name in dict.fromkeys(each for names in text.used.values() for each in names):
         namespace[name] = njit(error_model="python", nogil=True)(namespace[name])
-    address = {name: _address(name, text, namespace[name]) for name in text.asked}
+    address = {name: address_of(name, text, namespace[name]) for name in text.asked}
     return OwnPolicy(text, merge, address, interpreted)
 
 
@@ -150,18 +144,14 @@ def _column(record: str, name: str) -> int:
     return int(MEMCTL.asked + getattr(ASKED, f"{record}_{name}"))
 
 
-def _arguments(name: str, text: Text) -> list[str]:
-    return [argument.arg for argument in text.functions[name].args.args]
-
-
 def told_to(name: str, text: Text, ctl: np.ndarray) -> dict[str, Any]:
     """The arguments that a question was asked with, as ``ctl`` has them."""
     given: dict[str, Any] = {}
-    for argument in _arguments(name, text):
+    for argument in arguments_of(name, text):
         if argument in RECORDS:
-            given[argument] = _TUPLES[argument](*(int(ctl[_column(argument, each)]) for each in RECORDS[argument]))
+            given[argument] = TUPLES[argument](*(int(ctl[_column(argument, each)]) for each in RECORDS[argument]))
         elif argument == "state":
-            given[argument] = _TUPLES["state"](*(_row(which, name, text, ctl) for which in STATES))
+            given[argument] = TUPLES["state"](*(_row(which, name, text, ctl) for which in STATES))
         else:
             given[argument] = int(ctl[MEMCTL.asked + getattr(ASKED, argument)])
     return given
@@ -178,30 +168,8 @@ def _row(which: str, name: str, text: Text, ctl: np.ndarray) -> np.ndarray:
     return ctl[place : place + words]
 
 
-def whole(value: Any) -> int:
-    """An answer: a whole number, or True or False."""
-    if value is None:
-        raise TypeError("ends without an answer: each way through it must return one")
-    return int(value)
-
-
-@overload(whole)
-def _whole(value):  # type: ignore[no-untyped-def]
-    if isinstance(value, types.Integer | types.Boolean):
-        return lambda value: types.int64(value)
-    if isinstance(value, types.Optional):
-
-        def optional(value):  # type: ignore[no-untyped-def]
-            if value is None:
-                raise TypeError("ends without an answer")
-            return types.int64(value)
-
-        return optional
-    raise NumbaError("ends without an answer: each way through it must return a whole number")
-
-
 def _interpreted(name: str, text: Text, function: FunctionType) -> Callable[[np.ndarray], int]:
-    arguments = _arguments(name, text)
+    arguments = arguments_of(name, text)
 
     def asked(ctl: np.ndarray) -> int:
         given = told_to(name, text, ctl)
@@ -222,73 +190,6 @@ def _guarded(function: Callable[[np.ndarray], int]) -> Callable[[np.ndarray], in
     return guarded
 
 
-# ------------------------------------------------------------------------------------------------ machine code
-
-_alive: list[Any] = []  # what the addresses point into
-_SIGNATURE = types.int64(types.CPointer(types.int64))
-_EVERYTHING = 1 << 48  # words behind an address
-_TELLS = {"now": TELLS_NOW, "cache": TELLS_CACHE, "slab": TELLS_SLAB}
-
-
-def _address(name: str, text: Text, function: Callable[..., Any]) -> int:
-    lines = ["def asked(pointer):", f" ctl = carray(pointer, ({_EVERYTHING},))"]
-    state = []
-    if "state" in _arguments(name, text):
-        for which in STATES:
-            words = len(text.state.get(which, ()))
-            if words == 0 or which not in states_of(name):
-                state.append("ctl[0:0]")
-                continue
-            place = f"ctl[{MEMCTL.own + getattr(OWN, which)}]"
-            if which != "lane":
-                number = ASKED.cpu if which == "cpu" else getattr(ASKED, f"{which}_id")
-                place += f" + {words} * ctl[{MEMCTL.asked + number}]"
-            lines.append(f" at_{which} = {place}")
-            state.append(f"ctl[at_{which} : at_{which} + {words}]")
-    given = []
-    for argument in _arguments(name, text):
-        if argument in RECORDS:
-            fields = ", ".join(f"ctl[{_column(argument, each)}]" for each in RECORDS[argument])
-            given.append(f"_{argument}({fields})")
-        elif argument == "state":
-            given.append(f"_state({', '.join(state)})")
-        else:
-            given.append(f"ctl[{MEMCTL.asked + getattr(ASKED, argument)}]")
-    turns = int(MEMCTL.own + OWN.turns)
-    lines += [
-        f" ctl[{turns}] = 0",
-        " try:",
-        f"  return whole(function({', '.join([*given, f'ctl[{turns} : {turns + 1}]'])}))",
-        " except Exception:",
-        f"  return {FAILED}",
-    ]
-    namespace = {f"_{each}": made for each, made in _TUPLES.items()}
-    namespace |= {
-        "carray": numba.carray,  # type: ignore[attr-defined]
-        "whole": whole,
-        "function": function,
-    }
-    exec("\n".join(lines), namespace)
-    try:
-        compiled: Any = cfunc(_SIGNATURE)(namespace["asked"])
-    except NumbaError as error:
-        raise InputError(text.where, *why_refused(name, text, str(error))) from None
-    _alive.append(compiled)
-    return int(compiled.address)
-
-
-def why_refused(name: str, text: Text, said: str) -> tuple[str, str]:
-    """Where and why Numba does not compile a function, from the many lines that it says."""
-    at = f"{name}, line {text.functions[name].lineno}"
-    if "ends without an answer" in said:
-        return at, "ends without an answer: each way through it must return a whole number"
-    line = re.search(rf'File "{re.escape(text.where)}", line (\d+)', said)
-    lines = (part.strip() for part in said.splitlines())
-    around = ("Failed in", "During", "File", "There are", "-", "^")
-    why = next((part for part in lines if part and not part.startswith(around)), "cannot be compiled")
-    return (f"{name}, line {line[1]}" if line else at), why
-
-
 # ------------------------------------------------------------------------------------------------- into a lane
 
 
@@ -298,7 +199,9 @@ def set_addresses(policy: OwnPolicy, ctl: np.ndarray) -> None:
         question = QUESTION.names.index(name)
         ctl[MEMCTL.ask + question] = address
         assert policy.text is not None
-        ctl[MEMCTL.tells + question] = sum(_TELLS.get(each, 0) for each in _arguments(name, policy.text))
+        ctl[MEMCTL.tells + question] = sum(_TELLS.get(each, 0) for each in arguments_of(name, policy.text))
+        if DISABLE_JIT:
+            ctl[MEMCTL.tells + question] |= TELLS_ALL
 
 
 def install(policy: OwnPolicy, ctl: np.ndarray, cpus: int, caches: int, slabs: int) -> np.ndarray:

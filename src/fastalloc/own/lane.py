@@ -31,7 +31,8 @@ from fastalloc.own import memory as om
 from fastalloc.own import slabs
 from fastalloc.own.allocator import WHY, OwnAllocator, own_allocator
 from fastalloc.own.arithmetic import COMPILED, INTERPRETED
-from fastalloc.own.compiled import PolicyError, executed_module, told_with_line, whole, why_refused
+from fastalloc.own.compiled import PolicyError, executed_module, told_with_line
+from fastalloc.own.machine_code import whole, why_refused
 from fastalloc.own.rewritten import rewritten
 
 import numba  # isort: skip

@@ -53,13 +53,8 @@ def request_depth(gfp, context, rule):
     if rule == st.WATERMARKS_6_3:
         harder = harder and high and (gfp & g.NOMEMALLOC) == 0
     harder = harder or ((context & g.RT_TASK) != 0 and (context & g.IN_INTERRUPT) == 0)
-    if high and harder:
-        return DEPTH.atomic
-    if high:
-        return DEPTH.high
-    if harder:
-        return DEPTH.harder
-    return DEPTH.min
+    # In the order of DEPTH, HARDER is one deeper and HIGH two: no branches.
+    return DEPTH.min + harder + 2 * high
 
 
 @kernel
@@ -360,6 +355,18 @@ def alloc_slab_page(mem, cpu, node, gfp, order, context):
     if mem.ctl[MEMCTL.model] == st.MODEL_ZONES:
         return alloc_pages(mem, cpu, node, gfp, order, context)
     return alloc_pages_stub(mem, node if node >= 0 else cpu >> mem.ctl[MEMCTL.cpu_node_shift], gfp, order, context)
+
+
+@folded
+def refused_as_before(mem, cpu, node):
+    """Whether the last request, just refused, is refused as well without NOWARN and NORETRY or with NOFAIL: the stub
+    does not look at them where there is one node. Then it is counted once more."""
+    if mem.ctl[MEMCTL.model] != st.MODEL_STUB or mem.ctl[MEMCTL.nr_nodes] != 1:
+        return False
+    home = node if node >= 0 else cpu >> mem.ctl[MEMCTL.cpu_node_shift]
+    mem.zone[home, ZONE.below_low] += 1
+    mem.zone[home, ZONE.alloc_fail] += 1
+    return True
 
 
 @kernel

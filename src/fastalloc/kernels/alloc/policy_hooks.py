@@ -1,7 +1,8 @@
 """Questions that a user's own policy answers while a lane runs.
 
 An answer is a function of the address of ``mem.ctl``: there it finds what it is told (ASKED) and its own words of
-state (OWN). A lane holds its address, 0 where the policy leaves a question to the kernel; see ``own/compiled.py``.
+state (OWN). That of free_to, which is asked of each free, is told nothing: it gets the records' addresses. A lane holds
+the answer's address, 0 where the policy leaves a question to the kernel; see ``own/compiled.py``.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from fastalloc.kernels.alloc.policy_record import (
     KERNEL,
     OWN,
     QUESTION,
+    TELLS_ALL,
     TELLS_CACHE,
     TELLS_NOW,
     TELLS_SLAB,
@@ -41,6 +43,31 @@ ask: Any = hint(_ask, lambda address, ctl: answers[address](ctl))
 """``ask(address, ctl)``: call the function at ``address``."""
 
 
+def _ask_of_slab(typingctx, address, ctl, slab, cache, node, s):
+    """By Numba's own convention, as a C function would be one call more."""
+
+    def codegen(context, builder, signature, args):
+        word, status = ir.IntType(64), ir.IntType(32)
+        rows = [
+            context.make_array(kind)(context, builder, value).data
+            for kind, value in zip(signature.args[1:5], args[1:5], strict=True)
+        ]
+        with builder.goto_entry_block():
+            given, raised = builder.alloca(word), builder.alloca(ir.IntType(8).as_pointer())
+        builder.store(raised.type.pointee(None), raised)
+        kinds = [given.type, raised.type, *(row.type for row in rows), word]
+        function = builder.inttoptr(args[0], ir.FunctionType(status, kinds).as_pointer())
+        outcome = builder.call(function, [given, raised, *rows, args[5]])
+        return builder.select(builder.icmp_signed("==", outcome, status(0)), builder.load(given), word(FAILED))
+
+    return types.int64(types.int64, ctl, slab, cache, node, types.int64), codegen
+
+
+ask_of_slab: Any = hint(_ask_of_slab, lambda address, *rows: FAILED)
+"""``ask_of_slab(address, ctl, slab, cache, node, s)``: call the function at ``address``, which looks at slab ``s``, its
+cache and its node's lists. Kernels that are interpreted tell TELLS_ALL instead."""
+
+
 @internal
 def answer(mem, question, most, otherwise):
     """The answer to ``question``, 0 to ``most``; ``otherwise`` where it is KERNEL, or where the policy failed: it is
@@ -54,14 +81,22 @@ def answer(mem, question, most, otherwise):
     if given == KERNEL:
         return otherwise
     if given < 0 or given > most:
-        ctl[MEMCTL.policy_failed] = 1 + question
-        ctl[MEMCTL.stopped] = 1
-        ctl[MEMCTL.policy_given] = given
-        ctl[MEMCTL.policy_most] = most
-        for i in range(ASKED.width):
-            ctl[MEMCTL.policy_asked + i] = ctl[MEMCTL.asked + i]
+        note_failure(mem, question, given, most)
         return otherwise
     return given
+
+
+@internal
+def note_failure(mem, question, given, most):
+    """The policy failed: the lane ends, with what it was asked and what it gave."""
+    out_of_line()
+    ctl = mem.ctl
+    ctl[MEMCTL.policy_failed] = 1 + question
+    ctl[MEMCTL.stopped] = 1
+    ctl[MEMCTL.policy_given] = given
+    ctl[MEMCTL.policy_most] = most
+    for i in range(ASKED.width):
+        ctl[MEMCTL.policy_asked + i] = ctl[MEMCTL.asked + i]
 
 
 @folded
@@ -174,20 +209,52 @@ def asked_keep(mem, slub, c, cpu, s, kept):
     return answer(mem, QUESTION.keep, LARGEST, kept)
 
 
+@folded
+def asked_free_to(mem, slub, c, n, s):
+    """Where a freed object of slab ``s`` of cache ``c`` and node ``n`` goes by the policy: TO_SLAB and the like,
+    KERNEL; whether it may say so is not looked at."""
+    ctl = mem.ctl
+    if ctl[MEMCTL.policy_failed] != 0:
+        return KERNEL
+    ctl[MEMCTL.tests] += 1
+    if (wanted(mem, QUESTION.free_to) & TELLS_ALL) != 0:
+        return told_free_to(mem, slub, s)
+    address = ctl[MEMCTL.ask + QUESTION.free_to]
+    return ask_of_slab(address, ctl, slub.slab[s], slub.cache[c], slub.knode[c, n], s)
+
+
+@internal
+def told_free_to(mem, slub, s):
+    """The answer of one that is told all."""
+    out_of_line()
+    tell_free(mem, slub, s)
+    return ask(mem.ctl[MEMCTL.ask + QUESTION.free_to], mem.ctl)
+
+
 @internal
 def goes_elsewhere(mem, slub, s, where):
     """Whether the policy sends a freed object of slab ``s`` to ``where``, TO_SLAB and the like, which this kernel would
     not do by itself."""
     out_of_line()
+    given = asked_free_to(mem, slub, slub.slab[s, SLUB_SLAB.cache], slub.slab[s, SLUB_SLAB.node], s)
+    return given != KERNEL and is_sent(mem, slub, s, where, given)
+
+
+@internal
+def tell_free(mem, slub, s):
+    """Tell of the slab whose object is freed."""
+    out_of_line()
     wants = wanted(mem, QUESTION.free_to)
     about_request(mem, wants, 0, mem.ctl[MEMCTL.context], mem.ctl[MEMCTL.cpu])
     about_slab(mem, wants, slub, s)
-    given = answer(mem, QUESTION.free_to, LARGEST, KERNEL)
-    if given != KERNEL and given != where and mem.ctl[MEMCTL.policy_failed] == 0:
-        mem.ctl[MEMCTL.policy_failed] = 1 + QUESTION.free_to
-        mem.ctl[MEMCTL.stopped] = 1
-        mem.ctl[MEMCTL.policy_given] = given
-        mem.ctl[MEMCTL.policy_most] = -1 - where
-        for i in range(ASKED.width):
-            mem.ctl[MEMCTL.policy_asked + i] = mem.ctl[MEMCTL.asked + i]
-    return given == where
+
+
+@internal
+def is_sent(mem, slub, s, where, given):
+    """Whether the answer, which is not KERNEL, is ``where``; any other ends the lane."""
+    out_of_line()
+    if given == where:
+        return True
+    tell_free(mem, slub, s)
+    note_failure(mem, QUESTION.free_to, given, LARGEST if given < 0 else -1 - where)
+    return False

@@ -60,6 +60,9 @@ class ASKED(Record, width=40):
 TELLS_NOW = 1
 TELLS_CACHE = 2
 TELLS_SLAB = 4
+# Of free_to, which is asked of each free: its answer is a function of mem.ctl alone like the others, not machine code
+# that looks at the records themselves.
+TELLS_ALL = 8
 
 
 class OWN(Record, width=8):

@@ -16,8 +16,8 @@ from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import cpu_partial as cp
 from fastalloc.kernels.alloc.slub import slub
 from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.slub.main_sheaf import give_asked, main_serves
 from fastalloc.kernels.alloc.slub.partial import add_partial, install_slab, new_slab, slab_record
-from fastalloc.kernels.alloc.slub.percpu_sheaves import main_serves
 from fastalloc.kernels.alloc.state import (
     DEPTH,
     KMEM_CACHE,
@@ -338,7 +338,8 @@ def run_events(mem, slub_, event, lane, row, end):
                     live[c] -= 1
                     if not slub.give_private(mem, slub_, c, cpu, s, i):
                         mem.ctl[MEMCTL.jiffies] = np.int64(e["time"])
-                        slub.__slab_free(mem, slub_, c, cpu, s, i)
+                        if not give_asked(mem, slub_, c, cpu, s, i):
+                            slub.__slab_free(mem, slub_, c, cpu, s, i)
             else:
                 lane.met[MET.unknown_frees] += 1
         else:

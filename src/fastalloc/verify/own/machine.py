@@ -14,7 +14,7 @@ from fastalloc.kernels.alloc.kmalloc import KMALLOC_SLOTS
 from fastalloc.kernels.alloc.mempool import LONGEST_SLEEP, MEMPOOL, Pools
 from fastalloc.kernels.alloc.page_alloc import init_zones
 from fastalloc.kernels.alloc.policy_hooks import FAILED, answers
-from fastalloc.kernels.alloc.policy_record import ASKED, KERNEL, MATCH_FREE_TO, QUESTION
+from fastalloc.kernels.alloc.policy_record import ASKED, KERNEL, MATCH_FREE_TO, QUESTION, TELLS_ALL
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.sheaf_calls import add_sheaves
 from fastalloc.kernels.alloc.slub.slub import init_cache
@@ -75,6 +75,8 @@ def machine(allocator: str, policy: OwnPolicy, address: Mapping[str, int]) -> Ma
         mem.ctl[MEMCTL.slab_match] &= ~MATCH_FREE_TO
     for name, place in address.items():
         mem.ctl[MEMCTL.ask + QUESTION.names.index(name)] = place
+        if place != policy.address[name]:  # Python's
+            mem.ctl[MEMCTL.tells + QUESTION.names.index(name)] |= TELLS_ALL
     if allocator == "slub":
         mem.ctl[MEMCTL.policed] = 1
     mem.ctl[MEMCTL.policed] |= "fallback" in address

@@ -13,7 +13,7 @@ import numpy as np
 from fastalloc.compiler.jit import INLINED, dispatched
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import cpu_partial as cp
-from fastalloc.kernels.alloc.slub import percpu_sheaves as ps
+from fastalloc.kernels.alloc.slub import main_sheaf as ms
 from fastalloc.kernels.alloc.slub import sheaf_calls as sc
 from fastalloc.kernels.alloc.slub import sheaves
 from fastalloc.kernels.alloc.slub import state as er
@@ -36,7 +36,7 @@ def _by_era(for_eras, for_2_6_25):
 
 
 def _era_take(slub, c, k, node):
-    return ps.take_from_main(slub, c, k, node)
+    return ms.take_from_main(slub, c, k, node)
 
 
 def _no_take(slub, c, k, node):
@@ -49,7 +49,7 @@ def era_take(slub, c, k, node):
 
 
 def _era_give(mem, slub, c, cpu, k, s, i):
-    return ps.give_to_main(mem, slub, c, cpu, k, s, i)
+    return ms.give_to_main(mem, slub, c, cpu, k, s, i)
 
 
 def _no_give(mem, slub, c, cpu, k, s, i):
@@ -68,7 +68,7 @@ def _era_alloc(mem, slub, c, cpu, node, gfp, context):
     if era == er.ERA_CPU_PARTIAL:
         return cp.___slab_alloc(mem, slub, c, cpu, node, gfp, context, KMEM_CACHE_CPU.freelist)
     if era == er.ERA_PERCPU_SHEAVES:
-        return ps.slab_alloc_slow(mem, slub, c, cpu, node, gfp, context)
+        return ms.slab_alloc_slow(mem, slub, c, cpu, node, gfp, context)
     return sheaves.slab_alloc(mem, slub, c, cpu, node, gfp, context)
 
 
@@ -86,7 +86,7 @@ def _era_free(mem, slub, c, cpu, s, i):
     if era <= er.ERA_CPU_PARTIAL:
         return False
     if era == er.ERA_PERCPU_SHEAVES:
-        ps.slab_free_slow(mem, slub, c, cpu, s, i)
+        ms.slab_free_slow(mem, slub, c, cpu, s, i)
     else:
         sheaves.slab_free(mem, slub, c, cpu, s, i)
     return True

@@ -3,7 +3,13 @@
 from fastalloc.compiler.jit import folded, kernel
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.buddy import page_bytes
-from fastalloc.kernels.alloc.page_alloc import alloc_slab_page, free_pages, ignores_watermarks, keep_spare
+from fastalloc.kernels.alloc.page_alloc import (
+    alloc_slab_page,
+    free_pages,
+    ignores_watermarks,
+    keep_spare,
+    refused_as_before,
+)
 from fastalloc.kernels.alloc.policy_hooks import asked_keep, asked_match, forget_slab
 from fastalloc.kernels.alloc.policy_record import MATCH_ENTITLEMENT, MATCH_NEXT, MATCH_PFMEMALLOC, OWN, QUESTION
 from fastalloc.kernels.alloc.slub import state as er
@@ -212,7 +218,7 @@ def new_slab(mem, slub, c, cpu, node, gfp, context):
         pfn = alloc_slab_page(mem, cpu, node, mask, order, context)
         if pfn >= 0:
             break
-        if again or not twice:
+        if again or not twice or (smallest == order and refused_as_before(mem, cpu, node)):
             return -1
         again = True
         mask = asked

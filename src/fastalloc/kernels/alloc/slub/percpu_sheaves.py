@@ -321,7 +321,8 @@ def sheaf_call(mem, slub, what, c, cpu, node, gfp, context, thing):
                     install_full(slub, c, n, k, h)
                     path = np.int64(FROM_REFILL)
                 elif h >= 0:
-                    flush_unused(mem, slub, c, cpu, h)
+                    if ctl[h + SHEAF.size] > 0:
+                        flush_unused(mem, slub, c, cpu, h)
                     if ctl[h + SHEAF.memory] < 0:
                         drop_sheaf(slub, k, h)
                     else:
@@ -364,73 +365,3 @@ def flush_and_free(mem, slub, c, cpu, h):
     """A sheaf is of no use any more."""
     flush_unused(mem, slub, c, cpu, h)
     free_empty_sheaf(mem, slub, c, cpu, h)
-
-
-# ------------------------------------------------------------------------------------------- the common calls
-
-
-@folded
-def main_serves(slub, c, k, node):
-    """Whether the CPU's main sheaf has an object for any node, or for one where there is but one."""
-    h = k[KMEM_CACHE_CPU.main]
-    return (
-        h >= 0
-        and slub.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES
-        and (node < 0 or slub.ctl[SLUB_CTL.nodes] == 1)
-        and slub.ctl[h + SHEAF.size] > 0
-    )
-
-
-@folded
-def take_from_main(slub, c, k, node):
-    """The fast path of an allocation: the last object of the CPU's main sheaf, or NO_OBJECT [alloc_from_pcs]."""
-    if main_serves(slub, c, k, node):
-        k[KMEM_CACHE_CPU.alloc_fastpath] += 1
-        return pop_object(slub.ctl, k[KMEM_CACHE_CPU.main])
-    return np.int64(st.NO_OBJECT)
-
-
-@folded
-def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context):
-    """An object of cache ``c`` on ``cpu`` that the main sheaf does not give: a handle, or NO_OBJECT; ``node`` is -1 or
-    the one asked for."""
-    slub.ctl[SLUB_CTL.operation] += 1
-    return sheaf_call(mem, slub, np.int64(ALLOC), c, cpu, node, gfp, context, np.int64(-1))
-
-
-@folded
-def give_to_main(mem, slub, c, cpu, k, s, i):
-    """The fast path of a free: object ``i`` of slab ``s`` into the CPU's main sheaf, or False [free_to_pcs]. A policy
-    that says where objects go is asked past it."""
-    h = k[KMEM_CACHE_CPU.main]
-    rules = mem.ctl[MEMCTL.slab_match]
-    if (
-        h < 0
-        or slub.cache[c, KMEM_CACHE.era] != er.ERA_PERCPU_SHEAVES
-        or is_full(slub, h)
-        or (rules & MATCH_FREE_TO) != 0
-        or not can_free_to_pcs(rules, slub, s, cpu >> mem.ctl[MEMCTL.cpu_node_shift])
-    ):
-        return False
-    k[KMEM_CACHE_CPU.free_fastpath] += 1
-    push_object(slub.ctl, h, (s << st.HANDLE_SHIFT) | i)
-    return True
-
-
-@internal
-def slab_free_slow(mem, slub, c, cpu, s, i):
-    """Free object ``i`` of slab ``s`` of cache ``c`` on ``cpu``, whose main sheaf did not take it at once."""
-    out_of_line()
-    k = slub.kcpu[c, cpu]
-    h = k[KMEM_CACHE_CPU.main]
-    handle = (s << st.HANDLE_SHIFT) | i
-    what = np.int64(FREE_TO_SLAB)
-    if h >= 0 and goes_to_sheaf(mem, slub, s, cpu >> mem.ctl[MEMCTL.cpu_node_shift]):
-        if not is_full(slub, h):
-            k[KMEM_CACHE_CPU.free_fastpath] += 1
-            slub.ctl[SLUB_CTL.path] = TO_MAIN
-            push_object(slub.ctl, h, handle)
-            return
-        what = np.int64(FREE_TO_PCS)
-    slub.ctl[SLUB_CTL.operation] += 1
-    sheaf_call(mem, slub, what, c, cpu, np.int64(-1), np.int64(0), mem.ctl[MEMCTL.context], handle)
