@@ -196,22 +196,24 @@ def _call_function(theirs):
     """A call, whose result has a place on the stack: Numba writes zero there before the call, and when the caller
     begins, whether it then calls or not."""
 
-    def call_function(convention, builder, *args, **kws):
-        from numba.core import cgutils
+    from numba.core import cgutils
 
+    places: Any = cgutils
+    filled = places.alloca_once
+
+    def call_function(convention, builder, *args, **kws):
         if not _is_kernel(builder):
             return theirs(convention, builder, *args, **kws)
-        filled = cgutils.alloca_once
-        cgutils.alloca_once = _place
+        places.alloca_once = _empty_place
         try:
             return theirs(convention, builder, *args, **kws)
         finally:
-            cgutils.alloca_once = filled
+            places.alloca_once = filled
 
     return call_function
 
 
-def _place(builder, kind, name=""):
+def _empty_place(builder, kind, name=""):
     """A place on the stack that holds nothing yet."""
     with builder.goto_entry_block():
         return builder.alloca(kind, name=name)

@@ -59,6 +59,7 @@ _alive: list[Any] = []  # what the addresses point into
 _WORDS = types.CPointer(types.int64)
 _SIGNATURE = types.int64(_WORDS)
 _EVERYTHING = 1 << 48  # words behind an address
+_NOT_FROM_PYTHON: Any = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 # What free_to finds in the records themselves: it is asked of each free, and to be told all that costs more than the
 # free. ``slab``, ``cache`` and ``node`` are rows of SlubEras; the rest of a record's fields are their columns.
@@ -147,7 +148,7 @@ def _called_from_c(asked: Callable[..., int]) -> int:
 
 def _native(asked: Callable[..., int]) -> int:
     """The address by which Numba calls it, see ``policy_hooks.ask_of_slab``."""
-    compiled: Any = njit(_SLAB_SIGNATURE, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(asked)
+    compiled: Any = njit(_SLAB_SIGNATURE, **_NOT_FROM_PYTHON)(asked)
     _alive.append(compiled)
     found = compiled.overloads[_SLAB_SIGNATURE.args]
     return int(found.library.get_pointer_to_function(found.fndesc.llvm_func_name))
