@@ -58,7 +58,9 @@ def test_kernels_are_kept_in_the_folder(tmp_path):
     assert Path(run(f"import numba; {code}", XDG_CACHE_HOME=str(tmp_path))).parent == tmp_path / "fastalloc" / digest
 
 
-def test_what_shapes_the_code_has_a_folder_of_its_own(tmp_path):
+def test_what_shapes_the_code_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    for name in cache_dir.SHAPES_CODE:
+        monkeypatch.delenv(name, raising=False)
     code = "from fastalloc.compiler import cache_dir; print(cache_dir.cache_folder().name)"
     settings = ({}, {"NUMBA_BOUNDSCHECK": "1"}, {"FASTALLOC_UNPATCHED": "1"}, {"NUMBA_OPT": "1"})
     assert len({run(code, **setting) for setting in settings}) == len(settings)

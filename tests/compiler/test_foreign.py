@@ -159,7 +159,8 @@ def test_another_numba_compiles_without_after_one_line_of_warning(tmp_path):
     assert "Numba 9.9.9" in told
 
 
-def test_their_cache_is_where_they_want_it(tmp_path):
+def test_their_cache_is_where_they_want_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     (tmp_path / "theirs.py").write_text("from numba import njit\n@njit(cache=True)\ndef f(x): return x + 1\nf(1)\n")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import fastalloc.kernels.lane.rng, theirs\n"
     kept, _ = run(code + "print(theirs.f.stats.cache_path)")
