@@ -119,6 +119,7 @@ class Costs(Model):
     rcu_callback: Nanoseconds = 0  # each callback of RCU, whose own time may be left out
     swap_cache: Nanoseconds = 10_000  # a page enters the swap cache, its slot found at once
     swap_slot: Nanoseconds = 100  # each slot looked at in a search
+    swap_lock: Nanoseconds = 1000  # of it under swap_lock, where CPUs take turns
 
     @model_validator(mode="after")
     def _above_zero(self) -> "Costs":

@@ -10,6 +10,7 @@ from tests.reference.closed_loop.memory import Memory
 from tests.reference.closed_loop.rcu import Rcu
 from tests.reference.closed_loop.sched import NEVER, Cpu, Scheduler, Task
 from tests.reference.closed_loop.scsi import Caches, Command, Disk, Host
+from tests.reference.closed_loop.swap_lock import SwapLock
 from tests.reference.closed_loop.swapfile import SwapInfo
 from tests.reference.closed_loop.tasks import copier, writer
 from tests.reference.closed_loop.vmscan import Reclaim
@@ -86,6 +87,9 @@ class Machine:
         self.idle_tick = NEVER
         self.shared_core = setup.shared_core and setup.cpus > 1
         self.turn = self.turn_end = 0
+        self.swap_lock = SwapLock()
+        self.taken: tuple[int, int] | None = None  # when swap_lock was, for the present page, and for how long
+        self.spent = 0  # so far in this step
         self.sched = Scheduler(setup.cpus, 10**9 // setup.hz)
         self.sched.quiescent = self.quiescent
         self.allocator = PageAllocator(setup.zones, setup.cpus, setup.hz)
@@ -247,13 +251,15 @@ class Machine:
         elif now >= cpu.next_tick:
             cpu.next_tick = sched.tick_after(cpu, now)
             self.cpu_tick(cpu, now)
+        if self.swap_lock.holder is cpu and not cpu.spins:
+            self.swap_lock.unlock()
         task = None
         if cpu.request_fn:
             cost = self.host.request_fn(cpu, cpu.request_fn)
         elif cpu.softirq or self.irq_waits(cpu):
             cost = self.softirq_step(cpu)
         else:
-            if cpu.need_resched:
+            if cpu.need_resched and not cpu.spins:
                 sched.schedule(cpu, now)
             task = cpu.current
             cost = self.task_step(cpu, task)
@@ -270,7 +276,24 @@ class Machine:
         self.wake_kswapd(cpu.clock)
         if not cpu.current:
             self.note_idle_tick(cpu, cpu.clock)
+        if cpu.spins and self.swap_lock.holder is not cpu:
+            self.pass_turn(cpu.clock)
         sched.waker = None
+
+    # -- swap_lock, where a turn can end inside it
+
+    def take_swap_lock(self, task: Task, held: int) -> bool:
+        """For a page that is looked at next; False: the CPU spins."""
+        if self.shared_core:
+            if not self.swap_lock.lock(self.sched.cpus[task.cpu]):
+                return False
+            self.taken = self.sched.now + self.spent + self.costs["scan_page"], held
+        return True
+
+    def keeps_swap_lock(self, cpu: Cpu) -> bool:
+        """The page is done."""
+        (at, held), self.taken = self.taken, None
+        return self.swap_lock.keeps(cpu, at, held, self.turn_end)
 
     def wake_kswapd(self, now: int) -> None:
         """A request found less than low [wakeup_kswapd]."""
@@ -289,14 +312,19 @@ class Machine:
         """The running task, for a quantum, or until it sleeps, submits, or must give way."""
         if task.kind in ("ksoftirqd", "kblockd"):
             return self.kthread_step(cpu, task)
-        cost = 0
+        self.spent = 0
         while True:
             submitting = task.submitting
-            cost += next(task.program)
+            more = next(task.program)
+            if more is None:  # it spins
+                return self.spent
+            self.spent += more
+            if self.taken and self.keeps_swap_lock(cpu):
+                return self.spent
             if task.waits_for:
-                return cost + self.costs["wake"]
-            if cost >= QUANTUM or submitting or cpu.need_resched:
-                return cost
+                return self.spent + self.costs["wake"]
+            if self.spent >= QUANTUM or submitting or cpu.need_resched:
+                return self.spent
 
     def kthread_step(self, cpu: Cpu, task: Task) -> int:
         if task.kind == "kblockd":

@@ -61,6 +61,7 @@ class Cpu:
     request_fn: Any = None  # who runs the request function here
     softirq: Any = None  # the completion that is being worked on
     works: list[str] = field(default_factory=list)  # kblockd's
+    spins: bool = False  # for swap_lock, until it goes on with it
     stock: list[Any] = field(default_factory=list)  # radix nodes
 
     @property

@@ -236,6 +236,11 @@ class Reclaim:
             wants_slot = not (page.writeback or page.orphan or page.slot is not None or page.referenced) and (
                 page.anon or page.dirty
             )
+            if wants_slot or (page.slot is not None and not page.writeback):
+                held = self.costs["swap_lock"] if wants_slot else 0
+                if not self.machine.take_swap_lock(task, held):
+                    yield None  # spins
+                    continue
             if wants_slot and (yield from self.find_cluster(task)):
                 continue  # things may have changed meanwhile
             page_list.pop(0)

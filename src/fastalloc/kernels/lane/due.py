@@ -1,8 +1,9 @@
 """Which CPU runs next: each on a core of its own, or all in turns on one core of a host.
 
 CPUs that share a core have one clock between them. A turn ends at the next timer of any of them (its tick, the disk's
-completion), and when its CPU has nothing to do [measured under QEMU's instruction counter: turns of 50.02, 100.02 and
-2000.02 us with timers of 50, 100 and 2000 us]. Then the next CPU that has something to do goes on where it was.
+completion), when its CPU has nothing to do, and when it spins on a lock [measured under QEMU's instruction counter:
+turns of 50.02, 100.02 and 2000.02 us with timers of 50, 100 and 2000 us]. Then the next CPU that has something to do
+goes on where it was. That QEMU 7.2 can leave the second CPU standing still is not modelled, see docs/machine.md.
 """
 
 from fastalloc.compiler.jit import folded, internal

@@ -271,6 +271,8 @@ class VM(Record, width=POLICY.width):
     slots_looked = field("swap slots looked at in this step")
     swap_top = field("topmost node of the swap cache's tree, -1 none")
     swap_groups = field("runs of 4096 slots that it has nodes for")
+    swap_lock = field("1 + the CPU that holds it though its turn is over, or is the next to have it; 0 nobody")
+    tickets = field("given out for it so far")
     boot_slabs = field("when the workload starts, of kmalloc-128, kmalloc-16, radix_tree_node", width=3)
     boot_live = field("objects in use there, beside those of mempools, hosts and stocks", width=3)
 
@@ -307,6 +309,7 @@ class COST(Record):
     rcu_callback = field("a callback of RCU run", "ns")
     swap_cache = field("a page entered into the swap cache, its slot found at once", "ns")
     swap_slot = field("a slot looked at in a search", "ns")
+    swap_lock = field("for which it is held to get a slot at once and to count its users", "ns")
 
 
 # queues of sleepers: waitq[state, 0 head, 1 tail]

@@ -163,3 +163,4 @@ class CPU(Record):
     ticking = field("its tick is on [ts->tick_stopped]")
     tick_load = field("CPU.load at its last tick [cpu_load[0]]")
     rcu_ns = field("CPU time of callbacks run since its last step", "ns")
+    ticket = field("its place among those that wait for swap_lock, 0 it does not")

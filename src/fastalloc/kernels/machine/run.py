@@ -30,6 +30,7 @@ from fastalloc.kernels.lane.due import end_turn, first_due, next_tick, note_due,
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.sched import run_task_timers, sleep_on, wake_one
 from fastalloc.kernels.lane.state import COST, IO, OUT_CTL, ROLE, VM
+from fastalloc.kernels.lane.swap_lock import held_at_turn_end, spin_lock, spin_unlock, spins
 from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_KIND, TASK_STATE
 from fastalloc.kernels.machine.check import STANDS_STILL, check_lane
 from fastalloc.kernels.machine.observe import (
@@ -40,6 +41,7 @@ from fastalloc.kernels.machine.observe import (
     observe,
     reserve_idle,
 )
+from fastalloc.kernels.reclaim.shrink_page_list import swap_lock_time
 from fastalloc.kernels.reclaim.vmscan import begin_balance, reclaim_step
 from fastalloc.kernels.workload.atomic_noise import OBJECTS, PAGES, noise_due, noise_event
 from fastalloc.kernels.workload.background import background_event
@@ -96,7 +98,15 @@ def task_step(mem, heap, pools, io, vm, out, cpu, jiffies):
     cost = 0
     while True:
         before = vm.task[t, TASK.reclaim]
-        if before != RECLAIM.out:
+        if before == RECLAIM.page_list and vm.ctl[VM.shared_core] != 0:
+            held = swap_lock_time(mem, vm, t)
+            if held >= 0 and not spin_lock(vm, cpu):
+                return cost
+            taken = vm.ctl[VM.now] + cost + vm.costs[COST.scan_page]
+            cost += reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies)
+            if held >= 0 and held_at_turn_end(vm, cpu, taken, held):
+                return cost
+        elif before != RECLAIM.out:
             cost += reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies)
         elif t == KSWAPD:
             begin_balance(vm, out, t)
@@ -142,13 +152,15 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
     elif now >= c[CPU.next_tick]:
         c[CPU.next_tick] = next_tick(vm, cpu, now)
         cpu_tick(mem, heap, vm, cpu, now)
+    if vm.ctl[VM.swap_lock] == 1 + cpu and c[CPU.ticket] == 0:
+        spin_unlock(vm)
     t = -1
     if c[CPU.request_fn] != 0:
         cost = scsi_request_fn(mem, heap, pools, io, vm, out, cpu, jiffies)
     elif c[CPU.softirq] != 0 or softirq_due(io, cpu):
         cost = softirq_step(mem, heap, pools, io, vm, out, cpu)
     else:
-        if c[CPU.resched] != 0:
+        if c[CPU.resched] != 0 and c[CPU.ticket] == 0:
             schedule(vm, cpu, now)
         t = c[CPU.head]
         cost = task_step(mem, heap, pools, io, vm, out, cpu, jiffies)
@@ -175,6 +187,8 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
     note_due(vm, cpu, softirq_due(io, cpu))
     if c[CPU.running] == 0:
         note_idle_tick(vm, cpu, clock)
+    if spins(vm, cpu):
+        pass_turn(vm, clock)
     vm.ctl[VM.cpu] = -1
 
 

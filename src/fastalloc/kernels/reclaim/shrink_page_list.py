@@ -62,6 +62,19 @@ def wants_slot(flags):
 
 
 @folded
+def swap_lock_time(mem, vm, t):
+    """For how long the next page holds swap_lock, ns; -1 it takes none [get_swap_page, swap_duplicate]. A page that is
+    to be written or freed only looks at its slot, in no time here [remove_exclusive_swap_page, swap_free]."""
+    pfn = vm.task[t, TASK.list]
+    if pfn < 0:
+        return -1
+    flags = mem.page[pfn, PAGE.flags]
+    if wants_slot(flags):
+        return vm.costs[COST.swap_lock]
+    return 0 if (flags & (st.PG_SWAPCACHE | st.PG_WRITEBACK)) == st.PG_SWAPCACHE else -1
+
+
+@folded
 def search_step(vm, t):
     """Go on looking for a free cluster, for a while; CPU time in ns."""
     looked = search_cluster(vm, t, SEARCH_STEP)

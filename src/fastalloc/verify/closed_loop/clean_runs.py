@@ -80,6 +80,7 @@ COSTS = {
     "wake": 1979,
     "swap_cache": 1900,
     "swap_slot": 14,
+    "swap_lock": 140,  # 70 instructions
 }
 
 # What boot leaves free of DMA32, by MB of memory: the first sample of a run with its radix nodes still to be freed and

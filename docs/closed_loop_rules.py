@@ -1,0 +1,250 @@
+"""What each rule and input moves on the clean runs, and what other draws do: rules.json, draws.json, turns.json.
+
+``python -m docs.closed_loop_rules ../shared/data/linux-2.6.25-rc8/clean/runs.csv`` takes some ten minutes, most of
+which compiles kernels: a rule that is code is left out in a copy of the sources, which a process of its own runs.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastalloc
+from fastalloc.batch.lane import build_lane
+from fastalloc.kernels.lane.metrics import EVENT, METRIC
+from fastalloc.kernels.lane.state import OUT_CTL, VM
+from fastalloc.kernels.machine.run import run_lane
+from fastalloc.scenario import load_scenario
+from fastalloc.verify.closed_loop.clean_runs import is_reference, read_runs, scenario_of
+from fastalloc.verify.closed_loop.predict import predict_runs
+
+RESULTS = Path(__file__).parents[1] / "results" / "closed-loop"
+SOURCES = Path(fastalloc.__file__).parent
+LANES = 3
+ALL = "nothing: all rules"
+# name; settings on top of a run's, a cost by a factor or as another cost of the run
+INPUTS: dict[str, dict[str, Any]] = {
+    ALL: {},
+    "slot search": {"costs.swap_slot": 1},
+    "CFQ: noop instead": {"queue.elevator": "noop"},
+    "boot slabs": {"machine.boot_slabs": []},
+    "`wake`, at 1 ns": {"costs.wake": 1},
+    "`wake`, doubled": {"costs.wake": ("times", 2)},
+    "`rcu_callback`, at 0": {"costs.rcu_callback": 0},
+    "`unmap_page`, as a removed page": {"costs.unmap_page": ("as", "remove_page")},
+}
+# name; file below kernels/, what stands there, what is put in its place
+RULES = {
+    "RCU: radix nodes freed at once": [
+        ("alloc/radix_tree.py", "slab_owner import slab_take", "slab_owner import slab_give, slab_take"),
+        (
+            "alloc/radix_tree.py",
+            "call_rcu(mem, heap, vm, cpu, CALLBACK_NODE, handle)",
+            "slab_give(mem, heap, vm.roles[ROLE.radix], cpu, handle)",
+        ),
+    ],
+    "stock: 3 nodes, which is what a page needs": [
+        ("alloc/radix_tree.py", "< ms.RADIX_STOCK:", "< (ms.RADIX_STOCK if gfp == 0x10 else 3):"),
+        ("workload/copiers.py", "< ms.RADIX_STOCK:", "< 3:"),
+    ],
+    "11 nodes of a task's first request": [
+        ("reclaim/writepage.py", "for _ in range(ms.RADIX_STOCK):", "for _ in range(0):"),
+    ],
+    "CFS: each slice one tick": [
+        ("lane/cfs.py", "now - c[CPU.picked] > sched_slice(vm, cpu, c[CPU.head])", "True"),
+    ],
+    "CFS: no next buddy": [("lane/cfs.py", "    c[CPU.buddy] = t\n    granularity", "    granularity")],
+    "CFS: sleepers gain nothing": [
+        ("lane/cfs.py", "vruntime -= calc_delta(vm.ctl[VM.latency], NICE_0_LOAD, c[CPU.load])", "vruntime -= 0"),
+    ],
+}
+
+
+def settings_for(row: dict[str, Any], base: Any, path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a run, those that build on its own costs worked out."""
+    costs = scenario_of(row, base, path).costs
+    found = {}
+    for key, value in wanted.items():
+        name = key.removeprefix("costs.")
+        if isinstance(value, tuple):
+            value = getattr(costs, name) * value[1] if value[0] == "times" else getattr(costs, value[1])
+        found[key] = value
+    return found
+
+
+def measure(path: Path, name: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    """A row of rules.json: the runs of one CPU, ``LANES`` lanes each, as predicted / real."""
+    base = load_scenario("swap-livelock")
+    by_shift: dict[str, list] = {}
+    for row in read_runs(path):
+        if is_reference(row) and row["smp"] == 1:
+            by_shift.setdefault(json.dumps(settings_for(row, base, path, wanted)), []).append(row["run"])
+    results = []
+    for text, runs in by_shift.items():
+        only = lambda row, runs=runs: row["run"] in runs  # noqa: E731
+        results += predict_runs(path, lanes=LANES, only=only, settings=json.loads(text))
+    ratios: dict[str, list[float]] = {}
+    for result in results:
+        for figure in result.figures:
+            if figure.real:
+                ratios.setdefault(figure.name, []).append(figure.median / figure.real)
+    spread = lambda q: {name: round(float(np.quantile(values, q)), 4) for name, values in ratios.items()}  # noqa: E731
+    return {
+        "without": name,
+        "lanes": sum(result.lanes for result in results),
+        "livelocked": sum(result.livelocked for result in results),
+        "out_of_memory": sum(result.out_of_memory for result in results),
+        "never_swapped": sum(result.never_swapped for result in results),
+        "medians": spread(0.5),
+        "q10": spread(0.1),
+        "q90": spread(0.9),
+    }
+
+
+def left_out(path: Path, name: str, changes: list[tuple[str, str, str]]) -> dict[str, Any]:
+    """The row of a rule that is code, by a copy of the sources without it."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "fastalloc"
+        shutil.copytree(SOURCES, package, ignore=shutil.ignore_patterns("__pycache__"))
+        for file, stands, put in changes:
+            source = package / "kernels" / file
+            text = source.read_text(encoding="utf-8")
+            if text.count(stands) != 1:
+                raise SystemExit(f"{file}: expected once: {stands}")
+            source.write_text(text.replace(stands, put), encoding="utf-8")
+        environment = os.environ | {"PYTHONPATH": f"{folder}:{Path(__file__).parents[1]}"}
+        command = [sys.executable, "-m", "docs.closed_loop_rules", str(path), "--row", name]
+        ran = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+DRAWS = ["rc8-s1", "rc8-s2", "rc8-s3", "rc8-s5", "rc8-writers0", "rc8-copiers12", "rc8-copiers96", "rc8-slow-s1"]
+LIVES = {"rc8-s1": 240, "rc8-slow-s1": 60, "rc8-copiers0": 60, "rc8-smp2b-s1": 60, "rc8-smp2-slow-s1": 40}
+STEP_S = 0.05
+
+
+def first_swap(scenario: Any, lane: int, until_s: float) -> tuple[float, float]:
+    """When memory was full and when the first page was out, s, to ``STEP_S``."""
+    arrays = build_lane(scenario, lane, 1)
+    full = out = float("nan")
+    for step in range(1, round(until_s / STEP_S)):
+        run_lane(*arrays, round(step * STEP_S * 1e9))
+        if np.isnan(full) and arrays.out.metric[METRIC.allocstall] + arrays.out.metric[METRIC.kswapd_wakes] > 0:
+            full = step * STEP_S
+        if arrays.out.metric[METRIC.pages_swapped_out] > 0:
+            out = step * STEP_S
+            break
+    return full, out
+
+
+def draws(path: Path) -> dict[str, Any]:
+    """draws.json: other start times of a few runs, and many lanes of a few."""
+    base = load_scenario("swap-livelock")
+    rows = {row["run"]: row for row in read_runs(path)}
+    record: dict[str, Any] = {
+        "what": "the first swap-out of other draws of start times: share that comes earlier than the run's, quantiles"
+        " in s; and lanes of a few runs that lock up or run out of memory",
+        "draws": [],
+        "lanes": [],
+    }
+    for name in DRAWS:
+        scenario = scenario_of(rows[name], base, path)
+        seen = np.array([first_swap(scenario, lane, 30.0) for lane in range(300)])
+        real = rows[name]["first_swap_s"]
+        low, middle, high = (round(float(q), 2) for q in np.nanquantile(seen[:, 1], (0.05, 0.5, 0.95)))
+        record["draws"].append(
+            {
+                "run": name,
+                "seed": rows[name]["seed"],
+                "draws": len(seen),
+                "real_s": real,
+                "earlier": round(float(np.mean(seen[:, 1] < real)), 3),
+                "median_s": middle,
+                "low_s": low,
+                "high_s": high,
+                "median_full_s": round(float(np.nanmedian(seen[:, 0])), 2),
+            }
+        )
+    for name, lanes in LIVES.items():
+        result = predict_runs(path, lanes=lanes, only=lambda row, name=name: row["run"] == name)[0]
+        record["lanes"].append(
+            {
+                "run": name,
+                "lanes": lanes,
+                "livelocked": result.livelocked,
+                "out_of_memory": result.out_of_memory,
+                "never": result.never_swapped,
+                "medians": {figure.name: round(figure.median, 3) for figure in result.figures},
+            }
+        )
+    return record
+
+
+def commands_of_one_page(path: Path, name: str, lanes: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """Lanes of a run on two CPUs in turns: their commands of one page, their pages a command, how many lock up."""
+    row = next(row for row in read_runs(path) if row["run"] == name)
+    scenario = scenario_of(row, load_scenario("swap-livelock"), path).with_settings(settings)
+    one, share, livelocked = [], [], 0
+    for lane in range(lanes):
+        arrays = build_lane(scenario, lane, 1, full_events=True)
+        run_lane(*arrays, round(scenario.run.duration_s * 1e9))
+        out = arrays.out
+        rows = out.event[: out.ctl[OUT_CTL.events]]
+        one.append(int(((rows[:, 1] == EVENT.command_start) & (rows[:, 4] == 1)).sum()))
+        metric = out.metric
+        share.append((metric[METRIC.pages_swapped_out] - arrays.vm.ctl[VM.writeback]) / metric[METRIC.commands])
+        livelocked += int(metric[METRIC.livelock_5s])
+    return {
+        "lanes": lanes,
+        "livelocked": livelocked,
+        "one_page_least": min(one),
+        "one_page_median": float(np.median(one)),
+        "one_page_most": max(one),
+        "pages_per_cmd_least": round(float(min(share)), 1),
+        "pages_per_cmd_median": round(float(np.median(share)), 1),
+        "pages_per_cmd_most": round(float(max(share)), 1),
+    }
+
+
+def turns(path: Path) -> dict[str, Any]:
+    """turns.json: runs on two CPUs in turns, with swap_lock as it is and held for next to no time."""
+    runs = []
+    for row in read_runs(path):
+        if is_reference(row) and row["smp"] > 1 and not row["fix"]:
+            name = row["run"]
+            runs.append(
+                {
+                    "run": name,
+                    "one_page": json.loads(row["hist_w"])["1"],
+                    "pages_per_cmd": row["pages_per_cmd"],
+                    "lanes": commands_of_one_page(path, name, 24, {}),
+                    "without": commands_of_one_page(path, name, 8, {"costs.swap_lock": 1}),
+                }
+            )
+    return {"what": "commands of one page, two CPUs in turns; without: swap_lock held for 1 ns", "runs": runs}
+
+
+def main() -> None:
+    """Measure, and write the three files."""
+    path = Path(sys.argv[1])
+    if "--turns" in sys.argv:
+        (RESULTS / "turns.json").write_text(json.dumps(turns(path), indent=1) + "\n", encoding="utf-8")
+        return
+    if "--row" in sys.argv:
+        print(json.dumps(measure(path, sys.argv[-1], {})))
+        return
+    found = [measure(path, name, wanted) for name, wanted in INPUTS.items()]
+    found[1:1] = [left_out(path, name, changes) for name, changes in RULES.items()]
+    (RESULTS / "rules.json").write_text(json.dumps({"rules": found}, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / "turns.json").write_text(json.dumps(turns(path), indent=1) + "\n", encoding="utf-8")
+    (RESULTS / "draws.json").write_text(json.dumps(draws(path), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
