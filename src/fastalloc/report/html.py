@@ -222,7 +222,8 @@ def _figures(lanes: list[Lane]) -> list[Figure]:
             charts.waiting,
             ("bio_waiters", "request_waiters", "congestion_waiters", "running"),
             "Who waits where",
-            "Tasks as they were at each instant, one on the other. No green: nobody is left to free memory.",
+            "Tasks as they were at each instant, one on the other. Hardly any green: kblockd tries, sleepers look "
+            "again, nobody frees memory.",
             {
                 "bio_waiters": "for a bio (mempool_alloc)",
                 "request_waiters": "for a request (get_request_wait)",
