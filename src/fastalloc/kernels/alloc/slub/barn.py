@@ -13,6 +13,10 @@ from fastalloc.kernels.alloc.policy_record import ASKED, QUESTION
 from fastalloc.kernels.alloc.slub.state import SHEAF
 from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL
 
+# A barn counts the sheaves of each of its two lists as far behind the list's head.
+NR_OF_LIST = KMEM_CACHE_NODE.nr_full - KMEM_CACHE_NODE.full
+assert KMEM_CACHE_NODE.nr_empty - KMEM_CACHE_NODE.empty == NR_OF_LIST
+
 
 @internal
 def new_record(slub, capacity):
@@ -92,7 +96,7 @@ def barn_put(slub, c, n, h, head):
     node = slub.knode[c, n]
     slub.ctl[h + SHEAF.next] = node[head]
     node[head] = h
-    node[KMEM_CACHE_NODE.nr_full if head == KMEM_CACHE_NODE.full else KMEM_CACHE_NODE.nr_empty] += 1
+    node[head + NR_OF_LIST] += 1
     node[KMEM_CACHE_NODE.barn_locks] += 1
 
 
@@ -104,7 +108,7 @@ def barn_get(slub, c, n, head):
     if h >= 0:
         node[KMEM_CACHE_NODE.barn_locks] += 1
         node[head] = slub.ctl[h + SHEAF.next]
-        node[KMEM_CACHE_NODE.nr_full if head == KMEM_CACHE_NODE.full else KMEM_CACHE_NODE.nr_empty] -= 1
+        node[head + NR_OF_LIST] -= 1
     return h
 
 
