@@ -99,6 +99,7 @@ GIVEN = {
     "how-fast": {"1,000"},
     "machine": {"4,096"},
     "mempool-refill": {"2,048"},
+    "min-free-kbytes": {"2,000"},
     "own": {"100,000"},
     "policies-allocators": {"1,000"},
     "policies-measured": {"1,024"},

@@ -1,5 +1,7 @@
 """How large a reserve must be: the closed form by hand, the interval's coverage, and the search beside brute force."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import beta
@@ -8,6 +10,7 @@ from fastalloc.batch import run_lanes
 from fastalloc.batch.heap import build_layout
 from fastalloc.batch.pressed import pressed
 from fastalloc.errors import InputError
+from fastalloc.explain.answer import explain
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.state import ROLE
 from fastalloc.scenario import Machine, Scenario, import_machine
@@ -264,6 +267,38 @@ def test_the_questions_of_reports():
     assert kept_back(made, "min_free_kbytes", value) == 4 * sum(
         after.high - before.high for after, before in zip(marked(own, value), own.zones, strict=True)
     )
+
+
+POSTED = Path(__file__).parents[1] / "data" / "memory_reports"
+
+
+def test_what_the_answer_to_2007_costs():
+    """A burst of 2,000 pages on the machine of the report: what holds it, and the memory that then stays free."""
+    own, _ = pressed(import_machine(POSTED / "01-lkml2007-atomic-order0-slab/input.txt"), [Burst(pages=2000)])
+    assert own_value(own, "min_free_kbytes") == 5744
+    low, behind = (closed_form(own, "min_free_kbytes", 0.0, kswapd_behind=each) for each in (False, True))
+    assert (low, behind) == (9156, 12808)
+    assert [kept_back(own, "min_free_kbytes", value) for value in (low, behind)] == [5120, 10596]
+
+
+def test_no_value_helps_where_other_blocks_alone_are_free():
+    """2017: every free page is in blocks that the request may not take, at each value of min_free_kbytes, though the
+    marks let it pass; at four times the value they no longer do. What it costs all the same."""
+    path = POSTED / "04-linuxmm2017-kblockd-virtio/input.txt"
+    (answer,) = explain(path)
+    assert {zone.verdict for zone in answer.decision.zones} == {"wrong-type"}
+    assert sum(zone.free for zone in answer.decision.zones) == 690
+    own, _ = pressed(import_machine(path), [Burst(pages=2000)])
+    assert own_value(own, "min_free_kbytes") == 1676
+    assert [kept_back(own, "min_free_kbytes", value) for value in (3352, 6704)] == [2816, 7848]
+    marks = [own.with_settings({"machine.min_free_kbytes": value}).machine.zones[1].min for value in (3352, 6704)]
+    assert [mark * 3 // 8 < 459 for mark in marks] == [True, False]
+
+
+def test_no_value_helps_where_a_cgroup_refused():
+    """2019: the charge is refused before any zone is asked, whatever is kept free."""
+    (answer,) = explain(POSTED / "23-netdev2019-memcg-atomic/input.txt")
+    assert answer.as_json()["verdict"] == "memcg-limit"
 
 
 def marked(own: Machine, kbytes: int):
