@@ -75,6 +75,20 @@ def test_a_policy_that_calls_itself_is_refused(fastalloc, tmp_path):
     refused(fastalloc("compare", "swap-livelock-34m", "--policies", file), "line 1", "calls itself")
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("-" * 100_000 + "1", "no Python: needs more memory than there is"),
+        ("(" * 5000 + "0" + ")" * 5000, "too many nested parentheses"),
+    ],
+)
+def test_a_policy_that_is_nested_too_deeply_is_refused(fastalloc, tmp_path, body, told):
+    """Python's parser gives up with a MemoryError that has no words."""
+    file = tmp_path / "mine.py"
+    file.write_text(f"def depth(who, zone):\n    return {body}\n")
+    refused(fastalloc("compare", "swap-livelock-34m", "--policies", file), "mine.py", told)
+
+
 @pytest.mark.parametrize("name", sorted(Costs.model_fields.keys() - {"rcu_callback"}))
 def test_each_step_takes_time(name):
     with pytest.raises(InputError, match=f"{name}: must be at least 1 ns"):

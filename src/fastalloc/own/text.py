@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import NamedTuple
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, told
 from fastalloc.own.questions import NOT_IN_REPLAY, QUESTIONS, RECORDS, STATES, states_of
 
 LARGEST = (1 << 63) - 1
@@ -109,7 +109,7 @@ def parsed(source: str, where: str) -> ast.Module:
     except SyntaxError as error:
         raise InputError(where, f"line {error.lineno}", str(error.msg)) from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise InputError(where, "", f"no Python: {error}") from None
+        raise InputError(where, "", f"no Python: {told(error)}") from None
 
 
 def near(name: str, known: Iterator[str] | tuple[str, ...] | list[str]) -> str:
