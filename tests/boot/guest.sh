@@ -31,6 +31,28 @@ if [ "$work" = ways-out ]; then
         sleep 4
         left $s
     done
+    # Ctrl-C: what it starts and how long it takes until the recording is there
+    now() {
+        read -r up _ < /proc/uptime
+        while read -r name count _; do [ "$name" != processes ] || forks=$count; done < /proc/stat
+        echo "${up%.*}${up#*.} $forks"
+    }
+    (
+        n=0
+        while [ ! -e /tmp/out/run/slabinfo ] && [ $n -lt 60 ]; do sleep 1; n=$((n + 1)); done
+        sleep 5
+        now > /tmp/before
+        kill -INT "$(cat /tmp/pid)"
+    ) &
+    # shellcheck disable=SC2016
+    sh -c 'echo $$ > /tmp/pid; exec sh /record.sh -o /tmp/out/run -b 1000'
+    status=$?
+    after=$(now)
+    read -r up forks < /tmp/before
+    echo "ways out: Ctrl-C: status $status, $((${after% *} - up)) hundredths, $((${after#* } - forks)) processes," \
+        "$(ls -s /tmp/out/run/trace.dat)"
+    rm -r /tmp/out/run
+    left Ctrl-C
     mkdir $T/instances/fastalloc
     sh /record.sh -o /tmp/out/run -s 1
     echo "ways out: in use: status $?"

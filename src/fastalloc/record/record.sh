@@ -11,7 +11,7 @@
 #   --shrink    shrink every slab cache first: the replay is then nearly exact, but free slabs that a machine has
 #               after days are gone, so the recording starts from lists that it would not have had
 #
-# Only POSIX sh and cat, mkdir, rmdir, rm, id, sleep, mount, kill and mv are used: it runs under dash and busybox.
+# Only POSIX sh and cat, mkdir, rmdir, rm, wc, id, sleep, mount, umount and kill are used: it runs under dash and busybox.
 # Tracing runs in an instance of its own, which is removed at every way out; tracing that is in use is not touched.
 
 set -u
@@ -27,6 +27,7 @@ T=
 INST=
 MOUNTED=
 CHILD=
+READERS=
 DOG=
 MADE=
 
@@ -72,7 +73,8 @@ restore() {
 
 fail() {
     trap '' HUP INT QUIT PIPE TERM USR1 USR2 ALRM
-    [ -z "$CHILD" ] || kill "$CHILD" 2> /dev/null
+    # shellcheck disable=SC2086
+    [ -z "$CHILD$READERS" ] || kill $CHILD $READERS 2> /dev/null
     [ -z "$DOG" ] || kill -9 "$DOG" 2> /dev/null
     restore
     [ -z "$MADE" ] || rm -rf "$OUT"
@@ -111,6 +113,8 @@ MAIN=$$
 (
     trap '' HUP INT QUIT PIPE TERM USR1 USR2 ALRM
     while kill -0 "$MAIN" 2> /dev/null; do sleep 1; done
+    # shellcheck disable=SC2086
+    [ ! -r "$OUT/.readers" ] || kill $(cat "$OUT/.readers") 2> /dev/null
     restore
     rm -rf "$OUT"
     say "killed; tracing was put back, nothing was kept"
@@ -162,6 +166,48 @@ if [ -w "$T/kprobe_events" ]; then
         probe fa_rcu_sheaf p rcu_free_sheaf 's=+16($arg1):x64 sheaf=$arg1:x64 n=+24($arg1):u32' ''
     fi
 fi
+
+# ------------------------------------------------------------------- trace.dat, version 6 [trace-cmd.dat.v6(5)]
+# Ctrl-C must not wait for processes: le starts none, and what is known before is written before it records.
+le() { # number, bytes: little-endian
+    n=$1
+    i=0
+    octal=
+    while [ $i -lt "$2" ]; do
+        octal="$octal\\$((n >> 6 & 3))$((n >> 3 & 7))$((n & 7))"
+        n=$((n >> 8))
+        i=$((i + 1))
+    done
+    # shellcheck disable=SC2059
+    printf "$octal"
+}
+size_of() { size=0; size=$(wc -c < "$1"); size=$((size)); }
+text() { # file, width of its size: size and content
+    cat "$1" > "$OUT/.text" || return 1
+    size_of "$OUT/.text"
+    le "$size" "$2" && cat "$OUT/.text"
+}
+head=$OUT/.head
+{
+    printf '\027\010\104tracing6\000\000\010' && le 4096 4 &&
+        printf 'header_page\000' && text "$T/events/header_page" 8 &&
+        printf 'header_event\000' && text "$T/events/header_event" 8 &&
+        le 1 4 && text "$T/events/ftrace/print/format" 8 || exit 1
+    if [ -n "$PROBES" ]; then le 2 4; else le 1 4; fi
+    printf 'kmem\000' || exit 1
+    n=0
+    for e in $EVENTS $MORE; do [ ! -d "$T/events/kmem/$e" ] || n=$((n + 1)); done
+    le $n 4
+    for e in $EVENTS $MORE; do
+        [ ! -d "$T/events/kmem/$e" ] || text "$T/events/kmem/$e/format" 8 || exit 1
+    done
+    if [ -n "$PROBES" ]; then
+        n=0
+        for e in $PROBES; do n=$((n + 1)); done
+        printf 'fastalloc\000' && le $n 4 || exit 1
+        for e in $PROBES; do text "$T/events/fastalloc/$e/format" 8 || exit 1; done
+    fi
+} > "$head" 2> /dev/null || fail "cannot write $OUT: is the disk full?"
 
 # ---------------------------------------------------------------------------------------------- what caches hold
 S=/sys/kernel/slab
@@ -309,65 +355,40 @@ put trace_marker "fastalloc: readings end"
 put tracing_on 0
 merged "$OUT/trace.slabs.csv" || fail "cannot write $OUT/trace.slabs.csv"
 
-# ------------------------------------------------------------------- trace.dat, version 6 [trace-cmd.dat.v6(5)]
-le() { # number, bytes: little-endian
-    n=$1
-    i=0
-    while [ $i -lt "$2" ]; do
-        # shellcheck disable=SC2059
-        printf "\\$(printf %03o $((n & 255)))"
-        n=$((n >> 8))
-        i=$((i + 1))
-    done
-}
-size_of() { size=0; size=$(wc -c < "$1"); size=$((size)); }
-text() { # file, width of its size: size and content
-    cat "$1" > "$OUT/.text" || return 1
-    size_of "$OUT/.text"
-    le "$size" "$2" && cat "$OUT/.text"
-}
 lost
-head=$OUT/.head
 {
-    printf '\027\010\104tracing6\000\000\010' && le 4096 4 &&
-        printf 'header_page\000' && text "$T/events/header_page" 8 &&
-        printf 'header_event\000' && text "$T/events/header_event" 8 &&
-        le 1 4 && text "$T/events/ftrace/print/format" 8 || exit 1
-    if [ -n "$PROBES" ]; then le 2 4; else le 1 4; fi
-    printf 'kmem\000' || exit 1
-    n=0
-    for e in $EVENTS $MORE; do [ ! -d "$T/events/kmem/$e" ] || n=$((n + 1)); done
-    le $n 4
-    for e in $EVENTS $MORE; do
-        [ ! -d "$T/events/kmem/$e" ] || text "$T/events/kmem/$e/format" 8 || exit 1
-    done
-    if [ -n "$PROBES" ]; then
-        n=0
-        for e in $PROBES; do n=$((n + 1)); done
-        printf 'fastalloc\000' && le $n 4 || exit 1
-        for e in $PROBES; do text "$T/events/fastalloc/$e/format" 8 || exit 1; done
-    fi
     text /proc/kallsyms 4 && le 0 4 && text "$T/saved_cmdlines" 8 && le $cpus 4 &&
         printf 'options  \000' && le 4 2 && le 6 4 && printf '[mono]' && le 0 2 && printf 'flyrecord\000'
-} > "$head" 2> /dev/null || fail "cannot write $OUT: is the disk full?"
+} >> "$head" 2> /dev/null || fail "cannot write $OUT: is the disk full?"
 
 c=0
-while [ $c -lt $cpus ]; do
-    stats=$INST/per_cpu/cpu$c/stats
+while [ $c -lt $cpus ]; do # all at once
     cat "$INST/per_cpu/cpu$c/trace_pipe_raw" > "$OUT/.cpu$c" 2> /dev/null &
-    reader=$!
-    while :; do # it waits for more when it has read all
-        entries=0
-        while IFS=': ' read -r a b _; do [ "$a" = entries ] && entries=$b; done < "$stats"
-        kill -0 $reader 2> /dev/null || fail "cannot write $OUT: is the disk full?"
-        [ "$entries" -gt 0 ] || break
-        sleep 0.1 2> /dev/null || sleep 1
-    done
-    sleep 0.2 2> /dev/null || sleep 1
-    kill $reader 2> /dev/null
-    wait $reader 2> /dev/null
+    READERS="$READERS $!"
     c=$((c + 1))
 done
+echo "$READERS" > "$OUT/.readers" || fail "cannot write $OUT: is the disk full?"
+read_all() { # whether every reader has read all and sleeps until there is more
+    c=0
+    for reader in $READERS; do
+        entries=0
+        while IFS=': ' read -r a b _; do [ "$a" = entries ] && entries=$b; done < "$INST/per_cpu/cpu$c/stats"
+        state=gone
+        read -r _ _ state _ 2> /dev/null < "/proc/$reader/stat"
+        case $state in gone | Z) fail "cannot write $OUT: is the disk full?" ;; esac
+        [ "$entries" = 0 ] && [ "$state" = S ] || return 1
+        c=$((c + 1))
+    done
+}
+still=0
+while [ $still -lt 2 ]; do # twice: what it read last is written by then
+    if read_all; then still=$((still + 1)); else still=0; fi
+    sleep 0.1 2> /dev/null || sleep 1
+done
+# shellcheck disable=SC2086
+kill $READERS 2> /dev/null
+wait $READERS 2> /dev/null
+READERS=
 size_of "$head"
 at=$(((size + 16 * cpus + 4095) / 4096 * 4096))
 pad=$((at - size - 16 * cpus))
@@ -375,16 +396,20 @@ pad=$((at - size - 16 * cpus))
     cat "$head" || exit 1
     c=0
     while [ $c -lt $cpus ]; do
-        size_of "$OUT/.cpu$c"
+        size=0
+        [ ! -s "$OUT/.cpu$c" ] || size_of "$OUT/.cpu$c"
         le $at 8 && le $size 8 || exit 1
         at=$((at + size))
         c=$((c + 1))
     done
     while [ $pad -gt 0 ]; do printf '\000' && pad=$((pad - 1)) || exit 1; done
     c=0
-    while [ $c -lt $cpus ]; do cat "$OUT/.cpu$c" && rm "$OUT/.cpu$c" || exit 1; c=$((c + 1)); done
+    while [ $c -lt $cpus ]; do
+        if [ -s "$OUT/.cpu$c" ]; then cat "$OUT/.cpu$c" && rm "$OUT/.cpu$c" || exit 1; fi
+        c=$((c + 1))
+    done
 } > "$OUT/trace.dat" 2> /dev/null || fail "cannot write $OUT/trace.dat: is the disk full?"
-rm -f "$head" "$OUT/.text" "$OUT/.layout"
+rm -f "$head" "$OUT/.text" "$OUT/.layout" "$OUT/.readers" "$OUT"/.cpu*
 {
     echo "shrunk=$SHRINK" && echo "lost=$lost" && echo "buffer_kb=$KB" && echo "cpus=$cpus" && echo "status=$status" &&
         echo "probes=$PROBES"
