@@ -78,6 +78,12 @@ def test_numbers_without_end(fastalloc, tmp_path, name):
     refused(quick(fastalloc, "run", file), "not TOML")
 
 
+def test_a_file_that_takes_seconds_to_parse_is_refused(fastalloc, tmp_path):
+    file = tmp_path / "m.toml"
+    file.write_text('name = "m"\n' + "[[zones]]\nname = 'DMA'\n" * 200_000)
+    refused(quick(fastalloc, "run", file), "m.toml", "is more than 4,194,304 bytes")
+
+
 def test_names_move_no_cursor(fastalloc):
     shown = fastalloc("trace", "info", FAULTS / "hostile-names.parquet")
     assert shown.code == 0
