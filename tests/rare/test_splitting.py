@@ -57,9 +57,9 @@ def test_on_lanes_it_is_the_same_for_any_threads():
 
 @pytest.mark.slow
 def test_the_livelock_is_decided_before_any_counter_shows_it():
-    """As facts of 0.1 had it: 82 to 88 % at the first level that selects anything."""
-    scenario = load_scenario("swap-livelock-34m").variant("rc8").with_settings({"machine.min_free_kbytes": 96})
-    found = splitting_test(scenario, Event("livelock"))
+    """At a fifth of the branches 160 states tell D within 0.1; at the first level that selects anything."""
+    scenario = load_scenario("swap-livelock-34m").variant("rc8").with_settings({"machine.min_free_kbytes": 48})
+    found = splitting_test(scenario, Event("livelock"), states=160)
     print(words(found))
     assert found.could_pay is False
-    assert found.decided > 0.5
+    assert found.low > 0.5
