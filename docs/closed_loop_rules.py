@@ -125,7 +125,14 @@ def left_out(path: Path, name: str, changes: list[tuple[str, str, str]]) -> dict
 
 
 DRAWS = ["rc8-s1", "rc8-s2", "rc8-s3", "rc8-s5", "rc8-writers0", "rc8-copiers12", "rc8-copiers96", "rc8-slow-s1"]
-LIVES = {"rc8-s1": 240, "rc8-slow-s1": 60, "rc8-copiers0": 60, "rc8-smp2b-s1": 60, "rc8-smp2-slow-s1": 40}
+LIVES = {
+    "rc8-s1": 240,
+    "rc8-slow-s1": 60,
+    "rc8-copiers0": 60,
+    "rc8-copiers12": 120,
+    "rc8-smp2b-s1": 60,
+    "rc8-smp2-slow-s1": 40,
+}
 STEP_S = 0.05
 
 
