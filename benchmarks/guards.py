@@ -21,7 +21,7 @@ from benchmarks.works import ROOT
 RESULT = ROOT / "results" / "guards.json"
 GUARDS = Path("fastalloc/kernels/alloc/guards.py")
 SECONDS = 2.0
-MEMORY_MB = 64  # as much as fills up within a tenth of that
+MEMORY_MB = 64  # small, so that it swaps within SECONDS
 MOST_S = 600  # of a count
 LANE = """
 import sys
