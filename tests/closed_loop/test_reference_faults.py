@@ -100,6 +100,12 @@ FAULTS = [
     ("lane/cfs.py", "IMBALANCE_PCT = 125", "IMBALANCE_PCT = 150"),
     ("lane/cfs.py", "if c[CPU.running] > 1 and now", "if c[CPU.running] > 2 and now"),
     (
+        "lane/swap_lock.py",
+        "    if vm.ctl[VM.swap_lock] == 1 + cpu:\n        spin_unlock(vm)\n    return False",
+        "    return False",
+    ),
+    ("lane/swap_lock.py", "        vm.ctl[VM.swap_lock] = 1 + cpu\n        return True", "        return False"),
+    (
         "workload/copiers.py",
         "congestion_wait(vm, out, t, cpu, 50, jiffies)",
         "congestion_wait(vm, out, t, cpu, 25, jiffies)",
