@@ -295,6 +295,18 @@ def test_no_value_helps_where_other_blocks_alone_are_free():
     assert [mark * 3 // 8 < 459 for mark in marks] == [True, False]
 
 
+def test_half_as_much_again_is_little_where_kswapd_keeps_up():
+    """2026: 6.12 and 256 GB. The way from low to min is 0.1 % of memory; min_free_kbytes moves the rest alone."""
+    own, _ = pressed(machine("6.12", 67584, ("Normal", 67108864)), [Burst(pages=2000)])
+    more = own.with_settings({"machine.min_free_kbytes": 101376}).machine
+    assert [gap_pages(each) for each in (own.machine, more)] == [77668, 82948]
+    assert [gap_pages(each, kswapd_behind=True) for each in (own.machine, more)] == [10560, 15840]
+    assert kept_back(own, "min_free_kbytes", 101376) == 33792
+    wider = own.with_settings({"machine.watermark_scale_factor": 20}).machine
+    assert (gap_pages(wider), gap_pages(wider, kswapd_behind=True)) == (144777, 10560)
+    assert kept_back(own, "watermark_scale_factor", 20) == 536872
+
+
 def test_no_value_helps_where_a_cgroup_refused():
     """2019: the charge is refused before any zone is asked, whatever is kept free."""
     (answer,) = explain(POSTED / "23-netdev2019-memcg-atomic/input.txt")
