@@ -5,13 +5,14 @@ import math
 import numpy as np
 import polars as pl
 import pytest
-from scipy.stats import poisson
+from scipy.stats import nbinom, poisson
 
 from fastalloc.errors import InputError
 from fastalloc.rare.events import Event, parse_event
 from fastalloc.rare.rare import STEP, Budget, enough
 from fastalloc.report.hazard import Seen, exposure_s, hazard, machine_days
 from fastalloc.report.poisson import differ, events_for_width, poisson_rate
+from fastalloc.report.proportion import exact_bounds
 
 S = 1_000_000_000
 
@@ -50,6 +51,18 @@ def stopped(rng: np.random.Generator, rate: float, length_s: float, budget: Budg
         events += int((at < length_s).sum())
         exposure += float(np.minimum(at, length_s).sum())
     return events, exposure
+
+
+@pytest.mark.parametrize("share", [0.2, 1e-2])
+@pytest.mark.parametrize("events", [1, 6, 20])
+def test_the_share_holds_its_level_when_a_number_of_events_stops(share, events):
+    """Summed over all that can happen: lanes until the last event are distributed as a negative binomial."""
+    lanes = events + np.arange(round(40 * events / share))
+    chance = nbinom.pmf(lanes - events, events, share)
+    assert chance.sum() == pytest.approx(1, abs=1e-6)
+    low, high = np.transpose([exact_bounds(events, n) for n in lanes.tolist()])
+    missed = chance[(share < low) | (high < share)].sum()
+    assert missed <= 0.05
 
 
 @pytest.mark.parametrize("share", [0.2, 1e-2, 1e-3])

@@ -7,9 +7,10 @@ import pytest
 
 from fastalloc.errors import InputError
 from fastalloc.kernels.lane.metrics import METRIC
+from fastalloc.report.proportion import exact_bounds
 from fastalloc.scenario import load_scenario
 from fastalloc.sweep import frontier as module
-from fastalloc.sweep.frontier import exact_bounds, frontier
+from fastalloc.sweep.frontier import frontier
 
 
 class Made(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from fastalloc.report.poisson import Rate, differ, poisson_rate
-from fastalloc.report.statistics import wilson_interval
+from fastalloc.report.proportion import exact_bounds
 
 STARTUP_S = 15.0  # after boot: caches are empty and memory fills for the first time
 VERDICT_MS = 5000  # a pause of this length is a livelock
@@ -42,7 +42,7 @@ class Hazard(NamedTuple):
     length_s: float  # of a lane
     startup_s: float
     startup_events: int
-    startup_share: tuple[float, float, float]  # of lanes, with its 95 % interval
+    startup_share: tuple[float, float, float]  # of lanes, with its exact 95 % interval
     steady: Rate | None  # per second, after the start-up; None where no lane was looked at then
     steady_p: float  # of the first and second half of the steady state having one rate
     bins: tuple[Bin, ...]
@@ -83,7 +83,7 @@ def hazard(seen: Sequence[Seen], length_s: float, startup_s: float) -> Hazard:
         length_s,
         startup,
         early,
-        (share, *wilson_interval(early, len(seen))),
+        (share, *(exact_bounds(early, len(seen)) if seen else (0.0, 1.0))),
         poisson_rate(events, exposure) if exposure > 0 else None,
         differ(*first, *second),
         tuple(bins),

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from scipy.stats import beta
 
 from fastalloc.batch import run_lanes
 from fastalloc.batch.size import refuse_too_large
 from fastalloc.errors import InputError
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.report.hazard import MachineDays, machine_days
+from fastalloc.report.proportion import exact_bounds
 from fastalloc.scenario import Scenario
 from fastalloc.scenario.own_parameters import parameter_of
 
@@ -190,10 +190,3 @@ def _bracket(probe: Callable[[int], str], start: int) -> tuple[int | None, int |
             except InputError:  # more than the machine can be
                 break
     return ends.get("above"), ends.get("below")
-
-
-def exact_bounds(hits: int, trials: int, alpha: float) -> tuple[float, float]:
-    """The Clopper-Pearson interval of a proportion that errs with at most ``alpha``."""
-    low = 0.0 if hits == 0 else float(beta.ppf(alpha / 2, hits, trials - hits + 1))
-    high = 1.0 if hits == trials else float(beta.ppf(1 - alpha / 2, hits + 1, trials - hits))
-    return low, high

@@ -11,7 +11,7 @@ from math import ceil, exp, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import beta, t
+from scipy.stats import t
 
 from fastalloc.batch import run_lanes
 from fastalloc.batch.heap import build_layout
@@ -22,6 +22,7 @@ from fastalloc.batch.zones import lane_zones
 from fastalloc.errors import InputError
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.state import ROLE
+from fastalloc.report.proportion import exact_bounds
 from fastalloc.scenario import Machine, Scenario
 from fastalloc.scenario.machine import NOT_THE_KERNELS, kbytes_of_marks
 from fastalloc.scenario.models import Burst
@@ -155,9 +156,7 @@ def interval(
         width = float(t.ppf(0.5 + CONFIDENCE / 2, lanes - 1)) * sqrt(lanes / (lanes - 1) * float(rest @ rest)) / asked
     bad, all_ = sum(pair[0] for pair in groups), sum(pair[1] for pair in groups)
     loss = share / (bad / all_) if bad else 1.0  # of a group that met a refusal
-    alpha = 1 - CONFIDENCE
-    least = float(beta.ppf(alpha / 2, bad, all_ - bad + 1)) if bad else 0.0
-    most = float(beta.ppf(1 - alpha / 2, bad + 1, all_ - bad)) if bad < all_ else 1.0
+    least, most = exact_bounds(bad, all_, 1 - CONFIDENCE)
     upper = share * exp(min(width / share, 50.0)) if of_kinds and share else share + width
     lower = min(share - width, least * loss)
     if of_kinds:
