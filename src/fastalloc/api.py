@@ -1,11 +1,11 @@
 """The library calls: what the commands do, with names and paths as they take them, and frames as results."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastalloc.errors import InputError
+from fastalloc.threads import threads_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -199,7 +199,7 @@ def replay(
     state, slabs = side_inputs(file, given.get("state"), given.get("slabs"))
     kernel, boot = opened.get("kernel") or told, opened.get("boot") or line or ""
     recording = open_recording(file, state, given.get("geometry"), kernel, boot, opened.get("strict", False), slabs)
-    return Replay(recording, recording.run(list(what_if), draws, None, threads or os.cpu_count() or 1))
+    return Replay(recording, recording.run(list(what_if), draws, None, threads_of(threads)))
 
 
 _FILES = ("state", "slabs", "geometry")

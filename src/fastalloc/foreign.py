@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 from pyarrow import parquet
 
+from fastalloc.bounded import refuse_endless
 from fastalloc.errors import InputError, reading
 from fastalloc.forked import refuse_forked
 from fastalloc.memory import memory_limit
@@ -146,6 +147,7 @@ def content_of(path: Path, most: int = 1 << 28) -> bytes:
     """What is in a file, unpacked where it is gzip; at most ``most`` bytes, and no more than may be taken."""
     most = min(most, memory_limit())
     with reading(path):
+        refuse_endless(path, most)
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
         with pa.input_stream(str(path), compression="gzip" if packed else None) as stream:

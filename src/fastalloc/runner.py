@@ -26,6 +26,7 @@ from fastalloc.store.schema import EVENTS_SCHEMA
 from fastalloc.store.shards import shard_segments
 from fastalloc.store.tables import event_columns
 from fastalloc.store.write import MANIFEST, write_parquet
+from fastalloc.threads import threads_of
 
 
 class RunProgress(NamedTuple):
@@ -82,7 +83,7 @@ def run(
         variants = [variant.name for variant in scenario.variants if variant.default]
     chosen = [(name, scenario.variant(name)) for name in dict.fromkeys(variants)]
     announce_compiling()
-    refuse_unfit([own for _, own in chosen], min(threads or os.cpu_count() or 1, scenario.run.lanes * len(chosen)))
+    refuse_unfit([own for _, own in chosen], min(threads_of(threads), scenario.run.lanes * len(chosen)))
     out = location(out)
     command = command or f"fastalloc run {shlex.quote(str(out / 'scenario.toml'))} {_variant_options(variants)}"
     writer = DatasetWriter(out, scenario, [name for name, _ in chosen], command)

@@ -1,6 +1,5 @@
 """Scenarios to lanes, lanes over threads: progress, cancellation, and results in lane order."""
 
-import os
 import threading
 import time
 from collections import deque
@@ -28,6 +27,7 @@ from fastalloc.kernels.machine.run import finish_lane, run_lane
 from fastalloc.own.allocator_text import read_own
 from fastalloc.own.text import refuse_parameters, refuse_unasked
 from fastalloc.scenario.models import Scenario
+from fastalloc.threads import threads_of
 
 SLICE_MS = 5000  # simulated time between two looks at progress and cancellation
 LOOK_S = 0.1  # between two looks at a call's cancellation
@@ -256,7 +256,7 @@ def run_machines(
     # all kernels are compiled (or loaded) by one thread before the others start
     tally.add(compiling=True)
     warm(*{heap_of(scenario.policy.allocator): scenario for scenario in scenarios}.values())
-    workers = threads or os.cpu_count() or 1
+    workers = threads_of(threads)
     pool = ThreadPoolExecutor(workers)
     todo = work()
     waiting = deque(pool.submit(run_group, *item) for item in islice(todo, workers + 1))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastalloc.cli.options import Trust, parse_settings
+from fastalloc.cli.options import Threads, Trust, parse_settings
 from fastalloc.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def decided(
     ] = None,
     event: Annotated[str, typer.Option(help="livelock, stall>SECONDS.")] = "livelock",
     branches: Annotated[int, typer.Option(min=2, max=65535, help="Branches at each time.")] = 60,
-    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 is one a CPU. Changes no result.")] = 0,
+    threads: Threads = 0,
     chart: Annotated[str | None, typer.Option(help="Draw the curves into this file: .svg, .png or .html.")] = None,
     give: Annotated[
         str | None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastalloc.errors import InputError, told
+from fastalloc.threads import threads_asked
 
 if TYPE_CHECKING:
     from fastalloc.scenario import Scenario
@@ -71,7 +72,9 @@ Variant = Annotated[str | None, typer.Option(metavar="NAME", help="Variant of th
 Lanes = Annotated[int | None, typer.Option(metavar="N", min=1, help="Simulated machines a variant.")]
 Seconds = Annotated[float | None, typer.Option(metavar="S", help="Simulated time of a lane.")]
 Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed of all randomness.")]
-Threads = Annotated[int, typer.Option(metavar="N", min=0, help="Threads; 0 is one a CPU. Changes no result.")]
+Threads = Annotated[
+    int, typer.Option(metavar="N", callback=threads_asked, help="Threads; 0 is one a CPU. Changes no result.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set a field, such as workload.copiers=24; may repeat."),

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fastalloc.bounded import text_of
 from fastalloc.errors import InputError, printable, reading
 
 policy_app = typer.Typer(help="A policy of one's own: start one, look for its faults, tell what it costs.")
@@ -92,7 +93,7 @@ def time(file: File, settings: Settings = None) -> None:
 
 def _read(file: Path) -> str:
     with reading(file):
-        return file.read_text(encoding="utf-8")
+        return text_of(file)
 
 
 def _parameters(settings: list[str] | None) -> dict[str, int]:

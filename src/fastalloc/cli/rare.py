@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastalloc.cli.options import Memory, Trust, allow_memory, loaded_with, parse_settings
+from fastalloc.cli.options import Memory, Threads, Trust, allow_memory, loaded_with, parse_settings
 from fastalloc.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def rare(
     splitting: Annotated[
         bool, typer.Option("--splitting", help="Also test whether splitting could pay: how much is decided beforehand.")
     ] = False,
-    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 is one a CPU. Changes no result.")] = 0,
+    threads: Threads = 0,
     dask: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Run lanes on the workers of a Dask scheduler.")
     ] = None,

@@ -1,7 +1,6 @@
 """``fastalloc replay``: a recorded trace through its own kernel's rules, and through others."""
 
 import json as json_module
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 
 from fastalloc.cli.options import Json, Memory, Wide, allow_memory
 from fastalloc.errors import InputError, printable
+from fastalloc.threads import threads_asked, threads_of
 
 if TYPE_CHECKING:
     from fastalloc.trace.replay.check import Check
@@ -58,7 +58,8 @@ def replay(
         typer.Option(min=1, max=1000, help="Orders of operations to try  [default: 15 with --check, else 1]"),
     ] = None,
     threads: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Configurations replayed at once; 0 is one a CPU.")
+        int,
+        typer.Option(metavar="N", callback=threads_asked, help="Configurations replayed at once; 0 is one a CPU."),
     ] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse a trace that needs any inference.")] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for tables and HTML report.")] = None,
@@ -101,7 +102,7 @@ def replay(
         what_ifs,
         draws or (DRAWS if check else 1),
         sample_ns,
-        threads or len(os.sched_getaffinity(0)),
+        threads_of(threads),
     )
     checked = checking.check(predictions[0], truth, snapshots) if truth is not None else None
     if out is not None:

@@ -1,7 +1,6 @@
 """``fastalloc verify``: golden cases, layout tables and clean runs against the kernels that everything else uses."""
 
 import json as json_module
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +8,7 @@ import typer
 
 from fastalloc.cli.options import Json, Threads, Wide
 from fastalloc.errors import InputError, printable
+from fastalloc.threads import threads_of
 
 if TYPE_CHECKING:
     from fastalloc.verify.golden import CaseResult
@@ -92,7 +92,7 @@ def verify(
     if not jobs and not tables:
         raise InputError(paths[0], "", "holds no golden case, geometry table, watermark table or clean run")
     announce_compiling()
-    cpus = threads or len(os.sched_getaffinity(0))
+    cpus = threads_of(threads)
     results = run_jobs(jobs, cpus)
     predicted = verify_closed_loop.predict(tables, lanes, cpus)
     exact = sum(result.ok for result in results)

@@ -146,7 +146,7 @@ def iter_answers(
         return 0 < limit <= done
 
     with stream:
-        for first_line, raw in parts(stream, enough):
+        for first_line, raw in parts(stream, enough, name):
             if enough():
                 if beyond is not None:
                     for pattern, kind in _HEADS:

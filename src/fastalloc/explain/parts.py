@@ -7,6 +7,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from fastalloc.bounded import refuse_endless
 from fastalloc.errors import InputError
 
 # What a report has, however it was posted: most of its lines hold one of these.
@@ -20,6 +21,8 @@ _WHOLE = 192 << 10  # a log up to this size is read whole, so that no broken wor
 _LONGEST = 256 << 10  # a part is cut at a head beyond this
 _MOST_WIDE = 64 << 20  # a log in UTF-16 is held whole
 _LONG_LINE = 64 << 10  # a line beyond this is cut anywhere
+_MOST_BYTES = 1 << 30  # of a log, unpacked
+_MOST_WITHOUT_LINE = 16 << 20  # bytes without the end of a line: no log, however it was damaged
 _HEADS = (b"page allocation failure", b"invoked oom-killer")
 
 
@@ -40,6 +43,7 @@ def open_log(source: str | PathLike[str] | BinaryIO) -> tuple[str, BinaryIO]:
     if name == "-":
         return "stdin", sys.stdin.buffer
     try:
+        refuse_endless(Path(name), _MOST_BYTES)
         file = Path(name).open("rb")  # noqa: SIM115 - the caller closes it
     except OSError as error:
         raise InputError(name, "", error.strerror or str(error)) from None
@@ -53,7 +57,7 @@ def open_log(source: str | PathLike[str] | BinaryIO) -> tuple[str, BinaryIO]:
     return name, file
 
 
-def parts(stream: BinaryIO, enough: Callable[[], bool] = lambda: False) -> Iterator[tuple[int, str]]:
+def parts(stream: BinaryIO, enough: Callable[[], bool] = lambda: False, name: str = "log") -> Iterator[tuple[int, str]]:
     """The stretches of a log around everything that looks like a report: number of the first line, text.
 
     Reads in chunks; holds one stretch and a chunk at a time. Once ``enough`` says so the rest is given as it comes.
@@ -65,9 +69,16 @@ def parts(stream: BinaryIO, enough: Callable[[], bool] = lambda: False) -> Itera
     last = 0  # the end of the last needle of the stretch
     searched = given = 0  # up to where needles were looked for, and text was given out
     first = True
+    taken = ended_line = 0  # bytes read, and how many of them up to the end of a line
     while not ended:
         chunk = stream.read(_CHUNK if not first else _WHOLE + 1)
         ended = not chunk
+        taken += len(chunk)
+        ended_line = taken if b"\n" in chunk else ended_line
+        if taken - ended_line > _MOST_WITHOUT_LINE:
+            raise InputError(name, "", f"is no text: {_MOST_WITHOUT_LINE:,} bytes without the end of a line")
+        if taken > _MOST_BYTES:
+            raise InputError(name, "", f"is more than {_MOST_BYTES:,} bytes; give the part that holds the reports")
         held += chunk
         if first:
             while chunk and len(held) <= _WHOLE:
@@ -77,7 +88,7 @@ def parts(stream: BinaryIO, enough: Callable[[], bool] = lambda: False) -> Itera
             if bytes(held[:2]) in (b"\xff\xfe", b"\xfe\xff"):
                 rest = stream.read(_MOST_WIDE + 1)
                 if len(rest) > _MOST_WIDE:
-                    raise InputError("log", "", f"UTF-16 of more than {_MOST_WIDE:,} bytes; convert it to UTF-8 first")
+                    raise InputError(name, "", f"UTF-16 of more than {_MOST_WIDE:,} bytes; convert it to UTF-8 first")
                 held = bytearray((bytes(held) + rest).decode("utf-16", "replace").encode())
             if len(held) <= _WHOLE:
                 if held:

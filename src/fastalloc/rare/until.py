@@ -1,6 +1,5 @@
 """Lanes run until an event, from their boot or from a snapshot."""
 
-import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from fastalloc.kernels.machine.run import run_lane
 from fastalloc.rare.events import Event, happened_ns, is_open
 from fastalloc.report.hazard import Seen
 from fastalloc.scenario.models import Scenario
+from fastalloc.threads import threads_of
 
 TASK_LANES = 8  # that a worker of an executor is given at once
 LOOK_NS = 250 * ms.NS_PER_MS  # simulated time between two looks
@@ -70,8 +70,8 @@ def lanes_until(
     quiet = scenario.with_settings({"run.series_ms": max(1, round(scenario.run.duration_s * 1000))})
     step = 1 if executor is None else TASK_LANES
     layout = build_layout(quiet) if executor is None else None
-    at_once = 2 * (workers or threads or os.cpu_count() or 1)
-    own = ThreadPoolExecutor(threads or os.cpu_count() or 1) if executor is None else None
+    at_once = 2 * (workers or threads_of(threads))
+    own = ThreadPoolExecutor(threads_of(threads)) if executor is None else None
     pool: Executor = own or executor  # type: ignore[assignment]
     stop = cancel if cancel is not None else threading.Event()
     extra = (layout, stop) if executor is None else ()
@@ -151,6 +151,6 @@ def branches_until(
             arrays = restore(branch(snapshot, number))
         return seen(snapshot.lane, arrays, event, end_ns, scenario, cancel)
 
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(threads_of(threads)) as pool:
         found = [each for each in pool.map(one, range(1, count + 1)) if each is not None]
     return found if len(found) == count else []

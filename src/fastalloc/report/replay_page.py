@@ -8,6 +8,7 @@ import altair as alt
 import polars as pl
 from altair.utils.schemapi import debug_mode
 
+from fastalloc.bounded import text_of
 from fastalloc.errors import InputError
 from fastalloc.report.filled import filled
 from fastalloc.report.flame import flame
@@ -38,7 +39,7 @@ def write_replay_page(folder: Path) -> Path:
         InputError: the folder holds no replay, or the file cannot be written.
     """
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads(text_of(folder / "manifest.json"))
         caches = pl.read_parquet(folder / "caches.parquet")
         series = pl.read_parquet(folder / "series.parquet")
         real = pl.read_parquet(folder / "real.parquet") if (folder / "real.parquet").exists() else None

@@ -1,5 +1,6 @@
 """Files that a user writes: TOML, named presets or paths."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,12 @@ from typing import Any
 from fastalloc.errors import InputError, meant, reader
 from fastalloc.foreign import content_of
 
-MOST_BYTES = 1 << 22  # of a TOML file: what takes a second to parse
+MOST_BYTES = 1 << 22  # of a TOML file
+MOST_VALUES = 50_000  # of it: what takes half a second to parse
+# Strings and comments, in which nothing counts; or what stands before a value or a table.
+_COUNTED = re.compile(
+    r'"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|#[^\n]*|(?P<mark>[=\[{,.])', re.DOTALL
+)
 
 
 def find(name_or_path: str | Path, folder: Path, what: str, names: list[str]) -> Path:
@@ -35,7 +41,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         InputError: unreadable, not UTF-8, not TOML.
     """
     try:
-        return tomllib.loads(content_of(path, MOST_BYTES).decode("utf-8"))
+        text = content_of(path, MOST_BYTES).decode("utf-8")
+        if sum(found["mark"] is not None for found in _COUNTED.finditer(text)) > MOST_VALUES:
+            raise InputError(path, "", f"holds more than {MOST_VALUES:,} values and tables")
+        return tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise InputError(path, f"byte {error.start}", "not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:

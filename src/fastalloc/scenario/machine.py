@@ -1,5 +1,6 @@
 """The machine: zones and their watermarks, CPUs, swap, and the slab caches that a real kernel was found with."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -30,6 +31,7 @@ SLAB_FLAG_BITS = {
 ZONE_CLASSES = ("DMA", "DMA32", "Normal", "HighMem", "Movable", "Device")
 NOT_THE_KERNELS = ("HighMem", "Movable", "Device")  # whence no slab, bio or sense buffer comes
 DEFAULT_KERNEL = "2.6.25-rc8"
+MOST_CACHES = 4096  # far above any /proc/slabinfo
 
 
 class Zone(Model):
@@ -109,9 +111,10 @@ class Machine(Model):
     swap_pages: Annotated[int, Field(ge=0, le=1 << 34)] = 0
     zones: Annotated[list[Zone], Field(min_length=1, max_length=64)]  # node by node, lowest first
     # by zone, at boot, where the kernel's own boot is known to have taken the rest
-    free_pages: dict[str, Pages] = Field(default={})
-    slab_caches: list[SlabCache] = Field(default=[])  # oldest first
-    boot_slabs: list[BootSlabs] = Field(default=[])  # what the boot left in caches of the swap path, where it is known
+    free_pages: dict[str, Pages] = Field(default={}, max_length=len(ZONE_CLASSES))
+    slab_caches: list[SlabCache] = Field(default=[], max_length=MOST_CACHES)  # oldest first
+    # what the boot left in caches of the swap path, where it is known
+    boot_slabs: list[BootSlabs] = Field(default=[], max_length=64)
     # An emulated machine: its CPUs take turns on one core of its host, each until the next timer or until it idles
     shared_core: bool = False
 
@@ -160,6 +163,9 @@ class Machine(Model):
             raise ValueError(f"zones: a name twice in {', '.join(name for _, name in keys)}")
         if len(self.nodes) > 8:
             raise ValueError(f"zones: {len(self.nodes)} nodes, at most 8")
+        twice = Counter(cache.name for cache in self.slab_caches).most_common(1)
+        if twice and twice[0][1] > 1:
+            raise ValueError(f"slab_caches: {twice[0][0]!r} stands {twice[0][1]} times; each name may stand once")
         classes = self.classes
         if {"HighMem", "DMA32"} <= set(classes):
             raise ValueError("zones: no kernel has both HighMem and DMA32")

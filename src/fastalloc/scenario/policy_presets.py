@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from fastalloc.bounded import text_of
 from fastalloc.errors import InputError, meant, reading
 from fastalloc.fields import Model
 from fastalloc.own.allocator_text import is_allocator, read_own
@@ -98,7 +99,7 @@ def own_preset(path: Path) -> PolicyPreset:
         InputError: the file cannot be read, or is neither policy nor allocator (see ``read_own``).
     """
     with reading("policies", str(path)):
-        source = path.read_text(encoding="utf-8")
+        source = text_of(path)
     read_own(source, str(path))
     fields: dict[str, Any] = {"policy.questions": source, "policy.questions_file": path.name}
     if is_allocator(source):

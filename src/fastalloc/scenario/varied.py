@@ -106,6 +106,11 @@ def _in_words(message: str) -> str:
     """What pydantic says, without what it says of itself."""
     message = message.removeprefix("Value error, ").replace("Input should be", "must be")
     message = re.sub(r"^String should", "should", message)
+    message = re.sub(
+        r"^(?:List|Dictionary) should have at most (\d+) items? after validation, not (\d+|more)",
+        lambda found: f"must have at most {int(found[1]):,} entries",
+        message,
+    )
     return re.sub(r", unable to (parse|interpret) .*|, got a number with a fractional part", "", message)
 
 

@@ -1,6 +1,5 @@
 """What a sweep will cost, from a few lanes of it."""
 
-import os
 import time
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from fastalloc.sweep.identity import task_identity
 from fastalloc.sweep.kinds import Job, warm_up
 from fastalloc.sweep.plan import Task
 from fastalloc.sweep.task import job_of, run_task
+from fastalloc.threads import threads_of
 
 PROBES = 8
 
@@ -29,7 +29,7 @@ class Estimate(NamedTuple):
 
 def estimate(plan: Plan, threads: int = 0) -> Estimate:
     """Runs a lane of a few points, spread over the sweep, and stores nothing."""
-    plan.refuse_too_large(threads or os.cpu_count() or 1)
+    plan.refuse_too_large(threads_of(threads))
     announce_compiling()
     warm_up(plan.heaps())
     job = job_of(plan, provenance(plan.base, plan.sweep.seed))
@@ -47,7 +47,7 @@ def estimate(plan: Plan, threads: int = 0) -> Estimate:
         begun = time.perf_counter()
         every = _run(job, segments)
         seconds = time.perf_counter() - begun
-    workers = threads or os.cpu_count() or 1
+    workers = threads_of(threads)
     # what a shard holds apart from its lanes (schema, provenance) is told from the difference of the two
     a_lane = max(1, (every - alone) // max(1, count - 1))
     shards = max(1, round(plan.most_lanes * seconds / count))

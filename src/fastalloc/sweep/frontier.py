@@ -1,6 +1,5 @@
 """Where along a parameter the livelock probability falls below a limit: batched bisection with stated confidence."""
 
-import os
 from collections.abc import Callable
 from math import ceil, log, log1p
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from fastalloc.report.hazard import MachineDays, machine_days
 from fastalloc.report.proportion import exact_bounds
 from fastalloc.scenario import Scenario
 from fastalloc.scenario.own_parameters import parameter_of
+from fastalloc.threads import threads_of
 
 # What can be searched along besides fields: the field behind it, how much of the field one of it is.
 QUANTITIES = {"pages_min": ("machine.min_free_kbytes", 4)}  # pages of all lowmem zones [setup_per_zone_pages_min]
@@ -101,7 +101,7 @@ def frontier(
 
     def probe(value: int) -> str:
         own = scenario.with_settings({field: value * unit}, "--of")
-        refuse_too_large([own], min(threads or os.cpu_count() or 1, lanes))
+        refuse_too_large([own], min(threads_of(threads), lanes))
         done = 0
         verdict, bounds = "undecided", (0.0, 1.0)
         told = np.empty((0, len(_TOLD)), np.int64)

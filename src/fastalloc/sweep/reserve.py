@@ -5,7 +5,6 @@ caller's own; a burst that finds memory at the first and no reclaim on its way g
 simulated answer is searched for on lanes of the scenario, with reclaim, per-CPU lists and everything else at work.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from math import ceil, exp, sqrt
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from fastalloc.report.proportion import exact_bounds
 from fastalloc.scenario import Machine, Scenario
 from fastalloc.scenario.machine import NOT_THE_KERNELS, kbytes_of_marks
 from fastalloc.scenario.models import Burst
+from fastalloc.threads import threads_of
 
 # What may be searched along: the field of the scenario, the metric that counts what is refused, and those that add up
 # to what is asked for. A mempool and the free_list are asked again after a refusal, so they are asked as often as they
@@ -186,7 +186,7 @@ def refused_at(scenario: Scenario, key: str, value: int, lanes: int, threads: in
     if key in BURSTS and 2 * marks > frames:
         told = f"{value:,} puts the high marks at {marks:,} pages, and {frames:,} take part; no machine runs so"
         raise InputError(scenario.name, key, told)
-    refuse_too_large([own], min(threads or os.cpu_count() or 1, lanes))
+    refuse_too_large([own], min(threads_of(threads), lanes))
     results = list(run_lanes(own, range(first, first + lanes), seed=scenario.run.seed, threads=threads))
     counts = [dict(zip(METRIC.names, map(int, result.metrics), strict=True)) for result in results]
     rows = np.array([[count[hit], sum(count[name] for name in asked)] for count in counts])

@@ -22,6 +22,7 @@ from fastalloc.sweep.folder import Folder, locked
 from fastalloc.sweep.kinds import Job, warm_up
 from fastalloc.sweep.plan import BatchSize, Planner
 from fastalloc.sweep.task import TaskResult, job_of, run_task
+from fastalloc.threads import threads_of
 
 TOLD_EVERY_S = 0.2
 
@@ -79,7 +80,7 @@ def run_sweep(
     """
     plan = sweep if isinstance(sweep, Plan) else plan_sweep(sweep)
     if executor is None:  # the memory of other machines is not known here
-        plan.refuse_too_large(threads or os.cpu_count() or 1)
+        plan.refuse_too_large(threads_of(threads))
     out, stop = location(out), cancel or threading.Event()
     job = job_of(plan, {**provenance(plan.base, plan.sweep.seed), "sweep": plan.identity})
     command = command or shlex.join(["fastalloc", "sweep", str(plan.path), "--out", str(out)])
@@ -93,7 +94,7 @@ def run_sweep(
         del scan
         begun, timing = time.monotonic(), {"task_s": 0.0, "encoding_s": 0.0, "writing_s": 0.0}
         tell = _teller(progress, planner, begun)
-        count = workers or threads or os.cpu_count() or 1
+        count = workers or threads_of(threads)
         status = "interrupted"
         try:
             if planner.lanes_done < planner.lanes and executor is None:

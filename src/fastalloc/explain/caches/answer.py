@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fastalloc.bounded import bytes_of
 from fastalloc.errors import InputError
 from fastalloc.explain.caches.one_size import Choice, choices
 from fastalloc.explain.caches.setting import Setting, changed
@@ -27,8 +28,7 @@ def read_table(path: Path) -> list[SlabRow]:
         InputError: it cannot be read, or holds none.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+        data = bytes_of(path, MOST_BYTES)
     except OSError as error:
         raise InputError(path, "", error.strerror or str(error)) from None
     if data[:2] == b"\x1f\x8b":

@@ -41,9 +41,12 @@ def slab_caches(source: Source, rows: Sequence[SlabRow], said: list[str], rules:
         if rows:
             said.append("no /sys/kernel/slab: alignment, flags and constructors of caches not told, none assumed")
             said.append("object sizes are what an object takes in its slab, as slabinfo tells them")
+        of = {row.name: row for row in reversed(rows)}  # in the order of the oldest of a name
+        if len(of) < len(rows):
+            said.append(f"{len(rows) - len(of)} caches of slabinfo bear a name that another has; the newest is kept")
         return [
             {"name": row.name, "object_size": max(1, row.object_size), "align": 0, "flags": [], "ctor": False}
-            for row in reversed(rows)
+            for row in of.values()
         ]
     if not rows:
         said.append("no slabinfo: the order in which caches were created is not told, that of their names assumed")

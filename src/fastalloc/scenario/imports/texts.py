@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from fastalloc.bounded import text_of
 from fastalloc.errors import InputError, reading
 from fastalloc.foreign import content_of
 from fastalloc.scenario.machine import SLAB_FLAG_BITS
@@ -75,7 +76,7 @@ def _read(file: Path) -> str | None:
     if not file.exists():
         return None
     with reading(file):
-        return file.read_text(encoding="utf-8", errors="replace")
+        return text_of(file, MOST_BYTES, "replace")
 
 
 def _open_folder(root: Path) -> Source:
@@ -109,7 +110,7 @@ def _open_folder(root: Path) -> Source:
 
 def _value(file: Path) -> str | None:
     try:
-        return file.read_text(encoding="utf-8", errors="replace").strip()
+        return text_of(file, errors="replace").strip()
     except OSError:  # not every kernel has every file
         return None
 

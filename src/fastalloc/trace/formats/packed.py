@@ -5,17 +5,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from fastalloc.bounded import refuse_endless
 from fastalloc.errors import InputError
 from fastalloc.memory import memory_limit
 
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 HEAD = 16  # bytes that tell every format
 MOST_UNPACKED = 1 << 32
+MOST_FILE = 1 << 44  # read piece by piece, or mapped
 
 
 def packing(path: Path) -> str | None:
     """How ``path`` is packed: gzip, zstd, or None. Raises InputError for a file that cannot be read."""
     try:
+        refuse_endless(path, MOST_FILE)
         with path.open("rb") as file:
             head = file.read(4)
     except OSError as error:

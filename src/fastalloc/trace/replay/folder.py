@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from fastalloc.bounded import text_of
 from fastalloc.errors import InputError
 
 TRACE = "trace.dat"
@@ -42,7 +43,7 @@ def settings(folder: Path) -> dict[str, str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return text_of(path, errors="replace")
     except OSError:
         return ""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from fastalloc.bounded import text_of
 from fastalloc.errors import InputError, reading
 from fastalloc.linux import slub_eras as se
 from fastalloc.linux.slub_boot import read_boot_line
@@ -125,7 +126,7 @@ def _with_policy(config: Config, file: Path | None, parameters: dict[str, int]) 
     if config.allocator not in ("slub", "own"):
         raise InputError("--what-if", config.name, f"a policy is asked of SLUB, not of {config.allocator!r}")
     with reading(file):
-        source = file.read_text(encoding="utf-8")
+        source = text_of(file)
     if config.allocator == "own":
         text = read_allocator(source, str(file)).text
     else:

@@ -1,0 +1,60 @@
+"""Files that others wrote, read no further than a limit: a device, a pipe or a link to one may never end."""
+
+import os
+import stat
+from pathlib import Path
+
+from fastalloc.errors import InputError, reading
+
+MOST_TEXT = 1 << 24  # bytes of a text that is read whole: a policy, a manifest, a file of /proc
+
+
+def refuse_endless(path: Path, most: int) -> None:
+    """Refuse a file that is larger than ``most`` bytes, and a device: it has no end.
+
+    Raises:
+        InputError: names the file.
+    """
+    with reading(path):
+        found = path.stat()
+        if stat.S_ISBLK(found.st_mode) or (stat.S_ISCHR(found.st_mode) and not _is_terminal_or_null(path)):
+            raise InputError(path, "", "is a device, which has no end; give a file")
+        if stat.S_ISREG(found.st_mode) and found.st_size > most:
+            raise InputError(path, "", f"is {found.st_size:,} bytes; at most {most:,} are read")
+
+
+def bytes_of(path: Path, most: int = MOST_TEXT) -> bytes:
+    """What is in a file of at most ``most`` bytes.
+
+    Raises:
+        InputError: it cannot be read, is larger, or is a device.
+        FileNotFoundError, NotADirectoryError: there is none.
+    """
+    with path.open("rb") as file:
+        refuse_endless(path, most)
+        with reading(path):
+            data = file.read(most + 1)
+    if len(data) > most:
+        raise InputError(path, "", f"is more than {most:,} bytes")
+    return data
+
+
+def text_of(path: Path, most: int = MOST_TEXT, errors: str = "strict") -> str:
+    """What is in a text of at most ``most`` bytes, with ``\\n`` at the end of each line.
+
+    Raises:
+        InputError: as of ``bytes_of``; it is no UTF-8, where ``errors`` says "strict".
+    """
+    data = bytes_of(path, most)
+    try:
+        text = data.decode("utf-8", errors)
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"byte {error.start}", "not UTF-8 text") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _is_terminal_or_null(path: Path) -> bool:
+    if os.path.samefile(path, os.devnull):
+        return True
+    with path.open("rb") as file:
+        return file.isatty()
