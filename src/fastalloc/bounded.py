@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fastalloc.errors import InputError, reading
 
+_BLOCK = 1 << 16
 MOST_TEXT = 1 << 24  # bytes of a text that is read whole: a policy, a manifest, a file of /proc
 
 
@@ -20,7 +21,7 @@ def refuse_endless(path: Path, most: int) -> None:
         if stat.S_ISBLK(found.st_mode) or (stat.S_ISCHR(found.st_mode) and not _is_terminal_or_null(path)):
             raise InputError(path, "", "is a device, which has no end; give a file")
         if stat.S_ISREG(found.st_mode) and found.st_size > most:
-            raise InputError(path, "", f"is {found.st_size:,} bytes; at most {most:,} are read")
+            raise InputError(path, "", f"is more than {most:,} bytes: it has {found.st_size:,}")
 
 
 def bytes_of(path: Path, most: int = MOST_TEXT) -> bytes:
@@ -32,11 +33,14 @@ def bytes_of(path: Path, most: int = MOST_TEXT) -> bytes:
     """
     with path.open("rb") as file:
         refuse_endless(path, most)
+        data = bytearray()
         with reading(path):
-            data = file.read(most + 1)
+            # Files of /proc/sys take a buffer of the size asked for in the kernel, and refuse a large one.
+            while len(data) <= most and (block := file.read(_BLOCK)):
+                data += block
     if len(data) > most:
         raise InputError(path, "", f"is more than {most:,} bytes")
-    return data
+    return bytes(data)
 
 
 def text_of(path: Path, most: int = MOST_TEXT, errors: str = "strict") -> str:

@@ -150,7 +150,7 @@ def content_of(path: Path, most: int = 1 << 28) -> bytes:
         refuse_endless(path, most)
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
-        with pa.input_stream(str(path), compression="gzip" if packed else None) as stream:
+        with pa.input_stream(path.open("rb"), compression="gzip" if packed else None) as stream:
             data: bytes = stream.read(most + 1)
         if len(data) > most:
             raise InputError(path, "", f"is more than {most:,} bytes{' once unpacked' if packed else ''}")

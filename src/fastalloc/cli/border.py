@@ -75,6 +75,8 @@ def _ended(command: Callable[[], object]) -> int:
     if limit < LEAST_BYTES:
         line = f"ulimit -v: {limit >> 20:,} MiB of address space; fastalloc needs {LEAST_BYTES >> 20:,} MiB to start"
         return _say(line, 2)
+    if limit < sys.maxsize:
+        _map_less()
     try:
         command()
         sys.stdout.flush()
@@ -95,6 +97,15 @@ def _ended(command: Callable[[], object]) -> int:
     except BaseException as error:
         return _crash(error)
     return 0
+
+
+def _map_less() -> None:
+    """Keep Arrow's allocator and glibc from mapping far more than they use: 1 GiB, and 64 MiB a thread."""
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    import ctypes
+
+    with suppress(OSError, AttributeError):  # another libc has no arenas
+        ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX [malloc.h]
 
 
 def _address_space() -> int:

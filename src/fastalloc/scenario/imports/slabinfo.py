@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastalloc.errors import InputError
@@ -62,13 +63,15 @@ def slab_caches(source: Source, rows: Sequence[SlabRow], said: list[str], rules:
     return sorted(caches, key=lambda cache: (rank.get(cache["name"], len(rank)), cache["name"]))
 
 
-def _from_folder(name: str, folder: str, values: dict[str, str], source: Source, rules: SlubOptions) -> dict[str, Any]:
-    def number(field: str) -> int:
-        try:
-            return int(values[field].split()[0])
-        except (KeyError, ValueError, IndexError):
-            raise InputError(source.path, f"/sys/kernel/slab/{folder}/{field}", "missing or not a number") from None
+def _number(source: Source, folder: str, values: dict[str, str], field: str) -> int:
+    try:
+        return int(values[field].split()[0])
+    except (KeyError, ValueError, IndexError):
+        raise InputError(source.path, f"/sys/kernel/slab/{folder}/{field}", "missing or not a number") from None
 
+
+def _from_folder(name: str, folder: str, values: dict[str, str], source: Source, rules: SlubOptions) -> dict[str, Any]:
+    number = partial(_number, source, folder, values)
     size, align = number("object_size"), number("align")
     flags = [flag for flag in SLAB_FLAG_BITS if values.get(flag, "0") not in ("0", "")]
     if "ctor" in values:
@@ -108,9 +111,9 @@ def cache_line(source: Source) -> int | None:
         return int(told)
     for line in (128, 64, 32):
         sizes = [
-            int(values["slab_size"])
-            for _, values in source.slab_dirs
-            if values.get("hwcache_align") == "1" and int(values.get("object_size", 0)) > line
+            _number(source, folder, values, "slab_size")
+            for folder, values in source.slab_dirs
+            if values.get("hwcache_align") == "1" and _number(source, folder, values, "object_size") > line
         ]
         if sizes and all(size % line == 0 for size in sizes):
             return line

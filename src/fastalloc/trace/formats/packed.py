@@ -44,7 +44,7 @@ def content_of(path: Path) -> np.ndarray:
 def _read(path: Path, size: int | None) -> bytes:
     packed, most = packing(path), min(MOST_UNPACKED, memory_limit())
     try:
-        with pa.input_stream(str(path), compression=packed) as stream:
+        with pa.input_stream(path.open("rb"), compression=packed) as stream:
             data: bytes = stream.read(most + 1 if size is None else size)
     except (OSError, pa.ArrowException) as error:
         raise InputError(path, "byte 0", f"is no whole {packed or 'file'}: {str(error).splitlines()[0]}") from error

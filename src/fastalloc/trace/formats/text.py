@@ -49,7 +49,7 @@ def _blocks(path: Path) -> Iterator[pl.DataFrame]:
             raise InputError(path, "byte 0", f"is a packed {what}; unpack it first")
     line, rest, more = 1, b"", True
     try:
-        with pa.input_stream(str(path), compression=packing(path)) as stream:
+        with pa.input_stream(path.open("rb"), compression=packing(path)) as stream:
             while more:
                 block = stream.read(_BLOCK)
                 more = bool(block)
