@@ -1,9 +1,14 @@
 """Inputs without an end, and counts that no machine has: refused before they are read, in a line."""
 
+import gzip
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from fastalloc.bounded import text_of
 from fastalloc.errors import InputError
 from fastalloc.explain import explain
 from tests.faults.test_files import quick, refused
@@ -12,6 +17,13 @@ ZONE = (
     '{name = "Normal", present = 100000, min = 100, low = 125, high = 150, protection = [0], pcp_high = 0, '
     "pcp_batch = 1}"
 )
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))
+sys.argv[1:] = ["run", "swap-livelock-34m", "--lanes", "1", "--seconds", "0.1", "--out", sys.argv[1]]
+from fastalloc.cli.main import main
+main()
+"""
 HEAD = f'name = "x"\nzones = [{ZONE}]\n'
 
 
@@ -94,3 +106,26 @@ def test_what_stands_in_strings_and_comments_is_not_counted(fastalloc, tmp_path)
 
 def test_a_terminal_and_nothing_are_no_device_without_end(fastalloc):
     refused(fastalloc("explain", os.devnull), "no memory report")
+
+
+def test_a_name_of_no_encoding(fastalloc, tmp_path):
+    path = tmp_path / os.fsdecode(b"m\xff.toml")
+    path.write_text(HEAD + "cpus = 0\n")
+    refused(quick(fastalloc, "run", path), "m\\udcff.toml", "cpus")
+    path.write_bytes(gzip.compress((HEAD + "cpus = 0\n").encode()))
+    refused(quick(fastalloc, "run", path), "m\\udcff.toml", "cpus")
+
+
+def test_a_large_value_of_proc_sys():
+    """Their files take a buffer of the size that is asked for in the kernel."""
+    assert text_of(Path("/proc/sys/vm/min_free_kbytes")).strip().isdigit()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ulimit -v of Linux")
+def test_address_space_of_a_gigabyte_and_a_half(tmp_path):
+    """Arrow, Polars and LLVM map no more than that where it is all there is."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, tmp_path / "out"], capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
