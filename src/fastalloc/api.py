@@ -151,7 +151,7 @@ def frontier(
     Example:
         >>> import fastalloc
         >>> found = fastalloc.frontier("swap-livelock-34m", "machine.min_free_kbytes", 0.4, between=(24, 400),
-        ...                            lanes=8, most_lanes=8, settings={"run.duration_s": 3})
+        ...                            lanes=8, most_lanes=8, settings={"run.duration_s": 6})
         >>> found.key
         'machine.min_free_kbytes'
     """

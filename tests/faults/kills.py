@@ -109,7 +109,7 @@ def commands(inputs: Path) -> dict[str, Command]:
     (inputs / "w.toml").write_text(
         f'name = "w"\nscenario = "s.toml"\nlanes = {LANES}\nvariants = ["rc8"]\n[axes]\n"host.queue_depth" = [1]\n'
     )
-    few = small.with_settings({"run.duration_s": 4.0, "run.series_ms": 1000})
+    few = small.with_settings({"run.duration_s": 5.5, "run.series_ms": 1000})
     (inputs / "few.toml").write_text(tomli_w.dumps(few.model_dump(exclude_none=True) | {"name": "few"}))
     done = start(("run", f"{inputs}/s.toml", "--lanes", "8", "--seconds", "2", "--out", f"{inputs}/made/d"), inputs)
     _, err = done.communicate(timeout=MOST_S)

@@ -167,7 +167,7 @@ def test_the_frontier_is_searched_along_it(monkeypatch):
 
 @pytest.mark.usefixtures("here")
 def test_the_command_of_the_frontier_runs_it(fastalloc):
-    where = ("--of", "policy.kept", "--from", 0, "--to", 2, "--lanes", 2, "--most-lanes", 2, "--seconds", 1)
+    where = ("--of", "policy.kept", "--from", 0, "--to", 2, "--lanes", 2, "--most-lanes", 2, "--seconds", 6)
     done = fastalloc("frontier", "swap-livelock-34m", "--policies", "mine.py", *where)
     assert done.code == 1
     assert "policy.kept = 2: 0 of 2 lanes livelocked" in done.err

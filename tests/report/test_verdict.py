@@ -12,7 +12,7 @@ from fastalloc.report.selection import choose_lanes, livelock_spans
 from fastalloc.report.slab_ledger import slab_ledger
 from fastalloc.report.statistics import wilson_interval
 from fastalloc.report.terminal import share_60s
-from fastalloc.report.verdict import shows_60s, verdict_rows, verdicts
+from fastalloc.report.verdict import _livelock_sentence, shows_60s, verdict_rows, verdicts
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,15 @@ def test_sentences_say_what_the_metrics_say(dataset):
     assert "247 times a second" in rc8
     assert "the free_list served" in fix
     assert "No sense allocation failed: sense buffers sit in slabs of their own" in nomerge
+
+
+def test_an_empty_free_list_is_not_called_unused(dataset):
+    verdict = verdicts(dataset)[0]
+    rows = dataset.runs.filter(pl.col("variant") == "rc8").with_columns(free_list_used=pl.lit(0)).collect()
+    assert "the command on the free_list was never used" in _livelock_sentence(verdict, rows)
+    empty = _livelock_sentence(verdict, rows.with_columns(pl.lit(0).alias("host.free_list")))
+    assert "never used" not in empty
+    assert empty.endswith("and the free_list is empty.")
 
 
 def test_the_lanes_shown_are_the_longest_livelock_and_its_twin(dataset):

@@ -92,7 +92,7 @@ ENTRIES = {
     "frontier": lambda path: str(
         fastalloc.frontier(
             "swap-livelock-34m", "machine.min_free_kbytes", 0.4, between=(24, 30), lanes=1, most_lanes=1,
-            settings={"run.duration_s": 0.3},
+            settings={"run.duration_s": 5.1},
         ).tried
     ),
     "verify": lambda path: run_jobs(find_jobs(GOLDEN), 1),

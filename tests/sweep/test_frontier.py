@@ -89,6 +89,11 @@ def test_bad_input_is_refused(scenario):
             frontier(scenario, *arguments)
 
 
+def test_a_run_too_short_to_see_a_livelock_is_refused(scenario):
+    with pytest.raises(InputError, match="must be above 5, not 5: a livelock counts"):
+        frontier(scenario.with_settings({"run.duration_s": 5}), "disk.iops", 1, 5, 0.1)
+
+
 def test_exact_bounds_keep_their_level():
     assert exact_bounds(0, 100, 0.05) == (0.0, pytest.approx(0.0362, abs=1e-4))
     assert exact_bounds(10, 10, 0.05) == (pytest.approx(0.6915, abs=1e-4), 1.0)

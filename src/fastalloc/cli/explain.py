@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from fastalloc.cli.width import fitted
+from fastalloc.cli.width import columns, fitted
 from fastalloc.errors import InputError, reading
 
 
@@ -59,7 +59,7 @@ def run(args: list[str]) -> None:
                     if as_json:
                         sys.stdout.write((",\n" if count else "[\n") + json.dumps(answer.as_json(), indent=1))
                     else:
-                        sys.stdout.write(fitted(("\n" if count else "") + as_text(answer)))
+                        sys.stdout.write(fitted(("\n" if count else "") + as_text(answer, min(110, columns() or 110))))
                     count += 1
                     if html is not None or (machine is not None and not kept and answer.decision.zones):
                         kept.append(answer)

@@ -12,7 +12,7 @@ def fitted(text: str) -> str:
 
     A pipe without ``COLUMNS`` gets the lines as they are.
     """
-    width = _width()
+    width = columns()
     if width is None:
         return text
     return "\n".join(part for line in text.split("\n") for part in _parts(line, width))
@@ -27,7 +27,8 @@ def _parts(line: str, width: int) -> list[str]:
     )
 
 
-def _width() -> int | None:
+def columns() -> int | None:
+    """Width of the terminal, or what ``COLUMNS`` says; None for a pipe without."""
     told = os.environ.get("COLUMNS", "")
     if told.isdecimal() and len(told) < 6:
         return max(LEAST, int(told))

@@ -96,8 +96,14 @@ def _number(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
-def as_text(answer: Answer) -> str:
-    """The whole answer; sizes in pages."""
+def as_text(answer: Answer, width: int = 110) -> str:
+    """The whole answer, sentences in lines of at most ``width`` columns; sizes in pages."""
+
+    def wrapped(text: str) -> str:
+        return fill(
+            text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        )
+
     lines = [headline(answer), f"  {caller_line(answer)}"]
     rows = zone_rows(answer)
     if rows:
@@ -105,25 +111,19 @@ def as_text(answer: Answer) -> str:
     advice = answer.advice
     lines += [
         "",
-        _wrapped(advice.sentence),
-        _wrapped(f"cause: {CAUSES.get(advice.cause, advice.cause)} [{answer.verdict}]"),
+        wrapped(advice.sentence),
+        wrapped(f"cause: {CAUSES.get(advice.cause, advice.cause)} [{answer.verdict}]"),
     ]
     if answer.reason:
-        lines.append(_wrapped(f"reported because: {answer.reason}"))
+        lines.append(wrapped(f"reported because: {answer.reason}"))
     for title, said in (("try first", advice.first), ("would not help", advice.useless)):
-        lines += [_wrapped(f"{title}: {one}") for one in said]
-    lines += [_wrapped(f"by another version: {one}") for one in answer.also]
-    lines += [_wrapped(one) for one in answer.if_task]
-    lines += [_wrapped(f"not in the report: {one}") for one in answer.missing]
+        lines += [wrapped(f"{title}: {one}") for one in said]
+    lines += [wrapped(f"by another version: {one}") for one in answer.also]
+    lines += [wrapped(one) for one in answer.if_task]
+    lines += [wrapped(f"not in the report: {one}") for one in answer.missing]
     if answer.report.unknown_lines:
         lines.append(f"  lines inside the report that were not understood: {answer.report.unknown_lines}")
     return "\n".join(lines) + "\n"
-
-
-def _wrapped(text: str) -> str:
-    return fill(
-        text, 110, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-    )
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:

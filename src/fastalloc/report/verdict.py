@@ -144,7 +144,8 @@ def _sentence(verdict: Verdict, rows: pl.DataFrame, total: dict[str, Any]) -> st
         why = ": sense buffers sit in slabs of their own" if own else ""
         zone = kernel_zone(rows.row(0, named=True))
         least = int(rows.select(pl.min(f"min_free_{zone.lower()}")).item())
-        return f"No sense allocation failed{why}; {calm}, though {zone} fell to {least:,} free pages."
+        pages = f"{least:,} free page{'' if least == 1 else 's'}"
+        return f"No sense allocation failed{why}; {calm}, though {zone} fell to {pages}."
     used, failed, empty = total["free_list_used"], total["sense_fail"], total["free_list_empty"]
     if used == 0:
         return f"{failed:,} sense allocations failed, none with the device idle for long; {calm}."
@@ -180,9 +181,10 @@ def _livelock_sentence(verdict: Verdict, rows: pl.DataFrame) -> str:
     if open_ == len(locked):
         ended = "to the end of the run"
     spare = locked["free_list_used"].sum()
-    unused = (
-        "while the command on the free_list was never used" if spare == 0 else f"the free_list was used {spare:,} times"
-    )
+    unused = f"the free_list was used {spare:,} times"
+    if spare == 0:
+        set_aside = int(locked.select(pl.max("host.free_list")).item())
+        unused = "while the command on the free_list was never used" if set_aside else "and the free_list is empty"
     return (
         f"{verdict.livelocked_5s} of {verdict.lanes} lanes livelocked, {ended}: {median['at_commands']:.0f} commands "
         f"in flight, {median['at_writeback']:,.0f} pages under writeback, {median['at_bio_free_slots']:,.0f} free "

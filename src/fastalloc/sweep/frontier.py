@@ -82,12 +82,16 @@ def frontier(
     More than nine arguments: those behind the limit are options, each with a default.
 
     Raises:
-        InputError: no such field, a value is refused, or the ends are in the wrong order.
+        InputError: no such field, a value is refused, the ends are in the wrong order, or a run is too short to see a
+            livelock.
     """
     if (low is None) != (high is None):
         raise InputError("frontier", key, "a range has two ends: give both or none")
     if low is not None and high is not None and not low < high:
         raise InputError("frontier", key, f"the range {low} to {high} is empty")
+    if scenario.run.duration_s <= 5:
+        short = f"must be above 5, not {scenario.run.duration_s:g}: a livelock counts when it has lasted more than 5 s"
+        raise InputError("frontier", "run.duration_s", short)
     if not 0 < limit < 1:
         raise InputError("frontier", key, f"the limit {limit} is not between 0 and 1")
     field, unit = QUANTITIES.get(key, (key, 1))

@@ -210,7 +210,7 @@ def _zones(
         if pages:
             said.append(f"{pages} {label} pages, which are left out where the machine is run")
     if base >= (4, 4, 0) and all(zone.highatomic is None for zone in found.zones):
-        said.append("pages kept for GFP_ATOMIC requests of higher order (highatomic) not told; none assumed")
+        said.append("pages kept for GFP_ATOMIC requests of higher order (highatomic) not told, none assumed")
     rows = []
     for zone, protection in zip(found.zones, protections, strict=True):
         assert zone.low is not None
@@ -246,7 +246,7 @@ def _swap_kb(meminfo: dict[str, int], report: ReportFound | None, said: list[str
     if swap_kb is None and report is not None:
         swap_kb = report.swap_kb
     if swap_kb is None:
-        said.append("swap not told; none assumed")
+        said.append("swap not told, none assumed")
     elif swap_kb == 0:
         said.append("no swap was on")
     return swap_kb or 0
