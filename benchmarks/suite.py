@@ -6,7 +6,7 @@ from types import ModuleType
 
 from benchmarks import guard
 from benchmarks.measure import Row, keep, latest
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, meant
 
 NAMES = (
     "c_twin",
@@ -28,7 +28,7 @@ NAMES = (
 def module(name: str) -> ModuleType:
     """The benchmark ``name``. Raises InputError when there is none."""
     if name not in NAMES:
-        raise InputError("bench", name, f"is no benchmark; there are {', '.join(NAMES)}")
+        raise InputError("bench", name, f"is no benchmark{meant(name, NAMES)}; there are {', '.join(NAMES)}")
     return importlib.import_module(f"benchmarks.{name}")
 
 

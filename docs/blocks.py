@@ -1,7 +1,8 @@
 """Pages whose commands are run: what stands in ``{command}``, ``{file}`` and ``python`` blocks.
 
 A page's blocks run in order in a folder of its own. The documentation shows what they print; the tests run the same
-blocks and look at how they end.
+blocks and look at how they end. Options stand behind the name, where a forge that shows the page as plain Markdown does
+not show them: ``{command} exit=2 head=5``, ``{file} mine.py from=tests/mine.py quiet``.
 """
 
 import os
@@ -15,7 +16,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 COLUMNS = 96
 _FENCE = re.compile(r"^(`{3,})(\{?[\w-]+\}?) ?(.*)$")
-_OPTION = re.compile(r"^:([\w-]+): ?(.*)$")
+OPTIONS = ("exit", "stderr", "quiet", "head", "strips", "from")
 
 
 class Block(NamedTuple):
@@ -37,13 +38,21 @@ def blocks(page: Path) -> list[Block]:
             fence, kind, argument, begun, lines = match[1], match[2].strip("{}"), match[3], number, []
         elif fence and line.strip() == fence:
             if kind in ("command", "file", "python"):
-                options = dict(_OPTION.match(each).groups() for each in lines if _OPTION.match(each))  # type: ignore[union-attr]
-                text = "\n".join(each for each in lines if not _OPTION.match(each)).strip("\n")
-                found.append(Block(kind, argument, options, text, begun))
+                found.append(read_block(kind, argument, "\n".join(lines).strip("\n"), begun))
             fence = ""
         elif fence:
             lines.append(line)
     return found
+
+
+def read_block(kind: str, told: str, text: str, line: int) -> Block:
+    """A block; ``told``, what stands behind its name, is argument and options. Raises ValueError for others."""
+    words = [word.partition("=") for word in told.split()]
+    options = {name: value for name, _, value in words if name in OPTIONS}
+    others = [name for name, _, _ in words if name not in OPTIONS]
+    if len(others) > (kind == "file"):
+        raise ValueError(f"line {line}: {told}: options are {', '.join(OPTIONS)}")
+    return Block(kind, others[0] if others else "", options, text, line)
 
 
 def run_block(block: Block, folder: Path) -> str:

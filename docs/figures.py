@@ -12,10 +12,12 @@ A figure stands between two comments that no reader sees: ``<!--=small rank live
     bench NAME WORK CONTESTANT UNIT [value|low|high|ratio] [FORMAT]     the last run of a benchmark; * is any text
     ratio [FORMAT] of X to Y    X / Y, each one of these; ``more`` for ratio: by how many per cent X is more than Y
     in FILE NUMBER [FORMAT]     a number that stands in this test, which is run
+    const FILE NAME [FORMAT]    a constant of this source; NAME may be a key of it (``LIMITS.new``)
 
-A blank in a name is written ~. FORMAT is Python's, of one word.
+A blank in a name is written ~. FORMAT is Python's, of one word; ``%`` is a share in per cent.
 """
 
+import ast
 import json
 import re
 import sys
@@ -62,7 +64,7 @@ def with_figures(text: str) -> str:
 def _valued(words: str) -> tuple[Any, str]:
     """The figure itself, and its format."""
     kind, *rest = words.split()
-    known = {"csv": _csv, "share": _share, "json": _json, "in": _in, "counts": _counts}
+    known = {"csv": _csv, "share": _share, "json": _json, "in": _in, "counts": _counts, "const": _const}
     if kind in known:
         return known[kind](*rest)
     if kind in ("ratio", "more"):
@@ -93,6 +95,18 @@ def _in(file: str, said: str, form: str = "") -> tuple[Any, str]:
     if not re.search(rf"(?<![\d.]){re.escape(said)}(?![\d.]*\d)", (ROOT / file).read_text(encoding="utf-8")):
         raise ValueError(f"{file} does not say {said}")
     return float(said) if "." in said else int(said), form
+
+
+def _const(file: str, name: str, form: str = "") -> tuple[Any, str]:
+    wanted, *keys = name.split(".")
+    for node in ast.parse((ROOT / file).read_text(encoding="utf-8")).body:
+        for target in node.targets if isinstance(node, ast.Assign) else []:
+            names = [each.id for each in ast.walk(target) if isinstance(each, ast.Name)]
+            if wanted in names:
+                found = eval(compile(ast.Expression(node.value), file, "eval"), {"__builtins__": {}})
+                found = found[names.index(wanted)] if isinstance(target, ast.Tuple) else found
+                return (found[keys[0]] if keys else found), form
+    raise ValueError(f"{file} has no constant {name}")
 
 
 def _csv(file: str, conditions: str, column: str, form: str = "") -> tuple[Any, str]:
@@ -155,6 +169,8 @@ def _of(row: Any, key: str) -> Any:
 
 
 def _shown(value: Any, form: str = "") -> str:
+    if form == "%":
+        return f"{100 * value:g}"
     if form:
         return f"{value:{form}}"
     if isinstance(value, float) and value < 10 and value != int(value):

@@ -1,5 +1,6 @@
 """Tables of docs/own.md, from results/own (see results/own/study.py). ``make tables`` runs this."""
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -65,10 +66,29 @@ def lanes() -> str:
     return "\n".join(lines) + "\n"
 
 
+SHOWN = 4  # operations of a sequence
+
+
+def broken() -> str:
+    """What ``fastalloc policy check docs/own/broken.py`` found, long sequences cut short."""
+    lines: list[str] = []
+    for fault in json.loads((RESULTS / "broken.json").read_text(encoding="utf-8")):
+        what, *sequence = fault
+        head, *operations = sequence
+        more = len(operations) - SHOWN
+        lines += [what, head, *operations[:SHOWN], *([f"     ... and {more} more"] if more > 0 else [])]
+    return "```\n" + "\n".join(lines) + "\n```\n"
+
+
 def main() -> None:
     """Write the tables."""
     text = PAGE.read_text(encoding="utf-8")
-    for name, content in (("sheaves", sheaves()), ("allocators", allocators()), ("lanes", lanes())):
+    for name, content in (
+        ("sheaves", sheaves()),
+        ("allocators", allocators()),
+        ("lanes", lanes()),
+        ("broken", broken()),
+    ):
         text = replaced(text, f"own-{name}", content)
     PAGE.write_text(text, encoding="utf-8")
 

@@ -5,9 +5,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from docs.blocks import Block, run_block
+from docs.blocks import read_block, run_block
 from docutils import nodes
-from docutils.parsers.rst import Directive, directives
+from docutils.parsers.rst import Directive
 
 
 class _Run(Directive):
@@ -16,29 +16,20 @@ class _Run(Directive):
     has_content = True
     optional_arguments = 1
     final_argument_whitespace = True
-    option_spec = {  # noqa: RUF012
-        "exit": directives.unchanged,
-        "stderr": directives.flag,
-        "quiet": directives.flag,
-        "head": directives.nonnegative_int,
-        "strips": directives.unchanged,
-        "from": directives.unchanged,
-        "slow": directives.flag,
-    }
     kind = "command"
 
     def run(self) -> list[nodes.Node]:
         """The nodes that stand for the block."""
         environment = self.state.document.settings.env
         folder = _folder(environment.docname)
-        options = {key: "" if value is None else str(value) for key, value in self.options.items()}
-        argument = self.arguments[0] if self.arguments else ""
-        block = Block(self.kind, argument, options, "\n".join(self.content), self.lineno)
-        printed = run_block(block, folder)
+        told = self.arguments[0] if self.arguments else ""
+        asked = read_block(self.kind, told, "\n".join(self.content), self.lineno)
+        argument, options = asked.argument, asked.options
+        printed = run_block(asked, folder)
         if self.kind == "file":
             text = (folder / argument).read_text(encoding="utf-8", errors="replace") if self._shown(options) else ""
             return [_literal(_headed(text, options), "text")] if text else []
-        found = [_literal("\n".join(f"$ {line}" for line in block.text.splitlines()), "console")]
+        found = [_literal("\n".join(f"$ {line}" for line in asked.text.splitlines()), "console")]
         if "quiet" not in options and printed:
             found.append(_literal(_headed(printed, options), "text"))
         if "strips" in options:

@@ -20,11 +20,19 @@ fastalloc run swap-livelock-34m --variant fix --lanes 8 --set machine.min_free_k
 grep -q '"livelocked_5s": 0' large.json
 fastalloc run swap-livelock-34m --variant fix --lanes 8 --set host.free_list=0 --out broken | head -4
 fastalloc rerun broken 0 | tail -1
+fastalloc rerun broken 0 --since 3s --events 5 | head -3
 
 say 'tutorial 3: a scenario and a policy of my own'
 fastalloc init mine
 fastalloc run mine/scenario.toml --lanes 4 --out mine/out | head -5
 fastalloc compare mine/scenario.toml --policies fix,mine/sense_first.py --lanes 4 --out mine/board
+
+say 'a mistake in a policy of my own, and in the name of one'
+printf 'def short(z):\n    return z.fre\n\n\ndef depth(zone):\n    return short(zone)\n' > wrong.py
+if fastalloc run mine/scenario.toml --policies wrong.py 2> mistake.txt; then exit 1; fi
+grep "wrong.py: line 2: .*did you mean 'free'" mistake.txt
+if fastalloc run mine/scenario.toml --policies nomrge-bio 2> mistake.txt; then exit 1; fi
+grep "did you mean 'nomerge-bio'" mistake.txt
 
 say 'a scenario that I write myself, and a mistake in it'
 fastalloc scenarios show swap-livelock-34m > own.toml

@@ -3,9 +3,11 @@
     python results/own/study.py TRACES     # a folder with RUN.events.parquet of 7.3 and the tables beside each
 
 Writes replays.csv (a row a run and configuration), lanes.csv (a row a policy), ledger.csv (objects by who allocated
-their slab and who took them); docs/own.md quotes them and draws its charts from them.
+their slab and who took them), broken.json (what the check of broken.py finds); docs/own.md quotes them and
+draws its charts from them.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from fastalloc.kernels.lane.metrics import METRIC, WHO
 from fastalloc.scenario import load_scenario, with_policies
 from fastalloc.trace.replay.recording import beside, open_recording
 from fastalloc.trace.replay.results import summary
+from fastalloc.verify.own.check import check
 
 HERE = Path(__file__).parent
 FILES = HERE.parents[1] / "docs" / "own"
@@ -80,12 +83,19 @@ def lanes() -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     return list(totals.values()), owners
 
 
+def broken() -> None:
+    """What the check of a file that is wrong finds: the lines of each fault."""
+    found = check((FILES / "broken.py").read_text(encoding="utf-8"), "broken.py", {})
+    (HERE / "broken.json").write_text(json.dumps([fault.lines() for fault in found.faults], indent=1) + "\n")
+
+
 def main() -> None:
     rows: list[dict[str, object]] = []
     for path in sorted(Path(sys.argv[1]).glob("*k73*.events.parquet")):
         rows += replays(path)
         print(path.name, flush=True)
     pl.DataFrame(rows).write_csv(HERE / "replays.csv")
+    broken()
     figures, owners = lanes()
     pl.DataFrame(figures).write_csv(HERE / "lanes.csv")
     pl.DataFrame(owners).write_csv(HERE / "ledger.csv")

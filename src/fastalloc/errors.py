@@ -123,12 +123,21 @@ def reader(what: str = "cannot be read") -> Callable[[Callable[P, R]], Callable[
     return decorate
 
 
-def meant(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'fix'?)`` where ``word`` looks like one of ``known``, else nothing."""
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Which of ``known`` a misspelt ``word`` is most like: in letters of any case, or as the begin of one."""
     from difflib import get_close_matches
 
-    near = get_close_matches(word, list(known), 1, 0.6)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    names = {name.lower(): name for name in reversed(list(known))}
+    near = get_close_matches(word.lower(), names, 1, 0.6)
+    if not near and len(word) > 1:
+        near = [name for name in names if name.startswith(word.lower())][-1:]
+    return names[near[0]] if near else None
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'fix'?)`` where ``word`` looks like one of ``known``, else nothing."""
+    near = nearest(word, known)
+    return f" (did you mean {near!r}?)" if near else ""
 
 
 def shown(value: object) -> str:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.text import Text
 
 from fastalloc.terminal import console
+from fastalloc.width import say
 
 if TYPE_CHECKING:
     from fastalloc.runner import RunProgress
@@ -122,7 +123,7 @@ class SweepBar:
         line = progress_line(now)
         if not _live(self._console):
             if now.wall_s - self._told >= LINE_EVERY_S or now.lanes_done == now.lanes:
-                print(line, file=sys.stderr, flush=True)
+                say(line, err=True)
                 self._told = now.wall_s
             return
         if self._task is None:

@@ -5,7 +5,6 @@ and says so; ``--wide`` shows every column, as a block a row where the table doe
 """
 
 import copy
-import os
 import sys
 from dataclasses import replace
 from typing import Any
@@ -17,8 +16,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from fastalloc.errors import printable
+from fastalloc.width import PIPE, columns
 
-LEAST = 20  # columns; what is narrower is taken for no width at all
 ENDLESS = 100_000
 SHRUNK = 16  # a column that may wrap keeps this much
 
@@ -108,13 +107,10 @@ def _words(header: Any) -> str:
 def console(stderr: bool = False) -> Console:
     """A console on stdout or stderr that takes text as it is.
 
-    It is as wide as the terminal, else as ``COLUMNS``, else 80; with ``--wide`` a pipe without ``COLUMNS`` is endless.
+    It is as wide as ``COLUMNS`` says, else as the terminal, else 80; with ``--wide`` a pipe without ``COLUMNS`` is
+    endless.
     """
     stream = sys.stderr if stderr else sys.stdout
+    width = columns(stream) or (ENDLESS if _all_columns[0] else PIPE)
     plain = getattr(stream, "plain", stream)  # colours pass
-    on_terminal = plain.isatty() if plain is not None else False
-    told = os.environ.get("COLUMNS", "")
-    width = int(told) if told.isdecimal() and len(told) < 6 and int(told) >= LEAST else None
-    if width is None and not on_terminal:
-        width = ENDLESS if _all_columns[0] else 80
     return Console(file=plain, width=width, markup=False, highlight=False, emoji=False)

@@ -115,6 +115,27 @@ def test_rerun_is_equal_and_saves_its_events(fastalloc):
     one_line(fastalloc("rerun", "d", 12), "d: runs: no lane 12")
 
 
+def test_rerun_shows_events_from_any_time_on_and_says_which(fastalloc):
+    fastalloc("run", "swap-livelock", "--lanes", 3, "--seconds", 60, "--out", "d")
+    runs = open_dataset("d").runs.filter(pl.col("livelock_onset_ms") > 0).select("id", "livelock_onset_ms").collect()
+    lane, onset_ms = runs.row(0)
+    head = fastalloc("rerun", "d", lane, "--events", 2).out.splitlines()
+    total = pl.read_parquet(f"d/rerun/{lane}.parquet").height
+    assert head[0].startswith(f"events 1 to 2 of {total:,}, 18.000 to ")
+    told = " ".join(" ".join(head[3:]).split())
+    assert f"0 events before these and {total - 2:,} after: --since TIME shows from there, --events 0 all" in told
+    assert f"its livelock begins at {onset_ms / 1000:.3f} s: --since 1s-before-livelock" in told
+    later = fastalloc("rerun", "d", lane, "--since", "0s-before-livelock", "--events", 0).out.splitlines()
+    times = [float(line.split()[0]) for line in later[1:] if line.split()[0].replace(".", "").isdigit()]
+    assert min(times) >= onset_ms / 1000
+    assert f" of {total:,}, " in later[0]
+    told = json.loads(fastalloc("rerun", "d", lane, "--json").out)
+    assert (told["lane"], told["events"], told["differing"]) == (lane, total, [])
+    one_line(fastalloc("rerun", "d", lane, "--since", "99s"), "--since: 99s: is 99 s; the run lasts 60 s")
+    calm = open_dataset("d").runs.filter(pl.col("livelock_onset_ms") < 0).select("id").first().collect().item()
+    one_line(fastalloc("rerun", "d", calm, "--since", "1s-before-livelock"), "it did not happen in this lane")
+
+
 def test_rerun_tells_what_differs(fastalloc, monkeypatch):
     fastalloc("run", "swap-livelock", *SMALL, "--out", "d")
 
@@ -212,7 +233,13 @@ def test_help_and_version_load_little():
     packages, own = (set(line.split()) for line in done.stdout.splitlines()[-2:])
     assert {"fastalloc", "typer"} <= packages <= {"annotated_doc", "click", "fastalloc", "shellingham", "typer"}
     # what the command line itself asks: it loads nothing more
-    assert own <= {"fastalloc.errors", "fastalloc.terminal", "fastalloc.bounded", "fastalloc.threads"}
+    assert own <= {
+        "fastalloc.errors",
+        "fastalloc.terminal",
+        "fastalloc.width",
+        "fastalloc.bounded",
+        "fastalloc.threads",
+    }
     assert command("--version").stdout.startswith("fastalloc ")
 
 

@@ -76,7 +76,8 @@ def whole(tmp_path_factory):
         (edit(broken=[BROKEN]), "lane 3 of fix at 1 s broke; again with: fastalloc rerun d 9 --debug"),
     ],
 )
-def test_one_line_in_json_page_and_on_stderr(fastalloc, whole, spoil, words):
+def test_one_line_in_json_page_and_on_stderr(fastalloc, monkeypatch, whole, spoil, words):
+    monkeypatch.setenv("COLUMNS", "400")  # sentences fit a terminal
     shutil.copytree(whole, D)
     spoil()
     done = fastalloc("report", D, "--json")

@@ -46,7 +46,8 @@ def write(name: str = "mine.toml") -> None:
     Path(name).write_text(machine_toml(import_machine(Path("posted.txt"))))
 
 
-def test_a_machine_alone_runs_and_says_what_it_assumed(fastalloc):
+def test_a_machine_alone_runs_and_says_what_it_assumed(fastalloc, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")  # sentences fit a terminal
     write()
     done = fastalloc("run", "mine.toml", "--lanes", 1, "--seconds", 40, "--out", "d")
     assert done.code == 0, done.err
@@ -66,7 +67,8 @@ def test_a_machine_alone_runs_and_says_what_it_assumed(fastalloc):
     assert shown[0]["simplified"] == manifest["simplified"]
 
 
-def test_a_scenario_on_a_machine_of_ones_own(fastalloc):
+def test_a_scenario_on_a_machine_of_ones_own(fastalloc, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
     write()
     load = (
         "--set",

@@ -14,7 +14,10 @@ import pytest
 
 from fastalloc.cli.app import NAMES
 from fastalloc.cli.main import main
+from fastalloc.sweep.reserve import Refused, Reserve
 from fastalloc.terminal import Table, console, show_all_columns
+from fastalloc.width import fitted
+from tests import fake_batch
 
 SCREENS = Path(__file__).with_name("screens")
 DATA = Path(__file__).parents[1] / "data"
@@ -109,6 +112,8 @@ def test_commands_that_run_have_the_same_options(fastalloc):
         "compare": "--seconds --seed --lanes --threads --json --policies --wide",
         "frontier": "--seconds --seed --lanes --threads --json --policies",
         "reserve": "--seconds --seed --lanes --threads --json --policy --policies",
+        "rare": "--seconds --seed --lanes --threads --json --policy --policies",
+        "rerun": "--since --events --json",
         "sweep": "--seconds --seed --lanes --threads --json --policies --wide",
         "replay": "--threads --json --wide",
         "verify": "--threads --json --wide",
@@ -126,6 +131,57 @@ def test_answers_lose_no_word_where_the_terminal_is_narrow(given, monkeypatch):
         monkeypatch.delenv("COLUMNS")
         assert narrow.split() == whole.split()
     assert max(map(len, given(*ANSWERS["explain"]).out.splitlines())) > 100, "a pipe gets lines as they are"
+
+
+# Commands that print sentences: what they print is prose but for lines of a command to copy.
+SENTENCES = {
+    "run": ("run", "swap-livelock", "--lanes", 4, "--seconds", 40, "--out", "again"),
+    "compare": ("compare", "swap-livelock", "--policies", "fix,nomerge-bio", "--lanes", 2, "--out", "b"),
+    "report": ("report", "d"),
+    "rerun": ("rerun", "d", 0, "--events", 10),
+    "frontier": ("frontier", "swap-livelock", "--of", "machine.min_free_kbytes", "--from", 64, "--to", 4096,
+                 "--lanes", 64, "--most-lanes", 64, "--seconds", 40, "--where", "livelock<1e-4",
+                 "--policies", "rc8,fix"),
+    "reserve": ("reserve", "linux-2.6.25-rc8-512m", "--burst", "pages=900,every_ms=100"),
+    "init": ("init", "mine"),
+    "scenarios": ("scenarios",),
+    "policies": ("policies", "6.18"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", ["80", "100", ""])
+@pytest.mark.parametrize("name", SENTENCES)
+def test_every_sentence_is_as_wide_as_the_terminal(ran, monkeypatch, name, columns):
+    """A pipe without COLUMNS has 80, on stderr as on stdout."""
+    little = Refused(1000, 40, 10_000, 0.004, 0.003, 0.005, 16)
+    enough = Refused(4000, 1, 100_000, 1e-5, 1e-6, 1e-4, 128)
+    found = Reserve("min_free_kbytes", 1e-3, little, enough, [little, enough])
+
+    def search(*arguments, tell, **named):
+        tell(little)
+        tell(enough)
+        return found
+
+    monkeypatch.setattr("fastalloc.sweep.reserve.reserve", search)
+    monkeypatch.setattr("fastalloc.sweep.frontier.run_lanes", fake_batch.run_lanes)
+    monkeypatch.setenv("COLUMNS", columns) if columns else monkeypatch.delenv("COLUMNS", raising=False)
+    done = ran(*SENTENCES[name])
+    lines = [line for line in (done.out + done.err).splitlines() if "fastalloc " not in line]
+    assert len(lines) > 1, done.err
+    assert [line for line in lines if len(line) > int(columns or 80)] == []
+
+
+def test_a_sentence_goes_on_below_its_first_word(monkeypatch):
+    assert fitted("rules:       one two three four five six seven eight", 40) == (
+        "rules:       one two three four five six\n             seven eight"
+    )
+    assert fitted("next    open the report in a browser, now or later", 40) == (
+        "next    open the report in a browser,\n        now or later"
+    )
+    assert fitted("one two three four five six seven eight nine", 40).splitlines()[1] == "    nine"
+    command = "fastalloc rerun d 9 --debug --trust"
+    assert command in fitted(f"lane 3 of fix at 1 s broke; again with: {command}; 2 more", 40).splitlines()[1]
+    assert fitted("a/path/without/any/blank/that/is/longer/than/forty/columns", 40).count("\n") == 0
 
 
 def test_a_pipe_without_columns_has_80(ran, monkeypatch):
@@ -203,6 +259,22 @@ def test_a_livelock_of_60_s_is_told_only_where_the_run_could_show_one(ran):
         (("run", "swap-livelock", "--set", "policy.comand_rule=fix"), "did you mean 'command_rule'?"),
         (("run", "swap-livelock", "--set", "polcy.command_rule=fix"), "did you mean 'policy'?"),
         (("run", "swap-livelock", "--set", "policy.command_rule=fox"), "'rc8', 'fix', 'prealloc' or 'consolidated'"),
+        (("run", "swap-livelock", "--set", "copiers=3"), "did you mean 'workload.copiers'?"),
+        (("run", "swap-livelock", "--set", "machine.zones.DMA3.min=3"), "did you mean 'DMA32'?); there are DMA, DMA32"),
+        (("run", "swap-livelock", "--policies", "fix,nomrge-bio"), "nomrge-bio: no such policy (did you mean"),
+        (("run", "swap-livelock", "--policy", "fix+nomrge-bio"), "did you mean 'nomerge-bio'?"),
+        (("run", "swap-livelock", "--policies", "FIX"), "did you mean 'fix'?"),
+        (("run", "swap-livelock", "--policies", "mine.pi"), "a file of your own ends in .py"),
+        (("run", "swap-livelock", "--policies", "none.py"), "none.py: No such file"),
+        (("frontier", "swap-livelock", "--of", "machine.min_fre_kbytes"), "did you mean 'machine.min_free_kbytes'?"),
+        (("frontier", "swap-livelock", "--of", "host.free_list", "--policies", "fixx"), "did you mean 'fix'?"),
+        (("reserve", "linux-2.6.25-rc8-512m", "--burst", "pages=9", "--policies", "fixx"), "did you mean 'fix'?"),
+        (("rare", "swap-livelock", "--policies", "fixx"), "did you mean 'fix'?"),
+        (("rare", "swap-livelock", "--event", "livelok"), "did you mean 'livelock'?"),
+        (("rare", "swap-livelock", "--per", "machine-dya"), "did you mean 'machine-day'?"),
+        (("rare", "swap-livelock", "--stress", "machine.min_fre_kbytes"), "did you mean 'machine.min_free_kbytes'?"),
+        (("caches", "--size", 100, "--what-if", "kernal=6.1"), "did you mean 'kernel'?"),
+        (("schema", "scenaro"), "did you mean 'scenario'?"),
     ],
 )
 def test_what_is_misspelt_is_guessed(fastalloc, words, guess):
@@ -230,6 +302,23 @@ def test_all_faults_of_a_file_at_once_in_its_words(fastalloc, tmp_path):
     first, second = fastalloc("run", file).err.splitlines()
     assert "variant a: disk.iop: unknown key (did you mean 'iops'?)" in first
     assert "variant b: hosts.free_list: names no field: there is no 'hosts' (did you mean 'host'?)" in second
+
+
+def test_entries_of_a_list_are_named_or_counted_as_in_the_file(fastalloc, tmp_path):
+    file = tmp_path / "mine.toml"
+    zone = '[[machine.zones]]\nname = "{}"\npresent = {}\nmin = 1\nlow = 2\nhigh = 3\npcp_high = 1\npcp_batch = 1\n'
+    file.write_text(
+        'name = "mine"\n[machine]\nname = "m"\n'
+        + zone.format("DMA", 9) + "protection = [0]\n" + zone.format("Normal", -9) + "protection = [0, 0]\npresnt = 4\n"
+        + "[[workload.bursts]]\npages = 3\n[[workload.bursts]]\npages = -3\n"
+    )  # fmt: skip
+    assert fastalloc("run", file).err.splitlines() == [
+        f"{file}: machine.zones[Normal].present: must be greater than 0, not -9",
+        f"{file}: machine.zones[Normal].presnt: unknown key (did you mean 'present'?)",
+        f"{file}: workload.bursts[2 of 2].pages: must be greater than or equal to 0, not -3",
+    ]
+    done = fastalloc("run", "swap-livelock", "--set", "machine.zones.DMA32.min=-1")
+    assert "--set: machine.zones[DMA32].min: must be greater than or equal to 0, not -1" in done.err
 
 
 def test_a_shown_preset_runs_as_the_preset_does(fastalloc, tmp_path):

@@ -58,7 +58,8 @@ def test_where_every_lane_breaks_the_run_fails(tmp_path, spoil):
         run(small("rc8", SHORT), tmp_path / "d", variants=["rc8"], threads=1, debug=True)
 
 
-def test_the_command_says_so_above_the_table(fastalloc, tmp_path, spoil):
+def test_the_command_says_so_above_the_table(fastalloc, monkeypatch, tmp_path, spoil):
+    monkeypatch.setenv("COLUMNS", "400")  # the sentence fits the terminal
     spoil(1)
     words = ("--variant", "rc8", "--lanes", 2, "--seconds", 0.5, "--debug", "--out", "d")
     done = fastalloc("run", "swap-livelock-34m", *words)
@@ -103,7 +104,10 @@ def handles_from_nowhere(monkeypatch):
     return lambda: monkeypatch.setattr(batch, "build_lane", real)
 
 
-def test_a_sweep_ends_at_a_lane_that_breaks_and_goes_on_when_it_is_whole(fastalloc, tmp_path, handles_from_nowhere):
+def test_a_sweep_ends_at_a_lane_that_breaks_and_goes_on_when_it_is_whole(
+    fastalloc, monkeypatch, tmp_path, handles_from_nowhere
+):
+    monkeypatch.setenv("COLUMNS", "4000")  # the sentence fits the terminal
     scenario = small("rc8", SHORT | {"run.duration_s": 6.0}).model_dump(exclude_none=True)
     (tmp_path / "s.toml").write_text(tomli_w.dumps(scenario | {"name": "s"}))
     axis = "variants = ['rc8']\n[axes]\n'host.queue_depth' = [1]\n"

@@ -41,6 +41,31 @@ REFUSED = [
     (f"{GROW.replace('8', '0')}{KEEP}", "line 2: parameter grow: 0 is not within 1 to 500"),
     (f"{GROW.replace('grow =', 'grew =')}{KEEP}", "line 2: parameter grow must be assigned to grow"),
     (f"{GROW.replace('500', 'most')}{KEEP}", "line 2: parameter takes constants"),
+    # records under other names: in a function that is called, and in one that is assigned to
+    (
+        "def short(z):\n    return z.fre\ndef depth(zone):\n    return short(zone)\n",
+        "line 2: short: z, a zone, has no 'fre': there are id, free, min, low, high; did you mean 'free'?",
+    ),
+    (
+        "def a(y):\n    return y.partail\ndef b(x):\n    return a(x)\ndef keep(cache):\n    return b(cache)\n",
+        "line 2: a: y, a cache, has no 'partail': there are id, size",
+    ),
+    ("def depth(zone):\n    z = zone\n    return z.lo\n", "line 3: depth: z, a zone, has no 'lo': there are id, free"),
+    (
+        "def f(x):\n    return x.total\ndef keep(cache, slab):\n    return f(slab) + f(cache)\n",
+        "line 2: f: x, a cache, has no 'total': there are id, size",
+    ),
+    ("def depth(now):\n    return now.fre\n", "line 2: depth: now is a whole number and has no 'fre'"),
+    ("def f(x):\n    return x.y\ndef depth(zone):\n    return f(zone.free)\n", "line 2: f: x is a whole number"),
+    (
+        "from fastalloc.own import WHO\ndef depth(who):\n    return who == WHO.boi\n",
+        "line 3: depth: WHO has no 'boi': there are nobody, bio, biovec",
+    ),
+    ("from fastalloc.own import WHOO\ndef depth(who):\n    return 1\n", "line 1: fastalloc.own has no 'WHOO' (did you"),
+    (
+        'STATE = {"lane": ["a"]}\ndef f(s):\n    return s.lane.a\ndef depth(state):\n    return f(state)\n',
+        "line 3: f: s is state, which goes by its own name",
+    ),
 ]
 
 
@@ -51,6 +76,13 @@ def test_what_is_no_policy_is_refused(source, words):
     assert words in str(error.value)
     assert str(error.value).startswith("mine.py: ")
     assert str(error.value).count("\n") == 0
+
+
+def test_a_record_may_go_by_other_names():
+    source = (
+        "def left(z):\n    return z.free\ndef depth(zone):\n    z = zone if zone.free else zone\n    return left(z)\n"
+    )
+    assert read_text(source, "mine.py").used["depth"] == ["left", "depth"]
 
 
 def test_a_way_without_an_answer_is_refused():

@@ -219,3 +219,15 @@ def test_oom_reports_of_3_to_6(tmp_path):
     machine = imported(tmp_path, "\n".join(f"2024-05-01T10:00:00.0+00:00 host kernel: {x}" for x in text.splitlines()))
     assert (machine.page_kb, machine.cpus, machine.nodes) == (64, 13, [2])
     assert (machine.zones[0].min, machine.zones[0].highatomic) == ((16384 - 2048) // 64, 8192)
+
+
+def test_each_note_of_the_import_is_a_sentence_of_its_own(tmp_path):
+    file = tmp_path / "meminfo.txt"
+    file.write_text("MemTotal: 4000000 kB\nMemFree: 1000 kB\n")
+    for kernel, words in (
+        ("6.18.3", "only caches that ask for sheaves have them (maple_node, vm_area_struct), all others move slabs"),
+        ("7.1.0", "how 7.0 and 7.1 move slabs was not read: the rules of 7.2 stand in for theirs"),
+    ):
+        notes = import_machine(file, kernel=kernel).source.split("; ")
+        assert any(note.startswith(words) for note in notes), notes
+        assert not [note for note in notes if note.startswith(("all others", "it "))]

@@ -105,7 +105,7 @@ def _valid(data: dict[str, Any]) -> Scenario:
     try:
         return Scenario.model_validate(data)
     except ValidationError as error:
-        raise input_error(error, data["machine"]["name"], "", Scenario) from None
+        raise input_error(error, data["machine"]["name"], "", Scenario, data) from None
 
 
 def _name(text: str) -> str:

@@ -11,6 +11,7 @@ import typer
 import fastalloc
 from fastalloc.cli.options import Json
 from fastalloc.errors import InputError
+from fastalloc.width import say
 
 if TYPE_CHECKING:
     from benchmarks.measure import Row
@@ -38,9 +39,9 @@ def bench(
 
     def tell(name: str, row: "Row | None") -> None:
         if row is None:
-            print(f"\n{name}: {suite.module(name).QUESTION}", flush=True)
+            say(f"\n{name}: {suite.module(name).QUESTION}")
         else:
-            print(f"  {line(row)}", flush=True)
+            print(f"  {line(row)}")
 
     def quiet(name: str, row: "Row | None") -> None:
         pass
@@ -54,7 +55,7 @@ def bench(
     if not quick:
         made.write_all(root)
     for told in slower:
-        print(f"slower than the run before: {told}", file=sys.stderr)
+        say(f"slower than the run before: {told}", err=True)
     if slower:
         raise typer.Exit(1)
 

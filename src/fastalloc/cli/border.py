@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from fastalloc.errors import InputError, LaneError, printable, shortened, told
+from fastalloc.width import columns, fitted
 
 CRASHED = 70  # EX_SOFTWARE [sysexits.h]
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -119,8 +120,10 @@ def _address_space() -> int:
 
 
 def _say(line: str, code: int) -> int:
+    """Tells of a fault; a pipe or a file, which programs read, gets it on one line."""
     with suppress(OSError, ValueError):
-        print(line, file=sys.stderr, flush=True)
+        width = columns(sys.stderr)
+        print(line if width is None else fitted(line, width), file=sys.stderr, flush=True)
     return code
 
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from fastalloc.cli.options import Json
-from fastalloc.cli.width import fitted
 from fastalloc.errors import InputError, printable
+from fastalloc.width import columns, fitted
 
 DEFAULT_KERNEL = "6.12"
 
@@ -48,4 +48,4 @@ def caches(
     if json:
         print(json_module.dumps(result, indent=1))
     else:
-        sys.stdout.write(fitted("\n".join(map(printable, as_text(result).split("\n")))))
+        sys.stdout.write(fitted("\n".join(map(printable, as_text(result).split("\n"))), columns(sys.stdout)))

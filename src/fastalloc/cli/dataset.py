@@ -1,9 +1,10 @@
 """``fastalloc dataset``: what can be done with datasets as they lie."""
 
-import sys
 from typing import Annotated
 
 import typer
+
+from fastalloc.width import say
 
 dataset_app = typer.Typer(help="Check, compact and merge datasets.", no_args_is_help=True)
 
@@ -15,8 +16,8 @@ def check(dataset: Annotated[str, typer.Argument(help="Folder of the dataset, or
 
     found = check_dataset(dataset)
     for fault in found.faults:
-        print(f"{fault.path}: {fault.message}", file=sys.stderr)
-    print(f"{found.shards:,} shards, {found.lanes:,} lanes, {found.bytes:,} bytes, {len(found.faults)} faults")
+        say(f"{fault.path}: {fault.message}", err=True)
+    say(f"{found.shards:,} shards, {found.lanes:,} lanes, {found.bytes:,} bytes, {len(found.faults)} faults")
     raise typer.Exit(1 if found.faults else 0)
 
 
@@ -44,4 +45,4 @@ def _merge(datasets: list[str], out: str) -> None:
     from fastalloc.store.maintain import merge_datasets
 
     found = merge_datasets(datasets, out)
-    print(f"{out}: {found.shards:,} shards, {found.lanes:,} lanes, {found.bytes:,} bytes")
+    say(f"{out}: {found.shards:,} shards, {found.lanes:,} lanes, {found.bytes:,} bytes")

@@ -1,6 +1,5 @@
 """``fastalloc decided``: when a lane's fate was sealed, and what would still have changed it."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 
 from fastalloc.cli.options import Threads, Trust, parse_settings
 from fastalloc.errors import InputError
+from fastalloc.width import say
 
 if TYPE_CHECKING:
     from fastalloc.rare.decided import Chance, Decided
@@ -72,12 +72,12 @@ def decided(
             apply(opened.snapshot(), own, changed)
 
     def tell(chance: "Chance") -> None:
-        print(_words(chance), file=sys.stderr, flush=True)
+        say(_words(chance), err=True)
 
     curves = []
     for applied, changed in changes:
         if applied:
-            print(f"with {applied} applied at that time:", file=sys.stderr)
+            say(f"with {applied} applied at that time:", err=True)
         curves.append(
             curve(
                 opened,
@@ -106,10 +106,10 @@ def decided(
 
         print(json_text.dumps(told if given is None else [*told, _pages(given)], indent=1))
     else:
-        print(f"rules: {rules}")
+        say(f"rules: {rules}")
         _table(curves)
         if given is not None:
-            print(given_words(given))
+            say(given_words(given))
 
 
 def _keep(dataset: str, lane_id: int, told: list[dict[str, Any]]) -> None:
@@ -127,9 +127,9 @@ def _keep(dataset: str, lane_id: int, told: list[dict[str, Any]]) -> None:
         if opened.manifest["model_digest"] != model_digest():
             raise InputError(dataset, "model_digest", "another version of the model wrote it")
         keep(opened.path, lane_id, told)
-        print(f"page    {write_report(opened, doubtful=doubts(opened))}", file=sys.stderr)
+        say(f"page    {write_report(opened, doubtful=doubts(opened))}", err=True)
     except InputError as error:
-        print(f"the curves are not kept: {error}", file=sys.stderr)
+        say(f"the curves are not kept: {error}", err=True)
 
 
 def _given(opened: "Rewound", event: "Event", when: str, branches: int, threads: int) -> "GivenBack":
@@ -140,7 +140,7 @@ def _given(opened: "Rewound", event: "Event", when: str, branches: int, threads:
     at = parse_time(when, opened.find(event) if "-" in when else None, opened.end_ns)
 
     def tell(tried: "Given") -> None:
-        print(f"{tried.pages:,} pages given back: {tried.lost} of {tried.branches}", file=sys.stderr, flush=True)
+        say(f"{tried.pages:,} pages given back: {tried.lost} of {tried.branches}", err=True)
 
     found = pages_to_free(opened, event, at, branches=branches, threads=threads, progress=tell, cancel=cancellation())
     if found is None:
@@ -203,11 +203,9 @@ def _table(curves: list["Decided"]) -> None:
     from fastalloc.terminal import Table, console
 
     first = curves[0]
-    shown = console()
-    shown.print(
+    say(
         f"lane {first.lane}: {first.event} at {first.event_ns / 1e9:.3f} s. Branches from earlier times, with other "
-        f"random draws, that come to it by {first.until_ns / 1e9:g} s (95 % interval):",
-        soft_wrap=True,
+        f"random draws, that come to it by {first.until_ns / 1e9:g} s (95 % interval):"
     )
     table = Table()
     table.add_column("from")
@@ -218,9 +216,9 @@ def _table(curves: list["Decided"]) -> None:
             _when(chance),
             *(_share(each.chances[i]) for each in curves),
         )
-    shown.print(table)
+    console().print(table)
     for curve in curves:
-        shown.print(verdict(curve), soft_wrap=True)
+        say(verdict(curve))
 
 
 def verdict(curve: "Decided") -> str:

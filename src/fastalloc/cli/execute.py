@@ -9,6 +9,7 @@ import typer
 
 from fastalloc.cli import interrupt
 from fastalloc.errors import InputError
+from fastalloc.width import say
 
 LANE_FAILED = 3  # exit code
 
@@ -32,7 +33,7 @@ def run_and_show(
     except InputError:
         if not interrupt.interrupted():
             raise
-        print("stopped before the first lane was finished", file=sys.stderr)
+        say("stopped before the first lane was finished", err=True)
         raise typer.Exit(interrupt.exit_code()) from None
 
     from fastalloc.cli.show import show, show_board, tell_doubts
@@ -43,15 +44,15 @@ def run_and_show(
     tell_doubts(doubtful, as_json)
     page = write_report(dataset, doubtful=doubtful)
     (show_board if board else show)(dataset, as_json=as_json, doubtful=doubtful)
-    print("", file=sys.stderr)
+    say(err=True)
     if scenario.kernel_policy:
-        print(f"policy  {scenario.kernel_policy}", file=sys.stderr)
+        say(f"policy  {scenario.kernel_policy}", err=True)
     if scenario.machine.doubt:
-        print(f"machine {scenario.machine.doubt} (docs: How true is it)", file=sys.stderr)
-    print(f"dataset {folder}\nreport  {page}", file=sys.stderr)
+        say(f"machine {scenario.machine.doubt}", err=True)
+    say(f"dataset {folder}\nreport  {page}", err=True)
     _tell_next(dataset, folder, board)
     if interrupt.interrupted():
-        print("stopped; what was finished is kept", file=sys.stderr)
+        say("stopped; what was finished is kept", err=True)
         raise typer.Exit(interrupt.exit_code())
     if dataset.manifest.get("broken"):
         raise typer.Exit(LANE_FAILED)
@@ -73,10 +74,11 @@ def _what(scenario: "Scenario", variants: Sequence[str] | None) -> list[str]:
 
 def _tell_next(dataset: "Dataset", folder: str, board: bool) -> None:
     """What to look at next."""
-    worst = dataset.runs.sort("livelock_ms", descending=True).select("id", "variant", "lane").first().collect()
-    number, variant, lane = worst.row(0)
+    of = dataset.runs.sort("livelock_ms", descending=True).select("id", "variant", "lane", "livelock_onset_ms")
+    number, variant, lane, onset_ms = of.first().collect().row(0)
+    since = " --since 100ms-before-livelock" if onset_ms >= 100 else ""
     print("\nnext    open the report in a browser: it needs no network", file=sys.stderr)
-    print(f"        fastalloc rerun {folder} {number}   # {variant}, lane {lane}, event by event", file=sys.stderr)
+    print(f"        fastalloc rerun {folder} {number}{since}   # {variant}, lane {lane}", file=sys.stderr)
     if not board:
         scenario = dataset.manifest["scenario"]["name"]
         print(f"        fastalloc compare {scenario} --policies fix,nomerge-bio,slab   # remedies", file=sys.stderr)

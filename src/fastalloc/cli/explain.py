@@ -6,8 +6,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from fastalloc.cli.width import columns, fitted
 from fastalloc.errors import InputError, reading
+from fastalloc.width import columns, fitted, say
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,7 +50,7 @@ def run(args: list[str]) -> None:
 
     kept: list[Answer] = []
     faults: list[InputError] = []  # of a file: the others are answered all the same
-    count = 0
+    count, width = 0, columns(sys.stdout)
     for name in files:
         before, beyond = count, Counter[str]()
         try:
@@ -59,7 +59,8 @@ def run(args: list[str]) -> None:
                     if as_json:
                         sys.stdout.write((",\n" if count else "[\n") + json.dumps(answer.as_json(), indent=1))
                     else:
-                        sys.stdout.write(fitted(("\n" if count else "") + as_text(answer, min(110, columns() or 110))))
+                        text = ("\n" if count else "") + as_text(answer, min(110, width or 110))
+                        sys.stdout.write(fitted(text, width))
                     count += 1
                     if html is not None or (machine is not None and not kept and answer.decision.zones):
                         kept.append(answer)
@@ -69,7 +70,7 @@ def run(args: list[str]) -> None:
             faults.append(error)
         if beyond:
             most = "; ".join(f"{number} times {head}" for head, number in beyond.most_common(5))
-            print(f"{name}: {beyond.total()} more reports are not answered: {most} (--limit 0)", file=sys.stderr)
+            say(f"{name}: {beyond.total()} more reports are not answered: {most} (--limit 0)", err=True)
     if as_json and count:
         sys.stdout.write("\n]\n")
     if html is not None:

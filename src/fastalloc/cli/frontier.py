@@ -2,7 +2,6 @@
 
 import json as json_text
 import re
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,6 +22,7 @@ from fastalloc.cli.options import (
     loaded_with,
 )
 from fastalloc.errors import InputError
+from fastalloc.width import say
 
 if TYPE_CHECKING:
     from fastalloc.sweep.frontier import Frontier
@@ -66,7 +66,7 @@ def frontier(
     from fastalloc.compiler.cache_dir import announce_compiling
     from fastalloc.scenario.policy_presets import policy_variant
     from fastalloc.scenario.rules import rules_line
-    from fastalloc.sweep.frontier import Tried, fewest_lanes
+    from fastalloc.sweep.frontier import Tried, fewest_lanes, own_value
     from fastalloc.sweep.frontier import frontier as search
 
     told = re.fullmatch(r"\s*livelock\s*<\s*([0-9.eE+-]+)\s*", where)
@@ -86,33 +86,35 @@ def frontier(
     else:
         names = [variant or loaded.variants[0].name]
     owns = [loaded.variant(name) for name in names]
+    for own in owns:
+        own_value(own, of)  # refused before anything is compiled
     announce_compiling()
     needed = fewest_lanes(limit, confidence) if 0 < limit < 1 else 0
     if needed > FREELY:
         days = needed * owns[0].run.duration_s / 86400
-        print(
+        say(
             f"to show a value to be below {limit:g} takes {needed:,} lanes without a livelock at least: {days:,.1f} "
             "machine-days",
-            file=sys.stderr,
+            err=True,
         )
 
     def tell(step: Tried) -> None:
         share = f"{step.livelocks:,} of {step.lanes:,} lanes livelocked, {step.low:.2g} to {step.high:.2g}"
         days = f"machine-days to a livelock: {step.machine_days}"
-        print(f"{of} = {step.value}: {share}: {step.verdict}; {days}", file=sys.stderr, flush=True)
+        say(f"{of} = {step.value}: {share}: {step.verdict}; {days}", err=True)
 
     found: list[Frontier] = []
     for name, own in zip(names, owns, strict=True):
         if len(names) > 1:
-            print(f"{name}:", file=sys.stderr)
+            say(f"{name}:", err=True)
         result = search(
             own, of, low, high, limit, lanes=lanes, most_lanes=most_lanes, confidence=confidence, threads=threads,
             tell=tell,
         )  # fmt: skip
         found.append(result)
         if not json:
-            print((f"{name}: " if len(names) > 1 else "") + _words(result))
-            print(f"rules: {rules_line(own)}")
+            say((f"{name}: " if len(names) > 1 else "") + _words(result))
+            say(f"rules: {rules_line(own)}")
     if json:
         told_of = [{"variant": name, "rules": rules_line(own)} for name, own in zip(names, owns, strict=True)]
         print(json_text.dumps([each | _record(f) for each, f in zip(told_of, found, strict=True)], indent=1))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fastalloc.errors import InputError
+from fastalloc.width import say
 
 PRESET = "swap-livelock-34m"  # half of its machines livelock within seconds
 LANES = 16
@@ -39,8 +40,8 @@ def init(
     }
     for name, text in written.items():
         write_file(folder / name, text.encode())
-    print(f"{folder}/scenario.toml   the machine, what runs on it, and variants of the kernel")
-    print(f"{folder}/sense_first.py  a policy: who may take a slot, and what follows a refusal")
+    say(f"{folder}/scenario.toml   the machine, what runs on it, and variants of the kernel")
+    say(f"{folder}/sense_first.py  a policy: who may take a slot, and what follows a refusal")
     print("\nnow:")
     print(f"  fastalloc run {folder}/scenario.toml --out {folder}/out")
     print(f"  fastalloc compare {folder}/scenario.toml --policies fix,{folder}/sense_first.py --out {folder}/board")

@@ -10,6 +10,7 @@ import typer
 
 from fastalloc.errors import InputError, told
 from fastalloc.threads import threads_asked
+from fastalloc.width import say
 
 if TYPE_CHECKING:
     from fastalloc.scenario import Scenario
@@ -102,6 +103,14 @@ def allow_memory(size: str | None) -> None:
         os.environ[MEMORY] = str(parse_bytes(size, "--memory"))
 
 
+def names_of(policies: str) -> list[str]:
+    """The names that ``--policies`` asks for, each once; ``all`` stands for every preset."""
+    from fastalloc.scenario import policy_names
+
+    asked = [name for given in policies.split(",") for name in (policy_names() if given == "all" else [given])]
+    return list(dict.fromkeys(asked))
+
+
 def asked_for(
     settings: Sequence[str] | None,
     policy: str | None = None,
@@ -152,8 +161,6 @@ def loaded_with(scenario: str, settings: dict[str, Any], policies: str | None = 
     Raises:
         InputError: as ``load_scenario``, ``load_machine`` and ``with_chosen``.
     """
-    import sys
-
     from fastalloc.scenario import load_scenario
     from fastalloc.scenario.chosen import with_chosen
     from fastalloc.scenario.machines import assumed, is_machine
@@ -169,5 +176,5 @@ def loaded_with(scenario: str, settings: dict[str, Any], policies: str | None = 
     if isinstance(settings.get("machine"), str):
         said = [f"policy {found.kernel_policy}", *assumed(found.machine)]
     for line in said:
-        print(f"assumed: {line}", file=sys.stderr)
+        say(f"assumed: {line}", err=True)
     return found

@@ -1,12 +1,18 @@
 """``fastalloc policy``: a patch of one's own: written, checked, timed."""
 
+import json as json_text
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastalloc.bounded import text_of
+from fastalloc.cli.options import Json
 from fastalloc.errors import InputError, printable, reading
+from fastalloc.width import say
+
+if TYPE_CHECKING:
+    from fastalloc.verify.own.check import Checked
 
 policy_app = typer.Typer(help="A policy of one's own: start one, look for its faults, tell what it costs.")
 File = Annotated[Path, typer.Argument(help="A Python file.")]
@@ -39,6 +45,7 @@ def check(
     file: File,
     settings: Settings = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to look.")] = 8.0,
+    json: Json = False,
 ) -> None:
     """Run a policy interpreted and compiled on generated operations; exit code 1 where a fault was found."""
     from fastalloc.compiler.cache_dir import announce_compiling
@@ -53,18 +60,30 @@ def check(
         found = check_allocator(source, str(file), given, seconds)
     else:
         found = look(source, str(file), given, seconds)
-    for fault in found.faults:
-        for line in fault.lines():
-            print(printable(line))
+    if json:
+        faults = [fault.lines() for fault in found.faults]
+        told = {"file": str(file), "faults": faults, "operations": found.operations, "asked": dict(found.asked)}
+        print(json_text.dumps(told | {"allocators": list(found.allocators)}, indent=1))
+    else:
+        _tell_faults(file, found)
     if found.faults:
         raise typer.Exit(1)
+
+
+def _tell_faults(file: Path, found: "Checked") -> None:
+    """What was found, or that nothing was."""
+    for fault in found.faults:
+        for line in fault.lines():
+            say(printable(line))
+    if found.faults:
+        return
     asked = ", ".join(f"{name} {count:,} times" for name, count in found.asked.items())
     where = ", ".join(found.allocators) or "no SLUB"
-    print(f"{file}: no fault in {found.operations:,} operations, allocator {where}{asked and f'; asked {asked}'}")
+    say(f"{file}: no fault in {found.operations:,} operations, allocator {where}{asked and f'; asked {asked}'}")
 
 
 @policy_app.command()
-def time(file: File, settings: Settings = None) -> None:
+def time(file: File, settings: Settings = None, json: Json = False) -> None:
     """What a policy costs an operation, beside the kernel without it; or an allocator, beside SLUB's."""
     from fastalloc.compiler.cache_dir import announce_compiling
     from fastalloc.own.allocator_text import is_allocator
@@ -74,6 +93,13 @@ def time(file: File, settings: Settings = None) -> None:
     source, given = _read(file), _parameters(settings)
     announce_compiling()
     table = Table()
+    if json:
+        if is_allocator(source):
+            rows = [{"allocator": name, "plain_ns": each} for name, each in allocator_costs(source, str(file), given)]
+        else:
+            rows = [cost._asdict() for cost in costs(source, str(file), given)]
+        print(json_text.dumps(rows, indent=1))
+        return
     if is_allocator(source):
         table.add_column("allocator")
         table.add_column("ns an operation", justify="right")

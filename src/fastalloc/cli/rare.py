@@ -1,6 +1,5 @@
 """``fastalloc rare``: how often an event comes, on the machine as it is."""
 
-import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastalloc.cli.options import Memory, Threads, Trust, allow_memory, loaded_with, parse_settings
-from fastalloc.errors import InputError
+from fastalloc.cli.options import Memory, Policies, Threads, Trust, allow_memory, loaded_with, names_of, parse_settings
+from fastalloc.errors import InputError, meant
+from fastalloc.width import say
 
 if TYPE_CHECKING:
     from fastalloc.rare.events import Event
@@ -26,6 +26,7 @@ def rare(
     per: Annotated[str, typer.Option(help="lane-minute, machine-hour or machine-day.")] = "machine-day",
     variant: Annotated[str | None, typer.Option(help="Variant of the scenario  [default: the first]")] = None,
     policy: Annotated[str | None, typer.Option(help="Policy, such as 6.18 or fix  [default: the variant's]")] = None,
+    policies: Policies = None,
     lanes: Annotated[int, typer.Option(min=1, help="Lanes at most.")] = 16384,
     budget: Annotated[float | None, typer.Option(min=0, help="Minutes of wall time at most.")] = None,
     width: Annotated[
@@ -62,39 +63,57 @@ def rare(
 
     allow_memory(memory)
     if per not in PER_S:
-        raise InputError("--per", per, f"expected one of {', '.join(PER_S)}")
+        raise InputError("--per", per, f"expected one of {', '.join(PER_S)}{meant(per, PER_S)}")
     wanted = parse_event(event)
     named = {"run.duration_s": seconds, "run.seed": seed}
     asked = parse_settings(settings or []) | {key: value for key, value in named.items() if value is not None}
-    own = _chosen(scenario, variant, policy, asked)
+    owns = {name: _chosen(scenario, variant, name or policy, asked) for name in _names(policies, policy, variant)}
     key, values = _rungs(stress) if stress else ("", [])
     if key:
-        _field(own, key)  # refused before anything is run
-    with ExitStack() as stack:
-        search = _Search(wanted, lanes, budget, width, startup, {"threads": threads})
-        if dask is not None:
-            from fastalloc.sweep.cluster import dask_executor
+        for own in owns.values():
+            _field(own, key)  # refused before anything is run
+    answers = []
+    for name, own in owns.items():
+        folder = f"{out}/{name}" if out and name else out
+        with ExitStack() as stack:
+            search = _Search(wanted, lanes, budget, width, startup, {"threads": threads})
+            if dask is not None:
+                from fastalloc.sweep.cluster import dask_executor
 
-            executor, workers = stack.enter_context(dask_executor(dask, [own]))
-            search.where = {"executor": executor, "workers": workers}
-        found = search.run(own, f"{out}/as-asked" if out and key else out)
-        answer = record(found, per)
-        if key:
-            steps = []
-            for value in values or search.pilot(own, key):
-                step_out = f"{out}/{key}={value:g}" if out else None
-                steps.append((value, search.run(_set(own, {key: _number(value)}), step_out)))
-            answer["ladder"] = _ladder(own, key, found, steps)
-    if splitting and found.stopped != "interrupted":
-        answer["splitting"] = _splitting(own, wanted, found, threads)
+                executor, workers = stack.enter_context(dask_executor(dask, [own]))
+                search.where = {"executor": executor, "workers": workers}
+            found = search.run(own, f"{folder}/as-asked" if folder and key else folder)
+            answer = ({"policy": name} if name else {}) | record(found, per)
+            if key:
+                steps = []
+                for value in values or search.pilot(own, key):
+                    step_out = f"{folder}/{key}={value:g}" if folder else None
+                    steps.append((value, search.run(_set(own, {key: _number(value)}), step_out)))
+                answer["ladder"] = _ladder(own, key, found, steps)
+        if splitting and found.stopped != "interrupted":
+            answer["splitting"] = _splitting(own, wanted, found, threads)
+        answers.append(answer)
+        if not json:
+            if name:
+                say(f"policy: {name}")
+            show(found, answer, per)
+        if found.stopped == "interrupted":
+            break
     if json:
         import json as json_text
 
-        print(json_text.dumps(answer, indent=1))
-    else:
-        show(found, answer, per)
+        print(json_text.dumps(answers[0] if policies is None else answers, indent=1))
     if found.stopped == "interrupted":
         raise typer.Exit(130)
+
+
+def _names(policies: str | None, policy: str | None, variant: str | None) -> list[str]:
+    """The policies asked for; one without a name where ``--policies`` is not given."""
+    if policies is None:
+        return [""]
+    if policy is not None or variant is not None:
+        raise InputError("--policies", policies, f"and --{'policy' if policy else 'variant'}: give one of them")
+    return names_of(policies)
 
 
 @dataclass
@@ -121,7 +140,7 @@ class _Search:
         def tell(progress: "RareProgress") -> None:
             if progress.wall_s - last[0] >= 5:
                 last[0] = progress.wall_s
-                print(f"{progress.lanes:,} lanes, {progress.events:,} events", file=sys.stderr, flush=True)
+                say(f"{progress.lanes:,} lanes, {progress.events:,} events", err=True)
 
         return search(
             own,
@@ -148,7 +167,7 @@ class _Search:
             seen = list(lanes_until(stressed, tried, self.event, own.run.seed, cancel=cancel, **self.where))
             if cancel.is_set():
                 raise typer.Exit(130)
-            print(f"pilot: {key} = {setting:g}: {sum(each.event for each in seen)} of {lanes}", file=sys.stderr)
+            say(f"pilot: {key} = {setting:g}: {sum(each.event for each in seen)} of {lanes}", err=True)
             return sum(each.event for each in seen), len(seen)
 
         whole = isinstance(_value(own, key), int)
@@ -184,7 +203,7 @@ def _splitting(own: "Scenario", event: "Event", found: "Rare", threads: int) -> 
     from fastalloc.cli.interrupt import cancellation
     from fastalloc.rare.splitting import splitting_test, words
 
-    print("the test before splitting: a minute or more", file=sys.stderr, flush=True)
+    say("the test before splitting: a minute or more", err=True)
     told = splitting_test(own, event, threads=threads, cancel=cancellation())
     if told is None:
         raise typer.Exit(130)
@@ -230,7 +249,10 @@ def _ladder(own: "Scenario", key: str, found: "Rare", steps: list[tuple[float, "
 def _field(own: "Scenario", key: str) -> float:
     value = _value(own, key)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError("--stress", key, "names no number of the scenario")
+        from fastalloc.scenario.varied import dotted
+
+        known = [name for name, each in dotted(own.model_dump()).items() if type(each) in (int, float)]
+        raise InputError("--stress", key, f"names no number of the scenario{meant(key, known)}")
     return float(value)
 
 

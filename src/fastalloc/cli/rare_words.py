@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from fastalloc.width import say
+
 if TYPE_CHECKING:
     from fastalloc.rare.rare import Rare
 
@@ -57,22 +59,19 @@ def record(found: "Rare", per: str) -> dict[str, Any]:
 def show(found: "Rare", answer: dict[str, Any], per: str) -> None:
     from fastalloc.terminal import Table, console
 
-    shown = console()
     hazard = found.hazard
-    shown.print(f"rules: {answer['rules']}", soft_wrap=True)
-    shown.print(
+    say(f"rules: {answer['rules']}")
+    say(
         f"{answer['scenario']}, {answer['variant']}: {found.event.words}, {hazard.lanes:,} lanes of "
-        f"{hazard.length_s:g} s (stopped by {found.stopped})",
-        soft_wrap=True,
+        f"{hazard.length_s:g} s (stopped by {found.stopped})"
     )
     if hazard.startup_s:
         share, low, high = hazard.startup_share
-        shown.print(
+        say(
             f"start-up (first {hazard.startup_s:g} s): {hazard.startup_events:,} of {hazard.lanes:,} lanes, "
-            f"{100 * share:.3g} % ({100 * low:.2g} to {100 * high:.2g})",
-            soft_wrap=True,
+            f"{100 * share:.3g} % ({100 * low:.2g} to {100 * high:.2g})"
         )
-    shown.print(f"steady state: {_steady_words(found, per)}", soft_wrap=True)
+    say(f"steady state: {_steady_words(found, per)}")
     table = Table()
     for column in ("age, s", "events", "lane-seconds", "a second", "95 %"):
         table.add_column(column, justify="right")
@@ -85,12 +84,12 @@ def show(found: "Rare", answer: dict[str, Any], per: str) -> None:
             f"{rate.rate:.2g}" if rate.events else "none seen",
             f"{rate.low:.2g} to {rate.high:.2g}" if rate.events else f"below {rate.high:.2g}",
         )
-    shown.print(table)
+    console().print(table)
     if "ladder" in answer:
         for line in ladder_lines(answer["ladder"]):
-            shown.print(line, soft_wrap=True)
+            say(line)
     if "splitting" in answer:
-        shown.print(answer["splitting"]["words"], soft_wrap=True)
+        say(answer["splitting"]["words"])
 
 
 def _steady_words(found: "Rare", per: str) -> str:

@@ -11,6 +11,7 @@ import typer
 from fastalloc.cli.options import Json, Memory, Wide, allow_memory
 from fastalloc.errors import InputError, printable
 from fastalloc.threads import threads_asked, threads_of
+from fastalloc.width import say
 
 if TYPE_CHECKING:
     from fastalloc.trace.replay.check import Check
@@ -121,7 +122,7 @@ def replay(
     else:
         _print(recording, predictions, checked)
         if out is not None:
-            print(f"report: {page}")
+            say(f"report: {page}")
     raise typer.Exit(0 if checked is None or checked.ok else 1)
 
 

@@ -1,12 +1,12 @@
 """``fastalloc report``: the table and the HTML page of a dataset."""
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastalloc.cli.options import Json, Wide
 from fastalloc.errors import InputError, reading
+from fastalloc.width import say
 
 if TYPE_CHECKING:
     from fastalloc.report.sensitivity import Sensitivity
@@ -51,11 +51,11 @@ def _report(dataset: str, out: str | None, json: bool) -> list[str]:
 
             page = write_sweep_report(opened, out, _influences(opened), doubtful)
         show_sweep(opened, as_json=json, doubtful=doubtful)
-        print(f"\nreport  {page}", file=sys.stderr)
+        say(f"\nreport  {page}", err=True)
         return doubtful
     page = write_report(opened, out, doubtful)
     show(opened, as_json=json, doubtful=doubtful)
-    print(f"\nreport  {page}", file=sys.stderr)
+    say(f"\nreport  {page}", err=True)
     return doubtful
 
 
@@ -66,5 +66,5 @@ def _influences(dataset: "Dataset") -> list["Sensitivity"]:
     try:
         return sensitivity(dataset)
     except InputError as error:
-        print(f"no sensitivity indices: {error}", file=sys.stderr)
+        say(f"no sensitivity indices: {error}", err=True)
         return []

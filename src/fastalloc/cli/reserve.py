@@ -1,7 +1,6 @@
 """``fastalloc reserve``: how large a reserve must be."""
 
 import json as json_text
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,8 +20,10 @@ from fastalloc.cli.options import (
     allow_memory,
     asked_for,
     loaded_with,
+    names_of,
 )
 from fastalloc.errors import InputError, meant
+from fastalloc.width import say
 
 if TYPE_CHECKING:
     from fastalloc.scenario import Scenario
@@ -64,12 +65,16 @@ def reserve(
     """Say how large min_free_kbytes (or another reserve) must be for few GFP_ATOMIC requests to be refused."""
     allow_memory(memory)
     from fastalloc.compiler.cache_dir import announce_compiling
+    from fastalloc.scenario.policy_presets import policy_variant
     from fastalloc.sweep.reserve import BURSTS, FIELDS
     from fastalloc.sweep.reserve import reserve as search
 
     if of not in FIELDS:
         raise InputError("--of", of, f"is none of {', '.join(FIELDS)}{meant(of, FIELDS)}")
     asked = asked_for(settings, policy, None, seconds, seed)
+    if policies is not None:
+        for name in names_of(policies):
+            policy_variant(name)  # refused before anything is told
     own = _scenario(scenario, of, variant, asked, [_burst(text) for text in burst or []])
     if of in BURSTS and not own.workload.bursts:
         raise InputError(scenario, "workload.bursts", "none; tell them in the scenario or with --burst")
@@ -78,7 +83,7 @@ def reserve(
     answers = []
     for name, each in owns.items():
         if name:
-            print(f"{name}:", file=sys.stderr)
+            say(f"{name}:", err=True)
         closed = _closed_forms(each, of, below)
         found = search(
             each, of, below, lanes=lanes, most_lanes=most_lanes, start=closed[0], threads=threads, tell=_tell(of)
@@ -137,32 +142,31 @@ def _print(name: str, own: "Scenario", found: "Reserve", answer: dict[str, Any])
     from fastalloc.sweep.reserve import BURSTS, gap_pages
 
     if name:
-        print(f"policy:      {name}")
-    print(f"rules:       {answer['rules']}")
-    print(f"{found.key} is {answer['now']:,} now")
+        say(f"policy:      {name}")
+    say(f"rules:       {answer['rules']}")
+    say(f"{found.key} is {answer['now']:,} now")
     if answer["closed_form"] is not None:
-        print(
+        say(
             f"closed form: {answer['closed_form']:,}, where a burst meets memory at the low mark and no reclaim on its "
             f"way ({gap_pages(own.machine):,} pages lie between low and the mark of GFP_ATOMIC now)"
         )
     if answer["closed_form_kswapd_behind"] is not None:
         behind = answer["closed_form_kswapd_behind"]
-        print(f"             {behind:,}, where kswapd falls behind and memory is at the min mark")
-    print(f"simulated:   {_words(found, found.limit)}")
+        say(f"             {behind:,}, where kswapd falls behind and memory is at the min mark")
+    say(f"simulated:   {_words(found, found.limit)}")
     if answer["kept_back_kb"]:
         kept = answer["kept_back_kb"]
         more = "more" if kept > 0 else "less"
         where = "stay free below the high marks" if found.key in BURSTS else f"lie in {found.key}"
-        print(f"cost:        {abs(kept):,.{0 if abs(kept) >= 100 else 2}f} kB {more} than now {where}")
+        say(f"cost:        {abs(kept):,.{0 if abs(kept) >= 100 else 2}f} kB {more} than now {where}")
 
 
 def _tell(of: str) -> "Callable[[Refused], None]":
     def tell(tried: "Refused") -> None:
-        print(
+        say(
             f"{of} = {tried.value}: {tried.refused:,} of {tried.requests:,} refused on {tried.lanes} lanes, "
             f"{tried.low:.2g} to {tried.high:.2g}",
-            file=sys.stderr,
-            flush=True,
+            err=True,
         )
 
     return tell
@@ -219,7 +223,7 @@ def _scenario(
         machine = load_machine(name)
         own, said = pressed(machine, told, in_play(machine, told, of))
         for line in said:
-            print(f"assumed: {line}", file=sys.stderr)
+            say(f"assumed: {line}", err=True)
         return own.with_settings(chosen_settings(own, asked, Path()), "--set")
     loaded = loaded_with(name, asked)
     own = loaded.variant(variant or loaded.variants[0].name)

@@ -1,11 +1,13 @@
 """``fastalloc rewind``: a stored lane opened at a time, its state in words, step by step."""
 
+import json as json_text
 import sys
 from typing import Annotated
 
 import typer
 
-from fastalloc.cli.options import Trust
+from fastalloc.cli.options import Json, Trust
+from fastalloc.width import say
 
 HELP = (
     "n or Enter: a step on; b: a step back; a number and s, ms or us: that step from now on; t TIME: go there; q: end"
@@ -23,6 +25,7 @@ def rewind(
     steps: Annotated[int, typer.Option(min=0, help="So many steps are shown, and no more is asked.")] = 0,
     save: Annotated[str | None, typer.Option(help="Save a snapshot of the lane at that time as this file.")] = None,
     trust: Trust = False,
+    json: Json = False,
 ) -> None:
     """Open one lane at a time: who holds which slots, who waits for what; forward and back."""
     from fastalloc.batch.snapshot import save as save_snapshot
@@ -32,7 +35,6 @@ def rewind(
     from fastalloc.rare.rewind import Rewound, parse_time
     from fastalloc.runner import stored_lane
     from fastalloc.scenario.rules import rules_line
-    from fastalloc.terminal import console
 
     wanted = parse_event(event)
     own, row = stored_lane(dataset, lane)
@@ -41,24 +43,30 @@ def rewind(
     step_ns = parse_time(step, None, opened.end_ns)
     at = opened.find(wanted) if "-" in to else None
     opened.go_to(parse_time(to, at, opened.end_ns))
-    shown = console()
-    shown.print(f"rules: {rules_line(own)}", soft_wrap=True)
+    states = []
 
     def show() -> None:
-        for line in state_lines(opened.arrays):
-            shown.print(line, soft_wrap=True)
+        lines = state_lines(opened.arrays)
+        states.append({"t_s": opened.now_ns / 1e9, "lines": lines})
+        for line in [] if json else lines:
+            say(line)
 
+    if not json:
+        say(f"rules: {rules_line(own)}")
     show()
     if save is not None:
         save_snapshot(opened.snapshot(), own, save)
-        shown.print(f"snapshot in {save}", soft_wrap=True)
+        say(f"snapshot in {save}", err=json)
     for _ in range(steps):
         opened.step(step_ns)
-        shown.print()
+        if not json:
+            say()
         show()
-    if steps or save is not None or not sys.stdin.isatty():
+    if json:
+        print(json_text.dumps({"rules": rules_line(own), "states": states}, indent=1))
+    if json or steps or save is not None or not sys.stdin.isatty():
         return
-    shown.print(HELP, soft_wrap=True)
+    say(HELP)
     while True:
         try:
             asked = input("> ").strip()
@@ -87,5 +95,5 @@ def _asked(opened: object, asked: str, step_ns: int, event_ns: int | None) -> in
             step_ns = parse_time(asked, None, opened.end_ns)
             opened.step(step_ns)
     except InputError as error:
-        print(f"{error}\n{HELP}", file=sys.stderr)
+        say(f"{error}\n{HELP}", err=True)
     return step_ns

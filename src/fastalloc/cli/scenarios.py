@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from fastalloc.width import say
+
 scenarios_app = typer.Typer(help="List the presets and their variants, or show one as TOML.")
 
 
@@ -30,7 +32,7 @@ def scenarios(context: typer.Context) -> None:
             table.add_row(f"  {variant.name}", f"{variant.title}{extra}")
         table.put(out)
         out.print()
-    out.print("fastalloc scenarios show NAME > mine.toml   writes one to start from", soft_wrap=True)
+    say("fastalloc scenarios show NAME > mine.toml   writes one to start from")
 
 
 @scenarios_app.command()

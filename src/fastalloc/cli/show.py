@@ -1,10 +1,10 @@
 """Prints the verdict of a dataset to stdout."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from fastalloc.store import Dataset
+from fastalloc.width import say
 
 POINTS_SHOWN = 60
 LIVELOCKED = ("lanes", "livelocked", "share", "95 %")
@@ -23,13 +23,13 @@ REPLAYED = ("orders", "new pages", "peak pages", "end pages", "waste at peak", "
 def tell_doubts(doubtful: Sequence[str], as_json: bool) -> None:
     """The line above a table that rests on less than was asked; stdout is left to JSON."""
     if doubtful:
-        print(f"rests on less than was asked: {'; '.join(doubtful)}", file=sys.stderr if as_json else sys.stdout)
+        say(f"rests on less than was asked: {'; '.join(doubtful)}", err=as_json)
 
 
 def _tell_simplified(dataset: Dataset) -> None:
     """The lines above a table of machines that are not simulated as they are."""
     for sentence in dataset.manifest.get("simplified", []):
-        print(f"simplified: {sentence}")
+        say(f"simplified: {sentence}")
 
 
 def show(dataset: Dataset, as_json: bool, doubtful: Sequence[str] = ()) -> None:

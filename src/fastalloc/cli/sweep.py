@@ -1,7 +1,6 @@
 """``fastalloc sweep``: the points of a sweep file into a dataset, and on from where it stopped."""
 
 import json as json_text
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,8 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastalloc.cli import interrupt
-from fastalloc.cli.options import Json, Lanes, Memory, Policies, Seconds, Seed, Threads, Trust, Wide, allow_memory
+from fastalloc.cli.options import (
+    Json,
+    Lanes,
+    Memory,
+    Policies,
+    Seconds,
+    Seed,
+    Threads,
+    Trust,
+    Wide,
+    allow_memory,
+    names_of,
+)
 from fastalloc.errors import InputError
+from fastalloc.width import say
 
 if TYPE_CHECKING:
     from fastalloc.sweep import Plan
@@ -66,7 +78,7 @@ def sweep(
             batch=batch,
             shard=slice_,
             progress=stack.enter_context(SweepBar()),
-            fault=lambda fault: print(f"{fault.path}: {fault.message}; it is run again", file=sys.stderr),
+            fault=lambda fault: say(f"{fault.path}: {fault.message}; it is run again", err=True),
             cancel=cancel,
             **where,
         )
@@ -74,9 +86,9 @@ def sweep(
         from fastalloc.cli.show import show_sweep
 
         show_sweep(dataset, as_json=json)
-        print(f"\ndataset {folder} ({dataset.manifest['status']})", file=sys.stderr)
+        say(f"\ndataset {folder} ({dataset.manifest['status']})", err=True)
     if interrupt.interrupted():
-        print("stopped; what was finished is kept, the same command goes on with it", file=sys.stderr)
+        say("stopped; what was finished is kept, the same command goes on with it", err=True)
         raise typer.Exit(interrupt.exit_code())
 
 
@@ -89,12 +101,9 @@ def _slice(text: str) -> tuple[int, int]:
 
 def _changes(policies: str | None, lanes: int | None, seconds: float | None, seed: int | None) -> dict[str, Any]:
     """What options put in place of the file's own keys."""
-    from fastalloc.scenario import policy_names
-
     told: dict[str, Any] = {"lanes": lanes, "seed": seed}
     if policies is not None:
-        asked = [name for given in policies.split(",") for name in (policy_names() if given == "all" else [given])]
-        told |= {"policies": list(dict.fromkeys(asked))}
+        told |= {"policies": names_of(policies)}
     found = {key: value for key, value in told.items() if value is not None}
     if policies is not None:
         found["variants"] = None
@@ -111,8 +120,8 @@ def _print_estimate(plan: "Plan", threads: int, as_json: bool) -> None:
         print(json_text.dumps(told, indent=1))
         return
     most = "at most " if plan.sweep.stop else ""
-    print(f"points  {found.points:,} ({plan.excluded:,} left out by constraints, {plan.repeated:,} repeated)")
-    print(f"lanes   {most}{found.lanes:,} ({plan.sweep.lanes:,} a point)")
-    print(f"time    {most}about {duration(found.seconds)} on {found.threads} threads")
-    print(f"bytes   {most}about {found.bytes:,}")
-    print(f"time and bytes are extrapolated from {found.probes} lanes", file=sys.stderr)
+    say(f"points  {found.points:,} ({plan.excluded:,} left out by constraints, {plan.repeated:,} repeated)")
+    say(f"lanes   {most}{found.lanes:,} ({plan.sweep.lanes:,} a point)")
+    say(f"time    {most}about {duration(found.seconds)} on {found.threads} threads")
+    say(f"bytes   {most}about {found.bytes:,}")
+    say(f"time and bytes are extrapolated from {found.probes} lanes", err=True)

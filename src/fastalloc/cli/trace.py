@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from fastalloc.cli.options import Json, Wide
-from fastalloc.errors import printable
+from fastalloc.errors import meant, printable
+from fastalloc.width import say
 
 trace_app = typer.Typer(help="Recorded kmem traces.", no_args_is_help=True)
 
@@ -29,7 +30,7 @@ def convert(
     write_trace(target, trace)
     for step, count in trace.meta["inferred"].items():
         print(f"{count:>12,}  {printable(step)}", file=sys.stderr)
-    print(f"{target}: {len(trace.events):,} events, {target.stat().st_size:,} bytes", file=sys.stderr)
+    say(f"{target}: {len(trace.events):,} events, {target.stat().st_size:,} bytes", err=True)
 
 
 @trace_app.command()
@@ -50,7 +51,7 @@ def info(
     from fastalloc.trace.replay.recording import read_trace
 
     if by is not None and by not in BY:
-        raise InputError("--by", by, f"must be one of {', '.join(BY)}")
+        raise InputError("--by", by, f"must be one of {', '.join(BY)}{meant(by, BY)}")
     trace = read_trace(recorded(path).trace)
     described = describe(trace)
     held = None if by is None else holders(trace, by)
@@ -103,9 +104,7 @@ def fit(
     target = out or Path(path.name.split(".")[0] + ".workload.json")
     load = workload.fit(read_trace(recorded(path).trace))
     write_file(target, (json_module.dumps(load, indent=1) + "\n").encode())
-    print(
-        f"{target}: {len(load['caches'])} caches, {load['allocations_left_out']} allocations left out", file=sys.stderr
-    )
+    say(f"{target}: {len(load['caches'])} caches, {load['allocations_left_out']} allocations left out", err=True)
 
 
 @trace_app.command()
@@ -125,4 +124,4 @@ def generate(
     target = out or Path(path.name.split(".")[0] + ".fitted" + SUFFIX)
     trace = workload.generate(read_workload(path), seconds, seed)
     write_trace(target, trace)
-    print(f"{target}: {len(trace.events):,} events", file=sys.stderr)
+    say(f"{target}: {len(trace.events):,} events", err=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fastalloc.errors import InputError
+from fastalloc.width import say
 
 PACKAGE = Path(__file__).parents[1]
 # Rooms whose sources decide what compiled code computes.
@@ -136,11 +137,10 @@ def is_cold() -> bool:
 def announce_compiling() -> None:
     """Tells on stderr that the first run compiles, where it does."""
     if is_cold():
-        print(
+        say(
             "compiling the simulation for this CPU, half a minute to a minute, once per version "
             f"(kept in {cache_folder()}) ...",
-            file=sys.stderr,
-            flush=True,
+            err=True,
         )
 
 

@@ -28,7 +28,10 @@ class Row(NamedTuple):
 # How SLUB moves slabs between CPUs and nodes; the names are those of the closed loop's allocators and of replay's eras.
 ERA = (
     Row("2.6.25", "2.6.25", "mm/slub.c of 2.6.25-rc8"),
-    Row("2.6.26", "2.6.25", "mm/slub.c of 2.6.26: __slab_free", "no CPU partial lists yet: slabs move as in 2.6.25"),
+    Row(
+        "2.6.26", "2.6.25", "mm/slub.c of 2.6.26: __slab_free",
+        "no partial lists of CPUs before 3.2: slabs move as in 2.6.25",
+    ),
     Row(
         "3.1", "2.6.25", "mm/slub.c of 3.1: __slab_free",
         "3.1 keeps an emptied slab while its node has few partial ones, which the rules of 2.6.25 do not",
@@ -36,11 +39,11 @@ ERA = (
     Row("3.2", "cpu-partial", "mm/slub.c of 3.2: put_cpu_partial"),
     Row(
         "6.18", "sheaves", "mm/slub.c of 6.18: pcs_replace_empty_main; include/linux/slab.h: sheaf_capacity",
-        "sheaves are of the caches that ask for them (maple_node, vm_area_struct); all others move as in 6.17",
+        "only caches that ask for sheaves have them (maple_node, vm_area_struct), all others move slabs as in 6.17",
     ),
     Row(
         "7.0", "7.3", "mm/slub.c of 7.2 and 7.3: __pcs_replace_empty_main, refill_objects",
-        "how it moves slabs was not read: the rules of 7.2 stand in for it",
+        "how 7.0 and 7.1 move slabs was not read: the rules of 7.2 stand in for theirs",
     ),
     Row("7.2", "7.3", "mm/slub.c of 7.2.12 and 7.3.4: __pcs_replace_empty_main, refill_objects"),
 )  # fmt: skip

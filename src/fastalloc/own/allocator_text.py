@@ -5,7 +5,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fastalloc.errors import InputError
-from fastalloc.own.text import Checked, Text, globals_of, line_of, near, parameters_of, parsed, read_text, used_by
+from fastalloc.own.checked import Checked, line_of, near
+from fastalloc.own.kinds import Imported, imported_of, kinds_of
+from fastalloc.own.text import Text, globals_of, parameters_of, parsed, read_text, used_by
 
 FUNCTIONS = {
     "create": ("heap", "c", "size"),
@@ -73,8 +75,12 @@ def read_allocator(source: str, where: str) -> AllocatorText:
             raise InputError(where, line_of(node), told)
     arrays = _arrays(tree, where)
     globals_ = globals_of(tree) | set(PROVIDED)
+    kinds = kinds_of(
+        top, {name: {each: each for each in given if each in ("heap", "zone")} for name, given in wanted.items()}
+    )
+    imported = imported_of(tree, where)
     for name in reached:
-        _CheckedAllocator(name, top, arrays, globals_, where).visit(top[name])
+        _CheckedAllocator(name, top, arrays, globals_, where, kinds[name], imported).visit(top[name])
     parameters = {each.name: each for each in parameters_of(tree, where)}
     functions = {name: top[name] for name in wanted}
     return AllocatorText(Text(where, tree, functions, used, parameters, {}, frozenset()), arrays)
@@ -115,8 +121,10 @@ class _CheckedAllocator(Checked):
         arrays: dict[str, tuple[str | int, int]],
         globals_: set[str],
         where: str,
+        kinds: dict[str, set[str]],
+        imported: dict[str, Imported],
     ) -> None:
-        super().__init__(name, top, {}, globals_, where)
+        super().__init__(name, top, {}, globals_, where, kinds, imported)
         self.arrays = arrays
         self.provided = PROVIDED
 
@@ -127,18 +135,22 @@ class _CheckedAllocator(Checked):
             self.refuse(node, "returns nothing: it gives a whole number")
 
     def visit_Attribute(self, node: ast.Attribute) -> None:  # noqa: N802
-        if isinstance(node.value, ast.Name) and node.value.id == "heap":
+        name = node.value.id if isinstance(node.value, ast.Name) else ""
+        kinds = self.kinds.get(name, set())
+        if "heap" in kinds:
             if node.attr not in self.arrays:
                 known = ", ".join(self.arrays)
-                self.refuse(
-                    node, f"heap has no array {node.attr!r}: there are {known}{near(node.attr, list(self.arrays))}"
-                )
+                self.refuse(node, f"{name} has no array {node.attr!r}: there are {known}{near(node.attr, self.arrays)}")
             if isinstance(node.ctx, ast.Store):
                 self.refuse(node, "an array cannot be replaced: assign to its elements")
             return
-        if isinstance(node.value, ast.Name) and node.value.id == "zone":
-            self.refuse(node, "zone is given to take_pages and give_pages, and to nothing else")
+        if "zone" in kinds:
+            self.refuse(node, f"{name} is given to take_pages and give_pages, and to nothing else")
         super().visit_Attribute(node)
+
+    def _field(self, node: ast.Attribute, name: str) -> None:
+        if name not in self.own:  # a local name may stand for an array
+            super()._field(node, name)
 
     def visit_Subscript(self, node: ast.Subscript) -> None:  # noqa: N802
         if isinstance(node.value, ast.Attribute) and (

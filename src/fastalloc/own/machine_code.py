@@ -162,5 +162,5 @@ def why_refused(name: str, text: Text, said: str) -> tuple[str, str]:
     line = re.search(rf'File "{re.escape(text.where)}", line (\d+)', said)
     lines = (part.strip() for part in said.splitlines())
     around = ("Failed in", "During", "File", "There are", "-", "^")
-    why = next((part for part in lines if part and not part.startswith(around)), "cannot be compiled")
-    return (f"{name}, line {line[1]}" if line else at), why
+    why = next((part for part in lines if part and not part.startswith(around)), "no reason was given")
+    return (f"{name}, line {line[1]}" if line else at), f"cannot be compiled: {why}"

@@ -4,30 +4,17 @@ All that can be wrong with it is told here, with the file's own name and line; n
 """
 
 import ast
-import difflib
 from collections.abc import Iterator
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import NamedTuple
 
 from fastalloc.errors import InputError, told
+from fastalloc.own.checked import LARGEST, Checked, line_of, near
+from fastalloc.own.kinds import imported_of, kinds_of
 from fastalloc.own.questions import NOT_IN_REPLAY, QUESTIONS, RECORDS, STATES, states_of
 
-LARGEST = (1 << 63) - 1
 MOST_WORDS = 64  # of state, of each
-BUILTINS = ("min", "max", "abs", "range", "bool", "int", "len")
-_SAID = {
-    ast.Div: "whole numbers only: write // in place of /",
-    ast.Pow: "** is not compiled: multiply, or shift with <<",
-    ast.MatMult: "@ is no operation on whole numbers",
-}
-_ALLOWED = (
-    ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.AugAssign, ast.For, ast.While, ast.If,
-    ast.IfExp, ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name, ast.Attribute, ast.Subscript,
-    ast.Constant, ast.Tuple, ast.Break, ast.Continue, ast.Pass, ast.Expr, ast.Raise, ast.Assert, ast.expr_context,
-    ast.operator, ast.boolop, ast.unaryop, ast.cmpop,
-)  # fmt: skip
-_NOT_COMPARED = (ast.In, ast.NotIn, ast.Is, ast.IsNot)
 set_parameters: ContextVar[dict[str, int]] = ContextVar("set_parameters")  # while a policy's text is executed
 
 
@@ -89,18 +76,16 @@ def read_text(source: str, where: str) -> Text:
         if name != "merge":
             used[name] = used_by(name, top, where)
     globals_ = globals_of(tree)
+    told_of = (*RECORDS, "state")
+    asked = {name: {each.arg: each.arg for each in top[name].args.args if each.arg in told_of} for name in used}
+    kinds, imported = kinds_of(top, asked), imported_of(tree, where)
     for name in dict.fromkeys(each for names in used.values() for each in names):
-        Checked(name, top, state, globals_, where).visit(top[name])
+        Checked(name, top, state, globals_, where, kinds[name], imported).visit(top[name])
     for name, names in used.items():
         for each in names:
             _refuse_states(name, top[each], where)
     quiet = frozenset(name for name, node in functions.items() if name != "merge" and _says_kernel(node))
     return Text(where, tree, functions, used, parameters, state, quiet)
-
-
-def line_of(node: ast.AST) -> str:
-    """Where a node stands, in words."""
-    return f"line {getattr(node, 'lineno', 0)}"
 
 
 def parsed(source: str, where: str) -> ast.Module:
@@ -110,11 +95,6 @@ def parsed(source: str, where: str) -> ast.Module:
         raise InputError(where, f"line {error.lineno}", str(error.msg)) from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise InputError(where, "", f"no Python: {told(error)}") from None
-
-
-def near(name: str, known: Iterator[str] | tuple[str, ...] | list[str]) -> str:
-    found = difflib.get_close_matches(name, list(known), 1, 0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def _refuse_strangers(tree: ast.Module, top: dict[str, ast.FunctionDef], where: str) -> None:
@@ -262,132 +242,6 @@ def _says_kernel(node: ast.FunctionDef) -> bool:
     return (
         len(body) == 1 and isinstance(body[0], ast.Return) and ast.unparse(body[0].value or body[0]) in ("KERNEL", "-1")
     )
-
-
-class Checked(ast.NodeVisitor):
-    """Refuses what a function that is compiled may not hold."""
-
-    def __init__(
-        self,
-        name: str,
-        top: dict[str, ast.FunctionDef],
-        state: dict[str, tuple[str, ...]],
-        globals_: set[str],
-        where: str,
-    ) -> None:
-        self.name, self.top, self.state, self.where = name, top, state, where
-        node = top[name]
-        self.arguments = {each.arg for each in node.args.args}
-        stored = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
-        self.provided: tuple[str, ...] = ()
-        self.known = self.arguments | stored | globals_ | set(BUILTINS) | {"True", "False"}
-
-    def refuse(self, node: ast.AST, why: str) -> None:
-        raise InputError(self.where, line_of(node), f"{self.name}: {why}")
-
-    def generic_visit(self, node: ast.AST) -> None:
-        if not isinstance(node, _ALLOWED):
-            self.refuse(node, f"{type(node).__name__} is not compiled: whole numbers, tests, loops and calls are")
-        super().generic_visit(node)
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        if node.name != self.name:
-            self.refuse(node, "a function inside another is not compiled")
-        if node.args.defaults or node.args.vararg or node.args.kwarg or node.args.kwonlyargs or node.decorator_list:
-            self.refuse(node, "takes plain arguments alone")
-        for each in node.body:
-            self.visit(each)
-
-    def visit_Constant(self, node: ast.Constant) -> None:
-        if isinstance(node.value, str):
-            self.refuse(node, "text is not compiled: whole numbers are")
-        if isinstance(node.value, float | complex):
-            self.refuse(node, f"{node.value!r}: whole numbers only")
-        if node.value is None or not isinstance(node.value, int) or abs(node.value) > LARGEST:
-            self.refuse(node, f"{node.value!r} is no whole number of 64 bits")
-
-    def visit_Expr(self, node: ast.Expr) -> None:
-        if not (isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)):
-            self.visit(node.value)
-
-    def visit_Return(self, node: ast.Return) -> None:
-        if node.value is None:
-            self.refuse(node, "returns nothing: an answer is a whole number")
-        else:
-            self.visit(node.value)
-
-    def visit_Raise(self, node: ast.Raise) -> None:
-        if node.cause is not None:
-            self.refuse(node, "raise ... from is not compiled")
-
-    def visit_Assert(self, node: ast.Assert) -> None:
-        self.visit(node.test)
-
-    def visit_BinOp(self, node: ast.BinOp) -> None:
-        self._operator(node.op, node)
-        self.generic_visit(node)
-
-    def visit_AugAssign(self, node: ast.AugAssign) -> None:
-        self._operator(node.op, node)
-        self.generic_visit(node)
-
-    def _operator(self, op: ast.operator, node: ast.AST) -> None:
-        if type(op) in _SAID:
-            self.refuse(node, _SAID[type(op)])
-
-    def visit_Compare(self, node: ast.Compare) -> None:
-        if any(isinstance(op, _NOT_COMPARED) for op in node.ops):
-            self.refuse(node, "in and is are not compiled: compare with ==")
-        self.generic_visit(node)
-
-    def visit_Assign(self, node: ast.Assign) -> None:
-        if len(node.targets) > 1:
-            self.refuse(node, "one variable at a time")
-        self.generic_visit(node)
-
-    def visit_For(self, node: ast.For) -> None:
-        loop = node.iter
-        if not (isinstance(loop, ast.Call) and isinstance(loop.func, ast.Name) and loop.func.id == "range"):
-            self.refuse(node, "for goes over a range")
-        self.generic_visit(node)
-
-    def visit_Call(self, node: ast.Call) -> None:
-        if not isinstance(node.func, ast.Name) or node.keywords:
-            self.refuse(node, "calls plain functions alone, with plain arguments")
-        elif node.func.id not in self.top and node.func.id not in (*BUILTINS, *self.provided):
-            close = near(node.func.id, [*self.top, *BUILTINS])
-            self.refuse(node, f"{node.func.id} is no function of this file, nor of {', '.join(BUILTINS)}{close}")
-        self.generic_visit(node)
-
-    def visit_Name(self, node: ast.Name) -> None:
-        if node.id not in self.known:
-            self.refuse(node, f"{node.id!r} is not known{near(node.id, list(self.known))}")
-        if isinstance(node.ctx, ast.Store) and (
-            node.id in RECORDS or node.id == "state" or node.id.startswith("_own_")
-        ):
-            self.refuse(node, f"{node.id!r} is what it is told and cannot be assigned")
-
-    def visit_Attribute(self, node: ast.Attribute) -> None:
-        inner = node.value
-        if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name) and inner.value.id == "state":
-            words = self.state.get(inner.attr, ())
-            if node.attr not in words:
-                told = f"there are {', '.join(words)}" if words else f"STATE declares none of a {inner.attr}"
-                self.refuse(node, f"state.{inner.attr} has no word {node.attr!r}: {told}{near(node.attr, words)}")
-            if "state" not in self.arguments:
-                self.refuse(node, "takes no argument 'state'")
-            return
-        if isinstance(inner, ast.Name) and inner.id == "state":
-            self.refuse(node, f"state.{node.attr} needs a word, such as state.{node.attr}.taken")
-        if isinstance(node.ctx, ast.Store):
-            self.refuse(node, "only words of state can be changed")
-        if isinstance(inner, ast.Name) and inner.id in self.arguments and inner.id in RECORDS:
-            fields = RECORDS[inner.id]
-            if node.attr not in fields:
-                self.refuse(
-                    node, f"{inner.id} has no {node.attr!r}: there are {', '.join(fields)}{near(node.attr, fields)}"
-                )
-        self.visit(inner)
 
 
 def refuse_unasked(text: Text, allocator: str) -> None:

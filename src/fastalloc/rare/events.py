@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from fastalloc.batch.lane import Lane
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, meant
 from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC
@@ -50,7 +50,8 @@ def parse_event(text: str) -> Event:
         return Event(text)
     found = re.fullmatch(r"(stall)>([0-9]+(?:\.[0-9]+)?)|(reserve)<([0-9]+)", text.replace(" ", ""))
     if not found or not float(found[2] or found[4]) > 0:
-        raise InputError("--event", text, "expected livelock, stall>SECONDS, refused or reserve<PAGES")
+        near = meant(text, ("livelock", "stall>SECONDS", "refused", "reserve<PAGES"))
+        raise InputError("--event", text, f"expected livelock, stall>SECONDS, refused or reserve<PAGES{near}")
     return Event(found[1] or found[3], float(found[2] or found[4]))
 
 

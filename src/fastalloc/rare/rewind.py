@@ -88,10 +88,10 @@ class Rewound:
             self._kept = [*self._kept[:-4:2], *self._kept[-4:]]
 
 
-def parse_time(text: str, event_ns: int | None, end_ns: int) -> int:
+def parse_time(text: str, event_ns: int | None, end_ns: int, what: str = "--to") -> int:
     """``12.5s``, ``300ms``, ``2s-before-livelock``, ``100ms-after-livelock`` or ``end`` in ns of simulated time.
 
-    ``event_ns`` is when the event happened that the text names.
+    ``event_ns`` is when the event happened that the text names; ``what`` the option that gave it.
 
     Raises:
         InputError: it reads as none of them, the event did not happen, or the time lies outside the run.
@@ -100,12 +100,12 @@ def parse_time(text: str, event_ns: int | None, end_ns: int) -> int:
         return end_ns
     found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(s|ms|us)?(?:-(before|after)-[a-z]+)?", text)
     if found is None:
-        raise InputError("--to", text, "expected 12.5s, 300ms, 2s-before-livelock, 1s-after-livelock or end")
+        raise InputError(what, text, "expected 12.5s, 300ms, 2s-before-livelock, 1s-after-livelock or end")
     ns = round(float(found[1]) * {"s": ms.NS_PER_S, None: ms.NS_PER_S, "ms": ms.NS_PER_MS, "us": 1000}[found[2]])
     if found[3]:
         if event_ns is None:
-            raise InputError("--to", text, "it did not happen in this lane")
+            raise InputError(what, text, "it did not happen in this lane")
         ns = event_ns + (ns if found[3] == "after" else -ns)
     if not 0 <= ns <= end_ns:
-        raise InputError("--to", text, f"is {ns / 1e9:g} s; the run lasts {end_ns / 1e9:g} s")
+        raise InputError(what, text, f"is {ns / 1e9:g} s; the run lasts {end_ns / 1e9:g} s")
     return ns

@@ -163,7 +163,7 @@ def _cpus(machine: dict[str, Any]) -> str:
         return "1 CPU"
     if machine.get("shared_core"):
         return f"{machine['cpus']} CPUs in turns on one core"
-    return f"{machine['cpus']} CPUs side by side (of such no clean run of the real kernel is known)"
+    return f"{machine['cpus']} CPUs that run at the same time (no run of a real kernel with such CPUs was recorded)"
 
 
 def _strips(dataset: Dataset, found: list[Verdict]) -> list[Strip]:

@@ -145,7 +145,7 @@ def _sentence(verdict: Verdict, rows: pl.DataFrame, total: dict[str, Any]) -> st
         zone = kernel_zone(rows.row(0, named=True))
         least = int(rows.select(pl.min(f"min_free_{zone.lower()}")).item())
         pages = f"{least:,} free page{'' if least == 1 else 's'}"
-        return f"No sense allocation failed{why}; {calm}, though {zone} fell to {pages}."
+        return f"No sense allocation failed{why}; {calm}, though zone {zone} fell to {pages}."
     used, failed, empty = total["free_list_used"], total["sense_fail"], total["free_list_empty"]
     if used == 0:
         return f"{failed:,} sense allocations failed, none with the device idle for long; {calm}."

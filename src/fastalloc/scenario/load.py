@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fastalloc.errors import InputError, reader
+from fastalloc.errors import InputError, meant, reader
 from fastalloc.scenario.chosen import chosen_settings, default_policy, policy_table
 from fastalloc.scenario.files import find, read_toml
 from fastalloc.scenario.fitted import read_workload
@@ -44,7 +44,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     try:
         scenario = Scenario.model_validate(data)
     except ValidationError as error:
-        raise input_error(error, path, "", Scenario) from None
+        raise input_error(error, path, "", Scenario, data) from None
     scenario = _with_chosen_variants(scenario, path)
     faults = []
     for variant in scenario.variants:
@@ -68,9 +68,8 @@ def load_schema(name: str) -> str:
     """
     path = SCHEMAS / f"{name}.json"
     if not path.is_file():
-        raise InputError(
-            "schema", name, f"is none of {', '.join(sorted(file.stem for file in SCHEMAS.glob('*.json')))}"
-        )
+        known = sorted(file.stem for file in SCHEMAS.glob("*.json"))
+        raise InputError("schema", name, f"is none of {', '.join(known)}{meant(name, known)}")
     return path.read_text(encoding="utf-8")
 
 

@@ -120,11 +120,12 @@ class Machine(Model):
 
     @property
     def doubt(self) -> str:
-        """What no clean run of a real kernel shows about this machine, in words; empty where one is known."""
+        """What no recorded run of a real kernel shows about this machine, in a sentence; empty where one does."""
         if self.cpus == 1 or self.shared_core:
             return ""
         return (
-            f"{self.cpus} CPUs side by side: no clean run of the real kernel is known for CPUs that are truly parallel"
+            f"has {self.cpus} CPUs. With one CPU the model was compared with recorded runs of a real kernel; with "
+            "several that run at the same time there is no such recording (docs: How true is it)"
         )
 
     @property

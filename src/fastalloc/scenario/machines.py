@@ -6,7 +6,7 @@ from pathlib import Path
 import tomli_w
 from pydantic import ValidationError
 
-from fastalloc.errors import InputError, reader
+from fastalloc.errors import InputError, meant, reader
 from fastalloc.scenario.files import find, read_toml
 from fastalloc.scenario.machine import Machine
 from fastalloc.scenario.varied import input_error
@@ -27,10 +27,11 @@ def load_machine(name_or_path: str | Path) -> Machine:
         InputError: as ``load_scenario``.
     """
     path = find(name_or_path, PRESETS / "machines", "machine", machine_names())
+    data = read_toml(path)
     try:
-        return Machine.model_validate(read_toml(path))
+        return Machine.model_validate(data)
     except ValidationError as error:
-        raise input_error(error, path, "", Machine) from None
+        raise input_error(error, path, "", Machine, data) from None
 
 
 def is_machine(name_or_path: str | Path) -> bool:
@@ -56,7 +57,9 @@ def machine_named(name: str, path: Path) -> Machine:
         if file.is_file():
             return load_machine(file)
     if name not in machine_names():
-        raise InputError(path, "machine", f"{name!r} is neither a file nor one of {', '.join(machine_names())}")
+        near = meant(name, machine_names())
+        told = f"{name!r} is neither a file nor one of {', '.join(machine_names())}{near}"
+        raise InputError(path, "machine", told)
     return load_machine(name)
 
 

@@ -70,11 +70,17 @@ def load_policy(name: str, folder: Path | None = None) -> PolicyPreset:
     Raises:
         InputError: no such policy, broken TOML, an unknown key or field, a value out of range, members that clash.
     """
-    if name.endswith(".py"):
-        return own_preset((folder or Path()) / name)
     known = policy_names()
+    if name.endswith(".py"):
+        file = (folder or Path()) / name
+        if not file.exists():
+            near = meant(file.name, [each.name for each in file.parent.glob("*.py")])
+            raise InputError("policies", str(file), f"No such file{near}")
+        return own_preset(file)
     if name not in known:
-        raise InputError("policies", name, f"no such policy{meant(name, known)}; there are {', '.join(known)}")
+        near = meant(name, [*known, "all", *(each.name for each in (folder or Path()).glob("*.py"))])
+        more = "" if near or "." not in Path(name).name else "; a file of your own ends in .py"
+        raise InputError("policies", name, f"no such policy{near}{more}; there are {', '.join(known)}")
     path = POLICIES / f"{name}.toml"
     try:
         preset = PolicyPreset.model_validate(read_toml(path))

@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from fastalloc.errors import InputError, meant, shown
 from fastalloc.fields import Model
 
+MOST_NAMED = 8  # entries of a list that an error names
+
 
 class Variant(Model):
     """The base with some fields set otherwise; ``set`` maps dotted names to values."""
@@ -72,7 +74,7 @@ class Varied(Model):
         try:
             found = type(self).model_validate(data)
         except ValidationError as error:
-            faults += input_error(error, self.name, what, type(self)).each()
+            faults += input_error(error, self.name, what, type(self), data).each()
         if faults:
             raise together(faults)
         return found
@@ -85,21 +87,53 @@ def together(faults: Sequence[InputError]) -> InputError:
 
 
 def input_error(
-    error: ValidationError, path: object, what: str = "", model: type[BaseModel] | None = None
+    error: ValidationError, path: object, what: str = "", model: type[BaseModel] | None = None, data: Any = None
 ) -> InputError:
-    """All faults that pydantic found, as one error with a line for each; ``model``: of what was checked."""
+    """All faults that pydantic found, as one error with a line for each; ``model``: of what was checked, ``data``."""
     faults = []
     for fault in error.errors(include_url=False):
-        field = ".".join(str(part) for part in fault["loc"])
+        field = _place(fault["loc"], data)
         message = _in_words(fault["msg"])
         if fault["type"] == "extra_forbidden":
-            message = f"unknown key{meant(str(fault['loc'][-1]), _fields_at(model, fault['loc'][:-1]))}"
+            message = f"unknown key{_meant_at(model, fault['loc'])}"
         elif fault["type"] == "missing":
             message = "is missing"
         elif isinstance(fault["input"], bool | int | float | str):
             message += f", not {shown(fault['input'])}"
         faults.append(InputError(path, ": ".join(part for part in (what, field) if part), message))
     return together(faults)
+
+
+def _place(loc: Sequence[str | int], data: Any) -> str:
+    """Where a fault is: entries of a list go by their names (``zones[Normal]``), or as they are counted in a file, from
+    1 (``zones[2 of 3]``)."""
+    words = ""
+    for part in loc:
+        below: Any = _at(data, part)
+        if isinstance(part, int):
+            named = isinstance(data, list) and _is_named(below) and _entry(data, below["name"]) == part
+            words += f"[{below['name']}]" if named else f"[{part + 1}{f' of {len(data)}' if data else ''}]"
+        else:
+            words += f".{part}" if words else part
+        data = below
+    return words
+
+
+def _at(data: Any, part: str | int) -> Any:
+    """The entry of a table or a list; None where there is none."""
+    if isinstance(data, dict):
+        return data.get(part)
+    return data[part] if isinstance(data, list) and isinstance(part, int) and part < len(data) else None
+
+
+def _meant_at(model: Any, loc: Sequence[str | int]) -> str:
+    """A guess at an unknown key: one of its table, else one of that name in another table."""
+    key = str(loc[-1])
+    near = meant(key, _fields_at(model, loc[:-1]))
+    if near or model is None or len(loc) > 1:
+        return near
+    tables = [name for name in model.model_fields if key in _fields_at(model, (name,))]
+    return f" (did you mean {tables[0] + '.' + key!r}?)" if tables else ""
 
 
 def _in_words(message: str) -> str:
@@ -138,7 +172,7 @@ def _assign(data: Any, key: str, value: Any, path: str, what: str) -> None:
     last = parts[-1]
     if isinstance(data, list):
         _step(data, last, key, path, what)
-        data[int(last)] = value
+        data[_entry(data, last) or 0] = value
     elif isinstance(data, dict):
         data[last] = value  # an unknown field is refused by the validation that follows
     else:
@@ -148,7 +182,39 @@ def _assign(data: Any, key: str, value: Any, path: str, what: str) -> None:
 def _step(data: Any, part: str, key: str, path: str, what: str) -> Any:
     if isinstance(data, dict) and part in data:
         return data[part]
-    if isinstance(data, list) and re.fullmatch("[0-9]{1,9}", part) and int(part) < len(data):
-        return data[int(part)]
+    if isinstance(data, list):
+        entry = _entry(data, part)
+        if entry is not None:
+            return data[entry]
     known = list(data) if isinstance(data, dict) else []
-    raise InputError(path, f"{what}: {key}", f"names no field: there is no {part!r}{meant(part, known)}")
+    if isinstance(data, list):
+        known = [each["name"] for each in data if _is_named(each)]
+    there = f"; there are {', '.join(known)}" if isinstance(data, list) and 0 < len(known) <= MOST_NAMED else ""
+    raise InputError(path, f"{what}: {key}", f"names no field: there is no {part!r}{meant(part, known)}{there}")
+
+
+def _is_named(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("name"), str)
+
+
+def _entry(data: list[Any], part: str) -> int | None:
+    """The place in a list of the one entry that is called ``part``, or, counted from 0, of the number that it is."""
+    named = [place for place, each in enumerate(data) if _is_named(each) and each["name"] == part]
+    if len(named) == 1:
+        return named[0]
+    return int(part) if re.fullmatch("[0-9]{1,9}", part) and int(part) < len(data) else None
+
+
+def dotted(data: Any, prefix: str = "") -> dict[str, Any]:
+    """The plain values in tables and lists by their dotted names; entries of lists by number, from 0."""
+    if not isinstance(data, dict | list):
+        return {prefix: data}
+    found: dict[str, Any] = {}
+    for key, inner in data.items() if isinstance(data, dict) else enumerate(data):
+        found |= dotted(inner, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+def at_path(error: InputError, path: object) -> InputError:
+    """The same faults, of ``path``."""
+    return together([InputError(path, each.where, each.message) for each in error.each()])

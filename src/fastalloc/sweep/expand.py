@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from fastalloc.batch import heap_of
 from fastalloc.batch.size import lane_bytes, refuse_too_large
-from fastalloc.errors import InputError, reader
+from fastalloc.errors import InputError, meant, reader
 from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, Varied
 from fastalloc.scenario.own_parameters import declared, own_settings, parameter_of
+from fastalloc.scenario.varied import dotted
 from fastalloc.sweep.axes import Settings, merged, range_length, range_values, sample_settings
 from fastalloc.sweep.constraint import Constraint, parse_constraint
 from fastalloc.sweep.identity import point_identity, sweep_identity
@@ -193,7 +194,7 @@ def _check_each_value(base: Varied, sweep: SweepFile, factors: list[tuple[str, l
     for where, steps in factors:
         for key in steps[0]:
             if key not in known and not key.startswith("machine.free_pages."):
-                raise InputError(path, where, f"{key} names no field of the scenario")
+                raise InputError(path, where, f"{key} names no field of the scenario{meant(key, known)}")
 
 
 def _of_variant(base: Varied, variant: str, settings: Settings) -> Settings:
@@ -206,18 +207,8 @@ def _of_variant(base: Varied, variant: str, settings: Settings) -> Settings:
 
 
 def _fields(base: Varied) -> set[str]:
-    """Dotted names of all fields with plain values; entries of lists by number."""
-    found = set()
-
-    def visit(prefix: str, value: Any) -> None:
-        if isinstance(value, dict | list):
-            for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-                visit(f"{prefix}.{key}" if prefix else str(key), inner)
-        else:
-            found.add(prefix)
-
-    visit("", base.model_dump(exclude={"variants", "name", "description"}))
-    return found
+    """Dotted names of all fields with plain values."""
+    return set(dotted(base.model_dump(exclude={"variants", "name", "description"})))
 
 
 def _at(base: Varied, variant: str, settings: Settings, path: Path) -> Varied:

@@ -2,19 +2,20 @@
 
 from collections.abc import Callable
 from math import ceil, log, log1p
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from fastalloc.batch import run_lanes
 from fastalloc.batch.size import refuse_too_large
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, meant
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.report.hazard import MachineDays, machine_days
 from fastalloc.report.proportion import exact_bounds
 from fastalloc.scenario import Scenario
 from fastalloc.scenario.own_parameters import parameter_of
+from fastalloc.scenario.varied import dotted
 from fastalloc.threads import threads_of
 
 # What can be searched along besides fields: the field behind it, how much of the field one of it is.
@@ -96,7 +97,7 @@ def frontier(
         raise InputError("frontier", key, f"the limit {limit} is not between 0 and 1")
     field, unit = QUANTITIES.get(key, (key, 1))
     if low is None or high is None:
-        start = _own_value(scenario, key)
+        start = own_value(scenario, key)
         values = 1 + 2 * REACH + (start << REACH).bit_length()
     else:
         values = 2 + (high - low).bit_length()
@@ -139,8 +140,8 @@ def frontier(
     return Frontier(key, limit, confidence, above, below, tried)
 
 
-def _own_value(scenario: Scenario, key: str) -> int:
-    """What the scenario itself sets."""
+def own_value(scenario: Scenario, key: str) -> int:
+    """What the scenario itself sets; raises InputError where ``key`` is no whole number of it."""
     if key == "pages_min":
         machine = scenario.machine
         if machine.min_free_kbytes is not None:
@@ -149,15 +150,11 @@ def _own_value(scenario: Scenario, key: str) -> int:
     declared = parameter_of(scenario, key)
     if declared is not None:
         return declared
-    value: Any = scenario.model_dump()
-    for part in key.split("."):
-        if isinstance(value, list) and part.isdigit() and int(part) < len(value):
-            value = value[int(part)]
-        else:
-            value = value.get(part) if isinstance(value, dict) else None
-    if type(value) is not int:
-        raise InputError("--of", key, "names no integer field that the scenario sets")
-    return value
+    numbers = {name: each for name, each in dotted(scenario.model_dump()).items() if type(each) is int}
+    if key not in numbers:
+        known = [*QUANTITIES, *numbers]
+        raise InputError("--of", key, f"names no integer field that the scenario sets{meant(key, known)}")
+    return int(numbers[key])
 
 
 def _looks(lanes: int, most_lanes: int | None, limit: float, alpha: float) -> tuple[int, float]:

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from fastalloc.errors import InputError, reader
+from fastalloc.errors import InputError, meant, reader
 from fastalloc.fields import Model
 from fastalloc.scenario import Scenario, Varied, load_scenario, policy_variant, preset_names
 from fastalloc.scenario.files import read_toml
 from fastalloc.scenario.own_parameters import own_settings, with_parameters
 from fastalloc.scenario.trust import refuse_code
-from fastalloc.scenario.varied import input_error
+from fastalloc.scenario.varied import at_path, input_error
 
 Chosen = TypeVar("Chosen", bound=Varied)
 Scalar = bool | int | float | str
@@ -177,7 +177,7 @@ def load_sweep(path: str | Path, changes: Mapping[str, Any] | None = None) -> tu
     try:
         sweep = SweepFile.model_validate(data)
     except ValidationError as error:
-        raise input_error(error, path, "", SweepFile) from None
+        raise input_error(error, path, "", SweepFile, data) from None
     if sweep.traces is not None:
         from fastalloc.sweep.replays import replay_base
 
@@ -190,7 +190,8 @@ def base_scenario(sweep: SweepFile, path: Path, preset: str) -> Scenario:
     """The scenario ``preset`` of a sweep file with the variants asked for; ``path`` is the file."""
     near = path.parent / preset
     if not near.is_file() and preset not in preset_names():
-        raise InputError(path, "scenario", f"{preset!r} is neither a file nor one of {', '.join(preset_names())}")
+        told = f"{preset!r} is neither a file nor one of {', '.join(preset_names())}{meant(preset, preset_names())}"
+        raise InputError(path, "scenario", told)
     fields, own = own_settings(sweep.set)
     base = _with_set(load_scenario(near if near.is_file() else preset), fields, path)
     names = sweep.variants or []
@@ -199,13 +200,13 @@ def base_scenario(sweep: SweepFile, path: Path, preset: str) -> Scenario:
     known = {variant.name: variant for variant in base.variants}
     for name in names:
         if name not in known:
-            raise InputError(path, "variants", f"no variant {name!r}; there are {', '.join(known)}")
+            raise InputError(path, "variants", f"no variant {name!r}{meant(name, known)}; there are {', '.join(known)}")
     chosen = {name: known[name] for name in names}
     for name in sweep.policies or []:
         try:
             variant = policy_variant(name, path.parent)
         except InputError as error:
-            raise InputError(path, "policies", error.message) from None
+            raise InputError(path, f"policies: {error.where}", error.message) from None
         if variant.name in chosen:
             raise InputError(path, "policies", f"{variant.name!r} is a variant already")
         chosen[variant.name] = variant
@@ -219,11 +220,11 @@ def _with_own(base: Scenario, settings: dict[str, Scalar], path: Path) -> Scenar
     try:
         return with_parameters(base, settings, "set")
     except InputError as error:
-        raise InputError(path, error.where, error.message) from None
+        raise at_path(error, path) from None
 
 
 def _with_set(base: Chosen, settings: Mapping[str, Scalar], path: Path) -> Chosen:
     try:
         return base.with_settings(settings)
     except InputError as error:
-        raise InputError(path, error.where, error.message) from None
+        raise at_path(error, path) from None

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, meant
 from fastalloc.report.sensitivity import (
     LEAST_POINTS,
     RESAMPLES,
@@ -43,7 +43,7 @@ def sensitivity(dataset: Dataset, of: str = LIVELOCK) -> list[Sensitivity]:
     metric = OUTCOME if of == LIVELOCK else of
     kinds = dataset.runs.collect_schema()
     if metric not in kinds or not kinds[metric].is_numeric():
-        raise InputError("--of", of, f"is neither {LIVELOCK} nor a metric of runs/")
+        raise InputError("--of", of, f"is neither {LIVELOCK} nor a metric of runs/{meant(of, [LIVELOCK, *kinds])}")
     sweep = SweepFile.model_validate(dataset.manifest["sweep"]["file"])
     columns = dataset.manifest["sweep"]["columns"]
     points = _points(dataset, metric, dataset.manifest["sweep"]["varied"])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, meant
 from fastalloc.linux.slub_boot import BootLine, read_boot_line
 from fastalloc.linux.slub_eras import SlubOptions
 from fastalloc.linux.versions import Kernel, kernel_of
@@ -96,7 +96,8 @@ def changed(base: Setting, text: str) -> Setting:
         return replace(base, boot=f"{base.boot} {value}".strip())
     name = key.replace("-", "_")
     if name not in now:
-        raise InputError("--what-if", text, f"is not known; there are {KNOWN}")
+        names = [each.partition("=")[0] for each in KNOWN.split(", ")]
+        raise InputError("--what-if", text, f"is not known{meant(key, names)}; there are {KNOWN}")
     return setting(base.kernel.asked, **now | {name: number(value, text)})
 
 

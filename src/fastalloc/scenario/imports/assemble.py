@@ -103,7 +103,8 @@ def import_machine(
     said.append("hz 250 assumed")
     swap_kb = _swap_kb(meminfo, report, said)
     rules = kernel_near(release)
-    said += [note for subject, note in rules.notes.items() if subject in ("version", "layout", "slabs")]
+    notes = [note for subject, note in rules.notes.items() if subject in ("version", "layout", "slabs")]
+    said += [part for note in notes for part in note.split("; ")]
     pointer = 4 if bits == 32 else 8
     layout = SlubOptions(
         rules.version, cpus, cache_line=told or line or 64, page_shift=(size << 10).bit_length() - 1, pointer=pointer
@@ -131,7 +132,7 @@ def import_machine(
     try:
         return Machine.model_validate(data)
     except ValidationError as error:
-        raise input_error(error, path) from None
+        raise input_error(error, path, "", Machine, data) from None
 
 
 def _zones_of(meminfo: dict[str, int], page_kb: int, bits: int, arch: str, said: list[str]) -> ZonesFound:

@@ -26,6 +26,8 @@ _MADE_FROM = {
     SLABINFO: "rebuilt from /proc/slabinfo and the trace's addresses",
     NOTHING: "NOT KNOWN, only slabs that the trace touches are counted",
 }
+# Of a start by what sysfs said: the caches shrunk just before, or the machine running on.
+RESOLUTION = {"shrunk": 0.005, "running": 0.02}
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class KnownStart:
         if self.exact:
             return 0.0
         if self.source in (SYSFS, SYSFS_LESS) and not self.sheaves:
-            return 0.005 if self.shrunk else 0.02
+            return RESOLUTION["shrunk" if self.shrunk else "running"]
         return (self.expected or (0.0, 0.0))[1] / 100
 
     def words(self) -> str:

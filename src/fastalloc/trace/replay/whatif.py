@@ -3,13 +3,14 @@
 import dataclasses
 import itertools
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from fastalloc.bounded import text_of
-from fastalloc.errors import InputError, reading
+from fastalloc.errors import InputError, meant, reading
 from fastalloc.linux import slub_eras as se
 from fastalloc.linux.slub_boot import read_boot_line
 from fastalloc.linux.versions import kernel_of
@@ -71,11 +72,15 @@ def what_if(
             config = dataclasses.replace(config, allocator="own", no_sheaf_memory=True)
         elif key == "allocator":
             if value not in ALLOCATORS:
-                raise InputError("--what-if", word, f"no such allocator; known are {', '.join(ALLOCATORS)}")
+                raise InputError(
+                    "--what-if", word, f"no such allocator{meant(value, ALLOCATORS)}; known are {', '.join(ALLOCATORS)}"
+                )
             config = dataclasses.replace(config, allocator=value)
         elif key == "era":
             if value not in REPLAYED:
-                raise InputError("--what-if", word, f"no such era; known are {', '.join(REPLAYED)}")
+                raise InputError(
+                    "--what-if", word, f"no such era{meant(value, REPLAYED)}; known are {', '.join(REPLAYED)}"
+                )
             caches = [cache._replace(era=value) for cache in config.caches]
             if value == PERCPU_SHEAVES:
                 rules = dataclasses.replace(options, era=value, slub_max_order=None, slub_min_objects=None)
@@ -111,7 +116,8 @@ def what_if(
                 asked = dataclasses.replace(options, slub_min_order=number)
             config = _with(config, [_laid_out(cache, asked) for cache in config.caches])
         else:
-            raise InputError("--what-if", word, f"is not known; there are {KNOWN}")
+            names = [re.split(r"[=\[]", each)[0] for each in KNOWN.split(", ")]
+            raise InputError("--what-if", word, f"is not known{meant(key, names)}; there are {KNOWN}")
     if options.page_shift != se.PAGE_SHIFT and config.allocator != "slub":
         raise InputError("--what-if", text, "SLAB and allocators of one's own are replayed with pages of 4 KB")
     return _with_policy(config, policy, parameters)
