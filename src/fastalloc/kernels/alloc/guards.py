@@ -15,7 +15,7 @@ import numpy as np
 
 from fastalloc.compiler.jit import INLINED, dispatched, folded, internal, out_of_line
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.kmem import kmem_cache_free, policed_alloc
+from fastalloc.kernels.alloc.kmem import free_slab_object, kmem_cache_free, policed_alloc
 from fastalloc.kernels.alloc.own import face as own_face
 from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_SLAB
 from fastalloc.kernels.alloc.slob.ring import FIRST_PAGE, SLOB_CTL, SLOB_PAGE
@@ -33,7 +33,7 @@ TAKEN, GIVEN = 1, 2
 
 @internal
 def is_page_block(mem, handle):
-    """Whether a page-backed handle names pages that the machine has and that are not free."""
+    """Whether a handle from PAGE_HANDLE on names pages that the machine has and that are not free."""
     out_of_line()
     order = (handle >> st.PAGE_HANDLE_ORDER_SHIFT) & 0xFF
     pfn = handle & ((1 << st.PAGE_HANDLE_ORDER_SHIFT) - 1)
@@ -56,29 +56,26 @@ _within_kernel = folded(_within)
 
 
 def _slub_is_whole(mem, heap, c, handle):
-    if handle >= st.PAGE_HANDLE:
-        return is_page_block(mem, handle)
-    slab = heap.slab[handle >> st.HANDLE_SHIFT]
-    objects = slab[SLUB_SLAB.objects]
-    return handle & st.HANDLE_INDEX_MASK < objects and _within_kernel(slab[SLUB_SLAB.inuse], objects)
+    # what a slab counts is looked at when an object comes back
+    return handle & st.HANDLE_INDEX_MASK < heap.slab[handle >> st.HANDLE_SHIFT, SLUB_SLAB.objects]
 
 
 def _slub_is_held(mem, heap, c, cpu, handle):
     s = handle >> st.HANDLE_SHIFT
     if np.uint64(s) >= np.uint64(heap.ctl[SLUB_CTL.slab_top]):
-        return handle >= st.PAGE_HANDLE and is_page_block(mem, handle)
+        return False
     slab = heap.slab[s]
     i = handle & st.HANDLE_INDEX_MASK
+    cache = slab[SLUB_SLAB.cache]
     objects = slab[SLUB_SLAB.objects]
-    k = heap.kcpu[c, cpu]
-    return (
-        i < objects
-        and _within_kernel(slab[SLUB_SLAB.inuse], objects)  # a retired slab counts none
-        # an object of an emergency cache is given back as one of the cache that it stands in for
-        and (slab[SLUB_SLAB.cache] == c or mem.ctl[MEMCTL.free] != st.FREE_PLAIN)
-        and slab[SLUB_SLAB.freelist] != i
-        and (k[KMEM_CACHE_CPU.page] != s or k[KMEM_CACHE_CPU.freelist] != i)
-    )
+    # an object of an emergency cache is given back as one of the cache that it stands in for
+    if i >= objects or (cache != c and mem.ctl[MEMCTL.free] == st.FREE_PLAIN):
+        return False
+    k = heap.kcpu[cache, cpu]
+    if k[KMEM_CACHE_CPU.page] == s:  # it counts all its objects in use
+        return k[KMEM_CACHE_CPU.freelist] != i
+    # a retired slab counts none
+    return slab[SLUB_SLAB.freelist] != i and _within_kernel(slab[SLUB_SLAB.inuse], objects)
 
 
 _slub_is_held_kernel = folded(_slub_is_held)
@@ -86,6 +83,9 @@ _slub_is_held_kernel = folded(_slub_is_held)
 
 def _eras_is_held(mem, heap, c, cpu, handle):
     if not _slub_is_held_kernel(mem, heap, c, cpu, handle):
+        return False
+    slab = heap.slab[handle >> st.HANDLE_SHIFT]
+    if not _within_kernel(slab[SLUB_SLAB.inuse], slab[SLUB_SLAB.objects]):  # its frees pass the CPU slab by
         return False
     h = heap.kcpu[c, cpu, KMEM_CACHE_CPU.main]
     size = heap.ctl[h + SHEAF.size] if h > 0 else 0
@@ -117,8 +117,6 @@ def _slab_is_held(mem, heap, c, cpu, handle):
 
 
 def _slob_is_whole(mem, heap, c, handle):
-    if handle >= st.PAGE_HANDLE:
-        return is_page_block(mem, handle)
     units = (heap.cache[c, SLOB_CACHE.size] + SLOB_UNIT - 1) // SLOB_UNIT
     return (handle & st.HANDLE_INDEX_MASK) // SLOB_UNIT + units <= PAGE_UNITS and 0 <= heap.page[
         handle >> st.HANDLE_SHIFT, SLOB_PAGE.units
@@ -128,7 +126,7 @@ def _slob_is_whole(mem, heap, c, handle):
 def _slob_is_held(mem, heap, c, cpu, handle):
     p = handle >> st.HANDLE_SHIFT
     if np.uint64(p) >= np.uint64(heap.ctl[SLOB_CTL.top]) or p < FIRST_PAGE:
-        return handle >= st.PAGE_HANDLE and is_page_block(mem, handle)
+        return False
     page = heap.page[p]
     units = (heap.cache[c, SLOB_CACHE.size] + SLOB_UNIT - 1) // SLOB_UNIT
     b = (handle & st.HANDLE_INDEX_MASK) // SLOB_UNIT
@@ -140,11 +138,15 @@ def _slob_is_held(mem, heap, c, cpu, handle):
     )
 
 
+def _block(mem, heap, handle):
+    return is_page_block(mem, handle)
+
+
 _OF = {
-    "Slub": SimpleNamespace(is_whole=_slub_is_whole, is_held=_slub_is_held),
-    "SlubEras": SimpleNamespace(is_whole=_slub_is_whole, is_held=_eras_is_held),
-    "Slab": SimpleNamespace(is_whole=_slab_is_whole, is_held=_slab_is_held),
-    "Slob": SimpleNamespace(is_whole=_slob_is_whole, is_held=_slob_is_held),
+    "Slub": SimpleNamespace(is_whole=_slub_is_whole, is_held=_slub_is_held, is_block=_block),
+    "SlubEras": SimpleNamespace(is_whole=_slub_is_whole, is_held=_eras_is_held, is_block=_block),
+    "Slab": SimpleNamespace(is_whole=_slab_is_whole, is_held=_slab_is_held, is_block=own_face.is_block),
+    "Slob": SimpleNamespace(is_whole=_slob_is_whole, is_held=_slob_is_held, is_block=_block),
     "Own": own_face,
 }
 
@@ -164,6 +166,11 @@ def is_held(mem, heap, c, cpu, handle):
     ``cpu`` can tell: it is not the last that was freed there."""
 
 
+@dispatched(lambda mem, heap, handle: _of(heap).is_block, **INLINED)
+def is_block(mem, heap, handle):
+    """Whether a handle from PAGE_HANDLE on names a block of pages that the allocator took in place of a slab."""
+
+
 @internal
 def note_broken(mem, guard, c, handle):
     """Stop the lane; the first violation is kept."""
@@ -176,10 +183,18 @@ def note_broken(mem, guard, c, handle):
 
 
 @folded
+def is_sound(mem, heap, c, handle):
+    """Whether what cache ``c`` gave is an object of its slab, a block of pages, or nothing."""
+    if 0 <= handle < st.PAGE_HANDLE:
+        return is_whole(mem, heap, c, handle)
+    return handle < 0 or is_block(mem, heap, handle)
+
+
+@folded
 def checked_alloc(mem, heap, c, cpu, gfp, context):
     """:func:`~fastalloc.kernels.alloc.kmem.policed_alloc`; a handle that is no object stops the lane."""
     handle = policed_alloc(mem, heap, c, cpu, gfp, context)
-    if handle >= 0 and not is_whole(mem, heap, c, handle):
+    if not is_sound(mem, heap, c, handle):
         note_broken(mem, TAKEN, c, handle)
         return st.NO_OBJECT
     return handle
@@ -190,6 +205,8 @@ def checked_free(mem, heap, c, cpu, handle):
     """:func:`~fastalloc.kernels.alloc.kmem.kmem_cache_free`; what is no object in use is left alone and stops the
     lane."""
     if is_held(mem, heap, c, cpu, handle):
+        free_slab_object(mem, heap, c, cpu, handle)
+    elif handle >= st.PAGE_HANDLE and is_block(mem, heap, handle):
         kmem_cache_free(mem, heap, c, cpu, handle)
     else:
         note_broken(mem, GIVEN, c, handle)

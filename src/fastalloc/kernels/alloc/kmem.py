@@ -64,6 +64,13 @@ def _slub_free(mem, heap, c, cpu, handle):
         _slab_free_inlined(mem, heap, cpu, handle)
 
 
+def _slub_free_object(mem, heap, c, cpu, handle):
+    if mem.ctl[MEMCTL.free] != st.FREE_PLAIN:
+        em.free_named(mem, heap, c, cpu, handle)
+    else:
+        su.free_object(mem, heap, cpu, handle)
+
+
 def _slub_kmalloc_cache(heap, sizes, size):
     return general_cache(sizes, size)
 
@@ -139,6 +146,7 @@ SLUB = SimpleNamespace(
     alloc=_slub_alloc,
     policed_alloc=_slub_policed_alloc,
     free=_slub_free,
+    free_object=_slub_free_object,
     kmalloc_cache=_slub_kmalloc_cache,
     kmalloc=_slub_kmalloc,
     kfree=_slub_kfree,
@@ -219,6 +227,7 @@ SLAB = SimpleNamespace(
     alloc=_slab_alloc,
     policed_alloc=_plain_alloc,
     free=_slab_free,
+    free_object=_slab_free,
     kmalloc_cache=_slub_kmalloc_cache,
     kmalloc=_slab_kmalloc,
     kfree=_slab_kfree,
@@ -282,6 +291,7 @@ SLOB = SimpleNamespace(
     alloc=_slob_alloc,
     policed_alloc=_plain_alloc,
     free=_slob_free,
+    free_object=_slob_free,
     kmalloc_cache=_slob_kmalloc_cache,
     kmalloc=_slob_kmalloc,
     kfree=_slob_kfree,
@@ -327,6 +337,11 @@ def policed_alloc(mem, heap, c, cpu, gfp, context):
 @_its_own("free", **INLINED)
 def kmem_cache_free(mem, heap, c, cpu, handle):
     """Free an object of cache ``c``; -1: of kmalloc."""
+
+
+@_its_own("free_object", **INLINED)
+def free_slab_object(mem, heap, c, cpu, handle):
+    """:func:`kmem_cache_free` of what is known to be no block of pages."""
 
 
 @_its_own("kmalloc_cache", **INLINED)

@@ -83,6 +83,7 @@ OWN = SimpleNamespace(
     alloc=_alloc,
     policed_alloc=_policed_alloc,
     free=_free,
+    free_object=_free,
     kmalloc_cache=_kmalloc_cache,
     kmalloc=_kmalloc,
     kfree=_kfree,
@@ -105,6 +106,11 @@ def is_held(mem, heap, c, cpu, handle):
     """Whether an object of cache ``c`` begins there."""
     granule = handle >> GRANULE_SHIFT
     return np.uint64(granule) < np.uint64(heap.used.shape[0]) and heap.used[granule] == 1 + c
+
+
+def is_block(mem, heap, handle):
+    """No object is a block of pages apart, nor is any of SLAB's."""
+    return False
 
 
 # ------------------------------------------------------------------------------------------------- what is told

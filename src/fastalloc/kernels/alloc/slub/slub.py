@@ -277,6 +277,20 @@ def give_private(mem, slub, c, cpu, s, i):
     return True
 
 
+@folded
+def free_object(mem, slub, cpu, handle):
+    """Free an object that a slab holds."""
+    s = handle >> st.HANDLE_SHIFT
+    i = handle & st.HANDLE_INDEX_MASK
+    c = slub.slab[s, SLUB_SLAB.cache]
+    if give_private(mem, slub, c, cpu, s, i):
+        slub.ctl[SLUB_CTL.path] = er.PATH_FREELIST
+        return
+    slub.ctl[SLUB_CTL.path] = er.PATH_STAYS
+    if __slab_free(mem, slub, c, cpu, s, i):
+        slub.ctl[SLUB_CTL.path] = er.PATH_STAYS_FROZEN
+
+
 @kernel
 def slab_free(mem, slub, cpu, handle):
     """Free an object on ``cpu`` [slab_free]; page-backed objects go to the page allocator."""
@@ -286,14 +300,7 @@ def slab_free(mem, slub, cpu, handle):
         slub.ctl[SLUB_CTL.whole] -= 1 << order
         slub.ctl[SLUB_CTL.path] = er.PATH_KMALLOC_PAGES
         return
-    s = handle >> st.HANDLE_SHIFT
-    i = handle & st.HANDLE_INDEX_MASK
-    c = slub.slab[s, SLUB_SLAB.cache]
-    slub.ctl[SLUB_CTL.path] = er.PATH_STAYS
-    if give_private(mem, slub, c, cpu, s, i):
-        slub.ctl[SLUB_CTL.path] = er.PATH_FREELIST
-    elif __slab_free(mem, slub, c, cpu, s, i):
-        slub.ctl[SLUB_CTL.path] = er.PATH_STAYS_FROZEN
+    free_object(mem, slub, cpu, handle)
 
 
 # ------------------------------------------------------------------------------------------- whole-cache paths
