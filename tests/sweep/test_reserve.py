@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import beta
 
 from fastalloc.batch import run_lanes
 from fastalloc.batch.heap import build_layout
@@ -13,19 +12,22 @@ from fastalloc.errors import InputError
 from fastalloc.explain.answer import explain
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.state import ROLE
+from fastalloc.report.proportion import exact_bounds
 from fastalloc.scenario import Machine, Scenario, import_machine
 from fastalloc.scenario.models import Burst
 from fastalloc.sweep.reserve import (
+    BURSTS,
     FIELDS,
     closed_form,
     gap_pages,
     in_play,
     interval,
     kept_back,
-    least_share,
+    lanes_without_a_refusal,
     own_value,
     refused_at,
     reserve,
+    share_of_any_lanes,
 )
 from tests.closed_loop.small import OWN_CORES, small
 from tests.scenario.test_machine_import import SHARED
@@ -118,17 +120,35 @@ def test_the_interval_covers_lanes_of_kinds(lanes):
         kinds = random.random(lanes)
         shares = np.where(kinds < 0.55, 0.4985, np.where(kinds < 0.65, 0.0, random.uniform(0.05, 0.4985, lanes)))
         refused = random.binomial(1400, shares)
-        groups = [(-(-int(each) // 19), 74) for each in refused]
-        low, high = interval(refused.tolist(), [1400] * lanes, groups, of_kinds=True)
+        low, high = interval(refused.tolist(), [1400] * lanes, None)
         covered += low <= 0.55 * 0.4985 + 0.35 * (0.05 + 0.4985) / 2 <= high
     assert covered >= 0.94 * 200
 
 
-@pytest.mark.parametrize(("hit", "lanes"), [(1, 6), (6, 6), (3, 16), (15, 16)])
-def test_the_least_share_of_all_or_nothing_is_that_of_clopper_and_pearson(hit, lanes):
+@pytest.mark.parametrize(("hit", "lanes"), [(0, 6), (1, 6), (6, 6), (3, 16), (16, 16)])
+def test_the_share_of_all_or_nothing_is_that_of_clopper_and_pearson(hit, lanes):
     refused = [100] * hit + [0] * (lanes - hit)
-    exact = beta.ppf(0.025, hit, lanes - hit + 1)
-    assert least_share(refused, [100] * lanes) == pytest.approx(exact, rel=0.05)
+    low, high = exact_bounds(hit, lanes)
+    assert share_of_any_lanes(refused, [100] * lanes) == pytest.approx((low, high), rel=0.05)
+
+
+@pytest.mark.parametrize("limit", [0.3, 0.05, 1e-3, 1e-6])
+def test_as_many_lanes_without_a_refusal_show_a_limit(limit):
+    lanes = lanes_without_a_refusal(limit)
+    assert exact_bounds(0, lanes)[1] < limit
+    assert exact_bounds(0, lanes - 2)[1] >= limit
+
+
+@pytest.mark.parametrize(("lanes", "share"), [(6, 0.02), (12, 0.1), (48, 0.02)])
+def test_the_interval_covers_where_few_lanes_are_refused_anything(lanes, share):
+    """A lane in so many finds its reserve empty and loses up to half of what it asks for; the others lose nothing."""
+    random = np.random.default_rng(7)
+    covered = 0
+    for _ in range(200):
+        refused = random.binomial(1400, np.where(random.random(lanes) < share, random.uniform(0, 0.5, lanes), 0.0))
+        low, high = interval(refused.tolist(), [1400] * lanes, None)
+        covered += low <= share * 0.25 <= high
+    assert covered >= 0.94 * 200
 
 
 def test_no_refusal_is_no_certainty():
@@ -213,7 +233,7 @@ def test_every_reserve_beside_brute_force(key):
     """What is called enough is enough on other lanes, what is called too little is not, and its cost is told."""
     make, limit, start = RESERVES[key]
     lane = make()
-    found = reserve(lane, key, limit, lanes=6, most_lanes=24, start=start)
+    found = reserve(lane, key, limit, lanes=6, most_lanes=24 if key in BURSTS else 96, start=start)
     assert found.enough is not None or found.too_little is not None
     if found.enough is not None:
         assert truth(lane, key, found.enough.value) < limit
@@ -332,7 +352,8 @@ def test_the_interval_of_what_was_found_holds_the_share(key):
     shares: dict[int, float] = {}
     told = held = 0
     for seed in range(20):
-        found = reserve(lane.with_settings({"run.seed": seed}), key, limit, lanes=6, most_lanes=12, start=start)
+        own, most = lane.with_settings({"run.seed": seed}), 12 if key in BURSTS else 96
+        found = reserve(own, key, limit, lanes=6, most_lanes=most, start=start)
         for end in (found.too_little, found.enough):
             if end is not None:
                 shares[end.value] = shares.get(end.value) or truth(lane, key, end.value)

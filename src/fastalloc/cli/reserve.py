@@ -53,8 +53,9 @@ def reserve(
     policies: Policies = None,
     lanes: Annotated[int, typer.Option(metavar="N", min=2, help="Simulated machines at first at each value.")] = 16,
     most_lanes: Annotated[
-        int, typer.Option(metavar="N", min=2, help="Simulated machines at most at each value.")
-    ] = 128,
+        int | None,
+        typer.Option(metavar="N", min=2, help="Simulated machines at most at each value [128; a pool: by P]."),
+    ] = None,
     seconds: Seconds = None,
     seed: Seed = None,
     threads: Threads = 0,
@@ -173,6 +174,8 @@ def _tell(of: str) -> "Callable[[Refused], None]":
 
 
 def _words(found: "Reserve", limit: float) -> str:
+    from fastalloc.sweep.reserve import BURSTS
+
     little, enough = found.too_little, found.enough
     if enough is None:
         open_ = [each for each in found.tried if each.low <= limit <= each.high]
@@ -181,7 +184,7 @@ def _words(found: "Reserve", limit: float) -> str:
         last = open_[-1]
         return (
             f"no value is shown to be enough: at {last.value:,} {last.refused:,} of {last.requests:,} were refused, "
-            f"{last.low:.2g} to {last.high:.2g}; more lanes or a longer run tell"
+            f"{last.low:.2g} to {last.high:.2g}; more lanes {'or a longer run ' if found.key in BURSTS else ''}tell"
         )
     words = f"{enough.value:,} is enough: {enough.low:.2g} to {enough.high:.2g} refused (95 %, {enough.lanes} lanes)"
     if little is None:

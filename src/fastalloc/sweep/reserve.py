@@ -6,7 +6,7 @@ simulated answer is searched for on lanes of the scenario, with reclaim, per-CPU
 """
 
 from collections.abc import Callable, Sequence
-from math import ceil, exp, sqrt
+from math import ceil, log, log1p, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +40,7 @@ BURSTS = ("min_free_kbytes", "watermark_scale_factor")  # what is refused are re
 MOST = {"min_free_kbytes": 1 << 30, "watermark_scale_factor": 3000, "bio_pool": 1024, "free_list": 64}
 CONFIDENCE = 0.95
 DRAWS = 20_000
+AT_ONCE = 400  # of them, so that thousands of lanes fit into memory
 CLOSE = 1.03  # how near the two ends of the frontier come
 
 
@@ -129,7 +130,7 @@ def in_play(machine: Machine, bursts: Sequence[Burst], key: str) -> int:
 
 
 def interval(
-    refused: Sequence[int], requests: Sequence[int], groups: Sequence[tuple[int, int]], of_kinds: bool = False
+    refused: Sequence[int], requests: Sequence[int], groups: Sequence[tuple[int, int]] | None
 ) -> tuple[float, float]:
     """A 95 % interval of a share whose refusals come in clusters.
 
@@ -139,15 +140,16 @@ def interval(
 
     Args:
         refused, requests: of each lane.
-        groups: (groups with a refusal, groups) of each lane; requests of a group are refused together.
-        of_kinds: lanes are of kinds, as where a reserve stays empty once it is: most refusals are in few lanes, or a
-            few lanes have hardly any, and those seen may all be of one kind, which t takes for all there is. The upper
-            end is taken of the logarithm of the share where that is higher; the lower is at most the bound that holds
-            whatever the distribution, since no share is below zero (``least_share``).
+        groups: (groups with a refusal, groups) of each lane; requests of a group are refused together. None where a
+            reserve stays empty once it is: most refusals are then in few lanes, and those seen may all be of one kind.
+            A lane is what counts, however long it is, and the ends are those that hold whatever the distribution of
+            lanes (:func:`share_of_any_lanes`).
     """
     hit, asked = sum(refused), sum(requests)
     if asked == 0:
         return 0.0, 1.0
+    if groups is None:
+        return share_of_any_lanes(refused, requests)
     share = hit / asked
     lanes = len(refused)
     width = 1.0
@@ -157,23 +159,31 @@ def interval(
     bad, all_ = sum(pair[0] for pair in groups), sum(pair[1] for pair in groups)
     loss = share / (bad / all_) if bad else 1.0  # of a group that met a refusal
     least, most = exact_bounds(bad, all_, 1 - CONFIDENCE)
-    upper = share * exp(min(width / share, 50.0)) if of_kinds and share else share + width
-    lower = min(share - width, least * loss)
-    if of_kinds:
-        lower = min(lower, least_share(refused, requests))
-    return max(0.0, lower), min(1.0, max(share + width, upper, most * loss))
+    return max(0.0, min(share - width, least * loss)), min(1.0, max(share + width, most * loss))
 
 
-def least_share(refused: Sequence[int], requests: Sequence[int]) -> float:
-    """The lower end of a 95 % interval of the share, whatever the distribution of lanes [Gaffke 2005; of lanes in which
-    all is refused or nothing it is that of Clopper and Pearson].
+def share_of_any_lanes(refused: Sequence[int], requests: Sequence[int]) -> tuple[float, float]:
+    """A 95 % interval of the share that holds whatever the distribution of lanes is [Gaffke 2005; of lanes in which all
+    is refused or nothing it is that of Clopper and Pearson].
 
-    The lanes seen and one more, in which nothing is refused, are given weights that are uniform over all that add up
-    to one (DRAWS of them, always the same); the end is the quantile of the shares that come out.
+    The lanes seen and one more are given weights that are uniform over all that add up to one (DRAWS of them, always
+    the same). Nothing is refused in the one more for the lower end, all for the upper; the ends are quantiles of the
+    shares that come out.
     """
-    hits, asked = np.array([*refused, 0.0]), np.array([*requests, sum(requests) / len(requests)])
-    weights = np.random.default_rng(DRAWS).standard_exponential((DRAWS, len(hits)))
-    return float(np.quantile(weights @ hits / (weights @ asked), (1 - CONFIDENCE) / 2))
+    asked = np.array([*requests, sum(requests) / len(requests)])
+    ends = np.array([[*refused, 0.0], [*refused, asked[-1]]])
+    random = np.random.default_rng(DRAWS)
+    shares = []
+    for _ in range(DRAWS // AT_ONCE):
+        weights = random.standard_exponential((AT_ONCE, len(asked)))
+        shares.append(ends @ weights.T / (weights @ asked))
+    low, high = np.concatenate(shares, axis=1)
+    return float(np.quantile(low, (1 - CONFIDENCE) / 2)), float(np.quantile(high, (1 + CONFIDENCE) / 2))
+
+
+def lanes_without_a_refusal(limit: float) -> int:
+    """Lanes with no refusal at all that it takes to show by lanes alone that a share is below ``limit``."""
+    return ceil(log((1 - CONFIDENCE) / 2) / log1p(-limit)) + 1
 
 
 def refused_at(scenario: Scenario, key: str, value: int, lanes: int, threads: int = 0, first: int = 0) -> Refused:
@@ -190,13 +200,8 @@ def refused_at(scenario: Scenario, key: str, value: int, lanes: int, threads: in
     results = list(run_lanes(own, range(first, first + lanes), seed=scenario.run.seed, threads=threads))
     counts = [dict(zip(METRIC.names, map(int, result.metrics), strict=True)) for result in results]
     rows = np.array([[count[hit], sum(count[name] for name in asked)] for count in counts])
-    if key in BURSTS:
-        groups = np.array([[count["bursts_refused"], count["bursts"]] for count in counts])
-    else:  # attempts are refused together: every task that reclaims may wait for one element
-        tasks = 1 + scenario.workload.copiers + scenario.workload.writers
-        groups = np.stack([-(-rows[:, 0] // tasks), -(-rows[:, 1] // tasks)], axis=1)
-    pairs = [(int(a), int(b)) for a, b in groups]
-    low, high = interval(rows[:, 0].tolist(), rows[:, 1].tolist(), pairs, of_kinds=key not in BURSTS)
+    groups = [(count["bursts_refused"], count["bursts"]) for count in counts] if key in BURSTS else None
+    low, high = interval(rows[:, 0].tolist(), rows[:, 1].tolist(), groups)
     refused, requests = int(rows[:, 0].sum()), int(rows[:, 1].sum())
     return Refused(value, refused, requests, refused / requests if requests else 0.0, low, high, lanes)
 
@@ -207,7 +212,7 @@ def reserve(
     limit: float,
     *,
     lanes: int = 16,
-    most_lanes: int = 256,
+    most_lanes: int | None = None,
     start: int | None = None,
     threads: int = 0,
     tell: Callable[[Refused], None] | None = None,
@@ -215,9 +220,10 @@ def reserve(
     """Searches for the smallest value of a field at which the share that is refused falls below ``limit``.
 
     A value is decided where the whole interval of its share lies on one side of the limit; lanes are doubled up to
-    ``most_lanes`` until it does. One that stays undecided ends the search on its side. What was chosen because it came
-    out well is told too well by the lanes that chose it, so both ends are run once more on as many others: theirs are
-    the intervals given, and an end that they do not confirm gives way to the next value outwards.
+    ``most_lanes`` until it does: 128, or for a pool four times what :func:`lanes_without_a_refusal` asks for. One that
+    stays undecided ends the search on its side. What was chosen because it came out well is told too well by the lanes
+    that chose it, so both ends are run once more on as many others: theirs are the intervals given, and an end that
+    they do not confirm gives way to the next value outwards.
 
     Args:
         scenario: of one variant.
@@ -227,6 +233,8 @@ def reserve(
     if key not in FIELDS:
         raise InputError("--of", key, f"is none of {', '.join(FIELDS)}")
     tried: dict[int, Refused] = {}
+    if most_lanes is None:
+        most_lanes = 128 if key in BURSTS else 4 * lanes_without_a_refusal(limit)
 
     def look(value: int) -> str:
         if value not in tried:
