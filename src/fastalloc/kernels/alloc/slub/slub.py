@@ -69,10 +69,7 @@ def deactivate_slab(mem, slub, c, cpu, owner):
     if slab[s, SLUB_SLAB.inuse] > 0:
         if slab[s, SLUB_SLAB.freelist] >= 0:
             add_partial(slub, c, s, tail)
-            if tail:
-                k[KMEM_CACHE_CPU.deactivate_to_tail] += 1
-            else:
-                k[KMEM_CACHE_CPU.deactivate_to_head] += 1
+            k[KMEM_CACHE_CPU.deactivate_to_tail if tail else KMEM_CACHE_CPU.deactivate_to_head] += 1
         else:
             k[KMEM_CACHE_CPU.deactivate_full] += 1
     else:
