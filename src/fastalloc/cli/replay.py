@@ -81,10 +81,10 @@ def replay(
 
     allow_memory(memory)
     what_ifs = whatif.with_grid(what_if or [], grid or [])
-    announce_compiling()
     path, told, line = recorded(path)
     kernel, boot = kernel or told, boot or line or ""
     lists, readings = side_inputs(path, state, slabs, exact)
+    announce_compiling()
     recording = open_recording(path, lists, geometry, kernel, boot, strict, readings, starts)
     truth = snapshots = sample_ns = real = None
     if check:

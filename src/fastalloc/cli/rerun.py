@@ -69,7 +69,9 @@ def _stored(dataset: str, lane: int) -> tuple[int, float | None]:
     A lane that broke has no row; it, and whatever else is wrong, is told where the lane is run.
     """
     from fastalloc.runner import stored_lane
+    from fastalloc.store import open_dataset
 
+    open_dataset(dataset)  # refused before anything is told
     try:
         own, row = stored_lane(dataset, lane)
     except InputError:
