@@ -19,7 +19,6 @@ from fastalloc.own.compiled import own_policy
 QUESTION = "How many instructions does an event take in the kernel and in the C twin (callgrind; both without AVX-512)?"
 NAME = "random"
 OWN_ERA = "7.3"
-OWN = "leaves all to the kernel"  # a policy of one's own
 ROWS = 1 << 16
 ROUNDS = 32
 # valgrind knows no AVX-512, so both are built for a CPU without it.
@@ -41,12 +40,10 @@ COUNTED = re.compile(r"Collected : (\d+)")
 def rounds(name: str, era: str, counted: str) -> None:
     """Prepare ROUNDS runs of the contestant ``counted``, and do them while instructions are counted."""
     small, work = synthetic(name, era, 100), synthetic(name, era, ROWS)
-    policy = own_policy(POLICIES[OWN], OWN)
-    contestants: dict[str, Callable[[Work], KernelRun | TwinRun]] = {
-        "kernel": KernelRun,
-        OWN: lambda work: KernelRun(work, policy),
-        "C twin": TwinRun,
-    }
+    contestants: dict[str, Callable[[Work], KernelRun | TwinRun]] = {"kernel": KernelRun, "C twin": TwinRun}
+    if counted in POLICIES:
+        policy = own_policy(POLICIES[counted], counted)
+        contestants[counted] = lambda work: KernelRun(work, policy)
     for each in contestants.values():
         each(small).run()  # loaded, and not counted
     make = contestants.get(counted)
@@ -91,9 +88,10 @@ def run(quick: bool) -> Iterator[Row]:
         return
     for era in ERAS[:1] if quick else ERAS:
         nothing = count(NAME, era, NOTHING)
-        counted = ("C twin", "kernel", *([OWN] if era == OWN_ERA else []))
+        counted = ("C twin", "kernel", *(POLICIES if era == OWN_ERA else []))
         each = {name: (count(NAME, era, name) - nothing) / ROUNDS / ROWS for name in counted}
-        for name, other in zip(counted, ("", "C twin", "kernel"), strict=False):
+        for name in counted:
+            other = {"C twin": "", "kernel": "C twin"}.get(name, "kernel")
             row = figure(f"{NAME} {era}", name, [each[name]], "instructions/event")
             ratio = each[other] / each[name] if other else None
             yield replace(row, versus=other, ratio=ratio, ratio_low=ratio, ratio_high=ratio)

@@ -8,7 +8,7 @@ from benchmarks.tables import replaced
 
 PAGE = Path(__file__).with_name("own.md")
 RESULTS = Path(__file__).parent.parent / "results" / "own"
-ALLOCATORS = ("as traced", "lifetime_classes.py", "cpu_arenas.py", "buddy_only.py")
+ALLOCATORS = ("as traced", "lifetime_classes.py", "task_arenas.py", "buddy_only.py")
 
 
 def beside_traced() -> pl.DataFrame:

@@ -22,13 +22,13 @@ from fastalloc.verify.own.check import check
 
 HERE = Path(__file__).parent
 FILES = HERE.parents[1] / "docs" / "own"
-ALLOCATORS = ("lifetime_classes.py", "cpu_arenas.py", "buddy_only.py")
+ALLOCATORS = ("lifetime_classes.py", "task_arenas.py", "buddy_only.py")
 WHAT_IFS = {
     "adaptive_sheaf.py": f"policy={FILES / 'adaptive_sheaf.py'}",
     **{f"capacity {size}": f"sheaf_capacity={size}" for size in (4, 8, 16, 32, 60)},
     **{name: f"allocator={FILES / name}" for name in ALLOCATORS},
 }
-POLICIES = ("fix", "slab", "sense_slots.py", "lifetime_classes.py", "cpu_arenas.py", "buddy_only.py")
+POLICIES = ("fix", "slab", "sense_slots.py", "lifetime_classes.py", "task_arenas.py", "buddy_only.py")
 LANES, SECONDS = 16, 15.0
 FIGURES = ("livelock_5s", "sense_fail", "commands", "pages_swapped_out", "max_slab_pages", "slab_slow", "slab_locks")
 

@@ -116,11 +116,11 @@ def sweep(file: str | Path, out: "str | Location | None" = None, **options: Any)
         ['point', 'variant', 'machine.min_free_kbytes', 'lanes', 'livelocks', 'share', 'low', 'high']
     """
     from fastalloc.progress import SweepBar, shown
-    from fastalloc.sweep import plan_sweep, run_sweep
+    from fastalloc.sweep import plan_into, run_sweep
 
-    plan = plan_sweep(Path(file))
+    plan, folder = plan_into(Path(file), out)
     with shown(options, SweepBar):
-        found = run_sweep(plan, out or f"out/{plan.sweep.name}", **options)
+        found = run_sweep(plan, folder, **options)
     if found is None:
         raise InputError(str(file), "", "nothing of the sweep was finished")
     return found

@@ -8,6 +8,7 @@ import pytest
 
 from fastalloc.errors import InputError
 from fastalloc.own.compiled import PolicyError
+from fastalloc.trace.lanes.own_lane import FIRST_PAGES
 from fastalloc.trace.replay.recording import beside, open_recording
 from fastalloc.trace.replay.results import write_results
 from tests.geometry.shared import DATA
@@ -105,11 +106,62 @@ BUDDY = (DATA.parents[1] / "docs" / "own" / "buddy_only.py").read_text(encoding=
 
 def test_an_allocator_that_fails_ends_the_replay(recording, tmp_path):
     text = BUDDY.replace("return page << 12", "return 0")
-    with pytest.raises(PolicyError, match="address 0x0 of object 137 overlaps an object"):
+    with pytest.raises(PolicyError, match=r"mine\.py: line 15: alloc: address 0x0 of object 137 overlaps an object"):
         recording.run([f"allocator={saved(tmp_path, text)}"])
-    text = BUDDY.replace("heap.cache[c, 0] = order", "heap.cache[c + 9999, 0] = order")
-    with pytest.raises(PolicyError, match="IndexError"):
-        recording.run([f"allocator={saved(tmp_path, text)}"])
+    gives = "    give_pages(zone, address >> 12, heap.cache[c, 0])"
+    divides = "    page = 1 // (address_of(c) - 5)\n"
+    for before, after, words in (
+        ("heap.cache[c, 0] = order", "heap.cache[c + 9999, 0] = order", "line 12: IndexError"),
+        ("    lock(zone)\n    page", f"    lock(zone)\n{divides}    page", "line 17: ZeroDivisionError"),
+        (gives, gives.replace("address >> 12", "1 + (address >> 12)"), "line 24: free: page "),
+        (gives, "    pass", "line 34: pages_held: says "),
+        (f"    heap.held[0, 0] -= 1 << heap.cache[c, 0]\n{gives}", "    pass", "line 24: free: [0-9,]+ pages are held"),
+    ):
+        assert before in BUDDY
+        text = BUDDY.replace(before, after) + "\n\ndef address_of(c):\n    return c\n" * ("address_of" in after)
+        with pytest.raises(PolicyError, match=rf"mine\.py: {words}"):
+            recording.run([f"allocator={saved(tmp_path, text)}"])
+
+
+WIDE = (
+    BUDDY.replace(
+        '"held": (1, 1)}', '"held": (1, 1), "mark": ("CPUS * PAGES", 1), "cpu": ("CPUS", 1), "by": ("PAGES", 1)}'
+    )
+    .replace(
+        "    return page << 12",
+        """    heap.by[page, 0] = cpu
+    heap.mark[cpu * (len(heap.mark) // len(heap.cpu)) + page, 0] = 1
+    return page << 12""",
+    )
+    .replace(
+        "    give_pages(zone, address",
+        """    row = heap.by[address >> 12, 0] * (len(heap.mark) // len(heap.cpu)) + (address >> 12)
+    assert heap.mark[row, 0] == 1
+    heap.mark[row, 0] = 0
+    give_pages(zone, address""",
+    )
+)
+
+
+def test_arrays_of_two_sizes_outgrow_their_lane(recording, tmp_path):
+    """A row of CPUS * PAGES is another one's when there are more pages: the lane begins anew with larger arrays."""
+    _, one, wide = recording.run(
+        [f"allocator={saved(tmp_path, each, name)}" for each, name in ((BUDDY, "a.py"), (WIDE, "b.py"))]
+    )
+    assert one.result.caches["peak"].sum() > FIRST_PAGES
+    assert wide.result.caches.equals(one.result.caches)
+
+
+def test_a_configuration_runs_one_file(recording, tmp_path):
+    mine, other = saved(tmp_path, HALF, "a.py"), saved(tmp_path, BUDDY, "b.py")
+    for what_if, words in (
+        (f"policy={mine},policy={mine}", "is a second file beside"),
+        (f"policy={mine},allocator={other}", "is a second file beside"),
+        (f"policy={other}", "b.py: is an allocator: name it as --what-if allocator="),
+    ):
+        with pytest.raises(InputError) as error:
+            recording.configs([what_if])
+        assert words in str(error.value)
 
 
 BULK = f"""{BUDDY}

@@ -125,6 +125,11 @@ def own_pages(frames: int, room: int = 1) -> int:
     return max(LEAST_PAGES, slab_room(frames) // 16) * room
 
 
+def own_tasks(scenario: Scenario) -> int:
+    """The tasks that an allocator of one's own tells apart: all that there are (see ``boot_tasks``), and none."""
+    return 2 + scenario.workload.copiers + scenario.workload.writers + 2 * scenario.machine.cpus
+
+
 def build_heap(scenario: Scenario, layout: Layout, frames: int, room: int = 1) -> Heap:
     """Room for ``room`` times as many slabs as there are pages; above 16 GB, for a slab in each sixteenth of the rest.
     Untouched rows cost no memory."""
@@ -135,7 +140,8 @@ def build_heap(scenario: Scenario, layout: Layout, frames: int, room: int = 1) -
         slob: so.Slob = so.new_slob(frames + 1, len(layout.rows))
         return slob
     if heap is Own:
-        return new_own(own_allocator(*scenario.policy.own), layout.rows[:, 0].tolist(), cpus, own_pages(frames, room))
+        sizes, pages = layout.rows[:, 0].tolist(), own_pages(frames, room)
+        return new_own(own_allocator(*scenario.policy.own), sizes, cpus, own_tasks(scenario), pages)
     frames = room * slab_room(frames)
     links = frames * OBJECTS_A_PAGE * scenario.machine.page_kb // 4
     if heap is Slab:

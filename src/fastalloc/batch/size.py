@@ -1,9 +1,10 @@
 """How much memory lanes take, known before any is taken."""
 
+import math
 from collections.abc import Sequence
 
 from fastalloc.batch.bursts import burst_room
-from fastalloc.batch.heap import ASKED_CAPACITY, HEAPS, OBJECTS_A_PAGE, most_sheaves, own_pages, slab_room
+from fastalloc.batch.heap import ASKED_CAPACITY, HEAPS, OBJECTS_A_PAGE, most_sheaves, own_pages, own_tasks, slab_room
 from fastalloc.batch.lane import noise_room
 from fastalloc.batch.zones import lane_zones
 from fastalloc.errors import InputError
@@ -35,12 +36,14 @@ def lane_parts(scenario: Scenario) -> dict[str, int]:
     caches = MOST_CACHES + len(work.bursts)
     cpus = RCU_RING * 8 + 2 * TASK.width * 8
     links = OBJECTS_A_PAGE * 2 * machine.page_kb // 4
-    sheaves = 0
+    sheaves, arrays = 0, list[tuple[int, int]]()
     if HEAPS[policy.allocator] is Slab:
         slabs = SLAB_SLAB.width * 8 + links
         cpus += MOST_OF_SLAB * (SLAB_ARRAY.width + MOST_ENTRIES) * 8
     elif policy.allocator == "own":
-        slabs = _own_bytes(scenario, frames, caches) // slab_room(frames)
+        pages = own_pages(frames)
+        slabs = pages * (3 * 8 + GRANULES * 2 + OWN_PAGE.width * 4) // slab_room(frames)
+        arrays = own_allocator(*policy.own).shapes(caches, machine.cpus, own_tasks(scenario), pages)
     elif policy.allocator == "slob":
         slabs = (SLOB_PAGE.width + SLOB_STRETCH.width) * 4 + PAGE_UNITS * 2
     else:
@@ -59,7 +62,8 @@ def lane_parts(scenario: Scenario) -> dict[str, int]:
         "queue.nr_requests": scenario.queue.nr_requests * 3 // 2 * REQUEST.width * 8,
         "host.queue_depth": scenario.host.queue_depth * COMMAND.width * 8,
         "policy.sheaf_capacity": sheaves,
-        "policy.questions": sum(counts[name] * len(words.get(name, ())) * 8 for name in counts),
+        "policy.questions": 8
+        * (sum(counts[name] * len(words.get(name, ())) for name in counts) + sum(math.prod(shape) for shape in arrays)),
         "workload.tree_files": work.copiers * (tree * 4 + work.tree_files * FILE.width * 8),
         "workload.writer_pages": work.writers * work.writer_pages * 4 + (work.copiers + work.writers) * TASK.width * 8,
         "workload.bursts": len(work.bursts) * burst_room(scenario, frames) * HELD.width * 8,
@@ -67,13 +71,6 @@ def lane_parts(scenario: Scenario) -> dict[str, int]:
         "run.series_ms": round(run.duration_s * 1000) // run.series_ms * SERIES.width * 8,
         "run.max_events": run.max_events * len(EVENT_COLUMNS) * 8,
     }
-
-
-def _own_bytes(scenario: Scenario, frames: int, caches: int) -> int:
-    """Bytes of the state of an allocator of one's own: its book, and the arrays that its file declares."""
-    pages = own_pages(frames)
-    shapes = own_allocator(*scenario.policy.own).shapes(caches, scenario.machine.cpus, pages)
-    return pages * (3 * 8 + GRANULES * 2 + OWN_PAGE.width * 4) + 8 * sum(rows * columns for rows, columns in shapes)
 
 
 def lane_bytes(scenario: Scenario) -> int:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastalloc.bounded import text_of
 from fastalloc.cli.options import Json
-from fastalloc.errors import InputError, printable, reading
+from fastalloc.errors import InputError, printable
 from fastalloc.width import say
 
 if TYPE_CHECKING:
@@ -49,10 +48,12 @@ def check(
 ) -> None:
     """Run a policy interpreted and compiled on generated operations; exit code 1 where a fault was found."""
     from fastalloc.compiler.cache_dir import announce_compiling
-    from fastalloc.own.allocator_text import is_allocator
+    from fastalloc.own.allocator_text import is_allocator, own_source, read_own
+    from fastalloc.own.text import refuse_parameters
     from fastalloc.verify.own.check import check as look
 
-    source, given = _read(file), _parameters(settings)
+    source, given = own_source(file), _parameters(settings)
+    refuse_parameters(read_own(source, str(file)), given)
     announce_compiling()
     if is_allocator(source):
         from fastalloc.verify.own.allocator_check import check_allocator
@@ -86,11 +87,13 @@ def _tell_faults(file: Path, found: "Checked") -> None:
 def time(file: File, settings: Settings = None, json: Json = False) -> None:
     """What a policy costs an operation, beside the kernel without it; or an allocator, beside SLUB's."""
     from fastalloc.compiler.cache_dir import announce_compiling
-    from fastalloc.own.allocator_text import is_allocator
+    from fastalloc.own.allocator_text import is_allocator, own_source, read_own
+    from fastalloc.own.text import refuse_parameters
     from fastalloc.terminal import Table, console
     from fastalloc.verify.own.cost import allocator_costs, costs, share
 
-    source, given = _read(file), _parameters(settings)
+    source, given = own_source(file), _parameters(settings)
+    refuse_parameters(read_own(source, str(file)), given)
     announce_compiling()
     table = Table()
     if json:
@@ -115,11 +118,6 @@ def time(file: File, settings: Settings = None, json: Json = False) -> None:
             f"{cost.asked:.2f}",
         )  # fmt: skip
     console().print(table)
-
-
-def _read(file: Path) -> str:
-    with reading(file):
-        return text_of(file)
 
 
 def _parameters(settings: list[str] | None) -> dict[str, int]:

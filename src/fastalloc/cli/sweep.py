@@ -54,13 +54,14 @@ def sweep(
     """Run what is missing of a sweep; a folder that holds a part of it is gone on with."""
     allow_memory(memory)
     slice_ = _slice(shard)
-    from fastalloc.sweep import plan_sweep
+    from fastalloc.sweep import other_texts, plan_into
 
-    plan = plan_sweep(file, _changes(policies, lanes, seconds, seed))
+    plan, folder = plan_into(file, out, _changes(policies, lanes, seconds, seed))
+    for changed in other_texts(plan):
+        say(f"{changed}: {folder} goes on with the text that it was begun with, which is another", err=True)
     if dry_run:
         _print_estimate(plan, threads, json)
         return
-    folder = out or f"out/{plan.sweep.name}"
     cancel = interrupt.cancellation()
     from fastalloc.progress import SweepBar
     from fastalloc.sweep import run_sweep

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from fastalloc.own.text import parameter
+from fastalloc.own.declared import parameter
 
 KERNEL = -1  # an answer: as the kernel would
 NOTHING = -1  # in an allocator: no pages, or no object
@@ -14,7 +14,7 @@ TO_HEAD = 3  # the slab to the head of its node's list, not to the tail (2.6.25)
 _ELSEWHERE = {
     "WHO": "fastalloc.kernels.lane.metrics",
     "DEPTH": "fastalloc.kernels.alloc.state",
-    **dict.fromkeys(("take_pages", "give_pages", "slow", "lock"), "fastalloc.own.memory"),
+    **dict.fromkeys(("take_pages", "give_pages", "slow", "lock", "current"), "fastalloc.own.memory"),
     **dict.fromkeys(("order_of", "add_slab", "take_slot", "put_slot"), "fastalloc.own.slabs"),
 }
 

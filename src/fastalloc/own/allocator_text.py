@@ -1,13 +1,17 @@
 """An allocator of one's own as text: its arrays and its five functions, refused before anything of it runs."""
 
 import ast
+import keyword
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
-from fastalloc.errors import InputError
+from fastalloc.bounded import text_of
+from fastalloc.errors import InputError, reading
 from fastalloc.own.checked import Checked, line_of, near
+from fastalloc.own.declared import parameters_of, refuse_twice
 from fastalloc.own.kinds import Imported, imported_of, kinds_of
-from fastalloc.own.text import Text, globals_of, parameters_of, parsed, read_text, used_by
+from fastalloc.own.text import Text, globals_of, not_too_deep, parsed, read_text, used_by
 
 FUNCTIONS = {
     "create": ("heap", "c", "size"),
@@ -23,16 +27,20 @@ OPTIONAL = {
     "free_bulk": ("heap", "zone", "c", "cpu", "count", "addresses"),  # kmem_cache_free_bulk
 }
 GIVES = ("alloc", "alloc_bulk", "pages_held")  # those that return a whole number
-PROVIDED = ("take_pages", "give_pages", "slow", "lock", "order_of", "add_slab", "take_slot", "put_slot")
-ROWS = ("CACHES", "CPUS", "PAGES", "SLOTS")
+PROVIDED = (
+    "take_pages", "give_pages", "slow", "lock", "current", "order_of", "add_slab", "take_slot", "put_slot",
+)  # fmt: skip
+ROWS = ("CACHES", "CPUS", "TASKS", "PAGES", "SLOTS")
 MOST_ROWS, MOST_COLUMNS, MOST_ARRAYS = 1 << 20, 64, 24
 
 
 class AllocatorText(NamedTuple):
-    """``arrays``: rows (numbers and ROWS, multiplied) and columns of each array of ``heap``."""
+    """``arrays``: rows (numbers and ROWS, multiplied) and columns of each array of ``heap``; ``asks_current``: it asks
+    for the task that runs."""
 
     text: Text
     arrays: dict[str, tuple[str | int, int]]
+    asks_current: bool
 
 
 def is_allocator(source: str) -> bool:
@@ -44,6 +52,16 @@ def is_allocator(source: str) -> bool:
     return any(isinstance(node, ast.FunctionDef) and node.name == "alloc" for node in tree.body)
 
 
+def own_source(path: Path) -> str:
+    """The text of a file of one's own, without the mark that some editors begin one with.
+
+    Raises:
+        InputError: it cannot be read; names the file.
+    """
+    with reading(path):
+        return text_of(path).removeprefix("\ufeff")
+
+
 def read_own(source: str, where: str) -> Text:
     """What a file of one's own is, a policy or an allocator; raises InputError as ``read_text`` or
     ``read_allocator``."""
@@ -51,6 +69,7 @@ def read_own(source: str, where: str) -> Text:
 
 
 @lru_cache(maxsize=64)
+@not_too_deep
 def read_allocator(source: str, where: str) -> AllocatorText:
     """The allocator that ``source`` is; ``where`` names it in errors.
 
@@ -60,6 +79,8 @@ def read_allocator(source: str, where: str) -> AllocatorText:
     """
     tree = parsed(source, where)
     top = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    refuse_twice(tree, where)
+    _refuse_provided(tree, where)
     wanted = FUNCTIONS | {name: arguments for name, arguments in OPTIONAL.items() if name in top}
     for name, arguments in wanted.items():
         if name not in top:
@@ -83,7 +104,23 @@ def read_allocator(source: str, where: str) -> AllocatorText:
         _CheckedAllocator(name, top, arrays, globals_, where, kinds[name], imported).visit(top[name])
     parameters = {each.name: each for each in parameters_of(tree, where)}
     functions = {name: top[name] for name in wanted}
-    return AllocatorText(Text(where, tree, functions, used, parameters, {}, frozenset()), arrays)
+    asks_current = any(calls(top[name], "current") for name in reached)
+    return AllocatorText(Text(where, tree, functions, used, parameters, {}, frozenset()), arrays, asks_current)
+
+
+def calls(node: ast.AST, name: str) -> bool:
+    """Whether something in ``node`` calls the function ``name``."""
+    return any(isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == name for n in ast.walk(node))
+
+
+def _refuse_provided(tree: ast.Module, where: str) -> None:
+    """What the file may call is there already, and would be called in place of its own of that name."""
+    for node in tree.body:
+        bound = {node.name} if isinstance(node, ast.FunctionDef) else set()
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            bound = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        for name in sorted(bound & set(PROVIDED)):
+            raise InputError(where, line_of(node), f"{name} is what fastalloc.own provides: give yours another name")
 
 
 def _arrays(tree: ast.Module, where: str) -> dict[str, tuple[str | int, int]]:
@@ -92,18 +129,18 @@ def _arrays(tree: ast.Module, where: str) -> dict[str, tuple[str | int, int]]:
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "ARRAYS" for t in node.targets):
             try:
-                found = {
-                    str(name): (rows, int(columns)) for name, (rows, columns) in ast.literal_eval(node.value).items()
-                }
+                found = {str(name): (rows, columns) for name, (rows, columns) in ast.literal_eval(node.value).items()}
             except (ValueError, TypeError, AttributeError):
                 raise InputError(where, line_of(node), told) from None
             for name, (rows, columns) in found.items():
                 good = all(each in ROWS or 1 <= _number(each) <= MOST_ROWS for each in str(rows).split(" * "))
                 if len(found) > MOST_ARRAYS:
                     raise InputError(where, line_of(node), f"{len(found)} arrays; at most {MOST_ARRAYS} can be")
-                if not good or not 1 <= columns <= MOST_COLUMNS or not name.isidentifier():
+                named = name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_")
+                if not good or type(columns) is not int or not 1 <= columns <= MOST_COLUMNS or not named:
                     raise InputError(where, line_of(node), f"{name}: {told}")
-            return found
+            if found:
+                return found
     raise InputError(where, "", f"declares no arrays: {told}")
 
 

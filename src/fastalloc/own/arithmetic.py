@@ -37,6 +37,7 @@ INTERPRETED: dict[str, Any] = {
     "_own_mod": lambda a, b: int(a) % int(b),
     "_own_lshift": _lshift,
     "_own_rshift": _rshift,
+    "_own_abs": lambda a: _within(abs(int(a))),
 }
 
 
@@ -101,6 +102,11 @@ def _right(a: Any, b: Any) -> Any:
     return a >> b
 
 
+@njit
+def _abs(a: Any) -> Any:
+    return a if a >= 0 else _sub(0, a)
+
+
 COMPILED: dict[str, Any] = {
     "_own_add": _add,
     "_own_sub": _sub,
@@ -109,4 +115,5 @@ COMPILED: dict[str, Any] = {
     "_own_mod": _mod,
     "_own_lshift": _left,
     "_own_rshift": _right,
+    "_own_abs": _abs,
 }

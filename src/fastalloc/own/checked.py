@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterable, Sequence
 
 from fastalloc.errors import InputError, nearest
+from fastalloc.own.assigned import unassigned
 from fastalloc.own.kinds import Imported
 from fastalloc.own.questions import RECORDS
 
@@ -69,8 +70,14 @@ class Checked(ast.NodeVisitor):
             self.refuse(node, "a function inside another is not compiled")
         if node.args.defaults or node.args.vararg or node.args.kwarg or node.args.kwonlyargs or node.decorator_list:
             self.refuse(node, "takes plain arguments alone")
+        for argument in node.args.args:
+            if argument.arg.startswith("_own_"):
+                self.refuse(argument, f"{argument.arg!r}: names that begin with _own_ are taken")
         for each in node.body:
             self.visit(each)
+        unknown = unassigned(node)
+        if unknown:
+            raise InputError(self.where, f"line {unknown[0]}", f"{self.name}: {unknown[1]!r} may have no value here")
 
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str):

@@ -28,10 +28,12 @@ from fastalloc.kernels.alloc.policy_record import (
 )
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.own.arithmetic import COMPILED, INTERPRETED
+from fastalloc.own.declared import set_parameters
 from fastalloc.own.machine_code import TUPLES, address_of, arguments_of, whole
+from fastalloc.own.plain_python import MAY_RAISE, few_lines, refuse_constants
 from fastalloc.own.questions import QUESTIONS, RECORDS, REQUEST, STATES, states_of
-from fastalloc.own.rewritten import rewritten
-from fastalloc.own.text import Text, read_text, refuse_parameters, set_parameters
+from fastalloc.own.rewritten import rewritten_module
+from fastalloc.own.text import Text, read_text, refuse_parameters
 
 from numba import njit  # isort: skip
 
@@ -78,8 +80,9 @@ def own_policy(source: str, where: str = "", parameters: Mapping[str, int] = Map
 def _own_policy(source: str, where: str, parameters: tuple[tuple[str, int], ...]) -> OwnPolicy:
     text = read_text(source, where)
     refuse_parameters(text, dict(parameters))
-    module = compile(rewritten(text), where, "exec")
+    module = rewritten_module(text)
     plain = executed_module(module, where, dict(parameters), INTERPRETED)
+    refuse_constants(text, plain)
     merge = _merge(plain["merge"], where) if "merge" in text.functions else None
     interpreted = {name: _interpreted(name, text, plain[name]) for name in text.asked}
     if DISABLE_JIT:
@@ -90,14 +93,14 @@ def _own_policy(source: str, where: str, parameters: tuple[tuple[str, int], ...]
         return OwnPolicy(text, merge, address, interpreted)
     namespace = executed_module(module, where, dict(parameters), COMPILED)
     for name in dict.fromkeys(each for names in text.used.values() for each in names):
-        namespace[name] = njit(error_model="python", nogil=True)(namespace[name])
+        namespace[name] = njit(error_model="python", nogil=True, boundscheck=text.has_elements)(namespace[name])
     address = {name: address_of(name, text, namespace[name]) for name in text.asked}
     return OwnPolicy(text, merge, address, interpreted)
 
 
 def executed(text: Text, parameters: Mapping[str, int]) -> dict[str, Callable[[np.ndarray], int]]:
     """The interpreted answers of the text, executed once more."""
-    module = compile(rewritten(text), text.where, "exec")
+    module = rewritten_module(text)
     plain = executed_module(module, text.where, dict(parameters), INTERPRETED)
     return {name: _interpreted(name, text, plain[name]) for name in text.asked}
 
@@ -106,8 +109,9 @@ def executed_module(module: Any, where: str, parameters: dict[str, int], operati
     namespace: dict[str, Any] = {"__name__": "own_policy", **operations}
     mark = set_parameters.set(parameters)
     try:
-        exec(module, namespace)
-    except Exception as error:
+        with few_lines(where):
+            exec(module, namespace)
+    except MAY_RAISE as error:
         raise InputError(where, _line_of(error, where), told(error)) from None
     finally:
         set_parameters.reset(mark)
@@ -129,8 +133,9 @@ def told_with_line(error: BaseException, where: str) -> str:
 def _merge(function: Callable[[str, str], Any], where: str) -> Callable[[str, str], bool]:
     def merge(cache: str, other: str) -> bool:
         try:
-            return bool(function(cache, other))
-        except Exception as error:
+            with few_lines(where):
+                return bool(function(cache, other))
+        except MAY_RAISE as error:
             told_line = told_with_line(error, where)
             raise PolicyError(f"{where}: merge(cache={cache!r}, other={other!r}): {told_line}") from None
 
@@ -184,7 +189,7 @@ def _guarded(function: Callable[[np.ndarray], int]) -> Callable[[np.ndarray], in
     def guarded(ctl: np.ndarray) -> int:
         try:
             return function(ctl)
-        except Exception:
+        except MAY_RAISE:
             return FAILED
 
     return guarded

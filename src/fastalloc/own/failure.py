@@ -8,6 +8,7 @@ from fastalloc.kernels.alloc.policy_hooks import FAILED, LARGEST
 from fastalloc.kernels.alloc.policy_record import ASKED, QUESTION
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.own.compiled import OwnPolicy, own_policy, told_to, told_with_line
+from fastalloc.own.plain_python import MAY_RAISE
 from fastalloc.own.questions import RECORDS
 
 ANSWERS = ("", "TO_SLAB", "TO_NODE", "TO_HEAD")  # to free_to
@@ -47,7 +48,7 @@ def failure(source: str, where: str, parameters: Mapping[str, int], ctl: np.ndar
         return f"{line}: {call}: {out_of_range(ctl)}"
     try:
         policy.interpreted[name](as_asked(ctl))
-    except Exception as error:
+    except MAY_RAISE as error:
         return f"{policy.text.where}: {told_with_line(error, policy.text.where)}: {call}"
     return f"{line}: {call}: it raised, at a state that the answer itself had changed by then"
 

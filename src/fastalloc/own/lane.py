@@ -33,7 +33,8 @@ from fastalloc.own.allocator import WHY, OwnAllocator, own_allocator
 from fastalloc.own.arithmetic import COMPILED, INTERPRETED
 from fastalloc.own.compiled import PolicyError, executed_module, told_with_line
 from fastalloc.own.machine_code import whole, why_refused
-from fastalloc.own.rewritten import rewritten
+from fastalloc.own.plain_python import MAY_RAISE
+from fastalloc.own.rewritten import rewritten_module
 
 import numba  # isort: skip
 from llvmlite import ir  # isort: skip
@@ -90,12 +91,16 @@ def _lock(zone: Any) -> Any:
     zone.ctl[ZONE_CTL.lock_calls] += 1
 
 
-_COMPILED = {"take_pages": _take_pages, "give_pages": _give_pages, "slow": _slow, "lock": _lock, **slabs.PROVIDED}
+_COMPILED = {
+    "take_pages": _take_pages, "give_pages": _give_pages, "slow": _slow, "lock": _lock, "current": om.current,
+    **slabs.PROVIDED,
+}  # fmt: skip
 _INTERPRETED = {
     "take_pages": lambda zone, gfp, order: zone.take(zone.mem, zone.own, gfp, order),
     "give_pages": lambda zone, page, order: zone.give(zone.mem, zone.own, page, order),
     "slow": getattr(_slow, "py_func", _slow),
     "lock": getattr(_lock, "py_func", _lock),
+    "current": getattr(om.current, "py_func", om.current),
     **{name: getattr(function, "py_func", function) for name, function in slabs.PROVIDED.items()},
 }
 
@@ -110,7 +115,7 @@ _SIGNATURE = types.int64(types.CPointer(types.int64), types.CPointer(types.int64
 def _addresses(source: str, where: str, parameters: tuple[tuple[str, int], ...]) -> dict[str, int]:
     allocator = own_allocator(source, where, dict(parameters))
     text = allocator.text.text
-    module = compile(rewritten(text, lines=True), where, "exec")
+    module = rewritten_module(text, lines=True)
     names = [name for name in CALLS if name in text.functions]
     if DISABLE_JIT:
         plain = executed_module(module, where, dict(parameters), {**INTERPRETED, **_INTERPRETED})
@@ -139,7 +144,7 @@ def _guarded(name: str, function: Callable[..., Any], allocator: OwnAllocator) -
         try:
             answer = function(*(told[each] for each in _given(name).split(", ")))
             return whole(answer) if name in ("alloc", "pages_held") else 0
-        except Exception:
+        except MAY_RAISE:
             return FAILED
 
     return called
@@ -185,16 +190,17 @@ def set_addresses(allocator: OwnAllocator, ctl: np.ndarray) -> None:
         ctl[ZONE_CTL.address + CALLS.index(name)] = address
 
 
-def new_own(allocator: OwnAllocator, sizes: Sequence[int], cpus: int, pages: int) -> Own:
+def new_own(allocator: OwnAllocator, sizes: Sequence[int], cpus: int, tasks: int, pages: int) -> Own:
     """The state of an allocator that has created a cache for each of ``sizes``, bytes of an object.
 
-    ``pages``: that there are numbers for; a lane that takes more outgrows its arrays. Raises PolicyError where
-    ``create`` fails.
+    ``tasks``: that may run, and one more where none does; ``pages``: that there are numbers for, a lane that takes
+    more outgrows its arrays. Raises PolicyError where ``create`` fails.
     """
     zone = om.new_zone(pages, len(sizes), 1 << 40)
-    shapes = allocator.shapes(len(sizes), cpus, pages)
+    shapes = allocator.shapes(len(sizes), cpus, tasks, pages)
     ends = np.cumsum([rows * columns for rows, columns in shapes], dtype=np.int64)
-    own = Own(*zone, np.zeros((pages, OWN_PAGE.width), np.int32), np.zeros(int(ends[-1]), np.int64))
+    words, current = np.zeros(int(ends[-1]), np.int64), np.zeros(cpus, np.int64)
+    own = Own(*zone, np.zeros((pages, OWN_PAGE.width), np.int32), words, current)
     count = len(shapes)
     own.ctl[ZONE_CTL.place + 1 : ZONE_CTL.place + count] = ends[:-1]
     own.ctl[ZONE_CTL.rows : ZONE_CTL.rows + count] = [rows for rows, _ in shapes]
@@ -206,7 +212,7 @@ def new_own(allocator: OwnAllocator, sizes: Sequence[int], cpus: int, pages: int
         turns[0] = 0
         try:
             allocator.interpreted["create"](heap, c, int(size), turns)
-        except Exception as error:
+        except MAY_RAISE as error:
             line = told_with_line(error, text.where)
             raise PolicyError(f"{text.where}: {line}: create(c={c}, size={int(size)})") from None
     return own
@@ -269,7 +275,7 @@ def _raised(allocator: OwnAllocator, own: Own, which: int) -> str:
     told["x"] = int(ctl[ZONE_CTL.wrong_argument])
     try:
         allocator.interpreted[name](*(told[each] for each in _given(name).split(", ")))
-    except Exception as error:
+    except MAY_RAISE as error:
         return told_with_line(error, allocator.text.text.where)
     return "it raised, at a state that it had changed by then"
 

@@ -20,7 +20,7 @@ from fastalloc.own.text import Text
 import numba  # isort: skip
 from numba import cfunc, njit, types  # isort: skip
 from numba.core.errors import NumbaError  # isort: skip
-from numba.extending import overload  # isort: skip
+from numba.extending import intrinsic, overload  # isort: skip
 
 TUPLES: dict[str, Any] = {
     **{name: namedtuple(name, fields) for name, fields in RECORDS.items()},
@@ -83,6 +83,18 @@ _OF_SLAB = {
 }
 
 
+def _typed_moved(typingctx, pointer, words):  # type: ignore[no-untyped-def]
+    """The place ``words`` behind a pointer."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.gep(args[0], [args[1]])
+
+    return pointer(pointer, types.int64), codegen
+
+
+_moved: Any = intrinsic(_typed_moved)
+
+
 def _found(name: str, each: str) -> str:
     """Where machine code finds what a question is asked with, ``each`` a name of ASKED."""
     return _OF_SLAB[each] if name == "free_to" else f"ctl[{MEMCTL.asked + getattr(ASKED, each)}]"
@@ -103,13 +115,13 @@ def address_of(name: str, text: Text, function: Callable[..., Any]) -> int:
         for which in STATES:
             words = len(text.state.get(which, ()))
             if words == 0 or which not in states_of(name):
-                state.append("ctl[0:0]")
+                state.append("carray(pointer, (0,))")
                 continue
             place = f"ctl[{MEMCTL.own + getattr(OWN, which)}]"
             if which != "lane":
                 place += f" + {words} * {_found(name, which if which == 'cpu' else f'{which}_id')}"
             lines.append(f" at_{which} = {place}")
-            state.append(f"ctl[at_{which} : at_{which} + {words}]")
+            state.append(f"carray(moved(pointer, at_{which}), ({words},))")  # a slice would look where it ends
     given = []
     for argument in arguments_of(name, text):
         if argument in RECORDS:
@@ -130,6 +142,7 @@ def address_of(name: str, text: Text, function: Callable[..., Any]) -> int:
     namespace |= {
         "carray": numba.carray,  # type: ignore[attr-defined]
         "word": types.int64,
+        "moved": _moved,
         "whole": whole,
         "function": function,
     }
@@ -159,6 +172,8 @@ def why_refused(name: str, text: Text, said: str) -> tuple[str, str]:
     at = f"{name}, line {text.functions[name].lineno}"
     if "ends without an answer" in said:
         return at, "ends without an answer: each way through it must return a whole number"
+    if "unify return type" in said:
+        return at, "returns what is no whole number on some way through it"
     line = re.search(rf'File "{re.escape(text.where)}", line (\d+)', said)
     lines = (part.strip() for part in said.splitlines())
     around = ("Failed in", "During", "File", "There are", "-", "^")

@@ -84,9 +84,18 @@ def lock(zone: Any) -> Any:
     zone.counts[zone.ctl[ZONE_CTL.cache], CACHE_COUNT.locks] += 1
 
 
+@njit
+def current(zone: Any) -> Any:
+    """The number of the task that runs on this CPU, from 0 on."""
+    return zone.ctl[ZONE_CTL.task]
+
+
 PART = 100  # a bulk allocation gave a part of what was asked for
 
-PROVIDED = {"take_pages": take_pages, "give_pages": give_pages, "slow": slow, "lock": lock, **slabs.PROVIDED}
+PROVIDED = {
+    "take_pages": take_pages, "give_pages": give_pages, "slow": slow, "lock": lock, "current": current,
+    **slabs.PROVIDED,
+}  # fmt: skip
 
 __all__ = [
     "ACROSS",
@@ -105,6 +114,7 @@ __all__ = [
     "ZONE_CTL",
     "Zone",
     "bad_page",
+    "current",
     "forget_object",
     "give_pages",
     "lock",

@@ -6,7 +6,9 @@ say where one failed, are the same.
 
 import ast
 import copy
+from types import CodeType
 
+from fastalloc.errors import InputError, told
 from fastalloc.own.text import Text
 
 MOST_TURNS = 100_000  # of all loops and calls of one answer
@@ -20,6 +22,18 @@ _OPERATIONS = {
     ast.LShift: "_own_lshift",
     ast.RShift: "_own_rshift",
 }
+
+
+def rewritten_module(text: Text, lines: bool = False) -> CodeType:
+    """As ``rewritten``, ready to be executed.
+
+    Raises:
+        InputError: it is nested too deeply to be compiled.
+    """
+    try:
+        return compile(rewritten(text, lines), text.where, "exec")
+    except (RecursionError, MemoryError) as error:
+        raise InputError(text.where, "", f"no Python: {told(error)}") from None
 
 
 def rewritten(text: Text, lines: bool = False) -> ast.Module:
@@ -51,6 +65,8 @@ class _Rewritten(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.Call:
         self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id == "abs" and "abs" not in self.functions:
+            node.func.id = "_own_abs"
         if isinstance(node.func, ast.Name) and node.func.id in self.functions:
             node.args.append(ast.copy_location(ast.Name(TURNS, ast.Load()), node))
         return node

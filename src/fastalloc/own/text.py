@@ -4,36 +4,17 @@ All that can be wrong with it is told here, with the file's own name and line; n
 """
 
 import ast
-from collections.abc import Iterator
-from contextvars import ContextVar
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import NamedTuple, TypeVar
 
 from fastalloc.errors import InputError, told
-from fastalloc.own.checked import LARGEST, Checked, line_of, near
+from fastalloc.own.checked import Checked, line_of, near
+from fastalloc.own.declared import Parameter, parameters_of, refuse_twice, state_of
 from fastalloc.own.kinds import imported_of, kinds_of
-from fastalloc.own.questions import NOT_IN_REPLAY, QUESTIONS, RECORDS, STATES, states_of
+from fastalloc.own.questions import NOT_IN_REPLAY, QUESTIONS, RECORDS, states_of
 
-MOST_WORDS = 64  # of state, of each
-set_parameters: ContextVar[dict[str, int]] = ContextVar("set_parameters")  # while a policy's text is executed
-
-
-class Parameter(NamedTuple):
-    """A number that a policy may be run with: ``--set policy.NAME=`` within ``low`` and ``high``."""
-
-    name: str
-    default: int
-    low: int
-    high: int
-    meaning: str
-
-
-def parameter(name: str, default: int, low: int, high: int, meaning: str) -> int:
-    """A parameter of a policy: ``grow_at = parameter("grow_at", 8, 1, 500, "objects a ms that make a sheaf grow")``.
-
-    Its arguments must be plain constants, and ``name`` that of the variable. Gives what it is set to.
-    """
-    return set_parameters.get({}).get(name, default)
+Read = TypeVar("Read")
 
 
 class Text(NamedTuple):
@@ -49,12 +30,31 @@ class Text(NamedTuple):
     says_kernel: frozenset[str]
 
     @property
+    def has_elements(self) -> bool:
+        """Whether it reads elements of tuples or arrays of its own."""
+        return any(isinstance(each, ast.Subscript) for each in ast.walk(self.tree))
+
+    @property
     def asked(self) -> list[str]:
         """The questions of a lane that runs which need to be asked."""
         return [name for name in self.functions if name != "merge" and name not in self.says_kernel]
 
 
+def not_too_deep(read: Callable[[str, str], Read]) -> Callable[[str, str], Read]:
+    """For a reader of a text, whose parts may lie in each other by the thousand."""
+
+    @wraps(read)
+    def shallow(source: str, where: str) -> Read:
+        try:
+            return read(source, where)
+        except RecursionError as error:
+            raise InputError(where, "", f"no Python: {told(error)}") from None
+
+    return shallow
+
+
 @lru_cache(maxsize=64)
+@not_too_deep
 def read_text(source: str, where: str) -> Text:
     """The policy that ``source`` is; ``where`` names it in errors.
 
@@ -63,13 +63,14 @@ def read_text(source: str, where: str) -> Text:
             that there is not, what cannot be compiled, a function that calls itself; names the line.
     """
     tree = parsed(source, where)
+    refuse_twice(tree, where)
     top = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     functions = {name: node for name, node in top.items() if name in QUESTIONS}
     _refuse_strangers(tree, top, where)
     if not functions:
         raise InputError(where, "", f"answers none of {', '.join(QUESTIONS)}")
     parameters = {each.name: each for each in parameters_of(tree, where)}
-    state = _state(tree, where)
+    state = state_of(tree, where)
     used = {}
     for name, node in functions.items():
         _refuse_arguments(name, node, where)
@@ -92,7 +93,7 @@ def parsed(source: str, where: str) -> ast.Module:
     try:
         return ast.parse(source, where)
     except SyntaxError as error:
-        raise InputError(where, f"line {error.lineno}", str(error.msg)) from None
+        raise InputError(where, f"line {error.lineno}" if error.lineno else "", str(error.msg)) from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise InputError(where, "", f"no Python: {told(error)}") from None
 
@@ -173,60 +174,6 @@ def globals_of(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.FunctionDef):
             found.add(node.name)
     return found
-
-
-def parameters_of(tree: ast.Module, where: str) -> Iterator[Parameter]:
-    for node in ast.walk(tree):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "parameter"):
-            continue
-        try:
-            values = [ast.literal_eval(each) for each in node.args]
-            values += [ast.literal_eval(keyword.value) for keyword in node.keywords]
-            found = Parameter(*values)
-        except (ValueError, TypeError):
-            raise InputError(
-                where, line_of(node), "parameter takes constants: name, default, low, high and meaning"
-            ) from None
-        numbers = (found.default, found.low, found.high)
-        if not (isinstance(found.name, str) and found.name.isidentifier()):
-            raise InputError(where, line_of(node), "a parameter's name must be that of its variable")
-        if not all(type(each) is int and abs(each) <= LARGEST for each in numbers):
-            raise InputError(where, line_of(node), f"parameter {found.name}: default, low and high are whole numbers")
-        if not found.low <= found.default <= found.high:
-            raise InputError(
-                where,
-                line_of(node),
-                f"parameter {found.name}: {found.default} is not within {found.low} to {found.high}",
-            )
-        bound = [
-            target.id
-            for each in tree.body
-            if isinstance(each, ast.Assign) and each.value is node
-            for target in each.targets
-            if isinstance(target, ast.Name)
-        ]
-        if bound != [found.name]:
-            raise InputError(
-                where, line_of(node), f"parameter {found.name} must be assigned to {found.name}, at the top"
-            )
-        yield found
-
-
-def _state(tree: ast.Module, where: str) -> dict[str, tuple[str, ...]]:
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "STATE" for t in node.targets):
-            told = 'STATE is a table such as {"cache": ["taken", "since"]}, of ' + ", ".join(STATES)
-            try:
-                table = ast.literal_eval(node.value)
-                found = {key: tuple(words) for key, words in table.items()}
-            except (ValueError, TypeError, AttributeError):
-                raise InputError(where, line_of(node), told) from None
-            for key, words in found.items():
-                good = all(isinstance(word, str) and word.isidentifier() for word in words)
-                if key not in STATES or not good or len(set(words)) < len(words) or len(words) > MOST_WORDS:
-                    raise InputError(where, line_of(node), f"STATE {key!r}: {told}, {MOST_WORDS} words each at most")
-            return found
-    return {}
 
 
 def _refuse_states(question: str, node: ast.FunctionDef, where: str) -> None:

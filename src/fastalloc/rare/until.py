@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
-from fastalloc.batch import CapacityError, check_sound
+from fastalloc.batch import CapacityError, check_sound, refuse_lost
 from fastalloc.batch.heap import Layout, build_layout
 from fastalloc.batch.lane import MOST_ROOM, ROOM_STEP, Lane, build_lane
 from fastalloc.batch.snapshot import Snapshot, branch, branch_seed, restore
@@ -122,6 +122,7 @@ def run_until(
                 room *= ROOM_STEP
         if found is None:
             break
+        refuse_lost(lane, arrays, scenario)
         done.append(found)
     return done
 
@@ -149,7 +150,10 @@ def branches_until(
             arrays = build_lane(scenario, snapshot.lane, branch_seed(snapshot.seed, snapshot.lane, 0, number))
         else:
             arrays = restore(branch(snapshot, number))
-        return seen(snapshot.lane, arrays, event, end_ns, scenario, cancel)
+        found = seen(snapshot.lane, arrays, event, end_ns, scenario, cancel)
+        if found is not None:
+            refuse_lost(snapshot.lane, arrays, scenario)
+        return found
 
     with ThreadPoolExecutor(threads_of(threads)) as pool:
         found = [each for each in pool.map(one, range(1, count + 1)) if each is not None]

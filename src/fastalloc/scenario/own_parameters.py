@@ -5,7 +5,7 @@ from typing import Any
 
 from fastalloc.errors import InputError, meant
 from fastalloc.own.allocator_text import read_own
-from fastalloc.own.text import Parameter
+from fastalloc.own.declared import Parameter
 from fastalloc.policy import Policy
 from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.varied import Variant

@@ -1,15 +1,17 @@
 """Policies as presets: one TOML file a policy, alone or composed with ``+``, as variants of a scenario."""
 
+import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from fastalloc.bounded import text_of
-from fastalloc.errors import InputError, meant, reading
+from fastalloc.errors import InputError, meant
 from fastalloc.fields import Model
-from fastalloc.own.allocator_text import is_allocator, read_own
+from fastalloc.own.allocator_text import is_allocator, own_source, read_own
 from fastalloc.policy import Policy
 from fastalloc.scenario.files import read_toml
 from fastalloc.scenario.models import Scenario
@@ -23,6 +25,7 @@ SLUB_ONLY = (
     "slub_layout", "min_partial_on_free", "entitlement", "sheaf_capacity", "max_full_sheaves", "max_empty_sheaves",
     "refill",
 )  # fmt: skip
+NO_TEXTS: Mapping[str, str] = MappingProxyType({})
 KERNEL = "kernel"  # section of the bundles that stand for a kernel
 
 
@@ -62,10 +65,10 @@ def policy_names() -> list[str]:
     return sorted((path.stem for path in POLICIES.glob("*.toml")), key=lambda name: (name != BASELINE, name))
 
 
-def load_policy(name: str, folder: Path | None = None) -> PolicyPreset:
+def load_policy(name: str, folder: Path | None = None, texts: Mapping[str, str] = NO_TEXTS) -> PolicyPreset:
     """The preset of one policy, its fields checked against the scenario; a bundle's ``set`` holds that of its members.
 
-    ``folder``: from where the path of a file of one's own starts.
+    ``folder``: from where the path of a file of one's own starts; ``texts``: by name of a file, in place of it.
 
     Raises:
         InputError: no such policy, broken TOML, an unknown key or field, a value out of range, members that clash.
@@ -73,10 +76,10 @@ def load_policy(name: str, folder: Path | None = None) -> PolicyPreset:
     known = policy_names()
     if name.endswith(".py"):
         file = (folder or Path()) / name
-        if not file.exists():
+        if not file.exists() and file.name not in texts:
             near = meant(file.name, [each.name for each in file.parent.glob("*.py")])
             raise InputError("policies", str(file), f"No such file{near}")
-        return own_preset(file)
+        return own_preset(file, texts)
     if name not in known:
         near = meant(name, [*known, "all", *(each.name for each in (folder or Path()).glob("*.py"))])
         more = "" if near or "." not in Path(name).name else "; a file of your own ends in .py"
@@ -98,14 +101,18 @@ def load_policy(name: str, folder: Path | None = None) -> PolicyPreset:
     return preset
 
 
-def own_preset(path: Path) -> PolicyPreset:
-    """The preset of a user's own policy, named as its file is; the source goes into the scenario.
+def own_preset(path: Path, texts: Mapping[str, str] = NO_TEXTS) -> PolicyPreset:
+    """The preset of a user's own policy, named as its file is; the source goes into the scenario. ``texts``: as of
+    ``load_policy``.
 
     Raises:
         InputError: the file cannot be read, or is neither policy nor allocator (see ``read_own``).
     """
-    with reading("policies", str(path)):
-        source = text_of(path)
+    if path.stem in policy_names():
+        raise InputError("policies", str(path), f"{path.stem} is a policy that there is: give the file another name")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", path.stem):
+        raise InputError("policies", str(path), "names it: give the file a name of letters, digits, _, . and - alone")
+    source = texts.get(path.name) or own_source(path)
     read_own(source, str(path))
     fields: dict[str, Any] = {"policy.questions": source, "policy.questions_file": path.name}
     if is_allocator(source):
@@ -121,13 +128,14 @@ def own_preset(path: Path) -> PolicyPreset:
     )
 
 
-def policy_variant(composed: str, folder: Path | None = None) -> Variant:
-    """The variant of a policy, or of several joined by ``+`` (``fix+nomerge-bio``).
+def policy_variant(composed: str, folder: Path | None = None, texts: Mapping[str, str] = NO_TEXTS) -> Variant:
+    """The variant of a policy, or of several joined by ``+`` (``fix+nomerge-bio``); ``folder`` and ``texts`` as of
+    ``load_policy``.
 
     Raises:
         InputError: as ``load_policy``, and two policies that set one field to different values.
     """
-    presets = [load_policy(name.strip(), folder) for name in composed.split("+")]
+    presets = [load_policy(name.strip(), folder, texts) for name in composed.split("+")]
     name = "+".join(preset.name for preset in presets)
     title = " + ".join(f"{preset.section}: {preset.title}" for preset in presets)
     if any(preset.set.get("policy.allocator") == "own" for preset in presets):
@@ -162,7 +170,11 @@ def with_policies(scenario: Scenario, policies: list[str]) -> Scenario:
         InputError: as ``policy_variant``, or a value that the scenario refuses.
     """
     names = [each for name in policies for each in (policy_names() if name == "all" else [name])]
-    found = {variant.name: variant for variant in map(policy_variant, [BASELINE, *names])}
+    found: dict[str, Variant] = {}
+    for name in [BASELINE, *names]:
+        variant = policy_variant(name)
+        if found.setdefault(variant.name, variant) != variant:
+            raise InputError("policies", name, f"another one is called {variant.name}: give the file another name")
     scenario = scenario.model_copy(update={"variants": list(found.values())})
     for name in found:
         scenario.variant(name)
@@ -184,6 +196,8 @@ def _merged(presets: list[PolicyPreset], what: str) -> dict[str, Any]:
         for field, value in preset.set.items():
             if field in merged and merged[field] != value:
                 message = f"{owner[field]} sets {field} to {merged[field]!r}, {preset.name} to {value!r}"
+                if field == "policy.questions":
+                    message = f"{owner[field]} and {preset.name} are files of one's own: a policy has one"
                 raise InputError("policies", what, message)
             merged[field] = value
             owner[field] = preset.name

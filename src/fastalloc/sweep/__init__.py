@@ -3,8 +3,18 @@
 from fastalloc.called import can_be_called
 from fastalloc.sweep.expand import Plan, Point, plan_sweep
 from fastalloc.sweep.model import SweepFile, load_sweep
-from fastalloc.sweep.run import SweepProgress, run_sweep
+from fastalloc.sweep.run import SweepProgress, other_texts, plan_into, run_sweep
 
-__all__ = ["Plan", "Point", "SweepFile", "SweepProgress", "load_sweep", "plan_sweep", "run_sweep"]
+__all__ = [
+    "Plan",
+    "Point",
+    "SweepFile",
+    "SweepProgress",
+    "load_sweep",
+    "other_texts",
+    "plan_into",
+    "plan_sweep",
+    "run_sweep",
+]
 
 can_be_called(__name__, "fastalloc.api", "sweep")

@@ -13,6 +13,7 @@ from fastalloc.errors import InputError, meant, reader
 from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, Varied
 from fastalloc.scenario.own_parameters import declared, own_settings, parameter_of
+from fastalloc.scenario.policy_presets import NO_TEXTS
 from fastalloc.scenario.varied import dotted
 from fastalloc.sweep.axes import Settings, merged, range_length, range_values, sample_settings
 from fastalloc.sweep.constraint import Constraint, parse_constraint
@@ -85,15 +86,15 @@ def base_at(base: Varied, variant: str, settings: Settings) -> Varied:
 
 
 @reader("cannot be planned")
-def plan_sweep(path: str | Path, changes: Mapping[str, Any] | None = None) -> Plan:
-    """Reads a sweep file and expands it; ``changes`` as of ``load_sweep``.
+def plan_sweep(path: str | Path, changes: Mapping[str, Any] | None = None, texts: Mapping[str, str] = NO_TEXTS) -> Plan:
+    """Reads a sweep file and expands it; ``changes`` and ``texts`` as of ``load_sweep``.
 
     Raises:
         InputError: the file cannot be used, or the sweep is impossible: an empty axis, an unknown field, too many
             points, a constraint that leaves none; names file and key.
     """
     path = Path(path)
-    sweep, base = load_sweep(path, changes)
+    sweep, base = load_sweep(path, changes, texts)
     constraints = _constraints(sweep, path)
     count = _combinations(sweep, len(base.variants))
     if count > MAX_POINTS:

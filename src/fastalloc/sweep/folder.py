@@ -19,7 +19,7 @@ from fastalloc.scenario.rules import rules_line, simplified
 from fastalloc.store.location import Location, make_folder, write_file
 from fastalloc.store.provenance import provenance
 from fastalloc.store.shards import Scan, clear_temporary, scan_shards, set_aside
-from fastalloc.store.write import MANIFEST
+from fastalloc.store.write import MANIFEST, own_file
 from fastalloc.sweep.expand import Plan
 from fastalloc.sweep.plan import Planner
 from fastalloc.sweep.replays import Replay
@@ -49,6 +49,7 @@ def manifest_of(plan: Plan, command: str, tables: list[str]) -> dict[str, Any]:
         "command": command,
         "variants": [
             {"name": variant.name, "title": variant.title, "rules": _rules(plan.base, variant.name)}
+            | _own_file(plan.base, variant.name)
             for variant in plan.base.variants
         ],
         "simplified": simplified([plan.base.machine]) if isinstance(plan.base, Scenario) else [],
@@ -66,6 +67,23 @@ def _rules(base: Varied, name: str) -> str:
     if isinstance(own, Scenario):
         return rules_line(own)
     return kernel_near(own.replay.kernel).line("slabs", "layout", "version") if isinstance(own, Replay) else ""
+
+
+def _own_file(base: Varied, name: str) -> dict[str, Any]:
+    """Of a variant with a file of one's own: its name and digest, and parameters but for what an axis changes."""
+    own = base.variant(name)
+    return own_file(own.policy) if isinstance(own, Scenario) else {}
+
+
+def stored_texts(path: Location) -> dict[str, str]:
+    """The texts of policies of one's own that the sweep in a folder was begun with, by the name of their file; none
+    where it holds no sweep."""
+    try:
+        variants = json.loads((path / MANIFEST).read_bytes())["scenario"]["variants"]
+        settings = [each["set"] for each in variants if each["set"].get("policy.questions")]
+        return {str(each["policy.questions_file"]): str(each["policy.questions"]) for each in settings}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
 
 
 def column(key: str, base: Varied) -> str:

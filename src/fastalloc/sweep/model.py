@@ -11,6 +11,7 @@ from fastalloc.fields import Model
 from fastalloc.scenario import Scenario, Varied, load_scenario, policy_variant, preset_names
 from fastalloc.scenario.files import read_toml
 from fastalloc.scenario.own_parameters import own_settings, with_parameters
+from fastalloc.scenario.policy_presets import NO_TEXTS
 from fastalloc.scenario.trust import refuse_code
 from fastalloc.scenario.varied import at_path, input_error
 
@@ -160,11 +161,14 @@ class SweepFile(Model):
 
 
 @reader()
-def load_sweep(path: str | Path, changes: Mapping[str, Any] | None = None) -> tuple[SweepFile, Varied]:
+def load_sweep(
+    path: str | Path, changes: Mapping[str, Any] | None = None, texts: Mapping[str, str] = NO_TEXTS
+) -> tuple[SweepFile, Varied]:
     """A sweep file and its base scenario, with ``set`` applied and the variants asked for alone.
 
     Args:
         changes: keys of the file and what stands there instead; those of ``set`` join its own.
+        texts: of policies of one's own, by the name of their file, in place of what is in it.
 
     Raises:
         InputError: no such file, broken TOML, an unknown key, a value out of range; names file and field.
@@ -183,11 +187,12 @@ def load_sweep(path: str | Path, changes: Mapping[str, Any] | None = None) -> tu
 
         return sweep, _with_set(replay_base(sweep.traces, path.parent, sweep.name), sweep.set, path)
     assert sweep.scenario is not None
-    return sweep, base_scenario(sweep, path, sweep.scenario)
+    return sweep, base_scenario(sweep, path, sweep.scenario, texts)
 
 
-def base_scenario(sweep: SweepFile, path: Path, preset: str) -> Scenario:
-    """The scenario ``preset`` of a sweep file with the variants asked for; ``path`` is the file."""
+def base_scenario(sweep: SweepFile, path: Path, preset: str, texts: Mapping[str, str] = NO_TEXTS) -> Scenario:
+    """The scenario ``preset`` of a sweep file with the variants asked for; ``path`` is the file, ``texts`` as of
+    ``load_sweep``."""
     near = path.parent / preset
     if not near.is_file() and preset not in preset_names():
         told = f"{preset!r} is neither a file nor one of {', '.join(preset_names())}{meant(preset, preset_names())}"
@@ -204,8 +209,10 @@ def base_scenario(sweep: SweepFile, path: Path, preset: str) -> Scenario:
     chosen = {name: known[name] for name in names}
     for name in sweep.policies or []:
         try:
-            variant = policy_variant(name, path.parent)
+            variant = policy_variant(name, path.parent, texts)
         except InputError as error:
+            if error.path != "policies":
+                raise  # of a file of one's own, which it names
             raise InputError(path, f"policies: {error.where}", error.message) from None
         if variant.name in chosen:
             raise InputError(path, "policies", f"{variant.name!r} is a variant already")

@@ -5,20 +5,22 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastalloc.compiler.cache_dir import announce_compiling
 from fastalloc.errors import InputError, LaneError
+from fastalloc.own.allocator_text import own_source
+from fastalloc.scenario.files import read_toml
 from fastalloc.store import Dataset, open_dataset
 from fastalloc.store.location import Location, location
 from fastalloc.store.provenance import provenance
 from fastalloc.store.shards import Fault, scan_shards, store_shard
 from fastalloc.sweep.expand import Plan, plan_sweep
-from fastalloc.sweep.folder import Folder, locked
+from fastalloc.sweep.folder import Folder, locked, stored_texts
 from fastalloc.sweep.kinds import Job, warm_up
 from fastalloc.sweep.plan import BatchSize, Planner
 from fastalloc.sweep.task import TaskResult, job_of, run_task
@@ -37,6 +39,32 @@ class SweepProgress(NamedTuple):
     batch: int  # lanes a task, now
     wall_s: float
     compiling: bool
+
+
+def plan_into(
+    file: str | Path, out: str | Location | None = None, changes: Mapping[str, Any] | None = None
+) -> tuple[Plan, Location]:
+    """The plan of a sweep file, and the folder of its dataset, by default ``out/NAME``; ``changes`` as of
+    ``load_sweep``. What is in the folder goes on with the texts of policies of one's own that it was begun with.
+
+    Raises:
+        InputError: as ``plan_sweep``.
+    """
+    folder = location(out if out is not None else f"out/{read_toml(Path(file)).get('name')}")
+    return plan_sweep(file, changes, stored_texts(folder)), folder
+
+
+def other_texts(plan: Plan) -> list[str]:
+    """The files of one's own that a plan names and whose text it does not run."""
+    run = {
+        variant.set.get("policy.questions_file"): variant.set.get("policy.questions") for variant in plan.base.variants
+    }
+    found = []
+    for name in [part.strip() for each in plan.sweep.policies or [] for part in each.split("+")]:
+        path = plan.path.parent / name
+        if path.name in run and not (path.is_file() and own_source(path) == run[path.name]):
+            found.append(str(path))
+    return list(dict.fromkeys(found))
 
 
 def run_sweep(
@@ -78,10 +106,10 @@ def run_sweep(
     Raises:
         InputError: the sweep is impossible, or the folder cannot be used.
     """
-    plan = sweep if isinstance(sweep, Plan) else plan_sweep(sweep)
+    plan, out = (sweep, location(out)) if isinstance(sweep, Plan) else plan_into(sweep, out)
     if executor is None:  # the memory of other machines is not known here
         plan.refuse_too_large(threads_of(threads))
-    out, stop = location(out), cancel or threading.Event()
+    stop = cancel or threading.Event()
     job = job_of(plan, {**provenance(plan.base, plan.sweep.seed), "sweep": plan.identity})
     command = command or shlex.join(["fastalloc", "sweep", str(plan.path), "--out", str(out)])
     folder = Folder(out, plan, command, list(job.tables), shard)

@@ -12,7 +12,7 @@ import numpy as np
 from fastalloc.compiler.jit import INLINED, dispatched
 from fastalloc.kernels.alloc import emergency_caches as em
 from fastalloc.kernels.alloc.own.face import OWN_TOLD
-from fastalloc.kernels.alloc.slab_slob_inspect import SLAB, SLOB, no_reaper
+from fastalloc.kernels.alloc.slab_slob_inspect import SLAB, SLOB, no_reaper, not_told
 from fastalloc.kernels.alloc.slub import slub as su
 from fastalloc.kernels.alloc.slub.sheaf_calls import add_sheaves
 from fastalloc.kernels.alloc.slub.state import ERA_2_6_25, ERA_PERCPU_SHEAVES, SHEAF
@@ -174,6 +174,7 @@ SLUB = SimpleNamespace(
     heap_costs=_slub_costs,
     deep_objects=_slub_deep_objects,
     overflowed=_slub_overflowed,
+    note_current=not_told,
     has_reaper=no_reaper,
     set_aside=_slub_set_aside,
     aside_bytes=_slub_aside_bytes,
@@ -255,6 +256,11 @@ def heap_costs(heap, into):
 @_its_own("overflowed", **INLINED)
 def overflowed(heap):
     """Whether the arrays were too small; the lane's result is void then."""
+
+
+@_its_own("note_current", **INLINED)
+def note_current(heap, cpu, t):
+    """Task ``t`` runs on a CPU from here on, -1 none: for an allocator of one's own that tells tasks apart."""
 
 
 @_its_own("has_reaper", **INLINED)

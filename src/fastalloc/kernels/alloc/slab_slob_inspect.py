@@ -24,6 +24,10 @@ def nothing_aside(mem, heap):
     pass
 
 
+def not_told(heap, cpu, t):
+    pass
+
+
 def no_pages_apart(heap):
     return 0
 
@@ -103,6 +107,7 @@ SLAB = SimpleNamespace(
     heap_costs=_slab_costs,
     deep_objects=_slab_deep_objects,
     overflowed=_slab_overflowed,
+    note_current=not_told,
     has_reaper=_reaper,
     set_aside=nothing_aside,
     aside_bytes=no_bytes_aside,
@@ -156,6 +161,7 @@ SLOB = SimpleNamespace(
     heap_costs=_slob_costs,
     deep_objects=untold,
     overflowed=_slob_overflowed,
+    note_current=not_told,
     has_reaper=no_reaper,
     set_aside=nothing_aside,
     aside_bytes=no_bytes_aside,

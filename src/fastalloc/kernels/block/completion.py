@@ -8,7 +8,14 @@ from fastalloc.compiler.jit import folded
 from fastalloc.kernels.block.bio import end_swap_bio_write
 from fastalloc.kernels.block.block import end_request
 from fastalloc.kernels.block.elevator import elv_completed_request
-from fastalloc.kernels.block.plug import RUN_KBLOCKD, RUN_SOFTIRQ, WORK_RUN, blk_remove_plug, start_request_fn
+from fastalloc.kernels.block.plug import (
+    RUN_KBLOCKD,
+    RUN_SOFTIRQ,
+    WORK_RUN,
+    blk_remove_plug,
+    call_request_fn,
+    start_request_fn,
+)
 from fastalloc.kernels.block.scsi import free_sgtable
 from fastalloc.kernels.block.scsi_command import lazy_sense, scsi_put_command
 from fastalloc.kernels.lane import state as ms
@@ -73,7 +80,7 @@ def softirq_step(mem, heap, pools, io, vm, out, cpu):
         return vm.costs[COST.end_bio] + io.ctl[IO.completion_delay]
     c[CPU.softirq] = STAGE_IDLE
     blk_remove_plug(io)
-    c[CPU.request_fn] = RUN_SOFTIRQ + 1
+    call_request_fn(vm, cpu, RUN_SOFTIRQ)
     return vm.costs[COST.end_bio]
 
 
@@ -84,7 +91,7 @@ def kblockd_step(io, vm, cpu):
     vm.cpu[cpu, CPU.kblockd] = 0
     if works & WORK_RUN:
         blk_remove_plug(io)
-        vm.cpu[cpu, CPU.request_fn] = RUN_KBLOCKD + 1
+        call_request_fn(vm, cpu, RUN_KBLOCKD)
     else:
         start_request_fn(io, vm, cpu, RUN_KBLOCKD)
     return vm.costs[COST.wake]

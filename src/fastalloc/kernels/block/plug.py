@@ -39,8 +39,16 @@ def start_request_fn(io, vm, cpu, runner):
     """Unplug the queue and let ``cpu`` run the request function from its next step on; False: it was not plugged."""
     if not blk_remove_plug(io):
         return False
-    vm.cpu[cpu, CPU.request_fn] = runner + 1
+    call_request_fn(vm, cpu, runner)
     return True
+
+
+@folded
+def call_request_fn(vm, cpu, runner):
+    """Let ``cpu`` run the request function from its next step on, in the name of the task that runs there now."""
+    c = vm.cpu[cpu]
+    c[CPU.request_fn] = runner + 1
+    c[CPU.request_task] = c[CPU.head]
 
 
 @internal

@@ -163,4 +163,5 @@ class CPU(Record):
     ticking = field("its tick is on [ts->tick_stopped]")
     tick_load = field("CPU.load at its last tick [cpu_load[0]]")
     rcu_ns = field("CPU time of callbacks run since its last step", "ns")
+    request_task = field("the task in whose name the request function runs, -1 none")
     ticket = field("its place among those that wait for swap_lock, 0 it does not")

@@ -14,6 +14,7 @@ from fastalloc.kernels.alloc.kmem_inspect import (
     heap_pages,
     max_cache_slabs,
     max_heap_pages,
+    note_current,
     overflowed,
 )
 from fastalloc.kernels.alloc.rcu import idle_ticks, note_idle_tick, rcu_process_callbacks, rcu_tick
@@ -146,6 +147,7 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
     """One step of a CPU: its tick, dispatch in progress, a completion, then the running task; its clock moves on."""
     c = vm.cpu[cpu]
     vm.ctl[VM.cpu] = cpu
+    note_current(heap, cpu, c[CPU.head])
     if c[CPU.ticking] == 0:
         c[CPU.ticking] = 1
         c[CPU.next_tick] = next_tick(vm, cpu, now)
@@ -156,6 +158,7 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
         spin_unlock(vm)
     t = -1
     if c[CPU.request_fn] != 0:
+        note_current(heap, cpu, c[CPU.request_task])
         cost = scsi_request_fn(mem, heap, pools, io, vm, out, cpu, jiffies)
     elif c[CPU.softirq] != 0 or softirq_due(io, cpu):
         cost = softirq_step(mem, heap, pools, io, vm, out, cpu)
@@ -163,6 +166,7 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
         if c[CPU.resched] != 0 and c[CPU.ticket] == 0:
             schedule(vm, cpu, now)
         t = c[CPU.head]
+        note_current(heap, cpu, t)
         cost = task_step(mem, heap, pools, io, vm, out, cpu, jiffies)
         # no two steps of a real CPU take the same time; on average they take what they cost
         vm.ctl[VM.jitter] += 1
@@ -189,6 +193,7 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
         note_idle_tick(vm, cpu, clock)
     if spins(vm, cpu):
         pass_turn(vm, clock)
+    note_current(heap, cpu, c[CPU.head])  # whom interrupts find there until its next step
     vm.ctl[VM.cpu] = -1
 
 

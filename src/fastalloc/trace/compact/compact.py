@@ -110,7 +110,8 @@ class CompactTrace:
     ``object``, as if memory were mapped without KASLR (where it was: ``direct_map`` in ``meta``). ``kinds``: a row a
     kind: cache, src, call_site, bytes_req, bytes_alloc, gfp_flags, order, node. ``markers``: ts_ns, text. ``meta``:
     first_ns, time_unit_ns, source, generation, inferred (steps and counts), rows_read, entitled (kinds of callers that
-    may have slabs from below all watermarks, where there are such slabs).
+    may have slabs from below all watermarks, where there are such slabs). ``recorded``: the trace as it was recorded,
+    where these events have another order or others woven in.
     """
 
     path: str
@@ -119,6 +120,7 @@ class CompactTrace:
     kinds: pl.DataFrame
     markers: pl.DataFrame
     meta: dict[str, Any]
+    recorded: "CompactTrace | None" = None
 
     def time_ns(self) -> np.ndarray:
         """int64[n]: time of each event in nanoseconds of the trace clock."""

@@ -27,4 +27,36 @@ def tasks_of(trace: co.CompactTrace) -> tuple[np.ndarray, np.ndarray]:
     return pids, task
 
 
-__all__ = ["tasks_of"]
+ALLOCATES = (co.OP_ALLOC, co.OP_BULK_ALLOC, co.OP_SHEAF_ALLOC, co.OP_SHEAF_MEMORY)
+FREES = (co.OP_FREE, co.OP_BULK_FREE, co.OP_KFREE_RCU, co.OP_FREE_MANY)
+
+
+def tasks_as_played(trace: co.CompactTrace) -> tuple[np.ndarray, np.ndarray]:
+    """As ``tasks_of``, of a trace whose events may have another order than was recorded, or others woven in: the n-th
+    allocation of an address is of the task whose n-th was recorded, and so is a free; of what is neither it is 0."""
+    recorded = trace.recorded or trace
+    pids, task = tasks_of(recorded)
+    if recorded is trace:
+        return pids, task
+    most = max(len(recorded.events), len(trace.events)) + 1
+    (there, was), (here, rows) = (_turns(each.events, most) for each in (recorded, trace))
+    place = np.minimum(np.searchsorted(there, here), max(len(there) - 1, 0))
+    played = np.zeros(len(trace.events), np.uint32)
+    if len(there):
+        found = there[place] == here
+        played[rows[found]] = task[was[place[found]]]
+    return pids, played
+
+
+def _turns(events: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each allocation and free which it is (its address, what it does, its turn among those, below ``most``) as one
+    number, ascending, and its row: int64[n] both."""
+    frees = np.isin(events["op"], FREES)
+    rows = np.flatnonzero(frees | np.isin(events["op"], ALLOCATES))
+    key = events["object"][rows].astype(np.int64) << 1 | frees[rows]
+    order = np.argsort(key, kind="stable")
+    key, rows = key[order], rows[order]
+    return key * most + np.arange(len(rows)) - np.searchsorted(key, key), rows
+
+
+__all__ = ["tasks_as_played", "tasks_of"]

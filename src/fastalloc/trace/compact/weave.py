@@ -42,7 +42,8 @@ def woven(trace: co.CompactTrace, op: np.ndarray, added: pl.DataFrame, ptrs: np.
     events = np.insert(events, place[order], rows[order])
     events.flags.writeable = False
     meta = {**trace.meta, "cpus": max(int(trace.meta["cpus"]), int(rows["cpu"].max(initial=0)) + 1)}
-    return dataclasses.replace(trace, events=events, kinds=kinds, ptrs=ptrs, meta=meta)
+    recorded = trace.recorded or trace
+    return dataclasses.replace(trace, events=events, kinds=kinds, ptrs=ptrs, meta=meta, recorded=recorded)
 
 
 __all__ = ["ADDED", "woven"]

@@ -86,7 +86,7 @@ class Merge:
         times = np.sort(events["time"][inserted[:, 0]])
         passes.merge(events, gone, stays[0], stays[2], places, times, moved)
         moved.flags.writeable = False
-        return dataclasses.replace(self.whole, events=moved)
+        return dataclasses.replace(self.whole, events=moved, recorded=self.whole.recorded or self.whole)
 
 
 def _last_of_each(placed: np.ndarray) -> np.ndarray:

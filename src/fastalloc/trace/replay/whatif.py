@@ -9,12 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from fastalloc.bounded import text_of
-from fastalloc.errors import InputError, meant, reading
+from fastalloc.errors import InputError, meant
 from fastalloc.linux import slub_eras as se
 from fastalloc.linux.slub_boot import read_boot_line
 from fastalloc.linux.versions import kernel_of
-from fastalloc.own.allocator_text import read_allocator
+from fastalloc.own.allocator_text import is_allocator, own_source, read_allocator
 from fastalloc.own.text import read_text, refuse_in_replay, refuse_parameters
 from fastalloc.trace.compact.compact import CompactTrace
 from fastalloc.trace.lanes.caches import REPLAYED, TracedCache, era_of_cache, laid_out, traced_order, with_sheaves
@@ -63,6 +62,8 @@ def what_if(
             config = _split(config, trace, shared)
         elif key == "merge" and not value:
             config = _merged(config, aliases)
+        elif key in ("policy", "allocator") and policy and value.endswith(".py"):
+            raise InputError("--what-if", word, f"is a second file beside {policy}: a configuration runs one")
         elif key == "policy":
             policy = Path(value)
         elif key.startswith("policy."):
@@ -131,10 +132,11 @@ def _with_policy(config: Config, file: Path | None, parameters: dict[str, int]) 
         return config
     if config.allocator not in ("slub", "own"):
         raise InputError("--what-if", config.name, f"a policy is asked of SLUB, not of {config.allocator!r}")
-    with reading(file):
-        source = text_of(file)
+    source = own_source(file)
     if config.allocator == "own":
         text = read_allocator(source, str(file)).text
+    elif is_allocator(source):
+        raise InputError(file, "", f"is an allocator: name it as --what-if allocator={file}")
     else:
         text = read_text(source, str(file))
         refuse_in_replay(text, {cache.era for cache in config.caches})

@@ -12,8 +12,19 @@ from fastalloc.own import memory as om
 from fastalloc.own.allocator import OwnAllocator, own_allocator, why_wrong
 from fastalloc.own.compiled import told_with_line
 from fastalloc.own.memory import CACHE_COUNT, ZONE_CTL
+from fastalloc.own.plain_python import MAY_RAISE
 from fastalloc.verify.own.check import Checked, Fault
-from fastalloc.verify.own.operations import CACHES, CPUS, MASKS, Operation, generated, smallest, with_bulk
+from fastalloc.verify.own.operations import (
+    CACHES,
+    CPUS,
+    MASKS,
+    TASKS,
+    Operation,
+    generated,
+    smallest,
+    with_bulk,
+    with_tasks,
+)
 
 SIZES = (96, 520, 1024)  # bytes, of the caches
 PAGES = 256
@@ -45,6 +56,7 @@ def check_allocator(source: str, where: str, parameters: Mapping[str, int], budg
             break
         operations = generated(seed, LENGTHS[seed % 2], pools=False)
         operations = with_bulk(operations, seed) if bulk else operations
+        operations = with_tasks(operations, seed) if allocator.text.asks_current else operations
         done += len(operations)
         plain = run(operations, allocator, allocator.interpreted, LIMITS[seed % 2])
         if plain.wrong:
@@ -102,6 +114,7 @@ def run(
             test.call("create", c, size)
         for op in operations:
             done += 1
+            test.zone.ctl[ZONE_CTL.task] = op.task
             test.operation(op)
         for slot in list(test.out):
             test.free(slot, 0)
@@ -121,7 +134,7 @@ class _Machine:
     def __init__(self, allocator: OwnAllocator, functions: Mapping[str, Callable[..., Any]], limit: int) -> None:
         self.text = allocator.text.text
         self.functions = functions
-        self.heap = allocator.arrays(CACHES, CPUS, PAGES)
+        self.heap = allocator.arrays(CACHES, CPUS, PAGES, TASKS)
         self.zone = om.new_zone(PAGES, CACHES, limit)
         self.turns = np.zeros(1, np.int64)
         self.out: dict[int, tuple[int, int]] = {}  # cache and address by slot
@@ -139,7 +152,7 @@ class _Machine:
             given = self.functions[name](*arguments, self.turns)
             self.turns[0] = 0
             held = int(self.functions["pages_held"](self.heap, self.turns))
-        except Exception as error:
+        except MAY_RAISE as error:
             line = told_with_line(error, self.text.where)
             raise self.wrong(name, f"raised {line or told(error)}") from None
         if self.zone.ctl[ZONE_CTL.bad]:

@@ -9,6 +9,7 @@ from fastalloc.batch.caches import PATH_CACHES
 from fastalloc.own.compiled import OwnPolicy, PolicyError, executed, own_policy, told_with_line
 from fastalloc.own.failure import asked_in_words, out_of_range, question_of
 from fastalloc.own.questions import QUESTIONS, SLUBS
+from fastalloc.own.text import read_text
 from fastalloc.verify.own.machine import Asked, Outcome, run
 from fastalloc.verify.own.operations import Operation, generated, smallest
 
@@ -47,6 +48,7 @@ def check(source: str, where: str, parameters: Mapping[str, int], budget_s: floa
     Raises:
         InputError: the text is no policy, see ``own_policy``.
     """
+    read_text(source, where)  # an empty text is no policy here
     policy = own_policy(source, where, parameters)
     assert policy.text is not None
     faults = [fault for fault in (_merge_fault(policy),) if fault]

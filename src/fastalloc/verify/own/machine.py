@@ -33,6 +33,7 @@ from fastalloc.linux import gfp as g
 from fastalloc.linux.geometry_slub import CacheSet
 from fastalloc.linux.slub_eras import SlubOptions
 from fastalloc.own.compiled import OwnPolicy, ask_by_slab, install
+from fastalloc.own.plain_python import MAY_RAISE
 from fastalloc.scenario.slub_arrays import geometry_row
 from fastalloc.verify.own.operations import CACHES, CONTEXTS, CPUS, MASKS, POOLS, SLOTS, Operation
 
@@ -145,7 +146,7 @@ class Asked:
     """Answers of a policy that is interpreted, as the machine code that kernels call; ``error``: the first raised."""
 
     def __init__(self, functions: Mapping[str, Answer]) -> None:
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.ctl: np.ndarray | None = None
         self.answers: list[tuple[str, int]] = []
         self.counts: Counter[str] = Counter()
@@ -161,7 +162,7 @@ class Asked:
             self.counts[name] += 1
             try:
                 given = function(ctl)
-            except Exception as error:
+            except MAY_RAISE as error:
                 self.error = self.error or error
                 return FAILED
             self.answers.append((name, given))

@@ -11,6 +11,7 @@ from fastalloc.linux import gfp as g
 
 CPUS = 2
 CACHES = 3
+TASKS = 4
 POOLS = 2  # of the first caches
 SLOTS = 200  # objects that may be out at once
 BULK = 12  # objects of a bulk operation at most
@@ -36,6 +37,7 @@ class Operation(NamedTuple):
     who: int
     ms: int
     objects: int = 1  # of a bulk operation, whose slots follow each other
+    task: int = 0  # that runs, where tasks are told apart
 
     def words(self) -> str:
         """In words, for people."""
@@ -50,7 +52,8 @@ class Operation(NamedTuple):
             "shrink": f"shrink cache {self.cache}",
             "flush": f"flush what the CPU keeps of cache {self.cache}",
         }[self.kind]
-        return f"cpu {self.cpu}: {what}{f' after {self.ms} ms' if self.ms else ''}"
+        task = f", task {self.task}" if self.task else ""
+        return f"cpu {self.cpu}{task}: {what}{f' after {self.ms} ms' if self.ms else ''}"
 
 
 def generated(seed: int, count: int, pools: bool = True) -> list[Operation]:
@@ -107,6 +110,12 @@ def with_bulk(operations: Sequence[Operation], seed: int) -> list[Operation]:
             found.append(out[-1])
             slot += BULK
     return found
+
+
+def with_tasks(operations: Sequence[Operation], seed: int) -> list[Operation]:
+    """``operations``, each of a task of its own choice."""
+    task = np.random.default_rng((seed, 2)).integers(TASKS, size=len(operations)).tolist()
+    return [op._replace(task=which) for op, which in zip(operations, task, strict=True)]
 
 
 def smallest(

@@ -41,13 +41,14 @@ Under recorded traces:  fastalloc replay TRACE --what-if allocator={name}.py
 
 An address is page << 12 and an offset. Pages have numbers; take_pages(zone, gfp, order) gives the first of 2**order of
 them, NOTHING where the zones refuse the mask, and give_pages(zone, page, order) gives them back. slow(zone) and
-lock(zone) count slow paths and locks. Compiled are whole numbers of 64 bits, if, for over a range, while, and calls.
+lock(zone) count slow paths and locks; current(zone) is the number of the task that runs. Compiled are whole numbers of
+64 bits, if, for over a range, while, and calls.
 """
 
 from fastalloc.own import NOTHING, add_slab, give_pages, order_of, put_slot, slow, take_pages, take_slot
 
-# Rows and columns of the arrays of heap, all 0 at boot. Rows: a number, CACHES, CPUS, PAGES, SLOTS (512 a page), or a
-# product such as "CPUS * CACHES". The last three are those of add_slab, take_slot and put_slot: lists of slabs.
+# Rows and columns of the arrays of heap, all 0 at boot. Rows: a number, CACHES, CPUS, TASKS, PAGES, SLOTS (512 a page),
+# or a product such as "CPUS * CACHES". The last three are those of add_slab, take_slot and put_slot: lists of slabs.
 ARRAYS = {{"size": ("CACHES", 1), "held": (1, 1), "list": ("CACHES", 1), "page": ("PAGES", 5), "slot": ("SLOTS", 1)}}
 
 

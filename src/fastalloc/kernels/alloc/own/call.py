@@ -140,6 +140,7 @@ def call(mem, own, which, c, cpu, argument):
     ctl = own.ctl
     ctl[ZONE_CTL.cache] = c
     ctl[ZONE_CTL.cpu] = cpu
+    ctl[ZONE_CTL.task] = own.current[cpu]
     ctl[ZONE_CTL.slow_calls] = 0
     ctl[ZONE_CTL.lock_calls] = 0
     given = ask_own(ctl[ZONE_CTL.address + which], mem, own, c, cpu, argument)

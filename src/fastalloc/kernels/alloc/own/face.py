@@ -172,6 +172,10 @@ def _overflowed(heap):
     return heap.ctl[ZONE_CTL.overflow] != 0
 
 
+def _note_current(heap, cpu, t):
+    heap.current[cpu] = 1 + t
+
+
 OWN_TOLD = SimpleNamespace(
     init_caches=_init_caches,
     heap_pages=_pages,
@@ -183,6 +187,7 @@ OWN_TOLD = SimpleNamespace(
     heap_costs=_costs,
     deep_objects=_deep_objects,
     overflowed=_overflowed,
+    note_current=_note_current,
     has_reaper=no_reaper,
     set_aside=nothing_aside,
     aside_bytes=no_bytes_aside,

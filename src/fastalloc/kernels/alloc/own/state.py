@@ -36,6 +36,7 @@ class ZONE_CTL(Record):
     overflow = field("1: there was no number for a page; the lane's result is void")
     cpu = field("of the call that runs")
     context = field("PF_MEMALLOC and IN_INTERRUPT bits of its caller")
+    task = field("number of the task that runs on its CPU")
     slow_calls = field("calls of slow(zone) in the call that runs")
     lock_calls = field("calls of lock(zone) in it")
     fast = field("calls that called slow(zone) never")
@@ -86,3 +87,4 @@ class Own(NamedTuple):
     used: np.ndarray  # int16[PAGES * GRANULES]: 1 + cache where an object begins, -1 in the rest of it, 0 free
     page: np.ndarray  # int32[PAGES, OWN_PAGE.width]
     words: np.ndarray  # int64[.]: the arrays that the file declares, one behind the other
+    current: np.ndarray  # int64[cpus]: the task that runs on each, 1 + its row of Vm.task; 0 none [current]

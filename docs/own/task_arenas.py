@@ -1,9 +1,9 @@
-"""An arena a CPU, as tasks would have that never move: whoever allocates finds its own objects side by side."""
+"""An arena a task: what a task allocates lies side by side on pages of its own, whatever CPU it runs on."""
 
-from fastalloc.own import NOTHING, add_slab, give_pages, order_of, put_slot, slow, take_pages, take_slot
+from fastalloc.own import NOTHING, add_slab, current, give_pages, order_of, put_slot, slow, take_pages, take_slot
 
 ARRAYS = {
-    "size": ("CACHES", 1), "list": ("CPUS * CACHES", 1), "page": ("PAGES", 5), "slot": ("SLOTS", 1), "held": (1, 1),
+    "size": ("CACHES", 1), "list": ("TASKS * CACHES", 1), "page": ("PAGES", 5), "slot": ("SLOTS", 1), "held": (1, 1),
 }  # fmt: skip
 
 
@@ -12,7 +12,7 @@ def create(heap, c, size):
 
 
 def alloc(heap, zone, c, cpu, gfp):
-    size, row = heap.size[c, 0], cpu * len(heap.size) + c
+    size, row = heap.size[c, 0], current(zone) * len(heap.size) + c
     if heap.list[row, 0] == 0:
         slow(zone)
         page = take_pages(zone, gfp, order_of(size))
