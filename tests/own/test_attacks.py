@@ -170,7 +170,7 @@ def test_what_is_no_file_is_refused(fastalloc, tmp_path):
 
 
 def test_a_name_stands_for_one_policy(fastalloc, tmp_path):
-    for name in ("fix.py", "a/mine.py", "b/mine.py", "c.py"):
+    for name in ("fix.py", "a/mine.py", "b/mine.py", "c.py", "größe.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"{KEEP}    return {len(name)} + {ord(name[0])}\n")
     for files, words in (

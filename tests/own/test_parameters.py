@@ -178,6 +178,18 @@ def test_the_command_of_the_frontier_runs_it(fastalloc):
 
 
 @pytest.mark.usefixtures("here")
+def test_a_reserve_is_searched_with_it(fastalloc):
+    asked = ("reserve", "swap-livelock-34m", "--of", "bio_pool", "--lanes", 2, "--most-lanes", 2, "--seconds", 1)
+    done = fastalloc(*asked, "--policies", "mine.py", "--set", "policy.kept=7", "--json")
+    assert done.code == 1, done.err
+    assert [answer["policy"] for answer in json.loads(done.out)] == ["mine"]
+    failed = fastalloc(*asked, "--policies", "mine.py,fails.py", "--set", "policy.kept=3")
+    assert failed.code == 3, failed.err
+    assert "fails.py: line 7: ZeroDivisionError" in failed.err
+    assert "policy.kapt: is no field" in fastalloc(*asked, "--policies", "mine.py", "--set", "policy.kapt=3").err
+
+
+@pytest.mark.usefixtures("here")
 def test_rare_runs_it_set_and_along_a_ladder(fastalloc):
     asked = ("rare", "swap-livelock-34m", "--lanes", 2, "--seconds", 1, "--startup", 0)
     done = fastalloc(*asked, "--policy", "mine.py", "--set", "policy.kept=7", "--json")

@@ -66,20 +66,22 @@ def reserve(
     """Say how large min_free_kbytes (or another reserve) must be for few GFP_ATOMIC requests to be refused."""
     allow_memory(memory)
     from fastalloc.compiler.cache_dir import announce_compiling
+    from fastalloc.scenario.own_parameters import own_settings
     from fastalloc.scenario.policy_presets import policy_variant
     from fastalloc.sweep.reserve import BURSTS, FIELDS
     from fastalloc.sweep.reserve import reserve as search
 
     if of not in FIELDS:
         raise InputError("--of", of, f"is none of {', '.join(FIELDS)}{meant(of, FIELDS)}")
-    asked = asked_for(settings, policy, None, seconds, seed)
+    asked, parameters = asked_for(settings, policy, None, seconds, seed), dict[str, Any]()
     if policies is not None:
+        asked, parameters = own_settings(asked)
         for name in names_of(policies):
             policy_variant(name)  # refused before anything is told
     own = _scenario(scenario, of, variant, asked, [_burst(text) for text in burst or []])
     if of in BURSTS and not own.workload.bursts:
         raise InputError(scenario, "workload.bursts", "none; tell them in the scenario or with --burst")
-    owns = {"": own} if policies is None else _under(own, policies)
+    owns = {"": own} if policies is None else _under(own, policies, parameters)
     announce_compiling()
     answers = []
     for name, each in owns.items():
@@ -98,13 +100,14 @@ def reserve(
         raise typer.Exit(1)
 
 
-def _under(own: "Scenario", policies: str) -> "dict[str, Scenario]":
-    """The scenario under each policy asked for."""
+def _under(own: "Scenario", policies: str, parameters: dict[str, Any]) -> "dict[str, Scenario]":
+    """The scenario under each policy asked for, ``parameters`` set in those whose file declares them."""
     from fastalloc.scenario import with_policies
+    from fastalloc.scenario.own_parameters import with_parameters
     from fastalloc.scenario.policy_presets import policy_variant
 
     asked = policies.split(",")
-    chosen = with_policies(own, asked)
+    chosen = with_parameters(with_policies(own, asked), parameters)
     every = "all" in asked
     names = [each.name for each in chosen.variants] if every else [policy_variant(each).name for each in asked]
     return {name: chosen.variant(name) for name in names}
