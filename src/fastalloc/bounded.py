@@ -1,12 +1,16 @@
 """Files that others wrote, read no further than a limit: a device, a pipe or a link to one may never end."""
 
+import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
-from fastalloc.errors import InputError, reading
+from fastalloc.errors import InputError, reading, told
 
 _BLOCK = 1 << 16
+MOST_JSON = 1 << 26  # bytes of a file of JSON
+MOST_VALUES = 4_000_000  # of it: each takes some 64 bytes
 MOST_TEXT = 1 << 24  # bytes of a text that is read whole: a policy, a manifest, a file of /proc
 
 
@@ -55,6 +59,24 @@ def text_of(path: Path, most: int = MOST_TEXT, errors: str = "strict") -> str:
     except UnicodeDecodeError as error:
         raise InputError(path, f"byte {error.start}", "not UTF-8 text") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def json_of(path: object, data: bytes | str, where: str = "", lines: bool = False) -> Any:
+    """What JSON says, bytes of it in UTF-8; ``path`` and ``where`` are named in errors, or the line where that is of
+    use (``lines``).
+
+    Raises:
+        InputError: it is none, is nested too deeply, or holds more than MOST_VALUES values.
+    """
+    marks = sum(data.count(mark) for mark in b",[{") if isinstance(data, bytes) else sum(map(data.count, ",[{"))
+    if marks > MOST_VALUES:
+        raise InputError(path, where, f"holds more than {MOST_VALUES:,} values")
+    try:
+        return json.loads(data)
+    except json.JSONDecodeError as error:
+        raise InputError(path, f"line {error.lineno}" if lines else where, f"not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(path, where, f"not JSON: {told(error)}") from None
 
 
 def _is_terminal_or_null(path: Path) -> bool:

@@ -3,8 +3,10 @@
 Arrow's readers are fuzzed by their makers and raise; what they gave is validated in full before Polars sees it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -14,13 +16,17 @@ from fastalloc.bounded import refuse_endless
 from fastalloc.errors import InputError, reading
 from fastalloc.forked import refuse_forked
 from fastalloc.memory import memory_limit
+from fastalloc.unpacked import ipc_bytes, plain_bytes
 
 MOST_BYTES = 1 << 34  # of a table in memory, as its own footer tells, and no more than may be taken
+MOST_PART = 1 << 28  # of a section of a container, or of some thousand rows
 MOST_CPUS = 8192  # CONFIG_NR_CPUS of x86-64 with MAXSMP [arch/x86/Kconfig]
 MOST_NODES = 1024  # MAX_NUMNODES there [NODES_SHIFT 10]
 MOST_ORDER = 20
 MOST_OBJECTS = 32767  # of a slab [struct slab: objects, 15 bits since 3.1]
 _WORDS = {pa.string(), pa.large_string(), pa.string_view()}
+_TEXTS = {pa.string(), pa.large_string(), pa.binary(), pa.large_binary()}
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}  # bytes; of others 4
 
 
 def parquet_table(path: Path, wanted: Mapping[str, pa.DataType] | None = None) -> pl.DataFrame:
@@ -30,30 +36,56 @@ def parquet_table(path: Path, wanted: Mapping[str, pa.DataType] | None = None) -
     """
     refuse_forked(str(path))
     with reading(path, "", "is not readable as Parquet"):
-        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            names = file.schema_arrow.names
-            size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
-            most = min(MOST_BYTES, memory_limit())
-            if not 0 <= size <= most:
-                raise InputError(path, "", f"is {size:,} bytes once unpacked; at most {most:,} are read, see --memory")
+        with opened(path, path, wanted) as file:
             for name in wanted or ():
-                if name not in names:
+                if name not in file.schema_arrow.names:
                     raise InputError(path, name, "column is missing")
             table = file.read(columns=list(wanted) if wanted is not None else None, use_threads=False)
-        return frame(path, table, wanted)
+        return frame(path, table, wanted, most=min(MOST_BYTES, memory_limit()))
+
+
+@contextmanager
+def opened(
+    path: object, source: Any, names: Iterable[str] | None = None, nested: bool = False
+) -> Iterator[parquet.ParquetFile]:
+    """The Parquet file at ``path``, its page checksums compared, the texts of its columns ``names`` (None: all) read as
+    dictionaries: one that stands a million times is there once.
+
+    Raises InputError where those columns take more than may be taken, or are lists and tables and not ``nested``.
+    """
+    with parquet.ParquetFile(source) as file:
+        schema, told = file.schema_arrow, file.metadata
+        kinds = {field.name: field.type for field in schema if names is None or field.name in set(names)}
+        for name, kind in kinds.items():
+            if pa.types.is_nested(kind) and not nested:
+                raise InputError(path, name, f"holds {kind}, where each row has one value")
+        texts = [name for name, kind in kinds.items() if kind in _TEXTS]
+        groups = [told.row_group(i) for i in range(told.num_row_groups)]
+        columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+        wide = sum(
+            column.num_values * _WIDTHS.get(column.physical_type, 4)
+            for column in columns
+            if names is None or column.path_in_schema in kinds
+        )
+        sizes = [group.total_byte_size for group in groups] + [column.num_values for column in columns]
+        size, most = max(wide, sum(sizes[: len(groups)])), min(MOST_BYTES, memory_limit())
+        if size > most or min(sizes, default=0) < 0:
+            raise InputError(path, "", f"is {size:,} bytes once unpacked; at most {most:,} are read, see --memory")
+    if not isinstance(source, Path):
+        source.seek(0)
+    with parquet.ParquetFile(source, read_dictionary=texts, page_checksum_verification=True) as file:
+        yield file
 
 
 def parquet_batches(path: Path, rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
     """The columns ``names`` of a Parquet file, ``rows`` at a time, validated."""
     refuse_forked(str(path))
-    with (
-        reading(path, "", "is not readable as Parquet"),
-        parquet.ParquetFile(path, page_checksum_verification=True) as file,
-    ):
+    with reading(path, "", "is not readable as Parquet"), opened(path, path, names) as file:
         for batch in file.iter_batches(rows, columns=names, use_threads=False):
             batch.validate(full=True)
+            _refuse_large(path, "", batch.columns, MOST_PART)
             # What fields say beside their type is for Polars, which takes it for its own and panics.
-            yield pa.RecordBatch.from_arrays(batch.columns, names=batch.schema.names)
+            yield pa.RecordBatch.from_arrays([_plain(column) for column in batch.columns], names=batch.schema.names)
 
 
 def parquet_names(path: Path) -> list[str]:
@@ -74,6 +106,9 @@ def ipc_table(path: object, where: str, data: bytes, wanted: Mapping[str, pa.Dat
     """The columns ``wanted`` of an Arrow IPC file in memory."""
     refuse_forked(str(path))
     with reading(path, where, "is not readable as Arrow IPC"):
+        size = ipc_bytes(data)
+        if size > MOST_PART:
+            raise InputError(path, where, f"is {size:,} bytes once unpacked; at most {MOST_PART:,} are read")
         table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
         for name in wanted:
             if name not in table.column_names:
@@ -81,12 +116,15 @@ def ipc_table(path: object, where: str, data: bytes, wanted: Mapping[str, pa.Dat
         return frame(path, table, wanted, where)
 
 
-def frame(path: object, table: pa.Table, wanted: Mapping[str, pa.DataType] | None, where: str = "") -> pl.DataFrame:
-    """An Arrow table as a frame, its columns ``wanted`` in their types."""
+def frame(
+    path: object, table: pa.Table, wanted: Mapping[str, pa.DataType] | None, where: str = "", most: int = MOST_PART
+) -> pl.DataFrame:
+    """An Arrow table as a frame, its columns ``wanted`` in their types, of ``most`` bytes."""
     with reading(path, where, "is damaged"):
         table.validate(full=True)
+        _refuse_large(path, where, table.columns if wanted is None else [table[name] for name in wanted], most)
         if wanted is None:
-            found = pl.from_arrow(pa.table(table.columns, names=table.column_names))
+            found = pl.from_arrow(pa.table([_plain(column) for column in table.columns], names=table.column_names))
         else:
             columns = {
                 name: _cast(path, f"{where}: {name}" if where else name, table[name], kind)
@@ -96,6 +134,18 @@ def frame(path: object, table: pa.Table, wanted: Mapping[str, pa.DataType] | Non
         if not isinstance(found, pl.DataFrame):
             raise InputError(path, where, "is no table")
         return found
+
+
+def _refuse_large(path: object, where: str, columns: Iterable[pa.ChunkedArray | pa.Array], most: int) -> None:
+    size = plain_bytes(columns)
+    if size > most:
+        raise InputError(path, where, f"is {size:,} bytes with its texts written out; at most {most:,} are read")
+
+
+def _plain(column: Any) -> Any:
+    """A column with a text in each row."""
+    kind = column.type
+    return column.cast(kind.value_type) if pa.types.is_dictionary(kind) and kind.value_type in _TEXTS else column
 
 
 def _cast(path: object, where: str, column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:

@@ -129,3 +129,64 @@ def test_address_space_of_a_gigabyte_and_a_half(tmp_path):
         [sys.executable, "-c", LIMITED, tmp_path / "out"], capture_output=True, text=True, timeout=120, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
+
+
+SWEEP = 'name = "s"\nlanes = 1\n'
+BASE = 'scenario = "swap-livelock-34m"\nvariants = ["rc8"]\n'
+MACHINE = 'name = "s"\n[machine]\nfrom = "linux-2.6.25-rc8-256m"\n'
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "words"),
+    [
+        ("sweep", SWEEP + 'traces = ["/dev/zero"]\n', ("/dev/zero", "is a device")),
+        ("run", MACHINE + "".join(f'[[variants]]\nname = "v{i}"\n' for i in range(2000)), ("variants: 2,000",)),
+        ("run", "policy = '" + "+".join(["fix"] * 2000) + "'\n" + MACHINE, ("'fix' stands more than once",)),
+        ("run", MACHINE + f"a = 1.{'1' * 4_000_000}\n", ("more than 10,000 characters",)),
+        ("run", MACHINE + f"[policy]\nquestions = '''{'x = 1; ' * 43_000}'''\n", ("301,000 characters", "262,144")),
+    ],
+)
+def test_what_takes_long_before_anything_runs(fastalloc, tmp_path, command, text, words):
+    path = tmp_path / "s.toml"
+    path.write_text(text)
+    refused(quick(fastalloc, command, path), *words)
+
+
+def test_values_of_a_long_axis_are_compared_once(fastalloc, tmp_path):
+    """Each with all before it would take minutes; the constraint leaves none, so that nothing is planned."""
+    path = tmp_path / "s.toml"
+    values = ",".join(map(str, range(1, 40_001)))
+    path.write_text(f'{SWEEP}{BASE}[axes]\n"workload.writer_pages" = [{values},1]\n')
+    refused(quick(fastalloc, "sweep", path, "--dry-run"), "1 twice")
+
+
+def test_a_file_of_ones_own_has_a_size(fastalloc, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("x\n" * 500_000)
+    for words in (("policy", "check", path), ("compare", "swap-livelock-34m", "--policies", path)):
+        refused(quick(fastalloc, *words), "1,000,000 characters", "262,144")
+
+
+@pytest.mark.parametrize("line", ["9" * 5000, " " * 1_000_000 + "x", "1 " * 500_000])
+def test_lines_that_no_machine_prints(fastalloc, tmp_path, line):
+    path = tmp_path / "dump"
+    path.write_text(f"MemTotal: 1000000 kB\n{line}\n" * 20)
+    assert quick(fastalloc, "machine", "import", path).code in (0, 2)
+
+
+def test_a_dump_has_a_number_of_lines(fastalloc, tmp_path):
+    path = tmp_path / "dump"
+    path.write_text("MemTotal: 1000000 kB\n" * 300_000)
+    refused(quick(fastalloc, "machine", "import", path), "has 300,000 lines")
+
+
+def test_a_log_that_is_much_larger_unpacked(fastalloc, tmp_path):
+    path = tmp_path / "log.gz"
+    path.write_bytes(gzip.compress(b"some line of a log\n" * (4 << 20), 1))
+    refused(quick(fastalloc, "explain", path), "is more than 67,108,864 bytes once unpacked")
+
+
+def test_json_of_many_values(fastalloc, tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "manifest.json").write_bytes(b'{"a":[' + b"[]," * 4_000_001 + b"[]]}")
+    refused(quick(fastalloc, "report", "d"), "manifest.json", "holds more than 4,000,000 values")

@@ -4,15 +4,18 @@ numbers, CPUs that divide unevenly, slabs and sheaves of more objects than their
 
 import time
 
+import numpy as np
 import polars as pl
 import pytest
 
 from fastalloc.errors import InputError
 from fastalloc.kernels.alloc.state import MEMCTL
+from fastalloc.kernels.replay.sheaf_events import BARN_EMPTY, BARN_FULL
 from fastalloc.trace.lanes.caches import TracedCache
 from fastalloc.trace.lanes.lane import unlimited_mem
 from fastalloc.trace.lanes.readings import CacheReading, read_readings
 from fastalloc.trace.lanes.rebuilt import Evidence, _subsets, draw
+from fastalloc.trace.lanes.sheaf_start import Sheaf, table_of
 from fastalloc.trace.replay.recording import beside, open_recording
 from tests.faults.test_files import FAULTS
 from tests.trace.sheaf_trace import Trace
@@ -71,6 +74,7 @@ def sheaves(tmp_path):
         ("sheafstate", pl.lit(-1).alias("size"), "size: is not in 0 .. sheaf_capacity"),
         ("sheafstate", pl.lit(1024).alias("node"), "node: is not in 0"),
         ("sheafobjects", pl.lit(None, pl.UInt64).alias("ptr"), "ptr: is empty"),
+        ("sheafobjects", (pl.col("sheaf") + 8).alias("sheaf"), "a full sheaf of a barn, 0x.*, of which no object"),
         ("sheaftruth", pl.lit(8192).alias("cpu"), "cpu: is not in 0"),
         ("sheaftruth", pl.lit(-1).alias("n"), "n: is not in 0"),
         ("sheaftruth", pl.lit(1 << 20).alias("want"), "want: is not in 0"),
@@ -85,6 +89,15 @@ def test_sheaves_of_another_node_have_one(sheaves):
     recording = sheaves("sheafstate", pl.lit(3).alias("node"))
     assert recording.start.nodes == 4
     assert len(recording.run([])) == 1
+
+
+def test_a_sheaf_without_objects_is_on_no_list_of_full_ones():
+    """Of another snapshot than the others, or without the table of their objects, none could be taken from it."""
+    rows, handles = table_of(
+        [(0, Sheaf(BARN_FULL, 0, 1, []), np.zeros(0, int)), (0, Sheaf(BARN_EMPTY, 0, 1, [8]), np.array([5]))], []
+    )
+    assert rows.tolist() == [[0, BARN_EMPTY, 0, 1, 0], [0, BARN_FULL, 0, 1, 1]]
+    assert handles.tolist() == [5]
 
 
 def test_a_probe_may_run_on_a_cpu_without_an_event(tmp_path):

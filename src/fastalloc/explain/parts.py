@@ -5,10 +5,13 @@ import sys
 from collections.abc import Callable, Iterator
 from os import PathLike, fspath
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from fastalloc.bounded import refuse_endless
 from fastalloc.errors import InputError
+
+if TYPE_CHECKING:
+    import gzip
 
 # What a report has, however it was posted: most of its lines hold one of these.
 _NEEDLES = (
@@ -22,6 +25,8 @@ _LONGEST = 256 << 10  # a part is cut at a head beyond this
 _MOST_WIDE = 64 << 20  # a log in UTF-16 is held whole
 _LONG_LINE = 64 << 10  # a line beyond this is cut anywhere
 _MOST_BYTES = 1 << 30  # of a log, unpacked
+_MOST_UNPACKED = 64 << 20  # of one that is packed, or so many times what it has packed
+_MOST_GROWTH = 100
 _MOST_WITHOUT_LINE = 16 << 20  # bytes without the end of a line: no log, however it was damaged
 _HEADS = (b"page allocation failure", b"invoked oom-killer")
 
@@ -52,9 +57,31 @@ def open_log(source: str | PathLike[str] | BinaryIO) -> tuple[str, BinaryIO]:
         import gzip
 
         file.close()
-        return name, cast(BinaryIO, gzip.open(name))
+        most = max(_MOST_UNPACKED, _MOST_GROWTH * Path(name).stat().st_size)
+        return name, cast(BinaryIO, _Unpacked(name, gzip.open(name), min(most, _MOST_BYTES)))
     file.seek(0)
     return name, file
+
+
+class _Unpacked:
+    """A packed log, read up to ``most`` bytes."""
+
+    def __init__(self, name: str, file: "gzip.GzipFile", most: int) -> None:
+        self.name, self._file, self._most, self._left = name, file, most, most
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, at most ``size``."""
+        data = self._file.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise InputError(self.name, "", f"is more than {self._most:,} bytes once unpacked; unpack it first")
+        return data
+
+    def __enter__(self) -> "_Unpacked":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
 
 
 def parts(stream: BinaryIO, enough: Callable[[], bool] = lambda: False, name: str = "log") -> Iterator[tuple[int, str]]:

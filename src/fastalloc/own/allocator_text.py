@@ -46,8 +46,8 @@ class AllocatorText(NamedTuple):
 def is_allocator(source: str) -> bool:
     """Whether a file defines an allocator: it has an ``alloc``, which no policy has."""
     try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = parsed(source, "")
+    except InputError:
         return False
     return any(isinstance(node, ast.FunctionDef) and node.name == "alloc" for node in tree.body)
 

@@ -14,6 +14,7 @@ from fastalloc.own.declared import Parameter, parameters_of, refuse_twice, state
 from fastalloc.own.kinds import imported_of, kinds_of
 from fastalloc.own.questions import NOT_IN_REPLAY, QUESTIONS, RECORDS, states_of
 
+MOST_SOURCE = 1 << 18  # characters of a file: Python takes a thousand times as much memory to read it
 Read = TypeVar("Read")
 
 
@@ -90,6 +91,8 @@ def read_text(source: str, where: str) -> Text:
 
 
 def parsed(source: str, where: str) -> ast.Module:
+    if len(source) > MOST_SOURCE:
+        raise InputError(where, "", f"has {len(source):,} characters; a file of one's own has at most {MOST_SOURCE:,}")
     try:
         return ast.parse(source, where)
     except SyntaxError as error:

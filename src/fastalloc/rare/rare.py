@@ -8,10 +8,11 @@ from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fastalloc.batch import refuse_unfit, warm
+from fastalloc.bounded import json_of
 from fastalloc.errors import InputError, reading
+from fastalloc.foreign import opened
 from fastalloc.forked import refuse_forked
 from fastalloc.model_digest import model_digest
 from fastalloc.rare.events import Event
@@ -19,7 +20,7 @@ from fastalloc.rare.until import lanes_until
 from fastalloc.report.hazard import STARTUP_S, Hazard, Seen, exposure_s, hazard
 from fastalloc.report.poisson import events_for_width
 from fastalloc.scenario.models import Scenario
-from fastalloc.store.location import Location, location, open_input, write_file
+from fastalloc.store.location import Location, location, open_input, whole_file, write_file
 from fastalloc.store.write import write_parquet
 
 STEP = 64  # lanes after which it is asked whether there are enough: the answer must not depend on threads
@@ -147,8 +148,8 @@ class _Kept:
         manifest = self._path / MANIFEST
         self.seen: list[Seen] = []
         if manifest.exists():
-            with reading(manifest, "", "is no manifest of rare"), open_input(manifest) as file:
-                kept = json.loads(file.read())
+            with reading(manifest, "", "is no manifest of rare"):
+                kept = json_of(manifest, whole_file(manifest))
                 differing = [key for key in told if kept.get(key) != told[key]]
             if differing:
                 raise InputError(manifest, ", ".join(differing), "not as asked now; name another folder")
@@ -164,8 +165,8 @@ class _Kept:
         path = self._path / LANES
         if not path.exists():
             return
-        with reading(path, "", "holds no lanes of rare"), open_input(path) as file:
-            table = pq.read_table(file)
+        with reading(path, "", "holds no lanes of rare"), open_input(path) as source, opened(path, source) as file:
+            table = file.read(use_threads=False)
             if not table.schema.equals(_SCHEMA):
                 raise ValueError("other columns")
             self.seen = [Seen(**row) for row in table.to_pylist()]

@@ -10,10 +10,11 @@ from typing import Any
 
 import altair as alt
 
+from fastalloc.bounded import json_of
 from fastalloc.errors import InputError, reading
 from fastalloc.report.charts import COLOURS, HEIGHT, plain
 from fastalloc.store import Dataset
-from fastalloc.store.location import Location, make_folder, open_input, write_file
+from fastalloc.store.location import Location, make_folder, whole_file, write_file
 
 FOLDER = "decided"  # of a dataset
 MOST_DRAWN = 4  # lanes, in a page
@@ -56,9 +57,10 @@ def kept(dataset: Dataset) -> list[list[dict[str, Any]]]:
     files: list[Location] = sorted(folder.glob("*.json"), key=lambda path: (len(path.name), path.name))
     found = []
     for file in files[:MOST_DRAWN]:
-        with reading(file, "", "holds no curves of `decided`"), open_input(file) as source:
-            curves = json.loads(source.read())
-            assert all({"lane", "event", "event_s", "applied", "chances"} <= set(curve) for curve in curves)
+        with reading(file, "", "holds no curves of `decided`"):
+            curves = json_of(file, whole_file(file))
+            if not all({"lane", "event", "event_s", "applied", "chances"} <= set(curve) for curve in curves):
+                raise InputError(file, "", "lacks a field of a curve")
             found.append(curves)
     return found
 

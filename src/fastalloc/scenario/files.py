@@ -10,6 +10,8 @@ from fastalloc.foreign import content_of
 
 MOST_BYTES = 1 << 22  # of a TOML file
 MOST_VALUES = 50_000  # of it: what takes half a second to parse
+MOST_WORD = 10_000  # characters of a number or a key: Python takes a hundred times as much to read one
+_BETWEEN = re.compile(r"[\s\"'#=\[\]{},:;()\\-]+")
 # Strings and comments, in which nothing counts; or what stands before a value or a table.
 _COUNTED = re.compile(
     r'"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|#[^\n]*|(?P<mark>[=\[{,.])', re.DOTALL
@@ -44,6 +46,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         text = content_of(path, MOST_BYTES).decode("utf-8")
         if sum(found["mark"] is not None for found in _COUNTED.finditer(text)) > MOST_VALUES:
             raise InputError(path, "", f"holds more than {MOST_VALUES:,} values and tables")
+        if max(map(len, _BETWEEN.split(text))) > MOST_WORD:
+            raise InputError(path, "", f"holds a number or word of more than {MOST_WORD:,} characters")
         return tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise InputError(path, f"byte {error.start}", "not UTF-8 text") from None

@@ -7,19 +7,18 @@ objects never freed), ``cpus`` (share of each CPU in the allocations), ``away`` 
 carries: src, bytes_req, bytes_alloc, gfp_flags, node. ``span_ns``: how long the trace was.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastalloc.bounded import MOST_JSON, json_of
 from fastalloc.errors import InputError, reader, shown
 from fastalloc.foreign import MOST_NODES, content_of
 
 FORMAT = "fastalloc workload 1"
 QUANTILES = 65
 MOST_CACHES = 1 << 13
-MOST_BYTES = 1 << 28  # of the file
 _NUMBERS = ("rate", "kept", "away", "bytes_req", "bytes_alloc", "gfp_flags", "node")
 _WHOLE = {"bytes_req": 0, "bytes_alloc": 0, "gfp_flags": 0, "node": -1}  # at least
 _LISTS = ("gap_ns", "life_ns", "cpus")
@@ -28,15 +27,12 @@ _LISTS = ("gap_ns", "life_ns", "cpus")
 @reader("is not readable as JSON")
 def read_workload(path: Path) -> dict[str, Any]:
     """A fitted workload. Raises InputError naming the field that is missing or wrong."""
-    return parse_workload(content_of(path, MOST_BYTES).decode("utf-8"), path)
+    return parse_workload(content_of(path, MOST_JSON).decode("utf-8"), path)
 
 
 def parse_workload(text: str, path: object) -> dict[str, Any]:
     """The same of the text of such a file; ``path`` is named in errors."""
-    try:
-        load = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(path, "", f"is not readable as JSON: {error}") from error
+    load = json_of(path, text)
     if not isinstance(load, dict) or load.get("format") != FORMAT:
         raise InputError(path, "format", f"must be {FORMAT!r}; `fastalloc trace fit` writes it")
     if not isinstance(load.get("caches"), list) or not load["caches"]:

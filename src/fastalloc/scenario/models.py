@@ -13,6 +13,7 @@ from fastalloc.scenario.fitted import parse_workload
 from fastalloc.scenario.machine import Machine
 from fastalloc.scenario.varied import Varied
 
+MOST_VARIANTS = 1024  # each boots once before any of them runs
 PerSecond = Annotated[int, Field(ge=0, le=10_000_000)]
 
 
@@ -154,6 +155,8 @@ class Scenario(Varied):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Scenario":
+        if len(self.variants) > MOST_VARIANTS:
+            raise ValueError(f"variants: {len(self.variants):,}; at most {MOST_VARIANTS:,} are compared")
         if self.machine.page_kb != 4 and self.policy.allocator in NOT_SLUB:
             raise ValueError(
                 f"machine.page_kb: {self.machine.page_kb}, but policy.allocator {self.policy.allocator!r} is modelled "

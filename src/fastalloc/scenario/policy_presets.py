@@ -1,6 +1,7 @@
 """Policies as presets: one TOML file a policy, alone or composed with ``+``, as variants of a scenario."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -133,9 +134,12 @@ def policy_variant(composed: str, folder: Path | None = None, texts: Mapping[str
     ``load_policy``.
 
     Raises:
-        InputError: as ``load_policy``, and two policies that set one field to different values.
+        InputError: as ``load_policy``, one policy twice, and two that set one field to different values.
     """
-    presets = [load_policy(name.strip(), folder, texts) for name in composed.split("+")]
+    names = [name.strip() for name in composed.split("+")]
+    if len(set(names)) < len(names):
+        raise InputError("policies", composed, f"{Counter(names).most_common(1)[0][0]!r} stands more than once")
+    presets = [load_policy(name, folder, texts) for name in names]
     name = "+".join(preset.name for preset in presets)
     title = " + ".join(f"{preset.section}: {preset.title}" for preset in presets)
     if any(preset.set.get("policy.allocator") == "own" for preset in presets):

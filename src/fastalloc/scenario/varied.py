@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from fastalloc.errors import InputError, meant, shown
+from fastalloc.errors import MOST_FAULTS, InputError, meant, shown
 from fastalloc.fields import Model
 
 MOST_NAMED = 8  # entries of a list that an error names
@@ -90,12 +90,12 @@ def input_error(
     error: ValidationError, path: object, what: str = "", model: type[BaseModel] | None = None, data: Any = None
 ) -> InputError:
     """All faults that pydantic found, as one error with a line for each; ``model``: of what was checked, ``data``."""
-    faults = []
+    faults: list[InputError] = []
     for fault in error.errors(include_url=False):
         field = _place(fault["loc"], data)
         message = _in_words(fault["msg"])
         if fault["type"] == "extra_forbidden":
-            message = f"unknown key{_meant_at(model, fault['loc'])}"
+            message = f"unknown key{_meant_at(model, fault['loc']) if len(faults) < MOST_FAULTS else ''}"
         elif fault["type"] == "missing":
             message = "is missing"
         elif isinstance(fault["input"], bool | int | float | str):

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fastalloc.errors import InputError, reader, reading
+from fastalloc.foreign import opened
 from fastalloc.store.location import (
     Location,
     StoreError,
@@ -122,8 +122,7 @@ def _read(file: Location) -> _File | Fault:
         with reading(file):
             scan_parquet([file]).collect_schema()
         ids = []
-        with open_input(file) as source:
-            parquet = pq.ParquetFile(source, page_checksum_verification=True)
+        with open_input(file) as source, opened(file, source, nested=True) as parquet:
             for group in range(parquet.num_row_groups):
                 ids.append(parquet.read_row_group(group)["id"].to_numpy())
         return _File(file, record, np.concatenate(ids) if ids else np.empty(0, np.int64))

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import polars as pl
 from pyarrow import fs
 
+from fastalloc.bounded import MOST_JSON, bytes_of, refuse_endless
 from fastalloc.errors import InputError
 from fastalloc.written import write_whole
 
@@ -29,6 +30,7 @@ B = TypeVar("B")
 
 SCHEME = "s3://"
 READERS = 16  # files read at once: a store answers late, but to many
+MOST_FILE = 1 << 44  # bytes of a file that is read piece by piece
 CONNECT_S, ANSWER_S, ATTEMPTS = 10, 60, 4
 
 
@@ -82,9 +84,7 @@ class StorePath:
         return (path for path in self.iterdir() if path.name.endswith(pattern.removeprefix("*")))
 
     def read_bytes(self) -> bytes:
-        with open_input(self) as file:
-            content: bytes = file.read()
-        return content
+        return whole_file(self)
 
     def _type(self) -> fs.FileType:
         with _asking(self):
@@ -128,12 +128,31 @@ def open_input(path: Location) -> Iterator[Any]:
         yield file
 
 
+def whole_file(path: Location, most: int = MOST_JSON) -> bytes:
+    """What is in a file of at most ``most`` bytes.
+
+    Raises:
+        InputError: it is larger, or cannot be read.
+        OSError: it is not there.
+    """
+    if isinstance(path, Path):
+        return bytes_of(path, most)
+    with open_input(path) as file:
+        data: bytes = file.read(most + 1)
+    if len(data) > most:
+        raise InputError(path, "", f"is more than {most:,} bytes")
+    return data
+
+
 def file_digest(path: Location) -> str:
     """SHA-256 of a file, hexadecimal.
 
     Raises:
+        InputError: it is a device, which has no end.
         OSError: it is not there, or cannot be read.
     """
+    if isinstance(path, Path) and path.exists():
+        refuse_endless(path, MOST_FILE)
     with open_input(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

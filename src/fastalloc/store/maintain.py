@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from fastalloc.errors import InputError, reader
 from fastalloc.store.check import Check, check_dataset
-from fastalloc.store.location import Location, location, make_folder, open_input, write_file
+from fastalloc.store.location import Location, location, make_folder, open_input, whole_file, write_file
 from fastalloc.store.read import open_manifest, read_footer
 from fastalloc.store.schema import TABLES
 from fastalloc.store.segments import Segment, overlapping
@@ -50,7 +50,7 @@ def merge_datasets(sources: Sequence[str | Location], out: str | Location) -> Ch
     for name in tables:
         make_folder(out, name)
     try:
-        write_file(out / "sweep.toml", (folders[0] / "sweep.toml").read_bytes())
+        write_file(out / "sweep.toml", whole_file(folders[0] / "sweep.toml"))
     except OSError as error:
         raise InputError(out, "", f"cannot be written: {error.strerror or error}") from None
     for group in _groups(ordered):

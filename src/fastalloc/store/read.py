@@ -1,6 +1,5 @@
 """Reads a dataset, lazily."""
 
-import json
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -9,9 +8,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastalloc.errors import InputError, reader, reading, shown, told
+from fastalloc.bounded import json_of
+from fastalloc.errors import InputError, reader, shown
 from fastalloc.forked import refuse_forked
-from fastalloc.store.location import Location, each, location, open_input, scan_parquet
+from fastalloc.store.location import Location, each, location, open_input, scan_parquet, whole_file
 from fastalloc.store.provenance import FOOTER_KEY, SCHEMA_VERSION
 from fastalloc.store.schema import EVENTS_SCHEMA, LEDGER_SCHEMA, SERIES_SCHEMA, TABLES
 from fastalloc.store.segments import overlapping, segments_of
@@ -85,7 +85,7 @@ def open_manifest(path: Location) -> dict[str, Any]:
     """
     file = path / MANIFEST
     try:
-        manifest = json.loads(file.read_bytes())
+        manifest = json_of(file, whole_file(file))
     except FileNotFoundError:
         if path.is_dir():
             raise InputError(file, "", "no such file, so the folder is no dataset") from None
@@ -94,10 +94,6 @@ def open_manifest(path: Location) -> dict[str, Any]:
         raise InputError(path, "", "is a file; a dataset is a folder") from None
     except OSError as error:
         raise InputError(file, "", error.strerror or str(error)) from None
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(file, "", f"not JSON: {told(error)}") from None
     found = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if found != SCHEMA_VERSION:
         raise InputError(file, "schema_version", f"{shown(found)}, this version reads {SCHEMA_VERSION}")
@@ -165,8 +161,7 @@ def read_footer(shard: Location) -> dict[str, Any]:
         raise InputError(shard, "", f"unreadable Parquet: {error}") from None
     if FOOTER_KEY not in metadata:
         raise InputError(shard, "footer", "not written by fastalloc: it carries no provenance")
-    with reading(shard, "footer", "is damaged"):
-        record = json.loads(metadata[FOOTER_KEY])
+    record = json_of(shard, metadata[FOOTER_KEY], "footer")
     if not isinstance(record, dict):
         raise InputError(shard, "footer", "carries no record")
     return record

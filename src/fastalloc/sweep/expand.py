@@ -167,9 +167,11 @@ def _factors(sweep: SweepFile, path: Path) -> list[tuple[str, list[Settings]]]:
             values: list[Any] = range_values(axis) if isinstance(axis, Range) else list(axis)
         except ValueError as error:
             raise InputError(path, f"axes: {key}", str(error)) from None
-        for i, value in enumerate(values):
-            if any(value == other and type(value) is type(other) for other in values[:i]):
+        seen: set[tuple[type, Any]] = set()
+        for value in values:
+            if (type(value), value) in seen:
                 raise InputError(path, f"axes: {key}", f"{value!r} twice")
+            seen.add((type(value), value))
         factors.append((f"axes: {key}", [{key: value} for value in values]))
     for i, group in enumerate(sweep.zips):
         rows = zip(*group.values(), strict=True)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from fastalloc.bounded import json_of
 from fastalloc.errors import InputError
 from fastalloc.forked import refuse_forked
 from fastalloc.kernels.alloc.state import DEPTH_NAMES
@@ -16,7 +17,7 @@ from fastalloc.linux.versions import kernel_near
 from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, Varied
 from fastalloc.scenario.rules import rules_line, simplified
-from fastalloc.store.location import Location, make_folder, write_file
+from fastalloc.store.location import Location, make_folder, whole_file, write_file
 from fastalloc.store.provenance import provenance
 from fastalloc.store.shards import Scan, clear_temporary, scan_shards, set_aside
 from fastalloc.store.write import MANIFEST, own_file
@@ -120,7 +121,7 @@ class Folder:
         elif any((path / "runs").iterdir()):
             raise InputError(path, "", "holds rows but no manifest; name another folder")
         else:
-            write_file(path / SWEEP_FILE, self._plan.path.read_bytes())
+            write_file(path / SWEEP_FILE, whole_file(self._plan.path))
         self.write_manifest()
 
     def scan(self) -> Scan:
@@ -139,18 +140,16 @@ class Folder:
     def _found(self) -> dict[str, Any] | None:
         file = self.path / MANIFEST
         try:
-            found = json.loads(file.read_bytes())
+            found = json_of(file, whole_file(file))
         except FileNotFoundError:
             return None
-        except InputError:
-            raise
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise InputError(file, "", f"unreadable: {error}") from None
         if not isinstance(found, dict) or found.get("kind") != "sweep":
             raise InputError(self.path, "", "holds another dataset; name another folder")
         if found.get("model_digest") != self.manifest["model_digest"]:
             raise InputError(self.path, "", "was begun with another version of the model; name another folder")
-        if found["sweep"]["id"] != self._plan.identity:
+        if not isinstance(found.get("sweep"), dict) or found["sweep"].get("id") != self._plan.identity:
             raise InputError(self.path, "", f"holds another sweep than {self._plan.path}; name another folder")
         return found
 

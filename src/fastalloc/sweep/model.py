@@ -1,5 +1,6 @@
 """The sweep file: a base scenario, the axes to vary, lanes a point, constraints, and when a point is known enough."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -129,9 +130,8 @@ class SweepFile(Model):
         ):  # fmt: skip
             if len(set(names)) != len(names):
                 raise ValueError(f"{what}: a name twice in {', '.join(names)}")
-        keys = [*self.set, *self.varied]
-        for key in keys:
-            if keys.count(key) > 1:
+        for key, times in Counter([*self.set, *self.varied]).items():
+            if times > 1:
                 raise ValueError(f"{key} is set more than once")
             if key in ("run.lanes", "run.seed"):
                 raise ValueError(f"{key} is not for axes and settings: use {key[4:]} at the top of the file")

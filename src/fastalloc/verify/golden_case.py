@@ -4,7 +4,6 @@ A case is a folder with ``manifest.json``, ``trace.parquet`` and a folder for ea
 anything runs: a column that is missing, an operation that does not exist, an object freed twice or never allocated.
 """
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from fastalloc.bounded import json_of
 from fastalloc.errors import InputError, reader, reading
 from fastalloc.foreign import content_of, parquet_table
 from fastalloc.kernels.replay import operations as rp
@@ -99,10 +99,7 @@ class GoldenCase:
 def read_json(path: Path) -> Any:
     """The content of a JSON file; InputError says where it is broken."""
     with reading(path, "", "not JSON"):
-        try:
-            return json.loads(content_of(path).decode("utf-8"))
-        except json.JSONDecodeError as error:
-            raise InputError(path, f"line {error.lineno}", f"not JSON: {error}") from error
+        return json_of(path, content_of(path).decode("utf-8"), lines=True)
 
 
 def read_table(path: Path, columns: tuple[str, ...] = ()) -> pl.DataFrame:

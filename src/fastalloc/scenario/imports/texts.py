@@ -14,7 +14,10 @@ from fastalloc.scenario.machine import SLAB_FLAG_BITS
 # Each is read as a file where a folder holds it, with or without proc/ in front.
 PROC_FILES = ("zoneinfo", "meminfo", "slabinfo", "version", "cpuinfo", "sys/vm/min_free_kbytes",
               "sys/vm/watermark_scale_factor", "sys/vm/lowmem_reserve_ratio", "sys/kernel/osrelease")  # fmt: skip
-MOST_BYTES = 1 << 28  # of a dump, unpacked
+MOST_BYTES = 1 << 26  # of a dump, unpacked
+MOST_LINES = 200_000  # of it
+LONGEST = 4096  # characters of a line: none that tells of a machine has more, and rules that look back take the square
+_WIDE = re.compile(r"([ \t]{64})[ \t]+|(\d{40})\d+")  # what no line has, cut
 CACHE_LINE = "/sys/devices/system/cpu/cpu0/cache/index0/coherency_line_size"
 SLAB_FIELDS = ("object_size", "slab_size", "align", "ctor", "objs_per_slab", "order", "sheaf_capacity", *SLAB_FLAG_BITS)
 
@@ -54,10 +57,16 @@ def open_source(path: Path) -> Source:
     return _open_folder(path) if path.is_dir() else _open_file(path)
 
 
-def clean(text: str) -> list[str]:
-    """Lines without carriage returns, quote marks, line numbers and log stamps; indentation stays."""
+def clean(text: str, path: Path) -> list[str]:
+    """Lines without carriage returns, quote marks, line numbers and log stamps; indentation stays.
+
+    Raises InputError where there are more than MOST_LINES; what a line has beyond LONGEST is left out.
+    """
     lines = []
-    for line in _unnumbered(text.replace("\u00a0", " ").splitlines()):
+    posted = text.replace("\u00a0", " ").splitlines()
+    if len(posted) > MOST_LINES:
+        raise InputError(path, "", f"has {len(posted):,} lines; give the part that tells of the machine")
+    for line in _unnumbered([_WIDE.sub(r"\1\2", line[:LONGEST]) for line in posted]):
         line = _QUOTE.sub("", line.rstrip())
         lines.append(_STAMP.sub("", line, count=1))
     return lines
@@ -89,7 +98,7 @@ def _open_folder(root: Path) -> Source:
         if text is None:
             continue
         files[f"/proc/{name}"] = text
-        lines += [f"== /proc/{name}", *clean(text)]
+        lines += [f"== /proc/{name}", *clean(text, root)]
     line = _read(root / CACHE_LINE.lstrip("/"))
     if line is not None:
         files[CACHE_LINE] = line
@@ -104,7 +113,7 @@ def _open_folder(root: Path) -> Source:
     if not lines and not dirs:
         for file in sorted(root.iterdir()):
             if file.is_file() and file.suffix in (".txt", ".log"):
-                lines += clean(_read(file) or "")
+                lines += clean(_read(file) or "", file)
     return Source(root, lines, files, dirs, links)
 
 
@@ -119,7 +128,7 @@ def _open_file(path: Path) -> Source:
     if not path.exists():
         raise InputError(path, "", "no such file or folder")
     raw = content_of(path, MOST_BYTES)
-    return _split(path, clean(raw.decode("utf-8", errors="replace")))
+    return _split(path, clean(raw.decode("utf-8", errors="replace"), path))
 
 
 def _split(path: Path, lines: list[str]) -> Source:

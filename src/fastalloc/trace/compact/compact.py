@@ -202,7 +202,7 @@ def open_trace(path: Path) -> CompactTrace:
     if hashlib.blake2b(raw[HEADER_BYTES:].data, digest_size=16).digest() != digest:
         raise InputError(path, f"byte {HEADER_BYTES}", "the checksum does not fit: the file was damaged")
     begin = HEADER_BYTES + count * itemsize
-    contents = contents_of(path, raw, begin, offset)
+    contents = contents_of(path, raw, begin, offset, count)
     events = np.asarray(raw[HEADER_BYTES:begin]).view(EVENT)
     check_events(path, events, OP_KFREE_RCU, contents)  # what a replay weaves in is in no file
     return CompactTrace(str(path), events, *contents)

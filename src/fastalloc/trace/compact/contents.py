@@ -22,6 +22,9 @@ KINDS = {
 }  # fmt: skip
 MARKERS = {"ts_ns": pa.int64(), "text": pa.large_string()}
 LAST_NS = 1 << 62
+MOST_META = 1 << 22  # bytes of the table of contents without its tasks
+MOST_STEPS = 256  # of what was inferred
+MOST_TASK = 32  # and of them for each event: a row and a pid
 
 # What is wrong with an event.
 _OP, _KIND, _OBJECT, _CPU, _TIME, _ORDER = range(1, 7)
@@ -44,11 +47,17 @@ class Contents(NamedTuple):
     meta: dict[str, Any]
 
 
-def contents_of(path: Path, raw: np.ndarray, begin: int, end: int) -> Contents:
-    """The sections between ``begin`` and ``end`` of the file and its table of contents behind ``end``.
+def contents_of(path: Path, raw: np.ndarray, begin: int, end: int, events: int) -> Contents:
+    """The sections between ``begin`` and ``end`` of the file of so many ``events``, and its table of contents behind
+    ``end``.
 
     Raises InputError with the section or field that is missing, lies elsewhere or holds what makes no sense.
     """
+    most = MOST_META + MOST_TASK * events
+    if len(raw) - end > most:
+        raise InputError(
+            path, f"byte {end}", f"a table of contents of {len(raw) - end:,} bytes; at most {most:,} are read"
+        )
     with reading(path, f"byte {end}", "the table of contents is damaged"):
         table = json.loads(raw[end:].tobytes())
     if not (
@@ -73,7 +82,9 @@ def contents_of(path: Path, raw: np.ndarray, begin: int, end: int) -> Contents:
     kinds = ipc_table(path, "section kinds", section("kinds").tobytes(), KINDS)
     markers = ipc_table(path, "section markers", section("markers").tobytes(), MARKERS)
     _check_kinds(path, kinds)
-    return Contents(ptrs.view("<u8"), kinds, markers, _checked_meta(path, table["meta"], len(kinds)))
+    meta = _checked_meta(path, table["meta"], len(kinds))
+    _check_tasks(path, meta, events)
+    return Contents(ptrs.view("<u8"), kinds, markers, meta)
 
 
 def _check_kinds(path: Path, kinds: pl.DataFrame) -> None:
@@ -98,12 +109,29 @@ def _checked_meta(path: Path, meta: dict[str, Any], kinds: int) -> dict[str, Any
     if type(meta.get("bulk_rows")) is not bool:
         raise InputError(path, "meta.bulk_rows", "must be true or false")
     inferred = meta.get("inferred")
-    if not isinstance(inferred, dict) or not all(type(count) is int for count in inferred.values()):
-        raise InputError(path, "meta.inferred", "must be counts by step")
+    if isinstance(inferred, dict) and len(inferred) > MOST_STEPS:
+        raise InputError(path, "meta.inferred", f"has {len(inferred):,} steps; at most {MOST_STEPS} are read")
+    counts = [*inferred.values(), meta.get("events_left_out", 0)] if isinstance(inferred, dict) else [None]
+    if not all(type(count) is int and 0 <= count <= LAST_NS for count in counts):
+        raise InputError(path, "meta.inferred", "and meta.events_left_out must be counts by step, and a count")
     entitled = meta.get("entitled", [])
     if not isinstance(entitled, list) or not all(type(kind) is int and 0 <= kind < kinds for kind in entitled):
         raise InputError(path, "meta.entitled", "must be numbers of kinds")
     return meta
+
+
+def _check_tasks(path: Path, meta: dict[str, Any], events: int) -> None:
+    """Each event has a task that is told of; see ``tasks.tasks_of``."""
+    table = meta.get("tasks")
+    if table is None:
+        return
+    with reading(path, "meta.tasks", "must be rows and a pid for each"):
+        rows, pids = (np.asarray(table[name]) for name in ("row", "pid"))
+        whole = all(each.dtype.kind == "i" and each.ndim == 1 for each in (rows, pids) if events)
+        if not whole or len(rows) != len(pids) or (events and not len(rows)):
+            raise InputError(path, "meta.tasks", "must be rows and a pid for each, whole numbers")
+        if len(rows) and (rows[0] < 0 or rows[-1] >= max(events, 1) or (np.diff(rows) <= 0).any()):
+            raise InputError(path, "meta.tasks", f"rows must rise from 0 on and be below {events:,}")
 
 
 @kernel

@@ -58,7 +58,7 @@ def read_sheaves(state: Path, objects: Path | None, slabs: Path | None) -> Sheaf
     """The sheaves of a recording, from the tables that there are.
 
     Raises InputError for a file that is no such table, a record unknown, a CPU, node or capacity that no kernel has, a
-    sheaf with more objects than its cache's sheaves hold, an object in two sheaves.
+    sheaf with more objects than its cache's sheaves hold, an object in two sheaves, a full sheaf without one.
     """
     numbers = dict.fromkeys(("cpu", "node", "idx", "size", "sheaf_capacity"), pa.int64())
     table = _first(state, {"rec": pa.large_string(), "sheaf": pa.uint64(), **numbers})
@@ -86,6 +86,9 @@ def read_sheaves(state: Path, objects: Path | None, slabs: Path | None) -> Sheaf
     for row in wanted.iter_rows(named=True):
         held = inside.get(row["sheaf"], [])[: row["size"] or 0]
         found = Sheaf(_WHERE[row["rec"]], row["cpu"] or 0, row["node"] or 0, held)
+        if found.where == sv.BARN_FULL and not held and objects is not None:
+            told = f"a full sheaf of a barn, {row['sheaf']:#x}, of which no object is told"
+            raise InputError(objects, f"cache {row['cache']}", told)
         sheaves.setdefault(row["cache"], []).append(found)
     every: dict[str, list[tuple[int, int, int, bool]]] = {}
     if slabs is not None:
@@ -107,7 +110,10 @@ def table_of(
     (cache, cpu) of further main sheaves, which are empty."""
     rows = np.zeros((len(sheaves) + len(mains), sv.SHEAF_COLUMNS), np.int64)
     for i, (c, sheaf, held) in enumerate(sheaves):
-        rows[i] = c, sheaf.where, sheaf.cpu, sheaf.node, len(held)
+        where = sheaf.where
+        if where in (sv.BARN_FULL, sv.BARN_EMPTY):  # a kernel takes an object from what lies on the list of full ones
+            where = sv.BARN_FULL if len(held) else sv.BARN_EMPTY
+        rows[i] = c, where, sheaf.cpu, sheaf.node, len(held)
     for i, (c, cpu) in enumerate(mains, len(sheaves)):
         rows[i] = c, sv.MAIN, cpu, 0, 0
     handles = [held for _, _, held in sheaves]

@@ -93,9 +93,11 @@ class Recording:
         """A prediction for each configuration; see ``predict``. Other starts that are as good are further draws.
 
         Raises:
-            InputError: a what-if that the trace cannot answer, or more memory than may be taken.
+            InputError: a trace without a cache, a what-if that it cannot answer, or more memory than may be taken.
         """
         configs = self.configs(what_ifs)
+        if not self.caches:
+            raise InputError(self.trace.path, "", "holds no cache with objects of a size: there is nothing to replay")
         samples = None if sample_ns is None else len(sample_ns)
         refuse_too_large(self.trace, configs, self.start, draws, samples, threads)
         predictions = predict(self.trace, configs, self.start, draws, sample_ns, threads, self.loose)
