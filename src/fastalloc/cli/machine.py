@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fastalloc.errors import InputError
+from fastalloc.width import say
 
 machine_app = typer.Typer(help="Machines read from real kernels.", no_args_is_help=True)
 
@@ -49,9 +50,9 @@ def import_(
     else:
         write_file(out, text.encode())
         where = str(out)
-    typer.echo(f"{where}: {len(machine.zones)} zones, {len(machine.slab_caches)} slab caches", err=True)
+    say(f"{where}: {len(machine.zones)} zones, {len(machine.slab_caches)} slab caches", err=True)
     for line in said:
-        typer.echo(f"  {line}", err=True)
+        say(f"  {line}", err=True)
 
 
 @machine_app.callback()
