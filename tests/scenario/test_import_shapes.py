@@ -231,3 +231,63 @@ def test_each_note_of_the_import_is_a_sentence_of_its_own(tmp_path):
         notes = import_machine(file, kernel=kernel).source.split("; ")
         assert any(note.startswith(words) for note in notes), notes
         assert not [note for note in notes if note.startswith(("all others", "it "))]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "CPU: 7 PID: 12 Comm: x Kdump: loaded Tainted: G        W  OE    --------- -  - 4.18.0-305.el8.x86_64 #1",
+        "CPU: 7 PID: 12 Comm: x Tainted: P           OE  ------------ T 3.10.0-957.el7.x86_64 #1",
+        "Pid: 5, comm: x Tainted: G        W  ---------------    2.6.32-754.el6.x86_64 #1",
+        "Pid: 0, comm: swapper Not tainted (3.0.0-1 #2)",
+    ],
+)
+def test_a_release_behind_the_letters_of_a_distribution(tmp_path, line):
+    text = report(f"java: page allocation failure. order:0, mode:0x20\n{line}", f"Node 0 Normal {MARKS}", "")
+    machine = imported(tmp_path, text)
+    assert machine.kernel == next(word for word in line.split() if word.strip("(")[0] in "234").strip("(")
+
+
+def test_what_a_report_shows_tells_its_age(tmp_path):
+    """reserved_highatomic came with 5.6, zspages with 6.18; protections[] went with 2.6.10, whose marks are others."""
+    lists = "Node 0 Normal: 100*4kB (UME) = 400kB"
+    for fields, kernel in (("", "4.4"), ("reserved_highatomic:0KB", "5.6"), ("zspages:4kB", "6.18")):
+        machine = imported(tmp_path, report("", f"Node 0 Normal {MARKS} {fields}", lists.replace("UME", "UMEH")))
+        assert machine.kernel == kernel
+        assert f"kernel not told; the rules of {kernel} assumed" in machine.source
+    old_marks = "free:1464kB min:4020kB low:5024kB high:6028kB active:8kB inactive:8kB present:901120kB pages_scanned:0"
+    assert imported(tmp_path, f"Normal {old_marks}\nprotections[]: 0 0 0\n").kernel == "2.6.10"
+
+
+def test_zones_that_are_not_shown_are_told(tmp_path):
+    """From 6.1 a report hides the zones above the mask's; an excerpt of zoneinfo leaves some out."""
+    words = "protection tells of zones that the text does not show, which are left out"
+    shown = f"Node 0 DMA32 {MARKS}\nlowmem_reserve[]: 0 0 4972 4972"
+    assert words in imported(tmp_path, report("", shown, "")).source
+    assert words in imported(tmp_path, OF_2_6_24[: OF_2_6_24.index("Node 0, zone   Normal")]).source
+    shown = f"{shown}\nNode 0 Normal {MARKS}\nlowmem_reserve[]: 0 0 0 0"
+    assert words not in imported(tmp_path, report("", shown, "")).source
+
+
+@pytest.mark.parametrize("before", ["\ufeff", "<pre>", "<pre><code>"])
+def test_what_stands_before_the_first_zone(tmp_path, before):
+    old(imported(tmp_path, before + OF_2_6_24))
+
+
+def test_the_first_of_two_snapshots(tmp_path):
+    later = OF_2_6_24.replace("min      936", "min      999")
+    machine = imported(tmp_path, f"$ cat /proc/zoneinfo\n{OF_2_6_24}$ cat /proc/zoneinfo\n{later}")
+    old(machine)
+    assert machine.zones[1].min == 936
+    assert "several zoneinfos told, the first is read" in machine.source
+
+
+def test_a_kernel_that_explain_assumed_is_told_as_such(tmp_path):
+    from fastalloc.explain import explain
+    from fastalloc.explain.machine import machine_of
+
+    path = tmp_path / "report.txt"
+    path.write_text(report("java: page allocation failure. order:0, mode:0x20", f"Normal {MARKS}", "Normal: 9*4kB"))
+    machine = machine_of(tmp_path / "m.toml", explain(path))
+    assert "; kernel not told; the rules of " in machine.source
+    assert "; Linux " not in machine.source

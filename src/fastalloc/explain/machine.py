@@ -43,9 +43,13 @@ def machine_of(path: Path, answers: list[Answer]) -> "Machine":
         file = Path(folder) / (Path(answer.source).name or "report")
         file.write_text(as_printed(answer.report.mem_info), encoding="utf-8")
         try:
-            return import_machine(file, path.stem, kernel=release.text)
+            machine = import_machine(file, path.stem, kernel=release.text)
         except InputError as error:
             raise InputError(answer.source, error.where, error.message) from None
+    if answer.kernel.in_text:
+        return machine
+    assumed = f"kernel not told; the rules of {release.name} assumed, of {answer.kernel.within} which print so"
+    return machine.model_copy(update={"source": machine.source.replace(f"Linux {release.text}", assumed, 1)})
 
 
 def as_printed(block: MemInfo) -> str:

@@ -53,6 +53,8 @@ def import_machine(
     meminfo = host.read_meminfo(source.lines)
     report = read_report(source.lines)
     found = read_zoneinfo(source.lines, path)
+    if found is not None and found.more:
+        said.append("several zoneinfos told, the first is read")
     if found is None and report is not None:
         found = report.zones
         said.append("zones from the report of a failed allocation")
@@ -66,7 +68,7 @@ def import_machine(
         raise InputError(path, "--kernel", f"{kernel!r} holds no version, such as 6.1.0-18-amd64 does")
     arch, bits, line = host.architecture(source, release)
     sysctls = host.read_sysctls(source)
-    base = known.base if known else host.oldest_kernel(meminfo, found, rows, sysctls)
+    base = known.base if known else host.oldest_kernel(meminfo, found, rows, sysctls, report.within if report else ())
     size, why = host.told_page_kb(source.lines), "the lines of getconf"
     if size is None:
         size, why = host.page_kb(meminfo, found, page_bytes(rows))
@@ -185,6 +187,8 @@ def _zones(
     classes = [name for name in known if any(zone.name == name for zone in found.zones)]
     found.zones.sort(key=lambda zone: (zone.node, known.index(zone.name)))
     protections = protection_by_class(found, classes, path)
+    if any(max(zone.protection or [0]) > max(told or [0]) for zone, told in zip(found.zones, protections, strict=True)):
+        said.append("protection tells of zones that the text does not show, which are left out")
     highmem = "HighMem" in classes
     if any(zone.min is None for zone in found.zones):
         shares = [wm.in_the_share(zone.name, era, highmem) for zone in found.zones]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from fastalloc.linux.release import Base, parse_release
+from fastalloc.linux.release import Base, Span, parse_release
 from fastalloc.linux.slabinfo import SlabRow
 from fastalloc.linux.watermarks import zone_batchsize
 from fastalloc.scenario.imports.texts import Source
@@ -13,7 +13,8 @@ from fastalloc.scenario.machine import DEFAULT_KERNEL, NOT_THE_KERNELS
 _RELEASE = r"(\d+\.\d+[\w.+~-]*)"
 _KERNEL = (
     re.compile(rf"Linux version {_RELEASE}"),
-    re.compile(rf"(?:Not tainted|Tainted: [A-Z() ]+?)\s(?:-+ )?{_RELEASE}"),
+    # a distribution's own letters and dashes may follow the kernel's; up to 3.x some put the release in parentheses
+    re.compile(rf"(?:Not tainted|Tainted:.*?)\s+\(?{_RELEASE}"),
     re.compile(rf"^Linux \S+ {_RELEASE} "),
     re.compile(rf"\b[Kk]ernel:? (?:version )?{_RELEASE}"),
     re.compile(rf"\bkernel[./]osrelease\s*=\s*{_RELEASE}"),
@@ -193,15 +194,26 @@ def page_kb(meminfo: Mapping[str, int], zones: ZonesFound | None, slab_page: int
 
 
 def oldest_kernel(
-    meminfo: Mapping[str, int], zones: ZonesFound | None, rows: Sequence[SlabRow], sysctls: Mapping[str, int]
+    meminfo: Mapping[str, int],
+    zones: ZonesFound | None,
+    rows: Sequence[SlabRow],
+    sysctls: Mapping[str, int],
+    within: Sequence[Span] = (),
 ) -> Base:
-    """The oldest kernel that prints what the texts hold, and sets the marks that they hold."""
+    """The oldest kernel that prints what the texts hold, and sets the marks that they hold.
+
+    ``within``: the versions of each thing that a report shows; they alone may tell of a kernel before the default.
+    """
     default = parse_release(DEFAULT_KERNEL)
     assert default is not None
     seen = {*meminfo, *(row.name for row in rows), *(zones.fields if zones is not None else ())}
     if "watermark_scale_factor" in sysctls:
         seen.add("watermark_scale_factor")
-    bases = [default.base, *(base for name, base in FIRST.items() if name in seen)]
+    told = [base for name, base in FIRST.items() if name in seen]
+    oldest = max((versions.first for versions in within), default=default.base)
+    if max([oldest, *told]) <= min((versions.last for versions in within), default=oldest) < default.base:
+        return max([oldest, *told])
+    bases = [default.base, oldest, *told]
     for zone in zones.zones if zones is not None else ():
         # before 4.6 the low mark is a quarter above min, exactly
         if zone.name not in NOT_THE_KERNELS and zone.min is not None and zone.low is not None:

@@ -2,14 +2,18 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from fastalloc.linux.mem_info import SIGNS
+from fastalloc.linux.release import Span
 from fastalloc.scenario.imports.zoneinfo import ZoneFound, ZonesFound
 
 _ZONE = re.compile(r"(?:Node (\d+) )?(\w+) free:\d+kB .*?\bpresent:(\d+)kB")
 _LIST = re.compile(r"^\s*(?:Node (\d+) )?(\w+): (\d+)\*(\d+)kB")
 _ITEM = re.compile(r"(\d+)\*(\d+)kB(?: \(([A-Z]+)\))?")
 _RESERVE = re.compile(r"(?:lowmem_reserve|protections)\[\]: ([\d ]+\d)\s*$")
+_FIELD = re.compile(r"\b([a-z_]+(?:\([a-z]+\))?):\d")
+_BEFORE, _AFTER = 100, 60  # lines of a report around those of its zones
 _PCP_HEAD = re.compile(r"^\s*(?:Node (\d+) )?(\w+) per-cpu:")
 _PCP = re.compile(r"(?:CPU|cpu) +(\d+)(?::|.*?) .*?hi(?:gh)?:? *(\d+),? .*?b(?:atch|tch):? *(\d+)")
 
@@ -22,6 +26,7 @@ class ReportFound:
     page_kb: int | None = None
     swap_kb: int | None = None
     cpu: int | None = None  # the highest that it names
+    within: list[Span] = field(default_factory=list)  # the versions of each thing that tells the kernel's age
 
 
 def read_report(lines: Sequence[str]) -> ReportFound | None:
@@ -72,12 +77,30 @@ def read_report(lines: Sequence[str]) -> ReportFound | None:
             found.cpu = max(found.cpu or 0, int(cpu[1]))
     if not found.zones.zones:
         return None
+    found.within = _versions(lines)
     for each in found.zones.zones:
         each.highatomic = max(each.highatomic or 0, kept.get((each.node, each.name), 0)) or each.highatomic
         if (each.node, each.name) in pcp:
             each.pcp_high, each.pcp_batch = pcp[each.node, each.name]
     found.zones.cpus = max(*cpus, found.cpu or 0) + 1 if cpus else None
     return found
+
+
+def _versions(lines: Sequence[str]) -> list[Span]:
+    """The versions that print each sign of age in the first report."""
+    at = next(number for number, line in enumerate(lines) if _ZONE.search(line))
+    shown = lines[max(0, at - _BEFORE) : at + _AFTER]
+    fields = {name for line in shown if _ZONE.search(line) for name in _FIELD.findall(line)}
+    return [
+        sign.versions
+        for sign in SIGNS
+        if sign.shown
+        and (
+            any(re.search(sign.what, f"{line}\n") for line in shown)
+            if sign.where == "text"
+            else sign.where == "zone" and sign.what in fields
+        )
+    ]
 
 
 def _zone(key: tuple[int, str], line: str, page_kb: int) -> ZoneFound | None:

@@ -58,12 +58,12 @@ def open_source(path: Path) -> Source:
 
 
 def clean(text: str, path: Path) -> list[str]:
-    """Lines without carriage returns, quote marks, line numbers and log stamps; indentation stays.
+    """Lines without carriage returns, byte order marks, quote marks, line numbers and log stamps; indentation stays.
 
     Raises InputError where there are more than MOST_LINES; what a line has beyond LONGEST is left out.
     """
     lines = []
-    posted = text.replace("\u00a0", " ").splitlines()
+    posted = text.replace("\u00a0", " ").replace("\ufeff", "").splitlines()
     if len(posted) > MOST_LINES:
         raise InputError(path, "", f"has {len(posted):,} lines; give the part that tells of the machine")
     for line in _unnumbered([_WIDE.sub(r"\1\2", line[:LONGEST]) for line in posted]):

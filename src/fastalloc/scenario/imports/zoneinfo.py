@@ -9,7 +9,7 @@ from pathlib import Path
 from fastalloc.errors import InputError
 from fastalloc.scenario.machine import ZONE_CLASSES, Machine
 
-_HEAD = re.compile(r"^\s*Node (\d+), zone\s+(\S+)\s*$")
+_HEAD = re.compile(r"^\s*(?:<[^<>]*>)*\s*Node (\d+), zone\s+(\S+)\s*$")
 
 
 @dataclass
@@ -39,11 +39,12 @@ class ZonesFound:
     zones: list[ZoneFound] = field(default_factory=list)  # populated ones
     listed: list[str] = field(default_factory=list)  # names, empty zones too
     cpus: int | None = None
+    more: bool = False  # a second zoneinfo follows, as before and after something
     fields: set[str] = field(default_factory=set)  # names of lines that tell the kernel's age
 
 
 def read_zoneinfo(lines: Sequence[str], path: Path) -> ZonesFound | None:
-    """The zones of a zoneinfo among ``lines``, indented or not, whole or an excerpt of zones; None where there is none.
+    """The zones of the first zoneinfo among ``lines``, indented or not, whole or an excerpt of zones; None if none.
 
     Raises:
         InputError: a zone is cut off.
@@ -53,8 +54,13 @@ def read_zoneinfo(lines: Sequence[str], path: Path) -> ZonesFound | None:
     if not blocks:
         return None
     cpus: set[int] = set()
+    read: set[tuple[int, str]] = set()
     for node, name, first, block in blocks:
         where = f"/proc/zoneinfo: node {node}, zone {name}, line {first}"
+        if (node, name) in read:
+            found.more = True
+            break
+        read.add((node, name))
         if name not in found.listed:
             found.listed.append(name)
         text = "\n".join(block)
