@@ -24,6 +24,7 @@ from fastalloc.scenario.policy_presets import kernel_policies
         ("6.12.117+deb12-amd64", "6.12"),
         ("6.17.0", "6.12"),
         ("6.18.2", "6.18"),
+        ("7.0.1", "7.2"),  # moves slabs as 7.2, so far as the table of kernels knows
         ("", "2.6.25-rc8"),
     ],
 )
@@ -52,6 +53,21 @@ def test_a_machine_runs_under_its_own_kernel(tmp_path, bundle):
     scenario = load_scenario(write(tmp_path, bundle))
     assert set_by(bundle, scenario)
     assert scenario.kernel_policy == f"{bundle}, the kernel of the machine"
+
+
+def test_rules_that_came_between_two_bundles(tmp_path):
+    """4.18 runs the bundle of 3.6, but who may go below min changed with 4.4; 3.3 changed what a mempool tries."""
+    scenario = load_scenario(write(tmp_path, "4.18.0-305.el8.x86_64"))
+    assert scenario.kernel_policy == "3.6, the kernel of the machine"
+    assert scenario.policy.watermark_rule == "6.3"
+    assert load_scenario(write(tmp_path, "4.3")).policy.watermark_rule == "2.6.25"
+    assert [load_scenario(write(tmp_path, kernel)).policy.mempool_rule for kernel in ("3.2", "3.4")] == [
+        "2.6.25", "retry",
+    ]  # fmt: skip
+    own = load_scenario(write(tmp_path, "6.12"))
+    other = own.with_settings(chosen_settings(own, {"machine": "m4.18.0-305.el8.x86_64.toml"}, tmp_path))
+    assert other.policy == scenario.policy
+    assert load_scenario(write(tmp_path, "4.18", 'policy = "3.6"\n')).policy.watermark_rule == "2.6.25"
 
 
 def test_a_scenario_chooses_another(tmp_path):

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from fastalloc.batch.zones import lane_zones
 from fastalloc.scenario import Machine, Scenario, load_machine
-from fastalloc.scenario.chosen import default_policy, policy_table
+from fastalloc.scenario.chosen import default_policy, policy_of_machine
 from fastalloc.scenario.machines import assumed
 from fastalloc.scenario.models import Burst, Costs
 from fastalloc.scenario.varied import input_error
@@ -85,7 +85,7 @@ def pressed(
             "name": name,
             "machine": machine.model_dump() | {"free_pages": frames, "swap_pages": swap},
             "kernel_policy": f"{policy}, the kernel of the machine",
-            "policy": policy_table(policy, allocator),
+            "policy": policy_of_machine(machine.model_dump(), allocator),
             "disk": FAST_DISK,
             "host": {"queue_depth": 32, "can_queue": 32},
             "workload": {

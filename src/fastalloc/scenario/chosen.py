@@ -6,6 +6,7 @@ from typing import Any
 
 from fastalloc.errors import InputError
 from fastalloc.linux.release import Base, parse_release
+from fastalloc.linux.versions import kernel_near
 from fastalloc.scenario.machine import DEFAULT_KERNEL
 from fastalloc.scenario.machines import machine_named
 from fastalloc.scenario.models import Scenario
@@ -17,15 +18,22 @@ from fastalloc.scenario.policy_presets import (
     policy_variant,
     with_policies,
 )
+from fastalloc.scenario.rules import ALLOCATORS
 
 
 def policy_of_kernel(release: str) -> str:
-    """The bundle of a kernel: of its own release candidate, else the newest that is not newer than it."""
+    """The bundle of a kernel: of its own release candidate, else the newest that is not newer than it; the next one
+    where a kernel moves slabs as that one does (7.0 and 7.1)."""
     known = parse_release(release or DEFAULT_KERNEL)
     assert known is not None
     bundles = [(_order(name), name) for name in kernel_policies()]
     at: tuple[Base, int] = (known.base, known.rc if known.rc is not None else 1 << 16)
-    return max((each for each in bundles if each[0] <= at), default=min(bundles))[1]
+    found = max((each for each in bundles if each[0] <= at), default=min(bundles))
+    wanted = ALLOCATORS[kernel_near(known.text).era]
+    if policy_variant(found[1]).set["policy.allocator"] != wanted:
+        later = [each for each in bundles if each[0] > at and policy_variant(each[1]).set["policy.allocator"] == wanted]
+        found = min(later, default=found)
+    return found[1]
 
 
 def _order(name: str) -> tuple[Base, int]:
@@ -38,6 +46,19 @@ def default_policy(machine: Mapping[str, Any]) -> str:
     """The bundle of a machine's kernel; ``machine`` as plain data."""
     kernel = machine.get("kernel", "")
     return policy_of_kernel(kernel if isinstance(kernel, str) and parse_release(kernel) else "")
+
+
+def policy_of_machine(machine: Mapping[str, Any], allocator: str | None = None) -> dict[str, Any]:
+    """The fields of ``Policy`` that a machine's kernel sets: those of its bundle, with the discounts below min and the
+    mempools that the table of kernels has for its version, where that came after the bundle's.
+
+    ``machine`` as plain data; ``allocator`` as of :func:`policy_table`.
+    """
+    release = machine.get("kernel", "")
+    known = isinstance(release, str) and parse_release(release)
+    kernel = kernel_near(release if known else DEFAULT_KERNEL)
+    own = {"watermark_rule": kernel.watermark_rule, "mempool_rule": kernel.mempool_rule}
+    return policy_table(default_policy(machine), allocator) | own
 
 
 def policy_table(name: str, allocator: str | None = None) -> dict[str, Any]:
@@ -91,8 +112,8 @@ def chosen_settings(scenario: Scenario, settings: Mapping[str, Any], folder: Pat
             machine = machine_named(value, folder / "scenario")
             found["machine"] = machine.model_dump()
             if scenario.kernel_policy.endswith("the kernel of the machine"):
-                before = policy_table(default_policy(scenario.machine.model_dump()), scenario.machine.allocator)
-                after = policy_table(default_policy(found["machine"]), machine.allocator)
+                before = policy_of_machine(scenario.machine.model_dump(), scenario.machine.allocator)
+                after = policy_of_machine(found["machine"], machine.allocator)
                 own = scenario.policy.model_dump()
                 defaults = kernel_fields()
                 for field in {*before, *after}:

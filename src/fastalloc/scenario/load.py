@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fastalloc.errors import InputError, meant, reader
-from fastalloc.scenario.chosen import chosen_settings, default_policy, policy_table
+from fastalloc.scenario.chosen import chosen_settings, default_policy, policy_of_machine, policy_table
 from fastalloc.scenario.files import find, read_toml
 from fastalloc.scenario.fitted import read_workload
 from fastalloc.scenario.machines import PRESETS, machine_named
@@ -118,7 +118,8 @@ def _choose_policy(data: dict[str, Any], path: Path) -> None:
     if base is not None and not isinstance(base, str):
         raise InputError(path, "policy.from", "must be the name of a policy")
     name = base if base is not None else default_policy(machine)
-    data["policy"] = policy_table(name, machine.get("allocator") if base is None else None) | own
+    fields = policy_table(name) if base is not None else policy_of_machine(machine, machine.get("allocator"))
+    data["policy"] = fields | own
     data.setdefault("kernel_policy", f"{name}" if base is not None else f"{name}, the kernel of the machine")
     for variant in data["variants"] if isinstance(data.get("variants"), list) else []:
         if isinstance(variant, dict) and "policy" in variant:

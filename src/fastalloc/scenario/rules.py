@@ -20,7 +20,7 @@ _SLABS = {
     "own": "allocator of",
 }
 # The allocator of a bundle: no cache of the swap path asks for the sheaves of 6.18.
-_ALLOCATORS = {"2.6.25": "slub", "cpu-partial": "cpu-partial", "sheaves": "cpu-partial", "7.3": "7.3"}
+ALLOCATORS = {"2.6.25": "slub", "cpu-partial": "cpu-partial", "sheaves": "cpu-partial", "7.3": "7.3"}
 _MEMPOOLS = {"2.6.25": "mempools of 2.6.25", "retry": "mempools of 3.3"}
 
 
@@ -74,7 +74,7 @@ def table_faults(name: str, fields: Mapping[str, Any]) -> list[tuple[str, str]]:
     defaults = Policy()
     faults = []
     for field, wanted in (
-        ("allocator", _ALLOCATORS[kernel.era]),
+        ("allocator", ALLOCATORS[kernel.era]),
         ("watermark_rule", kernel.watermark_rule),
         ("mempool_rule", kernel.mempool_rule),
     ):
