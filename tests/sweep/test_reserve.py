@@ -8,6 +8,7 @@ import pytest
 from fastalloc.batch import run_lanes
 from fastalloc.batch.heap import build_layout
 from fastalloc.batch.pressed import pressed
+from fastalloc.cli.reserve import _words
 from fastalloc.errors import InputError
 from fastalloc.explain.answer import explain
 from fastalloc.kernels.lane.metrics import METRIC
@@ -18,6 +19,8 @@ from fastalloc.scenario.models import Burst
 from fastalloc.sweep.reserve import (
     BURSTS,
     FIELDS,
+    Refused,
+    Reserve,
     closed_form,
     gap_pages,
     in_play,
@@ -369,3 +372,11 @@ def test_what_cannot_be_asked():
         reserve(own, "nr_requests", 0.1)
     with pytest.raises(InputError, match="no value up to"):
         closed_form(own.with_settings({"workload.bursts": [{"pages": 4_000_000}]}), "watermark_scale_factor", 0.0)
+
+
+def test_an_end_that_other_lanes_did_not_confirm_is_told_as_that():
+    at_2 = Refused(2, 1686, 28534, 0.059, 0.026, 0.28, 16)
+    told = _words(Reserve("bio_pool", 0.3, None, None, [at_2]), 0.3)
+    assert told.startswith("no value is shown to be enough: at 2 1,686 of 28,534 were refused, 0.026 to 0.28, which as")
+    much = at_2._replace(low=0.31, high=0.5)
+    assert _words(Reserve("bio_pool", 0.3, None, None, [much]), 0.3) == "no value found with fewer than 0.3 refused"

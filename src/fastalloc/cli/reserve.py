@@ -181,13 +181,15 @@ def _words(found: "Reserve", limit: float) -> str:
 
     little, enough = found.too_little, found.enough
     if enough is None:
-        open_ = [each for each in found.tried if each.low <= limit <= each.high]
+        open_ = [each for each in found.tried if each.low <= limit]
         if not open_:
             return f"no value found with fewer than {limit:g} refused"
         last = open_[-1]
+        twice = ", which as many other lanes did not confirm" if last.high < limit else ""
+        more = "more lanes or a longer run tell" if found.key in BURSTS else "more lanes tell"
         return (
             f"no value is shown to be enough: at {last.value:,} {last.refused:,} of {last.requests:,} were refused, "
-            f"{last.low:.2g} to {last.high:.2g}; more lanes {'or a longer run ' if found.key in BURSTS else ''}tell"
+            f"{last.low:.2g} to {last.high:.2g}{twice}; {more}"
         )
     words = f"{enough.value:,} is enough: {enough.low:.2g} to {enough.high:.2g} refused (95 %, {enough.lanes} lanes)"
     if little is None:
