@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from fastalloc.cli.options import parse_settings
 from fastalloc.errors import InputError
 from fastalloc.scenario import Machine, Scenario, load_policy, load_scenario, machine_toml
 from fastalloc.scenario.chosen import chosen_settings, policy_of_kernel
 from fastalloc.scenario.policy_presets import kernel_policies
+from fastalloc.store.write import DatasetWriter
 
 
 @pytest.mark.parametrize(
@@ -113,3 +115,22 @@ def test_what_does_not_exist(tmp_path):
         load_scenario(write(tmp_path, "6.12", "[policy]\nfrom = 6\n"))
     with pytest.raises(InputError, match="neither a file nor"):
         chosen_settings(load_scenario("swap-livelock"), {"machine": "none.toml"}, tmp_path)
+
+
+def test_a_variant_with_a_machine_of_its_own_is_kept(tmp_path):
+    """The dataset's scenario.toml, read back, is the scenario that ran."""
+    write(tmp_path, "3.2")
+    scenario = load_scenario(write(tmp_path, "6.12", '[[variants]]\nname = "a"\nset = { machine = "m3.2.toml" }\n'))
+    DatasetWriter(tmp_path / "out", scenario, ["a"], "fastalloc run")
+    again = load_scenario(tmp_path / "out/scenario.toml")
+    assert again.variant("a").machine == scenario.variant("a").machine
+    assert again.variant("a").policy == scenario.variant("a").policy
+    more = scenario.with_settings(
+        chosen_settings(scenario, {"machine": "m3.2.toml"} | {"machine.min_free_kbytes": 400}, tmp_path)
+    )
+    assert (more.machine.kernel, more.machine.min_free_kbytes) == ("3.2", 400)
+
+
+def test_a_version_in_a_setting_is_no_number():
+    settings = parse_settings(["policy=6.10", "machine.kernel=3.10", "run.duration_s=6.10"])
+    assert settings == {"policy": "6.10", "machine.kernel": "3.10", "run.duration_s": 6.1}

@@ -137,6 +137,9 @@ def words_of(asked: dict[str, Any]) -> list[str]:
     return words
 
 
+VERSIONS = ("policy", "machine.kernel")  # fields that are the version of a kernel
+
+
 def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     """``["policy.command_rule=fix"]`` as ``{"policy.command_rule": "fix"}``; values are TOML, or else plain text."""
     settings = {}
@@ -146,6 +149,8 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
             raise InputError("--set", text, "must be key=value, such as policy.command_rule=fix")
         try:
             settings[key] = tomllib.loads(f"value = {value}")["value"]
+            if key in VERSIONS and isinstance(settings[key], float):
+                settings[key] = value  # 6.10 is no 6.1
         except tomllib.TOMLDecodeError:
             settings[key] = value
         except (ValueError, RecursionError) as error:

@@ -110,7 +110,7 @@ def chosen_settings(scenario: Scenario, settings: Mapping[str, Any], folder: Pat
     for key, value in settings.items():
         if key == "machine" and isinstance(value, str):
             machine = machine_named(value, folder / "scenario")
-            found["machine"] = machine.model_dump()
+            found["machine"] = machine.model_dump(exclude_none=True)  # a variant's goes into a file of TOML
             if scenario.kernel_policy.endswith("the kernel of the machine"):
                 before = policy_of_machine(scenario.machine.model_dump(), scenario.machine.allocator)
                 after = policy_of_machine(found["machine"], machine.allocator)
