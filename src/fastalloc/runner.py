@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from fastalloc.batch import BatchProgress, Broken, ConservationError, LaneResult, refuse_unfit, run_lanes, run_machines
+from fastalloc.batch.size import refuse_too_large
 from fastalloc.compiler.cache_dir import announce_compiling
 from fastalloc.errors import InputError, LaneError, reading
 from fastalloc.kernels.lane.metrics import METRIC
@@ -169,7 +170,8 @@ def stored_lane(dataset: Dataset | str | Location, lane_id: int) -> tuple[Scenar
         lane_id: the ``id`` of its row in ``runs/``.
 
     Raises:
-        InputError: no such lane, a damaged manifest, or a policy's source in it that nobody trusts.
+        InputError: no such lane, a damaged manifest, a policy's source in it that nobody trusts, or a lane larger than
+            memory.
     """
     if not isinstance(dataset, Dataset):
         dataset = open_dataset(dataset)
@@ -185,6 +187,7 @@ def stored_lane(dataset: Dataset | str | Location, lane_id: int) -> tuple[Scenar
         if dataset.manifest.get("kind") == "sweep":
             own = own.with_settings(_point_settings(dataset, row["point"]), "point")
         refuse_code(own, dataset.path / MANIFEST)
+        refuse_too_large([own], 1)
         return own, row
 
 
@@ -209,6 +212,7 @@ def _rerun_broken(dataset: Dataset, lane: dict[str, Any], debug: bool, skip: boo
     """Runs a lane that broke once more, which raises if it breaks again."""
     own = Scenario.model_validate(dataset.manifest["scenario"]).variant(lane["variant"])
     refuse_code(own, dataset.path / MANIFEST)
+    refuse_too_large([own], 1)
     announce_compiling()
     options: dict[str, Any] = {"seed": dataset.manifest["seed"], "threads": 1, "debug": debug, "skip": skip}
     (result,) = run_lanes(own, [lane["lane"]], full_events=True, **options)

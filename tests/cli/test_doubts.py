@@ -97,3 +97,19 @@ def test_a_table_has_the_line_above_it(fastalloc, whole):
     done = fastalloc("report", D)
     assert done.code == 1
     assert done.out.splitlines()[0] == "rests on less than was asked: rc8 has 1 of 3 lanes"
+
+
+@pytest.mark.parametrize(
+    "command", [("rerun", D, 0), ("rewind", D, 0), ("decided", D, 0, "--branches", 2)], ids=lambda told: told[0]
+)
+def test_a_lane_of_an_edited_manifest_is_sized_before_it_is_made(fastalloc, monkeypatch, whole, command):
+    """Swap of 2**31 pages is refused as in a scenario of one's own."""
+    monkeypatch.setenv("FASTALLOC_MEMORY", "1G")
+    shutil.copytree(whole, D)
+    told = json.loads((D / "manifest.json").read_text())["scenario"]
+    told["machine"]["swap_pages"] = 1 << 31
+    edit(scenario=told)()
+    done = fastalloc(*command)
+    assert done.code == 2
+    assert done.out == ""
+    assert "machine.swap_pages" in done.err

@@ -130,6 +130,13 @@ def test_a_sweep_tells_what_matters(sweep_file, tmp_path, fastalloc):
     assert told[0]["influences"][0] == rc8.influences[0]._asdict()
     with pytest.raises(InputError, match="--of: sense: is neither livelock nor a metric of runs/"):
         sensitivity(dataset, "sense")
+    manifest = dataset.path / "manifest.json"
+    told = json.loads(whole := manifest.read_text())
+    told["sweep"]["file"]["samples"] = 7
+    manifest.write_text(json.dumps(told))
+    with pytest.raises(InputError, match=r"manifest\.json: sweep: tells no sweep"):
+        sensitivity(open_dataset(dataset.path), "pages_swapped_out")
+    manifest.write_text(whole)
     for shard in list((dataset.path / "runs").iterdir())[:1]:
         shard.unlink()
     with pytest.raises(InputError, match="it is not complete"):

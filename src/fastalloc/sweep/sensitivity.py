@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from fastalloc.errors import InputError, meant
+from fastalloc.errors import InputError, meant, reading
 from fastalloc.report.sensitivity import (
     LEAST_POINTS,
     RESAMPLES,
@@ -20,6 +20,7 @@ from fastalloc.report.sensitivity import (
 )
 from fastalloc.report.sweep import OUTCOME, is_sweep, plain_runs, varying_axes
 from fastalloc.store import Dataset
+from fastalloc.store.write import MANIFEST
 from fastalloc.sweep.axes import Settings, sample_settings
 from fastalloc.sweep.model import SweepFile
 
@@ -44,14 +45,15 @@ def sensitivity(dataset: Dataset, of: str = LIVELOCK) -> list[Sensitivity]:
     kinds = dataset.runs.collect_schema()
     if metric not in kinds or not kinds[metric].is_numeric():
         raise InputError("--of", of, f"is neither {LIVELOCK} nor a metric of runs/{meant(of, [LIVELOCK, *kinds])}")
-    sweep = SweepFile.model_validate(dataset.manifest["sweep"]["file"])
-    columns = dataset.manifest["sweep"]["columns"]
-    points = _points(dataset, metric, dataset.manifest["sweep"]["varied"])
-    axes = varying_axes(dataset, points)
+    with reading(dataset.path / MANIFEST, "sweep", "tells no sweep"):
+        sweep = SweepFile.model_validate(dataset.manifest["sweep"]["file"])
+        columns = dataset.manifest["sweep"]["columns"]
+        points = _points(dataset, metric, dataset.manifest["sweep"]["varied"])
+        axes = varying_axes(dataset, points)
+        design = next((sample for sample in sweep.samples if sample.method == "saltelli"), None)
+        own = [columns[key] for key in design.axes] if design else axes
     if not axes:
         raise InputError(dataset.path, "", "no parameter varies between its points")
-    design = next((sample for sample in sweep.samples if sample.method == "saltelli"), None)
-    own = [columns[key] for key in design.axes] if design else axes
     rest = [axis for axis in axes if axis not in own]
     found = []
     for values, part in points.group_by("variant", *rest, maintain_order=True):
