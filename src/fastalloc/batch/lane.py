@@ -27,7 +27,7 @@ from fastalloc.linux.gfp import MAX_ORDER
 from fastalloc.own.compiled import ask_by_slab, install, own_policy
 from fastalloc.policy import NOT_SLUB, Policy
 from fastalloc.scenario.machine import NOT_THE_KERNELS
-from fastalloc.scenario.models import Scenario, Workload
+from fastalloc.scenario.models import Scenario
 
 WRITE_GATES = {"none": -1, "min": ZONE.min, "low": ZONE.low, "high": ZONE.high}
 POOL_MINIMUM = (2, 2, 2, 2, 2)  # the sg pools; those before and after them are sized by the policy
@@ -250,7 +250,7 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
         np.zeros((-(-slots // 4096), 2), np.int64),
         np.zeros((machine.cpus, ms.RADIX_STOCK), np.int64),
         np.zeros((machine.cpus, ms.RCU_RING), np.int64),
-        np.zeros((2, noise_room(work), 3), np.int64),
+        np.zeros((2, noise_room(scenario), 3), np.int64),
         layout.roles,
         np.array([getattr(costs, name) for name in COST.names], np.int64),
         hosts,
@@ -260,9 +260,14 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
     )
 
 
-def noise_room(work: Workload) -> int:
-    """Places for the noise that is alive at once: six deviations above the mean of what Poisson arrivals keep alive."""
-    most = max(work.atomic_objects_per_s * work.atomic_object_ms, work.atomic_pages_per_s * work.atomic_page_ms) / 1000
+def noise_room(scenario: Scenario) -> int:
+    """Places for the noise alive at once: six deviations above the mean of what Poisson arrivals keep alive, and
+    no more than memory has room for."""
+    work = scenario.workload
+    frames = sum(zone.frames for zone in lane_zones(scenario.machine))
+    slots = frames * scenario.machine.page_kb * 1024 // 8  # kmalloc gives no less than 8 bytes
+    objects = min(work.atomic_objects_per_s * work.atomic_object_ms / 1000, slots)
+    most = max(objects, min(work.atomic_pages_per_s * work.atomic_page_ms / 1000, frames))
     return NOISE_RING + round(most + 6 * math.sqrt(most))
 
 

@@ -67,7 +67,7 @@ def lane_parts(scenario: Scenario) -> dict[str, int]:
         "workload.tree_files": work.copiers * (tree * 4 + work.tree_files * FILE.width * 8),
         "workload.writer_pages": work.writers * work.writer_pages * 4 + (work.copiers + work.writers) * TASK.width * 8,
         "workload.bursts": len(work.bursts) * burst_room(scenario, frames) * HELD.width * 8,
-        "workload.atomic_objects_per_s": 2 * noise_room(work) * 3 * 8,
+        "workload.atomic_objects_per_s": 2 * noise_room(scenario) * 3 * 8,
         "run.series_ms": round(run.duration_s * 1000) // run.series_ms * SERIES.width * 8,
         "run.max_events": run.max_events * len(EVENT_COLUMNS) * 8,
     }

@@ -8,14 +8,16 @@ import numpy as np
 
 from fastalloc.batch.heap import build_layout
 from fastalloc.batch.lane import build_lane
+from fastalloc.batch.size import refuse_too_large
 from fastalloc.batch.snapshot import Snapshot, named_arrays, restore
 from fastalloc.errors import InputError
 from fastalloc.kernels.lane import state as ms
 from fastalloc.rare.events import Event
-from fastalloc.rare.rewind import Rewound
+from fastalloc.rare.rewind import AT_ONCE, Rewound
 from fastalloc.rare.until import branches_until
 from fastalloc.report.statistics import wilson_interval
 from fastalloc.scenario.models import Scenario
+from fastalloc.threads import threads_of
 
 BEFORE_MS = (3000, 2000, 1000, 500, 200, 100, 50, 20, 0)
 BRANCHES = 60
@@ -72,9 +74,11 @@ def decided(
     More than nine arguments: those behind the event are options, each with a default.
 
     Raises:
-        InputError: the event did not happen in this lane, or what is changed cannot be applied to a running lane.
+        InputError: the event did not happen in this lane, what is changed cannot be applied to a running lane, or
+            memory has no room for as many branches as threads.
         LaneError: the state of a branch is not to be trusted.
     """
+    refuse_too_large([opened.scenario], AT_ONCE + threads_of(threads))
     at = opened.find(event)
     if at is None:
         raise InputError(f"lane {opened.lane}", str(event), "did not happen in this lane")

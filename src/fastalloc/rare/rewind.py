@@ -5,15 +5,18 @@ from typing import Any
 
 from fastalloc.batch import advance
 from fastalloc.batch.lane import Lane, build_lane
+from fastalloc.batch.size import lane_bytes, refuse_too_large
 from fastalloc.batch.snapshot import Snapshot, restore, take
 from fastalloc.errors import InputError
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.state import VM
+from fastalloc.memory import memory_limit
 from fastalloc.rare.events import Event, happened_ns
 from fastalloc.scenario.models import Scenario
 
 KEPT_NS = 5 * ms.NS_PER_S  # simulated time between two snapshots that going back starts from
 MOST_KEPT = 24
+AT_ONCE = 3  # the lane, its first snapshot, one that is taken
 
 
 class Rewound:
@@ -22,12 +25,17 @@ class Rewound:
     Args:
         scenario: of one variant, as the lane ran.
         lane, seed: of the lane.
+
+    Raises:
+        InputError: memory has no room for the lane, a snapshot of it and one that is taken.
     """
 
     def __init__(self, scenario: Scenario, lane: int, seed: int) -> None:
         self.scenario, self.lane, self.seed = scenario, lane, seed
         self.end_ns = round(scenario.run.duration_s * ms.NS_PER_S)
         self._build: dict[str, Any] = {"seed": seed}
+        refuse_too_large([scenario], AT_ONCE)
+        self._most_kept = min(MOST_KEPT, 1 + memory_limit() // lane_bytes(scenario) - AT_ONCE)
         self._arrays = build_lane(scenario, lane, **self._build)
         self._kept = [take(lane, self._arrays)]
 
@@ -84,8 +92,9 @@ class Rewound:
 
     def _keep(self) -> None:
         self._kept.append(take(self.lane, self._arrays))
-        if len(self._kept) > MOST_KEPT:  # every second one is enough for what lies far back
-            self._kept = [*self._kept[:-4:2], *self._kept[-4:]]
+        if len(self._kept) > self._most_kept:  # every second one is enough for what lies far back
+            recent = max(1, min(4, self._most_kept // 2))
+            self._kept = [*self._kept[:-recent:2], *self._kept[-recent:]][: self._most_kept]
 
 
 def parse_time(text: str, event_ns: int | None, end_ns: int, what: str = "--to") -> int:
