@@ -70,7 +70,7 @@ def test_compiling_is_announced_once(tmp_path):
     code = (
         "import sys; sys.stderr = sys.stdout; from fastalloc.compiler import cache_dir; cache_dir.announce_compiling()"
     )
-    assert "once per version" in run(code, NUMBA_CACHE_DIR=str(tmp_path))
+    assert "once per version" in run(code, NUMBA_CACHE_DIR=str(tmp_path), COLUMNS="999")
     folder = tmp_path / cache_dir.cache_digest()
     folder.mkdir()
     (folder / "kernel.nbi").write_text("")

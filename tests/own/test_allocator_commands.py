@@ -119,6 +119,7 @@ def test_rare_finds_what_an_allocator_lost(here, fastalloc):
     assert "pages are held although every object was freed and every cache shrunk" in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_rare_sees_the_lanes_of_run(fastalloc):
     asked = ("swap-livelock-34m", "--policy", "mine.py", "--seconds", 1, "--lanes", 2)
@@ -132,6 +133,7 @@ def test_rare_sees_the_lanes_of_run(fastalloc):
     assert [rung["setting"] for rung in json.loads(ladder.out)["ladder"]["rungs"]] == [0, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_the_frontier_and_a_rewind_take_it(fastalloc):
     where = ("--of", "policy.more", "--from", 0, "--to", 2, "--lanes", 2, "--most-lanes", 2, "--seconds", 6)

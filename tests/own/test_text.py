@@ -1,11 +1,16 @@
 """A policy's text is refused before anything of it runs, with the file's own name and line, and what is wrong."""
 
+import gc
+import sys
+import threading
+import time
+
 import pytest
 
 from fastalloc.errors import InputError
 from fastalloc.own.compiled import own_policy
 from fastalloc.own.questions import QUESTIONS
-from fastalloc.own.text import read_text, refuse_in_replay, refuse_parameters, refuse_unasked
+from fastalloc.own.text import parsed, read_text, refuse_in_replay, refuse_parameters, refuse_unasked
 from fastalloc.verify.own.template import template
 
 GROW = 'from fastalloc.own import parameter\ngrow = parameter("grow", 8, 1, 500, "objects")\n'
@@ -146,3 +151,37 @@ def test_the_template_and_each_question_of_it_are_policies():
         line.removeprefix("# ") if "    " in line or "def " in line else line for line in text.splitlines()
     )
     assert set(read_text(live, "mine.py").functions) == set(QUESTIONS)
+
+
+@pytest.mark.slow
+def test_many_threads_read_texts_at_once():
+    """CPython 3.11 raises SystemError where a collection of garbage hands over to another thread that reads one too."""
+    line = "    x{0} = (({0} + 1) * ({0} + 2)) - ((3 * {0}) + (4 * (5 + {0})))\n"
+    source = "def depth(who):\n" + "".join(map(line.format, range(60))) + "    return 1\n"
+    found = []
+
+    def read(thread):
+        for n in range(10):
+            try:
+                parsed(f"{source}# {thread} {n}", "x.py")
+            except BaseException as error:
+                found.append(error)
+
+    def hand_over(*_):
+        time.sleep(0)
+
+    often, before = sys.getswitchinterval(), gc.get_threshold()
+    gc.callbacks.append(hand_over)
+    try:
+        sys.setswitchinterval(1e-6)
+        gc.set_threshold(20)
+        threads = [threading.Thread(target=read, args=(n,)) for n in range(8)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+    finally:
+        sys.setswitchinterval(often)
+        gc.set_threshold(*before)
+        gc.callbacks.remove(hand_over)
+    assert found == []

@@ -53,6 +53,7 @@ def test_a_lane_restored_at_a_hundred_random_times_is_the_uninterrupted_one(allo
     assert equal(whole, arrays) == []
 
 
+@pytest.mark.slow
 def test_an_own_policy_goes_on_in_another_process(tmp_path):
     rule = "def depth(who, zone):\n    return 1 if who == 5 and zone.free > 2 else 0\n"
     scenario = small(**{"policy.questions": rule})

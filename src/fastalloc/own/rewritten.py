@@ -9,7 +9,7 @@ import copy
 from types import CodeType
 
 from fastalloc.errors import InputError, told
-from fastalloc.own.text import Text
+from fastalloc.own.text import PARSING, Text
 
 MOST_TURNS = 100_000  # of all loops and calls of one answer
 TURNS = "_own_turns"
@@ -31,7 +31,9 @@ def rewritten_module(text: Text, lines: bool = False) -> CodeType:
         InputError: it is nested too deeply to be compiled.
     """
     try:
-        return compile(rewritten(text, lines), text.where, "exec")
+        tree = rewritten(text, lines)
+        with PARSING:
+            return compile(tree, text.where, "exec")
     except (RecursionError, MemoryError) as error:
         raise InputError(text.where, "", f"no Python: {told(error)}") from None
 
@@ -150,7 +152,8 @@ def _turn() -> str:
 
 def _at(node: ast.stmt, source: str) -> list[ast.stmt]:
     """Statements that stand in the line of ``node``."""
-    statements = ast.parse(source).body
+    with PARSING:
+        statements = ast.parse(source).body
     for statement in statements:
         for inner in ast.walk(statement):
             ast.copy_location(inner, node)

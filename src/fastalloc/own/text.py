@@ -4,6 +4,7 @@ All that can be wrong with it is told here, with the file's own name and line; n
 """
 
 import ast
+import threading
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import NamedTuple, TypeVar
@@ -90,11 +91,17 @@ def read_text(source: str, where: str) -> Text:
     return Text(where, tree, functions, used, parameters, state, quiet)
 
 
+# Trees are made by one thread at a time: CPython 3.11 counts their depth once for all threads, and raises SystemError
+# where two of them meet [Python/ast.c, gh-106905].
+PARSING = threading.Lock()
+
+
 def parsed(source: str, where: str) -> ast.Module:
     if len(source) > MOST_SOURCE:
         raise InputError(where, "", f"has {len(source):,} characters; a file of one's own has at most {MOST_SOURCE:,}")
     try:
-        return ast.parse(source, where)
+        with PARSING:
+            return ast.parse(source, where)
     except SyntaxError as error:
         raise InputError(where, f"line {error.lineno}" if error.lineno else "", str(error.msg)) from None
     except (ValueError, RecursionError, MemoryError) as error:
