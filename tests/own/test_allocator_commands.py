@@ -111,6 +111,7 @@ def test_what_fails_ends_a_sweep_with_code_3(here, fastalloc):
     assert "its allocator failed: mine.py: line " in done.err
 
 
+@pytest.mark.slow
 def test_rare_finds_what_an_allocator_lost(here, fastalloc):
     Path("mine.py").write_text(LOSES)
     done = fastalloc("rare", "swap-livelock-34m", *SHORT, "--startup", 0, "--policy", "mine.py")
@@ -149,6 +150,7 @@ def test_the_frontier_and_a_rewind_take_it(fastalloc):
     assert "rules: allocator of mine.py" in rewound.out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_time_tells_what_an_allocator_costs(fastalloc):
     done = fastalloc("policy", "time", "mine.py", "--set", "policy.more=1")

@@ -142,6 +142,7 @@ WIDE = (
 )
 
 
+@pytest.mark.slow
 def test_arrays_of_two_sizes_outgrow_their_lane(recording, tmp_path):
     """A row of CPUS * PAGES is another one's when there are more pages: the lane begins anew with larger arrays."""
     _, one, wide = recording.run(
@@ -179,6 +180,7 @@ def free_bulk(heap, zone, c, cpu, count, addresses):
 """
 
 
+@pytest.mark.slow
 def test_bulk_functions_get_the_bulk_calls_of_a_trace(tmp_path):
     run = DATA / "traces" / "d_stack_k612.events.parquet"
     recording = open_recording(run, beside(run, "slabstate"), None, "6.12", "")
