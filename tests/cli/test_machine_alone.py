@@ -57,6 +57,7 @@ def test_a_machine_alone_runs_and_says_what_it_assumed(fastalloc, monkeypatch):
     assert any(line.startswith("swap of ") for line in told)
     assert any("fill" in line and "anonymous memory" in line for line in told)
     assert "hz 250 assumed" in told, "what the import assumed is said again"
+    assert "fastalloc compare mine.toml --policies" in done.err, "named as the command names it"
     manifest = open_dataset("d").manifest
     assert manifest["simplified"][0] == RECLAIM
     assert "policy 6.12" in manifest["scenario"]["description"]

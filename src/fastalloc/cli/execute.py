@@ -1,5 +1,6 @@
 """Runs a scenario for a command: progress, Ctrl-C, report, table."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +20,19 @@ if TYPE_CHECKING:
 
 
 def run_and_show(
-    scenario: "Scenario", folder: str, *, command: str, as_json: bool, board: bool = False, **options: Any
+    scenario: "Scenario",
+    folder: str,
+    *,
+    command: str,
+    as_json: bool,
+    named: str = "",
+    board: bool = False,
+    **options: Any,
 ) -> None:
-    """Runs into a dataset, writes its report, prints its table or the board; ``options`` as for ``runner.run``."""
+    """Runs into a dataset, writes its report, prints its table or the board.
+
+    ``named``: how the command names the scenario, where it was no comparison; ``options`` as for ``runner.run``.
+    """
     cancel = interrupt.cancellation()
 
     from fastalloc.progress import RunBar
@@ -50,7 +61,7 @@ def run_and_show(
     if scenario.machine.doubt:
         say(f"machine {scenario.machine.doubt}", err=True)
     say(f"dataset {folder}\nreport  {page}", err=True)
-    _tell_next(dataset, folder, board)
+    _tell_next(dataset, folder, named)
     if interrupt.interrupted():
         say("stopped; what was finished is kept", err=True)
         raise typer.Exit(interrupt.exit_code())
@@ -72,16 +83,16 @@ def _what(scenario: "Scenario", variants: Sequence[str] | None) -> list[str]:
     return lines
 
 
-def _tell_next(dataset: "Dataset", folder: str, board: bool) -> None:
+def _tell_next(dataset: "Dataset", folder: str, named: str) -> None:
     """What to look at next."""
     of = dataset.runs.sort("livelock_ms", descending=True).select("id", "variant", "lane", "livelock_onset_ms")
     number, variant, lane, onset_ms = of.first().collect().row(0)
     since = " --since 100ms-before-livelock" if onset_ms >= 100 else ""
     print("\nnext    open the report in a browser: it needs no network", file=sys.stderr)
     print(f"        fastalloc rerun {folder} {number}{since}   # {variant}, lane {lane}", file=sys.stderr)
-    if not board:
-        scenario = dataset.manifest["scenario"]["name"]
-        print(f"        fastalloc compare {scenario} --policies fix,nomerge-bio,slab   # remedies", file=sys.stderr)
+    if named:
+        asked = shlex.quote(named)
+        print(f"        fastalloc compare {asked} --policies fix,nomerge-bio,slab   # remedies", file=sys.stderr)
 
 
 def free_folder(name: str) -> str:

@@ -58,6 +58,7 @@ def run(
         out or free_folder(loaded.name),
         command=_command(scenario, policies, variant, asked),
         as_json=json,
+        named=scenario,
         variants=variant,
         threads=threads,
         debug=debug,
