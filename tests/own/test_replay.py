@@ -104,6 +104,7 @@ def test_an_allocator_holds_every_object_of_a_trace(recording, tmp_path):
 BUDDY = (DATA.parents[1] / "docs" / "own" / "buddy_only.py").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_an_allocator_that_fails_ends_the_replay(recording, tmp_path):
     text = BUDDY.replace("return page << 12", "return 0")
     with pytest.raises(PolicyError, match=r"mine\.py: line 15: alloc: address 0x0 of object 137 overlaps an object"):

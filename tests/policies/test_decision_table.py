@@ -62,6 +62,7 @@ TABLE = {
 # 96 machines leave these open, so 480 are run.
 LONG = {
     "free_list-4",
+    "pfmemalloc",
     "emergency-v2",
     "mempool-keep-wait",
     "mempool-no-harder",
