@@ -10,6 +10,7 @@ from fastalloc.width import say
 
 if TYPE_CHECKING:
     from fastalloc.runner import Rerun
+    from fastalloc.store import Dataset
 
 
 def rerun(
@@ -32,14 +33,16 @@ def rerun(
     from fastalloc.rare.rewind import parse_time
     from fastalloc.runner import rerun as rerun_lane
     from fastalloc.runner import save_events
+    from fastalloc.store import open_dataset
     from fastalloc.store.location import location
 
-    onset_ms, length_s = _stored(dataset, lane)
+    opened = open_dataset(dataset)
+    onset_ms, length_s = _stored(opened, lane)
     onset_ns = None if onset_ms < 0 else onset_ms * 1_000_000
     if length_s is not None:
         parse_time(since, onset_ns, round(length_s * 1e9), "--since")  # refused before anything is run
     announce_compiling()
-    done = rerun_lane(dataset, lane, debug=debug)
+    done = rerun_lane(opened, lane, debug=debug)
     from_ns = parse_time(since, onset_ns, round(done.scenario.run.duration_s * 1e9), "--since")
     path = save_events(done, out or location(dataset) / "rerun" / f"{lane}.parquet")
     if json:
@@ -63,15 +66,13 @@ def rerun(
         say(f"lane {lane}: every metric equals the stored row")
 
 
-def _stored(dataset: str, lane: int) -> tuple[int, float | None]:
+def _stored(dataset: "Dataset", lane: int) -> tuple[int, float | None]:
     """When the longest livelock of a stored lane began, ms or -1, and how long the lane ran, s.
 
     A lane that broke has no row; it, and whatever else is wrong, is told where the lane is run.
     """
     from fastalloc.runner import stored_lane
-    from fastalloc.store import open_dataset
 
-    open_dataset(dataset)  # refused before anything is told
     try:
         own, row = stored_lane(dataset, lane)
     except InputError:

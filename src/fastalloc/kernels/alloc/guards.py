@@ -1,10 +1,12 @@
 """Guards of the objects that change hands: compiled kernels check no index, so a wrong handle would spread in silence.
 
-An object that is taken must lie within its slab, which counts between one and all of its objects in use. One that is
-given back must be such an object of the cache that is named, and not the one that was freed last there. At the first
-violation the lane is stopped (``MEMCTL.stopped``), and what was found is kept for ``batch.sound``; such a lane has no
-result. Linux looks for the same with ``slub_debug`` [mm/slub.c: check_slab, check_object, on_freelist] and
-CONFIG_SLAB_FREELIST_HARDENED [set_freepointer].
+An object that is taken must lie within its slab. One that is given back must be an object in use of the cache that is
+named: its slab counts between one and all of its objects in use, and it is not the one that was freed last there.
+SLUB's fast paths count nothing, so a slab's count is looked at when an object comes back past them; of the CPU slab the
+last freed is that of the CPU's own freelist, not of frees by other CPUs. At the first violation the lane is stopped
+(``MEMCTL.stopped``), and what was found is kept for ``batch.sound``; such a lane has no result. Linux looks for the
+same with ``slub_debug`` [mm/slub.c: check_slab, check_object, on_freelist] and CONFIG_SLAB_FREELIST_HARDENED
+[set_freepointer].
 
 ``heap`` is whichever allocator the machine has, see :mod:`fastalloc.kernels.alloc.kmem`.
 """
