@@ -156,15 +156,15 @@ def _address(name: str, allocator: OwnAllocator, function: Callable[..., Any]) -
         place, rows = f"ctl[{ZONE_CTL.place + i}]", f"ctl[{ZONE_CTL.rows + i}]"
         arrays.append(f"words[{place} : {place} + {rows} * {columns}].reshape(({rows}, {columns}))")
     call = f"function({_given(name)})"
-    lines = [
+    lines = [  # what is tried is compiled slowly, so it is the call alone
         "def called(ctl_at, words_at, mem, own, take, give, c, cpu, x):",
         f" ctl = carray(ctl_at, ({ZONE_CTL.width},))",
         f" words = carray(words_at, ({_EVERYTHING},))",
         f" turns = ctl[{ZONE_CTL.turns} : {ZONE_CTL.turns + 2}]",
         " turns[0] = 0",
+        f" heap = tuple_of({', '.join(arrays)})",
+        " zone = zone_of(ctl, mem, own, take, give)",
         " try:",
-        f"  heap = tuple_of({', '.join(arrays)})",
-        "  zone = zone_of(ctl, mem, own, take, give)",
         *([f"  return whole({call})"] if name in ("alloc", "pages_held") else [f"  {call}", "  return 0"]),
         " except Exception:",
         f"  return {FAILED}",
