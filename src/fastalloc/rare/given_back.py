@@ -12,6 +12,7 @@ from fastalloc.kernels.alloc.buddy import free_one_page
 from fastalloc.kernels.alloc.state import MEMCTL, PAGE, ZONE
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.state import FILE, VM
+from fastalloc.kernels.swap.lru import del_page_from_lru
 from fastalloc.rare.events import Event, happened_ns
 from fastalloc.rare.rewind import Rewound
 from fastalloc.rare.until import branches_until
@@ -56,7 +57,7 @@ def give_back(arrays: Lane, pages: int) -> int:
         while pfn >= 0 and given < pages:
             before = int(mem.page[pfn, PAGE.prev])
             if _drops(arrays, pfn):
-                _del_page_from_lru(arrays, z, pfn)
+                del_page_from_lru(mem, pfn)
                 mem.page[pfn, PAGE.owner] = mem.page[pfn, PAGE.file] = -1
                 free_one_page(mem, z, pfn, 0)
                 given += 1
@@ -79,23 +80,6 @@ def _drops(arrays: Lane, pfn: int) -> bool:
         vm.ctl[VM.anon_mapped] -= 1
     vm.where[owner] = -1
     return True
-
-
-def _del_page_from_lru(arrays: Lane, z: int, pfn: int) -> None:
-    page, zone = arrays.mem.page, arrays.mem.zone[z]
-    active = bool(page[pfn, PAGE.flags] & st.PG_ACTIVE)
-    head = ZONE.active_head if active else ZONE.inactive_head
-    tail = ZONE.active_tail if active else ZONE.inactive_tail
-    following, preceding = int(page[pfn, PAGE.next]), int(page[pfn, PAGE.prev])
-    if preceding >= 0:
-        page[preceding, PAGE.next] = following
-    else:
-        zone[head] = following
-    if following >= 0:
-        page[following, PAGE.prev] = preceding
-    else:
-        zone[tail] = preceding
-    zone[ZONE.nr_active if active else ZONE.nr_inactive] -= 1
 
 
 def pages_to_free(

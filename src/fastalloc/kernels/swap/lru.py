@@ -4,7 +4,7 @@ Pages go on and off one by one: the per-CPU pagevecs of 14 that batch this in th
 """
 
 from fastalloc.compiler.hints import prefetch
-from fastalloc.compiler.jit import folded, internal
+from fastalloc.compiler.jit import entry, folded, internal
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.buddy import page_zone
 from fastalloc.kernels.alloc.page_alloc import free_pages
@@ -60,6 +60,12 @@ def lru_del(mem, pfn):
         zone[tail] = preceding
     zone[ZONE.nr_active if active else ZONE.nr_inactive] -= 1
     page[pfn, PAGE.flags] &= ~st.PG_LRU
+
+
+@entry
+def del_page_from_lru(mem, pfn):
+    """:func:`lru_del` where Python changes a lane that stands still."""
+    lru_del(mem, pfn)
 
 
 @folded
