@@ -82,14 +82,14 @@ def ladders() -> str:
     for name, ladder in json.loads((RESULTS / "rare" / "ladders.json").read_text())["ladders"].items():
         rungs = ", ".join(f"{rung['setting']}: {rung['events']} of {rung['lanes']:,}" for rung in ladder["rungs"])
         tests = ", ".join(f"{ladder[f'{test}_p']:.2g}" for test in ("fit", "curvature", "decade"))
-        foretold = "; ".join(
+        told = [f"refused: {ladder['refused']}"] if ladder.get("refused") else []
+        told += [
             f"{rung['setting']}: {rung['share']:.2g} ({rung['low']:.2g} to {rung['high']:.2g}), "
             f"found {rung['events'] / rung['lanes']:.2g}"
             for rung in ladder["foretold"]
-        )
-        refused = f"refused: {ladder['refused']}; " if ladder.get("refused") else ""
+        ]
         where = f"{name} (`{ladder['setting']}`, {ladder['seconds']:.0f} s)"
-        lines.append(f"| {where} | {rungs} | {tests} | {refused}{foretold} |")
+        lines.append(f"| {where} | {rungs} | {tests} | {'; '.join(told)} |")
     return "\n".join(lines)
 
 
