@@ -71,6 +71,7 @@ tables: .venv/ready ## write the tables and figures of docs/ and README again, f
 	$(BIN)/python -m docs.golden
 	$(BIN)/python -m docs.readme
 	$(BIN)/python -m docs.figures
+	$(BIN)/python -m docs.pictures
 
 bench: .venv/bench ## measure speed beside peers and limits; results/benchmarks/
 	$(BIN)/fastalloc bench $(ARGS)

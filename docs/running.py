@@ -44,18 +44,6 @@ class _File(_Run):
     kind = "file"
 
 
-class _Picture(Directive):
-    """A picture that is made from the current code and results; its argument names a function of ``docs.pictures``."""
-
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        """The picture, as part of the page."""
-        from docs import pictures
-
-        return [_svg(getattr(pictures, self.arguments[0])(), self.arguments[0])]
-
-
 _folders: dict[str, Path] = {}
 
 
@@ -84,10 +72,7 @@ def _picture(dataset: Path) -> nodes.Node:
     from fastalloc import open_dataset
     from fastalloc.notebook import strips_svg
 
-    return _svg(strips_svg(open_dataset(dataset)), "each machine over time, red while it is livelocked")
-
-
-def _svg(svg: str, words: str) -> nodes.Node:
+    svg, words = strips_svg(open_dataset(dataset)), "each machine over time, red while it is livelocked"
     return nodes.raw("", f'<figure role="img" aria-label="{words}" class="picture">{svg}</figure>', format="html")
 
 
@@ -95,6 +80,5 @@ def setup(app: Any) -> dict[str, Any]:
     """The directives, for Sphinx."""
     app.add_directive("command", _Run)
     app.add_directive("file", _File)
-    app.add_directive("picture", _Picture)
     app.connect("build-finished", _clear)
     return {"parallel_read_safe": False}

@@ -14,12 +14,30 @@ MOST_VALUES = 4_000_000  # of it: each takes some 64 bytes
 MOST_TEXT = 1 << 24  # bytes of a text that is read whole: a policy, a manifest, a file of /proc
 
 
-def refuse_endless(path: Path, most: int) -> None:
-    """Refuse a file that is larger than ``most`` bytes, and a device: it has no end.
+def refuse_waiting(path: Path, read_once: bool = True) -> None:
+    """Refuse what may wait for ever when it is opened: a pipe that has a name, a socket. A pipe of the shell, such as
+    /dev/stdin or ``<(...)``, is taken where it is ``read_once``.
 
     Raises:
         InputError: names the file.
     """
+    try:
+        kind = path.stat().st_mode
+    except OSError:
+        return  # told where it is opened
+    if stat.S_ISSOCK(kind):
+        raise InputError(path, "", "is a socket; give a file")
+    if stat.S_ISFIFO(kind) and (not read_once or os.path.lexists(os.path.realpath(path))):
+        raise InputError(path, "", "is a pipe, which may never end and is read but once; give a file")
+
+
+def refuse_endless(path: Path, most: int, read_once: bool = False) -> None:
+    """Refuse a file that is larger than ``most`` bytes, a device, which has no end, and what ``refuse_waiting`` does.
+
+    Raises:
+        InputError: names the file.
+    """
+    refuse_waiting(path, read_once)
     with reading(path):
         found = path.stat()
         if stat.S_ISBLK(found.st_mode) or (stat.S_ISCHR(found.st_mode) and not _is_terminal_or_null(path)):
@@ -32,11 +50,12 @@ def bytes_of(path: Path, most: int = MOST_TEXT) -> bytes:
     """What is in a file of at most ``most`` bytes.
 
     Raises:
-        InputError: it cannot be read, is larger, or is a device.
+        InputError: it cannot be read, is larger, or is a device, a named pipe or a socket.
         FileNotFoundError, NotADirectoryError: there is none.
     """
+    refuse_waiting(path)
     with path.open("rb") as file:
-        refuse_endless(path, most)
+        refuse_endless(path, most, read_once=True)
         data = bytearray()
         with reading(path):
             # Files of /proc/sys take a buffer of the size asked for in the kernel, and refuse a large one.

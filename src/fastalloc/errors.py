@@ -109,6 +109,15 @@ def reading(path: object, where: str = "", what: str = "cannot be read") -> Iter
         raise InputError(path, where, f"{what}: {told(error)}") from error
 
 
+@contextmanager
+def noted(faults: list[InputError]) -> Iterator[None]:
+    """A fault goes into ``faults``, so that those of what follows are told with it."""
+    try:
+        yield
+    except InputError as error:
+        faults.append(error)
+
+
 def reader(what: str = "cannot be read") -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A function whose first argument names what it reads: ``reading`` stands around it."""
 
@@ -138,6 +147,18 @@ def meant(word: str, known: Iterable[str]) -> str:
     """`` (did you mean 'fix'?)`` where ``word`` looks like one of ``known``, else nothing."""
     near = nearest(word, known)
     return f" (did you mean {near!r}?)" if near else ""
+
+
+def in_words(message: str) -> str:
+    """What pydantic says of a value, without what it says of itself."""
+    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
+    message = re.sub(r"^String should", "should", message)
+    message = re.sub(
+        r"^(?:List|Dictionary) should have at most (\d+) items? after validation, not (\d+|more)",
+        lambda found: f"must have at most {int(found[1]):,} entries",
+        message,
+    )
+    return re.sub(r", unable to (parse|interpret) .*|, got a number with a fractional part", "", message)
 
 
 def shown(value: object) -> str:

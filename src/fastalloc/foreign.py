@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 from pyarrow import parquet
 
-from fastalloc.bounded import refuse_endless
+from fastalloc.bounded import bytes_of, refuse_waiting
 from fastalloc.errors import InputError, reading
 from fastalloc.forked import refuse_forked
 from fastalloc.memory import memory_limit
@@ -53,6 +53,8 @@ def opened(
 
     Raises InputError where those columns take more than may be taken, or are lists and tables and not ``nested``.
     """
+    if isinstance(source, Path):
+        refuse_waiting(source, read_once=False)
     with parquet.ParquetFile(source) as file:
         schema, told = file.schema_arrow, file.metadata
         kinds = {field.name: field.type for field in schema if names is None or field.name in set(names)}
@@ -197,11 +199,10 @@ def content_of(path: Path, most: int = 1 << 28) -> bytes:
     """What is in a file, unpacked where it is gzip; at most ``most`` bytes, and no more than may be taken."""
     most = min(most, memory_limit())
     with reading(path):
-        refuse_endless(path, most)
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        with pa.input_stream(path.open("rb"), compression="gzip" if packed else None) as stream:
-            data: bytes = stream.read(most + 1)
-        if len(data) > most:
-            raise InputError(path, "", f"is more than {most:,} bytes{' once unpacked' if packed else ''}")
+        data = bytes_of(path, most)
+        if data.startswith(b"\x1f\x8b"):
+            with pa.input_stream(pa.BufferReader(data), compression="gzip") as stream:
+                data = stream.read(most + 1)
+            if len(data) > most:
+                raise InputError(path, "", f"is more than {most:,} bytes once unpacked")
         return data

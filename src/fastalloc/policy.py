@@ -5,6 +5,7 @@ lane, at the column ``POLICY.name`` (:mod:`fastalloc.kernels.lane.policy`), with
 how a lane is set up: its caches, their layout, their users.
 """
 
+from collections.abc import Container
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -13,6 +14,19 @@ from fastalloc.fields import Count, Model
 
 NOT_SLUB = ("slab", "slob", "own")  # allocators
 ASKED = "asked by kernels while a lane runs"
+
+
+def parameters_apart(data: Any, fields: Container[str]) -> Any:
+    """A table that names a file of one's own, with all whole numbers that are no ``fields`` of it in ``parameters``."""
+    if not isinstance(data, dict) or not data.get("questions"):
+        return data
+    found = {key: value for key, value in data.items() if key not in fields}
+    given = data.get("parameters", {})
+    if not found or not isinstance(given, dict) or not all(isinstance(value, int) for value in found.values()):
+        return data
+    kept = {key: value for key, value in data.items() if key not in found}
+    return kept | {"parameters": {**given, **{str(key): int(value) for key, value in found.items()}}}
+
 
 User = Literal["bio", "biovec", "request", "scsi_cmnd", "sense", "sg table"]  # of WHO
 
@@ -94,14 +108,7 @@ class Policy(Model):
     @classmethod
     def _own_parameters(cls, data: Any) -> Any:
         """What is no field is a parameter of the policy of one's own, where there is one."""
-        if not isinstance(data, dict) or not data.get("questions"):
-            return data
-        found = {key: value for key, value in data.items() if key not in cls.model_fields}
-        given = data.get("parameters", {})
-        if not found or not isinstance(given, dict) or not all(isinstance(value, int) for value in found.values()):
-            return data
-        kept = {key: value for key, value in data.items() if key not in found}
-        return kept | {"parameters": {**given, **{str(key): int(value) for key, value in found.items()}}}
+        return parameters_apart(data, cls.model_fields)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Policy":

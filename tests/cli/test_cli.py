@@ -103,6 +103,35 @@ def test_usage_errors(fastalloc):
     assert fastalloc("no-such-command").code == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("run swap-livelock --lanes two", "--lanes: two: must be a valid integer"),
+        ("run swap-livelock --lanes=0", "--lanes: 0: must be greater than or equal to 1"),
+        ("run swap-livelock --seconds x", "--seconds: x: must be a valid number"),
+        ("run swap-livelock --sed 3", "fastalloc run: --sed: no such option (did you mean '--seed'?)"),
+        ("run swap-livelock --lanes", "fastalloc run: --lanes: needs a value; see `fastalloc run -h`"),
+        ("run swap-livelock --json=3", "fastalloc run: --json: takes no value; see `fastalloc run -h`"),
+        ("run a b c", "fastalloc run: b c: not expected; see `fastalloc run -h`"),
+        ("run", "fastalloc run: SCENARIO: is missing; see `fastalloc run -h`"),
+        ("policy check", "fastalloc policy check: FILE: is missing; see `fastalloc policy check -h`"),
+        ("rare swap-livelock --width 1", "--width: 1: must be greater than or equal to 1.01"),
+        ("explain --limit x log", "--limit: x: must be a valid integer"),
+        ("explain --limt 3 log", "fastalloc explain: --limt: no such option (did you mean '--limit'?)"),
+    ],
+)
+def test_options_are_refused_in_one_voice(fastalloc, words, told):
+    done = fastalloc(*words.split())
+    assert (done.code, done.err) == (2, f"{told}\n")
+
+
+def test_all_faults_of_settings_are_told_at_once(fastalloc):
+    settings = [word for key in ("policy.a", "costs.b", "policy.c") for word in ("--set", f"{key}=1")]
+    done = fastalloc("run", "swap-livelock", *settings)
+    assert done.code == 2
+    assert [line.split(": ")[2] for line in done.err.splitlines()] == ["costs.b", "policy.a", "policy.c"]
+
+
 def test_rerun_is_equal_and_saves_its_events(fastalloc):
     fastalloc("run", "swap-livelock", "--lanes", 3, "--seconds", 60, "--out", "d")
     done = fastalloc("rerun", "d", 4)

@@ -11,8 +11,11 @@ import pytest
 from fastalloc.bounded import text_of
 from fastalloc.errors import InputError
 from fastalloc.explain import explain
+from fastalloc.foreign import content_of
+from fastalloc.trace.formats.packed import packing
 from tests.faults.test_files import quick, refused
 
+TRACE = Path(__file__).parents[1] / "data" / "traces" / "d_stack_k612.events.parquet"
 ZONE = (
     '{name = "Normal", present = 100000, min = 100, low = 125, high = 150, protection = [0], pcp_high = 0, '
     "pcp_batch = 1}"
@@ -34,6 +37,34 @@ HEAD = f'name = "x"\nzones = [{ZONE}]\n'
 )  # fmt: skip
 def test_a_device_has_no_end(fastalloc, command):
     refused(quick(fastalloc, *command, "/dev/zero"), "/dev/zero", "is a device")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("explain",), ("machine", "import"), ("caches",), ("run",), ("sweep",), ("replay",), ("trace", "info"),
+     ("policy", "check"), ("run", "swap-livelock-34m", "--policy"), ("dataset", "check"),
+     ("replay", TRACE, "--state"), ("replay", TRACE, "--slabs"), ("replay", TRACE, "--geometry")],
+)  # fmt: skip
+def test_a_pipe_with_a_name_is_not_waited_for(fastalloc, tmp_path, command):
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "d").mkdir()
+    os.mkfifo(tmp_path / "d" / "manifest.json")
+    refused(fastalloc(*command, "d" if command[0] == "dataset" else "pipe.py"), "is a pipe, which may never end")
+
+
+def test_a_pipe_of_the_shell_is_read():
+    text = b"min_free_kbytes\n"
+    for data in (text, gzip.compress(text)):
+        out, into = os.pipe()
+        with os.fdopen(into, "wb") as file:
+            file.write(data)
+        assert content_of(Path(f"/dev/fd/{out}")) == text
+        os.close(out)
+    out, into = os.pipe()
+    os.close(into)
+    with pytest.raises(InputError, match="is a pipe, which may never end"):
+        packing(Path(f"/dev/fd/{out}"))
+    os.close(out)
 
 
 @pytest.mark.parametrize("command", [("explain",), ("machine", "import"), ("run",), ("policy", "check")])

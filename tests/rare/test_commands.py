@@ -122,5 +122,11 @@ def test_a_policy_of_one_s_own_has_a_rate(fastalloc, tmp_path):
         "SLACK = 2\n\n\ndef depth(who, zone):\n    return 1 if who == 5 and zone.free > SLACK else 0\n"
     )
     words = ["rare", "swap-livelock-34m", "--policy", "mine.py", "--seconds", 3, "--startup", 1, "--lanes", 8, "--json"]
+    words += ["--out", "kept"]
     told = json.loads(fastalloc(*words)[1])
     assert told["lanes"] == 8
+    (tmp_path / "mine.py").write_text("def depth(zone):\n    return zone.min\n")
+    code, out, err = fastalloc(*words)
+    assert (code, json.loads(out)) == (0, told)
+    assert err == "mine.py: kept goes on with the text that it was begun with, which is another\n"
+    one_line(fastalloc(*words, "--set", "policy.slack=3"), "policy.slack")

@@ -103,7 +103,6 @@ def test_a_trace_is_known_by_its_content(sweep_file, tmp_path):
 def test_traces_refuse_what_machines_have(sweep_file):
     for line in (
         'variants = ["rc8"]',
-        'policies = ["fix"]',
         'tables = ["runs", "series"]',
         "stop = { max_livelocks = 1 }",
     ):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from fastalloc.cli.usage import answered
 from fastalloc.errors import InputError, meant
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def first_sentence(text: str) -> str:
 def build_app(*wanted: str) -> "Callable[[], Any]":
     """The command line with some of the commands; with all of them where none is named or one does not exist."""
     command = build_command(*wanted)
-    return lambda: command(prog_name="fastalloc")
+    return lambda: answered(command)
 
 
 def build_command(*wanted: str) -> Any:

@@ -2,17 +2,34 @@
 
 import argparse
 import json
+import re
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import NoReturn
 
-from fastalloc.errors import InputError, reading
+from fastalloc.errors import InputError, meant, reading
 from fastalloc.width import columns, fitted, say
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells of a fault as all commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises InputError."""
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            near = meant(unknown.split()[0], self._option_string_actions)
+            raise InputError(self.prog, unknown, f"no such option{near or f'; see `{self.prog} -h`'}")
+        number = re.fullmatch(r"argument (--\w+): invalid int value: '(.*)'", message)
+        if number:
+            raise InputError(number[1], number[2], "must be a valid integer")
+        raise InputError(self.prog, "", f"{message}; see `{self.prog} -h`")
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "fastalloc explain",
         description="Explain page allocation failures, OOM, SLUB and vmalloc reports of Linux 2.6.9 to 7.x. Each "
         "report is judged by the rules of its own kernel: the mask decoded, the watermark sum done for every zone, and "

@@ -103,6 +103,11 @@ def allow_memory(size: str | None) -> None:
         os.environ[MEMORY] = str(parse_bytes(size, "--memory"))
 
 
+def tell_kept_text(file: str, folder: object) -> None:
+    """Says that a folder that is gone on with has another text of a file of one's own."""
+    say(f"{file}: {folder} goes on with the text that it was begun with, which is another", err=True)
+
+
 def names_of(policies: str) -> list[str]:
     """The names that ``--policies`` asks for, each once; ``all`` stands for every preset."""
     from fastalloc.scenario import policy_names

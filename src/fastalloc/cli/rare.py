@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastalloc.cli.options import Memory, Policies, Threads, Trust, allow_memory, loaded_with, names_of, parse_settings
+from fastalloc.cli.options import (
+    Memory,
+    Policies,
+    Threads,
+    Trust,
+    allow_memory,
+    loaded_with,
+    names_of,
+    parse_settings,
+    tell_kept_text,
+)
 from fastalloc.errors import InputError, meant
 from fastalloc.width import say
 
@@ -131,9 +141,13 @@ class _Search:
         """Lanes of one setting."""
         from fastalloc.cli.interrupt import cancellation
         from fastalloc.compiler.cache_dir import announce_compiling
-        from fastalloc.rare.rare import Budget
+        from fastalloc.rare.rare import Budget, with_kept_text
         from fastalloc.rare.rare import rare as search
 
+        if out is not None:
+            asked, own = own, with_kept_text(own, out)
+            if own is not asked:
+                tell_kept_text(own.own[1], out)
         announce_compiling()
         last = [0.0]
 

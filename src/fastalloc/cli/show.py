@@ -75,7 +75,7 @@ def _noted(rows: list[dict[str, Any]], dataset: Dataset, doubtful: Sequence[str]
 
 def show_sweep(dataset: Dataset, as_json: bool, doubtful: Sequence[str] = ()) -> None:
     """The points of a sweep with their livelocks, as a table or as JSON and nothing else."""
-    from fastalloc.report.sweep import is_of_traces, point_rows
+    from fastalloc.report.sweep import is_of_traces, point_rows, setting_named
 
     if as_json:
         import json
@@ -92,8 +92,7 @@ def show_sweep(dataset: Dataset, as_json: bool, doubtful: Sequence[str] = ()) ->
         rank = SELDOM.index(name) + 1 if name in SELDOM else 0
         table.add_column(name, justify="left" if name == "variant" else "right", no_wrap=True, rank=rank)
     for row in rows[:POINTS_SHOWN]:
-        values = ["as traced" if row[key] is None else str(row[key]) for key in axes]
-        table.add_row(row["variant"], *values, *cells(row))
+        table.add_row(row["variant"], *(setting_named(key, row[key]) for key in axes), *cells(row))
     out = console()
     table.put(out)
     if len(rows) > POINTS_SHOWN:

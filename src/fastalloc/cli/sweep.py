@@ -20,6 +20,7 @@ from fastalloc.cli.options import (
     Wide,
     allow_memory,
     names_of,
+    tell_kept_text,
 )
 from fastalloc.errors import InputError
 from fastalloc.width import say
@@ -58,7 +59,7 @@ def sweep(
 
     plan, folder = plan_into(file, out, _changes(policies, lanes, seconds, seed))
     for changed in other_texts(plan):
-        say(f"{changed}: {folder} goes on with the text that it was begun with, which is another", err=True)
+        tell_kept_text(changed, folder)
     if dry_run:
         _print_estimate(plan, threads, json)
         return

@@ -48,26 +48,23 @@ def open_log(source: str | PathLike[str] | BinaryIO) -> tuple[str, BinaryIO]:
     if name == "-":
         return "stdin", sys.stdin.buffer
     try:
-        refuse_endless(Path(name), _MOST_BYTES)
+        refuse_endless(Path(name), _MOST_BYTES, read_once=True)
         file = Path(name).open("rb")  # noqa: SIM115 - the caller closes it
     except OSError as error:
         raise InputError(name, "", error.strerror or str(error)) from None
-    if file.read(2) == b"\x1f\x8b":
-        file.seek(0)
+    if file.peek(2)[:2] == b"\x1f\x8b":
         import gzip
 
-        file.close()
         most = max(_MOST_UNPACKED, _MOST_GROWTH * Path(name).stat().st_size)
-        return name, cast(BinaryIO, _Unpacked(name, gzip.open(name), min(most, _MOST_BYTES)))
-    file.seek(0)
+        return name, cast(BinaryIO, _Unpacked(name, file, gzip.open(file), min(most, _MOST_BYTES)))
     return name, file
 
 
 class _Unpacked:
     """A packed log, read up to ``most`` bytes."""
 
-    def __init__(self, name: str, file: "gzip.GzipFile", most: int) -> None:
-        self.name, self._file, self._most, self._left = name, file, most, most
+    def __init__(self, name: str, packed: BinaryIO, file: "gzip.GzipFile", most: int) -> None:
+        self.name, self._packed, self._file, self._most, self._left = name, packed, file, most, most
 
     def read(self, size: int) -> bytes:
         """The next bytes, at most ``size``."""
@@ -82,6 +79,7 @@ class _Unpacked:
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
+        self._packed.close()
 
 
 def parts(stream: BinaryIO, enough: Callable[[], bool] = lambda: False, name: str = "log") -> Iterator[tuple[int, str]]:

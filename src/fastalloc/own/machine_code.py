@@ -15,6 +15,7 @@ from fastalloc.kernels.alloc.policy_hooks import FAILED
 from fastalloc.kernels.alloc.policy_record import ASKED, OWN
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_NODE, MEMCTL, SLUB_SLAB
 from fastalloc.own.questions import RECORDS, STATES, states_of
+from fastalloc.own.rewritten import looks_at_turns
 from fastalloc.own.text import Text
 
 import numba  # isort: skip
@@ -131,13 +132,13 @@ def address_of(name: str, text: Text, function: Callable[..., Any]) -> int:
         else:
             given.append(_found(name, argument))
     turns = int(MEMCTL.own + OWN.turns)
-    lines += [
-        f" ctl[{turns}] = 0",
-        " try:",
-        f"  return whole(function({', '.join([*given, f'ctl[{turns} : {turns + 1}]'])}))",
-        " except Exception:",
-        f"  return {FAILED}",
-    ]
+    if looks_at_turns(name, text):
+        lines.append(f" ctl[{turns}] = 0")
+    answer = f"return whole(function({', '.join([*given, f'ctl[{turns} : {turns + 1}]'])}))"
+    if of_slab:  # whoever calls it sees by its status that it raised
+        lines.append(f" {answer}")
+    else:
+        lines += [" try:", f"  {answer}", " except Exception:", f"  return {FAILED}"]
     namespace = {f"_{each}": made for each, made in TUPLES.items()}
     namespace |= {
         "carray": numba.carray,  # type: ignore[attr-defined]

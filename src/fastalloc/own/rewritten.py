@@ -24,6 +24,17 @@ _OPERATIONS = {
 }
 
 
+def _may_always_raise(node: ast.FunctionDef) -> bool:
+    return any(isinstance(each, ast.Raise | ast.Assert | ast.While) for each in ast.walk(node))
+
+
+def looks_at_turns(name: str, text: Text) -> bool:
+    """Whether the functions that answer a question count turns, or look at their number."""
+    functions = {each.name: each for each in text.tree.body if isinstance(each, ast.FunctionDef)}
+    loops = any(isinstance(node, ast.For) for node in ast.walk(functions[name]))
+    return loops or len(text.used[name]) > 1 or _may_always_raise(functions[name])
+
+
 def rewritten_module(text: Text, lines: bool = False) -> CodeType:
     """As ``rewritten``, ready to be executed.
 
@@ -60,9 +71,10 @@ class _Rewritten(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         self.generic_visit(node)
         node.args.args.append(ast.copy_location(ast.arg(TURNS), node))
-        # Without it a function that always raises would have no type.
-        first = f"if {TURNS}[0] < 0:\n    return 0" if self.question else _turn()
-        node.body = [*_at(node, first), *node.body]
+        if not self.question:
+            node.body = [*_at(node, _turn()), *node.body]
+        elif _may_always_raise(node):  # and would have no type
+            node.body = [*_at(node, f"if {TURNS}[0] < 0:\n    return 0"), *node.body]
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.Call:

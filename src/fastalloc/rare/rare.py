@@ -122,6 +122,21 @@ def rare(
     return Rare(event, scenario, tuple(seen), hazard(seen, length_s, startup_s), why or "interrupted")
 
 
+def with_kept_text(scenario: Scenario, out: str | Location) -> Scenario:
+    """The scenario with that text of its file of one's own that the lanes in ``out`` were begun with; as it is where
+    there are none, or where they run another file or none."""
+    manifest = location(out) / MANIFEST
+    try:
+        kept = json_of(manifest, whole_file(manifest))["scenario"]["policy"]
+        text, file = str(kept["questions"]), kept["questions_file"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return scenario
+    policy = scenario.policy
+    if not (text and policy.questions) or text == policy.questions or file != policy.questions_file:
+        return scenario
+    return scenario.with_settings({"policy.questions": text}, str(manifest))
+
+
 def enough(lanes: int, events: int, budget: Budget, wall_s: float = 0.0) -> str:
     """Why no more lanes are run, empty if more are: ``events`` are those that the width is asked of."""
     if lanes >= budget.lanes:

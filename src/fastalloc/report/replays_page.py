@@ -9,7 +9,7 @@ from altair.utils.schemapi import debug_mode
 
 from fastalloc.report.charts import plain
 from fastalloc.report.filled import filled
-from fastalloc.report.sweep import longest, replay_table, varying_axes
+from fastalloc.report.sweep import longest, replay_table, setting_named, varying_axes
 from fastalloc.store import Dataset
 from fastalloc.store.location import Location, location, write_file
 
@@ -52,6 +52,7 @@ def write_replays_report(
         points=points.head(TABLE_ROWS).to_dicts(),
         points_left_out=max(0, len(points) - TABLE_ROWS),
         dataset_path=dataset.path,
+        named=setting_named,
     )
     write_file(path, page.encode())
     return path
@@ -65,7 +66,8 @@ def figure_maps(dataset: Dataset, points: pl.DataFrame) -> list[Panel]:
     panels = []
     for values, part in points.group_by("variant", *rest, maintain_order=True):
         told = "".join(
-            f", {axis.removeprefix('replay.')} = {_named(value)}" for axis, value in zip(rest, values[1:], strict=True)
+            f", {axis.removeprefix('replay.')} = {setting_named(axis, value)}"
+            for axis, value in zip(rest, values[1:], strict=True)
         )
         panels += [
             Panel(f"{title}: {values[0]}{told}", _map(part, points, shown, column, form))
@@ -74,17 +76,13 @@ def figure_maps(dataset: Dataset, points: pl.DataFrame) -> list[Panel]:
     return panels
 
 
-def _named(value: Any) -> str:
-    return "as traced" if value is None else str(value)
-
-
 def _map(part: pl.DataFrame, every: pl.DataFrame, axes: list[str], column: str, form: str) -> dict[str, Any]:
     names = [axis.replace(".", "·") for axis in axes]
     rows = [
-        {name: _named(row[axis]) for name, axis in zip(names, axes, strict=True)} | {"figure": row[column]}
+        {name: setting_named(axis, row[axis]) for name, axis in zip(names, axes, strict=True)} | {"figure": row[column]}
         for row in part.to_dicts()
     ]
-    order = [[_named(value) for value in every[axis].unique(maintain_order=True)] for axis in axes]
+    order = [[setting_named(axis, value) for value in every[axis].unique(maintain_order=True)] for axis in axes]
     x = alt.X(f"{names[0]}:O", title=axes[0], sort=order[0], axis=alt.Axis(labelAngle=0)) if axes else alt.value(40)
     y = alt.Y(f"{names[1]}:O", title=axes[1], sort=order[1]) if len(axes) > 1 else alt.value(20)
     low, high = float(every[column].min() or 0), float(every[column].max() or 0)  # type: ignore[arg-type]

@@ -25,6 +25,13 @@ def varying_axes(dataset: Dataset, points: pl.DataFrame) -> list[str]:
     return [axis for axis in dataset.manifest["sweep"]["axes"] if points[axis].n_unique() > 1]
 
 
+def setting_named(axis: str, value: Any) -> str:
+    """A setting of a point; none is that of the traced kernel, or a parameter of another file than the variant's."""
+    if value is None:
+        return "as traced" if axis.startswith("replay.") else "-"
+    return str(value)
+
+
 def longest(axes: list[str], points: pl.DataFrame) -> list[str]:
     """The two axes with the most values, in the order of ``axes``."""
     shown = sorted(axes, key=lambda axis: -points[axis].n_unique())[:2]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, noted
 from fastalloc.linux.release import Base, parse_release
 from fastalloc.linux.versions import kernel_near
 from fastalloc.scenario.machine import DEFAULT_KERNEL
@@ -19,6 +19,7 @@ from fastalloc.scenario.policy_presets import (
     with_policies,
 )
 from fastalloc.scenario.rules import ALLOCATORS
+from fastalloc.scenario.varied import together
 
 
 def policy_of_kernel(release: str) -> str:
@@ -92,10 +93,17 @@ def with_chosen(
         InputError: as ``chosen_settings``, ``with_policies`` and ``with_parameters``.
     """
     fields, own = own_settings(settings)
-    chosen = scenario.with_settings(chosen_settings(scenario, fields, folder), what)
+    chosen, faults = scenario, list[InputError]()
+    with noted(faults):
+        chosen = chosen.with_settings(chosen_settings(scenario, fields, folder), what)
     if policies is not None:
         chosen = with_policies(chosen, list(policies))
-    return with_parameters(chosen, own, what)
+    if not (faults and "policy" in fields):  # whose parameters are not known
+        with noted(faults):
+            chosen = with_parameters(chosen, own, what)
+    if faults:
+        raise together(faults)
+    return chosen
 
 
 def chosen_settings(scenario: Scenario, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:

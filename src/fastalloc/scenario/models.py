@@ -153,6 +153,11 @@ class Scenario(Varied):
     costs: Costs = Costs()
     run: Run = Run()
 
+    @property
+    def own(self) -> tuple[str, str, dict[str, int]]:
+        """As of ``Varied``."""
+        return self.policy.own
+
     @model_validator(mode="after")
     def _consistent(self) -> "Scenario":
         if len(self.variants) > MOST_VARIANTS:

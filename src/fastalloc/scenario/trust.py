@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from fastalloc.errors import InputError
-from fastalloc.scenario.models import Scenario
+from fastalloc.scenario.varied import Varied
 
 TRUST = "FASTALLOC_TRUST"  # 1: code that files carry may run
 
@@ -19,11 +19,11 @@ def trust_carried_code() -> None:
     os.environ[TRUST] = "1"
 
 
-def refuse_code(scenario: Scenario, path: object, more: Mapping[str, str] = MappingProxyType({})) -> None:
+def refuse_code(scenario: Varied, path: object, more: Mapping[str, str] = MappingProxyType({})) -> None:
     """Raise InputError where the scenario of a file, a variant of it or ``more`` carries a policy's source."""
     if os.environ.get(TRUST) == "1":
         return
-    carried = {"policy.questions": scenario.policy.questions}
+    carried = {"policy.questions": scenario.own[0]}
     carried |= more
     carried |= {
         f"variant {variant.name}: policy.questions": str(variant.set.get("policy.questions") or "")

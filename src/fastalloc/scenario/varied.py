@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from fastalloc.errors import MOST_FAULTS, InputError, meant, shown
+from fastalloc.errors import MOST_FAULTS, InputError, in_words, meant, shown
 from fastalloc.fields import Model
 
 MOST_NAMED = 8  # entries of a list that an error names
@@ -52,6 +52,11 @@ class Varied(Model):
         told = f"no variant {name!r}{meant(name, known)}; there are {', '.join(known)}"
         raise InputError(self.name, "variants", told)
 
+    @property
+    def own(self) -> tuple[str, str, dict[str, int]]:
+        """The file of one's own that it runs: text, name, parameters as set; no text where there is none."""
+        return "", "", {}
+
     def with_settings(self, settings: Mapping[str, Any], what: str = "set") -> Self:
         """A copy with the fields named by dotted keys set.
 
@@ -93,7 +98,7 @@ def input_error(
     faults: list[InputError] = []
     for fault in error.errors(include_url=False):
         field = _place(fault["loc"], data)
-        message = _in_words(fault["msg"])
+        message = in_words(fault["msg"])
         if fault["type"] == "extra_forbidden":
             message = f"unknown key{_meant_at(model, fault['loc']) if len(faults) < MOST_FAULTS else ''}"
         elif fault["type"] == "missing":
@@ -134,18 +139,6 @@ def _meant_at(model: Any, loc: Sequence[str | int]) -> str:
         return near
     tables = [name for name in model.model_fields if key in _fields_at(model, (name,))]
     return f" (did you mean {tables[0] + '.' + key!r}?)" if tables else ""
-
-
-def _in_words(message: str) -> str:
-    """What pydantic says, without what it says of itself."""
-    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
-    message = re.sub(r"^String should", "should", message)
-    message = re.sub(
-        r"^(?:List|Dictionary) should have at most (\d+) items? after validation, not (\d+|more)",
-        lambda found: f"must have at most {int(found[1]):,} entries",
-        message,
-    )
-    return re.sub(r", unable to (parse|interpret) .*|, got a number with a fractional part", "", message)
 
 
 def _fields_at(model: Any, place: Sequence[str | int]) -> list[str]:

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import polars as pl
 from pyarrow import fs
 
-from fastalloc.bounded import MOST_JSON, bytes_of, refuse_endless
+from fastalloc.bounded import MOST_JSON, bytes_of, refuse_endless, refuse_waiting
 from fastalloc.errors import InputError
 from fastalloc.written import write_whole
 
@@ -121,6 +121,7 @@ def open_input(path: Location) -> Iterator[Any]:
         OSError: it is not there, or cannot be read.
     """
     if isinstance(path, Path):
+        refuse_waiting(path, read_once=False)
         with _disk().open_input_file(str(path)) as file:
             yield file
         return

@@ -15,7 +15,7 @@ from fastalloc.errors import InputError
 from fastalloc.forked import refuse_forked
 from fastalloc.kernels.alloc.state import DEPTH_NAMES
 from fastalloc.kernels.lane.metrics import WHO
-from fastalloc.scenario import Policy, Scenario
+from fastalloc.scenario import Scenario, Varied
 from fastalloc.scenario.rules import rules_line, simplified
 from fastalloc.store.location import Location, location, make_folder, write_file
 from fastalloc.store.provenance import footer, provenance
@@ -26,12 +26,13 @@ MANIFEST = "manifest.json"
 SHARD_LANES = 64  # a shard holds the lanes 64 n .. 64 n + 63 of a variant, however they were computed
 
 
-def own_file(policy: Policy) -> dict[str, Any]:
-    """Name and digest of the file of a policy of one's own, for a manifest; its text is in the scenario."""
-    if not policy.questions:
+def own_file(scenario: Varied) -> dict[str, Any]:
+    """Name and digest of the file of one's own that a variant runs, for a manifest; its text is in the scenario."""
+    text, file, parameters = scenario.own
+    if not text:
         return {}
-    digest = hashlib.sha256(policy.questions.encode("utf-8", "backslashreplace")).hexdigest()
-    return {"own_policy": {"file": policy.own[1], "sha256": digest, "parameters": dict(policy.parameters)}}
+    digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+    return {"own_policy": {"file": file, "sha256": digest, "parameters": dict(parameters)}}
 
 
 class DatasetWriter:
@@ -69,7 +70,7 @@ class DatasetWriter:
                     "title": variant.title,
                     "lanes": 0,
                     "rules": rules_line(scenario.variant(name)),
-                    **own_file(scenario.variant(name).policy),
+                    **own_file(scenario.variant(name)),
                 }
                 for name in variants
                 for variant in scenario.variants

@@ -202,8 +202,8 @@ def _check_each_value(base: Varied, sweep: SweepFile, factors: list[tuple[str, l
 
 def _of_variant(base: Varied, variant: str, settings: Settings) -> Settings:
     """Settings without the parameters that the file of a variant, if it has one, does not declare."""
-    fields, own = own_settings(settings) if isinstance(base, Scenario) else (settings, {})
-    if not own or not isinstance(base, Scenario):
+    fields, own = own_settings(settings)
+    if not own:
         return settings
     known = declared(base, next(each for each in base.variants if each.name == variant))
     return {key: value for key, value in settings.items() if key in fields or key.partition(".")[2] in known}
@@ -243,20 +243,17 @@ def _failing(
 
 def _parameters(base: Varied) -> set[str]:
     """Keys of the parameters that the files of the variants declare."""
-    if not isinstance(base, Scenario):
-        return set()
     return {f"policy.{name}" for variant in base.variants for name in declared(base, variant)}
 
 
 def _is_missing(scenario: Varied, name: str, parameters: set[str]) -> bool:
-    return name in parameters and isinstance(scenario, Scenario) and parameter_of(scenario, name) is None
+    return name in parameters and parameter_of(scenario, name) is None
 
 
 def _value(scenario: Varied, name: str, path: Path) -> Any:
-    if isinstance(scenario, Scenario):
-        parameter = parameter_of(scenario, name)
-        if parameter is not None:
-            return parameter
+    parameter = parameter_of(scenario, name)
+    if parameter is not None:
+        return parameter
     value: Any = scenario
     for part in name.split("."):
         if isinstance(value, list) and part.isdigit() and int(part) < len(value):

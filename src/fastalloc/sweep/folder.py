@@ -50,7 +50,7 @@ def manifest_of(plan: Plan, command: str, tables: list[str]) -> dict[str, Any]:
         "command": command,
         "variants": [
             {"name": variant.name, "title": variant.title, "rules": _rules(plan.base, variant.name)}
-            | _own_file(plan.base, variant.name)
+            | own_file(plan.base.variant(variant.name))  # parameters but for what an axis changes
             for variant in plan.base.variants
         ],
         "simplified": simplified([plan.base.machine]) if isinstance(plan.base, Scenario) else [],
@@ -70,17 +70,11 @@ def _rules(base: Varied, name: str) -> str:
     return kernel_near(own.replay.kernel).line("slabs", "layout", "version") if isinstance(own, Replay) else ""
 
 
-def _own_file(base: Varied, name: str) -> dict[str, Any]:
-    """Of a variant with a file of one's own: its name and digest, and parameters but for what an axis changes."""
-    own = base.variant(name)
-    return own_file(own.policy) if isinstance(own, Scenario) else {}
-
-
 def stored_texts(path: Location) -> dict[str, str]:
     """The texts of policies of one's own that the sweep in a folder was begun with, by the name of their file; none
     where it holds no sweep."""
     try:
-        variants = json.loads((path / MANIFEST).read_bytes())["scenario"]["variants"]
+        variants = json_of(path, whole_file(path / MANIFEST))["scenario"]["variants"]
         settings = [each["set"] for each in variants if each["set"].get("policy.questions")]
         return {str(each["policy.questions_file"]): str(each["policy.questions"]) for each in settings}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):

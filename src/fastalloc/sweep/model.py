@@ -1,20 +1,21 @@
 """The sweep file: a base scenario, the axes to vary, lanes a point, constraints, and when a point is known enough."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from fastalloc.errors import InputError, meant, reader
+from fastalloc.errors import InputError, meant, noted, reader
 from fastalloc.fields import Model
 from fastalloc.scenario import Scenario, Varied, load_scenario, policy_variant, preset_names
 from fastalloc.scenario.files import read_toml
 from fastalloc.scenario.own_parameters import own_settings, with_parameters
 from fastalloc.scenario.policy_presets import NO_TEXTS
 from fastalloc.scenario.trust import refuse_code
-from fastalloc.scenario.varied import at_path, input_error
+from fastalloc.scenario.varied import at_path, input_error, together
 
 Chosen = TypeVar("Chosen", bound=Varied)
 Scalar = bool | int | float | str
@@ -99,7 +100,8 @@ class SweepFile(Model):
     traces: Annotated[list[str], Field(min_length=1)] | None = None  # instead of it: paths, from this file; an axis
     set: dict[Key, Scalar] = Field(default_factory=dict)  # the same at every point
     variants: Annotated[list[str], Field(min_length=1)] | None = None  # an axis; by default those marked as default
-    policies: Annotated[list[str], Field(min_length=1)] | None = None  # presets, or several joined by +; more variants
+    # presets, or several joined by +; more variants. Of traces: files of one's own, and "as traced"
+    policies: Annotated[list[str], Field(min_length=1)] | None = None
     axes: dict[Key, Values | Range] = Field(default_factory=dict)  # the grid
     zips: list[Annotated[dict[Key, Values], Field(min_length=1)]] = Field(
         default_factory=list
@@ -119,8 +121,7 @@ class SweepFile(Model):
             raise ValueError("needs either scenario or traces")
         if self.traces is not None:
             for name, given in (
-                ("variants", self.variants), ("policies", self.policies), ("stop", self.stop),
-                ("tables", self.tables != ["runs"]),
+                ("variants", self.variants), ("stop", self.stop), ("tables", self.tables != ["runs"]),
             ):  # fmt: skip
                 if given:
                     raise ValueError(f"{name} is for machines: traces have none")
@@ -185,7 +186,12 @@ def load_sweep(
     if sweep.traces is not None:
         from fastalloc.sweep.replays import replay_base
 
-        return sweep, _with_set(replay_base(sweep.traces, path.parent, sweep.name), sweep.set, path)
+        fields, own = own_settings(sweep.set)
+        with of_policies(path):
+            traced = replay_base(sweep.name, sweep.traces, sweep.policies or [], path, texts)
+        traced = _with_own(_with_set(traced, fields, path), own, path)
+        _refuse_code(traced, sweep, path)
+        return sweep, traced
     assert sweep.scenario is not None
     return sweep, base_scenario(sweep, path, sweep.scenario, texts)
 
@@ -198,7 +204,9 @@ def base_scenario(sweep: SweepFile, path: Path, preset: str, texts: Mapping[str,
         told = f"{preset!r} is neither a file nor one of {', '.join(preset_names())}{meant(preset, preset_names())}"
         raise InputError(path, "scenario", told)
     fields, own = own_settings(sweep.set)
-    base = _with_set(load_scenario(near if near.is_file() else preset), fields, path)
+    base, faults = load_scenario(near if near.is_file() else preset), list[InputError]()
+    with noted(faults):
+        base = _with_set(base, fields, path)
     names = sweep.variants or []
     if not names and not sweep.policies:
         names = [variant.name for variant in base.variants if variant.default]
@@ -208,22 +216,36 @@ def base_scenario(sweep: SweepFile, path: Path, preset: str, texts: Mapping[str,
             raise InputError(path, "variants", f"no variant {name!r}{meant(name, known)}; there are {', '.join(known)}")
     chosen = {name: known[name] for name in names}
     for name in sweep.policies or []:
-        try:
+        with of_policies(path):
             variant = policy_variant(name, path.parent, texts)
-        except InputError as error:
-            if error.path != "policies":
-                raise  # of a file of one's own, which it names
-            raise InputError(path, f"policies: {error.where}", error.message) from None
         if variant.name in chosen:
             raise InputError(path, "policies", f"{variant.name!r} is a variant already")
         chosen[variant.name] = variant
     base = base.model_copy(update={"variants": list(chosen.values())})
-    base = _with_own(base, own, path)
-    refuse_code(base, path, dict.fromkeys(set(sweep.varied) & {"policy.questions"}, "an axis"))
+    with noted(faults):
+        base = _with_own(base, own, path)
+    if faults:
+        raise together(faults)
+    _refuse_code(base, sweep, path)
     return base
 
 
-def _with_own(base: Scenario, settings: dict[str, Scalar], path: Path) -> Scenario:
+@contextmanager
+def of_policies(path: Path) -> Iterator[None]:
+    """A policy that cannot be used is one of the sweep file ``path``, unless it names a file of its own."""
+    try:
+        yield
+    except InputError as error:
+        if error.path != "policies":
+            raise
+        raise InputError(path, f"policies: {error.where}", error.message) from None
+
+
+def _refuse_code(base: Varied, sweep: SweepFile, path: Path) -> None:
+    refuse_code(base, path, dict.fromkeys(set(sweep.varied) & {"policy.questions"}, "an axis"))
+
+
+def _with_own(base: Chosen, settings: dict[str, Scalar], path: Path) -> Chosen:
     try:
         return with_parameters(base, settings, "set")
     except InputError as error:

@@ -7,12 +7,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fastalloc.errors import InputError
 from fastalloc.fields import Model
 from fastalloc.memory import memory_limit, size_in_words
+from fastalloc.own.allocator_text import is_allocator, read_own
+from fastalloc.own.text import refuse_in_replay, refuse_parameters
+from fastalloc.policy import parameters_apart
 from fastalloc.scenario import Varied
+from fastalloc.scenario.policy_presets import load_policy
 from fastalloc.store.location import file_digest
 from fastalloc.trace.compact.columns import EVENT_BYTES
 from fastalloc.trace.compact.compact import EVENT
@@ -22,6 +26,7 @@ from fastalloc.trace.replay.prediction import predict
 from fastalloc.trace.replay.recording import Recording, beside, events_about, open_recording
 from fastalloc.trace.replay.results import summary
 from fastalloc.trace.replay.size import DRAWN, refuse_too_large
+from fastalloc.trace.replay.whatif import AS_TRACED, with_own_file
 
 PAGES = ("new_pages", "freed_pages", "peak_pages", "end_pages")
 METRICS = (*PAGES, "peak_waste_bytes", *TRAFFIC, "cross_cpu_frees")
@@ -57,11 +62,46 @@ class Settings(Model):
         return ",".join(words)
 
 
+class OwnFile(Model):
+    """A policy or an allocator of one's own, its fields called as those of a scenario's policy."""
+
+    questions: str = ""  # its text
+    questions_file: str = ""
+    parameters: dict[str, int] = Field(default_factory=dict)  # as set: policy.NAME
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_parameters(cls, data: Any) -> Any:
+        return parameters_apart(data, cls.model_fields)
+
+
 class Replay(Varied):
     """Traces and how they are replayed."""
 
     trace: TraceFile
     replay: Settings = Settings()
+    policy: OwnFile = OwnFile()
+
+    @property
+    def own(self) -> tuple[str, str, dict[str, int]]:
+        """As of ``Varied``."""
+        return self.policy.questions, self.policy.questions_file or "policy.questions", self.policy.parameters
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Replay":
+        source, file, values = self.own
+        if not source:
+            return self
+        text, given = read_own(source, file), self.replay.allocator
+        if is_allocator(source):
+            if given is not None:
+                raise ValueError(f"replay.allocator: {given!r}, but {file} is an allocator of one's own")
+        elif given == "slab":
+            raise ValueError(f"replay.allocator: 'slab', but the questions of {file} are asked of SLUB")
+        else:
+            refuse_in_replay(text, {self.replay.era} if self.replay.era else set())
+        refuse_parameters(text, values)
+        return self
 
 
 class ReplayLane(NamedTuple):
@@ -71,20 +111,28 @@ class ReplayLane(NamedTuple):
     metrics: list[int]  # METRICS
 
 
-def replay_base(traces: list[str], root: Path, name: str) -> Replay:
-    """The base of a sweep over traces.
+def replay_base(name: str, traces: list[str], policies: list[str], file: Path, texts: Mapping[str, str]) -> Replay:
+    """The base of a sweep over traces: a variant for each trace, and for each policy that is replayed on it.
 
     Args:
-        traces: paths, from the folder ``root``.
+        traces: paths, from the folder of the sweep file ``file``.
+        policies: files of one's own, from there too, and AS_TRACED; none is AS_TRACED alone.
+        texts: of such files by their names, in place of what is in them.
 
     Raises:
-        InputError: a trace cannot be read, or two have one name.
+        InputError: a trace or a policy cannot be read, or two have one name.
     """
     variants: list[dict[str, Any]] = []
+    own = [_own_file(policy, file.parent, texts) for policy in policies or [AS_TRACED]]
     for text in traces:
-        path = root / text
+        path = file.parent / text
         setting = {"trace.path": text, "trace.sha256": _trace_digest(path)}
-        variants.append({"name": path.name.split(".")[0], "title": path.name, "set": setting})
+        for label, fields in own:
+            called = path.name.split(".")[0] + (f"+{label}" if label else "")
+            title = path.name + (f" under {label}" if label else "")
+            if called in [each["name"] for each in variants]:
+                raise InputError(file, "traces, policies", f"two would be called {called}: give a file another name")
+            variants.append({"name": called, "title": title, "set": setting | fields})
     first = variants[0]["set"]
     try:
         return Replay.model_validate(
@@ -95,7 +143,18 @@ def replay_base(traces: list[str], root: Path, name: str) -> Replay:
             }
         )
     except ValueError:
-        raise InputError(root, "traces", "two of one name, or a name with signs other than A-Z a-z 0-9 . _ -") from None
+        raise InputError(file, "traces", "a name with signs other than A-Z a-z 0-9 . _ -") from None
+
+
+def _own_file(policy: str, folder: Path, texts: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """What a policy adds to the name of a variant, and to its settings."""
+    if policy == AS_TRACED:
+        return "", {}
+    if not policy.endswith(".py"):
+        told = f"traces are replayed {AS_TRACED!r} or under files of your own, which end in .py"
+        raise InputError("policies", policy, told)
+    preset = load_policy(policy, folder, texts)
+    return preset.name, {key: preset.set[key] for key in ("policy.questions", "policy.questions_file")}
 
 
 def _trace_digest(path: Path) -> str:
@@ -123,8 +182,12 @@ def refuse_large_traces(base: Replay, root: Path, at_once: int) -> None:
 
 
 def parameters(base: Replay) -> dict[str, Any]:
-    """Every setting under its dotted name."""
-    return {f"replay.{name}": value for name, value in base.replay.model_dump().items()}
+    """Every setting under its dotted name; of a file of one's own its name and the parameters set."""
+    found = {f"replay.{name}": value for name, value in base.replay.model_dump().items()}
+    if base.policy.questions:
+        found["policy.questions_file"] = base.own[1]
+        found |= {f"policy.{name}": value for name, value in base.policy.parameters.items()}
+    return found
 
 
 def run_draws(base: Replay, lanes: range, root: Path, cancel: threading.Event | None = None) -> list[ReplayLane]:
@@ -140,6 +203,8 @@ def run_draws(base: Replay, lanes: range, root: Path, cancel: threading.Event | 
     settings = base.replay
     recording = _recording(root / base.trace.path, base.trace.sha256, settings.kernel, settings.boot)
     config = recording.configs([settings.what_if()] if settings.what_if() else [])[-1]
+    if base.policy.questions:
+        config = with_own_file(config, *base.own)
     found = []
     for lane in lanes:
         if cancel is not None and cancel.is_set():

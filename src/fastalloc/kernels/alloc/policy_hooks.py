@@ -8,6 +8,8 @@ the answer's address, 0 where the policy leaves a question to the kernel; see ``
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from fastalloc.compiler.jit import folded, hint, internal, out_of_line
 from fastalloc.kernels.alloc.policy_record import (
     ASKED,
@@ -92,6 +94,7 @@ def note_failure(mem, question, given, most):
     out_of_line()
     ctl = mem.ctl
     ctl[MEMCTL.policy_failed] = 1 + question
+    ctl[MEMCTL.tells + QUESTION.free_to] |= TELLS_ALL  # where it is looked whether one failed
     ctl[MEMCTL.stopped] = 1
     ctl[MEMCTL.policy_given] = given
     ctl[MEMCTL.policy_most] = most
@@ -214,19 +217,20 @@ def asked_free_to(mem, slub, c, n, s):
     """Where a freed object of slab ``s`` of cache ``c`` and node ``n`` goes by the policy: TO_SLAB and the like,
     KERNEL; whether it may say so is not looked at."""
     ctl = mem.ctl
-    if ctl[MEMCTL.policy_failed] != 0:
-        return KERNEL
-    ctl[MEMCTL.tests] += 1
     if (wanted(mem, QUESTION.free_to) & TELLS_ALL) != 0:
         return told_free_to(mem, slub, s)
+    ctl[MEMCTL.tests] += 1
     address = ctl[MEMCTL.ask + QUESTION.free_to]
     return ask_of_slab(address, ctl, slub.slab[s], slub.cache[c], slub.knode[c, n], s)
 
 
 @internal
 def told_free_to(mem, slub, s):
-    """The answer of one that is told all."""
+    """The answer of one that is told all; KERNEL where the policy failed."""
     out_of_line()
+    if mem.ctl[MEMCTL.policy_failed] != 0:
+        return np.int64(KERNEL)
+    mem.ctl[MEMCTL.tests] += 1
     tell_free(mem, slub, s)
     return ask(mem.ctl[MEMCTL.ask + QUESTION.free_to], mem.ctl)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import polars as pl
 
+from fastalloc.bounded import refuse_waiting
 from fastalloc.errors import InputError, reader
 from fastalloc.foreign import MOST_CPUS, MOST_NODES, MOST_OBJECTS, MOST_ORDER, content_of
 from fastalloc.forked import refuse_forked
@@ -121,6 +122,7 @@ def read_readings(path: Path, shrunk: bool | None = None) -> Readings:
     if shrunk is None and told.is_file():  # of a folder that `fastalloc record` made
         shrunk = "shrunk=1" in _text(told).split()
     try:
+        refuse_waiting(path, read_once=False)
         with path.open("rb") as file:
             head = file.read(len(SLABINFO))
     except OSError as error:

@@ -13,8 +13,8 @@ from fastalloc.errors import InputError, meant
 from fastalloc.linux import slub_eras as se
 from fastalloc.linux.slub_boot import read_boot_line
 from fastalloc.linux.versions import kernel_of
-from fastalloc.own.allocator_text import is_allocator, own_source, read_allocator
-from fastalloc.own.text import read_text, refuse_in_replay, refuse_parameters
+from fastalloc.own.allocator_text import is_allocator, own_source, read_allocator, read_own
+from fastalloc.own.text import refuse_in_replay, refuse_parameters
 from fastalloc.trace.compact.compact import CompactTrace
 from fastalloc.trace.lanes.caches import REPLAYED, TracedCache, era_of_cache, laid_out, traced_order, with_sheaves
 from fastalloc.trace.lanes.lane import Config
@@ -70,7 +70,7 @@ def what_if(
             parameters[key.removeprefix("policy.")] = _signed(word, value)
         elif key == "allocator" and value.endswith(".py"):
             policy = Path(value)
-            config = dataclasses.replace(config, allocator="own", no_sheaf_memory=True)
+            config = dataclasses.replace(config, allocator="own")
         elif key == "allocator":
             if value not in ALLOCATORS:
                 raise InputError(
@@ -134,14 +134,25 @@ def _with_policy(config: Config, file: Path | None, parameters: dict[str, int]) 
         raise InputError("--what-if", config.name, f"a policy is asked of SLUB, not of {config.allocator!r}")
     source = own_source(file)
     if config.allocator == "own":
-        text = read_allocator(source, str(file)).text
+        read_allocator(source, str(file))
     elif is_allocator(source):
         raise InputError(file, "", f"is an allocator: name it as --what-if allocator={file}")
+    return with_own_file(config, source, str(file), parameters)
+
+
+def with_own_file(config: Config, source: str, file: str, parameters: dict[str, int]) -> Config:
+    """``config`` under a file of one's own, whose text is ``source``: a policy or an allocator, by what it defines.
+
+    Raises:
+        InputError: it is neither, a replay does not ask it of these caches, or it has no such parameters.
+    """
+    text = read_own(source, file)
+    if is_allocator(source):
+        config = dataclasses.replace(config, allocator="own", no_sheaf_memory=True)
     else:
-        text = read_text(source, str(file))
         refuse_in_replay(text, {cache.era for cache in config.caches})
     refuse_parameters(text, parameters)
-    return dataclasses.replace(config, policy=(source, str(file), parameters))
+    return dataclasses.replace(config, policy=(source, file, parameters))
 
 
 def _signed(word: str, value: str) -> int:
@@ -288,4 +299,4 @@ def _merged(config: Config, aliases: dict[str, str]) -> Config:
     return dataclasses.replace(config, caches=caches, goes_to=goes_to, exact=exact)
 
 
-__all__ = ["AS_TRACED", "KNOWN", "as_traced", "grid", "what_if"]
+__all__ = ["AS_TRACED", "KNOWN", "as_traced", "grid", "what_if", "with_own_file"]
