@@ -68,6 +68,26 @@ TEXTS = {
     ),
     "a global list": (f"X = [1]\n{KEEP}    return X[0]\n", "mine.py: line 3: keep: X is [1]: whole numbers of 64 bits"),
     "a record": (f"{KEEP}    return cache\n", "mine.py: keep, line 1: returns what is no whole number"),
+    "all names": (
+        f"from fastalloc.own import *\n{KEEP}    return KERNEL\n",
+        "mine.py: line 1: import * does not say which names there are",
+    ),
+    "a parameter by another name": (
+        f"from fastalloc.own import parameter as p\nx = p('x', 1, 0, 2, 'm')\n{KEEP}    return x\n",
+        "mine.py: line 1: parameter goes by its own name",
+    ),
+    "a parameter of a module": (
+        f"import fastalloc.own as o\nx = o.parameter('x', 1, 0, 2, 'm')\n{KEEP}    return x\n",
+        "mine.py: line 2: parameter goes by its own name",
+    ),
+    "a parameter that is changed": (
+        f"from fastalloc.own import parameter\nx = parameter('x', 1, 0, 2, 'm')\nx += 5\n{KEEP}    return x\n",
+        "mine.py: line 3: x is there already, in line 2",
+    ),
+    "a helper that nobody calls": (
+        f"def helper(x):\n    return x\n\n\n{KEEP}    return 1\n",
+        "mine.py: line 1: helper is no question, and nothing calls it. Questions are merge",
+    ),
     "an end of the program": (f"import sys\nsys.exit(0)\n{KEEP}    return 1\n", "mine.py: line 2: SystemExit: 0"),
     "an error at its top": (f"1 // 0\n{KEEP}    return 1\n", "mine.py: line 1: ZeroDivisionError: "),
     "no end at its top": (

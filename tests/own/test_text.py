@@ -104,6 +104,11 @@ def test_parameters_are_known_without_running_the_text():
             refuse_parameters(text, values)
 
 
+def test_a_parameter_may_name_what_it_is_declared_with():
+    text = "x = parameter('x', high=9, default=5, low=4, meaning='m')\ndef keep(cache):\n    return x\n"
+    assert read_text(text, "mine.py").parameters["x"][1:] == (5, 4, 9, "m")
+
+
 def test_a_parameter_is_what_it_is_set_to_wherever_the_text_uses_it():
     source = f"{GROW}TWICE = 2 * grow\ndef keep(cache):\n    return TWICE + grow\n"
     policy = own_policy(source, "mine.py", {"grow": 5})

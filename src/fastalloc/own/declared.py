@@ -42,6 +42,8 @@ def refuse_twice(tree: ast.Module, where: str) -> None:
             names = [target.id for target in node.targets if isinstance(target, ast.Name)]
             made = node.value.func if isinstance(node.value, ast.Call) else None
             once = bool({"STATE", "ARRAYS"} & set(names)) or (isinstance(made, ast.Name) and made.id == "parameter")
+        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+            names = [node.target.id]
         for name in names:
             line, alone = seen.get(name, (0, False))
             if line and (once or alone):
@@ -49,14 +51,23 @@ def refuse_twice(tree: ast.Module, where: str) -> None:
             seen[name] = node.lineno, once
 
 
+def _refuse_renamed(node: ast.AST, where: str) -> None:
+    """What is called by another name would be no parameter, and keep its default whatever is set."""
+    renamed = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "parameter"
+    if isinstance(node, ast.ImportFrom):
+        renamed = any(alias.name == "parameter" and alias.asname not in (None, "parameter") for alias in node.names)
+    if renamed:
+        raise InputError(where, line_of(node), "parameter goes by its own name: from fastalloc.own import parameter")
+
+
 def parameters_of(tree: ast.Module, where: str) -> Iterator[Parameter]:
     for node in ast.walk(tree):
+        _refuse_renamed(node, where)
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "parameter"):
             continue
         try:
-            values = [ast.literal_eval(each) for each in node.args]
-            values += [ast.literal_eval(keyword.value) for keyword in node.keywords]
-            found = Parameter(*values)
+            named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords}
+            found = Parameter(*(ast.literal_eval(each) for each in node.args), **named)
         except (ValueError, TypeError):
             raise InputError(
                 where, line_of(node), "parameter takes constants: name, default, low, high and meaning"

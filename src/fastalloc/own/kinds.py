@@ -83,14 +83,14 @@ def imported_of(tree: ast.Module, where: str) -> dict[str, Imported]:
     """
     found = {}
     for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
+            raise InputError(where, f"line {node.lineno}", "import * does not say which names there are: name them")
         if isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").split(".")[0] == "fastalloc":
             try:
                 module = import_module(str(node.module))
             except ImportError:
                 continue  # told when the file is executed, with its line
             for alias in node.names:
-                if alias.name == "*":
-                    continue
                 if not hasattr(module, alias.name):
                     known = [*getattr(module, "__all__", dir(module)), *getattr(module, "_ELSEWHERE", ())]
                     told = f"{node.module} has no {alias.name!r}{meant(alias.name, known)}"

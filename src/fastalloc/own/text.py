@@ -117,7 +117,7 @@ def _refuse_strangers(tree: ast.Module, top: dict[str, ast.FunctionDef], where: 
             raise InputError(
                 where,
                 line_of(node),
-                f"{node.name} is no question, and nothing calls it{near(node.name, list(QUESTIONS))} "
+                f"{node.name} is no question, and nothing calls it{near(node.name, list(QUESTIONS)) or '.'} "
                 f"Questions are {', '.join(QUESTIONS)}",
             )
     for node in tree.body:
