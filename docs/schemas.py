@@ -41,6 +41,8 @@ OWN = {
     "t_ns": "simulated time",
     "t_ms": "simulated time",
     "kind": "of the event",
+    "cpu": "on which it happened, -1 none",
+    "task": "number of the task that ran, -1 none",
 }
 
 
