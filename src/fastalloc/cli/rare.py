@@ -193,7 +193,7 @@ def _chosen(scenario: str, variant: str | None, policy: str | None, asked: dict[
     from fastalloc.scenario.own_parameters import own_settings, with_parameters
 
     fields, parameters = own_settings(asked)
-    loaded = loaded_with(scenario, fields)
+    loaded = loaded_with(scenario, asked if policy is None else fields)
     own = loaded.variant(variant or loaded.variants[0].name)
     if policy is not None:
         own = _set(own, {"policy": policy})

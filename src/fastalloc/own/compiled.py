@@ -205,7 +205,7 @@ def set_addresses(policy: OwnPolicy, ctl: np.ndarray) -> None:
         ctl[MEMCTL.ask + question] = address
         assert policy.text is not None
         ctl[MEMCTL.tells + question] = sum(_TELLS.get(each, 0) for each in arguments_of(name, policy.text))
-        if DISABLE_JIT:
+        if DISABLE_JIT or ctl[MEMCTL.policy_failed]:
             ctl[MEMCTL.tells + question] |= TELLS_ALL
 
 
