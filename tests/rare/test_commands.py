@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from fastalloc.cli.main import main
+from fastalloc.scenario import trust
 
 
 @pytest.fixture
@@ -117,7 +118,8 @@ def test_a_pilot_chooses_the_rungs_and_the_test_before_splitting_is_told(fastall
     assert told["splitting"]["words"].startswith("splitting: at supply < ")
 
 
-def test_a_policy_of_one_s_own_has_a_rate(fastalloc, tmp_path):
+def test_a_policy_of_one_s_own_has_a_rate(fastalloc, monkeypatch, tmp_path):
+    monkeypatch.setenv(trust.TRUST, "0")
     (tmp_path / "mine.py").write_text(
         "SLACK = 2\n\n\ndef depth(who, zone):\n    return 1 if who == 5 and zone.free > SLACK else 0\n"
     )
@@ -126,7 +128,8 @@ def test_a_policy_of_one_s_own_has_a_rate(fastalloc, tmp_path):
     told = json.loads(fastalloc(*words)[1])
     assert told["lanes"] == 8
     (tmp_path / "mine.py").write_text("def depth(zone):\n    return zone.min\n")
-    code, out, err = fastalloc(*words)
+    one_line(fastalloc(*words), "kept/rare.json: policy.questions: carries 6 lines of Python")
+    code, out, err = fastalloc(*words, "--trust")
     assert (code, json.loads(out)) == (0, told)
     assert err == "mine.py: kept goes on with the text that it was begun with, which is another\n"
     one_line(fastalloc(*words, "--set", "policy.slack=3"), "policy.slack")

@@ -7,6 +7,7 @@ import pytest
 
 from fastalloc.errors import InputError
 from fastalloc.report.replays_page import write_replays_report
+from fastalloc.scenario import trust
 from fastalloc.sweep import plan_into, plan_sweep, run_sweep
 from fastalloc.sweep.run import other_texts
 from fastalloc.trace.replay.prediction import predict
@@ -30,6 +31,11 @@ lanes = 1
 [axes]
 "policy.more" = [0, 32]
 """
+
+
+@pytest.fixture(autouse=True)
+def trusted(monkeypatch):
+    monkeypatch.setenv(trust.TRUST, "1")
 
 
 @pytest.fixture
@@ -88,7 +94,6 @@ def test_a_part_is_gone_on_with_under_the_text_that_it_was_begun_with(sweep, tmp
         ('"policy.more"', '"policy.moer"', "did you mean 'policy.more'"),
         ("[set]", '[set]\n"policy.more" = 70', "set more than once"),
         ('"policy.more" = [0, 32]', '"replay.allocator" = ["slab"]', "keeps.py are asked of SLUB"),
-        ("[set]", '[set]\n"policy.questions" = "def keep(cache): return 0"', "--trust"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_before_anything_runs(sweep, old, new, told):
@@ -97,10 +102,17 @@ def test_what_cannot_be_is_refused_before_anything_runs(sweep, old, new, told):
     assert "sweep.toml" in str(caught.value)
 
 
+def test_code_of_a_sweep_file_is_not_run_untrusted(sweep, monkeypatch):
+    monkeypatch.setenv(trust.TRUST, "0")
+    for text in (SWEEP, SWEEP.replace("[set]", '[set]\n"policy.questions" = "def keep(cache): return 0"')):
+        with pytest.raises(InputError, match=r"lines of Python .* then give --trust"):
+            plan_sweep(sweep(text))
+
+
 def test_what_no_replay_asks_is_refused_before_anything_runs(sweep):
-    with pytest.raises(InputError, match=r"keeps.py: depth, line 6: is not asked in a replay"):
+    with pytest.raises(InputError, match=r"keeps.py: depth, line 5: is not asked in a replay"):
         plan_sweep(sweep(policy=KEEPS.replace("keep(cache)", "depth(zone)").replace("cache.min_partial", "zone.min")))
-    with pytest.raises(InputError, match=r"sweep.toml.*refill, line 6: is not asked of the rules of cpu-partial"):
+    with pytest.raises(InputError, match=r"sweep.toml.*refill, line 5: is not asked of the rules of cpu-partial"):
         plan_sweep(
             sweep(
                 SWEEP.replace("[axes]", '[axes]\n"replay.era" = ["cpu-partial"]'),

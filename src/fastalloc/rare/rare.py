@@ -20,6 +20,7 @@ from fastalloc.rare.until import lanes_until
 from fastalloc.report.hazard import STARTUP_S, Hazard, Seen, exposure_s, hazard
 from fastalloc.report.poisson import events_for_width
 from fastalloc.scenario.models import Scenario
+from fastalloc.scenario.trust import refuse_code
 from fastalloc.store.location import Location, location, open_input, whole_file, write_file
 from fastalloc.store.write import write_parquet
 
@@ -124,7 +125,11 @@ def rare(
 
 def with_kept_text(scenario: Scenario, out: str | Location) -> Scenario:
     """The scenario with that text of its file of one's own that the lanes in ``out`` were begun with; as it is where
-    there are none, or where they run another file or none."""
+    there are none, or where they run another file or none.
+
+    Raises:
+        InputError: that text is not trusted, or does not take the parameters that are set.
+    """
     manifest = location(out) / MANIFEST
     try:
         kept = json_of(manifest, whole_file(manifest))["scenario"]["policy"]
@@ -134,7 +139,9 @@ def with_kept_text(scenario: Scenario, out: str | Location) -> Scenario:
     policy = scenario.policy
     if not (text and policy.questions) or text == policy.questions or file != policy.questions_file:
         return scenario
-    return scenario.with_settings({"policy.questions": text}, str(manifest))
+    found = scenario.with_settings({"policy.questions": text}, "kept")
+    refuse_code(found, manifest)
+    return found
 
 
 def enough(lanes: int, events: int, budget: Budget, wall_s: float = 0.0) -> str:
