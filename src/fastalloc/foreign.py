@@ -93,6 +93,7 @@ def parquet_batches(path: Path, rows: int, names: list[str]) -> Iterator[pa.Reco
 def parquet_names(path: Path) -> list[str]:
     """The columns of a Parquet file."""
     refuse_forked(str(path))
+    refuse_waiting(path, read_once=False)
     with reading(path, "byte 0", "is not readable as Parquet"), parquet.ParquetFile(path) as file:
         names: list[str] = file.schema_arrow.names
         return names
@@ -100,6 +101,7 @@ def parquet_names(path: Path) -> list[str]:
 
 def parquet_rows(path: Path) -> int:
     """How many rows a Parquet file has."""
+    refuse_waiting(path, read_once=False)
     with reading(path, "byte 0", "is not readable as Parquet"), parquet.ParquetFile(path) as file:
         return max(0, int(file.metadata.num_rows))
 
