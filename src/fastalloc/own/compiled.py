@@ -32,7 +32,7 @@ from fastalloc.own.declared import set_parameters
 from fastalloc.own.machine_code import TUPLES, address_of, arguments_of, whole
 from fastalloc.own.plain_python import MAY_RAISE, few_lines, refuse_constants
 from fastalloc.own.questions import QUESTIONS, RECORDS, REQUEST, STATES, states_of
-from fastalloc.own.rewritten import rewritten_module
+from fastalloc.own.rewritten import looks_at_turns, rewritten_module
 from fastalloc.own.text import Text, read_text, refuse_parameters
 
 from numba import njit  # isort: skip
@@ -174,12 +174,13 @@ def _row(which: str, name: str, text: Text, ctl: np.ndarray) -> np.ndarray:
 
 
 def _interpreted(name: str, text: Text, function: FunctionType) -> Callable[[np.ndarray], int]:
-    arguments = arguments_of(name, text)
+    arguments, counted = arguments_of(name, text), looks_at_turns(name, text)
 
     def asked(ctl: np.ndarray) -> int:
         given = told_to(name, text, ctl)
         turns = ctl[MEMCTL.own + OWN.turns : MEMCTL.own + OWN.turns + 1]
-        turns[0] = 0
+        if counted:
+            turns[0] = 0
         return whole(function(*(given[argument] for argument in arguments), turns))
 
     return asked

@@ -53,7 +53,9 @@ def _whole(value):  # type: ignore[no-untyped-def]
             return types.int64(value)
 
         return optional
-    raise NumbaError("ends without an answer: each way through it must return a whole number")
+    if isinstance(value, types.NoneType):
+        raise NumbaError("ends without an answer")
+    raise NumbaError("is no whole number")
 
 
 _alive: list[Any] = []  # what the addresses point into
@@ -173,7 +175,7 @@ def why_refused(name: str, text: Text, said: str) -> tuple[str, str]:
     at = f"{name}, line {text.functions[name].lineno}"
     if "ends without an answer" in said:
         return at, "ends without an answer: each way through it must return a whole number"
-    if "unify return type" in said:
+    if "unify return type" in said or "is no whole number" in said:
         return at, "returns what is no whole number on some way through it"
     line = re.search(rf'File "{re.escape(text.where)}", line (\d+)', said)
     lines = (part.strip() for part in said.splitlines())
