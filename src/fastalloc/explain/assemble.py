@@ -151,8 +151,7 @@ class Reader:
     # ------------------------------------------------------------------------------------------------- Mem-Info
 
     def _open(self, caller: str) -> Report | None:
-        mine = [report for report in self.reports if not caller or report.caller == caller]
-        return mine[-1] if mine else None
+        return next((report for report in reversed(self.reports) if not caller or report.caller == caller), None)
 
     def _orphan(self, event: Event) -> Report:
         report = Report("failure", self._line(event), event.start, event.end, event.caller, borrowed="no head")

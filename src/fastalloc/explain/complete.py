@@ -1,7 +1,7 @@
 """What a report gets once all of a text is read: its trace, and what a lost head leaves to its neighbours."""
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from itertools import pairwise, zip_longest
 
 from fastalloc.explain.clean import Text
@@ -24,13 +24,14 @@ def complete(reports: list[Report], slub: list[dict[str, str]], text: Text, boot
     _in_turn(reports)
     for one, other in pairwise(reports):
         _same_reserves(one, other)
+    ends = sorted(report.end for report in reports)
     for place, report in enumerate(reports):
         if report.mem_info is not None:
             drop_cut_reserves(report.mem_info.zones)
             report.mem_info.settled_page_kb = report.mem_info.page_kb
         until = reports[place + 1].start if place + 1 < len(reports) else len(text.string)
         report.text = text.string[report.start : max(min(report.end + 300, until), report.start)]
-        _trace(report, reports, text, until)
+        _trace(report, ends, text, until)
     _borrow(reports)
     named = [place for place, report in enumerate(reports) if report.release and report.comm]
     for place, report in enumerate(reports):
@@ -96,13 +97,14 @@ def _lone_slub(slub: list[dict[str, str]]) -> list[Report]:
     return list(found.values())
 
 
-def _trace(report: Report, reports: list[Report], text: Text, until: int) -> None:
+def _trace(report: Report, ends: list[int], text: Text, until: int) -> None:
     stop = min(until, max(report.end, report.start + 200))
     if report.mem_info is None:
         stop = min(until, report.start + _LONGEST_TRACE)
     body = text.string[report.start : stop]
     if report.borrowed:  # the trace of a lost head stands before its Mem-Info
-        before = max((other.end for other in reports if other.end <= report.start), default=0)
+        place = bisect_right(ends, report.start)
+        before = ends[place - 1] if place else 0
         body = text.string[before : report.start] + body
     report.frames = [(name, not unsure) for unsure, name in _FRAME.findall(body)]
     report.interrupt = "<IRQ>" in body or "<SOFTIRQ>" in body
@@ -112,6 +114,7 @@ def _trace(report: Report, reports: list[Report], text: Text, until: int) -> Non
 def _borrow(reports: list[Report]) -> None:
     """A block without a head takes order and mask of the nearest head of the same burst, or of its SLUB line."""
     heads = [report for report in reports if not report.borrowed and report.order is not None]
+    starts = [head.start for head in heads]
     for report in reports:
         if not report.borrowed or report.mem_info is None:
             continue
@@ -121,7 +124,9 @@ def _borrow(reports: list[Report]) -> None:
             report.order = int(said.get("minorder", 0))
             report.borrowed = "its SLUB line"
         elif heads:
-            nearest = min(heads, key=lambda head: abs(head.start - report.start))
+            after = bisect_left(starts, report.start)
+            near = heads[max(after - 1, 0) : after + 1]
+            nearest = min(near, key=lambda head: abs(head.start - report.start))
             report.order, report.mode, report.mode_names = nearest.order, nearest.mode, nearest.mode_names
             report.kind = nearest.kind if nearest.kind in ("failure", "oom") else "failure"
             report.release = report.release or nearest.release

@@ -22,12 +22,13 @@ _CHUNK = 1 << 20
 _BEFORE, _AFTER = 24 << 10, 48 << 10  # bytes of context around a needle: a trace before, lists and tail after
 _WHOLE = 192 << 10  # a log up to this size is read whole, so that no broken word hides a report
 _LONGEST = 256 << 10  # a part is cut at a head beyond this
+_LONGEST_HEADLESS = 512 << 10
 _MOST_WIDE = 64 << 20  # a log in UTF-16 is held whole
 _LONG_LINE = 64 << 10  # a line beyond this is cut anywhere
 _MOST_BYTES = 1 << 30  # of a log, unpacked
 _MOST_UNPACKED = 64 << 20  # of one that is packed, or so many times what it has packed
 _MOST_GROWTH = 100
-_MOST_WITHOUT_LINE = 16 << 20  # bytes without the end of a line: no log, however it was damaged
+_MOST_WITHOUT_LINE = 4 << 20  # bytes without the end of a line: no log, however it was damaged
 _HEADS = (b"page allocation failure", b"invoked oom-killer")
 
 
@@ -128,7 +129,7 @@ def parts(stream: BinaryIO, enough: Callable[[], bool] = lambda: False, name: st
         for place in _places(held, max(searched - 64, 0)):
             if keep_from is not None and place - last > _AFTER + _BEFORE:
                 given = last + _AFTER
-                yield _stretch(held, line, keep_from, given)
+                yield from _pieces(held, line, keep_from, given)
                 keep_from = None
             if keep_from is None:
                 keep_from = _line_start(held, max(place - _BEFORE, 0))
@@ -136,14 +137,11 @@ def parts(stream: BinaryIO, enough: Callable[[], bool] = lambda: False, name: st
         searched = len(held)
         if keep_from is not None and (ended or searched - last > _AFTER + _BEFORE):
             given = min(last + _AFTER, len(held))
-            yield _stretch(held, line, keep_from, given)
+            yield from _pieces(held, line, keep_from, given)
             keep_from = None
-        elif keep_from is not None and searched - keep_from > _LONGEST:
-            head = _head_before(held, keep_from + 1, searched)
-            if head is not None:
-                given = head
-                yield _stretch(held, line, keep_from, head)
-                keep_from = head
+        while keep_from is not None and (end := _cut(held, keep_from, searched)) is not None:
+            yield _stretch(held, line, keep_from, end)
+            given = keep_from = end
         drop = _line_start(held, max(searched - _BEFORE - 64, 0)) if keep_from is None else keep_from
         if drop:
             line += held.count(b"\n", 0, drop)
@@ -170,9 +168,27 @@ def _line_start(held: bytearray, place: int) -> int:
     return start or (0 if place < _LONG_LINE else place)
 
 
-def _head_before(held: bytearray, start: int, end: int) -> int | None:
-    place = max(held.rfind(head, start, end) for head in _HEADS)
-    return _line_start(held, place) if place > start and _line_start(held, place) > start else None
+def _pieces(held: bytearray, line: int, start: int, end: int) -> Iterator[tuple[int, str]]:
+    """A stretch, cut where it is too long."""
+    while (cut := _cut(held, start, end)) is not None:
+        yield _stretch(held, line, start, cut)
+        start = cut
+    yield _stretch(held, line, start, end)
+
+
+def _cut(held: bytearray, start: int, end: int) -> int | None:
+    """Where a stretch is cut: at the last head within _LONGEST, else at the first one behind, else at a line, since a
+    stretch without a head grows as its log does."""
+    if end - start <= _LONGEST:
+        return None
+    place = max(held.rfind(head, start + 1, start + _LONGEST) for head in _HEADS)
+    if place > start and _line_start(held, place) > start:
+        return _line_start(held, place)
+    later = [held.find(head, start + _LONGEST, end) for head in _HEADS]
+    later = [each for each in later if each >= 0]
+    if later and min(later) - start <= _LONGEST_HEADLESS:
+        return _line_start(held, min(later))
+    return _line_start(held, start + _LONGEST_HEADLESS) if end - start > _LONGEST_HEADLESS else None
 
 
 def _stretch(held: bytearray, line: int, start: int, end: int) -> tuple[int, str]:
