@@ -13,6 +13,7 @@ from tests.faults.test_files import FAULTS, quick, refused
 
 RUN = FAULTS.parent / "traces" / "d_stack_k612.events.parquet"
 SHEAVES = {"policy.allocator": "7.3", "policy.slub_layout": "7.3"}
+FOUND = [{"name": f"c{i}", "object_size": 1000 + 40 * i, "ctor": True} for i in range(200)]
 BURST = {"objects": 1_000_000, "object_bytes": 64, "every_ms": 10.0, "life_ms": 1000.0}
 
 
@@ -27,6 +28,8 @@ BURST = {"objects": 1_000_000, "object_bytes": 64, "every_ms": 10.0, "life_ms": 
         SHEAVES,
         SHEAVES | {"machine.cpus": 512},
         SHEAVES | {"policy.max_full_sheaves": 200, "policy.sheaf_capacity": 500},
+        {"machine.slab_caches": FOUND},
+        SHEAVES | {"machine.slab_caches": FOUND, "machine.cpus": 16},
         {"machine.page_kb": 64},
         {"machine.swap_pages": 1 << 22},
         {"queue.nr_requests": 1 << 16},

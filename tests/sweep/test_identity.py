@@ -1,5 +1,6 @@
 """Different work never shares an identity; spelling never changes one."""
 
+import hashlib
 import itertools
 import os
 import shutil
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from fastalloc.model_digest import PACKAGE
 from fastalloc.scenario import Scenario, load_scenario
 from fastalloc.sweep import plan_sweep
-from fastalloc.sweep.identity import canonical_json, point_identity, task_identity
+from fastalloc.sweep.identity import Identities, canonical_json, point_identity, task_identity
 
 BASE = load_scenario("swap-livelock").variant("rc8")
 
@@ -45,6 +46,17 @@ def test_comments_and_spelling_of_numbers_change_nothing(tmp_path):
         path.write_text(text)
         found.add(identity(load_scenario(path)))
     assert len(found) == 1
+
+
+def test_tables_that_points_share_are_written_once_and_change_nothing():
+    """The digest is that of the whole scenario as JSON."""
+    many = Identities(1, "m")
+    for depth in (1, 2, 2, 1):
+        for settings in ({"host.queue_depth": depth}, {"run.duration_s": 9.0 + depth}, {"machine.swap_pages": depth}):
+            own = BASE.with_settings(settings)
+            resolved = own.model_dump(mode="json", exclude={"run": {"lanes", "seed"}})
+            whole = canonical_json({"kind": "point", "scenario": resolved, "seed": 1, "model": "m"})
+            assert many.of(own) == identity(own) == hashlib.sha256(whole).hexdigest()
 
 
 def test_everything_that_decides_a_result_is_in_it():

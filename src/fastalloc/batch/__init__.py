@@ -130,8 +130,8 @@ def refuse_unfit(scenarios: Sequence[Scenario], at_once: int) -> None:
             if policy.allocator != "own":
                 refuse_unasked(text, policy.allocator)
             refuse_parameters(text, policy.parameters)
-    layouts = [build_layout(scenario) for scenario in scenarios]
     refuse_too_large(scenarios, at_once)
+    layouts = [build_layout(scenario) for scenario in scenarios]
     for scenario, layout in zip(scenarios, layouts, strict=True):
         build_lane(scenario, 0, scenario.run.seed, layout=layout)
 

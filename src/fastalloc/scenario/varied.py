@@ -69,7 +69,8 @@ class Varied(Model):
         """
         if not settings:
             return self
-        data = self.model_dump()
+        touched = {key.split(".")[0] for key in settings}
+        data: dict[str, Any] = dict(self) | self.model_dump(include=touched)  # the rest was checked when it was made
         faults = []
         for key, value in settings.items():
             try:

@@ -1,8 +1,9 @@
 """A sweep file to points, with everything impossible refused before anything runs."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from fastalloc.scenario.policy_presets import NO_TEXTS
 from fastalloc.scenario.varied import dotted
 from fastalloc.sweep.axes import Settings, merged, range_length, range_values, sample_settings
 from fastalloc.sweep.constraint import Constraint, parse_constraint
-from fastalloc.sweep.identity import point_identity, sweep_identity
+from fastalloc.sweep.identity import Identities, sweep_identity
 from fastalloc.sweep.kinds import parameters_of
 from fastalloc.sweep.model import Range, SweepFile, load_sweep
 from fastalloc.sweep.replays import Replay, refuse_large_traces
@@ -104,20 +105,20 @@ def plan_sweep(path: str | Path, changes: Mapping[str, Any] | None = None, texts
     factors = _factors(sweep, path)
     _check_each_value(base, sweep, factors, path)
     parameters = _parameters(base)
-    model = model_digest()
+    identities, of_variant = Identities(sweep.seed, model_digest()), cache(base.variant)
     points: dict[str, Point] = {}
     excluded = repeated = 0
     broken: set[str] = set()
     largest, most = "", -1
     for variant, combined in _walk(base, factors):
         settings = _of_variant(base, variant, combined)
-        scenario = _at(base, variant, settings, path)
+        scenario = _at(of_variant, variant, settings, path)
         failing = _failing(constraints, scenario, settings, path, parameters)
         if failing:
             excluded += 1
             broken.update(failing)
             continue
-        identity = point_identity(scenario, sweep.seed, model)
+        identity = identities.of(scenario)
         repeated += identity in points
         points.setdefault(identity, Point(variant, settings, identity))
         size = lane_bytes(scenario) if isinstance(scenario, Scenario) else 0
@@ -214,9 +215,9 @@ def _fields(base: Varied) -> set[str]:
     return set(dotted(base.model_dump(exclude={"variants", "name", "description"})))
 
 
-def _at(base: Varied, variant: str, settings: Settings, path: Path) -> Varied:
+def _at(of_variant: Callable[[str], Varied], variant: str, settings: Settings, path: Path) -> Varied:
     try:
-        return base_at(base, variant, settings)
+        return of_variant(variant).with_settings(settings, "point")
     except InputError as error:
         told = ", ".join(f"{key} = {value}" for key, value in settings.items())
         raise InputError(

@@ -7,6 +7,8 @@ from typing import Any
 
 from fastalloc.scenario import Varied
 
+_LEFT_OUT: Any = {"run": {"lanes", "seed"}, "trace": {"path"}}
+
 
 def canonical_json(value: Any) -> bytes:
     """JSON with sorted keys and no spaces: equal values, equal bytes.
@@ -27,8 +29,34 @@ def point_identity(scenario: Varied, seed: int, model: str) -> str:
         seed: of all randomness.
         model: digest of the model (``model_digest.model_digest``); another model, another identity.
     """
-    resolved = scenario.model_dump(mode="json", exclude={"run": {"lanes", "seed"}, "trace": {"path"}})
-    return _digest({"kind": "point", "scenario": resolved, "seed": seed, "model": model})
+    return Identities(seed, model).of(scenario)
+
+
+class Identities:
+    """Identities of many points (see ``point_identity``). Tables that points share are written as JSON once."""
+
+    def __init__(self, seed: int, model: str) -> None:
+        self._rest = canonical_json({"seed": seed}), canonical_json({"kind": "point", "model": model})
+        self._known: dict[str, tuple[Any, bytes]] = {}
+
+    def of(self, scenario: Varied) -> str:
+        """The identity of a point."""
+        tables = [
+            b"%s:%s" % (canonical_json(name), self._json(scenario, name))
+            for name in sorted(type(scenario).model_fields)
+        ]
+        seed, rest = self._rest
+        whole = b'%s,"scenario":{%s},%s' % (rest[:-1], b",".join(tables), seed[1:])
+        return hashlib.sha256(whole).hexdigest()
+
+    def _json(self, scenario: Varied, name: str) -> bytes:
+        """A table of a scenario, written anew where it is not that of the scenario before."""
+        value = getattr(scenario, name)
+        known = self._known.get(name)
+        if known is None or known[0] is not value:
+            dumped = scenario.model_dump(mode="json", include={name}, exclude=_LEFT_OUT)
+            known = self._known[name] = value, canonical_json(dumped[name])
+        return known[1]
 
 
 def task_identity(segments: Sequence[tuple[str, int, int]]) -> str:
