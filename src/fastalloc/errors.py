@@ -12,7 +12,7 @@ R = TypeVar("R")
 LONGEST = 300  # characters of a part of a message: a value from a file may have millions
 MOST_FAULTS = 20  # of one input that are told
 # Controls of ASCII and Latin-1, line separators, marks that reorder or hide what stands around them, half characters.
-_UNPRINTABLE = re.compile(
+UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
@@ -20,7 +20,12 @@ _UNPRINTABLE = re.compile(
 
 def printable(text: object) -> str:
     """``text`` on one line, each character that is no mark on paper written as ``\\x1b`` or ``\\u202e``."""
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def printable_lines(text: object) -> str:
+    """The same, each line of ``text`` by itself."""
+    return "\n".join(map(printable, str(text).split("\n")))
 
 
 def shortened(text: str) -> str:

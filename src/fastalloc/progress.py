@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from fastalloc.errors import printable
 from fastalloc.terminal import console
 from fastalloc.width import say
 
@@ -79,7 +80,7 @@ class RunBar:
     def __call__(self, now: "RunProgress") -> None:
         """Shows where the run stands."""
         while self._before:
-            self._console.print(Text(self._before.pop(0)))
+            self._console.print(Text(printable(self._before.pop(0))))
         if not _live(self._console):
             if now.variant != self._variant:
                 print(f"{now.variant}: {now.lanes} lanes", file=sys.stderr, flush=True)

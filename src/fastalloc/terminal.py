@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from fastalloc.errors import printable
+from fastalloc.errors import printable, printable_lines
 from fastalloc.width import PIPE, columns
 
 ENDLESS = 100_000
@@ -42,7 +42,7 @@ class Table(RichTable):
         ``rank``: where the table is too wide, columns of the highest rank are left out first; 0 stays.
         """
         if isinstance(header, str):
-            header = Text("\n".join(map(printable, header.split("\n"))))
+            header = Text(printable_lines(header))
         self._ranks.append(rank)
         super().add_column(header, *args, **options)
 
@@ -104,6 +104,14 @@ def _words(header: Any) -> str:
     return " ".join(str(header).split())
 
 
+class _Plain(Console):
+    """A console that escapes what a string holds beside marks on paper and ends of lines."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Prints; strings are no markup."""
+        super().print(*(printable_lines(each) if isinstance(each, str) else each for each in objects), **options)
+
+
 def console(stderr: bool = False) -> Console:
     """A console on stdout or stderr that takes text as it is.
 
@@ -113,4 +121,4 @@ def console(stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = columns(stream) or (ENDLESS if _all_columns[0] else PIPE)
     plain = getattr(stream, "plain", stream)  # colours pass
-    return Console(file=plain, width=width, markup=False, highlight=False, emoji=False)
+    return _Plain(file=plain, width=width, markup=False, highlight=False, emoji=False)

@@ -6,6 +6,8 @@ import sys
 import textwrap
 from typing import Any
 
+from fastalloc.errors import printable_lines
+
 LEAST = 20  # columns; what is narrower is taken for no width at all
 PIPE = 80  # of a pipe or a file, where COLUMNS does not say otherwise
 NARROW = 40  # no sentence is made narrower
@@ -36,7 +38,7 @@ def fitted(text: str, width: int | None) -> str:
 def say(text: str = "", *, err: bool = False) -> None:
     """Prints sentences on stdout or stderr at once, as wide as it is."""
     stream = sys.stderr if err else sys.stdout
-    print(fitted(text, columns(stream) or PIPE), file=stream, flush=True)
+    print(fitted(printable_lines(text), columns(stream) or PIPE), file=stream, flush=True)
 
 
 def _parts(line: str, width: int) -> list[str]:

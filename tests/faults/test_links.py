@@ -69,6 +69,13 @@ def test_results_of_a_replay_replace_links(fastalloc, tmp_path, outside):
     assert not any(file.is_symlink() for file in (tmp_path / "r").iterdir())
 
 
+def test_events_of_a_lane_are_not_written_through_a_link(fastalloc, tmp_path, outside):
+    assert fastalloc("run", "swap-livelock-34m", "--lanes", 1, "--seconds", 1, "--out", "d").code == 0
+    (tmp_path / "d" / "rerun").symlink_to(outside)
+    done = fastalloc("rerun", "d", 0)
+    assert (done.code, "d/rerun: is a link" in done.err) == (2, True)
+
+
 def test_a_pipe_is_written_to_as_it_is(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -5,10 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from fastalloc.compiler.cache_dir import own_folder
 from fastalloc.errors import InputError, printable
-from fastalloc.scenario import trust
+from fastalloc.scenario import load_scenario, trust
 from tests.faults.test_files import FAULTS, refused
 
 PWNED = 'open("pwned", "w")\\ndef depth(who, zone):\\n    return -1\\n'
@@ -85,3 +86,18 @@ def test_the_folder_of_compiled_code_is_the_users_alone(tmp_path):
         os.chown(theirs, 1234, 1234)
         with pytest.raises(InputError, match="belongs to user 1234"):
             own_folder(theirs)
+
+
+def test_text_of_others_forges_no_line(fastalloc, monkeypatch):
+    """Marks that reorder what stands around them, and ends of lines, where a sentence tells what a file says."""
+    said = "rc8\u202e\nforged \x1b[2J"
+    scenario = load_scenario("swap-livelock-34m").model_copy(update={"description": said, "kernel_policy": said})
+    Path("s.toml").write_text(tomli_w.dumps(scenario.model_dump(exclude_none=True)))
+    monkeypatch.setattr("fastalloc.compiler.cache_dir.is_cold", lambda: True)
+    done = fastalloc("run", "s.toml", "--lanes", 1, "--seconds", 1, "--out", "d")
+    manifest = Path("d/manifest.json")
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"simplified": [said]}))
+    for shown in (done.out + done.err, fastalloc("report", "d").out):
+        assert "forged" in shown
+        assert not any(line.startswith("forged") for line in shown.splitlines())
+        assert not [c for c in shown if c in "\u202e\x1b"]

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from fastalloc.batch.lane import Lane, build_lane
 from fastalloc.errors import InputError, reading
+from fastalloc.foreign import opened
 from fastalloc.kernels.alloc.own.state import Own
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane.state import VM
@@ -25,6 +26,7 @@ from fastalloc.own.allocator import own_allocator
 from fastalloc.own.compiled import own_policy, set_addresses
 from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.trust import refuse_code
+from fastalloc.written import write_whole
 
 STREAM_BRANCH = 96  # of rng.draw: keys of branches
 _SIGNED = 1 << 63
@@ -119,10 +121,7 @@ def save(snapshot: Snapshot, scenario: Scenario, path: str | Path) -> None:
     ).replace_schema_metadata({b"snapshot": json.dumps(told).encode()})
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", compression_level=1, use_dictionary=False)
-    try:
-        Path(path).write_bytes(buffer.getbuffer())
-    except OSError as error:
-        raise InputError(path, "", f"cannot be written: {error.strerror or error}") from None
+    write_whole(Path(path), [buffer.getbuffer()])
 
 
 def load(path: str | Path) -> tuple[Snapshot, Scenario]:
@@ -137,7 +136,9 @@ def load(path: str | Path) -> tuple[Snapshot, Scenario]:
             nobody trusts.
     """
     with reading(path, "", "is no snapshot of a lane"):
-        table = pq.read_table(path)
+        with opened(path, Path(path), nested=True) as file:
+            table = file.read(use_threads=False)
+        table.validate(full=True)
         told = json.loads((table.schema.metadata or {})[b"snapshot"])
         scenario = Scenario.model_validate(told["scenario"])
     refuse_code(scenario, path)

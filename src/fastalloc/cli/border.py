@@ -20,24 +20,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from fastalloc.errors import InputError, LaneError, printable, shortened, told
+from fastalloc.errors import UNPRINTABLE, InputError, LaneError, printable, shortened, told
 from fastalloc.width import columns, fitted
 
 CRASHED = 70  # EX_SOFTWARE [sysexits.h]
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROLS = re.compile(f"(?![\t\n]){UNPRINTABLE.pattern}")
 LEAST_BYTES = 3 << 29  # of address space: Arrow, Polars and LLVM map most of it
 LIBRARIES = ("numba", "numpy", "polars", "pyarrow", "pydantic")
 
 
 class Escaping:
-    """A text stream through which no control character passes but tab and line feed; ``plain`` is the stream itself."""
+    """A text stream through which no control character and no mark that hides or reorders text passes, but tab and line
+    feed; ``plain`` is the stream itself."""
 
     def __init__(self, plain: TextIO) -> None:
         self.plain = plain
 
     def write(self, text: str) -> int:
-        """Writes ``text``, its control characters escaped."""
-        return self.plain.write(_CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text))
+        """Writes ``text``, what may not pass escaped."""
+        return self.plain.write(_CONTROLS.sub(lambda found: printable(found[0]), text))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.plain, name)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fastalloc.cli.options import Json
-from fastalloc.errors import InputError, printable
+from fastalloc.errors import InputError, printable_lines
 from fastalloc.width import columns, fitted
 
 DEFAULT_KERNEL = "6.12"
@@ -48,4 +48,4 @@ def caches(
     if json:
         print(json_module.dumps(result, indent=1))
     else:
-        sys.stdout.write(fitted("\n".join(map(printable, as_text(result).split("\n"))), columns(sys.stdout)))
+        sys.stdout.write(fitted(printable_lines(as_text(result)), columns(sys.stdout)))

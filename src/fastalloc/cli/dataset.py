@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fastalloc.errors import printable
 from fastalloc.width import columns, fitted, say
 
 dataset_app = typer.Typer(help="Check, compact and merge datasets.", no_args_is_help=True)
@@ -17,7 +18,7 @@ def check(dataset: Annotated[str, typer.Argument(help="Folder of the dataset, or
 
     found = check_dataset(dataset)
     for fault in found.faults:
-        told = f"{fault.path}: {fault.message}"
+        told = printable(f"{fault.path}: {fault.message}")
         print(fitted(told, columns(sys.stderr)), file=sys.stderr, flush=True)  # a line each, into a pipe
     say(f"{found.shards:,} shards, {found.lanes:,} lanes, {found.bytes:,} bytes, {len(found.faults)} faults")
     raise typer.Exit(1 if found.faults else 0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fastalloc.cli import interrupt
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, printable
 from fastalloc.width import say
 
 LANE_FAILED = 3  # exit code
@@ -57,7 +57,7 @@ def run_and_show(
     (show_board if board else show)(dataset, as_json=as_json, doubtful=doubtful)
     say(err=True)
     if scenario.kernel_policy:
-        say(f"policy  {scenario.kernel_policy}", err=True)
+        say(f"policy  {printable(scenario.kernel_policy)}", err=True)
     if scenario.machine.doubt:
         say(f"machine {scenario.machine.doubt}", err=True)
     say(f"dataset {folder}\nreport  {page}", err=True)

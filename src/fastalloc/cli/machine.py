@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, printable
 from fastalloc.width import say
 
 machine_app = typer.Typer(help="Machines read from real kernels.", no_args_is_help=True)
@@ -52,7 +52,7 @@ def import_(
         where = str(out)
     say(f"{where}: {len(machine.zones)} zones, {len(machine.slab_caches)} slab caches", err=True)
     for line in said:
-        say(f"  {line}", err=True)
+        say(f"  {printable(line)}", err=True)
 
 
 @machine_app.callback()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastalloc.errors import InputError, told
+from fastalloc.errors import InputError, printable, told
 from fastalloc.threads import threads_asked
 from fastalloc.width import say
 
@@ -105,7 +105,7 @@ def allow_memory(size: str | None) -> None:
 
 def tell_kept_text(file: str, folder: object) -> None:
     """Says that a folder that is gone on with has another text of a file of one's own."""
-    say(f"{file}: {folder} goes on with the text that it was begun with, which is another", err=True)
+    say(f"{printable(file)}: {folder} goes on with the text that it was begun with, which is another", err=True)
 
 
 def names_of(policies: str) -> list[str]:
@@ -186,5 +186,5 @@ def loaded_with(scenario: str, settings: dict[str, Any], policies: str | None = 
     if isinstance(settings.get("machine"), str):
         said = [f"policy {found.kernel_policy}", *assumed(found.machine)]
     for line in said:
-        say(f"assumed: {line}", err=True)
+        say(f"assumed: {printable(line)}", err=True)
     return found

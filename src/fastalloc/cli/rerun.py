@@ -34,7 +34,7 @@ def rerun(
     from fastalloc.runner import rerun as rerun_lane
     from fastalloc.runner import save_events
     from fastalloc.store import open_dataset
-    from fastalloc.store.location import location
+    from fastalloc.store.location import location, make_folder
 
     opened = open_dataset(dataset)
     onset_ms, length_s = _stored(opened, lane)
@@ -44,7 +44,7 @@ def rerun(
     announce_compiling()
     done = rerun_lane(opened, lane, debug=debug)
     from_ns = parse_time(since, onset_ns, round(done.scenario.run.duration_s * 1e9), "--since")
-    path = save_events(done, out or location(dataset) / "rerun" / f"{lane}.parquet")
+    path = save_events(done, out or make_folder(location(dataset), "rerun") / f"{lane}.parquet")
     if json:
         import json as json_text
 

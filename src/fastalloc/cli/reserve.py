@@ -22,7 +22,7 @@ from fastalloc.cli.options import (
     loaded_with,
     names_of,
 )
-from fastalloc.errors import InputError, meant
+from fastalloc.errors import InputError, meant, printable
 from fastalloc.width import say
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def _scenario(
         machine = load_machine(name)
         own, said = pressed(machine, told, in_play(machine, told, of))
         for line in said:
-            say(f"assumed: {line}", err=True)
+            say(f"assumed: {printable(line)}", err=True)
         return own.with_settings(chosen_settings(own, asked, Path()), "--set")
     loaded = loaded_with(name, asked)
     own = loaded.variant(variant or loaded.variants[0].name)

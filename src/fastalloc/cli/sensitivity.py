@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from fastalloc.cli.options import Json
+from fastalloc.errors import printable
 
 
 def sensitivity(
@@ -33,7 +34,7 @@ def sensitivity(
         for row in part.influences:
             cells = ["" if value is None else f"{value:.3f}" for value in row[1:]]
             table.add_row(row.parameter, *cells)
-        out.print(f"{part.title}: {part.of}, {part.method}, {part.points:,} points", style="bold")
+        out.print(printable(f"{part.title}: {part.of}, {part.method}, {part.points:,} points"), style="bold")
         if not part.influences:
             out.print()
             continue

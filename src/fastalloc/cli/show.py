@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from fastalloc.errors import printable
 from fastalloc.store import Dataset
 from fastalloc.width import say
 
@@ -29,7 +30,7 @@ def tell_doubts(doubtful: Sequence[str], as_json: bool) -> None:
 def _tell_simplified(dataset: Dataset) -> None:
     """The lines above a table of machines that are not simulated as they are."""
     for sentence in dataset.manifest.get("simplified", []):
-        say(f"simplified: {sentence}")
+        say(f"simplified: {printable(sentence)}")
 
 
 def show(dataset: Dataset, as_json: bool, doubtful: Sequence[str] = ()) -> None:

@@ -22,7 +22,7 @@ from fastalloc.cli.options import (
     names_of,
     tell_kept_text,
 )
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, printable
 from fastalloc.width import say
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def sweep(
             batch=batch,
             shard=slice_,
             progress=stack.enter_context(SweepBar()),
-            fault=lambda fault: say(f"{fault.path}: {fault.message}; it is run again", err=True),
+            fault=lambda fault: say(printable(f"{fault.path}: {fault.message}; it is run again"), err=True),
             cancel=cancel,
             **where,
         )

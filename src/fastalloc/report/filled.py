@@ -34,5 +34,5 @@ def _vega() -> str:
 
 
 def _embedded(spec: dict[str, Any]) -> str:
-    """A specification for a JSON script element, in which ``</`` would end the element."""
-    return json.dumps(spec, separators=(",", ":")).replace("</", "<\\/")
+    """A specification for a JSON script element, in which ``</`` would end the element and ``<!--`` hide its end."""
+    return json.dumps(spec, separators=(",", ":")).replace("<", "\\u003c")

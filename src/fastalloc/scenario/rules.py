@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fastalloc.errors import printable
 from fastalloc.linux.release import parse_base
 from fastalloc.linux.slub_layouts import layout_of
 from fastalloc.linux.versions import Kernel, kernel_near
@@ -31,7 +32,7 @@ def rules_line(scenario: Scenario) -> str:
     """The kernel rules that run in a scenario: allocator, layout, marks of requests, mempools; and where not all is of
     one kernel, or nodes are joined, what else runs."""
     policy, machine = scenario.policy, scenario.machine
-    parts = [_SLABS[policy.allocator] + (f" {policy.own[1]}" if policy.allocator == "own" else "")]
+    parts = [_SLABS[policy.allocator] + (f" {printable(policy.own[1])}" if policy.allocator == "own" else "")]
     if policy.allocator not in NOT_SLUB:
         parts.append(f"caches laid out and merged as of {policy.slub_layout}")
     parts.append(f"watermark discounts of {policy.watermark_rule}")
