@@ -3,6 +3,7 @@
 Arrow's readers are fuzzed by their makers and raise; what they gave is validated in full before Polars sees it.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,7 @@ def parquet_table(path: Path, wanted: Mapping[str, pa.DataType] | None = None) -
                 if name not in file.schema_arrow.names:
                     raise InputError(path, name, "column is missing")
             table = file.read(columns=list(wanted) if wanted is not None else None, use_threads=False)
+            _refuse_fewer(path, table.num_rows, file)
         return frame(path, table, wanted, most=min(MOST_BYTES, memory_limit()))
 
 
@@ -63,16 +65,20 @@ def opened(
                 raise InputError(path, name, f"holds {kind}, where each row has one value")
         texts = [name for name, kind in kinds.items() if kind in _TEXTS]
         groups = [told.row_group(i) for i in range(told.num_row_groups)]
-        columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+        columns = [(group.num_rows, group.column(i)) for group in groups for i in range(group.num_columns)]
         wide = sum(
             column.num_values * _WIDTHS.get(column.physical_type, 4)
-            for column in columns
+            for _, column in columns
             if names is None or column.path_in_schema in kinds
         )
-        sizes = [group.total_byte_size for group in groups] + [column.num_values for column in columns]
+        sizes = [group.total_byte_size for group in groups] + [column.num_values for _, column in columns]
         size, most = max(wide, sum(sizes[: len(groups)])), min(MOST_BYTES, memory_limit())
         if size > most or min(sizes, default=0) < 0:
             raise InputError(path, "", f"is {size:,} bytes once unpacked; at most {most:,} are read, see --memory")
+        flat = {name for name, kind in kinds.items() if not pa.types.is_nested(kind)}
+        others = [column for rows, column in columns if column.path_in_schema in flat and column.num_values != rows]
+        if others or sum(group.num_rows for group in groups) != told.num_rows:
+            raise InputError(path, "", "tells of other numbers of rows in its columns than in all")
     if not isinstance(source, Path):
         source.seek(0)
     with parquet.ParquetFile(source, read_dictionary=texts, page_checksum_verification=True) as file:
@@ -83,20 +89,35 @@ def parquet_batches(path: Path, rows: int, names: list[str]) -> Iterator[pa.Reco
     """The columns ``names`` of a Parquet file, ``rows`` at a time, validated."""
     refuse_forked(str(path))
     with reading(path, "", "is not readable as Parquet"), opened(path, path, names) as file:
+        read = 0
         for batch in file.iter_batches(rows, columns=names, use_threads=False):
             batch.validate(full=True)
+            read += batch.num_rows
             _refuse_large(path, "", batch.columns, MOST_PART)
             # What fields say beside their type is for Polars, which takes it for its own and panics.
             yield pa.RecordBatch.from_arrays([_plain(column) for column in batch.columns], names=batch.schema.names)
+        _refuse_fewer(path, read, file)
 
 
-def parquet_names(path: Path) -> list[str]:
-    """The columns of a Parquet file."""
+def _refuse_fewer(path: object, rows: int, file: parquet.ParquetFile) -> None:
+    """Pages may tell of fewer rows than the footer does."""
+    if rows != file.metadata.num_rows:
+        raise InputError(path, "", f"has {rows:,} rows in its pages; its footer tells of {file.metadata.num_rows:,}")
+
+
+def parquet_kinds(path: Path) -> dict[str, pa.DataType]:
+    """The columns of a Parquet file with their types.
+
+    Raises InputError where one is there more than once.
+    """
     refuse_forked(str(path))
     refuse_waiting(path, read_once=False)
     with reading(path, "byte 0", "is not readable as Parquet"), parquet.ParquetFile(path) as file:
-        names: list[str] = file.schema_arrow.names
-        return names
+        schema = file.schema_arrow
+    for name, times in Counter(schema.names).items():
+        if times > 1:
+            raise InputError(path, name, f"column is there {times} times")
+    return {field.name: field.type for field in schema}
 
 
 def parquet_rows(path: Path) -> int:
@@ -153,12 +174,19 @@ def _plain(column: Any) -> Any:
 
 
 def _cast(path: object, where: str, column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    own = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    own = refuse_kind(path, where, column.type, kind)
+    with reading(path, where, f"holds what is no {kind}"):
+        return column.cast(own).cast(kind)
+
+
+def refuse_kind(path: object, where: str, found: pa.DataType, kind: pa.DataType) -> pa.DataType:
+    """Raise InputError where a column of type ``found`` does not say what one of ``kind`` does: whole numbers stand for
+    whole numbers, texts for texts; the type of its values else."""
+    own = found.value_type if pa.types.is_dictionary(found) else found
     alike = own in _WORDS if kind in _WORDS else pa.types.is_integer(own) or pa.types.is_null(own) or own == kind
     if not alike:
         raise InputError(path, where, f"holds {own}, not {kind}")
-    with reading(path, where, f"holds what is no {kind}"):
-        return column.cast(own).cast(kind)
+    return own
 
 
 def csv_table(

@@ -27,7 +27,7 @@ MOST_BYTES = 3 << 30
 
 def place_of(name: str, folder: Path, path: Path, suffix: str) -> Path:
     """Where a mutation of ``path`` is written; with no suffix the place of a copy of it as it is."""
-    if name == "dataset":
+    if name.startswith("dataset"):
         file = folder / f"m@{str(path.relative_to(folder / 'whole')).replace('/', '+')}"
     elif name == "sheaves":
         file = folder / f"m@{path.name}"
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=1 << 40, help="mutations of a target")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--keep", type=Path, default=Path("out/fuzz"))
-    parser.add_argument("--add", type=Path, help="JSON file whose count of mutations grows by those tried")
+    parser.add_argument("--add", type=Path, help="JSON file whose counts of mutations grow by those tried")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     names = options.names or list(TARGETS)
@@ -96,6 +96,7 @@ def main() -> None:
         print(*fuzz(names[0], options.seconds, options.seed, options.most, folder, options.keep))
         return
     total = findings = 0
+    counts: dict[str, int] = {}
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
             words = ["--child", "--seconds", options.seconds, "--most", options.most, "--seed", options.seed]
@@ -111,12 +112,13 @@ def main() -> None:
                 for file in Path(folder).glob("m*"):
                     (options.keep / f"{name}-{options.seed}-ended{file.suffix}").write_bytes(file.read_bytes())
                 print(f"{name}: the process ended with {done.returncode}", file=sys.stderr)
-        total, findings = total + tried, findings + found
+        total, findings, counts[name] = total + tried, findings + found, tried
         print(f"{name:18} {tried:>10,} mutations {found:>6} findings", flush=True)
     print(f"{'all':18} {total:>10,} mutations {findings:>6} findings")
     if options.add:
-        before = json.loads(options.add.read_text())["mutations"] if options.add.exists() else 0
-        options.add.write_text(json.dumps({"mutations": before + total}) + "\n")
+        before = json.loads(options.add.read_text())["targets"] if options.add.exists() else {}
+        after = {name: before.get(name, 0) + counts.get(name, 0) for name in TARGETS}
+        options.add.write_text(json.dumps({"mutations": sum(after.values()), "targets": after}, indent=1) + "\n")
     sys.exit(1 if findings else 0)
 
 

@@ -17,7 +17,7 @@ from fastalloc.forked import refuse_forked
 from fastalloc.model_digest import model_digest
 from fastalloc.rare.events import Event
 from fastalloc.rare.until import lanes_until
-from fastalloc.report.hazard import STARTUP_S, Hazard, Seen, exposure_s, hazard
+from fastalloc.report.hazard import NS_PER_S, STARTUP_S, Hazard, Seen, exposure_s, hazard
 from fastalloc.report.poisson import events_for_width
 from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.trust import refuse_code
@@ -175,7 +175,7 @@ class _Kept:
                 differing = [key for key in told if kept.get(key) != told[key]]
             if differing:
                 raise InputError(manifest, ", ".join(differing), "not as asked now; name another folder")
-            self._read()
+            self._read(round(scenario.run.duration_s * NS_PER_S))
             return
         try:
             self._path.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ class _Kept:
             raise InputError(self._path, "", f"cannot be written: {error.strerror or error}") from None
         write_file(manifest, json.dumps(told, indent=1).encode())
 
-    def _read(self) -> None:
+    def _read(self, end_ns: int) -> None:
         path = self._path / LANES
         if not path.exists():
             return
@@ -194,6 +194,9 @@ class _Kept:
             self.seen = [Seen(**row) for row in table.to_pylist()]
             if [each.lane for each in self.seen] != list(range(len(self.seen))):
                 raise ValueError("lanes are missing")
+            for each in self.seen:
+                if None in each or not (0 <= each.at_ns < end_ns if each.event else each.at_ns == end_ns):
+                    raise ValueError(f"lane {each.lane} has no such event and no such end")
 
     def keep(self) -> None:
         """Write all lanes, whole or not at all."""

@@ -13,14 +13,15 @@ from fastalloc.store.location import (
     Location,
     StoreError,
     each,
+    file_digest,
     file_size,
     left_behind,
     location,
     open_input,
     scan_parquet,
 )
-from fastalloc.store.read import open_manifest, read_footer, shard_paths
-from fastalloc.store.schema import TABLES
+from fastalloc.store.read import open_manifest, read_shard, shard_paths
+from fastalloc.store.schema import TABLES, refuse_columns, refuse_values
 from fastalloc.store.segments import Segment, segments_of
 from fastalloc.store.shards import Fault, scan_shards
 from fastalloc.store.write import SHARD_LANES
@@ -86,7 +87,24 @@ def check_dataset(path: str | Location) -> Check:
                     Fault(file.path, f"{len(both):,} of its lanes are there twice, the first with id {both[0]}")
                 )
     faults += _sweep_gaps(path, manifest, runs) if sweep else _run_gaps(path, manifest, lanes)
+    faults += _altered(path, manifest, files, {fault.path for fault in faults})
     return Check(len(runs), len(lanes), sum(each(file_size, files)), faults)
+
+
+def _altered(
+    path: Location, manifest: Mapping[str, Any], files: Mapping[Location, None], told: set[Location]
+) -> Iterator[Fault]:
+    """Shards of a run that are not as it wrote them, by the digests of its manifest; datasets of before have none."""
+    if "files" not in manifest:
+        return
+    digests = manifest["files"]
+    others = [file for file in files if file not in told]
+    for file, digest in zip(others, each(file_digest, others, READ_AT_ONCE), strict=True):
+        known = digests.get(f"{file.parent.name}/{file.name}")
+        if known is None and manifest["status"] != "running":  # it writes its manifest after its shards
+            yield Fault(file, "the manifest does not tell of it")
+        elif known not in (None, digest[:16]):
+            yield Fault(file, "is not as its run wrote it")
 
 
 def _foreign(path: Location) -> Iterator[Fault]:
@@ -118,18 +136,24 @@ def _run_groups(path: Location) -> tuple[list[dict[str, Location]], list[Fault]]
 def _read(file: Location) -> _File | Fault:
     """Every row group of a file, all columns, checksums compared; its schema as the report reads it too."""
     try:
-        record = read_footer(file)
+        record, schema = read_shard(file)
         with reading(file):
             scan_parquet([file]).collect_schema()
         ids = []
+        table = file.parent.name
+        refuse_columns(file, table, schema)
         with open_input(file) as source, opened(file, source, nested=True) as parquet:
             for group in range(parquet.num_row_groups):
-                ids.append(parquet.read_row_group(group)["id"].to_numpy())
+                rows = parquet.read_row_group(group)
+                refuse_values(file, table, rows)
+                ids.append(rows["id"].to_numpy())
         return _File(file, record, np.concatenate(ids) if ids else np.empty(0, np.int64))
     except StoreError:
         raise
+    except InputError as error:
+        return Fault(file, ": ".join(filter(None, (error.where, error.message))))
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        return Fault(file, str(error.message if isinstance(error, InputError) else error).splitlines()[0])
+        return Fault(file, str(error).splitlines()[0])
 
 
 def _group_faults(group: Mapping[str, _File | Fault], manifest: Mapping[str, Any]) -> Iterator[Fault]:
@@ -154,9 +178,10 @@ def _group_faults(group: Mapping[str, _File | Fault], manifest: Mapping[str, Any
         yield Fault(own.path, "its footer tells of another sweep than the manifest")
     if own.path.name.split(".")[0] != record["task"]["id"][:32]:
         yield Fault(own.path, "its name is not that of the task in its footer")
-    told = _ids(segments_of(own.path, record), manifest)
-    if not np.array_equal(np.sort(own.ids), np.sort(told)):
-        yield Fault(own.path, f"its {len(own.ids):,} rows are not the {len(told):,} lanes of its footer")
+    segments = segments_of(own.path, record)
+    told = sum(part.end - part.begin for part in segments)
+    if told != len(own.ids) or not np.array_equal(np.sort(own.ids), np.sort(_ids(segments, manifest))):
+        yield Fault(own.path, f"its {len(own.ids):,} rows are not the {told:,} lanes of its footer")
 
 
 def _ids(segments: list[Segment], manifest: Mapping[str, Any]) -> np.ndarray:

@@ -13,10 +13,11 @@ from fastalloc.errors import InputError, reader, shown
 from fastalloc.forked import refuse_forked
 from fastalloc.store.location import Location, each, location, open_input, scan_parquet, whole_file
 from fastalloc.store.provenance import FOOTER_KEY, SCHEMA_VERSION
-from fastalloc.store.schema import EVENTS_SCHEMA, LEDGER_SCHEMA, SERIES_SCHEMA, TABLES
+from fastalloc.store.schema import EVENTS_SCHEMA, LEDGER_SCHEMA, SERIES_SCHEMA, TABLES, filled_columns, refuse_columns
 from fastalloc.store.segments import overlapping, segments_of
 from fastalloc.store.write import MANIFEST
 
+MOST_LANES = 1 << 24
 _OF_RUNS: dict[str, type] = {"scenario": dict, "variants": list, "lanes": int, "status": str}
 _OF_SWEEPS: dict[str, type] = {"sweep": dict, "variants": list, "lanes": int, "status": str}
 
@@ -107,12 +108,16 @@ def _check_manifest(file: Location, manifest: dict[str, Any]) -> None:
     for name, kind in (_OF_SWEEPS if sweep else _OF_RUNS).items():
         if not isinstance(manifest.get(name), kind) or isinstance(manifest[name], bool):
             raise InputError(file, name, f"must be a {kind.__name__}, not {shown(manifest.get(name))}")
-    if manifest["lanes"] < 1:
-        raise InputError(file, "lanes", f"must be at least 1, not {manifest['lanes']}")
+    if not 1 <= manifest["lanes"] <= MOST_LANES:
+        raise InputError(file, "lanes", f"must be 1 to {MOST_LANES:,}, not {shown(manifest['lanes'])}")
+    if sweep:
+        _check_sweep(file, manifest["sweep"])
     for i, variant in enumerate(manifest["variants"]):
         wanted = {"name": str, "title": str} | ({} if sweep else {"lanes": int})
         if not isinstance(variant, dict) or not all(isinstance(variant.get(name), wanted[name]) for name in wanted):
             raise InputError(file, f"variants.{i}", f"needs {', '.join(wanted)}")
+        if not 0 <= variant.get("lanes", 0) <= manifest["lanes"]:
+            raise InputError(file, f"variants.{i}.lanes", f"must be 0 to {manifest['lanes']:,}")
     for i, lane in enumerate(manifest.get("broken", [])):
         wanted = {"id": int, "variant": str, "lane": int, "told": str, "again": str}
         if not isinstance(lane, dict) or not all(isinstance(lane.get(name), wanted[name]) for name in wanted):
@@ -122,17 +127,49 @@ def _check_manifest(file: Location, manifest: dict[str, Any]) -> None:
             raise InputError(file, name, "must hold texts")
     if not set(manifest.get("tables", [])) <= set(TABLES):
         raise InputError(file, "tables", f"must be of {', '.join(TABLES)}")
+    if not _is_texts(manifest.get("files", {})):
+        raise InputError(file, "files", "must tell the digest of each file")
+
+
+def _check_sweep(file: Location, sweep: dict[str, Any]) -> None:
+    """What readers take for granted of a sweep."""
+    if not isinstance(sweep.get("id"), str):
+        raise InputError(file, "sweep.id", "must be a str")
+    points = sweep.get("points")
+    if type(points) is not int or not 1 <= points <= MOST_LANES:
+        raise InputError(file, "sweep.points", f"must be 1 to {MOST_LANES:,}, not {shown(points)}")
+    for name in ("varied", "axes"):
+        if not isinstance(sweep.get(name), list) or not all(isinstance(each_, str) for each_ in sweep[name]):
+            raise InputError(file, f"sweep.{name}", "must hold texts")
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(each_, str) for each_ in value.values())
 
 
 def _scan(path: Location, table: str) -> pl.LazyFrame:
     shards = shard_paths(path / table)
     if not shards:
         raise InputError(path / table, "", "no shard: the run ended before its first lane did")
-    records = each(read_footer, shards)
+    read = each(read_shard, shards)
+    records = [record for record, _ in read]
+    own = _refuse_kinds(table, shards[0], read[0][1], None)
+    for shard, (_, schema) in zip(shards, read, strict=True):
+        if not schema.equals(read[0][1]):
+            _refuse_kinds(table, shard, schema, own)
     if "task" in records[0]:
         for shard, other in overlapping(zip(shards, map(segments_of, shards, records), strict=True)).items():
             raise InputError(shard, "", f"holds lanes that {other.name} holds too: two sweeps wrote here at once")
     return scan_parquet(shards)
+
+
+def _refuse_kinds(table: str, shard: Location, schema: pa.Schema, first: set[str] | None) -> set[str]:
+    """The columns of a shard that every row fills; they must be those of the ``first`` shard, where there is one."""
+    refuse_columns(shard, table, schema)
+    own = set(filled_columns(schema.names, table))
+    for name in sorted(own ^ (first or own)):
+        raise InputError(shard, name, "column is missing here or in another shard")
+    return own
 
 
 def shard_paths(folder: Location) -> list[Location]:
@@ -154,9 +191,15 @@ def read_footer(shard: Location) -> dict[str, Any]:
     Raises:
         InputError: the shard is unreadable, not Parquet, or carries no provenance.
     """
+    return read_shard(shard)[0]
+
+
+def read_shard(shard: Location) -> tuple[dict[str, Any], pa.Schema]:
+    """As ``read_footer``, with the columns of the shard."""
     try:
         with open_input(shard) as file:
-            metadata = pq.read_metadata(file).metadata or {}
+            found = pq.read_metadata(file)
+            metadata, schema = found.metadata or {}, found.schema.to_arrow_schema()
     except (OSError, pa.ArrowException) as error:
         raise InputError(shard, "", f"unreadable Parquet: {error}") from None
     if FOOTER_KEY not in metadata:
@@ -164,4 +207,4 @@ def read_footer(shard: Location) -> dict[str, Any]:
     record = json_of(shard, metadata[FOOTER_KEY], "footer")
     if not isinstance(record, dict):
         raise InputError(shard, "footer", "carries no record")
-    return record
+    return record, schema

@@ -1,10 +1,14 @@
 """The tables of a dataset and the Arrow schemas of their shards."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from fastalloc.errors import InputError
+from fastalloc.kernels.alloc.state import DEPTH_NAMES
 from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRIC, SERIES
 from fastalloc.scenario import Scenario
 
@@ -26,6 +30,51 @@ LEDGER_SCHEMA = pa.schema(
         pa.field("objects", pa.int64()),
     ]
 )
+_FIELDS = {"series": SERIES_SCHEMA, "events": EVENTS_SCHEMA, "ledger": LEDGER_SCHEMA}
+_TEXTS = (pa.string(), pa.large_string())
+_WHOLE = frozenset(("point", "seed", *METRIC.names))  # of runs/
+_METRICS = frozenset(METRIC.names)
+MOST_MEASURED = 1 << 52  # bytes of the largest machine; the longest lane has 2^47 ns
+_MOST = {"livelock_5s": 1, "livelock_60s": 1, "livelock_open": 1, "deepest": len(DEPTH_NAMES) - 1}
+_OF_PARAMETERS = (*_TEXTS, pa.bool_(), pa.int64(), pa.float64(), pa.list_(pa.int64()))
+
+
+def refuse_columns(path: object, table: str, schema: pa.Schema) -> None:
+    """Raise InputError, naming file and column, where a shard has not the columns of its table in their types.
+
+    A metric that an older version did not measure may be missing; parameters may be of any type that one has.
+    """
+    names = schema.names
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise InputError(path, name, f"column is there {times} times")
+    for field in _FIELDS.get(table, [*LANE_FIELDS, pa.field("seed", pa.int64())]):
+        if field.name not in names:
+            raise InputError(path, field.name, "column is missing")
+    kinds = {field.name: field.type for field in (*LANE_FIELDS, *_FIELDS.get(table, ()))}
+    for field in schema:
+        wanted = kinds.get(field.name) or (pa.int64() if field.name in _WHOLE else None)
+        allowed = (wanted,) if wanted is not None else _OF_PARAMETERS
+        if field.type not in (_TEXTS if wanted == pa.string() else allowed):
+            raise InputError(path, field.name, f"holds {field.type}, not {wanted or 'a parameter'}")
+
+
+def filled_columns(names: Sequence[str], table: str) -> list[str]:
+    """The columns that have a value in every row: all but the parameters, which other variants may have."""
+    own = [field.name for field in LANE_FIELDS]
+    return [name for name in names if table in _FIELDS or name in own or name in _WHOLE]
+
+
+def refuse_values(path: object, table: str, rows: pa.Table) -> None:
+    """Raise InputError, naming file and column, where a row of a shard is empty or holds what no lane measures."""
+    for name in filled_columns(rows.column_names, table):
+        if rows[name].null_count:
+            raise InputError(path, name, "is empty in a row")
+        if table != "runs" or name not in _METRICS or not len(rows):
+            continue
+        least, most = pc.min_max(rows[name]).as_py().values()
+        if least < -1 or most > _MOST.get(name, MOST_MEASURED):
+            raise InputError(path, name, f"holds {least if least < -1 else most:,}, which no lane measures")
 
 
 def runs_schema(

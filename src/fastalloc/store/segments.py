@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 from fastalloc.errors import InputError
 from fastalloc.store.location import Location
 
+_MOST = 1 << 24  # points, and lanes of a point
+
 
 class Segment(NamedTuple):
     """Lanes ``begin`` to ``end - 1`` of a point."""
@@ -27,7 +29,19 @@ def segments_of(path: Location, record: dict[str, Any]) -> list[Segment]:
     """
     if "task" not in record:
         raise InputError(path, "footer", "not a shard of a sweep")
-    return [Segment(*segment) for segment in record["task"]["segments"]]
+    task = record["task"]
+    parts = task.get("segments") if isinstance(task, dict) and isinstance(task.get("id"), str) else None
+    if not isinstance(parts, list) or not parts or not all(map(_is_segment, parts)):
+        raise InputError(path, "footer", "tells no lanes of a sweep")
+    return [Segment(*part) for part in parts]
+
+
+def _is_segment(part: Any) -> bool:
+    """Whether JSON has every field of a segment in its type, and lanes that there can be."""
+    if not isinstance(part, list) or [type(value) for value in part] != [int, str, str, dict, int, int, int]:
+        return False
+    point, _, _, _, begin, end, livelocks = part
+    return bool(0 <= point <= _MOST and 0 <= begin < end <= _MOST and 0 <= livelocks <= end - begin)
 
 
 def overlapping(files: Iterable[tuple[Location, list[Segment]]]) -> dict[Location, Location]:

@@ -159,7 +159,8 @@ def _shard(files: dict[str, Location]) -> Shard | Fault:
     path = files["runs"]
     try:
         record = read_footer(path)
-        return Shard(record.get("task", {}).get("id", ""), segments_of(path, record), files)
+        segments = segments_of(path, record)
+        return Shard(record["task"]["id"], segments, files)
     except StoreError:
         raise
     except InputError as error:

@@ -78,6 +78,7 @@ class DatasetWriter:
             ],
             "simplified": simplified([scenario.variant(name).machine for name in variants]),
             "lanes": scenario.run.lanes,
+            "files": {},  # 16 hexadecimal digits of the SHA-256 of each shard
             "status": "running",
             "depths": list(DEPTH_NAMES),
             "who": list(WHO.names),
@@ -125,7 +126,9 @@ class DatasetWriter:
             "runs": runs_table(lanes, columns),  # last: a lane with a row here has its other rows too
         }
         for table, rows in tables.items():
-            write_parquet(self.path / table / name, rows.replace_schema_metadata(record))
+            content = parquet_bytes(rows.replace_schema_metadata(record))
+            write_file(self.path / table / name, content)
+            self.manifest["files"][f"{table}/{name}"] = hashlib.sha256(content).hexdigest()[:16]
         for entry in self.manifest["variants"]:
             if entry["name"] == self._variant:
                 entry["lanes"] += len(self._pending)

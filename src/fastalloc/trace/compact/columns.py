@@ -27,7 +27,7 @@ import polars as pl
 import pyarrow as pa
 
 from fastalloc.errors import InputError, reading
-from fastalloc.foreign import MOST_CPUS, parquet_batches, parquet_names, parquet_rows
+from fastalloc.foreign import MOST_CPUS, parquet_batches, parquet_kinds, parquet_rows, refuse, refuse_kind
 from fastalloc.memory import memory_limit, size_in_words
 from fastalloc.trace.compact import compact as co
 
@@ -65,6 +65,12 @@ OPS_OF = {
     "print": MARKER,
 }  # by tracepoint
 _REQUIRED = ("ts_ns", "cpu", "event", "ptr")
+_ALLOCATIONS = [co.OP_ALLOC, co.OP_BULK_ALLOC]
+_OF_OBJECTS = [*_ALLOCATIONS, co.OP_FREE, co.OP_BULK_FREE]
+# What an event of these kinds tells where there is such a column; of every kind where none is named.
+_FILLED: dict[str, list[int]] = {
+    "ts_ns": [], "cpu": [], "ptr": _OF_OBJECTS, "bytes_req": _ALLOCATIONS, "bytes_alloc": _ALLOCATIONS,
+}  # fmt: skip
 _DEFAULTS = {"node": -1}
 
 
@@ -74,17 +80,26 @@ def read_parquet(path: Path, resolved: bool = True) -> Iterator[pl.DataFrame]:
     ``resolved=False`` leaves out what the column ``cache_resolved`` says. Raises InputError for a file that is no
     Parquet, lacks a column, holds an event unknown, or runs backwards in time.
     """
-    names = parquet_names(path)
+    kinds = parquet_kinds(path)
     refuse_many(path, parquet_rows(path), memory_limit())
-    missing = [name for name in _REQUIRED if name not in names]
+    missing = [name for name in _REQUIRED if name not in kinds]
     if missing:
-        raise InputError(path, missing[0], f"column is missing; there are {', '.join(names)}")
+        raise InputError(path, missing[0], f"column is missing; there are {', '.join(kinds)}")
     wanted = {"event", *SCHEMA, *(["cache_resolved"] if resolved else [])} - {"resolved"}
-    columns = _columns(wanted & set(names))
+    for name in sorted(wanted & set(kinds)):
+        text = SCHEMA.get(name, pl.Categorical) == pl.Categorical
+        if not (pa.types.is_null(kinds[name]) or (name == "call_site" and pa.types.is_integer(kinds[name]))):
+            refuse_kind(path, name, kinds[name], pa.string() if text else pa.int64())
+    columns = _columns(wanted & set(kinds))
     check = Checked(path, "row")
-    for batch in parquet_batches(path, FRAME, sorted(wanted & set(names))):
+    for batch in parquet_batches(path, FRAME, sorted(wanted & set(kinds))):
         with reading(path, f"row {check.rows} or later", "has a column of a wrong type"):
-            frame = pl.DataFrame(pl.from_arrow(batch)).select(columns).select(*SCHEMA)
+            found = pl.DataFrame(pl.from_arrow(batch))
+            frame = found.select(columns).select(*SCHEMA)
+        for name, ops in _FILLED.items():
+            if name in found.columns:
+                empty = found[name].is_null() & (frame["op"].is_in(ops) if ops else True)
+                refuse(path, empty, name, "is empty", first=check.rows)
         yield check(frame)
         pa.default_memory_pool().release_unused()
 
@@ -156,6 +171,11 @@ class Checked:
         if large.any():
             order = events["order"].filter(large)[0]
             raise refuse(large, f"a block of order {order}; at most {MAX_ORDER} make sense")
+        given = events["bytes_alloc"]
+        less = events["op"].is_in(_ALLOCATIONS) & (given > 0) & (events["bytes_req"] > given)
+        if less.any():
+            asked, got = events.filter(less).select("bytes_req", "bytes_alloc").row(0)
+            raise refuse(less, f"an object of {asked:,} bytes in a slot of {got:,}")
         before = events["ts_ns"].shift(1)
         if len(events) and self.last is not None:
             before[0] = self.last

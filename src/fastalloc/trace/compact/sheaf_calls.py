@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from fastalloc.foreign import MOST_CPUS, parquet_names, parquet_table, refuse
+from fastalloc.foreign import MOST_CPUS, parquet_kinds, parquet_table, refuse
 from fastalloc.kernels.replay.sheaf_events import TRY
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact.contents import LAST_NS
@@ -37,7 +37,7 @@ def read_sheaf_calls(path: Path) -> pl.DataFrame:
     Raises InputError for a file that is no such table, a CPU that no kernel has, more objects than a sheaf holds.
     """
     numbers = dict.fromkeys(("ts_ns", "cpu", "n", "want"), pa.int64()) | {"sheaf": pa.uint64()}
-    pid = {"pid": pa.int64()} if "pid" in parquet_names(path) else {}
+    pid = {"pid": pa.int64()} if "pid" in parquet_kinds(path) else {}
     table = parquet_table(path, numbers | pid | dict.fromkeys(("event", "cache"), pa.large_string()))
     return sheaf_calls_of(table, path)
 

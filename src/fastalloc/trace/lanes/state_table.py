@@ -6,7 +6,7 @@ import polars as pl
 import pyarrow as pa
 
 from fastalloc.errors import InputError
-from fastalloc.foreign import MOST_CPUS, MOST_NODES, MOST_OBJECTS, MOST_ORDER, parquet_names, parquet_table, refuse
+from fastalloc.foreign import MOST_CPUS, MOST_NODES, MOST_OBJECTS, MOST_ORDER, parquet_kinds, parquet_table, refuse
 
 _TEXTS = ("rec", "cache")
 _NUMBERS = ("snap", "cpu", "node", "idx", "pfn", "inuse", "objects", "free_cpu", "free_slab", "nr_slabs", "oo_objects")
@@ -45,7 +45,7 @@ def read_state(path: Path) -> pl.DataFrame:
     Raises InputError for a file that is none, or that tells of a slab with more objects than its cache has, of a CPU,
     node or order that no kernel has, of a cache twice or not at all.
     """
-    names = parquet_names(path)
+    names = parquet_kinds(path)
     texts = dict.fromkeys(_TEXTS, pa.large_string())
     numbers = dict.fromkeys((*_NUMBERS, *_OF_CACHES, *(name for name in _OPTIONAL if name in names)), pa.int64())
     state = parquet_table(path, texts | numbers)
