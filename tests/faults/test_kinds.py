@@ -12,6 +12,7 @@ from fastalloc.foreign import parquet_table
 from fastalloc.store import open_dataset
 from fastalloc.store.check import check_dataset
 from fastalloc.store.segments import segments_of
+from fastalloc.trace.lanes.state_table import read_state
 from fastalloc.trace.replay.recording import read_trace
 from tests.faults.test_files import FAULTS
 from tests.fuzz.dataset import small_dataset
@@ -123,6 +124,16 @@ def test_a_trace_with_an_object_larger_than_its_slot(tmp_path):
     pq.write_table(change(pq.read_table(FAULTS / "a.parquet")), path)
     with pytest.raises(InputError, match=r"row \d+: an object of [0-9,]+ bytes in a slot of 1"):
         read_trace(path)
+
+
+def test_a_state_whose_slabs_hold_less_than_they_are_said_to(tmp_path):
+    small = FAULTS.parent / "fuzz" / "state" / "small.parquet"
+    path = tmp_path / "s.parquet"
+    change = with_column("order", lambda column: pa.array([0] * len(column), column.type))
+    pq.write_table(change(pq.read_table(small)), path)
+    assert read_state(small).height
+    with pytest.raises(InputError, match="oo_objects: of that size do not fit a slab of that order"):
+        read_state(path)
 
 
 def test_a_footer_that_tells_of_more_rows_than_there_are(tmp_path):

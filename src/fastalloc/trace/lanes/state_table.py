@@ -8,6 +8,7 @@ import pyarrow as pa
 from fastalloc.errors import InputError
 from fastalloc.foreign import MOST_CPUS, MOST_NODES, MOST_OBJECTS, MOST_ORDER, parquet_kinds, parquet_table, refuse
 
+_PAGE_BYTES = 4096
 _TEXTS = ("rec", "cache")
 _NUMBERS = ("snap", "cpu", "node", "idx", "pfn", "inuse", "objects", "free_cpu", "free_slab", "nr_slabs", "oo_objects")
 _OF_CACHES = ("size", "object_size", "order", "cpu_partial_slabs", "min_partial")
@@ -75,6 +76,9 @@ def _check_slabs(path: Path, state: pl.DataFrame) -> None:
         raise InputError(path, f"cache {caches['cache'].filter(twice)[0]}", "is told of twice in one snapshot")
     for name in ("size", "object_size", "oo_objects"):
         refuse(path, (state["rec"] == "cache") & (state[name] < 1), name, "must be at least 1")
+    slab = _PAGE_BYTES * 2.0 ** state["order"].fill_null(0)
+    less = (state["rec"] == "cache") & (state["size"] * state["oo_objects"] > slab)
+    refuse(path, less, "oo_objects", "of that size do not fit a slab of that order")
     layouts = caches.select("cache", most="oo_objects")
     most = state.join(layouts, on="cache", how="left", maintain_order="left")["most"]
     listed = ~state["rec"].is_in(["cache", "node"])
