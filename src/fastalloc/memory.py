@@ -33,7 +33,7 @@ def memory_limit() -> int:
 def _spare_bytes() -> int:
     import resource
 
-    known = [resource.getrlimit(resource.RLIMIT_AS)[0]]
+    known = [resource.getrlimit(which)[0] for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
     known = [limit for limit in known if limit != resource.RLIM_INFINITY]
     for file, pattern in (
         ("/proc/meminfo", r"MemAvailable:\s+(\d+) kB"),

@@ -1,5 +1,7 @@
 """Arrays are estimated before they are taken: what a lane and a replay take is known, and too much is refused."""
 
+import resource
+
 import pytest
 
 from fastalloc.batch import CapacityError, run_lanes
@@ -7,6 +9,7 @@ from fastalloc.batch.lane import build_lane
 from fastalloc.batch.size import lane_bytes
 from fastalloc.batch.snapshot import named_arrays
 from fastalloc.errors import InputError
+from fastalloc.memory import memory_limit
 from fastalloc.trace.replay.recording import beside, open_recording
 from tests.closed_loop.small import image, small
 from tests.faults.test_files import FAULTS, quick, refused
@@ -136,3 +139,10 @@ def test_a_replay_is_estimated_before_it_runs(fastalloc, monkeypatch, memory, wo
     monkeypatch.setenv("FASTALLOC_MEMORY", "1T")
     done = quick(fastalloc, "replay", FAULTS / "a.parquet", *words, "--memory", memory)
     refused(done, "a.parquet", told, "may be taken", "--memory")
+
+
+def test_a_limit_of_data_counts_as_one_of_addresses_does(monkeypatch):
+    monkeypatch.delenv("FASTALLOC_MEMORY", raising=False)
+    limits = {resource.RLIMIT_DATA: (1 << 30, 1 << 30)}
+    monkeypatch.setattr(resource, "getrlimit", lambda which: limits.get(which, (resource.RLIM_INFINITY,) * 2))
+    assert memory_limit() == 1 << 29
