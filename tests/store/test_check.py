@@ -1,5 +1,6 @@
 """``dataset check`` names every fault that can be planted."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -73,6 +74,23 @@ def test_missing_shards_are_named(copy):
         "runs/fix-000001.parquet": "lanes of it are missing",
         "series/rc8-000000.parquet": "is missing; other tables have this shard",
     }
+
+
+def test_what_a_full_disk_left_of_a_shard_is_no_fault_of_a_run_that_was_stopped(copy):
+    for table in ("runs", "ledger"):
+        (copy / table / "fix-000002.parquet").unlink()
+    manifest = copy / "manifest.json"
+    told = json.loads(manifest.read_text())
+    told["variants"][1]["lanes"] = 4
+    manifest.write_text(json.dumps(told))
+    assert faults(copy) == {
+        f"{table}/fix-000002.parquet": "is missing; other tables have this shard" for table in ("runs", "ledger")
+    }
+    manifest.write_text(json.dumps(told | {"status": "interrupted"}))
+    assert faults(copy) == {}
+    told["variants"][1]["lanes"] = 5  # a lane that it tells of
+    manifest.write_text(json.dumps(told | {"status": "interrupted"}))
+    assert faults(copy) == {"runs/fix-000002.parquet": "lanes of it are missing"}
 
 
 def test_shards_of_elsewhere_are_named(copy, tmp_path):

@@ -69,7 +69,7 @@ def check_dataset(path: str | Location) -> Check:
         faults += [Fault(stray, "its task is not finished") for stray in scan.strays if stray not in told]
         groups = [shard.files for shard in scan.sound]
     else:
-        groups, missing = _run_groups(path)
+        groups, missing = _run_groups(path, manifest["status"] == "complete")
         faults += missing
     files = dict.fromkeys(file for group in groups for file in group.values())
     read = dict(zip(files, each(_read, files, READ_AT_ONCE), strict=True))
@@ -119,15 +119,16 @@ def _foreign(path: Location) -> Iterator[Fault]:
                     yield Fault(other, "is no shard")
 
 
-def _run_groups(path: Location) -> tuple[list[dict[str, Location]], list[Fault]]:
-    """The shards of a run by name, and tables that lack one."""
+def _run_groups(path: Location, whole: bool) -> tuple[list[dict[str, Location]], list[Fault]]:
+    """The shards of a run by name, and tables that lack one; of a run that is not ``whole`` the last shard may lack its
+    file of runs/, which is written behind the others and holds its lanes."""
     names: dict[str, dict[str, Location]] = {}
     for table in TABLES:
         for file in shard_paths(path / table):
             names.setdefault(file.name, {})[table] = file
     faults = []
     for name, group in names.items():
-        for table in TABLES:
+        for table in TABLES if whole or "runs" in group else ():
             if table not in group:
                 faults.append(Fault(path / table / name, "is missing; other tables have this shard"))
     return [group for group in names.values() if "runs" in group], faults
