@@ -65,9 +65,10 @@ def test_gap_is_that_of_the_kernels_zones():
 
 
 def scenario(own: Machine, seconds: float, seed: int, **burst: float) -> Scenario:
-    """A machine of which 14,000 pages are in play, filled by one task at 4000 pages a second."""
+    """A machine of which 14,000 pages of a zone are in play, filled by one task within 3.5 s, and on and on."""
     made, _ = pressed(own, [Burst.model_validate(burst)], 14_000)
-    slow = {"workload.writers": 1, "workload.writer_pages": 28_000, "costs.fault_page": 250_000}
+    total = sum(made.machine.free_pages.values())
+    slow = {"workload.writers": 1, "workload.writer_pages": 2 * total, "costs.fault_page": 3_500_000_000 // total}
     start = {"workload.bursts": [burst]}
     return made.with_settings({"run.duration_s": seconds, "run.seed": seed} | slow | start)
 
@@ -178,24 +179,27 @@ def test_the_search_beside_brute_force():
 
 
 @pytest.mark.parametrize(
-    "own",
+    ("own", "burst"),
     [
-        machine("6.12", 6000, ("Normal", 400_000)),
-        machine("3.2", 6000, ("DMA", 3000), ("DMA32", 200_000)),
-        machine("2.6.25", 9000, ("DMA", 3000), ("Normal", 200_000), ("HighMem", 50_000)),
+        (machine("6.12", 9000, ("Normal", 400_000)), {"pages": 2500, "every_ms": 97, "spread_ms": 0, "life_ms": 10}),
+        (machine("3.2", 483, ("DMA", 3000), ("DMA32", 200_000)), {"pages": 3000, "every_ms": 60, "spread_ms": 1}),
+        (
+            machine("2.6.25", 800, ("DMA", 3000), ("Normal", 200_000), ("HighMem", 50_000)),
+            {"pages": 1500, "every_ms": 50, "spread_ms": 1},
+        ),
     ],
     ids=["6.12", "3.2", "highmem"],
 )
-def test_the_stated_interval_holds_the_share(own):
-    """The share of many lanes lies in the interval of six, in 19 of 20 seeds."""
-    lane = scenario(own, 6.0, 1, pages=1500, every_ms=50, spread_ms=1)
-    rows = [result.metrics for result in run_lanes(lane, range(1000, 1060), seed=9)]
-    truth = sum(row[METRIC.burst_refused] for row in rows) / sum(row[METRIC.burst_requests] for row in rows)
-    held = 0
-    for seed in range(20):
-        found = refused_at(lane.with_settings({"run.seed": seed}), "min_free_kbytes", own.min_free_kbytes, 6)
-        held += found.low <= truth <= found.high
-    assert held >= 19
+def test_the_stated_interval_holds_the_share(own, burst):
+    """The share of many lanes lies in the interval of six, in 19 of 20 seeds; and there is a share."""
+    lane = scenario(own, 6.0, 1, **burst)
+    share = truth(lane, "min_free_kbytes", own.min_free_kbytes, 240)
+    assert share > 0.01
+    kbytes = own.min_free_kbytes
+    found = [refused_at(lane.with_settings({"run.seed": seed}), "min_free_kbytes", kbytes, 6) for seed in range(20)]
+    held = [sum(each.low <= share <= each.high for each in found)]
+    held.append(sum(each.any_low <= share <= each.any_high for each in found))
+    assert min(held) >= 19, (held, share, found)
 
 
 # Each reserve with a machine on which it is too small now and then, the limit of its frontier, and where to begin.
@@ -210,11 +214,11 @@ FEW = {"pages": 2500, "every_ms": 97, "spread_ms": 0, "life_ms": 10}
 LIST = {"run.duration_s": 8.0, "host.queue_depth": 4, "host.can_queue": 4, "workload.adversary": "atomic"}
 
 
-def truth(lane: Scenario, key: str, value: int) -> float:
-    """The share that is refused on sixty lanes of another seed."""
+def truth(lane: Scenario, key: str, value: int, lanes: int = 60) -> float:
+    """The share that is refused on sixty lanes, or so many, of another seed."""
     field, hit, asked = FIELDS[key]
     own = lane.with_settings({field: value})
-    rows = [dict(zip(METRIC.names, r.metrics, strict=True)) for r in run_lanes(own, range(1000, 1060), seed=9)]
+    rows = [dict(zip(METRIC.names, r.metrics, strict=True)) for r in run_lanes(own, range(1000, 1000 + lanes), seed=9)]
     return float(sum(row[hit] for row in rows) / sum(row[name] for row in rows for name in asked))
 
 

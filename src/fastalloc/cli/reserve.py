@@ -54,7 +54,7 @@ def reserve(
     lanes: Annotated[int, typer.Option(metavar="N", min=2, help="Simulated machines at first at each value.")] = 16,
     most_lanes: Annotated[
         int | None,
-        typer.Option(metavar="N", min=2, help="Simulated machines at most at each value [128; a pool: by P]."),
+        typer.Option(metavar="N", min=2, help="Simulated machines at most at each value [256; a pool: by P]."),
     ] = None,
     seconds: Seconds = None,
     seed: Seed = None,
@@ -178,6 +178,7 @@ def _tell(of: str) -> "Callable[[Refused], None]":
 
 def _words(found: "Reserve", limit: float) -> str:
     from fastalloc.sweep.reserve import BURSTS
+    from fastalloc.sweep.share import unseen
 
     little, enough = found.too_little, found.enough
     if enough is None:
@@ -185,16 +186,22 @@ def _words(found: "Reserve", limit: float) -> str:
         if not open_:
             return f"no value found with fewer than {limit:g} refused"
         last = open_[-1]
-        twice = ", which as many other lanes did not confirm" if last.high < limit else ""
+        twice = ", which as many other lanes or more did not confirm" if last.high < limit else ""
         more = "more lanes or a longer run tell" if found.key in BURSTS else "more lanes tell"
         return (
             f"no value is shown to be enough: at {last.value:,} {last.refused:,} of {last.requests:,} were refused, "
             f"{last.low:.2g} to {last.high:.2g}{twice}; {more}"
         )
     words = f"{enough.value:,} is enough: {enough.low:.2g} to {enough.high:.2g} refused (95 %, {enough.lanes} lanes)"
+    unlike = ""
+    if found.key in BURSTS:
+        unlike = (
+            f"; of lanes of any kind, of which {unseen(enough.lanes):.2g} may not have been seen: "
+            f"{enough.any_low:.2g} to {enough.any_high:.2g}"
+        )
     if little is None:
-        return f"{words}; no smaller value was shown to be too little"
-    return f"{words}; {little.value:,} is too little: {little.low:.2g} to {little.high:.2g}"
+        return f"{words}; no smaller value was shown to be too little{unlike}"
+    return f"{words}; {little.value:,} is too little: {little.low:.2g} to {little.high:.2g}{unlike}"
 
 
 def _burst(text: str) -> dict[str, Any]:

@@ -6,11 +6,10 @@ simulated answer is searched for on lanes of the scenario, with reclaim, per-CPU
 """
 
 from collections.abc import Callable, Sequence
-from math import ceil, log, log1p, sqrt
+from math import ceil, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t
 
 from fastalloc.batch import run_lanes
 from fastalloc.batch.heap import build_layout
@@ -21,10 +20,10 @@ from fastalloc.batch.zones import lane_zones
 from fastalloc.errors import InputError
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.state import ROLE
-from fastalloc.report.proportion import exact_bounds
 from fastalloc.scenario import Machine, Scenario
 from fastalloc.scenario.machine import NOT_THE_KERNELS, kbytes_of_marks
 from fastalloc.scenario.models import Burst
+from fastalloc.sweep.share import interval, lanes_without_a_refusal, share_of_any_lanes
 from fastalloc.threads import threads_of
 
 # What may be searched along: the field of the scenario, the metric that counts what is refused, and those that add up
@@ -38,14 +37,13 @@ FIELDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 }
 BURSTS = ("min_free_kbytes", "watermark_scale_factor")  # what is refused are requests of bursts
 MOST = {"min_free_kbytes": 1 << 30, "watermark_scale_factor": 3000, "bio_pool": 1024, "free_list": 64}
-CONFIDENCE = 0.95
-DRAWS = 20_000
-AT_ONCE = 400  # of them, so that thousands of lanes fit into memory
+MOST_LANES = 256  # at a value of a search, of bursts
+CONFIRM = 4  # times as many other lanes show an end of bursts
 CLOSE = 1.03  # how near the two ends of the frontier come
 
 
 class Refused(NamedTuple):
-    """What was refused on some lanes, and the interval that holds the true share with 95 % confidence."""
+    """What was refused on some lanes, the interval of the true share at 95 %, and the one of lanes of any kind."""
 
     value: int  # of the field
     refused: int
@@ -54,6 +52,8 @@ class Refused(NamedTuple):
     low: float
     high: float
     lanes: int
+    any_low: float = 0.0
+    any_high: float = 1.0
 
 
 class Reserve(NamedTuple):
@@ -129,63 +129,6 @@ def in_play(machine: Machine, bursts: Sequence[Burst], key: str) -> int:
     return max(MOST_PAGES, MARKS_IN_PLAY * highest)
 
 
-def interval(
-    refused: Sequence[int], requests: Sequence[int], groups: Sequence[tuple[int, int]] | None
-) -> tuple[float, float]:
-    """A 95 % interval of a share whose refusals come in clusters.
-
-    Lanes are independent: the share over all is a ratio of their means, with Student's t. Where refusals are rare a few
-    lanes do not tell, so the interval is widened to the exact one of the groups (bursts) that met a refusal, each
-    taken to lose as much as those seen.
-
-    Args:
-        refused, requests: of each lane.
-        groups: (groups with a refusal, groups) of each lane; requests of a group are refused together. None where a
-            reserve stays empty once it is: most refusals are then in few lanes, and those seen may all be of one kind.
-            A lane is what counts, however long it is, and the ends are those that hold whatever the distribution of
-            lanes (:func:`share_of_any_lanes`).
-    """
-    hit, asked = sum(refused), sum(requests)
-    if asked == 0:
-        return 0.0, 1.0
-    if groups is None:
-        return share_of_any_lanes(refused, requests)
-    share = hit / asked
-    lanes = len(refused)
-    width = 1.0
-    if lanes > 1:
-        rest = np.asarray(refused) - share * np.asarray(requests)
-        width = float(t.ppf(0.5 + CONFIDENCE / 2, lanes - 1)) * sqrt(lanes / (lanes - 1) * float(rest @ rest)) / asked
-    bad, all_ = sum(pair[0] for pair in groups), sum(pair[1] for pair in groups)
-    loss = share / (bad / all_) if bad else 1.0  # of a group that met a refusal
-    least, most = exact_bounds(bad, all_, 1 - CONFIDENCE)
-    return max(0.0, min(share - width, least * loss)), min(1.0, max(share + width, most * loss))
-
-
-def share_of_any_lanes(refused: Sequence[int], requests: Sequence[int]) -> tuple[float, float]:
-    """A 95 % interval of the share that holds whatever the distribution of lanes is [Gaffke 2005; of lanes in which all
-    is refused or nothing it is that of Clopper and Pearson].
-
-    The lanes seen and one more are given weights that are uniform over all that add up to one (DRAWS of them, always
-    the same). Nothing is refused in the one more for the lower end, all for the upper; the ends are quantiles of the
-    shares that come out.
-    """
-    asked = np.array([*requests, sum(requests) / len(requests)])
-    ends = np.array([[*refused, 0.0], [*refused, asked[-1]]])
-    random = np.random.default_rng(DRAWS)
-    shares = []
-    for _ in range(DRAWS // AT_ONCE):
-        weights = random.standard_exponential((AT_ONCE, len(asked)))
-        shares.append(ends @ weights.T / (weights @ asked))
-    low, high = np.concatenate(shares, axis=1)
-    return float(np.quantile(low, (1 - CONFIDENCE) / 2)), float(np.quantile(high, (1 + CONFIDENCE) / 2))
-
-
-def lanes_without_a_refusal(limit: float) -> int:
-    """Lanes with no refusal at all that it takes to show by lanes alone that a share is below ``limit``."""
-    return ceil(log((1 - CONFIDENCE) / 2) / log1p(-limit)) + 1
-
-
 def refused_at(scenario: Scenario, key: str, value: int, lanes: int, threads: int = 0, first: int = 0) -> Refused:
     """Runs lanes of the scenario (of one variant), from number ``first`` on, with a value of the field and counts what
     is refused."""
@@ -201,9 +144,12 @@ def refused_at(scenario: Scenario, key: str, value: int, lanes: int, threads: in
     counts = [dict(zip(METRIC.names, map(int, result.metrics), strict=True)) for result in results]
     rows = np.array([[count[hit], sum(count[name] for name in asked)] for count in counts])
     groups = [(count["bursts_refused"], count["bursts"]) for count in counts] if key in BURSTS else None
-    low, high = interval(rows[:, 0].tolist(), rows[:, 1].tolist(), groups)
-    refused, requests = int(rows[:, 0].sum()), int(rows[:, 1].sum())
-    return Refused(value, refused, requests, refused / requests if requests else 0.0, low, high, lanes)
+    of_lanes, asked_of = rows[:, 0].tolist(), rows[:, 1].tolist()
+    refused, requests = sum(of_lanes), sum(asked_of)
+    share = refused / requests if requests else 0.0
+    ends = interval(of_lanes, asked_of, groups)
+    any_ends = ends if groups is None or requests == 0 else share_of_any_lanes(of_lanes, asked_of)
+    return Refused(value, refused, requests, share, *ends, lanes, *any_ends)
 
 
 def reserve(
@@ -220,10 +166,11 @@ def reserve(
     """Searches for the smallest value of a field at which the share that is refused falls below ``limit``.
 
     A value is decided where the whole interval of its share lies on one side of the limit; lanes are doubled up to
-    ``most_lanes`` until it does: 128, or for a pool four times what :func:`lanes_without_a_refusal` asks for. One that
+    ``most_lanes`` until it does: 256, or for a pool four times what :func:`lanes_without_a_refusal` asks for. One that
     stays undecided ends the search on its side. What was chosen because it came out well is told too well by the lanes
-    that chose it, so both ends are run once more on as many others: theirs are the intervals given, and an end that
-    they do not confirm gives way to the next value outwards.
+    that chose it, so both ends are run once more on as many others (of bursts four times as many, so that a rarer kind
+    of lane is among them): theirs are the intervals given, and an end that they do not confirm gives way to the next
+    value outwards.
 
     Args:
         scenario: of one variant.
@@ -234,7 +181,7 @@ def reserve(
         raise InputError("--of", key, f"is none of {', '.join(FIELDS)}")
     tried: dict[int, Refused] = {}
     if most_lanes is None:
-        most_lanes = 128 if key in BURSTS else 4 * lanes_without_a_refusal(limit)
+        most_lanes = MOST_LANES if key in BURSTS else 4 * lanes_without_a_refusal(limit)
 
     def look(value: int) -> str:
         if value not in tried:
@@ -276,7 +223,8 @@ def reserve(
     for side, values in ends.items():
         shown[side] = None
         for value in values:
-            again = refused_at(scenario, key, value, tried[value].lanes, threads, first=most_lanes)
+            count = min(CONFIRM * tried[value].lanes, most_lanes) if key in BURSTS else tried[value].lanes
+            again = refused_at(scenario, key, value, count, threads, first=most_lanes)
             if tell is not None:
                 tell(again)
             if again.high < limit if side == "enough" else again.low > limit:
