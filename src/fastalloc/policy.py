@@ -14,6 +14,13 @@ from fastalloc.fields import Count, Model
 
 NOT_SLUB = ("slab", "slob", "own")  # allocators
 ASKED = "asked by kernels while a lane runs"
+# The versions with which SLUB's layout changed [linux/slub_layouts], and 7.3, which is as 7.0.
+Layout = Literal[
+    "2.6.25", "2.6.26", "2.6.27", "2.6.30", "2.6.31", "2.6.32", "2.6.34", "3.1", "3.2", "3.3", "3.10", "3.18", "3.19",
+    "4.1", "4.2", "4.5", "4.6", "4.16", "4.20", "5.2", "5.4", "5.7", "5.9", "5.11", "5.12", "5.14", "5.16", "5.19",
+    "6.1", "6.2", "6.5", "6.8", "6.9", "6.10", "6.11", "6.12", "6.18", "6.19", "7.0", "7.3",
+]  # fmt: skip
+User = Literal["bio", "biovec", "request", "scsi_cmnd", "sense", "sg table"]  # of WHO
 
 
 def parameters_apart(data: Any, fields: Container[str]) -> Any:
@@ -28,16 +35,13 @@ def parameters_apart(data: Any, fields: Container[str]) -> Any:
     return kept | {"parameters": {**given, **{str(key): int(value) for key, value in found.items()}}}
 
 
-User = Literal["bio", "biovec", "request", "scsi_cmnd", "sense", "sg table"]  # of WHO
-
-
 class Policy(Model):
     """What the kernel does about it."""
 
     # slub: as of 2.6.25; sheaves: of 6.18, here of every cache of the path; 7.3: of every cache there is; own: of the
     # file in ``questions``
     allocator: Literal["slub", "cpu-partial", "sheaves", "7.3", "slab", "slob", "own"] = "slub"
-    slub_layout: Literal["2.6.25", "2.6.26", "3.2", "6.1", "6.12", "7.3"] = "2.6.25"  # slots, orders, who merges
+    slub_layout: Layout = "2.6.25"  # slots, orders, who merges
     sheaf_capacity: Annotated[int, Field(ge=0, le=500)] = 0  # objects a sheaf; 0: 32 in 6.18, by slot size in 7.3
     max_full_sheaves: Annotated[int, Field(ge=0, le=1000)] = 10  # that a barn of 7.3 keeps
     max_empty_sheaves: Annotated[int, Field(ge=0, le=1000)] = 10  # that it takes from kfree_rcu

@@ -1,14 +1,19 @@
 """Which kernel's policy a machine runs under."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from fastalloc.cli.options import parse_settings
 from fastalloc.errors import InputError
+from fastalloc.linux.slub_layouts import ERAS, layout_of
+from fastalloc.linux.versions import kernel_near
+from fastalloc.policy import Layout
 from fastalloc.scenario import Machine, Scenario, load_policy, load_scenario, machine_toml
 from fastalloc.scenario.chosen import chosen_settings, policy_of_kernel
 from fastalloc.scenario.policy_presets import kernel_policies
+from fastalloc.scenario.rules import rules_line
 from fastalloc.store.write import DatasetWriter
 
 
@@ -45,15 +50,17 @@ def write(folder: Path, kernel: str, text: str = "", allocator: str | None = Non
     return file
 
 
-def set_by(name: str, scenario: Scenario) -> bool:
+def set_by(name: str, scenario: Scenario, but: tuple[str, ...] = ()) -> bool:
     own = scenario.policy.model_dump()
-    return all(own[key.removeprefix("policy.")] == value for key, value in load_policy(name).set.items())
+    fields = {key.removeprefix("policy."): value for key, value in load_policy(name).set.items()}
+    return all(own[field] == value for field, value in fields.items() if field not in but)
 
 
 @pytest.mark.parametrize("bundle", kernel_policies())
 def test_a_machine_runs_under_its_own_kernel(tmp_path, bundle):
     scenario = load_scenario(write(tmp_path, bundle))
-    assert set_by(bundle, scenario)
+    assert set_by(bundle, scenario, but=("slub_layout",))
+    assert layout_of(scenario.policy.slub_layout) == kernel_near(bundle).layout, "as the table of kernels has it"
     assert scenario.kernel_policy == f"{bundle}, the kernel of the machine"
 
 
@@ -70,6 +77,22 @@ def test_rules_that_came_between_two_bundles(tmp_path):
     other = own.with_settings(chosen_settings(own, {"machine": "m4.18.0-305.el8.x86_64.toml"}, tmp_path))
     assert other.policy == scenario.policy
     assert load_scenario(write(tmp_path, "4.18", 'policy = "3.6"\n')).policy.watermark_rule == "2.6.25"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "layout"),
+    [("2.6.25.20", "2.6.25"), ("2.6.32-754.el6", "2.6.32"), ("3.10.0-957.el7", "3.10"), ("4.18.0-305.el8", "4.16"),
+     ("5.10.0-8-amd64", "5.9"), ("6.6.60", "6.5"), ("6.17", "6.12"), ("7.1", "7.3")],
+)  # fmt: skip
+def test_caches_are_laid_out_as_the_kernel_does(tmp_path, kernel, layout):
+    scenario = load_scenario(write(tmp_path, kernel))
+    assert scenario.policy.slub_layout == layout
+    assert f"caches laid out and merged as of {layout}" in rules_line(scenario)
+    assert load_scenario(write(tmp_path, kernel, allocator="slab")).policy.slub_layout == "2.6.25", "SLAB's are its own"
+
+
+def test_every_row_of_layouts_can_be_asked_for():
+    assert set(get_args(Layout)) == {*ERAS, "6.1", "7.3"}
 
 
 def test_a_scenario_chooses_another(tmp_path):
@@ -104,6 +127,7 @@ def test_another_machine_brings_its_kernel(tmp_path):
     other = own.with_settings(settings)
     assert other.machine.kernel == "3.2"
     assert set_by("3.2", other)
+    assert own.policy.slub_layout == "6.12"
     assert other.policy.sense_bytes == 200
     assert other.kernel_policy == "3.2, the kernel of the machine"
 

@@ -21,6 +21,7 @@ from fastalloc.linux import slab_flags as sf
 from fastalloc.linux import slub_eras as se
 from fastalloc.linux.geometry_slub import CacheRequest, CacheSet, Geometry
 from fastalloc.linux.gfp import SPARE
+from fastalloc.linux.release import parse_base
 from fastalloc.own.allocator import own_allocator
 from fastalloc.own.lane import LEAST_PAGES, new_own
 from fastalloc.policy import Policy
@@ -38,7 +39,7 @@ HEAPS: dict[str, type] = {
     "slob": so.Slob,
     "own": Own,
 }
-FIRST_TRY_4_4 = ("6.1", "6.12")  # layouts of kernels whose first try of a slab does not reclaim
+NO_RECLAIM_FIRST = parse_base("4.4")  # whose first try of a slab does not reclaim, and later ones
 ASKED_CAPACITY = 32  # of maple_node and vm_area_struct in 6.18
 KEPT = 1 << 30  # partial slabs below which an empty one stays: always
 MANY_PAGES = 1 << 22
@@ -173,7 +174,7 @@ def _slub_row(caches: CacheSet, geometry: Geometry, policy: Policy) -> np.ndarra
         wanted = se.cpu_partial(geometry.size, geometry.flags, se.SlubOptions(era="3.2"))
         geometry = replace(geometry, cpu_partial=wanted)
     by_objects = not caches.options.rules.cpu_partial_in_slabs
-    no_reclaim = policy.watermark_rule == "6.3" or policy.slub_layout in FIRST_TRY_4_4
+    no_reclaim = policy.watermark_rule == "6.3" or parse_base(policy.slub_layout) >= NO_RECLAIM_FIRST
     if policy.allocator == "sheaves" and not geometry.flags & sf.KMALLOC_CACHE:
         capacity = policy.sheaf_capacity or ASKED_CAPACITY
         memory = caches.kmalloc_index(er.SHEAF_HEADER + 8 * capacity)

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastalloc.errors import InputError, noted
 from fastalloc.linux.release import Base, parse_release
+from fastalloc.linux.slub_layouts import layout_of
 from fastalloc.linux.versions import kernel_near
 from fastalloc.scenario.machine import DEFAULT_KERNEL
 from fastalloc.scenario.machines import machine_named
@@ -50,8 +51,8 @@ def default_policy(machine: Mapping[str, Any]) -> str:
 
 
 def policy_of_machine(machine: Mapping[str, Any], allocator: str | None = None) -> dict[str, Any]:
-    """The fields of ``Policy`` that a machine's kernel sets: those of its bundle, with the discounts below min and the
-    mempools that the table of kernels has for its version, where that came after the bundle's.
+    """The fields of ``Policy`` that a machine's kernel sets: those of its bundle, with the discounts below min, the
+    mempools and the layout of caches that the table of kernels has for its version, where that came after the bundle's.
 
     ``machine`` as plain data; ``allocator`` as of :func:`policy_table`.
     """
@@ -59,7 +60,10 @@ def policy_of_machine(machine: Mapping[str, Any], allocator: str | None = None) 
     known = isinstance(release, str) and parse_release(release)
     kernel = kernel_near(release if known else DEFAULT_KERNEL)
     own = {"watermark_rule": kernel.watermark_rule, "mempool_rule": kernel.mempool_rule}
-    return policy_table(default_policy(machine), allocator) | own
+    fields = policy_table(default_policy(machine), allocator)
+    if "slub_layout" in fields and layout_of(fields["slub_layout"]) != kernel.layout:
+        own["slub_layout"] = kernel.layout.name
+    return fields | own
 
 
 def policy_table(name: str, allocator: str | None = None) -> dict[str, Any]:
