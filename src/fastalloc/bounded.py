@@ -1,5 +1,6 @@
 """Files that others wrote, read no further than a limit: a device, a pipe or a link to one may never end."""
 
+import codecs
 import json
 import os
 import stat
@@ -70,14 +71,25 @@ def text_of(path: Path, most: int = MOST_TEXT, errors: str = "strict") -> str:
     """What is in a text of at most ``most`` bytes, with ``\\n`` at the end of each line.
 
     Raises:
-        InputError: as of ``bytes_of``; it is no UTF-8, where ``errors`` says "strict".
+        InputError: as of ``bytes_of``; it is no UTF-8 (:func:`decoded`), where ``errors`` says "strict".
     """
     data = bytes_of(path, most)
     try:
-        text = data.decode("utf-8", errors)
+        text = decoded(data, errors)
     except UnicodeDecodeError as error:
         raise InputError(path, f"byte {error.start}", "not UTF-8 text") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def decoded(data: bytes, errors: str = "replace") -> str:
+    """A text in UTF-8, or in UTF-16 where a byte order mark says so, as editors and redirections of Windows write it;
+    without the mark. ``errors`` as of ``bytes.decode``.
+
+    Raises:
+        UnicodeDecodeError: where ``errors`` says "strict".
+    """
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if wide else "utf-8-sig", errors)
 
 
 def json_of(path: object, data: bytes | str, where: str = "", lines: bool = False) -> Any:

@@ -82,7 +82,7 @@ def test_slabinfo_alone():
     assert machine.cache_line == 64
     sizes = {cache.name: cache.object_size for cache in machine.slab_caches}
     assert sizes["kmalloc-1k"] == 3072
-    assert "zones not told; those of arm64" in machine.source, "its release ends in -v8"
+    assert "zones not told: those of arm64" in machine.source, "its release ends in -v8"
 
 
 def test_highatomic_pages_of_a_report():
@@ -164,7 +164,7 @@ def test_sysctls_set_the_marks_that_no_zoneinfo_tells(tmp_path):
     machine = import_machine(path, kernel="6.1")
     mins = sum(zone.min for zone in machine.zones)
     assert 10_000 - len(machine.zones) < mins <= 10_000
-    assert "watermarks not told; those of min_free_kbytes 40000, told" in machine.source
+    assert "watermarks not told: those of min_free_kbytes 40000, told" in machine.source
     for zone in machine.zones:
         assert zone.low - zone.min == max(zone.min // 4, zone.present // 100)
 

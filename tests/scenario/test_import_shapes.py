@@ -254,7 +254,7 @@ def test_what_a_report_shows_tells_its_age(tmp_path):
     for fields, kernel in (("", "4.4"), ("reserved_highatomic:0KB", "5.6"), ("zspages:4kB", "6.18")):
         machine = imported(tmp_path, report("", f"Node 0 Normal {MARKS} {fields}", lists.replace("UME", "UMEH")))
         assert machine.kernel == kernel
-        assert f"kernel not told; the rules of {kernel} assumed" in machine.source
+        assert f"kernel not told: the rules of {kernel} assumed" in machine.source
     old_marks = "free:1464kB min:4020kB low:5024kB high:6028kB active:8kB inactive:8kB present:901120kB pages_scanned:0"
     assert imported(tmp_path, f"Normal {old_marks}\nprotections[]: 0 0 0\n").kernel == "2.6.10"
 
@@ -289,5 +289,5 @@ def test_a_kernel_that_explain_assumed_is_told_as_such(tmp_path):
     path = tmp_path / "report.txt"
     path.write_text(report("java: page allocation failure. order:0, mode:0x20", f"Normal {MARKS}", "Normal: 9*4kB"))
     machine = machine_of(tmp_path / "m.toml", explain(path))
-    assert "; kernel not told; the rules of " in machine.source
+    assert "; kernel not told: the rules of " in machine.source
     assert "; Linux " not in machine.source

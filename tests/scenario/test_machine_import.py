@@ -84,7 +84,7 @@ def refused(path) -> str:
 
 # What is assumed where a section is missing.
 MISSING = {
-    "/proc/zoneinfo": "zones not told; those of x86_64 assumed",
+    "/proc/zoneinfo": "zones not told: those of x86_64 assumed",
     "/proc/meminfo": "swap not told, none assumed",
     "/proc/slabinfo": "no slabinfo: the order in which caches were created is not told",
     "/sys/kernel/slab": "no /sys/kernel/slab: alignment, flags and constructors of caches not told, none assumed",

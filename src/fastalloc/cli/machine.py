@@ -1,12 +1,15 @@
 """``fastalloc machine``: machines read from real kernels."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastalloc.errors import InputError, printable
 from fastalloc.width import say
+
+if TYPE_CHECKING:
+    from fastalloc.scenario import Machine
 
 machine_app = typer.Typer(help="Machines read from real kernels.", no_args_is_help=True)
 
@@ -28,21 +31,22 @@ def import_(
 ) -> None:
     """Read zones, watermarks and slab caches of a kernel and write them as a machine for scenarios."""
     from fastalloc.scenario import import_machine, machine_toml
+    from fastalloc.scenario.imports.assemble import OF_A_REPORT
     from fastalloc.store.location import write_file
 
+    name = out.stem if out else None
     try:
-        machine = import_machine(path, out.stem if out else None, kernel=kernel, at_boot=at_boot)
+        machine = import_machine(path, name, kernel=kernel, at_boot=at_boot)
     except InputError as error:
-        # a report that a log, a mail or a web page has mangled is read as `fastalloc explain` reads it
-        if at_boot or "tells of no machine" not in error.message or not path.is_file():
+        if at_boot or not any(words in error.message for words in ("tells of no machine", "lines; give the part")):
             raise
-        from fastalloc.explain import explain
-        from fastalloc.explain.machine import machine_of
-
-        answers = explain(path)
-        if not any(answer.decision.zones for answer in answers):
+        explained = _as_explained(path, out, kernel) if path.is_file() else None
+        if explained is None:
             raise
-        machine = machine_of(out or path, answers)
+        machine = explained
+    else:
+        if path.is_file() and OF_A_REPORT in machine.source:
+            machine = _as_explained(path, out, kernel) or machine
     text = machine_toml(machine)
     where, *said = machine.source.split("; ")
     if out is None:
@@ -53,6 +57,19 @@ def import_(
     say(f"{where}: {len(machine.zones)} zones, {len(machine.slab_caches)} slab caches", err=True)
     for line in said:
         say(f"  {printable(line)}", err=True)
+
+
+def _as_explained(path: Path, out: Path | None, kernel: str | None) -> "Machine | None":
+    """The machine of the first report with zones in a log that a mail or a web page mangled, as `fastalloc explain`
+    reads it; None where there is none."""
+    from fastalloc.explain import explain
+    from fastalloc.explain.machine import machine_of
+
+    try:
+        answers = explain(path)
+    except InputError:
+        return None
+    return machine_of(out or path, answers, path, kernel) if any(one.decision.zones for one in answers) else None
 
 
 @machine_app.callback()

@@ -1,16 +1,22 @@
 """The machine of a report, for ``fastalloc run``: its zones as read, handed to the importer of machines."""
 
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from fastalloc.bounded import decoded
 from fastalloc.errors import InputError
 from fastalloc.explain.answer import Answer
 from fastalloc.explain.mem_info import MemInfo, ZoneInfo
+from fastalloc.foreign import content_of
 from fastalloc.written import write_text
 
 if TYPE_CHECKING:
     from fastalloc.scenario import Machine
+
+MOST_LINES = 100_000  # of a log that is read for more than its reports
+_CPU = re.compile(r"\bCPU: \d+ (?:UID: \d+ )?PID:|^\s*(?:CPU|cpu) +\d+|per-cpu:")
 
 
 def write_machine(path: Path, answers: list[Answer]) -> None:
@@ -24,8 +30,11 @@ def write_machine(path: Path, answers: list[Answer]) -> None:
     write_text(path, machine_toml(machine_of(path, answers)))
 
 
-def machine_of(path: Path, answers: list[Answer]) -> "Machine":
+def machine_of(path: Path, answers: list[Answer], log: Path | None = None, kernel: str | None = None) -> "Machine":
     """The machine of the first report with zones, named after ``path``.
+
+    ``log``: the file that holds the report, of which meminfo, slabinfo and the like are read too. ``kernel``: the
+    release, where the log does not tell it, or wrongly.
 
     Raises:
         InputError: no report shows zones, or its machine is not one that can be run.
@@ -41,20 +50,30 @@ def machine_of(path: Path, answers: list[Answer]) -> "Machine":
     with TemporaryDirectory() as folder:
         # Named after the log, whose name the machine's source then tells.
         file = Path(folder) / (Path(answer.source).name or "report")
-        file.write_text(as_printed(answer.report.mem_info), encoding="utf-8")
+        block = _cpu_lines(answer.report.text) + as_printed(answer.report.mem_info)
+        rest = decoded(content_of(log)) if log is not None else ""
+        file.write_text(block + (rest if rest.count("\n") < MOST_LINES else ""), encoding="utf-8")
         try:
+            told = kernel or (release.text if answer.kernel.in_text else None)
+            machine = import_machine(file, path.stem, kernel=told)
+            if "kernel not told" not in machine.source:
+                return machine
             machine = import_machine(file, path.stem, kernel=release.text)
         except InputError as error:
             raise InputError(answer.source, error.where, error.message) from None
-    if answer.kernel.in_text:
-        return machine
-    assumed = f"kernel not told; the rules of {release.name} assumed, of {answer.kernel.within} which print so"
+    assumed = f"kernel not told: the rules of {release.name} assumed, of {answer.kernel.within} which print so"
     return machine.model_copy(update={"source": machine.source.replace(f"Linux {release.text}", assumed, 1)})
 
 
+def _cpu_lines(text: str) -> str:
+    """The lines of a report that name CPUs: of the one that printed it, and of the lists of each."""
+    return "".join(f"{line}\n" for line in text.split("\n") if _CPU.search(line))
+
+
 def as_printed(block: MemInfo) -> str:
-    """A Mem-Info block as the kernel prints it, without what a log or a mail made of it."""
-    lines = ["Mem-Info:"]
+    """A Mem-Info block as the kernel prints it, without what a log or a mail made of it, and the size of a page."""
+    lines = [f"PAGESIZE {block.page_kb * 1024}"] if block.page_kb != 4 else []
+    lines.append("Mem-Info:")
     for info in block.zones:
         fields = " ".join(f"{name}:{size}kB" for name, size in info.kb.items())
         lines.append(f"{_node(block, info)}{info.zone} {fields}")

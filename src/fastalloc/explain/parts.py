@@ -7,7 +7,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from fastalloc.bounded import refuse_endless
+from fastalloc.bounded import decoded, refuse_endless
 from fastalloc.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def parts(stream: BinaryIO, enough: Callable[[], bool] = lambda: False, name: st
                 rest = stream.read(_MOST_WIDE + 1)
                 if len(rest) > _MOST_WIDE:
                     raise InputError(name, "", f"UTF-16 of more than {_MOST_WIDE:,} bytes; convert it to UTF-8 first")
-                held = bytearray((bytes(held) + rest).decode("utf-16", "replace").encode())
+                held = bytearray(decoded(bytes(held) + rest).encode())
             if len(held) <= _WHOLE:
                 if held:
                     yield 1, held.decode("utf-8", "replace")

@@ -3,9 +3,10 @@
 import re
 from typing import NamedTuple
 
+from fastalloc.posted import ANSI
+
 _QUOTE = re.compile(r"^(?:[ \t]*[>|])+[ \t]?")
 _WRAP_MARK = re.compile(r"^\+(?=\S)")
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d+)?"
@@ -60,7 +61,7 @@ def strip_prefix(raw: str, number: int = 0) -> Line:
     """Takes quoting, dates, stamps and levels off a line."""
     width = len(raw)
     if "\x1b" in raw:
-        raw = _ANSI.sub("", raw)
+        raw = ANSI.sub("", raw)
     text = raw
     quote = _QUOTE.match(text)
     if quote:

@@ -116,7 +116,8 @@ def min_free_kbytes(lowmem_kb: int, era: str = "2.6.25") -> int:
 
 
 def khugepaged_min_free_kbytes(populated_zones: int, free_buffer_pages: int) -> int:
-    """What khugepaged raises min_free_kbytes to: 11 pageblocks a zone, at most 1/20 [mm/khugepaged.c: 6.1, 6.12]."""
+    """What khugepaged raises min_free_kbytes to: 11 pageblocks a zone, at most 1/20 [mm/khugepaged.c: 6.1, 6.12:
+    set_recommended_min_free_kbytes; on machines of 512 MB and more that have huge pages on]."""
     blocks = populated_zones * (2 + MIGRATE_PCPTYPES * MIGRATE_PCPTYPES)
     return min(blocks * PAGEBLOCK, free_buffer_pages // 20) * 4
 

@@ -59,7 +59,7 @@ def own_source(path: Path) -> str:
         InputError: it cannot be read; names the file.
     """
     with reading(path):
-        return text_of(path).removeprefix("\ufeff")
+        return text_of(path)
 
 
 def read_own(source: str, where: str) -> Text:

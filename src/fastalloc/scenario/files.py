@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from fastalloc.bounded import decoded
 from fastalloc.errors import InputError, meant, reader
 from fastalloc.foreign import content_of
 
@@ -43,7 +44,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         InputError: unreadable, not UTF-8, not TOML.
     """
     try:
-        text = content_of(path, MOST_BYTES).decode("utf-8")
+        text = decoded(content_of(path, MOST_BYTES), "strict")
         if sum(found["mark"] is not None for found in _COUNTED.finditer(text)) > MOST_VALUES:
             raise InputError(path, "", f"holds more than {MOST_VALUES:,} values and tables")
         if max(map(len, _BETWEEN.split(text))) > MOST_WORD:

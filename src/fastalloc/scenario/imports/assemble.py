@@ -1,5 +1,6 @@
 """One machine from all that the texts tell, and the list of what they did not."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,21 @@ from fastalloc.scenario.imports import host
 from fastalloc.scenario.imports.report import ReportFound, read_report
 from fastalloc.scenario.imports.slabinfo import allocator, cache_line, page_bytes, slab_caches
 from fastalloc.scenario.imports.texts import open_source
-from fastalloc.scenario.imports.zoneinfo import ZoneFound, ZonesFound, protection_by_class, read_zoneinfo
+from fastalloc.scenario.imports.zoneinfo import (
+    ZoneFound,
+    ZonesFound,
+    classes_of,
+    hides_zones,
+    protection_by_class,
+    read_zoneinfo,
+)
 from fastalloc.scenario.machine import ZONE_CLASSES, Machine
 from fastalloc.scenario.varied import input_error
 
 DMA_PAGES = 3976  # that x86_64 manages of its 16 MB
 DMA32_END = 1 << 20  # pages of 4 KB below 4 GB
 DEFAULT_MEMORY_KB = 1 << 20
+OF_A_REPORT = "zones from the report of a failed allocation"
 
 
 @reader()
@@ -57,7 +66,7 @@ def import_machine(
         said.append("several zoneinfos told, the first is read")
     if found is None and report is not None:
         found = report.zones
-        said.append("zones from the report of a failed allocation")
+        said.append(OF_A_REPORT)
     if found is None and "MemTotal" not in meminfo and not rows and not source.slab_dirs:
         raise InputError(
             path, "", "tells of no machine: no zoneinfo, meminfo, slabinfo or report of a failed allocation"
@@ -70,19 +79,25 @@ def import_machine(
     sysctls = host.read_sysctls(source)
     base = known.base if known else host.oldest_kernel(meminfo, found, rows, sysctls, report.within if report else ())
     size, why = host.told_page_kb(source.lines), "the lines of getconf"
-    if size is None:
-        size, why = host.page_kb(meminfo, found, page_bytes(rows))
-    if report is not None and report.page_kb is not None and size is None:
+    if size is None and report is not None and report.page_kb is not None:
         size, why = report.page_kb, "the report's lists of free blocks"
-    if size is None and found is not None:
-        size, why = host.page_kb_of_batches(found, wm.era_of(base)), "the batches of per-CPU lists"
+    if size is None:
+        # sizes of a report are in kB, and say nothing of the page's
+        counted = None if report is not None and found is report.zones else found
+        whole = counted is not None and "DMA" in counted.listed and not hides_zones(counted, classes_of(counted), path)
+        sizes = host.page_sizes(arch, counted, wm.era_of(base))
+        size, why = host.page_kb(meminfo, counted, page_bytes(rows), sizes, whole, release)
+    if report is not None and found is report.zones and size not in (None, report.page_kb or 4):
+        report = read_report(source.lines, size)
+        assert report is not None
+        found = report.zones
     if size is None:
         said.append("pages of 4 KB assumed")
     elif size != 4:
         said.append(f"pages of {size} KB, as {why} tell")
     size = size or 4
     if known is None:
-        said.append(f"kernel not told; the rules of {base_name(base)} assumed, the oldest that fits")
+        said.append(f"kernel not told: the rules of {base_name(base)} assumed, the oldest that fits")
         release = base_name(base)
     bits = bits or host.bits(meminfo, found)
     if bits is None:
@@ -94,7 +109,8 @@ def import_machine(
     if found is None:
         found = _zones_of(meminfo, size, bits or 64, arch, said)
     ratios = {"DMA": 256, "DMA32": 256, "Normal": 32} | host.read_reserve_ratios(source, bits or 64)
-    zones = _zones(found, sysctls, ratios, base, size, cpus, said, path)
+    huge = size == 4 and base >= (2, 6, 38) and "AnonHugePages" in meminfo
+    zones = _zones(found, sysctls, ratios, base, size, cpus, huge, said, path)
     told = cache_line(source)
     if told is None and host.is_s390(found):
         line, arch = 256, "s390x"
@@ -104,6 +120,9 @@ def import_machine(
         said.append(f"cache_line {line}, as of {arch}")
     said.append("hz 250 assumed")
     swap_kb = _swap_kb(meminfo, report, said)
+    hugetlb_kb = host.hugetlb_kb(source.lines, meminfo)
+    if hugetlb_kb:
+        said.append(f"{hugetlb_kb:,} kB of hugetlb pages are counted as memory like any other")
     rules = kernel_near(release)
     notes = [note for subject, note in rules.notes.items() if subject in ("version", "layout", "slabs")]
     said += [part for note in notes for part in note.split("; ")]
@@ -113,7 +132,7 @@ def import_machine(
     )
     caches = slab_caches(source, rows, said, layout)
     if not caches:
-        said.append("no slab caches told; those of the swap path alone assumed")
+        said.append("no slab caches told: those of the swap path alone assumed")
     nodes = sorted({zone["node"] for zone in zones})
     if len(nodes) > 1:
         said.append(f"{len(nodes)} nodes ({', '.join(map(str, nodes))}), joined into one where the machine is run")
@@ -142,7 +161,7 @@ def _zones_of(meminfo: dict[str, int], page_kb: int, bits: int, arch: str, said:
     total_kb = meminfo.get("MemTotal")
     if total_kb is None:
         total_kb = DEFAULT_MEMORY_KB
-        said.append("no memory size told; 1 GB assumed")
+        said.append("no memory size told: 1 GB assumed")
     if total_kb // page_kb < 2048:
         raise InputError("/proc/meminfo", "MemTotal", f"{total_kb} kB are too little for a machine")
     pages = total_kb // page_kb
@@ -157,7 +176,7 @@ def _zones_of(meminfo: dict[str, int], page_kb: int, bits: int, arch: str, said:
         sizes, whose = {"DMA": below, "Normal": pages - below}, "arm64, DMA below 4 GB,"
     else:
         sizes, whose = {"DMA": dma, "DMA32": below - dma, "Normal": pages - below}, "x86_64"
-    said.append(f"zones not told; those of {whose} assumed")
+    said.append(f"zones not told: those of {whose} assumed")
     found = ZonesFound([ZoneFound(0, name, size) for name, size in sizes.items() if size > 0])
     found.listed = [zone.name for zone in found.zones]
     if meminfo.get("CmaTotal"):
@@ -174,28 +193,32 @@ def _zones(
     base: Base,
     page_kb: int,
     cpus: int,
+    huge: bool,
     said: list[str],
     path: Path,
 ) -> list[dict[str, Any]]:
-    """The zones as fields of ``Zone``; marks, reserves and lists that are not told follow from the kernel's rules."""
+    """The zones as fields of ``Zone``; marks, reserves and lists that are not told follow from the kernel's rules.
+
+    ``huge``: khugepaged is there.
+    """
     era = wm.era_of(base)
-    found.zones = [zone for zone in found.zones if zone.name != "Device"]  # none of the page allocator's
+    if any(zone.name == "Device" for zone in found.zones):
+        said.append("pages of devices are left out, which the page allocator does not hand out")
+    found.zones = [zone for zone in found.zones if zone.name != "Device"]
     known = [name for name in ZONE_CLASSES if name != "Device"]
     for zone in found.zones:
         if zone.name not in known:
             raise InputError(path, "/proc/zoneinfo", f"zone {zone.name!r}: known are {', '.join(known)}")
-    classes = [name for name in known if any(zone.name == name for zone in found.zones)]
+    classes = classes_of(found)
     found.zones.sort(key=lambda zone: (zone.node, known.index(zone.name)))
     protections = protection_by_class(found, classes, path)
-    if any(max(zone.protection or [0]) > max(told or [0]) for zone, told in zip(found.zones, protections, strict=True)):
+    if hides_zones(found, classes, path):
         said.append("protection tells of zones that the text does not show, which are left out")
     highmem = "HighMem" in classes
     if any(zone.min is None for zone in found.zones):
         shares = [wm.in_the_share(zone.name, era, highmem) for zone in found.zones]
-        lowmem_kb = page_kb * sum(zone.present for zone, share in zip(found.zones, shares, strict=True) if share)
-        kbytes = sysctls.get("min_free_kbytes", wm.min_free_kbytes(lowmem_kb, era))
-        whence = "told" if "min_free_kbytes" in sysctls else "assumed, as the kernel sets it at boot"
-        said.append(f"watermarks not told; those of min_free_kbytes {kbytes}, {whence}")
+        kbytes, whence = _min_free_kbytes(found.zones, shares, sysctls, era, page_kb, huge)
+        said.append(f"watermarks not told: those of min_free_kbytes {kbytes}, {whence}")
         sizes, factor = [zone.present for zone in found.zones], sysctls.get("watermark_scale_factor", 10)
         for zone, mark in zip(
             found.zones, wm.zone_watermarks(kbytes, sizes, era, factor, shares, page_kb), strict=True
@@ -203,13 +226,13 @@ def _zones(
             zone.min, zone.low, zone.high = mark.min, mark.low, mark.high
     if None in protections:
         told = " ".join(str(ratios.get(name, 0)) for name in classes)
-        said.append(f"protection not told; that of lowmem_reserve_ratio {told} assumed")
+        said.append(f"protection not told: that of lowmem_reserve_ratio {told} assumed")
     protections = [
         _protection(zone, found.zones, classes, era, ratios) if told is None else told
         for zone, told in zip(found.zones, protections, strict=True)
     ]
     if any(zone.pcp_batch is None for zone in found.zones):
-        said.append("per-CPU lists not told; those that the kernel sets for the zone's size assumed")
+        said.append("per-CPU lists not told: those that the kernel sets for the zone's size assumed")
     for name, label in (("cma", "CMA"), ("highatomic", "highatomic")):
         pages = sum(getattr(zone, name) or 0 for zone in found.zones)
         if pages:
@@ -236,6 +259,23 @@ def _zones(
             }
         )
     return rows
+
+
+def _min_free_kbytes(
+    zones: Sequence[ZoneFound], shares: Sequence[bool], sysctls: dict[str, int], era: str, page_kb: int, huge: bool
+) -> tuple[int, str]:
+    """min_free_kbytes and where it comes from: told, or set at boot, where khugepaged raises it."""
+    if "min_free_kbytes" in sysctls:
+        return sysctls["min_free_kbytes"], "told"
+    sizes = [zone.present for zone in zones]
+    kbytes = wm.min_free_kbytes(page_kb * sum(itertools.compress(sizes, shares)), era)
+    if huge and page_kb * sum(sizes) >= 512 << 10:
+        marks = wm.zone_watermarks(kbytes, sizes, era, sysctls.get("watermark_scale_factor", 10), shares, page_kb)
+        above = [max(0, size - mark.high) for size, mark in zip(sizes, marks, strict=True)]
+        raised = wm.khugepaged_min_free_kbytes(sum(shares), sum(itertools.compress(above, shares)))
+        if raised > kbytes:
+            return raised, "assumed, as khugepaged sets it where huge pages are on (AnonHugePages)"
+    return kbytes, "assumed, as the kernel sets it at boot"
 
 
 def _protection(

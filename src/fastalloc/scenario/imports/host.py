@@ -43,6 +43,13 @@ _ARCH = (
     ("v8", 64, 64),
     ("v7l?", 32, 64),
 )  # fmt: skip -- the last two: CONFIG_LOCALVERSION of the Raspberry Pi's kernels
+# KB of a page that kernels are built with, by what stands in their release; else 4.
+_PAGES = (
+    (re.compile(r"[+-](16|64)k\b"), 0),  # which its distribution names
+    (re.compile(r"rpi-2712|-asahi"), 16),  # arch/arm64/configs/bcm2712_defconfig; Apple's IOMMU has no other
+    (re.compile(r"\.el[78]\S*\.aarch64|ppc64"), 64),  # of RHEL; of every distribution
+)
+FOUR_ALONE = ("x86_64", "amd64", "i386", "i586", "i686", "s390x", "armv5", "armv6", "armv7", "riscv64")
 # The first kernel that prints a line of zoneinfo or meminfo, or has a cache.
 FIRST: dict[str, Base] = {
     "Active(anon)": (2, 6, 28), "nr_inactive_anon": (2, 6, 28), "nr_free_cma": (3, 7, 0), "nr_alloc_batch": (3, 12, 0),
@@ -93,6 +100,14 @@ def read_meminfo(lines: Sequence[str]) -> dict[str, int]:
         if match is not None:
             found.setdefault(match[1], int(match[2]))
     return found
+
+
+def hugetlb_kb(lines: Sequence[str], meminfo: Mapping[str, int]) -> int:
+    """KB that huge pages set aside take, of every size [since 4.16], or of the default one."""
+    if "Hugetlb" in meminfo:
+        return meminfo["Hugetlb"]
+    counts = [int(match[1]) for line in lines if (match := re.match(r"^\s*HugePages_Total:\s+(\d+)\s*$", line))]
+    return counts[0] * meminfo.get("Hugepagesize", 0) if counts else 0
 
 
 def read_sysctls(source: Source) -> dict[str, int]:
@@ -167,29 +182,56 @@ def told_page_kb(lines: Sequence[str]) -> int | None:
     return None
 
 
-def page_kb_of_batches(zones: ZonesFound, era: str) -> int | None:
-    """KB of a page where the zones' pcp->batch is that of one page size alone [zone_batchsize]."""
-    told = [zone for zone in zones.zones if zone.pcp_batch]
-    fitting = [
+def page_sizes(arch: str, zones: ZonesFound | None, era: str) -> tuple[int, ...]:
+    """KB that a page may have on this CPU, less those that the batches of the zones' per-CPU lists speak against
+    [zone_batchsize]; only 4 where the DMA zone is that of the ISA bus."""
+    sizes = (4,) if arch in FOUR_ALONE or (zones is not None and _has_isa_dma(zones)) else (4, 16, 64)
+    told = [zone for zone in zones.zones if zone.pcp_batch] if zones is not None else []
+    fitting = tuple(
         size
-        for size in (4, 16, 64)
+        for size in sizes
         if all(max(1, zone_batchsize(zone.present, era, size)) == zone.pcp_batch for zone in told)
-    ]
-    return fitting[0] if told and len(fitting) == 1 else None
+    )
+    return fitting or sizes
 
 
-def page_kb(meminfo: Mapping[str, int], zones: ZonesFound | None, slab_page: int | None) -> tuple[int | None, str]:
-    """(KB of a page, what betrays it); None where nothing does."""
+def _has_isa_dma(zones: ZonesFound) -> bool:
+    """Whether a DMA zone ends at 16 MB of 4 KB, below another one [MAX_DMA_PFN of x86]."""
+    names = {"DMA32", "HighMem"} & set(zones.listed)
+    return bool(names) and any(zone.name == "DMA" and zone.spanned in (4095, 4096) for zone in zones.zones)
+
+
+def page_kb(
+    meminfo: Mapping[str, int],
+    zones: ZonesFound | None,
+    slab_page: int | None,
+    sizes: Sequence[int],
+    whole: bool,
+    release: str,
+) -> tuple[int | None, str]:
+    """(KB of a page, what betrays it); None where nothing does.
+
+    Args:
+        slab_page: bytes, of :func:`fastalloc.scenario.imports.slabinfo.page_bytes`.
+        sizes: of :func:`page_sizes`.
+        whole: no zone is left out, so that MemTotal is of those shown.
+    """
     if slab_page is not None:
         return slab_page // 1024, "what a slab's objects take"
     huge = {32 << 10: 16, 512 << 10: 64}.get(meminfo.get("Hugepagesize", 0))  # a table of pages maps one
     if zones is not None and "MemTotal" in meminfo:
         pages = sum(zone.present for zone in zones.zones)
-        for size in (4, 16, 64):  # some of the memory that is present is not managed
+        for size in (4, 16, 64) if whole else sizes:  # some of the memory that is present is not managed
             if 0.6 * size * pages <= meminfo["MemTotal"] <= 1.02 * size * pages:
                 return size, "MemTotal against the zones' pages"
     if huge is not None:
         return huge, "Hugepagesize"
+    if zones is not None and len(sizes) == 1 and any(zone.pcp_batch for zone in zones.zones):
+        return sizes[0], "the batches of per-CPU lists"
+    for pattern, size in _PAGES:
+        match = pattern.search(release)
+        if match is not None:
+            return size or int(match[1]), f"kernels called {match[0].strip('.')} usually"
     return None, ""
 
 

@@ -29,12 +29,15 @@ class ReportFound:
     within: list[Span] = field(default_factory=list)  # the versions of each thing that tells the kernel's age
 
 
-def read_report(lines: Sequence[str]) -> ReportFound | None:
-    """The first Mem-Info among ``lines``; None where there is none."""
+def read_report(lines: Sequence[str], page_kb: int | None = None) -> ReportFound | None:
+    """The first Mem-Info among ``lines``; None where there is none.
+
+    ``page_kb``: KB of a page, where it is known; else that of the smallest block of its lists, or 4.
+    """
     found = ReportFound(ZonesFound())
     sizes = [int(match[4]) for line in lines if (match := _LIST.match(line)) is not None]
     found.page_kb = min(sizes) if sizes else None
-    page_kb = found.page_kb or 4
+    page_kb = page_kb or found.page_kb or 4
     pcp: dict[tuple[int, str], tuple[int, int]] = {}
     kept: dict[tuple[int, str], int] = {}  # pages of free blocks that are in no list but the one for GFP_ATOMIC
     where = (0, "")

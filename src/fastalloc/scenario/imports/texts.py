@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from fastalloc.bounded import text_of
+from fastalloc.bounded import decoded, text_of
 from fastalloc.errors import InputError, reading
 from fastalloc.foreign import content_of
+from fastalloc.posted import ANSI, plain
 from fastalloc.scenario.machine import SLAB_FLAG_BITS
 
 # Each is read as a file where a folder holds it, with or without proc/ in front.
@@ -24,10 +25,20 @@ SLAB_FIELDS = ("object_size", "slab_size", "align", "ctor", "objs_per_slab", "or
 # What stands before a line of a log or of a quoted mail.
 _QUOTE = re.compile(r"^(?:[>|] ?)+(?=\s*\S)")
 _STAMP = re.compile(
-    r"^(?:<\d+>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ |\d{4}-\d\d-\d\dT\S+ \S+ )?(?:kernel: ?)?"
+    r"^(?:<\d+>)?(?:[a-z]{3,8} *:[a-z]{3,6} *: )?"
+    r"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ |\d{4}-\d\d-\d\dT\S+ \S+ )?(?:kernel: ?)?"
     r"(?:\[ *\+?\d+\.\d+\](?: ?\[ *[CT]\d+\])? ?)?"
 )
 _NUMBERED = re.compile(r"^ *(\d{1,6})(?:\t|: ?| {1,2}(?=\S| ))")
+# Lines whose begin is known, behind whatever a log wrote before them.
+_ANCHOR = re.compile(
+    r"^(.{0,200}?)(?:Node\s+\d+,\s*zone\s+\w+$|(?:Node \d+ )?(?:DMA|DMA32|Normal|HighMem|Movable) free:\d+kB"
+    r"|MemTotal:\s+\d+ kB$|slabinfo - version)"
+)
+_PARTS = re.compile(r"\d+|\s+|[A-Za-z]+|[^\dA-Za-z\s]")
+_DATE = re.compile("Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec|Mon|Tue|Wed|Thu|Fri|Sat|Sun")
+NEAR = 30  # lines after one with a prefix, of which most must have it
+MOST_SHAPES = 4  # of prefixes in a text
 _SECTION = re.compile(r"^==+ ?(?:file:? ?)?(/\S+|slabroot \S+)|^#{2,} ?(/\S+)")
 
 
@@ -58,18 +69,48 @@ def open_source(path: Path) -> Source:
 
 
 def clean(text: str, path: Path) -> list[str]:
-    """Lines without carriage returns, byte order marks, quote marks, line numbers and log stamps; indentation stays.
+    """Lines as the kernel wrote them: without encodings, markup, byte order marks, quote marks, line numbers and what a
+    log puts before each; indentation stays.
 
     Raises InputError where there are more than MOST_LINES; what a line has beyond LONGEST is left out.
     """
-    lines = []
-    posted = text.replace("\u00a0", " ").replace("\ufeff", "").splitlines()
+    text = ANSI.sub("", plain(text)).replace("\ufeff", "").replace("#012", "\n")
+    if text.count("\\n") > text.count("\n"):  # inside a string of JSON or of a program
+        text = text.replace("\\n", "\n").replace("\\t", "\t")
+    posted = text.splitlines()
     if len(posted) > MOST_LINES:
         raise InputError(path, "", f"has {len(posted):,} lines; give the part that tells of the machine")
-    for line in _unnumbered([_WIDE.sub(r"\1\2", line[:LONGEST]) for line in posted]):
-        line = _QUOTE.sub("", line.rstrip())
-        lines.append(_STAMP.sub("", line, count=1))
+    lines = _unnumbered([_WIDE.sub(r"\1\2", line[:LONGEST]) for line in posted])
+    lines = _without_prefix([_QUOTE.sub("", line.rstrip()) for line in lines])
+    return [_STAMP.sub("", line, count=1) for line in lines]
+
+
+def _without_prefix(lines: list[str]) -> list[str]:
+    """Lines without what every line of a log has before it, whatever that is: it is what stands before a line whose
+    begin is known, with other numbers and months, and most lines that follow have it too."""
+    known: list[re.Pattern[str]] = []
+    for at, line in enumerate(lines):
+        anchor = _ANCHOR.match(line)
+        if anchor is None or not anchor[1].strip() or any(shape.match(line) for shape in known):
+            continue
+        shape = re.compile("".join(_shape(part) for part in _PARTS.findall(anchor[1].rstrip())) + r"(?: |\t|$)?")
+        after = [other for other in lines[at + 1 : at + 1 + NEAR] if other.strip()]
+        if sum(shape.match(other) is not None for other in after) > len(after) / 2:
+            known.append(shape)
+        if len(known) == MOST_SHAPES:
+            break
+    for shape in known:
+        lines = [shape.sub("", line, count=1) for line in lines]
     return lines
+
+
+def _shape(part: str) -> str:
+    """A pattern for a part of a prefix as another line may have it."""
+    if part.isspace():
+        return r"\s*"
+    if part.isdigit():
+        return r"\d+"
+    return "[A-Z][a-z]{2}" if _DATE.fullmatch(part) else "[CT]" if part in ("C", "T") else re.escape(part)
 
 
 def _unnumbered(lines: list[str]) -> list[str]:
@@ -128,7 +169,7 @@ def _open_file(path: Path) -> Source:
     if not path.exists():
         raise InputError(path, "", "no such file or folder")
     raw = content_of(path, MOST_BYTES)
-    return _split(path, clean(raw.decode("utf-8", errors="replace"), path))
+    return _split(path, clean(decoded(raw), path))
 
 
 def _split(path: Path, lines: list[str]) -> Source:

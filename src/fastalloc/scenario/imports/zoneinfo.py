@@ -9,7 +9,8 @@ from pathlib import Path
 from fastalloc.errors import InputError
 from fastalloc.scenario.machine import ZONE_CLASSES, Machine
 
-_HEAD = re.compile(r"^\s*(?:<[^<>]*>)*\s*Node (\d+), zone\s+(\S+)\s*$")
+_HEAD = re.compile(r"(^|.*?[^\w])Node\s+(\d+),\s*zone\s+(\w+)\s*$")
+_SIZE = re.compile(r"^\s*(?:pages free|managed|present)\s+\d", re.MULTILINE)
 
 
 @dataclass
@@ -85,18 +86,21 @@ def read_zoneinfo(lines: Sequence[str], path: Path) -> ZonesFound | None:
 
 
 def _blocks(lines: Sequence[str]) -> list[tuple[int, str, int, list[str]]]:
-    """(node, zone, line number, lines) of each zone."""
+    """(node, zone, line number, lines) of each zone. A sentence that ends with the name of one begins none."""
     blocks: list[tuple[int, str, int, list[str]]] = []
+    sentences: set[int] = set()
     for number, line in enumerate(lines, 1):
         head = _HEAD.match(line)
         if head is not None:
-            blocks.append((int(head[1]), head[2], number, []))
+            blocks.append((int(head[2]), head[3], number, []))
+            if head[1].strip():
+                sentences.add(number)
         elif line.startswith("== "):
             if blocks:
                 blocks[-1][3].append("== ")
         elif blocks and (not blocks[-1][3] or blocks[-1][3][-1] != "== "):
             blocks[-1][3].append(line)
-    return blocks
+    return [block for block in blocks if block[2] not in sentences or _SIZE.search("\n".join(block[3]))]
 
 
 def _zone(node: int, name: str, text: str, path: Path, where: str) -> ZoneFound | None:
@@ -120,7 +124,7 @@ def _zone(node: int, name: str, text: str, path: Path, where: str) -> ZoneFound 
         lost = ("min", "low", "high")[marks.index(None)]
         raise InputError(path, where, f"no {lost!r}: the text is cut off or not a zoneinfo")
     boost = number("boost") or 0  # which the printed marks include
-    protection = re.search(r"protection: \(([\d, ]+)\)", text)
+    protection = re.search(r"protection:[ \t]*\(([ \t]*\d+(?:,[ \t]*\d+)*)\)", text)
     if protection is None and re.search(r"protection:", text):
         raise InputError(path, where, "protection is cut off")
     high = re.search(r"^\s*high:\s+(\d+)\s*$", text, re.MULTILINE)
@@ -169,6 +173,21 @@ def protection_by_class(found: ZonesFound, classes: Sequence[str], path: Path) -
         )
     columns = [built.index(name) for name in classes]
     return [[zone.protection[j] for j in columns] if zone.protection else None for zone in found.zones]
+
+
+def hides_zones(found: ZonesFound, classes: Sequence[str], path: Path) -> bool:
+    """Whether the protection of zones tells of some that the text does not show.
+
+    Raises:
+        InputError: as :func:`protection_by_class`.
+    """
+    shown = protection_by_class(found, classes, path)
+    return any(max(zone.protection or [0]) > max(told or [0]) for zone, told in zip(found.zones, shown, strict=True))
+
+
+def classes_of(found: ZonesFound) -> list[str]:
+    """Names of the populated zones of the page allocator, lowest first."""
+    return [name for name in ZONE_CLASSES if name != "Device" and any(zone.name == name for zone in found.zones)]
 
 
 def _zones_built(found: ZonesFound, length: int, agreeing: bool = True) -> list[str] | None:
