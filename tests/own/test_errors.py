@@ -4,6 +4,7 @@ What is wrong with a text is in test_text.py and test_allocator.py, parameters i
 closed loop in test_lane.py, --trust in tests/faults/test_trust.py.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 from fastalloc.cli import interrupt
 
 SHORT = ("--lanes", 1, "--seconds", 1)
+ROOT = Path(__file__).parents[2]
+TRACES, GALLERY = ROOT / "tests" / "data" / "traces", ROOT / "docs" / "own"
 
 
 @pytest.fixture
@@ -130,3 +133,36 @@ def test_ctrl_c_is_heard_inside_a_policy(mine):
     assert process.returncode == 130, told
     assert time.monotonic() - begun < interrupt.GRACE_S + 20
     assert "Traceback" not in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what_if", ["policy=mine.py", "allocator=mine.py"])
+def test_ctrl_c_is_heard_at_once_inside_a_replay(mine, what_if):
+    """Each call takes some milliseconds, and there are tens of thousands; a replay has nothing to finish first."""
+    turns = "    n = 0\n    for i in range(90_000):\n"
+    turns += "".join(f"        n = (n * {7 + k} + i) % 1_000_003\n" for k in range(8))
+    if what_if == "policy=mine.py":
+        mine(f"def free_to(slab):\n{turns}    return -1 if n >= 0 else 1\n")
+        words = [TRACES / "d_w4_k73_smp4.events.parquet", "--kernel", "7.3"]
+    else:
+        text = (GALLERY / "buddy_only.py").read_text()
+        mine(text.replace("    lock(zone)\n    page", f"{turns}    if n < 0:\n        lock(zone)\n    page"))
+        words = [TRACES / "d_stack_k612.events.parquet", "--kernel", "6.12"]
+    command = [sys.executable, "-m", "fastalloc.cli.main", "replay", *map(str, words), "--what-if", what_if]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while _cpu_s(process.pid) < 25:  # what reads, fits and compiles takes less where kernels are compiled
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.2)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    print(f"{what_if}: ended {time.monotonic() - begun:.2f} s after the signal")
+    assert process.returncode == 130, told
+    assert time.monotonic() - begun < 10  # 0.1 s where the machine is not loaded
+    assert "Traceback" not in told
+
+
+def _cpu_s(pid):
+    """Seconds of CPU time that a process took."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
