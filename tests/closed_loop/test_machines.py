@@ -5,6 +5,7 @@ import pytest
 
 from fastalloc.batch.heap import build_layout
 from fastalloc.batch.lane import build_lane
+from fastalloc.batch.pressed import pressed
 from fastalloc.batch.size import refuse_too_large
 from fastalloc.batch.zones import lane_zones
 from fastalloc.errors import InputError
@@ -155,6 +156,13 @@ def test_a_large_machine_runs(monkeypatch):
     arrays = advance(0, build_lane(scenario, 0, 1), 100)
     assert arrays.mem.page.shape[0] == 256 << 18
     assert arrays.out.metric[METRIC.pages_copied] > 0
+
+
+def test_a_machine_of_which_every_page_is_left_out_is_refused():
+    own = machine("Normal alone", 1, "6.12").model_dump() | {"min_free_kbytes": None}
+    zones = [zone | {"cma": zone["present"]} for zone in own["zones"]]
+    with pytest.raises(InputError, match="all pages are CMA"):
+        pressed(Machine.model_validate(own | {"zones": zones}))
 
 
 def test_a_machine_too_large_is_refused_with_what_it_would_take():

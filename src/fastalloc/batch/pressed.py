@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fastalloc.batch.zones import lane_zones
+from fastalloc.errors import InputError
 from fastalloc.scenario import Machine, Scenario, load_machine
 from fastalloc.scenario.chosen import default_policy, policy_of_machine
 from fastalloc.scenario.machines import assumed
@@ -53,6 +54,8 @@ def pressed(
     frames = {zone.name: min(zone.frames, max(in_play, MARKS_IN_PLAY * zone.high)) for zone in lane_zones(machine)}
     total = sum(frames.values())
     whole = sum(zone.frames for zone in lane_zones(machine))
+    if total == 0:
+        raise InputError(machine.name, "machine.zones", "all pages are CMA or highatomic ones, which are left out")
     if total < whole:
         said.append(f"{whole - total:,} of {whole:,} pages are held for good, and {total:,} are filled and reclaimed")
     swap = max(machine.swap_pages, 2 * total // 256 * 256)
