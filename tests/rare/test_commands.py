@@ -133,3 +133,11 @@ def test_a_policy_of_one_s_own_has_a_rate(fastalloc, monkeypatch, tmp_path):
     assert (code, json.loads(out)) == (0, told)
     assert err == "mine.py: kept goes on with the text that it was begun with, which is another\n"
     one_line(fastalloc(*words, "--set", "policy.slack=3"), "policy.slack")
+    (tmp_path / "other.py").write_text(
+        "from fastalloc.own import parameter\nkept = parameter('kept', 1, 0, 9, 'slabs')\n"
+        "\n\ndef keep(cache):\n    return kept\n"
+    )
+    several = ["rare", "swap-livelock-34m", "--policies", "other.py,fix", "--seconds", 1, "--startup", 0, "--lanes", 2]
+    told = json.loads(fastalloc(*several, "--set", "policy.kept=3", "--json")[1])
+    assert [answer["policy"] for answer in told] == ["other.py", "fix"]
+    one_line(fastalloc(*several, "--set", "policy.kpet=3"), "no parameter of its file (did you mean 'kept'?)")

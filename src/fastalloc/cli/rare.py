@@ -77,7 +77,9 @@ def rare(
     wanted = parse_event(event)
     named = {"run.duration_s": seconds, "run.seed": seed}
     asked = parse_settings(settings or []) | {key: value for key, value in named.items() if value is not None}
-    owns = {name: _chosen(scenario, variant, name or policy, asked) for name in _names(policies, policy, variant)}
+    names = _names(policies, policy, variant)
+    owns = {name: _chosen(scenario, variant, name or policy, asked, len(names) > 1) for name in names}
+    _refuse_unknown(owns, asked)
     key, values = _rungs(stress) if stress else ("", [])
     if key:
         for own in owns.values():
@@ -188,15 +190,27 @@ class _Search:
         return choose_rungs(share, asked, whole)
 
 
-def _chosen(scenario: str, variant: str | None, policy: str | None, asked: dict[str, Any]) -> "Scenario":
-    """The one variant that is asked for, with a policy on top, whose parameters may be among the settings."""
-    from fastalloc.scenario.own_parameters import own_settings, with_parameters
+def _refuse_unknown(owns: "dict[str, Scenario]", asked: dict[str, Any]) -> None:
+    """Raise InputError for a parameter that none of several policies has."""
+    from fastalloc.scenario.own_parameters import own_settings, parameter_of, with_parameters
+
+    parameters = own_settings(asked)[1]
+    unknown = {key for key in parameters if all(parameter_of(own, key) is None for own in owns.values())}
+    with_parameters(next(iter(owns.values())), {key: parameters[key] for key in unknown})
+
+
+def _chosen(scenario: str, variant: str | None, policy: str | None, asked: dict[str, Any], several: bool) -> "Scenario":
+    """The one variant that is asked for, with a policy on top, whose parameters may be among the settings; ``several``:
+    those of others too."""
+    from fastalloc.scenario.own_parameters import own_settings, parameter_of, with_parameters
 
     fields, parameters = own_settings(asked)
     loaded = loaded_with(scenario, asked if policy is None else fields)
     own = loaded.variant(variant or loaded.variants[0].name)
     if policy is not None:
         own = _set(own, {"policy": policy})
+    if several:
+        parameters = {key: value for key, value in parameters.items() if parameter_of(own, key) is not None}
     if parameters:
         own = with_parameters(own, parameters)
         own = own.variant(own.variants[0].name)
