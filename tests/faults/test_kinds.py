@@ -89,6 +89,14 @@ def test_a_shard_with_other_values(dataset, make, words):
     assert [fault.message for fault in check_dataset(dataset).faults if fault.path == shard] != []
 
 
+@pytest.mark.parametrize("column", ["lane", "id"])
+def test_a_shard_with_the_lanes_of_others(dataset, column):
+    (*_, shard) = sorted((dataset / "ledger").glob("*.parquet"))
+    rewritten(shard, with_column(column, lambda values: pa.array([value.as_py() ^ 1 for value in values], pa.int64())))
+    told = [fault.message for fault in check_dataset(dataset).faults if fault.path == shard]
+    assert "a row's lane or point is not that of its id" in told
+
+
 @pytest.mark.parametrize(
     "part",
     [5, [], [0, "x", "rc8", {}, 0, 1], [0, "x", "rc8", {}, 0, "1", 0], [0, "x", "rc8", {}, 3, 3, 0],

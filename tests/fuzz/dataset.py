@@ -9,7 +9,7 @@ from tests import fake_batch
 
 def small_dataset(folder: Path) -> Path:
     """Two variants of two lanes each, complete."""
-    scenario = load_scenario("swap-livelock-34m").with_settings({"run.lanes": 2, "run.duration_s": 5.0})
+    scenario = load_scenario("swap-livelock-34m").with_settings({"run.lanes": 2, "run.duration_s": 60.0})
     names = [variant.name for variant in scenario.variants][:2]
     writer = DatasetWriter(folder, scenario, names, "fastalloc run swap-livelock-34m")
     for name in names:

@@ -45,6 +45,7 @@ class _File(NamedTuple):
     path: Location
     record: dict[str, Any]  # of its footer
     ids: np.ndarray  # int64[rows], of ``id``
+    places: dict[str, np.ndarray]  # the same of ``lane``, and of ``point`` where there is one
 
 
 @reader("cannot be checked")
@@ -140,15 +141,17 @@ def _read(file: Location) -> _File | Fault:
         record, schema = read_shard(file)
         with reading(file):
             scan_parquet([file]).collect_schema()
-        ids = []
+        found: dict[str, list[np.ndarray]] = {name: [] for name in ("id", "lane", "point") if name in schema.names}
         table = file.parent.name
         refuse_columns(file, table, schema)
         with open_input(file) as source, opened(file, source, nested=True) as parquet:
             for group in range(parquet.num_row_groups):
                 rows = parquet.read_row_group(group)
                 refuse_values(file, table, rows)
-                ids.append(rows["id"].to_numpy())
-        return _File(file, record, np.concatenate(ids) if ids else np.empty(0, np.int64))
+                for name, parts in found.items():
+                    parts.append(rows[name].to_numpy())
+        values = {name: np.concatenate(parts) if parts else np.empty(0, np.int64) for name, parts in found.items()}
+        return _File(file, record, values.pop("id"), values)
     except StoreError:
         raise
     except InputError as error:
@@ -170,6 +173,9 @@ def _group_faults(group: Mapping[str, _File | Fault], manifest: Mapping[str, Any
                 yield Fault(file.path, f"its footer tells of another {key} than the manifest")
         if file.record != own.record:
             yield Fault(file.path, f"its footer is not that of {own.path.name} in runs/")
+        point, lane = np.divmod(file.ids, manifest["lanes"])
+        if any((values != {"lane": lane, "point": point}[name]).any() for name, values in file.places.items()):
+            yield Fault(file.path, "a row's lane or point is not that of its id")
         if not np.isin(file.ids, own.ids).all():
             yield Fault(file.path, "holds rows of lanes that its shard of runs/ does not hold")
     if manifest.get("kind") != "sweep":

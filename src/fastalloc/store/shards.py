@@ -23,8 +23,8 @@ from fastalloc.store.location import (
     write_file,
 )
 from fastalloc.store.provenance import footer
-from fastalloc.store.read import read_footer, shard_paths
-from fastalloc.store.schema import TABLES
+from fastalloc.store.read import read_footer, read_shard, shard_paths
+from fastalloc.store.schema import TABLES, refuse_columns
 from fastalloc.store.segments import Segment, overlapping, segments_of
 from fastalloc.store.write import parquet_bytes
 
@@ -160,8 +160,10 @@ def _shard(files: dict[str, Location]) -> Shard | Fault:
     try:
         record = read_footer(path)
         segments = segments_of(path, record)
+        for table, file in files.items():
+            refuse_columns(file, table, read_shard(file)[1])
         return Shard(record["task"]["id"], segments, files)
     except StoreError:
         raise
     except InputError as error:
-        return Fault(path, error.message)
+        return Fault(path, ": ".join(filter(None, (error.where, error.message))))
