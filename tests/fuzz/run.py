@@ -116,9 +116,10 @@ def main() -> None:
         print(f"{name:18} {tried:>10,} mutations {found:>6} findings", flush=True)
     print(f"{'all':18} {total:>10,} mutations {findings:>6} findings")
     if options.add:
-        before = json.loads(options.add.read_text())["targets"] if options.add.exists() else {}
-        after = {name: before.get(name, 0) + counts.get(name, 0) for name in TARGETS}
-        options.add.write_text(json.dumps({"mutations": sum(after.values()), "targets": after}, indent=1) + "\n")
+        before = json.loads(options.add.read_text()) if options.add.exists() else {}
+        after = {name: before.get("targets", {}).get(name, 0) + counts.get(name, 0) for name in TARGETS}
+        told = {"mutations": before.get("mutations", 0) + total, "targets": after}
+        options.add.write_text(json.dumps(told, indent=1) + "\n")
     sys.exit(1 if findings else 0)
 
 
