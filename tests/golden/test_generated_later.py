@@ -8,13 +8,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.golden.generate import Phase, Spec, differences
 from tests.golden.generate_later import MIXES, compare
 
-SELECTION = range(30)
+SELECTION = range(16)
+MORE = range(16, 60)
 
 PHASES = st.builds(
     Phase, st.sampled_from(sorted(MIXES)), st.integers(0, 1 << 20), st.sampled_from((5, 20, 60, 200, 500))
@@ -42,8 +44,9 @@ def random_case(seed: int) -> tuple[Spec, int, str]:
     return Spec(rng.randrange(1 << 30), nodes, phases, rng.random() < 0.5), rng.choice((1, 2, 4, 8)), build
 
 
-def test_selection() -> None:
-    for seed in SELECTION:
+@pytest.mark.parametrize("seeds", [SELECTION, pytest.param(MORE, marks=pytest.mark.slow)])
+def test_selection(seeds: range) -> None:
+    for seed in seeds:
         assert check(*random_case(seed)) > 0, seed
 
 
