@@ -28,7 +28,7 @@ _LONG_LINE = 64 << 10  # a line beyond this is cut anywhere
 _MOST_BYTES = 1 << 30  # of a log, unpacked
 _MOST_UNPACKED = 64 << 20  # of one that is packed, or so many times what it has packed
 _MOST_GROWTH = 100
-_MOST_WITHOUT_LINE = 4 << 20  # bytes without the end of a line: no log, however it was damaged
+_MOST_WITHOUT_LINE = 8 << 20  # bytes without the end of a line: no log, however it was damaged
 _HEADS = (b"page allocation failure", b"invoked oom-killer")
 
 
