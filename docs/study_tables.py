@@ -105,7 +105,8 @@ def tables() -> dict[str, dict[str, str]]:
         "swap-livelock-7.3": dict(zip(("outcomes", "ledger", "stock"), on_sheaves.split("\n\n"), strict=True)),
         "mempool-refill": dict(zip(("freed", "pool"), freed.split("\n\n"), strict=True)),
         "sheaf-tuning": dict(zip(("tuning", "classes"), sizes.split("\n\n"), strict=True)),
-        "rare": {"ladders": ladders(), "rates": rare.tables(read("rare/rates"))},
+        "rare": {"ladders": ladders()},
+        "rare-study": {"rates": rare.tables(read("rare/rates"))},
         "replay-7x": {"accuracy": predicted("7.x"), "withheld": withheld("7.x")},
         "replay-trust": {
             "accuracy": predicted("6.x"),
