@@ -108,7 +108,7 @@ clean: ## remove what was built, but no dataset
 # pip before 25.1 does not know dependency groups, hence the upgrade
 .venv/ready: .venv/demo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable . --group dev $(WITH)
+	$(BIN)/python -m pip install --quiet --group dev $(WITH)
 	@touch $@
 
 .venv/bench: .venv/ready

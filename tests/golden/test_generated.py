@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.golden.generate import MIXES, Phase, Spec, compare, differences, random_spec
 
-SELECTION = range(12)
-MORE = range(12, 60)
+SELECTION = range(8)
+MORE = range(8, 60)
 
 PHASES = st.builds(
     Phase, st.sampled_from(sorted(MIXES)), st.integers(0, 1 << 20), st.sampled_from((5, 20, 60, 200, 500))

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.golden.generate import Phase, Spec, differences
 from tests.golden.generate_later import MIXES, compare
 
-SELECTION = range(16)
-MORE = range(16, 60)
+SELECTION = range(10)
+MORE = range(10, 60)
 
 PHASES = st.builds(
     Phase, st.sampled_from(sorted(MIXES)), st.integers(0, 1 << 20), st.sampled_from((5, 20, 60, 200, 500))

@@ -174,7 +174,7 @@ def test_marks_line_ends_and_names_of_files_change_nothing(tmp_path):
 
 def test_what_is_no_file_is_refused(fastalloc, tmp_path):
     (tmp_path / "folder.py").mkdir()
-    (tmp_path / "bytes.py").write_bytes(b"\xff\xfe")
+    (tmp_path / "bytes.py").write_bytes(b"\x80\xfe")
     (tmp_path / "empty.py").touch()
     os.symlink("/dev/zero", tmp_path / "endless.py")
     os.symlink("nowhere", tmp_path / "lost.py")

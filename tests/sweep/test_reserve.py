@@ -182,10 +182,15 @@ def test_the_search_beside_brute_force():
     ("own", "burst"),
     [
         (machine("6.12", 9000, ("Normal", 400_000)), {"pages": 2500, "every_ms": 97, "spread_ms": 0, "life_ms": 10}),
-        (machine("3.2", 483, ("DMA", 3000), ("DMA32", 200_000)), {"pages": 3000, "every_ms": 60, "spread_ms": 1}),
-        (
+        pytest.param(
+            machine("3.2", 483, ("DMA", 3000), ("DMA32", 200_000)),
+            {"pages": 3000, "every_ms": 60, "spread_ms": 1},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             machine("2.6.25", 800, ("DMA", 3000), ("Normal", 200_000), ("HighMem", 50_000)),
             {"pages": 1500, "every_ms": 50, "spread_ms": 1},
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["6.12", "3.2", "highmem"],
