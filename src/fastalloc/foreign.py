@@ -114,10 +114,15 @@ def parquet_kinds(path: Path) -> dict[str, pa.DataType]:
     refuse_waiting(path, read_once=False)
     with reading(path, "byte 0", "is not readable as Parquet"), parquet.ParquetFile(path) as file:
         schema = file.schema_arrow
-    for name, times in Counter(schema.names).items():
+    refuse_doubled(path, schema.names)
+    return {field.name: field.type for field in schema}
+
+
+def refuse_doubled(path: object, names: Iterable[str]) -> None:
+    """Raise InputError, naming file and column, where a table has a column more than once."""
+    for name, times in Counter(names).items():
         if times > 1:
             raise InputError(path, name, f"column is there {times} times")
-    return {field.name: field.type for field in schema}
 
 
 def parquet_rows(path: Path) -> int:

@@ -1,6 +1,5 @@
 """The tables of a dataset and the Arrow schemas of their shards."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fastalloc.errors import InputError
+from fastalloc.foreign import refuse_doubled
 from fastalloc.kernels.alloc.state import DEPTH_NAMES
 from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRIC, SERIES
 from fastalloc.scenario import Scenario
@@ -45,9 +45,7 @@ def refuse_columns(path: object, table: str, schema: pa.Schema) -> None:
     A metric that an older version did not measure may be missing; parameters may be of any type that one has.
     """
     names = schema.names
-    for name, times in Counter(names).items():
-        if times > 1:
-            raise InputError(path, name, f"column is there {times} times")
+    refuse_doubled(path, names)
     for field in _FIELDS.get(table, [*LANE_FIELDS, pa.field("seed", pa.int64())]):
         if field.name not in names:
             raise InputError(path, field.name, "column is missing")
