@@ -166,10 +166,13 @@ def _print(name: str, own: "Scenario", found: "Reserve", answer: dict[str, Any])
 
 
 def _tell(of: str) -> "Callable[[Refused], None]":
+    from fastalloc.sweep.reserve import stated
+
     def tell(tried: "Refused") -> None:
+        told = stated(tried, of)
         say(
-            f"{of} = {tried.value}: {tried.refused:,} of {tried.requests:,} refused on {tried.lanes} lanes, "
-            f"{tried.low:.2g} to {tried.high:.2g}",
+            f"{of} = {told.value}: {told.refused:,} of {told.requests:,} refused on {told.lanes} lanes, "
+            f"{told.low:.2g} to {told.high:.2g}",
             err=True,
         )
 
@@ -177,7 +180,7 @@ def _tell(of: str) -> "Callable[[Refused], None]":
 
 
 def _words(found: "Reserve", limit: float) -> str:
-    from fastalloc.sweep.reserve import BURSTS
+    from fastalloc.sweep.reserve import BURSTS, stated
     from fastalloc.sweep.share import unseen
 
     little, enough = found.too_little, found.enough
@@ -185,8 +188,8 @@ def _words(found: "Reserve", limit: float) -> str:
         open_ = [each for each in found.tried if each.low <= limit]
         if not open_:
             return f"no value found with fewer than {limit:g} refused"
-        last = open_[-1]
-        twice = ", which as many other lanes or more did not confirm" if last.high < limit else ""
+        twice = ", which as many other lanes or more did not confirm" if open_[-1].high < limit else ""
+        last = stated(open_[-1], found.key)
         more = "more lanes or a longer run tell" if found.key in BURSTS else "more lanes tell"
         return (
             f"no value is shown to be enough: at {last.value:,} {last.refused:,} of {last.requests:,} were refused, "

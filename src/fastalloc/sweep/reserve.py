@@ -39,6 +39,7 @@ BURSTS = ("min_free_kbytes", "watermark_scale_factor")  # what is refused are re
 MOST = {"min_free_kbytes": 1 << 30, "watermark_scale_factor": 3000, "bio_pool": 1024, "free_list": 64}
 MOST_LANES = 256  # at a value of a search, of bursts
 CONFIRM = 4  # times as many other lanes show an end of bursts
+SURE = 64  # lanes from which the interval of bursts held on every set-up tried [results/reserve/coverage.csv]
 CLOSE = 1.03  # how near the two ends of the frontier come
 
 
@@ -168,9 +169,10 @@ def reserve(
     A value is decided where the whole interval of its share lies on one side of the limit; lanes are doubled up to
     ``most_lanes`` until it does: 256, or for a pool four times what :func:`lanes_without_a_refusal` asks for. One that
     stays undecided ends the search on its side. What was chosen because it came out well is told too well by the lanes
-    that chose it, so both ends are run once more on as many others (of bursts four times as many, so that a rarer kind
-    of lane is among them): theirs are the intervals given, and an end that they do not confirm gives way to the next
-    value outwards.
+    that chose it, so both ends are run once more on as many others (of bursts four times as many and 64 at least, so
+    that a rarer kind of lane is among them): theirs are the intervals given, and an end that they do not confirm gives
+    way to the next value outwards. Where ``most_lanes`` allows no 64, the interval of bursts is the one that holds for
+    lanes of any kind.
 
     Args:
         scenario: of one variant.
@@ -223,14 +225,24 @@ def reserve(
     for side, values in ends.items():
         shown[side] = None
         for value in values:
-            count = min(CONFIRM * tried[value].lanes, most_lanes) if key in BURSTS else tried[value].lanes
+            count = tried[value].lanes
+            if key in BURSTS:
+                count = min(max(CONFIRM * count, SURE), most_lanes)
             again = refused_at(scenario, key, value, count, threads, first=most_lanes)
+            again = stated(again, key)
             if tell is not None:
                 tell(again)
             if again.high < limit if side == "enough" else again.low > limit:
                 shown[side] = again
                 break
     return Reserve(key, limit, shown["too little"], shown["enough"], [tried[value] for value in sorted(tried)])
+
+
+def stated(found: Refused, key: str) -> Refused:
+    """With the interval that is told: of bursts on fewer lanes than SURE, the one of lanes of any kind."""
+    if key in BURSTS and found.lanes < SURE:
+        return found._replace(low=found.any_low, high=found.any_high)
+    return found
 
 
 def own_value(scenario: Scenario, key: str) -> int:
