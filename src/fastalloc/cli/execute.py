@@ -85,14 +85,15 @@ def _what(scenario: "Scenario", variants: Sequence[str] | None) -> list[str]:
 
 def _tell_next(dataset: "Dataset", folder: str, named: str) -> None:
     """What to look at next."""
-    of = dataset.runs.sort("livelock_ms", descending=True).select("id", "variant", "lane", "livelock_onset_ms")
+    by = dataset.runs.sort("livelock_ms", "stall_ms", "id", descending=[True, True, False])
+    of = by.select("id", "variant", "lane", "livelock_onset_ms")
     number, variant, lane, onset_ms = of.first().collect().row(0)
     since = " --since 100ms-before-livelock" if onset_ms >= 100 else ""
     print("\nnext    open the report in a browser: it needs no network", file=sys.stderr)
     print(f"        fastalloc rerun {folder} {number}{since}   # {variant}, lane {lane}", file=sys.stderr)
     if named:
         asked = shlex.quote(named)
-        print(f"        fastalloc compare {asked} --policies fix,nomerge-bio,slab   # remedies", file=sys.stderr)
+        print(f"        fastalloc compare {asked} --policies fix,nomerge-bio,slab", file=sys.stderr)
 
 
 def free_folder(name: str) -> str:

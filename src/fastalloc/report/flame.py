@@ -21,7 +21,7 @@ class Frame(NamedTuple):
 
 
 class Flame(NamedTuple):
-    """Rows from the whole down, and the same as a table: cache, holder, objects, MiB."""
+    """Rows from the whole down, and the same as a table: cache, holder, objects, MB."""
 
     rows: list[list[Frame]]
     table: list[tuple[str, str, int, float]]
@@ -83,4 +83,4 @@ def _holders(held: pl.DataFrame, left: float, whole: int, hue: int) -> list[Fram
 
 
 def _words(name: str, size: int, whole: int) -> str:
-    return f"{name}: {size / MIB:,.2f} MiB, {size / whole:.1%} of all slabs"
+    return f"{name}: {size / MIB:,.2f} MB, {size / whole:.1%} of all slabs"

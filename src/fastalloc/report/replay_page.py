@@ -79,7 +79,7 @@ def _headline(manifest: dict[str, Any]) -> str:
     base, *others = manifest["configs"]
     peak = base["peak_pages"]["median"]
     rules = f"the rules of Linux {manifest['kernel']['version']} hold" if "kernel" in manifest else "its rules hold"
-    words = f"At its peak {rules} {peak * 4096 / MIB:,.1f} MiB in slabs"
+    words = f"At its peak {rules} {peak * 4096 / MIB:,.1f} MB in slabs"
     if not others or not peak:
         return f"{words}."
     best = min(others, key=lambda row: row["peak_pages"]["median"])
@@ -101,7 +101,7 @@ def _comparison(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             spread = "" if figure["low"] == figure["high"] else f"{figure['low']:,.0f}–{figure['high']:,.0f}"
             cells.append((f"{figure['median']:,.0f}", _change(figure["median"], against, config is base), spread))
         waste, base_waste = config["peak_waste_bytes"] or 0, base["peak_waste_bytes"] or 0
-        cells.append((f"{waste / MIB:,.1f} MiB", _change(waste, base_waste, config is base), ""))
+        cells.append((f"{waste / MIB:,.1f} MB", _change(waste, base_waste, config is base), ""))
         for name in ("alloc_slow", "free_slow", "node_list", "list_lock", "cross_cpu_frees"):
             cells.append((f"{config[name]:,}", _change(config[name], base[name], config is base), ""))
         rows.append({"config": config["config"], "cells": cells})
@@ -122,8 +122,8 @@ def _over_time(series: pl.DataFrame, colours: dict[str, str]) -> list[Chart]:
     )  # fmt: skip
     legend = [(colour, name) for name, colour in colours.items()]
     return [
-        Chart("Memory in slabs, MiB", "All caches together.", legend, _lines(totals, "mib", colours, zero=False)),
-        Chart("Waste, MiB", "Slabs less the slots of living objects.", legend, _lines(totals, "waste", colours)),
+        Chart("Memory in slabs, MB", "All caches together.", legend, _lines(totals, "mib", colours, zero=False)),
+        Chart("Waste, MB", "Slabs less the slots of living objects.", legend, _lines(totals, "waste", colours)),
         Chart(
             "Slow paths so far", "Allocations and frees past the fast path.", legend, _lines(totals, "slow", colours)
         ),
@@ -161,7 +161,7 @@ def _lines(
 
 
 def _at_peak(series: pl.DataFrame, names: list[str]) -> list[dict[str, Any]]:
-    """The largest caches of the first configuration at its peak; each with its MiB in every one, at that one's peak."""
+    """The largest caches of the first configuration at its peak; each with its MB in every one, at that one's peak."""
     parts = []
     for name in names:
         own = series.filter(pl.col("config") == name)

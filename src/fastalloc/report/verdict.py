@@ -181,7 +181,7 @@ def _livelock_sentence(verdict: Verdict, rows: pl.DataFrame) -> str:
     if open_ == len(locked):
         ended = "to the end of the run"
     spare = locked["free_list_used"].sum()
-    unused = f"the free_list was used {spare:,} times"
+    unused = "the free_list was used once" if spare == 1 else f"the free_list was used {spare:,} times"
     if spare == 0:
         set_aside = int(locked.select(pl.max("host.free_list")).item())
         unused = "while the command on the free_list was never used" if set_aside else "and the free_list is empty"

@@ -227,10 +227,10 @@ def _table_lines(table: dict[str, Any], page: int) -> list[str]:
             lines += [f"    would be explained by {cause}" for cause in row["causes"]]
     lines += [
         "",
-        f"{totals['held'] / MIB:,.1f} MiB in slabs, {totals['idle'] / MIB:,.1f} MiB of it idle objects; "
+        f"{totals['held'] / MIB:,.1f} MB in slabs, {totals['idle'] / MIB:,.1f} MB of it idle objects; "
         f"{totals['high']} of {table['of']} caches have slabs of more than a page, order {totals['highest']} at most",
         *_columns(
-            ("largest", "MiB", "objects", "idle", "idle MiB", "order"),
+            ("largest", "MB", "objects", "idle", "idle MB", "order"),
             [
                 (row["cache"], f"{row['bytes'] / MIB:,.1f}", f"{row['active']:,}", f"{row['idle_objects']:,}",
                  f"{row['idle_bytes'] / MIB:,.1f}", str(row["order"]))
@@ -246,7 +246,7 @@ def _table_lines(table: dict[str, Any], page: int) -> list[str]:
              str(each["high"]), str(each["highest"]))
             for each in table["what_ifs"]
         ]  # fmt: skip
-        head = ("objects in use, packed", "MiB", "change", "caches above\norder 0", "highest\norder")
+        head = ("objects in use, packed", "MB", "change", "caches above\norder 0", "highest\norder")
         lines += ["", *_columns(head, rows)]
         lines += [
             f"  {each['what_if']}: slots of {each['slots_known']} caches by rule, of the others as posted"

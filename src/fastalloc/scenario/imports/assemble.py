@@ -311,4 +311,4 @@ def _free(found: ZonesFound, path: Path) -> dict[str, int]:
 def _name(zones: Sequence[dict[str, Any]], path: Path, page_kb: int) -> str:
     mebibytes = round(sum(zone["present"] for zone in zones) * page_kb / 1024)
     stem = path.name.removesuffix(".gz").removesuffix(".txt")
-    return f"{stem or 'machine'} ({mebibytes} MiB)"
+    return f"{stem or 'machine'} ({mebibytes} MB)"

@@ -77,7 +77,7 @@ class Recording:
 
     def kernel_line(self) -> str:
         """The kernel whose rules run, in a line."""
-        return self.kernel.line("slabs", "layout", "version") + (", which nobody told" if self.assumed else "")
+        return self.kernel.line("slabs", "layout", "version") + (", assumed: nothing told it" if self.assumed else "")
 
     def configs(self, what_ifs: list[str]) -> list[Config]:
         """The traced kernel and every what-if, in the order asked for."""
