@@ -118,6 +118,13 @@ def test_no_locale_is_a_fault(locale):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_docstrings_that_were_taken_away_are_told():
+    command = [sys.executable, "-OO", "-m", "fastalloc.cli.main", "policies", "fix"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "-O keeps them" in done.stderr
+
+
 def test_a_fault_of_its_own_leaves_a_crash_file(tmp_path):
     code = "from fastalloc.cli import main as m\ndef broken():\n    raise TypeError('one\\ntwo')\n"
     code += "m.app = broken\nm.main()\n"

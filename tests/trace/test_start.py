@@ -75,6 +75,13 @@ def test_readings_keep_nodes_and_cpus(tmp_path):
     assert readings.shrunk is False
 
 
+def test_no_more_slabs_are_partial_than_there_are(tmp_path):
+    """Counts are read one after another, and any may be wrong; memory of ours is asked for by them."""
+    path = tmp_path / "r.slabs.csv"
+    path.write_text(TABLE.replace(",3 N0=1 N1=2,", ",4000002 N0=4000000 N1=2,"))
+    assert read_readings(path).caches["dentry"].partial == (7, 2)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "where"),
     [("107 N0", "x N0", "row 2, slabs"), ("2200 N0=140", "2200 N0=940", "row 2, objects"), (",slabs,", ",s,", "slabs")],

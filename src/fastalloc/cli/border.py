@@ -73,6 +73,8 @@ def ended(command: Callable[[], object]) -> int:
 
 
 def _ended(command: Callable[[], object]) -> int:
+    if sys.flags.optimize > 1:
+        return _say("python -OO: help and charts are made of the docstrings that it takes away; -O keeps them", 2)
     limit = _address_space()
     if limit < LEAST_BYTES:
         line = f"ulimit -v: {limit >> 20:,} MiB of address space; fastalloc needs {LEAST_BYTES >> 20:,} MiB to start"

@@ -159,7 +159,8 @@ def readings_of(path: Path, table: pl.DataFrame, first_pfn: tuple[int, ...], shr
         partial = cpu_slabs = on_cpu = None
         if texts.get("partial"):
             _, by_node = _whole(path, row, "partial", texts["partial"])
-            partial = tuple(_at(by_node, node) for node in range(nodes))
+            # Read a moment after the slabs, which may have grown: at most all of them are on the list.
+            partial = tuple(min(_at(by_node, node), _at(slabs, node)) for node in range(nodes))
         if texts.get("cpu_slabs"):
             cpu_slabs, _ = _whole(path, row, "cpu_slabs", texts["cpu_slabs"])
         if texts.get("slabs_cpu_partial"):
