@@ -147,7 +147,7 @@ def fake_lane(scenario: Scenario, lane: int, seed: int, full_events: bool = Fals
         if ends < ms:
             rows.append((ends, "livelock_end", 0, -1, ends - begins, -1, -1))
     if full_events:
-        rows += [(at, "command_start", 0, -1, 32, WHO.sense, 0) for at in range(18_000, begins, 100)]
+        rows += [(at, "command_start", 0, -1, 32, 0, 0) for at in range(18_000, begins, 100)]
     rows.sort(key=lambda row: row[0])
     events = np.array([(t0 * 10**6, EVENT.names.index(kind), *rest) for t0, kind, *rest in rows], np.int64)
     events = events.reshape(-1, len(EVENT_COLUMNS))

@@ -9,7 +9,8 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LONGEST = 300  # characters of a part of a message: a value from a file may have millions
+LONGEST = 300  # characters of a value, a path or a place in a message: one from a file may have millions
+LONGEST_MESSAGE = 1500  # of the message itself, which may list what there is
 MOST_FAULTS = 20  # of one input that are told
 # Controls of ASCII and Latin-1, line separators, marks that reorder or hide what stands around them, half characters.
 UNPRINTABLE = re.compile(
@@ -28,11 +29,11 @@ def printable_lines(text: object) -> str:
     return "\n".join(map(printable, str(text).split("\n")))
 
 
-def shortened(text: str) -> str:
-    """``text``, its middle left out where it is longer than LONGEST."""
-    if len(text) <= LONGEST:
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """``text``, its middle left out where it is longer than ``longest``."""
+    if len(text) <= longest:
         return text
-    return f"{text[: LONGEST - 60]} ... ({len(text):,} characters) ... {text[-20:]}"
+    return f"{text[: longest - 60]} ... ({len(text):,} characters) ... {text[-20:]}"
 
 
 class InputError(ValueError):
@@ -57,7 +58,8 @@ class InputError(ValueError):
         return [InputError(self.path, self.where, self.message), *self.more]
 
     def __str__(self) -> str:
-        parts = (shortened(" ".join(part.split())) for part in (self.path, self.where, self.message) if part)
+        given = ((self.path, LONGEST), (self.where, LONGEST), (self.message, LONGEST_MESSAGE))
+        parts = (shortened(" ".join(part.split()), longest) for part, longest in given if part)
         lines = [": ".join(map(printable, parts)), *map(str, self.more[:MOST_FAULTS])]
         if len(self.more) > MOST_FAULTS:
             lines.append(f"... and {len(self.more) - MOST_FAULTS:,} more")
@@ -114,6 +116,12 @@ def reading(path: object, where: str = "", what: str = "cannot be read") -> Iter
         raise InputError(path, where, f"{what}: {told(error)}") from error
 
 
+def together(faults: Sequence[InputError]) -> InputError:
+    """Several errors as one with a line for each."""
+    first, *others = (each for fault in faults for each in fault.each())
+    return InputError(first.path, first.where, first.message, others)
+
+
 @contextmanager
 def noted(faults: list[InputError]) -> Iterator[None]:
     """A fault goes into ``faults``, so that those of what follows are told with it."""
@@ -158,6 +166,13 @@ def in_words(message: str) -> str:
     """What pydantic says of a value, without what it says of itself."""
     message = message.removeprefix("Value error, ").replace("Input should be", "must be")
     message = re.sub(r"^String should", "should", message)
+    message = re.sub(r"^must be a valid dictionary.*", "must be a table", message)
+    message = message.replace("must be a valid list", "must be a list")
+    message = re.sub(
+        r"^(?:List|Dictionary) should have at least (\d+) items? after validation, not \d+",
+        lambda found: f"must have at least {'one entry' if found[1] == '1' else found[1] + ' entries'}",
+        message,
+    )
     message = re.sub(
         r"^(?:List|Dictionary) should have at most (\d+) items? after validation, not (\d+|more)",
         lambda found: f"must have at most {int(found[1]):,} entries",

@@ -13,7 +13,8 @@ import polars as pl
 import pytest
 
 from fastalloc import runner
-from fastalloc.kernels.lane.metrics import METRIC
+from fastalloc.cli.events import event_lines
+from fastalloc.kernels.lane.metrics import EVENT, METRIC
 from fastalloc.scenario.machines import PRESETS
 from fastalloc.store import open_dataset
 from tests import fake_batch
@@ -75,7 +76,7 @@ def test_bad_input_is_one_line_and_code_2(fastalloc, tmp_path):
     one_line(fastalloc("run", "swap-livelock", "--variant", "rc9"), "variants", "no variant 'rc9'")
     one_line(fastalloc("run", "swap-livelock", "--set", "queue.x=3"), "--set: queue.x: unknown key")
     one_line(fastalloc("run", "swap-livelock", "--set", "queue"), "--set", "must be key=value")
-    one_line(fastalloc("run", "swap-livelock", "--seconds", "-1"), "run.duration_s", "greater than 0")
+    one_line(fastalloc("run", "swap-livelock", "--seconds", "-1"), "--seconds: -1", "above 0")
     bad = tmp_path / "bad.toml"
     bad.write_text((PRESETS / "swap-livelock.toml").read_text().replace("iops = 100", "iops = -100"))
     one_line(fastalloc("run", bad), bad, "disk.iops", "-100")
@@ -292,3 +293,11 @@ def test_public_face_is_lazy():
 
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         fastalloc.nothing  # noqa: B018
+
+
+def test_an_event_says_where_a_command_came_from():
+    """COMMAND.source is no WHO: 1 is the free_list."""
+    rows = np.array([(0, EVENT.command_start, 0, -1, 3, source, 0) for source in (0, 1)])
+    slabs, free_list = event_lines(rows)
+    assert slabs.endswith("3 bios, command and sense buffer from their slabs")
+    assert free_list.endswith("3 bios, command and sense buffer from the free_list")

@@ -271,6 +271,12 @@ def test_a_livelock_of_60_s_is_told_only_where_the_run_could_show_one(ran):
         (("frontier", "swap-livelock", "--of", "host.free_list", "--policies", "fixx"), "did you mean 'fix'?"),
         (("reserve", "linux-2.6.25-rc8-512m", "--burst", "pages=9", "--policies", "fixx"), "did you mean 'fix'?"),
         (("rare", "swap-livelock", "--policies", "fixx"), "did you mean 'fix'?"),
+        (("compare", "swap-livelock", "--policies", ""), "policies: an empty name"),
+        (("run", "swap-livelock", "--policies", "fix,,rank"), "policies: an empty name"),
+        (("run", "swap-livelock", "--policies", "zzz"), "watermarks-6.3, write-gate"),
+        (("run", "swap-livelock", "--seconds", "-1"), "--seconds: -1: must be above 0"),
+        (("run", "swap-livelock", "--seed", 1 << 63), "--seed: 9223372036854775808: must be less than or equal to"),
+        (("reserve", "linux-2.6.25-rc8-512m", "--burst", "page=9"), "did you mean 'pages'?"),
         (("rare", "swap-livelock", "--event", "livelok"), "did you mean 'livelock'?"),
         (("rare", "swap-livelock", "--per", "machine-dya"), "did you mean 'machine-day'?"),
         (("rare", "swap-livelock", "--stress", "machine.min_fre_kbytes"), "did you mean 'machine.min_free_kbytes'?"),
@@ -303,6 +309,51 @@ def test_all_faults_of_a_file_at_once_in_its_words(fastalloc, tmp_path):
     first, second = fastalloc("run", file).err.splitlines()
     assert "variant a: disk.iop: unknown key (did you mean 'iops'?)" in first
     assert "variant b: hosts.free_list: names no field: there is no 'hosts' (did you mean 'host'?)" in second
+
+
+def test_names_of_other_files_are_told_with_the_faults_beside_them(fastalloc, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'name = "mine"\nmachine = "linux-2.6.25"\npolicy = "fixx"\n[disk]\niopss = 1\n'
+        '[[variants]]\nname = "a"\npolicy = "slabb"\n[[variants]]\nname = "b"\nset = {"disk.iops" = -3}\n'
+    )
+    lists = "; `fastalloc policies` lists them"
+    assert fastalloc("run", file).err.splitlines() == [
+        f"{file}: machine: 'linux-2.6.25' is neither a file nor one of linux-2.6.25-rc8-256m, linux-2.6.25-rc8-512m "
+        "(did you mean 'linux-2.6.25-rc8-512m'?)",
+        f"{file}: disk.iopss: unknown key (did you mean 'iops'?)",
+        f"{file}: variant a: policy: slabb: no such policy (did you mean 'slab'?){lists}",
+        f"{file}: variant b: disk.iops: must be greater than or equal to 1, not -3",
+    ]
+    file.write_text(file.read_text().replace("linux-2.6.25", "linux-2.6.25-rc8-512m"))
+    told = fastalloc("run", file).err.splitlines()
+    assert told[0] == f"{file}: policy: fixx: no such policy (did you mean 'fix'?){lists}"
+    assert len(told) == 4
+
+
+def test_a_value_of_several_kinds_is_refused_in_words_of_the_file(fastalloc, tmp_path):
+    """Neither the kinds nor the classes that check them are told."""
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'name = "a b"\nscenario = "swap-livelock-34"\nvariants = 3\n[axes]\n"host.free_list" = [[1], 2]\n'
+        '"disk.iops" = {start = 1, stopp = 3}\n"host.queue_depth" = {start = "a", stop = 3, count = 0}\n'
+        '"host.can_queue" = []\n"machine.hz" = "x"\nHz = [1]\n'
+    )
+    *told, last = fastalloc("sweep", file, "--dry-run").err.splitlines()
+    assert told == [
+        f"{file}: name: must be letters, digits, _, ., + and -, a letter or digit first, not 'a b'",
+        f"{file}: variants: must be a list, not 3",
+        f"{file}: axes.host.free_list[1 of 2]: must be a valid boolean or a valid integer or a valid number or a valid "
+        "string",
+        f"{file}: axes.disk.iops.stop: is missing",
+        f"{file}: axes.disk.iops.stopp: unknown key",
+        f"{file}: axes.host.queue_depth.start: must be a valid integer or a valid number, not 'a'",
+        f"{file}: axes.host.queue_depth.count: must be greater than or equal to 1, not 0",
+        f"{file}: axes.host.can_queue: must have at least one entry",
+        f"{file}: axes.machine.hz: must be a list or a table, not 'x'",
+        f"{file}: axes.Hz: must be a dotted name such as machine.hz, not 'Hz'",
+    ]
+    assert "scenario: 'swap-livelock-34' is neither a file" in last
 
 
 def test_entries_of_a_list_are_named_or_counted_as_in_the_file(fastalloc, tmp_path):

@@ -100,7 +100,7 @@ def test_each_step_takes_time(name):
     [
         (("run", "swap-livelock-34m", "--lanes", 0), "--lanes"),
         (("compare", "swap-livelock-34m", "--lanes", 0), "--lanes"),
-        (("run", "swap-livelock-34m", "--seconds", 0), "run.duration_s"),
+        (("run", "swap-livelock-34m", "--seconds", 0), "--seconds"),
         (("run", "swap-livelock-34m", "--set", "run.lanes=0"), "run.lanes"),
         (("sweep", "empty.toml"), "axes"),
         (("sweep", "none.toml"), "lanes"),

@@ -190,3 +190,17 @@ def test_many_threads_read_texts_at_once():
         gc.set_threshold(*before)
         gc.callbacks.remove(hand_over)
     assert found == []
+
+
+def test_every_function_of_a_file_is_told_that_is_wrong():
+    source = (
+        "def keap(cache):\n    return 1\n\n\ndef keep(cache):\n    return cache.partail\n\n\n"
+        "def fallback(who, gpf):\n    return 0\n\n\ndef depth(zone):\n    return foo\n"
+    )
+    with pytest.raises(InputError) as raised:
+        read_text(source, "mine.py")
+    first, second, third, fourth = str(raised.value).splitlines()
+    assert first.startswith("mine.py: line 1: keap is no question")
+    assert second.startswith("mine.py: fallback, line 9: is not asked with 'gpf'")
+    assert third.startswith("mine.py: line 6: keep: cache has no 'partail'")
+    assert fourth == "mine.py: line 14: depth: 'foo' is not known"

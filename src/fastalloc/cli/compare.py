@@ -49,7 +49,7 @@ def compare(
     """Run policies on the same lanes and print the board that compares them."""
     allow_memory(memory)
     asked = asked_for(settings, None, lanes, seconds, seed)
-    names = policies or "all"
+    names = "all" if policies is None else policies
     loaded = loaded_with(scenario, asked, names)
     command = shlex.join(["fastalloc", "compare", scenario, "--policies", names, *words_of(asked)])
     folder = out or free_folder(f"{loaded.name}-policies")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastalloc.kernels.lane.metrics import EVENT, EVENT_COLUMNS, WHO
+from fastalloc.kernels.lane.metrics import EVENT, EVENT_COLUMNS
 
 # kind -> how its a, b, c read
 _WORDS = {
@@ -12,11 +12,12 @@ _WORDS = {
     "livelock_begin": "{a} bios, {b} pages under writeback, {c} free slots in their slabs",
     "livelock_end": "after {a} ms",
     "free_list_used": "{a} commands in flight",
-    "command_start": "{a} bios, sense buffer from {who_b}",
+    "command_start": "{a} bios, command and sense buffer from {source_b}",
     "command_end": "{a} bios",
     "reclaim_begin": "priority {a}",
     "reclaim_end": "{a} pages reclaimed",
 }
+_SOURCES = ("their slabs", "the free_list")  # COMMAND.source
 
 
 def event_lines(events: np.ndarray) -> list[str]:
@@ -25,7 +26,7 @@ def event_lines(events: np.ndarray) -> list[str]:
     for row in events.tolist():
         event = dict(zip(EVENT_COLUMNS, row, strict=True))
         kind = EVENT.names[event["kind"]]
-        words = _WORDS.get(kind, "").format(**event, who_b=_name(WHO.names, event["b"]))
+        words = _WORDS.get(kind, "").format(**event, source_b=_name(_SOURCES, event["b"]))
         cpu = f"cpu{event['cpu']}" if event["cpu"] >= 0 else ""
         task = f"task {event['task']}" if event["task"] >= 0 else ""
         lines.append(f"{event['t_ns'] / 1e9:14.6f}  {cpu:5} {task:9} {kind:17} {words}".rstrip())

@@ -38,12 +38,20 @@ def _trust(given: bool) -> bool:
     return given
 
 
+def _seconds(given: float | None) -> float | None:
+    if given is not None and not 0 < given <= MOST_SECONDS:
+        raise InputError("--seconds", f"{given:g}", f"must be above 0 and at most {MOST_SECONDS:,}")
+    return given
+
+
 def _wide(given: bool) -> bool:
     from fastalloc.terminal import show_all_columns
 
     show_all_columns(given)
     return given
 
+
+MOST_SECONDS = 86_400  # of a lane
 
 ScenarioName = Annotated[
     str,
@@ -71,8 +79,8 @@ Policies = Annotated[
 ]
 Variant = Annotated[str | None, typer.Option(metavar="NAME", help="Variant of the scenario  [default: the first]")]
 Lanes = Annotated[int | None, typer.Option(metavar="N", min=1, help="Simulated machines a variant.")]
-Seconds = Annotated[float | None, typer.Option(metavar="S", help="Simulated time of a lane.")]
-Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed of all randomness.")]
+Seconds = Annotated[float | None, typer.Option(metavar="S", callback=_seconds, help="Simulated time of a lane.")]
+Seed = Annotated[int | None, typer.Option(metavar="N", min=0, max=(1 << 63) - 1, help="Seed of all randomness.")]
 Threads = Annotated[
     int, typer.Option(metavar="N", callback=threads_asked, help="Threads; 0 is one a CPU. Changes no result.")
 ]

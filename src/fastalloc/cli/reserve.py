@@ -236,7 +236,7 @@ def _scenario(
     try:
         told = [Burst.model_validate(burst) for burst in bursts]
     except ValidationError as error:
-        raise input_error(error, "--burst") from None
+        raise input_error(error, "--burst", "", Burst) from None
     if is_machine(name) and told:
         machine = load_machine(name)
         own, said = pressed(machine, told, in_play(machine, told, of))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import NamedTuple, TypeVar
 
-from fastalloc.errors import InputError, told
+from fastalloc.errors import InputError, noted, together, told
 from fastalloc.own.checked import Checked, line_of, near
 from fastalloc.own.declared import Parameter, parameters_of, refuse_twice, state_of
 from fastalloc.own.kinds import imported_of, kinds_of
@@ -68,22 +68,26 @@ def read_text(source: str, where: str) -> Text:
     refuse_twice(tree, where)
     top = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     functions = {name: node for name, node in top.items() if name in QUESTIONS}
-    _refuse_strangers(tree, top, where)
+    faults = _strangers(tree, top, where)
     if not functions:
-        raise InputError(where, "", f"answers none of {', '.join(QUESTIONS)}")
+        raise together(faults or [InputError(where, "", f"answers none of {', '.join(QUESTIONS)}")])
     parameters = {each.name: each for each in parameters_of(tree, where)}
     state = state_of(tree, where)
-    used = {}
+    used: dict[str, list[str]] = {}
     for name, node in functions.items():
-        _refuse_arguments(name, node, where)
-        if name != "merge":
-            used[name] = used_by(name, top, where)
+        with noted(faults):
+            _refuse_arguments(name, node, where)
+            if name != "merge":
+                used[name] = used_by(name, top, where)
     globals_ = globals_of(tree)
     told_of = (*RECORDS, "state")
     asked = {name: {each.arg: each.arg for each in top[name].args.args if each.arg in told_of} for name in used}
     kinds, imported = kinds_of(top, asked), imported_of(tree, where)
     for name in dict.fromkeys(each for names in used.values() for each in names):
-        Checked(name, top, state, globals_, where, kinds[name], imported).visit(top[name])
+        with noted(faults):
+            Checked(name, top, state, globals_, where, kinds[name], imported).visit(top[name])
+    if faults:
+        raise together(faults)
     for name, names in used.items():
         for each in names:
             _refuse_states(name, top[each], where)
@@ -108,23 +112,25 @@ def parsed(source: str, where: str) -> ast.Module:
         raise InputError(where, "", f"no Python: {told(error)}") from None
 
 
-def _refuse_strangers(tree: ast.Module, top: dict[str, ast.FunctionDef], where: str) -> None:
+def _strangers(tree: ast.Module, top: dict[str, ast.FunctionDef], where: str) -> list[InputError]:
+    """What stands at the top of a file and is no part of a policy."""
+    faults: list[InputError] = []
     called = {name for node in tree.body for name in _names(node) if not _defines(node, name)}
     for node in tree.body:
         if isinstance(node, ast.AsyncFunctionDef | ast.ClassDef):
-            raise InputError(where, line_of(node), f"{node.name}: a policy is made of plain functions")
+            faults.append(InputError(where, line_of(node), f"{node.name}: a policy is made of plain functions"))
         if isinstance(node, ast.FunctionDef) and node.name not in QUESTIONS and node.name not in called:
-            raise InputError(
-                where,
-                line_of(node),
+            told = (
                 f"{node.name} is no question, and nothing calls it{near(node.name, list(QUESTIONS)) or '.'} "
-                f"Questions are {', '.join(QUESTIONS)}",
+                f"Questions are {', '.join(QUESTIONS)}"
             )
+            faults.append(InputError(where, line_of(node), told))
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         for target in targets:
             if isinstance(target, ast.Name) and target.id in QUESTIONS:
-                raise InputError(where, line_of(node), f"{target.id}: expected a plain function")
+                faults.append(InputError(where, line_of(node), f"{target.id}: expected a plain function"))
+    return faults
 
 
 def _defines(node: ast.stmt, name: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastalloc.errors import InputError, noted
+from fastalloc.errors import InputError, noted, together
 from fastalloc.linux.release import Base, parse_release
 from fastalloc.linux.slub_layouts import layout_of
 from fastalloc.linux.versions import kernel_near
@@ -20,7 +20,6 @@ from fastalloc.scenario.policy_presets import (
     with_policies,
 )
 from fastalloc.scenario.rules import ALLOCATORS
-from fastalloc.scenario.varied import together
 
 
 def policy_of_kernel(release: str) -> str:

@@ -1,20 +1,23 @@
 """Scenarios and machines from TOML: presets by name, files by path."""
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from fastalloc.errors import InputError, meant, reader
+from fastalloc.errors import InputError, meant, noted, reader, together
 from fastalloc.scenario.chosen import chosen_settings, default_policy, policy_of_machine, policy_table
 from fastalloc.scenario.files import find, read_toml
 from fastalloc.scenario.fitted import read_workload
-from fastalloc.scenario.machines import PRESETS, machine_named
+from fastalloc.scenario.machines import PRESETS, load_machine, machine_named
 from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.trust import refuse_code
-from fastalloc.scenario.varied import input_error, together
+from fastalloc.scenario.varied import input_error
 
+STAND_IN = "linux-2.6.25-rc8-512m"
 SCHEMAS = Path(__file__).parent / "schemas"  # made by docs/schemas.py
 
 
@@ -37,16 +40,15 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     """
     path = find(name_or_path, PRESETS, "scenario", preset_names())
     data = read_toml(path)
+    faults: list[InputError] = []
     if "machine" in data:
-        data["machine"] = _machine_data(data["machine"], path)
-    _read_backgrounds(data, path)
-    _choose_policy(data, path)
-    try:
-        scenario = Scenario.model_validate(data)
-    except ValidationError as error:
-        raise input_error(error, path, "", Scenario, data) from None
-    scenario = _with_chosen_variants(scenario, path)
-    faults = []
+        with noted(faults):
+            data["machine"] = _machine_data(data["machine"], path)
+    with noted(faults):
+        _read_backgrounds(data, path)
+    with noted(faults), _of_file(path, "policy"):
+        _choose_policy(data, path)
+    scenario = _checked(data, path, faults)
     for variant in scenario.variants:
         try:
             scenario.variant(variant.name)
@@ -71,6 +73,40 @@ def load_schema(name: str) -> str:
         known = sorted(file.stem for file in SCHEMAS.glob("*.json"))
         raise InputError("schema", name, f"is none of {', '.join(known)}{meant(name, known)}")
     return path.read_text(encoding="utf-8")
+
+
+def _checked(data: dict[str, Any], path: Path, faults: list[InputError]) -> Scenario:
+    """The scenario that a file is, its variants' policies chosen; those of the file are added to ``faults``. Where
+    there are some, it is one of what has none, so that the variants can be looked at as well.
+
+    Raises:
+        InputError: the faults, where nothing is left to look at.
+    """
+    sound = data
+    if faults:  # of what names another file; one that is right stands in for a machine
+        sound = {key: value for key, value in data.items() if key != "policy"}
+        if isinstance(data.get("workload"), dict):
+            sound["workload"] = {key: value for key, value in data["workload"].items() if key != "background"}
+        if not isinstance(data.get("machine"), dict) or "from" in data["machine"]:
+            sound["machine"] = load_machine(STAND_IN).model_dump()
+    for _ in range(2):
+        try:
+            return _with_chosen_variants(Scenario.model_validate(sound), path, faults)
+        except ValidationError as error:
+            told = input_error(error, path, "", Scenario, sound)
+            faults += [each for each in told.each() if each.where or not faults]
+            sound = _without(sound, [fault["loc"] for fault in error.errors(include_url=False)])
+            sound = {"name": "sound", "machine": load_machine(STAND_IN).model_dump()} | sound
+    raise together(faults)
+
+
+def _without(data: dict[str, Any], places: Sequence[tuple[str | int, ...]]) -> dict[str, Any]:
+    """The tables of a file that have no fault; of its variants those."""
+    kept = {key: value for key, value in data.items() if all(place[:1] != (key,) for place in places)}
+    if isinstance(data.get("variants"), list):
+        wrong = {place[1] for place in places if place[:1] == ("variants",) and len(place) > 1}
+        kept["variants"] = [each for number, each in enumerate(data["variants"]) if number not in wrong]
+    return {key: value for key, value in kept.items() if value != []}
 
 
 def _machine_data(value: Any, path: Path) -> Any:
@@ -108,6 +144,9 @@ def _choose_policy(data: dict[str, Any], path: Path) -> None:
     ``policy`` is a name, or a table that may say ``from`` what it starts; without either it starts from the kernel of
     the machine.
     """
+    for variant in data["variants"] if isinstance(data.get("variants"), list) else []:
+        if isinstance(variant, dict) and "policy" in variant and isinstance(variant.get("set", {}), dict):
+            variant["set"] = {"policy": variant.pop("policy")} | variant.get("set", {})
     machine = data.get("machine")
     own = data.get("policy", {})
     if isinstance(own, str):
@@ -121,14 +160,23 @@ def _choose_policy(data: dict[str, Any], path: Path) -> None:
     fields = policy_table(name) if base is not None else policy_of_machine(machine, machine.get("allocator"))
     data["policy"] = fields | own
     data.setdefault("kernel_policy", f"{name}" if base is not None else f"{name}, the kernel of the machine")
-    for variant in data["variants"] if isinstance(data.get("variants"), list) else []:
-        if isinstance(variant, dict) and "policy" in variant:
-            variant["set"] = {"policy": variant.pop("policy")} | variant.get("set", {})
 
 
-def _with_chosen_variants(scenario: Scenario, path: Path) -> Scenario:
-    variants = [
-        variant.model_copy(update={"set": chosen_settings(scenario, variant.set, path.parent)})
-        for variant in scenario.variants
-    ]
+def _with_chosen_variants(scenario: Scenario, path: Path, faults: list[InputError]) -> Scenario:
+    variants = []
+    for variant in scenario.variants:
+        with noted(faults), _of_file(path, f"variant {variant.name}: policy"):
+            chosen = chosen_settings(scenario, variant.set, path.parent)
+            variants.append(variant.model_copy(update={"set": chosen}))
     return scenario.model_copy(update={"variants": variants})
+
+
+@contextmanager
+def _of_file(path: Path, where: str) -> Iterator[None]:
+    """A policy by a name that cannot be used is one of ``path``, unless it names a file of its own."""
+    try:
+        yield
+    except InputError as error:
+        if error.path != "policies":
+            raise
+        raise InputError(path, f"{where}: {error.where}", error.message) from None

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from fastalloc.errors import InputError, meant
+from fastalloc.errors import InputError, meant, together
 from fastalloc.own.allocator_text import read_own
 from fastalloc.own.declared import Parameter
 from fastalloc.policy import Policy
-from fastalloc.scenario.varied import Variant, Varied, together
+from fastalloc.scenario.varied import Variant, Varied
 
 Chosen = TypeVar("Chosen", bound=Varied)
 

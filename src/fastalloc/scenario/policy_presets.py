@@ -75,6 +75,8 @@ def load_policy(name: str, folder: Path | None = None, texts: Mapping[str, str] 
         InputError: no such policy, broken TOML, an unknown key or field, a value out of range, members that clash.
     """
     known = policy_names()
+    if not name.strip():
+        raise InputError("policies", "", "an empty name: names are joined by one comma, or one +")
     if name.endswith(".py"):
         file = (folder or Path()) / name
         if not file.exists() and file.name not in texts:
@@ -84,7 +86,8 @@ def load_policy(name: str, folder: Path | None = None, texts: Mapping[str, str] 
     if name not in known:
         near = meant(name, [*known, "all", *(each.name for each in (folder or Path()).glob("*.py"))])
         more = "" if near or "." not in Path(name).name else "; a file of your own ends in .py"
-        raise InputError("policies", name, f"no such policy{near}{more}; there are {', '.join(known)}")
+        there = "`fastalloc policies` lists them" if near else f"there are {', '.join(known)}"
+        raise InputError("policies", name, f"no such policy{near}{more}; {there}")
     path = POLICIES / f"{name}.toml"
     try:
         preset = PolicyPreset.model_validate(read_toml(path))

@@ -1,21 +1,27 @@
 """What is varied by dotted names: a base with fields, and variants that set some of them otherwise."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from fastalloc.errors import MOST_FAULTS, InputError, in_words, meant, shown
+from fastalloc.errors import MOST_FAULTS, InputError, in_words, meant, shown, together
 from fastalloc.fields import Model
 
 MOST_NAMED = 8  # entries of a list that an error names
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
+KEY = r"^[a-z_]+(\.[A-Za-z0-9_]+)+$"
+_PATTERNS = {
+    NAME: "must be letters, digits, _, ., + and -, a letter or digit first",
+    KEY: "must be a dotted name such as machine.hz",
+}
 
 
 class Variant(Model):
     """The base with some fields set otherwise; ``set`` maps dotted names to values."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+    name: Annotated[str, Field(pattern=NAME)]
     title: str = ""
     set: dict[str, Any] = Field(default_factory=dict)
     default: bool = True  # runs when no variant is asked for
@@ -24,7 +30,7 @@ class Variant(Model):
 class Varied(Model):
     """A base and its variants."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+    name: Annotated[str, Field(pattern=NAME)]
     description: str = ""
     variants: list[Variant] = Field(min_length=1, default_factory=lambda: [Variant(name="base", title="as described")])
 
@@ -86,28 +92,60 @@ class Varied(Model):
         return found
 
 
-def together(faults: Sequence[InputError]) -> InputError:
-    """Several errors as one with a line for each."""
-    first, *others = (each for fault in faults for each in fault.each())
-    return InputError(first.path, first.where, first.message, others)
-
-
 def input_error(
     error: ValidationError, path: object, what: str = "", model: type[BaseModel] | None = None, data: Any = None
 ) -> InputError:
     """All faults that pydantic found, as one error with a line for each; ``model``: of what was checked, ``data``."""
     faults: list[InputError] = []
-    for fault in error.errors(include_url=False):
-        field = _place(fault["loc"], data)
-        message = in_words(fault["msg"])
+    for loc, fault in _told_once(error.errors(include_url=False), data):
+        field = _place(loc, data)
+        message = _PATTERNS.get(fault.get("ctx", {}).get("pattern", ""), "") or in_words(fault["msg"])
         if fault["type"] == "extra_forbidden":
-            message = f"unknown key{_meant_at(model, fault['loc']) if len(faults) < MOST_FAULTS else ''}"
+            message = f"unknown key{_meant_at(model, loc) if len(faults) < MOST_FAULTS else ''}"
         elif fault["type"] == "missing":
             message = "is missing"
         elif isinstance(fault["input"], bool | int | float | str):
             message += f", not {shown(fault['input'])}"
         faults.append(InputError(path, ": ".join(part for part in (what, field) if part), message))
     return together(faults)
+
+
+Place = tuple[str | int, ...]
+
+
+def _told_once(found: Sequence[Any], data: Any) -> Iterator[tuple[Place, Any]]:
+    """Each fault with its place. Where a value may be of several kinds, pydantic tells what each of them says, and
+    names the kind in the place: one that the value is not is left out where another says more, else all go in one
+    line."""
+    values: dict[Place, dict[Place, list[Any]]] = {}
+    for fault in found:
+        loc, value = _without_kinds(fault, data)
+        values.setdefault(value, {}).setdefault(loc, []).append(fault)
+    for value, places in values.items():
+        said = [fault for fault in places.get(value, ()) if not fault["type"].endswith("_type")]
+        if said or len(places) > 1:
+            places[value] = said
+        for loc, faults in places.items():
+            if len(faults) > 1 and all(fault["type"].endswith("_type") for fault in faults):
+                kinds = list(dict.fromkeys(in_words(fault["msg"]).removeprefix("must be ") for fault in faults))
+                faults = [{**faults[0], "msg": f"Input should be {' or '.join(kinds)}"}]
+            yield from ((loc, fault) for fault in faults)
+
+
+def _without_kinds(fault: Any, data: Any) -> tuple[Place, Place]:
+    """The place of a fault in the file, and that of the value of several kinds which it lies in, else its own."""
+    loc: list[str | int] = []
+    at: Place | None = None
+    parts = fault["loc"]
+    for number, part in enumerate(parts):
+        of_its_own = fault["type"] in ("missing", "extra_forbidden") and number == len(parts) - 1
+        if data is not None and not of_its_own and isinstance(part, str):
+            if not (isinstance(data, dict) and part in data):
+                at = at or tuple(loc)
+                continue
+        data = _at(data, part)
+        loc.append(part)
+    return tuple(loc), tuple(loc) if at is None else at
 
 
 def _place(loc: Sequence[str | int], data: Any) -> str:

@@ -8,18 +8,18 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from fastalloc.errors import InputError, meant, noted, reader
+from fastalloc.errors import InputError, meant, noted, reader, together
 from fastalloc.fields import Model
 from fastalloc.scenario import Scenario, Varied, load_scenario, policy_variant, preset_names
 from fastalloc.scenario.files import read_toml
 from fastalloc.scenario.own_parameters import own_settings, with_parameters
 from fastalloc.scenario.policy_presets import NO_TEXTS
 from fastalloc.scenario.trust import refuse_code
-from fastalloc.scenario.varied import at_path, input_error, together
+from fastalloc.scenario.varied import KEY, NAME, at_path, input_error
 
 Chosen = TypeVar("Chosen", bound=Varied)
 Scalar = bool | int | float | str
-Key = Annotated[str, Field(pattern=r"^[a-z_]+(\.[A-Za-z0-9_]+)+$")]
+Key = Annotated[str, Field(pattern=KEY)]
 Table = Literal["runs", "series", "events", "ledger"]
 Values = Annotated[list[Scalar], Field(min_length=1)]
 
@@ -94,7 +94,7 @@ class Stop(Model):
 class SweepFile(Model):
     """A sweep: every combination of variants, axes, zips and samples that the constraints allow is a point."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+    name: Annotated[str, Field(pattern=NAME)]
     description: str = ""
     scenario: str | None = None  # a preset, or a path relative to this file
     traces: Annotated[list[str], Field(min_length=1)] | None = None  # instead of it: paths, from this file; an axis
@@ -182,7 +182,11 @@ def load_sweep(
     try:
         sweep = SweepFile.model_validate(data)
     except ValidationError as error:
-        raise input_error(error, path, "", SweepFile, data) from None
+        faults = [input_error(error, path, "", SweepFile, data)]
+        if isinstance(data.get("scenario"), str):
+            with noted(faults):
+                _base_file(path, data["scenario"])
+        raise together(faults) from None
     if sweep.traces is not None:
         from fastalloc.sweep.replays import replay_base
 
@@ -199,28 +203,27 @@ def load_sweep(
 def base_scenario(sweep: SweepFile, path: Path, preset: str, texts: Mapping[str, str] = NO_TEXTS) -> Scenario:
     """The scenario ``preset`` of a sweep file with the variants asked for; ``path`` is the file, ``texts`` as of
     ``load_sweep``."""
-    near = path.parent / preset
-    if not near.is_file() and preset not in preset_names():
-        told = f"{preset!r} is neither a file nor one of {', '.join(preset_names())}{meant(preset, preset_names())}"
-        raise InputError(path, "scenario", told)
     fields, own = own_settings(sweep.set)
-    base, faults = load_scenario(near if near.is_file() else preset), list[InputError]()
+    base, faults = load_scenario(_base_file(path, preset)), list[InputError]()
     with noted(faults):
         base = _with_set(base, fields, path)
     names = sweep.variants or []
     if not names and not sweep.policies:
         names = [variant.name for variant in base.variants if variant.default]
-    known = {variant.name: variant for variant in base.variants}
+    known, before = {variant.name: variant for variant in base.variants}, len(faults)
     for name in names:
         if name not in known:
-            raise InputError(path, "variants", f"no variant {name!r}{meant(name, known)}; there are {', '.join(known)}")
-    chosen = {name: known[name] for name in names}
+            there = f"there are {', '.join(known)}"
+            faults.append(InputError(path, "variants", f"no variant {name!r}{meant(name, known)}; {there}"))
+    chosen = {name: known[name] for name in names if name in known}
     for name in sweep.policies or []:
-        with of_policies(path):
+        with noted(faults), of_policies(path):
             variant = policy_variant(name, path.parent, texts)
-        if variant.name in chosen:
-            raise InputError(path, "policies", f"{variant.name!r} is a variant already")
-        chosen[variant.name] = variant
+            if variant.name in chosen:
+                raise InputError(path, "policies", f"{variant.name!r} is a variant already")
+            chosen[variant.name] = variant
+    if len(faults) > before:  # whose parameters are not known
+        raise together(faults)
     base = base.model_copy(update={"variants": list(chosen.values())})
     with noted(faults):
         base = _with_own(base, own, path)
@@ -228,6 +231,15 @@ def base_scenario(sweep: SweepFile, path: Path, preset: str, texts: Mapping[str,
         raise together(faults)
     _refuse_code(base, sweep, path)
     return base
+
+
+def _base_file(path: Path, preset: str) -> str | Path:
+    """The file, or the name, of the scenario ``preset`` of the sweep file ``path``."""
+    near = path.parent / preset
+    if not near.is_file() and preset not in preset_names():
+        told = f"{preset!r} is neither a file nor one of {', '.join(preset_names())}{meant(preset, preset_names())}"
+        raise InputError(path, "scenario", told)
+    return near if near.is_file() else preset
 
 
 @contextmanager
