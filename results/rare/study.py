@@ -114,31 +114,50 @@ def row(cell: Cell, found: Rare) -> dict[str, object]:
     return told | {name: value if value is None else float(f"{value:.4g}") for name, value in limits.items()}
 
 
-def chart(table: pl.DataFrame) -> alt.VConcatChart:
-    """Machine-days to a livelock along the reserve, and under traffic; triangles are bounds: it takes longer."""
-    told = table.filter(pl.col("low").is_not_null()).with_columns(
+PANELS = (  # what it shows, which cells, along what, and what stands side by side in colours
+    ("rc8 along the reserve", {"traffic": "own", "policy": "rc8"}, "reserve", None),
+    ("rc8 under traffic", {"policy": "rc8"}, "traffic", "at"),
+    ("Kernels", {"traffic": "own"}, "policy", "at"),
+)
+TITLES = {"reserve": "min_free_kbytes, kB", "traffic": "GFP_ATOMIC traffic", "policy": None}
+
+
+def shown_cells(table: pl.DataFrame, which: dict[str, str], along: str) -> pl.DataFrame:
+    """The cells of a panel that have a figure. ``at``: the reserve, ``as it boots`` where it is that of the machine."""
+    boots = pl.col("reserve") == pl.col("machine").replace_strict({name: kb for name, (_, kb) in MACHINES.items()})
+    told = table.filter(pl.col("low").is_not_null(), **which).with_columns(
+        at=pl.when(boots).then(pl.lit("as it boots")).otherwise(pl.format("{} kB", "reserve")),
         shown=pl.coalesce("days", "low"),
         kind=pl.when(pl.col("days").is_null()).then(pl.lit("longer than")).otherwise(pl.lit("seen")),
     )
+    compared = {"reserve": RESERVES, "traffic": (LOW,), "policy": (64, LOW)}[along]
+    return told.filter(boots | pl.col("reserve").is_in(compared))
+
+
+def chart(table: pl.DataFrame) -> alt.VConcatChart:
+    """Machine-days to a livelock along the reserve, under traffic and under each kernel, each cell in a place of its own;
+    triangles are bounds: it takes longer."""
     y = alt.Y("shown:Q", title="machine-days to a livelock").scale(type="log")
     shape = alt.Shape("kind:N", title=None).scale(domain=["seen", "longer than"], range=["circle", "triangle-up"])
+    orders = {"reserve": "ascending", "traffic": ["own", *TRAFFIC], "policy": ["rc8", *REMEDIES]}
     panels = []
-    for part, x in (
-        (told.filter(traffic="own"), alt.X("reserve:Q", title="min_free_kbytes").scale(type="log", base=2)),
-        (
-            told.filter((pl.col("traffic") != "own") | (pl.col("policy") == "rc8")),
-            alt.X("traffic:N", title="GFP_ATOMIC traffic", sort=["own", *TRAFFIC]),
-        ),
-    ):
-        base = alt.Chart(part)
-        color = alt.Color("policy:N", sort=["rc8", *REMEDIES], title=None)
-        points = base.mark_point(filled=True, size=55, opacity=0.8).encode(x, y, color, shape)
+    for title, which, along, beside in PANELS:
+        base = alt.Chart(shown_cells(table, which, along))
+        axis = alt.Axis(labelAngle=0 if along == "reserve" else -35)
+        drawn = {"x": alt.X(f"{along}:O", title=TITLES[along], sort=orders[along], axis=axis)}
+        if beside:
+            order = ["64 kB", "128 kB", "as it boots"]
+            drawn["xOffset"] = alt.XOffset(f"{beside}:N", sort=order)
+            colours = alt.Scale(domain=order, range=["#d64545", "#2b7bba", "#2f9e6e"])
+            drawn["color"] = alt.Color(f"{beside}:N", title="min_free_kbytes", scale=colours)
+        points = base.mark_point(filled=True, size=55, opacity=1, color="#5b6573").encode(y=y, shape=shape, **drawn)
         bars = (
-            base.transform_filter("datum.high != null").mark_rule().encode(x, alt.Y("low:Q"), alt.Y2("high:Q"), color)
+            base.transform_filter("datum.high != null")
+            .mark_rule(color="#5b6573")
+            .encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), **drawn)
         )
-        panels.append(
-            alt.layer(bars, points).properties(width=300, height=200).facet(alt.Facet("machine:N").title(None))
-        )
+        panel = alt.layer(bars, points).properties(width=320, height=180).facet(alt.Facet("machine:N").title(None))
+        panels.append(panel.properties(title=title))
     return alt.vconcat(*panels)
 
 

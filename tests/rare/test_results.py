@@ -64,3 +64,20 @@ def test_ladders_once_more(name):
         assert found["decade_p"] >= 0.05, log_ratios
     else:
         assert "refused" in found
+
+
+def test_each_cell_of_the_study_has_a_place_of_its_own():
+    """No mark of the chart lies on another one, and every cell that has a figure is in one of the panels."""
+    study = script("study")
+    table, drawn = pl.read_csv(study.HERE / "rates.csv"), []
+    for _, which, along, beside in study.PANELS:
+        cells = study.shown_cells(table, which, along)
+        places = cells.select("machine", along, *([beside] if beside else []))
+        assert places.is_duplicated().sum() == 0
+        drawn += cells.select("machine", "reserve", "traffic", "policy").rows()
+    boots = {name: kb for name, (_, kb) in study.MACHINES.items()}
+    told = table.filter(pl.col("low").is_not_null()).select("machine", "reserve", "traffic", "policy").rows()
+    left = {row for row in told if row not in drawn}
+    assert all(boots[row[0]] == row[1] and row[3] != "rc8" for row in left), (
+        "the worst traffic under a remedy: the table"
+    )
