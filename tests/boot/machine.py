@@ -3,20 +3,24 @@
 import gzip
 import io
 import os
+import re
 import shutil
 import stat
 import subprocess
 import tarfile
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
 SCRIPT = HERE.parents[1] / "src" / "fastalloc" / "record" / "record.sh"
-KERNELS = {  # what apt-cache is asked for
-    "6.1": "linux-image-6.1.0-*-amd64",
-    "6.12": "linux-image-6.12.*deb1[23]-amd64",
-    "7": "linux-image-7.*deb13-amd64",
+KERNELS = {  # packages; of newer ones `image` has no kernel in it, `binary` has
+    "6.1": "^linux-image-6[.]1[.]0-[0-9]+-amd64$",
+    "6.12": "^linux-image-6[.]12[.][0-9.]+[+]deb1[23]-amd64$",
+    "7": "^linux-(image|binary)-7[.][0-9.]+[+]deb[0-9]+-amd64$",
 }
+NEWEST = "sid"  # the release of Debian that is asked for a kernel which this machine's own lists do not have
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 LIMIT = 900  # seconds of one boot
 
 
@@ -59,6 +63,31 @@ def _run(*words: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
+def _lists_of_newest(folder: Path) -> list[str]:
+    """Options under which apt reads the lists of NEWEST alone, from this machine's mirror, kept in ``folder``."""
+    line = "$(ORIGIN) $(CODENAME) $(REPO_URI)"
+    own = _run("apt-get", "indextargets", "--format", line, "Created-By: Packages").splitlines()
+    mirrors = [found[1] for each in own if (found := re.fullmatch("Debian [a-z]+ ([^ ]+)", each))]
+    if not mirrors:
+        raise UnavailableError("apt has no lists of Debian; apt-get update?")
+    for name in ("lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    source = folder / "newest.list"
+    source.write_text(f"deb [signed-by={KEYRING}] {mirrors[0]} {NEWEST} main\n")
+    places = {
+        "Dir::Etc::sourcelist": source, "Dir::Etc::sourceparts": "-", "Dir::State::lists": folder / "lists",
+        "Dir::Cache": folder / "cache", "APT::Sandbox::User": "root",
+    }  # fmt: skip
+    options = [word for name, value in places.items() for word in ("-o", f"{name}={value}")]
+    _run("apt-get", *options, "update")
+    return options
+
+
+def _numbers(package: str) -> tuple[list[int], bool]:
+    """By which the newest of some packages of one kernel is found."""
+    return [int(number) for number in re.findall("[0-9]+", package)], "-binary-" in package
+
+
 def vmlinuz(kernel: str) -> Path:
     """The kernel image of Debian's newest package of ``kernel``, a key of KERNELS."""
     folder = cache_folder()
@@ -67,22 +96,22 @@ def vmlinuz(kernel: str) -> Path:
         return kept[-1]
     need("apt-get")
     need("dpkg-deb")
-    names = [line.split()[0] for line in _run("apt-cache", "search", "--names-only", KERNELS[kernel][:-6]).splitlines()]
-    plain = [n for n in names if n.endswith("-amd64") and n.count("-") == 3 - (kernel != "6.1") and "cloud" not in n]
-    if not plain:
-        raise UnavailableError(f"no package of a kernel {kernel} in the package lists; apt-get update?")
-    newest = max(
-        plain, key=lambda name: [int(part) if part.isdigit() else 0 for part in name.replace("-", ".").split(".")]
-    )
-    _run("apt-get", "download", newest, cwd=folder)
-    package = next(folder.glob(f"{newest}_*.deb"))
-    _run("dpkg-deb", "-x", str(package), str(folder / newest))
-    image = next((folder / newest / "boot").glob("vmlinuz-*"))
-    target = folder / image.name
-    shutil.copy(image, target)
-    shutil.rmtree(folder / newest)
-    package.unlink()
-    return target
+    options: list[str] = []
+    with tempfile.TemporaryDirectory() as work:
+        packages = _run("apt-cache", "search", "--names-only", KERNELS[kernel])
+        if not packages:
+            options = _lists_of_newest(Path(work))
+            packages = _run("apt-cache", *options, "search", "--names-only", KERNELS[kernel])
+        if not packages:
+            raise UnavailableError(f"no package of a kernel {kernel} in the package lists; apt-get update?")
+        newest = max((line.split()[0] for line in packages.splitlines()), key=_numbers)
+        _run("apt-get", *options, "download", newest, cwd=Path(work))
+        _run("dpkg-deb", "-x", str(next(Path(work).glob("*.deb"))), f"{work}/x")
+        images = [path for path in Path(work, "x").rglob("vmlinuz*") if path.is_file() and not path.is_symlink()]
+        if not images:
+            raise UnavailableError(f"{newest} has no kernel in it")
+        release = newest.split("-", 2)[2]
+        return Path(shutil.copy(images[0], folder / f"vmlinuz-{release}"))
 
 
 def initramfs(into: Path) -> Path:

@@ -17,11 +17,17 @@ GUESTS = [
     Guest("6.1", "files"),
     Guest("6.12", "forks", cpus=4),
     Guest("6.12", "mix", ("--shrink",), cpus=4, megabytes=1024, nodes=2),
+    Guest("7", "mix", ("--shrink",)),
+    Guest("7", "mix", ("--shrink",), cpus=4, megabytes=1024, nodes=2),
+    Guest("7", "forks", ("--shrink",), cpus=4),
+    Guest("7", "files"),
 ]
+SHEAVES = 3  # times the error of older kernels: no reading tells what lies in sheaves
 
 
 def names(guest):
-    return f"{guest.kernel}-{guest.work}-{guest.cpus}{'-'.join(guest.options)}"
+    nodes = f"-{guest.nodes}nodes" if guest.nodes > 1 else ""
+    return f"{guest.kernel}-{guest.work}-{guest.cpus}{nodes}{'-'.join(guest.options)}"
 
 
 @pytest.mark.kernel
@@ -43,8 +49,9 @@ def test_a_kernel_recorded_by_the_script(guest, tmp_path, capsys):
             f"| {100 * found.within_one:.0f} % of {found.caches} | {found.worst[:3]}"
         )
     assert recording.trace.meta["direct_map_votes"] > 0
-    assert abs(found.error) <= (0.005 if guest.options else 0.03)
-    assert found.within_one >= 0.9
+    wide = SHEAVES if guest.kernel == "7" else 1
+    assert abs(found.error) <= wide * (0.005 if guest.options else 0.03)
+    assert found.within_one >= 1 - wide * 0.1
 
 
 @pytest.mark.kernel
@@ -60,7 +67,7 @@ def test_nothing_is_left_at_any_way_out(tmp_path):
     ways = [line for line in console.splitlines() if line.startswith("ways out: ") and "left" in line]
     assert len(ways) == 11
     assert all(line.endswith("left ''") for line in ways), console
-    (told,) = re.findall(r"Ctrl-C: status 0, (\d+) hundredths, (\d+) processes, \d+ /tmp/out/run/trace.dat", console)
+    (told,) = re.findall(r"Ctrl-C: status 0, (\d+) hundredths, (\d+) processes, +\d+ /tmp/out/run/trace.dat", console)
     assert int(told[1]) <= 60  # it waits for few, so that a busy machine ends it soon too
     assert "in use: status 1" in console
     assert "full disk: status 1" in console

@@ -44,3 +44,10 @@ def test_the_command_prints_the_script():
     shown = run_command(record, "--script")
     assert shown.stdout == SCRIPT.read_text()
     assert shown.stdout.startswith("#!/bin/sh\n")
+
+
+def test_no_process_starts_between_the_first_readings_and_their_end():
+    """The replay begins at their end: what a fork took from the caches before it would be lost."""
+    between = SCRIPT.read_text().split('"fastalloc: readings begin"')[1].split("put trace_marker")[0]
+    commands = [line for line in between.splitlines() if line and not line.startswith("#")]
+    assert commands == ['readings "$OUT/trace.slabs.csv" || fail "cannot write $OUT/trace.slabs.csv"']

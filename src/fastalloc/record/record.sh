@@ -299,10 +299,11 @@ for e in $EVENTS $MORE; do
     [ ! -d "$INST/events/kmem/$e" ] || put "events/kmem/$e/enable" 1 || fail "event kmem:$e cannot be switched on"
 done
 [ -z "$PROBES" ] || put events/fastalloc/enable 1
+cat /proc/slabinfo > "$OUT/slabinfo" || fail "cannot write $OUT/slabinfo"
 put tracing_on 1
 put trace_marker "fastalloc: readings begin"
+# No process may start before the end: the replay begins there, and what its fork refills would be lost.
 readings "$OUT/trace.slabs.csv" || fail "cannot write $OUT/trace.slabs.csv"
-cat /proc/slabinfo > "$OUT/slabinfo" || fail "cannot write $OUT/slabinfo"
 put trace_marker "fastalloc: readings end"
 
 lost() { # how many events the buffers had no room for
