@@ -49,7 +49,10 @@ def _sheaves(slub: st.Slub | SlubEras, c: int) -> list[int]:
     if slub.cache[c, KMEM_CACHE.era] != er.ERA_SHEAVES:
         return []
     found = [
-        int(k[column]) for k in slub.kcpu[c] for column in (KMEM_CACHE_CPU.main, KMEM_CACHE_CPU.spare) if k[column] >= 0
+        int(k[column])
+        for k in slub.kcpu[c]
+        for column in (KMEM_CACHE_CPU.sheaf_main, KMEM_CACHE_CPU.spare)
+        if k[column] >= 0
     ]
     for head in (KMEM_CACHE_NODE.full, KMEM_CACHE_NODE.empty):
         h = int(slub.knode[c, 0, head])

@@ -71,8 +71,9 @@ def last_freed(arrays):
         p = heap.page[0, SLOB_PAGE.next]
         return int(p) << HANDLE_SHIFT | int(heap.page[p, SLOB_PAGE.free]) * SLOB_UNIT
     k = heap.kcpu[c, 0]
-    if k[KMEM_CACHE_CPU.main] > 0:
-        return heap.ctl[k[KMEM_CACHE_CPU.main] + SHEAF.objects + heap.ctl[k[KMEM_CACHE_CPU.main] + SHEAF.size] - 1]
+    h = k[KMEM_CACHE_CPU.sheaf_main]
+    if h > 0:
+        return heap.ctl[h + SHEAF.objects + heap.ctl[h + SHEAF.size] - 1]
     return k[KMEM_CACHE_CPU.page] << HANDLE_SHIFT | k[KMEM_CACHE_CPU.freelist]
 
 

@@ -158,7 +158,7 @@ def slob_hole_lost(arrays):
 
 def sheaf_overfull(arrays):
     heap = arrays.heap
-    h = heap.kcpu[arrays.vm.roles[ROLE.bio], 0, KMEM_CACHE_CPU.main]
+    h = heap.kcpu[arrays.vm.roles[ROLE.bio], 0, KMEM_CACHE_CPU.sheaf_main]
     heap.ctl[h + SHEAF.size] = heap.cache[arrays.vm.roles[ROLE.bio], KMEM_CACHE.sheaf_capacity] + 1
 
 

@@ -229,7 +229,7 @@ def test_sheaves_hold_objects_of_their_own_node():
     handle = m.alloc(cpu=0)
     m.free(handle, cpu=1)
     assert m.path != er.PATH_SHEAF
-    assert m.sheaf(KMEM_CACHE_CPU.main, cpu=1) is None
+    assert m.sheaf(KMEM_CACHE_CPU.sheaf_main, cpu=1) is None
     far = m.alloc(cpu=0, node=1)
     assert node_of(m, far) == 1
     assert m.stats()["alloc_node_mismatch"] == 1
@@ -345,7 +345,7 @@ class Pair:
                 slab.inuse for slab in cpu.partial
             ]
             pcs = ref.pcs[c] if self.sheaves else reference.Sheaves()
-            for which, sheaf in ((KMEM_CACHE_CPU.main, pcs.main), (KMEM_CACHE_CPU.spare, pcs.spare)):
+            for which, sheaf in ((KMEM_CACHE_CPU.sheaf_main, pcs.main), (KMEM_CACHE_CPU.spare, pcs.spare)):
                 got = m.sheaf(which, c)
                 assert (got is None) == (sheaf is None)
                 if sheaf is not None:

@@ -14,17 +14,19 @@ def test_a_main_sheaf_is_a_stack():
     first = m.alloc()
     assert m.path == er.PATH_SHEAF
     # A caller who may wait fills a whole sheaf; the empty main one becomes the spare.
-    assert (index_of(first), len(m.sheaf(KMEM_CACHE_CPU.main)), m.sheaf(KMEM_CACHE_CPU.spare)) == (3, 3, [])
+    assert (index_of(first), len(m.sheaf(KMEM_CACHE_CPU.sheaf_main)), m.sheaf(KMEM_CACHE_CPU.spare)) == (3, 3, [])
     assert m.stats()["sheaf_refill"] == 4
     m.free(first)
     assert m.alloc() == first
+    # The common calls of 7.3, which ask for no era, must find nothing of it.
+    assert m.sheaf(KMEM_CACHE_CPU.main) is None
 
 
 def test_a_caller_who_may_not_wait_gets_one_object_from_the_slabs():
     m = Machine(sheaf_row())
     handle = m.alloc(gfp=ATOMIC)
     assert (index_of(handle), m.path) == (0, 4)
-    assert m.sheaf(KMEM_CACHE_CPU.main) == []
+    assert m.sheaf(KMEM_CACHE_CPU.sheaf_main) == []
     assert m.stats()["barn_get_fail"] == 1
     assert "sheaf_refill" not in m.stats()
 
@@ -35,7 +37,7 @@ def test_the_stock_of_one_cpu_reaches_another_through_the_barn():
     for handle in things:
         m.free(handle)
     # The spare sheaf keeps the oldest four; the main one went to the barn when it was full in its turn.
-    assert m.sheaf(KMEM_CACHE_CPU.main) == things[8:12]
+    assert m.sheaf(KMEM_CACHE_CPU.sheaf_main) == things[8:12]
     assert m.sheaf(KMEM_CACHE_CPU.spare) == things[0:4]
     assert m.barn(KMEM_CACHE_NODE.full) == [things[4:8]]
     got = m.alloc(cpu=1, gfp=ATOMIC)
@@ -56,7 +58,7 @@ def test_a_full_barn_sends_a_spare_sheaf_back_to_the_slabs():
     m.free(things[-1])
     assert m.stats()["barn_put_fail"] == 1
     assert m.stats()["sheaf_flush"] == 2
-    assert m.sheaf(KMEM_CACHE_CPU.main) == [things[-1]]
+    assert m.sheaf(KMEM_CACHE_CPU.sheaf_main) == [things[-1]]
     assert len(m.barn(KMEM_CACHE_NODE.full)) == er.MAX_FULL_SHEAVES
 
 
@@ -76,7 +78,7 @@ def test_refills_do_not_touch_what_only_pf_memalloc_may_take():
     m.mem.zone[0, ZONE.min] = 100
     assert m.alloc(context=g.PF_MEMALLOC) >= 0
     assert m.path == 4
-    assert m.sheaf(KMEM_CACHE_CPU.main) == []
+    assert m.sheaf(KMEM_CACHE_CPU.sheaf_main) == []
 
 
 def test_sheaves_cost_memory_where_a_cache_is_named():

@@ -89,7 +89,7 @@ def _eras_is_held(mem, heap, c, cpu, handle):
     slab = heap.slab[handle >> st.HANDLE_SHIFT]
     if not _within_kernel(slab[SLUB_SLAB.inuse], slab[SLUB_SLAB.objects]):  # its frees pass the CPU slab by
         return False
-    h = heap.kcpu[c, cpu, KMEM_CACHE_CPU.main]
+    h = max(heap.kcpu[c, cpu, KMEM_CACHE_CPU.main], heap.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_main])  # the era's
     size = heap.ctl[h + SHEAF.size] if h > 0 else 0
     return size <= 0 or heap.ctl[h + SHEAF.objects + size - 1] != handle
 

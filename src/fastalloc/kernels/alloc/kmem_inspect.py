@@ -87,7 +87,7 @@ def _eras_free_objects(heap, c):
             while i >= 0:
                 free += 1
                 i = heap.link[heap.slab[k[f + 1], SLUB_SLAB.base] + i]
-        for sheaf in (KMEM_CACHE_CPU.main, KMEM_CACHE_CPU.spare):
+        for sheaf in (KMEM_CACHE_CPU.main, KMEM_CACHE_CPU.sheaf_main, KMEM_CACHE_CPU.spare):
             if k[sheaf] >= 0:
                 free += heap.ctl[k[sheaf] + SHEAF.size]
     h = heap.knode[c, 0, KMEM_CACHE_NODE.full]

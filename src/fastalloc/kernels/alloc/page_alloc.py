@@ -4,7 +4,7 @@ Two memory models stand behind one entry, :func:`alloc_pages`: the zones of a re
 in front of which the golden cases were recorded.
 """
 
-from fastalloc.compiler.jit import folded, kernel, out_of_line
+from fastalloc.compiler.jit import folded, internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.buddy import area_add, buffered_rmqueue, free_one_page, page_zone, pcp_drain, pcp_push
 from fastalloc.kernels.alloc.policy_hooks import LARGEST, about_request, about_zone, answer, wanted
@@ -42,19 +42,24 @@ def zone_watermark_ok(mem, z, order, mark, class_zone, high, harder):
     return True
 
 
-@kernel
-def request_depth(gfp, context, rule):
-    """Depth of attempt B of a request, a DEPTH [__alloc_pages step 5; rule 6.3: gfp_to_alloc_flags].
+@internal
+def request_harder(gfp, context, rule):
+    """Whether attempt B of a request leaves out a quarter of pages_min [__alloc_pages step 5; rule 6.3:
+    gfp_to_alloc_flags].
 
-    Since 6.3 not waiting earns a quarter only beside HIGH and without NOMEMALLOC.
+    Since 6.3 not waiting earns it only beside HIGH and without NOMEMALLOC.
     """
-    high = (gfp & g.HIGH) != 0
     harder = (gfp & (g.WAIT | g.NOHARDER)) == 0
     if rule == st.WATERMARKS_6_3:
-        harder = harder and high and (gfp & g.NOMEMALLOC) == 0
-    harder = harder or ((context & g.RT_TASK) != 0 and (context & g.IN_INTERRUPT) == 0)
+        harder = harder and (gfp & g.HIGH) != 0 and (gfp & g.NOMEMALLOC) == 0
+    return harder or ((context & g.RT_TASK) != 0 and (context & g.IN_INTERRUPT) == 0)
+
+
+@kernel
+def request_depth(gfp, context, rule):
+    """Depth of attempt B of a request, a DEPTH: :func:`request_harder`, and HIGH."""
     # In the order of DEPTH, HARDER is one deeper and HIGH two: no branches.
-    return DEPTH.min + harder + 2 * high
+    return DEPTH.min + request_harder(gfp, context, rule) + 2 * ((gfp & g.HIGH) != 0)
 
 
 @kernel
@@ -138,11 +143,11 @@ def warn_alloc_failed(mem, gfp, order):
 @kernel
 def watermark_page(mem, cpu, order, first_zone, gfp, context):
     """Attempts B and C: a page from as deep as mask and task allow, or -1."""
-    depth = request_depth(gfp, context, mem.ctl[POLICY.watermark_rule])
-    harder = depth == DEPTH.harder or depth == DEPTH.atomic
+    rule = mem.ctl[POLICY.watermark_rule]
+    harder = request_harder(gfp, context, rule)
     pfn = get_page_from_freelist(mem, cpu, order, first_zone, ZONE.min, (gfp & g.HIGH) != 0, harder)
     if pfn >= 0:
-        note_depth(mem, depth)
+        note_depth(mem, request_depth(gfp, context, rule))
         return pfn
     if (gfp & g.SHORT) != 0:
         mem.ctl[MEMCTL.tests] += 1
@@ -288,9 +293,9 @@ def stub_reserves(mem, node, both, order):
 
 
 @folded
-def alloc_pages_limited(mem, node, gfp, order, context):
-    """The stub of the golden cases: three attempts over one or two nodes. Returns the node that gives, or -1."""
-    two = mem.ctl[MEMCTL.nr_nodes] == 2
+def stub_attempts(mem, node, two, gfp, order, context):
+    """The stub of the golden cases: three attempts over one node, or over ``two``. Returns the node that gives, or
+    -1."""
     both = two and (gfp & g.THISNODE) == 0
     found = stub_node(mem, node, both, order, True, False, False)
     if found >= 0:
@@ -301,11 +306,10 @@ def alloc_pages_limited(mem, node, gfp, order, context):
     # GFP_THISNODE of 2.6.25: all its bits give up half way.
     if two and (gfp & g.GFP_THISNODE) == g.GFP_THISNODE and rule == st.WATERMARKS_2_6_25:
         return -1
-    depth = request_depth(gfp, context, rule)
-    harder = depth == DEPTH.harder or depth == DEPTH.atomic
+    harder = request_harder(gfp, context, rule)
     found = stub_node(mem, node, both, order, False, (gfp & g.HIGH) != 0, harder)
     if found >= 0:
-        note_depth(mem, depth)
+        note_depth(mem, request_depth(gfp, context, rule))
         return found
     if ignores_watermarks(gfp, context):
         found = stub_reserves(mem, node, both, order)
@@ -315,15 +319,25 @@ def alloc_pages_limited(mem, node, gfp, order, context):
     return found
 
 
+@internal
+def stub_attempts_of_two(mem, node, gfp, order, context):
+    """:func:`stub_attempts` of two nodes, apart from those of one."""
+    out_of_line()
+    return stub_attempts(mem, node, True, gfp, order, context)
+
+
 @folded
 def alloc_pages_stub(mem, node, gfp, order, context):
-    """Pages that are counted and no more, of a node that has any number of them or is :func:`alloc_pages_limited`.
-    Returns the node that gave, or -1."""
+    """Pages that are counted and no more, of a node that has any number of them or by :func:`stub_attempts`. Returns
+    the node that gave, or -1."""
     found = -1
     if order < g.MAX_ORDER:
         found = node
         if mem.ctl[MEMCTL.model] == st.MODEL_STUB:
-            found = alloc_pages_limited(mem, node, gfp, order, context)
+            if mem.ctl[MEMCTL.nr_nodes] == 2:
+                found = stub_attempts_of_two(mem, node, gfp, order, context)
+            else:
+                found = stub_attempts(mem, node, False, gfp, order, context)
     if found < 0:
         mem.zone[node, ZONE.alloc_fail] += 1
         return -1

@@ -276,6 +276,7 @@ class KMEM_CACHE_CPU(Record, width=64):
         "the CPU slab behind the sheaves; KMEM_CACHE_CPU.freelist and KMEM_CACHE_CPU.page stay -1 in that era"
     )
     sheaf_page = field("slab record of the CPU slab behind the sheaves, -1 none")
+    sheaf_main = field("main sheaf over that slab, -1 none; KMEM_CACHE_CPU.main stays -1 in that era")
     prefilled = field("replay: prefilled sheaves in use on the CPU, linked by SHEAF.next; -1 none")
     era_stat = field("first of the counters that later kernels added, in the order of ERA_STATS", width=0)
     cpu_partial_alloc = field("CPU slabs taken from the CPU's partial list", source="enum stat_item")

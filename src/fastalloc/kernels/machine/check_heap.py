@@ -56,7 +56,7 @@ def _check_eras(heap):
     for c in range(heap.ctl[SLUB_CTL.nr_caches]):
         capacity = heap.cache[c, KMEM_CACHE.sheaf_capacity]
         for cpu in range(heap.kcpu.shape[1]):
-            for column in (KMEM_CACHE_CPU.main, KMEM_CACHE_CPU.spare):
+            for column in (KMEM_CACHE_CPU.main, KMEM_CACHE_CPU.sheaf_main, KMEM_CACHE_CPU.spare):
                 h = heap.kcpu[c, cpu, column]
                 if h >= 0 and not 0 <= heap.ctl[h + SHEAF.size] <= capacity:
                     return ARRAY_LIMIT

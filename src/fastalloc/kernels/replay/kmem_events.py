@@ -236,7 +236,7 @@ def seldom(mem, slub_, lane, e, obj):
         served = k[KMEM_CACHE_CPU.freelist] >= 0 and (
             node < 0 or slub_.slab[k[KMEM_CACHE_CPU.page], SLUB_SLAB.node] == node
         )
-        if lane.handle[obj] == NEEDS_SLAB or not (served or main_serves(slub_, c, k, node)):
+        if lane.handle[obj] == NEEDS_SLAB or not (served or main_serves(slub_, k, node)):
             mem.ctl[MEMCTL.depth] = DEPTH.none
     elif slub_.cache[c, KMEM_CACHE.era] == er.ERA_CPU_PARTIAL and lane.handle[obj] == st.NO_OBJECT:
         if op == OP_NEW_SLAB or nothing_free(mem, slub_, c, cpu, node):

@@ -19,8 +19,8 @@ assert KMEM_CACHE_NODE.nr_empty - KMEM_CACHE_NODE.empty == NR_OF_LIST
 
 
 @internal
-def new_record(slub, capacity):
-    """A record for a sheaf of ``capacity`` objects, empty and held by no object; -1: there is no room for one."""
+def further_record(slub, capacity):
+    """A record that was not retired last: the next one that has room, or a new one; -1: there is no room for one."""
     out_of_line()
     ctl = slub.ctl
     before = -1
@@ -29,18 +29,29 @@ def new_record(slub, capacity):
         before = h
         h = ctl[h + SHEAF.next]
     if h > 0:
-        if before < 0:
-            ctl[SLUB_CTL.sheaf_spare] = ctl[h + SHEAF.next]
-        else:
-            ctl[before + SHEAF.next] = ctl[h + SHEAF.next]
+        ctl[before + SHEAF.next] = ctl[h + SHEAF.next]
+        return h
+    h = ctl[SLUB_CTL.sheaf_top] if ctl[SLUB_CTL.sheaf_top] > 0 else SLUB_CTL.width
+    length = max(ctl[SLUB_CTL.sheaf_stride], SHEAF.objects + capacity)
+    if ctl[SLUB_CTL.sheaf_stride] == 0 or h + length > ctl.shape[0]:
+        ctl[SLUB_CTL.overflow] = 1
+        return -1
+    ctl[SLUB_CTL.sheaf_top] = h + length
+    ctl[h + SHEAF.room] = length - SHEAF.objects
+    return h
+
+
+@internal
+def new_record(slub, capacity):
+    """A record for a sheaf of ``capacity`` objects, empty and held by no object; -1: there is no room for one."""
+    ctl = slub.ctl
+    h = ctl[SLUB_CTL.sheaf_spare]
+    if h > 0 and ctl[h + SHEAF.room] >= capacity:
+        ctl[SLUB_CTL.sheaf_spare] = ctl[h + SHEAF.next]
     else:
-        h = ctl[SLUB_CTL.sheaf_top] if ctl[SLUB_CTL.sheaf_top] > 0 else SLUB_CTL.width
-        length = max(ctl[SLUB_CTL.sheaf_stride], SHEAF.objects + capacity)
-        if ctl[SLUB_CTL.sheaf_stride] == 0 or h + length > ctl.shape[0]:
-            ctl[SLUB_CTL.overflow] = 1
+        h = further_record(slub, capacity)
+        if h < 0:
             return -1
-        ctl[SLUB_CTL.sheaf_top] = h + length
-        ctl[h + SHEAF.room] = length - SHEAF.objects
     ctl[h + SHEAF.next] = -1
     ctl[h + SHEAF.size] = 0
     ctl[h + SHEAF.capacity] = capacity
@@ -113,24 +124,24 @@ def barn_get(slub, c, n, head):
 
 
 @internal
-def swap_sheaves(k):
-    """Exchange main and spare."""
-    h = k[KMEM_CACHE_CPU.main]
-    k[KMEM_CACHE_CPU.main] = k[KMEM_CACHE_CPU.spare]
+def swap_sheaves(k, main):
+    """Exchange main and spare; ``main``: where the era has the main one, KMEM_CACHE_CPU.main or sheaf_main."""
+    h = k[main]
+    k[main] = k[KMEM_CACHE_CPU.spare]
     k[KMEM_CACHE_CPU.spare] = h
 
 
 @internal
-def exchange_for_full(slub, c, n, k):
+def exchange_for_full(slub, c, n, k, main):
     """The empty main sheaf for the first full one of the barn, whose empty list takes any number; whether there was
-    one [barn_replace_empty_sheaf]."""
+    one [barn_replace_empty_sheaf]. ``main`` as in :func:`swap_sheaves`."""
     full = barn_get(slub, c, n, KMEM_CACHE_NODE.full)
     if full < 0:
         return False
     k[KMEM_CACHE_CPU.barn_get] += 1
-    barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], KMEM_CACHE_NODE.empty)
+    barn_put(slub, c, n, k[main], KMEM_CACHE_NODE.empty)
     slub.knode[c, n, KMEM_CACHE_NODE.barn_locks] -= 1  # both under one lock
-    k[KMEM_CACHE_CPU.main] = full
+    k[main] = full
     return True
 
 

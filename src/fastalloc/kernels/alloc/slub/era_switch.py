@@ -35,29 +35,29 @@ def _by_era(for_eras, for_2_6_25):
     return dispatched(choose, **INLINED)
 
 
-def _era_take(slub, c, k, node):
-    return ms.take_from_main(slub, c, k, node)
+def _era_take(slub, k, node):
+    return ms.take_from_main(slub, k, node)
 
 
-def _no_take(slub, c, k, node):
+def _no_take(slub, k, node):
     return np.int64(st.NO_OBJECT)
 
 
 @_by_era(_era_take, _no_take)
-def era_take(slub, c, k, node):
+def era_take(slub, k, node):
     """The fast path of an allocation where it is another than 2.6.25's: a handle or NO_OBJECT."""
 
 
-def _era_give(mem, slub, c, cpu, k, s, i):
-    return ms.give_to_main(mem, slub, c, cpu, k, s, i)
+def _era_give(mem, slub, cpu, k, s, i):
+    return ms.give_to_main(mem, slub, cpu, k, s, i)
 
 
-def _no_give(mem, slub, c, cpu, k, s, i):
+def _no_give(mem, slub, cpu, k, s, i):
     return False
 
 
 @_by_era(_era_give, _no_give)
-def era_give(mem, slub, c, cpu, k, s, i):
+def era_give(mem, slub, cpu, k, s, i):
     """The fast path of a free where it is another than 2.6.25's, or False."""
 
 

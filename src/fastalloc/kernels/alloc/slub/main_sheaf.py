@@ -1,5 +1,8 @@
 """The common calls of Linux 7.2 and 7.3 [mm/slub.c]: what a CPU's main sheaf serves and takes at once, and the way past
-it, to :func:`~fastalloc.kernels.alloc.slub.percpu_sheaves.sheaf_call`."""
+it, to :func:`~fastalloc.kernels.alloc.slub.percpu_sheaves.sheaf_call`.
+
+A cache of another era has no sheaf in KMEM_CACHE_CPU.main, and so nobody asks for the era here.
+"""
 
 import numpy as np
 
@@ -7,7 +10,6 @@ from fastalloc.compiler.jit import folded, internal, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.policy_hooks import asked_free_to, is_sent
 from fastalloc.kernels.alloc.policy_record import KERNEL, MATCH_FREE_TO, TO_SLAB
-from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.barn import pop_object, push_object
 from fastalloc.kernels.alloc.slub.percpu_sheaves import (
     ALLOC,
@@ -20,25 +22,20 @@ from fastalloc.kernels.alloc.slub.percpu_sheaves import (
     sheaf_call,
 )
 from fastalloc.kernels.alloc.slub.state import SHEAF
-from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, MEMCTL, SLUB_CTL
+from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, MEMCTL, SLUB_CTL
 
 
 @folded
-def main_serves(slub, c, k, node):
+def main_serves(slub, k, node):
     """Whether the CPU's main sheaf has an object for any node, or for one where there is but one."""
     h = k[KMEM_CACHE_CPU.main]
-    return (
-        h >= 0
-        and slub.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES
-        and (node < 0 or slub.ctl[SLUB_CTL.nodes] == 1)
-        and slub.ctl[h + SHEAF.size] > 0
-    )
+    return h >= 0 and (node < 0 or slub.ctl[SLUB_CTL.nodes] == 1) and slub.ctl[h + SHEAF.size] > 0
 
 
 @folded
-def take_from_main(slub, c, k, node):
+def take_from_main(slub, k, node):
     """The fast path of an allocation: the last object of the CPU's main sheaf, or NO_OBJECT [alloc_from_pcs]."""
-    if main_serves(slub, c, k, node):
+    if main_serves(slub, k, node):
         k[KMEM_CACHE_CPU.alloc_fastpath] += 1
         return pop_object(slub.ctl, k[KMEM_CACHE_CPU.main])
     return np.int64(st.NO_OBJECT)
@@ -53,15 +50,15 @@ def slab_alloc_slow(mem, slub, c, cpu, node, gfp, context):
 
 
 @folded
-def give_to_main(mem, slub, c, cpu, k, s, i):
+def give_to_main(mem, slub, cpu, k, s, i):
     """The fast path of a free: object ``i`` of slab ``s`` into the CPU's main sheaf, or False [free_to_pcs]. A policy
     that says where objects go is asked past it."""
     h = k[KMEM_CACHE_CPU.main]
+    if h < 0:
+        return False
     rules = mem.ctl[MEMCTL.slab_match]
     if (
         (rules & MATCH_FREE_TO) != 0
-        or h < 0
-        or slub.cache[c, KMEM_CACHE.era] != er.ERA_PERCPU_SHEAVES
         or is_full(slub, h)
         or not can_free_to_pcs(rules, slub, s, cpu >> mem.ctl[MEMCTL.cpu_node_shift])
     ):
@@ -75,7 +72,7 @@ def give_to_main(mem, slub, c, cpu, k, s, i):
 def give_asked(mem, slub, c, cpu, s, i):
     """A free under a policy that says where objects go, which is asked; False: it has no say in this one."""
     rules = mem.ctl[MEMCTL.slab_match]
-    if (rules & MATCH_FREE_TO) == 0 or slub.cache[c, KMEM_CACHE.era] != er.ERA_PERCPU_SHEAVES:
+    if (rules & MATCH_FREE_TO) == 0:
         return False
     k = slub.kcpu[c, cpu]
     h = k[KMEM_CACHE_CPU.main]

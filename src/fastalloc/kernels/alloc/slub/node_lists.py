@@ -69,6 +69,7 @@ def refill_from_listed(mem, slub, c, n, gfp, context, out, at, wanted):
 @internal
 def take_from_new_slab(slub, c, s, out, at, wanted):
     """The first objects of a new slab; with some left it goes to the head of the list [alloc_from_new_slab]."""
+    out_of_line()
     slab = slub.slab
     count = min(wanted, slab[s, SLUB_SLAB.objects])
     for i in range(count):

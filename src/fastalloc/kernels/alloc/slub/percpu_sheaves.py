@@ -117,9 +117,9 @@ def sheaf_with_objects(slub, c, n, k):
     [__pcs_replace_empty_main]."""
     spare = k[KMEM_CACHE_CPU.spare]
     if spare >= 0 and slub.ctl[spare + SHEAF.size] > 0:
-        swap_sheaves(k)
+        swap_sheaves(k, KMEM_CACHE_CPU.main)
         return FROM_SPARE
-    if exchange_for_full(slub, c, n, k):
+    if exchange_for_full(slub, c, n, k, KMEM_CACHE_CPU.main):
         return FROM_BARN
     k[KMEM_CACHE_CPU.barn_get_fail] += 1
     return 0
@@ -172,7 +172,7 @@ def room_at_hand(mem, slub, c, cpu, k):
     spare = k[KMEM_CACHE_CPU.spare]
     if spare >= 0:
         if not is_full(slub, spare):
-            swap_sheaves(k)
+            swap_sheaves(k, KMEM_CACHE_CPU.main)
             return TO_SPARE
         if slub.knode[c, n, KMEM_CACHE_NODE.nr_full] >= slub.cache[c, KMEM_CACHE.max_full]:
             k[KMEM_CACHE_CPU.barn_put_fail] += 1
@@ -207,7 +207,7 @@ def install_empty(slub, c, n, k, h):
     elif not is_full(slub, k[KMEM_CACHE_CPU.main]):
         barn_put(slub, c, n, h, KMEM_CACHE_NODE.empty)
     elif not is_full(slub, k[KMEM_CACHE_CPU.spare]):
-        swap_sheaves(k)
+        swap_sheaves(k, KMEM_CACHE_CPU.main)
         barn_put(slub, c, n, h, KMEM_CACHE_NODE.empty)
     else:
         barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], KMEM_CACHE_NODE.full)

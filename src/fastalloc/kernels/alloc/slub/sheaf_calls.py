@@ -122,8 +122,8 @@ def alloc_from_pcs_bulk(slub, c, n, k, out, at, count):
         if size == 0:
             spare = k[KMEM_CACHE_CPU.spare]
             if spare >= 0 and slub.ctl[spare + SHEAF.size] > 0:
-                swap_sheaves(k)
-            elif not exchange_for_full(slub, c, n, k):
+                swap_sheaves(k, KMEM_CACHE_CPU.main)
+            elif not exchange_for_full(slub, c, n, k, KMEM_CACHE_CPU.main):
                 k[KMEM_CACHE_CPU.barn_get_fail] += 1
                 break
             continue
@@ -169,7 +169,7 @@ def room_for_bulk(slub, c, n, k):
         k[KMEM_CACHE_CPU.main] = h
         return True
     if not is_full(slub, spare):
-        swap_sheaves(k)
+        swap_sheaves(k, KMEM_CACHE_CPU.main)
         return True
     if node[KMEM_CACHE_NODE.nr_full] >= slub.cache[c, KMEM_CACHE.max_full] or node[KMEM_CACHE_NODE.empty] < 0:
         k[KMEM_CACHE_CPU.barn_put_fail] += 1

@@ -30,6 +30,7 @@ from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE
 from fastalloc.linux import gfp as g
 
 F = KMEM_CACHE_CPU.sheaf_freelist
+MAIN = KMEM_CACHE_CPU.sheaf_main
 
 take_object = internal(cp.slab_alloc.py_func)
 give_object = internal(cp.slab_free.py_func)
@@ -105,10 +106,10 @@ def replace_empty_main(mem, slub, c, cpu, gfp, context):
     out_of_line()
     k = slub.kcpu[c, cpu]
     if k[KMEM_CACHE_CPU.spare] >= 0 and slub.ctl[k[KMEM_CACHE_CPU.spare] + SHEAF.size] > 0:
-        swap_sheaves(k)
+        swap_sheaves(k, MAIN)
         return True
     n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
-    if exchange_for_full(slub, c, n, k):
+    if exchange_for_full(slub, c, n, k, MAIN):
         return True
     k[KMEM_CACHE_CPU.barn_get_fail] += 1
     if (gfp & g.WAIT) == 0:
@@ -127,10 +128,10 @@ def replace_empty_main(mem, slub, c, cpu, gfp, context):
         free_empty_sheaf(mem, slub, c, cpu, h)
         return False
     if k[KMEM_CACHE_CPU.spare] < 0:
-        k[KMEM_CACHE_CPU.spare] = k[KMEM_CACHE_CPU.main]
+        k[KMEM_CACHE_CPU.spare] = k[MAIN]
     else:
-        barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], KMEM_CACHE_NODE.empty)
-    k[KMEM_CACHE_CPU.main] = h
+        barn_put(slub, c, n, k[MAIN], KMEM_CACHE_NODE.empty)
+    k[MAIN] = h
     return True
 
 
@@ -148,7 +149,7 @@ def replace_full_main(mem, slub, c, cpu, context):
     if spare < 0:
         empty = barn_get(slub, c, n, KMEM_CACHE_NODE.empty)
     elif slub.ctl[spare + SHEAF.size] < slub.cache[c, KMEM_CACHE.sheaf_capacity]:
-        swap_sheaves(k)
+        swap_sheaves(k, MAIN)
         return
     elif node[KMEM_CACHE_NODE.nr_full] >= er.MAX_FULL_SHEAVES:
         k[KMEM_CACHE_CPU.barn_put_fail] += 1
@@ -163,24 +164,24 @@ def replace_full_main(mem, slub, c, cpu, context):
         if empty < 0:
             if spare >= 0:
                 k[KMEM_CACHE_CPU.barn_put_fail] += 1
-            full = k[KMEM_CACHE_CPU.main]
+            full = k[MAIN]
             sheaf_flush(mem, slub, c, cpu, full, staying_objects(mem, slub, c, cpu, full))
             return
     if k[KMEM_CACHE_CPU.spare] < 0:
-        k[KMEM_CACHE_CPU.spare] = k[KMEM_CACHE_CPU.main]
+        k[KMEM_CACHE_CPU.spare] = k[MAIN]
     else:
         k[KMEM_CACHE_CPU.barn_put] += 1
-        barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], KMEM_CACHE_NODE.full)
+        barn_put(slub, c, n, k[MAIN], KMEM_CACHE_NODE.full)
         node[KMEM_CACHE_NODE.barn_locks] -= exchanged
-    k[KMEM_CACHE_CPU.main] = empty
+    k[MAIN] = empty
 
 
 @internal
 def has_main(mem, slub, c, cpu, context):
     """Whether the CPU has a main sheaf, made now if it never had."""
-    if slub.kcpu[c, cpu, KMEM_CACHE_CPU.main] < 0:
-        slub.kcpu[c, cpu, KMEM_CACHE_CPU.main] = alloc_empty_sheaf(mem, slub, c, cpu, g.GFP_NOWAIT | g.NOWARN, context)
-    return slub.kcpu[c, cpu, KMEM_CACHE_CPU.main] >= 0
+    if slub.kcpu[c, cpu, MAIN] < 0:
+        slub.kcpu[c, cpu, MAIN] = alloc_empty_sheaf(mem, slub, c, cpu, g.GFP_NOWAIT | g.NOWARN, context)
+    return slub.kcpu[c, cpu, MAIN] >= 0
 
 
 @internal
@@ -190,13 +191,13 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context):
     k = slub.kcpu[c, cpu]
     here = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
     if (node < 0 or node == here) and has_main(mem, slub, c, cpu, context):
-        if slub.ctl[k[KMEM_CACHE_CPU.main] + SHEAF.size] > 0 or replace_empty_main(mem, slub, c, cpu, gfp, context):
-            handle = pop_object(slub.ctl, k[KMEM_CACHE_CPU.main])
+        if slub.ctl[k[MAIN] + SHEAF.size] > 0 or replace_empty_main(mem, slub, c, cpu, gfp, context):
+            handle = pop_object(slub.ctl, k[MAIN])
             if node < 0 or slub.slab[handle >> st.HANDLE_SHIFT, SLUB_SLAB.node] == node:
                 k[KMEM_CACHE_CPU.alloc_pcs] += 1
                 slub.ctl[SLUB_CTL.path] = er.PATH_SHEAF
                 return handle
-            push_object(slub.ctl, k[KMEM_CACHE_CPU.main], handle)
+            push_object(slub.ctl, k[MAIN], handle)
     return take_object(mem, slub, c, cpu, node, gfp, context, F)
 
 
@@ -209,9 +210,9 @@ def slab_free(mem, slub, c, cpu, s, i):
     if here and (mem.ctl[MEMCTL.slab_match] & MATCH_FREE_TO) != 0:
         here = not goes_elsewhere(mem, slub, s, TO_SLAB)
     if here and has_main(mem, slub, c, cpu, 0):
-        if slub.ctl[k[KMEM_CACHE_CPU.main] + SHEAF.size] == slub.cache[c, KMEM_CACHE.sheaf_capacity]:
+        if slub.ctl[k[MAIN] + SHEAF.size] == slub.cache[c, KMEM_CACHE.sheaf_capacity]:
             replace_full_main(mem, slub, c, cpu, 0)
-        push_object(slub.ctl, k[KMEM_CACHE_CPU.main], (s << st.HANDLE_SHIFT) | i)
+        push_object(slub.ctl, k[MAIN], (s << st.HANDLE_SHIFT) | i)
         k[KMEM_CACHE_CPU.free_pcs] += 1
         slub.ctl[SLUB_CTL.path] = er.PATH_SHEAF
         return
@@ -230,8 +231,8 @@ def flush_sheaves(mem, slub, c, cpu, owner):
         sheaf_flush(mem, slub, c, cpu, k[KMEM_CACHE_CPU.spare], 0)
         free_empty_sheaf(mem, slub, c, cpu, k[KMEM_CACHE_CPU.spare])
         k[KMEM_CACHE_CPU.spare] = -1
-    if k[KMEM_CACHE_CPU.main] >= 0:
-        sheaf_flush(mem, slub, c, cpu, k[KMEM_CACHE_CPU.main], 0)
+    if k[MAIN] >= 0:
+        sheaf_flush(mem, slub, c, cpu, k[MAIN], 0)
 
 
 @internal
@@ -250,10 +251,10 @@ def free_main_sheaves(mem, slub, c, cpu):
     """Give back the main sheaves of a cache that is destroyed, after its flush [pcs_destroy]."""
     out_of_line()
     for owner in range(slub.kcpu.shape[1]):
-        h = slub.kcpu[c, owner, KMEM_CACHE_CPU.main]
+        h = slub.kcpu[c, owner, MAIN]
         if h >= 0:
             free_empty_sheaf(mem, slub, c, cpu, h)
-            slub.kcpu[c, owner, KMEM_CACHE_CPU.main] = -1
+            slub.kcpu[c, owner, MAIN] = -1
 
 
 # ------------------------------------------------------------------------------------------ prefilled sheaves

@@ -200,7 +200,7 @@ def take_private(slub, c, cpu, node):
             k[KMEM_CACHE_CPU.freelist] = slub.link[slub.slab[s, SLUB_SLAB.base] + i]
             k[KMEM_CACHE_CPU.alloc_fastpath] += 1
             return (s << st.HANDLE_SHIFT) | i
-    return era_take(slub, c, k, node)
+    return era_take(slub, k, node)
 
 
 @kernel
@@ -267,7 +267,7 @@ def give_private(mem, slub, c, cpu, s, i):
     """The fast path of a free: object ``i`` of slab ``s`` to what the CPU has to itself, or False."""
     k = slub.kcpu[c, cpu]
     if k[KMEM_CACHE_CPU.page] != s:
-        return era_give(mem, slub, c, cpu, k, s, i)
+        return era_give(mem, slub, cpu, k, s, i)
     slub.link[slub.slab[s, SLUB_SLAB.base] + i] = k[KMEM_CACHE_CPU.freelist]
     k[KMEM_CACHE_CPU.freelist] = i
     k[KMEM_CACHE_CPU.free_fastpath] += 1
