@@ -135,7 +135,7 @@ def shown_cells(table: pl.DataFrame, which: dict[str, str], along: str) -> pl.Da
 
 
 def chart(table: pl.DataFrame) -> alt.VConcatChart:
-    """Machine-days to a livelock along the reserve, under traffic and under each kernel, each cell in a place of its own;
+    """Machine-days to a livelock along the reserve, under traffic and under each kernel, each cell in its own place;
     triangles are bounds: it takes longer."""
     y = alt.Y("shown:Q", title="machine-days to a livelock").scale(type="log")
     shape = alt.Shape("kind:N", title=None).scale(domain=["seen", "longer than"], range=["circle", "triangle-up"])

@@ -82,3 +82,11 @@ def test_other_file_and_folder_that_is_not_there(dataset, tmp_path):
     assert write_report(dataset, tmp_path / "page.html").exists()
     with pytest.raises(InputError, match="cannot be written"):
         write_report(dataset, tmp_path / "none" / "page.html")
+
+
+def test_the_first_screen_explains_its_terms_before_the_scenario_uses_them(dataset):
+    page = write_report(dataset).read_text(encoding="utf-8")
+    first = page[page.index('class="headline"') : page.index("<h2>Every lane</h2>")]
+    told = first.index(dataset.manifest["scenario"]["description"][:30])
+    assert all(first.index(f"<b>{term}</b>") < told for term in ("bio", "sense buffer", "slabs", "slots"))
+    assert "idle reserve<br>kB" in page

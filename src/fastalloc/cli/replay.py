@@ -168,7 +168,7 @@ def _print(recording: "Recording", predictions: "list[Prediction]", checked: "Ch
     held = summaries(recording, predictions)[0]["end_bytes"]
     mib = {name: f"{count / 2**20:,.1f}" for name, count in held.items()}
     out.print(
-        f"at the end, in MB: {mib['objects']} objects ({mib['rounding']} of it more than was asked for), "
+        f"as traced, at the end, in MB: {mib['objects']} objects ({mib['rounding']} of it more than was asked for), "
         f"{mib['tails']} slab tails, free slots: {mib['partial']} in partial slabs, {mib['cpus']} with CPUs and barns"
     )
     if checked is not None:

@@ -63,15 +63,15 @@ def info(
     from fastalloc.terminal import Table, console
 
     out = console()
-    for name, value in described["totals"].items():
-        out.print(f"{name:<44}{value:>18,}")
-    for step, count in described["inferred"].items():
-        out.print(f"{count:>12,}  {printable(step)}")
     if held is not None:
         from fastalloc.cli.trace_holders import print_holders
 
         print_holders(held, str(by), top)
         return
+    for name, value in described["totals"].items():
+        out.print(f"{name:<44}{value:>18,}")
+    for step, count in described["inferred"].items():
+        out.print(f"{count:>12,}  {printable(step)}")
     table = Table()
     names = {
         "cache": 0, "allocs": 0, "frees": 2, "bytes requested": 3, "bytes allocated": 0, "cross-CPU frees": 4,

@@ -20,7 +20,7 @@ def print_holders(found: "Held", by: str, top: int) -> None:
 
     out = console()
     when = f"{found.peak_ns / 1e9:,.3f} s of its clock"
-    out.print(f"\nmost bytes live at once of what the trace allocated: {found.peak_bytes:,}, at {when}")
+    out.print(f"most bytes live at once of what the trace allocated: {found.peak_bytes:,}, at {when}")
     _table(
         found.rows.head(top),
         {

@@ -34,7 +34,7 @@ BOARD = (
     Column("slab peak\na lane", 2, lambda row: megabytes(row.means["slab_peak_pages"], row.page_kb)),
     Column("slab peak pages\na lane", 6, lambda row: f"{row.means['slab_peak_pages']:,.0f}"),
     Column("extra work\nof 1000", 5, lambda row: count(round(_extra(row), 1))),
-    Column("idle\nreserve", 5, lambda row: f"{row.means['reserve_idle_kb']:,.0f} KB"),
+    Column("idle\nreserve", 5, lambda row: f"{row.means['reserve_idle_kb']:,.0f} kB"),
 )
 
 
