@@ -26,6 +26,9 @@ _JSON = re.compile(r'^\s*\{[^\n]*"(?:log|MESSAGE|message|msg|textPayload)"\s*:',
 _MESSAGES = ("log", "MESSAGE", "message", "msg", "textPayload")
 # A web page's own markup; the kernel's "<IRQ>" and "[<c0144b44>]" are none.
 _MARKUP = re.compile(r"</(?:span|div|p|pre|code|td|li|font|tt)>|<br\s*/?>", re.IGNORECASE)
+_QUOTED_LINE = re.compile(
+    r'^[ \t]*"([^"\n]*)",?[ \t]*$', re.MULTILINE
+)  # of a list of lines, as of Ansible's stdout_lines
 _LINE_END = re.compile(r"(?:<br\s*/?>|</(?:div|p|li|tr)>)(?:[ \t]*\n)?", re.IGNORECASE)
 _TAG = re.compile(
     r"</?(?:a|b|blockquote|br|code|div|em|font|hr|i|li|ol|p|pre|span|strong|table|tbody|td|th|tr|tt|u|ul|wbr)\b[^<>]*>",
@@ -41,6 +44,8 @@ def plain(raw: str) -> str:
         raw = _decode_quoted_printable(raw)
     if _JSON.search(raw):
         raw = "\n".join(map(_message, raw.split("\n")))
+    if len(_QUOTED_LINE.findall(raw)) > raw.count("\n") / 2:
+        raw = _QUOTED_LINE.sub(r"\1", raw)
     if _MARKUP.search(raw):
         raw = _TAG.sub("", _LINE_END.sub("\n", raw))
     if _ENTITY.search(raw):

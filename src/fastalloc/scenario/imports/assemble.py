@@ -14,6 +14,7 @@ from fastalloc.linux.slabinfo import read_slabinfo
 from fastalloc.linux.slub_eras import SlubOptions
 from fastalloc.linux.versions import kernel_near
 from fastalloc.scenario.imports import host
+from fastalloc.scenario.imports.layouts import zones_of_memory
 from fastalloc.scenario.imports.report import ReportFound, read_report
 from fastalloc.scenario.imports.slabinfo import allocator, cache_line, page_bytes, slab_caches
 from fastalloc.scenario.imports.texts import open_source
@@ -28,9 +29,6 @@ from fastalloc.scenario.imports.zoneinfo import (
 from fastalloc.scenario.machine import ZONE_CLASSES, Machine
 from fastalloc.scenario.varied import input_error
 
-DMA_PAGES = 3976  # that x86_64 manages of its 16 MB
-DMA32_END = 1 << 20  # pages of 4 KB below 4 GB
-DEFAULT_MEMORY_KB = 1 << 20
 OF_A_REPORT = "zones from the report of a failed allocation"
 
 
@@ -67,6 +65,9 @@ def import_machine(
     if found is None and report is not None:
         found = report.zones
         said.append(OF_A_REPORT)
+        if report.ends is not None:
+            said.append("a later report shows zones of other sizes, as of another machine; the first is read")
+            source = source._replace(lines=source.lines[: report.ends])
     if found is None and "MemTotal" not in meminfo and not rows and not source.slab_dirs:
         raise InputError(
             path, "", "tells of no machine: no zoneinfo, meminfo, slabinfo or report of a failed allocation"
@@ -86,7 +87,7 @@ def import_machine(
         counted = None if report is not None and found is report.zones else found
         whole = counted is not None and "DMA" in counted.listed and not hides_zones(counted, classes_of(counted), path)
         sizes = host.page_sizes(arch, counted, wm.era_of(base))
-        size, why = host.page_kb(meminfo, counted, page_bytes(rows), sizes, whole, release)
+        size, why = host.page_kb(meminfo, counted, page_bytes(rows), sizes, whole, f"{release} {arch}")
     if report is not None and found is report.zones and size not in (None, report.page_kb or 4):
         report = read_report(source.lines, size)
         assert report is not None
@@ -107,9 +108,10 @@ def import_machine(
         cpus = max(2, (report.cpu or 0) + 1 if report else 0)
         said.append(f"{cpus} CPUs assumed")
     if found is None:
-        found = _zones_of(meminfo, size, bits or 64, arch, said)
+        found = zones_of_memory(meminfo, size, bits or 64, arch, base, said)
     ratios = {"DMA": 256, "DMA32": 256, "Normal": 32} | host.read_reserve_ratios(source, bits or 64)
     huge = size == 4 and base >= (2, 6, 38) and "AnonHugePages" in meminfo
+    _count_cma(found, host.cma_pages(source.lines, meminfo, size), said)
     zones = _zones(found, sysctls, ratios, base, size, cpus, huge, said, path)
     told = cache_line(source)
     if told is None and host.is_s390(found):
@@ -156,34 +158,21 @@ def import_machine(
         raise input_error(error, path, "", Machine, data) from None
 
 
-def _zones_of(meminfo: dict[str, int], page_kb: int, bits: int, arch: str, said: list[str]) -> ZonesFound:
-    """Zones as a kernel lays them out, where only the size of memory is known, or not even that."""
-    total_kb = meminfo.get("MemTotal")
-    if total_kb is None:
-        total_kb = DEFAULT_MEMORY_KB
-        said.append("no memory size told: 1 GB assumed")
-    if total_kb // page_kb < 2048:
-        raise InputError("/proc/meminfo", "MemTotal", f"{total_kb} kB are too little for a machine")
-    pages = total_kb // page_kb
-    dma = min(DMA_PAGES * 4 // page_kb, pages // 4)
-    low = meminfo.get("LowTotal", min(total_kb, 880 << 10)) // page_kb
-    below = min(pages, DMA32_END * 4 // page_kb)
-    if bits == 32 and arch.startswith("arm"):
-        sizes, whose = {"Normal": low, "HighMem": pages - low}, "32-bit arm"
-    elif bits == 32:
-        sizes, whose = {"DMA": dma, "Normal": low - dma, "HighMem": pages - low}, "i386"
-    elif arch in ("aarch64", "arm64") or page_kb != 4:
-        sizes, whose = {"DMA": below, "Normal": pages - below}, "arm64, DMA below 4 GB,"
-    else:
-        sizes, whose = {"DMA": dma, "DMA32": below - dma, "Normal": pages - below}, "x86_64"
-    said.append(f"zones not told: those of {whose} assumed")
-    found = ZonesFound([ZoneFound(0, name, size) for name, size in sizes.items() if size > 0])
-    found.listed = [zone.name for zone in found.zones]
-    if meminfo.get("CmaTotal"):
-        largest = max(found.zones, key=lambda zone: zone.present)
-        largest.cma = meminfo["CmaTotal"] // page_kb
-        said.append(f"{largest.cma} CMA pages assumed in {largest.name}")
-    return found
+def _count_cma(found: ZonesFound, pages: int | None, said: list[str]) -> None:
+    """Counts the CMA pages in use, where the zones tell of free ones alone: the kernel's own requests take neither."""
+    zones = [zone for zone in found.zones if zone.cma_free]
+    if not zones or found.zones != zones:
+        return
+    free = sum(zone.cma or 0 for zone in zones)
+    if pages is None:
+        if free:
+            said.append("CMA pages in use not told, none assumed")
+        return
+    held = [zone for zone in zones if zone.cma] or [zone for zone in zones if zone.name not in ("Movable", "Device")]
+    if pages > free and held:
+        largest = max(held, key=lambda zone: (zone.cma or 0, zone.present))
+        largest.cma = (largest.cma or 0) + pages - free
+        said.append(f"{pages - free} CMA pages in use assumed in {largest.name}")
 
 
 def _zones(
@@ -202,7 +191,7 @@ def _zones(
     ``huge``: khugepaged is there.
     """
     era = wm.era_of(base)
-    if any(zone.name == "Device" for zone in found.zones):
+    if found.devices or any(zone.name == "Device" for zone in found.zones):
         said.append("pages of devices are left out, which the page allocator does not hand out")
     found.zones = [zone for zone in found.zones if zone.name != "Device"]
     known = [name for name in ZONE_CLASSES if name != "Device"]
@@ -233,6 +222,8 @@ def _zones(
     ]
     if any(zone.pcp_batch is None for zone in found.zones):
         said.append("per-CPU lists not told: those that the kernel sets for the zone's size assumed")
+    if wm.marks_of(era).pcp_tunes and any(zone.pcp_high is not None and not zone.pcp_high_min for zone in found.zones):
+        said.append("per-CPU lists are as long as they had tuned themselves when it was read")
     for name, label in (("cma", "CMA"), ("highatomic", "highatomic")):
         pages = sum(getattr(zone, name) or 0 for zone in found.zones)
         if pages:

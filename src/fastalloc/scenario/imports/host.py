@@ -32,14 +32,21 @@ _ARCH = (
     ("ia64", 64, 128),
     ("mips64", 64, 128),
     ("sparc64", 64, 64),
+    ("loongarch64", 64, 64),
+    ("alpha", 64, 64),
+    ("parisc64", 64, 128),
     ("i686", 32, 64),
     ("i586", 32, 32),
+    ("i486", 32, 16),
     ("i386", 32, 64),
     ("armv7", 32, 64),
     ("armv6", 32, 32),
     ("armv5", 32, 32),
     ("mips", 32, 32),
     ("ppc", 32, 32),
+    ("parisc", 32, 32),
+    ("m68k", 32, 16),
+    ("sh4a?", 32, 32),
     ("v8", 64, 64),
     ("v7l?", 32, 64),
 )  # fmt: skip -- the last two: CONFIG_LOCALVERSION of the Raspberry Pi's kernels
@@ -48,7 +55,9 @@ _PAGES = (
     (re.compile(r"[+-](16|64)k\b"), 0),  # which its distribution names
     (re.compile(r"rpi-2712|-asahi"), 16),  # arch/arm64/configs/bcm2712_defconfig; Apple's IOMMU has no other
     (re.compile(r"\.el[78]\S*\.aarch64|ppc64"), 64),  # of RHEL; of every distribution
+    (re.compile(r"\bia64\b|loongarch64"), 16),  # of every distribution
 )
+EIGHT_ALONE = ("sparc64", "alpha")
 FOUR_ALONE = ("x86_64", "amd64", "i386", "i586", "i686", "s390x", "armv5", "armv6", "armv7", "riscv64")
 # The first kernel that prints a line of zoneinfo or meminfo, or has a cache.
 FIRST: dict[str, Base] = {
@@ -56,8 +65,10 @@ FIRST: dict[str, Base] = {
     "nr_kernel_misc_reclaimable": (4, 20, 0), "KernelStack": (2, 6, 32), "managed": (3, 8, 0),
     "MemAvailable": (3, 14, 0), "watermark_scale_factor": (4, 6, 0),
     "per-node stats": (4, 8, 0), "ShmemHugePages": (4, 8, 0), "KReclaimable": (4, 20, 0), "Percpu": (5, 0, 0),
-    "FileHugePages": (5, 4, 0), "cma": (5, 12, 0), "kmalloc-cg-64": (5, 14, 0), "Zswap": (5, 19, 0),
-    "maple_node": (6, 1, 0), "Unaccepted": (6, 5, 0), "high_min": (6, 7, 0), "free_highatomic": (6, 17, 0),
+    "FileHugePages": (5, 4, 0), "nr_foll_pin_acquired": (5, 7, 0), "cma": (5, 12, 0), "kmalloc-cg-64": (5, 14, 0),
+    "boost": (5, 16, 0), "nr_throttled_written": (5, 16, 0), "Zswap": (5, 19, 0), "maple_node": (6, 1, 0),
+    "Unaccepted": (6, 5, 0), "nr_unaccepted": (6, 5, 0), "nr_memmap_pages": (6, 11, 0), "promo": (6, 12, 0),
+    "high_min": (6, 13, 0), "free_highatomic": (6, 19, 0),
 }  # fmt: skip
 S390_DMA_PAGES = 524288  # 2 GB, which nobody else calls DMA below a Normal zone [arch/s390: MAX_DMA_ADDRESS]
 
@@ -88,7 +99,7 @@ def architecture(source: Source, release: str) -> tuple[str, int | None, int | N
     for text in texts:
         for name, bits, line in _ARCH:
             if re.search(rf"(?<![a-z0-9]){name}(?![0-9])", text):
-                return {"v8": "arm64", "v7l?": "armv7"}.get(name, name), bits, line
+                return {"v8": "arm64", "v7l?": "armv7", "sh4a?": "sh", "powerpc64": "ppc64"}.get(name, name), bits, line
     return "", None, None
 
 
@@ -108,6 +119,14 @@ def hugetlb_kb(lines: Sequence[str], meminfo: Mapping[str, int]) -> int:
         return meminfo["Hugetlb"]
     counts = [int(match[1]) for line in lines if (match := re.match(r"^\s*HugePages_Total:\s+(\d+)\s*$", line))]
     return counts[0] * meminfo.get("Hugepagesize", 0) if counts else 0
+
+
+def cma_pages(lines: Sequence[str], meminfo: Mapping[str, int], page_kb: int) -> int | None:
+    """Pages of all CMA areas, free or not: CmaTotal, or what a report counts at its end; None where not told."""
+    if "CmaTotal" in meminfo:
+        return meminfo["CmaTotal"] // page_kb
+    told = (re.search(r"\b(\d+) pages cma reserved$", line.rstrip()) for line in lines)
+    return next((int(match[1]) for match in told if match is not None), None)
 
 
 def read_sysctls(source: Source) -> dict[str, int]:
@@ -185,7 +204,11 @@ def told_page_kb(lines: Sequence[str]) -> int | None:
 def page_sizes(arch: str, zones: ZonesFound | None, era: str) -> tuple[int, ...]:
     """KB that a page may have on this CPU, less those that the batches of the zones' per-CPU lists speak against
     [zone_batchsize]; only 4 where the DMA zone is that of the ISA bus."""
-    sizes = (4,) if arch in FOUR_ALONE or (zones is not None and _has_isa_dma(zones)) else (4, 16, 64)
+    if arch in EIGHT_ALONE:
+        return (8,)
+    sizes: tuple[int, ...] = (4, 8, 16, 64) if arch == "ia64" else (4, 16, 64)
+    if arch in FOUR_ALONE or (zones is not None and _has_isa_dma(zones)):
+        sizes = (4,)
     told = [zone for zone in zones.zones if zone.pcp_batch] if zones is not None else []
     fitting = tuple(
         size
@@ -215,13 +238,16 @@ def page_kb(
         slab_page: bytes, of :func:`fastalloc.scenario.imports.slabinfo.page_bytes`.
         sizes: of :func:`page_sizes`.
         whole: no zone is left out, so that MemTotal is of those shown.
+        release: the kernel's, and the name of its CPU.
     """
+    if sizes == (8,):
+        return 8, "kernels of sparc64 and alpha"
     if slab_page is not None:
         return slab_page // 1024, "what a slab's objects take"
     huge = {32 << 10: 16, 512 << 10: 64}.get(meminfo.get("Hugepagesize", 0))  # a table of pages maps one
     if zones is not None and "MemTotal" in meminfo:
         pages = sum(zone.present for zone in zones.zones)
-        for size in (4, 16, 64) if whole else sizes:  # some of the memory that is present is not managed
+        for size in (4, 8, 16, 64) if whole else sizes:  # some of the memory that is present is not managed
             if 0.6 * size * pages <= meminfo["MemTotal"] <= 1.02 * size * pages:
                 return size, "MemTotal against the zones' pages"
     if huge is not None:

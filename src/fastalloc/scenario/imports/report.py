@@ -13,6 +13,7 @@ _LIST = re.compile(r"^\s*(?:Node (\d+) )?(\w+): (\d+)\*(\d+)kB")
 _ITEM = re.compile(r"(\d+)\*(\d+)kB(?: \(([A-Z]+)\))?")
 _RESERVE = re.compile(r"(?:lowmem_reserve|protections)\[\]: ([\d ]+\d)\s*$")
 _FIELD = re.compile(r"\b([a-z_]+(?:\([a-z]+\))?):\d")
+_HEAD = re.compile(r"page allocation failure|invoked oom-killer|\bPid: \d|\bCPU: \d+ (?:UID: \d+ )?PID:")
 _BEFORE, _AFTER = 100, 60  # lines of a report around those of its zones
 _PCP_HEAD = re.compile(r"^\s*(?:Node (\d+) )?(\w+) per-cpu:")
 _PCP = re.compile(r"(?:CPU|cpu) +(\d+)(?::|.*?) .*?hi(?:gh)?:? *(\d+),? .*?b(?:atch|tch):? *(\d+)")
@@ -27,6 +28,7 @@ class ReportFound:
     swap_kb: int | None = None
     cpu: int | None = None  # the highest that it names
     within: list[Span] = field(default_factory=list)  # the versions of each thing that tells the kernel's age
+    ends: int | None = None  # the line after which a report shows zones of other sizes, as of another machine
 
 
 def read_report(lines: Sequence[str], page_kb: int | None = None) -> ReportFound | None:
@@ -81,12 +83,30 @@ def read_report(lines: Sequence[str], page_kb: int | None = None) -> ReportFound
     if not found.zones.zones:
         return None
     found.within = _versions(lines)
+    found.ends = _ends(lines, found.zones.zones, page_kb)
     for each in found.zones.zones:
         each.highatomic = max(each.highatomic or 0, kept.get((each.node, each.name), 0)) or each.highatomic
         if (each.node, each.name) in pcp:
             each.pcp_high, each.pcp_batch = pcp[each.node, each.name]
     found.zones.cpus = max(*cpus, found.cpu or 0) + 1 if cpus else None
     return found
+
+
+def _ends(lines: Sequence[str], zones: Sequence[ZoneFound], page_kb: int) -> int | None:
+    """Where the first report with zones of other sizes begins; None where there is none."""
+    sizes = {(zone.node, zone.name): zone.present for zone in zones}
+    last = 0
+    for number, line in enumerate(lines):
+        match = _ZONE.search(line)
+        if match is None:
+            continue
+        key = (int(match[1] or 0), match[2])
+        zone = _zone(key, line, page_kb)
+        if zone is not None and zone.present != sizes.get(key, zone.present):
+            heads = (at for at in range(last + 1, number) if _HEAD.search(lines[at]))
+            return next(heads, number)
+        last = number
+    return None
 
 
 def _versions(lines: Sequence[str]) -> list[Span]:
@@ -128,5 +148,6 @@ def _zone(key: tuple[int, str], line: str, page_kb: int) -> ZoneFound | None:
         low=low - boost,
         high=high - boost,
         cma=pages("free_cma"),
+        cma_free=True,
         highatomic=pages("reserved_highatomic"),
     )

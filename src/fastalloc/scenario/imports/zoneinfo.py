@@ -25,8 +25,10 @@ class ZoneFound:
     high: int | None = None
     protection: list[int] | None = None  # an entry for each zone of the kernel, populated or not
     pcp_high: int | None = None
+    pcp_high_min: bool = False  # pcp_high is the least that it tunes itself to, which is printed since 6.13
     pcp_batch: int | None = None
     cma: int | None = None
+    cma_free: bool = False  # cma counts the free ones alone
     highatomic: int | None = None
     spanned: int | None = None
     start_pfn: int | None = None
@@ -41,6 +43,7 @@ class ZonesFound:
     listed: list[str] = field(default_factory=list)  # names, empty zones too
     cpus: int | None = None
     more: bool = False  # a second zoneinfo follows, as before and after something
+    devices: bool = False  # memory of devices, which no zone of the page allocator manages
     fields: set[str] = field(default_factory=set)  # names of lines that tell the kernel's age
 
 
@@ -71,6 +74,8 @@ def read_zoneinfo(lines: Sequence[str], path: Path) -> ZonesFound | None:
         zone = _zone(node, name, text, path, where)
         if zone is not None:
             found.zones.append(zone)
+        elif name == "Device":  # spanned, with no page present or managed
+            found.devices |= re.search(r"^\s*(?:spanned|present)\s+[1-9]", text, re.MULTILINE) is not None
     if not found.zones:
         raise InputError(path, "/proc/zoneinfo", "no populated zone")
     for lost in ("protection", "pcp_batch"):
@@ -141,8 +146,10 @@ def _zone(node: int, name: str, text: str, path: Path, where: str) -> ZoneFound 
         protection=[int(pages) for pages in protection[1].split(",")] if protection else None,
         # since 6.7 a list tunes its own length from high_min up
         pcp_high=int((high_min or high)[1]) if high else None,
+        pcp_high_min=high_min is not None,
         pcp_batch=int(batch[1]) if batch else None,
         cma=cma if cma is not None else number("nr_free_cma"),
+        cma_free=cma is None,
         highatomic=number("reserved_highatomic:"),
         spanned=number("spanned"),
         start_pfn=number("start_pfn:"),
@@ -165,8 +172,13 @@ def protection_by_class(found: ZonesFound, classes: Sequence[str], path: Path) -
     if len(lengths) > 1:
         raise InputError(path, "/proc/zoneinfo: protection", f"{sorted(lengths)} entries in different zones")
     length = lengths.pop()
-    # a report hides the zones that the request may not use, and then the numbers tell of zones that are not listed
-    built = _zones_built(found, length) or _zones_built(found, length, agreeing=False)
+    # Up to 2.6.18 a kernel has both DMA32 and HighMem, one of them empty. A report hides the zones that the request may
+    # not use, and then the numbers tell of zones that are not listed.
+    built = (
+        _zones_built(found, length)
+        or _zones_built(found, length, both=True)
+        or _zones_built(found, length, agreeing=False)
+    )
     if built is None:
         raise InputError(
             path, "/proc/zoneinfo: protection", f"agrees with no set of zones that has {', '.join(found.listed)}"
@@ -190,15 +202,15 @@ def classes_of(found: ZonesFound) -> list[str]:
     return [name for name in ZONE_CLASSES if name != "Device" and any(zone.name == name for zone in found.zones)]
 
 
-def _zones_built(found: ZonesFound, length: int, agreeing: bool = True) -> list[str] | None:
-    """The zones that the kernel is built with, lowest first."""
+def _zones_built(found: ZonesFound, length: int, agreeing: bool = True, both: bool = False) -> list[str] | None:
+    """The zones that the kernel is built with, lowest first. ``both``: DMA32 and HighMem."""
     listed = [name for name in ZONE_CLASSES if name in found.listed]
     if len(listed) == length:
         return listed
     choices = []
     for chosen in product((False, True), repeat=len(ZONE_CLASSES)):
         names = [name for name, taken in zip(ZONE_CLASSES, chosen, strict=True) if taken]
-        if len(names) != length or not set(listed) <= set(names) or ("DMA32" in names and "HighMem" in names):
+        if len(names) != length or not set(listed) <= set(names) or ({"DMA32", "HighMem"} <= set(names)) != both:
             continue
         if not agreeing or all(_agrees(zone, names, found) for zone in found.zones):
             choices.append(names)
