@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from pydantic import ValidationError
 
 from fastalloc.batch import BatchProgress, Broken, ConservationError, LaneResult, refuse_unfit, run_lanes, run_machines
 from fastalloc.batch.size import refuse_too_large
@@ -19,6 +20,7 @@ from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, with_policies
 from fastalloc.scenario.trust import refuse_code
+from fastalloc.scenario.varied import input_error
 from fastalloc.store import Dataset, DatasetWriter, open_dataset
 from fastalloc.store.location import Location, location
 from fastalloc.store.provenance import footer, provenance
@@ -26,7 +28,7 @@ from fastalloc.store.read import shard_paths
 from fastalloc.store.schema import EVENTS_SCHEMA
 from fastalloc.store.shards import shard_segments
 from fastalloc.store.tables import event_columns
-from fastalloc.store.write import MANIFEST, write_parquet
+from fastalloc.store.write import MANIFEST, altered_texts, write_parquet
 from fastalloc.threads import threads_of
 
 
@@ -183,12 +185,28 @@ def stored_lane(dataset: Dataset | str | Location, lane_id: int) -> tuple[Scenar
                 dataset.path, "runs", f"no lane {lane_id}; {known['len'][0]} lanes, ids up to {known['last'][0]}"
             )
         row: dict[str, Any] = rows.row(0, named=True)
-        own = Scenario.model_validate(dataset.manifest["scenario"]).variant(row["variant"])
+        own = _stored_scenario(dataset).variant(row["variant"])
         if dataset.manifest.get("kind") == "sweep":
             own = own.with_settings(_point_settings(dataset, row["point"]), "point")
-        refuse_code(own, dataset.path / MANIFEST)
+        _refuse_code(own, dataset)
         refuse_too_large([own], 1)
         return own, row
+
+
+def _stored_scenario(dataset: Dataset) -> Scenario:
+    stored = dataset.manifest["scenario"]
+    try:
+        return Scenario.model_validate(stored)
+    except ValidationError as error:
+        raise input_error(error, dataset.path / MANIFEST, "scenario", Scenario, stored) from None
+
+
+def _refuse_code(own: Scenario, dataset: Dataset) -> None:
+    """As ``refuse_code``; refuses a text too that is not the one whose digest the manifest tells."""
+    refuse_code(own, dataset.path / MANIFEST)
+    for file in altered_texts(dataset.manifest):
+        told = f"{file}: the SHA-256 is that of no text in this manifest: somebody changed one of them"
+        raise InputError(dataset.path / MANIFEST, "own_policy", told)
 
 
 def _rerun(dataset: Dataset, lane_id: int, debug: bool, skip: bool) -> Rerun:
@@ -210,8 +228,8 @@ def _rerun(dataset: Dataset, lane_id: int, debug: bool, skip: bool) -> Rerun:
 
 def _rerun_broken(dataset: Dataset, lane: dict[str, Any], debug: bool, skip: bool) -> Rerun:
     """Runs a lane that broke once more, which raises if it breaks again."""
-    own = Scenario.model_validate(dataset.manifest["scenario"]).variant(lane["variant"])
-    refuse_code(own, dataset.path / MANIFEST)
+    own = _stored_scenario(dataset).variant(lane["variant"])
+    _refuse_code(own, dataset)
     refuse_too_large([own], 1)
     announce_compiling()
     options: dict[str, Any] = {"seed": dataset.manifest["seed"], "threads": 1, "debug": debug, "skip": skip}

@@ -52,6 +52,14 @@ def test_a_dataset_runs_no_code(fastalloc, tmp_path):
     refused(fastalloc("rerun", "d", 1), "manifest.json", "policy.questions", "--trust")
     assert fastalloc("rerun", "d", 0).code == 0
     assert fastalloc("rerun", "d", 1, "--trust").code == 0
+    manifest = Path("d/manifest.json")
+    told = manifest.read_text()
+    manifest.write_text(told.replace("return True", "return cache != 'bio'"))  # and the digest is another's
+    for command in (("rerun", "d", 1), ("rewind", "d", 1, "--to", "0.5s"), ("decided", "d", 1)):
+        refused(fastalloc(*command, "--trust"), "manifest.json", "own_policy: mine.py: the SHA-256 is that of no text")
+    assert "tells another SHA-256 of mine.py than its text has" in fastalloc("dataset", "check", "d").err
+    manifest.write_text(told.replace("def merge(cache", "def murge(cache"))
+    refused(fastalloc("rerun", "d", 1), "variant mine: mine.py: line 1: murge is no question")
 
 
 def test_a_damaged_manifest_is_told(fastalloc):

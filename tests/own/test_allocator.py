@@ -13,8 +13,10 @@ from fastalloc.own import memory as om
 from fastalloc.own.allocator import own_allocator
 from fastalloc.own.allocator_text import is_allocator, read_allocator
 from fastalloc.verify.own.allocator_check import check_allocator
+from fastalloc.verify.own.template import allocator_template
 
 SLUB = (Path(__file__).parent / "slub_2_6_25.py").read_text(encoding="utf-8")
+BUDDY = (Path(__file__).parents[2] / "docs" / "own" / "buddy_only.py").read_text(encoding="utf-8")
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 MORE = Path(__file__).parents[2] / ".." / "shared" / "data" / "golden"
 SLOTS = {"hand50": {0: 800}, "fifo_single": {0: 520}, "lifo_single": {0: None}, "random_single": {0: 200, 2: 80}}
@@ -96,21 +98,101 @@ PLANTED = {
         "        if heap.page[s, INUSE] <= 1:\n            lock",
         "is not held so, or has an object in use",
     ),
-    "outside its page": ("s * 4096 + (i - 1) * heap", "s * 4096 + i * heap", "lies outside of the pages that are held"),
+    "outside its page": ("s * 4096 + (i - 1) * heap", "s * 4096 + i * heap", "handed out twice"),
     "an index": ("heap.page[other - 1, NEXT] = s + 1", "heap.page[other + 4096, NEXT] = s + 1", "raised line"),
 }
+MORE_PLANTED = {
+    "a CPU keeps a slab that was shrunk": (
+        "    heap.cpu[k, SLAB] = 0\n    heap.page[s, FROZEN] = 0\n",
+        "    heap.page[s, FROZEN] = 0\n",
+        "lies outside of the pages that are held",
+    ),
+    "a CPU keeps a free object of a slab that was shrunk": (
+        "    if heap.cpu[k, SLAB] > 0:\n        deactivate(heap, zone, c, k)",
+        "    i = heap.cpu[k, PRIVATE]\n    if heap.cpu[k, SLAB] > 0:\n        deactivate(heap, zone, c, k)\n"
+        "    heap.cpu[k, PRIVATE] = i",
+        "address -0x",
+    ),
+    "a page leaked by shrink": (
+        "            discard(heap, zone, s - 1)",
+        "            pass",
+        "a page leaked, or an object was lost",
+    ),
+    "shrink forgets a CPU": ("range(len(heap.cpu) // len(heap.cache))", "range(1)", "a page leaked"),
+    "the last slot": ("n + 2 if n + 1 < objects else 0", "n + 2", "runs over the end of its pages"),
+    "another cache's size": ("// heap.cache[c, SIZE] + 1", "// heap.cache[0, SIZE] + 1", "lies outside of the pages"),
+    "caches share a list": ("heap.cache[c, HEAD]", "heap.cache[0, HEAD]", "runs over the end of its pages"),
+    "on CPU 1 alone": (
+        "        heap.cpu[k, PRIVATE] = heap.slot[s * 512 + i - 1, 0]\n        return s * 4096",
+        "        heap.cpu[k, PRIVATE] = heap.slot[s * 512 + i - 1, 0] if cpu == 0 else i\n        return s * 4096",
+        "handed out twice",
+    ),
+    "of one mask alone": (
+        "        heap.cpu[k, PRIVATE] = heap.slot[s * 512 + i - 1, 0]\n        return s * 4096",
+        "        heap.cpu[k, PRIVATE] = heap.slot[s * 512 + i - 1, 0] if gfp != 0x10 else i\n        return s * 4096",
+        "handed out twice",
+    ),
+    "a page given back twice": ("    give_pages(zone, s, 0)\n", "    give_pages(zone, s, 0)\n" * 2, "is not held so"),
+    "a refusal that is not looked at": ("    if s == NOTHING:\n        return NOTHING\n", "", "pages are held"),
+    "8 bytes too few": ("heap.cache[c, SIZE] = size", "heap.cache[c, SIZE] = size - 8", "handed out twice"),
+    "a loop without end": ("        s = after\n", "        s = s\n", "OverflowError: its loops take more"),
+    "chance": (
+        "MIN_PARTIAL = 5",
+        "import sys\n\nsys.own_test = getattr(sys, 'own_test', 0) + 1\nMIN_PARTIAL = sys.own_test",
+        "slub.py: addresses change from one execution of the file to the next",
+    ),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("name", [*PLANTED, *MORE_PLANTED])
 def test_a_planted_fault_is_found_within_ten_seconds(name):
-    before, after, words = PLANTED[name]
+    before, after, words = (PLANTED | MORE_PLANTED)[name]
     assert before in SLUB
     begun = time.process_time()
     (fault,) = check_allocator(SLUB.replace(before, after), "slub.py", {}, 8.0).faults
     assert time.process_time() - begun < 10
     assert words in fault.what, fault.what
     assert fault.what.startswith("slub.py: ")
-    assert 0 < len(fault.sequence) < 60
+    assert (0 if name == "chance" else 1) <= len(fault.sequence) < 60
+    assert fault.smallest
+
+
+ORDER = "        give_pages(zone, page, order)\n"
+ORDERS = {
+    "an order": (allocator_template("mine"), ORDER, ORDER.replace("order)", "0)"), "is not held so"),
+    "half of the pages": (BUDDY, "(4096 << order) < size", "(8192 << order) < size", "runs over the end of its pages"),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_a_fault_of_objects_larger_than_a_page_is_found(name):
+    source, before, after, words = ORDERS[name]
+    assert before in source
+    (fault,) = check_allocator(source.replace(before, after), "mine.py", {}, 8.0).faults
+    assert words in fault.what, fault.what
+
+
+def test_single_pages_need_not_hold_more():
+    assert not read_allocator(SLUB, "slub.py").takes_orders
+    assert not read_allocator(SLUB.replace("gfp, 0)", "gfp, ONE)").replace("MIN", "ONE = 0\nMIN", 1), "").takes_orders
+    assert read_allocator(BUDDY, "buddy.py").takes_orders
+
+
+@pytest.mark.slow
+def test_a_fault_that_shows_late_is_found():
+    text = SLUB.replace('"held": (1, 1),', '"held": (1, 1),\n    "asked": (1, 1),')
+    before = "        heap.cpu[k, PRIVATE] = heap.slot[s * 512 + i - 1, 0]\n        return s * 4096"
+    late = before.replace(", 0]\n", ", 0] if heap.asked[0, 0] < 5000 else i\n")
+    text = text.replace(before, late.replace("        heap", "        heap.asked[0, 0] += 1\n        heap", 1))
+    begun = time.process_time()
+    (fault,) = check_allocator(text, "slub.py", {}, 8.0).faults
+    assert time.process_time() - begun < 10
+    assert "handed out twice" in fault.what
+    assert not fault.smallest
+    told = fault.lines(40)
+    assert told[1] == "  a sequence, perhaps not the smallest, that shows it, allocator 'of its own':"
+    assert len(told) == 83
+    assert told[42] == f"     ... {len(fault.sequence) - 80:,} more, with --json"
 
 
 BULK = f"""{SLUB}

@@ -68,6 +68,28 @@ def test_the_template_has_no_fault_and_is_asked():
     assert found.allocators == ["slub", "cpu-partial", "sheaves", "7.3"]
 
 
+def test_a_refill_of_nothing_and_a_mask_of_more_than_32_bits_are_out_of_range():
+    source = "def refill(sheaf):\n    return 0\n\n\ndef fallback(gfp):\n    return gfp | 1 << 40\n"
+    found = check(source, "mine.py", {}, budget_s=3.0)
+    told = " ".join(fault.what for fault in found.faults)
+    assert "answered 0, not KERNEL (-1) or 1 to 6" in told
+    assert "not KERNEL (-1) or 0 to 4,294,967,295" in told
+
+
+def test_what_changes_from_one_execution_to_the_next_needs_no_sequence():
+    (fault,) = check(FAULTS["chance"][0], "mine.py", {}, budget_s=0.3).faults
+    assert fault.lines() == ["mine.py: answers change from one execution of the file to the next"]
+
+
+@pytest.mark.slow
+def test_a_fault_that_shows_late_is_found():
+    source = (
+        'STATE = {"lane": ["n"]}\ndef next_slab(state):\n    state.lane.n += 1\n    return 1 // (3000 - state.lane.n)\n'
+    )
+    (fault,) = check(source, "mine.py", {}, budget_s=8.0).faults
+    assert "next_slab(state=(lane.n=3000))" in fault.what
+
+
 def test_costs_are_told_for_each_kernel_that_asks():
     found = costs("def refill(sheaf):\n    return max(1, sheaf.capacity // 2)\n", "mine.py", {})
     assert [cost.allocator for cost in found] == ["sheaves", "7.3"]

@@ -133,6 +133,7 @@ MORE = {
     "overflow": ("    slow(zone)\\n    if s >= 0:", "    slow(zone)\\n    i = cpu - 9 << 62\\n    if s >= 0:"),
     "division": ("    slow(zone)\\n    if s >= 0:", "    slow(zone)\\n    s = s // (c - c)\\n    if s >= 0:"),
     "counts": ("heap.held[0, 0] += 1", "heap.held[0, 0] += 2"),
+    "stray": ("    heap.held[0, 0] += 1\\n", "    heap.held[0, 0] += 1\\n    return -4096\\n"),
 }
 for name, (before, after, *_) in {**PLANTED, **MORE}.items():
     text = SLUB.replace(before, after)
@@ -157,6 +158,7 @@ FOUND = {
     "overflow": "line 107: OverflowError: a whole number does not fit in 64 bits",
     "division": "line 107: ZeroDivisionError: ",
     "counts": "pages_held says 2 then, but 1 pages are held",
+    "stray": "address -0x1000 lies outside of the pages that are held",
 }
 
 

@@ -116,6 +116,7 @@ def test_an_allocator_that_fails_ends_the_replay(recording, tmp_path):
         ("    lock(zone)\n    page", f"    lock(zone)\n{divides}    page", "line 17: ZeroDivisionError"),
         (gives, gives.replace("address >> 12", "1 + (address >> 12)"), "line 24: free: page "),
         (gives, "    pass", "line 34: pages_held: says "),
+        ("return page << 12", "return -8", "line 15: alloc: address -0x8 of object [0-9]+ lies outside of the pages"),
         (f"    heap.held[0, 0] -= 1 << heap.cache[c, 0]\n{gives}", "    pass", "line 24: free: [0-9,]+ pages are held"),
     ):
         assert before in BUDDY

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastalloc.verify.own.check import Checked
 
 policy_app = typer.Typer(help="A policy of one's own: start one, look for its faults, tell what it costs.")
+SHOWN = 40  # operations at the begin of a sequence, and at its end
 File = Annotated[Path, typer.Argument(help="A Python file.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter of the file; may repeat.")
@@ -74,7 +75,7 @@ def check(
 def _tell_faults(file: Path, found: "Checked") -> None:
     """What was found, or that nothing was."""
     for fault in found.faults:
-        for line in fault.lines():
+        for line in fault.lines(SHOWN):
             say(printable(line))
     if found.faults:
         return

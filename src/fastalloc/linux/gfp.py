@@ -48,5 +48,7 @@ PF_MEMALLOC = 1
 IN_INTERRUPT = 2
 RT_TASK = 4
 
+ALL_BITS = (1 << 32) - 1  # a gfp_t is unsigned int [include/linux/types.h]
+
 COSTLY_ORDER = 3
 MAX_ORDER = 11

@@ -22,6 +22,9 @@ from fastalloc.own.text import refuse_parameters
 from numba import njit  # isort: skip
 
 
+NOT_FROM_PYTHON: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # what the file alone calls
+
+
 class OwnAllocator(NamedTuple):
     """``interpreted`` and ``compiled``: functions by name, which take ``turns`` after the arguments of FUNCTIONS."""
 
@@ -81,8 +84,7 @@ def _allocator(source: str, where: str, parameters: tuple[tuple[str, int], ...],
     found = read_allocator(source, where)
     refuse_parameters(found.text, dict(parameters))
     module = rewritten_module(found.text, lines)
-    plain_provided = {name: getattr(function, "py_func", function) for name, function in om.PROVIDED.items()}
-    plain = executed_module(module, where, dict(parameters), {**INTERPRETED, **plain_provided})
+    plain = _plain(module, where, dict(parameters))
     refuse_constants(found.text, plain, PROVIDED)
     interpreted = {name: plain[name] for name in found.text.functions}
     # A class of its own for each file: Numba tells kernels of tuples apart by it.
@@ -91,9 +93,23 @@ def _allocator(source: str, where: str, parameters: tuple[tuple[str, int], ...],
         return OwnAllocator(source, found, parameters, interpreted, interpreted, heap)
     namespace = executed_module(module, where, dict(parameters), {**COMPILED, **om.PROVIDED})
     for name in dict.fromkeys(each for names in found.text.used.values() for each in names):
-        namespace[name] = njit(error_model="python", boundscheck=True)(namespace[name])
+        inner = {} if name in found.text.functions else NOT_FROM_PYTHON
+        namespace[name] = njit(error_model="python", boundscheck=True, **inner)(namespace[name])
     compiled = {name: namespace[name] for name in found.text.functions}
     return OwnAllocator(source, found, parameters, interpreted, compiled, heap)
+
+
+def _plain(module: Any, where: str, parameters: dict[str, int]) -> dict[str, Any]:
+    """The file executed as plain Python."""
+    provided = {name: getattr(function, "py_func", function) for name, function in om.PROVIDED.items()}
+    return executed_module(module, where, parameters, {**INTERPRETED, **provided})
+
+
+def interpreted_again(allocator: OwnAllocator) -> dict[str, Callable[..., Any]]:
+    """Its functions interpreted, from one more execution of the file."""
+    text = allocator.text.text
+    plain = _plain(rewritten_module(text), text.where, dict(allocator.parameters))
+    return {name: plain[name] for name in text.functions}
 
 
 def own_allocator(

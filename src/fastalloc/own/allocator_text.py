@@ -36,11 +36,12 @@ MOST_ROWS, MOST_COLUMNS, MOST_ARRAYS = 1 << 20, 64, 24
 
 class AllocatorText(NamedTuple):
     """``arrays``: rows (numbers and ROWS, multiplied) and columns of each array of ``heap``; ``asks_current``: it asks
-    for the task that runs."""
+    for the task that runs; ``takes_orders``: it takes pages of orders that it computes, or of more than 0."""
 
     text: Text
     arrays: dict[str, tuple[str | int, int]]
     asks_current: bool
+    takes_orders: bool
 
 
 def is_allocator(source: str) -> bool:
@@ -105,12 +106,21 @@ def read_allocator(source: str, where: str) -> AllocatorText:
     parameters = {each.name: each for each in parameters_of(tree, where)}
     functions = {name: top[name] for name in wanted}
     asks_current = any(calls(top[name], "current") for name in reached)
-    return AllocatorText(Text(where, tree, functions, used, parameters, {}, frozenset()), arrays, asks_current)
+    takes_orders = any(_takes_orders(top[name], tree) for name in reached)
+    text = Text(where, tree, functions, used, parameters, {}, frozenset())
+    return AllocatorText(text, arrays, asks_current, takes_orders)
 
 
 def calls(node: ast.AST, name: str) -> bool:
     """Whether something in ``node`` calls the function ``name``."""
     return any(isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == name for n in ast.walk(node))
+
+
+def _takes_orders(node: ast.FunctionDef, tree: ast.Module) -> bool:
+    named = {ast.unparse(n) for n in tree.body if isinstance(n, ast.Assign)}
+    taken = [n for n in ast.walk(node) if isinstance(n, ast.Call) and ast.unparse(n.func) == "take_pages"]
+    orders = {ast.unparse(call.args[-1]) for call in taken if call.args}
+    return any(order != "0" and f"{order} = 0" not in named for order in orders)
 
 
 def _refuse_provided(tree: ast.Module, where: str) -> None:

@@ -58,7 +58,8 @@ def out_of_range(ctl: np.ndarray) -> str:
     given, most = int(ctl[MEMCTL.policy_given]), int(ctl[MEMCTL.policy_most])
     if most < 0:
         return f"answered {given}; here there is only {ANSWERS[-1 - most]} ({-1 - most}) and KERNEL"
-    return f"answered {given}, not KERNEL (-1) or 0 {'on' if most >= LARGEST >> 1 else f'to {most:,}'}"
+    least = 1 if question_of(ctl) == "refill" else 0
+    return f"answered {given}, not KERNEL (-1) or {least} {'on' if most >= LARGEST >> 1 else f'to {most:,}'}"
 
 
 def _words(argument: str, value: object, state: Mapping[str, tuple[str, ...]]) -> str:

@@ -35,6 +35,6 @@ def refuse_code(scenario: Varied, path: object, more: Mapping[str, str] = Mappin
             raise InputError(
                 path,
                 where,
-                f"carries {source.count(chr(10)) + 1} lines of Python (SHA-256 {digest[:16]}) that would be run; "
+                f"carries {len(source.splitlines())} lines of Python (SHA-256 {digest[:16]}) that would be run; "
                 "read them, then give --trust",
             )

@@ -24,7 +24,7 @@ from fastalloc.store.read import open_manifest, read_shard, shard_paths
 from fastalloc.store.schema import TABLES, refuse_columns, refuse_values
 from fastalloc.store.segments import Segment, segments_of
 from fastalloc.store.shards import Fault, scan_shards
-from fastalloc.store.write import SHARD_LANES
+from fastalloc.store.write import MANIFEST, SHARD_LANES, altered_texts
 
 READ_AT_ONCE = 4  # files held in memory
 _SAME = ("software", "schema_version", "model_digest", "seed")  # in every footer as in the manifest
@@ -89,6 +89,8 @@ def check_dataset(path: str | Location) -> Check:
                 )
     faults += _sweep_gaps(path, manifest, runs) if sweep else _run_gaps(path, manifest, lanes)
     faults += _altered(path, manifest, files, {fault.path for fault in faults})
+    for name in altered_texts(manifest):
+        faults.append(Fault(path / MANIFEST, f"tells another SHA-256 of {name} than its text has"))
     return Check(len(runs), len(lanes), sum(each(file_size, files)), faults)
 
 

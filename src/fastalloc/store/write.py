@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -31,8 +31,27 @@ def own_file(scenario: Varied) -> dict[str, Any]:
     text, file, parameters = scenario.own
     if not text:
         return {}
-    digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
-    return {"own_policy": {"file": file, "sha256": digest, "parameters": dict(parameters)}}
+    return {"own_policy": {"file": file, "sha256": text_digest(text), "parameters": dict(parameters)}}
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 of the text of a file of one's own, in hexadecimal."""
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def altered_texts(manifest: Mapping[str, Any]) -> list[str]:
+    """Files of one's own whose digest in a manifest is that of no text in it: somebody changed one of them."""
+    try:
+        scenario = manifest["scenario"]
+        texts = [
+            scenario["policy"].get("questions"),
+            *(each["set"].get("policy.questions") for each in scenario["variants"]),
+        ]
+        told = [each["own_policy"] for each in manifest["variants"] if "own_policy" in each]
+        known = {text_digest(text) for text in texts if isinstance(text, str)}
+        return [str(each["file"]) for each in told if each["sha256"] not in known]
+    except (AttributeError, LookupError, TypeError):  # damaged, which its readers tell
+        return []
 
 
 class DatasetWriter:

@@ -17,7 +17,7 @@ from fastalloc.compiler.jit import internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.emergency_caches import NONE, emergency_alloc
 from fastalloc.kernels.alloc.page_alloc import ignores_watermarks, request_depth
-from fastalloc.kernels.alloc.policy_hooks import LARGEST, about_cache, about_request, about_slab, answer, wanted
+from fastalloc.kernels.alloc.policy_hooks import about_cache, about_request, about_slab, answer, wanted
 from fastalloc.kernels.alloc.policy_record import MATCH_ENTITLEMENT, QUESTION
 from fastalloc.kernels.alloc.slub.slub import grow_slab, slab_alloc
 from fastalloc.kernels.alloc.slub.state import PATH_NEW_SLAB, PATH_PARTIAL
@@ -31,6 +31,7 @@ from fastalloc.kernels.alloc.state import (
     SLUB_SLAB,
 )
 from fastalloc.kernels.lane.policy import POLICY, choices
+from fastalloc.linux.gfp import ALL_BITS
 
 # anyone: 2.6.25, whoever comes; rank: slab fairness, full rule, by the rank of the cache's last slab; rank-posted: the
 # same as posted, a caller's rank is 0 or 1; no-watermarks: only slabs from below all watermarks are kept, while they
@@ -107,7 +108,7 @@ def fall_back(mem, slub, c, cpu, gfp, context):
         wants = wanted(mem, QUESTION.fallback)
         about_request(mem, wants, gfp, context, cpu)
         about_cache(mem, wants, slub, c, cpu >> mem.ctl[MEMCTL.cpu_node_shift])
-        gfp = answer(mem, QUESTION.fallback, LARGEST, -1)
+        gfp = answer(mem, QUESTION.fallback, ALL_BITS, -1)
         if gfp < 0:
             return handle
         handle = slab_alloc(mem, slub, c, cpu, -1, gfp, context)

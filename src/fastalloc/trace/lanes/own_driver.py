@@ -70,7 +70,7 @@ def driver(
         zone.ctl[ZONE_CTL.cache] = c
         turns[0] = 0
         address = alloc(heap, zone, c, cpu, gfp, turns)
-        if address >= 0:
+        if address != om.NOTHING:
             wrong = note_object(zone, address, size[c], c)
             if wrong != om.SOUND:
                 at[AT_WRONG] = wrong
@@ -78,7 +78,7 @@ def driver(
                 at[AT_OBJECT] = obj
             lane.handle[obj] = address
             lane.live[c] += 1
-        return address >= 0
+        return address != om.NOTHING
 
     def end_of_call(event, lane, row, stop):  # type: ignore[no-untyped-def]
         """The row behind those of a call: of one operation, time, CPU and cache, without a sample between."""

@@ -86,7 +86,7 @@ class OwnRun:
         self._grow()
         self.zone.ctl[ZONE_CTL.cache], self.turns[0] = c, 0
         address = self._guarded(self.allocator.compiled["alloc"], self.heap, self.zone, c, 0, 0, self.turns)
-        if address >= 0:
+        if address != om.NOTHING:
             wrong = int(note_object(self.zone, address, int(self.size[c]), c))
             if wrong != om.SOUND:
                 raise self._wrong("alloc", why_wrong(wrong, address, obj))

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastalloc.errors import told
 from fastalloc.own import memory as om
-from fastalloc.own.allocator import OwnAllocator, own_allocator, why_wrong
+from fastalloc.own.allocator import OwnAllocator, interpreted_again, own_allocator, why_wrong
 from fastalloc.own.compiled import told_with_line
 from fastalloc.own.memory import CACHE_COUNT, ZONE_CTL
 from fastalloc.own.plain_python import MAY_RAISE
@@ -17,6 +17,8 @@ from fastalloc.verify.own.check import Checked, Fault
 from fastalloc.verify.own.operations import (
     CACHES,
     CPUS,
+    LONG,
+    LONG_SEED,
     MASKS,
     TASKS,
     Operation,
@@ -26,11 +28,24 @@ from fastalloc.verify.own.operations import (
     with_tasks,
 )
 
-SIZES = (96, 520, 1024)  # bytes, of the caches
 PAGES = 256
-LIMITS = (40, 12)  # pages that may be held, in turn: with few some are refused
 SEEDS, LENGTHS = 12, (80, 400)
 NAME = "of its own"  # of its kernel
+CHANGES = "addresses change from one execution of the file to the next"
+MOST_S, LATE_S = 3.5, 0.4  # of CPU time to make a sequence small, and one that shows late
+Functions = Mapping[str, Callable[..., Any]]
+
+
+class Setting(NamedTuple):
+    """Bytes of an object of each cache, and pages that may be held: with few some are refused."""
+
+    sizes: tuple[int, ...]
+    limit: int
+
+
+SIZES = (96, 520, 1024)
+LARGE = (96, 5000, 1024)  # of an allocator that takes more than single pages
+LIMITS = (40, 12)
 
 
 class Done(NamedTuple):
@@ -48,53 +63,88 @@ def check_allocator(source: str, where: str, parameters: Mapping[str, int], budg
         InputError: the text is no allocator.
     """
     allocator = own_allocator(source, where, parameters)
-    bulk = {"alloc_bulk", "free_bulk"} & set(allocator.compiled)
-    tried: list[tuple[list[Operation], Done]] = []
+    plain = allocator.interpreted
+    tried: list[tuple[list[Operation], Setting, Done]] = []
     begun, done = time.process_time(), 0
     for seed in range(SEEDS):
         if time.process_time() - begun > budget_s / 2:
             break
-        operations = generated(seed, LENGTHS[seed % 2], pools=False)
-        operations = with_bulk(operations, seed) if bulk else operations
-        operations = with_tasks(operations, seed) if allocator.text.asks_current else operations
+        operations, setting = _generated(seed, LENGTHS[seed % 2], allocator), _setting(seed, allocator)
         done += len(operations)
-        plain = run(operations, allocator, allocator.interpreted, LIMITS[seed % 2])
-        if plain.wrong:
-            return Checked([_smallest(operations, plain, allocator, allocator.interpreted)], [NAME], done, {})
-        tried.append((operations, plain))
+        found = run(operations, allocator, plain, setting)
+        if found.wrong:
+            return Checked([_smallest(operations, found, allocator, plain, setting)], [NAME], done, {})
+        tried.append((operations, setting, found))
+    again = interpreted_again(allocator)
+    for operations, setting, found in tried[:2]:
+        if run(operations, allocator, again, setting) != found:
+            return Checked([Fault(f"{where}: {CHANGES}", NAME)], [NAME], done, {})
+    compiled = allocator.compiled
     _compile(allocator)
     begun = time.process_time()
-    for seed, (operations, plain) in enumerate(tried):
+    for operations, setting, found in tried:
         if time.process_time() - begun > budget_s / 2:
             break
-        compiled = run(operations, allocator, allocator.compiled, LIMITS[seed % 2])
-        if not compiled.wrong and compiled.addresses != plain.addresses:
-            told_now = f"{where}: compiled it gives other addresses than interpreted"
-            return Checked([Fault(told_now, NAME, tuple(operations))], [NAME], done, {})
-        if compiled.wrong:
-            return Checked([_smallest(operations, compiled, allocator, allocator.compiled)], [NAME], done, {})
+        other = run(operations, allocator, compiled, setting)
+        if other.wrong:
+            return Checked([_smallest(operations, other, allocator, compiled, setting)], [NAME], done, {})
+        if other != found:
+            return Checked([_differing(operations, allocator, setting)], [NAME], done, {})
+    if time.process_time() - begun < budget_s / 2:
+        operations, setting = _generated(LONG_SEED, LONG, allocator), _setting(LONG_SEED, allocator)
+        done += len(operations)
+        found = run(operations, allocator, compiled, setting)
+        if found.wrong:
+            return Checked([_smallest(operations, found, allocator, compiled, setting)], [NAME], done, {})
     return Checked([], [NAME], done, {})
+
+
+def _generated(seed: int, count: int, allocator: OwnAllocator) -> list[Operation]:
+    """Operations with what the file tells apart: bulk calls, tasks."""
+    operations = generated(seed, count, pools=False)
+    bulk = {"alloc_bulk", "free_bulk"} & set(allocator.compiled)
+    operations = with_bulk(operations, seed) if bulk else operations
+    return with_tasks(operations, seed) if allocator.text.asks_current else operations
+
+
+def _setting(seed: int, allocator: OwnAllocator) -> Setting:
+    large = allocator.text.takes_orders and seed // 2 % 2 == 1
+    return Setting(LARGE if large else SIZES, LIMITS[seed % 2])
 
 
 def _compile(allocator: OwnAllocator) -> None:
     """Compile every function outside of the time."""
-    run([Operation("alloc", 0, 0, 0, "GFP_KERNEL", "", 0, 0)], allocator, allocator.compiled, LIMITS[0])
+    run([Operation("alloc", 0, 0, 0, "GFP_KERNEL", "", 0, 0)], allocator, allocator.compiled, _setting(0, allocator))
 
 
 def _smallest(
-    operations: list[Operation], first: Done, allocator: OwnAllocator, functions: Mapping[str, Callable[..., Any]]
+    operations: list[Operation], first: Done, allocator: OwnAllocator, functions: Functions, setting: Setting
 ) -> Fault:
     """A fault with the smallest sequence that shows it."""
     kind = _kind(first.wrong)
+    seconds = MOST_S if first.done <= 2 * max(LENGTHS) else LATE_S
     for limit in LIMITS:
+        tried = setting._replace(limit=limit)
 
-        def fails(part: list[Operation], limit: int = limit) -> bool:
-            return _kind(run(part, allocator, functions, limit).wrong) == kind
+        def fails(part: list[Operation], tried: Setting = tried) -> bool:
+            return _kind(run(part, allocator, functions, tried).wrong) == kind
 
         if fails(operations[: first.done]):
-            small = smallest(operations[: first.done], fails)
-            return Fault(run(small, allocator, functions, limit).wrong, NAME, tuple(small))
-    return Fault(first.wrong, NAME, tuple(operations))
+            small, whole = smallest(operations[: first.done], fails, seconds=seconds)
+            return Fault(run(small, allocator, functions, tried).wrong, NAME, tuple(small), whole)
+    return Fault(first.wrong, NAME, tuple(operations), False)
+
+
+def _differing(operations: list[Operation], allocator: OwnAllocator, setting: Setting) -> Fault:
+    """That machine code does otherwise than Python."""
+
+    def differs(part: list[Operation]) -> bool:
+        plain, compiled = (run(part, allocator, each, setting) for each in (allocator.interpreted, allocator.compiled))
+        return plain != compiled
+
+    small, whole = smallest(operations, differs, seconds=MOST_S)
+    told_now = f"{allocator.text.text.where}: compiled it gives other addresses than interpreted"
+    return Fault(told_now, NAME, tuple(small), whole)
 
 
 def _kind(wrong: str) -> str:
@@ -102,15 +152,12 @@ def _kind(wrong: str) -> str:
     return "".join(letter for letter in wrong if not letter.isdigit())
 
 
-def run(
-    operations: Sequence[Operation], allocator: OwnAllocator, functions: Mapping[str, Callable[..., Any]], limit: int
-) -> Done:
-    """Run a sequence on a machine of its own, of ``limit`` pages; at its end every object is freed and every cache
-    shrunk."""
-    test = _Machine(allocator, functions, limit)
+def run(operations: Sequence[Operation], allocator: OwnAllocator, functions: Functions, setting: Setting) -> Done:
+    """Run a sequence on a machine of its own; at its end every object is freed and every cache shrunk."""
+    test = _Machine(allocator, functions, setting)
     done = 0
     try:
-        for c, size in enumerate(SIZES):
+        for c, size in enumerate(setting.sizes):
             test.call("create", c, size)
         for op in operations:
             done += 1
@@ -131,11 +178,11 @@ class _WrongError(Exception):
 
 
 class _Machine:
-    def __init__(self, allocator: OwnAllocator, functions: Mapping[str, Callable[..., Any]], limit: int) -> None:
-        self.text = allocator.text.text
+    def __init__(self, allocator: OwnAllocator, functions: Functions, setting: Setting) -> None:
+        self.text, self.sizes = allocator.text.text, setting.sizes
         self.functions = functions
         self.heap = allocator.arrays(CACHES, CPUS, PAGES, TASKS)
-        self.zone = om.new_zone(PAGES, CACHES, limit)
+        self.zone = om.new_zone(PAGES, CACHES, setting.limit)
         self.turns = np.zeros(1, np.int64)
         self.out: dict[int, tuple[int, int]] = {}  # cache and address by slot
         self.addresses: list[int] = []
@@ -166,7 +213,7 @@ class _Machine:
         if op.kind == "alloc" and op.slot not in self.out:
             address = self.call("alloc", op.cache, op.cpu, MASKS[op.mask])
             self.addresses.append(address)
-            if address < 0:
+            if address == om.NOTHING:
                 if self.zone.ctl[ZONE_CTL.held] == 0:
                     raise self.wrong("alloc", "was refused although no page is held")
                 return
@@ -183,7 +230,7 @@ class _Machine:
             self.call("flush", op.cache, op.cpu)
 
     def enter(self, function: str, op: Operation, slot: int, address: int) -> None:
-        code = int(om.note_object(self.zone, address, SIZES[op.cache], op.cache))
+        code = int(om.note_object(self.zone, address, self.sizes[op.cache], op.cache))
         if code != om.SOUND:
             raise self.wrong(function, why_wrong(code, address, slot))
         self.out[slot] = op.cache, address
@@ -210,13 +257,13 @@ class _Machine:
             return
         held = [self.out.pop(slot) for slot in slots]
         for cache, address in held:
-            om.forget_object(self.zone, address, SIZES[cache])
+            om.forget_object(self.zone, address, self.sizes[cache])
         addresses = np.array([address for _, address in held], np.int64)
         self.call("free_bulk", op.cache, op.cpu, len(held), addresses)
 
     def free(self, slot: int, cpu: int) -> None:
         cache, address = self.out.pop(slot)
-        om.forget_object(self.zone, address, SIZES[cache])
+        om.forget_object(self.zone, address, self.sizes[cache])
         self.call("free", cache, cpu, address)
 
     def nothing_held(self) -> None:

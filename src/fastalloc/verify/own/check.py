@@ -11,7 +11,7 @@ from fastalloc.own.failure import asked_in_words, out_of_range, question_of
 from fastalloc.own.questions import QUESTIONS, SLUBS
 from fastalloc.own.text import read_text
 from fastalloc.verify.own.machine import Asked, Outcome, run
-from fastalloc.verify.own.operations import Operation, generated, smallest
+from fastalloc.verify.own.operations import LONG, LONG_SEED, Operation, generated, smallest
 
 SEEDS = 12  # sequences of a kernel
 LENGTHS = (80, 600)
@@ -19,18 +19,23 @@ BUDGET_S = 8.0
 
 
 class Fault(NamedTuple):
-    """What is wrong, file and line first; the sequence that shows it, on which kernel."""
+    """What is wrong, file and line first; the sequence that shows it, on which kernel; whether all of it is needed."""
 
     what: str
     allocator: str = ""
     sequence: tuple[Operation, ...] = ()
+    smallest: bool = True
 
-    def lines(self) -> list[str]:
-        """For people."""
+    def lines(self, most: int = 1 << 30) -> list[str]:
+        """For people, ``most`` operations at its begin and at its end."""
         if not self.sequence:
             return [self.what]
-        head = f"  the smallest sequence that shows it, allocator {self.allocator!r}:"
-        return [self.what, head, *(f"  {n + 1:>4}  {op.words()}" for n, op in enumerate(self.sequence))]
+        which = "the smallest sequence" if self.smallest else "a sequence, perhaps not the smallest,"
+        head = f"  {which} that shows it, allocator {self.allocator!r}:"
+        told = [f"  {n + 1:>4}  {op.words()}" for n, op in enumerate(self.sequence)]
+        left = len(told) - 2 * most
+        told = [*told[:most], f"     ... {left:,} more, with --json", *told[-most:]] if left > 0 else told
+        return [self.what, head, *told]
 
 
 class Checked(NamedTuple):
@@ -66,6 +71,13 @@ def check(source: str, where: str, parameters: Mapping[str, int], budget_s: floa
             fault = test.fault(operations, allocator)
             if fault:
                 faults.append(fault)
+    many = generated(LONG_SEED, LONG) if policy.text.asked else []
+    for allocator in allocators if many else []:
+        if time.process_time() - begun > budget_s:
+            break
+        done += len(many)
+        if test.fails_late(many, allocator):
+            faults += [fault for fault in (test.fault(many, allocator),) if fault]
     return Checked(faults, allocators, done, dict(test.once.counts))
 
 
@@ -102,15 +114,18 @@ class _Test:
         )
         if not what:
             return None
+        self.known.add(kind)
+        if kind == "random":
+            self.known.add("compiled")  # another execution too
+            return Fault(what)
 
         def fails(part: list[Operation]) -> bool:
             return any(each and name == kind for name, each, _ in self.faults(part, allocator, kind))
 
-        small = smallest(operations[:rows], fails)
+        small, whole = smallest(operations[:rows], fails, seconds=3.0 if rows <= max(LENGTHS) else 1.0)
         what = next(each for name, each, _ in self.faults(small, allocator, kind) if each and name == kind)
-        self.known.add(kind)
         self.left |= {kind.split()[0]} & set(self.text.functions)
-        return Fault(what, allocator, tuple(small))
+        return Fault(what, allocator, tuple(small), whole)
 
     def faults(self, operations: list[Operation], allocator: str, kind: str = "") -> Iterator[tuple[str, str, int]]:
         """Kind of fault, what it is ("" none) and how many operations show it; no further than ``kind`` is told."""
@@ -127,6 +142,11 @@ class _Test:
             return
         machine_code = self._run(operations, allocator, None)
         yield "compiled", _differ(first, machine_code, f"{where}: compiled it answers otherwise"), len(operations)
+
+    def fails_late(self, operations: list[Operation], allocator: str) -> bool:
+        """Whether machine code alone, which is quick, fails in a long sequence."""
+        outcome = self._run(operations, allocator, None)
+        return outcome.failed is not None or bool(outcome.broken)
 
     def _run(self, operations: list[Operation], allocator: str, asked: Asked | None) -> Outcome:
         address = asked.address if asked else self.policy.address

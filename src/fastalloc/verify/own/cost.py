@@ -15,7 +15,7 @@ from fastalloc.own.compiled import OwnPolicy, PolicyError, own_policy
 from fastalloc.own.failure import failure
 from fastalloc.own.questions import QUESTIONS, SLUBS
 from fastalloc.own.text import read_text
-from fastalloc.verify.own.allocator_check import PAGES, SIZES, run
+from fastalloc.verify.own.allocator_check import PAGES, SIZES, Setting, run
 from fastalloc.verify.own.machine import trace_of, whole
 from fastalloc.verify.own.operations import CACHES, CPUS, SLOTS, generated
 
@@ -72,7 +72,7 @@ def allocator_costs(source: str, where: str, parameters: Mapping[str, int]) -> l
     """
     allocator = own_allocator(source, where, parameters)
     operations = generated(1, OPERATIONS, pools=False)
-    wrong = run(operations, allocator, allocator.compiled, PAGES).wrong
+    wrong = run(operations, allocator, allocator.compiled, Setting(SIZES, PAGES)).wrong
     if wrong:
         raise PolicyError(f"{wrong}; look with: fastalloc policy check {where}")
     trace = trace_of(operations)

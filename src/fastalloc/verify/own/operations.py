@@ -1,5 +1,6 @@
 """Generated operations on a small machine, and the smallest sequence of them that still shows a fault."""
 
+import heapq
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -15,6 +16,7 @@ TASKS = 4
 POOLS = 2  # of the first caches
 SLOTS = 200  # objects that may be out at once
 BULK = 12  # objects of a bulk operation at most
+LONG, LONG_SEED = 24_000, 98  # operations in one sequence, for what shows late
 MASKS = {
     "GFP_ATOMIC": g.GFP_ATOMIC,
     "GFP_NOIO": g.GFP_NOIO,
@@ -59,35 +61,32 @@ class Operation(NamedTuple):
 def generated(seed: int, count: int, pools: bool = True) -> list[Operation]:
     """``count`` operations, the same for the same seed: phases that fill memory, phases that empty it, and both."""
     rng = np.random.default_rng(seed)
+    whole = {"cpu": CPUS, "cache": CACHES, "mask": len(MASKS), "who": len(WHO.names)}
+    drawn = {name: rng.integers(most, size=count).tolist() for name, most in whole.items()}
+    contexts = rng.choice([0, 0, 0, 1, 2], size=count).tolist()
+    ms = rng.choice([0, 0, 0, 1, 20], size=count).tolist()
+    trims, leans, pooled, picked = rng.random((4, count)).tolist()
+    leanings = rng.choice([0.9, 0.6, 0.5, 0.2], size=count // 40 + 1).tolist()
+    masks, names = list(MASKS), list(CONTEXTS)
     out: dict[int, tuple[str, int]] = {}
+    free = list(range(SLOTS))  # a heap
     found: list[Operation] = []
-    masks, contexts = list(MASKS), list(CONTEXTS)
-    leaning = 0.6
-    for number in range(count):
-        if number % 40 == 0:
-            leaning = float(rng.choice([0.9, 0.6, 0.5, 0.2]))
-        cpu, cache = int(rng.integers(CPUS)), int(rng.integers(CACHES))
-        more = (
-            masks[int(rng.integers(len(masks)))],
-            contexts[int(rng.choice([0, 0, 0, 1, 2]))],
-            int(rng.integers(len(WHO.names))),
-            int(rng.choice([0, 0, 0, 1, 20])),
-        )
-        chance = rng.random()
-        free = [slot for slot in range(SLOTS) if slot not in out]
-        if chance < 0.02:
-            found.append(Operation("shrink", cpu, cache, 0, *more))
-        elif chance < 0.04:
-            found.append(Operation("flush", cpu, cache, 0, *more))
-        elif (rng.random() < leaning and free) or not out:
-            pooled = pools and rng.random() < 0.3
-            kind = "pool alloc" if pooled else "alloc"
-            cache = cache % POOLS if pooled else cache
-            out[free[0]] = (kind.replace("alloc", "free"), cache)
-            found.append(Operation(kind, cpu, cache, free[0], *more))
+    for i in range(count):
+        cpu, cache = drawn["cpu"][i], drawn["cache"][i]
+        more = masks[drawn["mask"][i]], names[contexts[i]], drawn["who"][i], ms[i]
+        if trims[i] < 0.04:
+            found.append(Operation("shrink" if trims[i] < 0.02 else "flush", cpu, cache, 0, *more))
+        elif (leans[i] < leanings[i // 40] and free) or not out:
+            from_pool = pools and pooled[i] < 0.3
+            kind = "pool alloc" if from_pool else "alloc"
+            cache = cache % POOLS if from_pool else cache
+            slot = heapq.heappop(free)
+            out[slot] = (kind.replace("alloc", "free"), cache)
+            found.append(Operation(kind, cpu, cache, slot, *more))
         else:
-            slot = list(out)[int(rng.integers(len(out)))]
+            slot = list(out)[int(picked[i] * len(out))]
             kind, cache = out.pop(slot)
+            heapq.heappush(free, slot)
             found.append(Operation(kind, cpu, cache, slot, *more))
     return found
 
@@ -119,10 +118,10 @@ def with_tasks(operations: Sequence[Operation], seed: int) -> list[Operation]:
 
 
 def smallest(
-    operations: Sequence[Operation], fails: Callable[[list[Operation]], bool], most: int = 400, seconds: float = 4.0
-) -> list[Operation]:
-    """A part of a sequence that fails, from which no operation can be left out, by ``most`` tries and ``seconds`` of
-    CPU time at most [ddmin]."""
+    operations: Sequence[Operation], fails: Callable[[list[Operation]], bool], most: int = 400, seconds: float = 3.0
+) -> tuple[list[Operation], bool]:
+    """A part of a sequence that fails, by ``most`` tries and ``seconds`` of CPU time at most, and whether none of its
+    operations can be left out [ddmin]."""
     kept = list(operations)
     step = max(1, len(kept) // 2)
     tries = 0
@@ -136,7 +135,7 @@ def smallest(
                 kept, shorter = without, True
             else:
                 at += step
-        if step == 1 and not shorter:
-            break
+        if step == 1 and not shorter and at >= len(kept):
+            return kept, True
         step = max(1, step // 2) if not shorter or step > 1 else 1
-    return kept
+    return kept, False

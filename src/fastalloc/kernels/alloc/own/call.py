@@ -174,7 +174,7 @@ def own_alloc(mem, own, c, cpu, gfp, context):
     taken = ctl[ZONE_CTL.taken]
     address = call(mem, own, ALLOC, c, cpu, gfp)
     ctl[ZONE_CTL.path] = 0
-    if address < 0:
+    if address == NOTHING or ctl[ZONE_CTL.wrong] != SOUND:
         return np.int64(st.NO_OBJECT)
     found = note_object(own, address, own.counts[c, CACHE_COUNT.size], c)
     if found != SOUND:

@@ -8,7 +8,7 @@ oversize sheaves beside those of the usual size.
 import numpy as np
 
 from fastalloc.compiler.jit import folded, internal, out_of_line
-from fastalloc.kernels.alloc.policy_hooks import about_cache, about_request, answer, wanted
+from fastalloc.kernels.alloc.policy_hooks import about_cache, about_request, answer, note_failure, wanted
 from fastalloc.kernels.alloc.policy_record import ASKED, QUESTION
 from fastalloc.kernels.alloc.slub.state import SHEAF
 from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL
@@ -155,13 +155,16 @@ def wanted_objects(mem, slub, c, cpu, h, gfp, context):
 
 @internal
 def asked_refill(mem, slub, c, cpu, h, gfp, context):
-    """The policy's answer, 1 object at least."""
+    """The policy's answer, which is 1 object at least."""
     out_of_line()
     wants = wanted(mem, QUESTION.refill)
     about_request(mem, wants, gfp, context, cpu)
     about_sheaf(mem, wants, slub, c, cpu, h)
     capacity = slub.ctl[h + SHEAF.capacity]
-    return max(slub.ctl[h + SHEAF.size], max(1, answer(mem, QUESTION.refill, capacity, capacity)))
+    filled = answer(mem, QUESTION.refill, capacity, capacity)
+    if filled == 0:
+        note_failure(mem, QUESTION.refill, filled, capacity)
+    return max(slub.ctl[h + SHEAF.size], max(1, filled))
 
 
 @internal
