@@ -32,7 +32,7 @@ from fastalloc.memory import memory_limit, size_in_words
 from fastalloc.trace.compact import compact as co
 
 MARKER = 255
-FRAME = 1 << 14  # events of a frame
+FRAME = 1 << 15  # events of a frame; of fewer the steps of Polars take longer than the events
 EVENT_BYTES = 75  # that a decode takes for each: three times the compact trace [tests/trace/test_memory.py]
 MAX_ORDER = 20
 SCHEMA = {
