@@ -277,6 +277,7 @@ def test_a_livelock_of_60_s_is_told_only_where_the_run_could_show_one(ran):
         (("run", "swap-livelock", "--seconds", "-1"), "--seconds: -1: must be above 0"),
         (("run", "swap-livelock", "--seed", 1 << 63), "--seed: 9223372036854775808: must be less than or equal to"),
         (("reserve", "linux-2.6.25-rc8-512m", "--burst", "page=9"), "did you mean 'pages'?"),
+        (("reserve", "linux-2.6.25-rc8-512m", "--burst", "pages=9,pages=8"), "pages is told twice"),
         (("rare", "swap-livelock", "--event", "livelok"), "did you mean 'livelock'?"),
         (("rare", "swap-livelock", "--per", "machine-dya"), "did you mean 'machine-day'?"),
         (("rare", "swap-livelock", "--stress", "machine.min_fre_kbytes"), "did you mean 'machine.min_free_kbytes'?"),

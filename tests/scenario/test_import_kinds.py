@@ -109,7 +109,14 @@ def test_two_machines_in_one_log(tmp_path):
     assert (found.kernel, found.zones[0].present) == ("4.19.1", 500_000)
     assert words in found.source
     again = report(2_000_000, 0, 0, heads[0])
-    assert words not in machine(tmp_path, again + again).source
+    balloon = again.replace("managed:2000000kB", "managed:1900000kB")
+    assert words not in machine(tmp_path, again + balloon).source
+
+
+def test_a_version_called_alpha_is_no_cpu(tmp_path):
+    text = zone("Normal", 400_000, "0, 0")
+    assert machine(tmp_path, f"Linux version 5.4.0-alpha (gcc)\n{text}").page_kb == 4
+    assert machine(tmp_path, f"Linux version 5.4.0-alpha-smp (gcc)\n{text}").page_kb == 8
 
 
 def test_lines_as_a_list_of_texts(tmp_path):

@@ -211,6 +211,8 @@ def _burst(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for part in text.split(","):
         key, equals, value = (word.strip() for word in part.partition("="))
+        if key in found:
+            raise InputError("--burst", part, f"{key} is told twice")
         try:
             found[key] = float(value) if key.endswith("_ms") else int(value)
         except ValueError:

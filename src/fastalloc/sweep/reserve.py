@@ -183,7 +183,9 @@ def reserve(
         raise InputError("--of", key, f"is none of {', '.join(FIELDS)}")
     tried: dict[int, Refused] = {}
     if most_lanes is None:
-        most_lanes = MOST_LANES if key in BURSTS else 4 * lanes_without_a_refusal(limit)
+        most_lanes = max(lanes, MOST_LANES if key in BURSTS else 4 * lanes_without_a_refusal(limit))
+    if lanes > most_lanes:  # those that confirm an end are numbered from there on
+        raise InputError("--lanes", str(lanes), f"are more than --most-lanes {most_lanes}")
 
     def look(value: int) -> str:
         if value not in tried:

@@ -33,7 +33,7 @@ _ARCH = (
     ("mips64", 64, 128),
     ("sparc64", 64, 64),
     ("loongarch64", 64, 64),
-    ("alpha", 64, 64),
+    ("alpha(?:-generic|-smp| GNU)", 64, 64),  # alone it may be of a version not ready yet
     ("parisc64", 64, 128),
     ("i686", 32, 64),
     ("i586", 32, 32),
@@ -50,6 +50,7 @@ _ARCH = (
     ("v8", 64, 64),
     ("v7l?", 32, 64),
 )  # fmt: skip -- the last two: CONFIG_LOCALVERSION of the Raspberry Pi's kernels
+_CALLED = {"v8": "arm64", "v7l?": "armv7", "sh4a?": "sh", "powerpc64": "ppc64"}
 # KB of a page that kernels are built with, by what stands in their release; else 4.
 _PAGES = (
     (re.compile(r"[+-](16|64)k\b"), 0),  # which its distribution names
@@ -99,7 +100,7 @@ def architecture(source: Source, release: str) -> tuple[str, int | None, int | N
     for text in texts:
         for name, bits, line in _ARCH:
             if re.search(rf"(?<![a-z0-9]){name}(?![0-9])", text):
-                return {"v8": "arm64", "v7l?": "armv7", "sh4a?": "sh", "powerpc64": "ppc64"}.get(name, name), bits, line
+                return _CALLED.get(name, name.partition("(")[0]), bits, line
     return "", None, None
 
 

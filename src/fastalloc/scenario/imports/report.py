@@ -83,7 +83,7 @@ def read_report(lines: Sequence[str], page_kb: int | None = None) -> ReportFound
     if not found.zones.zones:
         return None
     found.within = _versions(lines)
-    found.ends = _ends(lines, found.zones.zones, page_kb)
+    found.ends = _ends(lines)
     for each in found.zones.zones:
         each.highatomic = max(each.highatomic or 0, kept.get((each.node, each.name), 0)) or each.highatomic
         if (each.node, each.name) in pcp:
@@ -92,17 +92,16 @@ def read_report(lines: Sequence[str], page_kb: int | None = None) -> ReportFound
     return found
 
 
-def _ends(lines: Sequence[str], zones: Sequence[ZoneFound], page_kb: int) -> int | None:
-    """Where the first report with zones of other sizes begins; None where there is none."""
-    sizes = {(zone.node, zone.name): zone.present for zone in zones}
+def _ends(lines: Sequence[str]) -> int | None:
+    """Where the first report of another machine begins: with other pages present, which a balloon does not change."""
+    sizes: dict[tuple[str, str], str] = {}
     last = 0
     for number, line in enumerate(lines):
         match = _ZONE.search(line)
         if match is None:
             continue
-        key = (int(match[1] or 0), match[2])
-        zone = _zone(key, line, page_kb)
-        if zone is not None and zone.present != sizes.get(key, zone.present):
+        node, name, present = match.groups()
+        if sizes.setdefault((node or "0", name), present) != present:
             heads = (at for at in range(last + 1, number) if _HEAD.search(lines[at]))
             return next(heads, number)
         last = number
