@@ -172,6 +172,12 @@ def test_a_fault_of_objects_larger_than_a_page_is_found(name):
     assert words in fault.what, fault.what
 
 
+def test_a_refusal_without_a_page_held_is_a_fault():
+    text = allocator_template("mine").replace("        slow(zone)\n", "        return NOTHING\n")
+    (fault,) = check_allocator(text, "mine.py", {}, 8.0).faults
+    assert "was refused although no page is held" in fault.what
+
+
 def test_single_pages_need_not_hold_more():
     assert not read_allocator(SLUB, "slub.py").takes_orders
     assert not read_allocator(SLUB.replace("gfp, 0)", "gfp, ONE)").replace("MIN", "ONE = 0\nMIN", 1), "").takes_orders
@@ -235,6 +241,9 @@ def test_slub_has_no_fault():
     assert check_allocator(BULK, "slub.py", {}, 2.0).faults == []
 
 
+MANY = "".join(f'"a{i}": (1, 1), ' for i in range(21))
+
+
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
@@ -249,6 +258,9 @@ def test_slub_has_no_fault():
         ("heap.cache[c, SIZE] = size", "heap.cache[c] = size", "an element is heap.NAME[row, column]"),
         ('("CACHES", 5)', '("CACHE", 5)', "cache: ARRAYS is a table"),
         ("ARRAYS = ", "ARRAY = ", "declares no arrays"),
+        ('"held": (1, 1),', MANY, "25 arrays; at most 24 can be"),
+        ("heap.cache[c, SIZE] = size", "heap.cache = size", "an array cannot be replaced: assign to its elements"),
+        ("    slow(zone)\n    if", "    gfp = zone.ctl\n    if", "zone is given to take_pages and give_pages, and to"),
         ("def pages_held(heap):\n    return heap.held[0, 0]", "def pages_held(heap):\n    return", "it gives a whole"),
     ],
 )  # fmt: skip

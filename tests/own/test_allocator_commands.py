@@ -164,3 +164,4 @@ def test_time_tells_what_an_allocator_costs(fastalloc):
     assert failed.code == 3
     assert failed.out == ""
     assert "fails.py: pages_held, line " in failed.err
+    assert "; look with: fastalloc policy check fails.py" in failed.err

@@ -81,6 +81,12 @@ def test_what_changes_from_one_execution_to_the_next_needs_no_sequence():
     assert fault.lines() == ["mine.py: answers change from one execution of the file to the next"]
 
 
+def test_a_merge_that_changes_its_mind_is_found():
+    source = "import itertools\nN = itertools.count()\ndef merge(cache, other):\n    return next(N) % 3 == 0\n"
+    (fault,) = check(source, "mine.py", {}, budget_s=0.1).faults
+    assert fault.what == "mine.py: merge answers 'dentry', 'dentry' anew"
+
+
 @pytest.mark.slow
 def test_a_fault_that_shows_late_is_found():
     source = (

@@ -176,6 +176,14 @@ def test_every_planted_fault_is_found_in_the_loop():
         assert words in told[name], told[name]
 
 
+@pytest.mark.slow
+def test_what_fails_in_create_is_told_with_its_cache():
+    source = FILES["classes"].read_text(encoding="utf-8")
+    before = "    heap.size[c, 0] = size\n"
+    with pytest.raises(PolicyError, match=r"classes\.py: line 10: ZeroDivisionError: .*: create\(c=2, size=[0-9]+\)"):
+        build_lane(own("classes", source=source.replace(before, "    heap.size[c, 0] = size // (c - 2)\n")), LANE, 1)
+
+
 def test_what_does_not_fit_an_allocator_is_refused():
     text = FILES["classes"].read_text(encoding="utf-8")
     for settings, words in (

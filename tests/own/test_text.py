@@ -46,6 +46,28 @@ REFUSED = [
     (f"{GROW.replace('8', '0')}{KEEP}", "line 2: parameter grow: 0 is not within 1 to 500"),
     (f"{GROW.replace('grow =', 'grew =')}{KEEP}", "line 2: parameter grow must be assigned to grow"),
     (f"{GROW.replace('500', 'most')}{KEEP}", "line 2: parameter takes constants"),
+    ("@abs\ndef depth(zone):\n    return 1\n", "depth, line 2: has a decorator, which is not compiled"),
+    (
+        "def depth(zone):\n    def a():\n        return 1\n    return 1\n",
+        "line 2: depth: a function inside another is not",
+    ),
+    ("def depth(who):\n    raise ValueError from None\n", "line 2: depth: raise ... from is not compiled"),
+    ("def depth(who):\n    a = b = 1\n    return a + b\n", "line 2: depth: one variable at a time"),
+    (
+        "def depth(zone):\n    zone = 1\n    return zone\n",
+        "line 2: depth: 'zone' is what it is told and cannot be assigned",
+    ),
+    (
+        'STATE = {"lane": ["a"]}\ndef depth(state):\n    return state.lane\n',
+        "state.lane needs a word, such as state.lane.taken",
+    ),
+    ('STATE = {"lane": ["a"]}\ndef depth(who):\n    return state.lane.a\n', "depth: takes no argument 'state'"),
+    (
+        f"{GROW.replace(chr(34) + 'grow' + chr(34), chr(34) + 'gr ow' + chr(34))}{KEEP}",
+        "name must be that of its variable",
+    ),
+    (f"{GROW.replace('8', '8.5')}{KEEP}", "line 2: parameter grow: default, low and high are whole numbers"),
+    (f"{KEEP}# {'x' * (1 << 18)}\n", "characters; a file of one's own has at most 262,144"),
     # records under other names: in a function that is called, and in one that is assigned to
     (
         "def short(z):\n    return z.fre\ndef depth(zone):\n    return short(zone)\n",
