@@ -16,6 +16,7 @@ from fastalloc.batch import BatchProgress, Broken, ConservationError, LaneResult
 from fastalloc.batch.size import refuse_too_large
 from fastalloc.compiler.cache_dir import announce_compiling
 from fastalloc.errors import InputError, LaneError, reading
+from fastalloc.fields import rows_html
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, with_policies
@@ -49,6 +50,16 @@ class Rerun(NamedTuple):
     stored: dict[str, int]  # metrics of the dataset's row
     differing: tuple[str, ...]  # metrics that are not as stored
     same_model: bool  # the dataset was made by this version of the model
+
+    def __repr__(self) -> str:
+        found = "as stored" if not self.differing else f"differs in {', '.join(self.differing[:4])}"
+        own = f"lane {self.result.lane} of {self.scenario.variants[0].name}, {self.scenario.name}"
+        return f"Rerun of row {self.lane_id} ({own}): {found}; {len(self.result.events):,} events"
+
+    def _repr_html_(self) -> str:
+        now = dict(zip(METRIC.names, np.asarray(self.result.metrics).tolist(), strict=True))
+        rows = [(name, now[name], self.stored.get(name, "")) for name in METRIC.names if now[name]]
+        return rows_html(repr(self), ("metric", "now", "stored"), rows[:40])
 
 
 def run(

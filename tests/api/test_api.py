@@ -15,6 +15,7 @@ import pytest
 import fastalloc
 from fastalloc import api
 from fastalloc.errors import InputError
+from fastalloc.sweep.frontier import Frontier
 
 DATA = Path(__file__).parents[1] / "data"
 SWEEP = """
@@ -113,3 +114,20 @@ def test_frames_have_documented_columns(folder):
     assert set(fastalloc.trace("run.events.parquet").caches.columns) <= told
     words = set(re.findall(r"``(\w+)``", Replay.summary.__doc__))
     assert set(fastalloc.replay("run.events.parquet", kernel="6.12").summary.columns) <= words
+
+
+def test_every_object_tells_itself_in_a_line_and_shows_itself_in_a_notebook():
+    objects = [
+        fastalloc.load_scenario("swap-livelock-34m"),
+        fastalloc.load_scenario("swap-livelock-34m").machine,
+        fastalloc.policies("2.6.26"),
+        fastalloc.explain("dmesg.txt")[0],
+        Frontier("host.free_list", 0.05, 0.95, 24, None, []),
+    ]
+    for each in objects:
+        assert "\n" not in repr(each), repr(each)
+        assert len(repr(each)) < 250, repr(each)
+        assert re.search("<table>|<pre>", each._repr_html_()), type(each)
+    assert repr(objects[-1]).startswith(
+        "Frontier of host.free_list: a livelock is more frequent than 0.05 at 24, rarer at no value"
+    )

@@ -29,7 +29,7 @@ _HEADS = (
 )
 
 
-@dataclass
+@dataclass(repr=False)
 class Answer:
     """A report and what it comes to.
 
@@ -52,6 +52,17 @@ class Answer:
         """``below-mark``, ``fragmentation``, ``passes-now``, ``zone-not-allowed``, ``no-mem-info``, ``memcg-limit`` or
         ``other``."""
         return self.decision.verdict
+
+    def __repr__(self) -> str:
+        of = f"line {self.report.line}, kernel {self.kernel.release.text}"
+        return f"Answer to a report of kind {self.report.kind!r} ({of}): {self.verdict}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        from fastalloc.explain.text import as_text
+
+        return f"<pre>{escape(as_text(self, 100))}</pre>"
 
     def as_json(self) -> dict[str, Any]:
         """The answer as the command's ``--json`` writes it; sizes in pages."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fastalloc.fields import Model
+from fastalloc.fields import Model, rows_html
 from fastalloc.linux import slab_flags as sf
 from fastalloc.linux import watermarks as wm
 from fastalloc.linux.release import Base, parse_release
@@ -127,6 +127,16 @@ class Machine(Model):
             f"has {self.cpus} CPUs. With one CPU the model was compared with recorded runs of a real kernel; with "
             "several that run at the same time there is no such recording (docs: How true is it)"
         )
+
+    def __repr__(self) -> str:
+        zones = " + ".join(f"{zone.name} {zone.present:,}" for zone in self.zones[:6])
+        more = f" and {len(self.zones) - 6} more zones" if len(self.zones) > 6 else ""
+        cpus = "1 CPU" if self.cpus == 1 else f"{self.cpus} CPUs"
+        return f"Machine {self.name}: Linux {self.kernel or DEFAULT_KERNEL}, {cpus}, {zones}{more} pages"
+
+    def _repr_html_(self) -> str:
+        rows = [(zone.name, zone.node, zone.present, zone.min, zone.low, zone.high) for zone in self.zones]
+        return rows_html(repr(self), ("zone", "node", "pages", "min", "low", "high"), rows)
 
     @property
     def base(self) -> Base:

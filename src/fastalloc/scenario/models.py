@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fastalloc.errors import InputError
-from fastalloc.fields import Count, Model, Nanoseconds, Positive
+from fastalloc.fields import Count, Model, Nanoseconds, Positive, rows_html
 from fastalloc.own.allocator_text import is_allocator, read_own
 from fastalloc.own.text import refuse_parameters, refuse_unasked
 from fastalloc.policy import NOT_SLUB, Policy
@@ -152,6 +152,17 @@ class Scenario(Varied):
     workload: Workload = Workload()
     costs: Costs = Costs()
     run: Run = Run()
+
+    def __repr__(self) -> str:
+        names = [variant.name for variant in self.variants]
+        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        of = f"{self.run.lanes} lanes of {self.run.duration_s:g} s on {self.machine.name}"
+        return f"Scenario {self.name}: {of}, under each of {shown}"
+
+    def _repr_html_(self) -> str:
+        rows = [(variant.name, variant.title, "yes" if variant.default else "") for variant in self.variants]
+        words = f"{self!r}. {' '.join(self.description.split())}"
+        return rows_html(words, ("variant", "title", "runs when none is asked for"), rows)
 
     @property
     def own(self) -> tuple[str, str, dict[str, int]]:

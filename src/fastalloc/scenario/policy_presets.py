@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from fastalloc.errors import InputError, meant
-from fastalloc.fields import Model
+from fastalloc.fields import Model, rows_html
 from fastalloc.own.allocator_text import is_allocator, own_source, read_own
 from fastalloc.policy import Policy
 from fastalloc.scenario.files import read_toml
@@ -59,6 +59,13 @@ class PolicyPreset(Model):
     parameters: list[Parameter] = Field(default_factory=list)
     verdict: Measured | None = None
     bundle: list[str] = Field(default_factory=list)  # a kernel: the policies that it combines
+
+    def __repr__(self) -> str:
+        return f"Policy {self.name} ({self.section}): {self.title}"
+
+    def _repr_html_(self) -> str:
+        rows = [(key, value) for key, value in self.set.items() if key != "policy.questions"]
+        return rows_html(f"{self!r}. {self.description} {self.source}", ("field", "set to"), rows)
 
 
 def policy_names() -> list[str]:

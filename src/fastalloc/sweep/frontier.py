@@ -10,6 +10,7 @@ import polars as pl
 from fastalloc.batch import run_lanes
 from fastalloc.batch.size import refuse_too_large
 from fastalloc.errors import InputError, meant
+from fastalloc.fields import rows_html
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.report.hazard import MachineDays, machine_days
 from fastalloc.report.proportion import exact_bounds
@@ -50,6 +51,18 @@ class Frontier(NamedTuple):
     above: int | None  # the last value found above the limit
     below: int | None  # the first found below
     tried: list[Tried]
+
+    def __repr__(self) -> str:
+        above = "no value" if self.above is None else f"{self.above:,}"
+        below = "no value" if self.below is None else f"{self.below:,}"
+        told = f"a livelock is more frequent than {self.limit:g} at {above}, rarer at {below}"
+        return (
+            f"Frontier of {self.key}: {told} ({100 * self.confidence:g} % confidence, {len(self.tried)} values tried)"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [(t.value, t.lanes, t.livelocks, f"{t.low:.3g} to {t.high:.3g}", t.verdict) for t in self.tried]
+        return rows_html(repr(self), (self.key, "lanes", "livelocks", "probability", "against the limit"), rows)
 
 
 def frontier(
