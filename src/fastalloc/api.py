@@ -133,6 +133,8 @@ def frontier(
     *,
     between: tuple[int, int] | None = None,
     variant: str | None = None,
+    seconds: float | None = None,
+    seed: int | None = None,
     settings: Settings | None = None,
     **options: Any,
 ) -> "Frontier":
@@ -142,6 +144,8 @@ def frontier(
         of: dotted name of an integer field, or ``pages_min``.
         between: a value with the livelock and one without; by default they are searched for.
         variant: of the scenario; by default its first.
+        seconds: simulated time of a lane.
+        seed: of all randomness.
         settings: fields by dotted name.
         options: ``lanes``, ``most_lanes``, ``confidence``, ``threads``, ``tell`` of ``fastalloc.sweep.frontier``.
 
@@ -151,14 +155,14 @@ def frontier(
     Example:
         >>> import fastalloc
         >>> found = fastalloc.frontier("swap-livelock-34m", "machine.min_free_kbytes", 0.4, between=(24, 400),
-        ...                            lanes=8, most_lanes=8, settings={"run.duration_s": 6})
+        ...                            lanes=8, most_lanes=8, seconds=6)
         >>> found.key
         'machine.min_free_kbytes'
     """
     from fastalloc.compiler.cache_dir import announce_compiling
     from fastalloc.sweep.frontier import frontier as search
 
-    loaded = _loaded(scenario, {}, settings)
+    loaded = _loaded(scenario, {"run.duration_s": seconds, "run.seed": seed}, settings)
     own = loaded.variant(variant or loaded.variants[0].name)
     low, high = between or (None, None)
     announce_compiling()
