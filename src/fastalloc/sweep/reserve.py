@@ -184,8 +184,7 @@ def reserve(
     tried: dict[int, Refused] = {}
     if most_lanes is None:
         most_lanes = max(lanes, MOST_LANES if key in BURSTS else 4 * lanes_without_a_refusal(limit))
-    if lanes > most_lanes:  # those that confirm an end are numbered from there on
-        raise InputError("--lanes", str(lanes), f"are more than --most-lanes {most_lanes}")
+    lanes = min(lanes, most_lanes)  # those that confirm an end are numbered from there on
 
     def look(value: int) -> str:
         if value not in tried:
