@@ -162,7 +162,7 @@ class EVENT(Record):
     livelock_60s = field("a: bios, b: pages under writeback; 60 s into it")
     livelock_end = field("a: length in ms")
     free_list_used = field("a: commands in flight")
-    command_start = field("a: bios, b: where the sense buffer came from (WHO), c: runner")
+    command_start = field("a: bios, b: 1 from the free_list, 0 from the slabs, c: runner")
     command_end = field("a: bios")
     sense_fail = field("a: runner")
     bio_wait = field("a: 1 if the 5 s timer ended the sleep before")
