@@ -21,7 +21,7 @@ def test_the_manifest_names_the_kernel_and_says_when_nobody_told(tmp_path):
     whole = opened()
     assert whole.assumed
     assert "Linux 6.1" in whole.kernel_line()
-    assert "nobody told" in whole.kernel_line()
+    assert "nothing told it" in whole.kernel_line()
     write_results(tmp_path, whole, whole.run([]), "fastalloc replay")
     kernel = json.loads((tmp_path / "manifest.json").read_text())["kernel"]
     assert (kernel["version"], kernel["assumed"]) == ("6.1", True)
