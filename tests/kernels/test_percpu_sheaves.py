@@ -109,6 +109,8 @@ def test_a_refill_looks_in_the_lists_for_what_it_did_not_buy():
     for number in range(2):
         refills.step(refill_events.OP_BEGIN_REFILL, number, amount=1)
     refills.step(refill_events.OP_REFILL_NEW, 0, amount=2)
+    assert m.node_partial() == []
+    refills.step(refill_events.OP_REFILL_NEW, 0)  # the second one
     assert m.node_partial() == [1]  # with two objects
     refills.step(refill_events.OP_REFILL_NEW, 1, amount=1)
     assert (m.slabs(), m.node_partial()) == (3, [])

@@ -36,6 +36,19 @@ def test_a_preempted_task_refills_a_second_sheaf(tmp_path):
     assert steps(recording).count("install") == 2
 
 
+def test_a_refill_may_lose_its_cpu_between_two_slabs(tmp_path):
+    """``part`` has nine objects a slab and 28 a sheaf: four slabs, eight objects over. They are on the list once the
+    fourth is there: task 2 finds none of them, and allocates four slabs too."""
+    trace = Trace()
+    trace.pages(1, 200, 201, 202)
+    trace.pages(2, 300, 301, 302, 303, cpu=1)
+    trace.alloc(2, "part", 303, cpu=1)
+    trace.pages(1, 203)
+    trace.alloc(1, "part", 203)
+    _, caches = trace.run(tmp_path)
+    assert caches["part"]["new"] == 8
+
+
 @pytest.mark.parametrize("pid", [1, 3])
 def test_a_refill_may_have_begun_before_any_allocation_on_its_cpu(tmp_path, pid):
     """Its task has no event before: it began where task 2 found nothing either."""

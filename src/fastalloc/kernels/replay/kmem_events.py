@@ -285,15 +285,20 @@ def held_before(mem, slub_, lane, cpu, held, obj):
 
 
 @internal
-def run_events(mem, slub_, event, lane, row, end):
+def link_room_of(slub_, lane):
+    """Links in use up to which the next event may begin."""
+    return slub_.link.shape[0] - SLAB_MARGIN * most_objects(slub_, lane)
+
+
+@internal
+def run_events(mem, slub_, event, lane, row, end, link_room):
     """Run the events from ``row`` on: ``end``, or the row at which the slab arrays are too small.
 
-    Allocations and frees are not counted. AHEAD rows must follow.
+    Allocations and frees are not counted. AHEAD rows must follow. ``link_room``: of :func:`link_room_of`.
     """
     out_of_line()
     handle = lane.handle
     room = slub_.slab.shape[0] - SLAB_MARGIN
-    link_room = slub_.link.shape[0] - SLAB_MARGIN * most_objects(slub_, lane)
     kinds = lane.kind
     live = lane.live
     following = np.int64(event[row]["op"])
@@ -362,10 +367,11 @@ def follow_until(mem, slub_, events, lane, row, end):
     their difference what more is out."""
     first, out, others = row, objects_out(lane), other_rows(lane)
     last = max(events.event.shape[0] - AHEAD, 0)
+    link_room = link_room_of(slub_, lane)
     if row < last:
-        row = run_events(mem, slub_, events.event, lane, row, min(end, last))
+        row = run_events(mem, slub_, events.event, lane, row, min(end, last), link_room)
     if last <= row < end:
-        row = last + run_events(mem, slub_, events.tail, lane, row - last, end - last)
+        row = last + run_events(mem, slub_, events.tail, lane, row - last, end - last, link_room)
     both = row - first - (other_rows(lane) - others)
     more = objects_out(lane) - out
     lane.met[MET.allocs] += (both + more) // 2

@@ -21,9 +21,8 @@ from fastalloc.linux import gfp as g
 
 OP_BEGIN_REFILL = 17  # an allocation looks for objects here; of ``amount`` 1 in the lists of slabs too
 OP_REFILL_LISTS = 18  # it looks in the lists
-OP_REFILL_NEW = 19  # it allocates its first slab, of ``amount`` ones, or ONE_SLAB alone
+OP_REFILL_NEW = 19  # it allocates a slab, the first one of ``amount``, 0 a further one or not known
 OP_INSTALL = 20  # it puts the sheaf to use
-ONE_SLAB = 1 << 16
 REFILL = g.GFP_KERNEL | g.NOMEMALLOC | g.NOWARN
 
 
@@ -38,9 +37,9 @@ def fill_from_lists(mem, slub_, c, cpu, h):
 
 
 @internal
-def fill_from_new_slabs(mem, slub_, c, cpu, h, allocated):
-    """Fill sheaf ``h`` out of new slabs. What ``allocated`` of them (0 unknown) do not hold it had from the lists: it
-    looked there before the first one, though later than it began."""
+def fill_before_new_slabs(mem, slub_, c, cpu, h, allocated):
+    """What ``allocated`` new slabs (0 not known) do not hold sheaf ``h`` had from the lists: it looked there before the
+    first one, though later than it began."""
     ctl = slub_.ctl
     n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
     size = ctl[h + SHEAF.size]
@@ -54,9 +53,18 @@ def fill_from_new_slabs(mem, slub_, c, cpu, h, allocated):
         )
         size += got
         s = slub_.knode[c, n, KMEM_CACHE_NODE.partial_head] if got > 0 else -1
-    size += nl.refill_from_new_slabs(mem, slub_, c, cpu, REFILL, 0, ctl, h + SHEAF.objects + size, capacity - size)
     ctl[h + SHEAF.size] = size
     slub_.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_refill] += size - before
+
+
+@internal
+def fill_from_new_slabs(mem, slub_, c, cpu, h):
+    """Fill sheaf ``h`` out of new slabs."""
+    size = slub_.ctl[h + SHEAF.size]
+    missing = slub_.ctl[h + SHEAF.capacity] - size
+    got = nl.refill_from_new_slabs(mem, slub_, c, cpu, REFILL, 0, slub_.ctl, h + SHEAF.objects + size, missing)
+    slub_.ctl[h + SHEAF.size] = size + got
+    slub_.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_refill] += got
 
 
 @internal
@@ -106,11 +114,11 @@ def refill_event(mem, slub_, handle, op, c, cpu, amount, obj):
     elif h >= 0:
         if op == OP_REFILL_LISTS:
             fill_from_lists(mem, slub_, c, cpu, h)
-        elif op == OP_REFILL_NEW and amount == ONE_SLAB:
+        elif op == OP_REFILL_NEW:
+            fill_before_new_slabs(mem, slub_, c, cpu, h, amount)
             fill_from_one_slab(mem, slub_, c, cpu, h)
         else:
-            fill_from_new_slabs(mem, slub_, c, cpu, h, amount if op == OP_REFILL_NEW else 0)
-        if op == OP_INSTALL:
+            fill_from_new_slabs(mem, slub_, c, cpu, h)
             handle[obj] = -1
             if slub_.ctl[h + SHEAF.size] == slub_.ctl[h + SHEAF.capacity]:
                 install_full(slub_, c, cpu >> mem.ctl[MEMCTL.cpu_node_shift], slub_.kcpu[c, cpu], h)

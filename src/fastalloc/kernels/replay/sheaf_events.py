@@ -13,7 +13,7 @@ from fastalloc.kernels.alloc.slub import slub
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.barn import barn_put, new_record, pop_object
 from fastalloc.kernels.alloc.slub.kfree_rcu import kfree_rcu, rcu_free_sheaf
-from fastalloc.kernels.alloc.slub.percpu_sheaves import ALLOC_NO_RECURSE, sheaf_call
+from fastalloc.kernels.alloc.slub.percpu_sheaves import ALLOC_NO_RECURSE, FREE_TO_SLAB, sheaf_call
 from fastalloc.kernels.alloc.slub.prefilled import prefill_sheaf, return_sheaf
 from fastalloc.kernels.alloc.slub.rcu import next_callback, queue_sheaf
 from fastalloc.kernels.alloc.slub.sheaf_calls import free_many
@@ -31,6 +31,7 @@ OP_PREFILL_FAILED = 16  # of a sheaf with ``amount`` objects: the pages for it c
 OP_SHEAF_MEMORY = 21  # ``object`` is a sheaf of a kmalloc cache
 OP_NEXT_SHEAF = 22  # the allocation behind it comes out of sheaf ``object``
 OP_FREE_MANY = 23  # ``object`` is one of a bulk free
+OP_FREE_LOCKED = 24  # of ``object``, in an interrupt of a call that holds its CPU's sheaves: past them
 FIRST_SHEAF_OP = OP_KFREE_RCU
 TRY = 1 << 24
 
@@ -114,6 +115,19 @@ def free_held(mem, slub_, live, cpu, held):
 
 
 @internal
+def free_locked(mem, slub_, live, cpu, held):
+    """A free in an interrupt of a call that holds the lock of its CPU's sheaves: past them [free_to_pcs]."""
+    c = np.int64(slub_.slab[held >> st.HANDLE_SHIFT, SLUB_SLAB.cache])
+    if slub_.cache[c, KMEM_CACHE.era] != er.ERA_PERCPU_SHEAVES:
+        free_held(mem, slub_, live, cpu, held)
+        return
+    live[c] -= 1
+    slub_.ctl[SLUB_CTL.operation] += 1
+    none = np.int64(-1)
+    sheaf_call(mem, slub_, np.int64(FREE_TO_SLAB), c, cpu, none, np.int64(0), mem.ctl[MEMCTL.context], held)
+
+
+@internal
 def is_the_one(mem, slub_, c, cpu, amount):
     """Whether a prefilled sheaf would hold, here, as many objects as the recorded one: ``amount`` is TRY, the objects
     that it held (from bit 12 on), and those asked for."""
@@ -159,6 +173,12 @@ def sheaf_event(mem, slub_, handle, live, op, c, cpu, amount, obj):
         else:
             free_held(mem, slub_, live, cpu, held)
         handle[obj] = st.NO_OBJECT
+        return OPERATION
+    if op == OP_FREE_LOCKED:
+        if held < 0:
+            return UNKNOWN_FREE
+        handle[obj] = st.NO_OBJECT
+        free_locked(mem, slub_, live, cpu, held)
         return OPERATION
     if op == OP_SHEAF_MEMORY:
         if held >= 0:

@@ -70,6 +70,7 @@ OPS = (
     "sheaf_memory",
     "next_sheaf",
     "free_many",
+    "free_locked",
 )
 (
     OP_ALLOC,
@@ -96,6 +97,7 @@ OPS = (
     OP_SHEAF_MEMORY,
     OP_NEXT_SHEAF,
     OP_FREE_MANY,
+    OP_FREE_LOCKED,
 ) = range(len(OPS))
 
 MAX_AGO = 255

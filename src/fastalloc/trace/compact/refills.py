@@ -27,7 +27,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from fastalloc.kernels.replay.refill_events import ONE_SLAB
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact.row_passes import DIRECT_MAP
 from fastalloc.trace.compact.weave import ADDED
@@ -51,22 +50,20 @@ class Layout:
 
 @dataclass
 class _Refill:
-    """One refill. Rows of the trace: ``last`` event of the task before it (-1 none), its sheaf's memory and its first
-    pages (-1 none), the allocation that it is of. ``slabs`` of the cache's order that it allocated; ``smaller``:
-    rows of pages of a smaller order."""
+    """One refill. Rows of the trace: ``last`` event of the task before it (-1 none), its sheaf's memory (-1 none),
+    ``pages`` of its slabs, those of a smaller order apart, the allocation that it is of."""
 
     cache: int
     last: int
     sheaf: int
-    pages: int
-    slabs: int
+    pages: list[int]
     smaller: list[int]
     target: int
 
     @property
     def begin(self) -> int:
         """The first row that tells of it."""
-        return min(row for row in (self.sheaf, self.pages, *self.smaller) if row >= 0)
+        return min(row for row in (self.sheaf, *self.pages, *self.smaller) if row >= 0)
 
 
 @dataclass
@@ -240,9 +237,7 @@ class Refills:
             pending.sheaves.clear()
         if sheaf < 0 and not allocated.pages and not allocated.smaller:
             return None
-        return _Refill(
-            cache, last, sheaf, min(allocated.pages, default=-1), len(allocated.pages), allocated.smaller, row
-        )
+        return _Refill(cache, last, sheaf, sorted(allocated.pages), allocated.smaller, row)
 
     def added(self, first_object: int) -> tuple[pl.DataFrame, np.ndarray]:
         """The steps of all refills as events to be woven in (columns ADDED), their sheaves numbered from
@@ -271,13 +266,14 @@ class Refills:
                 steps.append((refill.sheaf + 1, 0, co.OP_REFILL_LISTS, 0, cpu))
             for row in refill.smaller:
                 rows.append((row, 1, co.OP_SHORTAGE, name, co.OPS[co.OP_SHORTAGE], 0, int(self.pages_order[row]), cpu))
-                rows.append((row, 2, co.OP_REFILL_NEW, name, co.OPS[co.OP_REFILL_NEW], ONE_SLAB, number, cpu))
-            if refill.pages >= 0:
-                steps.append((refill.pages, 1, co.OP_REFILL_NEW, refill.slabs, int(e["cpu"][refill.pages])))
+                rows.append((row, 2, co.OP_REFILL_NEW, name, co.OPS[co.OP_REFILL_NEW], 0, number, cpu))
+            for row in refill.pages:  # it may lose its CPU between two slabs
+                slabs = len(refill.pages) if row == refill.pages[0] else 0
+                steps.append((row, 1, co.OP_REFILL_NEW, slabs, int(e["cpu"][row])))
             steps.append((refill.target, 3, co.OP_INSTALL, 0, int(e["cpu"][refill.target])))
             rows += [(place, turn, op, name, co.OPS[op], amount, number, on) for place, turn, op, amount, on in steps]
-            told = "the sheaf made" if refill.pages < 0 and not refill.smaller else "pages allocated"
-            self.counts[f"refills of sheaves told by {told}"] += 1
+            by = "pages allocated" if refill.pages or refill.smaller else "the sheaf made"
+            self.counts[f"refills of sheaves told by {by}"] += 1
         self.counts["sheaves of kmalloc caches"] = len(self.memory)
         # What goes behind an event comes before what goes ahead of the next.
         table = pl.DataFrame(rows, schema={"place": pl.Int64, "turn": pl.Int64, **ADDED}, orient="row")

@@ -89,7 +89,7 @@ def as_plain_calls(trace: co.CompactTrace) -> co.CompactTrace:
     """``trace`` for an allocator that knows no sheaves: what probes recorded of them is plain allocations and frees."""
     plain = np.arange(len(co.OPS), dtype=np.uint8)
     plain[[co.OP_SHEAF_ALLOC, co.OP_SHEAF_MEMORY]] = co.OP_ALLOC
-    plain[[co.OP_KFREE_RCU, co.OP_FREE_MANY]] = co.OP_FREE
+    plain[[co.OP_KFREE_RCU, co.OP_FREE_MANY, co.OP_FREE_LOCKED]] = co.OP_FREE
     events = trace.events.copy()
     events["op"] = plain[events["op"]]
     return dataclasses.replace(trace, events=events)

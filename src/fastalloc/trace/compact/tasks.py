@@ -28,7 +28,7 @@ def tasks_of(trace: co.CompactTrace) -> tuple[np.ndarray, np.ndarray]:
 
 
 ALLOCATES = (co.OP_ALLOC, co.OP_BULK_ALLOC, co.OP_SHEAF_ALLOC, co.OP_SHEAF_MEMORY)
-FREES = (co.OP_FREE, co.OP_BULK_FREE, co.OP_KFREE_RCU, co.OP_FREE_MANY)
+FREES = (co.OP_FREE, co.OP_BULK_FREE, co.OP_KFREE_RCU, co.OP_FREE_MANY, co.OP_FREE_LOCKED)
 
 
 def tasks_as_played(trace: co.CompactTrace) -> tuple[np.ndarray, np.ndarray]:

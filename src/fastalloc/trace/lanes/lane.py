@@ -10,7 +10,6 @@ from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.state import MEMCTL, PAGE, ZONE
 from fastalloc.kernels.replay import kmem_events as kr
 from fastalloc.kernels.replay.kmem_events import CACHE_SERIES, MET
-from fastalloc.kernels.replay.refill_events import ONE_SLAB
 from fastalloc.linux import gfp as g
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact import tallies
@@ -179,7 +178,7 @@ def prepare(trace: co.CompactTrace, config: Config, nodes: int, samples: Samples
     mask[calls] = gfp[calls]
     # Where slabs are others, or hold others' objects too, as many are not allocated.
     other = (trace.kinds["src"] == co.OPS[co.OP_REFILL_NEW]) & ~trace.kinds["cache"].is_in(config.exact)
-    mask[other.to_numpy()] &= ONE_SLAB
+    mask[other.to_numpy()] = 0
     lane = empty_lane(
         len(trace.ptrs),
         cache_of_kind(trace, config),

@@ -9,7 +9,7 @@ import numpy as np
 from fastalloc.compiler.jit import DISABLE_JIT
 from fastalloc.kernels.replay import kmem_events as kr
 from fastalloc.kernels.replay.kmem_events import CACHE_SERIES, MET
-from fastalloc.kernels.replay.sheaf_events import OP_FREE_MANY, OP_KFREE_RCU, OP_SHEAF_ALLOC
+from fastalloc.kernels.replay.sheaf_events import OP_FREE_LOCKED, OP_FREE_MANY, OP_KFREE_RCU, OP_SHEAF_ALLOC
 from fastalloc.own import memory as om
 from fastalloc.own.memory import CACHE_COUNT, MAX_ORDER, ZONE_CTL, forget_object, note_object
 
@@ -177,7 +177,7 @@ def driver(
             obj = np.int64(e["object"])
             cpu = np.int64(e["cpu"])
             # A grace period is no time here, and there are no prefilled sheaves: such objects come and go as others.
-            frees = op in (kr.OP_FREE, kr.OP_BULK_FREE, OP_KFREE_RCU, OP_FREE_MANY)
+            frees = op in (kr.OP_FREE, kr.OP_BULK_FREE, OP_KFREE_RCU, OP_FREE_MANY, OP_FREE_LOCKED)
             if c < 0 or not (frees or op in (kr.OP_ALLOC, kr.OP_BULK_ALLOC, OP_SHEAF_ALLOC)):
                 lane.met[MET.aside] += 1
             elif allocs_bulk and op == kr.OP_BULK_ALLOC:

@@ -119,10 +119,16 @@ def _ctl(caches: list[TracedCache], cpus: int, nodes: int, room: int) -> np.ndar
 
 
 class SlubRun:
-    """A lane on its way through a trace. ``seconds``: inside the kernel."""
+    """A lane on its way through a trace. ``seconds``: inside the kernel. ``prepared``: what ``lane.prepare`` gives."""
 
     def __init__(
-        self, trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Samples, room: int = 1
+        self,
+        trace: co.CompactTrace,
+        config: ln.Config,
+        start: Start,
+        samples: ln.Samples,
+        room: int = 1,
+        prepared: tuple[kr.Events, kr.Lane] | None = None,
     ) -> None:
         self.config, self.caches = config, config.caches
         caches = config.caches
@@ -148,7 +154,7 @@ class SlubRun:
             ctl=_ctl(caches, cpus, nodes, room),
         )
         self.slub.ctl[SLUB_CTL.nodes] = nodes
-        self.events, self.lane = ln.prepare(trace, config, nodes, samples)
+        self.events, self.lane = prepared or ln.prepare(trace, config, nodes, samples)
         _install(self.mem, self.slub, self.lane, config, start)
         self.begin = self.lane.base + self.slub.knode[:, :, KMEM_CACHE_NODE.nr_slabs].sum(axis=1)
         self.row, self.seconds = 0, 0.0

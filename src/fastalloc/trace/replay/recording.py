@@ -40,6 +40,7 @@ from fastalloc.trace.order import known_start as ks
 from fastalloc.trace.order.fit import STARTS, Fitted, fitted
 from fastalloc.trace.order.known_start import KnownStart
 from fastalloc.trace.order.resolve_order import resolve_order
+from fastalloc.trace.order.sheaf_order import resolve_sheaf_order
 from fastalloc.trace.replay.prediction import Prediction, predict
 from fastalloc.trace.replay.size import refuse_too_large
 from fastalloc.trace.replay.whatif import as_traced, what_if
@@ -271,6 +272,9 @@ def open_recording(
         layouts = {cache.name: Layout(cache.sheaf_capacity, cache.order) for cache in caches + more}
         trace, woven = with_sheaf_calls(trace, calls, layouts)
         steps |= woven
+        if start_state is not None:
+            trace, resolved_steps = resolve_sheaf_order(trace, base, start)
+            steps |= resolved_steps
     elif len(trace.events):
         resolved = resolve_order(trace, base, start, left)
         trace, order = resolved.trace, resolved.caches
