@@ -17,7 +17,7 @@ from fastalloc.kernels.alloc.slub import cpu_partial as cp
 from fastalloc.kernels.alloc.slub import slub
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.main_sheaf import give_asked, main_serves
-from fastalloc.kernels.alloc.slub.partial import add_partial, install_slab, new_slab, slab_record
+from fastalloc.kernels.alloc.slub.partial import new_slab
 from fastalloc.kernels.alloc.state import (
     DEPTH,
     KMEM_CACHE,
@@ -400,57 +400,3 @@ def follow(mem, slub_, events, lane, row, stop):
         sample(slub_, lane, lane.met[MET.sample])
         lane.met[MET.sample] += 1
     return row
-
-
-# laid[slab, .]: a slab that there was before the trace; W_RECORD is filled in
-W_CACHE, W_LIST, W_NODE, W_CPU, W_PRIVATE, W_FREE, W_RECORD, LAID_FIELDS = range(8)
-# laid[., W_LIST]: on no list (full), a node's partial list, a CPU's own slab, a CPU's partial list
-LIST_NONE, LIST_NODE, LIST_CPU, LIST_CPU_PARTIAL = range(4)
-
-
-@internal
-def place(mem, slub_, c, node, free):
-    """A slab of cache ``c`` with its first ``free`` objects on its own list, on no list itself; its record."""
-    s = slab_record(slub_, c)
-    objects = slub_.cache[c, KMEM_CACHE.objects]
-    install_slab(mem, slub_, c, s, node, slub_.cache[c, KMEM_CACHE.order], objects)
-    if free > 0:
-        slub_.link[slub_.slab[s, SLUB_SLAB.base] + free - 1] = -1
-    else:
-        slub_.slab[s, SLUB_SLAB.freelist] = -1
-    slub_.slab[s, SLUB_SLAB.inuse] = objects - free
-    return s
-
-
-@entry
-def set_up(mem, slub_, caches, laid):
-    """Register cache c as ``caches[c]`` says, and put the slabs of ``laid`` in place, lists in the order of its rows.
-
-    W_PRIVATE free objects of a CPU's own slab are on that CPU's list, W_FREE of any slab on the slab's own.
-    """
-    for c in range(caches.shape[0]):
-        slub.init_cache(slub_, c, caches[c])
-    slab = slub_.slab
-    for row in range(laid.shape[0]):
-        c = laid[row, W_CACHE]
-        private = laid[row, W_PRIVATE]
-        free = laid[row, W_FREE]
-        s = place(mem, slub_, c, laid[row, W_NODE], private + free)
-        laid[row, W_RECORD] = s
-        k = slub_.kcpu[c, max(laid[row, W_CPU], 0)]
-        if laid[row, W_LIST] == LIST_NODE:
-            add_partial(slub_, c, s, True)
-        elif laid[row, W_LIST] == LIST_CPU:
-            k[KMEM_CACHE_CPU.freelist] = 0 if private > 0 else -1
-            k[KMEM_CACHE_CPU.page] = s
-            slab[s, SLUB_SLAB.freelist] = private if free > 0 else -1
-            if private > 0:
-                slub_.link[slab[s, SLUB_SLAB.base] + private - 1] = -1
-            slab[s, SLUB_SLAB.inuse] = slub_.cache[c, KMEM_CACHE.objects] - free
-            slab[s, SLUB_SLAB.frozen] = 1 + laid[row, W_CPU]
-        elif laid[row, W_LIST] == LIST_CPU_PARTIAL:
-            below = k[KMEM_CACHE_CPU.partial]
-            slab[s, SLUB_SLAB.next] = below
-            slab[s, SLUB_SLAB.count] = 1 + (slab[below, SLUB_SLAB.count] if below >= 0 else 0)
-            slab[s, SLUB_SLAB.frozen] = -1 - laid[row, W_CPU]
-            k[KMEM_CACHE_CPU.partial] = s

@@ -4,7 +4,7 @@ place looks at no bound."""
 import numpy as np
 
 from fastalloc.errors import InputError
-from fastalloc.kernels.replay import kmem_events as kr
+from fastalloc.kernels.replay.start_slabs import LAID
 from fastalloc.trace.lanes.lane import Config
 from fastalloc.trace.lanes.start import Laid
 
@@ -13,20 +13,20 @@ def refuse_unfit(config: Config, laid: list[Laid], slabs: np.ndarray, cpus: int,
     """Raise InputError naming the first cache with a slab on a CPU or node that there is not, with more objects free
     than it has, or with a sheaf larger than those of the cache.
 
-    ``slabs``: int64[n, LAID_FIELDS], those of all caches of ``config``, W_CACHE filled in; ``laid``: of each cache.
+    ``slabs``: int64[n, LAID.width], those of all caches of ``config``, LAID.cache filled in; ``laid``: of each cache.
     """
-    objects = np.array([cache.objects for cache in config.caches])[slabs[:, kr.W_CACHE]]
-    free = slabs[:, kr.W_PRIVATE] + slabs[:, kr.W_FREE]
+    objects = np.array([cache.objects for cache in config.caches])[slabs[:, LAID.cache]]
+    free = slabs[:, LAID.private] + slabs[:, LAID.free]
     for wrong, told in (
-        ((slabs[:, kr.W_CPU] >= cpus) | (slabs[:, kr.W_CPU] < -1), f"lies on none of {cpus} CPUs"),
-        ((slabs[:, kr.W_NODE] >= nodes) | (slabs[:, kr.W_NODE] < 0), f"lies on none of {nodes} nodes"),
+        ((slabs[:, LAID.cpu] >= cpus) | (slabs[:, LAID.cpu] < -1), f"lies on none of {cpus} CPUs"),
+        ((slabs[:, LAID.node] >= nodes) | (slabs[:, LAID.node] < 0), f"lies on none of {nodes} nodes"),
         (
-            (free > objects) | (slabs[:, kr.W_FREE] < 0) | (slabs[:, kr.W_PRIVATE] < 0),
+            (free > objects) | (slabs[:, LAID.free] < 0) | (slabs[:, LAID.private] < 0),
             "has more objects free than in all",
         ),
     ):
         if wrong.any():
-            name = config.caches[int(slabs[np.argmax(wrong), kr.W_CACHE])].name
+            name = config.caches[int(slabs[np.argmax(wrong), LAID.cache])].name
             raise InputError("the state before the trace", f"cache {name}", f"a slab {told}")
     for cache, part in zip(config.caches, laid, strict=True):
         if len(part.index) and not (part.index.min() >= 0 and part.index.max() < cache.objects):

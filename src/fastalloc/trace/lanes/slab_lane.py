@@ -10,9 +10,9 @@ from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slab import state as ss
 from fastalloc.kernels.alloc.slab.lists import list_add
 from fastalloc.kernels.alloc.slab.state import SLAB_CACHE, SLAB_CTL, SLAB_LIST3, SLAB_SLAB
-from fastalloc.kernels.replay import kmem_events as kr
 from fastalloc.kernels.replay import slab_events as sr
 from fastalloc.kernels.replay.kmem_events import MET
+from fastalloc.kernels.replay.start_slabs import LAID
 from fastalloc.linux import geometry_slab as gs
 from fastalloc.linux.geometry_slub import CacheRequest
 from fastalloc.scenario.slab_arrays import new_slab
@@ -80,7 +80,7 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Sam
     )
     for c, cache in enumerate(config.caches):
         laid = start.packed(config.sources(cache.name), layouts[c].num)
-        record = np.array([_put(heap, c, free) for free in laid.slabs[:, kr.W_FREE].tolist()], np.int64)
+        record = np.array([_put(heap, c, free) for free in laid.slabs[:, LAID.free].tolist()], np.int64)
         lane.handle[laid.old] = (record[laid.slab] << st.HANDLE_SHIFT) | laid.index
         lane.base[c], lane.live[c] = laid.base, laid.live
     begin = lane.base + heap.node[:, :, SLAB_LIST3.nr_full : SLAB_LIST3.nr_free + 1].sum(axis=(1, 2))

@@ -15,6 +15,7 @@ from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE
 from fastalloc.kernels.replay import kmem_events as kr
 from fastalloc.kernels.replay.kmem_events import CACHE_SERIES, MET
 from fastalloc.kernels.replay.sheaf_events import MAIN, set_up_sheaves
+from fastalloc.kernels.replay.start_slabs import LAID, set_up
 from fastalloc.linux.slab_flags import get_order
 from fastalloc.own.compiled import OwnPolicy, PolicyError, ask_by_slab, install, own_policy
 from fastalloc.own.failure import failure
@@ -69,16 +70,16 @@ def _install(mem: st.Mem, slub: er.SlubEras, lane: kr.Lane, config: ln.Config, s
     laid = [start.laid(cache, config) for cache in config.caches]
     count = np.array([len(part.slabs) for part in laid])
     slabs = np.concatenate([part.slabs for part in laid])
-    slabs[:, kr.W_CACHE] = np.repeat(np.arange(len(laid)), count)
+    slabs[:, LAID.cache] = np.repeat(np.arange(len(laid)), count)
     refuse_unfit(config, laid, slabs, slub.kcpu.shape[1], slub.knode.shape[1])
-    kr.set_up(mem, slub, _rows(config.caches, config.own_sheaf_memory), slabs)
+    set_up(mem, slub, _rows(config.caches, config.own_sheaf_memory), slabs)
     before = np.repeat(np.cumsum(count) - count, [len(part.old) for part in laid])
     slab = np.concatenate([part.slab for part in laid]) + before
     index = np.concatenate([part.index for part in laid])
-    lane.handle[np.concatenate([part.old for part in laid])] = (slabs[slab, kr.W_RECORD] << st.HANDLE_SHIFT) | index
+    lane.handle[np.concatenate([part.old for part in laid])] = (slabs[slab, LAID.record] << st.HANDLE_SHIFT) | index
     lane.base[:] = [part.base for part in laid]
     lane.live[:] = [part.live for part in laid]
-    _put_sheaves(slub, config.caches, laid, slabs[:, kr.W_RECORD], np.cumsum(count) - count)
+    _put_sheaves(slub, config.caches, laid, slabs[:, LAID.record], np.cumsum(count) - count)
 
 
 def _put_sheaves(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from fastalloc.kernels.replay import kmem_events as kr
+from fastalloc.kernels.replay.start_slabs import LAID, LIST_CPU, LIST_CPU_PARTIAL, LIST_NODE, LIST_NONE
 from fastalloc.trace.compact.compact import CompactTrace
 from fastalloc.trace.compact.infer import DIRECT_MAP
 from fastalloc.trace.lanes.caches import TracedCache
@@ -21,12 +21,12 @@ from fastalloc.trace.lanes.readings import NOWHERE
 from fastalloc.trace.lanes.sheaf_start import Sheaf, SheafStart
 
 PERCPU_SHEAVES = "7.3"
-_LISTS = {"node_partial": kr.LIST_NODE, "cpu_slab": kr.LIST_CPU, "cpu_partial": kr.LIST_CPU_PARTIAL}
+_LISTS = {"node_partial": LIST_NODE, "cpu_slab": LIST_CPU, "cpu_partial": LIST_CPU_PARTIAL}
 
 
 @dataclass(frozen=True)
 class Laid:
-    """How a cache's objects lay. ``slabs``: int64[n, LAID_FIELDS], the cache's row not filled in; object ``old[i]``
+    """How a cache's objects lay. ``slabs``: int64[n, LAID.width], the cache's row not filled in; object ``old[i]``
     (rows of ``ptrs``) is number ``index[i]`` of slab ``slab[i]``. ``base``: slabs beside these that lie full and
     untouched; ``live``: objects out; ``first_page``: page frame of each slab, -1 where they are packed anew.
     ``sheaves``: the sheaves, with number of the slab and index in it of each object."""
@@ -42,7 +42,7 @@ class Laid:
 
 
 _NOTHING = np.zeros(0, np.int64)
-NOTHING_LAID = Laid(np.zeros((0, kr.LAID_FIELDS), np.int64), _NOTHING, _NOTHING, _NOTHING, 0, 0, _NOTHING)
+NOTHING_LAID = Laid(np.zeros((0, LAID.width), np.int64), _NOTHING, _NOTHING, _NOTHING, 0, 0, _NOTHING)
 
 
 def packed(objects: int, out: int, old: np.ndarray) -> Laid:
@@ -58,9 +58,9 @@ def packed(objects: int, out: int, old: np.ndarray) -> Laid:
     slab = slab[:-1]
     free = np.where(wanted == last, objects * (last + 1) - out, 0)
     index = free[slab] + _rank(slab)
-    slabs = np.zeros((len(wanted), kr.LAID_FIELDS), np.int64)
-    slabs[:, kr.W_FREE] = free
-    slabs[:, kr.W_LIST] = np.where(free > 0, kr.LIST_NODE, kr.LIST_NONE)
+    slabs = np.zeros((len(wanted), LAID.width), np.int64)
+    slabs[:, LAID.free] = free
+    slabs[:, LAID.list] = np.where(free > 0, LIST_NODE, LIST_NONE)
     fits = index < objects
     return Laid(slabs, old[fits], slab[fits], index[fits], last + 1 - len(wanted), out, np.full(len(wanted), -1))
 
@@ -200,10 +200,10 @@ class Start:
         for pfn in pfns.tolist():
             if pfn not in place:
                 place[pfn] = len(slabs)
-                slabs.append((0, kr.LIST_NONE, self.node_of(pfn), -1, 0, 0, 0))
+                slabs.append((0, LIST_NONE, self.node_of(pfn), -1, 0, 0, 0))
         table = np.array(slabs, np.int64)
         slab = np.array([place[pfn] for pfn in pfns.tolist()], np.int64)
-        index = table[slab, kr.W_PRIVATE] + table[slab, kr.W_FREE] + _rank(slab)
+        index = table[slab, LAID.private] + table[slab, LAID.free] + _rank(slab)
         base = max(0, known - len(table))
         out = sum(row["inuse"] - (row["free_cpu"] or 0) for row in listed)
         fits = index < cache.objects
@@ -228,32 +228,32 @@ class Start:
 
         for row in rows:
             if row["rec"] == "node_partial":
-                add(row["pfn"], kr.LIST_NODE, row["node"], row["objects"] - row["inuse"])
+                add(row["pfn"], LIST_NODE, row["node"], row["objects"] - row["inuse"])
         for pfn, inuse, objects, listed in self.sheaves.slabs.get(cache.name, ()):
-            add(pfn, kr.LIST_NODE if listed else kr.LIST_NONE, None, objects - inuse)
+            add(pfn, LIST_NODE if listed else LIST_NONE, None, objects - inuse)
 
         def slabs_of(ptrs: np.ndarray) -> np.ndarray:
             pfns = (ptrs - np.uint64(DIRECT_MAP)) // np.uint64(4096) // np.uint64(pages) * np.uint64(pages)
-            return np.array([add(pfn, kr.LIST_NONE, None, 0) for pfn in pfns.tolist()], np.int64)
+            return np.array([add(pfn, LIST_NONE, None, 0) for pfn in pfns.tolist()], np.int64)
 
         sheaves = self.sheaves.sheaves.get(cache.name, [])
         fitting = [s for s in sheaves if cache.era == PERCPU_SHEAVES and len(s.objects) <= cache.sheaf_capacity]
         for sheaf in sheaves:
             if sheaf not in fitting:
                 for slab in slabs_of(np.array(sheaf.objects, np.uint64)).tolist():
-                    table[slab][kr.W_FREE] += 1
-                    table[slab][kr.W_LIST] = kr.LIST_NODE
+                    table[slab][LAID.free] += 1
+                    table[slab][LAID.list] = LIST_NODE
         kept = [np.array(sheaf.objects, np.uint64) for sheaf in fitting]
         where = slabs_of(np.concatenate([self.ptrs[old], *kept]))
-        slabs = np.array(table, np.int64).reshape(-1, kr.LAID_FIELDS)
-        index = slabs[where, kr.W_FREE] + _rank(where) if len(where) else where
+        slabs = np.array(table, np.int64).reshape(-1, LAID.width)
+        index = slabs[where, LAID.free] + _rank(where) if len(where) else where
         ends = np.cumsum([len(old), *map(len, kept)])
         parts = [
             (sheaf, where[a:b][index[a:b] < cache.objects], index[a:b][index[a:b] < cache.objects])
             for sheaf, a, b in zip(fitting, ends[:-1], ends[1:], strict=True)
         ]
         base = max(0, known - len(slabs))
-        live = cache.objects * (len(slabs) + base) - int(slabs[:, kr.W_FREE].sum()) - sum(len(s) for _, s, _ in parts)
+        live = cache.objects * (len(slabs) + base) - int(slabs[:, LAID.free].sum()) - sum(len(s) for _, s, _ in parts)
         fits = index[: len(old)] < cache.objects
         first = np.array(list(place), np.int64)
         return Laid(slabs, old[fits], where[: len(old)][fits], index[: len(old)][fits], base, live, first, tuple(parts))
