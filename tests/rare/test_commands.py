@@ -128,7 +128,7 @@ def test_a_policy_of_one_s_own_has_a_rate(fastalloc, monkeypatch, tmp_path):
     told = json.loads(fastalloc(*words)[1])
     assert told["lanes"] == 8
     (tmp_path / "mine.py").write_text("def depth(zone):\n    return zone.min\n")
-    one_line(fastalloc(*words), "kept/rare.json: policy.questions: carries 6 lines of Python")
+    one_line(fastalloc(*words), "kept/rare.json: policy.questions: carries 5 lines of Python")
     code, out, err = fastalloc(*words, "--trust")
     assert (code, json.loads(out)) == (0, told)
     assert err == "mine.py: kept goes on with the text that it was begun with, which is another\n"
