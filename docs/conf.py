@@ -12,7 +12,7 @@ project = "fastalloc"
 author = "The fastalloc authors"
 version = release = version_of("fastalloc")
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docs.running", "docs.terms"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "jupyter_execute"]
 html_theme = "alabaster"
 html_static_path = ["_static"]
 html_theme_options = {
