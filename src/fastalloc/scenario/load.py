@@ -46,7 +46,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
             data["machine"] = _machine_data(data["machine"], path)
     with noted(faults):
         _read_backgrounds(data, path)
-    with noted(faults), _of_file(path, "policy"):
+    with noted(faults), of_file(path, "policy"):
         _choose_policy(data, path)
     scenario = _checked(data, path, faults)
     for variant in scenario.variants:
@@ -165,14 +165,14 @@ def _choose_policy(data: dict[str, Any], path: Path) -> None:
 def _with_chosen_variants(scenario: Scenario, path: Path, faults: list[InputError]) -> Scenario:
     variants = []
     for variant in scenario.variants:
-        with noted(faults), _of_file(path, f"variant {variant.name}: policy"):
+        with noted(faults), of_file(path, f"variant {variant.name}: policy"):
             chosen = chosen_settings(scenario, variant.set, path.parent)
             variants.append(variant.model_copy(update={"set": chosen}))
     return scenario.model_copy(update={"variants": variants})
 
 
 @contextmanager
-def _of_file(path: Path, where: str) -> Iterator[None]:
+def of_file(path: Path, where: str) -> Iterator[None]:
     """A policy by a name that cannot be used is one of ``path``, unless it names a file of its own."""
     try:
         yield

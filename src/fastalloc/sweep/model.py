@@ -1,8 +1,7 @@
 """The sweep file: a base scenario, the axes to vary, lanes a point, constraints, and when a point is known enough."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -12,6 +11,7 @@ from fastalloc.errors import InputError, meant, noted, reader, together
 from fastalloc.fields import Model
 from fastalloc.scenario import Scenario, Varied, load_scenario, policy_variant, preset_names
 from fastalloc.scenario.files import read_toml
+from fastalloc.scenario.load import of_file
 from fastalloc.scenario.own_parameters import own_settings, with_parameters
 from fastalloc.scenario.policy_presets import NO_TEXTS
 from fastalloc.scenario.trust import refuse_code
@@ -191,7 +191,7 @@ def load_sweep(
         from fastalloc.sweep.replays import replay_base
 
         fields, own = own_settings(sweep.set)
-        with of_policies(path):
+        with of_file(path, "policies"):
             traced = replay_base(sweep.name, sweep.traces, sweep.policies or [], path, texts)
         traced = _with_own(_with_set(traced, fields, path), own, path)
         _refuse_code(traced, sweep, path)
@@ -217,7 +217,7 @@ def base_scenario(sweep: SweepFile, path: Path, preset: str, texts: Mapping[str,
             faults.append(InputError(path, "variants", f"no variant {name!r}{meant(name, known)}; {there}"))
     chosen = {name: known[name] for name in names if name in known}
     for name in sweep.policies or []:
-        with noted(faults), of_policies(path):
+        with noted(faults), of_file(path, "policies"):
             variant = policy_variant(name, path.parent, texts)
             if variant.name in chosen:
                 raise InputError(path, "policies", f"{variant.name!r} is a variant already")
@@ -240,17 +240,6 @@ def _base_file(path: Path, preset: str) -> str | Path:
         told = f"{preset!r} is neither a file nor one of {', '.join(preset_names())}{meant(preset, preset_names())}"
         raise InputError(path, "scenario", told)
     return near if near.is_file() else preset
-
-
-@contextmanager
-def of_policies(path: Path) -> Iterator[None]:
-    """A policy that cannot be used is one of the sweep file ``path``, unless it names a file of its own."""
-    try:
-        yield
-    except InputError as error:
-        if error.path != "policies":
-            raise
-        raise InputError(path, f"policies: {error.where}", error.message) from None
 
 
 def _refuse_code(base: Varied, sweep: SweepFile, path: Path) -> None:
