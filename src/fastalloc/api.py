@@ -1,5 +1,6 @@
 """The library calls: what the commands do, with names and paths as they take them, and frames as results."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,8 @@ def compare(
 
 
 def sweep(file: str | Path, out: "str | Location | None" = None, **options: Any) -> "Dataset":
-    """Runs what is missing of a sweep file into a dataset, and on from where it stopped.
+    """Runs what is missing of a sweep file into a dataset, and on from where it stopped, by the texts of files of one's
+    own that it was begun with: it warns of those that hold another one now.
 
     Args:
         file: the sweep's TOML.
@@ -118,7 +120,9 @@ def sweep(file: str | Path, out: "str | Location | None" = None, **options: Any)
     from fastalloc.progress import SweepBar, shown
     from fastalloc.sweep import plan_into, run_sweep
 
-    plan, folder = plan_into(Path(file), out)
+    plan, folder, others = plan_into(Path(file), out)
+    for line in others:
+        warnings.warn(line, stacklevel=2)
     with shown(options, SweepBar):
         found = run_sweep(plan, folder, **options)
     if found is None:

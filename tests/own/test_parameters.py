@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fastalloc.api import sweep as run_again
 from fastalloc.errors import InputError
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.scenario import load_scenario, with_policies
@@ -122,6 +123,33 @@ def test_a_sweep_is_gone_on_with_by_the_text_that_it_was_begun_with(here, fastal
     manifest = Path("d/manifest.json").read_text()
     assert "kept * 8" in manifest
     assert "kept * 9" not in manifest
+    Path("mine.py").unlink()
+    gone = fastalloc("sweep", "s.toml", "--out", "d", "--trust")
+    assert gone.code == 0, gone.err
+    assert "mine.py: no such file now; d goes on with the text that it was begun with\n" in gone.err
+    assert "No such file" in fastalloc("sweep", "s.toml", "--out", "e", "--trust").err
+
+
+def test_a_scenario_names_it_from_its_own_folder_and_is_gone_on_with_by_what_it_was(here, fastalloc, monkeypatch):
+    monkeypatch.setenv("FASTALLOC_TRUST", "1")
+    shown = fastalloc("scenarios", "show", "swap-livelock-34m").out
+    Path("far").mkdir()
+    own = '[[variants]]\nname = "own"\ntitle = "own"\nset = { policy = "near.py" }\n'
+    Path("far/s.toml").write_text(shown + "\n" + own)
+    Path("far/near.py").write_text(KEPT)
+    Path("d.toml").write_text(
+        'name = "d"\nscenario = "far/s.toml"\nvariants = ["own"]\nlanes = 2\nset = { "run.duration_s" = 1 }\n'
+    )
+    assert fastalloc("sweep", "d.toml", "--out", "d", "--shard", "1/2").code == 0
+    rare = ["rare", "far/s.toml", "--variant", "own", "--seconds", 1, "--startup", 0, "--lanes", 2, "--out", "r"]
+    assert fastalloc(*rare).code == 0
+    Path("far/near.py").unlink()
+    for words, folder in ((["sweep", "d.toml", "--out", "d"], "d"), (rare, "r")):
+        gone = fastalloc(*words)
+        assert gone.code == 0, gone.err
+        assert f"far/near.py: no such file now; {folder} goes on with the text that it was begun with\n" in gone.err
+    with pytest.warns(UserWarning, match="near.py: no such file now"):
+        run_again("d.toml", "d")
 
 
 @pytest.mark.usefixtures("here")

@@ -133,6 +133,12 @@ def test_a_policy_of_one_s_own_has_a_rate(fastalloc, monkeypatch, tmp_path):
     assert (code, json.loads(out)) == (0, told)
     assert err == "mine.py: kept goes on with the text that it was begun with, which is another\n"
     one_line(fastalloc(*words, "--set", "policy.slack=3"), "policy.slack")
+    (tmp_path / "mine.py").unlink()
+    one_line(fastalloc(*words), "kept/rare.json: policy.questions: carries 5 lines of Python")
+    code, out, err = fastalloc(*words, "--trust")
+    assert (code, json.loads(out)) == (0, told)
+    assert err == "mine.py: no such file now; kept goes on with the text that it was begun with\n"
+    one_line(fastalloc(*words[:-1], "other"), "No such file")
     (tmp_path / "other.py").write_text(
         "from fastalloc.own import parameter\nkept = parameter('kept', 1, 0, 9, 'slabs')\n"
         "\n\ndef keep(cache):\n    return kept\n"

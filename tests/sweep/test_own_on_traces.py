@@ -9,7 +9,6 @@ from fastalloc.errors import InputError
 from fastalloc.report.replays_page import write_replays_report
 from fastalloc.scenario import trust
 from fastalloc.sweep import plan_into, plan_sweep, run_sweep
-from fastalloc.sweep.run import other_texts
 from fastalloc.trace.replay.prediction import predict
 from fastalloc.trace.replay.recording import beside, open_recording
 
@@ -78,8 +77,9 @@ def test_a_part_is_gone_on_with_under_the_text_that_it_was_begun_with(sweep, tmp
     file, out = sweep(), tmp_path / "out"
     run_sweep(file, out, threads=1, shard=(1, 2))
     sweep(policy=KEEPS.replace("cache.min_partial + more", "more"))
-    plan, _ = plan_into(file, out)
-    assert other_texts(plan) == [str(tmp_path / "keeps.py")]
+    plan, _, others = plan_into(file, out)
+    goes_on = f"{out} goes on with the text that it was begun with"
+    assert others == [f"{tmp_path / 'keeps.py'}: {goes_on}, which is another"]
     assert run_sweep(plan, out, threads=1).manifest["status"] == "complete"
     assert plan_sweep(file).identity != plan.identity
 

@@ -14,6 +14,7 @@ from fastalloc.width import say
 
 if TYPE_CHECKING:
     from fastalloc.scenario import Scenario
+    from fastalloc.scenario.kept_texts import KeptTexts
 
 
 def _scenarios(begun: str) -> list[str]:
@@ -111,11 +112,6 @@ def allow_memory(size: str | None) -> None:
         os.environ[MEMORY] = str(parse_bytes(size, "--memory"))
 
 
-def tell_kept_text(file: str, folder: object) -> None:
-    """Says that a folder that is gone on with has another text of a file of one's own."""
-    say(f"{printable(file)}: {folder} goes on with the text that it was begun with, which is another", err=True)
-
-
 def names_of(policies: str) -> list[str]:
     """The names that ``--policies`` asks for, each once; ``all`` stands for every preset."""
     from fastalloc.scenario import policy_names
@@ -171,26 +167,30 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def loaded_with(scenario: str, settings: dict[str, Any], policies: str | None = None) -> "Scenario":
+def loaded_with(
+    scenario: str, settings: dict[str, Any], policies: str | None = None, texts: "KeptTexts | None" = None
+) -> "Scenario":
     """A scenario by its name or path with settings, in which ``machine`` may be a file and ``policy`` a name; or a
     machine alone under a load that is told. What is assumed of a user's machine goes to stderr. ``policies``, joined
-    by commas, stand in place of its variants.
+    by commas, stand in place of its variants; ``texts`` run in place of files of one's own.
 
     Raises:
         InputError: as ``load_scenario``, ``load_machine`` and ``with_chosen``.
     """
     from fastalloc.scenario import load_scenario
     from fastalloc.scenario.chosen import with_chosen
+    from fastalloc.scenario.kept_texts import NO_TEXTS
     from fastalloc.scenario.machines import assumed, is_machine
 
+    texts = texts or NO_TEXTS
     if is_machine(scenario):
         from fastalloc.batch.pressed import machine_alone
 
         loaded, said = machine_alone(scenario)
     else:
-        loaded, said = load_scenario(scenario), []
+        loaded, said = load_scenario(scenario, texts), []
     asked = None if policies is None else policies.split(",")
-    found = with_chosen(loaded, settings, Path(), policies=asked)
+    found = with_chosen(loaded, settings, Path(), policies=asked, texts=texts)
     if isinstance(settings.get("machine"), str):
         said = [f"policy {found.kernel_policy}", *assumed(found.machine)]
     for line in said:

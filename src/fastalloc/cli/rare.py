@@ -16,15 +16,15 @@ from fastalloc.cli.options import (
     loaded_with,
     names_of,
     parse_settings,
-    tell_kept_text,
 )
-from fastalloc.errors import InputError, meant
+from fastalloc.errors import InputError, meant, printable
 from fastalloc.width import say
 
 if TYPE_CHECKING:
     from fastalloc.rare.events import Event
     from fastalloc.rare.rare import Rare, RareProgress
     from fastalloc.scenario import Scenario
+    from fastalloc.scenario.kept_texts import KeptTexts
 
 
 # More than nine arguments: each is an option of the command.
@@ -78,15 +78,17 @@ def rare(
     named = {"run.duration_s": seconds, "run.seed": seed}
     asked = parse_settings(settings or []) | {key: value for key, value in named.items() if value is not None}
     names = _names(policies, policy, variant)
-    owns = {name: _chosen(scenario, variant, name or policy, asked, len(names) > 1) for name in names}
-    _refuse_unknown(owns, asked)
     key, values = _rungs(stress) if stress else ("", [])
+    folders = {name: f"{out}/{name}" if out and name else out for name in names}
+    plain = {name: f"{folder}/as-asked" if folder and key else folder for name, folder in folders.items()}
+    owns = {name: _chosen(scenario, variant, name or policy, asked, len(names) > 1, plain[name]) for name in names}
+    _refuse_unknown(owns, asked)
     if key:
         for own in owns.values():
             _field(own, key)  # refused before anything is run
     answers = []
     for name, own in owns.items():
-        folder = f"{out}/{name}" if out and name else out
+        folder = folders[name]
         with ExitStack() as stack:
             search = _Search(wanted, lanes, budget, width, startup, {"threads": threads})
             if dask is not None:
@@ -94,7 +96,7 @@ def rare(
 
                 executor, workers = stack.enter_context(dask_executor(dask, [own]))
                 search.where = {"executor": executor, "workers": workers}
-            found = search.run(own, f"{folder}/as-asked" if folder and key else folder)
+            found = search.run(own, plain[name])
             answer = ({"policy": name} if name else {}) | record(found, per)
             if key:
                 steps = []
@@ -143,13 +145,9 @@ class _Search:
         """Lanes of one setting."""
         from fastalloc.cli.interrupt import cancellation
         from fastalloc.compiler.cache_dir import announce_compiling
-        from fastalloc.rare.rare import Budget, with_kept_text
+        from fastalloc.rare.rare import Budget
         from fastalloc.rare.rare import rare as search
 
-        if out is not None:
-            asked, own = own, with_kept_text(own, out)
-            if own is not asked:
-                tell_kept_text(own.own[1], out)
         announce_compiling()
         last = [0.0]
 
@@ -199,16 +197,27 @@ def _refuse_unknown(owns: "dict[str, Scenario]", asked: dict[str, Any]) -> None:
     with_parameters(next(iter(owns.values())), {key: parameters[key] for key in unknown})
 
 
-def _chosen(scenario: str, variant: str | None, policy: str | None, asked: dict[str, Any], several: bool) -> "Scenario":
+def _chosen(
+    scenario: str, variant: str | None, policy: str | None, asked: dict[str, Any], several: bool, out: str | None
+) -> "Scenario":
     """The one variant that is asked for, with a policy on top, whose parameters may be among the settings; ``several``:
-    those of others too."""
+    those of others too. What is kept in ``out`` goes on with the text of a file of one's own that it was begun with."""
+    from fastalloc.rare.rare import MANIFEST, stored_texts
+    from fastalloc.scenario.kept_texts import NO_TEXTS
     from fastalloc.scenario.own_parameters import own_settings, parameter_of, with_parameters
+    from fastalloc.scenario.trust import refuse_code
+    from fastalloc.store.location import location
 
     fields, parameters = own_settings(asked)
-    loaded = loaded_with(scenario, asked if policy is None else fields)
+    texts = stored_texts(out) if out else NO_TEXTS
+    loaded = loaded_with(scenario, asked if policy is None else fields, texts=texts)
     own = loaded.variant(variant or loaded.variants[0].name)
     if policy is not None:
-        own = _set(own, {"policy": policy})
+        own = _set(own, {"policy": policy}, texts)
+    if out and own.own[0] and (others := texts.told(out)):
+        refuse_code(own, location(out) / MANIFEST)  # it runs what the folder carries
+        for line in others:
+            say(printable(line), err=True)
     if several:
         parameters = {key: value for key, value in parameters.items() if parameter_of(own, key) is not None}
     if parameters:
@@ -217,10 +226,11 @@ def _chosen(scenario: str, variant: str | None, policy: str | None, asked: dict[
     return own
 
 
-def _set(own: "Scenario", asked: dict[str, Any]) -> "Scenario":
+def _set(own: "Scenario", asked: dict[str, Any], texts: "KeptTexts | None" = None) -> "Scenario":
     from fastalloc.scenario.chosen import chosen_settings
+    from fastalloc.scenario.kept_texts import NO_TEXTS
 
-    return own.with_settings(chosen_settings(own, asked, Path()), "--set")
+    return own.with_settings(chosen_settings(own, asked, Path(), texts or NO_TEXTS), "--set")
 
 
 def _number(value: float) -> int | float:

@@ -20,7 +20,6 @@ from fastalloc.cli.options import (
     Wide,
     allow_memory,
     names_of,
-    tell_kept_text,
 )
 from fastalloc.errors import InputError, printable
 from fastalloc.width import say
@@ -55,11 +54,11 @@ def sweep(
     """Run what is missing of a sweep; a folder that holds a part of it is gone on with."""
     allow_memory(memory)
     slice_ = _slice(shard)
-    from fastalloc.sweep import other_texts, plan_into
+    from fastalloc.sweep import plan_into
 
-    plan, folder = plan_into(file, out, _changes(policies, lanes, seconds, seed))
-    for changed in other_texts(plan):
-        tell_kept_text(changed, folder)
+    plan, folder, others = plan_into(file, out, _changes(policies, lanes, seconds, seed))
+    for line in others:
+        say(printable(line), err=True)
     if dry_run:
         _print_estimate(plan, threads, json)
         return

@@ -19,8 +19,8 @@ from fastalloc.rare.events import Event
 from fastalloc.rare.until import lanes_until
 from fastalloc.report.hazard import NS_PER_S, STARTUP_S, Hazard, Seen, exposure_s, hazard
 from fastalloc.report.poisson import events_for_width
+from fastalloc.scenario.kept_texts import NO_TEXTS, KeptTexts
 from fastalloc.scenario.models import Scenario
-from fastalloc.scenario.trust import refuse_code
 from fastalloc.store.location import Location, location, open_input, whole_file, write_file
 from fastalloc.store.write import write_parquet
 
@@ -123,25 +123,13 @@ def rare(
     return Rare(event, scenario, tuple(seen), hazard(seen, length_s, startup_s), why or "interrupted")
 
 
-def with_kept_text(scenario: Scenario, out: str | Location) -> Scenario:
-    """The scenario with that text of its file of one's own that the lanes in ``out`` were begun with; as it is where
-    there are none, or where they run another file or none.
-
-    Raises:
-        InputError: that text is not trusted, or does not take the parameters that are set.
-    """
+def stored_texts(out: str | Location) -> KeptTexts:
+    """The text of a file of one's own that the lanes in ``out`` were begun with; none where there are none."""
     manifest = location(out) / MANIFEST
     try:
-        kept = json_of(manifest, whole_file(manifest))["scenario"]["policy"]
-        text, file = str(kept["questions"]), kept["questions_file"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return scenario
-    policy = scenario.policy
-    if not (text and policy.questions) or text == policy.questions or file != policy.questions_file:
-        return scenario
-    found = scenario.with_settings({"policy.questions": text}, "kept")
-    refuse_code(found, manifest)
-    return found
+        return KeptTexts([json_of(manifest, whole_file(manifest))["scenario"]["policy"]])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return NO_TEXTS
 
 
 def enough(lanes: int, events: int, budget: Budget, wall_s: float = 0.0) -> str:

@@ -8,6 +8,7 @@ from fastalloc.errors import InputError, noted, together
 from fastalloc.linux.release import Base, parse_release
 from fastalloc.linux.slub_layouts import layout_of
 from fastalloc.linux.versions import kernel_near
+from fastalloc.scenario.kept_texts import NO_TEXTS, KeptTexts
 from fastalloc.scenario.machine import DEFAULT_KERNEL
 from fastalloc.scenario.machines import machine_named
 from fastalloc.scenario.models import Scenario
@@ -65,13 +66,16 @@ def policy_of_machine(machine: Mapping[str, Any], allocator: str | None = None) 
     return fields | own
 
 
-def policy_table(name: str, allocator: str | None = None) -> dict[str, Any]:
-    """The fields of ``Policy`` that a policy sets, for a kernel built with ``allocator`` where that is told.
+def policy_table(
+    name: str, allocator: str | None = None, folder: Path | None = None, texts: KeptTexts = NO_TEXTS
+) -> dict[str, Any]:
+    """The fields of ``Policy`` that a policy sets, for a kernel built with ``allocator`` where that is told; ``folder``
+    and ``texts`` as of ``load_policy``.
 
     Raises:
         InputError: no such policy, or one that sets what is not a policy's.
     """
-    settings = policy_variant(name).set
+    settings = policy_variant(name, folder, texts).set
     for key in settings:
         if not key.startswith("policy."):
             raise InputError("policy", name, f"sets {key}, which is no part of a policy; name it in a variant")
@@ -88,6 +92,7 @@ def with_chosen(
     folder: Path,
     what: str = "--set",
     policies: Sequence[str] | None = None,
+    texts: KeptTexts = NO_TEXTS,
 ) -> Scenario:
     """A scenario with settings as of ``chosen_settings``, its variants replaced by ``policies`` where there are some;
     parameters of a file of one's own are set in each variant that has them.
@@ -98,7 +103,7 @@ def with_chosen(
     fields, own = own_settings(settings)
     chosen, faults = scenario, list[InputError]()
     with noted(faults):
-        chosen = chosen.with_settings(chosen_settings(scenario, fields, folder), what)
+        chosen = chosen.with_settings(chosen_settings(scenario, fields, folder, texts), what)
     if policies is not None:
         chosen = with_policies(chosen, list(policies))
     if not (faults and "policy" in fields):  # whose parameters are not known
@@ -109,8 +114,11 @@ def with_chosen(
     return chosen
 
 
-def chosen_settings(scenario: Scenario, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Settings in which ``machine`` may be a name or a path (relative to ``folder``), and ``policy`` a name.
+def chosen_settings(
+    scenario: Scenario, settings: Mapping[str, Any], folder: Path, texts: KeptTexts = NO_TEXTS
+) -> dict[str, Any]:
+    """Settings in which ``machine`` may be a name or a path (relative to ``folder``), and ``policy`` a name or a file
+    of one's own (``folder`` and ``texts`` as of ``load_policy``).
 
     Under another machine what the scenario has from the kernel of its own becomes that of the other's kernel.
 
@@ -132,7 +140,7 @@ def chosen_settings(scenario: Scenario, settings: Mapping[str, Any], folder: Pat
                         found[f"policy.{field}"] = after.get(field, defaults.get(field))
                 found["kernel_policy"] = f"{default_policy(found['machine'])}, the kernel of the machine"
         elif key == "policy" and isinstance(value, str):
-            found |= policy_variant(value).set
+            found |= policy_variant(value, folder, texts).set
             found["kernel_policy"] = value
         else:
             found[key] = value

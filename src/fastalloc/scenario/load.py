@@ -12,6 +12,7 @@ from fastalloc.errors import InputError, meant, noted, reader, together
 from fastalloc.scenario.chosen import chosen_settings, default_policy, policy_of_machine, policy_table
 from fastalloc.scenario.files import find, read_toml
 from fastalloc.scenario.fitted import read_workload
+from fastalloc.scenario.kept_texts import NO_TEXTS, KeptTexts
 from fastalloc.scenario.machines import PRESETS, load_machine, machine_named
 from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.trust import refuse_code
@@ -27,12 +28,13 @@ def preset_names() -> list[str]:
 
 
 @reader()
-def load_scenario(name_or_path: str | Path) -> Scenario:
+def load_scenario(name_or_path: str | Path, texts: KeptTexts = NO_TEXTS) -> Scenario:
     """A preset by its name, or a TOML file by its path, with every variant checked.
 
     In the file ``machine`` is the name of a machine preset or a path (relative to the file), or a table; a table may
     name what it starts from as ``from`` and set other fields of the machine itself. ``workload.background`` is the path
-    of a fitted workload (relative to the file); what it says becomes part of the scenario.
+    of a fitted workload (relative to the file); what it says becomes part of the scenario. ``policy`` may name a file
+    of one's own (relative to the file); ``texts``: as of ``load_policy``.
 
     Raises:
         InputError: no such preset or file, broken TOML, an unknown key, a value out of range, code that it carries
@@ -47,8 +49,8 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     with noted(faults):
         _read_backgrounds(data, path)
     with noted(faults), of_file(path, "policy"):
-        _choose_policy(data, path)
-    scenario = _checked(data, path, faults)
+        _choose_policy(data, path, texts)
+    scenario = _checked(data, path, texts, faults)
     for variant in scenario.variants:
         try:
             scenario.variant(variant.name)
@@ -75,7 +77,7 @@ def load_schema(name: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _checked(data: dict[str, Any], path: Path, faults: list[InputError]) -> Scenario:
+def _checked(data: dict[str, Any], path: Path, texts: KeptTexts, faults: list[InputError]) -> Scenario:
     """The scenario that a file is, its variants' policies chosen; those of the file are added to ``faults``. Where
     there are some, it is one of what has none, so that the variants can be looked at as well.
 
@@ -91,7 +93,7 @@ def _checked(data: dict[str, Any], path: Path, faults: list[InputError]) -> Scen
             sound["machine"] = load_machine(STAND_IN).model_dump()
     for _ in range(2):
         try:
-            return _with_chosen_variants(Scenario.model_validate(sound), path, faults)
+            return _with_chosen_variants(Scenario.model_validate(sound), path, texts, faults)
         except ValidationError as error:
             told = input_error(error, path, "", Scenario, sound)
             faults += [each for each in told.each() if each.where or not faults]
@@ -138,7 +140,7 @@ def _read_backgrounds(data: dict[str, Any], path: Path) -> None:
             table[key] = json.dumps(read_workload(path.parent / name), separators=(",", ":"))
 
 
-def _choose_policy(data: dict[str, Any], path: Path) -> None:
+def _choose_policy(data: dict[str, Any], path: Path, texts: KeptTexts) -> None:
     """Put the policies that a scenario file names in the place of their names.
 
     ``policy`` is a name, or a table that may say ``from`` what it starts; without either it starts from the kernel of
@@ -157,16 +159,20 @@ def _choose_policy(data: dict[str, Any], path: Path) -> None:
     if base is not None and not isinstance(base, str):
         raise InputError(path, "policy.from", "must be the name of a policy")
     name = base if base is not None else default_policy(machine)
-    fields = policy_table(name) if base is not None else policy_of_machine(machine, machine.get("allocator"))
+    fields = (
+        policy_table(name, None, path.parent, texts)
+        if base is not None
+        else policy_of_machine(machine, machine.get("allocator"))
+    )
     data["policy"] = fields | own
     data.setdefault("kernel_policy", f"{name}" if base is not None else f"{name}, the kernel of the machine")
 
 
-def _with_chosen_variants(scenario: Scenario, path: Path, faults: list[InputError]) -> Scenario:
+def _with_chosen_variants(scenario: Scenario, path: Path, texts: KeptTexts, faults: list[InputError]) -> Scenario:
     variants = []
     for variant in scenario.variants:
         with noted(faults), of_file(path, f"variant {variant.name}: policy"):
-            chosen = chosen_settings(scenario, variant.set, path.parent)
+            chosen = chosen_settings(scenario, variant.set, path.parent, texts)
             variants.append(variant.model_copy(update={"set": chosen}))
     return scenario.model_copy(update={"variants": variants})
 

@@ -2,10 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -15,6 +13,7 @@ from fastalloc.fields import Model, rows_html
 from fastalloc.own.allocator_text import is_allocator, own_source, read_own
 from fastalloc.policy import Policy
 from fastalloc.scenario.files import read_toml
+from fastalloc.scenario.kept_texts import NO_TEXTS, KeptTexts
 from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.rules import table_faults
 from fastalloc.scenario.varied import Variant, input_error
@@ -26,7 +25,6 @@ SLUB_ONLY = (
     "slub_layout", "min_partial_on_free", "entitlement", "sheaf_capacity", "max_full_sheaves", "max_empty_sheaves",
     "refill",
 )  # fmt: skip
-NO_TEXTS: Mapping[str, str] = MappingProxyType({})
 KERNEL = "kernel"  # section of the bundles that stand for a kernel
 
 
@@ -73,10 +71,10 @@ def policy_names() -> list[str]:
     return sorted((path.stem for path in POLICIES.glob("*.toml")), key=lambda name: (name != BASELINE, name))
 
 
-def load_policy(name: str, folder: Path | None = None, texts: Mapping[str, str] = NO_TEXTS) -> PolicyPreset:
+def load_policy(name: str, folder: Path | None = None, texts: KeptTexts = NO_TEXTS) -> PolicyPreset:
     """The preset of one policy, its fields checked against the scenario; a bundle's ``set`` holds that of its members.
 
-    ``folder``: from where the path of a file of one's own starts; ``texts``: by name of a file, in place of it.
+    ``folder``: from where the path of a file of one's own starts; ``texts``: those that run in place of files.
 
     Raises:
         InputError: no such policy, broken TOML, an unknown key or field, a value out of range, members that clash.
@@ -86,7 +84,7 @@ def load_policy(name: str, folder: Path | None = None, texts: Mapping[str, str] 
         raise InputError("policies", "", "an empty name: names are joined by one comma, or one +")
     if name.endswith(".py"):
         file = (folder or Path()) / name
-        if not file.exists() and file.name not in texts:
+        if not file.exists() and texts.of(file) is None:
             near = meant(file.name, [each.name for each in file.parent.glob("*.py")])
             raise InputError("policies", str(file), f"No such file{near}")
         return own_preset(file, texts)
@@ -112,7 +110,7 @@ def load_policy(name: str, folder: Path | None = None, texts: Mapping[str, str] 
     return preset
 
 
-def own_preset(path: Path, texts: Mapping[str, str] = NO_TEXTS) -> PolicyPreset:
+def own_preset(path: Path, texts: KeptTexts = NO_TEXTS) -> PolicyPreset:
     """The preset of a user's own policy, named as its file is; the source goes into the scenario. ``texts``: as of
     ``load_policy``.
 
@@ -123,7 +121,8 @@ def own_preset(path: Path, texts: Mapping[str, str] = NO_TEXTS) -> PolicyPreset:
         raise InputError("policies", str(path), f"{path.stem} is a policy that there is: give the file another name")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", path.stem):
         raise InputError("policies", str(path), "names it: give the file a name of letters, digits, _, . and - alone")
-    source = texts.get(path.name) or own_source(path)
+    kept = texts.of(path)
+    source = own_source(path) if kept is None else kept
     read_own(source, str(path))
     fields: dict[str, Any] = {"policy.questions": source, "policy.questions_file": path.name}
     if is_allocator(source):
@@ -139,7 +138,7 @@ def own_preset(path: Path, texts: Mapping[str, str] = NO_TEXTS) -> PolicyPreset:
     )
 
 
-def policy_variant(composed: str, folder: Path | None = None, texts: Mapping[str, str] = NO_TEXTS) -> Variant:
+def policy_variant(composed: str, folder: Path | None = None, texts: KeptTexts = NO_TEXTS) -> Variant:
     """The variant of a policy, or of several joined by ``+`` (``fix+nomerge-bio``); ``folder`` and ``texts`` as of
     ``load_policy``.
 

@@ -3,7 +3,7 @@
 from fastalloc.called import can_be_called
 from fastalloc.sweep.expand import Plan, Point, plan_sweep
 from fastalloc.sweep.model import SweepFile, load_sweep
-from fastalloc.sweep.run import SweepProgress, other_texts, plan_into, run_sweep
+from fastalloc.sweep.run import SweepProgress, plan_into, run_sweep
 
 __all__ = [
     "Plan",
@@ -11,7 +11,6 @@ __all__ = [
     "SweepFile",
     "SweepProgress",
     "load_sweep",
-    "other_texts",
     "plan_into",
     "plan_sweep",
     "run_sweep",

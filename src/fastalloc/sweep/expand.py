@@ -13,8 +13,8 @@ from fastalloc.batch.size import lane_bytes, refuse_too_large
 from fastalloc.errors import InputError, meant, reader
 from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, Varied
+from fastalloc.scenario.kept_texts import NO_TEXTS, KeptTexts
 from fastalloc.scenario.own_parameters import declared, own_settings, parameter_of
-from fastalloc.scenario.policy_presets import NO_TEXTS
 from fastalloc.scenario.varied import dotted
 from fastalloc.sweep.axes import Settings, merged, range_length, range_values, sample_settings
 from fastalloc.sweep.constraint import Constraint, parse_constraint
@@ -87,7 +87,7 @@ def base_at(base: Varied, variant: str, settings: Settings) -> Varied:
 
 
 @reader("cannot be planned")
-def plan_sweep(path: str | Path, changes: Mapping[str, Any] | None = None, texts: Mapping[str, str] = NO_TEXTS) -> Plan:
+def plan_sweep(path: str | Path, changes: Mapping[str, Any] | None = None, texts: KeptTexts = NO_TEXTS) -> Plan:
     """Reads a sweep file and expands it; ``changes`` and ``texts`` as of ``load_sweep``.
 
     Raises:

@@ -16,6 +16,7 @@ from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.linux.versions import kernel_near
 from fastalloc.model_digest import model_digest
 from fastalloc.scenario import Scenario, Varied
+from fastalloc.scenario.kept_texts import NO_TEXTS, KeptTexts
 from fastalloc.scenario.rules import rules_line, simplified
 from fastalloc.store.location import Location, make_folder, whole_file, write_file
 from fastalloc.store.provenance import provenance
@@ -70,15 +71,15 @@ def _rules(base: Varied, name: str) -> str:
     return kernel_near(own.replay.kernel).line("slabs", "layout", "version") if isinstance(own, Replay) else ""
 
 
-def stored_texts(path: Location) -> dict[str, str]:
-    """The texts of policies of one's own that the sweep in a folder was begun with, by the name of their file; none
-    where it holds no sweep."""
+def stored_texts(path: Location) -> KeptTexts:
+    """The texts of files of one's own that the sweep in a folder was begun with; none where it holds no sweep."""
     try:
-        variants = json_of(path, whole_file(path / MANIFEST))["scenario"]["variants"]
-        settings = [each["set"] for each in variants if each["set"].get("policy.questions")]
-        return {str(each["policy.questions_file"]): str(each["policy.questions"]) for each in settings}
+        base = json_of(path, whole_file(path / MANIFEST))["scenario"]
+        settings = [each["set"].items() for each in base["variants"]]
+        varied = [{key.removeprefix("policy."): value for key, value in each} for each in settings]
+        return KeptTexts([base.get("policy", {}), *varied])
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return {}
+        return NO_TEXTS
 
 
 def column(key: str, base: Varied) -> str:

@@ -11,9 +11,9 @@ from fastalloc.errors import InputError, meant, noted, reader, together
 from fastalloc.fields import Model
 from fastalloc.scenario import Scenario, Varied, load_scenario, policy_variant, preset_names
 from fastalloc.scenario.files import read_toml
+from fastalloc.scenario.kept_texts import NO_TEXTS, KeptTexts
 from fastalloc.scenario.load import of_file
 from fastalloc.scenario.own_parameters import own_settings, with_parameters
-from fastalloc.scenario.policy_presets import NO_TEXTS
 from fastalloc.scenario.trust import refuse_code
 from fastalloc.scenario.varied import KEY, NAME, at_path, input_error
 
@@ -163,13 +163,13 @@ class SweepFile(Model):
 
 @reader()
 def load_sweep(
-    path: str | Path, changes: Mapping[str, Any] | None = None, texts: Mapping[str, str] = NO_TEXTS
+    path: str | Path, changes: Mapping[str, Any] | None = None, texts: KeptTexts = NO_TEXTS
 ) -> tuple[SweepFile, Varied]:
     """A sweep file and its base scenario, with ``set`` applied and the variants asked for alone.
 
     Args:
         changes: keys of the file and what stands there instead; those of ``set`` join its own.
-        texts: of policies of one's own, by the name of their file, in place of what is in it.
+        texts: those that run in place of files of one's own.
 
     Raises:
         InputError: no such file, broken TOML, an unknown key, a value out of range; names file and field.
@@ -200,11 +200,11 @@ def load_sweep(
     return sweep, base_scenario(sweep, path, sweep.scenario, texts)
 
 
-def base_scenario(sweep: SweepFile, path: Path, preset: str, texts: Mapping[str, str] = NO_TEXTS) -> Scenario:
+def base_scenario(sweep: SweepFile, path: Path, preset: str, texts: KeptTexts = NO_TEXTS) -> Scenario:
     """The scenario ``preset`` of a sweep file with the variants asked for; ``path`` is the file, ``texts`` as of
     ``load_sweep``."""
     fields, own = own_settings(sweep.set)
-    base, faults = load_scenario(_base_file(path, preset)), list[InputError]()
+    base, faults = load_scenario(_base_file(path, preset), texts), list[InputError]()
     with noted(faults):
         base = _with_set(base, fields, path)
     names = sweep.variants or []

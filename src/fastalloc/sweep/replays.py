@@ -16,6 +16,7 @@ from fastalloc.own.allocator_text import is_allocator, read_own
 from fastalloc.own.text import refuse_in_replay, refuse_parameters
 from fastalloc.policy import parameters_apart
 from fastalloc.scenario import Varied
+from fastalloc.scenario.kept_texts import KeptTexts
 from fastalloc.scenario.policy_presets import load_policy
 from fastalloc.store.location import file_digest
 from fastalloc.trace.compact.columns import EVENT_BYTES
@@ -111,13 +112,13 @@ class ReplayLane(NamedTuple):
     metrics: list[int]  # METRICS
 
 
-def replay_base(name: str, traces: list[str], policies: list[str], file: Path, texts: Mapping[str, str]) -> Replay:
+def replay_base(name: str, traces: list[str], policies: list[str], file: Path, texts: KeptTexts) -> Replay:
     """The base of a sweep over traces: a variant for each trace, and for each policy that is replayed on it.
 
     Args:
         traces: paths, from the folder of the sweep file ``file``.
         policies: files of one's own, from there too, and AS_TRACED; none is AS_TRACED alone.
-        texts: of such files by their names, in place of what is in them.
+        texts: those that run in place of such files.
 
     Raises:
         InputError: a trace or a policy cannot be read, or two have one name.
@@ -146,7 +147,7 @@ def replay_base(name: str, traces: list[str], policies: list[str], file: Path, t
         raise InputError(file, "traces", "a name with signs other than A-Z a-z 0-9 . _ -") from None
 
 
-def _own_file(policy: str, folder: Path, texts: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+def _own_file(policy: str, folder: Path, texts: KeptTexts) -> tuple[str, dict[str, Any]]:
     """What a policy adds to the name of a variant, and to its settings."""
     if policy == AS_TRACED:
         return "", {}

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from fastalloc.compiler.cache_dir import announce_compiling
 from fastalloc.errors import InputError, LaneError
-from fastalloc.own.allocator_text import own_source
 from fastalloc.scenario.files import read_toml
 from fastalloc.store import Dataset, open_dataset
 from fastalloc.store.location import Location, location
@@ -43,28 +42,17 @@ class SweepProgress(NamedTuple):
 
 def plan_into(
     file: str | Path, out: str | Location | None = None, changes: Mapping[str, Any] | None = None
-) -> tuple[Plan, Location]:
+) -> tuple[Plan, Location, list[str]]:
     """The plan of a sweep file, and the folder of its dataset, by default ``out/NAME``; ``changes`` as of
-    ``load_sweep``. What is in the folder goes on with the texts of policies of one's own that it was begun with.
+    ``load_sweep``. What is in the folder goes on with the texts of files of one's own that it was begun with: a
+    line for each that holds another one now comes last.
 
     Raises:
         InputError: as ``plan_sweep``.
     """
     folder = location(out if out is not None else f"out/{read_toml(Path(file)).get('name')}")
-    return plan_sweep(file, changes, stored_texts(folder)), folder
-
-
-def other_texts(plan: Plan) -> list[str]:
-    """The files of one's own that a plan names and whose text it does not run."""
-    run = {
-        variant.set.get("policy.questions_file"): variant.set.get("policy.questions") for variant in plan.base.variants
-    }
-    found = []
-    for name in [part.strip() for each in plan.sweep.policies or [] for part in each.split("+")]:
-        path = plan.path.parent / name
-        if path.name in run and not (path.is_file() and own_source(path) == run[path.name]):
-            found.append(str(path))
-    return list(dict.fromkeys(found))
+    texts = stored_texts(folder)
+    return plan_sweep(file, changes, texts), folder, texts.told(folder)
 
 
 def run_sweep(
@@ -106,7 +94,7 @@ def run_sweep(
     Raises:
         InputError: the sweep is impossible, or the folder cannot be used.
     """
-    plan, out = (sweep, location(out)) if isinstance(sweep, Plan) else plan_into(sweep, out)
+    plan, out = (sweep, location(out)) if isinstance(sweep, Plan) else plan_into(sweep, out)[:2]
     if executor is None:  # the memory of other machines is not known here
         plan.refuse_too_large(threads_of(threads))
     stop = cancel or threading.Event()
