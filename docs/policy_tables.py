@@ -30,12 +30,12 @@ COLUMNS = {
     "swapped out": "---:",
     "sense failures": "---:",
     "slab pages": "---:",
-    "waste, KB": "---:",
+    "waste, kB": "---:",
     "slow": "---:",
     "locks": "---:",
     "extra tests": "---:",
     "extra locks": "---:",
-    "idle, KB": "---:",
+    "idle, kB": "---:",
 }
 
 

@@ -101,7 +101,7 @@ def test_a_slab_kernel_of_large_pages_runs_slub_and_says_so(tmp_path, monkeypatc
     machine = load_machine("mine.toml").model_copy(update={"allocator": "slab", "page_kb": 64})
     scenario, said = pressed(machine)
     assert scenario.policy.allocator == "cpu-partial"
-    assert "SLUB for its SLAB, which is modelled for pages of 4 KB" in said
+    assert "SLUB for its SLAB, which is modelled for pages of 4 kB" in said
 
 
 @pytest.mark.slow

@@ -101,7 +101,7 @@ def test_page_sizes(kilobytes):
 
 def test_slab_and_slob_are_of_4_kb():
     own = machine("34 MB", 2, "6.12").model_dump() | {"page_kb": 64}
-    with pytest.raises(InputError, match="pages of 4 KB"):
+    with pytest.raises(InputError, match="pages of 4 kB"):
         preset("fix", {"machine": own, "policy.allocator": "slab"})
 
 

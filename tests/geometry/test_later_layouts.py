@@ -160,7 +160,7 @@ def test_64k_pages():
     options = SlubOptions("6.6", 4, page_shift=16)
     assert se.calculate_order(256, options) == 0
     assert (options.page_size << se.calculate_order(4096, options)) // 4096 == 16
-    assert se.cpu_partial(4096, 0, options) == 24  # below a page of 64 KB
+    assert se.cpu_partial(4096, 0, options) == 24  # below a page of 64 kB
     assert se.sheaf_capacity(4096, 0, SlubOptions("7.3", page_shift=16)) == 12
 
 

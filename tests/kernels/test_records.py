@@ -8,7 +8,7 @@ import pytest
 import fastalloc
 from fastalloc.compiler.records import Record, field
 
-UNITS = {"_ns": "ns", "_ms": "ms", "_jiffy": "jiffies", "_jiffies": "jiffies", "_kb": "KB"}
+UNITS = {"_ns": "ns", "_ms": "ms", "_jiffy": "jiffies", "_jiffies": "jiffies", "_kb": "kB"}
 
 
 def records():

@@ -33,7 +33,7 @@ def machines(draw, most_mb=256 << 10, most_cpus=1024):
     layout = draw(st.sampled_from(LAYOUTS))
     page_kb = draw(st.sampled_from([4, 4, 4, 16, 64]))
     kernel = draw(st.sampled_from(KERNELS))
-    # 34 MB of pages of 64 KB are 544, too few to boot; a machine of such pages has more
+    # 34 MB of pages of 64 kB are 544, too few to boot; a machine of such pages has more
     megabytes = draw(st.one_of(st.integers(34, 600), st.integers(34, most_mb))) * (page_kb // 4)
     nodes = draw(st.lists(st.integers(0, 15), min_size=1, max_size=8, unique=True))
     pages = megabytes * 1024 // page_kb // len(nodes)

@@ -129,7 +129,7 @@ def machine(tmp_path, text: str) -> Machine:
 
 
 def test_an_excerpt_is_no_other_page_size(tmp_path):
-    """A quarter of memory is shown; MemTotal would fit pages of 16 KB, but CPU, ISA's DMA zone or batches do not."""
+    """A quarter of memory is shown; MemTotal would fit pages of 16 kB, but CPU, ISA's DMA zone or batches do not."""
     memory, shown = "MemTotal: 16000000 kB\n", zone("Normal", 1_000_000, 63)
     assert machine(tmp_path, f"{memory}Linux version 6.12.5 (gcc)\n{shown}").page_kb == 4
     small = zone("Normal", 1_000_000, 1).replace("batch: 1\n", "")  # cut off before its lists

@@ -118,13 +118,13 @@ def test_batches_betray_the_page_size(tmp_path, kernel, kilobytes):
 
 def test_batches_of_small_zones_betray_nothing(tmp_path):
     machine = imported(tmp_path, "Linux version 6.8.0 (gcc)\n" + zone("Normal", 3000, 60, 1))
-    assert "pages of 4 KB assumed" in machine.source
+    assert "pages of 4 kB assumed" in machine.source
 
 
 def test_getconf_tells_the_page_size(tmp_path):
     machine = imported(tmp_path, "$ getconf PAGESIZE\n65536\n" + zone("Normal", 3000, 60, 1))
     assert machine.page_kb == 64
-    assert "pages of 64 KB, as the lines of getconf tell" in machine.source
+    assert "pages of 64 kB, as the lines of getconf tell" in machine.source
 
 
 def test_sysctls_tell_kernel_ratios_and_marks(tmp_path):

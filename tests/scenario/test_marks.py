@@ -63,7 +63,7 @@ def test_marks_after_a_sysctl(table):
 
 def test_marks_of_a_posted_machine():
     """linux-mm 2018: Movable has a share as every zone of 64 bits had before 6.6 [is_highmem], so the five min marks
-    are those of 9,856 KB, the root of 16 times what lies above the high marks of the zones that GFP_USER may use."""
+    are those of 9,856 kB, the root of 16 times what lies above the high marks of the zones that GFP_USER may use."""
     machine = import_machine(posted("10-linuxmm2018-numa-movable"))
     buffers = sum(zone.present - zone.high for zone in machine.zones if zone.serves_kernel)
     assert kbytes_of_marks(machine) == isqrt(16 * 4 * buffers) // 4 * 4 == 9856

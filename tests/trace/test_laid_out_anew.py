@@ -82,7 +82,7 @@ def test_consistency_checks_alone_leave_the_layout(recording):
 
 @pytest.mark.parametrize(("value", "bytes_"), [("16k", 16384), ("64k", 65536)])
 def test_larger_pages(recording, value, bytes_):
-    """A slab is whole pages of that size, laid out by the same rule; pages are counted in 4 KB."""
+    """A slab is whole pages of that size, laid out by the same rule; pages are counted in 4 kB."""
     before, after = recording.run([f"page_size={value}"], 1)
     assert after.result.counts == before.result.counts
     options = parse_boot_options("slab_nomerge", "6.12", cpus_present=2, page_shift=bytes_.bit_length() - 1)
@@ -99,7 +99,7 @@ def test_larger_pages(recording, value, bytes_):
     [
         ("debug=X", "letters of F Z P U T"),
         ("page_size=8k", "pages are 4k, 16k, 64k"),
-        ("page_size=64k,allocator=slab", "pages of 4 KB"),
+        ("page_size=64k,allocator=slab", "pages of 4 kB"),
     ],
 )
 def test_what_is_no_layout_is_refused(recording, text, why):

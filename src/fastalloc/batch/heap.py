@@ -43,7 +43,7 @@ NO_RECLAIM_FIRST = parse_base("4.4")  # whose first try of a slab does not recla
 ASKED_CAPACITY = 32  # of maple_node and vm_area_struct in 6.18
 KEPT = 1 << 30  # partial slabs below which an empty one stays: always
 MANY_PAGES = 1 << 22
-OBJECTS_A_PAGE = 32  # of 4 KB: that there is room for, on average
+OBJECTS_A_PAGE = 32  # of 4 kB: that there is room for, on average
 SLAB_BREAK_PAGES = 8192  # above 32 MB slabs may take two pages [slab_break_gfp_order]
 
 

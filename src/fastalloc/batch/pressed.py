@@ -67,7 +67,7 @@ def pressed(
     said.append(f"policy {policy}, the kernel of the machine")
     allocator = machine.allocator
     if machine.page_kb != 4 and allocator in ("slab", "slob"):
-        said.append(f"SLUB for its {allocator.upper()}, which is modelled for pages of 4 KB")
+        said.append(f"SLUB for its {allocator.upper()}, which is modelled for pages of 4 kB")
         allocator = None
     said.append(f"two tasks fill {1.2 * total:,.0f} pages of anonymous memory again and again")
     load: dict[str, Any] = {"copiers": 0, "atomic_objects_per_s": 0, "atomic_pages_per_s": 0}

@@ -214,15 +214,15 @@ def _chosen(
     own = loaded.variant(variant or loaded.variants[0].name)
     if policy is not None:
         own = _set(own, {"policy": policy}, texts)
-    if out and own.own[0] and (others := texts.told(out)):
-        refuse_code(own, location(out) / MANIFEST)  # it runs what the folder carries
-        for line in others:
-            say(printable(line), err=True)
     if several:
         parameters = {key: value for key, value in parameters.items() if parameter_of(own, key) is not None}
     if parameters:
         own = with_parameters(own, parameters)
         own = own.variant(own.variants[0].name)
+    if out and own.own[0] and (others := texts.told(out)):
+        refuse_code(own, location(out) / MANIFEST)  # it runs what the folder carries
+        for line in others:
+            say(printable(line), err=True)
     return own
 
 

@@ -16,7 +16,7 @@ def record(
     seconds: Annotated[
         int | None, typer.Option("-s", "--seconds", min=1, help="How long  [default: to Ctrl-C]")
     ] = None,
-    buffer: Annotated[int | None, typer.Option("-b", min=64, help="Trace buffer of each CPU, KB.")] = None,
+    buffer: Annotated[int | None, typer.Option("-b", min=64, help="Trace buffer of each CPU, kB.")] = None,
     shrink: Annotated[
         bool, typer.Option("--shrink", help="Shrink every slab cache first; a replay is then nearly exact.")
     ] = False,

@@ -1,4 +1,4 @@
-"""Layout of SLAB and SLOB caches of 2.6.25 [mm/slab.c, mm/slob.c]. Sizes in bytes, orders in powers of two of 4 KB."""
+"""Layout of SLAB and SLOB caches of 2.6.25 [mm/slab.c, mm/slob.c]. Sizes in bytes, orders in powers of two of 4 kB."""
 
 from dataclasses import dataclass
 
@@ -112,7 +112,7 @@ def later_slabs(size: int, flags: int) -> list[tuple[int, int]]:
 
     It lies in a free object where that is large enough, else off the slab, else behind the objects; which of the last
     two depends on debugging, constructors and RCU [mm/slab.c of 4.6: set_objfreelist_slab_cache, set_off_slab_cache,
-    set_on_slab_cache, calculate_slab_order]. An index of the list takes a byte with pages of 4 KB.
+    set_on_slab_cache, calculate_slab_order]. An index of the list takes a byte with pages of 4 kB.
     """
     found = []
     for own_byte in (0, 1):

@@ -38,7 +38,7 @@ class MarkRules:
     name: str = ""  # the first version
     max_free_kbytes: int = 65536
     managed: bool = False  # of managed pages, not of present ones
-    sqrt_of: int = 16  # min_free_kbytes is the root of so many times the KB of lowmem
+    sqrt_of: int = 16  # min_free_kbytes is the root of so many times the kB of lowmem
     steps: str = "of share"  # low and high: ``double`` and treble min, a quarter and half ``of min`` or of the zone's
     # share of min_free_kbytes more, or steps ``scaled`` by watermark_scale_factor
     movable_fixed: bool = False  # the Movable zone has a small mark of its own, as highmem
@@ -110,7 +110,7 @@ def in_the_share(name: str, era: str, highmem: bool) -> bool:
 
 
 def min_free_kbytes(lowmem_kb: int, era: str = "2.6.25") -> int:
-    """min_free_kbytes that the boot sets for ``lowmem_kb`` KB [init_per_zone_pages_min, init_per_zone_wmark_min]."""
+    """min_free_kbytes that the boot sets for ``lowmem_kb`` kB [init_per_zone_pages_min, init_per_zone_wmark_min]."""
     rules = marks_of(era)
     return min(max(isqrt(rules.sqrt_of * lowmem_kb), MIN_FREE_KBYTES), rules.max_free_kbytes)
 
@@ -136,7 +136,7 @@ def zone_watermarks(
     ----------
     scale_factor : watermark_scale_factor, in 1/10000 of the zone (4.6 on).
     lowmem : which zones share the reserve, see :func:`in_the_share`; the others get a small fixed one.
-    page_kb : KB of a page.
+    page_kb : kB of a page.
     """
     rules = marks_of(era)
     shares = [True] * len(sizes) if lowmem is None else list(lowmem)

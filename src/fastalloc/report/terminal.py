@@ -141,6 +141,6 @@ def count(value: float) -> str:
 
 
 def megabytes(pages: float, page_kb: int) -> str:
-    """Pages in MB of 1024 KB, as the kernel counts: one decimal while it is small."""
+    """Pages in MB of 1024 kB, as the kernel counts: one decimal while it is small."""
     value = pages * page_kb / 1024
     return f"{value:,.0f} MB" if value >= 100 or value == 0 else f"{value:.1f} MB"

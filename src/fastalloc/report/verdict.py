@@ -195,5 +195,5 @@ def _livelock_sentence(verdict: Verdict, rows: pl.DataFrame) -> str:
 
 def _stall_words(verdict: Verdict) -> str:
     if verdict.longest_stall_s < 1:
-        return "writeback never stalled for a second"
+        return "no stall of writeback lasted a second"
     return f"the longest stall was {verdict.longest_stall_s:.1f} s"

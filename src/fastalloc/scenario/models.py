@@ -176,7 +176,7 @@ class Scenario(Varied):
         if self.machine.page_kb != 4 and self.policy.allocator in NOT_SLUB:
             raise ValueError(
                 f"machine.page_kb: {self.machine.page_kb}, but policy.allocator {self.policy.allocator!r} is modelled "
-                "for pages of 4 KB"
+                "for pages of 4 kB"
             )
         if self.policy.questions:
             text = read_own(self.policy.questions, self.policy.own[1])

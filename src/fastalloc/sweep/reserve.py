@@ -257,7 +257,7 @@ def own_value(scenario: Scenario, key: str) -> int:
 
 
 def kept_back(scenario: Scenario, key: str, value: int) -> float:
-    """KB more than now that are kept back: what stays free in the kernel's zones while kswapd sleeps, up to the high
+    """kB more than now that are kept back: what stays free in the kernel's zones while kswapd sleeps, up to the high
     marks; or elements of a pool that lie in it while nothing is short."""
     field, *_ = FIELDS[key]
     if key in BURSTS:

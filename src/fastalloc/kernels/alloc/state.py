@@ -122,7 +122,7 @@ class MEMCTL(Record, width=POLICY.width):
     charge_limit = field("of each WHO: objects charged at once stay below it; 0 not charged", width=16)
     charge_usage = field("of each WHO: objects charged now", width=16)
     emergency_nomerge = field("1: emergency caches share their slabs with nobody")
-    page_doublings = field("of 4096 bytes: 0, 2 or 4 for pages of 4, 16 or 64 KB")
+    page_doublings = field("of 4096 bytes: 0, 2 or 4 for pages of 4, 16 or 64 kB")
     user_zones = field("zones at the top that serve tasks' pages alone: HighMem, Movable")
     context = field("PF_MEMALLOC and IN_INTERRUPT bits of whoever frees: a free under sheaves may need memory")
     cpu = field("that was last past the fast path")

@@ -59,7 +59,7 @@ class METRIC(Record):
     slab_fast = field("objects taken and given on what a CPU has to itself: its slab, array or sheaf")
     slab_slow = field("objects that took a longer way")
     slab_locks = field("times that a lock of all CPUs was taken: of a node's lists or barn; SLOB: its only one")
-    slab_waste_kb = field("held in slabs at the end and used by no object", "KB")
+    slab_waste_kb = field("held in slabs at the end and used by no object", "kB")
     policy_tests = field("questions that the policy adds to those that rc8 asks, see docs/policies.md")
     policy_locks = field("locks that it adds")
     reserve_idle = field("bytes set aside for a shortage and not in use, mean over time")

@@ -397,7 +397,7 @@ def finish_lane(mem, heap, pools, io, vm, out):
     metric[METRIC.spare_used] = mem.ctl[MEMCTL.spare_used]
     metric[METRIC.unfair_refusals] = mem.ctl[MEMCTL.unfair]
     heap_costs(heap, metric[METRIC.slab_fast : METRIC.slab_fast + 4])
-    metric[METRIC.slab_waste_kb] += (page_bytes(mem) - 4096) * heap_pages(heap) >> 10  # which are counted as of 4 KB
+    metric[METRIC.slab_waste_kb] += (page_bytes(mem) - 4096) * heap_pages(heap) >> 10  # which are counted as of 4 kB
     metric[METRIC.policy_tests] = mem.ctl[MEMCTL.tests]
     metric[METRIC.policy_locks] = mem.ctl[MEMCTL.locks]
     metric[METRIC.reserve_idle] = vm.ctl[VM.idle_sum] // max(1, vm.ctl[VM.looks])

@@ -93,9 +93,9 @@ def import_machine(
         assert report is not None
         found = report.zones
     if size is None:
-        said.append("pages of 4 KB assumed")
+        said.append("pages of 4 kB assumed")
     elif size != 4:
-        said.append(f"pages of {size} KB, as {why} tell")
+        said.append(f"pages of {size} kB, as {why} tell")
     size = size or 4
     if known is None:
         said.append(f"kernel not told: the rules of {base_name(base)} assumed, the oldest that fits")

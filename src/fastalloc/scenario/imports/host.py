@@ -51,7 +51,7 @@ _ARCH = (
     ("v7l?", 32, 64),
 )  # fmt: skip -- the last two: CONFIG_LOCALVERSION of the Raspberry Pi's kernels
 _CALLED = {"v8": "arm64", "v7l?": "armv7", "sh4a?": "sh", "powerpc64": "ppc64"}
-# KB of a page that kernels are built with, by what stands in their release; else 4.
+# kB of a page that kernels are built with, by what stands in their release; else 4.
 _PAGES = (
     (re.compile(r"[+-](16|64)k\b"), 0),  # which its distribution names
     (re.compile(r"rpi-2712|-asahi"), 16),  # arch/arm64/configs/bcm2712_defconfig; Apple's IOMMU has no other
@@ -115,7 +115,7 @@ def read_meminfo(lines: Sequence[str]) -> dict[str, int]:
 
 
 def hugetlb_kb(lines: Sequence[str], meminfo: Mapping[str, int]) -> int:
-    """KB that huge pages set aside take, of every size [since 4.16], or of the default one."""
+    """kB that huge pages set aside take, of every size [since 4.16], or of the default one."""
     if "Hugetlb" in meminfo:
         return meminfo["Hugetlb"]
     counts = [int(match[1]) for line in lines if (match := re.match(r"^\s*HugePages_Total:\s+(\d+)\s*$", line))]
@@ -192,7 +192,7 @@ def is_s390(zones: ZonesFound) -> bool:
 
 
 def told_page_kb(lines: Sequence[str]) -> int | None:
-    """KB of a page where ``getconf PAGESIZE``, or a line that names it, tells."""
+    """kB of a page where ``getconf PAGESIZE``, or a line that names it, tells."""
     for line, answer in zip(lines, [*lines[1:], ""], strict=True):
         match = re.search(r"\bPAGE_?SIZE\s*[=:]?\s*(\d+)\s*$", line)
         if match is None and re.search(r"getconf PAGE_?SIZE\s*$", line):
@@ -203,7 +203,7 @@ def told_page_kb(lines: Sequence[str]) -> int | None:
 
 
 def page_sizes(arch: str, zones: ZonesFound | None, era: str) -> tuple[int, ...]:
-    """KB that a page may have on this CPU, less those that the batches of the zones' per-CPU lists speak against
+    """kB that a page may have on this CPU, less those that the batches of the zones' per-CPU lists speak against
     [zone_batchsize]; only 4 where the DMA zone is that of the ISA bus."""
     if arch in EIGHT_ALONE:
         return (8,)
@@ -220,7 +220,7 @@ def page_sizes(arch: str, zones: ZonesFound | None, era: str) -> tuple[int, ...]
 
 
 def _has_isa_dma(zones: ZonesFound) -> bool:
-    """Whether a DMA zone ends at 16 MB of 4 KB, below another one [MAX_DMA_PFN of x86]."""
+    """Whether a DMA zone ends at 16 MB of 4 kB, below another one [MAX_DMA_PFN of x86]."""
     names = {"DMA32", "HighMem"} & set(zones.listed)
     return bool(names) and any(zone.name == "DMA" and zone.spanned in (4095, 4096) for zone in zones.zones)
 
@@ -233,7 +233,7 @@ def page_kb(
     whole: bool,
     release: str,
 ) -> tuple[int | None, str]:
-    """(KB of a page, what betrays it); None where nothing does.
+    """(kB of a page, what betrays it); None where nothing does.
 
     Args:
         slab_page: bytes, of :func:`fastalloc.scenario.imports.slabinfo.page_bytes`.

@@ -6,7 +6,7 @@ from fastalloc.errors import InputError
 from fastalloc.linux.release import Base
 from fastalloc.scenario.imports.zoneinfo import ZoneFound, ZonesFound
 
-GB = 1 << 20  # in KB
+GB = 1 << 20  # in kB
 DMA_KB = 3976 * 4  # that x86_64 manages of its 16 MB
 DEFAULT_MEMORY_KB = GB
 LOW_KB = 880 << 10  # that a 32-bit kernel maps, where LowTotal does not tell

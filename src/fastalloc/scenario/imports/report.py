@@ -34,7 +34,7 @@ class ReportFound:
 def read_report(lines: Sequence[str], page_kb: int | None = None) -> ReportFound | None:
     """The first Mem-Info among ``lines``; None where there is none.
 
-    ``page_kb``: KB of a page, where it is known; else that of the smallest block of its lists, or 4.
+    ``page_kb``: kB of a page, where it is known; else that of the smallest block of its lists, or 4.
     """
     found = ReportFound(ZonesFound())
     sizes = [int(match[4]) for line in lines if (match := _LIST.match(line)) is not None]

@@ -21,7 +21,7 @@ def allocator(rows: Sequence[SlabRow], source: Source) -> str | None:
 
 
 def page_bytes(rows: Sequence[SlabRow]) -> int | None:
-    """The smallest page of 4, 16 or 64 KB in which the objects of every slab fit; None where a page of 4 KB does."""
+    """The smallest page of 4, 16 or 64 kB in which the objects of every slab fit; None where a page of 4 kB does."""
     need = max(
         (-(-row.objects_a_slab * row.object_size // row.pages_a_slab) for row in rows if row.pages_a_slab), default=0
     )

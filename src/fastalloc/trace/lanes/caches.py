@@ -111,7 +111,7 @@ def caches_of_geometry(path: Path, run: str = "") -> tuple[list[TracedCache], di
 
 
 def traced_order(order: int, options: se.SlubOptions) -> int:
-    """An order of the kernel's pages as one of pages of 4 KB, in which traces and tables count."""
+    """An order of the kernel's pages as one of pages of 4 kB, in which traces and tables count."""
     return order + options.page_shift - se.PAGE_SHIFT
 
 

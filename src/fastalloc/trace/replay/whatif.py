@@ -120,7 +120,7 @@ def what_if(
             names = [re.split(r"[=\[]", each)[0] for each in KNOWN.split(", ")]
             raise InputError("--what-if", word, f"is not known{meant(key, names)}; there are {KNOWN}")
     if options.page_shift != se.PAGE_SHIFT and config.allocator != "slub":
-        raise InputError("--what-if", text, "SLAB and allocators of one's own are replayed with pages of 4 KB")
+        raise InputError("--what-if", text, "SLAB and allocators of one's own are replayed with pages of 4 kB")
     return _with_policy(config, policy, parameters)
 
 
