@@ -134,6 +134,7 @@ def test_a_policy_of_one_s_own_has_a_rate(fastalloc, monkeypatch, tmp_path):
     assert err == "mine.py: kept goes on with the text that it was begun with, which is another\n"
     one_line(fastalloc(*words, "--set", "policy.slack=3"), "policy.slack")
     (tmp_path / "mine.py").unlink()
+    monkeypatch.setenv(trust.TRUST, "0")
     one_line(fastalloc(*words), "kept/rare.json: policy.questions: carries 5 lines of Python")
     code, out, err = fastalloc(*words, "--trust")
     assert (code, json.loads(out)) == (0, told)
