@@ -15,7 +15,7 @@ from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact.tasks import ALLOCATES, FREES, tasks_as_played, tasks_of
 from fastalloc.trace.lanes.lane import cache_of_kind, samples_of
 from fastalloc.trace.lanes.own_lane import OwnRun
-from fastalloc.trace.replay.recording import beside, open_recording
+from fastalloc.trace.replay.recording import beside, open_recording, read_trace
 from fastalloc.verify.own.allocator_check import check_allocator
 from fastalloc.verify.own.template import allocator_template
 from tests.closed_loop.small import OWN_CORES, advance, small
@@ -79,7 +79,7 @@ def test_in_a_replay_it_is_the_task_that_was_recorded(recording, tmp_path):
 def test_events_woven_in_move_no_task():
     """Of a recording whose lists are not known, so that no address moves an operation."""
     trace = open_recording(RUN, None, None, "7.3", "").trace
-    recorded = trace.recorded
+    recorded = read_trace(RUN)
     assert len(trace.events) > len(recorded.events)
     own = trace.events["kind"] < len(recorded.kinds)  # the others came later
     pids, task = tasks_of(recorded)
@@ -91,7 +91,7 @@ def test_events_woven_in_move_no_task():
 
 
 def test_another_order_moves_tasks_with_their_events(recording):
-    recorded = recording.trace.recorded
+    recorded = read_trace(RUN)
     _, task = tasks_of(recorded)
     rng = np.random.default_rng(1)
     at = np.arange(len(task)) + rng.integers(0, 50, len(task))
@@ -102,7 +102,7 @@ def test_another_order_moves_tasks_with_their_events(recording):
         at[part] = np.maximum.accumulate(at[part])
     order = np.argsort(at, kind="stable")
     assert (order != np.arange(len(order))).any()
-    moved = dataclasses.replace(recorded, events=recorded.events[order], recorded=recorded)
+    moved = dataclasses.replace(recorded, events=recorded.events[order], drawn_from=recorded)
     moves = np.isin(moved.events["op"], (*ALLOCATES, *FREES))
     assert (tasks_as_played(moved)[1][moves] == task[order][moves]).all()
 
@@ -112,7 +112,7 @@ def test_a_trace_that_keeps_no_tasks_is_refused(recording, tmp_path):
     _, config = recording.configs([f"allocator={tmp_path / 'seen.py'}"])
     trace = recording.trace
     meta = {key: value for key, value in trace.meta.items() if key != "tasks"}
-    bare = dataclasses.replace(trace, recorded=dataclasses.replace(trace.recorded, meta=meta))
+    bare = dataclasses.replace(trace, meta=meta)
     with pytest.raises(InputError, match="keeps no tasks; convert it again"):
         OwnRun(bare, config, recording.start, samples_of(trace, None))
 

@@ -48,6 +48,9 @@ class Trace:
         self.calls.append(row | {"n": n, "want": want, "pid": pid})
 
     def open(self, tmp_path, slabs=None):
+        return open_recording(self.write(tmp_path), None, None, "7.3", "slab_max_order=0", slabs=slabs)
+
+    def write(self, tmp_path):
         path = tmp_path / "run.events.parquet"
         kinds = {"ts_ns": pl.Int64, "cpu": pl.UInt8, "ptr": pl.UInt64, "pfn": pl.UInt64, "order": pl.UInt8}
         kinds |= {"node": pl.Int16, "pid": pl.Int32} | dict.fromkeys(
@@ -56,7 +59,7 @@ class Trace:
         pl.DataFrame(self.rows).cast(kinds).write_parquet(path)
         if self.calls:
             pl.DataFrame(self.calls).cast({"sheaf": pl.UInt64}).write_parquet(tmp_path / "run.sheaftruth.parquet")
-        return open_recording(path, None, None, "7.3", "slab_max_order=0", slabs=slabs)
+        return path
 
     def run(self, tmp_path):
         recording = self.open(tmp_path)

@@ -1,11 +1,15 @@
 """Orders of single caches put together: places as a plain sort by place and turn gives them."""
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 from hypothesis import given
 from hypothesis import strategies as some
 
 from fastalloc.trace.compact import compact as co
+from fastalloc.trace.compact.tasks import rows_recorded
+from fastalloc.trace.compact.weave import ADDED, woven
 from fastalloc.trace.order import model as om
 from fastalloc.trace.order.merge import CacheOrder, Merge
 
@@ -73,10 +77,13 @@ def test_as_a_sort_by_place_and_turn(drawn, part):
             op, row = np.array(some_of_them, np.int64).reshape(-1, 2).T
             order.add(op, row, (op == om.ALLOC) & (row % 5 == 0), following)
         merge.add(order)
-    events = merge.trace().events
+    after = merge.trace()
+    events = after.events
     plain = [([op for op, _ in operations], [row for _, row in operations]) for operations in found]
     assert list(zip(events["object"].tolist(), events["op"].tolist(), strict=True)) == expected(trace, plain)
     assert (np.diff(events["time"].astype(np.int64)) >= 0).all()
+    own = events["op"] == co.OP_ALLOC
+    assert rows_recorded(after).tolist() == np.where(own, events["object"].astype(np.int64), -1).tolist()
 
 
 def test_a_shortage_goes_with_its_allocation():
@@ -86,3 +93,22 @@ def test_a_shortage_goes_with_its_allocation():
     order.add(np.array([om.ALLOC, om.FREE, om.ALLOC]), np.array([0, 4, 2]), np.zeros(3, bool), -1)
     merge.add(order)
     assert merge.trace().events["object"].tolist() == [0, 4, 1, 2, 3]
+    assert rows_recorded(merge.trace()).tolist() == [0, 4, 1, 2, 3]
+
+
+def test_rows_recorded_after_two_steps():
+    trace = trace_of([co.OP_ALLOC] * 4)
+    added = pl.DataFrame(
+        {"place": [1, 4, 1], "op": [co.OP_PREFILL] * 3, "cache": "", "src": "", "amount": 0, "object": 9, "cpu": 0},
+        ADDED,
+    )
+    kinds = pl.DataFrame({"call_site": "", **dict.fromkeys(("bytes_req", "bytes_alloc", "order", "node"), 0)})
+    kinds = kinds.with_columns(cache=pl.lit(""), src=pl.lit(""), gfp_flags=pl.lit(0, pl.UInt32))
+    trace = dataclasses.replace(trace, kinds=kinds, meta={"cpus": 1})
+    trace = woven(trace, trace.events["op"], added, trace.ptrs)
+    assert rows_recorded(trace).tolist() == [0, -1, -1, 1, 2, 3, -1]
+    merge = Merge(trace)
+    order = CacheOrder(merge.shortages)
+    order.add(np.array([om.ALLOC] * 4), np.array([3, 0, 4, 5]), np.zeros(4, bool), -1)
+    merge.add(order)
+    assert rows_recorded(merge.trace()).tolist() == [-1, -1, 1, 0, 2, 3, -1]

@@ -65,8 +65,8 @@ def test_when_a_new_slab_was_asked_for(tmp_path, case):
     path.write_text("".join(line(*item) for item in FULL + lines))
     recording = open_recording(path, None, None, "6.1", "slub_max_order=0")
     config = recording.configs([])[0]
-    assert run(recording.recorded, config, recording.start, NO_SAMPLES).caches["new"].to_list() == [1]
-    found = resolve_order.resolve_order(recording.recorded, config, recording.start)
+    assert run(read_trace(path), config, recording.start, NO_SAMPLES).caches["new"].to_list() == [1]
+    found = resolve_order.resolve_order(read_trace(path), config, recording.start)
     assert found.caches["moved"].sum() == moved
     assert found.caches["unexplained"].sum() == 0
     assert (found.trace.events["op"] == co.OP_BEGIN).sum() == moved
@@ -95,11 +95,11 @@ def test_a_slab_that_others_pass_over_is_from_below_all_watermarks(tmp_path, gfp
     path.write_text("".join(line(*item) for item in passed_over(gfp, others)))
     recording = open_recording(path, None, None, "6.1", "slub_max_order=0")
     config = recording.configs([])[0]
-    found = resolve_order.resolve_order(recording.recorded, config, recording.start)
+    found = resolve_order.resolve_order(read_trace(path), config, recording.start)
     assert found.caches["reserve"].sum() == reserve
     assert (found.trace.events["op"] == co.OP_RESERVE).sum() == reserve
     if reserve:
-        assert run(recording.recorded, config, recording.start, NO_SAMPLES).caches["new"].to_list() == [others + 1]
+        assert run(read_trace(path), config, recording.start, NO_SAMPLES).caches["new"].to_list() == [others + 1]
         kinds = found.trace.kinds["gfp_flags"].gather(found.trace.meta["entitled"])
         assert (kinds & 0x400 == 0).all()
         co.write_trace(tmp_path / "t.fatrace", found.trace)
@@ -113,7 +113,7 @@ def test_a_mark_is_of_one_new_slab_and_of_no_later_one(tmp_path):
     path.write_text("".join(line(*item) for item in passed_over("GFP_NOWAIT", 60)))
     recording = open_recording(path, None, None, "6.1", "slub_max_order=0")
     config = recording.configs([])[0]
-    trace = resolve_order.resolve_order(recording.recorded, config, recording.start).trace
+    trace = resolve_order.resolve_order(read_trace(path), config, recording.start).trace
     mark = int(np.flatnonzero(trace.events["op"] == co.OP_RESERVE)[0])
     late = trace.events.copy()
     new, second = mark + 1 + np.flatnonzero(trace.events["op"][mark + 1 :] == co.OP_ALLOC)[:2]

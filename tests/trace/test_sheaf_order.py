@@ -11,6 +11,7 @@ from fastalloc.trace.compact.infer import DIRECT_MAP
 from fastalloc.trace.lanes import lane as ln
 from fastalloc.trace.lanes import slub_lane
 from fastalloc.trace.order.sheaf_order import resolve_sheaf_order
+from fastalloc.trace.replay.recording import read_trace
 from fastalloc.trace.replay.whatif import as_traced
 from tests.trace.sheaf_trace import Trace
 
@@ -32,7 +33,7 @@ def interrupt_frees(trace, index):
 def resolved(trace, tmp_path):
     recording = trace.open(tmp_path)
     base = as_traced(recording.caches)
-    found, steps = resolve_sheaf_order(recording.trace, base, recording.start)
+    found, steps = resolve_sheaf_order(recording.trace, base, recording.start, read_trace(trace.write(tmp_path)))
     e = found.events
     own = [row for row in e if co.OPS[row["op"]] in ("alloc", "free", "free_locked")]
     pages = [(int(found.ptrs[row["object"]]) - DIRECT_MAP) % 4096 // 1024 for row in own]
@@ -88,7 +89,7 @@ def test_an_object_freed_past_the_sheaves_is_free_in_its_slab(tmp_path):
     trace.alloc(1, "thing", 102, 0)
     recording = trace.open(tmp_path)
     base = as_traced(recording.caches)
-    found, _ = resolve_sheaf_order(recording.trace, base, recording.start)
+    found, _ = resolve_sheaf_order(recording.trace, base, recording.start, read_trace(trace.write(tmp_path)))
     table = slub_lane.run(found, base, recording.start, ln.NO_SAMPLES).caches
     thing = table.filter(cache="thing")
     assert thing.select("free_slowpath", "free_fastpath", "objects").row(0) == (1, 0, 3)

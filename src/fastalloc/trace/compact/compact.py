@@ -18,7 +18,7 @@ import struct
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -104,6 +104,13 @@ MAX_AGO = 255
 NO_PFN = 0xFFFFFFFF
 
 
+class Moved(NamedTuple):
+    """One step away from the order of events that was recorded: events moved, others woven in."""
+
+    place: np.ndarray  # int64: rows that are not where they would be if nothing else had moved, each once
+    before: np.ndarray  # int64: the row of each before this step, -1 where it was woven in
+
+
 @dataclass(frozen=True)
 class CompactTrace:
     """An opened trace.
@@ -112,8 +119,8 @@ class CompactTrace:
     ``object``, as if memory were mapped without KASLR (where it was: ``direct_map`` in ``meta``). ``kinds``: a row a
     kind: cache, src, call_site, bytes_req, bytes_alloc, gfp_flags, order, node. ``markers``: ts_ns, text. ``meta``:
     first_ns, time_unit_ns, source, generation, inferred (steps and counts), rows_read, entitled (kinds of callers that
-    may have slabs from below all watermarks, where there are such slabs). ``recorded``: the trace as it was recorded,
-    where these events have another order or others woven in.
+    may have slabs from below all watermarks, where there are such slabs). ``moved``: the steps from the events as they
+    were recorded to these. ``drawn_from``: the trace of which this is one order drawn.
     """
 
     path: str
@@ -122,7 +129,8 @@ class CompactTrace:
     kinds: pl.DataFrame
     markers: pl.DataFrame
     meta: dict[str, Any]
-    recorded: "CompactTrace | None" = None
+    moved: tuple[Moved, ...] = ()
+    drawn_from: "CompactTrace | None" = None
 
     def time_ns(self) -> np.ndarray:
         """int64[n]: time of each event in nanoseconds of the trace clock."""

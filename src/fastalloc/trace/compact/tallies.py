@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastalloc.compiler.jit import kernel
-from fastalloc.kernels.replay.kmem_events import MET, OP_ALLOC, OP_BULK_FREE
+from fastalloc.kernels.replay.kmem_events import MET, OP_ALLOC, OP_BULK_FREE, OP_FREE
 
 
 @kernel
@@ -37,6 +37,17 @@ def first_events(op, obj, first):
     for i in range(op.shape[0]):
         if op[i] <= OP_BULK_FREE and first[obj[i]] < 0:
             first[obj[i]] = i
+
+
+@kernel
+def last_allocation(op, obj, kind, last):
+    """The kind of the allocation by which each object is out at the end: ``last`` int32[objects], all -1 at first, and
+    where it is not. Bulk allocations do not tell what was asked for, and are passed over."""
+    for i in range(op.shape[0]):
+        if op[i] == OP_ALLOC:
+            last[obj[i]] = kind[i]
+        elif op[i] == OP_FREE or op[i] == OP_BULK_FREE:
+            last[obj[i]] = -1
 
 
 @kernel

@@ -40,10 +40,10 @@ def woven(trace: co.CompactTrace, op: np.ndarray, added: pl.DataFrame, ptrs: np.
     events = e.copy()
     events["op"] = op
     events = np.insert(events, place[order], rows[order])
+    moved = co.Moved(place[order] + np.arange(len(order)), np.full(len(order), -1, np.int64))
     events.flags.writeable = False
     meta = {**trace.meta, "cpus": max(int(trace.meta["cpus"]), int(rows["cpu"].max(initial=0)) + 1)}
-    recorded = trace.recorded or trace
-    return dataclasses.replace(trace, events=events, kinds=kinds, ptrs=ptrs, meta=meta, recorded=recorded)
+    return dataclasses.replace(trace, events=events, kinds=kinds, ptrs=ptrs, meta=meta, moved=(*trace.moved, moved))
 
 
 __all__ = ["ADDED", "woven"]

@@ -6,6 +6,7 @@ from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, Slab
 from fastalloc.kernels.alloc.slub.state import SlubEras
 from fastalloc.kernels.alloc.state import SLUB_CTL, SLUB_SLAB
 from fastalloc.trace.compact import compact as co
+from fastalloc.trace.compact import tallies
 from fastalloc.trace.lanes.lane import Config, cache_of_kind
 
 PAGE_BYTES = 4096
@@ -49,13 +50,9 @@ def of_slab(
 def rounding_bytes(trace: co.CompactTrace, config: Config) -> np.ndarray:
     """int64[caches]: what the slots of objects that the trace allocated, and that are out at its end, have more than
     was asked for. What objects from before the trace asked for is not known."""
-    events = trace.events
-    allocates = np.isin(events["op"], (co.OP_ALLOC, co.OP_FREE, co.OP_BULK_FREE))
-    rows = np.flatnonzero(allocates)
-    last = np.full(len(trace.ptrs), -1, np.int64)
-    last[events["object"][rows]] = rows  # of several the last one stays
-    last = last[last >= 0]
-    kinds = events["kind"][last[events["op"][last] == co.OP_ALLOC]].astype(np.int64)
+    e, last = trace.events, np.full(len(trace.ptrs), -1, np.int32)
+    tallies.last_allocation(e["op"], e["object"], e["kind"], last)
+    kinds = last[last >= 0].astype(np.int64)
     cache = cache_of_kind(trace, config)[kinds]
     asked = trace.kinds["bytes_req"].to_numpy()[kinds].astype(np.int64)
     known = cache >= 0

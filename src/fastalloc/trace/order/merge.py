@@ -86,7 +86,18 @@ class Merge:
         times = np.sort(events["time"][inserted[:, 0]])
         passes.merge(events, gone, stays[0], stays[2], places, times, moved)
         moved.flags.writeable = False
-        return dataclasses.replace(self.whole, events=moved, recorded=self.whole.recorded or self.whole)
+        step = co.Moved(_places(places, gone, stays), np.where(places.op < 0, places.row, -1))
+        return dataclasses.replace(self.whole, events=moved, moved=(*self.whole.moved, step))
+
+
+def _places(moves: passes.Moves, gone: np.ndarray, stays: np.ndarray) -> np.ndarray:
+    """Rows that ``passes.merge`` gives to the ``moves``: behind so many of them, and of the rows that stay."""
+    known = np.searchsorted(stays[0], moves.to)
+    at = np.minimum(known, stays.shape[1] - 1)
+    turn = np.where(stays[0, at] == moves.to, stays[2, at], 0) if stays.shape[1] else 0
+    behind = (moves.turn >= turn) & ~np.isin(moves.to, gone)
+    places: np.ndarray = np.arange(len(moves.to)) + moves.to - np.searchsorted(gone, moves.to) + behind
+    return places
 
 
 def _last_of_each(placed: np.ndarray) -> np.ndarray:

@@ -243,14 +243,14 @@ def _contradicted(whole: _Whole) -> list[int]:
 
 
 def resolve_sheaf_order(
-    trace: co.CompactTrace, config: ln.Config, start: Start
+    trace: co.CompactTrace, config: ln.Config, start: Start, raw: co.CompactTrace
 ) -> tuple[co.CompactTrace, dict[str, int]]:
-    """``trace``, with refills and calls woven in, its operations moved to where the addresses say they were; what was
-    done, with counts. Caches of which a smaller slab was allocated are left as recorded."""
+    """``trace``, which is ``raw`` with refills and calls woven in, its operations moved to where the addresses say they
+    were; what was done, with counts. Caches of which a smaller slab was allocated are left as recorded."""
     if not len(trace.events) or not config.caches:
         return trace, {}
     e = trace.events
-    raw, op = trace.recorded or trace, e["op"].copy()
+    op = e["op"].copy()
     prepared = ln.prepare(trace, config, start.nodes, ln.NO_SAMPLES)
     pages = (op == co.OP_PAGE_ALLOC) | (op == co.OP_PAGE_FREE)
     of_event = np.where(pages, -1, prepared[1].kind["cache"][e["kind"]])
@@ -286,7 +286,7 @@ def _merged(trace: co.CompactTrace, op: np.ndarray, found: list[np.ndarray]) -> 
         return trace
     events = trace.events.copy()
     events["op"] = op
-    merge = Merge(dataclasses.replace(trace, events=events, recorded=trace.recorded or trace))
+    merge = Merge(dataclasses.replace(trace, events=events))
     for rows in found:
         order = CacheOrder(merge.shortages)
         nothing = np.zeros(len(rows), np.int64)

@@ -44,7 +44,9 @@ def reordered(trace: CompactTrace, seed: int, loose: np.ndarray) -> CompactTrace
     moved = np.empty_like(trace.events)
     drawn_order_passes.merge(trace.events, rows, order, at, moved)
     moved.flags.writeable = False
-    return dataclasses.replace(trace, events=moved, recorded=trace.recorded or trace)
+    del rows, at, order
+    give_back()
+    return dataclasses.replace(trace, events=moved, drawn_from=trace)
 
 
 def _drawn(trace: CompactTrace, seed: int, loose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

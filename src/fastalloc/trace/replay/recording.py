@@ -55,7 +55,7 @@ class Recording:
     """A decoded trace with what is known of its kernel. ``shared``: caches that several names were merged into;
     ``steps``: what was inferred, with counts; ``order``: caches whose recorded order was not the kernel's, see
     ``resolve_order``. ``known``: what the start was made from; ``others``: starts that are as good as ``start``, and
-    ``recorded`` the trace in its own order, where the start was rebuilt. ``assumed``: nobody said which ``kernel``."""
+    ``recorded`` the trace in its own order, where there are others. ``assumed``: nobody said which ``kernel``."""
 
     trace: co.CompactTrace
     caches: list[TracedCache]
@@ -263,17 +263,18 @@ def open_recording(
         wrong = found.caches.filter(~pl.col("explained") & (pl.col("misfit") * 100 > pl.col("operations")))
         left = frozenset(wrong["cache"])
         known = _known(readings, trace, slabs.name if slabs else "", len(found.starts), found)
-        recorded = trace
+        recorded = trace if others else None
         if readings is None and old:
             steps["objects whose slabs before the trace are not known"] = sum(map(len, old.values()))
     if rules.era == PERCPU_SHEAVES:
         # Slabs move when sheaves are filled and flushed: what tells the order of operations are the refills.
         calls = _sheaf_calls(path)
         layouts = {cache.name: Layout(cache.sheaf_capacity, cache.order) for cache in caches + more}
-        trace, woven = with_sheaf_calls(trace, calls, layouts)
+        raw = trace
+        trace, woven = with_sheaf_calls(raw, calls, layouts)
         steps |= woven
         if start_state is not None:
-            trace, resolved_steps = resolve_sheaf_order(trace, base, start)
+            trace, resolved_steps = resolve_sheaf_order(trace, base, start, raw)
             steps |= resolved_steps
     elif len(trace.events):
         resolved = resolve_order(trace, base, start, left)
