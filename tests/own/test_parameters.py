@@ -123,6 +123,10 @@ def test_a_sweep_is_gone_on_with_by_the_text_that_it_was_begun_with(here, fastal
     manifest = Path("d/manifest.json").read_text()
     assert "kept * 8" in manifest
     assert "kept * 9" not in manifest
+    Path("mine.py").write_bytes(b"\xff\xfe\x00")
+    unread = fastalloc("sweep", "s.toml", "--out", "d", "--trust")
+    assert unread.code == 0, unread.err
+    assert "mine.py: d goes on with the text that it was begun with, which is another" in unread.err
     Path("mine.py").unlink()
     gone = fastalloc("sweep", "s.toml", "--out", "d", "--trust")
     assert gone.code == 0, gone.err

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fastalloc.errors import InputError
 from fastalloc.own.allocator_text import own_source
 
 
@@ -20,13 +21,9 @@ class KeptTexts:
         self.others: list[Path] = []  # each once, in the order in which they were asked for
 
     def of(self, path: Path) -> str | None:
-        """The text to run in place of a file's own; None where the folder has none.
-
-        Raises:
-            InputError: the file is there and cannot be read.
-        """
+        """The text to run in place of a file's own; None where the folder has none."""
         text = self._kept.get(path.name)
-        if text is not None and path not in self.others and not (path.is_file() and own_source(path) == text):
+        if text is not None and path not in self.others and text != _text_of(path):
             self.others.append(path)
         return text
 
@@ -37,6 +34,14 @@ class KeptTexts:
             f"{file}: {goes_on}, which is another" if file.is_file() else f"{file}: no such file now; {goes_on}"
             for file in self.others
         ]
+
+
+def _text_of(file: Path) -> str | None:
+    """None where it is gone or cannot be read."""
+    try:
+        return own_source(file) if file.is_file() else None
+    except InputError:
+        return None
 
 
 NO_TEXTS = KeptTexts()
