@@ -15,6 +15,9 @@ INTERPRETED := $(CHECKED) tests/trace/test_refills.py
 # Lanes of any shape and readers of traces too, with a check of every index
 BOUNDED := $(CHECKED) tests/closed_loop/test_generated.py tests/trace/test_fuzz.py tests/trace/test_cuts.py
 
+# Byte code is kept, also where the environment says otherwise: tests start many processes.
+test test-bounds test-interpreted test-slow: export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: help walk demo test test-bounds test-interpreted test-slow test-browser fuzz test-kernel hooks wheel lint format schemas tables bench \
 	sweeps docs clean
 

@@ -50,10 +50,20 @@ TABLES = {
 LISTS = (*TABLES.values(), *ANSWERS.values(), ("-h",))
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Where the dataset of ``ran`` is kept, made once."""
+    return tmp_path_factory.mktemp("kept") / "d"
+
+
 @pytest.fixture
-def ran(fastalloc):
+def ran(fastalloc, kept):
     """Runs commands in a folder that holds a dataset ``d``."""
-    assert fastalloc("run", "swap-livelock", "--lanes", 4, "--seconds", 40, "--out", "d").code == 0
+    if not kept.exists():
+        assert fastalloc("run", "swap-livelock", "--lanes", 4, "--seconds", 40, "--out", "d").code == 0
+        shutil.copytree("d", kept)
+    else:
+        shutil.copytree(kept, "d")
     return fastalloc
 
 
@@ -150,7 +160,7 @@ SENTENCES = {
 
 
 @pytest.mark.parametrize(("name", "columns"), [*((name, "") for name in SENTENCES), ("reserve", "100")])
-def test_every_sentence_is_as_wide_as_the_terminal(fastalloc, monkeypatch, name, columns):
+def test_every_sentence_is_as_wide_as_the_terminal(ran, monkeypatch, name, columns):
     """A pipe without COLUMNS has 80, on stderr as on stdout."""
     little = Refused(1000, 40, 10_000, 0.004, 0.003, 0.005, 16)
     enough = Refused(4000, 1, 100_000, 1e-5, 1e-6, 1e-4, 128)
@@ -164,9 +174,7 @@ def test_every_sentence_is_as_wide_as_the_terminal(fastalloc, monkeypatch, name,
     monkeypatch.setattr("fastalloc.sweep.reserve.reserve", search)
     monkeypatch.setattr("fastalloc.sweep.frontier.run_lanes", fake_batch.run_lanes)
     monkeypatch.setenv("COLUMNS", columns) if columns else monkeypatch.delenv("COLUMNS", raising=False)
-    if "d" in SENTENCES[name]:
-        fastalloc("run", "swap-livelock", "--lanes", 4, "--seconds", 40, "--out", "d")
-    done = fastalloc(*SENTENCES[name])
+    done = ran(*SENTENCES[name])
     lines = [line for line in (done.out + done.err).splitlines() if "fastalloc " not in line]
     assert len(lines) > 1, done.err
     assert [line for line in lines if len(line) > int(columns or 80)] == []

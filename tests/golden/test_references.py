@@ -17,6 +17,7 @@ from tests.reference.slob_machine import SlobMachine
 from tests.reference.slub_machine import SlubMachine
 
 LARGEST = 70_000  # rows that plain Python plays in a few seconds
+OFTEN = 45_000  # rows of the longest case that is not for `make test-slow` alone
 
 
 def reference(case: GoldenCase, build: str) -> Machine:
@@ -54,10 +55,15 @@ def test_small_case(folder: Path, build: str) -> None:
     check(folder, build)
 
 
+def shared_builds() -> list[object]:
+    """Those of longer cases are slow."""
+    found = builds(SHARED, *LATER_SHARED)
+    rows = {folder: json.loads((folder / "manifest.json").read_text()).get("n_ops", 0) for folder, _ in found}
+    return [pytest.param(*each, marks=pytest.mark.slow if rows[each[0]] > OFTEN else ()) for each in found]
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no shared data folder beside the repository")
-@pytest.mark.parametrize(
-    ("folder", "build"), builds(SHARED, *LATER_SHARED), ids=lambda part: getattr(part, "name", part)
-)
+@pytest.mark.parametrize(("folder", "build"), shared_builds(), ids=lambda part: getattr(part, "name", part))
 def test_shared_case(folder: Path, build: str) -> None:
     if read_case(folder).rows > LARGEST:
         pytest.skip("too long for plain Python")

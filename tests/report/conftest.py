@@ -1,10 +1,22 @@
-"""A dataset of made-up lanes."""
+"""A dataset of made-up lanes, and charts that are checked as they are made."""
+
+from contextlib import nullcontext
 
 import pytest
 
+from fastalloc.report import html, replay_page, replays_page, sweep_page
 from fastalloc.scenario import load_scenario
 from fastalloc.store import DatasetWriter, open_dataset
 from tests.fake_batch import fake_lane
+
+
+@pytest.fixture(scope="module", autouse=True)
+def by_schema():
+    """Altair compares each chart with its schema, for which users do not wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        for page in (html, replay_page, replays_page, sweep_page):
+            patch.setattr(page, "debug_mode", nullcontext)
+        yield
 
 
 @pytest.fixture(scope="session")

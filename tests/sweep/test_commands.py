@@ -29,7 +29,7 @@ def shell(*words, code=0):
 
 def test_a_sweep_from_the_shell(sweep_file, tmp_path, fastalloc):
     path, out = sweep_file(SWEEP.replace("lanes = 20", "lanes = 3")), tmp_path / "out"
-    dry = shell("sweep", path, "--dry-run").stdout
+    dry = fastalloc("sweep", path, "--dry-run").out
     assert re.search(r"points  8 .*\nlanes   24 .*\ntime    about \d+ s.*\nbytes   about [\d,]+", dry)
     assert not out.exists()
     points = json.loads(shell("sweep", path, "--out", out, "--json").stdout)

@@ -28,23 +28,24 @@ def mounted(path, *options):
         subprocess.run(["umount", path], check=True)
 
 
-def sweep_command(path, out):
+@pytest.fixture
+def swept(fastalloc):
     """Runs the command; gives the exit code and the last line of stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "fastalloc.cli.main", "sweep", path, "--out", out, "--threads", "2", "--batch", "5"],
-        capture_output=True,
-        text=True,
-    )
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stderr.strip().splitlines()[-1]
+
+    def run(path, out):
+        done = fastalloc("sweep", path, "--out", out, "--threads", 2, "--batch", 5)
+        assert "Traceback" not in done.err
+        return done.code, done.err.strip().splitlines()[-1]
+
+    return run
 
 
 @WITH_MOUNTS
-def test_a_full_disk_loses_nothing_and_the_sweep_goes_on_when_there_is_room(sweep_file, tmp_path, undisturbed):
+def test_a_full_disk_loses_nothing_and_the_sweep_goes_on_when_there_is_room(sweep_file, tmp_path, undisturbed, swept):
     path = sweep_file(ALL_TABLES)
     with mounted(tmp_path / "disk", "size=1m") as disk:
         out = disk / "out"
-        code, line = sweep_command(path, out)
+        code, line = swept(path, out)
         assert code == 2
         assert line.startswith(str(out))
         assert "No space left on device" in line
@@ -59,7 +60,7 @@ def test_a_full_disk_loses_nothing_and_the_sweep_goes_on_when_there_is_room(swee
 
 
 @WITH_MOUNTS
-def test_a_read_only_disk_gives_one_line_and_keeps_what_is_there(sweep_file, tmp_path, undisturbed):
+def test_a_read_only_disk_gives_one_line_and_keeps_what_is_there(sweep_file, tmp_path, undisturbed, swept):
     path = sweep_file(ALL_TABLES)
     with mounted(tmp_path / "disk", "size=64m") as disk:
         out = disk / "out"
@@ -68,7 +69,7 @@ def test_a_read_only_disk_gives_one_line_and_keeps_what_is_there(sweep_file, tmp
         victim.unlink()
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         for folder in (out, disk / "new"):
-            code, line = sweep_command(path, folder)
+            code, line = swept(path, folder)
             assert code == 2
             assert line.startswith(str(folder))
             assert "Read-only file system" in line

@@ -110,15 +110,6 @@ def test_slices_on_a_disk_merge_into_a_store_and_a_store_compacts_onto_a_disk(bu
     assert every(open_dataset(tmp_path / "back")) == every(on_disk)
 
 
-def fastalloc(*words, code):
-    done = subprocess.run(
-        [sys.executable, "-m", "fastalloc.cli.main", *map(str, words)], capture_output=True, text=True
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
 def test_a_store_that_goes_away_stops_the_sweep_and_loses_nothing(sweep_file, bucket, on_disk, monkeypatch):
     servers = [pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0, verbose=False) for _ in "ab"]
     out, path = f"{bucket}/sweep", sweep_file(SMALL)
@@ -181,17 +172,21 @@ def test_a_run_in_a_store_is_the_run_on_a_disk(bucket, tmp_path):
         fill(there.path, small())
 
 
-def test_the_commands_take_a_store(bucket, on_disk):
+def test_the_commands_take_a_store(bucket, on_disk, fastalloc):
     merge_datasets([on_disk.path], f"{bucket}/a")
-    assert fastalloc("dataset", "check", f"{bucket}/a", code=0).stdout.endswith(", 0 faults\n")
-    points = json.loads(fastalloc("report", f"{bucket}/a", "--json", code=0).stdout)
-    assert [row["lanes"] for row in points] == [4] * 8
+    assert fastalloc("dataset", "check", f"{bucket}/a").out.endswith(", 0 faults\n")
+    command = [sys.executable, "-m", "fastalloc.cli.main", "report", f"{bucket}/a", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)  # which ends with the store in use
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert [row["lanes"] for row in json.loads(done.stdout)] == [4] * 8
     assert b"Where the livelock lives" in (location(bucket) / "a" / "report.html").read_bytes()
 
 
-def test_a_store_that_refuses_gives_one_line(bucket, sweep_file, tmp_path, monkeypatch):
+def test_a_store_that_refuses_gives_one_line(bucket, sweep_file, tmp_path, monkeypatch, fastalloc):
     path = sweep_file(SWEEP.replace("lanes = 20", "lanes = 1"))
-    said = fastalloc("sweep", path, "--out", "s3://nowhere/x", code=2).stderr
+    refused = fastalloc("sweep", path, "--out", "s3://nowhere/x")
+    said = refused.err
+    assert (refused.code, "Traceback" in said) == (2, False)
     assert said.splitlines()[-1].startswith("s3://nowhere/x/sweep.toml: cannot be written: NO_SUCH_BUCKET")
     assert said.splitlines()[-1].endswith("The specified bucket does not exist")
     for place, reason in (
@@ -210,15 +205,17 @@ def test_a_store_that_refuses_gives_one_line(bucket, sweep_file, tmp_path, monke
     assert "\n" not in str(caught.value)
 
 
-def test_credentials_that_the_store_does_not_know(bucket, endpoint, on_disk):
+def test_credentials_that_the_store_does_not_know(bucket, endpoint, on_disk, fastalloc):
     import requests
 
     merge_datasets([on_disk.path], f"{bucket}/a")
     requests.post(f"{endpoint}/moto-api/reset-auth", data="0", timeout=10)
     try:
-        said = fastalloc("report", f"{bucket}/a", code=2).stderr
+        refused = fastalloc("report", f"{bucket}/a")
     finally:
         requests.post(f"{endpoint}/moto-api/reset-auth", data="inf", timeout=10)
+    said = refused.err
+    assert refused.code == 2
     assert said.startswith(f"{bucket}/a")
     assert "AWS Error" not in said
     assert "not JSON" not in said

@@ -167,9 +167,7 @@ def test_no_refusal_is_no_certainty():
 
 def test_the_search_beside_brute_force():
     """What the search calls enough and too little is so on other lanes."""
-    own = scenario(
-        machine("6.12", 4000, ("Normal", 400_000)), 16.0, 3, pages=2500, every_ms=97, spread_ms=0, life_ms=10
-    )
+    own = scenario(machine("6.12", 4000, ("Normal", 400_000)), 8.0, 3, pages=2500, every_ms=97, spread_ms=0, life_ms=10)
     found = reserve(own, "min_free_kbytes", 0.2, lanes=4, most_lanes=64, start=9000)
     assert found.enough is not None
     assert found.too_little is not None

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.stats import chi2, norm
+from scipy.special import chdtrc, ndtri
 
 DECADE = np.log(10.0)
 WORST_FIT = 0.05  # p below which the line, or the line beside a parabola, is given up
@@ -116,8 +116,8 @@ def fit(rungs: Sequence[Rung]) -> Line:
     back = np.array([[1.0, -middle / scale], [0.0, 1 / scale]])  # from the scaled parameters to a and b
     a, b = back @ line
     covariance = back @ np.linalg.inv(information) @ back.T
-    on_line = float(chi2.sf(max(0.0, 2 * (loss - full)), free)) if free else 1.0
-    no_bend = float(chi2.sf(max(0.0, 2 * (loss - curved)), 1)) if free else 1.0
+    on_line = float(chdtrc(free, max(0.0, 2 * (loss - full)))) if free else 1.0
+    no_bend = float(chdtrc(1, max(0.0, 2 * (loss - curved)))) if free else 1.0
     found = Line(float(a), float(b), covariance, on_line, no_bend, 1.0, tuple(used))
     return found._replace(decade_p=_foretold(found))
 
@@ -135,9 +135,9 @@ def _foretold(line: Line) -> float:
     wanted = np.log([-np.log1p(-rung.events / rung.lanes) for rung in last])
     apart = wanted - at @ (earlier.a, earlier.b)
     error = at @ earlier.covariance @ at.T + np.diag([1 / rung.events for rung in last])
-    together = float(chi2.sf(apart @ np.linalg.solve(error, apart), len(last)))
+    together = float(chdtrc(len(last), max(0.0, apart @ np.linalg.solve(error, apart))))
     return min(
-        together, *(float(chi2.sf(gap**2 / spread, 1)) for gap, spread in zip(apart, error.diagonal(), strict=True))
+        together, *(float(chdtrc(1, gap**2 / spread)) for gap, spread in zip(apart, error.diagonal(), strict=True))
     )
 
 
@@ -164,6 +164,6 @@ def predict(line: Line, setting: float) -> Predicted:
     rarest = min(line.a + line.b * rung.setting for rung in line.rungs if rung.events)
     if log_hazard < rarest - DECADE:
         raise ValueError("more than a decade beyond the rarest rung that saw the event")
-    spread = float(norm.ppf(0.975) * np.sqrt(at @ line.covariance @ at))
+    spread = float(ndtri(0.975) * np.sqrt(at @ line.covariance @ at))
     share, low, high = (float(-np.expm1(-np.exp(log_hazard + way * spread))) for way in (0, -1, 1))
     return Predicted(setting, share, low, high, log_hazard < rarest)

@@ -7,6 +7,7 @@ from typing import Any
 
 import altair as alt
 import polars as pl
+from altair.utils import schemapi
 
 from fastalloc.report.selection import TOTALS, Lane
 from fastalloc.report.zones import FREE, kernel_zone, zone_mark, zone_names
@@ -110,7 +111,7 @@ def failures(lane: Lane, top: float) -> dict[str, Any]:
         .mark_point(shape="triangle-down", filled=True, size=38, color=COLOURS["mark"], opacity=1)
         .encode(
             x=_x(lane),
-            y=alt.value(4),
+            y=alt.YValue(4),
             tooltip=[
                 alt.Tooltip("time_s:Q", title="report at, s", format=".2f"),
                 alt.Tooltip("suppressed:Q", title="suppressed before it"),
@@ -131,13 +132,13 @@ def every_lane(spans: pl.DataFrame, lanes: int, end_s: float) -> dict[str, Any]:
     data = alt.Data(values=[{"lane": lane, "begin_s": 0, "end_s": end_s} for lane in range(lanes)])
     y = alt.Y("lane:O", axis=None, scale=alt.Scale(domain=list(range(lanes)), paddingInner=0.25))
     x = alt.X("begin_s:Q", title="seconds", scale=alt.Scale(domain=[0, end_s], nice=False))
-    strip = alt.Chart(data).mark_bar(color=COLOURS["calm"], opacity=0.28).encode(x=x, x2="end_s:Q", y=y)
+    strip = alt.Chart(data).mark_bar(color=COLOURS["calm"], opacity=0.28).encode(x=x, x2=alt.X2("end_s:Q"), y=y)
     locked = (
         alt.Chart(alt.Data(values=spans.to_dicts()))
         .mark_bar(color=COLOURS["alarm"])
         .encode(
             x=x,
-            x2="end_s:Q",
+            x2=alt.X2("end_s:Q"),
             y=y,
             tooltip=[
                 alt.Tooltip("lane:O"),
@@ -170,14 +171,18 @@ def _y(name: str, top: float, axis: alt.Axis | None = None) -> alt.Y:
 def _finish(lane: Lane, *marks: alt.Chart, fields: list[str], height: int = HEIGHT) -> dict[str, Any]:
     """Puts the livelocks behind the marks and a rule that shows the values in front."""
     spans = alt.Data(values=[{"begin_s": begin, "end_s": end} for begin, end in lane.livelocks])
-    shade = alt.Chart(spans).mark_rect(color=COLOURS["alarm"], opacity=0.13).encode(x=_x(lane, "begin_s"), x2="end_s:Q")
+    shade = (
+        alt.Chart(spans)
+        .mark_rect(color=COLOURS["alarm"], opacity=0.13)
+        .encode(x=_x(lane, "begin_s"), x2=alt.X2("end_s:Q"))
+    )
     near = alt.selection_point(on="pointerover", nearest=True, fields=["time_s"], empty=False)
     columns = ["time_s", *fields]
     shown = [alt.Tooltip(f"{name}:Q", title=_words(name), format=",.6~g") for name in columns]
     rule = (
         _base(lane)
         .mark_rule(strokeWidth=1)
-        .encode(opacity=alt.condition(near, alt.value(0.6), alt.value(0)), tooltip=shown)
+        .encode(opacity=alt.OpacityValue(**alt.condition(near, alt.value(0.6), alt.value(0))), tooltip=shown)
         .add_params(near)
     )
     chart = alt.layer(shade, *marks, rule).properties(width="container", height=height)
@@ -192,9 +197,9 @@ def _words(name: str) -> str:
     return NAMED.get(name, name.replace("_", " ")) + (" a second" if name in TOTALS else "")
 
 
-def plain(chart: alt.LayerChart | alt.FacetChart) -> dict[str, Any]:
-    """A chart as a specification that takes its look from the page."""
-    spec: dict[str, Any] = chart.to_dict()
+def plain(chart: alt.TopLevelMixin) -> dict[str, Any]:
+    """A chart as a specification that takes its look from the page; in Altair's debug mode one of its schema."""
+    spec: dict[str, Any] = chart.to_dict(validate=schemapi.DEBUG_MODE)
     spec.pop("$schema", None)
     spec.pop("config", None)  # the page's theme decides
     spec["autosize"] = {"type": "fit-x", "contains": "padding"}

@@ -16,14 +16,21 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def filled(template: str, **values: Any) -> str:
     """The page of a template as text."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    environment.filters |= {"count": count, "spec": _embedded, "digest": lambda text: text[:12]}
-    return environment.get_template(template).render(
+    page = _environment().get_template(template)
+    return page.render(
         css=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
         script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
         vega=_vega(),
         **values,
     )
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """Which keeps the templates that it compiled."""
+    made = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    made.filters |= {"count": count, "spec": _embedded, "digest": lambda text: text[:12]}
+    return made
 
 
 @cache

@@ -10,6 +10,7 @@ from altair.utils.schemapi import debug_mode
 
 from fastalloc.bounded import text_of
 from fastalloc.errors import InputError
+from fastalloc.report.charts import plain
 from fastalloc.report.filled import filled
 from fastalloc.report.flame import flame
 from fastalloc.store.location import write_file
@@ -153,11 +154,7 @@ def _lines(
         )
         .properties(width="container", height=height)
     )
-    spec: dict[str, Any] = chart.to_dict()
-    spec.pop("$schema", None)
-    spec.pop("config", None)
-    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
-    return spec
+    return plain(chart)
 
 
 def _at_peak(series: pl.DataFrame, names: list[str]) -> list[dict[str, Any]]:

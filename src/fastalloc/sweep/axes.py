@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.stats import qmc
 
 from fastalloc.sweep.model import Interval, Range, Sample
 
@@ -45,6 +44,8 @@ def range_length(spec: Range) -> int:
 
 def sample_settings(sample: Sample) -> list[Settings]:
     """The settings of each sampled point; the same seed gives the same points."""
+    from scipy.stats import qmc  # half a second, for which a grid does not wait
+
     dimensions = len(sample.axes)
     if sample.method == "saltelli":
         unit = _saltelli(dimensions, sample.points // (dimensions + 2), sample.seed)
@@ -63,6 +64,8 @@ def _saltelli(dimensions: int, pairs: int, seed: int) -> np.ndarray:
 
     The order is that of SALib. ``pairs`` is a power of two.
     """
+    from scipy.stats import qmc
+
     engine = qmc.Sobol(2 * dimensions, scramble=True, rng=np.random.default_rng(seed))
     base = engine.random_base2(pairs.bit_length() - 1)
     first, second = base[:, :dimensions], base[:, dimensions:]

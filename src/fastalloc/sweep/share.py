@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from math import ceil, exp, inf, log, log1p, sqrt
 
 import numpy as np
-from scipy.stats import skew, t
+from scipy.special import stdtrit
 
 from fastalloc.report.proportion import exact_bounds
 
@@ -70,6 +70,8 @@ def _logarithmic(share: float, error: float, lanes: int) -> tuple[float, float]:
 
 def _transformed(share: float, error: float, rest: np.ndarray) -> tuple[float, float]:
     """Hall's interval; the skewness is the one adjusted for few lanes, with fewer than three that of three."""
+    from scipy.stats import skew  # half a second, for which not every search waits
+
     lanes = len(rest)
     third = float(skew(rest, bias=lanes < 3))
     spread = error * sqrt(lanes)
@@ -84,7 +86,7 @@ def _transformed(share: float, error: float, rest: np.ndarray) -> tuple[float, f
 
 
 def _quantile(freedom: int) -> float:
-    return float(t.ppf(1 - ALPHA / 2, freedom))
+    return float(stdtrit(freedom, 1 - ALPHA / 2))
 
 
 def share_of_any_lanes(refused: Sequence[int], requests: Sequence[int]) -> tuple[float, float]:
