@@ -32,3 +32,23 @@ def _prefetch(typingctx, array, i):
 
 prefetch: Any = hint(_prefetch, lambda array, i: None)
 """Row ``i`` of ``array``, which need not exist, will be wanted soon: fetch it into the cache."""
+
+
+def _expect(otherwise):
+    def expected(typingctx, condition):
+        def codegen(context, builder, signature, args):
+            bit = ir.IntType(1)
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(bit, [bit, bit]), "llvm.expect.i1"
+            )
+            return builder.call(function, [args[0], bit(otherwise)])
+
+        return types.boolean(types.boolean), codegen
+
+    return expected
+
+
+likely: Any = hint(_expect(1), lambda condition: condition)
+"""The condition, which nearly always holds: registers are kept for what follows then [likely]."""
+unlikely: Any = hint(_expect(0), lambda condition: condition)
+"""The condition, which seldom holds: what follows then may cost more, what follows otherwise less [unlikely]."""

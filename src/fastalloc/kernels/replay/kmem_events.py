@@ -9,15 +9,16 @@ from typing import NamedTuple
 import numpy as np
 
 from fastalloc.compiler.groups import group
-from fastalloc.compiler.hints import prefetch
+from fastalloc.compiler.hints import likely, prefetch, unlikely
 from fastalloc.compiler.jit import entry, internal, kernel, out_of_line
 from fastalloc.compiler.records import Record, field
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import cpu_partial as cp
 from fastalloc.kernels.alloc.slub import slub
 from fastalloc.kernels.alloc.slub import state as er
-from fastalloc.kernels.alloc.slub.main_sheaf import give_asked, main_serves
-from fastalloc.kernels.alloc.slub.partial import new_slab
+from fastalloc.kernels.alloc.slub.main_sheaf import asks_free_to, give_asked, main_serves
+from fastalloc.kernels.alloc.slub.partial import TURNS, new_slab
+from fastalloc.kernels.alloc.slub.slab_free import free_asking, free_unasked
 from fastalloc.kernels.alloc.state import (
     DEPTH,
     KMEM_CACHE,
@@ -315,36 +316,42 @@ def run_events(mem, slub_, event, lane, row, end, link_room):
             held = handle[obj]
             if op & FREES == 0:
                 node = np.int64(kind["node"])
-                if held == st.NO_OBJECT or not held_before(mem, slub_, lane, cpu, held, obj):
-                    held = slub.take_private(slub_, c, cpu, node)
-                if held < 0:
-                    if slub_.ctl[SLUB_CTL.slab_top] >= room or slub_.ctl[SLUB_CTL.link_top] >= link_room:
+                taken = False
+                if likely(held == st.NO_OBJECT) or not held_before(mem, slub_, lane, cpu, held, obj):
+                    taken, held = slub.take_private(slub_, c, cpu, node)
+                if not taken:  # and not held < 0: what is known where it was decided is not tested again
+                    if unlikely(slub_.ctl[SLUB_CTL.slab_top] >= room or slub_.ctl[SLUB_CTL.link_top] >= link_room):
                         return row
                     gfp = kind["gfp"]
                     mem.ctl[MEMCTL.jiffies] = np.int64(e["time"])
-                    if handle[obj] == NEEDS_SLAB:
+                    if unlikely(held == NEEDS_SLAB):
                         held = take_new_slab(mem, slub_, c, cpu, node, gfp)
                     else:
                         held = slub.__slab_alloc(mem, slub_, c, cpu, node, gfp, 0)
                     mem.ctl[MEMCTL.depth] = DEPTH.low
                 handle[obj] = held
-                if held >= 0:
+                if likely(taken or held >= 0):
                     live[c] += 1
                 else:
                     lane.met[MET.failed] += 1
-            elif held >= 0:
+            elif likely(held >= 0):
                 handle[obj] = st.NO_OBJECT
                 s = held >> st.HANDLE_SHIFT
                 i = held & st.HANDLE_INDEX_MASK
                 # The test is foreseen, so that what follows need not wait for the slab's record.
-                if slub_.slab[s, SLUB_SLAB.cache] != c:
+                if unlikely(slub_.slab[s, SLUB_SLAB.cache] != c):
                     free_elsewhere(mem, slub_, lane, cpu, held)
                 else:
                     live[c] -= 1
                     if not slub.give_private(mem, slub_, c, cpu, s, i):
-                        mem.ctl[MEMCTL.jiffies] = np.int64(e["time"])
-                        if not give_asked(mem, slub_, c, cpu, s, i):
-                            slub.__slab_free(mem, slub_, c, cpu, s, i)
+                        if unlikely(asks_free_to(mem, slub_, c, cpu, s)):
+                            mem.ctl[MEMCTL.jiffies] = np.int64(e["time"])
+                            give_asked(mem, slub_, c, cpu, s, i)
+                        else:
+                            outcome, prior = free_unasked(slub_, c, cpu, s, i)
+                            if unlikely(outcome >= TURNS):
+                                mem.ctl[MEMCTL.jiffies] = np.int64(e["time"])
+                                free_asking(mem, slub_, c, cpu, s, i, outcome, prior)
             else:
                 lane.met[MET.unknown_frees] += 1
         else:

@@ -40,12 +40,13 @@ def _era_take(slub, k, node):
 
 
 def _no_take(slub, k, node):
-    return np.int64(st.NO_OBJECT)
+    return False, np.int64(st.NO_OBJECT)
 
 
 @_by_era(_era_take, _no_take)
 def era_take(slub, k, node):
-    """The fast path of an allocation where it is another than 2.6.25's: a handle or NO_OBJECT."""
+    """The fast path of an allocation where it is another than 2.6.25's: whether it serves, and a handle or
+    NO_OBJECT."""
 
 
 def _era_give(mem, slub, cpu, k, s, i):
@@ -81,24 +82,33 @@ def era_alloc(mem, slub, c, cpu, node, gfp, context):
     """The slow path of an allocation in a later era: a handle or NO_OBJECT; OWN for 2.6.25."""
 
 
+def _era_has_sheaves(slub, c):
+    return slub.cache[c, KMEM_CACHE.era] > er.ERA_CPU_PARTIAL
+
+
+def _no_sheaves(slub, c):
+    return False
+
+
+@_by_era(_era_has_sheaves, _no_sheaves)
+def era_has_sheaves(slub, c):
+    """Whether frees into cache ``c`` go by sheaves first."""
+
+
 def _era_free(mem, slub, c, cpu, s, i):
-    era = slub.cache[c, KMEM_CACHE.era]
-    if era <= er.ERA_CPU_PARTIAL:
-        return False
-    if era == er.ERA_PERCPU_SHEAVES:
+    if slub.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES:
         ms.slab_free_slow(mem, slub, c, cpu, s, i)
     else:
         sheaves.slab_free(mem, slub, c, cpu, s, i)
-    return True
 
 
 def _no_free(mem, slub, c, cpu, s, i):
-    return False
+    pass
 
 
 @_by_era(_era_free, _no_free)
 def era_free(mem, slub, c, cpu, s, i):
-    """A free where sheaves take it, else False."""
+    """A free that goes by sheaves first."""
 
 
 def _era_turning(mem, slub, c, cpu, s, prior):

@@ -34,11 +34,12 @@ def main_serves(slub, k, node):
 
 @folded
 def take_from_main(slub, k, node):
-    """The fast path of an allocation: the last object of the CPU's main sheaf, or NO_OBJECT [alloc_from_pcs]."""
+    """The fast path of an allocation: whether the CPU's main sheaf has an object, and the last of these, or NO_OBJECT
+    [alloc_from_pcs]."""
     if main_serves(slub, k, node):
         k[KMEM_CACHE_CPU.alloc_fastpath] += 1
-        return pop_object(slub.ctl, k[KMEM_CACHE_CPU.main])
-    return np.int64(st.NO_OBJECT)
+        return True, pop_object(slub.ctl, k[KMEM_CACHE_CPU.main])
+    return False, np.int64(st.NO_OBJECT)
 
 
 @folded
@@ -69,24 +70,26 @@ def give_to_main(mem, slub, cpu, k, s, i):
 
 
 @folded
-def give_asked(mem, slub, c, cpu, s, i):
-    """A free under a policy that says where objects go, which is asked; False: it has no say in this one."""
+def asks_free_to(mem, slub, c, cpu, s):
+    """Whether a policy says where an object of slab ``s`` goes, which the CPU's main sheaf could take."""
     rules = mem.ctl[MEMCTL.slab_match]
-    if (rules & MATCH_FREE_TO) == 0:
+    if slub.kcpu[c, cpu, KMEM_CACHE_CPU.main] < 0 or (rules & MATCH_FREE_TO) == 0:
         return False
+    return can_free_to_pcs(rules, slub, s, cpu >> mem.ctl[MEMCTL.cpu_node_shift])
+
+
+@folded
+def give_asked(mem, slub, c, cpu, s, i):
+    """A free for which :func:`asks_free_to`: the policy is asked."""
     k = slub.kcpu[c, cpu]
     h = k[KMEM_CACHE_CPU.main]
-    n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
-    if h < 0 or not can_free_to_pcs(rules, slub, s, n):
-        return False
     mem.ctl[MEMCTL.cpu] = cpu
-    given = asked_free_to(mem, slub, c, n, s)
+    given = asked_free_to(mem, slub, c, cpu >> mem.ctl[MEMCTL.cpu_node_shift], s)
     if given == KERNEL and not is_full(slub, h):
         k[KMEM_CACHE_CPU.free_fastpath] += 1
         push_object(slub.ctl, h, (s << st.HANDLE_SHIFT) | i)
     else:
         free_answered(mem, slub, c, cpu, s, i, given)
-    return True
 
 
 @internal

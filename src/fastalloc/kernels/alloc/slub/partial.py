@@ -77,6 +77,7 @@ def remove_partial(slub, c, s):
 STAYS = 0  # a CPU holds it
 STAYS_LISTED = 1
 TURNS = 2  # no CPU holds it, and that is the first free object or the last one in use
+SHEAVES = 3  # nothing yet: sheaves take the object
 
 
 @folded
@@ -94,14 +95,15 @@ def put_back(slub, c, cpu, s, head, tail, count):
     slab[s, SLUB_SLAB.freelist] = head
     slab[s, SLUB_SLAB.inuse] = inuse
     frozen = slab[s, SLUB_SLAB.frozen]
+    if frozen == 0:
+        return TURNS if prior < 0 or inuse == 0 else STAYS_LISTED, prior
     if frozen > 0:
         k[KMEM_CACHE_CPU.free_frozen] += 1
         return STAYS, prior
-    if frozen < 0:  # on a CPU's partial list, which since 6.8 freezes no slab
-        if inuse == 0:  # the lock is taken before that is seen
-            slub.knode[slab[s, SLUB_SLAB.cache], slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.list_locks] += 1
-        return STAYS_LISTED, prior
-    return TURNS if prior < 0 or inuse == 0 else STAYS_LISTED, prior
+    # On a CPU's partial list, which since 6.8 freezes no slab.
+    if inuse == 0:  # the lock is taken before that is seen
+        slub.knode[slab[s, SLUB_SLAB.cache], slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.list_locks] += 1
+    return STAYS_LISTED, prior
 
 
 @kernel

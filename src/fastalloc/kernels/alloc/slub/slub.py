@@ -3,15 +3,14 @@
 An object is named by a handle (see :mod:`fastalloc.kernels.alloc.state`). ``context`` holds the PF_MEMALLOC and
 IN_INTERRUPT bits of whoever asks; ``gfp`` is looked at only when a slab has to be allocated, as in the kernel.
 
-Caches of a later era leave by the slow paths, see :mod:`fastalloc.kernels.alloc.slub.era_switch`.
+Frees into a slab that is not the CPU's own: :mod:`fastalloc.kernels.alloc.slub.slab_free`. Caches of a later era
+leave by the slow paths, see :mod:`fastalloc.kernels.alloc.slub.era_switch`.
 """
 
-from fastalloc.compiler.jit import folded, internal, kernel, out_of_line
+from fastalloc.compiler.jit import folded, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.buddy import page_bytes
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, goes_on
-from fastalloc.kernels.alloc.policy_hooks import goes_elsewhere
-from fastalloc.kernels.alloc.policy_record import MATCH_FREE_TO, TO_HEAD
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.era_switch import (
     OWN,
@@ -19,23 +18,19 @@ from fastalloc.kernels.alloc.slub.era_switch import (
     era_close,
     era_destroy,
     era_flush,
-    era_free,
     era_give,
     era_shrink,
     era_take,
-    era_turning,
 )
 from fastalloc.kernels.alloc.slub.partial import (
-    STAYS,
-    TURNS,
     add_partial,
     crowded,
     discard_slab,
     new_slab,
     pfmemalloc_match,
-    put_back,
     remove_partial,
 )
+from fastalloc.kernels.alloc.slub.slab_free import __slab_free
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB
 from fastalloc.linux import gfp as g
 
@@ -191,7 +186,7 @@ def grow_slab(mem, slub, c, cpu, gfp, context):
 
 @folded
 def take_private(slub, c, cpu, node):
-    """The fast path of an allocation: the first object that the CPU has to itself, or NO_OBJECT."""
+    """The fast path of an allocation: whether the CPU has an object to itself, and the first of these, or NO_OBJECT."""
     k = slub.kcpu[c, cpu]
     i = k[KMEM_CACHE_CPU.freelist]
     if i >= 0:
@@ -199,7 +194,7 @@ def take_private(slub, c, cpu, node):
         if node < 0 or slub.slab[s, SLUB_SLAB.node] == node:
             k[KMEM_CACHE_CPU.freelist] = slub.link[slub.slab[s, SLUB_SLAB.base] + i]
             k[KMEM_CACHE_CPU.alloc_fastpath] += 1
-            return (s << st.HANDLE_SHIFT) | i
+            return True, (s << st.HANDLE_SHIFT) | i
     return era_take(slub, k, node)
 
 
@@ -209,57 +204,11 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context):
 
     ``node`` is -1 or the NUMA node asked for. The path taken is left in ``slub.ctl[SLUB_CTL.path]``.
     """
-    handle = take_private(slub, c, cpu, node)
-    if handle >= 0:
+    taken, handle = take_private(slub, c, cpu, node)
+    if taken:
         slub.ctl[SLUB_CTL.path] = er.PATH_FREELIST
         return handle
     return __slab_alloc(mem, slub, c, cpu, node, gfp, context)
-
-
-@folded
-def list_turned(mem, slub, c, cpu, s):
-    """A slab that was full goes to the tail of its node's list."""
-    tail = True
-    if (mem.ctl[MEMCTL.slab_match] & MATCH_FREE_TO) != 0:
-        tail = not goes_elsewhere(mem, slub, s, TO_HEAD)
-    add_partial(slub, c, s, tail)
-    slub.kcpu[c, cpu, KMEM_CACHE_CPU.free_add_partial] += 1
-    slub.ctl[SLUB_CTL.path] = er.PATH_TO_PARTIAL
-
-
-@internal
-def free_turning(mem, slub, c, cpu, s, prior):
-    """A slab held by no CPU got its first free object (``prior`` < 0) or has none left in use [__slab_free].
-
-    An emptied slab goes back at once, or where KMEM_CACHE.keep_empty partial ones are.
-    """
-    out_of_line()
-    k = slub.kcpu[c, cpu]
-    if slub.slab[s, SLUB_SLAB.inuse] == 0 and crowded(mem, slub, c, cpu, s, slub.cache[c, KMEM_CACHE.keep_empty]):
-        slub.ctl[SLUB_CTL.path] = er.PATH_GIVEN_BACK
-        if prior >= 0:
-            remove_partial(slub, c, s)
-            k[KMEM_CACHE_CPU.free_remove_partial] += 1
-            slub.ctl[SLUB_CTL.path] = er.PATH_OFF_PARTIAL
-        k[KMEM_CACHE_CPU.free_slab] += 1
-        discard_slab(mem, slub, c, cpu, s)
-    elif prior < 0:
-        list_turned(mem, slub, c, cpu, s)
-
-
-@folded
-def __slab_free(mem, slub, c, cpu, s, i):
-    """Free into a slab that is not this CPU's; whether a CPU holds it [__slab_free]."""
-    mem.ctl[MEMCTL.cpu] = cpu
-    if era_free(mem, slub, c, cpu, s, i):
-        return False
-    outcome, prior = put_back(slub, c, cpu, s, i, i, 1)
-    if outcome == TURNS and not era_turning(mem, slub, c, cpu, s, prior):
-        if prior < 0 and slub.slab[s, SLUB_SLAB.inuse] > 0:  # most of them
-            list_turned(mem, slub, c, cpu, s)
-        else:
-            free_turning(mem, slub, c, cpu, s, prior)
-    return outcome == STAYS
 
 
 @folded
