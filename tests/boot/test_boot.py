@@ -1,4 +1,6 @@
-"""`make test-kernel`: Debian's kernels, KASLR on, recorded by the script alone; the prediction against their counts."""
+"""`make test-kernel`: Debian's kernels, KASLR on, recorded by the script alone; the prediction against their counts.
+
+With GUESTS=results/replay/guests.csv in the environment each boot writes its row there."""
 
 import re
 import tarfile
@@ -10,6 +12,7 @@ from fastalloc.trace.replay.end_readings import against
 from fastalloc.trace.replay.folder import recorded
 from fastalloc.trace.replay.recording import open_recording
 from tests.boot.machine import Guest, UnavailableError, boot
+from tests.boot.rows import put_where_asked, row_of
 
 GUESTS = [
     Guest("6.1", "mix", ("--shrink",)),
@@ -43,6 +46,7 @@ def test_a_kernel_recorded_by_the_script(guest, tmp_path, capsys):
     slabs = folder / "trace.slabs.csv"
     recording = open_recording(run.trace, None, None, run.kernel, run.boot or "", slabs=slabs)
     found = against(recording.run([], 1)[0], read_readings(slabs), read_readings(folder / "after" / "trace.slabs.csv"))
+    put_where_asked(row_of(guest, run.kernel, len(recording.trace.events), found))
     with capsys.disabled():
         print(
             f"\n| {names(guest)} | {len(recording.trace.events):,} | {found.real_pages:,} | {100 * found.error:+.2f} % "

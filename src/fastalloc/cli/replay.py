@@ -114,6 +114,7 @@ def replay(
             "kernel": recording.kernel_record(),
             "start": recording.known.record(),
             "steps": recording.steps,
+            "frees_without_event": recording.not_explained(predictions[0]),
             "configs": summaries(recording, predictions),
         }
         if checked is not None:
@@ -139,6 +140,8 @@ def _print(recording: "Recording", predictions: "list[Prediction]", checked: "Ch
     out.print(printable(recording.known.words()), style=None if recording.known.exact else "bold yellow")
     for note in recording.known.notes():
         out.print(f"       {printable(note)}")
+    for cache in recording.not_explained(predictions[0]):
+        out.print(f"       {printable(cache['line'])}", style="bold yellow")
     out.print(printable(f"kernel: {recording.kernel_line()}"))
     for step, count in recording.steps.items():
         out.print(f"{count:>12,}  {printable(step)}")

@@ -51,6 +51,23 @@ def last_allocation(op, obj, kind, last):
 
 
 @kernel
+def handed_out_again(op, obj, kind, last, again, allocs):
+    """Allocations by kind, and those of them whose object was handed out again though no event freed it: int64[kinds]
+    both. ``last``: int32[objects], all -1."""
+    for i in range(op.shape[0]):
+        if op[i] > OP_BULK_FREE:
+            continue
+        o = obj[i]
+        if op[i] % 2 != OP_ALLOC:
+            last[o] = -1
+            continue
+        if last[o] >= 0:
+            again[last[o]] += 1
+        last[o] = kind[i]
+        allocs[kind[i]] += 1
+
+
+@kernel
 def crossed(op, obj, kind, cpu, last, counts):
     """Objects freed on another CPU than they were allocated on, by the kind that allocated them: ``counts``
     int64[kinds]; ``last`` int32[objects], all -1."""

@@ -34,7 +34,7 @@ RESOLUTION = {"shrunk": 0.005, "running": 0.02}
 class KnownStart:
     """``source``: one of the above; ``shrunk``: whether the caches were shrunk just before; ``caches``: how many were
     fitted; ``unexplained``: those of them that no start found explains; ``starts``: different ones replayed;
-    ``sheaves``: of 7.x."""
+    ``sheaves``: of 7.x; ``unseen``: caches whose objects come back without an event, see ``unseen_frees``."""
 
     source: str
     shrunk: bool = False
@@ -44,6 +44,7 @@ class KnownStart:
     bulk_rows: bool = True
     file: str = ""
     sheaves: bool = False
+    unseen: list[str] = field(default_factory=list)
 
     @property
     def exact(self) -> bool:
@@ -71,6 +72,12 @@ class KnownStart:
 
     def words(self) -> str:
         """The first line of a result."""
+        words = self._words()
+        if self.unseen:
+            words += f"; NOT EXPLAINED, for their frees show no event: {', '.join(self.unseen)}"
+        return words
+
+    def _words(self) -> str:
         made = f"start: {_MADE_FROM[self.source]}"
         if self.file:
             made += f" ({self.file})"

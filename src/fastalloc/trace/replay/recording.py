@@ -1,5 +1,6 @@
 """What ``fastalloc replay`` does: one decode, its side inputs, and a prediction for each configuration."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from fastalloc.trace.lanes.rebuilt_sheaves import rebuilt_starts
 from fastalloc.trace.lanes.sheaf_start import SheafStart, read_sheaves
 from fastalloc.trace.lanes.start import PERCPU_SHEAVES, Start
 from fastalloc.trace.lanes.state_table import read_state
+from fastalloc.trace.lanes.unseen_frees import Unseen, unseen_frees
 from fastalloc.trace.order import known_start as ks
 from fastalloc.trace.order.fit import STARTS, Fitted, fitted
 from fastalloc.trace.order.known_start import KnownStart
@@ -55,7 +57,8 @@ class Recording:
     """A decoded trace with what is known of its kernel. ``shared``: caches that several names were merged into;
     ``steps``: what was inferred, with counts; ``order``: caches whose recorded order was not the kernel's, see
     ``resolve_order``. ``known``: what the start was made from; ``others``: starts that are as good as ``start``, and
-    ``recorded`` the trace in its own order, where there are others. ``assumed``: nobody said which ``kernel``."""
+    ``recorded`` the trace in its own order, where there are others. ``unseen``: caches whose frees show no event.
+    ``assumed``: nobody said which ``kernel``."""
 
     trace: co.CompactTrace
     caches: list[TracedCache]
@@ -71,6 +74,25 @@ class Recording:
     others: list[Start] = field(default_factory=list)
     recorded: co.CompactTrace | None = None
     left: frozenset[str] = frozenset()
+    unseen: list[Unseen] = field(default_factory=list)
+
+    def not_explained(self, prediction: Prediction) -> list[dict[str, Any]]:
+        """Of each cache whose frees show no event: cache, allocations, frees, ``slabs_by_pages`` (None: not known) and
+        ``slabs_predicted`` (how many more at the end), and the ``line`` that says so; of the traced kernel."""
+        table = prediction.table()
+        more = dict(zip(table["cache"].to_list(), (table["end"] - table["start_slabs"]).to_list(), strict=True))
+        return [
+            {
+                "cache": each.cache,
+                "allocations": each.allocations,
+                "frees": each.frees,
+                "slabs_by_pages": each.slabs,
+                "slabs_predicted": more[each.cache],
+                "line": each.line(more[each.cache]),
+            }
+            for each in self.unseen
+            if each.cache in more
+        ]
 
     def kernel_record(self) -> dict[str, Any]:
         """The kernel whose rules run, as plain data."""
@@ -245,6 +267,7 @@ def open_recording(
         steps["caches laid out from the sizes in the trace"] = len(more)
     old = old_objects(trace)
     base = as_traced(caches + more)
+    unseen = unseen_frees(trace, base.caches)
     order, recorded, others = None, None, []
     if start_state is not None:
         start = Start(start_state, old, trace.ptrs, sheaves=sheaves)
@@ -266,6 +289,7 @@ def open_recording(
         recorded = trace if others else None
         if readings is None and old:
             steps["objects whose slabs before the trace are not known"] = sum(map(len, old.values()))
+    known = dataclasses.replace(known, unseen=[each.cache for each in unseen])
     if rules.era == PERCPU_SHEAVES:
         # Slabs move when sheaves are filled and flushed: what tells the order of operations are the refills.
         calls = _sheaf_calls(path)
@@ -295,6 +319,7 @@ def open_recording(
         others,
         recorded,
         left,
+        unseen,
     )
 
 

@@ -48,6 +48,7 @@ def write_results(
             "kernel": recording.kernel_record(),
             "start": recording.known.record(),
             "steps": recording.steps,
+            "frees_without_event": recording.not_explained(predictions[0]),
             "held_at_ns": held_ns,
             "configs": summaries(recording, predictions),
         }
