@@ -1,4 +1,5 @@
-"""What each rule and input moves on the clean runs, and what other draws do: rules.json, draws.json, turns.json.
+"""What each rule and input moves on the clean runs, and what other draws do: rules.json, draws.json, turns.json,
+starts.json.
 
 ``python -m docs.closed_loop_rules ../shared/data/linux-2.6.25-rc8/clean/runs.csv`` takes some ten minutes, most of
 which compiles kernels: a rule that is code is left out in a copy of the sources, which a process of its own runs.
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 import fastalloc
 from fastalloc.batch.lane import build_lane
@@ -23,6 +25,7 @@ from fastalloc.kernels.machine.run import run_lane
 from fastalloc.scenario import load_scenario
 from fastalloc.verify.closed_loop.clean_runs import is_reference, read_runs, scenario_of
 from fastalloc.verify.closed_loop.predict import predict_runs
+from fastalloc.verify.closed_loop.starts import series_of, spent, unit_ms
 
 RESULTS = Path(__file__).parents[1] / "results" / "closed-loop"
 SOURCES = Path(fastalloc.__file__).parent
@@ -88,7 +91,7 @@ def measure(path: Path, name: str, wanted: dict[str, Any]) -> dict[str, Any]:
     results = []
     for text, runs in by_shift.items():
         only = lambda row, runs=runs: row["run"] in runs  # noqa: E731
-        results += predict_runs(path, lanes=LANES, only=only, settings=json.loads(text))
+        results += predict_runs(path, lanes=LANES, only=only, settings=json.loads(text), read=False)
     ratios: dict[str, list[float]] = {}
     for result in results:
         for figure in result.figures:
@@ -179,7 +182,7 @@ def draws(path: Path) -> dict[str, Any]:
             }
         )
     for name, lanes in LIVES.items():
-        result = predict_runs(path, lanes=lanes, only=lambda row, name=name: row["run"] == name)[0]
+        result = predict_runs(path, lanes=lanes, only=lambda row, name=name: row["run"] == name, read=False)[0]
         record["lanes"].append(
             {
                 "run": name,
@@ -237,9 +240,50 @@ def turns(path: Path) -> dict[str, Any]:
     return {"what": "commands of one page, two CPUs in turns; without: swap_lock held for 1 ns", "runs": runs}
 
 
+BULK = 100  # pages: the first swap-out is under way
+
+
+def starts(path: Path) -> dict[str, Any]:
+    """starts.json: what runs on one CPU did times the costs over their CPU time, and the first pages that went out."""
+    base = load_scenario("swap-livelock")
+    shares, waits, pages, ahead = [], [], {}, {}
+    for row in read_runs(path):
+        if row["smp"] > 1 or not is_reference(row):
+            continue
+        frame = pl.read_csv(path.parent / "ts" / f"{row['run']}.csv.gz", infer_schema_length=None)
+        unit = unit_ms(scenario_of(row, base, path))
+        ends, done = spent(series_of(path, row), unit)
+        busy = np.diff(ends - frame["idle_us"].to_numpy()[: len(ends)] / 1000)
+        shares += [float(sum(spent_ms) / ms) for spent_ms, ms in zip(done[2:], busy[2:], strict=True) if ms > 100]
+        out = frame["pswpout"].to_numpy()
+        times = frame["t_ns"].to_numpy() / 1e9
+        first, bulk = int((out > 0).argmax()), int((out > BULK).argmax())
+        if first < bulk:
+            pages[row["run"]] = int(out[bulk - 1])
+            ahead[row["run"]] = round(float(times[bulk] - times[first]), 3)
+        if row["shift"] == 1 and row["mem"] == 512:
+            waits.append(float(times[bulk] - times[len(ends) - 1]))
+    return {
+        "what": "runs on one CPU: CPU time accounted for before memory was full; pages out before the bulk of them",
+        "accounted_least": round(min(shares), 4),
+        "accounted_median": round(float(np.median(shares)), 4),
+        "accounted_most": round(max(shares), 4),
+        "reclaim_to_bulk_s": round(float(np.median(waits)), 3),
+        "early": {
+            "runs": len(pages),
+            "of": sum(is_reference(row) and row["smp"] == 1 for row in read_runs(path)),
+            "pages": pages,
+            "ahead_s": ahead,
+        },
+    }
+
+
 def main() -> None:
-    """Measure, and write the three files."""
+    """Measure, and write the four files."""
     path = Path(sys.argv[1])
+    (RESULTS / "starts.json").write_text(json.dumps(starts(path), indent=1) + "\n", encoding="utf-8")
+    if "--starts" in sys.argv:
+        return
     if "--turns" in sys.argv:
         (RESULTS / "turns.json").write_text(json.dumps(turns(path), indent=1) + "\n", encoding="utf-8")
         return

@@ -79,9 +79,9 @@ def test_within_is_the_median_and_ok_is_all_of_them():
     assert compare(ROW | {"oom": 1}, [lane(), lane(out_of_memory=True)], "turns").ok
 
 
-def test_nothing_is_judged_of_parallel_cpus_nor_where_a_turn_timer_ran():
+def test_nothing_is_judged_of_parallel_cpus_of_other_starts_nor_where_a_turn_timer_ran():
     assert not is_reference(ROW | {"turn_us": 50})
-    for row, view in ((ROW, "parallel"), (ROW | {"turn_us": 50}, "turns")):
+    for row, view in ((ROW, "parallel"), (ROW, "one CPU, starts drawn"), (ROW | {"turn_us": 50}, "turns")):
         result = compare(row, [lane(True, pswpout=1.0)], view)
         assert result.ok
         assert not result.reference
@@ -105,6 +105,8 @@ def test_the_loop_is_near_the_kernel():
     results = predict_runs(
         CLEAN / "runs.csv", lanes=3, threads=1, only=lambda row: row["run"] in ("rc8-slow-s1", "rc8-writers0")
     )
+    assert [result.view for result in results] == ["one CPU"] * 2 + ["one CPU, starts drawn"] * 2
+    assert [result.started is not None for result in results] == [True, True, False, False]
     for result in results:
         assert result.livelocked == result.never_swapped == 0
         for figure in result.figures:

@@ -137,7 +137,8 @@ def setup_of(scenario: Scenario, lane: int, seed: int) -> Setup:
         tree_files=work.tree_files,
         tree_pages=work.tree_files * work.mean_file_pages * 5 // 4 + 2 * 64,
         writer_pages=work.writer_pages,
-        starts=[int(rng.below(drawn(STREAM_START, t), spread + 1)) for t in range(1, tasks)],
+        starts=[at * hz // 1000 for at in work.start_ms]
+        or [int(rng.below(drawn(STREAM_START, t), spread + 1)) for t in range(1, tasks)],
         file_pages=file_pages,
         step_jitter=step_jitter,
         disk_jitter=disk_jitter,

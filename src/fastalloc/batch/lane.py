@@ -354,4 +354,6 @@ def _booted(
         work.writers,
         work.start_spread_ms * scenario.machine.hz // 1000,
     )
+    for t, at in enumerate(work.start_ms, start=1):  # as boot_tasks sets what it draws
+        vm.task[t, TASK.wake_jiffy] = 1 + at * scenario.machine.hz // 1000
     return Lane(mem, heap, pools, io, vm, out)

@@ -6,13 +6,14 @@ from typing import Any
 
 from fastalloc.report.statistics import wilson_interval
 from fastalloc.terminal import Table, console
-from fastalloc.verify.closed_loop.predict import PARALLEL, RunResult, predict_runs
+from fastalloc.verify.closed_loop.predict import DRAWN, PARALLEL, RunResult, predict_runs
 from fastalloc.verify.closed_loop.summary import summarise
 
 WITHIN = {True: "within", False: "not within", None: ""}
-NO_REFERENCE = (
-    "CPUs that are truly parallel have no clean reference: what the same rules give there, held against nothing"
-)
+NOTES = {
+    DRAWN: "when tasks start is read from each run's series above; what other draws give, held against nothing",
+    PARALLEL: "CPUs that are truly parallel have no clean reference: what the rules give there, held against nothing",
+}
 
 
 def predict(tables: Sequence[Path], lanes: int, threads: int) -> list[RunResult]:
@@ -26,6 +27,7 @@ def record(results: Sequence[RunResult]) -> dict[str, Any]:
     for result in results:
         run: dict[str, Any] = result._asdict() | {"ok": result.ok}
         run["figures"] = [figure._asdict() for figure in result.figures]
+        run["started"] = result.started and result.started._asdict()
         runs.append(run)
     views = []
     for summary in summarise(results):
@@ -66,8 +68,8 @@ def show(results: Sequence[RunResult]) -> None:
             f" {summary.lanes_without} lanes lock up where the kernel ran through ({own});"
             f" {summary.never_swapped} never swap; {summary.out_of_memory} run out of memory where the kernel did not"
         )
-        if summary.view == PARALLEL:
-            out.print(NO_REFERENCE)
+        if summary.view in NOTES:
+            out.print(NOTES[summary.view])
         spreads = Table()
         spreads.add_column("figure", no_wrap=True)
         for column in ("runs", "10 %", "median", "90 %", "within"):

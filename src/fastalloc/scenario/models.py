@@ -77,6 +77,8 @@ class Workload(Model):
     writers: Annotated[int, Field(ge=0, le=1024)] = 6  # tasks that fill anonymous memory
     writer_pages: Positive = 51200  # each
     start_spread_ms: Count = 2000
+    # When each task starts, copiers first; empty: drawn, evenly over start_spread_ms.
+    start_ms: Annotated[list[Count], Field(max_length=2048)] = Field(default_factory=list)
     atomic_objects_per_s: PerSecond = 200  # GFP_ATOMIC objects of 128 bytes, a second
     atomic_object_ms: Count = 2  # how long each lives
     atomic_pages_per_s: PerSecond = 50  # GFP_ATOMIC pages, a second
@@ -99,6 +101,13 @@ class Workload(Model):
             except InputError as error:
                 raise ValueError(f"no fitted workload: {error.where} {error.message}") from None
         return text
+
+    @model_validator(mode="after")
+    def _a_start_each(self) -> "Workload":
+        tasks = self.copiers + self.writers
+        if self.start_ms and len(self.start_ms) != tasks:
+            raise ValueError(f"start_ms: {len(self.start_ms)} starts of {tasks} tasks; copiers first, then writers")
+        return self
 
 
 class Costs(Model):

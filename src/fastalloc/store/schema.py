@@ -93,15 +93,15 @@ def runs_schema(
 def flat_parameters(scenario: Scenario) -> dict[str, Any]:
     """Every parameter of a scenario under its dotted name; zones by their own names, lists joined by commas.
 
-    Left to the footer are ``variants``, ``run.lanes`` and ``run.seed`` (told by the row), and lists of tables: imported
-    slab caches, slabs at boot, bursts.
+    Left to the footer are ``variants``, ``run.lanes`` and ``run.seed`` (told by the row), and lists: imported slab
+    caches, slabs at boot, bursts, when each task starts.
     """
     data = scenario.model_dump(
         exclude={
             "variants": True,
             "run": {"lanes", "seed"},
             "machine": {"slab_caches", "boot_slabs"},
-            "workload": {"bursts"},
+            "workload": {"bursts", "start_ms"},
         }
     )
     zones = data["machine"].pop("zones")

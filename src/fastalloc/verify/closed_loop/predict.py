@@ -9,8 +9,9 @@ import numpy as np
 
 from fastalloc.batch import LaneResult, run_machines
 from fastalloc.kernels.lane.metrics import METRIC, SERIES
-from fastalloc.scenario import load_scenario
+from fastalloc.scenario import Scenario, load_scenario
 from fastalloc.verify.closed_loop.clean_runs import is_reference, read_runs, scenario_of
+from fastalloc.verify.closed_loop.starts import Starts, read_starts, series_of
 
 LANES = 16
 SEED = 1
@@ -46,8 +47,9 @@ FIGURES = (
 # what the machine of a run is taken for
 ONE_CPU = "one CPU"
 TURNS = "turns"  # as the emulator had them
+DRAWN = "one CPU, starts drawn"  # where the run's own are known, what other draws give: told, not judged
 PARALLEL = "parallel"  # of which no clean run is known: told, not judged
-VIEWS = (ONE_CPU, TURNS, PARALLEL)
+VIEWS = (ONE_CPU, TURNS, DRAWN, PARALLEL)
 # told, not judged
 TOLD = ("kwakes", "rqwaits", "bwaits", "tpages", "sensef")
 
@@ -61,6 +63,14 @@ class FigureResult(NamedTuple):
     low: float
     high: float
     within: bool | None  # None: told, not judged
+
+
+class Started(NamedTuple):
+    """What a run's series tells of its start times."""
+
+    until_s: float  # how far it was read
+    tasks: float  # started by then
+    drawn: float  # started by then where starts are spread evenly
 
 
 class RunResult(NamedTuple):
@@ -77,6 +87,7 @@ class RunResult(NamedTuple):
     never_swapped: int
     out_of_memory: int
     figures: list[FigureResult]
+    started: Started | None = None  # None: its lanes have starts drawn
 
     @property
     def ok(self) -> bool:
@@ -120,9 +131,12 @@ def lane_figures(result: LaneResult) -> LaneFigures:
     )
 
 
-def compare(row: Mapping[str, Any], lanes: Sequence[LaneFigures], view: str) -> RunResult:
-    """One run against its lanes; nothing is judged of a row that is no reference, nor of parallel CPUs."""
-    reference = is_reference(row) and view != PARALLEL
+def compare(
+    row: Mapping[str, Any], lanes: Sequence[LaneFigures], view: str, started: Started | None = None
+) -> RunResult:
+    """One run against its lanes; nothing is judged of a row that is no reference, of other starts than the run's where
+    those are known, nor of parallel CPUs."""
+    reference = is_reference(row) and view not in (DRAWN, PARALLEL)
     figures = []
     judged: list[tuple[str, float | None]] = [*FIGURES, *((name, None) for name in TOLD)]
     for name, tolerance in judged:
@@ -147,7 +161,24 @@ def compare(row: Mapping[str, Any], lanes: Sequence[LaneFigures], view: str) -> 
         sum(lane.never_swapped for lane in lanes),
         sum(lane.out_of_memory for lane in lanes),
         figures,
+        started,
     )
+
+
+def run_started(
+    scenarios: Sequence[Scenario], starts: Sequence[Starts | None], lanes: int, threads: int
+) -> list[list[LaneFigures]]:
+    """The lanes of each scenario, each lane with start times of its own where they are known."""
+    found: list[list[LaneFigures]] = [[] for _ in scenarios]
+    drawn = [i for i, known in enumerate(starts) if known is None]
+    for i, result in run_machines([scenarios[i] for i in drawn], range(lanes), seed=SEED, threads=threads):
+        found[drawn[i]].append(lane_figures(result))
+    told = [(i, known) for i, known in enumerate(starts) if known is not None]
+    for lane in range(lanes):
+        machines = [scenarios[i].with_settings({"workload.start_ms": k.start_ms[lane].tolist()}) for i, k in told]
+        for i, result in run_machines(machines, [lane], seed=SEED, threads=threads):
+            found[told[i][0]].append(lane_figures(result))
+    return found
 
 
 def predict_runs(
@@ -157,8 +188,11 @@ def predict_runs(
     threads: int = 0,
     only: Callable[[Mapping[str, Any]], bool] = is_reference,
     settings: Mapping[str, Any] | None = None,
+    read: bool = True,
 ) -> list[RunResult]:
     """Run what ``runs.csv`` describes and compare; runs of two CPUs in turns, and once more with a core for each CPU.
+
+    A run on one CPU whose series is there has its start times from it, and is run once more with starts drawn.
 
     Args:
         path: the table.
@@ -166,19 +200,30 @@ def predict_runs(
         threads: 0 is one a CPU.
         only: which rows; by default those that are a reference.
         settings: set in every scenario on top, by dotted names.
+        read: False: starts are drawn for all, whether their series are there or not.
 
     Raises:
-        InputError: the table cannot be read, or a run describes no machine that is known.
+        InputError: table or series cannot be read, or a run describes no machine that is known.
     """
     rows = [row for row in read_runs(path) if only(row)]
     base = load_scenario("swap-livelock")
-    wanted = [(row, TURNS if row["smp"] > 1 else ONE_CPU) for row in rows]
-    wanted += [(row, PARALLEL) for row in rows if row["smp"] > 1]
-    scenarios = []
-    for row, view in wanted:
-        own_cores = {"machine.shared_core": False} if view == PARALLEL else {}
-        scenarios.append(scenario_of(row, base, path).with_settings(own_cores | dict(settings or {})))
-    found: list[list[LaneFigures]] = [[] for _ in wanted]
-    for i, result in run_machines(scenarios, range(lanes), seed=SEED, threads=threads):
-        found[i].append(lane_figures(result))
-    return [compare(row, of_row, view) for (row, view), of_row in zip(wanted, found, strict=True)]
+    wanted: list[tuple[Mapping[str, Any], str, Scenario, Starts | None]] = []
+    others = list(wanted)
+    for row in rows:
+        scenario = scenario_of(row, base, path).with_settings(dict(settings or {}))
+        if row["smp"] > 1:
+            wanted.append((row, TURNS, scenario, None))
+            others.append((row, PARALLEL, scenario.with_settings({"machine.shared_core": False}), None))
+            continue
+        series = series_of(path, row) if read else None
+        starts = None if series is None else read_starts(row, scenario_of(row, base, path), series, lanes, SEED)
+        wanted.append((row, ONE_CPU, scenario, starts))
+        if starts is not None:
+            others.append((row, DRAWN, scenario, None))
+    wanted += sorted(others, key=lambda each: VIEWS.index(each[1]))
+    found = run_started([each[2] for each in wanted], [each[3] for each in wanted], lanes, threads)
+    results = []
+    for (run, view, _, starts), of_run in zip(wanted, found, strict=True):
+        started = None if starts is None else Started(starts.until_s, starts.started, starts.drawn)
+        results.append(compare(run, of_run, view, started))
+    return results

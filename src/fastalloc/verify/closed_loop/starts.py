@@ -1,0 +1,200 @@
+"""When the tasks of a clean run started: an input of its load that ``runs.csv`` does not hold, read from its series.
+
+While memory lasts, the tasks share one CPU and nothing else, and what each does with its time is known: a copier writes
+a tree and removes it, a writer touches its pages and unmaps them, again and again. So the files and pages written and
+removed in a sample tell how many tasks there were: a sole writer among ten has a tenth of the CPU. Start times are
+drawn as the run drew them, the CPU is shared by CFS's rules, and those draws are kept that spend its time as the run
+did, sample by sample (a particle filter). Only that is looked at: not free memory, and nothing from the first reclaim
+on. A task that had not started by then has a start drawn.
+"""
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from fastalloc.errors import InputError, reading
+from fastalloc.foreign import content_of
+from fastalloc.kernels.lane.cfs import GRANULARITY_NS, LATENCY_NS, NR_LATENCY
+from fastalloc.scenario.models import Scenario
+
+PARTICLES = 4000
+NS_PER_MS = 1e6
+COUNTERS = ("files", "rm", "pgfault", "act")  # files written and removed, pages touched, pages on the active list
+RECLAIM = ("kwakes", "allocstall")
+COLUMNS = ("t_ns", *COUNTERS, *RECLAIM)
+# What a task does with its CPU; two phases a kind of task
+WRITES, REMOVES, TOUCHES, UNMAPS = range(4)
+
+
+class Starts(NamedTuple):
+    """What a run's series tells of its start times."""
+
+    until_s: float  # how far it was read
+    started: float  # tasks until then, as the samples tell
+    drawn: float  # tasks until then, as starts spread evenly have on average
+    start_ms: np.ndarray  # int64[lanes, tasks], copiers first
+
+
+class Sharing(NamedTuple):
+    """Tasks that share a CPU, a row a particle; ms."""
+
+    start: np.ndarray  # float[particles, tasks]
+    vruntime: np.ndarray  # of those on the queue, inf before
+    phase: np.ndarray  # int: 0 or 1
+    left: np.ndarray  # CPU time left in the phase
+    running: np.ndarray  # int[particles]: the task, -1 none
+    slice_left: np.ndarray  # float[particles]
+
+    def taken(self, rows: np.ndarray) -> "Sharing":
+        """The particles ``rows``, which may repeat."""
+        return Sharing(*(field[rows] for field in self))
+
+
+def series_of(table: Path, row: Mapping[str, Any]) -> pl.DataFrame | None:
+    """The samples of a run, ``ts/RUN.csv.gz`` beside its table; None where the folder has none.
+
+    Raises
+    ------
+    InputError
+        It is no CSV table, or lacks a column.
+    """
+    path = table.parent / "ts" / f"{row['run']}.csv.gz"
+    if Path(str(row["run"])).name != row["run"] or not path.is_file():
+        return None
+    with reading(path, "", "no CSV table"):
+        frame = pl.read_csv(BytesIO(content_of(path)), infer_schema_length=None)
+    for name in COLUMNS:
+        if name not in frame.columns or not frame[name].dtype.is_integer():
+            raise InputError(path, name, "expected a column of whole numbers")
+    return frame.select(COLUMNS)
+
+
+def unit_ms(scenario: Scenario) -> np.ndarray:
+    """CPU time, ms, of a file written, a file removed, a page touched and a page unmapped, by the scenario's costs.
+
+    RCU frees a struct file, a dentry and, of a file of more than one page, a radix node.
+    """
+    costs, pages = scenario.costs, scenario.workload.mean_file_pages
+    written = costs.create_file + pages * costs.copy_page + costs.rcu_callback
+    removed = (1 + pages) * costs.remove_page + (2 - 1 / pages) * costs.rcu_callback
+    return np.array([written, removed, costs.fault_page, costs.unmap_page]) / NS_PER_MS
+
+
+def slice_ms(running: np.ndarray, tick: float) -> np.ndarray:
+    """How long a task runs beside so many, ms: its slice, to the tick after its end [check_preempt_tick]."""
+    period = np.where(running > NR_LATENCY, running * GRANULARITY_NS, LATENCY_NS) / NS_PER_MS
+    ticks = np.floor(period / np.maximum(running, 1) / tick) + 1
+    return np.where(running > 1, ticks, 1) * tick
+
+
+def share(
+    tasks: Sharing, lengths: np.ndarray, writers: np.ndarray, begin: float, end: float, tick: float
+) -> np.ndarray:
+    """Let each particle's tasks run from ``begin`` to ``end``; CPU time by what was done with it.
+
+    Args:
+        tasks: changed in place.
+        lengths: float[2, 2], CPU time of a kind's two phases, ms.
+        writers: int[tasks], 1 for a writer.
+        begin, end, tick: ms.
+
+    Returns:
+        float[particles, 4], ms.
+    """
+    particles = len(tasks.start)
+    done = np.zeros((particles, 4))
+    now = np.full(particles, begin)
+    while (now < end).any():
+        ready = tasks.start <= now[:, None]
+        count = ready.sum(1)
+        new = ready & np.isinf(tasks.vruntime)
+        if new.any():  # as place_entity of rc8
+            least = tasks.vruntime.min(1)
+            least[np.isinf(least)] = 0.0
+            placed = least - LATENCY_NS / NS_PER_MS / np.maximum(count, 1)
+            tasks.vruntime[new] = np.broadcast_to(placed[:, None], new.shape)[new]
+        over = (tasks.slice_left <= 0) & (count > 0)
+        tasks.running[over] = tasks.vruntime[over].argmin(1)
+        tasks.slice_left[over] = slice_ms(count[over], tick)
+        idle = (count == 0) & (now < end)
+        now[idle] = np.minimum(end, tasks.start[idle].min(1))
+        p = np.flatnonzero((count > 0) & (now < end))
+        task = tasks.running[p]
+        ran = np.minimum(tasks.slice_left[p], end - now[p])
+        now[p] += ran
+        tasks.slice_left[p] -= ran
+        tasks.vruntime[p, task] += ran
+        kind, phase = writers[task], tasks.phase[p, task]
+        before = np.minimum(ran, tasks.left[p, task])
+        done[p, 2 * kind + phase] += before
+        rest = ran - before
+        tasks.left[p, task] -= before
+        turned = rest > 0  # a phase is longer than a slice
+        p, task, kind, rest = p[turned], task[turned], kind[turned], rest[turned]
+        phase = 1 - phase[turned]
+        done[p, 2 * kind + phase] += rest
+        tasks.phase[p, task] = phase
+        tasks.left[p, task] = lengths[kind, phase] - rest
+    return done
+
+
+def spent(series: pl.DataFrame, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of a run's samples before its first reclaim, and the CPU time spent in each by what was done with it.
+
+    Of the first sample only what copiers did: pages that tasks touched for themselves as they were made are in its
+    faults.
+    """
+    used = int((series.select(pl.sum_horizontal(RECLAIM)).to_series() == 0).sum())
+    files, removed, faults, active = (np.diff(series[name].to_numpy()[:used]) for name in COUNTERS)
+    done = np.stack([files, removed, faults, np.maximum(0, faults - active)], 1) * unit
+    done[:1, [TOUCHES, UNMAPS]] = np.nan
+    return series["t_ns"].to_numpy()[:used] / NS_PER_MS, done
+
+
+def read_starts(
+    row: Mapping[str, Any], scenario: Scenario, series: pl.DataFrame, lanes: int, seed: int
+) -> Starts | None:
+    """Start times for ``lanes`` lanes of a run; None where its samples tell nothing, memory being full in the first.
+
+    Args:
+        row: of ``read_runs``.
+        scenario: what ``scenario_of`` made of it.
+        series: of ``series_of``.
+        lanes: draws that are taken from those kept.
+        seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    work, tick = scenario.workload, 1000 / scenario.machine.hz
+    unit = unit_ms(scenario)
+    ends, observed = spent(series, unit)
+    tasks = work.copiers + work.writers
+    if len(observed) == 0 or tasks == 0:
+        return None
+    spread = float(row["spread"])
+    writers = np.repeat([0, 1], [work.copiers, work.writers])
+    sizes = np.array([work.tree_files, work.tree_files, work.writer_pages, work.writer_pages])
+    lengths = (unit * sizes).reshape(2, 2)
+    shape = (PARTICLES, tasks)
+    left = np.broadcast_to(lengths[writers, 0], shape).copy()
+    running, slice_left = np.full(PARTICLES, -1), np.zeros(PARTICLES)
+    state = Sharing(
+        np.full(shape, np.inf), np.full(shape, np.inf), np.zeros(shape, np.int64), left, running, slice_left
+    )
+    for begin, end, real in zip(ends[:-1], ends[1:], observed, strict=True):
+        later = state.start > begin  # any later time is as likely as the one drawn before
+        state.start[later] = rng.uniform(min(begin, spread), spread, int(later.sum()))
+        apart = share(state, lengths, writers, begin, end, tick) - real
+        # Where a sample's ends cut slices is not known: apart by a slice, two ticks, is near.
+        chance = np.exp(-0.5 * np.minimum(np.nansum((apart / (2 * tick)) ** 2, 1), 1400))
+        chance /= chance.sum()
+        places = (np.arange(PARTICLES) + rng.uniform()) / PARTICLES
+        state = state.taken(np.minimum(np.searchsorted(np.cumsum(chance), places), PARTICLES - 1))
+    chosen = state.start[rng.permutation(PARTICLES)[np.arange(lanes) % PARTICLES]]
+    started = float((state.start <= ends[-1]).sum(1).mean())
+    return Starts(
+        ends[-1] / 1000, started, tasks * min(1.0, ends[-1] / spread), np.ceil(chosen.clip(0)).astype(np.int64)
+    )
