@@ -91,7 +91,7 @@ def test_hugh_shrunk(variant):
     watched(small(variant, shrunk | PRESSED, "hugh-256m"), 1)
 
 
-OFTEN = ["rc8", "fix", *(pytest.param(variant, marks=pytest.mark.slow) for variant in ("nomerge", "ctor"))]
+OFTEN = ["rc8", *(pytest.param(variant, marks=pytest.mark.slow) for variant in ("fix", "nomerge", "ctor"))]
 
 
 @pytest.mark.parametrize("variant", OFTEN)

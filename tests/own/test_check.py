@@ -40,7 +40,7 @@ def test_planted_faults_are_found(name):
     source, words = FAULTS[name]
     own_policy(source, "mine.py")
     begun = time.process_time()
-    found = check(source, "mine.py", {}, budget_s=1.0)
+    found = check(source, "mine.py", {}, budget_s=0.5)
     assert time.process_time() - begun < 10
     told = [line for fault in found.faults for line in fault.lines()]
     assert any(words in line for line in told), told
@@ -70,7 +70,7 @@ def test_the_template_has_no_fault_and_is_asked():
 
 def test_a_refill_of_nothing_and_a_mask_of_more_than_32_bits_are_out_of_range():
     source = "def refill(sheaf):\n    return 0\n\n\ndef fallback(gfp):\n    return gfp | 1 << 40\n"
-    found = check(source, "mine.py", {}, budget_s=3.0)
+    found = check(source, "mine.py", {}, budget_s=1.0)
     told = " ".join(fault.what for fault in found.faults)
     assert "answered 0, not KERNEL (-1) or 1 to 6" in told
     assert "not KERNEL (-1) or 0 to 4,294,967,295" in told

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from fastalloc.report import html, replay_page, replays_page, sweep_page
+from fastalloc.report import html, replay_page
 from fastalloc.scenario import load_scenario
 from fastalloc.store import DatasetWriter, open_dataset
 from tests.fake_batch import fake_lane
@@ -14,7 +14,7 @@ from tests.fake_batch import fake_lane
 def by_schema():
     """Altair compares each chart with its schema, for which users do not wait."""
     with pytest.MonkeyPatch.context() as patch:
-        for page in (html, replay_page, replays_page, sweep_page):
+        for page in (html, replay_page):
             patch.setattr(page, "debug_mode", nullcontext)
         yield
 

@@ -17,7 +17,10 @@ from tests.sweep.conftest import ALL_TABLES, SWEEP, TABLES, files, rows
 STOPPING = SWEEP.replace("[axes]", "stop = { interval_width = 0.4, check_every = 4 }\n[axes]")
 
 
-@pytest.mark.parametrize(("threads", "batch"), [(1, 1), (1, 7), (2, 7), (2, 0), (1, 1000)])
+A_FILE_A_LANE = pytest.param(1, 1, marks=pytest.mark.slow)  # and the stopping rule has it too
+
+
+@pytest.mark.parametrize(("threads", "batch"), [A_FILE_A_LANE, (1, 7), (2, 7), (2, 0), (1, 1000)])
 def test_threads_and_batches_change_no_byte(sweep_file, tmp_path, undisturbed, threads, batch):
     dataset = run_sweep(sweep_file(ALL_TABLES), tmp_path / "out", threads=threads, batch=batch)
     assert {table: rows(dataset, table) for table in TABLES} == undisturbed

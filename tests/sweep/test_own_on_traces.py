@@ -1,6 +1,7 @@
 """Sweeps of recorded traces under files of one's own: what ``replay`` gives, provenance, and what is refused."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,10 @@ def sweep(tmp_path):
     return write
 
 
-def test_each_trace_as_it_was_and_under_each_file(sweep, tmp_path):
+def test_each_trace_as_it_was_and_under_each_file(sweep, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "fastalloc.report.replays_page.debug_mode", nullcontext
+    )  # its charts are compared with the schema
     dataset = run_sweep(sweep(), tmp_path / "out", threads=1)
     rows = dataset.runs.sort("point").collect()
     assert rows["variant"].to_list() == ["d_stack_k612", *["d_stack_k612+keeps"] * 2]
