@@ -88,9 +88,9 @@ def slabs_by_pages(trace: co.CompactTrace, of_cache: np.ndarray, order: int) -> 
     first = np.flatnonzero(begins)
     held = np.bincount(part[~is_page], minlength=len(first)) > 0
     follows = np.append(False, at[first][1:] == at[first][:-1]) & is_page[first]
-    bought = given[first] & held
+    taken = given[first] & held
     gone = follows & ~given[first] & np.append(False, held[:-1])
-    return int(bought.sum()) - int(gone.sum())
+    return int(taken.sum()) - int(gone.sum())
 
 
 __all__ = ["Unseen", "slabs_by_pages", "unseen_frees"]
