@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from fastalloc.compiler.hints import likely, unlikely
 from fastalloc.compiler.jit import INLINED, dispatched, folded, internal, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmem import free_slab_object, kmem_cache_free, policed_alloc
@@ -187,7 +188,7 @@ def note_broken(mem, guard, c, handle):
 @folded
 def is_sound(mem, heap, c, handle):
     """Whether what cache ``c`` gave is an object of its slab, a block of pages, or nothing."""
-    if 0 <= handle < st.PAGE_HANDLE:
+    if likely(np.uint64(np.int64(handle)) < np.uint64(st.PAGE_HANDLE)):  # one comparison for both ends
         return is_whole(mem, heap, c, handle)
     return handle < 0 or is_block(mem, heap, handle)
 
@@ -196,7 +197,7 @@ def is_sound(mem, heap, c, handle):
 def checked_alloc(mem, heap, c, cpu, gfp, context):
     """:func:`~fastalloc.kernels.alloc.kmem.policed_alloc`; a handle that is no object stops the lane."""
     handle = policed_alloc(mem, heap, c, cpu, gfp, context)
-    if not is_sound(mem, heap, c, handle):
+    if unlikely(not is_sound(mem, heap, c, handle)):
         note_broken(mem, TAKEN, c, handle)
         return st.NO_OBJECT
     return handle
@@ -206,7 +207,7 @@ def checked_alloc(mem, heap, c, cpu, gfp, context):
 def checked_free(mem, heap, c, cpu, handle):
     """:func:`~fastalloc.kernels.alloc.kmem.kmem_cache_free`; what is no object in use is left alone and stops the
     lane."""
-    if is_held(mem, heap, c, cpu, handle):
+    if likely(is_held(mem, heap, c, cpu, handle)):
         free_slab_object(mem, heap, c, cpu, handle)
     elif handle >= st.PAGE_HANDLE and is_block(mem, heap, handle):
         kmem_cache_free(mem, heap, c, cpu, handle)
