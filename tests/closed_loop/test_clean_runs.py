@@ -101,7 +101,7 @@ def test_a_summary_counts_lanes_where_the_kernel_ran_through():
 
 @shared
 def test_the_loop_is_near_the_kernel():
-    """Two of the runs, three lanes each: how near was measured with 8 lanes over all of them, see docs."""
+    """Two of the runs, three lanes each: how near was measured with 16 lanes over all of them, see docs."""
     results = predict_runs(
         CLEAN / "runs.csv", lanes=3, threads=1, only=lambda row: row["run"] in ("rc8-slow-s1", "rc8-writers0")
     )
