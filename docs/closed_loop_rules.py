@@ -23,9 +23,11 @@ from fastalloc.kernels.lane.metrics import EVENT, METRIC
 from fastalloc.kernels.lane.state import OUT_CTL, VM
 from fastalloc.kernels.machine.run import run_lane
 from fastalloc.scenario import load_scenario
+from fastalloc.verify.closed_loop import starts as reading
 from fastalloc.verify.closed_loop.clean_runs import is_reference, read_runs, scenario_of
-from fastalloc.verify.closed_loop.predict import predict_runs
+from fastalloc.verify.closed_loop.predict import ONE_CPU, predict_runs
 from fastalloc.verify.closed_loop.starts import series_of, spent, unit_ms
+from fastalloc.verify.closed_loop.summary import summarise
 
 RESULTS = Path(__file__).parents[1] / "results" / "closed-loop"
 SOURCES = Path(fastalloc.__file__).parent
@@ -241,6 +243,20 @@ def turns(path: Path) -> dict[str, Any]:
 
 
 BULK = 100  # pages: the first swap-out is under way
+NEAR_TICKS = (1, 4)  # in place of the two by which starts are read
+
+
+def near(path: Path) -> list[dict[str, Any]]:
+    """How far the first swap-out depends on how near a sample must be."""
+    found, own = [], reading.NEAR_TICKS
+    for ticks in NEAR_TICKS:
+        reading.NEAR_TICKS = float(ticks)
+        results = predict_runs(path, lanes=8, only=lambda row: is_reference(row) and row["smp"] == 1)
+        one = next(each for each in summarise(results) if each.view == ONE_CPU)
+        first = next(each for each in one.spreads if each.figure == "first_swap_s")
+        found.append({"ticks": ticks, "first_swap": round(first.median, 4), "within": first.within})
+    reading.NEAR_TICKS = own
+    return found
 
 
 def starts(path: Path) -> dict[str, Any]:
@@ -275,6 +291,7 @@ def starts(path: Path) -> dict[str, Any]:
             "pages": pages,
             "ahead_s": ahead,
         },
+        "near": near(path),
     }
 
 
