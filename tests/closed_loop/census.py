@@ -115,7 +115,7 @@ def held(arrays: Lane) -> np.ndarray:
     add(ROLE.command, commands)
     add(ROLE.sense, commands)
     add(ROLE.radix, (vm.leaf[:, 1] > 0).sum() + (vm.middle[:, 0] >= 0).sum() + (vm.ctl[VM.swap_top] >= 0))
-    add(ROLE.radix, (vm.file[:, FILE.node] >= 0).sum() + vm.cpu[:, CPU.stock].sum())
+    add(ROLE.radix, (vm.file[:, FILE.node] > 0).sum() + vm.cpu[:, CPU.stock].sum())
     add(ROLE.radix, ms.RADIX_STOCK * vm.task[:, TASK.context].sum())
     for cpu, c in enumerate(vm.cpu.tolist()):
         for i in range(c[CPU.rcu_done] + c[CPU.rcu_current] + c[CPU.rcu_next]):
@@ -124,8 +124,8 @@ def held(arrays: Lane) -> np.ndarray:
             add(ROLE.dentry, kind == CALLBACK_DENTRY)
     for i, role in enumerate((ROLE.noise, ROLE.biovec, ROLE.radix)):
         add(role, vm.ctl[VM.boot_live + i])
-    add(ROLE.inode, (vm.file[:, FILE.inode] >= 0).sum())
-    add(ROLE.dentry, (vm.file[:, FILE.dentry] >= 0).sum())
+    add(ROLE.inode, (vm.file[:, FILE.inode] > 0).sum())
+    add(ROLE.dentry, (vm.file[:, FILE.dentry] > 0).sum())
     add(ROLE.noise, vm.ctl[VM.noise_count])
     if isinstance(heap, so.Slob):
         sizes = heap.cache[:, SLOB_CACHE.size]
@@ -139,14 +139,14 @@ def swap_slots(arrays: Lane) -> tuple[int, int]:
     """Swap slots in use, by the map and by who refers to them: swapped-out pages and pages in the swap cache."""
     mem, _, _, _, vm, _ = arrays
     cached = (mem.page[:, PAGE.flags] & st.PG_SWAPCACHE) != 0
-    return int((vm.slot != 0).sum()), int((vm.where < -1).sum() + cached.sum())
+    return int((vm.slot != 0).sum()), int((vm.where < 0).sum() + cached.sum())
 
 
 def logical_pages(arrays: Lane) -> tuple[int, int]:
     """Pages of files and mappings in memory, by their owners and by the frames that name an owner."""
     mem, vm = arrays.mem, arrays.vm
-    frames = vm.where[vm.where >= 0]
+    frames = vm.where[vm.where > 0] - 1
     owners = mem.page[frames, PAGE.owner]
-    assert (vm.where[owners] == frames).all()
+    assert (vm.where[owners] == 1 + frames).all()
     assert len(np.unique(frames)) == len(frames)
     return len(frames), len(np.unique(owners))

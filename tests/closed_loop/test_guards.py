@@ -1,6 +1,5 @@
 """Guards of objects: a wrong handle or count ends the lane at once as broken, with or without the debug mode."""
 
-import numpy as np
 import pytest
 
 from fastalloc.batch import ConservationError, check_sound
@@ -18,7 +17,7 @@ from fastalloc.kernels.alloc.state import (
     SLUB_SLAB,
 )
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.state import ROLE, VM
+from fastalloc.kernels.lane.state import FILE, ROLE, VM
 from fastalloc.kernels.machine.run import run_lane
 from fastalloc.kernels.workload.atomic_noise import NOISE, OBJECTS
 from tests.closed_loop.small import small
@@ -103,7 +102,7 @@ def test_a_count_outside_its_slab_is_noticed(allocator, inuse):
 
 def test_an_object_of_another_cache_is_not_freed_as_ones_own():
     arrays, row = lane_with_noise("slub")
-    row[NOISE.object] = arrays.vm.file[np.flatnonzero(arrays.vm.file[:, 0] >= 0)[0], 0]  # an inode
+    row[NOISE.object] = arrays.vm.file[arrays.vm.file[:, FILE.inode] > 0, FILE.inode][0] - 1
     assert broken(arrays) == GIVEN
 
 

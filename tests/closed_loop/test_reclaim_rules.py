@@ -9,7 +9,7 @@ from fastalloc.compiler.jit import kernel
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_cold_page, free_pages
 from fastalloc.kernels.alloc.state import PAGE, PCP, ZONE
-from fastalloc.kernels.lane.state import FILE, VM
+from fastalloc.kernels.lane.state import FILE, MAPPING, VM
 from fastalloc.kernels.lane.tasks import RECLAIM, TASK, TASK_STATE
 from fastalloc.kernels.reclaim.page_lists import putback_lru_pages
 from fastalloc.kernels.reclaim.vmscan import (
@@ -272,11 +272,12 @@ def test_the_tree_has_the_nodes_of_a_radix_tree_in_any_order_of_slots():
 def test_a_file_s_node_goes_when_page_0_alone_is_left(order, after):
     machine = d.Machine()
     vm, page = machine.vm, machine.mem.page
-    vm.file[0, [FILE.mapped, FILE.first]] = 3, 100
-    vm.file[0, FILE.node] = vm.stock[0, 0]
+    vm.mapping[0, [MAPPING.nrpages, MAPPING.first]] = 3, 1
+    vm.file[0, FILE.node] = 1 + vm.stock[0, 0]
     pages = [alloc_pages(machine.mem, 0, -1, g.GFP_KERNEL, 0, 0) for _ in range(3)]
     for index, pfn in enumerate(pages):
         page[pfn, [PAGE.file, PAGE.owner]] = 0, 100 + index
+        page[pfn, PAGE.flags] |= st.PG_FIRST if index == 0 else 0
     for gone, index in enumerate(order, 1):
         machine.call(leave, 0, pages[index])
-        assert (vm.file[0, FILE.node] < 0) == (gone >= after)
+        assert (vm.file[0, FILE.node] == 0) == (gone >= after)

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastalloc.batch.background import background_caches
 from fastalloc.batch.caches import CACHES_OF, build_caches, host_sense_caches, path_requests
+from fastalloc.compiler.aligned import zeros
 from fastalloc.errors import reading
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.emergency_caches import SIZES as EMERGENCY_SIZES
@@ -154,10 +155,10 @@ def build_heap(scenario: Scenario, layout: Layout, frames: int, room: int = 1) -
     sheaves = with_sheaves * most_sheaves(scenario) * room
     slub: st.Slub | er.SlubEras = heap(
         np.zeros((len(layout.rows), KMEM_CACHE.width), np.int64),
-        np.zeros((len(layout.rows), cpus, KMEM_CACHE_CPU.width), np.int64),
+        zeros((len(layout.rows), cpus, KMEM_CACHE_CPU.width), np.int64),
         np.zeros((len(layout.rows), 1, KMEM_CACHE_NODE.width), np.int64),
-        np.zeros((frames, SLUB_SLAB.width), np.int32),
-        np.zeros(links, np.int16),
+        zeros((frames, SLUB_SLAB.width), np.int32),
+        zeros(links, np.int16),
         er.ctl_with_sheaves(sheaves, capacity) if sheaves else np.zeros(SLUB_CTL.width, np.int64),
     )
     return slub

@@ -10,6 +10,7 @@ from fastalloc.batch.booted import refuse_unbooted
 from fastalloc.batch.bursts import burst_arrays
 from fastalloc.batch.heap import Heap, Layout, build_heap, build_layout, slab_room
 from fastalloc.batch.zones import lane_zones
+from fastalloc.compiler.aligned import zeros
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmem_inspect import overflowed
 from fastalloc.kernels.alloc.mempool import MEMPOOL, MEMPOOL_RULES, Pools
@@ -19,7 +20,7 @@ from fastalloc.kernels.lane import policy as lane_policy
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.cfs import GRANULARITY_NS, LATENCY_NS, WAKEUP_GRANULARITY_NS
 from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRIC, SERIES, WHO, ZONES
-from fastalloc.kernels.lane.state import BIO, COMMAND, COST, FILE, HOST, IO, OUT_CTL, POOL, REQUEST, ROLE, VM
+from fastalloc.kernels.lane.state import BIO, COMMAND, COST, FILE, HOST, IO, MAPPING, OUT_CTL, POOL, REQUEST, ROLE, VM
 from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
 from fastalloc.kernels.machine.boot import boot_lane
 from fastalloc.linux import gfp as g
@@ -83,7 +84,7 @@ def build_mem(scenario: Scenario, layout: Layout, room: int = 1) -> st.Mem:
         zone[z, ZONE.batch] = each.pcp_batch
         zone[z, ZONE.pcp_high] = each.pcp_high
         start += each.frames
-    page = np.zeros((start, PAGE.width), np.int32)
+    page = zeros((start, PAGE.width), np.int32)
     ctl = np.zeros(MEMCTL.width, np.int64)
     ctl[MEMCTL.model] = st.MODEL_ZONES
     ctl[MEMCTL.nr_zones] = zones
@@ -169,7 +170,7 @@ def build_io(scenario: Scenario, frames: int) -> ms.Io:
     return ms.Io(
         ctl,
         np.zeros((3 * queue.nr_requests // 2 + 2, REQUEST.width), np.int64),
-        np.zeros((min(frames, scenario.machine.swap_pages) + tasks, BIO.width), np.int64),  # a slot for each
+        zeros((min(frames, scenario.machine.swap_pages) + tasks, BIO.width), np.int64),  # a slot for each
         np.zeros((depth + 2, COMMAND.width), np.int64),
         np.zeros((max(1, free_list), 2), np.int64),
         np.full((2, ms.HASH_BUCKETS), -1, np.int32),
@@ -243,14 +244,15 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
         np.zeros((tasks + 2 * machine.cpus, TASK.width), np.int64),
         np.zeros((machine.cpus, CPU.width), np.int64),
         np.zeros((TASK_STATE.width, 2), np.int64),
-        np.zeros(max(1, pages), np.int32),
-        np.full((files, FILE.width), -1, np.int64),
-        np.zeros(slots, np.int8),
-        np.zeros((slots // 64, 2), np.int64),
+        zeros(max(1, pages), np.int32),
+        zeros((files, FILE.width), np.int64),
+        zeros((files, MAPPING.width), np.int8),
+        zeros(slots, np.int8),
+        zeros((slots // 64, 2), np.int64),
         np.zeros((-(-slots // 4096), 2), np.int64),
         np.zeros((machine.cpus, ms.RADIX_STOCK), np.int64),
-        np.zeros((machine.cpus, ms.RCU_RING), np.int64),
-        np.zeros((2, noise_room(scenario), 3), np.int64),
+        zeros((machine.cpus, ms.RCU_RING), np.int64),
+        zeros((2, noise_room(scenario), 3), np.int64),
         layout.roles,
         np.array([getattr(costs, name) for name in COST.names], np.int64),
         hosts,
@@ -277,8 +279,8 @@ def build_out(scenario: Scenario, full_events: bool) -> ms.Out:
     events = FULL_LOG_EVENTS if full_events else scenario.run.max_events
     out = ms.Out(
         np.zeros(METRIC.width, np.int64),
-        np.zeros((milliseconds // scenario.run.series_ms + 1, SERIES.width), np.int64),
-        np.zeros((events, len(EVENT_COLUMNS)), np.int64),
+        zeros((milliseconds // scenario.run.series_ms + 1, SERIES.width), np.int64),
+        zeros((events, len(EVENT_COLUMNS)), np.int64),
         np.zeros((WHO.width, DEPTH.width, len(WHO.names)), np.int64),
         np.zeros(4, np.int64),
     )

@@ -16,7 +16,7 @@ from fastalloc.kernels.alloc.slob.slob import PAGE_UNITS
 from fastalloc.kernels.alloc.slub.state import SHEAF
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, PAGE, SLUB_SLAB
 from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, SERIES
-from fastalloc.kernels.lane.state import BIO, COMMAND, FILE, RCU_RING, REQUEST
+from fastalloc.kernels.lane.state import BIO, COMMAND, FILE, MAPPING, RCU_RING, REQUEST
 from fastalloc.kernels.lane.tasks import TASK
 from fastalloc.kernels.workload.bursts import HELD
 from fastalloc.memory import memory_limit, size_in_words
@@ -73,7 +73,7 @@ def lane_parts(scenario: Scenario) -> dict[str, int]:
         "policy.sheaf_capacity": sheaves,
         "policy.questions": 8
         * (sum(counts[name] * len(words.get(name, ())) for name in counts) + sum(math.prod(shape) for shape in arrays)),
-        "workload.tree_files": work.copiers * (tree * 4 + work.tree_files * FILE.width * 8),
+        "workload.tree_files": work.copiers * (tree * 4 + work.tree_files * (FILE.width * 8 + MAPPING.width)),
         "workload.writer_pages": work.writers * work.writer_pages * 4 + (work.copiers + work.writers) * TASK.width * 8,
         "workload.bursts": len(work.bursts) * burst_room(scenario, frames) * HELD.width * 8,
         "workload.atomic_objects_per_s": 2 * noise_room(scenario) * 3 * 8,

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastalloc.batch.lane import Lane, build_lane
+from fastalloc.compiler.aligned import copied
 from fastalloc.errors import InputError, reading
 from fastalloc.foreign import opened
 from fastalloc.kernels.alloc.own.state import Own
@@ -66,13 +67,13 @@ def _rebuilt(lane: Lane, arrays: list[np.ndarray]) -> Lane:
 def take(lane: int, arrays: Lane, path: tuple[tuple[int, int], ...] = ()) -> Snapshot:
     """A snapshot of a lane between two calls of ``run_lane``; ``path`` as of the snapshot that it came from."""
     ctl = arrays.vm.ctl
-    copy = _rebuilt(arrays, [array.copy() for _, array in named_arrays(arrays)])
+    copy = _rebuilt(arrays, [copied(array) for _, array in named_arrays(arrays)])
     return Snapshot(lane, int(ctl[VM.now]), int(ctl[VM.seed]), path, copy)
 
 
 def restore(snapshot: Snapshot) -> Lane:
     """A lane of its own that goes on from a snapshot."""
-    return _rebuilt(snapshot.arrays, [array.copy() for _, array in named_arrays(snapshot.arrays)])
+    return _rebuilt(snapshot.arrays, [copied(array) for _, array in named_arrays(snapshot.arrays)])
 
 
 def branch(snapshot: Snapshot, number: int) -> Snapshot:
@@ -150,7 +151,7 @@ def load(path: str | Path) -> tuple[Snapshot, Scenario]:
         for (name, like), row in zip(named_arrays(fresh), table.to_pylist(), strict=True):
             if [name, like.dtype.str] != [row["array"], row["dtype"]] or like.ndim != len(row["shape"]):
                 raise InputError(path, name, "is not as the scenario makes it")
-            arrays.append(np.frombuffer(row["content"], like.dtype).reshape(row["shape"]).copy())
+            arrays.append(copied(np.frombuffer(row["content"], like.dtype).reshape(row["shape"])))
         lane = _rebuilt(fresh, arrays)
         if _digest(named_arrays(lane)) != told["content"]:
             raise InputError(path, "content", "is not what was written")

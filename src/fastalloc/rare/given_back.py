@@ -11,7 +11,7 @@ from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.buddy import free_one_page
 from fastalloc.kernels.alloc.state import MEMCTL, PAGE, ZONE
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.state import FILE, VM
+from fastalloc.kernels.lane.state import MAPPING, VM
 from fastalloc.kernels.swap.lru import del_page_from_lru
 from fastalloc.rare.events import Event, happened_ns
 from fastalloc.rare.rewind import Rewound
@@ -73,12 +73,12 @@ def _drops(arrays: Lane, pfn: int) -> bool:
     if owner < 0 or flags & STAYS or not flags & st.PG_LRU:
         return False
     if file >= 0:
-        if vm.file[file, FILE.mapped] < 2:
+        if vm.mapping[file, MAPPING.nrpages] < 2:
             return False
-        vm.file[file, FILE.mapped] -= 1
+        vm.mapping[file, MAPPING.nrpages] -= 1
     if flags & st.PG_MAPPED:
         vm.ctl[VM.anon_mapped] -= 1
-    vm.where[owner] = -1
+    vm.where[owner] = 0
     return True
 
 

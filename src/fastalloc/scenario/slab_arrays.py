@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fastalloc.compiler.aligned import zeros
 from fastalloc.kernels.alloc.slab import state as ss
 from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_LIST3, SLAB_SLAB
 from fastalloc.linux import geometry_slab as gs
@@ -33,8 +34,8 @@ def new_slab(
         queue=np.zeros((rows, queues, SLAB_ARRAY.width), np.int64),
         entry=np.zeros(int(base[-1]), np.int64),
         node=np.zeros((rows, nodes, SLAB_LIST3.width), np.int64),
-        slab=np.zeros((slabs, SLAB_SLAB.width), np.int64),
-        link=np.zeros(links, np.int16),
+        slab=zeros((slabs, SLAB_SLAB.width), np.int64),
+        link=zeros(links, np.int16),
         chain=np.arange(rows, dtype=np.int64)[::-1].copy(),
         reap_node=np.arange(cpus, dtype=np.int64) * nodes // cpus,
         pending=np.zeros(ss.MAX_ENTRIES + 1, np.int64),

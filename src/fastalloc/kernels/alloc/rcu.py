@@ -50,6 +50,8 @@ def call_rcu(mem, heap, vm, cpu, kind, handle):
     force_quiescent_state]. A full ring, half as long again as qhimark, runs its oldest callback at once."""
     c = vm.cpu[cpu]
     queued = qlen(c)
+    if queued == 0:
+        c[CPU.rcu_head] = 0  # a queue that is short takes up the same few places of the ring
     if queued == ms.RCU_RING:
         run_callback(mem, heap, vm, cpu)
         queued -= 1

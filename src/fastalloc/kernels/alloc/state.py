@@ -75,8 +75,8 @@ class PAGE(Record):
     prev = field("the page before it on that list, -1 none", "pfn")
     flags = field("PG_* bits, as declared below")
     owner = field("logical page of the task that owns it, -1 none")
-    slot = field("swap slot while in the swap cache, -1 none")
-    file = field("file record of a tmpfs page, -1 none")
+    slot = field("swap slot while in the swap cache, -1 none", width=0)
+    file = field("file record of a tmpfs page while in its mapping, -1 none")
 
 
 class MEMCTL(Record, width=POLICY.width):
@@ -195,6 +195,7 @@ PG_MAPPED = 2048
 PG_ORPHAN = 4096  # its owner is gone; only the swap cache or a reclaimer still holds it
 PG_PCP = 8192
 PG_ISOLATED = 16384  # on a reclaimer's private list
+PG_FIRST = 32768  # page 0 of its tmpfs file
 PG_ZONE_SHIFT = 28
 PG_ORDER_SHIFT = 24
 

@@ -169,14 +169,19 @@ class ROLE(Record):
 
 
 class FILE(Record):
-    """file[f, .]."""
+    """file[f, .]: 1 + the handle of each of its objects, 0 none. A file's record is 0 until the file is made."""
 
-    inode = field("object of its inode, -1 none", "handle")
-    dentry = field("object of its dentry, -1 none", "handle")
-    node = field("object of its first radix tree node, -1 none", "handle")
-    mapped = field("pages in its mapping: neither in the swap cache nor out")
-    first = field("logical page of page 0 while it is one of them, -1 it is not")
-    pages = field("its length", "pages")
+    inode = field("object of its inode", "1 + handle")
+    dentry = field("object of its dentry", "1 + handle")
+    node = field("object of its first radix tree node", "1 + handle")
+
+
+class MAPPING(Record, width=4):
+    """mapping[f, .]: what is asked of a file each time that a page of it comes or goes; no file has more than 127."""
+
+    nrpages = field("pages in its mapping: neither in the swap cache nor out", "pages", "struct address_space")
+    first = field("1: its page 0 is one of them")
+    pages = field("its length once it is closed", "pages")
 
 
 class VM(Record, width=POLICY.width):
@@ -324,6 +329,7 @@ RCU_RING = 1 << 14  # callbacks a CPU
     cpu=CPU.width,
     waitq=2,
     file=FILE.width,
+    mapping=MAPPING.width,
     leaf=2,
     middle=2,
     stock=RADIX_STOCK,
@@ -339,8 +345,9 @@ class Vm(NamedTuple):
     task: np.ndarray  # int64[tasks, TASK.width]
     cpu: np.ndarray  # int64[cpus, CPU.width]
     waitq: np.ndarray  # int64[TASK_STATE.width, 2]
-    where: np.ndarray  # int32[logical pages]: page frame, -1 none, -2 - slot when swapped out
+    where: np.ndarray  # int32[logical pages]: 1 + page frame, 0 none, -1 - slot when swapped out
     file: np.ndarray  # int64[files, FILE.width]
+    mapping: np.ndarray  # int8[files, MAPPING.width]
     slot: np.ndarray  # int8[swap slots]: 1 used
     leaf: np.ndarray  # int64[slots / 64, 2]: radix node handle, pages below it
     middle: np.ndarray  # int64[slots / 4096, 2]: radix node handle, leaves below it

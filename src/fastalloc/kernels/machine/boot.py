@@ -63,8 +63,6 @@ def boot_memory(mem, heap, pools, io, vm, out, geometry):
     chain(io.request, REQUEST.next)
     io.ctl[IO.free_bio] = -1
     chain(io.command, COMMAND.next)
-    for i in range(vm.where.shape[0]):
-        vm.where[i] = -1
     vm.ctl[VM.swap_top] = -1
     for i in range(vm.middle.shape[0]):
         vm.middle[i, 0] = -1

@@ -10,7 +10,7 @@ from fastalloc.kernels.alloc.buddy import page_zone
 from fastalloc.kernels.alloc.page_alloc import free_pages
 from fastalloc.kernels.alloc.radix_tree import radix_tree_node_free
 from fastalloc.kernels.alloc.state import PAGE, ZONE
-from fastalloc.kernels.lane.state import FILE, VM
+from fastalloc.kernels.lane.state import FILE, MAPPING, VM
 from fastalloc.kernels.swap.swapfile import delete_from_swap_cache, swap_free
 
 
@@ -107,12 +107,13 @@ def leave_mapping(mem, heap, vm, cpu, pfn):
     [radix_tree_delete, radix_tree_shrink]."""
     f = mem.page[pfn, PAGE.file]
     if f >= 0:
-        vm.file[f, FILE.mapped] -= 1
-        if mem.page[pfn, PAGE.owner] == vm.file[f, FILE.first]:
-            vm.file[f, FILE.first] = -1
-        if vm.file[f, FILE.mapped] == (vm.file[f, FILE.first] >= 0) and vm.file[f, FILE.node] >= 0:
-            radix_tree_node_free(mem, heap, vm, cpu, vm.file[f, FILE.node])
-            vm.file[f, FILE.node] = -1
+        mapping = vm.mapping[f]
+        mapping[MAPPING.nrpages] -= 1
+        if (mem.page[pfn, PAGE.flags] & st.PG_FIRST) != 0:
+            mapping[MAPPING.first] = 0
+        if mapping[MAPPING.nrpages] == mapping[MAPPING.first] and vm.file[f, FILE.node] > 0:
+            radix_tree_node_free(mem, heap, vm, cpu, vm.file[f, FILE.node] - 1)
+            vm.file[f, FILE.node] = 0
 
 
 @internal
@@ -122,7 +123,7 @@ def leave_swap_cache(mem, heap, vm, cpu, pfn):
     delete_from_swap_cache(mem, heap, vm, cpu, slot)
     owner = mem.page[pfn, PAGE.owner]
     if owner >= 0:
-        vm.where[owner] = -2 - slot
+        vm.where[owner] = -1 - slot
     else:
         swap_free(vm, slot)
     mem.page[pfn, PAGE.slot] = -1
@@ -136,21 +137,22 @@ def truncate_page(mem, heap, vm, cpu, owner):
 
     A page that somebody else holds (a reclaimer, the disk) becomes an orphan, which reclaim frees later.
     """
-    pfn = vm.where[owner]
-    vm.where[owner] = -1
-    if pfn == -1:
+    place = vm.where[owner]
+    vm.where[owner] = 0
+    if place == 0:
         return
-    if pfn < -1:
-        swap_free(vm, -2 - pfn)
+    if place < 0:
+        swap_free(vm, -1 - place)
         return
+    pfn = place - 1
     flags = mem.page[pfn, PAGE.flags]
     swapcache = (flags & st.PG_SWAPCACHE) != 0
     if (flags & st.PG_MAPPED) != 0:
         vm.ctl[VM.anon_mapped] -= 1
     if not swapcache:
         leave_mapping(mem, heap, vm, cpu, pfn)
+        mem.page[pfn, PAGE.file] = -1
     mem.page[pfn, PAGE.owner] = -1
-    mem.page[pfn, PAGE.file] = -1
     if (flags & (st.PG_ISOLATED | st.PG_WRITEBACK | st.PG_LOCKED)) != 0:
         mem.page[pfn, PAGE.flags] = (flags | st.PG_ORPHAN) & ~st.PG_MAPPED
         return

@@ -18,7 +18,7 @@ from fastalloc.kernels.lane.events import log_event
 from fastalloc.kernels.lane.metrics import EVENT, METRIC, WHO
 from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.sched import sleep_on
-from fastalloc.kernels.lane.state import COST, FILE, OUT_CTL, ROLE, VM
+from fastalloc.kernels.lane.state import COST, FILE, MAPPING, OUT_CTL, ROLE, VM
 from fastalloc.kernels.lane.tasks import ATTEMPT, CPU, PROGRAM, TASK, TASK_KIND, TASK_STATE
 from fastalloc.kernels.reclaim.congestion import congestion_wait
 from fastalloc.kernels.reclaim.vmscan import begin_reclaim
@@ -151,16 +151,17 @@ def copy_step(mem, heap, vm, out, t, cpu, jiffies):
             task[TASK.new_page] = -1
             task[TASK.program] = PROGRAM.preload
             return vm.costs[COST.wake]
-        if task[TASK.file_page] >= 1 and vm.file[f, FILE.node] < 0:  # index 0 alone sits in the root
-            vm.file[f, FILE.node] = radix_tree_node_alloc(vm, cpu)
+        if task[TASK.file_page] >= 1 and vm.file[f, FILE.node] == 0:  # index 0 alone sits in the root
+            vm.file[f, FILE.node] = 1 + radix_tree_node_alloc(vm, cpu)
         owner = task[TASK.page_base] + task[TASK.nr_pages]
         mem.page[pfn, PAGE.owner] = owner
         mem.page[pfn, PAGE.file] = f
         mem.page[pfn, PAGE.flags] |= st.PG_DIRTY  # not PG_referenced: generic_perform_write of 2.6.25 marks nothing
-        vm.where[owner] = pfn
-        vm.file[f, FILE.mapped] += 1
+        vm.where[owner] = 1 + pfn
+        vm.mapping[f, MAPPING.nrpages] += 1
         if task[TASK.file_page] == 0:
-            vm.file[f, FILE.first] = owner
+            mem.page[pfn, PAGE.flags] |= st.PG_FIRST
+            vm.mapping[f, MAPPING.first] = 1
         lru_add(mem, pfn, False)
         task[TASK.new_page] = -1
         task[TASK.nr_pages] += 1
@@ -169,7 +170,7 @@ def copy_step(mem, heap, vm, out, t, cpu, jiffies):
         task[TASK.program] = PROGRAM.preload
         if task[TASK.file_page] == task[TASK.file_pages]:
             call_rcu(mem, heap, vm, cpu, CALLBACK_FILE, 0)
-            vm.file[f, FILE.pages] = task[TASK.file_pages]
+            vm.mapping[f, MAPPING.pages] = task[TASK.file_pages]
             out.metric[METRIC.files_copied] += 1
             task[TASK.file] += 1
             task[TASK.program] = PROGRAM.file
@@ -185,16 +186,16 @@ def copy_step(mem, heap, vm, out, t, cpu, jiffies):
         handle = task_alloc_object(mem, heap, vm, out, t, cpu, ROLE.inode, WHO.inode, jiffies)
         if handle < 0:
             return vm.costs[COST.wake]
-        vm.file[f, FILE.inode] = handle
-        vm.file[f, FILE.node] = -1
-        vm.file[f, FILE.mapped] = 0
-        vm.file[f, FILE.first] = -1
+        vm.file[f, FILE.inode] = 1 + handle
+        vm.file[f, FILE.node] = 0
+        vm.mapping[f, MAPPING.nrpages] = 0
+        vm.mapping[f, MAPPING.first] = 0
         task[TASK.program] = PROGRAM.dentry
         program = PROGRAM.dentry
     handle = task_alloc_object(mem, heap, vm, out, t, cpu, ROLE.dentry, WHO.dentry, jiffies)
     if handle < 0:
         return vm.costs[COST.wake]
-    vm.file[f, FILE.dentry] = handle
+    vm.file[f, FILE.dentry] = 1 + handle
     task[TASK.file_page] = 0
     task[TASK.file_pages] = file_pages(vm, t, task[TASK.tree], task[TASK.file])
     task[TASK.program] = PROGRAM.preload
@@ -206,16 +207,16 @@ def remove_step(mem, heap, vm, out, t, cpu):
     """Remove one file of a finished tree, pages first, then dentry and inode; CPU time in ns [shmem_delete_inode]."""
     task = vm.task[t]
     f = task[TASK.file_base] + task[TASK.file]
-    pages = vm.file[f, FILE.pages]
+    pages = vm.mapping[f, MAPPING.pages]
     base = task[TASK.page_base] + task[TASK.nr_pages]
     for i in range(pages):
         truncate_page(mem, heap, vm, cpu, base + i)
     task[TASK.nr_pages] += pages
-    slab_give(mem, heap, vm.roles[ROLE.inode], cpu, vm.file[f, FILE.inode])
-    call_rcu(mem, heap, vm, cpu, CALLBACK_DENTRY, vm.file[f, FILE.dentry])
-    vm.file[f, FILE.dentry] = -1
-    vm.file[f, FILE.inode] = -1
-    vm.file[f, FILE.pages] = 0
+    slab_give(mem, heap, vm.roles[ROLE.inode], cpu, vm.file[f, FILE.inode] - 1)
+    call_rcu(mem, heap, vm, cpu, CALLBACK_DENTRY, vm.file[f, FILE.dentry] - 1)
+    vm.file[f, FILE.dentry] = 0
+    vm.file[f, FILE.inode] = 0
+    vm.mapping[f, MAPPING.pages] = 0
     task[TASK.file] += 1
     if task[TASK.file] == task[TASK.file_pages]:
         finish_tree(vm, out, t, cpu)
@@ -256,7 +257,7 @@ def writer_step(mem, heap, vm, out, t, cpu, jiffies):
     mem.page[pfn, PAGE.owner] = owner
     mem.page[pfn, PAGE.file] = -1
     mem.page[pfn, PAGE.flags] |= st.PG_ANON | st.PG_MAPPED | st.PG_REFERENCED
-    vm.where[owner] = pfn
+    vm.where[owner] = 1 + pfn
     vm.ctl[VM.anon_mapped] += 1
     lru_add(mem, pfn, True)
     task[TASK.nr_pages] += 1

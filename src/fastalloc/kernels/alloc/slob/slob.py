@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastalloc.compiler.aligned import zeros
 from fastalloc.compiler.groups import group
 from fastalloc.compiler.jit import kernel
 from fastalloc.compiler.records import Record, field
@@ -65,9 +66,9 @@ def new_slob(pages, caches=1):
     """An empty SLOB with room for ``pages`` pages and ``caches`` caches."""
     slob = Slob(
         np.zeros((caches, SLOB_CACHE.width), np.int64),
-        np.zeros((pages + FIRST_PAGE, SLOB_PAGE.width), np.int32),
-        np.zeros((pages + FIRST_PAGE, SLOB_STRETCH.width), np.int32),
-        np.zeros((pages + FIRST_PAGE, PAGE_UNITS), np.int16),
+        zeros((pages + FIRST_PAGE, SLOB_PAGE.width), np.int32),
+        zeros((pages + FIRST_PAGE, SLOB_STRETCH.width), np.int32),
+        zeros((pages + FIRST_PAGE, PAGE_UNITS), np.int16),
         np.zeros(SLOB_CTL.width, np.int64),
     )
     start_rings(slob.page, slob.stretch, slob.ctl)
