@@ -1,39 +1,14 @@
-"""What grows with what: threads, lanes, caches, simulated memory, the series; peak memory a lane."""
+"""What changes with what: threads, caches, the series."""
 
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 
-import numpy as np
-
-from benchmarks.lanes import of_memory, scenario, timed
+from benchmarks.lanes import scenario, timed
 from benchmarks.measure import Row, figure, race, rate
 from benchmarks.twin import KernelRun
 from benchmarks.works import SYNTHETIC, synthetic
 from fastalloc.batch import run_lanes
-from fastalloc.batch.lane import build_lane
 
-QUESTION = (
-    "How does speed change with threads, lanes, caches, memory and the series, and how much memory does a lane take?"
-)
-RESIDENT = """
-from benchmarks.lanes import scenario
-from fastalloc.batch.lane import build_lane
-from fastalloc.kernels.machine.run import run_lane
-
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
-
-held = []
-sizes = []
-for lane in range(9):
-    held.append(build_lane(scenario(), lane, 1))
-    run_lane(*held[-1], 60_000_000_000)
-    sizes.append(resident())
-print((sizes[-1] - sizes[0]) // 8, sizes[0])
-"""
+QUESTION = "How does speed change with threads, caches and the series?"
 
 
 def run(quick: bool) -> Iterator[Row]:
@@ -45,7 +20,6 @@ def run(quick: bool) -> Iterator[Row]:
         wanted = scenario("fix", {"run.series_ms": series_ms, "run.duration_s": seconds})
         factors = [seconds / timed(wanted, 0, seconds)[0] for _ in range(repeats)]
         yield figure(f"series every {series_ms} ms", "one lane", factors, "x real time")
-    yield from memory()
     rest = SYNTHETIC["random"][1:]
     for many in (1, 8, 64, 512):
         SYNTHETIC[f"{many} caches"] = (many, *rest)
@@ -69,20 +43,3 @@ def threads(repeats: int, seconds: float) -> Iterator[Row]:
     work = f"{len(lanes)} lanes of {seconds:.0f} s"
     yield rate(work, "1 thread", times, seconds * len(lanes), "x real time")
     yield rate(work, "2 threads", times, seconds * len(lanes), "x real time", "1 thread")
-
-
-def memory() -> Iterator[Row]:
-    """Bytes of a lane's arrays, seconds to set one up, and what a process grows by with each lane."""
-    for mebibytes in (256, 512, 2048, 8192):
-        wanted = of_memory(scenario(), mebibytes)
-        begun = time.perf_counter()
-        arrays = build_lane(wanted, 0, 1)
-        took = time.perf_counter() - begun
-        size = sum(array.nbytes for group in arrays for array in group if isinstance(array, np.ndarray))
-        yield figure(f"lane of {mebibytes} MB", "its arrays", [size / 2**20], "MiB")
-        yield figure(f"lane of {mebibytes} MB", "set up", [took], "s")
-    command = [sys.executable, "-c", RESIDENT]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    lane, process = map(int, done.stdout.split())
-    yield figure("each further lane of 512 MB", "resident after a minute", [lane / 2**20], "MiB")
-    yield figure("one lane of 512 MB", "resident, whole process", [process / 2**20], "MiB")

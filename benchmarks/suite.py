@@ -20,6 +20,7 @@ NAMES = (
     "rare",
     "own_policy",
     "scaling",
+    "lane_memory",
     "startup",
     "sweep",
 )
