@@ -16,7 +16,8 @@ from fastalloc.kernels.lane.metrics import EVENT
 from fastalloc.kernels.lane.state import BIO, COMMAND, COST, IO, OUT_CTL, REQUEST, ROLE, VM
 from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
 from fastalloc.kernels.machine.boot import STREAM_START
-from fastalloc.kernels.machine.run import STREAM_JITTER, run_lane
+from fastalloc.kernels.machine.repeated import STREAM_JITTER
+from fastalloc.kernels.machine.run import run_lane
 from fastalloc.kernels.workload.atomic_noise import STREAM_ARRIVAL, STREAM_CPU
 from fastalloc.kernels.workload.copiers import STREAM_FILE
 from fastalloc.scenario.models import Scenario

@@ -7,6 +7,7 @@ from hypothesis import strategies as some
 
 from fastalloc.kernels.alloc import page_alloc
 from fastalloc.kernels.alloc.buddy import drain_all_pages, rmqueue
+from fastalloc.kernels.alloc.printk import printk_ratelimit
 from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, ZONE
 from tests.kernels import snapshot
 from tests.kernels.build import leave_free, make_mem, zone
@@ -345,7 +346,7 @@ def reports(failures, hz=250):
     printed = []
     for jiffy in failures:
         mem.ctl[MEMCTL.jiffies] = jiffy
-        allowed = bool(page_alloc.printk_ratelimit(mem))
+        allowed = bool(printk_ratelimit(mem))
         assert allowed == real.allows(jiffy)
         if allowed:
             printed.append(jiffy)

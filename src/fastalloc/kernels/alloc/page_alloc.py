@@ -9,6 +9,7 @@ from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.buddy import area_add, buffered_rmqueue, free_one_page, page_zone, pcp_drain, pcp_push
 from fastalloc.kernels.alloc.policy_hooks import LARGEST, about_request, about_zone, answer, wanted
 from fastalloc.kernels.alloc.policy_record import QUESTION
+from fastalloc.kernels.alloc.printk import warn_alloc_failed
 from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, PAGE, PCP, ZONE
 from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.linux import gfp as g
@@ -105,39 +106,6 @@ def note_depth(mem, depth):
     mem.ctl[MEMCTL.depth] = depth
     if depth > mem.ctl[MEMCTL.deepest]:
         mem.ctl[MEMCTL.deepest] = depth
-
-
-@kernel
-def printk_ratelimit(mem):
-    """One message per 5 s after a burst of 10, in jiffies [kernel/printk.c: __printk_ratelimit]."""
-    ctl = mem.ctl
-    interval = 5 * ctl[MEMCTL.hz]
-    tokens = ctl[MEMCTL.tokens] + ctl[MEMCTL.jiffies] - ctl[MEMCTL.token_jiffy]
-    ctl[MEMCTL.token_jiffy] = ctl[MEMCTL.jiffies]
-    if tokens > 10 * interval:
-        tokens = 10 * interval
-    if tokens >= interval:
-        ctl[MEMCTL.tokens] = tokens - interval
-        return True
-    ctl[MEMCTL.tokens] = tokens
-    return False
-
-
-@kernel
-def warn_alloc_failed(mem, gfp, order):
-    """A request failed for good: count it, print it unless NOWARN or the rate limit forbids."""
-    mem.ctl[MEMCTL.failed] += 1
-    if (gfp & g.NOWARN) != 0:
-        return
-    mem.ctl[MEMCTL.report_gfp] = gfp
-    mem.ctl[MEMCTL.report_order] = order
-    if printk_ratelimit(mem):
-        mem.ctl[MEMCTL.reports] += 1
-        mem.ctl[MEMCTL.last_missed] = mem.ctl[MEMCTL.missed]
-        mem.ctl[MEMCTL.missed] = 0
-    else:
-        mem.ctl[MEMCTL.suppressed] += 1
-        mem.ctl[MEMCTL.missed] += 1
 
 
 @kernel

@@ -9,6 +9,7 @@ from fastalloc.kernels.alloc.slab_owner import account
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.block.elevator import dispatch_remove, elv_next_request
 from fastalloc.kernels.block.plug import blk_plug_device
+from fastalloc.kernels.block.refused import changes_counters_alone, note_refusal
 from fastalloc.kernels.block.scsi_command import runner_context, scsi_get_command, scsi_put_command
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
@@ -142,8 +143,13 @@ def scsi_request_fn(mem, heap, pools, io, vm, out, cpu, jiffies):
     r = elv_next_request(io) if io.ctl[IO.plugged] == 0 else -1
     if r >= 0:
         if io.request[r, REQUEST.command] < 0:
+            alike = vm.ctl[VM.livelock_since] != ms.NEVER and io.ctl[IO.alike] == 0
+            if alike:
+                alike = changes_counters_alone(mem, heap, pools, io, vm, out, cpu, runner)
             if scsi_prep(mem, heap, pools, io, vm, out, cpu, runner, r):
                 return vm.costs[COST.end_bio]
+            if alike:
+                note_refusal(mem, io, out)
             if io.ctl[IO.device_busy] == 0:
                 blk_plug_device(io, cpu, jiffies)
                 if vm.ctl[VM.livelock_since] == ms.NEVER:

@@ -24,13 +24,23 @@ MOVES_MOST = 32
 
 
 @folded
-def calc_delta(delta, weight, load):
-    """``delta * weight / load`` through the kernel's rounded 32-bit inverse [calc_delta_mine]."""
-    inverse = ((1 << 32) - load // 2) // (load + 1)
-    scaled = delta * weight
+def inverse_of(load):
+    """The rounded 32-bit inverse of a load [lw->inv_weight]."""
+    return ((1 << 32) - load // 2) // (load + 1)
+
+
+@folded
+def times_inverse(scaled, inverse):
+    """``scaled`` over the load that ``inverse`` is of [calc_delta_mine]."""
     if scaled > 1 << 32:
         return (((scaled + (1 << 15)) >> 16) * inverse + (1 << 15)) >> 16
     return (scaled * inverse + (1 << 31)) >> 32
+
+
+@folded
+def calc_delta(delta, weight, load):
+    """``delta * weight / load`` through the kernel's rounded 32-bit inverse [calc_delta_mine]."""
+    return times_inverse(delta * weight, inverse_of(load))
 
 
 @folded

@@ -71,6 +71,13 @@ def next_tick(vm, cpu, now):
     return ((now - skew) // jiffy + 1) * jiffy + skew
 
 
+@folded
+def next_tick_in(vm, cpu, jiffy, now):
+    """:func:`next_tick` of a ``now`` within the jiffy that began at ``jiffy`` ns, without its division."""
+    tick = jiffy + cpu * vm.ctl[VM.tick_skew]
+    return tick if tick > now else tick + vm.ctl[VM.jiffy_ns]
+
+
 @internal
 def pass_turn(vm, now):
     """The next CPU with something to do has the shared core, else the same one."""

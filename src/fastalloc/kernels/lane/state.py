@@ -106,6 +106,15 @@ class IO(Record, width=POLICY.width):
     next_rq = field("that CFQ gives to the driver next, -1 none", source="cfqq->next_rq")
     rq_in_driver = field("seen by the driver and not complete", source="cfqd->rq_in_driver")
     last_position = field("slot behind the last request that the driver has seen [cfqd->last_position]")
+    # see block/refused.py; what one attempt adds to counters, and before it is over what they were
+    alike = field("1: the unplug timer's next attempt is refused as the last one was, and changes counters alone")
+    alike_pages = field("1: until then requests for pages by the noise are refused as well")
+    alike_failed = field("page allocations refused")
+    alike_swallowed = field("reports of them that the rate limit swallowed")
+    alike_tests = field("questions that the policy adds")
+    alike_sense = field("sense buffers refused")
+    alike_gfp = field("mask of the last report")
+    alike_order = field("its order")
 
 
 ELEVATORS = ("cfq", "noop")

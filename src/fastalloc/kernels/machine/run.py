@@ -5,7 +5,7 @@ The earliest runs first; equal times run in that order, then by CPU. A CPU's ste
 step comes when that time has passed, so CPUs interleave at the granularity of a step (at most QUANTUM_NS).
 """
 
-from fastalloc.compiler.jit import entry, folded, kernel
+from fastalloc.compiler.jit import entry, folded, internal, kernel, out_of_line
 from fastalloc.kernels.alloc.buddy import page_bytes
 from fastalloc.kernels.alloc.kmem import reap
 from fastalloc.kernels.alloc.kmem_inspect import (
@@ -20,11 +20,11 @@ from fastalloc.kernels.alloc.kmem_inspect import (
 from fastalloc.kernels.alloc.rcu import idle_ticks, note_idle_tick, rcu_process_callbacks, rcu_tick
 from fastalloc.kernels.alloc.slab import state as ss
 from fastalloc.kernels.alloc.state import MEMCTL, ZONE
+from fastalloc.kernels.alloc.taken_back import has_no_cpu_slab
 from fastalloc.kernels.block.completion import kblockd_step, softirq_step
 from fastalloc.kernels.block.hosts import host_event
 from fastalloc.kernels.block.plug import WORK_UNPLUG, kblockd_schedule_work
 from fastalloc.kernels.block.scsi import disk_done, scsi_request_fn
-from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.cfs import BALANCE_NS, balance, charge_task, schedule, scheduler_tick
 from fastalloc.kernels.lane.due import end_turn, first_due, next_tick, note_due, pass_turn
@@ -42,16 +42,16 @@ from fastalloc.kernels.machine.observe import (
     observe,
     reserve_idle,
 )
+from fastalloc.kernels.machine.repeated import jittered, repeat_attempts
 from fastalloc.kernels.reclaim.shrink_page_list import swap_lock_time
 from fastalloc.kernels.reclaim.vmscan import begin_balance, reclaim_step
-from fastalloc.kernels.workload.atomic_noise import OBJECTS, PAGES, noise_due, noise_event
+from fastalloc.kernels.workload.atomic_noise import OBJECTS, PAGES, noise_due, noise_event, refuses_any_cpu
 from fastalloc.kernels.workload.background import background_event
 from fastalloc.kernels.workload.bursts import burst_event
 from fastalloc.kernels.workload.copiers import workload_step
 
 QUANTUM_NS = 20_000
 MOST_AT_ONCE = 1 << 20  # events at one time
-STREAM_JITTER = 2
 KSWAPD = 0
 
 EVENT_DISK = 0
@@ -168,10 +168,8 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
         t = c[CPU.head]
         note_current(heap, cpu, t)
         cost = task_step(mem, heap, pools, io, vm, out, cpu, jiffies)
-        # no two steps of a real CPU take the same time; on average they take what they cost
         vm.ctl[VM.jitter] += 1
-        noise = rng.draw(vm.ctl[VM.seed], STREAM_JITTER, vm.ctl[VM.lane], vm.ctl[VM.jitter], cpu)
-        cost += rng.below(noise, cost // 8 + 1) - cost // 16
+        cost = jittered(cost, vm.ctl[VM.seed], vm.ctl[VM.lane], vm.ctl[VM.jitter], cpu)
     cost += c[CPU.rcu_ns]
     c[CPU.rcu_ns] = 0
     clock = now + max(1, cost)
@@ -259,6 +257,41 @@ def next_event(heap, io, vm, jiffy_ns):
     return at, event
 
 
+@folded
+def may_change_memory(event):
+    """Whether an event that is no step of a CPU may take or free memory, or wake a task that does; what noise and
+    timers did is looked at where they are run."""
+    return event in (EVENT_DISK, EVENT_REAP, EVENT_HOST, EVENT_BACKGROUND, EVENT_BURST, EVENT_IDLE_TICK)
+
+
+@internal
+def skip_attempts(mem, heap, io, vm, out, until):
+    """Count the unplug timer's attempts up to the next other event in place of running them; whether any was. A request
+    for a page that is refused is no such event: attempt and request do not notice each other."""
+    out_of_line()
+    unplug_jiffy, page_noise = io.ctl[IO.unplug_jiffy], vm.ctl[VM.next_page_noise]
+    io.ctl[IO.unplug_jiffy] = ms.NEVER
+    if io.ctl[IO.alike_pages] != 0:
+        vm.ctl[VM.next_page_noise] = ms.NEVER
+    horizon, _ = next_event(heap, io, vm, vm.ctl[VM.jiffy_ns])
+    io.ctl[IO.unplug_jiffy], vm.ctl[VM.next_page_noise] = unplug_jiffy, page_noise
+    return repeat_attempts(mem, heap, io, vm, out, min(horizon, until))
+
+
+@internal
+def noise_among_attempts(mem, heap, io, vm, out, kind, now):
+    """An event of noise, and whether the next attempt still meets what the last one met: the event was a request that
+    was refused and changed nothing."""
+    out_of_line()
+    unchanged = kind == PAGES or (io.ctl[IO.alike] != 0 and has_no_cpu_slab(heap, vm.roles[ROLE.noise]))
+    failures = out.metric[METRIC.noise_failures]
+    noise_event(mem, heap, vm, out, kind, now)
+    if not unchanged or out.metric[METRIC.noise_failures] == failures:
+        io.ctl[IO.alike] = 0
+    elif kind == PAGES:
+        io.ctl[IO.alike_pages] = refuses_any_cpu(mem, vm)
+
+
 @entry
 def run_lane(mem, heap, pools, io, vm, out, until):
     """Run a lane to simulated time ``until`` (ns); callable again with a later time, with the same result as once.
@@ -272,9 +305,10 @@ def run_lane(mem, heap, pools, io, vm, out, until):
     for cpu in range(ctl[VM.nr_cpus]):
         vm.cpu[cpu, CPU.due] = -1
         note_due(vm, cpu, softirq_due(io, cpu))
-    jiffies = 0
+    jiffies = -1
     jiffy_end = 0
     still = 0
+    io.ctl[IO.alike] = 0
     # Most events are steps of CPUs, and of what else is due a step moves only these five
     disk = timer = unplug = livelock = idle = -1
     other_at, other = 0, EVENT_CPU
@@ -293,6 +327,8 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             unplug = io.ctl[IO.unplug_jiffy]
             livelock = ctl[VM.livelock_check]
             idle = ctl[VM.idle_tick]
+            if may_change_memory(event):
+                io.ctl[IO.alike] = 0
             other_at, other = next_event(heap, io, vm, jiffy_ns)
         if shared and vm.cpu[ctl[VM.turn], CPU.busy] == 0:
             pass_turn(vm, ctl[VM.now])
@@ -317,7 +353,7 @@ def run_lane(mem, heap, pools, io, vm, out, until):
                 ctl[VM.error] = STANDS_STILL
                 return
         if at >= jiffy_end:
-            jiffies = at // jiffy_ns
+            jiffies = jiffies + 1 if at - jiffy_end < jiffy_ns else at // jiffy_ns
             jiffy_end = (jiffies + 1) * jiffy_ns
             mem.ctl[MEMCTL.jiffies] = jiffies
             if ctl[VM.debug] != 0:  # the state that a call begins with is looked at too
@@ -337,11 +373,18 @@ def run_lane(mem, heap, pools, io, vm, out, until):
         elif event == EVENT_TICK:
             if ctl[VM.skip] == 0 and ctl[VM.next_jiffy] <= jiffies:
                 ctl[VM.next_jiffy] = jiffies + 1
+            if ctl[VM.next_timer] <= jiffies:
+                io.ctl[IO.alike] = 0  # a task wakes
+            elif io.ctl[IO.alike] != 0 and skip_attempts(mem, heap, io, vm, out, until):
+                jiffies = mem.ctl[MEMCTL.jiffies]
+                jiffy_end = (jiffies + 1) * jiffy_ns
+                still = 0
+                continue
             tick(io, vm, out, jiffies, at)
         elif event == EVENT_NOISE:
-            noise_event(mem, heap, vm, out, OBJECTS, at)
+            noise_among_attempts(mem, heap, io, vm, out, OBJECTS, at)
         elif event == EVENT_PAGE_NOISE:
-            noise_event(mem, heap, vm, out, PAGES, at)
+            noise_among_attempts(mem, heap, io, vm, out, PAGES, at)
         elif event == EVENT_HOST:
             host_event(mem, heap, io, vm, out, at)
         elif event == EVENT_BACKGROUND:

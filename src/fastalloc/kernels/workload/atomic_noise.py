@@ -7,7 +7,7 @@ from fastalloc.compiler.jit import folded, internal
 from fastalloc.compiler.records import Record, field
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages
 from fastalloc.kernels.alloc.slab_owner import slab_give, slab_take
-from fastalloc.kernels.alloc.state import MEMCTL
+from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane.metrics import METRIC, WHO
 from fastalloc.kernels.lane.sched import wake_one
@@ -31,6 +31,13 @@ class NOISE(Record):
     until = field("when it is given back", "ns")
 
 
+@folded
+def arrival_after(vm, kind, when):
+    """When the arrival after the one at ``when`` comes."""
+    number = rng.draw(vm.ctl[VM.seed], STREAM_ARRIVAL + kind, vm.ctl[VM.lane], when, 0)
+    return when + max(1, rng.exponential_ns(number, vm.ctl[VM.noise_mean_ns + kind * STRIDE]))
+
+
 @internal
 def noise_arrives(mem, heap, vm, out, kind):
     """One arrival: allocate in interrupt context, then draw the next arrival."""
@@ -38,10 +45,7 @@ def noise_arrives(mem, heap, vm, out, kind):
     at = kind * STRIDE
     when = ctl[VM.next_noise + at]
     cpu = rng.below(rng.draw(ctl[VM.seed], STREAM_CPU + kind, ctl[VM.lane], when, 0), ctl[VM.nr_cpus])
-    gap = rng.exponential_ns(
-        rng.draw(ctl[VM.seed], STREAM_ARRIVAL + kind, ctl[VM.lane], when, 0), ctl[VM.noise_mean_ns + at]
-    )
-    ctl[VM.next_noise + at] = when + max(1, gap)
+    ctl[VM.next_noise + at] = arrival_after(vm, kind, when)
     ring = vm.noise.shape[1]
     granted = -1
     if ctl[VM.noise_count + at] == ring:
@@ -76,6 +80,31 @@ def noise_leaves(mem, heap, vm, kind):
         slab_give(mem, heap, vm.roles[ROLE.noise], row[NOISE.cpu], row[NOISE.object])
     else:
         free_pages(mem, row[NOISE.cpu], row[NOISE.object], 0)
+
+
+@folded
+def refuses_any_cpu(mem, vm):
+    """Whether a page that was refused to one arrival is refused to the next, on whichever CPU, while nobody takes or
+    frees memory: a zone that passes its mark fills the list of a CPU, so it was the marks that refused. And no page is
+    out that would come back."""
+    for z in range(mem.ctl[MEMCTL.nr_zones]):
+        if mem.zone[z, ZONE.batch] < 1:
+            return False
+    return vm.ctl[VM.page_noise_count] == 0
+
+
+@folded
+def refuse_pages(mem, vm, out, until):
+    """Count the requests for pages that come up to ``until`` ns; all of them are refused, see
+    :func:`refuses_any_cpu`."""
+    when = vm.ctl[VM.next_page_noise]
+    refused = 0
+    while when <= until:
+        when = arrival_after(vm, PAGES, when)
+        refused += 1
+    vm.ctl[VM.next_page_noise] = when
+    mem.ctl[MEMCTL.failed] += refused
+    out.metric[METRIC.noise_failures] += refused
 
 
 @folded

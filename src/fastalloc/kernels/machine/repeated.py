@@ -1,0 +1,77 @@
+"""Attempts of a livelocked machine that are counted in place of being run: the unplug timer's, while all else sleeps.
+
+Each is a timer tick, a step of kblockd and a step of the request function, see :mod:`fastalloc.kernels.block.refused`.
+Besides counters they move the clock of their CPU and charge kblockd what its steps took, which is drawn for each.
+"""
+
+from fastalloc.compiler.jit import folded, internal, out_of_line
+from fastalloc.kernels.alloc.printk import next_printed
+from fastalloc.kernels.alloc.state import MEMCTL
+from fastalloc.kernels.block.refused import count_refusals
+from fastalloc.kernels.lane import rng
+from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.cfs import NICE_0_LOAD, WEIGHT_OF_KTHREADS, inverse_of, times_inverse
+from fastalloc.kernels.lane.due import next_tick_in
+from fastalloc.kernels.lane.state import COST, IO, VM
+from fastalloc.kernels.lane.tasks import CPU, TASK
+from fastalloc.kernels.workload.atomic_noise import refuse_pages
+
+STREAM_JITTER = 2
+
+
+@folded
+def jittered(cost, seed, lane, number, cpu):
+    """CPU time of a task's step that takes ``cost`` ns on average, the ``number``-th of the lane: no two steps of a
+    real CPU take the same time."""
+    return cost + rng.below(rng.draw(seed, STREAM_JITTER, lane, number, cpu), cost // 8 + 1) - cost // 16
+
+
+@internal
+def repeat_attempts(mem, heap, io, vm, out, horizon):
+    """Count the attempts from the one that is due now to the last that is over before ``horizon`` ns, or before one
+    whose report is printed; whether there was any."""
+    out_of_line()
+    ctl = vm.ctl
+    cpu = io.ctl[IO.unplug_cpu]
+    c = vm.cpu[cpu]
+    task = vm.task[ctl[VM.kthreads] + ctl[VM.nr_cpus] + cpu]
+    jiffies = mem.ctl[MEMCTL.jiffies]
+    jiffy_ns = ctl[VM.jiffy_ns]
+    at = jiffies * jiffy_ns
+    period = io.ctl[IO.unplug_jiffies]
+    cost = vm.costs[COST.wake]  # of a step of kblockd
+    longest = max(1, cost + cost // 8 - cost // 16)
+    end = max(1, vm.costs[COST.end_bio])
+    if ctl[VM.now] != at or c[CPU.clock] > at or longest >= jiffy_ns or longest + end > period * jiffy_ns:
+        return False
+    printed = next_printed(mem) if io.ctl[IO.alike_swallowed] > 0 else ms.NEVER
+    if at + longest >= horizon or jiffies >= printed or task[TASK.weight] != WEIGHT_OF_KTHREADS:
+        return False
+    attempts = 0
+    while at + longest < horizon and jiffies < printed:
+        attempts += 1
+        jiffies += period
+        at += period * jiffy_ns
+    io.ctl[IO.unplug_jiffy] = jiffies
+    jiffies -= period
+    at -= period * jiffy_ns
+    vruntime = max(task[TASK.vruntime], c[CPU.min_vruntime])  # it wakes on an idle CPU [place_entity]
+    inverse = inverse_of(WEIGHT_OF_KTHREADS)
+    seed, lane, draws = ctl[VM.seed], ctl[VM.lane], ctl[VM.jitter]
+    for number in range(draws + 1, draws + 1 + attempts):
+        vruntime += times_inverse(jittered(cost, seed, lane, number, cpu) * NICE_0_LOAD, inverse)
+    took = jittered(cost, seed, lane, draws + attempts, cpu)
+    began = at + max(1, took)  # the last step of the request function
+    mem.ctl[MEMCTL.jiffies] = jiffies
+    ctl[VM.jitter] = draws + attempts
+    ctl[VM.now] = began
+    task[TASK.vruntime] = vruntime
+    task[TASK.ran] = began
+    c[CPU.picked] = began
+    c[CPU.exec] = began
+    c[CPU.next_tick] = next_tick_in(vm, cpu, at, began)
+    c[CPU.clock] = began + end
+    count_refusals(mem, heap, io, vm, out, cpu, attempts)
+    if io.ctl[IO.alike_pages] != 0:
+        refuse_pages(mem, vm, out, began)
+    return True
