@@ -21,6 +21,7 @@ NAMES = (
     "own_policy",
     "scaling",
     "lane_memory",
+    "lane_limit",
     "startup",
     "sweep",
 )
