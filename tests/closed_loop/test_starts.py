@@ -104,7 +104,11 @@ def test_a_lane_starts_its_tasks_when_it_is_told(scenario):
         scenario.with_settings({"workload.start_ms": [0, 7]})
 
 
-@pytest.mark.parametrize("fault", [b"not gzip", gzip.compress(b"t_ns,files\n1,2\n"), gzip.compress(b"\xff\xfe,,\n1")])
+@pytest.mark.parametrize(
+    "fault",
+    [b"not gzip", gzip.compress(b"t_ns,files\n1,2\n"), gzip.compress(b"\xff\xfe,,\n1")],
+    ids=["no gzip", "columns missing", "no text"],  # packed bytes have the time in them: no ids for several workers
+)
 def test_a_series_that_cannot_be_read_is_refused(tmp_path, fault):
     table = tmp_path / "runs.csv"
     assert starts.series_of(table, ROW) is None  # none there: starts are drawn
