@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import polars as pl
@@ -101,9 +100,7 @@ def test_explain_starts_without_numba():
         "import sys, fastalloc; fastalloc.explain('dmesg.txt')\n"
         "assert not {'numba', 'polars', 'pyarrow', 'altair', 'pydantic'} & set(sys.modules)"
     )
-    begun = time.process_time()
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert time.process_time() - begun < 1
 
 
 def test_frames_have_documented_columns(folder):

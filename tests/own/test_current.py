@@ -117,6 +117,7 @@ def test_a_trace_that_keeps_no_tasks_is_refused(recording, tmp_path):
         OwnRun(bare, config, recording.start, samples_of(trace, None))
 
 
+@pytest.mark.usefixtures("still_clock")
 def test_a_check_tells_tasks_apart():
     wrong = SEEN.replace(
         "    return take_slot", "    heap.size[c, 0] += 8 if current(zone) == 3 else 0\n    return take_slot"

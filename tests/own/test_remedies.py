@@ -66,6 +66,7 @@ def test_each_file_of_the_gallery_passes_its_check(name):
     assert source.count("\n") < 40
 
 
+@pytest.mark.usefixtures("still_clock")
 def test_the_broken_one_fails_as_the_page_says():
     source = (GALLERY / "broken.py").read_text(encoding="utf-8")
     faults = check(source, "broken.py", {}, 2.0).faults
