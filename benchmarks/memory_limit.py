@@ -61,7 +61,7 @@ def latency(size: int) -> float:
 def touched(run: KernelRun) -> int:
     """Bytes of all that a replay touches: its events once in order, the rest is its working set."""
     slabs = int(run.slub.ctl[SLUB_CTL.slab_top])
-    used = run.slub.kcpu[:, :, KMEM_CACHE_CPU.stat :].any(axis=2).sum()
+    used = run.slub.kcpu[:, :, KMEM_CACHE_CPU.stats[:]].any(axis=2).sum()
     return int(
         run.lane.handle.nbytes
         + slabs * run.slub.slab.itemsize * SLUB_SLAB.width

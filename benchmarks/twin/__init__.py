@@ -129,8 +129,8 @@ class KernelRun:
     def outcome(self) -> Outcome:
         """What the work came to."""
         kcpu = self.slub.kcpu
-        first = kcpu[:, :, KMEM_CACHE_CPU.stat : KMEM_CACHE_CPU.stat + len(st.SLUB_STATS)]
-        later = kcpu[:, :, KMEM_CACHE_CPU.era_stat : KMEM_CACHE_CPU.era_stat + len(STATS) - len(st.SLUB_STATS)]
+        first = kcpu[:, :, KMEM_CACHE_CPU.stats[:]]
+        later = kcpu[:, :, KMEM_CACHE_CPU.era_stats[: len(STATS) - len(st.SLUB_STATS)]]
         zone = self.mem.zone[:, [ZONE.used, ZONE.alloc_ok, ZONE.alloc_fail, ZONE.frees, ZONE.below_low]]
         return Outcome(
             np.concatenate([first, later], axis=2),

@@ -15,8 +15,9 @@ from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.state import SHEAF, SlubEras
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, PAGE, SLUB_CTL, SLUB_SLAB
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.state import COMMAND, FILE, IO, POOL, REQUEST, ROLE, VM
+from fastalloc.kernels.lane.state import COMMAND, FILE, IO, REQUEST, ROLE, VM
 from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK
+from fastalloc.kernels.workload.atomic_noise import OBJECTS
 
 
 def in_use(arrays: Lane) -> np.ndarray:
@@ -103,13 +104,13 @@ def held(arrays: Lane) -> np.ndarray:
             d = io.request[r, REQUEST.command]
             if d >= 0:  # prepared, not yet at the disk
                 commands += 1
-                add(ROLE.sg8 + io.command[d, COMMAND.sg_pool] - POOL.sg, 1)
+                add(POOL_ROLES[io.command[d, COMMAND.sg_pool]], 1)
             r = io.request[r, REQUEST.next]
     for head in (IO.disk_head, IO.done_head):
         d = io.ctl[head]
         while d >= 0:
             commands += 1
-            add(ROLE.sg8 + io.command[d, COMMAND.sg_pool] - POOL.sg, 1)
+            add(POOL_ROLES[io.command[d, COMMAND.sg_pool]], 1)
             d = io.command[d, COMMAND.next]
     commands += ((vm.cpu[:, CPU.softirq] >= 1) & (vm.cpu[:, CPU.softirq] <= 3)).sum()
     add(ROLE.command, commands)
@@ -123,10 +124,10 @@ def held(arrays: Lane) -> np.ndarray:
             add(ROLE.radix, kind == CALLBACK_NODE)
             add(ROLE.dentry, kind == CALLBACK_DENTRY)
     for i, role in enumerate((ROLE.noise, ROLE.biovec, ROLE.radix)):
-        add(role, vm.ctl[VM.boot_live + i])
+        add(role, vm.ctl[VM.boot_live[i]])
     add(ROLE.inode, (vm.file[:, FILE.inode] > 0).sum())
     add(ROLE.dentry, (vm.file[:, FILE.dentry] > 0).sum())
-    add(ROLE.noise, vm.ctl[VM.noise_count])
+    add(ROLE.noise, vm.ctl[VM.noise_count[OBJECTS]])
     if isinstance(heap, so.Slob):
         sizes = heap.cache[:, SLOB_CACHE.size]
         whole = sizes >= so.PAGE_BYTES

@@ -23,6 +23,7 @@ from fastalloc.kernels.alloc.state import DEPTH, KMEM_CACHE, KMEM_CACHE_CPU, SLU
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.kernels.lane.state import ROLE, VM
+from fastalloc.kernels.workload.atomic_noise import OBJECTS
 from fastalloc.linux import geometry_slab as gs
 from fastalloc.linux import gfp as g
 from fastalloc.linux.geometry_slub import CacheRequest
@@ -261,7 +262,7 @@ def test_the_reaper_gives_pages_back():
     burst = {"workload.atomic_objects_per_s": 5000, "workload.atomic_object_ms": 100, "workload.writers": 0}
     scenario = machine("slab").with_settings(burst | {"workload.copiers": 1, "workload.tree_files": 20})
     arrays = advance(0, build_lane(scenario, 0, 1), 900)
-    arrays.vm.ctl[VM.next_noise] = ms.NEVER
+    arrays.vm.ctl[VM.next_noise[OBJECTS]] = ms.NEVER
     advance(0, arrays, 1000)  # all are back, the reaper has not run
     heap, c = arrays.heap, arrays.vm.roles[ROLE.noise]
     slabs, kept = cache_slabs(heap, c), heap.queue[c, :, SLAB_ARRAY.avail].sum()

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from fastalloc.batch.lane import POOL_ROLES
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, SLUB_SLAB
@@ -118,7 +119,7 @@ def test_the_sg_pool_follows_the_segments():
     """Pool 0 for 8 segments or fewer, else ceil(log2 n) - 3."""
     for segments in range(1, 129):
         expected = 0 if segments <= 8 else math.ceil(math.log2(segments)) - 3
-        assert d.pool_of(segments) - POOL.sg == expected
+        assert d.pool_of(segments) == POOL.sg[expected]
 
 
 @pytest.mark.parametrize("pages", [1, 8, 9, 16, 17, 32, 33, 64, 65, 128])
@@ -131,7 +132,7 @@ def test_a_command_has_the_sg_table_of_its_segments(pages):
     pool = d.pool_of(pages)
     assert record[COMMAND.sg_pool] == pool
     cache = machine.heap.slab[record[COMMAND.sg] >> st.HANDLE_SHIFT, SLUB_SLAB.cache]
-    assert cache == machine.vm.roles[ROLE.sg8 + pool - POOL.sg]
+    assert cache == machine.vm.roles[POOL_ROLES[pool]]
     assert (in_use(machine.lane) - before).sum() == 3  # command, sense buffer, sg table
 
 
@@ -146,7 +147,7 @@ def test_without_an_sg_table_the_command_goes_back():
     printed = int(machine.mem.ctl[MEMCTL.reports] + machine.mem.ctl[MEMCTL.suppressed])
     machine.call(d.run_queue, 0, d.RUN_KBLOCKD, 0)
     assert machine.io.ctl[IO.device_busy] == 2
-    assert machine.pools.pool[POOL.sg + 4, MEMPOOL.curr] == 0
+    assert machine.pools.pool[POOL.sg[4], MEMPOOL.curr] == 0
     assert machine.metric("sg_fail") == 1
     assert machine.io.ctl[IO.free_list] == 1
     head = machine.io.request[machine.io.ctl[IO.dispatch_head]]

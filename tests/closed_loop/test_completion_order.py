@@ -67,7 +67,7 @@ def test_the_order(pages):
 
 def test_every_reserve_is_refilled_before_its_slab():
     machine = completed(12)
-    for pool in (POOL.bio, POOL.biovec, POOL.request, POOL.sg + 1):
+    for pool in (POOL.bio, POOL.biovec, POOL.request, POOL.sg[1]):
         machine.pools.pool[pool, MEMPOOL.curr] = 0
     machine.io.ctl[IO.free_list] = 0
     seen = steps(machine, 12 + 4)
@@ -76,7 +76,7 @@ def test_every_reserve_is_refilled_before_its_slab():
     assert "request objects" not in seen[13]
     assert seen[14] == {}  # the command went to the free_list
     assert machine.io.ctl[IO.free_list] == 1
-    levels = [int(machine.pools.pool[p, MEMPOOL.curr]) for p in (POOL.bio, POOL.biovec, POOL.request, POOL.sg + 1)]
+    levels = [int(machine.pools.pool[p, MEMPOOL.curr]) for p in (POOL.bio, POOL.biovec, POOL.request, POOL.sg[1])]
     assert levels == [2, 2, 1, 1]
 
 

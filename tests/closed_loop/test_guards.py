@@ -31,9 +31,9 @@ def lane_with_noise(allocator):
     """A lane in which an object of atomic noise is alive, and the row that holds it."""
     settings = {"policy.allocator": allocator, "policy.command_rule": "fix", "workload.atomic_object_ms": 50}
     arrays = busy_lane(debug=False, after=0, asleep=0, **settings)
-    while arrays.vm.ctl[VM.noise_count] == 0:
+    while arrays.vm.ctl[VM.noise_count[OBJECTS]] == 0:
         run_lane(*arrays, int(arrays.vm.ctl[VM.now]) + ms.NS_PER_MS)
-    return arrays, arrays.vm.noise[OBJECTS, arrays.vm.ctl[VM.noise_head]]
+    return arrays, arrays.vm.noise[OBJECTS, arrays.vm.ctl[VM.noise_head[OBJECTS]]]
 
 
 def broken(arrays, milliseconds=400):
@@ -72,7 +72,7 @@ def last_freed(arrays):
     k = heap.kcpu[c, 0]
     h = k[KMEM_CACHE_CPU.sheaf_main]
     if h > 0:
-        return heap.ctl[h + SHEAF.objects + heap.ctl[h + SHEAF.size] - 1]
+        return heap.ctl[h + SHEAF.objects[heap.ctl[h + SHEAF.size] - 1]]
     return k[KMEM_CACHE_CPU.page] << HANDLE_SHIFT | k[KMEM_CACHE_CPU.freelist]
 
 
@@ -112,5 +112,5 @@ def test_an_object_outside_its_slab_is_not_handed_out():
     k = heap.kcpu[c, row[NOISE.cpu]]
     assert k[KMEM_CACHE_CPU.page] >= 0
     heap.kcpu[c, :, KMEM_CACHE_CPU.freelist] = heap.slab[k[KMEM_CACHE_CPU.page], SLUB_SLAB.objects] + 1
-    arrays.vm.ctl[VM.noise_count] = 0  # the next event is an arrival
+    arrays.vm.ctl[VM.noise_count[OBJECTS]] = 0  # the next event is an arrival
     assert broken(arrays) == TAKEN

@@ -79,7 +79,7 @@ def test_conservation_and_the_kernels_zones(shape, cpus, kernel):
         if zone.name in ("HighMem", "Movable"):
             assert not slabs[pages].any(), "a slab in a zone that the kernel may not use"
             assert ((flags[pages] & st.PG_LRU) != 0).any(), "pages of tasks live there"
-        assert 0 <= metric[METRIC.min_free_dma + ZONES.index(zone.name)] <= zone.frames
+        assert 0 <= metric[METRIC.min_free[ZONES.index(zone.name)]] <= zone.frames
     assert metric[METRIC.burst_requests] > 1500
     assert metric[METRIC.bursts] >= 40
     assert metric[METRIC.pages_copied] + metric[METRIC.anonymous_pages] > sum(zone.frames for zone in zones) // 2

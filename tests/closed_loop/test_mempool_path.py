@@ -51,7 +51,7 @@ def test_the_slab_first_then_the_reserve_then_sleep(pool):
         assert machine.pools.pool[pool, MEMPOOL.curr] == left
     machine.vm.task[1, TASK.first] = 1
     assert ask(machine, pool, 1) == st.NO_OBJECT
-    assert machine.vm.task[1, TASK.state] == TASK_STATE.bio_pool + pool
+    assert machine.vm.task[1, TASK.state] == TASK_STATE.pool[pool]
 
 
 @pytest.mark.parametrize("hz", [100, 250, 1000])
@@ -77,7 +77,7 @@ def asleep(machine, tasks):
     for task in tasks:
         running(machine, task)
         assert ask(machine, POOL.bio, task) == st.NO_OBJECT
-    assert machine.vm.ctl[VM.sleepers + TASK_STATE.bio_pool] == len(tasks)
+    assert machine.vm.ctl[VM.sleepers[TASK_STATE.bio_pool]] == len(tasks)
 
 
 def in_flight(pages, **settings):
@@ -97,7 +97,7 @@ def test_one_returned_bio_wakes_the_whole_herd():
     machine.call(d.finish_disk)
     for _ in range(2):  # the interrupt, then the one bio
         machine.call(d.softirq, 0)
-    assert machine.vm.ctl[VM.sleepers + TASK_STATE.bio_pool] == 0
+    assert machine.vm.ctl[VM.sleepers[TASK_STATE.bio_pool]] == 0
     assert machine.pools.pool[POOL.bio, MEMPOOL.curr] == 1
     # the one element serves one; the rest sleep again, at the head of the queue
     served = []
@@ -108,7 +108,7 @@ def test_one_returned_bio_wakes_the_whole_herd():
             served.append(task)
             machine.call(d.nap, cpu, 1000, 0)
     assert len(served) == 1
-    assert machine.vm.ctl[VM.sleepers + TASK_STATE.bio_pool] == 4
+    assert machine.vm.ctl[VM.sleepers[TASK_STATE.bio_pool]] == 4
 
 
 @pytest.mark.parametrize("pages", [1, 2, 3, 10])

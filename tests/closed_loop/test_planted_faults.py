@@ -41,7 +41,7 @@ def busy_lane(debug=True, after=750, asleep=2, **settings):
         if (
             queue[IO.disk_head] >= 0
             and max(queue[IO.head], queue[IO.dispatch_head]) >= 0
-            and arrays.vm.ctl[VM.sleepers + TASK_STATE.bio_pool] >= asleep
+            and arrays.vm.ctl[VM.sleepers[TASK_STATE.bio_pool]] >= asleep
         ):
             return arrays
     raise AssertionError("the lane never got there")
@@ -167,7 +167,7 @@ def barn_count(arrays):
 
 
 def pool_overfull(arrays):
-    arrays.pools.pool[POOL.sg, MEMPOOL.curr] = arrays.pools.pool[POOL.sg, MEMPOOL.min] + 1
+    arrays.pools.pool[POOL.sg[0], MEMPOOL.curr] = arrays.pools.pool[POOL.sg[0], MEMPOOL.min] + 1
 
 
 def pool_negative(arrays):
@@ -233,7 +233,7 @@ FAULTS = [
     (11, bump("io", IO.device_busy)),
     (11, command_lost),
     (12, sleeper_lost),
-    (12, bump("vm", VM.sleepers + TASK_STATE.request)),
+    (12, bump("vm", VM.sleepers[TASK_STATE.request])),
     (13, free_list_too_long),
     (14, bump("vm", VM.swap_free)),
     (14, slot_twice),

@@ -177,7 +177,7 @@ def test_kswapd_gives_up_a_zone_without_pages_although_it_scans_it_not():
     task = machine.vm.task[KSWAPD]
     task[[TASK.zone, TASK.zones_left, TASK.priority]] = 0, 1, 12
     zone = machine.mem.zone[0]
-    assert zone[ZONE.free] > 8 * zone[ZONE.high] + zone[ZONE.reserve + 1]
+    assert zone[ZONE.free] > 8 * zone[ZONE.high] + zone[ZONE.reserve[1]]
     machine.call(zone_of_kswapd, KSWAPD)
     assert zone[ZONE.all_unreclaimable] == 1
     assert task[TASK.reclaim] == RECLAIM.zone
@@ -186,7 +186,7 @@ def test_kswapd_gives_up_a_zone_without_pages_although_it_scans_it_not():
 @pytest.mark.parametrize(("above", "wakes"), [(0, True), (1, False)])
 def test_an_interrupt_that_finds_less_than_low_wakes_kswapd(above, wakes):
     machine = d.Machine()
-    machine.mem.zone[0, ZONE.reserve + 1] = 1000  # the DMA zone is not for it
+    machine.mem.zone[0, ZONE.reserve[1]] = 1000  # the DMA zone is not for it
     machine.leave_free(int(machine.mem.zone[DMA32, ZONE.low]) + above)
     machine.call(interrupt, PAGES, 0)
     assert (machine.vm.task[KSWAPD, TASK.state] != TASK_STATE.kswapd) == wakes

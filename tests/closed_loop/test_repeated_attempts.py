@@ -16,6 +16,7 @@ from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.state import COST, IO, VM
+from fastalloc.kernels.workload.atomic_noise import OBJECTS, PAGES
 from tests.closed_loop.small import OWN_CORES, advance, livelocked_lane, metric, run, small
 
 LOCKED_MS = 16_000  # livelocked for five seconds and more
@@ -125,10 +126,10 @@ def test_whatever_arrives_at_a_livelocked_machine(data):
     """Other noise, costs, timers and marks, set while it stands still; some of them end the livelock."""
     ours = copy.deepcopy(locked())
     of = lambda least, most: data.draw(some.integers(least, most))  # noqa: E731
-    for mean in (VM.noise_mean_ns, VM.page_noise_mean_ns):
-        ours.vm.ctl[mean] = of(200_000, 200_000_000)
-    ours.vm.ctl[VM.noise_life_ns] = of(0, 50_000_000)
-    ours.vm.ctl[VM.page_noise_life_ns] = of(0, 50_000_000)
+    for kind in (OBJECTS, PAGES):
+        ours.vm.ctl[VM.noise_mean_ns[kind]] = of(200_000, 200_000_000)
+    for kind in (OBJECTS, PAGES):
+        ours.vm.ctl[VM.noise_life_ns[kind]] = of(0, 50_000_000)
     ours.vm.ctl[VM.seed] = of(0, 1 << 40)
     ours.vm.ctl[VM.series_ns] = of(1, 300) * ms.NS_PER_MS
     ours.vm.ctl[VM.mempool_jiffies] = of(1, 1250)
@@ -137,7 +138,7 @@ def test_whatever_arrives_at_a_livelocked_machine(data):
     ours.io.ctl[IO.unplug_jiffies] = of(1, 4)
     ours.mem.ctl[MEMCTL.tokens] = of(0, 12_500)
     for zone in ours.mem.zone:
-        zone[ZONE.reserve : ZONE.reserve + 4] = of(0, 40)
+        zone[ZONE.reserve[:]] = of(0, 40)
         zone[ZONE.min] = of(0, 8)
     theirs = visiting(ours)
     for _ in range(4):

@@ -32,15 +32,15 @@ def test_congestion_ends_below_103_and_wakes_every_congestion_wait():
     for task in (1, 2, 3):
         machine.call(d.run_on, task, 0, 0)
         machine.call(d.nap, 0, 25, 0)
-    assert vm.ctl[VM.sleepers + TASK_STATE.congestion] == 3
+    assert vm.ctl[VM.sleepers[TASK_STATE.congestion]] == 3
     while charged(machine) > 103:
         machine.call(d.uncharge, 0)
     assert machine.io.ctl[IO.congested] == 1
-    assert vm.ctl[VM.sleepers + TASK_STATE.congestion] == 3
+    assert vm.ctl[VM.sleepers[TASK_STATE.congestion]] == 3
     machine.call(d.uncharge, 0)
     assert charged(machine) == 102
     assert machine.io.ctl[IO.congested] == 0
-    assert vm.ctl[VM.sleepers + TASK_STATE.congestion] == 0
+    assert vm.ctl[VM.sleepers[TASK_STATE.congestion]] == 0
 
 
 def test_below_the_mark_every_released_request_ends_the_naps():
@@ -51,7 +51,7 @@ def test_below_the_mark_every_released_request_ends_the_naps():
     machine.call(d.nap, 0, 25, 0)
     assert machine.io.ctl[IO.congested] == 0
     machine.call(d.uncharge, 0)
-    assert machine.vm.ctl[VM.sleepers + TASK_STATE.congestion] == 0
+    assert machine.vm.ctl[VM.sleepers[TASK_STATE.congestion]] == 0
 
 
 @pytest.mark.parametrize("limit", [128, 64, 16, 1024])
@@ -128,7 +128,7 @@ def test_a_released_request_wakes_one_waiter_in_order_and_not_above_128():
     for task in (5, 3, 4):
         machine.call(d.run_on, task, 0, 0)
         machine.call(d.wait_for_request, 0, 0)
-    sleepers = VM.sleepers + TASK_STATE.request
+    sleepers = VM.sleepers[TASK_STATE.request]
     while charged(machine) > 128:
         machine.call(d.uncharge, 0)
         assert machine.vm.ctl[sleepers] == 3

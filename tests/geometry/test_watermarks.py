@@ -41,7 +41,7 @@ def test_x86_64_zones(row):
 def test_zone_watermark_ok(row):
     mem = make_mem([zone(1024)])
     mem.zone[0, ZONE.free] = int(row["free"])
-    mem.zone[0, ZONE.reserve] = int(row["reserve"])
+    mem.zone[0, ZONE.reserve[0]] = int(row["reserve"])
     mem.area[0, :, AREA.nr] = 0
     for order, count in enumerate(ast.literal_eval(row["nr_free"])):
         mem.area[0, order, AREA.nr] = count

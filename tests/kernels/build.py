@@ -70,7 +70,7 @@ def make_mem(zones, cpus=1, hz=250):
         rows[z, ZONE.high] = spec["pages_high"]
         rows[z, ZONE.present] = spec["present"]
         rows[z, ZONE.start] = start
-        rows[z, ZONE.reserve : ZONE.reserve + 4] = spec["lowmem_reserve"]
+        rows[z, ZONE.reserve[:]] = spec["lowmem_reserve"]
         rows[z, ZONE.batch] = spec["batch"]
         rows[z, ZONE.pcp_high] = spec["pcp_high"]
         start += -(-spec["present"] // 1024) * 1024

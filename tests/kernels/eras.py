@@ -10,10 +10,8 @@ from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE
 from fastalloc.linux import gfp as g
 from tests.kernels.build import make_unlimited_mem
 
-STATS = dict(zip(st.SLUB_STATS, range(KMEM_CACHE_CPU.stat, KMEM_CACHE_CPU.stat + len(st.SLUB_STATS)), strict=True))
-STATS |= dict(
-    zip(er.ERA_STATS, range(KMEM_CACHE_CPU.era_stat, KMEM_CACHE_CPU.era_stat + len(er.ERA_STATS)), strict=True)
-)
+STATS = dict(zip(st.SLUB_STATS, KMEM_CACHE_CPU.stats, strict=True))
+STATS |= dict(zip(er.ERA_STATS, KMEM_CACHE_CPU.era_stats, strict=True))
 KERNEL, ATOMIC = g.GFP_KERNEL, g.GFP_ATOMIC
 
 
@@ -83,7 +81,7 @@ class Machine:
 
     def objects(self, h):
         size = int(self.slub.ctl[h + SHEAF.size])
-        return [int(handle) for handle in self.slub.ctl[h + SHEAF.objects : h + SHEAF.objects + size]]
+        return [int(handle) for handle in self.slub.ctl[h + SHEAF.objects[0] : h + SHEAF.objects[size]]]
 
     def barn(self, head, c=0):
         found, h = [], int(self.slub.knode[c, 0, head])

@@ -87,13 +87,13 @@ def free_objects(slub, s, head):
 
 def stats(slub, c, cpu):
     """The non-zero CONFIG_SLUB_STATS counters of one CPU."""
-    row = slub.kcpu[c, cpu, KMEM_CACHE_CPU.stat : KMEM_CACHE_CPU.stat + len(st.SLUB_STATS)].tolist()
+    row = slub.kcpu[c, cpu, KMEM_CACHE_CPU.stats[:]].tolist()
     return {name: value for name, value in zip(st.SLUB_STATS, row, strict=True) if value}
 
 
 def total_stats(slub, c):
     """The counters of a cache, all CPUs together, zeros included."""
-    rows = slub.kcpu[c, :, KMEM_CACHE_CPU.stat : KMEM_CACHE_CPU.stat + len(st.SLUB_STATS)].sum(axis=0).tolist()
+    rows = slub.kcpu[c, :, KMEM_CACHE_CPU.stats[:]].sum(axis=0).tolist()
     return dict(zip(st.SLUB_STATS, rows, strict=True))
 
 

@@ -70,8 +70,8 @@ def test_compiled_is_interpreted(calls):
         for name in ("entitlement", "keep"):
             for ctl in lanes:
                 for field, value in told.items():
-                    ctl[MEMCTL.asked + getattr(ASKED, field)] = value
-                ctl[[MEMCTL.asked + ASKED.cache_id, MEMCTL.asked + ASKED.slab_id]] = 2, 3
+                    ctl[MEMCTL.asked[getattr(ASKED, field)]] = value
+                ctl[[MEMCTL.asked[ASKED.cache_id], MEMCTL.asked[ASKED.slab_id]]] = 2, 3
             answer = interpreted(policy, name, lanes[0])
             assert asked(policy, name, lanes[1]) == answer
             if answer == FAILED:
@@ -84,7 +84,7 @@ def raises(body, **told):
     policy = own_policy(f"def depth(zone):\n{body}", "mine.py")
     ctl = install(policy, np.zeros(MEMCTL.width, np.int64), 1, 1, 1)
     for field, value in told.items():
-        ctl[MEMCTL.asked + getattr(ASKED, f"zone_{field}")] = value
+        ctl[MEMCTL.asked[getattr(ASKED, f"zone_{field}")]] = value
     assert asked(policy, "depth", ctl.copy()) == FAILED
     with pytest.raises(Exception) as error:  # noqa: PT011
         policy.interpreted["depth"](ctl)
@@ -152,7 +152,7 @@ def test_free_to_finds_in_the_records_what_others_are_told(numbers):
     for name in ("size", "objsize", "objects", "order", "pages", "min_partial"):
         told[f"cache_{name}"] = cache[getattr(KMEM_CACHE, name)]
     for name, value in told.items():
-        mine[MEMCTL.asked + getattr(ASKED, name)] = value
+        mine[MEMCTL.asked[getattr(ASKED, name)]] = value
     rows = [array.ctypes.data for array in (ctl, slab, cache, node)]
     given_, raised = ctypes.c_int64(), ctypes.c_void_p()
     kind = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 6, ctypes.c_int64)

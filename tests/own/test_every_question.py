@@ -40,7 +40,7 @@ def test_every_question_is_asked_and_kernel_changes_nothing(allocator):
     assert kernel.policy.allocator == allocator
     own = kernel.with_settings({"policy.questions": text, "policy.questions_file": "counts.py"})
     arrays = advance(LANE, build_lane(own, LANE, 1), own.run.duration_s * 1000)
-    place = int(arrays.mem.ctl[MEMCTL.own + OWN.lane])
+    place = int(arrays.mem.ctl[MEMCTL.own[OWN.lane]])
     asked = dict(zip(names, arrays.mem.ctl[place : place + len(names)].tolist(), strict=True))
     assert happened(result_of(LANE, arrays)) == happened(run(kernel, LANE))
     assert all(asked.values()), asked

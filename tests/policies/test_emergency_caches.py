@@ -23,7 +23,7 @@ def totals(policies, settings, metrics):
 
 def held(arrays):
     """Pages in the slabs of each emergency cache."""
-    caches = arrays.mem.ctl[MEMCTL.emergency_cache : MEMCTL.emergency_cache + 4]
+    caches = arrays.mem.ctl[MEMCTL.emergency_cache[:]]
     return [int(arrays.heap.cache[c, KMEM_CACHE.pages]) for c in caches]
 
 
@@ -45,7 +45,7 @@ def test_a_class_serves_what_is_smaller_than_it():
     arrays = build_lane(scenario("emergency-v2").with_settings(settings), 0, 1)
     advance(0, arrays, 15_000)
     used = []
-    for c in arrays.mem.ctl[MEMCTL.emergency_cache : MEMCTL.emergency_cache + 4]:
+    for c in arrays.mem.ctl[MEMCTL.emergency_cache[:]]:
         used.append(int(arrays.heap.kcpu[c, :, [KMEM_CACHE_CPU.alloc_fastpath, KMEM_CACHE_CPU.alloc_slowpath]].sum()))
     assert used[:3] == [0, 0, 0]
     lanes = [run(scenario("emergency-v2").with_settings(settings), lane) for lane in LANES]
@@ -55,7 +55,7 @@ def test_a_class_serves_what_is_smaller_than_it():
 def test_v2_loses_an_object_a_cpu_and_class_at_boot():
     arrays = build_lane(scenario("emergency-v2").with_settings({"policy.emergency_merge": False}), 0, 1)
     heap = arrays.heap
-    for size, c in zip(SIZES, arrays.mem.ctl[MEMCTL.emergency_cache : MEMCTL.emergency_cache + 4], strict=True):
+    for size, c in zip(SIZES, arrays.mem.ctl[MEMCTL.emergency_cache[:]], strict=True):
         for cpu in range(heap.kcpu.shape[1]):
             s = heap.kcpu[c, cpu, KMEM_CACHE_CPU.page]
             assert s >= 0
@@ -89,7 +89,7 @@ def test_the_object_that_v2_loses_keeps_its_slab_from_being_freed():
     object lost the slab never is empty. Used up and refilled it is a partial slab that any CPU may take."""
     arrays = build_lane(scenario("emergency-v2").with_settings(V2_APART), 0, 1)
     mem, heap = arrays.mem, arrays.heap
-    c = int(mem.ctl[MEMCTL.emergency_cache + 3])
+    c = int(mem.ctl[MEMCTL.emergency_cache[3]])
     slab = heap.kcpu[c, 0, KMEM_CACHE_CPU.page]
     held = [slab_alloc(mem, heap, c, 0, -1, g.GFP_NOIO, 0) for _ in range(4096 // 256)]
     assert [handle >> st.HANDLE_SHIFT == slab for handle in held] == [True] * 15 + [False]

@@ -103,11 +103,11 @@ def test_the_gate_opens_after_as_many_pages_as_it_may_put_off():
 def test_the_reserve_tree_charges_what_is_in_flight():
     """E3: usage is what commands hold, and never reaches the limit; one charged too many is refused."""
     arrays = build_lane(scenario("reserve-tree").with_settings({"policy.reserve_commands": 1}), 0, 1)
-    limit = arrays.mem.ctl[MEMCTL.charge_limit + WHO.sense]
+    limit = arrays.mem.ctl[MEMCTL.charge_limit[WHO.sense]]
     assert limit == 2
     for until in range(500, 8000, 50):
         advance(0, arrays, until)
-        usage = arrays.mem.ctl[MEMCTL.charge_usage : MEMCTL.charge_usage + WHO.width]
+        usage = arrays.mem.ctl[MEMCTL.charge_usage[:]]
         assert 0 <= usage[WHO.sense] < limit
         assert 0 <= usage[WHO.command] < limit
         assert usage.sum() == usage[WHO.sense] + usage[WHO.command]

@@ -27,15 +27,15 @@ def refuse_unbooted(scenario: Scenario, layout: Layout, heap: Heap, pools: Pools
     """Raise InputError naming what got no memory at boot, the first thing first."""
     _refuse_caches(scenario, layout, heap)
     for field in POOL.fields:
-        p, name = field.number, field.label
-        wanted = pools.pool[p, MEMPOOL.min]
-        if (pools.element[p, :wanted] < 0).any():
-            raise _too_small(scenario, f"the mempool {name} gets no {wanted} objects")
+        for p in range(field.number, field.number + field.width):
+            wanted = pools.pool[p, MEMPOOL.min]
+            if (pools.element[p, :wanted] < 0).any():
+                raise _too_small(scenario, f"the mempool {field.label} gets no {wanted} objects")
     columns = 2 if io.ctl[POLICY.sense] == ms.SENSE_SEPARATE else 1
     if (io.free_list[: io.ctl[IO.free_list_size], :columns] < 0).any():
         raise _too_small(scenario, f"the host gets no {io.ctl[IO.free_list_size]} commands for its free_list")
     for place, role in enumerate(ROLES_OF_BOOT_SLABS):
-        held, wanted = cache_slabs(heap, vm.roles[role]), vm.ctl[VM.boot_slabs + place]
+        held, wanted = cache_slabs(heap, vm.roles[role]), vm.ctl[VM.boot_slabs[place]]
         if 0 <= held < wanted:
             raise _too_small(scenario, f"boot_slabs: the cache of {ROLE.names[role]} gets {held} of {wanted} slabs")
     if (vm.host_command[:, -1, :columns] < 0).any():

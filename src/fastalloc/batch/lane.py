@@ -23,6 +23,7 @@ from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRIC, SERIES, WHO, Z
 from fastalloc.kernels.lane.state import BIO, COMMAND, COST, FILE, HOST, IO, MAPPING, OUT_CTL, POOL, REQUEST, ROLE, VM
 from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
 from fastalloc.kernels.machine.boot import boot_lane
+from fastalloc.kernels.workload.atomic_noise import OBJECTS, PAGES
 from fastalloc.linux import gfp as g
 from fastalloc.linux.gfp import MAX_ORDER
 from fastalloc.own.compiled import ask_by_slab, install, own_policy
@@ -80,7 +81,7 @@ def build_mem(scenario: Scenario, layout: Layout, room: int = 1) -> st.Mem:
         zone[z, ZONE.emergency] = emergency * each.frames // total
         zone[z, ZONE.start] = start
         for j, reserve in enumerate(each.protection):
-            zone[z, ZONE.reserve + j] = reserve
+            zone[z, ZONE.reserve[j]] = reserve
         zone[z, ZONE.batch] = each.pcp_batch
         zone[z, ZONE.pcp_high] = each.pcp_high
         start += each.frames
@@ -102,13 +103,13 @@ def build_mem(scenario: Scenario, layout: Layout, room: int = 1) -> st.Mem:
         (g.TEMPORARY, policy.emergency_users),
     ):
         for user in users:
-            ctl[MEMCTL.gfp_add + WHO.names.index(user)] |= bit
-    ctl[MEMCTL.emergency_cache : MEMCTL.emergency_cache + 4] = layout.emergency
+            ctl[MEMCTL.gfp_add[WHO.names.index(user)]] |= bit
+    ctl[MEMCTL.emergency_cache[:]] = layout.emergency
     if policy.emergency_caches != "none":
         ctl[MEMCTL.free] = st.FREE_NAMED if policy.emergency_free == "named" else st.FREE_BY_PAGE
         ctl[MEMCTL.emergency_nomerge] = not policy.emergency_merge
     for who in (WHO.command, WHO.sense):  # charged while usage + 1 is less than the limit
-        ctl[MEMCTL.charge_limit + who] = policy.reserve_commands + 1 if policy.reserve_commands else 0
+        ctl[MEMCTL.charge_limit[who]] = policy.reserve_commands + 1 if policy.reserve_commands else 0
     ctl[MEMCTL.slab_match] = MATCH_PFMEMALLOC if policy.entitlement == "pfmemalloc" else 0
     own = own_policy(*policy.answers)
     if own.text:
@@ -210,8 +211,8 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
     ctl[VM.seed] = seed
     ctl[VM.lane] = lane
     for mean, life, per_s, milliseconds in (
-        (VM.noise_mean_ns, VM.noise_life_ns, work.atomic_objects_per_s, work.atomic_object_ms),
-        (VM.page_noise_mean_ns, VM.page_noise_life_ns, work.atomic_pages_per_s, work.atomic_page_ms),
+        (VM.noise_mean_ns[OBJECTS], VM.noise_life_ns[OBJECTS], work.atomic_objects_per_s, work.atomic_object_ms),
+        (VM.noise_mean_ns[PAGES], VM.noise_life_ns[PAGES], work.atomic_pages_per_s, work.atomic_page_ms),
     ):
         ctl[mean] = ms.NS_PER_S // per_s if per_s > 0 else ms.NEVER
         ctl[life] = milliseconds * ms.NS_PER_MS
@@ -221,7 +222,7 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
     ctl[VM.series_ns] = scenario.run.series_ms * ms.NS_PER_MS
     for boot in machine.boot_slabs if scenario.policy.allocator not in NOT_SLUB else []:  # slabs of SLUB
         place = BOOT_SLABS.index(boot.cache)
-        ctl[VM.boot_slabs + place], ctl[VM.boot_live + place] = boot.slabs, boot.in_use
+        ctl[VM.boot_slabs[place]], ctl[VM.boot_live[place]] = boot.slabs, boot.in_use
     ctl[VM.shared_core] = machine.shared_core and machine.cpus > 1
     ctl[VM.tick_skew] = ctl[VM.jiffy_ns] // 2 // machine.cpus
     factor = machine.cpus.bit_length()  # 1 + floor(log2(CPUs)) [sched_init_smp]
@@ -287,8 +288,7 @@ def build_out(scenario: Scenario, full_events: bool) -> ms.Out:
     out.ctl[OUT_CTL.full] = full_events
     for name in ("livelock_onset_ms", "stall_onset_ms", "oom_ms"):
         out.metric[METRIC.names.index(name)] = -1
-    at = METRIC.at_ms
-    out.metric[at : METRIC.at_sense_fail_5s + 1] = -1
+    out.metric[METRIC.at_livelock[:]] = -1
     return out
 
 

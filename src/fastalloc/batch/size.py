@@ -57,7 +57,7 @@ def lane_parts(scenario: Scenario) -> dict[str, int]:
         each = (KMEM_CACHE.width + KMEM_CACHE_NODE.width + machine.cpus * KMEM_CACHE_CPU.width) * 8
         if policy.allocator in ("sheaves", "7.3"):
             capacity = policy.sheaf_capacity or CAPACITY[policy.allocator]
-            of_cache = most_sheaves(scenario) * (SHEAF.objects + capacity + 8) * 8
+            of_cache = most_sheaves(scenario) * (SHEAF.width + capacity + 8) * 8
             sheaves, each = caches * of_cache, each + of_cache
         found = max(0, _unlike(machine.slab_caches, policy.slub_nomerge) - COUNTED) * each
     words = read_own(policy.questions, policy.own[1]).state if policy.questions else {}

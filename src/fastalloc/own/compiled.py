@@ -146,7 +146,7 @@ def _merge(function: Callable[[str, str], Any], where: str) -> Callable[[str, st
 
 
 def _column(record: str, name: str) -> int:
-    return int(MEMCTL.asked + getattr(ASKED, f"{record}_{name}"))
+    return int(MEMCTL.asked[getattr(ASKED, f"{record}_{name}")])
 
 
 def told_to(name: str, text: Text, ctl: np.ndarray) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def told_to(name: str, text: Text, ctl: np.ndarray) -> dict[str, Any]:
         elif argument == "state":
             given[argument] = TUPLES["state"](*(_row(which, name, text, ctl) for which in STATES))
         else:
-            given[argument] = int(ctl[MEMCTL.asked + getattr(ASKED, argument)])
+            given[argument] = int(ctl[MEMCTL.asked[getattr(ASKED, argument)]])
     return given
 
 
@@ -166,19 +166,20 @@ def _row(which: str, name: str, text: Text, ctl: np.ndarray) -> np.ndarray:
     words = len(text.state.get(which, ()))
     if words == 0 or which not in states_of(name):
         return ctl[:0]
-    place = int(ctl[MEMCTL.own + getattr(OWN, which)])
+    place = int(ctl[MEMCTL.own[getattr(OWN, which)]])
     if which != "lane":
         number = ASKED.cpu if which == "cpu" else getattr(ASKED, f"{which}_id")
-        place += words * int(ctl[MEMCTL.asked + number])
+        place += words * int(ctl[MEMCTL.asked[number]])
     return ctl[place : place + words]
 
 
 def _interpreted(name: str, text: Text, function: FunctionType) -> Callable[[np.ndarray], int]:
     arguments, counted = arguments_of(name, text), looks_at_turns(name, text)
+    place = int(MEMCTL.own[OWN.turns])
 
     def asked(ctl: np.ndarray) -> int:
         given = told_to(name, text, ctl)
-        turns = ctl[MEMCTL.own + OWN.turns : MEMCTL.own + OWN.turns + 1]
+        turns = ctl[place : place + 1]
         if counted:
             turns[0] = 0
         return whole(function(*(given[argument] for argument in arguments), turns))
@@ -203,11 +204,11 @@ def set_addresses(policy: OwnPolicy, ctl: np.ndarray) -> None:
     """Where this process has the answers of a policy, and what they want to be told, for the lane of ``mem.ctl``."""
     for name, address in policy.address.items():
         question = QUESTION.names.index(name)
-        ctl[MEMCTL.ask + question] = address
+        ctl[MEMCTL.ask[question]] = address
         assert policy.text is not None
-        ctl[MEMCTL.tells + question] = sum(_TELLS.get(each, 0) for each in arguments_of(name, policy.text))
+        ctl[MEMCTL.tells[question]] = sum(_TELLS.get(each, 0) for each in arguments_of(name, policy.text))
         if DISABLE_JIT or ctl[MEMCTL.policy_failed]:
-            ctl[MEMCTL.tells + question] |= TELLS_ALL
+            ctl[MEMCTL.tells[question]] |= TELLS_ALL
 
 
 def install(policy: OwnPolicy, ctl: np.ndarray, cpus: int, caches: int, slabs: int) -> np.ndarray:
@@ -221,9 +222,9 @@ def install(policy: OwnPolicy, ctl: np.ndarray, cpus: int, caches: int, slabs: i
     place = len(ctl)
     for name, count in zip(STATES, (1, cpus, caches, slabs), strict=True):
         words = len(policy.state[name])
-        larger[MEMCTL.own + getattr(OWN, name)] = place
+        larger[MEMCTL.own[getattr(OWN, name)]] = place
         if name != "lane":
-            larger[MEMCTL.own + getattr(OWN, f"{name}_words")] = words
+            larger[MEMCTL.own[getattr(OWN, f"{name}_words")]] = words
         place += count * words
     for name, bit in (("next_slab", MATCH_NEXT), ("free_to", MATCH_FREE_TO)):
         larger[MEMCTL.slab_match] |= bit if name in policy.address else 0

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fastalloc.kernels.alloc.policy_hooks import FAILED, LARGEST
-from fastalloc.kernels.alloc.policy_record import ASKED, QUESTION
+from fastalloc.kernels.alloc.policy_record import QUESTION
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.own.compiled import OwnPolicy, own_policy, told_to, told_with_line
 from fastalloc.own.plain_python import MAY_RAISE
@@ -22,7 +22,7 @@ def question_of(ctl: np.ndarray) -> str:
 def as_asked(ctl: np.ndarray) -> np.ndarray:
     """A copy of ``mem.ctl`` that tells what the question that failed was asked with."""
     ctl = ctl.copy()
-    ctl[MEMCTL.asked : MEMCTL.asked + ASKED.width] = ctl[MEMCTL.policy_asked : MEMCTL.policy_asked + ASKED.width]
+    ctl[MEMCTL.asked[:]] = ctl[MEMCTL.policy_asked[:]]
     return ctl
 
 

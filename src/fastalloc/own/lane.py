@@ -138,7 +138,7 @@ def _given(name: str) -> str:
 def _guarded(name: str, function: Callable[..., Any], allocator: OwnAllocator) -> Callable[..., int]:
     def called(mem: Any, own: Own, c: int, cpu: int, x: int) -> int:
         zone = LaneZone(own.ctl, mem, own, kernels.take_pages, kernels.give_pages)
-        turns = own.ctl[ZONE_CTL.turns : ZONE_CTL.turns + 2]
+        turns = own.ctl[ZONE_CTL.turns[:]]
         turns[0] = 0
         told = {"heap": views(allocator, own), "zone": zone, "c": c, "cpu": cpu, "x": x, "turns": turns}
         try:
@@ -153,14 +153,14 @@ def _guarded(name: str, function: Callable[..., Any], allocator: OwnAllocator) -
 def _address(name: str, allocator: OwnAllocator, function: Callable[..., Any]) -> int:
     arrays = []
     for i, (_, columns) in enumerate(allocator.text.arrays.values()):
-        place, rows = f"ctl[{ZONE_CTL.place + i}]", f"ctl[{ZONE_CTL.rows + i}]"
+        place, rows = f"ctl[{ZONE_CTL.place[i]}]", f"ctl[{ZONE_CTL.rows[i]}]"
         arrays.append(f"words[{place} : {place} + {rows} * {columns}].reshape(({rows}, {columns}))")
-    call = f"function({_given(name)})"
+    call, turns = f"function({_given(name)})", ZONE_CTL.turns[:]
     lines = [  # what is tried is compiled slowly, so it is the call alone
         "def called(ctl_at, words_at, mem, own, take, give, c, cpu, x):",
         f" ctl = carray(ctl_at, ({ZONE_CTL.width},))",
         f" words = carray(words_at, ({_EVERYTHING},))",
-        f" turns = ctl[{ZONE_CTL.turns} : {ZONE_CTL.turns + 2}]",
+        f" turns = ctl[{turns.start} : {turns.stop}]",
         " turns[0] = 0",
         f" heap = tuple_of({', '.join(arrays)})",
         " zone = zone_of(ctl, mem, own, take, give)",
@@ -187,7 +187,7 @@ def _address(name: str, allocator: OwnAllocator, function: Callable[..., Any]) -
 def set_addresses(allocator: OwnAllocator, ctl: np.ndarray) -> None:
     """Where this process has the functions of an allocator, for the lane of ``own.ctl``."""
     for name, address in _addresses(allocator.source, allocator.text.text.where, allocator.parameters).items():
-        ctl[ZONE_CTL.address + CALLS.index(name)] = address
+        ctl[ZONE_CTL.address[CALLS.index(name)]] = address
 
 
 def new_own(allocator: OwnAllocator, sizes: Sequence[int], cpus: int, tasks: int, pages: int) -> Own:
@@ -202,8 +202,8 @@ def new_own(allocator: OwnAllocator, sizes: Sequence[int], cpus: int, tasks: int
     words, current = np.zeros(int(ends[-1]), np.int64), np.zeros(cpus, np.int64)
     own = Own(*zone, np.zeros((pages, OWN_PAGE.width), np.int32), words, current)
     count = len(shapes)
-    own.ctl[ZONE_CTL.place + 1 : ZONE_CTL.place + count] = ends[:-1]
-    own.ctl[ZONE_CTL.rows : ZONE_CTL.rows + count] = [rows for rows, _ in shapes]
+    own.ctl[ZONE_CTL.place[1:count]] = ends[:-1]
+    own.ctl[ZONE_CTL.rows[:count]] = [rows for rows, _ in shapes]
     own.counts[:, CACHE_COUNT.size] = sizes
     set_addresses(allocator, own.ctl)
     heap, turns = views(allocator, own), np.zeros(1, np.int64)
@@ -222,7 +222,7 @@ def views(allocator: OwnAllocator, own: Own) -> Any:
     """The arrays of the file in ``own.words``."""
     made = []
     for i, (_, columns) in enumerate(allocator.text.arrays.values()):
-        place, rows = int(own.ctl[ZONE_CTL.place + i]), int(own.ctl[ZONE_CTL.rows + i])
+        place, rows = int(own.ctl[ZONE_CTL.place[i]]), int(own.ctl[ZONE_CTL.rows[i]])
         made.append(own.words[place : place + rows * columns].reshape(rows, columns))
     return allocator.heap(*made)
 
@@ -243,7 +243,7 @@ def failure(allocator: OwnAllocator, own: Own, name_of: Callable[[int], str]) ->
     called = f"{name}({'' if name == 'pages_held' else told})"
     line = text.functions[name].lineno
     if what == RAISED:
-        return f"{text.where}: line {int(ctl[ZONE_CTL.turns + 1])}: {called}: {_raised(allocator, own, which)}"
+        return f"{text.where}: line {int(ctl[ZONE_CTL.turns[1]])}: {called}: {_raised(allocator, own, which)}"
     if what == BAD_PAGE:
         why = f"page {om.bad_page(value)} was given back that is not held so, or has an object in use"
     elif what == HELD:

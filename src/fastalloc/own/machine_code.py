@@ -100,7 +100,7 @@ _moved: Any = intrinsic(_typed_moved)
 
 def _found(name: str, each: str) -> str:
     """Where machine code finds what a question is asked with, ``each`` a name of ASKED."""
-    return _OF_SLAB[each] if name == "free_to" else f"ctl[{MEMCTL.asked + getattr(ASKED, each)}]"
+    return _OF_SLAB[each] if name == "free_to" else f"ctl[{MEMCTL.asked[getattr(ASKED, each)]}]"
 
 
 def address_of(name: str, text: Text, function: Callable[..., Any]) -> int:
@@ -120,7 +120,7 @@ def address_of(name: str, text: Text, function: Callable[..., Any]) -> int:
             if words == 0 or which not in states_of(name):
                 state.append("carray(pointer, (0,))")
                 continue
-            place = f"ctl[{MEMCTL.own + getattr(OWN, which)}]"
+            place = f"ctl[{MEMCTL.own[getattr(OWN, which)]}]"
             if which != "lane":
                 place += f" + {words} * {_found(name, which if which == 'cpu' else f'{which}_id')}"
             lines.append(f" at_{which} = {place}")
@@ -133,7 +133,7 @@ def address_of(name: str, text: Text, function: Callable[..., Any]) -> int:
             given.append(f"_state({', '.join(state)})")
         else:
             given.append(_found(name, argument))
-    turns = int(MEMCTL.own + OWN.turns)
+    turns = int(MEMCTL.own[OWN.turns])
     if looks_at_turns(name, text):
         lines.append(f" ctl[{turns}] = 0")
     answer = f"return whole(function({', '.join([*given, f'ctl[{turns} : {turns + 1}]'])}))"

@@ -46,7 +46,7 @@ def new_zone(pages: int, caches: int, limit: int) -> Zone:
     """A zone of ``pages`` pages, of which ``limit`` may be held."""
     ctl = np.zeros(ZONE_CTL.width, np.int64)
     ctl[ZONE_CTL.limit] = limit
-    ctl[ZONE_CTL.free : ZONE_CTL.free + MAX_ORDER] = -1
+    ctl[ZONE_CTL.free[:]] = -1
     whole = np.zeros(pages, np.int64)
     count = np.zeros((caches, CACHE_COUNT.width), np.int64)
     return Zone(whole, whole.copy(), whole.copy(), ctl, count, np.zeros(pages * GRANULES, np.int16))

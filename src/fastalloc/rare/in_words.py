@@ -11,6 +11,7 @@ from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import ZONES
 from fastalloc.kernels.lane.state import IO, ROLE, VM
 from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_KIND, TASK_STATE
+from fastalloc.kernels.workload.atomic_noise import OBJECTS
 
 WAITS = {
     TASK_STATE.bio_pool: "for a bio of the mempool",
@@ -55,7 +56,7 @@ def holders(arrays: Lane) -> list[Slots]:
     hold(ROLE.sense, "sense buffers at the disk", io.ctl[IO.device_busy])
     hold(ROLE.command, "commands of the free_list", io.ctl[IO.free_list])
     hold(ROLE.sense, "sense buffers of the free_list", io.ctl[IO.free_list])
-    hold(ROLE.noise, "atomic noise", vm.ctl[VM.noise_count])
+    hold(ROLE.noise, "atomic noise", vm.ctl[VM.noise_count[OBJECTS]])
     for p, role in enumerate(POOL_ROLES):
         hold(role, f"{ROLE.names[role]} mempool", pools.pool[p, MEMPOOL.curr])
     slab = heap.slab[: heap.ctl[SLUB_CTL.slab_top]]

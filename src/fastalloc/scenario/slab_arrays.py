@@ -60,7 +60,7 @@ def new_slab(
         cache[SLAB_CACHE.allocflags] = g.RECLAIMABLE if layout.flags & sf.RECLAIM_ACCOUNT else 0
         cache[[SLAB_CACHE.ctor, SLAB_CACHE.size]] = layout.ctor, layout.buffer_size
         heap.queue[row, :cpus, SLAB_ARRAY.batchcount] = layout.batchcount
-        heap.node[row, :, SLAB_LIST3.partial_head : SLAB_LIST3.free_tail + 1] = -1
+        heap.node[row, :, SLAB_LIST3.lists[:]] = -1
         heap.node[row, :, SLAB_LIST3.free_limit] = layout.free_limit
         heap.node[row, :, SLAB_LIST3.next_reap] = next_reap
     return heap

@@ -207,5 +207,5 @@ class Lane:
         names = ("from_allocator", "from_pool", "fail_atomic", "fail_would_sleep", "free_to_pool", "free_to_allocator")
         for index, pool in enumerate(self.case.pools):
             record = [int(value) for value in self.pools.pool[index]]
-            counts = dict(zip(names, record[MEMPOOL.from_allocator :], strict=False))
+            counts = dict(zip(names, record[MEMPOOL.counts[:]], strict=True))
             self.add("pool", pool=pool.name, curr_nr=record[MEMPOOL.curr], min_nr=record[MEMPOOL.min], **counts)

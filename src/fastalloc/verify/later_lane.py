@@ -180,7 +180,7 @@ class LaterLane(Lane):
         """int64[size]: handles in sheaf ``h``, bottom first; empty without one."""
         if h < 0:
             return np.zeros(0, np.int64)
-        first = h + SHEAF.objects
+        first = h + SHEAF.objects[0]
         objects: np.ndarray = self.heap.ctl[first : first + self.heap.ctl[h + SHEAF.size]]
         return objects
 

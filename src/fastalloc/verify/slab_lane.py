@@ -144,7 +144,7 @@ class SlabLane(Lane):
             base += limit
         for n in range(self.nodes):
             node = heap.node[row, n]
-            node[SLAB_LIST3.partial_head : SLAB_LIST3.free_tail + 1] = -1
+            node[SLAB_LIST3.lists[:]] = -1
             node[SLAB_LIST3.free_limit] = layout.free_limit
             node[SLAB_LIST3.next_reap] = self.mem.ctl[MEMCTL.jiffies] + rp.REAPTIMEOUT_LIST3
         self.names.append(layout.name)
@@ -168,8 +168,7 @@ class SlabLane(Lane):
             if off_slab and heap.cache[q, SLAB_CACHE.mgmt_cache] < 0:  # created before the cache that manages it
                 layout = next(item for item in self._layouts(self.init["chain"]) if item.name == self.names[q])
                 heap.cache[q, SLAB_CACHE.mgmt_cache] = self.row[f"size-{layout.mgmt_cache}"]
-        for column, value in zip(ss.SLAB_STATS, self._get(record, "stats", list), strict=True):
-            cache[SLAB_CACHE.stat + ss.SLAB_STATS.index(column)] = value
+        cache[SLAB_CACHE.stats[:]] = self._get(record, "stats", list)
         order = int(cache[SLAB_CACHE.order])
         num = int(cache[SLAB_CACHE.num])
         present = 0
@@ -388,7 +387,7 @@ class SlabLane(Lane):
                 available, limit, batch, touched, _base = queue[cpu]
                 self.add("cpu", cache=name, cpu=cpu, avail=available, limit=limit, batchcount=batch, touched=touched)
             arrays = sum(array[SLAB_ARRAY.avail] for array in queue)
-            stats = dict(zip(ss.SLAB_STATS, cache[SLAB_CACHE.stat :], strict=False))
+            stats = dict(zip(ss.SLAB_STATS, cache[SLAB_CACHE.stats[:]], strict=True))
             totals = {"live_objects": stats["num_active"] - arrays, **stats}
             for n in range(self.nodes):
                 node = heap.node[row, n].tolist()

@@ -152,7 +152,7 @@ class SlubLane(Lane):
             for cpu in range(CPUS):
                 self._cpu_row(row, name, cpu, inuse)
             if len(self.tables["cpu"]) > before:
-                totals = heap.kcpu[row, :, KMEM_CACHE_CPU.stat : KMEM_CACHE_CPU.stat + len(st.SLUB_STATS)].sum(axis=0)
+                totals = heap.kcpu[row, :, KMEM_CACHE_CPU.stats[:]].sum(axis=0)
                 self.add("stats_sum", cache=name, **dict(zip(st.SLUB_STATS, map(int, totals), strict=True)))
             for node in range(self.nodes):
                 self._node_row(row, name, node, int(inuse[row, node]))
@@ -160,7 +160,7 @@ class SlubLane(Lane):
     def _cpu_row(self, row: int, name: str, cpu: int, inuse: np.ndarray) -> None:
         heap = self.heap
         record = heap.kcpu[row, cpu]
-        stats = record[KMEM_CACHE_CPU.stat : KMEM_CACHE_CPU.stat + len(st.SLUB_STATS)]
+        stats = record[KMEM_CACHE_CPU.stats[:]]
         s = int(record[KMEM_CACHE_CPU.page])
         if s < 0 and not stats.any():
             return

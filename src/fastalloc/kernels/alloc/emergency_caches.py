@@ -54,7 +54,7 @@ def emergency_alloc(mem, slub, c, cpu, gfp, context):
         largest = 32 << i
         if size > largest or (size == largest and not ideal):
             continue
-        e = mem.ctl[MEMCTL.emergency_cache + i]
+        e = mem.ctl[MEMCTL.emergency_cache[i]]
         if ideal:
             handle = take_preallocated(slub, e)
         else:
@@ -78,7 +78,7 @@ def boot_emergency(mem, slub):
         return
     mem.ctl[MEMCTL.who] = WHO.boot
     for i in range(4):
-        e = mem.ctl[MEMCTL.emergency_cache + i]
+        e = mem.ctl[MEMCTL.emergency_cache[i]]
         slabs = slub.kcpu.shape[1] if version == V2 else mem.ctl[POLICY.emergency_slabs]
         for n in range(slabs):
             s = new_slab(mem, slub, e, n if version == V2 else 0, -1, g.GFP_KERNEL, 0)

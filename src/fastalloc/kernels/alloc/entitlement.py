@@ -81,7 +81,7 @@ def force_growth(mem, slub, c, cpu, gfp, context):
 def entitled(mem, slub, c, cpu, gfp, context):
     """Whether the caller may take what is at hand."""
     rule = mem.ctl[POLICY.entitlement]
-    if mem.ctl[MEMCTL.ask + QUESTION.entitlement] != 0 and (mem.ctl[MEMCTL.slab_match] & MATCH_ENTITLEMENT) == 0:
+    if mem.ctl[MEMCTL.ask[QUESTION.entitlement]] != 0 and (mem.ctl[MEMCTL.slab_match] & MATCH_ENTITLEMENT) == 0:
         s = slab_at_hand(slub, c, cpu)
         if s < 0:
             return True
@@ -104,7 +104,7 @@ def entitled(mem, slub, c, cpu, gfp, context):
 def fall_back(mem, slub, c, cpu, gfp, context):
     """Where a refused request goes: to an emergency cache, or once more with the mask that the user's policy gives."""
     handle = st.NO_OBJECT
-    if mem.ctl[MEMCTL.ask + QUESTION.fallback] != 0:
+    if mem.ctl[MEMCTL.ask[QUESTION.fallback]] != 0:
         wants = wanted(mem, QUESTION.fallback)
         about_request(mem, wants, gfp, context, cpu)
         about_cache(mem, wants, slub, c, cpu >> mem.ctl[MEMCTL.cpu_node_shift])

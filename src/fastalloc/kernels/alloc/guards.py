@@ -92,7 +92,7 @@ def _eras_is_held(mem, heap, c, cpu, handle):
         return False
     h = max(heap.kcpu[c, cpu, KMEM_CACHE_CPU.main], heap.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_main])  # the era's
     size = heap.ctl[h + SHEAF.size] if h > 0 else 0
-    return size <= 0 or heap.ctl[h + SHEAF.objects + size - 1] != handle
+    return size <= 0 or heap.ctl[h + SHEAF.objects[size - 1]] != handle
 
 
 def _slab_is_whole(mem, heap, c, handle):

@@ -159,7 +159,7 @@ def _slub_aside_bytes(mem, heap):
         return 0
     idle = 0
     for i in range(4):
-        idle += em.SIZES[i] * free_objects(heap, mem.ctl[MEMCTL.emergency_cache + i])
+        idle += em.SIZES[i] * free_objects(heap, mem.ctl[MEMCTL.emergency_cache[i]])
     return idle
 
 
@@ -250,7 +250,7 @@ def deep_objects(heap, c):
 
 @_its_own("heap_costs")
 def heap_costs(heap, into):
-    """Fill the metrics from slab_fast to slab_waste_kb, int64[4]."""
+    """Fill the metrics METRIC.slab_costs."""
 
 
 @_its_own("overflowed", **INLINED)

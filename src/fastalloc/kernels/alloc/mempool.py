@@ -11,7 +11,7 @@ import numpy as np
 
 from fastalloc.compiler.groups import group
 from fastalloc.compiler.jit import internal, kernel, out_of_line
-from fastalloc.compiler.records import Record, field
+from fastalloc.compiler.records import Record, block, field
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.guards import checked_alloc, checked_free
 from fastalloc.kernels.alloc.kmalloc import free_page_handle, page_handle
@@ -35,6 +35,7 @@ class MEMPOOL(Record):
     would_sleep = field("times that a caller went to sleep for an element", source="mempool_alloc")
     free_to_pool = field("elements that went back into the reserve", source="mempool_free")
     free_to_allocator = field("elements that went back to the allocator", source="mempool_free")
+    counts = block("from_allocator", "free_to_allocator")
     kind = field("where elements come from: a cache, pages or kmalloc, one of MP_*")
     elements = field("handle of the array of the reserve, itself kmalloc'ed; -1 not modelled")
     rule = field("one of MEMPOOL_RULES")
@@ -122,15 +123,15 @@ def take_element(pools, p):
 @internal
 def about_pool(mem, pools, p):
     """Tell a user's policy of pool ``p``."""
-    mem.ctl[MEMCTL.asked + ASKED.pool_id] = p
-    mem.ctl[MEMCTL.asked + ASKED.pool_free] = pools.pool[p, MEMPOOL.curr]
-    mem.ctl[MEMCTL.asked + ASKED.pool_min] = pools.pool[p, MEMPOOL.min]
+    mem.ctl[MEMCTL.asked[ASKED.pool_id]] = p
+    mem.ctl[MEMCTL.asked[ASKED.pool_free]] = pools.pool[p, MEMPOOL.curr]
+    mem.ctl[MEMCTL.asked[ASKED.pool_min]] = pools.pool[p, MEMPOOL.min]
 
 
 @internal
 def longest_sleep(mem, pools, p, cpu, gfp, jiffies):
     """How long a caller sleeps for an element at most, jiffies, -1: until one returns [io_schedule_timeout]."""
-    if mem.ctl[MEMCTL.ask + QUESTION.sleep] == 0:
+    if mem.ctl[MEMCTL.ask[QUESTION.sleep]] == 0:
         return jiffies
     out_of_line()
     about_request(mem, wanted(mem, QUESTION.sleep), gfp, 0, cpu)
@@ -148,7 +149,7 @@ def mempool_alloc(mem, heap, pools, p, cpu, gfp, context, first):
     pool = pools.pool[p]
     rule = pool[MEMPOOL.rule]
     pool_first = rule == RULE_POOL_FIRST
-    if mem.ctl[MEMCTL.ask + QUESTION.mempool] != 0:
+    if mem.ctl[MEMCTL.ask[QUESTION.mempool]] != 0:
         about_request(mem, wanted(mem, QUESTION.mempool), gfp, context, cpu)
         about_pool(mem, pools, p)
         pool_first = answer(mem, QUESTION.mempool, 1, int(pool_first)) != 0

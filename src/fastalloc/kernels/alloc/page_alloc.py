@@ -33,7 +33,7 @@ def zone_watermark_ok(mem, z, order, mark, class_zone, high, harder):
     """Whether zone ``z`` may give ``2**order`` pages against ``mark`` [zone_watermark_ok, 2.6.25]."""
     level = zone_watermark(mark, high, harder) + mem.zone[z, ZONE.emergency]
     free = mem.zone[z, ZONE.free] - (1 << order) + 1
-    if free <= level + mem.zone[z, ZONE.reserve + class_zone]:
+    if free <= level + mem.zone[z, ZONE.reserve[class_zone]]:
         return False
     for o in range(order):
         free -= mem.area[z, o, AREA.nr] << o
@@ -59,8 +59,7 @@ def request_harder(gfp, context, rule):
 @kernel
 def request_depth(gfp, context, rule):
     """Depth of attempt B of a request, a DEPTH: :func:`request_harder`, and HIGH."""
-    # In the order of DEPTH, HARDER is one deeper and HIGH two: no branches.
-    return DEPTH.min + request_harder(gfp, context, rule) + 2 * ((gfp & g.HIGH) != 0)
+    return DEPTH.earned[request_harder(gfp, context, rule) + 2 * ((gfp & g.HIGH) != 0)]  # no branches
 
 
 @kernel
@@ -186,7 +185,7 @@ def asked_page(mem, cpu, order, first_zone, gfp, context):
         level = answer(mem, QUESTION.depth, LARGEST >> 1, -1)
         if level < 0:
             return -2
-        if free > level + mem.zone[z, ZONE.emergency] + mem.zone[z, ZONE.reserve + first_zone]:
+        if free > level + mem.zone[z, ZONE.emergency] + mem.zone[z, ZONE.reserve[first_zone]]:
             pfn = buffered_rmqueue(mem, cpu, z, order)
             if pfn >= 0:
                 note_depth(mem, depth_of_level(level, mark))
@@ -215,7 +214,7 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
         warn_alloc_failed(mem, gfp, order)
         return -1
     pfn = -2
-    if mem.ctl[MEMCTL.ask + QUESTION.depth] != 0:
+    if mem.ctl[MEMCTL.ask[QUESTION.depth]] != 0:
         pfn = asked_page(mem, cpu, order, first_zone, gfp, context)
     if pfn == -2:
         pfn = watermark_page(mem, cpu, order, first_zone, gfp, context)

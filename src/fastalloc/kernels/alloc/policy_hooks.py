@@ -79,7 +79,7 @@ def answer(mem, question, most, otherwise):
     if ctl[MEMCTL.policy_failed] != 0:
         return otherwise
     ctl[MEMCTL.tests] += 1
-    given = ask(ctl[MEMCTL.ask + question], ctl)
+    given = ask(ctl[MEMCTL.ask[question]], ctl)
     if given == KERNEL:
         return otherwise
     if given < 0 or given > most:
@@ -94,24 +94,24 @@ def note_failure(mem, question, given, most):
     out_of_line()
     ctl = mem.ctl
     ctl[MEMCTL.policy_failed] = 1 + question
-    ctl[MEMCTL.tells + QUESTION.free_to] |= TELLS_ALL  # where it is looked whether one failed
+    ctl[MEMCTL.tells[QUESTION.free_to]] |= TELLS_ALL  # where it is looked whether one failed
     ctl[MEMCTL.stopped] = 1
     ctl[MEMCTL.policy_given] = given
     ctl[MEMCTL.policy_most] = most
     for i in range(ASKED.width):
-        ctl[MEMCTL.policy_asked + i] = ctl[MEMCTL.asked + i]
+        ctl[MEMCTL.policy_asked[i]] = ctl[MEMCTL.asked[i]]
 
 
 @folded
 def wanted(mem, question):
     """What is to be told of the question: TELLS_NOW and the like."""
-    return mem.ctl[MEMCTL.tells + question]
+    return mem.ctl[MEMCTL.tells[question]]
 
 
 @folded
 def about_request(mem, wants, gfp, context, cpu):
     """Tell who asks."""
-    told = mem.ctl[MEMCTL.asked : MEMCTL.asked + ASKED.width]
+    told = mem.ctl[MEMCTL.asked[:]]
     told[ASKED.who] = mem.ctl[MEMCTL.who]
     told[ASKED.gfp] = gfp
     told[ASKED.context] = context
@@ -126,13 +126,13 @@ def tell_time(mem):
     out_of_line()
     hz = max(mem.ctl[MEMCTL.hz], 1)
     jiffies = mem.ctl[MEMCTL.jiffies]
-    mem.ctl[MEMCTL.asked + ASKED.now] = jiffies // hz * 1000 + jiffies % hz * 1000 // hz
+    mem.ctl[MEMCTL.asked[ASKED.now]] = jiffies // hz * 1000 + jiffies % hz * 1000 // hz
 
 
 @internal
 def about_zone(mem, z, free):
     """Tell of a zone that would have ``free`` pages left."""
-    told = mem.ctl[MEMCTL.asked : MEMCTL.asked + ASKED.width]
+    told = mem.ctl[MEMCTL.asked[:]]
     told[ASKED.zone_id] = z
     told[ASKED.zone_free] = free
     told[ASKED.zone_min] = mem.zone[z, ZONE.min]
@@ -143,7 +143,7 @@ def about_zone(mem, z, free):
 @folded
 def about_cache(mem, wants, slub, c, n):
     """Tell of cache ``c``, its lists those of node ``n``."""
-    mem.ctl[MEMCTL.asked + ASKED.cache_id] = c
+    mem.ctl[MEMCTL.asked[ASKED.cache_id]] = c
     if (wants & TELLS_CACHE) != 0:
         tell_cache(mem, slub, c, n)
 
@@ -152,7 +152,7 @@ def about_cache(mem, wants, slub, c, n):
 def tell_cache(mem, slub, c, n):
     """Tell all of cache ``c`` but its number."""
     out_of_line()
-    told = mem.ctl[MEMCTL.asked : MEMCTL.asked + ASKED.width]
+    told = mem.ctl[MEMCTL.asked[:]]
     cache = slub.cache[c]
     told[ASKED.cache_size] = cache[KMEM_CACHE.size]
     told[ASKED.cache_objsize] = cache[KMEM_CACHE.objsize]
@@ -169,7 +169,7 @@ def about_slab(mem, wants, slub, s):
     """Tell of slab ``s`` and of its cache."""
     slab = slub.slab[s]
     about_cache(mem, wants, slub, slab[SLUB_SLAB.cache], slab[SLUB_SLAB.node])
-    told = mem.ctl[MEMCTL.asked : MEMCTL.asked + ASKED.width]
+    told = mem.ctl[MEMCTL.asked[:]]
     told[ASKED.slab_id] = s
     if (wants & TELLS_SLAB) == 0:
         return
@@ -183,8 +183,8 @@ def about_slab(mem, wants, slub, s):
 def forget_slab(mem, s):
     """A slab is new: the policy's words of its record begin anew."""
     out_of_line()
-    words = mem.ctl[MEMCTL.own + OWN.slab_words]
-    place = mem.ctl[MEMCTL.own + OWN.slab] + s * words
+    words = mem.ctl[MEMCTL.own[OWN.slab_words]]
+    place = mem.ctl[MEMCTL.own[OWN.slab]] + s * words
     for i in range(words):
         mem.ctl[place + i] = 0
 
@@ -196,9 +196,9 @@ def asked_match(mem, slub, s, gfp, context):
     wants = wanted(mem, QUESTION.entitlement) | wanted(mem, QUESTION.next_slab)
     about_request(mem, wants, gfp, context, mem.ctl[MEMCTL.cpu])
     about_slab(mem, wants, slub, s)
-    if mem.ctl[MEMCTL.ask + QUESTION.entitlement] != 0 and answer(mem, QUESTION.entitlement, 1, 1) == 0:
+    if mem.ctl[MEMCTL.ask[QUESTION.entitlement]] != 0 and answer(mem, QUESTION.entitlement, 1, 1) == 0:
         return False
-    return mem.ctl[MEMCTL.ask + QUESTION.next_slab] == 0 or answer(mem, QUESTION.next_slab, 1, 1) != 0
+    return mem.ctl[MEMCTL.ask[QUESTION.next_slab]] == 0 or answer(mem, QUESTION.next_slab, 1, 1) != 0
 
 
 @internal
@@ -208,7 +208,7 @@ def asked_keep(mem, slub, c, cpu, s, kept):
     wants = wanted(mem, QUESTION.keep)
     about_request(mem, wants, 0, mem.ctl[MEMCTL.context], cpu)
     about_slab(mem, wants, slub, s)
-    mem.ctl[MEMCTL.asked + ASKED.cache_min_partial] = kept
+    mem.ctl[MEMCTL.asked[ASKED.cache_min_partial]] = kept
     return answer(mem, QUESTION.keep, LARGEST, kept)
 
 
@@ -220,7 +220,7 @@ def asked_free_to(mem, slub, c, n, s):
     if (wanted(mem, QUESTION.free_to) & TELLS_ALL) != 0:
         return told_free_to(mem, slub, s)
     ctl[MEMCTL.tests] += 1
-    address = ctl[MEMCTL.ask + QUESTION.free_to]
+    address = ctl[MEMCTL.ask[QUESTION.free_to]]
     return ask_of_slab(address, ctl, slub.slab[s], slub.cache[c], slub.knode[c, n], s)
 
 
@@ -232,7 +232,7 @@ def told_free_to(mem, slub, s):
         return np.int64(KERNEL)
     mem.ctl[MEMCTL.tests] += 1
     tell_free(mem, slub, s)
-    return ask(mem.ctl[MEMCTL.ask + QUESTION.free_to], mem.ctl)
+    return ask(mem.ctl[MEMCTL.ask[QUESTION.free_to]], mem.ctl)
 
 
 @internal

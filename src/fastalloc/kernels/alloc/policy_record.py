@@ -6,7 +6,7 @@ KERNEL = -1  # an answer: as the kernel would
 
 
 class QUESTION(Record, width=16):
-    """Its number; ``mem.ctl[MEMCTL.ask + .]`` holds the address of the answer, 0: the kernel decides."""
+    """Its number; ``mem.ctl[MEMCTL.ask[.]]`` holds the address of the answer, 0: the kernel decides."""
 
     entitlement = field("may the caller take what is at hand (2.6.25), or an object of this slab (later)?")
     depth = field("how many pages must stay free in this zone?")
@@ -21,7 +21,7 @@ class QUESTION(Record, width=16):
 
 
 class ASKED(Record, width=40):
-    """What the last question was asked with, ``mem.ctl[MEMCTL.asked + .]``; see TELLS_NOW and the like."""
+    """What the last question was asked with, ``mem.ctl[MEMCTL.asked[.]]``; see TELLS_NOW and the like."""
 
     who = field("who asks, a WHO")
     gfp = field("its mask")
@@ -56,7 +56,7 @@ class ASKED(Record, width=40):
     pool_min = field("elements that it is to hold, min_nr")
 
 
-# Of what a question is asked with: what is told only where its function names it, bits of mem.ctl[MEMCTL.tells + .].
+# Of what a question is asked with: what is told only where its function names it, bits of mem.ctl[MEMCTL.tells[.]].
 TELLS_NOW = 1
 TELLS_CACHE = 2
 TELLS_SLAB = 4
@@ -66,7 +66,7 @@ TELLS_ALL = 8
 
 
 class OWN(Record, width=8):
-    """mem.ctl[MEMCTL.own + .]: where a policy's words of state lie behind the columns of ``mem.ctl``."""
+    """mem.ctl[MEMCTL.own[.]]: where a policy's words of state lie behind the columns of ``mem.ctl``."""
 
     lane = field("place of the words of the lane")
     cpu = field("place of the words of CPU 0")

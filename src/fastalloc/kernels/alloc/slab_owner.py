@@ -22,7 +22,7 @@ def account(heap, out, handle, who):
 def slab_take(mem, heap, out, c, cpu, gfp, context, who):
     """kmem_cache_alloc on behalf of ``who``: a new slab remembers who asked, the ledger its takers."""
     mem.ctl[MEMCTL.who] = who
-    handle = checked_alloc(mem, heap, c, cpu, gfp | mem.ctl[MEMCTL.gfp_add + who], context)
+    handle = checked_alloc(mem, heap, c, cpu, gfp | mem.ctl[MEMCTL.gfp_add[who]], context)
     account(heap, out, handle, who)
     return handle
 

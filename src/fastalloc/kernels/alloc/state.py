@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastalloc.compiler.groups import group
-from fastalloc.compiler.records import Record, field
+from fastalloc.compiler.records import Record, block, columns, field
 from fastalloc.kernels.alloc.policy_record import ASKED, OWN, QUESTION
 from fastalloc.kernels.lane.policy import POLICY
 
@@ -26,7 +26,7 @@ class ZONE(Record):
     high = field("pages_high: up to it kswapd reclaims", "pages", "struct zone")
     present = field("pages that the zone has, less holes", "pages", "struct zone")
     start = field("first page frame number")
-    reserve = field("lowmem_reserve against class zone 0, 1, 2, 3: four columns", width=4)
+    reserve = columns(4, "lowmem_reserve against each class zone")
     batch = field("pages moved at a time between the buddy lists and a CPU's list", "pages", "struct per_cpu_pages")
     pcp_high = field("length from which on a CPU's list gives a batch back", "pages", "struct per_cpu_pages")
     nr_active = field("length of the active LRU list", "pages", "NR_ACTIVE")
@@ -103,7 +103,7 @@ class MEMCTL(Record, width=POLICY.width):
     last_missed = field("suppressed before the last printed one")
     who = field("who is asking now: a new slab remembers him")
     probe_gfp = field("what such an attempt adds to the mask")
-    gfp_add = field("what a policy adds to the mask of each WHO", width=16)
+    gfp_add = columns(16, "what a policy adds to the mask of each WHO")
     refusals = field("of objects at hand, by the entitlement rule")
     probes = field("slabs that such callers tried to allocate")
     unfair = field("callers left with nothing although objects were at hand")
@@ -112,28 +112,28 @@ class MEMCTL(Record, width=POLICY.width):
     spare_used = field("slabs allocated with one")
     policed = field("1: an allocation asks more than SLUB does, see kernels/alloc/entitlement.py")
     slab_match = field("bits MATCH_*: what a slab is asked before an object of it is given; 0 nothing")
-    emergency_cache = field("cache of each class of them: four columns", width=4)
+    emergency_cache = columns(4, "cache of each class of them")
     emergency_used = field("objects that they gave")
     free = field("one of FREE_*")
     migrated = field("slabs that changed their cache so")
     charges_refused = field("by the reserve tree")
     tests = field("questions that the policy adds")
     locks = field("locks that it adds")
-    charge_limit = field("of each WHO: objects charged at once stay below it; 0 not charged", width=16)
-    charge_usage = field("of each WHO: objects charged now", width=16)
+    charge_limit = columns(16, "of each WHO: objects charged at once stay below it; 0 not charged")
+    charge_usage = columns(16, "of each WHO: objects charged now")
     emergency_nomerge = field("1: emergency caches share their slabs with nobody")
     page_doublings = field("of 4096 bytes: 0, 2 or 4 for pages of 4, 16 or 64 kB")
     user_zones = field("zones at the top that serve tasks' pages alone: HighMem, Movable")
     context = field("PF_MEMALLOC and IN_INTERRUPT bits of whoever frees: a free under sheaves may need memory")
     cpu = field("that was last past the fast path")
-    ask = field("addresses of a user's answers by QUESTION, 0 none; see policy_hooks.py", width=QUESTION.width)
-    tells = field("by QUESTION: what is told only where its answer wants it, bits TELLS_*", width=QUESTION.width)
-    asked = field("what the last question was asked with", width=ASKED.width)
-    own = field("where a user's policy has its words of state", width=OWN.width)
+    ask = columns(QUESTION.width, "addresses of a user's answers by QUESTION, 0 none; see policy_hooks.py")
+    tells = columns(QUESTION.width, "by QUESTION: what is told only where its answer wants it, bits TELLS_*")
+    asked = columns(ASKED.width, "what the last question was asked with, by ASKED")
+    own = columns(OWN.width, "where a user's policy has its words of state, by OWN")
     policy_failed = field("1 + the first QUESTION that a user's policy failed at, 0 none: the lane ends")
     policy_given = field("what it answered, FAILED in place of an exception")
     policy_most = field("the largest answer that there is; less than 0: the only one is -1 - that")
-    policy_asked = field("with what it was asked", width=ASKED.width)
+    policy_asked = columns(ASKED.width, "with what it was asked, by ASKED")
     stopped = field("1: the lane ends with this event, since a policy raised or a guard failed")
     broken = field("the first guard that failed, one of guards.GUARDS; 0 none")
     broken_cache = field("with which cache ...")
@@ -161,6 +161,7 @@ class DEPTH(Record):
     harder = field("3/4 min")
     high = field("1/2 min")
     atomic = field("3/8 min")
+    earned = block("min", "atomic")  # one deeper for HARDER, two for HIGH
     short = field("as deep as the policy lets short-lived requests")
     none = field("no watermark")
 
@@ -217,6 +218,7 @@ class KMEM_CACHE(Record, width=64):
     allocflags = field("what the cache adds to every mask: __GFP_COMP, DMA, RECLAIMABLE", source="struct kmem_cache")
     ctor = field("1: each object of a new slab is run through a constructor")
     min_partial = field("partial slabs that a node keeps although they are empty", "slabs", "struct kmem_cache")
+    geometry = block("size", "min_partial")
     free_slab = field("retired slab records of this cache, linked by SLUB_SLAB.next")
     ordinals = field("slabs numbered so far (golden cases)")
     pages = field("pages held")
@@ -242,6 +244,14 @@ class KMEM_CACHE(Record, width=64):
     rcu_slabs = field("1: pages of its slabs are freed a grace period later, SLAB_TYPESAFE_BY_RCU")
     rcu_due = field("replay: objects whose grace period is over by the trace, and whose sheaf was not queued yet")
     barn_cache = field("cache that struct node_barn comes from, -1: it costs no memory")
+    later = block("era", "barn_cache")  # what later eras add
+
+
+class CPU_SLAB(Record):
+    """kcpu[c, cpu, f + .]: a CPU slab, ``f`` the column at which the cache's era has it."""
+
+    freelist = field("object index, -1 empty")
+    page = field("slab record, -1 none")
 
 
 class KMEM_CACHE_CPU(Record, width=64):
@@ -249,9 +259,9 @@ class KMEM_CACHE_CPU(Record, width=64):
 
     freelist = field("object index, -1 empty")
     page = field("slab record, -1 none")
+    cpu_slab = block("freelist", "page")  # by CPU_SLAB
     partial = field("first slab of the CPU's partial list, -1 none (later eras)")
     main = field("sheaves of the CPU, -1 none")
-    stat = field("first of the CONFIG_SLUB_STATS counters, in the order of SLUB_STATS", width=0)
     alloc_fastpath = field("allocations from the CPU's own freelist", source="enum stat_item")
     alloc_slowpath = field("allocations that found that freelist empty", source="enum stat_item")
     free_fastpath = field("frees into the CPU's own slab", source="enum stat_item")
@@ -271,15 +281,17 @@ class KMEM_CACHE_CPU(Record, width=64):
     deactivate_remote_frees = field(
         "CPU slabs given up with objects that other CPUs had freed", source="enum stat_item"
     )
+    stats = block("alloc_fastpath", "deactivate_remote_frees")  # of CONFIG_SLUB_STATS, in the order of SLUB_STATS
     spare = field("the CPU's second sheaf, -1 none", source="struct slub_percpu_sheaves")
     rcu_free = field("sheaf that collects objects of kfree_rcu, -1 none")
     sheaf_freelist = field(
         "the CPU slab behind the sheaves; KMEM_CACHE_CPU.freelist and KMEM_CACHE_CPU.page stay -1 in that era"
     )
     sheaf_page = field("slab record of the CPU slab behind the sheaves, -1 none")
+    sheaf_slab = block("sheaf_freelist", "sheaf_page")  # by CPU_SLAB
     sheaf_main = field("main sheaf over that slab, -1 none; KMEM_CACHE_CPU.main stays -1 in that era")
     prefilled = field("replay: prefilled sheaves in use on the CPU, linked by SHEAF.next; -1 none")
-    era_stat = field("first of the counters that later kernels added, in the order of ERA_STATS", width=0)
+    sheaves = block("spare", "prefilled")  # of eras with sheaves
     cpu_partial_alloc = field("CPU slabs taken from the CPU's partial list", source="enum stat_item")
     cpu_partial_free = field("slabs put on the CPU's partial list by a free", source="enum stat_item")
     cpu_partial_node = field("slabs put on it when the node's list was searched", source="enum stat_item")
@@ -310,6 +322,7 @@ class KMEM_CACHE_CPU(Record, width=64):
         "prefilled sheaves that became the spare one or went to the barn", source="enum stat_item, 6.18 on"
     )
     sheaf_return_slow = field("prefilled sheaves that were flushed and freed", source="enum stat_item, 6.18 on")
+    era_stats = block("cpu_partial_alloc", "sheaf_return_slow")  # of later kernels, in the order of ERA_STATS
     reserve = field("1: the CPU slab came from below all watermarks")
 
 
@@ -345,6 +358,8 @@ class KMEM_CACHE_NODE(Record, width=16):
     empty = field("first empty sheaf of the barn, -1 none", source="struct node_barn")
     nr_full = field("full sheaves in the barn", source="struct node_barn")
     nr_empty = field("empty sheaves in it", source="struct node_barn")
+    sheaf_list = block("full", "empty")  # by barn.FULL, barn.EMPTY
+    nr_sheaves = block("nr_full", "nr_empty")  # the same
     barn = field("handle of the object that holds the barn, -1 none")
     list_locks = field("later eras: how often list_lock was taken by allocations and frees")
     barn_locks = field("how often that of the barn was")

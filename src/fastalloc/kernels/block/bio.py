@@ -25,7 +25,7 @@ def mempool_take(mem, heap, pools, vm, out, p, who, t, cpu, jiffies):
     first = vm.task[t, TASK.first] != 0
     from_allocator = pools.pool[p, MEMPOOL.from_allocator]
     mem.ctl[MEMCTL.who] = who
-    gfp = g.GFP_NOIO | mem.ctl[MEMCTL.gfp_add + who]
+    gfp = g.GFP_NOIO | mem.ctl[MEMCTL.gfp_add[who]]
     handle = mempool_alloc(mem, heap, pools, p, cpu, gfp, vm.task[t, TASK.flags], first)
     if pools.pool[p, MEMPOOL.from_allocator] == from_allocator:
         if p == POOL.bio and first:
@@ -41,7 +41,7 @@ def mempool_take(mem, heap, pools, vm, out, p, who, t, cpu, jiffies):
             if out.ctl[OUT_CTL.full] != 0:
                 log_event(vm, out, EVENT.bio_wait, cpu, t, timed_out, pools.pool[p, MEMPOOL.curr], 0)
         longest = longest_sleep(mem, pools, p, cpu, gfp, vm.ctl[VM.mempool_jiffies])
-        sleep_on(vm, cpu, TASK_STATE.bio_pool + p, longest, vm.ctl[POLICY.mempool_wake_one] != 0, jiffies)
+        sleep_on(vm, cpu, TASK_STATE.pool[p], longest, vm.ctl[POLICY.mempool_wake_one] != 0, jiffies)
         if reclaimers_asleep(vm):
             out.metric[METRIC.reclaimers_stuck] += 1
     return handle

@@ -34,24 +34,24 @@ def hash_insert(io, r, key):
     if key == ms.BY_END:
         slot += io.request[r, REQUEST.nr_bios]
     bucket = slot & (ms.HASH_BUCKETS - 1)
-    io.request[r, REQUEST.hash_next + key] = io.hash[key, bucket]
-    io.request[r, REQUEST.hashed + key] = bucket
+    io.request[r, REQUEST.hash_next[key]] = io.hash[key, bucket]
+    io.request[r, REQUEST.hashed[key]] = bucket
     io.hash[key, bucket] = r
 
 
 @folded
 def hash_remove(io, r, key):
     """Take a request off one of the merge hashes [elv_rqhash_del, elv_rb_del]."""
-    bucket = io.request[r, REQUEST.hashed + key]
+    bucket = io.request[r, REQUEST.hashed[key]]
     previous = -1
     i = io.hash[key, bucket]
     while i != r:
         previous = i
-        i = io.request[i, REQUEST.hash_next + key]
+        i = io.request[i, REQUEST.hash_next[key]]
     if previous >= 0:
-        io.request[previous, REQUEST.hash_next + key] = io.request[r, REQUEST.hash_next + key]
+        io.request[previous, REQUEST.hash_next[key]] = io.request[r, REQUEST.hash_next[key]]
     else:
-        io.hash[key, bucket] = io.request[r, REQUEST.hash_next + key]
+        io.hash[key, bucket] = io.request[r, REQUEST.hash_next[key]]
 
 
 @folded
@@ -64,7 +64,7 @@ def find_request(io, slot, key):
             edge += io.request[r, REQUEST.nr_bios]
         if edge == slot and io.request[r, REQUEST.nomerge] == 0:
             return r
-        r = io.request[r, REQUEST.hash_next + key]
+        r = io.request[r, REQUEST.hash_next[key]]
     return -1
 
 

@@ -28,7 +28,7 @@ from fastalloc.kernels.lane.tasks import CPU, TASK_STATE
 def of_rc8_alone(mem, pools, io, vm):
     """Whether an attempt asks nothing but what 2.6.25-rc8 asks: no policy takes part that has a state of its own."""
     for question in range(QUESTION.width):
-        if mem.ctl[MEMCTL.ask + question] != 0:
+        if mem.ctl[MEMCTL.ask[question]] != 0:
             return False
     return (
         io.ctl[POLICY.command_rule] == ms.RULE_RC8
@@ -36,8 +36,8 @@ def of_rc8_alone(mem, pools, io, vm):
         and pools.pool[POOL.sense, MEMPOOL.min] == 0
         and mem.ctl[MEMCTL.policed] == 0
         and mem.ctl[MEMCTL.free] == st.FREE_PLAIN
-        and mem.ctl[MEMCTL.charge_limit + WHO.command] == 0
-        and mem.ctl[MEMCTL.charge_limit + WHO.sense] == 0
+        and mem.ctl[MEMCTL.charge_limit[WHO.command]] == 0
+        and mem.ctl[MEMCTL.charge_limit[WHO.sense]] == 0
         and vm.ctl[VM.adversary] < 0
     )
 

@@ -28,12 +28,12 @@ STALL_REPORTED_NS = 1_000_000_000  # shorter pauses of the disk are no event
 @folded
 def sg_pool(segments):
     """Pool index of an sg table: sgpool-8, -16, -32, -64, -128 [scsi_sgtable_index]."""
-    pool = POOL.sg
+    i = 0
     size = 8
     while size < segments:
         size *= 2
-        pool += 1
-    return pool
+        i += 1
+    return POOL.sg[i]
 
 
 @folded
@@ -50,7 +50,7 @@ def scsi_prep(mem, heap, pools, io, vm, out, cpu, runner, r):
         return False
     pool = sg_pool(request[REQUEST.nr_bios])
     mem.ctl[MEMCTL.who] = WHO.sg
-    gfp = g.GFP_ATOMIC | mem.ctl[MEMCTL.gfp_add + WHO.sg]
+    gfp = g.GFP_ATOMIC | mem.ctl[MEMCTL.gfp_add[WHO.sg]]
     sg = mempool_alloc(mem, heap, pools, pool, cpu, gfp, runner_context(io, runner), True)
     if sg < 0:
         out.metric[METRIC.sg_fail] += 1
@@ -114,7 +114,7 @@ def scsi_dispatch_cmd(io, vm, out, cpu, runner, r):
     io.ctl[IO.device_busy] += 1
     end_stall(io, vm, out)
     out.metric[METRIC.commands] += 1
-    out.metric[METRIC.dispatch_kblockd + runner] += 1
+    out.metric[METRIC.dispatch[runner]] += 1
     d = request[REQUEST.command]
     io.command[d, COMMAND.next] = -1
     if io.ctl[IO.disk_head] < 0:

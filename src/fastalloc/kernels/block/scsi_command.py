@@ -35,14 +35,14 @@ def runner_context(io, runner):
 def charge(mem, who):
     """Charge one object to the reserve of ``who``: whether the reserve answers for it, so that it may ignore the
     watermarks; False where nothing is charged [mem_reserve_kmem_cache_charge of Swap over NFS]."""
-    limit = mem.ctl[MEMCTL.charge_limit + who]
+    limit = mem.ctl[MEMCTL.charge_limit[who]]
     if limit == 0:
         return False
     mem.ctl[MEMCTL.locks] += 1
-    if mem.ctl[MEMCTL.charge_usage + who] + 1 >= limit:
+    if mem.ctl[MEMCTL.charge_usage[who]] + 1 >= limit:
         mem.ctl[MEMCTL.charges_refused] += 1
         return False
-    mem.ctl[MEMCTL.charge_usage + who] += 1
+    mem.ctl[MEMCTL.charge_usage[who]] += 1
     return True
 
 
@@ -59,7 +59,7 @@ def sense_take(mem, heap, pools, io, vm, out, cpu, gfp, context, runner):
     else:
         before = pools.pool[POOL.sense, MEMPOOL.from_allocator]
         mem.ctl[MEMCTL.who] = WHO.sense
-        gfp |= mem.ctl[MEMCTL.gfp_add + WHO.sense]
+        gfp |= mem.ctl[MEMCTL.gfp_add[WHO.sense]]
         sense = mempool_alloc(mem, heap, pools, POOL.sense, cpu, gfp, context, True)
         failed = pools.pool[POOL.sense, MEMPOOL.from_allocator] == before
         mem.ctl[MEMCTL.locks] += failed
@@ -74,8 +74,8 @@ def sense_take(mem, heap, pools, io, vm, out, cpu, gfp, context, runner):
 @folded
 def uncharge(mem, charged):
     """Give back what COMMAND.charged says."""
-    mem.ctl[MEMCTL.charge_usage + WHO.command] -= charged & 1
-    mem.ctl[MEMCTL.charge_usage + WHO.sense] -= charged >> 1
+    mem.ctl[MEMCTL.charge_usage[WHO.command]] -= charged & 1
+    mem.ctl[MEMCTL.charge_usage[WHO.sense]] -= charged >> 1
     mem.ctl[MEMCTL.locks] += (charged & 1) + (charged >> 1)
 
 

@@ -3,7 +3,7 @@
 The order is the column order of the result arrays; store and report take their schemas from here.
 """
 
-from fastalloc.compiler.records import Record, field
+from fastalloc.compiler.records import Record, block, field
 
 # The zones, lowest first; columns of free pages have their names.
 ZONES = ("DMA", "DMA32", "Normal", "HighMem", "Movable")
@@ -49,6 +49,7 @@ class METRIC(Record):
     min_free_normal = field("the same, zone Normal", "pages")
     min_free_highmem = field("the same, zone HighMem", "pages")
     min_free_movable = field("the same, zone Movable", "pages")
+    min_free = block("min_free_dma", "min_free_movable")  # by ZONES
     deepest = field("deepest watermark used, an index of DEPTH_NAMES")
     no_watermark = field("pages taken with no watermark")
     failed_allocations = field("page allocations refused for good")
@@ -60,6 +61,7 @@ class METRIC(Record):
     slab_slow = field("objects that took a longer way")
     slab_locks = field("times that a lock of all CPUs was taken: of a node's lists or barn; SLOB: its only one")
     slab_waste_kb = field("held in slabs at the end and used by no object", "kB")
+    slab_costs = block("slab_fast", "slab_waste_kb")  # as heap_costs gives them
     policy_tests = field("questions that the policy adds to those that rc8 asks, see docs/policies.md")
     policy_locks = field("locks that it adds")
     reserve_idle = field("bytes set aside for a shortage and not in use, mean over time")
@@ -90,6 +92,7 @@ class METRIC(Record):
     dispatch_kblockd = field("commands issued, by who ran the request function")
     dispatch_reclaimer = field("the same: a task in reclaim, or with a full plug")
     dispatch_softirq = field("the same: the softirq of a completion")
+    dispatch = block("dispatch_kblockd", "dispatch_softirq")  # by RUNNER
     busy_ms = field("time with a command in flight", "ms")
     at_ms = field("the state 5 s into the first livelock (-1 where there was none) ...", "ms")
     at_commands = field("commands in flight")
@@ -106,8 +109,10 @@ class METRIC(Record):
     at_free_normal = field("the same, zone Normal", "pages")
     at_free_highmem = field("the same, zone HighMem", "pages")
     at_free_movable = field("the same, zone Movable", "pages")
+    at_free = block("at_free_dma", "at_free_movable")  # by ZONES
     at_deep_slots = field("in use in slabs of the bio cache that were allocated below 3/4 min")
     at_sense_fail_5s = field("... and the sense failures of those 5 s")
+    at_livelock = block("at_ms", "at_sense_fail_5s")
     events_lost = field("events that did not fit the lane's log")
 
 
@@ -120,6 +125,7 @@ class SERIES(Record):
     free_normal = field("the same, zone Normal", "pages")
     free_highmem = field("the same, zone HighMem", "pages")
     free_movable = field("the same, zone Movable", "pages")
+    free = block("free_dma", "free_movable")  # by ZONES
     pcp_pages = field("free pages on the lists of CPUs", "pages")
     active = field("pages on the active LRU lists", "pages")
     inactive = field("pages on the inactive ones", "pages")

@@ -19,7 +19,7 @@ def sleep_on(vm, cpu, state, timeout_jiffies, exclusive, jiffies):
     task = vm.task[t]
     task[TASK.state] = state
     task[TASK.timed_out] = 0
-    vm.ctl[VM.sleepers + state] += 1
+    vm.ctl[VM.sleepers[state]] += 1
     first = vm.waitq[state, 0]
     if first < 0:
         task[TASK.next] = -1
@@ -47,7 +47,7 @@ def sleep_on(vm, cpu, state, timeout_jiffies, exclusive, jiffies):
 def unlink_sleeper(vm, t):
     """Take a sleeping task off its wait queue."""
     state = vm.task[t, TASK.state]
-    vm.ctl[VM.sleepers + state] -= 1
+    vm.ctl[VM.sleepers[state]] -= 1
     previous = -1
     i = vm.waitq[state, 0]
     while i != t:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastalloc.compiler.groups import group
-from fastalloc.compiler.records import Record, field
+from fastalloc.compiler.records import Record, block, columns, field
 from fastalloc.kernels.lane.policy import POLICY, choices
 from fastalloc.kernels.lane.tasks import CPU, TASK
 
@@ -43,8 +43,8 @@ class REQUEST(Record, width=14):
     started = field("prepared or refused once: keeps its place, takes no merges")
     nomerge = field("1: it was full when a bio was offered", source="REQ_NOMERGE")
     command = field("prepared command, -1 none")
-    hash_next = field("chains by end slot and by start slot: two columns", width=2)
-    hashed = field("its buckets, -1 not hashed: two columns", width=2)
+    hash_next = columns(2, "chains by end slot and by start slot")
+    hashed = columns(2, "its buckets of both, -1 not hashed")
 
 
 class COMMAND(Record):
@@ -151,8 +151,8 @@ class POOL(Record):
     bio = field("mempool of bios", source="fs_bio_set")
     biovec = field("mempool of biovecs of one page", source="fs_bio_set")
     request = field("mempool of requests", source="rl->rq_pool")
-    sg = field("sgpool-8, -16, -32, -64, -128")
-    sense = field("C5: only where the policy gives it elements", at=8)
+    sg = columns(5, "sgpool-8, -16, -32, -64, -128")
+    sense = field("C5: only where the policy gives it elements")
 
 
 class ROLE(Record):
@@ -163,6 +163,7 @@ class ROLE(Record):
     request = field("cache of requests", source="request_cachep", label="blkdev_requests")
     command = field("cache of scsi_cmnd", source="scsi_cmd_pool", label="scsi_cmd_cache")
     sense = field("cache of sense buffers", source="scsi_cmd_pool", label="scsi_sense_cache")
+    of_command = block("command", "sense")
     sg8 = field("cache of sg tables of 8 segments", source="scsi_sg_pools", label="sgpool-8")
     sg16 = field("cache of sg tables of 16", source="scsi_sg_pools", label="sgpool-16")
     sg32 = field("cache of sg tables of 32", source="scsi_sg_pools", label="sgpool-32")
@@ -217,18 +218,12 @@ class VM(Record, width=POLICY.width):
     writer_pages = field("pages of a writer's memory", "pages")
     seed = field("of all draws")
     lane = field("number of the lane, part of each draw")
-    next_noise = field("GFP_ATOMIC objects")
-    noise_mean_ns = field("mean time between two such objects, NEVER none come", "ns")
-    noise_life_ns = field("how long each is kept", "ns")
-    noise_head = field("ring of live noise objects")
-    noise_tail = field("place behind the newest")
-    noise_count = field("objects in the ring")
-    next_page_noise = field("when the next GFP_ATOMIC page is asked for", "ns")
-    page_noise_mean_ns = field("mean time between two, NEVER none come", "ns")
-    page_noise_life_ns = field("how long each is kept", "ns")
-    page_noise_head = field("ring of live noise pages")
-    page_noise_tail = field("place behind the newest")
-    page_noise_count = field("pages in the ring")
+    next_noise = columns(2, "when the next is asked for, GFP_ATOMIC objects and pages [OBJECTS, PAGES]", "ns")
+    noise_mean_ns = columns(2, "mean time between two, NEVER none come", "ns")
+    noise_life_ns = columns(2, "how long each is kept", "ns")
+    noise_head = columns(2, "ring of those alive")
+    noise_tail = columns(2, "place behind the newest")
+    noise_count = columns(2, "objects or pages in the ring")
     disk_draws = field("draws of the disk's service time so far")
     skip = field("1: ticks in which nothing is due are jumped over")
     debug = field("1: invariants are checked after each tick")
@@ -242,7 +237,7 @@ class VM(Record, width=POLICY.width):
     reclaimers = field("tasks inside reclaim, kswapd included", at=45)
     jitter = field("draws of the time of a step so far")
     livelock_check = field("when the present pause is next looked at")
-    sleepers = field("tasks in each TASK_STATE", width=10)
+    sleepers = columns(10, "tasks in each TASK_STATE")
     next_jiffy = field("skipping off: the next tick to visit", "jiffies")
     reserved = field("pages that the kernel image and boot hold for ever")
     shared_core = field("1: all CPUs take turns on one core of a host")
@@ -287,8 +282,8 @@ class VM(Record, width=POLICY.width):
     swap_groups = field("runs of 4096 slots that it has nodes for")
     swap_lock = field("1 + the CPU that holds it though its turn is over, or is the next to have it; 0 nobody")
     tickets = field("given out for it so far")
-    boot_slabs = field("when the workload starts, of kmalloc-128, kmalloc-16, radix_tree_node", width=3)
-    boot_live = field("objects in use there, beside those of mempools, hosts and stocks", width=3)
+    boot_slabs = columns(3, "when the workload starts, of kmalloc-128, kmalloc-16, radix_tree_node")
+    boot_live = columns(3, "objects in use there, beside those of mempools, hosts and stocks")
 
 
 class HOST(Record):

@@ -3,7 +3,7 @@
 Times are as in :mod:`fastalloc.kernels.lane.state`.
 """
 
-from fastalloc.compiler.records import Record, field
+from fastalloc.compiler.records import Record, block, field
 
 
 class TASK(Record):
@@ -75,9 +75,10 @@ class TASK_STATE(Record):
     """TASK.state."""
 
     runnable = field("on the run queue of its CPU", source="TASK_RUNNING")
-    bio_pool = field("TASK_STATE.bio_pool + pool")
+    bio_pool = field("waits for an element of the bio mempool", source="mempool_alloc")
     biovec_pool = field("waits for an element of the biovec mempool", source="mempool_alloc")
     request_pool = field("waits for an element of the request mempool", source="mempool_alloc")
+    pool = block("bio_pool", "request_pool")  # by POOL
     request = field("get_request_wait")
     congestion = field("naps until the queue is no longer congested, or a time is over", source="congestion_wait")
     start = field("waits for its start")

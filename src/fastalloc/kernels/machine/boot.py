@@ -73,11 +73,11 @@ def boot_memory(mem, heap, pools, io, vm, out, geometry):
     for i in range(io.ctl[IO.free_list_size]):
         io.free_list[i, 1] = st.NO_OBJECT
         for k in range(2 if io.ctl[POLICY.sense] == ms.SENSE_SEPARATE else 1):
-            io.free_list[i, k] = slab_take(mem, heap, out, vm.roles[ROLE.command + k], 0, g.GFP_KERNEL, 0, WHO.boot)
+            io.free_list[i, k] = slab_take(mem, heap, out, vm.roles[ROLE.of_command[k]], 0, g.GFP_KERNEL, 0, WHO.boot)
     io.ctl[IO.free_list] = io.ctl[IO.free_list_size]
     ctl = vm.ctl
     for place, role in enumerate((ROLE.noise, ROLE.biovec, ROLE.radix)):
-        boot_objects(mem, heap, vm, out, vm.roles[role], ctl[VM.boot_slabs + place], ctl[VM.boot_live + place])
+        boot_objects(mem, heap, vm, out, vm.roles[role], ctl[VM.boot_slabs[place]], ctl[VM.boot_live[place]])
     for cpu in range(vm.ctl[VM.nr_cpus]):  # what the boot's own insertions have left
         radix_tree_preload(mem, heap, vm, out, cpu, g.GFP_KERNEL, 0)
     mem.ctl[MEMCTL.spare] = -1
@@ -139,7 +139,7 @@ def boot_tasks(vm, copiers, writers, spread_jiffies):
         else:
             vm.waitq[state, 0] = t
         vm.waitq[state, 1] = t
-        ctl[VM.sleepers + state] += 1
+        ctl[VM.sleepers[state]] += 1
     ctl[VM.cpu] = -1
     ctl[VM.idle_tick] = ms.NEVER
     ctl[VM.timer_seq] = tasks
@@ -149,14 +149,13 @@ def boot_tasks(vm, copiers, writers, spread_jiffies):
 @internal
 def boot_noise(vm):
     """Draw the first arrival of each kind of noise; a mean of NEVER switches a kind off."""
-    stride = VM.next_page_noise - VM.next_noise
     for kind in range(2):
-        mean = vm.ctl[VM.noise_mean_ns + kind * stride]
+        mean = vm.ctl[VM.noise_mean_ns[kind]]
         if mean == ms.NEVER:
-            vm.ctl[VM.next_noise + kind * stride] = ms.NEVER
+            vm.ctl[VM.next_noise[kind]] = ms.NEVER
         else:
             u = rng.draw(vm.ctl[VM.seed], STREAM_START + 1 + kind, vm.ctl[VM.lane], 0, 0)
-            vm.ctl[VM.next_noise + kind * stride] = rng.exponential_ns(u, mean)
+            vm.ctl[VM.next_noise[kind]] = rng.exponential_ns(u, mean)
 
 
 @kernel

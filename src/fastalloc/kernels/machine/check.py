@@ -7,6 +7,7 @@ from fastalloc.kernels.alloc.state import AREA, MEMCTL, PAGE, PCP, ZONE
 from fastalloc.kernels.lane.state import BIO, COMMAND, IO, REQUEST, VM
 from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_STATE
 from fastalloc.kernels.machine.check_heap import check_heap
+from fastalloc.kernels.workload.atomic_noise import PAGES
 
 VIOLATIONS = (
     "",
@@ -72,7 +73,7 @@ def check_pages(mem, vm, heap):
             listed += pages
     held = (
         vm.ctl[VM.reserved]
-        + vm.ctl[VM.page_noise_count]
+        + vm.ctl[VM.noise_count[PAGES]]
         + vm.ctl[VM.burst_pages]
         + vm.ctl[VM.adversary_pages]
         + heap_pages(heap)
@@ -162,7 +163,7 @@ def check_tasks(vm):
         while t >= 0:
             asleep += 1
             t = vm.task[t, TASK.next]
-        if asleep != vm.ctl[VM.sleepers + state]:
+        if asleep != vm.ctl[VM.sleepers[state]]:
             return 12
         known += asleep
     if known != vm.ctl[VM.nr_tasks]:

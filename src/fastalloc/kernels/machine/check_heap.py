@@ -131,8 +131,8 @@ def _stretches_hold(heap, head):
             if heap.page[p, SLOB_PAGE.stretch] != s:
                 return False
             for fit in range(sr.FITS):
-                known = min(heap.page[p, SLOB_PAGE.units], heap.page[p, SLOB_PAGE.most + fit])
-                if known > heap.stretch[s, SLOB_STRETCH.most + fit] or known > heap.page[head, SLOB_PAGE.most + fit]:
+                known = min(heap.page[p, SLOB_PAGE.units], heap.page[p, SLOB_PAGE.most[fit]])
+                if known > heap.stretch[s, SLOB_STRETCH.most[fit]] or known > heap.page[head, SLOB_PAGE.most[fit]]:
                     return False
             p = heap.page[p, SLOB_PAGE.next]
         s = heap.stretch[s, SLOB_STRETCH.next]
@@ -162,7 +162,7 @@ def _check_slob(heap):
             b = so.slob_next(heap.unit[p], b)
         if units != heap.page[p, SLOB_PAGE.units] or units == 0:
             return SLAB_OBJECTS
-        known = heap.page[p, SLOB_PAGE.most : SLOB_PAGE.most + sr.FITS]
+        known = heap.page[p, SLOB_PAGE.most[:]]
         if known[sr.FIT_ANY] < most or known[sr.FIT_KMALLOC] < kmalloc_most or known[sr.FIT_LINE] < line_most:
             return SLAB_OBJECTS
     for head in range(FIRST_PAGE):

@@ -40,7 +40,7 @@ def running_tasks(vm):
 @internal
 def pool_waiters(vm):
     """Tasks asleep in the bio or biovec mempool."""
-    return vm.ctl[VM.sleepers + TASK_STATE.bio_pool] + vm.ctl[VM.sleepers + TASK_STATE.biovec_pool]
+    return vm.ctl[VM.sleepers[TASK_STATE.bio_pool]] + vm.ctl[VM.sleepers[TASK_STATE.biovec_pool]]
 
 
 @internal
@@ -53,7 +53,7 @@ def sample(mem, heap, pools, io, vm, out):
     out.ctl[OUT_CTL.samples] = n + 1
     row = out.series[n]
     row[SERIES.t_ms] = vm.ctl[VM.now] // ms.NS_PER_MS
-    note_zones(mem, ZONE.free, row[SERIES.free_dma : SERIES.free_dma + NR_ZONE_NAMES])
+    note_zones(mem, ZONE.free, row[SERIES.free[:]])
     pcp_pages = active = inactive = 0
     for z in range(mem.ctl[MEMCTL.nr_zones]):
         for cpu in range(vm.ctl[VM.nr_cpus]):
@@ -76,8 +76,8 @@ def sample(mem, heap, pools, io, vm, out):
     row[SERIES.free_list] = io.ctl[IO.free_list]
     row[SERIES.running] = running_tasks(vm)
     row[SERIES.bio_waiters] = pool_waiters(vm)
-    row[SERIES.request_waiters] = vm.ctl[VM.sleepers + TASK_STATE.request]
-    row[SERIES.congestion_waiters] = vm.ctl[VM.sleepers + TASK_STATE.congestion]
+    row[SERIES.request_waiters] = vm.ctl[VM.sleepers[TASK_STATE.request]]
+    row[SERIES.congestion_waiters] = vm.ctl[VM.sleepers[TASK_STATE.congestion]]
     row[SERIES.reclaimers] = vm.ctl[VM.reclaimers]
     row[SERIES.sense_fail] = out.metric[METRIC.sense_fail]
     row[SERIES.free_list_used] = out.metric[METRIC.free_list_used]
@@ -159,9 +159,9 @@ def check_livelock(mem, heap, pools, io, vm, out):
     metric[METRIC.at_bio_free_slots] = slots
     metric[METRIC.at_bio_pool] = pools.pool[POOL.bio, MEMPOOL.curr]
     metric[METRIC.at_bio_waiters] = pool_waiters(vm)
-    metric[METRIC.at_request_waiters] = ctl[VM.sleepers + TASK_STATE.request]
+    metric[METRIC.at_request_waiters] = ctl[VM.sleepers[TASK_STATE.request]]
     metric[METRIC.at_running] = running_tasks(vm)
-    note_zones(mem, ZONE.free, metric[METRIC.at_free_dma : METRIC.at_free_dma + NR_ZONE_NAMES])
+    note_zones(mem, ZONE.free, metric[METRIC.at_free[:]])
     metric[METRIC.at_deep_slots] = deep_objects(heap, bio_cache)
     metric[METRIC.at_sense_fail_5s] = out.metric[METRIC.sense_fail] - ctl[VM.livelock_sense]
 

@@ -35,7 +35,6 @@ from fastalloc.kernels.lane.swap_lock import held_at_turn_end, spin_lock, spin_u
 from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_KIND, TASK_STATE
 from fastalloc.kernels.machine.check import STANDS_STILL, check_lane
 from fastalloc.kernels.machine.observe import (
-    NR_ZONE_NAMES,
     check_livelock,
     note_reports,
     note_zones,
@@ -269,12 +268,12 @@ def skip_attempts(mem, heap, io, vm, out, until):
     """Count the unplug timer's attempts up to the next other event in place of running them; whether any was. A request
     for a page that is refused is no such event: attempt and request do not notice each other."""
     out_of_line()
-    unplug_jiffy, page_noise = io.ctl[IO.unplug_jiffy], vm.ctl[VM.next_page_noise]
+    unplug_jiffy, page_noise = io.ctl[IO.unplug_jiffy], vm.ctl[VM.next_noise[PAGES]]
     io.ctl[IO.unplug_jiffy] = ms.NEVER
     if io.ctl[IO.alike_pages] != 0:
-        vm.ctl[VM.next_page_noise] = ms.NEVER
+        vm.ctl[VM.next_noise[PAGES]] = ms.NEVER
     horizon, _ = next_event(heap, io, vm, vm.ctl[VM.jiffy_ns])
-    io.ctl[IO.unplug_jiffy], vm.ctl[VM.next_page_noise] = unplug_jiffy, page_noise
+    io.ctl[IO.unplug_jiffy], vm.ctl[VM.next_noise[PAGES]] = unplug_jiffy, page_noise
     return repeat_attempts(mem, heap, io, vm, out, min(horizon, until))
 
 
@@ -431,7 +430,7 @@ def finish_lane(mem, heap, pools, io, vm, out):
     metric[METRIC.reports_suppressed] = mem.ctl[MEMCTL.suppressed]
     metric[METRIC.max_bio_slabs] = max_cache_slabs(heap, bio_cache)
     metric[METRIC.max_slab_pages] = max_heap_pages(heap)
-    note_zones(mem, ZONE.min_free, metric[METRIC.min_free_dma : METRIC.min_free_dma + NR_ZONE_NAMES])
+    note_zones(mem, ZONE.min_free, metric[METRIC.min_free[:]])
     metric[METRIC.deepest] = mem.ctl[MEMCTL.deepest]
     metric[METRIC.no_watermark] = mem.ctl[MEMCTL.no_watermark]
     metric[METRIC.failed_allocations] = mem.ctl[MEMCTL.failed]
@@ -439,7 +438,7 @@ def finish_lane(mem, heap, pools, io, vm, out):
     metric[METRIC.probes] = mem.ctl[MEMCTL.probes]
     metric[METRIC.spare_used] = mem.ctl[MEMCTL.spare_used]
     metric[METRIC.unfair_refusals] = mem.ctl[MEMCTL.unfair]
-    heap_costs(heap, metric[METRIC.slab_fast : METRIC.slab_fast + 4])
+    heap_costs(heap, metric[METRIC.slab_costs[:]])
     metric[METRIC.slab_waste_kb] += (page_bytes(mem) - 4096) * heap_pages(heap) >> 10  # which are counted as of 4 kB
     metric[METRIC.policy_tests] = mem.ctl[MEMCTL.tests]
     metric[METRIC.policy_locks] = mem.ctl[MEMCTL.locks]

@@ -16,7 +16,7 @@ def supply(mem, heap, vm):
     left = free_objects(heap, vm.roles[ROLE.sense])
     last = mem.ctl[MEMCTL.nr_zones] - 1 - mem.ctl[MEMCTL.user_zones]
     for z in range(last + 1):
-        level = zone_watermark(mem.zone[z, ZONE.min], True, True) + mem.zone[z, ZONE.reserve + last]
+        level = zone_watermark(mem.zone[z, ZONE.min], True, True) + mem.zone[z, ZONE.reserve[last]]
         if mem.zone[z, ZONE.present] > 0 and mem.zone[z, ZONE.free] > level:
             left += OBJECTS_A_PAGE * (mem.zone[z, ZONE.free] - level)
     return left

@@ -153,7 +153,7 @@ def write_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
     if needs_context(io, vm, t) and not cfq_cic_link(mem, heap, vm, out, t, cpu):
         if mempool_free(mem, heap, pools, POOL.request, cpu, handle):
             wake_pool(vm, TASK_STATE.request_pool, vm.ctl[VM.now])
-        alone = vm.ctl[VM.sleepers + TASK_STATE.request] == 0
+        alone = vm.ctl[VM.sleepers[TASK_STATE.request]] == 0
         freed_request(io, vm, vm.ctl[VM.now])
         if alone:  # its own release wakes it: round by way of the scheduler
             start_request_fn(io, vm, cpu, RUN_RECLAIMER)

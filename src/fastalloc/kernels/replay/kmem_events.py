@@ -11,7 +11,7 @@ import numpy as np
 from fastalloc.compiler.groups import group
 from fastalloc.compiler.hints import likely, prefetch, unlikely
 from fastalloc.compiler.jit import entry, internal, kernel, out_of_line
-from fastalloc.compiler.records import Record, field
+from fastalloc.compiler.records import Record, block, field
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import cpu_partial as cp
 from fastalloc.kernels.alloc.slub import slub
@@ -62,6 +62,7 @@ class CACHE_SERIES(Record):
     alloc_slow = field("other allocations so far")
     free_fast = field("frees on what a CPU has to itself, so far")
     free_slow = field("other frees so far")
+    traffic = block("alloc_fast", "free_slow")
     node_list = field("moves on the lists of nodes so far")
 
 

@@ -31,7 +31,7 @@ def fill_from_lists(mem, slub_, c, cpu, h):
     """Fill sheaf ``h`` from the lists as far as they go."""
     size = slub_.ctl[h + SHEAF.size]
     missing = slub_.ctl[h + SHEAF.capacity] - size
-    got = nl.refill_from_lists(mem, slub_, c, cpu, REFILL, 0, slub_.ctl, h + SHEAF.objects + size, missing)
+    got = nl.refill_from_lists(mem, slub_, c, cpu, REFILL, 0, slub_.ctl, h + SHEAF.objects[size], missing)
     slub_.ctl[h + SHEAF.size] = size + got
     slub_.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_refill] += got
 
@@ -48,9 +48,7 @@ def fill_before_new_slabs(mem, slub_, c, cpu, h, allocated):
     s = slub_.knode[c, n, KMEM_CACHE_NODE.partial_head]
     while allocated > 0 and capacity - size > allocated * slub_.cache[c, KMEM_CACHE.objects] and s >= 0:
         free = slub_.slab[s, SLUB_SLAB.objects] - slub_.slab[s, SLUB_SLAB.inuse]
-        got = nl.refill_from_node(
-            mem, slub_, c, n, REFILL, 0, ctl, h + SHEAF.objects + size, min(free, capacity - size)
-        )
+        got = nl.refill_from_node(mem, slub_, c, n, REFILL, 0, ctl, h + SHEAF.objects[size], min(free, capacity - size))
         size += got
         s = slub_.knode[c, n, KMEM_CACHE_NODE.partial_head] if got > 0 else -1
     ctl[h + SHEAF.size] = size
@@ -62,7 +60,7 @@ def fill_from_new_slabs(mem, slub_, c, cpu, h):
     """Fill sheaf ``h`` out of new slabs."""
     size = slub_.ctl[h + SHEAF.size]
     missing = slub_.ctl[h + SHEAF.capacity] - size
-    got = nl.refill_from_new_slabs(mem, slub_, c, cpu, REFILL, 0, slub_.ctl, h + SHEAF.objects + size, missing)
+    got = nl.refill_from_new_slabs(mem, slub_, c, cpu, REFILL, 0, slub_.ctl, h + SHEAF.objects[size], missing)
     slub_.ctl[h + SHEAF.size] = size + got
     slub_.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_refill] += got
 
@@ -76,7 +74,7 @@ def fill_from_one_slab(mem, slub_, c, cpu, h):
     if missing > 0:
         s = nl.counted_new_slab(mem, slub_, c, cpu, cpu >> mem.ctl[MEMCTL.cpu_node_shift], REFILL, 0)
     if s >= 0:
-        got = nl.take_from_new_slab(slub_, c, s, slub_.ctl, h + SHEAF.objects + size, missing)
+        got = nl.take_from_new_slab(slub_, c, s, slub_.ctl, h + SHEAF.objects[size], missing)
         slub_.ctl[h + SHEAF.size] = size + got
         slub_.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_refill] += got
 

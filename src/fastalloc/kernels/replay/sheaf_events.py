@@ -11,7 +11,7 @@ from fastalloc.compiler.jit import entry, internal, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import slub
 from fastalloc.kernels.alloc.slub import state as er
-from fastalloc.kernels.alloc.slub.barn import barn_put, new_record, pop_object
+from fastalloc.kernels.alloc.slub.barn import EMPTY, FULL, barn_put, new_record, pop_object
 from fastalloc.kernels.alloc.slub.kfree_rcu import kfree_rcu, rcu_free_sheaf
 from fastalloc.kernels.alloc.slub.percpu_sheaves import ALLOC_NO_RECURSE, FREE_TO_SLAB, sheaf_call
 from fastalloc.kernels.alloc.slub.prefilled import prefill_sheaf, return_sheaf
@@ -254,7 +254,7 @@ def set_up_sheaves(slub_, sheaves, objects):
         if h < 0:
             return
         for j in range(count):
-            slub_.ctl[h + SHEAF.objects + j] = objects[first + j]
+            slub_.ctl[h + SHEAF.objects[j]] = objects[first + j]
         slub_.ctl[h + SHEAF.size] = count
         first += count
         where = sheaves[i, S_WHERE]
@@ -268,5 +268,4 @@ def set_up_sheaves(slub_, sheaves, objects):
         elif where == QUEUED:
             queue_sheaf(slub_, c, np.int64(0), h, np.int64(0))
         else:
-            head = KMEM_CACHE_NODE.full if where == BARN_FULL else KMEM_CACHE_NODE.empty
-            barn_put(slub_, c, sheaves[i, S_NODE], h, head)
+            barn_put(slub_, c, sheaves[i, S_NODE], h, FULL if where == BARN_FULL else EMPTY)

@@ -15,10 +15,9 @@ from fastalloc.kernels.lane.state import ROLE, VM
 from fastalloc.kernels.lane.tasks import TASK_STATE
 from fastalloc.linux import gfp as g
 
-# The two kinds share their code; the columns of the second stand STRIDE further on.
+# The two kinds share their code.
 OBJECTS = 0
 PAGES = 1
-STRIDE = VM.next_page_noise - VM.next_noise
 STREAM_ARRIVAL = 4
 STREAM_CPU = 6
 
@@ -35,20 +34,19 @@ class NOISE(Record):
 def arrival_after(vm, kind, when):
     """When the arrival after the one at ``when`` comes."""
     number = rng.draw(vm.ctl[VM.seed], STREAM_ARRIVAL + kind, vm.ctl[VM.lane], when, 0)
-    return when + max(1, rng.exponential_ns(number, vm.ctl[VM.noise_mean_ns + kind * STRIDE]))
+    return when + max(1, rng.exponential_ns(number, vm.ctl[VM.noise_mean_ns[kind]]))
 
 
 @internal
 def noise_arrives(mem, heap, vm, out, kind):
     """One arrival: allocate in interrupt context, then draw the next arrival."""
     ctl = vm.ctl
-    at = kind * STRIDE
-    when = ctl[VM.next_noise + at]
+    when = ctl[VM.next_noise[kind]]
     cpu = rng.below(rng.draw(ctl[VM.seed], STREAM_CPU + kind, ctl[VM.lane], when, 0), ctl[VM.nr_cpus])
-    ctl[VM.next_noise + at] = arrival_after(vm, kind, when)
+    ctl[VM.next_noise[kind]] = arrival_after(vm, kind, when)
     ring = vm.noise.shape[1]
     granted = -1
-    if ctl[VM.noise_count + at] == ring:
+    if ctl[VM.noise_count[kind]] == ring:
         ctl[VM.overflow] = 1
     else:
         if kind == OBJECTS:
@@ -60,22 +58,21 @@ def noise_arrives(mem, heap, vm, out, kind):
         out.metric[METRIC.noise_failures] += 1
         return
     out.metric[METRIC.noise_allocations] += 1
-    row = vm.noise[kind, ctl[VM.noise_tail + at]]
+    row = vm.noise[kind, ctl[VM.noise_tail[kind]]]
     row[NOISE.object] = granted
     row[NOISE.cpu] = cpu
-    row[NOISE.until] = when + ctl[VM.noise_life_ns + at]
-    ctl[VM.noise_tail + at] = (ctl[VM.noise_tail + at] + 1) % ring
-    ctl[VM.noise_count + at] += 1
+    row[NOISE.until] = when + ctl[VM.noise_life_ns[kind]]
+    ctl[VM.noise_tail[kind]] = (ctl[VM.noise_tail[kind]] + 1) % ring
+    ctl[VM.noise_count[kind]] += 1
 
 
 @internal
 def noise_leaves(mem, heap, vm, kind):
     """The oldest object or page of a kind goes back, on the CPU that took it."""
     ctl = vm.ctl
-    at = kind * STRIDE
-    row = vm.noise[kind, ctl[VM.noise_head + at]]
-    ctl[VM.noise_head + at] = (ctl[VM.noise_head + at] + 1) % vm.noise.shape[1]
-    ctl[VM.noise_count + at] -= 1
+    row = vm.noise[kind, ctl[VM.noise_head[kind]]]
+    ctl[VM.noise_head[kind]] = (ctl[VM.noise_head[kind]] + 1) % vm.noise.shape[1]
+    ctl[VM.noise_count[kind]] -= 1
     if kind == OBJECTS:
         slab_give(mem, heap, vm.roles[ROLE.noise], row[NOISE.cpu], row[NOISE.object])
     else:
@@ -90,19 +87,19 @@ def refuses_any_cpu(mem, vm):
     for z in range(mem.ctl[MEMCTL.nr_zones]):
         if mem.zone[z, ZONE.batch] < 1:
             return False
-    return vm.ctl[VM.page_noise_count] == 0
+    return vm.ctl[VM.noise_count[PAGES]] == 0
 
 
 @folded
 def refuse_pages(mem, vm, out, until):
     """Count the requests for pages that come up to ``until`` ns; all of them are refused, see
     :func:`refuses_any_cpu`."""
-    when = vm.ctl[VM.next_page_noise]
+    when = vm.ctl[VM.next_noise[PAGES]]
     refused = 0
     while when <= until:
         when = arrival_after(vm, PAGES, when)
         refused += 1
-    vm.ctl[VM.next_page_noise] = when
+    vm.ctl[VM.next_noise[PAGES]] = when
     mem.ctl[MEMCTL.failed] += refused
     out.metric[METRIC.noise_failures] += refused
 
@@ -110,18 +107,16 @@ def refuse_pages(mem, vm, out, until):
 @folded
 def noise_due(vm, kind):
     """When the next arrival or departure of a kind is due."""
-    at = kind * STRIDE
-    due = vm.ctl[VM.next_noise + at]
-    if vm.ctl[VM.noise_count + at] > 0:
-        due = min(due, vm.noise[kind, vm.ctl[VM.noise_head + at], NOISE.until])
+    due = vm.ctl[VM.next_noise[kind]]
+    if vm.ctl[VM.noise_count[kind]] > 0:
+        due = min(due, vm.noise[kind, vm.ctl[VM.noise_head[kind]], NOISE.until])
     return due
 
 
 @internal
 def noise_event(mem, heap, vm, out, kind, now):
     """Whatever of a kind is due now; a departure goes first. kswapd wakes where a request fell below the low mark."""
-    at = kind * STRIDE
-    if vm.ctl[VM.noise_count + at] > 0 and vm.noise[kind, vm.ctl[VM.noise_head + at], NOISE.until] <= now:
+    if vm.ctl[VM.noise_count[kind]] > 0 and vm.noise[kind, vm.ctl[VM.noise_head[kind]], NOISE.until] <= now:
         noise_leaves(mem, heap, vm, kind)
     else:
         noise_arrives(mem, heap, vm, out, kind)

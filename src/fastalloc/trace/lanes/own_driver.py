@@ -62,7 +62,7 @@ def driver(
             out[CACHE_SERIES.allocated] = zone.counts[c, CACHE_COUNT.new]
             out[CACHE_SERIES.freed] = zone.counts[c, CACHE_COUNT.given]
             for i in range(4):
-                out[CACHE_SERIES.alloc_fast + i] = traffic[c, i]
+                out[CACHE_SERIES.traffic[i]] = traffic[c, i]
             out[CACHE_SERIES.node_list] = zone.counts[c, CACHE_COUNT.locks]
 
     def take(heap, zone, turns, lane, size, at, c, cpu, gfp, obj):  # type: ignore[no-untyped-def]

@@ -83,7 +83,7 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Sam
         record = np.array([_put(heap, c, free) for free in laid.slabs[:, LAID.free].tolist()], np.int64)
         lane.handle[laid.old] = (record[laid.slab] << st.HANDLE_SHIFT) | laid.index
         lane.base[c], lane.live[c] = laid.base, laid.live
-    begin = lane.base + heap.node[:, :, SLAB_LIST3.nr_full : SLAB_LIST3.nr_free + 1].sum(axis=(1, 2))
+    begin = lane.base + heap.node[:, :, SLAB_LIST3.nr[:]].sum(axis=(1, 2))
     peak = begin.copy()
     due = 1000 + ss.REAP_SKEW * np.arange(cpus, dtype=np.int64)
     marks = sr.Marks(due, begin, peak)
@@ -98,8 +98,8 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Sam
         if row >= stop:
             break
         heap = heap._replace(slab=ln.grown(heap.slab), link=ln.grown(heap.link))
-    end = lane.base + heap.node[:, :, SLAB_LIST3.nr_full : SLAB_LIST3.nr_free + 1].sum(axis=(1, 2))
-    own = {name: heap.cache[:, SLAB_CACHE.stat + i] for i, name in enumerate(ss.SLAB_STATS)}
+    end = lane.base + heap.node[:, :, SLAB_LIST3.nr[:]].sum(axis=(1, 2))
+    own = {name: heap.cache[:, SLAB_CACHE.stats[i]] for i, name in enumerate(ss.SLAB_STATS)}
     batches = own["allocmiss"] + own["freemiss"] + own["node_overflow"]
     sizes = {cache.name: cache.size for cache in config.caches}
     table = pl.DataFrame(

@@ -198,8 +198,8 @@ def run(trace: co.CompactTrace, config: ln.Config, start: Start, samples: ln.Sam
 
 def _table(caches: list[TracedCache], slub: er.SlubEras, lane: kr.Lane, begin: np.ndarray) -> pl.DataFrame:
     orders = np.array([cache.order for cache in caches])
-    counters = slub.kcpu[:, :, KMEM_CACHE_CPU.stat : KMEM_CACHE_CPU.stat + len(st.SLUB_STATS)].sum(axis=1)
-    later = slub.kcpu[:, :, KMEM_CACHE_CPU.era_stat : KMEM_CACHE_CPU.era_stat + len(er.ERA_STATS)].sum(axis=1)
+    counters = slub.kcpu[:, :, KMEM_CACHE_CPU.stats[:]].sum(axis=1)
+    later = slub.kcpu[:, :, KMEM_CACHE_CPU.era_stats[:]].sum(axis=1)
     own = {name: counters[:, i] for i, name in enumerate(st.SLUB_STATS)}
     own |= {name: later[:, i] for i, name in enumerate(er.ERA_STATS)}
     moves = own["alloc_from_partial"] + own["free_remove_partial"] + own["free_add_partial"]

@@ -108,7 +108,7 @@ def next_object(mem, slub_, c, cpu):
     barn = slub_.knode[c, cpu >> mem.ctl[MEMCTL.cpu_node_shift], KMEM_CACHE_NODE.full]
     for h in (k[KMEM_CACHE_CPU.main], k[KMEM_CACHE_CPU.spare], barn):
         if h >= 0 and slub_.ctl[h + SHEAF.size] > 0:
-            return slub_.ctl[h + SHEAF.objects + slub_.ctl[h + SHEAF.size] - 1]
+            return slub_.ctl[h + SHEAF.objects[slub_.ctl[h + SHEAF.size] - 1]]
     return np.int64(-1)
 
 

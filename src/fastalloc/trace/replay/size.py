@@ -27,7 +27,7 @@ def replay_parts(
         cpu = max(cpu, caches * cpus * KMEM_CACHE_CPU.width * 8)
         lists = max(lists, caches * nodes * KMEM_CACHE_NODE.width * 8)
         count, capacity = most_sheaves(config.caches, cpus, nodes, 1)
-        sheaves = max(sheaves, count * (SHEAF.objects + capacity + 8) * 8)
+        sheaves = max(sheaves, count * (SHEAF.width + capacity + 8) * 8)
         series += samples * caches * CACHE_SERIES.width * 4
         table += caches * TABLE_COLUMNS * 8
     slab = SLUB_SLAB.width * 4 + 64 * 2

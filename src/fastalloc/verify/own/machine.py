@@ -71,13 +71,13 @@ def machine(allocator: str, policy: OwnPolicy, address: Mapping[str, int]) -> Ma
     mem = mem._replace(ctl=install(policy, mem.ctl, CPUS, CACHES + 1, SLABS))
     if allocator != "slub":
         ask_by_slab(policy, mem.ctl)
-    mem.ctl[MEMCTL.ask : MEMCTL.ask + QUESTION.width] = 0
+    mem.ctl[MEMCTL.ask[:]] = 0
     if "free_to" not in address:
         mem.ctl[MEMCTL.slab_match] &= ~MATCH_FREE_TO
     for name, place in address.items():
-        mem.ctl[MEMCTL.ask + QUESTION.names.index(name)] = place
+        mem.ctl[MEMCTL.ask[QUESTION.names.index(name)]] = place
         if place != policy.address[name]:  # Python's
-            mem.ctl[MEMCTL.tells + QUESTION.names.index(name)] |= TELLS_ALL
+            mem.ctl[MEMCTL.tells[QUESTION.names.index(name)]] |= TELLS_ALL
     if allocator == "slub":
         mem.ctl[MEMCTL.policed] = 1
     mem.ctl[MEMCTL.policed] |= "fallback" in address
@@ -257,11 +257,11 @@ def _pages_kept(m: Machine) -> str:
 
 
 def _sleep(ctl: np.ndarray, op: Operation, pools: Pools, address: int) -> None:
-    told = ctl[MEMCTL.asked : MEMCTL.asked + ASKED.width]
+    told = ctl[MEMCTL.asked[:]]
     told[[ASKED.who, ASKED.gfp, ASKED.cpu, ASKED.pool_id]] = op.who, MASKS[op.mask], op.cpu, op.cache
     told[[ASKED.pool_free, ASKED.pool_min]] = pools.pool[op.cache, [MEMPOOL.curr, MEMPOOL.min]]
     given = answers[address](ctl) if DISABLE_JIT else _FUNCTION(address)(ctl.ctypes.data)
     if given != KERNEL and not 0 <= given <= LONGEST_SLEEP:
         ctl[MEMCTL.policy_failed] = 1 + QUESTION.sleep
         ctl[[MEMCTL.policy_given, MEMCTL.policy_most]] = given, LONGEST_SLEEP
-        ctl[MEMCTL.policy_asked : MEMCTL.policy_asked + ASKED.width] = told
+        ctl[MEMCTL.policy_asked[:]] = told

@@ -143,7 +143,7 @@ def call(mem, own, which, c, cpu, argument):
     ctl[ZONE_CTL.task] = own.current[cpu]
     ctl[ZONE_CTL.slow_calls] = 0
     ctl[ZONE_CTL.lock_calls] = 0
-    given = ask_own(ctl[ZONE_CTL.address + which], mem, own, c, cpu, argument)
+    given = ask_own(ctl[ZONE_CTL.address[which]], mem, own, c, cpu, argument)
     own.counts[c, CACHE_COUNT.slow] += ctl[ZONE_CTL.slow_calls]
     own.counts[c, CACHE_COUNT.locks] += ctl[ZONE_CTL.lock_calls]
     if ctl[ZONE_CTL.slow_calls] > 0:
@@ -155,7 +155,7 @@ def call(mem, own, which, c, cpu, argument):
     elif ctl[ZONE_CTL.bad] != 0:
         note_wrong(mem, own, BAD_PAGE, which, argument, ctl[ZONE_CTL.bad])
     else:
-        held = ask_own(ctl[ZONE_CTL.address + PAGES_HELD], mem, own, c, cpu, np.int64(0))
+        held = ask_own(ctl[ZONE_CTL.address[PAGES_HELD]], mem, own, c, cpu, np.int64(0))
         if held == FAILED:
             note_wrong(mem, own, RAISED, PAGES_HELD, np.int64(0), 0)
         elif held != ctl[ZONE_CTL.held]:
@@ -203,5 +203,5 @@ def own_free(mem, own, cpu, address):
 @internal
 def own_trim(mem, own, which, c, cpu):
     """Shrink cache ``c``, or flush what ``cpu`` keeps of it."""
-    if own.ctl[ZONE_CTL.wrong] == SOUND and own.ctl[ZONE_CTL.address + which] != 0:
+    if own.ctl[ZONE_CTL.wrong] == SOUND and own.ctl[ZONE_CTL.address[which]] != 0:
         call(mem, own, which, c, cpu, np.int64(0))

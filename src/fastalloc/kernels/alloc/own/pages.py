@@ -25,9 +25,9 @@ from fastalloc.kernels.alloc.own.state import (
 def take_run(zone, order):
     """Number ``2**order`` pages, aligned to their number, and enter them: the first, or NOTHING without a number."""
     ctl = zone.ctl
-    page = ctl[ZONE_CTL.free + order]
+    page = ctl[ZONE_CTL.free[order]]
     if page >= 0:
-        ctl[ZONE_CTL.free + order] = zone.next[page]
+        ctl[ZONE_CTL.free[order]] = zone.next[page]
     else:
         page = (ctl[ZONE_CTL.top] + (1 << order) - 1) >> order << order
         if page + (1 << order) > zone.map.shape[0]:
@@ -67,8 +67,8 @@ def give_run(zone, page, order):
     count[CACHE_COUNT.pages] -= 1 << order
     count[CACHE_COUNT.given] += 1 << order
     ctl[ZONE_CTL.held] -= 1 << order
-    zone.next[page] = ctl[ZONE_CTL.free + order]
-    ctl[ZONE_CTL.free + order] = page
+    zone.next[page] = ctl[ZONE_CTL.free[order]]
+    ctl[ZONE_CTL.free[order]] = page
     return True
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastalloc.compiler.groups import group
-from fastalloc.compiler.records import Record, field
+from fastalloc.compiler.records import Record, columns, field
 from fastalloc.linux.gfp import MAX_ORDER
 
 PAGE_SHIFT = 12
@@ -31,7 +31,7 @@ class ZONE_CTL(Record):
     cache = field("whose operation runs")
     taken = field("pages taken so far by the operation that runs")
     bad = field("1 + a page given back that was not taken so, or has an object in use; 0 none")
-    free = field("first run that was given back, by order: -1 none", width=MAX_ORDER)
+    free = columns(MAX_ORDER, "first run that was given back, by order: -1 none")
     most = field("most pages held")
     overflow = field("1: there was no number for a page; the lane's result is void")
     cpu = field("of the call that runs")
@@ -42,10 +42,10 @@ class ZONE_CTL(Record):
     fast = field("calls that called slow(zone) never")
     slow = field("calls that did")
     path = field("of the last call: 1 fast, 3 slow, 4 with new pages, 0 refused")
-    turns = field("loops and calls of the call that runs, and the line of the file that it is at", width=2)
-    address = field("of the machine code of each of CALLS, 0 none", width=len(CALLS))
-    place = field("where each array of the file begins in own.words", width=MOST_ARRAYS)
-    rows = field("how many rows it has", width=MOST_ARRAYS)
+    turns = columns(2, "loops and calls of the call that runs, and the line of the file that it is at")
+    address = columns(len(CALLS), "of the machine code of each of CALLS, 0 none")
+    place = columns(MOST_ARRAYS, "where each array of the file begins in own.words")
+    rows = columns(MOST_ARRAYS, "how many rows it has")
     wrong = field("what was wrong first, SOUND nothing")
     wrong_call = field("in which of CALLS ...")
     wrong_cpu = field("... on which CPU")

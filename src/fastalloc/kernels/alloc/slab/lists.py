@@ -12,7 +12,7 @@ def list_del(slab, c, s):
     record = slab.slab
     n = record[s, SLAB_SLAB.node]
     which = record[s, SLAB_SLAB.list]
-    slab.node[c, n, SLAB_LIST3.nr_full + which] -= 1
+    slab.node[c, n, SLAB_LIST3.nr[which]] -= 1
     if which == ss.ON_FULL:
         return
     head = SLAB_LIST3.partial_head if which == ss.ON_PARTIAL else SLAB_LIST3.free_head
@@ -35,7 +35,7 @@ def list_add(slab, c, s, which, tail):
     record = slab.slab
     n = record[s, SLAB_SLAB.node]
     record[s, SLAB_SLAB.list] = which
-    slab.node[c, n, SLAB_LIST3.nr_full + which] += 1
+    slab.node[c, n, SLAB_LIST3.nr[which]] += 1
     if which == ss.ON_FULL:
         return
     head = SLAB_LIST3.partial_head if which == ss.ON_PARTIAL else SLAB_LIST3.free_head

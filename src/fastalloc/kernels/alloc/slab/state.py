@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastalloc.compiler.groups import group
-from fastalloc.compiler.records import Record, field
+from fastalloc.compiler.records import Record, block, field
 
 
 class SLAB_CACHE(Record, width=32):
@@ -31,7 +31,6 @@ class SLAB_CACHE(Record, width=32):
     free_slab = field("retired slab records of this cache, linked by SLAB_SLAB.next")
     ordinals = field("slabs numbered so far (golden cases)")
     ctor_calls = field("constructor runs so far")
-    stat = field("first of the STATS counters, in the order of SLAB_STATS", width=0)
     active = field("objects out, those in arrays not counted", "objects", "STATS_INC_ACTIVE")
     allocations = field("objects allocated", source="STATS")
     high_mark = field("most objects out at one time", "objects", "STATS_SET_HIGH")
@@ -46,6 +45,7 @@ class SLAB_CACHE(Record, width=32):
     allocmiss = field("allocations that found it empty", source="STATS_INC_ALLOCMISS")
     freehit = field("frees into the CPU's array", source="STATS_INC_FREEHIT")
     freemiss = field("frees that found it full", source="STATS_INC_FREEMISS")
+    stats = block("active", "freemiss")  # of STATS, in the order of SLAB_STATS
     max_slabs = field("most slabs held")
     size = field("slot, bytes")
 
@@ -95,9 +95,11 @@ class SLAB_LIST3(Record):
     partial_tail = field("last slab of it, -1 none")
     free_head = field("first slab with all objects free, -1 none")
     free_tail = field("last one, -1 none")
+    lists = block("partial_head", "free_tail")
     nr_full = field("slabs without a free object", "slabs")
     nr_partial = field("slabs on the partial list", "slabs")
     nr_free = field("slabs with all objects free", "slabs")
+    nr = block("nr_full", "nr_free")  # by SLAB_SLAB.list
     free_objects = field("free objects in slabs of the node", "objects", "struct kmem_list3")
     free_limit = field("free objects above which a free slab goes back", "objects", "struct kmem_list3")
     colour_next = field("colour of the next slab", source="struct kmem_list3")

@@ -6,27 +6,7 @@ times, never too few; freeing raises it, a walk in vain brings it down.
 """
 
 from fastalloc.compiler.jit import kernel
-from fastalloc.compiler.records import Record, field
-
-
-class SLOB_PAGE(Record):
-    """page[p, .]; records 0, 1, 2 are the heads of the small, medium and large list."""
-
-    next = field("the page behind it on its list, or the next retired record")
-    prev = field("the page before it on its list")
-    stretch = field("the stretch of the list that it belongs to")
-    units = field("free units")
-    most = field("[FITS] no request of more units can be served at an alignment; of a head: by its whole list")
-    free = field("first free block", at=7)
-    on_list = field("1 + its list, 0 on none")
-    pfn = field("its page frame", "pfn")
-    node = field("NUMA node of the page")
-    ordinal = field("-1 until a trace operation returned an object of it")
-    owner = field("who asked when it was allocated")
-    depth = field("at which depth")
-    room = field("how many requests of SLOB_PAGE.room_of the free blocks could serve")
-    room_of = field("PAGE_UNITS * units + the step of their places; 0 after a change")
-
+from fastalloc.compiler.records import Record, columns, field
 
 SLOB_LISTS = ("small", "medium", "large")
 FIRST_PAGE = len(SLOB_LISTS)
@@ -38,6 +18,25 @@ FIT_LINE = 2
 FITS = 3
 
 
+class SLOB_PAGE(Record):
+    """page[p, .]; records 0, 1, 2 are the heads of the small, medium and large list."""
+
+    next = field("the page behind it on its list, or the next retired record")
+    prev = field("the page before it on its list")
+    stretch = field("the stretch of the list that it belongs to")
+    units = field("free units")
+    most = columns(FITS, "no request of more units can be served at an alignment; of a head: by its whole list")
+    free = field("first free block")
+    on_list = field("1 + its list, 0 on none")
+    pfn = field("its page frame", "pfn")
+    node = field("NUMA node of the page")
+    ordinal = field("-1 until a trace operation returned an object of it")
+    owner = field("who asked when it was allocated")
+    depth = field("at which depth")
+    room = field("how many requests of SLOB_PAGE.room_of the free blocks could serve")
+    room_of = field("PAGE_UNITS * units + the step of their places; 0 after a change")
+
+
 class SLOB_STRETCH(Record, width=8):
     """stretch[s, .]; a stretch has at least one record, the head of the list counts as one."""
 
@@ -45,7 +44,7 @@ class SLOB_STRETCH(Record, width=8):
     next = field("of a ring, or of the unused ones")
     prev = field("the stretch before it in the ring")
     records = field("page records in it")
-    most = field("[FITS] of its pages")
+    most = columns(FITS, "of its pages")
 
 
 LONGEST = 32
@@ -91,9 +90,9 @@ def raise_most(page, stretch, p, units, others):
     s = page[p, SLOB_PAGE.stretch]
     head = page[p, SLOB_PAGE.on_list] - 1
     for fit in range(FITS):
-        page[head, SLOB_PAGE.most + fit] = max(page[head, SLOB_PAGE.most + fit], units)
-        page[p, SLOB_PAGE.most + fit] = max(min(page[p, SLOB_PAGE.most + fit], others), units)
-        stretch[s, SLOB_STRETCH.most + fit] = max(stretch[s, SLOB_STRETCH.most + fit], units)
+        page[head, SLOB_PAGE.most[fit]] = max(page[head, SLOB_PAGE.most[fit]], units)
+        page[p, SLOB_PAGE.most[fit]] = max(min(page[p, SLOB_PAGE.most[fit]], others), units)
+        stretch[s, SLOB_STRETCH.most[fit]] = max(stretch[s, SLOB_STRETCH.most[fit]], units)
 
 
 @kernel
@@ -116,7 +115,7 @@ def split(page, stretch, ctl, s):
         page[p, SLOB_PAGE.stretch] = new
         p = page[p, SLOB_PAGE.next]
     for fit in range(FITS):
-        stretch[new, SLOB_STRETCH.most + fit] = stretch[s, SLOB_STRETCH.most + fit]
+        stretch[new, SLOB_STRETCH.most[fit]] = stretch[s, SLOB_STRETCH.most[fit]]
     following = stretch[s, SLOB_STRETCH.next]
     stretch[new, SLOB_STRETCH.next] = following
     stretch[new, SLOB_STRETCH.prev] = s
@@ -143,8 +142,8 @@ def join(page, stretch, ctl, s):
         p = page[p, SLOB_PAGE.next]
     stretch[s, SLOB_STRETCH.records] += stretch[other, SLOB_STRETCH.records]
     for fit in range(FITS):
-        stretch[s, SLOB_STRETCH.most + fit] = max(
-            stretch[s, SLOB_STRETCH.most + fit], stretch[other, SLOB_STRETCH.most + fit]
+        stretch[s, SLOB_STRETCH.most[fit]] = max(
+            stretch[s, SLOB_STRETCH.most[fit]], stretch[other, SLOB_STRETCH.most[fit]]
         )
     drop(stretch, ctl, other)
 

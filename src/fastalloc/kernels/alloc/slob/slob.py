@@ -162,11 +162,11 @@ def slob_page_alloc(slob, p, units, align):
         before = b
         b = following
     # Until something here is freed
-    slob.page[p, SLOB_PAGE.most + FIT_ANY] = most
+    slob.page[p, SLOB_PAGE.most[FIT_ANY]] = most
     if align == KMALLOC_ALIGN:
-        slob.page[p, SLOB_PAGE.most + FIT_KMALLOC] = units - 1
+        slob.page[p, SLOB_PAGE.most[FIT_KMALLOC]] = units - 1
     elif align == slob.ctl[SLOB_CTL.line]:
-        slob.page[p, SLOB_PAGE.most + FIT_LINE] = units - 1
+        slob.page[p, SLOB_PAGE.most[FIT_LINE]] = units - 1
     return -1
 
 
@@ -224,7 +224,7 @@ def slob_alloc(mem, slob, cpu, node, gfp, context, size, align):
     page = slob.page
     stretch = slob.stretch
     slob.ctl[SLOB_CTL.locks] += 1
-    if page[head, SLOB_PAGE.most + fit] >= units:
+    if page[head, SLOB_PAGE.most[fit]] >= units:
         most = 0
         whole = False  # the walk began at the first page of the stretch
         p = page[head, SLOB_PAGE.next]
@@ -232,7 +232,7 @@ def slob_alloc(mem, slob, cpu, node, gfp, context, size, align):
             s = page[p, SLOB_PAGE.stretch]
             if stretch[s, SLOB_STRETCH.first] == p:
                 own = page[head, SLOB_PAGE.stretch]
-                while s != own and stretch[s, SLOB_STRETCH.most + fit] < units:
+                while s != own and stretch[s, SLOB_STRETCH.most[fit]] < units:
                     s = stretch[s, SLOB_STRETCH.next]
                 p = stretch[s, SLOB_STRETCH.first]
                 if p == head:
@@ -240,7 +240,7 @@ def slob_alloc(mem, slob, cpu, node, gfp, context, size, align):
                 most = 0
                 whole = True
             following = page[p, SLOB_PAGE.next]
-            if min(page[p, SLOB_PAGE.units], page[p, SLOB_PAGE.most + fit]) >= units and (
+            if min(page[p, SLOB_PAGE.units], page[p, SLOB_PAGE.most[fit]]) >= units and (
                 node < 0 or page[p, SLOB_PAGE.node] == node
             ):
                 before = page[p, SLOB_PAGE.prev]
@@ -252,12 +252,12 @@ def slob_alloc(mem, slob, cpu, node, gfp, context, size, align):
                         link_page(page, stretch, slob.ctl, head, before)
                     slob.ctl[SLOB_CTL.path] = 1
                     return (np.int64(p) << st.HANDLE_SHIFT) | (b * SLOB_UNIT)
-            most = max(most, min(page[p, SLOB_PAGE.units], page[p, SLOB_PAGE.most + fit]))
+            most = max(most, min(page[p, SLOB_PAGE.units], page[p, SLOB_PAGE.most[fit]]))
             if whole and page[following, SLOB_PAGE.stretch] != s:
-                stretch[s, SLOB_STRETCH.most + fit] = most
+                stretch[s, SLOB_STRETCH.most[fit]] = most
             p = following
         if node < 0 and fit != FIT_ANY:
-            page[head, SLOB_PAGE.most + fit] = units - 1
+            page[head, SLOB_PAGE.most[fit]] = units - 1
     fresh = slob_new_page(mem, slob, cpu, node, gfp, context)
     if fresh < 0:
         slob.ctl[SLOB_CTL.path] = 0
@@ -427,9 +427,9 @@ def room_for(slob, size, align):
     s = own
     while True:
         p = slob.stretch[s, SLOB_STRETCH.first]
-        if slob.stretch[s, SLOB_STRETCH.most + fit] >= units:
+        if slob.stretch[s, SLOB_STRETCH.most[fit]] >= units:
             for _ in range(slob.stretch[s, SLOB_STRETCH.records]):
-                if min(slob.page[p, SLOB_PAGE.units], slob.page[p, SLOB_PAGE.most + fit]) >= units:
+                if min(slob.page[p, SLOB_PAGE.units], slob.page[p, SLOB_PAGE.most[fit]]) >= units:
                     room += room_in(slob, p, units, step, stride)
                 p = slob.page[p, SLOB_PAGE.next]
         s = slob.stretch[s, SLOB_STRETCH.next]

@@ -13,9 +13,9 @@ from fastalloc.kernels.alloc.policy_record import ASKED, QUESTION
 from fastalloc.kernels.alloc.slub.state import SHEAF
 from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL
 
-# A barn counts the sheaves of each of its two lists as far behind the list's head.
-NR_OF_LIST = KMEM_CACHE_NODE.nr_full - KMEM_CACHE_NODE.full
-assert KMEM_CACHE_NODE.nr_empty - KMEM_CACHE_NODE.empty == NR_OF_LIST
+# The lists of a barn.
+FULL = 0
+EMPTY = 1
 
 
 @internal
@@ -32,12 +32,12 @@ def further_record(slub, capacity):
         ctl[before + SHEAF.next] = ctl[h + SHEAF.next]
         return h
     h = ctl[SLUB_CTL.sheaf_top] if ctl[SLUB_CTL.sheaf_top] > 0 else SLUB_CTL.width
-    length = max(ctl[SLUB_CTL.sheaf_stride], SHEAF.objects + capacity)
+    length = max(ctl[SLUB_CTL.sheaf_stride], SHEAF.width + capacity)
     if ctl[SLUB_CTL.sheaf_stride] == 0 or h + length > ctl.shape[0]:
         ctl[SLUB_CTL.overflow] = 1
         return -1
     ctl[SLUB_CTL.sheaf_top] = h + length
-    ctl[h + SHEAF.room] = length - SHEAF.objects
+    ctl[h + SHEAF.room] = length - SHEAF.width
     return h
 
 
@@ -90,36 +90,36 @@ def pop_object(ctl, h):
     """The last object of sheaf ``h``, which holds one."""
     size = ctl[h + SHEAF.size] - 1
     ctl[h + SHEAF.size] = size
-    return ctl[h + SHEAF.objects + size]
+    return ctl[h + SHEAF.objects[size]]
 
 
 @folded
 def push_object(ctl, h, handle):
     """Put an object into sheaf ``h``, which has room."""
     size = ctl[h + SHEAF.size]
-    ctl[h + SHEAF.objects + size] = handle
+    ctl[h + SHEAF.objects[size]] = handle
     ctl[h + SHEAF.size] = size + 1
 
 
 @internal
-def barn_put(slub, c, n, h, head):
-    """Put sheaf ``h`` in front of a barn's list: ``head`` is KMEM_CACHE_NODE.full or KMEM_CACHE_NODE.empty."""
+def barn_put(slub, c, n, h, which):
+    """Put sheaf ``h`` in front of a barn's list, FULL or EMPTY."""
     node = slub.knode[c, n]
-    slub.ctl[h + SHEAF.next] = node[head]
-    node[head] = h
-    node[head + NR_OF_LIST] += 1
+    slub.ctl[h + SHEAF.next] = node[KMEM_CACHE_NODE.sheaf_list[which]]
+    node[KMEM_CACHE_NODE.sheaf_list[which]] = h
+    node[KMEM_CACHE_NODE.nr_sheaves[which]] += 1
     node[KMEM_CACHE_NODE.barn_locks] += 1
 
 
 @internal
-def barn_get(slub, c, n, head):
+def barn_get(slub, c, n, which):
     """Take the first sheaf of a barn's list, -1 none, for which no lock is taken."""
     node = slub.knode[c, n]
-    h = node[head]
+    h = node[KMEM_CACHE_NODE.sheaf_list[which]]
     if h >= 0:
         node[KMEM_CACHE_NODE.barn_locks] += 1
-        node[head] = slub.ctl[h + SHEAF.next]
-        node[head + NR_OF_LIST] -= 1
+        node[KMEM_CACHE_NODE.sheaf_list[which]] = slub.ctl[h + SHEAF.next]
+        node[KMEM_CACHE_NODE.nr_sheaves[which]] -= 1
     return h
 
 
@@ -135,11 +135,11 @@ def swap_sheaves(k, main):
 def exchange_for_full(slub, c, n, k, main):
     """The empty main sheaf for the first full one of the barn, whose empty list takes any number; whether there was
     one [barn_replace_empty_sheaf]. ``main`` as in :func:`swap_sheaves`."""
-    full = barn_get(slub, c, n, KMEM_CACHE_NODE.full)
+    full = barn_get(slub, c, n, FULL)
     if full < 0:
         return False
     k[KMEM_CACHE_CPU.barn_get] += 1
-    barn_put(slub, c, n, k[main], KMEM_CACHE_NODE.empty)
+    barn_put(slub, c, n, k[main], EMPTY)
     slub.knode[c, n, KMEM_CACHE_NODE.barn_locks] -= 1  # both under one lock
     k[main] = full
     return True
@@ -148,7 +148,7 @@ def exchange_for_full(slub, c, n, k, main):
 @internal
 def wanted_objects(mem, slub, c, cpu, h, gfp, context):
     """To how many objects a sheaf is filled that is to serve next: all that it has room for, or as a policy says."""
-    if mem.ctl[MEMCTL.ask + QUESTION.refill] == 0:
+    if mem.ctl[MEMCTL.ask[QUESTION.refill]] == 0:
         return slub.ctl[h + SHEAF.capacity]
     return asked_refill(mem, slub, c, cpu, h, gfp, context)
 
@@ -172,7 +172,7 @@ def about_sheaf(mem, wants, slub, c, cpu, h):
     """Tell of sheaf ``h``, of its barn and of its cache."""
     n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
     about_cache(mem, wants, slub, c, n)
-    told = mem.ctl[MEMCTL.asked : MEMCTL.asked + ASKED.width]
+    told = mem.ctl[MEMCTL.asked[:]]
     told[ASKED.sheaf_size] = slub.ctl[h + SHEAF.size]
     told[ASKED.sheaf_capacity] = slub.ctl[h + SHEAF.capacity]
     told[ASKED.sheaf_full] = slub.knode[c, n, KMEM_CACHE_NODE.nr_full]
@@ -182,7 +182,7 @@ def about_sheaf(mem, wants, slub, c, cpu, h):
 @internal
 def staying_objects(mem, slub, c, cpu, h):
     """How many objects stay in a sheaf that is flushed because it is full: none, or as a policy says."""
-    if mem.ctl[MEMCTL.ask + QUESTION.flush] == 0:
+    if mem.ctl[MEMCTL.ask[QUESTION.flush]] == 0:
         return np.int64(0)
     wants = wanted(mem, QUESTION.flush)
     about_request(mem, wants, 0, mem.ctl[MEMCTL.context], cpu)

@@ -3,8 +3,8 @@
 What differs from 2.6.25: a slab that was full goes, at its first remote free, to the partial list of the CPU that
 frees; a full CPU slab is let go without any list; a retired CPU slab keeps the order of its private objects; an
 emptied slab stays while its node has fewer than min_partial; a slab that cannot be had at the cache's order is tried
-at the smallest one. Functions take ``f``, the column of the CPU slab's private list (its slab is PAGE_AFTER columns
-on), so that the sheaves of 6.18 can stand on the same rules.
+at the smallest one. Functions take ``f``, the column of the CPU slab's private list (a
+CPU_SLAB begins there), so that the sheaves of 6.18 can stand on the same rules.
 
 Before 6.8 a slab on a CPU's partial list was frozen too: frees into it counted as free_frozen, which they do not here.
 """
@@ -25,11 +25,16 @@ from fastalloc.kernels.alloc.slub.partial import (
     put_back,
     remove_partial,
 )
-from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB
+from fastalloc.kernels.alloc.state import (
+    CPU_SLAB,
+    KMEM_CACHE,
+    KMEM_CACHE_CPU,
+    KMEM_CACHE_NODE,
+    MEMCTL,
+    SLUB_CTL,
+    SLUB_SLAB,
+)
 from fastalloc.linux import gfp as g
-
-PAGE_AFTER = KMEM_CACHE_CPU.page - KMEM_CACHE_CPU.freelist
-assert KMEM_CACHE_CPU.sheaf_page - KMEM_CACHE_CPU.sheaf_freelist == PAGE_AFTER
 
 
 @internal
@@ -95,9 +100,9 @@ def deactivate_slab(mem, slub, c, cpu, owner, f):
     k = slub.kcpu[c, owner]
     slab = slub.slab
     i = k[f]
-    s = k[f + PAGE_AFTER]
+    s = k[f + CPU_SLAB.page]
     k[f] = -1
-    k[f + PAGE_AFTER] = -1
+    k[f + CPU_SLAB.page] = -1
     tail = slab[s, SLUB_SLAB.freelist] >= 0
     if tail:
         k[KMEM_CACHE_CPU.deactivate_remote_frees] += 1
@@ -196,7 +201,7 @@ def load_freelist(slub, c, cpu, s, f):
     slab = slub.slab
     i = slab[s, SLUB_SLAB.freelist]
     slub.kcpu[c, cpu, f] = slub.link[slab[s, SLUB_SLAB.base] + i]
-    slub.kcpu[c, cpu, f + PAGE_AFTER] = s
+    slub.kcpu[c, cpu, f + CPU_SLAB.page] = s
     slab[s, SLUB_SLAB.freelist] = -1
     slab[s, SLUB_SLAB.inuse] = slab[s, SLUB_SLAB.objects]
     slab[s, SLUB_SLAB.frozen] = 1 + cpu
@@ -209,7 +214,7 @@ def slab_alloc_slower(mem, slub, c, cpu, node, gfp, context, f):
     out_of_line()
     k = slub.kcpu[c, cpu]
     slab = slub.slab
-    s = k[f + PAGE_AFTER]
+    s = k[f + CPU_SLAB.page]
     if s >= 0:
         if node >= 0 and slab[s, SLUB_SLAB.node] != node:
             k[KMEM_CACHE_CPU.alloc_node_mismatch] += 1
@@ -239,7 +244,7 @@ def ___slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
     """An allocation that the private list does not serve [___slab_alloc]."""
     k = slub.kcpu[c, cpu]
     slab = slub.slab
-    s = k[f + PAGE_AFTER]
+    s = k[f + CPU_SLAB.page]
     k[KMEM_CACHE_CPU.alloc_slowpath] += 1
     slub.ctl[SLUB_CTL.path] = er.PATH_CPU_SLAB
     fits = s >= 0 and (node < 0 or slab[s, SLUB_SLAB.node] == node) and pfmemalloc_match(mem, slub, s, gfp, context)
@@ -248,7 +253,7 @@ def ___slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
             k[KMEM_CACHE_CPU.alloc_refill] += 1
             return load_freelist(slub, c, cpu, s, f)
         # Full: it is let go, on no list.
-        k[f + PAGE_AFTER] = -1
+        k[f + CPU_SLAB.page] = -1
         slab[s, SLUB_SLAB.frozen] = 0
         k[KMEM_CACHE_CPU.deactivate_bypass] += 1
     first = k[KMEM_CACHE_CPU.partial]
@@ -270,7 +275,7 @@ def slab_alloc(mem, slub, c, cpu, node, gfp, context, f):
     """An object of cache ``c``: private list, shared list of the CPU slab, CPU's partial list, node's, new slab
     [slab_alloc_node, ___slab_alloc]; its handle, or NO_OBJECT."""
     k = slub.kcpu[c, cpu]
-    s = k[f + PAGE_AFTER]
+    s = k[f + CPU_SLAB.page]
     i = k[f]
     if i >= 0 and (node < 0 or slub.slab[s, SLUB_SLAB.node] == node):
         k[f] = slub.link[slub.slab[s, SLUB_SLAB.base] + i]
@@ -319,7 +324,7 @@ def free_turning(mem, slub, c, cpu, s, prior):
 def slab_free(mem, slub, c, cpu, s, i, f):
     """Free object ``i`` of slab ``s`` [slab_free]."""
     k = slub.kcpu[c, cpu]
-    if k[f + PAGE_AFTER] != s:
+    if k[f + CPU_SLAB.page] != s:
         outcome, prior = put_back(slub, c, cpu, s, i, i, 1)
         slub.ctl[SLUB_CTL.path] = er.PATH_STAYS_FROZEN if outcome == STAYS else er.PATH_STAYS
         if outcome == TURNS:
@@ -408,7 +413,7 @@ def alloc_bulk(mem, slub, c, cpu, gfp, context, out, at, count):
 def flush_slab(mem, slub, c, cpu, owner, f):
     """Retire CPU ``owner``'s slab and its partial list [__flush_cpu_slab]."""
     k = slub.kcpu[c, owner]
-    if k[f + PAGE_AFTER] >= 0:
+    if k[f + CPU_SLAB.page] >= 0:
         k[KMEM_CACHE_CPU.cpuslab_flush] += 1
         deactivate_slab(mem, slub, c, cpu, owner, f)
     s = k[KMEM_CACHE_CPU.partial]

@@ -5,7 +5,7 @@ import numpy as np
 from fastalloc.compiler.jit import internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import free_pages
-from fastalloc.kernels.alloc.slub.barn import barn_get, barn_put
+from fastalloc.kernels.alloc.slub.barn import EMPTY, FULL, barn_get, barn_put
 from fastalloc.kernels.alloc.slub.percpu_sheaves import (
     alloc_empty_sheaf,
     empty_sheaf_at_hand,
@@ -38,7 +38,7 @@ def kfree_rcu(mem, slub, c, cpu, handle, context):
         if k[KMEM_CACHE_CPU.main] >= 0:
             spare = k[KMEM_CACHE_CPU.spare]
             if spare >= 0 and slub.ctl[spare + SHEAF.size] > 0:
-                h = np.int64(barn_get(slub, c, n, KMEM_CACHE_NODE.empty))
+                h = np.int64(barn_get(slub, c, n, EMPTY))
             else:
                 h = np.int64(empty_sheaf_at_hand(slub, c, n, k))
             if h < 0:
@@ -50,7 +50,7 @@ def kfree_rcu(mem, slub, c, cpu, handle, context):
             return False
         k[KMEM_CACHE_CPU.rcu_free] = h
     size = slub.ctl[h + SHEAF.size]
-    slub.ctl[h + SHEAF.objects + size] = handle
+    slub.ctl[h + SHEAF.objects[size]] = handle
     slub.ctl[h + SHEAF.size] = size + 1
     slub.ctl[SLUB_CTL.path] = INTO_RCU_SHEAF
     if is_full(slub, h):
@@ -74,16 +74,16 @@ def rcu_free_sheaf(mem, slub, cpu, h):
         return
     fits = slub.knode[c, n, KMEM_CACHE_NODE.nr_full] < slub.cache[c, KMEM_CACHE.max_full]
     for i in range(slub.ctl[h + SHEAF.size]):
-        s = slub.ctl[h + SHEAF.objects + i] >> st.HANDLE_SHIFT
+        s = slub.ctl[h + SHEAF.objects[i]] >> st.HANDLE_SHIFT
         fits = fits and goes_to_sheaf(mem, slub, s, np.int64(slub.slab[s, SLUB_SLAB.node]))
     if fits:
-        barn_put(slub, c, n, h, KMEM_CACHE_NODE.full)
+        barn_put(slub, c, n, h, FULL)
         k[KMEM_CACHE_CPU.barn_put] += 1
         return
     k[KMEM_CACHE_CPU.barn_put_fail] += 1
     flush_unused(mem, slub, c, cpu, h)
     if slub.knode[c, n, KMEM_CACHE_NODE.nr_empty] < slub.cache[c, KMEM_CACHE.max_empty]:
-        barn_put(slub, c, n, h, KMEM_CACHE_NODE.empty)
+        barn_put(slub, c, n, h, EMPTY)
     else:
         free_empty_sheaf(mem, slub, c, cpu, h)
 

@@ -123,7 +123,7 @@ def pfmemalloc_match(mem, slub, s, gfp, context):
 @folded
 def crowded(mem, slub, c, cpu, s, kept):
     """Whether the empty slab ``s`` goes: its node has ``kept`` partial ones, or as many as a user's policy keeps."""
-    if mem.ctl[MEMCTL.ask + QUESTION.keep] != 0:
+    if mem.ctl[MEMCTL.ask[QUESTION.keep]] != 0:
         kept = asked_keep(mem, slub, c, cpu, s, kept)
     return slub.knode[c, slub.slab[s, SLUB_SLAB.node], KMEM_CACHE_NODE.nr_partial] >= kept
 
@@ -171,7 +171,7 @@ def install_slab(mem, slub, c, s, pfn, order, objects):
     slab[s, SLUB_SLAB.depth] = mem.ctl[MEMCTL.depth]
     slab[s, SLUB_SLAB.partial] = 0
     slab[s, SLUB_SLAB.order] = order
-    if mem.ctl[MEMCTL.own + OWN.slab_words] != 0:
+    if mem.ctl[MEMCTL.own[OWN.slab_words]] != 0:
         forget_slab(mem, s)
     base = slab[s, SLUB_SLAB.base]
     for i in range(objects - 1):
@@ -238,7 +238,7 @@ def new_slab(mem, slub, c, cpu, node, gfp, context):
 def record_owner(mem, slub, c, s):
     """The cache whose slabs fit the record of a slab that came to ``c`` by a wrong free: it has room for no more."""
     for i in range(4):
-        e = mem.ctl[MEMCTL.emergency_cache + i]
+        e = mem.ctl[MEMCTL.emergency_cache[i]]
         if e >= 0 and slub.cache[e, KMEM_CACHE.objects] == slub.slab[s, SLUB_SLAB.objects]:
             return e
     return c

@@ -18,6 +18,8 @@ from fastalloc.kernels.alloc.policy_record import MATCH_FREE_TO, MATCH_PFMEMALLO
 from fastalloc.kernels.alloc.slub import node_lists as nl
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.barn import (
+    EMPTY,
+    FULL,
     barn_get,
     barn_put,
     drop_sheaf,
@@ -76,7 +78,7 @@ def flush_unused(mem, slub, c, cpu, h):
     if size == 0:
         return
     slub.ctl[h + SHEAF.size] = 0
-    nl.free_bulk(mem, slub, c, cpu, slub.ctl, h + SHEAF.objects, size)
+    nl.free_bulk(mem, slub, c, cpu, slub.ctl, h + SHEAF.objects[0], size)
     slub.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_flush] += size
 
 
@@ -94,7 +96,7 @@ def flush_full(mem, slub, c, cpu, h, staying):
         size = slub.ctl[h + SHEAF.size]
         batch = min(size - staying, er.PCS_BATCH_MAX)
         slub.ctl[h + SHEAF.size] = size - batch
-        nl.free_bulk(mem, slub, c, cpu, slub.ctl, h + SHEAF.objects + size - batch, batch)
+        nl.free_bulk(mem, slub, c, cpu, slub.ctl, h + SHEAF.objects[size - batch], batch)
         slub.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_flush] += batch
 
 
@@ -105,7 +107,7 @@ def refill_sheaf(mem, slub, c, cpu, h, gfp, context, wanted):
     missing = wanted - size
     if missing <= 0:
         return True
-    got = nl.refill_objects(mem, slub, c, cpu, gfp, context, slub.ctl, h + SHEAF.objects + size, missing)
+    got = nl.refill_objects(mem, slub, c, cpu, gfp, context, slub.ctl, h + SHEAF.objects[size], missing)
     slub.ctl[h + SHEAF.size] = size + got
     slub.kcpu[c, cpu, KMEM_CACHE_CPU.sheaf_refill] += got
     return got == missing
@@ -132,7 +134,7 @@ def empty_sheaf_at_hand(slub, c, n, k):
     if h >= 0:
         k[KMEM_CACHE_CPU.spare] = -1
         return h
-    return barn_get(slub, c, n, KMEM_CACHE_NODE.empty)
+    return barn_get(slub, c, n, EMPTY)
 
 
 @internal
@@ -145,15 +147,15 @@ def install_full(slub, c, n, k, h):
         if spare < 0:
             k[KMEM_CACHE_CPU.spare] = main
         else:
-            barn_put(slub, c, n, main, KMEM_CACHE_NODE.empty)
+            barn_put(slub, c, n, main, EMPTY)
         k[KMEM_CACHE_CPU.main] = h
     elif spare < 0:
         k[KMEM_CACHE_CPU.spare] = h
     elif slub.ctl[spare + SHEAF.size] == 0:
-        barn_put(slub, c, n, spare, KMEM_CACHE_NODE.empty)
+        barn_put(slub, c, n, spare, EMPTY)
         k[KMEM_CACHE_CPU.spare] = h
     else:
-        barn_put(slub, c, n, h, KMEM_CACHE_NODE.full)
+        barn_put(slub, c, n, h, FULL)
         k[KMEM_CACHE_CPU.barn_put] += 1
 
 
@@ -184,13 +186,13 @@ def room_at_hand(mem, slub, c, cpu, k):
                 flush_unused(mem, slub, c, cpu, spare)
             install_empty(slub, c, n, k, spare)
             return TO_FLUSHED_SPARE
-    h = barn_get(slub, c, n, KMEM_CACHE_NODE.empty)
+    h = barn_get(slub, c, n, EMPTY)
     if h < 0:
         return 0
     if spare < 0:
         k[KMEM_CACHE_CPU.spare] = k[KMEM_CACHE_CPU.main]
     else:
-        barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], KMEM_CACHE_NODE.full)
+        barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], FULL)
         slub.knode[c, n, KMEM_CACHE_NODE.barn_locks] -= 1  # exchanged under one lock
         k[KMEM_CACHE_CPU.barn_put] += 1
     k[KMEM_CACHE_CPU.main] = h
@@ -205,12 +207,12 @@ def install_empty(slub, c, n, k, h):
         k[KMEM_CACHE_CPU.spare] = k[KMEM_CACHE_CPU.main]
         k[KMEM_CACHE_CPU.main] = h
     elif not is_full(slub, k[KMEM_CACHE_CPU.main]):
-        barn_put(slub, c, n, h, KMEM_CACHE_NODE.empty)
+        barn_put(slub, c, n, h, EMPTY)
     elif not is_full(slub, k[KMEM_CACHE_CPU.spare]):
         swap_sheaves(k, KMEM_CACHE_CPU.main)
-        barn_put(slub, c, n, h, KMEM_CACHE_NODE.empty)
+        barn_put(slub, c, n, h, EMPTY)
     else:
-        barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], KMEM_CACHE_NODE.full)
+        barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], FULL)
         k[KMEM_CACHE_CPU.barn_put] += 1
         k[KMEM_CACHE_CPU.main] = h
 
@@ -329,7 +331,7 @@ def sheaf_call(mem, slub, what, c, cpu, node, gfp, context, thing):
                         sheaf_call(mem, slub, np.int64(FREE_SHEAF), c, cpu, none, none, context, h)
         main = k[KMEM_CACHE_CPU.main]
         if path != 0:
-            top = ctl[main + SHEAF.objects + ctl[main + SHEAF.size] - 1]
+            top = ctl[main + SHEAF.objects[ctl[main + SHEAF.size] - 1]]
             if node >= 0 and slub.slab[top >> st.HANDLE_SHIFT, SLUB_SLAB.node] != node:
                 k[KMEM_CACHE_CPU.alloc_node_mismatch] += 1
                 path = np.int64(0)

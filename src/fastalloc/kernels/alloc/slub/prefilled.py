@@ -6,7 +6,7 @@ from fastalloc.compiler.jit import internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import ignores_watermarks
 from fastalloc.kernels.alloc.slub import node_lists as nl
-from fastalloc.kernels.alloc.slub.barn import barn_get, barn_put, pop_object
+from fastalloc.kernels.alloc.slub.barn import EMPTY, FULL, barn_get, barn_put, pop_object
 from fastalloc.kernels.alloc.slub.percpu_sheaves import (
     NEW_SHEAF,
     OWN_SOURCE,
@@ -47,9 +47,9 @@ def prefill_oversize(mem, slub, c, cpu, gfp, context, size, source):
         return np.int64(-1)
     k = slub.kcpu[c, cpu]
     k[KMEM_CACHE_CPU.sheaf_prefill_oversize] += 1
-    got = nl.refill_objects(mem, slub, c, cpu, gfp, context, slub.ctl, h + SHEAF.objects, size)
+    got = nl.refill_objects(mem, slub, c, cpu, gfp, context, slub.ctl, h + SHEAF.objects[0], size)
     if got < size:
-        nl.free_bulk(mem, slub, c, cpu, slub.ctl, h + SHEAF.objects, got)
+        nl.free_bulk(mem, slub, c, cpu, slub.ctl, h + SHEAF.objects[0], got)
         free_empty_sheaf(mem, slub, c, cpu, h)
         return np.int64(-1)
     slub.ctl[h + SHEAF.size] = size
@@ -75,9 +75,9 @@ def prefill_sheaf(mem, slub, c, cpu, gfp, context, size, source):
         k[KMEM_CACHE_CPU.sheaf_prefill_fast] += 1
     else:
         k[KMEM_CACHE_CPU.sheaf_prefill_slow] += 1
-        h = np.int64(barn_get(slub, c, n, KMEM_CACHE_NODE.full))
+        h = np.int64(barn_get(slub, c, n, FULL))
         if h < 0:
-            h = np.int64(barn_get(slub, c, n, KMEM_CACHE_NODE.empty))
+            h = np.int64(barn_get(slub, c, n, EMPTY))
         if h >= 0 and slub.ctl[h + SHEAF.size] > 0:
             k[KMEM_CACHE_CPU.barn_get] += 1
         else:
@@ -120,7 +120,7 @@ def return_sheaf(mem, slub, c, cpu, h, gfp, context):
     takes = slub.knode[c, n, KMEM_CACHE_NODE.nr_full] < slub.cache[c, KMEM_CACHE.max_full]
     capacity = slub.ctl[h + SHEAF.capacity]
     if takes and refill_sheaf(mem, slub, c, cpu, h, gfp | g.NOMEMALLOC | g.NOWARN, context, capacity):
-        barn_put(slub, c, n, h, KMEM_CACHE_NODE.full)
+        barn_put(slub, c, n, h, FULL)
         k[KMEM_CACHE_CPU.barn_put] += 1
         return
     flush_and_free(mem, slub, c, cpu, h)

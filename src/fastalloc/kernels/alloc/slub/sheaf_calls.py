@@ -9,7 +9,7 @@ import numpy as np
 from fastalloc.compiler.jit import internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import node_lists as nl
-from fastalloc.kernels.alloc.slub.barn import barn_get, barn_put, exchange_for_full, swap_sheaves
+from fastalloc.kernels.alloc.slub.barn import EMPTY, FULL, barn_get, barn_put, exchange_for_full, swap_sheaves
 from fastalloc.kernels.alloc.slub.percpu_sheaves import (
     alloc_empty_sheaf,
     flush_and_free,
@@ -129,7 +129,7 @@ def alloc_from_pcs_bulk(slub, c, n, k, out, at, count):
             continue
         batch = min(count - got, size)
         for i in range(batch):
-            out[at + got + i] = slub.ctl[h + SHEAF.objects + size - batch + i]
+            out[at + got + i] = slub.ctl[h + SHEAF.objects[size - batch + i]]
         slub.ctl[h + SHEAF.size] = size - batch
         k[KMEM_CACHE_CPU.alloc_fastpath] += batch
         got += batch
@@ -162,7 +162,7 @@ def room_for_bulk(slub, c, n, k):
     spare = k[KMEM_CACHE_CPU.spare]
     node = slub.knode[c, n]
     if spare < 0:
-        h = barn_get(slub, c, n, KMEM_CACHE_NODE.empty)
+        h = barn_get(slub, c, n, EMPTY)
         if h < 0:
             return False
         k[KMEM_CACHE_CPU.spare] = k[KMEM_CACHE_CPU.main]
@@ -174,8 +174,8 @@ def room_for_bulk(slub, c, n, k):
     if node[KMEM_CACHE_NODE.nr_full] >= slub.cache[c, KMEM_CACHE.max_full] or node[KMEM_CACHE_NODE.empty] < 0:
         k[KMEM_CACHE_CPU.barn_put_fail] += 1
         return False
-    h = barn_get(slub, c, n, KMEM_CACHE_NODE.empty)
-    barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], KMEM_CACHE_NODE.full)
+    h = barn_get(slub, c, n, EMPTY)
+    barn_put(slub, c, n, k[KMEM_CACHE_CPU.main], FULL)
     node[KMEM_CACHE_NODE.barn_locks] -= 1  # exchanged under one lock
     k[KMEM_CACHE_CPU.barn_put] += 1
     k[KMEM_CACHE_CPU.main] = h
@@ -206,7 +206,7 @@ def free_many(mem, slub, c, cpu, out, at, size):
         held = slub.ctl[h + SHEAF.size]
         batch = min(left, slub.ctl[h + SHEAF.capacity] - held)
         for i in range(batch):
-            slub.ctl[h + SHEAF.objects + held + i] = out[place + i]
+            slub.ctl[h + SHEAF.objects[held + i]] = out[place + i]
         slub.ctl[h + SHEAF.size] = held + batch
         k[KMEM_CACHE_CPU.free_fastpath] += batch
         place += batch

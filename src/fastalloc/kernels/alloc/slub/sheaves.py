@@ -14,6 +14,8 @@ from fastalloc.kernels.alloc.policy_record import MATCH_FREE_TO, TO_SLAB
 from fastalloc.kernels.alloc.slub import cpu_partial as cp
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.barn import (
+    EMPTY,
+    FULL,
     barn_get,
     barn_put,
     exchange_for_full,
@@ -117,7 +119,7 @@ def replace_empty_main(mem, slub, c, cpu, gfp, context):
     h = k[KMEM_CACHE_CPU.spare]
     k[KMEM_CACHE_CPU.spare] = -1
     if h < 0:
-        h = barn_get(slub, c, n, KMEM_CACHE_NODE.empty)
+        h = barn_get(slub, c, n, EMPTY)
     if h < 0:
         h = alloc_empty_sheaf(mem, slub, c, cpu, gfp, context)
         if h < 0:
@@ -130,7 +132,7 @@ def replace_empty_main(mem, slub, c, cpu, gfp, context):
     if k[KMEM_CACHE_CPU.spare] < 0:
         k[KMEM_CACHE_CPU.spare] = k[MAIN]
     else:
-        barn_put(slub, c, n, k[MAIN], KMEM_CACHE_NODE.empty)
+        barn_put(slub, c, n, k[MAIN], EMPTY)
     k[MAIN] = h
     return True
 
@@ -147,7 +149,7 @@ def replace_full_main(mem, slub, c, cpu, context):
     node = slub.knode[c, n]
     spare = k[KMEM_CACHE_CPU.spare]
     if spare < 0:
-        empty = barn_get(slub, c, n, KMEM_CACHE_NODE.empty)
+        empty = barn_get(slub, c, n, EMPTY)
     elif slub.ctl[spare + SHEAF.size] < slub.cache[c, KMEM_CACHE.sheaf_capacity]:
         swap_sheaves(k, MAIN)
         return
@@ -157,7 +159,7 @@ def replace_full_main(mem, slub, c, cpu, context):
         k[KMEM_CACHE_CPU.spare] = -1
         empty = spare
     else:
-        empty = barn_get(slub, c, n, KMEM_CACHE_NODE.empty)
+        empty = barn_get(slub, c, n, EMPTY)
     exchanged = empty >= 0  # both under one lock
     if empty < 0:
         empty = alloc_empty_sheaf(mem, slub, c, cpu, g.GFP_NOWAIT | g.NOWARN, context)
@@ -171,7 +173,7 @@ def replace_full_main(mem, slub, c, cpu, context):
         k[KMEM_CACHE_CPU.spare] = k[MAIN]
     else:
         k[KMEM_CACHE_CPU.barn_put] += 1
-        barn_put(slub, c, n, k[MAIN], KMEM_CACHE_NODE.full)
+        barn_put(slub, c, n, k[MAIN], FULL)
         node[KMEM_CACHE_NODE.barn_locks] -= exchanged
     k[MAIN] = empty
 
@@ -239,9 +241,9 @@ def flush_sheaves(mem, slub, c, cpu, owner):
 def barn_shrink(mem, slub, c, cpu, n):
     """Empty a barn [barn_shrink]."""
     out_of_line()
-    for head in (KMEM_CACHE_NODE.full, KMEM_CACHE_NODE.empty):
-        while slub.knode[c, n, head] >= 0:
-            h = barn_get(slub, c, n, head)
+    for which in (FULL, EMPTY):
+        while slub.knode[c, n, KMEM_CACHE_NODE.sheaf_list[which]] >= 0:
+            h = barn_get(slub, c, n, which)
             sheaf_flush(mem, slub, c, cpu, h, 0)
             free_empty_sheaf(mem, slub, c, cpu, h)
 
@@ -269,12 +271,12 @@ def prefill_sheaf(mem, slub, c, cpu, gfp, context, size):
     h = k[KMEM_CACHE_CPU.spare]
     k[KMEM_CACHE_CPU.spare] = -1
     if h < 0:
-        h = barn_get(slub, c, n, KMEM_CACHE_NODE.full)
+        h = barn_get(slub, c, n, FULL)
         if h >= 0:
             k[KMEM_CACHE_CPU.barn_get] += 1
         else:
             k[KMEM_CACHE_CPU.barn_get_fail] += 1
-            h = barn_get(slub, c, n, KMEM_CACHE_NODE.empty)
+            h = barn_get(slub, c, n, EMPTY)
     if h < 0:
         h = alloc_empty_sheaf(mem, slub, c, cpu, gfp, context)
         if h < 0:
@@ -312,7 +314,7 @@ def return_sheaf(mem, slub, c, cpu, h, gfp, context):
         if slub.knode[c, n, KMEM_CACHE_NODE.nr_full] < er.MAX_FULL_SHEAVES and refill_sheaf(
             mem, slub, c, cpu, h, gfp, context, full
         ):
-            barn_put(slub, c, n, h, KMEM_CACHE_NODE.full)
+            barn_put(slub, c, n, h, FULL)
             k[KMEM_CACHE_CPU.barn_put] += 1
             return
     sheaf_flush(mem, slub, c, cpu, h, 0)

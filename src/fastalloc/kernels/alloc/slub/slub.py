@@ -34,6 +34,10 @@ from fastalloc.kernels.alloc.slub.slab_free import __slab_free
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB
 from fastalloc.linux import gfp as g
 
+OF_GEOMETRY = len(KMEM_CACHE.geometry)
+OF_LATER = len(KMEM_CACHE.later)
+OF_SHEAVES = len(KMEM_CACHE_CPU.sheaves)
+
 # ------------------------------------------------------------------------------------------------------ slabs
 
 
@@ -336,12 +340,13 @@ def kmem_cache_shrink(mem, slub, c, cpu):
 def init_cache(slub, c, geometry):
     """Register cache ``c`` with its geometry row; no CPU slab yet.
 
-    ``geometry`` holds columns KMEM_CACHE.size .. KMEM_CACHE.min_partial, or a whole row when the cache is of a
-    later era.
+    ``geometry`` holds the columns KMEM_CACHE.geometry, or a whole row when the cache is of a later era.
     """
-    for column in range(KMEM_CACHE.min_partial + 1):
+    for i in range(OF_GEOMETRY):
+        column = KMEM_CACHE.geometry[i]
         slub.cache[c, column] = geometry[column]
-    for column in range(KMEM_CACHE.era, KMEM_CACHE.width):
+    for i in range(OF_LATER):
+        column = KMEM_CACHE.later[i]
         slub.cache[c, column] = geometry[column] if column < geometry.shape[0] else 0
     if geometry.shape[0] <= KMEM_CACHE.min_order:
         slub.cache[c, KMEM_CACHE.min_order] = slub.cache[c, KMEM_CACHE.order]
@@ -353,8 +358,8 @@ def init_cache(slub, c, geometry):
         slub.kcpu[c, cpu, KMEM_CACHE_CPU.page] = -1
         slub.kcpu[c, cpu, KMEM_CACHE_CPU.partial] = -1
         slub.kcpu[c, cpu, KMEM_CACHE_CPU.main] = -1
-        for column in range(KMEM_CACHE_CPU.spare, KMEM_CACHE_CPU.era_stat):
-            slub.kcpu[c, cpu, column] = -1
+        for i in range(OF_SHEAVES):
+            slub.kcpu[c, cpu, KMEM_CACHE_CPU.sheaves[i]] = -1
     for n in range(slub.knode.shape[1]):
         slub.knode[c, n, KMEM_CACHE_NODE.full] = -1
         slub.knode[c, n, KMEM_CACHE_NODE.empty] = -1

@@ -22,7 +22,7 @@ import numpy as np
 
 from fastalloc.compiler.aligned import zeros
 from fastalloc.compiler.groups import group
-from fastalloc.compiler.records import Record, field
+from fastalloc.compiler.records import Record, columns, field
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, SLUB_CTL, SLUB_SLAB
 
 ERA_2_6_25 = 0
@@ -81,7 +81,7 @@ class SHEAF(Record):
     cache = field("of kfree_rcu's sheaves: their cache")
     cpu = field("of kfree_rcu's sheaves: the CPU that queued it")
     node = field("of kfree_rcu's sheaves: the node whose barn takes it; -1: it is flushed")
-    objects = field("first of its objects: handles, size of them")
+    objects = columns(0, "handles of its objects, SHEAF.size of them")
 
 
 MAX_FULL_SHEAVES = 10  # a node
@@ -129,7 +129,7 @@ def ctl_with_sheaves(sheaves, capacity):
     A cache with sheaves needs at most 2 a CPU (of era ``7.3`` 3) and, for each node, the full and empty
     ones of its barn: with one node, 10 full ones and as many empty ones as were ever full at once.
     """
-    stride = -(-(SHEAF.objects + capacity) // 8) * 8  # whole cache lines
+    stride = -(-(SHEAF.width + capacity) // 8) * 8  # whole cache lines
     ctl = zeros(SLUB_CTL.width + sheaves * stride, np.int64)
     ctl[SLUB_CTL.sheaf_stride] = stride
     ctl[[SLUB_CTL.rcu_head, SLUB_CTL.rcu_tail]] = -1
