@@ -25,6 +25,8 @@ CONDITIONS = {
     "2 CPUs": {},
     "3 CPUs": {"machine.cpus": 3},
     "4 CPUs": {"machine.cpus": 4},
+    "16 CPUs": {"machine.cpus": 16},
+    "64 CPUs": {"machine.cpus": 64},
     "100 Hz": {"machine.hz": 100},
     "1000 Hz": {"machine.hz": 1000},
     "no noise": {"workload.atomic_objects_per_s": 0, "workload.atomic_pages_per_s": 0},

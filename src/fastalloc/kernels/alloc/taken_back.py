@@ -19,11 +19,8 @@ def _slub_private_object(heap, c, cpu):
     return (k[KMEM_CACHE_CPU.page] << st.HANDLE_SHIFT) | i if i >= 0 else st.NO_OBJECT
 
 
-def _slub_has_no_cpu_slab(heap, c):
-    slabs = 0
-    for cpu in range(heap.kcpu.shape[1]):
-        slabs += heap.kcpu[c, cpu, KMEM_CACHE_CPU.page] >= 0
-    return slabs == 0
+def _slub_has_no_cpu_slab(heap, c, cpu):
+    return heap.kcpu[c, cpu, KMEM_CACHE_CPU.page] < 0
 
 
 def _slub_count_taken_back(heap, c, cpu, times):
@@ -37,7 +34,7 @@ def _no_private_object(heap, c, cpu):
     return st.NO_OBJECT
 
 
-def _not_known(heap, c):
+def _not_known(heap, c, cpu):
     return False
 
 
@@ -63,10 +60,10 @@ def private_object(heap, c, cpu):
     other caches meanwhile; NO_OBJECT: none, or not known."""
 
 
-@dispatched(lambda heap, c: _of(heap).has_no_cpu_slab, **INLINED)
-def has_no_cpu_slab(heap, c):
-    """Whether no CPU has a slab of cache ``c``, so that a request that is refused had none to retire: it changed
-    nothing [__slab_alloc]. False where that is not known."""
+@dispatched(lambda heap, c, cpu: _of(heap).has_no_cpu_slab, **INLINED)
+def has_no_cpu_slab(heap, c, cpu):
+    """Whether ``cpu`` has no slab of cache ``c``, so that a request there that is refused had none to retire: it
+    changed nothing [__slab_alloc]. False where that is not known."""
 
 
 @dispatched(lambda heap, c, cpu, times: _of(heap).count_taken_back, **INLINED)

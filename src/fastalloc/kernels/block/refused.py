@@ -3,7 +3,7 @@
 A queue whose head was refused with nothing in flight is tried again by the unplug timer alone. While every task sleeps
 and nobody takes or frees memory, such an attempt meets what the last one met. That it also leaves what it met, but for
 counters, holds for the attempt of 2.6.25-rc8 under no other policy: it takes a command from the private list of its
-CPU, is refused the sense buffer by a cache of which no CPU has a slab to retire, and puts the command back. What it
+CPU, is refused the sense buffer by a cache of which that CPU has no slab to retire, and puts the command back. What it
 adds to the counters is measured in one that was run.
 """
 
@@ -74,7 +74,7 @@ def changes_counters_alone(mem, heap, pools, io, vm, out, cpu, runner):
         or not of_rc8_alone(mem, pools, io, vm)
         or vm.roles[ROLE.command] == vm.roles[ROLE.sense]
         or private_object(heap, vm.roles[ROLE.command], cpu) < 0
-        or not has_no_cpu_slab(heap, vm.roles[ROLE.sense])
+        or not has_no_cpu_slab(heap, vm.roles[ROLE.sense], cpu)
         or not all_asleep(vm, cpu)
     ):
         return False

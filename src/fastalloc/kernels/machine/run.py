@@ -282,7 +282,10 @@ def noise_among_attempts(mem, heap, io, vm, out, kind, now):
     """An event of noise, and whether the next attempt still meets what the last one met: the event was a request that
     was refused and changed nothing."""
     out_of_line()
-    unchanged = kind == PAGES or (io.ctl[IO.alike] != 0 and has_no_cpu_slab(heap, vm.roles[ROLE.noise]))
+    unchanged = io.ctl[IO.alike] != 0
+    if unchanged and kind == OBJECTS:  # on whichever CPU
+        for cpu in range(vm.ctl[VM.nr_cpus]):
+            unchanged &= has_no_cpu_slab(heap, vm.roles[ROLE.noise], cpu)
     failures = out.metric[METRIC.noise_failures]
     noise_event(mem, heap, vm, out, kind, now)
     if not unchanged or out.metric[METRIC.noise_failures] == failures:
