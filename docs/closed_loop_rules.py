@@ -65,6 +65,22 @@ RULES = {
         ("lane/cfs.py", "now - c[CPU.picked] > sched_slice(vm, cpu, c[CPU.head])", "True"),
     ],
     "CFS: no next buddy": [("lane/cfs.py", "    c[CPU.buddy] = t\n    granularity", "    granularity")],
+    "grouping by mobility": [
+        (
+            "alloc/buddy.py",
+            "    order = mem.ctl[MEMCTL.pageblock_order]\n    if order == 0:\n        return MIGRATE.unmovable\n",
+            "    order = mem.ctl[MEMCTL.pageblock_order]\n    return MIGRATE.unmovable\n",
+        ),
+        (
+            "alloc/buddy.py",
+            "    if mem.ctl[MEMCTL.pageblock_order] == 0:\n        return",
+            "    if True:\n        return",
+        ),
+    ],
+    "reclaim for a block: singly": [
+        ("reclaim/page_lists.py", "    block = 1 << vm.task[t, TASK.order]\n", "    block = 1\n"),
+        ("reclaim/vmscan.py", "    block = 1 << vm.task[t, TASK.order]\n", "    block = 1\n"),
+    ],
     "CFS: sleepers gain nothing": [
         ("lane/cfs.py", "vruntime -= calc_delta(vm.ctl[VM.latency], NICE_0_LOAD, c[CPU.load])", "vruntime -= 0"),
     ],

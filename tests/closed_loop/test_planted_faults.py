@@ -93,16 +93,16 @@ def pcp_count(arrays):
 def page_lost(arrays):
     """A free block leaves the buddy lists and turns up nowhere."""
     mem = arrays.mem
-    z, order = next((z, order) for z in range(2) for order in range(11) if mem.area[z, order, AREA.nr] > 0)
-    mem.area[z, order, AREA.head] = mem.page[mem.area[z, order, AREA.head], PAGE.next]
-    mem.area[z, order, AREA.nr] -= 1
-    mem.zone[z, ZONE.free] -= 1 << order
+    place = next(zip(*mem.area[..., AREA.nr].nonzero(), strict=True))
+    mem.area[(*place, AREA.head)] = mem.page[mem.area[(*place, AREA.head)], PAGE.next]
+    mem.area[(*place, AREA.nr)] -= 1
+    mem.zone[place[0], ZONE.free] -= 1 << place[-1]
 
 
 def buddy_block_lost(arrays):
     area = arrays.mem.area
-    z, order = next((z, order) for z in range(2) for order in range(11) if area[z, order, AREA.nr] > 0)
-    area[z, order, AREA.head] = arrays.mem.page[area[z, order, AREA.head], PAGE.next]
+    place = next(zip(*area[..., AREA.nr].nonzero(), strict=True))
+    area[(*place, AREA.head)] = arrays.mem.page[area[(*place, AREA.head)], PAGE.next]
 
 
 def lru_page_lost(arrays):

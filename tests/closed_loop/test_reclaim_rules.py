@@ -5,25 +5,31 @@ import random
 
 import pytest
 
+from fastalloc.batch.zones import pageblock_order
 from fastalloc.compiler.jit import kernel
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_cold_page, free_pages
-from fastalloc.kernels.alloc.state import PAGE, PCP, ZONE
+from fastalloc.kernels.alloc.state import MEMCTL, PAGE, PCP, ZONE
 from fastalloc.kernels.lane.state import FILE, MAPPING, VM
-from fastalloc.kernels.lane.tasks import RECLAIM, TASK, TASK_STATE
+from fastalloc.kernels.lane.tasks import ATTEMPT, RECLAIM, TASK, TASK_STATE
 from fastalloc.kernels.reclaim.page_lists import putback_lru_pages
 from fastalloc.kernels.reclaim.vmscan import (
+    end_balance,
     end_priority,
+    end_reclaim,
     next_zone,
     reclaim_mapped,
     shrink_active_list,
     shrink_inactive_list,
+    wakeup_kswapd,
 )
 from fastalloc.kernels.swap.lru import leave_mapping, lru_add
 from fastalloc.kernels.swap.swapfile import add_to_swap_cache, delete_from_swap_cache
 from fastalloc.kernels.workload.atomic_noise import PAGES, noise_event
+from fastalloc.kernels.workload.copiers import getname, putname
 from fastalloc.linux import gfp as g
 from tests.closed_loop import driver as d
+from tests.closed_loop.small import small
 from tests.kernels.snapshot import chain, pcp_list
 from tests.reference.closed_loop.radix_tree import RadixTree
 
@@ -44,15 +50,46 @@ def isolate_batch(mem, vm, t):
 
 
 @kernel
+def end_of_balance(vm, t, cpu, jiffies):
+    """The end of balance_pgdat."""
+    end_balance(vm, t, cpu, jiffies)
+
+
+@kernel
+def wake_kswapd(mem, vm, now):
+    """What follows a step that allocated."""
+    wakeup_kswapd(mem, vm, now)
+
+
+@kernel
+def leave_reclaim(mem, vm, out, t, cpu):
+    """The end of direct reclaim."""
+    end_reclaim(mem, vm, out, t, cpu, 1)
+
+
+@kernel
+def path_buffer(mem, heap, vm, out, t, cpu):
+    """A task begins open()."""
+    vm.task[t, TASK.attempt] = ATTEMPT.fresh
+    return getname(mem, heap, vm, out, t, cpu, 0)
+
+
+@kernel
+def path_done(mem, heap, vm, t, cpu):
+    """It ends."""
+    putname(mem, heap, vm, t, cpu)
+
+
+@kernel
 def put_back(mem, vm, t, cpu):
     """The end of a batch."""
     putback_lru_pages(mem, vm, t, cpu)
 
 
 @kernel
-def scan_active(mem, vm, z, count, priority):
+def scan_active(mem, vm, t, z, count):
     """shrink_active_list."""
-    return shrink_active_list(mem, vm, z, count, priority)
+    return shrink_active_list(mem, vm, t, z, count)
 
 
 @kernel
@@ -134,9 +171,10 @@ def test_no_active_page_is_looked_at_twice():
     """Twelve referenced pages stay active; the scan of 32 ends with them."""
     machine = with_pages(12, active=True, flags=st.PG_MAPPED | st.PG_ANON | st.PG_REFERENCED, workload__swappiness=100)
     order = chain(machine.mem.zone[DMA32, ZONE.active_head], lambda p: machine.mem.page[p, PAGE.next])
-    assert machine.call(scan_active, DMA32, 32, 12) == 12
+    machine.vm.task[1, TASK.priority] = 12
+    assert machine.call(scan_active, 1, DMA32, 32) == 12
     assert chain(machine.mem.zone[DMA32, ZONE.active_head], lambda p: machine.mem.page[p, PAGE.next]) == order
-    assert machine.call(scan_active, DMA32, 32, 12) == 12  # not referenced since
+    assert machine.call(scan_active, 1, DMA32, 32) == 12  # not referenced since
     assert machine.mem.zone[DMA32, ZONE.nr_inactive] == 12
 
 
@@ -190,6 +228,143 @@ def test_an_interrupt_that_finds_less_than_low_wakes_kswapd(above, wakes):
     machine.leave_free(int(machine.mem.zone[DMA32, ZONE.low]) + above)
     machine.call(interrupt, PAGES, 0)
     assert (machine.vm.task[KSWAPD, TASK.state] != TASK_STATE.kswapd) == wakes
+
+
+def isolated(machine):
+    """The batch of task 1, in order."""
+    return chain(machine.vm.task[1, TASK.list], lambda p: machine.mem.page[p, PAGE.next])
+
+
+def with_frames(frames, active=()):
+    """A machine with these frames of a free block of DMA32 on its inactive list, the last one oldest, or on its active
+    one; and the first frame of the block."""
+    machine = d.Machine()
+    base = alloc_pages(machine.mem, 0, -1, g.GFP_KERNEL, 6, 0)
+    for frame in reversed(frames):
+        machine.mem.page[base + frame, PAGE.flags] = DMA32 << st.PG_ZONE_SHIFT
+        machine.call(put_on_list, base + frame, frame in active)
+    machine.vm.task[1, [TASK.zone, TASK.scan_left]] = DMA32 - 1, 32
+    return machine, base
+
+
+@pytest.mark.parametrize(
+    ("order", "batch"),
+    [
+        (0, [9, 2, 5]),
+        (1, [9, 8, 2, 5, 4]),  # 8 is at the head, 3 is active, 4 is next but one
+        (2, [9, 8, 2, 5, 4, 6]),  # the other three of a block of four in the order of their frames
+    ],
+)
+def test_the_rest_of_a_block_comes_along_wherever_it_stands(order, batch):
+    """From the tail: 9, 2, 5, 6, 4, 8; 3 is on the active list [isolate_lru_pages]."""
+    machine, base = with_frames([8, 4, 6, 5, 2, 9, 3], active=[3])
+    machine.vm.task[1, TASK.order] = order
+    machine.call(isolate_batch, 1)
+    assert [pfn - base for pfn in isolated(machine)][: len(batch)] == batch
+    assert machine.mem.zone[DMA32, ZONE.nr_active] == 1
+    assert machine.mem.zone[DMA32, ZONE.nr_inactive] == 0
+
+
+def test_the_last_block_takes_a_batch_past_32():
+    """31 pages without a buddy on the list, then one with: 33 are looked at, so no multiple of 32."""
+    lone = list(range(0, 62, 2))
+    machine, base = with_frames([63, 62, *reversed(lone)])
+    machine.vm.task[1, TASK.order] = 1
+    machine.call(isolate_batch, 1)
+    assert [pfn - base for pfn in isolated(machine)] == [*lone, 62, 63]
+    assert machine.vm.task[1, TASK.scan_left] == 32 - 33
+    assert machine.mem.zone[DMA32, ZONE.pages_scanned] == 33
+
+
+def test_active_pages_come_along_too():
+    """Asked for one page of the active list: with its buddy it is two."""
+    machine, base = with_frames([5, 7, 4], active=[5, 7, 4])
+    machine.vm.task[1, [TASK.order, TASK.priority]] = 1, 12
+    assert machine.call(scan_active, 1, DMA32, 1) == 2
+    assert chain(machine.mem.zone[DMA32, ZONE.active_head], lambda p: machine.mem.page[p, PAGE.next]) == [base + 7]
+
+
+@pytest.mark.parametrize(("order", "asked", "goes_on"), [(0, 0, False), (0, 1, True), (1, 1, False), (2, 1, False)])
+def test_kswapd_goes_on_for_a_larger_order_asked_for_meanwhile(order, asked, goes_on):
+    machine = d.Machine()
+    machine.call(d.run_on, KSWAPD, 0, 0)
+    task = machine.vm.task[KSWAPD]
+    task[[TASK.reclaim, TASK.order, TASK.priority]] = RECLAIM.zone_done, order, 3
+    machine.vm.ctl[VM.kswapd_max_order] = asked
+    machine.call(end_of_balance, KSWAPD, 0, 0)
+    assert (task[TASK.state] != TASK_STATE.kswapd) == goes_on
+    assert machine.vm.ctl[VM.kswapd_max_order] == 0
+    assert task[TASK.order] == max(order, asked)
+
+
+def test_kswapd_is_told_the_largest_order():
+    """Of two requests that missed pages_low; one of a single page more changes nothing."""
+    machine = d.Machine(machine__mobility=True)
+    machine.leave_free(0)
+    for order in (0, 1, 0):
+        assert alloc_pages(machine.mem, 0, -1, g.GFP_KERNEL, order, 0) < 0
+        assert machine.mem.ctl[MEMCTL.reclaim_order] == order
+    assert machine.mem.ctl[MEMCTL.kswapd_wanted] == 2
+    machine.call(wake_kswapd, 0)
+    assert machine.vm.ctl[VM.kswapd_max_order] == 1
+    assert machine.vm.task[KSWAPD, TASK.state] != TASK_STATE.kswapd
+
+
+def test_reclaim_for_a_block_drains_the_lists_of_all_cpus():
+    machine = d.Machine()
+    mem = machine.mem
+    for order, left in ((0, 1), (1, 0)):
+        free_pages(mem, 0, alloc_pages(mem, 1, -1, g.GFP_KERNEL, 0, 0), 0)
+        machine.vm.task[1, TASK.order] = order
+        machine.vm.ctl[VM.reclaimers] = 1
+        machine.call(leave_reclaim, 1, 0)
+        assert (mem.pcp[0, DMA32, PCP.count] > 0) == left
+
+
+def test_the_third_open_file_needs_a_block_of_two_pages():
+    """Buffers of paths are of 4 kB, two in a slab of order 1 [getname, calculate_order of 2.6.25]."""
+    machine = d.Machine(machine__mobility=True)
+    assert [machine.call(path_buffer, 1 + i, 0) for i in range(2)] == [True, True]
+    machine.leave_free(0)
+    assert not machine.call(path_buffer, 3, 0)
+    assert machine.vm.task[3, TASK.order] == 1
+    assert machine.vm.task[3, TASK.reclaim] == RECLAIM.priority
+    machine.call(path_done, 2, 0)
+    machine.vm.task[4, TASK.path] = -1
+    assert machine.call(path_buffer, 4, 0)
+
+
+def test_without_mobility_reclaim_is_for_single_pages():
+    """No pageblocks, no buffers of paths; what misses pages_low with a block wakes kswapd for a page."""
+    machine = d.Machine()
+    assert machine.mem.ctl[MEMCTL.by_block] == 0
+    assert machine.mem.ctl[MEMCTL.pageblock_order] == 0
+    machine.leave_free(0)
+    assert machine.call(path_buffer, 1, 0)
+    assert alloc_pages(machine.mem, 0, -1, g.GFP_KERNEL, 1, 0) < 0
+    assert (machine.mem.ctl[MEMCTL.kswapd_wanted], machine.mem.ctl[MEMCTL.reclaim_order]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("huge_pages", "mem_pages", "order"), [(True, 2560, 9), (True, 2559, 0), (False, 5120, 10), (False, 5119, 0)]
+)
+def test_mobility_is_heeded_from_five_pageblocks_on(huge_pages, mem_pages, order):
+    zones = [
+        {
+            "name": "DMA32",
+            "present": mem_pages,
+            "min": 4,
+            "low": 5,
+            "high": 6,
+            "protection": [0],
+            "pcp_high": 6,
+            "pcp_batch": 1,
+        }
+    ]
+    scenario = small("rc8").with_settings(
+        {"machine.zones": zones, "machine.mobility": True, "machine.huge_pages": huge_pages, "machine.free_pages": {}}
+    )
+    assert pageblock_order(scenario.machine) == order
 
 
 def test_reclaimed_pages_are_cold():

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from fastalloc.kernels.lane.metrics import METRIC
+from fastalloc.kernels.lane.metrics import EVENT, METRIC
+from fastalloc.kernels.lane.state import OUT_CTL
 from tests.closed_loop.small import OWN_CORES, preset, small
 from tests.closed_loop.twin import Twin
 
@@ -24,6 +25,7 @@ TINY = OWN_CORES | {
     "machine.min_free_kbytes": None,
     "run.duration_s": 1.0,
 }
+PAGEBLOCKS = some.sampled_from([0, 2, 4, 5])  # their orders; 0: mobility is not heeded
 COUNTED = ("pages_swapped_out", "bio_waits", "request_waits", "sense_fail", "free_list_used", "trees_removed", "oom")
 
 
@@ -48,6 +50,7 @@ def machines(draw):
             "machine.zones": zones,
             "machine.cpus": cpus,
             "machine.shared_core": of(False, True),
+            "machine.mobility": of(False, True),
             "machine.hz": of(100, 250, 1000),
             "machine.swap_pages": of(256, 1024, 8192),
             "disk.irq_cpu": of(*range(cpus)),
@@ -76,12 +79,15 @@ def drawn(examples):
 
 
 def counts(twin):
-    return Counter({name: int(twin.out.metric[getattr(METRIC, name)]) for name in COUNTED})
+    events = twin.out.event[: twin.out.ctl[OUT_CTL.events]]
+    counted = {name: int(twin.out.metric[getattr(METRIC, name)]) for name in COUNTED}
+    counted["blocks"] = int(((events[:, 1] == EVENT.reclaim_begin) & (events[:, 5] > 0)).sum())
+    return Counter(counted)
 
 
-def side_by_side(scenario, milliseconds, looks, lane=0):
+def side_by_side(scenario, milliseconds, looks, pageblock_order=0):
     """Both for so long, compared so often."""
-    twin = Twin(scenario, lane)
+    twin = Twin(scenario, pageblock_order=pageblock_order)
     for look in range(1, looks + 1):
         twin.run(milliseconds * MS * look // looks)
         twin.compare()
@@ -89,15 +95,15 @@ def side_by_side(scenario, milliseconds, looks, lane=0):
 
 
 @drawn(12)
-@given(machines())
-def test_lanes_go_as_the_reference_goes(scenario):
-    side_by_side(scenario, 300, 6)
+@given(machines(), PAGEBLOCKS)
+def test_lanes_go_as_the_reference_goes(scenario, pageblock_order):
+    side_by_side(scenario, 300, 6, pageblock_order)
 
 
 @drawn(6)
-@given(machines(), some.integers(20, 200))
-def test_the_state_is_the_same_after_every_event(scenario, begin):
-    twin = side_by_side(scenario, begin, 1)
+@given(machines(), some.integers(20, 200), PAGEBLOCKS)
+def test_the_state_is_the_same_after_every_event(scenario, begin, pageblock_order):
+    twin = side_by_side(scenario, begin, 1, pageblock_order)
     for _ in range(60):
         twin.step()
         twin.compare()
@@ -137,14 +143,32 @@ RARE = [
         "workload.swappiness": 60,
     },
 ]
+# where files have buffers of their paths, two to a block of pages
+RARE.append(RARE[1] | {"machine.mobility": True})
+# and interrupts that take objects of the same cache, and pages
+RARE.append(
+    RARE[1]
+    | {
+        "machine.mobility": True,
+        "machine.zones": [zone("DMA", 24, 2, [0, 0]), zone("DMA32", 220, 4, [0, 0])],
+        "machine.hz": 250,
+        "disk.iops": 100,
+        "queue.nr_requests": 128,
+        "workload.writer_pages": 60,
+        "workload.mean_file_pages": 3,
+        "workload.atomic_objects_per_s": 1000,
+        "workload.atomic_pages_per_s": 1000,
+    }
+)
 
 
 def test_what_is_rare_is_reached():
-    """No sense buffer, no bio, no request, the free_list, no page at all: in machines where each is known to happen."""
+    """No sense buffer, no bio, no request, the free_list, no page at all, reclaim for a block of pages: in machines
+    where each is known to happen."""
     reached = Counter()
     for settings_of in RARE:
         reached += counts(side_by_side(preset("fix", TINY | settings_of), 600, 4))
-    assert not [name for name in COUNTED if not reached[name]]
+    assert not [name for name in (*COUNTED, "blocks") if not reached[name]]
 
 
 @pytest.mark.slow
@@ -152,13 +176,13 @@ def test_many_lanes_go_as_the_reference_goes():
     reached = Counter()
 
     @drawn(400)
-    @given(machines())
-    def each(scenario):
+    @given(machines(), PAGEBLOCKS)
+    def each(scenario, pageblock_order):
         nonlocal reached
-        reached += counts(side_by_side(scenario, 1000, 10))
+        reached += counts(side_by_side(scenario, 1000, 10, pageblock_order))
 
     each()
-    assert not [name for name in COUNTED if not reached[name]]
+    assert not [name for name in (*COUNTED, "blocks") if not reached[name]]
 
 
 @pytest.mark.slow

@@ -1,12 +1,13 @@
 """A lane and the reference machine of the same scenario, side by side, and everything that is compared of them."""
 
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
+from fastalloc.batch import lane as lanes
+from fastalloc.batch import zones
 from fastalloc.batch.heap import build_layout
-from fastalloc.batch.lane import build_lane, file_scale
-from fastalloc.batch.zones import lane_zones
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, MEMCTL, PAGE, SLUB_SLAB, ZONE
 from fastalloc.kernels.block.scsi import STREAM_DISK
@@ -47,20 +48,23 @@ FLAGS = {
 }  # fmt: skip
 
 
-def setup_of(scenario: Scenario, lane: int, seed: int) -> Setup:
+def setup_of(scenario: Scenario, lane: int, seed: int, pageblock_order: int) -> Setup:
     """The scenario as the reference takes it; random numbers are those of the lane."""
     machine, work, queue, host, disk = (
         scenario.machine, scenario.workload, scenario.queue, scenario.host, scenario.disk,
     )  # fmt: skip
     layout = build_layout(scenario)
-    start, zones = 0, []
-    for zone in lane_zones(machine):
+    start, frames = 0, []
+    for zone in zones.lane_zones(machine):
         reserve = (*zone.protection, 0, 0, 0, 0)[:4]
-        zones.append(Zone(start, zone.frames, zone.min, zone.low, zone.high, reserve, zone.pcp_batch, zone.pcp_high))
+        marks = zone.min, zone.low, zone.high
+        frames.append(Zone(start, zone.frames, *marks, reserve, zone.pcp_batch, zone.pcp_high, pageblock_order))
         start += zone.frames
     caches = {}
     for role in ROLE.fields:
         index = int(layout.roles[role.number])
+        if index < 0:
+            continue
         row = layout.rows[index]
         caches[role.name] = {
             "index": index,
@@ -73,7 +77,7 @@ def setup_of(scenario: Scenario, lane: int, seed: int) -> Setup:
         }
     hz = machine.hz
     policy = scenario.policy
-    scale = file_scale(work.mean_file_pages)
+    scale = lanes.file_scale(work.mean_file_pages)
 
     def drawn(stream: int, time: int, n: int = 0) -> np.int64:
         return np.uint64(rng.draw(seed, stream, lane, time, n)).astype(np.int64)
@@ -105,7 +109,7 @@ def setup_of(scenario: Scenario, lane: int, seed: int) -> Setup:
     spread = work.start_spread_ms * hz // 1000
     tasks = 1 + work.copiers + work.writers
     return Setup(
-        zones=zones,
+        zones=frames,
         caches=caches,
         cpus=machine.cpus,
         shared_core=machine.shared_core,
@@ -147,6 +151,7 @@ def setup_of(scenario: Scenario, lane: int, seed: int) -> Setup:
             arrivals("object", 0, work.atomic_objects_per_s, work.atomic_object_ms),
             arrivals("page", 1, work.atomic_pages_per_s, work.atomic_page_ms),
         ],
+        by_block=machine.mobility,
         boot_slabs=[(BOOT_SLABS[boot.cache], boot.slabs, boot.in_use) for boot in in_order],
     )
 
@@ -154,9 +159,12 @@ def setup_of(scenario: Scenario, lane: int, seed: int) -> Setup:
 class Twin:
     """A lane and its reference."""
 
-    def __init__(self, scenario: Scenario, lane: int = 0, seed: int = 1):
-        self.real = Machine(setup_of(scenario, lane, seed))
-        self.lane = build_lane(scenario, lane, seed, full_events=True)
+    def __init__(self, scenario: Scenario, lane: int = 0, seed: int = 1, pageblock_order: int = 0):
+        """``pageblock_order``: instead of the machine's, for which small ones have not the memory."""
+        order = pageblock_order or zones.pageblock_order(scenario.machine)
+        with patch.object(lanes, "pageblock_order", lambda _: order):
+            self.lane = lanes.build_lane(scenario, lane, seed, full_events=True)
+        self.real = Machine(setup_of(scenario, lane, seed, order))
         self.mem, self.heap, self.pools, self.io, self.vm, self.out = self.lane
         self.logged = 0
 
@@ -203,8 +211,10 @@ class Twin:
             return at, name, -1, a
         if name in ("bio_wait", "request_wait", "congestion_wait", "reclaim_end", "tree_removed"):
             return at, name, task, a
-        if name in ("reclaim_begin", "kswapd_wake"):
-            return at, name, task
+        if name == "reclaim_begin":
+            return at, name, task, b
+        if name == "kswapd_wake":
+            return at, name, task, a
         return None
 
     # -- state: what the lane has, and what the reference has

@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from fastalloc.kernels.alloc.page_alloc import zone_watermark, zone_watermark_ok
-from fastalloc.kernels.alloc.state import AREA, ZONE
+from fastalloc.kernels.alloc.state import AREA, MIGRATE, ZONE
 from fastalloc.linux import watermarks as wm
 from tests.geometry.shared import rows
 from tests.kernels.build import make_mem, zone
@@ -42,9 +42,9 @@ def test_zone_watermark_ok(row):
     mem = make_mem([zone(1024)])
     mem.zone[0, ZONE.free] = int(row["free"])
     mem.zone[0, ZONE.reserve[0]] = int(row["reserve"])
-    mem.area[0, :, AREA.nr] = 0
+    mem.area[0, :, :, AREA.nr] = 0
     for order, count in enumerate(ast.literal_eval(row["nr_free"])):
-        mem.area[0, order, AREA.nr] = count
+        mem.area[0, MIGRATE.unmovable, order, AREA.nr] = count
     got = zone_watermark_ok(mem, 0, int(row["order"]), int(row["mark"]), 0, row["high"] == "1", row["harder"] == "1")
     assert ("ok" if got else "fail") == row["result"]
 

@@ -14,10 +14,12 @@ from fastalloc.kernels.alloc.buddy import buffered_rmqueue
 from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.slub import slub
 from fastalloc.kernels.alloc.state import (
+    AREA,
     KMEM_CACHE,
     KMEM_CACHE_CPU,
     KMEM_CACHE_NODE,
     MEMCTL,
+    MIGRATE,
     PAGE,
     SLUB_CTL,
     SLUB_SLAB,
@@ -28,8 +30,11 @@ from fastalloc.linux import gfp as g
 KMALLOC_CACHE = 0x20000000
 
 
-def zone(present, pages_min=0, pages_low=None, pages_high=None, reserve=(0, 0, 0, 0), batch=1, pcp_high=0):
-    """A zone; low and high follow from min as setup_per_zone_pages_min sets them unless they are given."""
+def zone(
+    present, pages_min=0, pages_low=None, pages_high=None, reserve=(0, 0, 0, 0), batch=1, pcp_high=0, pageblock_order=0
+):
+    """A zone; low and high follow from min as setup_per_zone_pages_min sets them unless they are given. All zones of a
+    machine have one order of pageblocks."""
     return {
         "present": present,
         "pages_min": pages_min,
@@ -38,6 +43,7 @@ def zone(present, pages_min=0, pages_low=None, pages_high=None, reserve=(0, 0, 0
         "lowmem_reserve": (*reserve, 0, 0, 0, 0)[:4],
         "batch": batch,
         "pcp_high": pcp_high,
+        "pageblock_order": pageblock_order,
     }
 
 
@@ -76,13 +82,16 @@ def make_mem(zones, cpus=1, hz=250):
         start += -(-spec["present"] // 1024) * 1024
     mem = st.Mem(
         zone=rows,
-        area=np.zeros((len(zones), g.MAX_ORDER, 2), np.int64),
+        area=np.zeros((len(zones), MIGRATE.width, g.MAX_ORDER, AREA.width), np.int64),
+        block=np.zeros((len(zones), 1 + max(spec["present"] for spec in zones)), np.int64),
         pcp=np.zeros((cpus, len(zones), 3), np.int64),
         page=np.full((max(start, 1), PAGE.width), -1, np.int32),
         ctl=np.zeros(MEMCTL.width, np.int64),
     )
     mem.page[:, PAGE.flags] = 0
     mem.ctl[MEMCTL.model] = st.MODEL_ZONES
+    mem.ctl[MEMCTL.by_block] = 1
+    mem.ctl[MEMCTL.pageblock_order] = zones[0]["pageblock_order"]
     mem.ctl[MEMCTL.nr_zones] = len(zones)
     mem.ctl[MEMCTL.hz] = hz
     mem.ctl[MEMCTL.tokens] = 10 * 5 * hz
@@ -158,7 +167,7 @@ def leave_free(mem, free, z=0, cpu=0):
     """
     taken = []
     while mem.zone[z, ZONE.free] > free:
-        pfn = buffered_rmqueue(mem, cpu, z, 0)
+        pfn = buffered_rmqueue(mem, cpu, z, 0, MIGRATE.unmovable)
         assert pfn >= 0
         taken.append(int(pfn))
     return taken

@@ -187,6 +187,8 @@ class Pair:
         real = self.real_pages
         for z, zone in enumerate(real.zones):
             assert snapshot.free_area(self.mem, z) == zone.free_area
+            if zone.pageblock_order:
+                assert self.mem.block[z, : len(zone.migrate_types)].tolist() == zone.migrate_types
             assert self.mem.zone[z, ZONE.free] == zone.free_pages
             for cpu in range(self.cpus):
                 assert snapshot.pcp_list(self.mem, cpu, z) == list(real.pcp[cpu, z])
@@ -195,7 +197,7 @@ class Pair:
         assert ctl[MEMCTL.suppressed] == real.suppressed
         assert ctl[MEMCTL.missed] == real.ratelimit.missed
         assert ctl[MEMCTL.tokens] == real.ratelimit.tokens
-        assert ctl[MEMCTL.kswapd_wanted] == real.kswapd_wanted
+        assert ctl[MEMCTL.kswapd_wanted] == (0 if real.kswapd_order is None else 1 + real.kswapd_order)
 
     def compare_cache(self, c: int) -> None:
         cache = self.real_caches[c]

@@ -8,6 +8,7 @@ from fastalloc.kernels.alloc.state import (
     KMEM_CACHE_CPU,
     KMEM_CACHE_NODE,
     MEMCTL,
+    MIGRATE,
     PAGE,
     PCP,
     SLUB_CTL,
@@ -28,19 +29,24 @@ def chain(head, following, limit=1 << 20):
 
 
 def free_area(mem, z):
-    """The blocks on each buddy list, head first."""
+    """The blocks on each buddy list, by migrate type and order, head first."""
     page = mem.page
     lists = [
-        chain(mem.area[z, o, AREA.head], lambda p: page[p, PAGE.next], mem.zone[z, ZONE.present])
-        for o in range(g.MAX_ORDER)
+        [
+            chain(mem.area[z, m, o, AREA.head], lambda p: page[p, PAGE.next], mem.zone[z, ZONE.present])
+            for o in range(g.MAX_ORDER)
+        ]
+        for m in range(MIGRATE.width)
     ]
-    for o, blocks in enumerate(lists):
-        assert len(blocks) == mem.area[z, o, AREA.nr]
-        assert_linked_back(blocks, lambda p: page[p, PAGE.prev])
-        for p in blocks:
-            flags = page[p, PAGE.flags]
-            assert flags & st.PG_BUDDY
-            assert ((flags >> st.PG_ORDER_SHIFT) & 15, flags >> st.PG_ZONE_SHIFT & 3) == (o, z)
+    for m, of_type in enumerate(lists):
+        for o, blocks in enumerate(of_type):
+            assert len(blocks) == mem.area[z, m, o, AREA.nr]
+            assert_linked_back(blocks, lambda p: page[p, PAGE.prev])
+            for p in blocks:
+                flags = page[p, PAGE.flags]
+                assert flags & st.PG_BUDDY
+                assert ((flags >> st.PG_ORDER_SHIFT) & 15, flags >> st.PG_ZONE_SHIFT & 3) == (o, z)
+                assert flags >> st.PG_MIGRATE_SHIFT & 3 == m
     return lists
 
 
@@ -117,7 +123,7 @@ def assert_pages_conserved(mem, slub, held):
 
     for z in range(mem.ctl[MEMCTL.nr_zones]):
         free = 0
-        for order, blocks in enumerate(free_area(mem, z)):
+        for order, blocks in ((o, b) for of_type in free_area(mem, z) for o, b in enumerate(of_type)):
             for pfn in blocks:
                 claim(pfn, order, "free")
             free += len(blocks) << order

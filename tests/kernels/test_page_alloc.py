@@ -8,7 +8,7 @@ from hypothesis import strategies as some
 from fastalloc.kernels.alloc import page_alloc
 from fastalloc.kernels.alloc.buddy import drain_all_pages, rmqueue
 from fastalloc.kernels.alloc.printk import printk_ratelimit
-from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, ZONE
+from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, MIGRATE, ZONE
 from tests.kernels import snapshot
 from tests.kernels.build import leave_free, make_mem, zone
 from tests.kernels.pair import Pair, context_of
@@ -69,8 +69,8 @@ CASES = [
 def kernel_watermark_ok(free, order, mark, high, harder, reserve, nr_free):
     mem = make_mem([zone(1, reserve=(reserve,))])
     mem.zone[0, ZONE.free] = free
-    mem.area[0, :, AREA.nr] = 0
-    mem.area[0, : len(nr_free), AREA.nr] = nr_free
+    mem.area[0, :, :, AREA.nr] = 0
+    mem.area[0, MIGRATE.movable, : len(nr_free), AREA.nr] = nr_free
     return bool(page_alloc.zone_watermark_ok(mem, 0, order, mark, 0, bool(high), bool(harder)))
 
 
@@ -140,7 +140,7 @@ def test_decisions_before_reclaim(free, order, gfp, task, end, printed, batch, p
     pair = Pair([zone(1024, 256, batch=batch, pcp_high=pcp_high)])
     while pair.free > free:  # whole blocks, so that nothing stays on the CPU's list and the count is exact
         order_taken = min((pair.free - free).bit_length() - 1, 10)
-        pfn = rmqueue(pair.mem, 0, order_taken)
+        pfn = rmqueue(pair.mem, 0, order_taken, MIGRATE.unmovable)
         assert pfn == pair.real_pages.zones[0].take_block(order_taken)
         pair.blocks.append((pfn, order_taken))
     assert pair.free == free
@@ -149,7 +149,7 @@ def test_decisions_before_reclaim(free, order, gfp, task, end, printed, batch, p
     if printed:
         assert (pair.mem.ctl[MEMCTL.report_gfp], pair.mem.ctl[MEMCTL.report_order]) == (gfp, order)
         assert pair.real_pages.reports == [(0, gfp, order)]
-    assert pair.mem.ctl[MEMCTL.kswapd_wanted] == (end != "A")
+    assert pair.mem.ctl[MEMCTL.kswapd_wanted] == (0 if end == "A" else 1 + order)
     pair.compare()
 
 
@@ -278,7 +278,7 @@ def test_lowmem_reserve_is_not_discounted(gfp, threshold):
 def test_a_passed_check_pulls_a_whole_batch(batch, pcp_high, left):
     pair = Pair([zone(1024, 256, batch=batch, pcp_high=pcp_high)])
     for order in (9, 8, 7, 4, 3, 2, 1, 0):  # 927 pages in whole blocks: 97 remain, none on the CPU's list
-        pfn = rmqueue(pair.mem, 0, order)
+        pfn = rmqueue(pair.mem, 0, order, MIGRATE.unmovable)
         assert pfn == pair.real_pages.zones[0].take_block(order)
         pair.blocks.append((pfn, order))
     assert pair.free == 97
@@ -295,7 +295,7 @@ def test_a_passed_check_pulls_a_whole_batch(batch, pcp_high, left):
 
 def test_buddy_trace():
     pair = Pair([zone(1024)])
-    area = lambda: snapshot.free_area(pair.mem, 0)  # noqa: E731
+    area = lambda: snapshot.free_area(pair.mem, 0)[MIGRATE.unmovable]  # noqa: E731
 
     def take(order):
         assert pair.alloc_pages(0xD0, order) == "A"

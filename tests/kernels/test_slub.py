@@ -204,7 +204,7 @@ def fragmented(free_single_pages):
     pair.leave_free(0)
     for n in reversed(range(0, 2 * free_single_pages, 2)):
         pair.free_pages(n)
-    assert snapshot.free_area(pair.mem, 0)[1] == []
+    assert snapshot.free_area(pair.mem, 0)[0][1] == []
     return pair
 
 

@@ -1,6 +1,6 @@
 """The page allocator of 2.6.25 [mm/page_alloc.c]: watermarks, buddy, per-CPU lists, the attempts of __alloc_pages.
 
-One node, one migrate type, no cpusets. Pages are frame numbers, lists are Python lists whose head is item 0.
+One node, no cpusets. Pages are frame numbers, lists are Python lists whose head is item 0.
 __GFP_COLD is not modelled.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 DMA, WAIT, HIGH, FS = 0x01, 0x10, 0x20, 0x80
 NOWARN, REPEAT, NOFAIL, NORETRY = 0x200, 0x400, 0x800, 0x1000
 NOMEMALLOC = 0x10000
+RECLAIMABLE_BIT, MOVABLE_BIT = 0x80000, 0x100000
 
 MAX_ORDER = 11
 COSTLY_ORDER = 3
@@ -58,9 +59,17 @@ def zone_watermark_ok(free, order, mark, high=False, harder=False, reserve=0, nr
 # ---------------------------------------------------------------------------------------------------- a zone
 
 
+UNMOVABLE, RECLAIMABLE, MOVABLE, RESERVE = range(4)
+FALLBACKS = {
+    UNMOVABLE: (RECLAIMABLE, MOVABLE),
+    RECLAIMABLE: (UNMOVABLE, MOVABLE),
+    MOVABLE: (RECLAIMABLE, UNMOVABLE),
+}
+
+
 @dataclass
 class Zone:
-    """A zone: its marks, and its free blocks by order."""
+    """A zone: its marks, and its free blocks by migrate type and order. Pageblocks of order 0: all is unmovable."""
 
     start: int
     present: int
@@ -70,55 +79,112 @@ class Zone:
     lowmem_reserve: tuple[int, ...] = (0, 0, 0, 0)
     batch: int = 1
     pcp_high: int = 0
-    free_area: list[list[int]] = field(default_factory=lambda: [[] for _ in range(MAX_ORDER)])
+    pageblock_order: int = 0
+    free_area: list[list[list[int]]] = field(default_factory=lambda: [[[] for _ in range(MAX_ORDER)] for _ in range(4)])
     on_free: Callable[[], None] = lambda: None  # what reclaim wants to know
 
     def __post_init__(self):
-        """All pages free, in the largest aligned blocks, the lowest block at the head of its list."""
+        """All pages free, in the largest aligned blocks, the lowest block at the head of its list. Pageblocks are
+        movable, but for as many at the start as pages_min takes."""
+        size = 2**self.pageblock_order
+        reserve = -(-self.pages_min // size)
+        self.migrate_types = [RESERVE if n < reserve else MOVABLE for n in range(self.present // size + 1)]
         page = self.start
         left = self.present
         while left:
             order = MAX_ORDER - 1
             while 2**order > left or (page - self.start) % 2**order:
                 order -= 1
-            self.free_area[order].append(page)
+            self.free_area[self.migrate_type(page)][order].append(page)
             page += 2**order
             left -= 2**order
 
     @property
     def free_pages(self) -> int:
         """NR_FREE_PAGES: the pages of per-CPU lists are not in it."""
-        return sum(len(blocks) << order for order, blocks in enumerate(self.free_area))
+        return sum(n << order for order, n in enumerate(self.nr_free))
 
     @property
     def nr_free(self) -> list[int]:
-        return [len(blocks) for blocks in self.free_area]
+        return [sum(len(lists[order]) for lists in self.free_area) for order in range(MAX_ORDER)]
 
     def holds(self, page: int) -> bool:
         return self.start <= page < self.start + self.present
 
+    def pageblock(self, page: int) -> int:
+        return (page - self.start) >> self.pageblock_order
+
+    def migrate_type(self, page: int) -> int:
+        return self.migrate_types[self.pageblock(page)] if self.pageblock_order else UNMOVABLE
+
+    def remove_block(self, page: int, order: int) -> bool:
+        """Take a free block off whichever list has it; False: none has."""
+        for lists in self.free_area:
+            if page in lists[order]:
+                lists[order].remove(page)
+                return True
+        return False
+
     def free_block(self, page: int, order: int) -> None:
         """Merge with the buddy while the buddy is free and whole; the result goes to the head [__free_one_page]."""
         self.on_free()
+        migrate = self.migrate_type(page)
         while order < MAX_ORDER - 1:
             buddy = self.start + ((page - self.start) ^ 2**order)
-            if buddy not in self.free_area[order]:
+            if not self.remove_block(buddy, order):
                 break
-            self.free_area[order].remove(buddy)
             page = min(page, buddy)
             order += 1
-        self.free_area[order].insert(0, page)
+        self.free_area[migrate][order].insert(0, page)
 
-    def take_block(self, order: int) -> int | None:
-        """The head of the smallest order that has a block; upper halves stay behind [__rmqueue_smallest, expand]."""
+    def expand(self, page: int, order: int, have: int, migrate: int) -> int:
+        """Upper halves stay behind."""
+        while have > order:
+            have -= 1
+            self.free_area[migrate][have].insert(0, page + 2**have)
+        return page
+
+    def take_smallest(self, order: int, migrate: int) -> int | None:
+        """The head of the smallest order that has a block [__rmqueue_smallest]."""
         for have in range(order, MAX_ORDER):
-            if self.free_area[have]:
-                page = self.free_area[have].pop(0)
-                while have > order:
-                    have -= 1
-                    self.free_area[have].insert(0, page + 2**have)
-                return page
+            if self.free_area[migrate][have]:
+                return self.expand(self.free_area[migrate][have].pop(0), order, have, migrate)
         return None
+
+    def move_pageblock(self, page: int, migrate: int) -> int:
+        """Its free blocks, lowest first, each to the head of a list of another type [move_freepages_block]."""
+        size = 2**self.pageblock_order
+        first = self.start + self.pageblock(page) * size
+        if first + size > self.start + self.present:
+            return 0
+        moved = 0
+        for at in range(first, first + size):
+            for order in range(MAX_ORDER):
+                if self.remove_block(at, order):
+                    self.free_area[migrate][order].insert(0, at)
+                    moved += 2**order
+                    break
+        return moved
+
+    def take_block(self, order: int, migrate: int = UNMOVABLE) -> int | None:
+        """Of its own type, else the largest of another's, else of the reserve [__rmqueue, __rmqueue_fallback]."""
+        page = self.take_smallest(order, migrate)
+        if page is not None or not self.pageblock_order:
+            return page
+        for have in range(MAX_ORDER - 1, order - 1, -1):
+            for other in FALLBACKS[migrate]:
+                if not self.free_area[other][have]:
+                    continue
+                page = self.free_area[other][have][0]
+                if have >= self.pageblock_order // 2 or migrate == RECLAIMABLE:
+                    if self.move_pageblock(page, migrate) >= 2 ** (self.pageblock_order - 1):
+                        self.migrate_types[self.pageblock(page)] = migrate
+                    other = migrate
+                self.remove_block(page, have)
+                if have == self.pageblock_order:
+                    self.migrate_types[self.pageblock(page)] = migrate
+                return self.expand(page, order, have, other)
+        return self.take_smallest(order, RESERVE)
 
 
 # ------------------------------------------------------------------------------------------ printk_ratelimit
@@ -166,9 +232,12 @@ class PageAllocator:
         self.zones = zones
         self.cpus = cpus
         self.pcp = {(cpu, z): deque() for cpu in range(cpus) for z in range(len(zones))}
+        self.filled_for: dict[int, int] = {}  # migrate type of each page on these lists
         self.ratelimit = RateLimit(hz)
         self.jiffies = 0
-        self.kswapd_wanted = False
+        self.kswapd_order: int | None = None  # the largest that missed pages_low since kswapd was woken
+        self.reclaim_order = 0  # of the last request that is to reclaim
+        self.by_block = True  # otherwise reclaim is for single pages
         self.failed = 0
         self.reports: list[tuple[int, int, int]] = []  # (jiffy, mask, order) of each one printed
         self.suppressed = 0
@@ -182,19 +251,32 @@ class PageAllocator:
         usable = [0] if gfp & DMA else range(len(self.zones))
         return [z for z in sorted(usable, reverse=True) if self.zones[z].present]
 
-    def buffered_rmqueue(self, cpu: int, z: int, order: int) -> int | None:
-        """Order 0 through the CPU's list, filled a batch at a time in address order; whole blocks from the buddy."""
+    def migrate_type(self, z: int, gfp: int) -> int:
+        """Whose pages a request takes [allocflags_to_migratetype]."""
+        if not self.zones[z].pageblock_order:
+            return UNMOVABLE
+        return MOVABLE if gfp & MOVABLE_BIT else RECLAIMABLE if gfp & RECLAIMABLE_BIT else UNMOVABLE
+
+    def buffered_rmqueue(self, cpu: int, z: int, order: int, gfp: int = 0) -> int | None:
+        """Order 0 through the CPU's list, to whose head a batch for the type is added in address order where it has no
+        page of that; whole blocks from the buddy."""
         zone = self.zones[z]
+        migrate = self.migrate_type(z, gfp)
         if order > 0:
-            return zone.take_block(order)
+            return zone.take_block(order, migrate)
         pages = self.pcp[cpu, z]
-        if not pages:
-            for _ in range(zone.batch):
-                page = zone.take_block(0)
-                if page is None:
+        page = next((page for page in pages if self.filled_for[page] == migrate), None)
+        if page is None:
+            for place in range(zone.batch):
+                new = zone.take_block(0, migrate)
+                if new is None:
                     break
-                pages.append(page)
-        return pages.popleft() if pages else None
+                pages.insert(place, new)
+                self.filled_for[new] = migrate
+            page = pages[0] if pages else None
+        if page is not None:
+            pages.remove(page)
+        return page
 
     def get_page_from_freelist(self, cpu, gfp, order, mark, high=False, harder=False) -> int | None:
         """First zone that passes its mark and has a page; ``mark`` names one of the three, or is None."""
@@ -206,7 +288,7 @@ class PageAllocator:
                 level = getattr(zone, mark)
                 if not zone_watermark_ok(zone.free_pages, order, level, high, harder, reserve, zone.nr_free):
                     continue
-            page = self.buffered_rmqueue(cpu, z, order)
+            page = self.buffered_rmqueue(cpu, z, order, gfp)
             if page is not None:
                 return page
         return None
@@ -224,6 +306,7 @@ class PageAllocator:
             zone.free_block(page, order)
             return
         pages = self.pcp[cpu, z]
+        self.filled_for[page] = zone.migrate_type(page)
         if cold:
             pages.append(page)
         else:
@@ -248,7 +331,7 @@ class PageAllocator:
             page = self.get_page_from_freelist(cpu, gfp, order, "pages_low")
             if page is not None:
                 return Result(page, "A", "low")
-            self.kswapd_wanted = True
+            self.kswapd_order = max(order * self.by_block, self.kswapd_order or 0)
             page = self.get_page_from_freelist(cpu, gfp, order, "pages_min", high, harder)
             if page is not None:
                 return Result(page, "B", depth)
@@ -264,6 +347,7 @@ class PageAllocator:
             if not gfp & WAIT:
                 return self.fail(gfp, order)
             if reclaim is None:
+                self.reclaim_order = order * self.by_block
                 return Result(None, "reclaim")
 
             killed = False

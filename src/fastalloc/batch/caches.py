@@ -18,7 +18,9 @@ from fastalloc.scenario.models import Scenario
 HWCACHE = sf.HWCACHE_ALIGN
 COMMAND_2_6_24 = 368  # struct scsi_cmnd with its 96 bytes of sense data
 
-# kmem_cache_create calls of 2.6.25-rc8, x86_64 [fs/bio.c, block/blk-core.c, drivers/scsi, lib/radix-tree.c, mm/shmem.c]
+# kmem_cache_create calls of 2.6.25-rc8, x86_64 [fs/dcache.c, fs/bio.c, block/blk-core.c, drivers/scsi,
+# lib/radix-tree.c, mm/shmem.c]
+PATH_BUFFERS = CacheRequest("names_cache", 4096, 0, HWCACHE | sf.PANIC, usersize=4096)  # a usercopy window since 4.16
 PATH_CACHES = (
     CacheRequest("dentry", 200, 0, sf.RECLAIM_ACCOUNT | sf.PANIC | sf.MEM_SPREAD),
     CacheRequest("radix_tree_node", 552, 0, sf.PANIC, ctor=True),
@@ -60,11 +62,12 @@ def object_size(request: CacheRequest, policy: Policy) -> int:
     return request.size
 
 
-def path_requests(policy: Policy) -> list[CacheRequest]:
+def path_requests(scenario: Scenario) -> list[CacheRequest]:
     """What kmem_cache_create of the path is called with under a policy; with sheaves no cache of it merges."""
+    policy = scenario.policy
     alone = {"bio": policy.nomerge_bio, "scsi_sense_cache": policy.nomerge_sense}
     requests = []
-    for request in PATH_CACHES:
+    for request in (PATH_BUFFERS, *PATH_CACHES) if scenario.machine.mobility else PATH_CACHES:
         ctor = request.ctor or (request.name == "scsi_sense_cache" and policy.sense_ctor)
         alone_now = alone.get(request.name) or policy.allocator == "sheaves"
         flags = request.flags | (sf.NO_MERGE if alone_now else 0)
@@ -104,12 +107,12 @@ def build_caches(scenario: Scenario) -> CacheSet:
         flags = 0 if scenario.policy.emergency_merge else sf.NO_MERGE
         for size in EMERGENCY_SIZES:
             caches.create(CacheRequest(f"emergency-{size}", size, 0, flags))
-    path = {request.name for request in PATH_CACHES}
+    path = {request.name for request in path_requests(scenario)}
     for cache in scenario.machine.slab_caches:
         if cache.name in path or cache.name.startswith("kmalloc-"):
             continue
         caches.create(CacheRequest(cache.name, cache.object_size, cache.align, cache.flag_bits, cache.ctor))
-    for request in path_requests(scenario.policy):
+    for request in path_requests(scenario):
         caches.create(request)
     for fitted in background_caches(scenario):
         if not fitted.kmalloc and fitted.name not in caches:

@@ -1,5 +1,6 @@
 """The allocator of a lane: which caches a scenario's kernel has under it, and the arrays that hold its state."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -64,6 +65,11 @@ class Layout(NamedTuple):
         return self.slabs[cache].buffer_size if self.slabs else int(self.rows[cache, KMEM_CACHE.size])
 
 
+def roles_of(index: Mapping[str, int]) -> np.ndarray:
+    """int64[ROLE.width]: the cache of each role, -1 where the kernel has none: buffers of paths without mobility."""
+    return np.array([index.get(name, -1) for name in ROLE.names], np.int64)
+
+
 def build_layout(scenario: Scenario) -> Layout:
     """Sizes and merges the caches of a scenario (of one variant): most of what it costs to build a small lane.
 
@@ -92,7 +98,7 @@ def _layout(scenario: Scenario) -> Layout:
         emergency = tuple(caches.index_of(f"emergency-{size}") for size in EMERGENCY_SIZES)
     if policy.emergency_caches == "ideal":
         rows[list(emergency), KMEM_CACHE.keep_empty] = KEPT
-    roles = np.array([caches.index_of(name) for name in ROLE.names], np.int64)
+    roles = roles_of({name: caches.index_of(name) for name in ROLE.names if name in caches})
     reserve = 0
     if policy.reserve_commands > 0:
         for role in (ROLE.command, ROLE.sense):
@@ -205,7 +211,7 @@ def _slab_layout(scenario: Scenario) -> Layout:
         cpus_possible=machine.cpus,
         break_order=int(sum(zone.present for zone in machine.zones) > SLAB_BREAK_PAGES),
     )
-    requests = {request.name: request for request in path_requests(scenario.policy)}
+    requests = {request.name: request for request in path_requests(scenario)}
     load = background_caches(scenario)
     for fitted in load:
         if not fitted.kmalloc:
@@ -215,7 +221,7 @@ def _slab_layout(scenario: Scenario) -> Layout:
     for size in sorted({128, *kmalloc.values()} | {layout.mgmt_cache for layout in layouts if layout.off_slab}):
         layouts.append(gs.slab_geometry(CacheRequest(f"kmalloc-{size}", size, 8, sf.HWCACHE_ALIGN), options))
     index = {layout.name: row for row, layout in enumerate(layouts)}
-    roles = np.array([index[name] for name in ROLE.names], np.int64)
+    roles = roles_of(index)
     hosts = tuple(index[name] for name in host_sense_caches(scenario.policy))
     background = tuple(index[f"kmalloc-{kmalloc[f.size]}" if f.kmalloc else f.name] for f in load)
     return Layout(np.zeros((0, 0), np.int64), roles, tuple(layouts), host_sense=hosts, background=background)
@@ -228,7 +234,7 @@ def _own_layout(scenario: Scenario) -> Layout:
     options = gs.SlabOptions(cache_line=machine.cache_line, cpus_node=machine.cpus, cpus_possible=machine.cpus)
     load = background_caches(scenario)
     sizes: dict[str, int] = {}
-    for request in path_requests(scenario.policy):
+    for request in path_requests(scenario):
         align = se.calculate_alignment(
             request.flags, request.align, request.size, machine.cache_line, machine.bits // 8
         )
@@ -238,7 +244,7 @@ def _own_layout(scenario: Scenario) -> Layout:
         sizes.setdefault(f"kmalloc-{size}" if fitted.kmalloc else fitted.name, size)
     sizes.setdefault("kmalloc-128", 128)
     index = {name: row for row, name in enumerate(sizes)}
-    roles = np.array([index[name] for name in ROLE.names], np.int64)
+    roles = roles_of(index)
     hosts = tuple(index[name] for name in host_sense_caches(scenario.policy))
     background = tuple(index[f"kmalloc-{gs.kmalloc_size(f.size, options)}" if f.kmalloc else f.name] for f in load)
     return Layout(np.array([[size] for size in sizes.values()]), roles, host_sense=hosts, background=background)
@@ -247,7 +253,7 @@ def _own_layout(scenario: Scenario) -> Layout:
 def _slob_layout(scenario: Scenario) -> Layout:
     """SLOB: a cache is a size and an alignment; kmalloc puts a header in front."""
     sizes = {}
-    for request in path_requests(scenario.policy):
+    for request in path_requests(scenario):
         geometry = gs.slob_geometry(request, scenario.machine.cache_line)
         sizes[request.name] = (geometry.size, geometry.align, geometry.ctor, 1)
     for size in sorted({128, *(fitted.size for fitted in background_caches(scenario) if fitted.kmalloc)}):
@@ -257,7 +263,7 @@ def _slob_layout(scenario: Scenario) -> Layout:
             geometry = gs.slob_geometry(CacheRequest(fitted.name, fitted.size), scenario.machine.cache_line)
             sizes[fitted.name] = (geometry.size, geometry.align, geometry.ctor, 1)
     index = {name: row for row, name in enumerate(sizes)}
-    roles = np.array([index[name] for name in ROLE.names], np.int64)
+    roles = roles_of(index)
     hosts = tuple(index[name] for name in host_sense_caches(scenario.policy))
     background = tuple(index[f"kmalloc-{f.size}" if f.kmalloc else f.name] for f in background_caches(scenario))
     return Layout(np.array(list(sizes.values()), np.int64), roles, host_sense=hosts, background=background)

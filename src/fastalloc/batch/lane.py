@@ -9,13 +9,13 @@ from fastalloc.batch.background import background_arrays
 from fastalloc.batch.booted import refuse_unbooted
 from fastalloc.batch.bursts import burst_arrays
 from fastalloc.batch.heap import Heap, Layout, build_heap, build_layout, slab_room
-from fastalloc.batch.zones import lane_zones
+from fastalloc.batch.zones import lane_zones, pageblock_order
 from fastalloc.compiler.aligned import zeros
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmem_inspect import overflowed
 from fastalloc.kernels.alloc.mempool import MEMPOOL, MEMPOOL_RULES, Pools
 from fastalloc.kernels.alloc.policy_record import MATCH_PFMEMALLOC
-from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, PAGE, ZONE
+from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, MIGRATE, PAGE, ZONE
 from fastalloc.kernels.lane import policy as lane_policy
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.cfs import GRANULARITY_NS, LATENCY_NS, WAKEUP_GRANULARITY_NS
@@ -125,8 +125,15 @@ def build_mem(scenario: Scenario, layout: Layout, room: int = 1) -> st.Mem:
     )
     ctl[MEMCTL.nr_nodes] = 1
     ctl[MEMCTL.cpu_node_shift] = 30  # every cpu on node 0
+    ctl[MEMCTL.by_block] = machine.mobility
+    ctl[MEMCTL.pageblock_order] = order = pageblock_order(machine)
     return st.Mem(
-        zone, np.zeros((zones, MAX_ORDER, 2), np.int64), np.zeros((machine.cpus, zones, 3), np.int64), page, ctl
+        zone,
+        np.zeros((zones, MIGRATE.width, MAX_ORDER, AREA.width), np.int64),
+        np.zeros((zones, 1 + (int(zone[:, ZONE.present].max()) >> order if order else 0)), np.int64),
+        np.zeros((machine.cpus, zones, 3), np.int64),
+        page,
+        ctl,
     )
 
 

@@ -2,7 +2,10 @@
 
 from typing import NamedTuple
 
+from fastalloc.linux.gfp import MAX_ORDER
 from fastalloc.scenario.machine import Machine
+
+MIGRATE_TYPES = 5  # of 2.6.25; of no fewer pageblocks is mobility heeded
 
 
 class LaneZone(NamedTuple):
@@ -44,3 +47,11 @@ def lane_zones(machine: Machine) -> list[LaneZone]:
             )
         )
     return joined
+
+
+def pageblock_order(machine: Machine) -> int:
+    """Order of the blocks by which allocations of different mobility are kept apart; 0: the machine is too small, or
+    told without, and they are not [pageblock_order, build_all_zonelists]."""
+    order = 9 if machine.huge_pages and machine.page_kb == 4 else MAX_ORDER - 1
+    frames = sum(zone.frames for zone in lane_zones(machine))
+    return order if machine.mobility and frames >= MIGRATE_TYPES << order else 0

@@ -14,7 +14,7 @@ _WORDS = {
     "free_list_used": "{a} commands in flight",
     "command_start": "{a} bios, command and sense buffer from {source_b}",
     "command_end": "{a} bios",
-    "reclaim_begin": "priority {a}",
+    "reclaim_begin": "priority {a}, order {b}",
     "reclaim_end": "{a} pages reclaimed",
 }
 _SOURCES = ("their slabs", "the free_list")  # COMMAND.source

@@ -64,6 +64,7 @@ class Setup:
     step_jitter: Any  # (draw, cpu, ns) -> ns more
     disk_jitter: Any  # (draw, ns) -> ns more
     arrivals: list[Arrivals]  # objects, then pages
+    by_block: bool  # of machine.mobility
     boot_slabs: list[tuple[str, int, int]]  # cache, slabs, objects in use beside those of pools and hosts
 
 
@@ -103,6 +104,8 @@ class Machine:
         }
         self.cache_of_index = made
         swap = SwapInfo(setup.swap_pages)
+        self.by_block = setup.by_block
+        self.allocator.by_block = setup.by_block
         self.memory = Memory(self.allocator, self.sched, self.rcu, swap, self.caches["radix"])
         self.reclaim = Reclaim(self.memory, self, setup.costs, setup.swappiness)
         self.pools = {}
@@ -128,7 +131,7 @@ class Machine:
         for cpu in range(setup.cpus):
             self.memory.cpu = cpu
             self.memory.preload(GFP_KERNEL, PLAIN)
-        self.allocator.kswapd_wanted = False
+        self.allocator.kswapd_order = None
         self.boot_tasks(setup)
 
     def service_jitter(self, jitter: Any) -> Any:
@@ -191,13 +194,17 @@ class Machine:
         self.event("congestion_wait", task, 1000 // hz_fraction)
         self.sched.sleep_on(task, "congestion", max(1, self.hz // hz_fraction))
 
-    def begin_reclaim(self, task: Task) -> None:
-        task.memalloc = task.in_reclaim = True
-        self.event("reclaim_begin", task)
+    def putname(self, task: Task, path: Any) -> None:
+        if path is not None:
+            self.caches["path"].free(task.cpu, path)
 
-    def begin_balance(self, task: Task) -> None:
+    def begin_reclaim(self, task: Task, order: int) -> None:
         task.memalloc = task.in_reclaim = True
-        self.event("kswapd_wake", task)
+        self.event("reclaim_begin", task, order)
+
+    def begin_balance(self, task: Task, order: int) -> None:
+        task.memalloc = task.in_reclaim = True
+        self.event("kswapd_wake", task, order)
 
     def swap_writepage(self, task: Task, page: Any, kept: list) -> Any:
         return swap_writepage(self, task, page, kept)
@@ -297,8 +304,9 @@ class Machine:
 
     def wake_kswapd(self, now: int) -> None:
         """A request found less than low [wakeup_kswapd]."""
-        if self.allocator.kswapd_wanted:
-            self.allocator.kswapd_wanted = False
+        if self.allocator.kswapd_order is not None:
+            self.reclaim.kswapd_max_order = max(self.reclaim.kswapd_max_order, self.allocator.kswapd_order)
+            self.allocator.kswapd_order = None
             self.sched.wake_up_one("kswapd", now)
 
     def softirq_step(self, cpu: Cpu) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from tests.reference.closed_loop.radix_tree import LONGEST_PATH, RadixTree
 from tests.reference.closed_loop.sched import Scheduler, Task
 from tests.reference.closed_loop.swapfile import SwapInfo
-from tests.reference.page_alloc import PageAllocator
+from tests.reference.page_alloc import RECLAIMABLE_BIT, PageAllocator
 from tests.reference.page_alloc import Task as Context
 
 GFP_ATOMIC, NOMEMALLOC, NOWARN = 0x20, 0x10000, 0x200
@@ -123,7 +123,7 @@ class Memory:
         """radix_tree_preload: the CPU's stock up to 11; what was had stays."""
         stock = self.sched.cpus[self.cpu].stock
         while len(stock) < LONGEST_PATH:
-            node = self.radix.alloc(self.cpu, gfp, context)
+            node = self.radix.alloc(self.cpu, gfp | RECLAIMABLE_BIT * self.allocator.by_block, context)
             if node is None:
                 return False
             stock.append(node)

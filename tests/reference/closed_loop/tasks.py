@@ -3,7 +3,7 @@
 from tests.reference.closed_loop.memory import Logical
 from tests.reference.closed_loop.radix_tree import LONGEST_PATH
 from tests.reference.closed_loop.sched import Task
-from tests.reference.page_alloc import PLAIN
+from tests.reference.page_alloc import PLAIN, RECLAIMABLE_BIT
 
 GFP_KERNEL, GFP_HIGHUSER_PAGECACHE, GFP_NOWAIT = 0xD0, 0x1200D2, 0
 FILE_PAGES_MAX = 64
@@ -18,15 +18,16 @@ class Allocation:
         self.task = task
         self.stage = "fresh"
         self.progress = False
+        self.order = 0
 
     def failed(self):
         """Direct reclaim; with progress a nap of 20 ms and again; without it, nobody is killed here: a tick, afresh."""
         machine, task = self.machine, self.task
         wake = machine.costs["wake"]
         if self.stage != "reclaimed":
-            machine.begin_reclaim(task)
+            machine.begin_reclaim(task, self.order)
             yield wake
-            self.progress = yield from machine.reclaim.try_to_free_pages(task)
+            self.progress = yield from machine.reclaim.try_to_free_pages(task, self.order)
             self.stage = "reclaimed"
         elif self.progress:
             self.stage = "napped"
@@ -50,15 +51,19 @@ class Allocation:
             if pfn is not None:
                 self.stage = "fresh"
                 return pfn
+            self.order = 0
             yield from self.failed()
 
     def attempt(self, cache):
         """One object, or None."""
         if self.stage == "napped":
             return None
-        thing = cache.alloc(self.task.cpu, GFP_KERNEL, PLAIN)
+        reclaimable = cache is self.machine.caches["radix"] and self.machine.by_block
+        gfp = GFP_KERNEL | RECLAIMABLE_BIT * reclaimable
+        thing = cache.alloc(self.task.cpu, gfp, PLAIN)
         if thing is not None:
             self.stage = "fresh"
+        self.order = self.machine.allocator.reclaim_order
         return thing
 
     def object(self, cache):
@@ -66,6 +71,12 @@ class Allocation:
         while (thing := self.attempt(cache)) is None:
             yield from self.failed()
         return thing
+
+    def path(self):
+        """The buffer of a path [getname]."""
+        if not self.machine.by_block:
+            return None
+        return (yield from self.object(self.machine.caches["path"]))
 
     def preload(self):
         """Fill the stock of whichever CPU this is; another task may fill it meanwhile [shmem_getpage]."""
@@ -86,8 +97,10 @@ def copier(machine, task: Task, tree_files: int, tree_pages: int, file_pages):
     while True:
         files = []
         while len(files) < tree_files and sum(len(file.pages) for file in files) + FILE_PAGES_MAX <= tree_pages:
+            path = yield from asked.path()
             inode = yield from asked.object(machine.caches["inode"])
             dentry = yield from asked.object(machine.caches["dentry"])
+            machine.putname(task, path)
             file = machine.memory.new_file(inode, dentry)
             yield costs["create_file"]
             for page in range(length := file_pages(tree, len(files))):
@@ -98,10 +111,12 @@ def copier(machine, task: Task, tree_files: int, tree_pages: int, file_pages):
             files.append(file)
         yield 0
         for number, file in enumerate(files):
+            path = yield from asked.path()
             for logical in file.pages:
                 machine.memory.truncate(logical)
             machine.caches["inode"].free(task.cpu, file.inode)
             machine.memory.call_rcu(lambda cpu, dentry=file.dentry: machine.caches["dentry"].free(cpu, dentry))
+            machine.putname(task, path)
             if number == len(files) - 1:
                 tree += 1
                 machine.event("tree_removed", task, tree)

@@ -3,6 +3,8 @@
 A ``yield`` is CPU time in ns, and a place where something else may run.
 """
 
+from collections import deque
+
 from tests.reference.closed_loop.memory import LruZone, Memory, Page
 from tests.reference.closed_loop.sched import Task
 from tests.reference.page_alloc import zone_watermark_ok
@@ -14,7 +16,8 @@ SEARCH_STEP = 4 * 257  # slots looked at in one step
 class ScanControl:
     """scan_control of one reclaim."""
 
-    def __init__(self):
+    def __init__(self, order: int):
+        self.order = order  # of the request
         self.nr_scanned = self.nr_reclaimed = 0
         self.freed: list[Page] = []  # the pagevec of pages reclaimed and not yet released
 
@@ -27,12 +30,13 @@ class Reclaim:
         self.machine = machine
         self.costs = costs
         self.swappiness = swappiness
+        self.kswapd_max_order = 0
 
     # -- the loops
 
-    def try_to_free_pages(self, task: Task):
+    def try_to_free_pages(self, task: Task, order: int):
         """Direct reclaim: its value is whether it got anywhere."""
-        sc = ScanControl()
+        sc = ScanControl(order)
         progress = False
         for priority in range(DEF_PRIORITY, -1, -1):
             sc.nr_scanned = 0
@@ -50,6 +54,8 @@ class Reclaim:
 
     def end_reclaim(self, task: Task, sc: ScanControl) -> None:
         task.memalloc = task.in_reclaim = False
+        if sc.order:
+            self.memory.allocator.drain_all_pages()
         self.machine.event("reclaim_end", task, sc.nr_reclaimed)
 
     def shrink_zones(self, task: Task, sc: ScanControl, priority: int):
@@ -69,41 +75,47 @@ class Reclaim:
         given_up = self.memory.zones[z].all_unreclaimable and priority != DEF_PRIORITY
         return self.memory.allocator.zones[z].present == 0 or given_up
 
-    def above_high(self, z: int, times: int, class_zone: int) -> bool:
+    def above_high(self, z: int, order: int, times: int, class_zone: int) -> bool:
         zone = self.memory.allocator.zones[z]
-        return zone_watermark_ok(
-            zone.free_pages, 0, times * zone.pages_high, reserve=zone.lowmem_reserve[class_zone], nr_free=zone.nr_free
-        )
+        reserve = zone.lowmem_reserve[class_zone]
+        return zone_watermark_ok(zone.free_pages, order, times * zone.pages_high, reserve=reserve, nr_free=zone.nr_free)
 
     def kswapd(self, task: Task):
         """kswapd's life: asleep until an allocation misses low, then balance_pgdat."""
         while True:
-            self.machine.begin_balance(task)
+            order = self.kswapd_max_order
+            self.machine.begin_balance(task, order)
             yield 0
-            yield from self.balance_pgdat(task)
+            while True:
+                last_step = yield from self.balance_pgdat(task, order)
+                larger, self.kswapd_max_order = self.kswapd_max_order, 0
+                if order >= larger:
+                    break
+                order = larger
+                yield last_step
+            self.sleep(task)
+            yield last_step
 
-    def balance_pgdat(self, task: Task):
-        """Reclaim until every zone is above high. Its last step is the sleep."""
+    def balance_pgdat(self, task: Task, order: int):
+        """Reclaim until every zone is above high. Its value is what its last step costs."""
         while True:  # loop_again
-            sc = ScanControl()
+            sc = ScanControl(order)
             total_scanned = 0
             for priority in range(DEF_PRIORITY, -1, -1):
-                end_zone = self.zone_to_balance(priority)
+                end_zone = self.zone_to_balance(priority, order)
                 if end_zone is None:
-                    self.sleep(task)
-                    yield self.costs["scan_page"]
-                    return
+                    return self.costs["scan_page"]
                 yield self.costs["scan_page"]
                 all_zones_ok = True
                 for z in range(end_zone + 1):
                     if self.is_skipped(z, priority):
                         yield self.costs["scan_page"]
                         continue
-                    if not self.above_high(z, 1, end_zone):
+                    if not self.above_high(z, order, 1, end_zone):
                         all_zones_ok = False
                     sc.nr_scanned = 0
                     lru = self.memory.zones[z]
-                    if self.above_high(z, 8, end_zone):
+                    if self.above_high(z, order, 8, end_zone):
                         self.give_up(lru)
                         yield self.costs["scan_page"]
                     else:
@@ -113,9 +125,7 @@ class Reclaim:
                     total_scanned += sc.nr_scanned
                 yield self.costs["scan_page"]
                 if all_zones_ok:
-                    self.sleep(task)
-                    yield 0
-                    return
+                    return 0
                 if total_scanned and priority < DEF_PRIORITY - 2:
                     self.machine.congestion_wait(task, 10)
                 yield 0
@@ -126,10 +136,10 @@ class Reclaim:
         task.in_reclaim = False
         self.machine.sched.sleep_on(task, "kswapd")
 
-    def zone_to_balance(self, priority: int) -> int | None:
+    def zone_to_balance(self, priority: int, order: int) -> int | None:
         """The highest zone that is not above high, reserves aside."""
         for z in range(len(self.memory.zones) - 1, -1, -1):
-            if not self.is_skipped(z, priority) and not self.above_high(z, 1, 0):
+            if not self.is_skipped(z, priority) and not self.above_high(z, order, 1, 0):
                 return z
         return None
 
@@ -155,7 +165,7 @@ class Reclaim:
             if nr_active:
                 count = min(nr_active, SWAP_CLUSTER_MAX)
                 nr_active -= count
-                spent = self.shrink_active_list(lru, count, priority) * self.costs["scan_page"]
+                spent = self.shrink_active_list(lru, sc, count, priority) * self.costs["scan_page"]
             if nr_inactive:
                 count = min(nr_inactive, SWAP_CLUSTER_MAX)
                 nr_inactive -= count
@@ -179,10 +189,23 @@ class Reclaim:
             self.machine.congestion_wait(task, 10)
             yield 0
 
-    def shrink_active_list(self, lru: LruZone, count: int, priority: int) -> int:
+    def isolate_lru_pages(self, pages: deque[Page], count: int, order: int) -> list[Page]:
+        """Pages off the tail of a list, each with the others of its block that are on that list too; the last block may
+        take it past ``count``."""
+        taken: list[Page] = []
+        while pages and len(taken) < count:
+            page = pages.pop()
+            start = self.memory.allocator.zones[page.zone.number].start
+            block = [other for other in pages if order and (other.pfn - start) >> order == (page.pfn - start) >> order]
+            for other in block:
+                pages.remove(other)
+            taken += [page, *sorted(block, key=lambda other: other.pfn)]
+        return taken
+
+    def shrink_active_list(self, lru: LruZone, sc: ScanControl, count: int, priority: int) -> int:
         """The oldest active pages turn inactive; a mapped one stays if referenced, or if not wanted."""
         wanted = self.reclaim_mapped(lru, priority) and self.memory.swap.pages > 0
-        looked_at = [lru.active.pop() for _ in range(min(count, len(lru.active)))]
+        looked_at = self.isolate_lru_pages(lru.active, count, sc.order)
         for page in looked_at:
             page.active = page.mapped and (not wanted or page.referenced)
             if page.mapped and wanted:
@@ -203,7 +226,7 @@ class Reclaim:
         """Batches of 32 off the tail, until ``max_scan`` pages were looked at or none is left."""
         nr_scanned = 0
         while True:
-            page_list = [lru.inactive.pop() for _ in range(min(SWAP_CLUSTER_MAX, len(lru.inactive)))]
+            page_list = self.isolate_lru_pages(lru.inactive, SWAP_CLUSTER_MAX, sc.order)
             lru.pages_scanned += len(page_list)
             nr_scanned += len(page_list)
             for page in page_list:

@@ -44,7 +44,7 @@ def is_page_block(mem, handle):
         return True  # the golden cases' pages are only counted
     return (
         handle < 2 * st.PAGE_HANDLE
-        and order < mem.area.shape[1]
+        and order < mem.area.shape[2]
         and pfn + (1 << order) <= mem.page.shape[0]
         and (mem.page[pfn, PAGE.flags] & (st.PG_BUDDY | st.PG_PCP)) == 0
     )

@@ -6,11 +6,20 @@ in front of which the golden cases were recorded.
 
 from fastalloc.compiler.jit import folded, internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.buddy import area_add, buffered_rmqueue, free_one_page, page_zone, pcp_drain, pcp_push
+from fastalloc.kernels.alloc.buddy import (
+    area_add,
+    buffered_rmqueue,
+    free_one_page,
+    gfp_migrate,
+    page_zone,
+    pageblock_migrate,
+    pcp_drain,
+    pcp_push,
+)
 from fastalloc.kernels.alloc.policy_hooks import LARGEST, about_request, about_zone, answer, wanted
 from fastalloc.kernels.alloc.policy_record import QUESTION
 from fastalloc.kernels.alloc.printk import warn_alloc_failed
-from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, PAGE, PCP, ZONE
+from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, MIGRATE, PAGE, PCP, ZONE
 from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.linux import gfp as g
 
@@ -36,7 +45,8 @@ def zone_watermark_ok(mem, z, order, mark, class_zone, high, harder):
     if free <= level + mem.zone[z, ZONE.reserve[class_zone]]:
         return False
     for o in range(order):
-        free -= mem.area[z, o, AREA.nr] << o
+        for migrate in range(MIGRATE.width):
+            free -= mem.area[z, migrate, o, AREA.nr] << o
         level >>= 1
         if free <= level:
             return False
@@ -84,8 +94,9 @@ def goes_on(gfp, context):
 
 
 @kernel
-def get_page_from_freelist(mem, cpu, order, first_zone, mark_column, high, harder):
+def get_page_from_freelist(mem, cpu, gfp, order, first_zone, mark_column, harder):
     """Walk the zonelist from ``first_zone`` down; ``mark_column``: ZONE.min, ZONE.low, ZONE.high, or -1 for no mark."""
+    high = mark_column == ZONE.min and (gfp & g.HIGH) != 0
     for z in range(first_zone, -1, -1):
         if mem.zone[z, ZONE.present] == 0:
             continue
@@ -93,7 +104,7 @@ def get_page_from_freelist(mem, cpu, order, first_zone, mark_column, high, harde
             mem, z, order, mem.zone[z, mark_column], first_zone, high, harder
         ):
             continue
-        pfn = buffered_rmqueue(mem, cpu, z, order)
+        pfn = buffered_rmqueue(mem, cpu, z, order, gfp_migrate(mem, gfp))
         if pfn >= 0:
             return pfn
     return -1
@@ -112,18 +123,18 @@ def watermark_page(mem, cpu, order, first_zone, gfp, context):
     """Attempts B and C: a page from as deep as mask and task allow, or -1."""
     rule = mem.ctl[POLICY.watermark_rule]
     harder = request_harder(gfp, context, rule)
-    pfn = get_page_from_freelist(mem, cpu, order, first_zone, ZONE.min, (gfp & g.HIGH) != 0, harder)
+    pfn = get_page_from_freelist(mem, cpu, gfp, order, first_zone, ZONE.min, harder)
     if pfn >= 0:
         note_depth(mem, request_depth(gfp, context, rule))
         return pfn
     if (gfp & g.SHORT) != 0:
         mem.ctl[MEMCTL.tests] += 1
-        pfn = get_page_from_freelist(mem, cpu, order, first_zone, ZONE.short, False, False)
+        pfn = get_page_from_freelist(mem, cpu, gfp, order, first_zone, ZONE.short, False)
         if pfn >= 0:
             note_depth(mem, DEPTH.short)
             return pfn
     if ignores_watermarks(gfp, context):
-        pfn = get_page_from_freelist(mem, cpu, order, first_zone, -1, False, False)
+        pfn = get_page_from_freelist(mem, cpu, gfp, order, first_zone, -1, False)
         if pfn >= 0:
             note_depth(mem, DEPTH.none)
             mem.ctl[MEMCTL.no_watermark] += 1
@@ -186,7 +197,7 @@ def asked_page(mem, cpu, order, first_zone, gfp, context):
         if level < 0:
             return -2
         if free > level + mem.zone[z, ZONE.emergency] + mem.zone[z, ZONE.reserve[first_zone]]:
-            pfn = buffered_rmqueue(mem, cpu, z, order)
+            pfn = buffered_rmqueue(mem, cpu, z, order, gfp_migrate(mem, gfp))
             if pfn >= 0:
                 note_depth(mem, depth_of_level(level, mark))
                 return pfn
@@ -205,11 +216,11 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
         first_zone -= mem.ctl[MEMCTL.user_zones]
     if (gfp & g.GFP_DMA) != 0:
         first_zone = 0
-    pfn = get_page_from_freelist(mem, cpu, order, first_zone, ZONE.low, False, False)
+    pfn = get_page_from_freelist(mem, cpu, gfp, order, first_zone, ZONE.low, False)
     if pfn >= 0:
         note_depth(mem, DEPTH.low)
         return pfn
-    mem.ctl[MEMCTL.kswapd_wanted] = 1
+    mem.ctl[MEMCTL.kswapd_wanted] = max(mem.ctl[MEMCTL.kswapd_wanted], 1 + order * mem.ctl[MEMCTL.by_block])
     if (gfp & g.POLITE) != 0:
         warn_alloc_failed(mem, gfp, order)
         return -1
@@ -223,6 +234,7 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
     if (gfp & g.SPARE) != 0 and order == 0 and mem.ctl[MEMCTL.nr_spare] > 0:
         return take_spare(mem)
     if goes_on(gfp, context):
+        mem.ctl[MEMCTL.reclaim_order] = order * mem.ctl[MEMCTL.by_block]
         return -1
     warn_alloc_failed(mem, gfp, order)
     return -1
@@ -377,11 +389,25 @@ def free_cold_page(mem, cpu, pfn):
 
 
 @kernel
+def setup_pageblocks(mem, z):
+    """Note all pageblocks as movable but those at the start of a zone that hold pages_min
+    [memmap_init_zone, setup_zone_migrate_reserve]."""
+    order = mem.ctl[MEMCTL.pageblock_order]
+    if order == 0:
+        return
+    reserve = (mem.zone[z, ZONE.min] + (1 << order) - 1) >> order
+    for block in range(mem.block.shape[1]):
+        mem.block[z, block] = MIGRATE.reserve if block < reserve else MIGRATE.movable
+
+
+@kernel
 def init_zones(mem):
     """Fill the buddy lists with all present pages, top block first so that the lowest is at the head."""
     for z in range(mem.ctl[MEMCTL.nr_zones]):
-        for order in range(g.MAX_ORDER):
-            mem.area[z, order, AREA.head] = -1
+        for migrate in range(MIGRATE.width):
+            for order in range(g.MAX_ORDER):
+                mem.area[z, migrate, order, AREA.head] = -1
+        setup_pageblocks(mem, z)
         for cpu in range(mem.pcp.shape[0]):
             mem.pcp[cpu, z, PCP.head] = -1
             mem.pcp[cpu, z, PCP.tail] = -1
@@ -395,6 +421,6 @@ def init_zones(mem):
             while order < g.MAX_ORDER - 1 and (index & (1 << order)) == 0:
                 order += 1
             index -= 1 << order
-            area_add(mem, z, order, start + index)
+            area_add(mem, z, pageblock_migrate(mem, z, start + index), order, start + index)
             mem.zone[z, ZONE.free] += 1 << order
         mem.zone[z, ZONE.min_free] = mem.zone[z, ZONE.free]

@@ -6,10 +6,12 @@ Every tree here has an atomic mask of its own, so its insertions take from the s
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc.rcu import CALLBACK_NODE, call_rcu
 from fastalloc.kernels.alloc.slab_owner import slab_take
+from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.kernels.lane.state import ROLE
 from fastalloc.kernels.lane.tasks import CPU
+from fastalloc.linux import gfp as g
 
 
 @folded
@@ -19,11 +21,17 @@ def stock_node(vm, cpu, handle):
     vm.cpu[cpu, CPU.stock] += 1
 
 
+@folded
+def node_flags(mem):
+    """What the mask of a node says besides [radix_tree_preload: set_migrateflags]."""
+    return g.RECLAIMABLE if mem.ctl[MEMCTL.by_block] != 0 else 0
+
+
 @internal
 def radix_tree_preload(mem, heap, vm, out, cpu, gfp, context):
     """Fill a CPU's stock to 11 nodes; False at the first that cannot be had, and what was added stays."""
     while vm.cpu[cpu, CPU.stock] < ms.RADIX_STOCK:
-        handle = slab_take(mem, heap, out, vm.roles[ROLE.radix], cpu, gfp, context, WHO.radix)
+        handle = slab_take(mem, heap, out, vm.roles[ROLE.radix], cpu, gfp | node_flags(mem), context, WHO.radix)
         if handle < 0:
             return False
         stock_node(vm, cpu, handle)

@@ -53,8 +53,18 @@ class ZONE(Record):
     zone_name = field("its name: an index of metrics.ZONES")
 
 
+class MIGRATE(Record):
+    """Types of allocations that are kept apart, by pageblocks: pages that can be moved among themselves, and those that
+    can be reclaimed [include/linux/mmzone.h]."""
+
+    unmovable = field("what the kernel allocates for itself")
+    reclaimable = field("what the kernel can give back: __GFP_RECLAIMABLE")
+    movable = field("pages of tasks: __GFP_MOVABLE")
+    reserve = field("pageblocks at the start of a zone that are used last")
+
+
 class AREA(Record):
-    """area[z, order, .]."""
+    """area[z, MIGRATE, order, .]."""
 
     head = field("first free block of the order, -1 none", "pfn", "struct free_area")
     nr = field("blocks on the list", "blocks", "struct free_area")
@@ -86,7 +96,8 @@ class MEMCTL(Record, width=POLICY.width):
     nr_zones = field("zones of the machine, lowest first")
     jiffies = field("set by whoever drives time")
     hz = field("jiffies a second", "1/s")
-    kswapd_wanted = field("set when a request fell below pages_low")
+    kswapd_wanted = field("1 + the largest order of the requests that fell below pages_low, 0 none did")
+    reclaim_order = field("order of the last request that was refused and is to reclaim", source="scan_control, order")
     depth = field("depth of the last granted request, a DEPTH")
     deepest = field("deepest DEPTH that any request was granted at")
     failed = field("requests refused for good")
@@ -96,6 +107,8 @@ class MEMCTL(Record, width=POLICY.width):
     missed = field("suppressed since the last printed one")
     tokens = field("printk_ratelimit bucket, jiffies")
     token_jiffy = field("when printk_ratelimit last refilled its bucket", "jiffies", "__printk_ratelimit")
+    by_block = field("1: a request for a block of pages reclaims for one, and system calls have buffers of their paths")
+    pageblock_order = field("of the blocks that one MIGRATE each is noted for, 0 all pages are unmovable")
     report_gfp = field("mask and order of the last failure")
     report_order = field("order of the last failed allocation")
     cpu_node_shift = field("stub model: node of a cpu = cpu >> shift")
@@ -169,12 +182,13 @@ class DEPTH(Record):
 DEPTH_NAMES = ("low", "min", "3/4 min", "1/2 min", "3/8 min", "short-lived", "no watermark")
 
 
-@group(zone=ZONE.width, area=2, pcp=3, page=PAGE.width)
+@group(zone=ZONE.width, area=AREA.width, pcp=3, page=PAGE.width)
 class Mem(NamedTuple):
     """The page allocator of one lane."""
 
     zone: np.ndarray  # int64[zones, ZONE.width]
-    area: np.ndarray  # int64[zones, MAX_ORDER, 2]
+    area: np.ndarray  # int64[zones, MIGRATE.width, MAX_ORDER, AREA.width]
+    block: np.ndarray  # int64[zones, pageblocks]: MIGRATE of each pageblock of a zone
     pcp: np.ndarray  # int64[cpus, zones, 3]
     page: np.ndarray  # int32[pages, PAGE.width]
     ctl: np.ndarray  # int64[MEMCTL.width]
@@ -199,6 +213,7 @@ PG_ISOLATED = 16384  # on a reclaimer's private list
 PG_FIRST = 32768  # page 0 of its tmpfs file
 PG_ZONE_SHIFT = 28
 PG_ORDER_SHIFT = 24
+PG_MIGRATE_SHIFT = 22  # bits 22 and 23 of a free page: whose list it is on, or was filled for
 
 # ------------------------------------------------------------------------------------------------------- SLUB
 

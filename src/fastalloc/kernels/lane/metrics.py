@@ -173,9 +173,9 @@ class EVENT(Record):
     sense_fail = field("a: runner")
     bio_wait = field("a: 1 if the 5 s timer ended the sleep before")
     request_wait = field("a task sleeps in get_request_wait")
-    reclaim_begin = field("a: priority")
+    reclaim_begin = field("a: priority, b: order of the request")
     reclaim_end = field("a: pages reclaimed")
-    kswapd_wake = field("kswapd wakes")
+    kswapd_wake = field("kswapd wakes, a: for which order")
     congestion_wait = field("a reclaimer naps in congestion_wait or throttle_vm_writeout")
     tree_removed = field("a copier removes the tree that it finished")
 
@@ -196,3 +196,4 @@ class WHO(Record):
     noise = field("whoever else allocates with GFP_ATOMIC", label="atomic noise")
     page = field("page of a task's memory or file", label="task page")
     boot = field("what was allocated before the run")
+    path = field("buffer of a path, getname", label="path buffer")

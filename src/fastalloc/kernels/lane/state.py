@@ -173,6 +173,7 @@ class ROLE(Record):
     inode = field("cache of tmpfs inodes", source="shmem_inode_cachep", label="shmem_inode_cache")
     dentry = field("cache of dentries", source="dentry_cache")
     noise = field("cache that the GFP_ATOMIC noise allocates from", label="kmalloc-128")
+    path = field("cache of buffers of paths", source="names_cachep", label="names_cache")
 
 
 # ----------------------------------------------------------------------------------------- files, swap, the machine
@@ -284,6 +285,7 @@ class VM(Record, width=POLICY.width):
     tickets = field("given out for it so far")
     boot_slabs = columns(3, "when the workload starts, of kmalloc-128, kmalloc-16, radix_tree_node")
     boot_live = columns(3, "objects in use there, beside those of mempools, hosts and stocks")
+    kswapd_max_order = field("largest order asked for since kswapd last looked", source="pg_data_t")
 
 
 class HOST(Record):

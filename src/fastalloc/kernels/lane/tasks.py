@@ -59,6 +59,8 @@ class TASK(Record):
     ran = field("when it last ran")
     at_limit = field("1: the queue was at its limit when it was last charged a request")
     scan_left = field("left to isolate in this shrink_inactive_list", "pages", "shrink_inactive_list")
+    order = field("of the request that it reclaims for; kswapd: of the largest", source="scan_control, order")
+    path = field("buffer of the path of a file that it opens or removes, -1 none", "handle", "getname")
 
 
 class TASK_KIND(Record):
@@ -110,12 +112,13 @@ class RECLAIM(Record):
 class PROGRAM(Record):
     """TASK.program."""
 
-    file = field("begins a file: its inode")
+    file = field("begins a file: the buffer of its path", source="getname")
     dentry = field("allocates its dentry")
     page = field("allocates the next page")
     insert = field("puts it into the file's radix tree")
     remove = field("removes the tree of files, or unmaps memory")
     preload = field("fills its CPU's stock of radix nodes")
+    inode = field("allocates its inode")
 
 
 class ATTEMPT(Record):

@@ -106,7 +106,7 @@ def boot_tasks(vm, copiers, writers, spread_jiffies):
     pages = 0
     for t in range(tasks + 2 * cpus):
         task = vm.task[t]
-        for column in (TASK.list, TASK.keep, TASK.pvec, TASK.page, TASK.new_page, TASK.bio):
+        for column in (TASK.list, TASK.keep, TASK.pvec, TASK.page, TASK.new_page, TASK.bio, TASK.path):
             task[column] = -1
         task[TASK.cpu] = t % cpus if t < tasks else (t - tasks) % cpus
         task[TASK.page_base] = pages

@@ -3,11 +3,12 @@
 from fastalloc.compiler.jit import internal, out_of_line
 from fastalloc.kernels.alloc.kmem_inspect import heap_pages, pages_apart
 from fastalloc.kernels.alloc.mempool import MEMPOOL
-from fastalloc.kernels.alloc.state import AREA, MEMCTL, PAGE, PCP, ZONE
+from fastalloc.kernels.alloc.state import AREA, MEMCTL, MIGRATE, PAGE, PCP, ZONE
 from fastalloc.kernels.lane.state import BIO, COMMAND, IO, REQUEST, VM
 from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_STATE
 from fastalloc.kernels.machine.check_heap import check_heap
 from fastalloc.kernels.workload.atomic_noise import PAGES
+from fastalloc.linux import gfp as g
 
 VIOLATIONS = (
     "",
@@ -41,15 +42,16 @@ def check_pages(mem, vm, heap):
     for z in range(zones):
         total += mem.zone[z, ZONE.present]
         free = 0
-        for order in range(mem.area.shape[1]):
-            blocks = 0
-            pfn = mem.area[z, order, AREA.head]
-            while pfn >= 0:
-                blocks += 1
-                pfn = mem.page[pfn, PAGE.next]
-            if blocks != mem.area[z, order, AREA.nr]:
-                return 1
-            free += blocks << order
+        for migrate in range(MIGRATE.width):
+            for order in range(g.MAX_ORDER):
+                blocks = 0
+                pfn = mem.area[z, migrate, order, AREA.head]
+                while pfn >= 0:
+                    blocks += 1
+                    pfn = mem.page[pfn, PAGE.next]
+                if blocks != mem.area[z, migrate, order, AREA.nr]:
+                    return 1
+                free += blocks << order
         if free != mem.zone[z, ZONE.free]:
             return 1
         listed += free

@@ -29,7 +29,7 @@ from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.cfs import BALANCE_NS, balance, charge_task, schedule, scheduler_tick
 from fastalloc.kernels.lane.due import end_turn, first_due, next_tick, note_due, pass_turn
 from fastalloc.kernels.lane.metrics import METRIC
-from fastalloc.kernels.lane.sched import run_task_timers, sleep_on, wake_one
+from fastalloc.kernels.lane.sched import run_task_timers, sleep_on
 from fastalloc.kernels.lane.state import COST, IO, OUT_CTL, ROLE, VM
 from fastalloc.kernels.lane.swap_lock import held_at_turn_end, spin_lock, spin_unlock, spins
 from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_KIND, TASK_STATE
@@ -43,7 +43,7 @@ from fastalloc.kernels.machine.observe import (
 )
 from fastalloc.kernels.machine.repeated import jittered, repeat_attempts
 from fastalloc.kernels.reclaim.shrink_page_list import swap_lock_time
-from fastalloc.kernels.reclaim.vmscan import begin_balance, reclaim_step
+from fastalloc.kernels.reclaim.vmscan import begin_balance, reclaim_step, wakeup_kswapd
 from fastalloc.kernels.workload.atomic_noise import OBJECTS, PAGES, noise_due, noise_event, refuses_any_cpu
 from fastalloc.kernels.workload.background import background_event
 from fastalloc.kernels.workload.bursts import burst_event
@@ -180,9 +180,7 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
         c[CPU.exec] = clock
         if c[CPU.running] == 0 and vm.ctl[VM.nr_cpus] > 1:
             balance(vm, cpu, clock)
-    if mem.ctl[MEMCTL.kswapd_wanted] != 0:
-        mem.ctl[MEMCTL.kswapd_wanted] = 0
-        wake_one(vm, TASK_STATE.kswapd, clock)
+    wakeup_kswapd(mem, vm, clock)
     if mem.ctl[MEMCTL.reports] != out.ctl[OUT_CTL.reports]:
         note_reports(mem, vm, out, cpu)
     note_due(vm, cpu, softirq_due(io, cpu))

@@ -2,6 +2,7 @@
 
 from fastalloc.compiler.jit import folded
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.buddy import page_zone
 from fastalloc.kernels.alloc.page_alloc import free_cold_page
 from fastalloc.kernels.alloc.state import PAGE, ZONE
 from fastalloc.kernels.lane.metrics import METRIC
@@ -50,23 +51,55 @@ def reclaim_page(mem, vm, out, t, cpu, pfn):
 
 
 @folded
+def isolate_page(mem, vm, t, pfn, last):
+    """Take a page off its LRU list and put it behind ``last`` of the task's private list."""
+    lru_del(mem, pfn)
+    mem.page[pfn, PAGE.flags] |= st.PG_ISOLATED
+    mem.page[pfn, PAGE.next] = -1
+    if last >= 0:
+        mem.page[last, PAGE.next] = pfn
+    else:
+        vm.task[t, TASK.list] = pfn
+
+
+@folded
+def block_start(mem, z, pfn, block):
+    """First page of the aligned block of so many pages that a page is in."""
+    start = mem.zone[z, ZONE.start]
+    return start + ((pfn - start) & -block)
+
+
+@folded
+def is_on_list(mem, z, pfn, active):
+    """Whether a page is on the active or on the inactive list of zone ``z`` [__isolate_lru_page]."""
+    if pfn >= mem.page.shape[0] or page_zone(mem, pfn) != z:
+        return False
+    wanted = st.PG_LRU | (st.PG_ACTIVE if active else 0)
+    return (mem.page[pfn, PAGE.flags] & (st.PG_LRU | st.PG_ACTIVE)) == wanted
+
+
+@folded
 def isolate_lru_pages(mem, vm, t, z, count):
-    """Take up to ``count`` pages off the inactive tail into the task's private list [isolate_lru_pages]."""
+    """Take up to ``count`` pages off the inactive tail into the task's private list; where it reclaims for a block of
+    pages, also the rest of the block of each that is on the list, wherever it stands, even past ``count``
+    [isolate_lru_pages]."""
     taken = 0
     last = -1
+    block = 1 << vm.task[t, TASK.order]
     while taken < count:
         pfn = mem.zone[z, ZONE.inactive_tail]
         if pfn < 0:
             break
-        lru_del(mem, pfn)
-        mem.page[pfn, PAGE.flags] |= st.PG_ISOLATED
-        mem.page[pfn, PAGE.next] = -1
-        if last >= 0:
-            mem.page[last, PAGE.next] = pfn
-        else:
-            vm.task[t, TASK.list] = pfn
+        isolate_page(mem, vm, t, pfn, last)
         last = pfn
         taken += 1
+        if block > 1:
+            start = block_start(mem, z, pfn, block)
+            for other in range(start, start + block):
+                if is_on_list(mem, z, other, False):
+                    isolate_page(mem, vm, t, other, last)
+                    last = other
+                    taken += 1
     mem.zone[z, ZONE.pages_scanned] += taken
     vm.ctl[VM.lru_ahead] = mem.zone[z, ZONE.inactive_tail]
     return taken

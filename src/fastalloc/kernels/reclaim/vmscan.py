@@ -6,15 +6,16 @@ A reclaimer can sleep in the middle of everything, so its place is data: ``TASK.
 
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.buddy import drain_all_pages
 from fastalloc.kernels.alloc.page_alloc import zone_watermark_ok
 from fastalloc.kernels.alloc.state import MEMCTL, PAGE, ZONE
 from fastalloc.kernels.lane.events import log_event
 from fastalloc.kernels.lane.metrics import EVENT, METRIC
-from fastalloc.kernels.lane.sched import sleep_on
+from fastalloc.kernels.lane.sched import sleep_on, wake_one
 from fastalloc.kernels.lane.state import COST, OUT_CTL, VM
 from fastalloc.kernels.lane.tasks import ATTEMPT, PROGRAM, RECLAIM, TASK, TASK_KIND, TASK_STATE
 from fastalloc.kernels.reclaim.congestion import congestion_wait
-from fastalloc.kernels.reclaim.page_lists import isolate_lru_pages, putback_lru_pages
+from fastalloc.kernels.reclaim.page_lists import block_start, is_on_list, isolate_lru_pages, putback_lru_pages
 from fastalloc.kernels.reclaim.shrink_page_list import search_step, shrink_page
 from fastalloc.kernels.reclaim.writepage import write_step, written
 from fastalloc.kernels.swap.lru import lru_add, lru_del
@@ -26,7 +27,7 @@ DEF_PRIORITY = 12
 
 @folded
 def begin_reclaim(vm, out, t, cpu):
-    """Enter direct reclaim: PF_MEMALLOC until it ends [try_to_free_pages]."""
+    """Enter direct reclaim of ``TASK.order``: PF_MEMALLOC until it ends [try_to_free_pages]."""
     task = vm.task[t]
     task[TASK.flags] = g.PF_MEMALLOC
     task[TASK.priority] = DEF_PRIORITY
@@ -36,13 +37,15 @@ def begin_reclaim(vm, out, t, cpu):
     vm.ctl[VM.reclaimers] += 1
     out.metric[METRIC.allocstall] += 1
     if out.ctl[OUT_CTL.full] != 0:
-        log_event(vm, out, EVENT.reclaim_begin, cpu, t, task[TASK.priority], 0, 0)
+        log_event(vm, out, EVENT.reclaim_begin, cpu, t, task[TASK.priority], task[TASK.order], 0)
 
 
 @folded
-def end_reclaim(vm, out, t, cpu, progress):
-    """Leave direct reclaim with its return value."""
+def end_reclaim(mem, vm, out, t, cpu, progress):
+    """Leave direct reclaim with its return value; for a block of pages all CPUs' lists are drained [__alloc_pages]."""
     task = vm.task[t]
+    if task[TASK.order] > 0:
+        drain_all_pages(mem)
     task[TASK.flags] = 0
     task[TASK.reclaim] = RECLAIM.out
     task[TASK.progress] = progress
@@ -50,6 +53,17 @@ def end_reclaim(vm, out, t, cpu, progress):
     vm.ctl[VM.reclaimers] -= 1
     if out.ctl[OUT_CTL.full] != 0:
         log_event(vm, out, EVENT.reclaim_end, cpu, t, task[TASK.reclaimed], 0, 0)
+
+
+@folded
+def balance_for(vm, t, order):
+    """kswapd begins a balance_pgdat of ``order``."""
+    task = vm.task[t]
+    task[TASK.order] = order
+    task[TASK.priority] = DEF_PRIORITY
+    task[TASK.reclaimed] = 0
+    task[TASK.total_scanned] = 0
+    task[TASK.reclaim] = RECLAIM.priority
 
 
 @folded
@@ -69,26 +83,39 @@ def reclaim_mapped(mem, vm, z, priority):
 
 
 @folded
-def shrink_active_list(mem, vm, z, count, priority):
-    """Move up to ``count`` pages from the active tail to the inactive list; how many were looked at.
+def shrink_active_page(mem, pfn, wanted):
+    """An active page goes to the inactive list; a mapped one stays while it is referenced, or not ``wanted``."""
+    lru_del(mem, pfn)
+    flags = mem.page[pfn, PAGE.flags]
+    stays = False
+    if (flags & st.PG_MAPPED) != 0:
+        stays = not wanted or (flags & st.PG_REFERENCED) != 0
+        if wanted:
+            mem.page[pfn, PAGE.flags] = flags & ~st.PG_REFERENCED
+    lru_add(mem, pfn, stays)
 
-    A mapped page stays while it is referenced, or while mapped pages are not asked for; an anonymous one also where
-    there is no swap area.
+
+@folded
+def shrink_active_list(mem, vm, t, z, count):
+    """Look at up to ``count`` pages of the active tail, and at the rest of the block of each where task ``t`` reclaims
+    for a block; how many pages it was. Mapped ones are wanted as :func:`reclaim_mapped` says, where there is swap.
     """
-    wanted = reclaim_mapped(mem, vm, z, priority) and vm.ctl[VM.swap_pages] > 0
+    wanted = reclaim_mapped(mem, vm, z, vm.task[t, TASK.priority]) and vm.ctl[VM.swap_pages] > 0
     count = min(count, mem.zone[z, ZONE.nr_active])  # none twice: the kernel takes them all off before it looks
-    for _ in range(count):
+    block = 1 << vm.task[t, TASK.order]
+    looked = 0
+    while looked < count:
         pfn = mem.zone[z, ZONE.active_tail]
-        lru_del(mem, pfn)
-        flags = mem.page[pfn, PAGE.flags]
-        stays = False
-        if (flags & st.PG_MAPPED) != 0:
-            stays = not wanted or (flags & st.PG_REFERENCED) != 0
-            if wanted:
-                mem.page[pfn, PAGE.flags] = flags & ~st.PG_REFERENCED
-        lru_add(mem, pfn, stays)
-    mem.zone[z, ZONE.pages_scanned] += count
-    return count
+        shrink_active_page(mem, pfn, wanted)
+        looked += 1
+        if block > 1:
+            start = block_start(mem, z, pfn, block)
+            for other in range(start, start + block):
+                if other != pfn and is_on_list(mem, z, other, True):
+                    shrink_active_page(mem, other, wanted)
+                    looked += 1
+    mem.zone[z, ZONE.pages_scanned] += looked
+    return looked
 
 
 @folded
@@ -145,9 +172,9 @@ def next_zone(mem, vm, t):
         if zone[ZONE.present] == 0 or (zone[ZONE.all_unreclaimable] != 0 and task[TASK.priority] != DEF_PRIORITY):
             return
         end_zone = task[TASK.zones_left]
-        if not zone_watermark_ok(mem, z, 0, zone[ZONE.high], end_zone, False, False):
+        if not zone_watermark_ok(mem, z, task[TASK.order], zone[ZONE.high], end_zone, False, False):
             task[TASK.progress] = 0  # all_zones_ok
-        if not zone_watermark_ok(mem, z, 0, 8 * zone[ZONE.high], end_zone, False, False):
+        if not zone_watermark_ok(mem, z, task[TASK.order], 8 * zone[ZONE.high], end_zone, False, False):
             begin_shrink_zone(mem, vm, t, z)
         else:
             zone_done(mem, vm, t)
@@ -161,6 +188,20 @@ def next_zone(mem, vm, t):
         return
     task[TASK.progress] = 1  # not all unreclaimable
     begin_shrink_zone(mem, vm, t, z)
+
+
+@internal
+def end_balance(vm, t, cpu, jiffies):
+    """balance_pgdat is over: kswapd sleeps, or goes on for a larger order that was asked for meanwhile [kswapd]."""
+    task = vm.task[t]
+    order = vm.ctl[VM.kswapd_max_order]
+    vm.ctl[VM.kswapd_max_order] = 0
+    if task[TASK.order] < order:
+        balance_for(vm, t, order)
+        return
+    task[TASK.reclaim] = RECLAIM.out
+    vm.ctl[VM.reclaimers] -= 1
+    sleep_on(vm, cpu, TASK_STATE.kswapd, -1, False, jiffies)
 
 
 @folded
@@ -179,14 +220,12 @@ def begin_priority(mem, vm, t, cpu, jiffies):
         zone = mem.zone[z]
         if zone[ZONE.present] == 0 or (zone[ZONE.all_unreclaimable] != 0 and task[TASK.priority] != DEF_PRIORITY):
             continue
-        if not zone_watermark_ok(mem, z, 0, zone[ZONE.high], 0, False, False):
+        if not zone_watermark_ok(mem, z, task[TASK.order], zone[ZONE.high], 0, False, False):
             task[TASK.zones_left] = z
             task[TASK.zone] = 0
             task[TASK.progress] = 1
             return
-    task[TASK.reclaim] = RECLAIM.out
-    vm.ctl[VM.reclaimers] -= 1
-    sleep_on(vm, cpu, TASK_STATE.kswapd, -1, False, jiffies)
+    end_balance(vm, t, cpu, jiffies)
 
 
 @folded
@@ -198,7 +237,7 @@ def end_priority(mem, vm, out, t, cpu, jiffies):
     if kswapd:
         task[TASK.total_scanned] += task[TASK.scanned]
     if not kswapd and enough:
-        end_reclaim(vm, out, t, cpu, 1)
+        end_reclaim(mem, vm, out, t, cpu, 1)
         return
     balanced = kswapd and task[TASK.progress] != 0
     priority = task[TASK.priority]
@@ -214,9 +253,7 @@ def end_priority(mem, vm, out, t, cpu, jiffies):
         task[TASK.reclaimed] = 0
         task[TASK.total_scanned] = 0
         if balanced:
-            task[TASK.reclaim] = RECLAIM.out
-            vm.ctl[VM.reclaimers] -= 1
-            sleep_on(vm, cpu, TASK_STATE.kswapd, -1, False, jiffies)
+            end_balance(vm, t, cpu, jiffies)
             return
     if scanned > 0 and priority < DEF_PRIORITY - 2 and not balanced:
         congestion_wait(vm, out, t, cpu, 10, jiffies)
@@ -263,7 +300,7 @@ def reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
         if task[TASK.nr_active] > 0:
             count = min(task[TASK.nr_active], SWAP_CLUSTER_MAX)
             task[TASK.nr_active] -= count
-            scanned = shrink_active_list(mem, vm, z, count, task[TASK.priority])
+            scanned = shrink_active_list(mem, vm, t, z, count)
         if task[TASK.nr_inactive] > 0:
             count = min(task[TASK.nr_inactive], SWAP_CLUSTER_MAX)
             task[TASK.nr_inactive] -= count
@@ -288,7 +325,7 @@ def reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
         written(mem, vm, t)
         return 0
     if step == RECLAIM.last_nap:
-        end_reclaim(vm, out, t, cpu, task[TASK.progress])
+        end_reclaim(mem, vm, out, t, cpu, task[TASK.progress])
         return 0
     begin_priority(mem, vm, t, cpu, jiffies)
     return vm.costs[COST.scan_page]
@@ -299,11 +336,19 @@ def begin_balance(vm, out, t):
     """Set kswapd going; the caller has woken it [wakeup_kswapd, balance_pgdat]."""
     task = vm.task[t]
     task[TASK.flags] = g.PF_MEMALLOC
-    task[TASK.priority] = DEF_PRIORITY
-    task[TASK.reclaimed] = 0
-    task[TASK.total_scanned] = 0
-    task[TASK.reclaim] = RECLAIM.priority
+    balance_for(vm, t, vm.ctl[VM.kswapd_max_order])
     vm.ctl[VM.reclaimers] += 1
     out.metric[METRIC.kswapd_wakes] += 1
     if out.ctl[OUT_CTL.full] != 0:
-        log_event(vm, out, EVENT.kswapd_wake, -1, t, 0, 0, 0)
+        log_event(vm, out, EVENT.kswapd_wake, -1, t, task[TASK.order], 0, 0)
+
+
+@internal
+def wakeup_kswapd(mem, vm, now):
+    """Wake kswapd if a request has missed pages_low, and tell it the largest order of such [wakeup_kswapd]."""
+    wanted = mem.ctl[MEMCTL.kswapd_wanted]
+    if wanted == 0:
+        return
+    mem.ctl[MEMCTL.kswapd_wanted] = 0
+    vm.ctl[VM.kswapd_max_order] = max(vm.ctl[VM.kswapd_max_order], wanted - 1)
+    wake_one(vm, TASK_STATE.kswapd, now)

@@ -10,9 +10,8 @@ from fastalloc.kernels.alloc.slab_owner import slab_give, slab_take
 from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane.metrics import METRIC, WHO
-from fastalloc.kernels.lane.sched import wake_one
 from fastalloc.kernels.lane.state import ROLE, VM
-from fastalloc.kernels.lane.tasks import TASK_STATE
+from fastalloc.kernels.reclaim.vmscan import wakeup_kswapd
 from fastalloc.linux import gfp as g
 
 # The two kinds share their code.
@@ -120,6 +119,4 @@ def noise_event(mem, heap, vm, out, kind, now):
         noise_leaves(mem, heap, vm, kind)
     else:
         noise_arrives(mem, heap, vm, out, kind)
-        if mem.ctl[MEMCTL.kswapd_wanted] != 0:
-            mem.ctl[MEMCTL.kswapd_wanted] = 0
-            wake_one(vm, TASK_STATE.kswapd, now)
+        wakeup_kswapd(mem, vm, now)

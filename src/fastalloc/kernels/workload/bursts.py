@@ -13,9 +13,8 @@ from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC, WHO
-from fastalloc.kernels.lane.sched import wake_one
 from fastalloc.kernels.lane.state import VM
-from fastalloc.kernels.lane.tasks import TASK_STATE
+from fastalloc.kernels.reclaim.vmscan import wakeup_kswapd
 from fastalloc.linux import gfp as g
 
 STREAM_BURST = 24
@@ -139,6 +138,4 @@ def burst_event(mem, heap, vm, out, now):
             else:
                 burst_asks(mem, heap, vm, out, k, now)
     note_next_burst(vm)
-    if mem.ctl[MEMCTL.kswapd_wanted] != 0:
-        mem.ctl[MEMCTL.kswapd_wanted] = 0
-        wake_one(vm, TASK_STATE.kswapd, now)
+    wakeup_kswapd(mem, vm, now)

@@ -8,7 +8,7 @@ allocation that fails goes through direct reclaim as in __alloc_pages.
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, get_page_from_freelist, note_depth
-from fastalloc.kernels.alloc.radix_tree import radix_tree_node_alloc, radix_tree_preload, stock_node
+from fastalloc.kernels.alloc.radix_tree import node_flags, radix_tree_node_alloc, radix_tree_preload, stock_node
 from fastalloc.kernels.alloc.rcu import CALLBACK_DENTRY, CALLBACK_FILE, call_rcu
 from fastalloc.kernels.alloc.slab_owner import slab_give, slab_take
 from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, PAGE, ZONE
@@ -75,11 +75,12 @@ def task_alloc_page(mem, vm, out, t, cpu, gfp, jiffies):
     task = vm.task[t]
     pfn = -1
     mem.ctl[MEMCTL.who] = WHO.page
+    task[TASK.order] = 0
     if task[TASK.attempt] == ATTEMPT.fresh:
         pfn = alloc_pages(mem, cpu, -1, gfp, 0, 0)
     elif task[TASK.attempt] == ATTEMPT.reclaimed:
         mark = ZONE.min if task[TASK.progress] != 0 else ZONE.high
-        pfn = get_page_from_freelist(mem, cpu, 0, mem.ctl[MEMCTL.nr_zones] - 1, mark, False, False)
+        pfn = get_page_from_freelist(mem, cpu, gfp, 0, mem.ctl[MEMCTL.nr_zones] - 1, mark, False)
         if pfn >= 0:
             note_depth(mem, DEPTH.min)
     if pfn < 0:
@@ -95,12 +96,37 @@ def task_alloc_object(mem, heap, vm, out, t, cpu, role, who, jiffies):
     task = vm.task[t]
     handle = st.NO_OBJECT
     if task[TASK.attempt] != ATTEMPT.napped:
-        handle = slab_take(mem, heap, out, vm.roles[role], cpu, g.GFP_KERNEL, 0, who)
+        mem.ctl[MEMCTL.reclaim_order] = 0
+        gfp = g.GFP_KERNEL | (node_flags(mem) if role == ROLE.radix else 0)
+        handle = slab_take(mem, heap, out, vm.roles[role], cpu, gfp, 0, who)
+        task[TASK.order] = mem.ctl[MEMCTL.reclaim_order]
     if handle < 0:
         after_failure(mem, vm, out, t, cpu, jiffies)
         return handle
     task[TASK.attempt] = ATTEMPT.fresh
     return handle
+
+
+@internal
+def getname(mem, heap, vm, out, t, cpu, jiffies):
+    """A buffer of 4 kB for the path of a system call, kept until it ends; False: the task is now in direct reclaim or
+    asleep [getname, putname]. True without one where ``MEMCTL.by_block`` is 0."""
+    if mem.ctl[MEMCTL.by_block] == 0:
+        return True
+    handle = task_alloc_object(mem, heap, vm, out, t, cpu, ROLE.path, WHO.path, jiffies)
+    if handle < 0:
+        return False
+    vm.task[t, TASK.path] = handle
+    return True
+
+
+@internal
+def putname(mem, heap, vm, t, cpu):
+    """The system call is over: its path's buffer goes back."""
+    if vm.task[t, TASK.path] < 0:
+        return
+    slab_give(mem, heap, vm.roles[ROLE.path], cpu, vm.task[t, TASK.path])
+    vm.task[t, TASK.path] = -1
 
 
 @folded
@@ -183,6 +209,11 @@ def copy_step(mem, heap, vm, out, t, cpu, jiffies):
             task[TASK.nr_pages] = 0
             task[TASK.program] = PROGRAM.remove
             return 0
+        if not getname(mem, heap, vm, out, t, cpu, jiffies):
+            return vm.costs[COST.wake]
+        task[TASK.program] = PROGRAM.inode
+        program = PROGRAM.inode
+    if program == PROGRAM.inode:
         handle = task_alloc_object(mem, heap, vm, out, t, cpu, ROLE.inode, WHO.inode, jiffies)
         if handle < 0:
             return vm.costs[COST.wake]
@@ -191,11 +222,11 @@ def copy_step(mem, heap, vm, out, t, cpu, jiffies):
         vm.mapping[f, MAPPING.nrpages] = 0
         vm.mapping[f, MAPPING.first] = 0
         task[TASK.program] = PROGRAM.dentry
-        program = PROGRAM.dentry
     handle = task_alloc_object(mem, heap, vm, out, t, cpu, ROLE.dentry, WHO.dentry, jiffies)
     if handle < 0:
         return vm.costs[COST.wake]
     vm.file[f, FILE.dentry] = 1 + handle
+    putname(mem, heap, vm, t, cpu)
     task[TASK.file_page] = 0
     task[TASK.file_pages] = file_pages(vm, t, task[TASK.tree], task[TASK.file])
     task[TASK.program] = PROGRAM.preload
@@ -203,9 +234,12 @@ def copy_step(mem, heap, vm, out, t, cpu, jiffies):
 
 
 @folded
-def remove_step(mem, heap, vm, out, t, cpu):
-    """Remove one file of a finished tree, pages first, then dentry and inode; CPU time in ns [shmem_delete_inode]."""
+def remove_step(mem, heap, vm, out, t, cpu, jiffies):
+    """Remove one file of a finished tree, pages first, then dentry and inode; CPU time in ns
+    [do_unlinkat, shmem_delete_inode]."""
     task = vm.task[t]
+    if not getname(mem, heap, vm, out, t, cpu, jiffies):
+        return vm.costs[COST.wake]
     f = task[TASK.file_base] + task[TASK.file]
     pages = vm.mapping[f, MAPPING.pages]
     base = task[TASK.page_base] + task[TASK.nr_pages]
@@ -217,6 +251,7 @@ def remove_step(mem, heap, vm, out, t, cpu):
     vm.file[f, FILE.dentry] = 0
     vm.file[f, FILE.inode] = 0
     vm.mapping[f, MAPPING.pages] = 0
+    putname(mem, heap, vm, t, cpu)
     task[TASK.file] += 1
     if task[TASK.file] == task[TASK.file_pages]:
         finish_tree(vm, out, t, cpu)
@@ -275,5 +310,5 @@ def workload_step(mem, heap, vm, out, t, cpu, jiffies):
     if task[TASK.kind] == TASK_KIND.writer:
         return writer_step(mem, heap, vm, out, t, cpu, jiffies)
     if task[TASK.program] == PROGRAM.remove:
-        return remove_step(mem, heap, vm, out, t, cpu)
+        return remove_step(mem, heap, vm, out, t, cpu, jiffies)
     return copy_step(mem, heap, vm, out, t, cpu, jiffies)

@@ -19,10 +19,12 @@ from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.sheaf_calls import add_sheaves
 from fastalloc.kernels.alloc.slub.slub import init_cache
 from fastalloc.kernels.alloc.state import (
+    AREA,
     KMEM_CACHE,
     KMEM_CACHE_CPU,
     KMEM_CACHE_NODE,
     MEMCTL,
+    MIGRATE,
     PAGE,
     SLUB_CTL,
     SLUB_SLAB,
@@ -117,7 +119,8 @@ def _mem() -> st.Mem:
     ctl[MEMCTL.cpu_node_shift] = 30
     page = np.full((1024, PAGE.width), -1, np.int32)
     page[:, PAGE.flags] = 0
-    return st.Mem(zone, np.zeros((1, g.MAX_ORDER, 2), np.int64), np.zeros((CPUS, 1, 3), np.int64), page, ctl)
+    area = np.zeros((1, MIGRATE.width, g.MAX_ORDER, AREA.width), np.int64)
+    return st.Mem(zone, area, np.zeros((1, 1), np.int64), np.zeros((CPUS, 1, 3), np.int64), page, ctl)
 
 
 def _rows(era: str) -> list[np.ndarray]:
