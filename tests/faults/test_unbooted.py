@@ -30,7 +30,8 @@ def machine(pages, settings):
             r"boot_slabs: the cache of radix_tree_node gets \d+ of 64",
         ),
         (20, SHEAVES, "the mempool bio gets no 2 objects"),
-        (8, {}, "the host gets no 1 commands for its free_list"),
+        (8, {}, "the mempool sg gets no 2 objects"),
+        (14, {}, "the host gets no 1 commands for its free_list"),
         (16, {"host.free_list": 64}, "the host gets no 64 commands"),
     ],
 )

@@ -37,8 +37,9 @@ def test_every_field_says_what_it_is(record):
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
-def test_no_two_fields_share_a_column(record):
-    taken = [column for found in record.fields for column in range(found.number, found.number + found.width)]
+def test_no_two_fields_share_a_column_unless_they_say_so(record):
+    alone = [found for found in record.fields if not found.shares]
+    taken = [column for found in alone for column in range(found.number, found.number + found.width)]
     assert len(taken) == len(set(taken))
     assert all(column < record.width for column in taken)
 
@@ -51,11 +52,13 @@ def test_fields_are_numbered_in_the_order_of_their_declaration():
         wide = columns(2, "two columns")
         last = field("one", "pages", "struct zone", at=5)
         both = block("wide", "last")
+        other = field("in another state of the row", shares="last")
         rest = columns(0, "what follows")
 
+    assert ROW.other == ROW.last
     assert (ROW.first, list(ROW.wide), ROW.last, list(ROW.both)) == (0, [1, 2], 5, [1, 2, 3, 4, 5])
     assert (ROW.wide[1], ROW.wide[:], ROW.both[2:], ROW.rest[3]) == (2, slice(1, 3, 1), slice(3, 6, 1), 9)
-    assert ROW.names == ("first", "wide", "last", "rest")
+    assert ROW.names == ("first", "wide", "last", "other", "rest")
     assert (ROW.fields[2].unit, ROW.fields[2].source) == ("pages", "struct zone")
     assert len(ROW) == 8
     with pytest.raises(ValueError, match="6 columns do not fit a width of 4"):

@@ -60,6 +60,7 @@ class Field:
     source: str = ""
     width: int = 1
     at: int | None = None
+    shares: str = ""
     label: str = ""
     name: str = ""
     number: int = -1
@@ -95,13 +96,14 @@ class _Block:
 
 
 def field(
-    meaning: str = "", unit: str = "", source: str = "", *, width: int = 1, at: int | None = None, label: str = ""
+    meaning: str = "", unit: str = "", source: str = "", *, at: int | None = None, shares: str = "", label: str = ""
 ) -> int:
     """A field of a record; its number is known once the class is made.
 
-    ``at`` is the number, where columns before it are left unused; ``source`` the kernel file and name that it models.
+    ``at`` is the number, where columns before it are left unused; ``shares`` the field before it that has the same
+    column, where a row never needs both; ``source`` the kernel file and name that it models.
     """
-    return cast(int, Field(meaning, unit, source, at=at, label=label))
+    return cast(int, Field(meaning, unit, source, at=at, shares=shares, label=label))
 
 
 def columns(width: int, meaning: str, unit: str = "", source: str = "") -> Columns:
@@ -126,6 +128,7 @@ class _Numbered(type):
         for key, value in body.items():
             if isinstance(value, Field):
                 number = following if value.at is None else value.at
+                number = fields[value.shares].number if value.shares else number
                 fields[key] = replace(value, name=key, number=number, label=value.label or key)
                 body[key] = number if value.width == 1 else Columns(number, value.width)
                 following = number + value.width

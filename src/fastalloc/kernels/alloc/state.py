@@ -85,8 +85,8 @@ class PAGE(Record):
     prev = field("the page before it on that list, -1 none", "pfn")
     flags = field("PG_* bits, as declared below")
     owner = field("logical page of the task that owns it, -1 none")
-    slot = field("swap slot while in the swap cache, -1 none", width=0)
-    file = field("file record of a tmpfs page while in its mapping, -1 none")
+    slot = field("swap slot while in the swap cache, -1 none")
+    file = field("file record of a tmpfs page while in its mapping, -1 none", shares="slot")
 
 
 class MEMCTL(Record, width=POLICY.width):

@@ -57,7 +57,8 @@ class Done(NamedTuple):
 
 
 def check_allocator(source: str, where: str, parameters: Mapping[str, int], budget_s: float) -> Checked:
-    """Look for faults of an allocator for ``budget_s`` of CPU time at most; the same ones for the same text.
+    """Look for faults of an allocator for ``budget_s`` of CPU time at most; the same ones for the same text
+    where that is enough.
 
     Raises:
         InputError: the text is no allocator.

@@ -48,7 +48,8 @@ class Checked(NamedTuple):
 
 
 def check(source: str, where: str, parameters: Mapping[str, int], budget_s: float = BUDGET_S) -> Checked:
-    """Look for faults of a policy for ``budget_s`` of CPU time at most; the same faults for the same text.
+    """Look for faults of a policy for ``budget_s`` of CPU time at most; the same faults for the same text
+    where that is enough.
 
     Raises:
         InputError: the text is no policy, see ``own_policy``.
