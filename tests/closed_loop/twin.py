@@ -124,6 +124,8 @@ def setup_of(scenario: Scenario, lane: int, seed: int, pageblock_order: int) -> 
             queue.max_segments,
             queue.batch_requests,
             queue.batch_ms * hz // 1000,
+            hz // 25,
+            hz // 4,
             queue.merge,
             queue.elevator,
         ),

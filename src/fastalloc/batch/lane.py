@@ -155,12 +155,15 @@ def build_io(scenario: Scenario, frames: int) -> ms.Io:
         IO.disk_tail,
         IO.done_head,
         IO.done_tail,
+        IO.slice_end,
     ):
         ctl[field] = -1
     ctl[IO.unplug_jiffy] = ms.NEVER
     ctl[IO.nr_requests] = queue.nr_requests
     ctl[IO.unplug_thresh] = queue.unplug_thresh
     ctl[IO.unplug_jiffies] = max(1, queue.unplug_ms * hz // 1000)
+    ctl[IO.slice_jiffies] = hz // 25
+    ctl[IO.fifo_jiffies] = hz // 4
     ctl[IO.max_segments] = queue.max_segments
     ctl[IO.nr_batching] = queue.batch_requests
     ctl[IO.batch_jiffies] = queue.batch_ms * hz // 1000

@@ -31,6 +31,7 @@ class Request:
     nomerge: bool = False
     started: bool = False  # the driver has seen it
     command: Any = None
+    start_time: int = 0  # jiffies
 
     @property
     def start(self) -> int:
@@ -51,6 +52,8 @@ class Settings:
     max_segments: int
     batch_requests: int
     batch_time: int
+    slice_async: int
+    fifo_expire: int
     merge: bool
     elevator: str
 
@@ -66,6 +69,9 @@ class RequestQueue:
     queue_head: list[Request] = field(default_factory=list)  # the driver's
     last_merge: Request | None = None
     next_rq: Request | None = None  # cfqq->next_rq
+    fifo: list[Request] = field(default_factory=list)  # those in the elevator, in order of arrival
+    slice_end: int | None = None  # NEVER: the slice is new
+    fifo_looked: bool = False  # in this slice
     count: int = 0
     in_flight: int = 0  # taken by the driver, not released
     dispatched: int = 0  # given to the driver, not complete
@@ -193,6 +199,7 @@ class RequestQueue:
         if request.end != following.start or len(request.bios) + len(following.bios) > self.settings.max_segments:
             return False
         request.bios += following.bios
+        request.start_time = min(request.start_time, following.start_time)
         self.remove(following)
         self.last_merge = request
         self.put_request(cpu, following)
@@ -212,6 +219,7 @@ class RequestQueue:
         """Out of the elevator; CFQ goes on with the better of its neighbours, round to the first [cfq_find_next_rq]."""
         place = self.sorted.index(request)
         self.sorted.remove(request)
+        self.fifo.remove(request)
         if self.next_rq is request:
             following = self.sorted[place] if place < len(self.sorted) else (self.sorted or [None])[0]
             self.next_rq = self.choose(following, self.sorted[place - 1] if place else None)
@@ -233,6 +241,8 @@ class RequestQueue:
         if self.empty:
             self.plug(cpu)
         self.last_merge = self.last_merge or request
+        request.start_time = self.sched.jiffies
+        self.fifo.append(request)
         self.sort(request)
         if self.plugged and self.count - self.in_flight >= self.settings.unplug_thresh:
             self.unplug(cpu, "reclaimer")
@@ -244,9 +254,20 @@ class RequestQueue:
                 self.dispatch_sort(self.sorted[0])
             return
         while self.sorted and self.dispatched < 4 * CFQ_QUANTUM:
+            if self.slice_end is None or self.sched.jiffies >= self.slice_end:
+                self.slice_end, self.fifo_looked = NEVER, False
             for _ in range(CFQ_QUANTUM):
                 if self.sorted:
-                    self.dispatch_sort(self.next_rq)
+                    self.dispatch_sort(self.check_fifo() or self.next_rq)
+        if not self.sorted:
+            self.slice_end = None
+
+    def check_fifo(self) -> Request | None:
+        """Once a slice, the oldest if it is old enough."""
+        looked, self.fifo_looked = self.fifo_looked, True
+        if looked or self.sched.jiffies < self.fifo[0].start_time + self.settings.fifo_expire:
+            return None
+        return self.fifo[0]
 
     def dispatch_sort(self, request: Request) -> None:
         """Sorted one way from the end of the request that the driver has seen last [elv_dispatch_sort]."""
@@ -285,6 +306,10 @@ class RequestQueue:
         self.in_flight -= 1
         self.dispatched -= 1
         self.rq_in_driver -= 1
+        if self.slice_end == NEVER:
+            self.slice_end = self.sched.jiffies + self.settings.slice_async
+        if self.slice_end is not None and self.sched.jiffies >= self.slice_end:
+            self.slice_end = None
         return self.is_cfq and not self.rq_in_driver and bool(self.sorted)
 
     # -- plugging

@@ -5,6 +5,7 @@ queue, as on a real machine.
 """
 
 from fastalloc.compiler.jit import folded
+from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.block.bio import end_swap_bio_write
 from fastalloc.kernels.block.block import end_request
 from fastalloc.kernels.block.elevator import elv_completed_request
@@ -68,7 +69,7 @@ def softirq_step(mem, heap, pools, io, vm, out, cpu):
             c[CPU.softirq] = STAGE_REQUEST
         return vm.costs[COST.end_bio] + woken * vm.costs[COST.wake]
     if stage == STAGE_REQUEST:
-        elv_completed_request(io, vm, cpu, now)
+        elv_completed_request(io, vm, cpu, mem.ctl[MEMCTL.jiffies], now)
         end_request(mem, heap, pools, io, vm, cpu, io.command[d, COMMAND.request], now)
         c[CPU.softirq] = STAGE_COMMAND
         return vm.costs[COST.end_bio]

@@ -2,9 +2,9 @@
 block/cfq-iosched.c].
 
 Bios merge at either end of a waiting request and requests join where they meet; noop knows only the end, the request of
-the last merge and neighbours by arrival. Under CFQ all swap writes are of one
-asynchronous queue, in order of slots. It goes to the driver in rounds: when the driver's list is empty, four at a time
-while fewer than sixteen are given and not complete; those can no longer merge.
+the last merge and neighbours by arrival. Under CFQ all swap writes are of one asynchronous queue, in order of slots. It
+goes to the driver in rounds: when the driver's list is empty, four at a time while fewer than sixteen are given and not
+complete; those can no longer merge. The first of a slice is the oldest request, if it has waited for long.
 """
 
 from fastalloc.compiler.jit import folded, internal
@@ -134,6 +134,8 @@ def attempt_merge(mem, heap, pools, io, vm, cpu, r, following, now):
     io.bio[io.request[r, REQUEST.bio_tail], BIO.next] = io.request[following, REQUEST.bio_head]
     io.request[r, REQUEST.bio_tail] = io.request[following, REQUEST.bio_tail]
     io.request[r, REQUEST.nr_bios] += io.request[following, REQUEST.nr_bios]
+    if io.request[following, REQUEST.start_jiffy] < io.request[r, REQUEST.start_jiffy]:
+        io.request[r, REQUEST.start_jiffy] = io.request[following, REQUEST.start_jiffy]
     hash_insert(io, r, ms.BY_END)
     io.ctl[IO.last_merge] = r
     end_request(mem, heap, pools, io, vm, cpu, following, now)
@@ -229,6 +231,9 @@ def add_request(io, vm, out, cpu, b, handle, jiffies):
     request[REQUEST.started] = 0
     request[REQUEST.nomerge] = 0
     request[REQUEST.command] = -1
+    ctl[IO.arrivals] += 1
+    request[REQUEST.turn] = ctl[IO.arrivals]
+    request[REQUEST.start_jiffy] = jiffies
     if elv_queue_empty(io):
         blk_plug_device(io, cpu, jiffies)
     after = ctl[IO.tail]
@@ -293,26 +298,49 @@ def elv_dispatch_sort(io, r):
 
 
 @folded
-def elevator_dispatch(io):
-    """The driver's list is empty: what the elevator gives [cfq_dispatch_requests, noop_dispatch]."""
+def cfq_check_fifo(io, jiffies):
+    """Once a slice: the oldest request where it has waited for so long that it comes first, -1 none
+    [cfq_check_fifo]. A request that joins another leaves that one its place, not its age [attempt_merge]."""
+    ctl = io.ctl
+    if ctl[IO.fifo_looked] != 0:
+        return -1
+    ctl[IO.fifo_looked] = 1
+    oldest = ctl[IO.head]
+    r = io.request[oldest, REQUEST.next]
+    while r >= 0:
+        if io.request[r, REQUEST.turn] < io.request[oldest, REQUEST.turn]:
+            oldest = r
+        r = io.request[r, REQUEST.next]
+    return oldest if jiffies >= io.request[oldest, REQUEST.start_jiffy] + ctl[IO.fifo_jiffies] else -1
+
+
+@folded
+def elevator_dispatch(io, jiffies):
+    """The driver's list is empty: what the elevator gives [cfq_dispatch_requests, cfq_select_queue, noop_dispatch]."""
     ctl = io.ctl
     if ctl[IO.elevator] == ms.ELEVATOR_NOOP:
         if ctl[IO.head] >= 0:
             elv_dispatch_sort(io, ctl[IO.head])
         return
     while ctl[IO.head] >= 0 and ctl[IO.dispatched] < DISPATCHED_MOST:
+        if ctl[IO.slice_end] <= jiffies:  # a new slice
+            ctl[IO.slice_end] = ms.NEVER
+            ctl[IO.fifo_looked] = 0
         given = 0
         while given < CFQ_QUANTUM and ctl[IO.head] >= 0:
-            elv_dispatch_sort(io, ctl[IO.next_rq])
+            r = cfq_check_fifo(io, jiffies)
+            elv_dispatch_sort(io, r if r >= 0 else ctl[IO.next_rq])
             given += 1
+    if ctl[IO.head] < 0:
+        ctl[IO.slice_end] = -1
 
 
 @internal
-def elv_next_request(io):
+def elv_next_request(io, jiffies):
     """The request at the head of the driver's list, -1 none; seen once it can be neither merged nor passed."""
     ctl = io.ctl
     if ctl[IO.dispatch_head] < 0:
-        elevator_dispatch(io)
+        elevator_dispatch(io, jiffies)
     r = ctl[IO.dispatch_head]
     if r >= 0 and io.request[r, REQUEST.started] == 0:
         io.request[r, REQUEST.started] = 1
@@ -333,10 +361,14 @@ def dispatch_remove(io, r):
 
 
 @folded
-def elv_completed_request(io, vm, cpu, now):
-    """A request is complete. CFQ has kblockd run the queue where it holds requests and the driver has seen no other
-    [elv_completed_request, cfq_completed_request]."""
+def elv_completed_request(io, vm, cpu, jiffies, now):
+    """A request is complete: the first of a slice begins it. CFQ has kblockd run the queue where it holds requests and
+    the driver has seen no other [elv_completed_request, cfq_completed_request]."""
     ctl = io.ctl
+    if ctl[IO.slice_end] == ms.NEVER:
+        ctl[IO.slice_end] = jiffies + ctl[IO.slice_jiffies]
+    if ctl[IO.slice_end] <= jiffies:
+        ctl[IO.slice_end] = -1
     ctl[IO.in_flight] -= 1  # until here, so not only while the device has it
     ctl[IO.dispatched] -= 1
     ctl[IO.rq_in_driver] -= 1

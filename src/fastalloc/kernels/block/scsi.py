@@ -140,7 +140,7 @@ def scsi_request_fn(mem, heap, pools, io, vm, out, cpu, jiffies):
     is in flight [scsi_request_fn, scsi_prep_return].
     """
     runner = vm.cpu[cpu, CPU.request_fn] - 1
-    r = elv_next_request(io) if io.ctl[IO.plugged] == 0 else -1
+    r = elv_next_request(io, jiffies) if io.ctl[IO.plugged] == 0 else -1
     if r >= 0:
         if io.request[r, REQUEST.command] < 0:
             alike = vm.ctl[VM.livelock_since] != ms.NEVER and io.ctl[IO.alike] == 0

@@ -30,7 +30,7 @@ class BIO(Record):
     task = field("who sleeps until it ends, -1 nobody")
 
 
-class REQUEST(Record, width=14):
+class REQUEST(Record):
     """request[r, .]."""
 
     handle = field("the request's object", "handle", "struct request")
@@ -45,6 +45,8 @@ class REQUEST(Record, width=14):
     command = field("prepared command, -1 none")
     hash_next = columns(2, "chains by end slot and by start slot")
     hashed = columns(2, "its buckets of both, -1 not hashed")
+    turn = field("its place in the order of arrival", source="cfqq->fifo")
+    start_jiffy = field("when it arrived, or the first that joined it", "jiffies", "rq->start_time")
 
 
 class COMMAND(Record):
@@ -105,6 +107,15 @@ class IO(Record, width=POLICY.width):
     last_merge = field("request of the last merge, or the first that came since, -1 none", source="q->last_merge")
     next_rq = field("that CFQ gives to the driver next, -1 none", source="cfqq->next_rq")
     rq_in_driver = field("seen by the driver and not complete", source="cfqd->rq_in_driver")
+    arrivals = field("requests that have been queued so far")
+    slice_end = field(
+        "when the slice of CFQ's queue ends, NEVER not before a completion, -1 it has none",
+        "jiffies",
+        "cfqq->slice_end",
+    )
+    slice_jiffies = field("how long a slice of an asynchronous queue is", "jiffies", "cfq_slice_async")
+    fifo_jiffies = field("after which its oldest request comes first", "jiffies", "cfq_fifo_expire")
+    fifo_looked = field("1: the oldest was looked at in this slice", source="cfq_cfqq_fifo_expire")
     last_position = field("slot behind the last request that the driver has seen [cfqd->last_position]")
     # see block/refused.py; what one attempt adds to counters, and before it is over what they were
     alike = field("1: the unplug timer's next attempt is refused as the last one was, and changes counters alone")
