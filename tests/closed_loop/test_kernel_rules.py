@@ -12,8 +12,8 @@ from fastalloc.kernels.alloc.kmem_inspect import cache_slabs, free_objects
 from fastalloc.kernels.alloc.radix_tree import radix_tree_preload
 from fastalloc.kernels.alloc.rcu import CALLBACK_NODE, call_rcu, rcu_process_callbacks, rcu_tick
 from fastalloc.kernels.alloc.slab_owner import slab_take
-from fastalloc.kernels.alloc.state import ZONE
-from fastalloc.kernels.block.elevator import elv_next_request
+from fastalloc.kernels.alloc.state import MEMCTL, ZONE
+from fastalloc.kernels.block.elevator import dispatch_remove, elv_completed_request, elv_next_request
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.cfs import NICE_0_LOAD, WEIGHT_OF_KTHREADS, enqueue, place_entity, sched_slice, schedule
 from fastalloc.kernels.lane.due import end_turn, next_tick
@@ -92,9 +92,21 @@ def link(mem, heap, vm, out, t, cpu):
 
 
 @kernel
-def next_request(io):
+def next_request(io, jiffies):
     """elv_next_request."""
-    return elv_next_request(io)
+    return elv_next_request(io, jiffies)
+
+
+@kernel
+def complete(io, vm, cpu, jiffies, now):
+    """elv_completed_request."""
+    elv_completed_request(io, vm, cpu, jiffies, now)
+
+
+@kernel
+def take(io, r):
+    """The driver takes the head of its list."""
+    dispatch_remove(io, r)
 
 
 @kernel
@@ -113,11 +125,14 @@ def turn_over(vm, now):
 
 
 def queue_of(n, heavy, cpus):
+    """Task 1 runs, the others wait."""
     machine = d.Machine(machine__cpus=cpus, workload__copiers=97)
     for t in range(1, n + 1):
         machine.vm.task[t, TASK.weight] = WEIGHT_OF_KTHREADS if t == n and heavy else NICE_0_LOAD
         machine.vm.task[t, TASK.state] = TASK_STATE.runnable
         machine.call(wake_on, t, 0, 0)
+        if t == 1:
+            machine.call(switch, 0, 0)
     return machine
 
 
@@ -176,6 +191,55 @@ def test_the_last_one_woken_runs_next_within_a_granularity():
     machine.vm.task[4, TASK.vruntime] += 2 * MS
     machine.call(switch, 0, 0)
     assert machine.vm.cpu[0, CPU.head] == 2
+
+
+def test_a_task_that_wakes_on_an_idle_cpu_keeps_its_vruntime():
+    """calc_delta_mine of a load of nothing makes 20 s of the 20 ms that a sleeper may gain."""
+    for cpus, most_s in ((1, 20.48), (2, 40.96)):
+        machine = d.Machine(machine__cpus=cpus)
+        machine.vm.cpu[0, CPU.min_vruntime] = 60_000 * MS
+        for own_s in (59.0, 60.0 - most_s + 0.01, 1.0):
+            machine.vm.task[1, TASK.vruntime] = round(own_s * 1000 * MS)
+            machine.call(place, 0, 1)
+            assert machine.vm.task[1, TASK.vruntime] == round(max(own_s, 60.0 - most_s) * 1000 * MS)
+
+
+def test_of_a_herd_that_wakes_on_an_idle_cpu_the_least_vruntime_runs_first():
+    machine = d.Machine(workload__copiers=6)
+    for t, own in ((1, 7), (2, 5), (3, 3), (4, 9)):
+        machine.vm.task[t, TASK.vruntime] = own * MS
+        machine.vm.task[t, TASK.state] = TASK_STATE.runnable
+        machine.call(wake_on, t, 0, 0)
+    assert machine.vm.cpu[0, CPU.buddy] == -1
+    assert (machine.vm.cpu[0, CPU.unpicked], machine.vm.cpu[0, CPU.resched]) == (1, 1)
+    machine.call(switch, 0, 0)
+    assert (machine.vm.cpu[0, CPU.head], machine.vm.cpu[0, CPU.unpicked]) == (3, 0)
+    machine.call(wake_on, 5, 0, 0)  # beside one that runs
+    assert machine.vm.cpu[0, CPU.buddy] == 5
+
+
+def test_min_vruntime_follows_the_leftmost_that_waits():
+    """Who runs is not in the tree: alone, it leaves min_vruntime behind, and the next to come gets ahead of it."""
+    machine = d.Machine(machine__cpus=1, workload__copiers=6)
+    vm = machine.vm
+
+    def least():
+        return vm.cpu[0, CPU.min_vruntime] // MS
+
+    vm.task[1, TASK.vruntime] = 50 * MS
+    vm.cpu[0, CPU.min_vruntime] = 40 * MS
+    machine.call(wake_on, 1, 0, 0)
+    assert least() == 50  # the first of an empty tree
+    machine.call(switch, 0, 0)
+    vm.task[1, TASK.vruntime] = 900 * MS  # it has run for 850 ms
+    vm.task[2, TASK.vruntime] = 10 * MS
+    machine.call(wake_on, 2, 0, 0)
+    assert vm.task[2, TASK.vruntime] == 30 * MS  # 20 ms before min_vruntime
+    assert vm.cpu[0, CPU.resched] == 1
+    assert least() == 50  # which never falls
+    machine.call(switch, 0, 0)
+    assert vm.cpu[0, CPU.head] == 2
+    assert least() == 900  # who is now the first to wait
 
 
 # ------------------------------------------------------------------------------------------------------------- RCU
@@ -307,12 +371,38 @@ def test_sixteen_go_to_the_driver_sorted_and_merge_no_more():
     machine = d.Machine(queue__unplug_thresh=1000)
     for slot in np.random.default_rng(1).permutation(20) * 1000 + 500:
         machine.call(d.submit, 1, 0, int(slot), 0)
-    r = machine.call(next_request)
+    r = machine.call(next_request, 0)
     assert starts(machine) == [500 + 1000 * i for i in range(16)]
     assert machine.io.request[r, REQUEST.started] == 1
     assert machine.io.ctl[IO.dispatched] == 16
     assert not machine.call(d.submit, 1, 0, 1501, 0)  # beside one that the driver has: a request of its own
     assert machine.call(d.submit, 1, 0, 19_501, 0)  # beside one that waits: merged
+
+
+def test_the_oldest_request_comes_first_once_a_slice():
+    """After HZ/4 in the queue; a slice of HZ/25 begins with the first completion after the elevator gave something."""
+    machine = d.Machine(queue__unplug_thresh=1000)
+    hz = machine.mem.ctl[MEMCTL.hz]
+    io = machine.io
+    for i in range(60):
+        machine.call(d.submit, 1, 0, 900_000 if i == 0 else 1000 * i, 0)
+    io.ctl[IO.last_position] = 0
+
+    def given(jiffies):
+        """What the driver finds where its list was empty, and has then done."""
+        r = machine.call(next_request, jiffies)
+        found = starts(machine)
+        while r >= 0:
+            machine.call(take, r)
+            io.ctl[IO.in_flight] += 1
+            machine.call(complete, 0, jiffies, 0)
+            r = machine.call(next_request, jiffies) if io.ctl[IO.dispatch_head] >= 0 else -1
+        return found
+
+    assert given(hz // 4 - 1) == [1000 * i for i in range(1, 17)]  # not yet old enough
+    assert io.ctl[IO.slice_end] == hz // 4 - 1 + hz // 25
+    assert given(hz // 4 + 2) == [1000 * i for i in range(17, 33)]  # looked at in this slice already
+    assert given(hz // 4 - 1 + hz // 25) == [*(1000 * i for i in range(33, 48)), 900_000]
 
 
 def test_a_task_without_a_context_merges_nothing_under_cfq():

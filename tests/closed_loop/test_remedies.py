@@ -76,7 +76,7 @@ def test_with_a_core_for_each_cpu_the_disk_hardly_waits_in_an_episode():
     results = [run(scenario, lane, full_events=True) for lane in range(48)]
     spans = [(result, *span) for result in results for span in episodes(result)]
     assert len(spans) >= 8
-    assert min(busy_share(*span) for span in spans) >= 0.97
+    assert min(busy_share(*span) for span in spans) >= 0.95
 
 
 def test_the_fix_cures_every_lane_of_the_small_machine(small_lanes):

@@ -24,7 +24,8 @@ def sharing(start: list[float], lengths: np.ndarray, writers: np.ndarray) -> sta
     shape = (1, len(start))
     never = np.full(shape, np.inf)
     left = lengths[writers, 0].reshape(shape).copy()
-    return starts.Sharing(np.array([start]), never, np.zeros(shape, np.int64), left, np.full(1, -1), np.zeros(1))
+    phase, running = np.zeros(shape, np.int64), np.full(1, -1)
+    return starts.Sharing(np.array([start]), never, phase, left, running, np.zeros(1), np.zeros(1))
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,21 @@ def test_a_sole_task_has_the_cpu_and_two_have_half_of_it():
     assert written + removed + touched + unmapped == pytest.approx(240)
     assert touched == pytest.approx(120, abs=12)  # its slice cut
     assert unmapped == 0
+
+
+@pytest.mark.parametrize(("writer", "ahead"), [(1, 400.0), (0, 20.0)])
+def test_a_task_is_as_far_behind_as_min_vruntime_is(writer, ahead):
+    """Beside a sole writer min_vruntime stands still, and who comes then has the CPU until it has had as much; beside a
+    copier ksoftirqd moves it."""
+    lengths, writers = np.full((2, 2), 10_000.0), np.array([writer, 1])
+    tasks = sharing([0.0, 500.0], lengths, writers)
+    starts.share(tasks, lengths, writers, 0.0, 500.0, 4.0)
+    assert tasks.vruntime[0].tolist() == [500.0, np.inf]
+    starts.share(tasks, lengths, writers, 500.0, 900.0, 4.0)
+    first, second = tasks.vruntime[0]
+    ran = [first - 500.0, 400.0 - (first - 500.0)]
+    assert ran[1] - ran[0] == pytest.approx(ahead, abs=12)  # a slice
+    assert abs(first - second) <= 12 or writer
 
 
 def test_costs_are_those_of_the_scenario(scenario):

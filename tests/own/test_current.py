@@ -39,11 +39,11 @@ def recording():
 
 def test_in_the_closed_loop_it_is_the_task_that_runs():
     own = {"policy.allocator": "own", "policy.questions": SEEN, "policy.questions_file": "seen.py"}
-    scenario = small("rc8", OWN_CORES | {"run.duration_s": 3.0, "run.series_ms": 1000, "machine.cpus": 2} | own)
+    scenario = small("rc8", OWN_CORES | {"run.duration_s": 12.0, "run.series_ms": 1000, "machine.cpus": 2} | own)
     lane = build_lane(scenario, 3, 1)
     asked = views(own_allocator(*scenario.policy.own), lane.heap).seen
     asked[:] = 0  # the pools were filled at boot
-    advance(3, lane, 3000)
+    advance(3, lane, 12_000)
     seen = asked.reshape(-1, len(lane.heap.counts))
     tasks = lane.vm.task[:, TASK.kind]
     assert len(seen) == 1 + len(tasks)

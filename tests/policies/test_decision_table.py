@@ -83,9 +83,9 @@ ROWS = [case(policy, row) for row in TABLE.values() for policy in row.policies]
 STOCK = ("yes", "n")  # the free_list's own object keeps a slab of a cache that nobody else reaches
 DIFFERS = {
     "free_list-4": ("no", "n"),
-    **dict.fromkeys(("ctor", "nomerge-sense", "nomerge-both", "slub_nomerge", "sense-260", "slab", "sheaves"), STOCK),
+    **dict.fromkeys(("ctor", "nomerge-sense", "nomerge-both", "slub_nomerge", "sense-260", "slab"), STOCK),
     **dict.fromkeys(("inline-sense", "tail-64-96", "tail-64-260", "tail-128-96", "tail-128-260"), STOCK),
-    "lazy-sense": ("statistically", "n"),
+    **dict.fromkeys(("lazy-sense", "sheaves"), ("statistically", "n")),
     "rank": ("statistically", "no"),
     "emergency-reserve": ("statistically", "no"),
     "reserve-tree": ("statistically", "no"),

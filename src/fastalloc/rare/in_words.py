@@ -90,6 +90,8 @@ def running(arrays: Lane) -> list[str]:
             what = "in the request function"
         elif row[CPU.softirq]:
             what = "completes a command"
+        elif row[CPU.unpicked]:
+            what = f"idle, {int(row[CPU.running])} woken"
         elif row[CPU.running]:
             t = int(row[CPU.head])
             kind = TASK_KIND.names[vm.task[t, TASK.kind]]

@@ -215,7 +215,7 @@ class Machine:
         return cpu.number == self.irq_cpu and bool(self.disk.done)
 
     def is_busy(self, cpu: Cpu) -> bool:
-        return bool(cpu.current or cpu.softirq or cpu.request_fn or self.irq_waits(cpu))
+        return bool(cpu.tasks or cpu.softirq or cpu.request_fn or self.irq_waits(cpu))
 
     def timer_tick(self) -> None:
         """The unplug timer hands the queue to kblockd of its CPU; sleeps end."""
@@ -241,9 +241,9 @@ class Machine:
         self.sched.scheduler_tick(cpu, now)
         self.rcu_tick(cpu)
         if len(self.sched.cpus) > 1:
-            if cpu.queue:
+            if len(cpu.tasks) > 1:
                 for other in self.sched.cpus:
-                    if not other.current:
+                    if not other.tasks:
                         self.sched.balance(other, now)
             if now >= cpu.next_balance:
                 cpu.next_balance = now + BALANCE_INTERVAL
@@ -278,10 +278,10 @@ class Machine:
         if task and task.waits_for:
             sched.charge(task, cost)
             task.ran = cpu.picked = cpu.exec_start = cpu.clock
-            if not cpu.current and len(sched.cpus) > 1:
+            if not cpu.tasks and len(sched.cpus) > 1:
                 sched.balance(cpu, cpu.clock)
         self.wake_kswapd(cpu.clock)
-        if not cpu.current:
+        if not cpu.tasks:
             self.note_idle_tick(cpu, cpu.clock)
         if cpu.spins and self.swap_lock.holder is not cpu:
             self.pass_turn(cpu.clock)
@@ -359,14 +359,14 @@ class Machine:
     def idle_ticks(self, now: int) -> None:
         self.idle_tick = NEVER
         for cpu in self.sched.cpus:
-            if cpu.current or not cpu.ticking:
+            if cpu.tasks or not cpu.ticking:
                 continue
             if cpu.next_tick <= now:
                 cpu.next_tick = self.sched.tick_after(cpu, now)
                 cpu.tick_load = 0
                 self.rcu_tick(cpu)
                 self.rcu.ran[cpu.number] = 0  # nobody waits for an idle CPU
-            if not cpu.current:
+            if not cpu.tasks:
                 self.note_idle_tick(cpu, now)
 
     # -- time

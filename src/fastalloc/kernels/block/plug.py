@@ -2,6 +2,7 @@
 
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.cfs import current_task
 from fastalloc.kernels.lane.sched import wake_task
 from fastalloc.kernels.lane.state import IO, VM
 from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
@@ -48,7 +49,7 @@ def call_request_fn(vm, cpu, runner):
     """Let ``cpu`` run the request function from its next step on, in the name of the task that runs there now."""
     c = vm.cpu[cpu]
     c[CPU.request_fn] = runner + 1
-    c[CPU.request_task] = c[CPU.head]
+    c[CPU.request_task] = current_task(vm, cpu)
 
 
 @internal

@@ -1,7 +1,8 @@
 """The fair scheduler of 2.6.25-rc8: who runs on a CPU, and until when [kernel/sched_fair.c].
 
 A CPU's queue is a list whose head runs; the others stand in order of arrival, which settles equal vruntimes. A slice
-ends at a tick, and the running task gives way before its next step.
+ends at a tick, and the running task gives way before its next step. Tasks that are woken on an idle CPU all wait until
+the interrupt that wakes them is over; so of a herd the one of least vruntime comes first, not the first to be woken.
 """
 
 from fastalloc.compiler.jit import folded, internal
@@ -56,8 +57,8 @@ def sched_slice(vm, cpu, t):
 @internal
 def leftmost(vm, cpu):
     """The waiting task of least vruntime, the first to come among equals; -1 none [__pick_next_entity]."""
-    first = -1
     t = vm.cpu[cpu, CPU.head]
+    first = t if vm.cpu[cpu, CPU.unpicked] != 0 else -1
     for _ in range(vm.cpu[cpu, CPU.running] - 1):
         t = vm.task[t, TASK.next]
         if first < 0 or vm.task[t, TASK.vruntime] < vm.task[first, TASK.vruntime]:
@@ -74,33 +75,42 @@ def charge_task(vm, t, ns):
 
 @internal
 def update_curr(vm, cpu, now):
-    """Charge the running task up to ``now``; min_vruntime follows [update_curr, __update_curr]."""
+    """Charge the running task up to ``now`` [update_curr, __update_curr]."""
     c = vm.cpu[cpu]
-    if c[CPU.running] == 0 or now <= c[CPU.exec]:
+    if c[CPU.running] == 0 or now <= c[CPU.exec] or c[CPU.unpicked] != 0:
         return
     t = c[CPU.head]
     charge_task(vm, t, now - c[CPU.exec])
     c[CPU.exec] = now
     vm.task[t, TASK.ran] = now
-    least = vm.task[t, TASK.vruntime]
+
+
+@folded
+def raise_min_vruntime(vm, cpu, t):
+    """min_vruntime follows the leftmost of the tree, in which the running task is not, and never falls."""
+    if vm.task[t, TASK.vruntime] > vm.cpu[cpu, CPU.min_vruntime]:
+        vm.cpu[cpu, CPU.min_vruntime] = vm.task[t, TASK.vruntime]
+
+
+@folded
+def note_queued(vm, cpu, t):
+    """Task ``t`` is about to join the tree [__enqueue_entity of rc8]."""
     first = leftmost(vm, cpu)
-    if first >= 0:
-        least = min(least, vm.task[first, TASK.vruntime])
-    if least > c[CPU.min_vruntime]:
-        c[CPU.min_vruntime] = least
+    if first < 0 or vm.task[t, TASK.vruntime] < vm.task[first, TASK.vruntime]:
+        raise_min_vruntime(vm, cpu, t)
 
 
 @folded
 def place_entity(vm, cpu, t):
-    """Where a woken task stands: at most the latency, shared among those queued, ahead of the least vruntime; nothing
-    is gained on an empty queue [place_entity of rc6 to rc8; 2.6.24 and 2.6.25 give the whole latency]."""
+    """Where a woken task stands: at most the latency, over the load of those queued, ahead of the least vruntime. That
+    is 20 s on an empty queue, where a task keeps its own, however long it slept [place_entity of rc6 to rc8,
+    calc_delta_mine of a load of 0; 2.6.24 and 2.6.25 give the latency once]."""
     c = vm.cpu[cpu]
     vruntime = c[CPU.min_vruntime]
-    if c[CPU.load] > 0:
-        first = leftmost(vm, cpu)
-        if first >= 0:
-            vruntime = min(vruntime, vm.task[first, TASK.vruntime])
-        vruntime -= calc_delta(vm.ctl[VM.latency], NICE_0_LOAD, c[CPU.load])
+    first = leftmost(vm, cpu)
+    if first >= 0:
+        vruntime = min(vruntime, vm.task[first, TASK.vruntime])
+    vruntime -= calc_delta(vm.ctl[VM.latency], NICE_0_LOAD, c[CPU.load])
     if vruntime > vm.task[t, TASK.vruntime]:
         vm.task[t, TASK.vruntime] = vruntime
 
@@ -121,8 +131,9 @@ def check_preempt_wakeup(vm, cpu, t):
 
 @internal
 def link_task(vm, t, cpu, now):
-    """Put a task at the end of a CPU's list; an idle CPU starts on it now."""
+    """Put a task at the end of a CPU's list; an idle CPU picks one before its next step [cpu_idle, schedule]."""
     c = vm.cpu[cpu]
+    note_queued(vm, cpu, t)
     vm.task[t, TASK.cpu] = cpu
     vm.task[t, TASK.next] = -1
     c[CPU.load] += vm.task[t, TASK.weight]
@@ -135,9 +146,8 @@ def link_task(vm, t, cpu, now):
     c[CPU.tail] = t
     if c[CPU.clock] < now:
         c[CPU.clock] = now
-    c[CPU.picked] = c[CPU.clock]
-    c[CPU.exec] = c[CPU.clock]
-    c[CPU.resched] = 0
+    c[CPU.unpicked] = 1
+    c[CPU.resched] = 1
     c[CPU.buddy] = -1
     c[CPU.rcu_passed] = 1
     note_due(vm, cpu, False)
@@ -145,47 +155,62 @@ def link_task(vm, t, cpu, now):
 
 @internal
 def unlink_task(vm, t, cpu):
-    """Take a waiting task, not the running one, off a CPU's list."""
+    """Take a waiting task, not the running one, off a CPU's list [__dequeue_entity]."""
     c = vm.cpu[cpu]
-    previous = c[CPU.head]
-    while vm.task[previous, TASK.next] != t:
-        previous = vm.task[previous, TASK.next]
-    vm.task[previous, TASK.next] = vm.task[t, TASK.next]
-    if c[CPU.tail] == t:
-        c[CPU.tail] = previous
+    was_first = leftmost(vm, cpu) == t
+    if c[CPU.head] == t:
+        c[CPU.head] = vm.task[t, TASK.next]
+    else:
+        previous = c[CPU.head]
+        while vm.task[previous, TASK.next] != t:
+            previous = vm.task[previous, TASK.next]
+        vm.task[previous, TASK.next] = vm.task[t, TASK.next]
+        if c[CPU.tail] == t:
+            c[CPU.tail] = previous
     c[CPU.running] -= 1
     c[CPU.load] -= vm.task[t, TASK.weight]
     if c[CPU.buddy] == t:
         c[CPU.buddy] = -1
+    first = leftmost(vm, cpu)
+    if was_first and first >= 0:
+        raise_min_vruntime(vm, cpu, first)
 
 
 @internal
 def enqueue(vm, t, cpu, now):
-    """A woken task joins a CPU's queue [enqueue_task_fair, check_preempt_wakeup]."""
+    """A woken task joins a CPU's queue; nobody's buddy where the CPU is idle
+    [enqueue_task_fair, check_preempt_wakeup, check_preempt_curr_idle]."""
     vm.task[t, TASK.state] = TASK_STATE.runnable
     update_curr(vm, cpu, now)
     place_entity(vm, cpu, t)
     link_task(vm, t, cpu, now)
-    if vm.cpu[cpu, CPU.running] > 1:
+    if vm.cpu[cpu, CPU.unpicked] == 0:
         check_preempt_wakeup(vm, cpu, t)
 
 
 @folded
 def run_next(vm, cpu, now):
     """The waiting task that runs next comes to the head: the buddy if it is within a granularity of the leftmost, else
-    the leftmost [pick_next_entity, pick_next]."""
+    the leftmost [pick_next_entity, pick_next, set_next_entity, __dequeue_entity]."""
     c = vm.cpu[cpu]
     first = c[CPU.head]  # nobody runs now
+    second = -1
     t = first
     for _ in range(c[CPU.running] - 1):
         t = vm.task[t, TASK.next]
         if vm.task[t, TASK.vruntime] < vm.task[first, TASK.vruntime]:
+            second = first
             first = t
+        elif second < 0 or vm.task[t, TASK.vruntime] < vm.task[second, TASK.vruntime]:
+            second = t
     buddy = c[CPU.buddy]
-    if buddy >= 0:
+    if buddy >= 0 and buddy != first:
         lead = vm.task[buddy, TASK.vruntime] - vm.task[first, TASK.vruntime]
         if 0 <= lead <= calc_delta(vm.ctl[VM.wakeup_granularity], NICE_0_LOAD, c[CPU.load]):
             first = buddy
+            second = -1  # the leftmost stays
+    if second >= 0:
+        raise_min_vruntime(vm, cpu, second)
     if first != c[CPU.head]:
         previous = c[CPU.head]
         while vm.task[previous, TASK.next] != first:
@@ -203,19 +228,23 @@ def run_next(vm, cpu, now):
 
 @internal
 def schedule(vm, cpu, now):
-    """The running task gives way and stays runnable; a quiescent state of RCU, whoever runs next [schedule]."""
+    """The running task, or the idle one, gives way; a quiescent state of RCU, whoever runs next [schedule]."""
     c = vm.cpu[cpu]
     c[CPU.resched] = 0
     c[CPU.rcu_passed] = 1
     if c[CPU.running] == 0:
         return
     update_curr(vm, cpu, now)
-    if c[CPU.running] > 1:  # it goes back into the tree, behind its equals
+    if c[CPU.unpicked] != 0:
+        c[CPU.unpicked] = 0
+    else:  # the running one goes back into the tree, behind its equals [put_prev_entity]
         t = c[CPU.head]
-        c[CPU.head] = vm.task[t, TASK.next]
-        vm.task[t, TASK.next] = -1
-        vm.task[c[CPU.tail], TASK.next] = t
-        c[CPU.tail] = t
+        note_queued(vm, cpu, t)
+        if c[CPU.running] > 1:
+            c[CPU.head] = vm.task[t, TASK.next]
+            vm.task[t, TASK.next] = -1
+            vm.task[c[CPU.tail], TASK.next] = t
+            c[CPU.tail] = t
     run_next(vm, cpu, now)
 
 
@@ -238,6 +267,12 @@ def dequeue_head(vm, cpu, now):
     else:
         run_next(vm, cpu, now)
     return t
+
+
+@folded
+def current_task(vm, cpu):
+    """The task that runs on a CPU, or that an interrupt finds there; -1 the idle one."""
+    return -1 if vm.cpu[cpu, CPU.unpicked] != 0 else vm.cpu[cpu, CPU.head]
 
 
 @folded
@@ -296,8 +331,12 @@ def balance(vm, cpu, now):
     if b[CPU.running] < 2 or 100 * b[CPU.load] <= IMBALANCE_PCT * c[CPU.load]:
         return
     half = (b[CPU.load] - c[CPU.load]) // 2
-    t = vm.task[b[CPU.head], TASK.next]
-    for _ in range(min(MOVES_MOST, b[CPU.running] - 1)):
+    t = b[CPU.head]
+    queued = b[CPU.running]
+    if b[CPU.unpicked] == 0:  # the head runs
+        t = vm.task[t, TASK.next]
+        queued -= 1
+    for _ in range(min(MOVES_MOST, queued)):
         following = vm.task[t, TASK.next]
         weight = vm.task[t, TASK.weight]
         hot = t == b[CPU.buddy] or now - vm.task[t, TASK.ran] < CACHE_HOT_NS

@@ -9,6 +9,7 @@ from fastalloc.kernels.block.elevator import elv_queue_empty
 from fastalloc.kernels.block.scsi import LIVELOCK_LONG_NS
 from fastalloc.kernels.lane import metrics
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.cfs import current_task
 from fastalloc.kernels.lane.events import log_event, log_event_at
 from fastalloc.kernels.lane.metrics import EVENT, METRIC, SERIES
 from fastalloc.kernels.lane.sched import reclaimers_asleep
@@ -171,7 +172,7 @@ def note_reports(mem, vm, out, cpu):
     """Log the allocation failure reports printed since the last look."""
     while out.ctl[OUT_CTL.reports] < mem.ctl[MEMCTL.reports]:
         out.ctl[OUT_CTL.reports] += 1
-        t = vm.cpu[cpu, CPU.head] if vm.cpu[cpu, CPU.running] > 0 else -1
+        t = current_task(vm, cpu)
         log_event(
             vm,
             out,

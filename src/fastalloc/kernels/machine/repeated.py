@@ -55,10 +55,12 @@ def repeat_attempts(mem, heap, io, vm, out, horizon):
     io.ctl[IO.unplug_jiffy] = jiffies
     jiffies -= period
     at -= period * jiffy_ns
-    vruntime = max(task[TASK.vruntime], c[CPU.min_vruntime])  # it wakes on an idle CPU [place_entity]
+    vruntime = task[TASK.vruntime]  # it wakes on an idle CPU and keeps it [place_entity]
+    woken = vruntime
     inverse = inverse_of(WEIGHT_OF_KTHREADS)
     seed, lane, draws = ctl[VM.seed], ctl[VM.lane], ctl[VM.jitter]
     for number in range(draws + 1, draws + 1 + attempts):
+        woken = vruntime
         vruntime += times_inverse(jittered(cost, seed, lane, number, cpu) * NICE_0_LOAD, inverse)
     took = jittered(cost, seed, lane, draws + attempts, cpu)
     began = at + max(1, took)  # the last step of the request function
@@ -66,6 +68,7 @@ def repeat_attempts(mem, heap, io, vm, out, horizon):
     ctl[VM.jitter] = draws + attempts
     ctl[VM.now] = began
     task[TASK.vruntime] = vruntime
+    c[CPU.min_vruntime] = max(c[CPU.min_vruntime], woken)
     task[TASK.ran] = began
     c[CPU.picked] = began
     c[CPU.exec] = began

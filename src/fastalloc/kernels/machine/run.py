@@ -26,7 +26,7 @@ from fastalloc.kernels.block.hosts import host_event
 from fastalloc.kernels.block.plug import WORK_UNPLUG, kblockd_schedule_work
 from fastalloc.kernels.block.scsi import disk_done, scsi_request_fn
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.cfs import BALANCE_NS, balance, charge_task, schedule, scheduler_tick
+from fastalloc.kernels.lane.cfs import BALANCE_NS, balance, charge_task, current_task, schedule, scheduler_tick
 from fastalloc.kernels.lane.due import end_turn, first_due, next_tick, note_due, pass_turn
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.sched import run_task_timers, sleep_on
@@ -146,7 +146,7 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
     """One step of a CPU: its tick, dispatch in progress, a completion, then the running task; its clock moves on."""
     c = vm.cpu[cpu]
     vm.ctl[VM.cpu] = cpu
-    note_current(heap, cpu, c[CPU.head])
+    note_current(heap, cpu, current_task(vm, cpu))
     if c[CPU.ticking] == 0:
         c[CPU.ticking] = 1
         c[CPU.next_tick] = next_tick(vm, cpu, now)
@@ -188,7 +188,7 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
         note_idle_tick(vm, cpu, clock)
     if spins(vm, cpu):
         pass_turn(vm, clock)
-    note_current(heap, cpu, c[CPU.head])  # whom interrupts find there until its next step
+    note_current(heap, cpu, current_task(vm, cpu))  # whom interrupts find there until its next step
     vm.ctl[VM.cpu] = -1
 
 

@@ -18,7 +18,7 @@ import polars as pl
 
 from fastalloc.errors import InputError, reading
 from fastalloc.foreign import content_of
-from fastalloc.kernels.lane.cfs import GRANULARITY_NS, LATENCY_NS, NR_LATENCY
+from fastalloc.kernels.lane.cfs import GRANULARITY_NS, LATENCY_NS, NR_LATENCY, WAKEUP_GRANULARITY_NS
 from fastalloc.scenario.models import Scenario
 
 PARTICLES = 4000
@@ -51,6 +51,7 @@ class Sharing(NamedTuple):
     left: np.ndarray  # CPU time left in the phase
     running: np.ndarray  # int[particles]: the task, -1 none
     slice_left: np.ndarray  # float[particles]
+    min_vruntime: np.ndarray  # float[particles]
 
     def taken(self, rows: np.ndarray) -> "Sharing":
         """The particles ``rows``, which may repeat."""
@@ -94,6 +95,58 @@ def slice_ms(running: np.ndarray, tick: float) -> np.ndarray:
     return np.where(running > 1, ticks, 1) * tick
 
 
+def queued(tasks: Sharing) -> np.ndarray:
+    """The vruntime of those that wait for the CPU, inf for all others."""
+    waiting = tasks.vruntime.copy()
+    runs = np.flatnonzero(tasks.running >= 0)
+    waiting[runs, tasks.running[runs]] = np.inf
+    return waiting
+
+
+def raise_min(tasks: Sharing, rows: np.ndarray, vruntime: np.ndarray) -> None:
+    """min_vruntime follows the leftmost of the tree and never falls."""
+    tasks.min_vruntime[rows] = np.maximum(tasks.min_vruntime[rows], vruntime)
+
+
+def wake(tasks: Sharing, now: np.ndarray) -> None:
+    """Those whose start has come join the queue, and may preempt [place_entity, check_preempt_wakeup of rc8]."""
+    came = (tasks.start <= now[:, None]) & np.isinf(tasks.vruntime)
+    rows = np.flatnonzero(came.any(1))
+    if not len(rows):
+        return
+    count = np.isfinite(tasks.vruntime[rows]).sum(1)
+    least = queued(tasks)[rows].min(1)
+    bonus = LATENCY_NS / NS_PER_MS / np.maximum(count, 1)
+    # alone, or in the past: what a task that has not run yet has
+    placed = np.where(count > 0, np.maximum(0.0, np.minimum(tasks.min_vruntime[rows], least) - bonus), 0.0)
+    raise_min(tasks, rows, np.where(placed < least, placed, 0.0))
+    row, task = np.nonzero(came[rows])
+    tasks.vruntime[rows[row], task] = placed[row]
+    running = tasks.running[rows]
+    lead = np.where(running >= 0, tasks.vruntime[rows, running] - placed, 0.0)
+    tasks.slice_left[rows[lead > WAKEUP_GRANULARITY_NS / NS_PER_MS]] = 0.0
+
+
+def pick(tasks: Sharing, writers: np.ndarray, tick: float) -> None:
+    """Where a slice is over or nobody runs, the task of least vruntime runs next [put_prev_entity, pick_next_entity].
+
+    Beside a copier ksoftirqd, which frees what ticks alone do not, has run by then, and as it was picked min_vruntime
+    has come up to the least of all.
+    """
+    count = np.isfinite(tasks.vruntime).sum(1)
+    rows = np.flatnonzero(((tasks.slice_left <= 0) | (tasks.running < 0)) & (count > 0))
+    if not len(rows):
+        return
+    runs = rows[tasks.running[rows] >= 0]
+    own, least = tasks.vruntime[runs, tasks.running[runs]], tasks.vruntime[runs].min(1)
+    given_way = (count[runs] > 1) & (own == least)  # a sole task stays where it is
+    raise_min(tasks, runs, np.where(given_way | (writers[tasks.running[runs]] == 0), least, 0.0))
+    tasks.running[rows] = tasks.vruntime[rows].argmin(1)
+    following = queued(tasks)[rows].min(1)
+    raise_min(tasks, rows, np.where(np.isfinite(following), following, 0.0))
+    tasks.slice_left[rows] = slice_ms(count[rows], tick)
+
+
 def share(
     tasks: Sharing, lengths: np.ndarray, writers: np.ndarray, begin: float, end: float, tick: float
 ) -> np.ndarray:
@@ -112,31 +165,25 @@ def share(
     done = np.zeros((particles, 4))
     now = np.full(particles, begin)
     while (now < end).any():
-        ready = tasks.start <= now[:, None]
-        count = ready.sum(1)
-        new = ready & np.isinf(tasks.vruntime)
-        if new.any():  # as place_entity of rc8
-            least = tasks.vruntime.min(1)
-            least[np.isinf(least)] = 0.0
-            placed = least - LATENCY_NS / NS_PER_MS / np.maximum(count, 1)
-            tasks.vruntime[new] = np.broadcast_to(placed[:, None], new.shape)[new]
-        over = (tasks.slice_left <= 0) & (count > 0)
-        tasks.running[over] = tasks.vruntime[over].argmin(1)
-        tasks.slice_left[over] = slice_ms(count[over], tick)
-        idle = (count == 0) & (now < end)
-        now[idle] = np.minimum(end, tasks.start[idle].min(1))
-        p = np.flatnonzero((count > 0) & (now < end))
+        wake(tasks, now)
+        pick(tasks, writers, tick)
+        later = np.where(np.isinf(tasks.vruntime), tasks.start, np.inf).min(1)
+        until = np.minimum(end, later)
+        idle = (tasks.running < 0) & (now < end)
+        now[idle] = until[idle]
+        p = np.flatnonzero((tasks.running >= 0) & (now < end))
         task = tasks.running[p]
-        ran = np.minimum(tasks.slice_left[p], end - now[p])
+        kind, phase = writers[task], tasks.phase[p, task]
+        turn = tasks.left[p, task] + lengths[kind, 1 - phase]  # of its phase, once at most
+        ran = np.minimum(np.minimum(tasks.slice_left[p], until[p] - now[p]), turn)
         now[p] += ran
         tasks.slice_left[p] -= ran
         tasks.vruntime[p, task] += ran
-        kind, phase = writers[task], tasks.phase[p, task]
         before = np.minimum(ran, tasks.left[p, task])
         done[p, 2 * kind + phase] += before
         rest = ran - before
         tasks.left[p, task] -= before
-        turned = rest > 0  # a phase is longer than a slice
+        turned = rest > 0
         p, task, kind, rest = p[turned], task[turned], kind[turned], rest[turned]
         phase = 1 - phase[turned]
         done[p, 2 * kind + phase] += rest
@@ -185,7 +232,13 @@ def read_starts(
     left = np.broadcast_to(lengths[writers, 0], shape).copy()
     running, slice_left = np.full(PARTICLES, -1), np.zeros(PARTICLES)
     state = Sharing(
-        np.full(shape, np.inf), np.full(shape, np.inf), np.zeros(shape, np.int64), left, running, slice_left
+        np.full(shape, np.inf),
+        np.full(shape, np.inf),
+        np.zeros(shape, np.int64),
+        left,
+        running,
+        slice_left,
+        np.zeros(PARTICLES),
     )
     for begin, end, real in zip(ends[:-1], ends[1:], observed, strict=True):
         later = state.start > begin  # any later time is as likely as the one drawn before
