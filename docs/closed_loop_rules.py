@@ -81,6 +81,16 @@ RULES = {
         ("reclaim/page_lists.py", "    block = 1 << vm.task[t, TASK.order]\n", "    block = 1\n"),
         ("reclaim/vmscan.py", "    block = 1 << vm.task[t, TASK.order]\n", "    block = 1\n"),
     ],
+    "CFS: nothing is kept on an idle CPU": [
+        (
+            "lane/cfs.py",
+            "    vruntime -= calc_delta(vm.ctl[VM.latency], NICE_0_LOAD, c[CPU.load])\n",
+            "    if c[CPU.load] > 0:\n        vruntime -= calc_delta(vm.ctl[VM.latency], NICE_0_LOAD, c[CPU.load])\n",
+        ),
+    ],
+    "CFQ: the oldest has no turn": [
+        ("block/elevator.py", "    if ctl[IO.fifo_looked] != 0:\n", "    if ctl[IO.fifo_looked] >= 0:\n"),
+    ],
     "CFS: sleepers gain nothing": [
         ("lane/cfs.py", "vruntime -= calc_delta(vm.ctl[VM.latency], NICE_0_LOAD, c[CPU.load])", "vruntime -= 0"),
     ],
