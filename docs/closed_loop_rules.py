@@ -26,7 +26,7 @@ from fastalloc.scenario import load_scenario
 from fastalloc.verify.closed_loop import starts as reading
 from fastalloc.verify.closed_loop.clean_runs import is_reference, read_runs, scenario_of
 from fastalloc.verify.closed_loop.predict import ONE_CPU, predict_runs
-from fastalloc.verify.closed_loop.starts import series_of, spent, unit_ms
+from fastalloc.verify.closed_loop.starts import read_starts, series_of, spent, unit_ms
 from fastalloc.verify.closed_loop.summary import summarise
 
 RESULTS = Path(__file__).parents[1] / "results" / "closed-loop"
@@ -81,6 +81,7 @@ RULES = {
         ("reclaim/page_lists.py", "    block = 1 << vm.task[t, TASK.order]\n", "    block = 1\n"),
         ("reclaim/vmscan.py", "    block = 1 << vm.task[t, TASK.order]\n", "    block = 1\n"),
     ],
+    "CFS: forked tasks begin alike": [("machine/boot.py", "            wake_up_new_task(vm, t)\n", "")],
     "CFS: nothing is kept on an idle CPU": [
         (
             "lane/cfs.py",
@@ -285,6 +286,27 @@ def near(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def forks(path: Path) -> list[dict[str, Any]]:
+    """How likely the samples of runs are where tasks begin in the order of their forks, and where all begin alike."""
+    base, found, own = load_scenario("swap-livelock"), [], reading.FORK_MS
+    for row in read_runs(path):
+        if row["run"] in DRAWS:
+            entry: dict[str, Any] = {"run": row["run"]}
+            for key, apart in (("forked", own), ("alike", 0.0)):
+                reading.FORK_MS = apart
+                told = [
+                    read_starts(row, scenario_of(row, base, path), series_of(path, row), 1, seed) for seed in (1, 2, 3)
+                ]
+                entry[key] = {
+                    "chance": round(float(np.mean([each.chance for each in told])), 2),
+                    "started": round(float(np.mean([each.started for each in told])), 2),
+                    "drawn": round(told[0].drawn, 2),
+                }
+            found.append(entry)
+    reading.FORK_MS = own
+    return found
+
+
 def starts(path: Path) -> dict[str, Any]:
     """starts.json: what runs on one CPU did times the costs over their CPU time, and the first pages that went out."""
     base = load_scenario("swap-livelock")
@@ -318,6 +340,7 @@ def starts(path: Path) -> dict[str, Any]:
             "ahead_s": ahead,
         },
         "near": near(path),
+        "forks": forks(path),
     }
 
 

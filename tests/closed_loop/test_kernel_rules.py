@@ -172,7 +172,7 @@ def test_a_sleeper_gains_the_latency_shared_among_those_queued(n, bonus):
 @pytest.mark.parametrize(("lead", "preempts"), [(2.9, False), (3.1, True)])
 def test_with_ten_a_sleeper_preempts_who_leads_by_more_than_three_ms(lead, preempts):
     machine = queue_of(10, False, 1)
-    machine.vm.task[1:11, TASK.vruntime] = 100 * MS
+    machine.vm.task[1:12, TASK.vruntime] = [100 * MS] * 10 + [0]
     machine.vm.cpu[0, CPU.min_vruntime] = 100 * MS
     machine.vm.task[1, TASK.vruntime] += round(lead * MS)
     machine.vm.cpu[0, CPU.resched] = 0

@@ -299,7 +299,7 @@ def test_kswapd_goes_on_for_a_larger_order_asked_for_meanwhile(order, asked, goe
 
 def test_kswapd_is_told_the_largest_order():
     """Of two requests that missed pages_low; one of a single page more changes nothing."""
-    machine = d.Machine(machine__mobility=True)
+    machine = d.Machine()
     machine.leave_free(0)
     for order in (0, 1, 0):
         assert alloc_pages(machine.mem, 0, -1, g.GFP_KERNEL, order, 0) < 0
@@ -323,7 +323,7 @@ def test_reclaim_for_a_block_drains_the_lists_of_all_cpus():
 
 def test_the_third_open_file_needs_a_block_of_two_pages():
     """Buffers of paths are of 4 kB, two in a slab of order 1 [getname, calculate_order of 2.6.25]."""
-    machine = d.Machine(machine__mobility=True)
+    machine = d.Machine()
     assert [machine.call(path_buffer, 1 + i, 0) for i in range(2)] == [True, True]
     machine.leave_free(0)
     assert not machine.call(path_buffer, 3, 0)
@@ -332,17 +332,6 @@ def test_the_third_open_file_needs_a_block_of_two_pages():
     machine.call(path_done, 2, 0)
     machine.vm.task[4, TASK.path] = -1
     assert machine.call(path_buffer, 4, 0)
-
-
-def test_without_mobility_reclaim_is_for_single_pages():
-    """No pageblocks, no buffers of paths; what misses pages_low with a block wakes kswapd for a page."""
-    machine = d.Machine()
-    assert machine.mem.ctl[MEMCTL.by_block] == 0
-    assert machine.mem.ctl[MEMCTL.pageblock_order] == 0
-    machine.leave_free(0)
-    assert machine.call(path_buffer, 1, 0)
-    assert alloc_pages(machine.mem, 0, -1, g.GFP_KERNEL, 1, 0) < 0
-    assert (machine.mem.ctl[MEMCTL.kswapd_wanted], machine.mem.ctl[MEMCTL.reclaim_order]) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -362,7 +351,7 @@ def test_mobility_is_heeded_from_five_pageblocks_on(huge_pages, mem_pages, order
         }
     ]
     scenario = small("rc8").with_settings(
-        {"machine.zones": zones, "machine.mobility": True, "machine.huge_pages": huge_pages, "machine.free_pages": {}}
+        {"machine.zones": zones, "machine.huge_pages": huge_pages, "machine.free_pages": {}}
     )
     assert pageblock_order(scenario.machine) == order
 

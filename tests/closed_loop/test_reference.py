@@ -50,7 +50,6 @@ def machines(draw):
             "machine.zones": zones,
             "machine.cpus": cpus,
             "machine.shared_core": of(False, True),
-            "machine.mobility": of(False, True),
             "machine.hz": of(100, 250, 1000),
             "machine.swap_pages": of(256, 1024, 8192),
             "disk.irq_cpu": of(*range(cpus)),
@@ -143,13 +142,12 @@ RARE = [
         "workload.swappiness": 60,
     },
 ]
-# where files have buffers of their paths, two to a block of pages
-RARE.append(RARE[1] | {"machine.mobility": True})
-# and interrupts that take objects of the same cache, and pages
+# all from the same moment on
+RARE.append(RARE[1] | {"workload.start_spread_ms": 0})
+# interrupts that take objects of the same cache, and pages
 RARE.append(
     RARE[1]
     | {
-        "machine.mobility": True,
         "machine.zones": [zone("DMA", 24, 2, [0, 0]), zone("DMA32", 220, 4, [0, 0])],
         "machine.hz": 250,
         "disk.iops": 100,

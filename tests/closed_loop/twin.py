@@ -63,8 +63,6 @@ def setup_of(scenario: Scenario, lane: int, seed: int, pageblock_order: int) -> 
     caches = {}
     for role in ROLE.fields:
         index = int(layout.roles[role.number])
-        if index < 0:
-            continue
         row = layout.rows[index]
         caches[role.name] = {
             "index": index,
@@ -153,7 +151,6 @@ def setup_of(scenario: Scenario, lane: int, seed: int, pageblock_order: int) -> 
             arrivals("object", 0, work.atomic_objects_per_s, work.atomic_object_ms),
             arrivals("page", 1, work.atomic_pages_per_s, work.atomic_page_ms),
         ],
-        by_block=machine.mobility,
         boot_slabs=[(BOOT_SLABS[boot.cache], boot.slabs, boot.in_use) for boot in in_order],
     )
 

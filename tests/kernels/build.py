@@ -90,7 +90,6 @@ def make_mem(zones, cpus=1, hz=250):
     )
     mem.page[:, PAGE.flags] = 0
     mem.ctl[MEMCTL.model] = st.MODEL_ZONES
-    mem.ctl[MEMCTL.by_block] = 1
     mem.ctl[MEMCTL.pageblock_order] = zones[0]["pageblock_order"]
     mem.ctl[MEMCTL.nr_zones] = len(zones)
     mem.ctl[MEMCTL.hz] = hz

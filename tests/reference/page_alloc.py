@@ -237,7 +237,6 @@ class PageAllocator:
         self.jiffies = 0
         self.kswapd_order: int | None = None  # the largest that missed pages_low since kswapd was woken
         self.reclaim_order = 0  # of the last request that is to reclaim
-        self.by_block = True  # otherwise reclaim is for single pages
         self.failed = 0
         self.reports: list[tuple[int, int, int]] = []  # (jiffy, mask, order) of each one printed
         self.suppressed = 0
@@ -331,7 +330,7 @@ class PageAllocator:
             page = self.get_page_from_freelist(cpu, gfp, order, "pages_low")
             if page is not None:
                 return Result(page, "A", "low")
-            self.kswapd_order = max(order * self.by_block, self.kswapd_order or 0)
+            self.kswapd_order = max(order, self.kswapd_order or 0)
             page = self.get_page_from_freelist(cpu, gfp, order, "pages_min", high, harder)
             if page is not None:
                 return Result(page, "B", depth)
@@ -347,7 +346,7 @@ class PageAllocator:
             if not gfp & WAIT:
                 return self.fail(gfp, order)
             if reclaim is None:
-                self.reclaim_order = order * self.by_block
+                self.reclaim_order = order
                 return Result(None, "reclaim")
 
             killed = False

@@ -20,8 +20,8 @@ COMMAND_2_6_24 = 368  # struct scsi_cmnd with its 96 bytes of sense data
 
 # kmem_cache_create calls of 2.6.25-rc8, x86_64 [fs/dcache.c, fs/bio.c, block/blk-core.c, drivers/scsi,
 # lib/radix-tree.c, mm/shmem.c]
-PATH_BUFFERS = CacheRequest("names_cache", 4096, 0, HWCACHE | sf.PANIC, usersize=4096)  # a usercopy window since 4.16
 PATH_CACHES = (
+    CacheRequest("names_cache", 4096, 0, HWCACHE | sf.PANIC, usersize=4096),  # a usercopy window since 4.16
     CacheRequest("dentry", 200, 0, sf.RECLAIM_ACCOUNT | sf.PANIC | sf.MEM_SPREAD),
     CacheRequest("radix_tree_node", 552, 0, sf.PANIC, ctor=True),
     CacheRequest("shmem_inode_cache", 672, 0, sf.PANIC, ctor=True),
@@ -67,7 +67,7 @@ def path_requests(scenario: Scenario) -> list[CacheRequest]:
     policy = scenario.policy
     alone = {"bio": policy.nomerge_bio, "scsi_sense_cache": policy.nomerge_sense}
     requests = []
-    for request in (PATH_BUFFERS, *PATH_CACHES) if scenario.machine.mobility else PATH_CACHES:
+    for request in PATH_CACHES:
         ctor = request.ctor or (request.name == "scsi_sense_cache" and policy.sense_ctor)
         alone_now = alone.get(request.name) or policy.allocator == "sheaves"
         flags = request.flags | (sf.NO_MERGE if alone_now else 0)

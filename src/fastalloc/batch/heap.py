@@ -66,7 +66,7 @@ class Layout(NamedTuple):
 
 
 def roles_of(index: Mapping[str, int]) -> np.ndarray:
-    """int64[ROLE.width]: the cache of each role, -1 where the kernel has none: buffers of paths without mobility."""
+    """int64[ROLE.width]: the cache of each role."""
     return np.array([index.get(name, -1) for name in ROLE.names], np.int64)
 
 

@@ -125,7 +125,6 @@ def build_mem(scenario: Scenario, layout: Layout, room: int = 1) -> st.Mem:
     )
     ctl[MEMCTL.nr_nodes] = 1
     ctl[MEMCTL.cpu_node_shift] = 30  # every cpu on node 0
-    ctl[MEMCTL.by_block] = machine.mobility
     ctl[MEMCTL.pageblock_order] = order = pageblock_order(machine)
     return st.Mem(
         zone,

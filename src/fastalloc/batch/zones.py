@@ -50,8 +50,8 @@ def lane_zones(machine: Machine) -> list[LaneZone]:
 
 
 def pageblock_order(machine: Machine) -> int:
-    """Order of the blocks by which allocations of different mobility are kept apart; 0: the machine is too small, or
-    told without, and they are not [pageblock_order, build_all_zonelists]."""
+    """Order of the blocks by which allocations of different mobility are kept apart; 0: the machine is too small
+    [pageblock_order, page_group_by_mobility_disabled of build_all_zonelists]."""
     order = 9 if machine.huge_pages and machine.page_kb == 4 else MAX_ORDER - 1
     frames = sum(zone.frames for zone in lane_zones(machine))
-    return order if machine.mobility and frames >= MIGRATE_TYPES << order else 0
+    return order if frames >= MIGRATE_TYPES << order else 0

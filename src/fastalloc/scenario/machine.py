@@ -117,9 +117,6 @@ class Machine(Model):
     boot_slabs: list[BootSlabs] = Field(default=[], max_length=64)
     # An emulated machine: its CPUs take turns on one core of its host, each until the next timer or until it idles
     shared_core: bool = False
-    # Free pages are grouped by mobility, reclaim for a block takes its pages along, and system calls have buffers of
-    # their paths. Clean runs of 2.6.25-rc8 are predicted so; the presets and what was measured with them are without.
-    mobility: bool = False
     # CONFIG_HUGETLB_PAGE: pageblocks are as large as a huge page, otherwise as the largest block of the buddy
     huge_pages: bool = True
 

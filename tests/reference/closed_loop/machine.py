@@ -64,7 +64,6 @@ class Setup:
     step_jitter: Any  # (draw, cpu, ns) -> ns more
     disk_jitter: Any  # (draw, ns) -> ns more
     arrivals: list[Arrivals]  # objects, then pages
-    by_block: bool  # of machine.mobility
     boot_slabs: list[tuple[str, int, int]]  # cache, slabs, objects in use beside those of pools and hosts
 
 
@@ -104,8 +103,6 @@ class Machine:
         }
         self.cache_of_index = made
         swap = SwapInfo(setup.swap_pages)
-        self.by_block = setup.by_block
-        self.allocator.by_block = setup.by_block
         self.memory = Memory(self.allocator, self.sched, self.rcu, swap, self.caches["radix"])
         self.reclaim = Reclaim(self.memory, self, setup.costs, setup.swappiness)
         self.pools = {}
@@ -160,6 +157,7 @@ class Machine:
         """kswapd, copiers and writers, then ksoftirqd and kblockd of each CPU: all asleep."""
         kinds = ["kswapd"] + ["copier"] * setup.copiers + ["writer"] * setup.writers
         first_kthread = len(kinds)
+        parent = Task(-1, "copier", 0)
         kinds += ["ksoftirqd"] * setup.cpus + ["kblockd"] * setup.cpus
         for number, kind in enumerate(kinds):
             place = number if number < first_kthread else number - first_kthread
@@ -171,6 +169,7 @@ class Machine:
                 task.waits_for = "kthread"
             else:
                 task.waits_for, task.timer, task.timer_turn = "start", 1 + setup.starts[number - 1], number
+                self.sched.fork(parent, task, self.sched.cpus[0 if self.shared_core else setup.cpus > 1])
             if kind == "copier":
                 lengths = lambda tree, file, number=number: setup.file_pages(number, tree, file)  # noqa: E731
                 task.program = copier(self, task, setup.tree_files, setup.tree_pages, lengths)
@@ -195,8 +194,7 @@ class Machine:
         self.sched.sleep_on(task, "congestion", max(1, self.hz // hz_fraction))
 
     def putname(self, task: Task, path: Any) -> None:
-        if path is not None:
-            self.caches["path"].free(task.cpu, path)
+        self.caches["path"].free(task.cpu, path)
 
     def begin_reclaim(self, task: Task, order: int) -> None:
         task.memalloc = task.in_reclaim = True

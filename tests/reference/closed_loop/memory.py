@@ -123,7 +123,7 @@ class Memory:
         """radix_tree_preload: the CPU's stock up to 11; what was had stays."""
         stock = self.sched.cpus[self.cpu].stock
         while len(stock) < LONGEST_PATH:
-            node = self.radix.alloc(self.cpu, gfp | RECLAIMABLE_BIT * self.allocator.by_block, context)
+            node = self.radix.alloc(self.cpu, gfp | RECLAIMABLE_BIT, context)
             if node is None:
                 return False
             stock.append(node)

@@ -140,6 +140,19 @@ class Scheduler:
         vruntime -= calc_delta(self.latency, NICE_0_LOAD, cpu.load)
         task.vruntime = max(task.vruntime, vruntime)
 
+    def fork(self, parent: Task, child: Task, cpu: Cpu) -> None:
+        """A child runs before its parent, and here sleeps before that goes on [task_new_fair, place_entity]."""
+        child.cpu = cpu.number
+        here = [parent] if cpu.number == parent.cpu else []
+        load = sum(task.weight for task in (*here, child))
+        child.vruntime = cpu.min_vruntime + self.latency * NICE_0_LOAD // load
+        if here and parent.vruntime < child.vruntime:
+            parent.vruntime, child.vruntime = child.vruntime, parent.vruntime
+        for task in (child, *here):
+            self.queue_up(cpu, task)
+        for task in (child, *here):
+            self.take_out(cpu, task)
+
     def queue_up(self, cpu: Cpu, task: Task) -> None:
         """Into the tree; who is leftmost there raises min_vruntime [__enqueue_entity]."""
         cpu.queue.append(task)

@@ -58,8 +58,7 @@ class Allocation:
         """One object, or None."""
         if self.stage == "napped":
             return None
-        reclaimable = cache is self.machine.caches["radix"] and self.machine.by_block
-        gfp = GFP_KERNEL | RECLAIMABLE_BIT * reclaimable
+        gfp = GFP_KERNEL | RECLAIMABLE_BIT * (cache is self.machine.caches["radix"])
         thing = cache.alloc(self.task.cpu, gfp, PLAIN)
         if thing is not None:
             self.stage = "fresh"
@@ -74,8 +73,6 @@ class Allocation:
 
     def path(self):
         """The buffer of a path [getname]."""
-        if not self.machine.by_block:
-            return None
         return (yield from self.object(self.machine.caches["path"]))
 
     def preload(self):
@@ -98,8 +95,8 @@ def copier(machine, task: Task, tree_files: int, tree_pages: int, file_pages):
         files = []
         while len(files) < tree_files and sum(len(file.pages) for file in files) + FILE_PAGES_MAX <= tree_pages:
             path = yield from asked.path()
-            inode = yield from asked.object(machine.caches["inode"])
             dentry = yield from asked.object(machine.caches["dentry"])
+            inode = yield from asked.object(machine.caches["inode"])
             machine.putname(task, path)
             file = machine.memory.new_file(inode, dentry)
             yield costs["create_file"]
@@ -112,10 +109,10 @@ def copier(machine, task: Task, tree_files: int, tree_pages: int, file_pages):
         yield 0
         for number, file in enumerate(files):
             path = yield from asked.path()
+            machine.memory.call_rcu(lambda cpu, dentry=file.dentry: machine.caches["dentry"].free(cpu, dentry))
             for logical in file.pages:
                 machine.memory.truncate(logical)
             machine.caches["inode"].free(task.cpu, file.inode)
-            machine.memory.call_rcu(lambda cpu, dentry=file.dentry: machine.caches["dentry"].free(cpu, dentry))
             machine.putname(task, path)
             if number == len(files) - 1:
                 tree += 1

@@ -220,7 +220,7 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
     if pfn >= 0:
         note_depth(mem, DEPTH.low)
         return pfn
-    mem.ctl[MEMCTL.kswapd_wanted] = max(mem.ctl[MEMCTL.kswapd_wanted], 1 + order * mem.ctl[MEMCTL.by_block])
+    mem.ctl[MEMCTL.kswapd_wanted] = max(mem.ctl[MEMCTL.kswapd_wanted], 1 + order)
     if (gfp & g.POLITE) != 0:
         warn_alloc_failed(mem, gfp, order)
         return -1
@@ -234,7 +234,7 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
     if (gfp & g.SPARE) != 0 and order == 0 and mem.ctl[MEMCTL.nr_spare] > 0:
         return take_spare(mem)
     if goes_on(gfp, context):
-        mem.ctl[MEMCTL.reclaim_order] = order * mem.ctl[MEMCTL.by_block]
+        mem.ctl[MEMCTL.reclaim_order] = order
         return -1
     warn_alloc_failed(mem, gfp, order)
     return -1

@@ -21,17 +21,11 @@ def stock_node(vm, cpu, handle):
     vm.cpu[cpu, CPU.stock] += 1
 
 
-@folded
-def node_flags(mem):
-    """What the mask of a node says besides [radix_tree_preload: set_migrateflags]."""
-    return g.RECLAIMABLE if mem.ctl[MEMCTL.by_block] != 0 else 0
-
-
 @internal
 def radix_tree_preload(mem, heap, vm, out, cpu, gfp, context):
     """Fill a CPU's stock to 11 nodes; False at the first that cannot be had, and what was added stays."""
     while vm.cpu[cpu, CPU.stock] < ms.RADIX_STOCK:
-        handle = slab_take(mem, heap, out, vm.roles[ROLE.radix], cpu, gfp | node_flags(mem), context, WHO.radix)
+        handle = slab_take(mem, heap, out, vm.roles[ROLE.radix], cpu, gfp | g.RECLAIMABLE, context, WHO.radix)
         if handle < 0:
             return False
         stock_node(vm, cpu, handle)

@@ -115,6 +115,26 @@ def place_entity(vm, cpu, t):
         vm.task[t, TASK.vruntime] = vruntime
 
 
+@internal
+def wake_up_new_task(vm, t):
+    """A parent on CPU 0 has forked task ``t``, which goes to sleep before the parent forks again.
+
+    It is put a slice behind min_vruntime. A child runs before its parent: on one CPU the two swap vruntimes, and the
+    next child counts from its parent's. So tasks stand apart in the order of their forks, and most of that lasts, for
+    they sleep more than they run. Of several CPUs an idle one takes the child, each time the same; of CPUs that share
+    a core none idles while the parent runs [place_entity: START_DEBIT; task_new_fair, sched_balance_self].
+    """
+    cpu = 1 if vm.ctl[VM.nr_cpus] > 1 and vm.ctl[VM.shared_core] == 0 else 0
+    c = vm.cpu[cpu]
+    vm.task[t, TASK.cpu] = cpu
+    vm.task[t, TASK.vruntime] = c[CPU.min_vruntime]
+    if cpu == 0:
+        c[CPU.min_vruntime] += vm.ctl[VM.latency] // 2  # two of one weight
+        return
+    c[CPU.min_vruntime] += vm.ctl[VM.latency]
+    vm.task[t, TASK.vruntime] = c[CPU.min_vruntime]
+
+
 @folded
 def check_preempt_wakeup(vm, cpu, t):
     """A woken task is the next buddy; it preempts when the running one leads by more than the wake-up granularity, less

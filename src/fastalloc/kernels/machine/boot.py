@@ -11,7 +11,7 @@ from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.block.hosts import boot_hosts
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.cfs import NICE_0_LOAD, WEIGHT_OF_KTHREADS
+from fastalloc.kernels.lane.cfs import NICE_0_LOAD, WEIGHT_OF_KTHREADS, wake_up_new_task
 from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.state import COMMAND, IO, REQUEST, ROLE, VM
@@ -132,6 +132,7 @@ def boot_tasks(vm, copiers, writers, spread_jiffies):
             start = rng.below(rng.draw(ctl[VM.seed], STREAM_START, ctl[VM.lane], t, 0), spread_jiffies + 1)
             task[TASK.wake_jiffy] = 1 + start
             task[TASK.wake_seq] = t
+            wake_up_new_task(vm, t)
         task[TASK.next] = -1
         last = vm.waitq[state, 1]
         if last >= 0:

@@ -8,7 +8,7 @@ allocation that fails goes through direct reclaim as in __alloc_pages.
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, get_page_from_freelist, note_depth
-from fastalloc.kernels.alloc.radix_tree import node_flags, radix_tree_node_alloc, radix_tree_preload, stock_node
+from fastalloc.kernels.alloc.radix_tree import radix_tree_node_alloc, radix_tree_preload, stock_node
 from fastalloc.kernels.alloc.rcu import CALLBACK_DENTRY, CALLBACK_FILE, call_rcu
 from fastalloc.kernels.alloc.slab_owner import slab_give, slab_take
 from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, PAGE, ZONE
@@ -97,7 +97,7 @@ def task_alloc_object(mem, heap, vm, out, t, cpu, role, who, jiffies):
     handle = st.NO_OBJECT
     if task[TASK.attempt] != ATTEMPT.napped:
         mem.ctl[MEMCTL.reclaim_order] = 0
-        gfp = g.GFP_KERNEL | (node_flags(mem) if role == ROLE.radix else 0)
+        gfp = g.GFP_KERNEL | (g.RECLAIMABLE if role == ROLE.radix else 0)
         handle = slab_take(mem, heap, out, vm.roles[role], cpu, gfp, 0, who)
         task[TASK.order] = mem.ctl[MEMCTL.reclaim_order]
     if handle < 0:
@@ -110,9 +110,7 @@ def task_alloc_object(mem, heap, vm, out, t, cpu, role, who, jiffies):
 @internal
 def getname(mem, heap, vm, out, t, cpu, jiffies):
     """A buffer of 4 kB for the path of a system call, kept until it ends; False: the task is now in direct reclaim or
-    asleep [getname, putname]. True without one where ``MEMCTL.by_block`` is 0."""
-    if mem.ctl[MEMCTL.by_block] == 0:
-        return True
+    asleep [getname, putname]."""
     handle = task_alloc_object(mem, heap, vm, out, t, cpu, ROLE.path, WHO.path, jiffies)
     if handle < 0:
         return False
@@ -154,7 +152,7 @@ def preload_step(mem, heap, vm, out, t, cpu, jiffies):
 
 @folded
 def copy_step(mem, heap, vm, out, t, cpu, jiffies):
-    """Advance a copier by one step; CPU time in ns [shmem_create, shmem_getpage, add_to_page_cache]."""
+    """Advance a copier by one step; CPU time in ns [open_namei, shmem_create, shmem_getpage, add_to_page_cache]."""
     task = vm.task[t]
     program = task[TASK.program]
     f = task[TASK.file_base] + task[TASK.file]
@@ -211,21 +209,21 @@ def copy_step(mem, heap, vm, out, t, cpu, jiffies):
             return 0
         if not getname(mem, heap, vm, out, t, cpu, jiffies):
             return vm.costs[COST.wake]
-        task[TASK.program] = PROGRAM.inode
-        program = PROGRAM.inode
-    if program == PROGRAM.inode:
-        handle = task_alloc_object(mem, heap, vm, out, t, cpu, ROLE.inode, WHO.inode, jiffies)
+        task[TASK.program] = PROGRAM.dentry
+        program = PROGRAM.dentry
+    if program == PROGRAM.dentry:
+        handle = task_alloc_object(mem, heap, vm, out, t, cpu, ROLE.dentry, WHO.dentry, jiffies)
         if handle < 0:
             return vm.costs[COST.wake]
-        vm.file[f, FILE.inode] = 1 + handle
-        vm.file[f, FILE.node] = 0
-        vm.mapping[f, MAPPING.nrpages] = 0
-        vm.mapping[f, MAPPING.first] = 0
-        task[TASK.program] = PROGRAM.dentry
-    handle = task_alloc_object(mem, heap, vm, out, t, cpu, ROLE.dentry, WHO.dentry, jiffies)
+        vm.file[f, FILE.dentry] = 1 + handle
+        task[TASK.program] = PROGRAM.inode
+    handle = task_alloc_object(mem, heap, vm, out, t, cpu, ROLE.inode, WHO.inode, jiffies)
     if handle < 0:
         return vm.costs[COST.wake]
-    vm.file[f, FILE.dentry] = 1 + handle
+    vm.file[f, FILE.inode] = 1 + handle
+    vm.file[f, FILE.node] = 0
+    vm.mapping[f, MAPPING.nrpages] = 0
+    vm.mapping[f, MAPPING.first] = 0
     putname(mem, heap, vm, t, cpu)
     task[TASK.file_page] = 0
     task[TASK.file_pages] = file_pages(vm, t, task[TASK.tree], task[TASK.file])
@@ -235,19 +233,19 @@ def copy_step(mem, heap, vm, out, t, cpu, jiffies):
 
 @folded
 def remove_step(mem, heap, vm, out, t, cpu, jiffies):
-    """Remove one file of a finished tree, pages first, then dentry and inode; CPU time in ns
-    [do_unlinkat, shmem_delete_inode]."""
+    """Remove one file of a finished tree: its dentry, which RCU frees, its pages, its inode; CPU time in ns
+    [do_unlinkat, shmem_unlink, shmem_delete_inode]."""
     task = vm.task[t]
     if not getname(mem, heap, vm, out, t, cpu, jiffies):
         return vm.costs[COST.wake]
     f = task[TASK.file_base] + task[TASK.file]
     pages = vm.mapping[f, MAPPING.pages]
     base = task[TASK.page_base] + task[TASK.nr_pages]
+    call_rcu(mem, heap, vm, cpu, CALLBACK_DENTRY, vm.file[f, FILE.dentry] - 1)
     for i in range(pages):
         truncate_page(mem, heap, vm, cpu, base + i)
     task[TASK.nr_pages] += pages
     slab_give(mem, heap, vm.roles[ROLE.inode], cpu, vm.file[f, FILE.inode] - 1)
-    call_rcu(mem, heap, vm, cpu, CALLBACK_DENTRY, vm.file[f, FILE.dentry] - 1)
     vm.file[f, FILE.dentry] = 0
     vm.file[f, FILE.inode] = 0
     vm.mapping[f, MAPPING.pages] = 0

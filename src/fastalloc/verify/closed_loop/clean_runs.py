@@ -186,7 +186,6 @@ def scenario_of(row: Mapping[str, Any], base: Scenario, path: Path) -> Scenario:
         "machine.free_pages": free,
         "machine.min_free_kbytes": row["min_free"],
         "machine.boot_slabs": BOOT_SLABS,
-        "machine.mobility": True,
         "machine.huge_pages": False,
         "machine.shared_core": True,  # under -icount all CPUs are on one instruction clock
         "queue.nr_requests": row["nr_requests"],

@@ -27,6 +27,7 @@ PARTICLES = 4000
 NEAR_TICKS = 2.0
 NS_PER_MS = 1e6
 COUNTERS = ("files", "rm", "pgfault", "act")  # files written and removed, pages touched, pages on the active list
+FORK_MS = LATENCY_NS / NS_PER_MS / 2  # by which a task stands behind the one forked before [wake_up_new_task]
 RECLAIM = ("kwakes", "allocstall")
 COLUMNS = ("t_ns", *COUNTERS, *RECLAIM)
 # What a task does with its CPU; two phases a kind of task
@@ -40,6 +41,7 @@ class Starts(NamedTuple):
     started: float  # tasks until then, as the samples tell
     drawn: float  # tasks until then, as starts spread evenly have on average
     start_ms: np.ndarray  # int64[lanes, tasks], copiers first
+    chance: float  # ln of how likely a draw is to spend its time so, sample by sample
 
 
 class Sharing(NamedTuple):
@@ -116,14 +118,16 @@ def wake(tasks: Sharing, now: np.ndarray) -> None:
         return
     count = np.isfinite(tasks.vruntime[rows]).sum(1)
     least = queued(tasks)[rows].min(1)
-    bonus = LATENCY_NS / NS_PER_MS / np.maximum(count, 1)
-    # alone, or in the past: what a task that has not run yet has
-    placed = np.where(count > 0, np.maximum(0.0, np.minimum(tasks.min_vruntime[rows], least) - bonus), 0.0)
-    raise_min(tasks, rows, np.where(placed < least, placed, 0.0))
+    placed = np.minimum(tasks.min_vruntime[rows], least) - LATENCY_NS / NS_PER_MS / np.maximum(count, 1)
     row, task = np.nonzero(came[rows])
-    tasks.vruntime[rows[row], task] = placed[row]
+    own = FORK_MS * task
+    vruntime = np.where(count[row] > 0, np.maximum(own, placed[row]), own)  # on an idle CPU its own
+    tasks.vruntime[rows[row], task] = vruntime
+    first = np.full(len(rows), np.inf)
+    np.minimum.at(first, row, vruntime)
+    raise_min(tasks, rows, np.where(first < least, first, 0.0))
     running = tasks.running[rows]
-    lead = np.where(running >= 0, tasks.vruntime[rows, running] - placed, 0.0)
+    lead = np.where(running >= 0, tasks.vruntime[rows, running] - first, 0.0)
     tasks.slice_left[rows[lead > WAKEUP_GRANULARITY_NS / NS_PER_MS]] = 0.0
 
 
@@ -238,18 +242,20 @@ def read_starts(
         left,
         running,
         slice_left,
-        np.zeros(PARTICLES),
+        np.full(PARTICLES, FORK_MS * tasks),
     )
+    told = 0.0
     for begin, end, real in zip(ends[:-1], ends[1:], observed, strict=True):
         later = state.start > begin  # any later time is as likely as the one drawn before
         state.start[later] = rng.uniform(min(begin, spread), spread, int(later.sum()))
         apart = share(state, lengths, writers, begin, end, tick) - real
         chance = np.exp(-0.5 * np.minimum(np.nansum((apart / (NEAR_TICKS * tick)) ** 2, 1), 1400))
+        told += float(np.log(chance.mean()))
         chance /= chance.sum()
         places = (np.arange(PARTICLES) + rng.uniform()) / PARTICLES
         state = state.taken(np.minimum(np.searchsorted(np.cumsum(chance), places), PARTICLES - 1))
     chosen = state.start[rng.permutation(PARTICLES)[np.arange(lanes) % PARTICLES]]
     started = float((state.start <= ends[-1]).sum(1).mean())
     return Starts(
-        ends[-1] / 1000, started, tasks * min(1.0, ends[-1] / spread), np.ceil(chosen.clip(0)).astype(np.int64)
+        ends[-1] / 1000, started, tasks * min(1.0, ends[-1] / spread), np.ceil(chosen.clip(0)).astype(np.int64), told
     )
