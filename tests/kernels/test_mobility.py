@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from fastalloc.kernels.alloc.buddy import rmqueue
-from fastalloc.kernels.alloc.state import MIGRATE
+from fastalloc.kernels.alloc.page_alloc import setup_zone_migrate_reserve
+from fastalloc.kernels.alloc.state import MIGRATE, ZONE
 from fastalloc.linux import gfp as g
 from tests.kernels import snapshot
 from tests.kernels.build import zone
@@ -46,6 +47,28 @@ def test_pageblocks_that_hold_pages_min_are_kept_at_the_start(pages_min, reserve
     pair = machine(pages_min=pages_min)
     assert types(pair) == [RESERVE] * reserve + [MOVABLE] * (4 - reserve)
     pair.compare()
+
+
+def set_aside(pair, pages_min):
+    pair.mem.zone[0, ZONE.min] = pages_min
+    setup_zone_migrate_reserve(pair.mem, 0)
+    pair.real_pages.zones[0].set_aside(pages_min)
+    pair.compare_pages()
+
+
+def test_a_changed_mark_changes_the_reserve():
+    """Pageblocks that somebody has taken over are passed by, what was reserve and is not needed goes back."""
+    pair = machine(present=96, pages_min=1)
+    assert types(pair) == [RESERVE, MOVABLE, MOVABLE, MOVABLE, MOVABLE, MOVABLE]
+    taken = take(pair, KERNEL) >> 4
+    assert types(pair)[taken] == UNMOVABLE
+    set_aside(pair, 33)
+    assert types(pair).count(RESERVE) == 3
+    assert types(pair)[taken] == UNMOVABLE
+    assert sum(map(len, snapshot.free_area(pair.mem, 0)[RESERVE])) > 0
+    set_aside(pair, 0)
+    assert types(pair).count(RESERVE) == 0
+    assert not any(snapshot.free_area(pair.mem, 0)[RESERVE])
 
 
 def test_a_kernel_page_takes_a_whole_pageblock_over():
@@ -99,7 +122,7 @@ def test_where_no_page_of_the_type_is_left_the_first_on_the_list_is_taken():
 
 
 STEP = some.tuples(
-    some.sampled_from([KERNEL, RECLAIMABLE, PAGECACHE, PAGECACHE, g.GFP_ATOMIC, None]),
+    some.sampled_from([KERNEL, RECLAIMABLE, PAGECACHE, PAGECACHE, g.GFP_ATOMIC, None, "marks"]),
     some.integers(0, 3),
     some.integers(0, 10_000),
 )
@@ -116,7 +139,9 @@ STEP = some.tuples(
 def test_random_walks_match_the_reference(steps, order, present, lists, pages_min):
     pair = Pair([zone(present, pages_min, batch=lists[0], pcp_high=lists[1], pageblock_order=order)], cpus=2)
     for gfp, size, which in steps:
-        if gfp is None:
+        if gfp == "marks":
+            set_aside(pair, which % 40)
+        elif gfp is None:
             if pair.blocks:
                 pair.free_pages(which % len(pair.blocks), cpu=which % 2)
         else:

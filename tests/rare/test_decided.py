@@ -11,8 +11,8 @@ from fastalloc.batch import check_sound
 from fastalloc.batch.lane import build_lane
 from fastalloc.batch.snapshot import named_arrays, restore
 from fastalloc.errors import InputError
-from fastalloc.kernels.alloc.state import MEMCTL, ZONE
-from fastalloc.kernels.lane.state import IO, NS_PER_MS, NS_PER_S, VM
+from fastalloc.kernels.alloc.state import MEMCTL, PAGE, PG_FIRST, PG_SWAPCACHE, ZONE
+from fastalloc.kernels.lane.state import IO, MAPPING, NS_PER_MS, NS_PER_S, VM
 from fastalloc.kernels.machine.run import run_lane
 from fastalloc.rare.decided import apply, decided
 from fastalloc.rare.events import Event
@@ -117,17 +117,29 @@ def test_pages_given_back_free_it_from_some_number_on():
         pages_to_free(lane, LIVELOCK, at + 6 * NS_PER_S, branches=2)
 
 
+def noted_and_seen(lane):
+    """Files whose page 0 is in their mapping: as they note it, and as their pages say."""
+    file, flags = lane.mem.page[:, PAGE.file], lane.mem.page[:, PAGE.flags]
+    seen = file[(file >= 0) & (flags & (PG_FIRST | PG_SWAPCACHE) == PG_FIRST)]
+    return set(np.flatnonzero(lane.vm.mapping[:, MAPPING.first]).tolist()), set(seen.tolist())
+
+
 def test_pages_given_back_are_lost_to_nobody():
     lane = restore(opened().go_to(livelocked()[1]).snapshot())
     zone = lane.mem.ctl[MEMCTL.nr_zones] - 1
     free = int(lane.mem.zone[zone, ZONE.free])
     assert give_back(lane, 40) == 40
     assert lane.mem.zone[zone, ZONE.free] == free + 40
+    noted, seen = noted_and_seen(lane)
+    assert noted == seen
+    assert noted
     lane.vm.ctl[VM.debug] = 1  # every invariant after every tick
     run_lane(*lane, livelocked()[1] + 3 * NS_PER_S)
     check_sound(0, lane)
     assert lane.vm.ctl[VM.now] == livelocked()[1] + 3 * NS_PER_S
     assert give_back(lane, 1 << 20) < 1 << 20
+    assert len(noted_and_seen(lane)[0]) < len(noted)
+    assert noted_and_seen(lane)[0] == noted_and_seen(lane)[1]
     run_lane(*lane, livelocked()[1] + 6 * NS_PER_S)
     check_sound(0, lane)
 

@@ -166,6 +166,19 @@ class Zone:
                     break
         return moved
 
+    def set_aside(self, pages_min: int) -> None:
+        """The mark was changed while the machine runs [setup_per_zone_pages_min, setup_zone_migrate_reserve]."""
+        self.pages_min = pages_min
+        still = -(-pages_min // 2**self.pageblock_order)
+        for n in range(-(-self.present // 2**self.pageblock_order)):
+            was = self.migrate_types[n]
+            if was not in (RESERVE, MOVABLE):
+                continue
+            self.migrate_types[n] = RESERVE if still > 0 else MOVABLE
+            still -= 1
+            if self.migrate_types[n] != was:
+                self.move_pageblock(self.start + n * 2**self.pageblock_order, self.migrate_types[n])
+
     def take_block(self, order: int, migrate: int = UNMOVABLE) -> int | None:
         """Of its own type, else the largest of another's, else of the reserve [__rmqueue, __rmqueue_fallback]."""
         page = self.take_smallest(order, migrate)

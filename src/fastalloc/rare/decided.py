@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastalloc.batch.heap import build_layout
-from fastalloc.batch.lane import build_lane
+from fastalloc.batch.heap import Layout, build_layout
+from fastalloc.batch.lane import Lane, build_lane, build_mem
 from fastalloc.batch.size import refuse_too_large
 from fastalloc.batch.snapshot import Snapshot, named_arrays, restore
 from fastalloc.errors import InputError
+from fastalloc.kernels.alloc.page_alloc import setup_zone_migrate_reserve
+from fastalloc.kernels.alloc.state import ZONE
 from fastalloc.kernels.lane import state as ms
 from fastalloc.rare.events import Event
 from fastalloc.rare.rewind import AT_ONCE, Rewound
@@ -119,7 +121,7 @@ def apply(snapshot: Snapshot, before: Scenario, after: Scenario) -> Snapshot:
     if not same or type(snapshot.arrays.heap) is not type(build_lane(after, snapshot.lane, snapshot.seed).heap):
         raise InputError(where, "", "changes the caches, which a running machine has already: it must be there at boot")
     booted = build_lane(before, snapshot.lane, before.run.seed)
-    wanted = build_lane(after, snapshot.lane, before.run.seed)
+    wanted = _with_marks_of(after, before, snapshot.lane, layouts[1])
     arrays = restore(snapshot)
     for (name, old), (_, new), (_, now) in zip(*map(named_arrays, (booted, wanted, arrays)), strict=True):
         if old.shape != new.shape:
@@ -130,4 +132,20 @@ def apply(snapshot: Snapshot, before: Scenario, after: Scenario) -> Snapshot:
         if (now[differs] != old[differs]).any():
             raise InputError(where, name, "is set aside or counted from boot on: it must be there at boot")
         now[differs] = new[differs]
+    for z in np.flatnonzero(booted.mem.zone[:, ZONE.min] != arrays.mem.zone[:, ZONE.min]):
+        setup_zone_migrate_reserve(arrays.mem, int(z))
     return snapshot._replace(arrays=arrays)
+
+
+def _with_marks_of(after: Scenario, before: Scenario, number: int, layout: Layout) -> Lane:
+    """A lane of ``after`` that booted with the marks of ``before``: pageblocks held for pages_min are set aside anew
+    when marks change, and need not have been there at boot [setup_per_zone_pages_min]."""
+    zones = before.machine.zones
+    if [(zone.name, zone.present) for zone in zones] != [(zone.name, zone.present) for zone in after.machine.zones]:
+        return build_lane(after, number, before.run.seed)
+    machine = after.machine.model_copy(update={"zones": zones})
+    held = after.model_copy(update={"machine": machine})
+    lane = build_lane(held, number, before.run.seed)
+    as_held, wanted = build_mem(held, layout).zone, build_mem(after, layout).zone
+    lane.mem.zone[as_held != wanted] = wanted[as_held != wanted]
+    return lane

@@ -76,6 +76,8 @@ def _drops(arrays: Lane, pfn: int) -> bool:
         if vm.mapping[file, MAPPING.nrpages] < 2:
             return False
         vm.mapping[file, MAPPING.nrpages] -= 1
+        if flags & st.PG_FIRST:
+            vm.mapping[file, MAPPING.first] = 0
     if flags & st.PG_MAPPED:
         vm.ctl[VM.anon_mapped] -= 1
     vm.where[owner] = 0

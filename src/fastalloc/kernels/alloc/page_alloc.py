@@ -10,6 +10,7 @@ from fastalloc.kernels.alloc.buddy import (
     area_add,
     buffered_rmqueue,
     free_one_page,
+    move_freepages_block,
     gfp_migrate,
     page_zone,
     pageblock_migrate,
@@ -391,13 +392,34 @@ def free_cold_page(mem, cpu, pfn):
 @kernel
 def setup_pageblocks(mem, z):
     """Note all pageblocks as movable but those at the start of a zone that hold pages_min
-    [memmap_init_zone, setup_zone_migrate_reserve]."""
+    [memmap_init_zone, setup_zone_migrate_reserve at boot]."""
     order = mem.ctl[MEMCTL.pageblock_order]
     if order == 0:
         return
     reserve = (mem.zone[z, ZONE.min] + (1 << order) - 1) >> order
     for block in range(mem.block.shape[1]):
         mem.block[z, block] = MIGRATE.reserve if block < reserve else MIGRATE.movable
+
+
+@kernel
+def setup_zone_migrate_reserve(mem, z):
+    """pages_min of a zone has changed: the first movable pageblocks become reserve until it has enough of them, and what
+    it has too many becomes movable, with their free pages [setup_zone_migrate_reserve]."""
+    order = mem.ctl[MEMCTL.pageblock_order]
+    if order == 0:
+        return
+    start = mem.zone[z, ZONE.start]
+    reserve = (mem.zone[z, ZONE.min] + (1 << order) - 1) >> order
+    for block in range((mem.zone[z, ZONE.present] + (1 << order) - 1) >> order):
+        migrate = mem.block[z, block]
+        if reserve > 0 and (migrate == MIGRATE.reserve or migrate == MIGRATE.movable):
+            reserve -= 1
+            becomes = MIGRATE.reserve
+        else:
+            becomes = MIGRATE.movable if migrate == MIGRATE.reserve else migrate
+        if becomes != migrate:
+            mem.block[z, block] = becomes
+            move_freepages_block(mem, z, start + (block << order), becomes)
 
 
 @kernel

@@ -6,7 +6,6 @@ Every tree here has an atomic mask of its own, so its insertions take from the s
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc.rcu import CALLBACK_NODE, call_rcu
 from fastalloc.kernels.alloc.slab_owner import slab_take
-from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.kernels.lane.state import ROLE
