@@ -10,8 +10,8 @@ from fastalloc.kernels.alloc.buddy import (
     area_add,
     buffered_rmqueue,
     free_one_page,
-    move_freepages_block,
     gfp_migrate,
+    move_freepages_block,
     page_zone,
     pageblock_migrate,
     pcp_drain,
@@ -403,8 +403,8 @@ def setup_pageblocks(mem, z):
 
 @kernel
 def setup_zone_migrate_reserve(mem, z):
-    """pages_min of a zone has changed: the first movable pageblocks become reserve until it has enough of them, and what
-    it has too many becomes movable, with their free pages [setup_zone_migrate_reserve]."""
+    """pages_min of a zone has changed: the first movable pageblocks become reserve until there are enough, and those too
+    many become movable, with their free pages [setup_zone_migrate_reserve]."""
     order = mem.ctl[MEMCTL.pageblock_order]
     if order == 0:
         return
