@@ -403,8 +403,8 @@ def setup_pageblocks(mem, z):
 
 @kernel
 def setup_zone_migrate_reserve(mem, z):
-    """pages_min of a zone has changed: the first movable pageblocks become reserve until there are enough, and those too
-    many become movable, with their free pages [setup_zone_migrate_reserve]."""
+    """pages_min of a zone has changed: the first movable pageblocks become reserve until there are enough, and those
+    too many become movable, with their free pages [setup_zone_migrate_reserve]."""
     order = mem.ctl[MEMCTL.pageblock_order]
     if order == 0:
         return
