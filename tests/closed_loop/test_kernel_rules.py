@@ -211,9 +211,9 @@ def test_of_a_herd_that_wakes_on_an_idle_cpu_the_least_vruntime_runs_first():
         machine.vm.task[t, TASK.state] = TASK_STATE.runnable
         machine.call(wake_on, t, 0, 0)
     assert machine.vm.cpu[0, CPU.buddy] == -1
-    assert (machine.vm.cpu[0, CPU.unpicked], machine.vm.cpu[0, CPU.resched]) == (1, 1)
+    assert (machine.vm.cpu[0, CPU.idle_current], machine.vm.cpu[0, CPU.resched]) == (1, 1)
     machine.call(switch, 0, 0)
-    assert (machine.vm.cpu[0, CPU.head], machine.vm.cpu[0, CPU.unpicked]) == (3, 0)
+    assert (machine.vm.cpu[0, CPU.head], machine.vm.cpu[0, CPU.idle_current]) == (3, 0)
     machine.call(wake_on, 5, 0, 0)  # beside one that runs
     assert machine.vm.cpu[0, CPU.buddy] == 5
 

@@ -20,7 +20,7 @@ from fastalloc.kernels.workload.atomic_noise import OBJECTS, PAGES
 from tests.closed_loop.small import OWN_CORES, advance, livelocked_lane, metric, run, small
 
 LOCKED_MS = 16_000  # livelocked for five seconds and more
-ALIKE = slice(IO.alike, IO.alike_order + 1)  # what the lane remembers of its last attempt is no state of the machine
+REPEAT = slice(IO.repeat, IO.repeat_order + 1)  # what the lane remembers of its last attempt is no state of the machine
 CONDITIONS = {
     "2 CPUs": {},
     "3 CPUs": {"machine.cpus": 3},
@@ -60,7 +60,7 @@ def differences(ours: Lane, theirs: Lane) -> list[str]:
         for name in getattr(ours, group)._fields:
             a, b = (getattr(getattr(lane, group), name).copy() for lane in (ours, theirs))
             if (group, name) == ("io", "ctl"):
-                a[ALIKE] = b[ALIKE] = 0
+                a[REPEAT] = b[REPEAT] = 0
             if (group, name) == ("mem", "ctl"):  # set by each event
                 a[MEMCTL.jiffies] = b[MEMCTL.jiffies] = 0
             if (group, name) == ("vm", "ctl"):
@@ -106,8 +106,8 @@ def test_what_is_counted_is_what_would_have_happened(condition):
         advance(lane, ours, until)
         advance(lane, theirs, until)
         assert differences(ours, theirs) == []
-        counted |= ours.io.ctl[IO.alike] != 0  # for as long as nothing else comes
-    assert theirs.io.ctl[IO.alike] == 0
+        counted |= ours.io.ctl[IO.repeat] != 0  # for as long as nothing else comes
+    assert theirs.io.ctl[IO.repeat] == 0
     assert counted or condition == "noise"
 
 
@@ -155,10 +155,10 @@ def test_whatever_arrives_at_a_livelocked_machine(data):
 def test_attempts_are_run_where_each_is_to_be_seen():
     scenario, lane = small("rc8", OWN_CORES), livelocked_lane()
     plain = advance(lane, build_lane(scenario, lane, 1), LOCKED_MS)
-    assert plain.io.ctl[IO.alike] == 1
+    assert plain.io.ctl[IO.repeat] == 1
     for options in ({"full_events": True}, {"debug": True}, {"skip": False}):
         arrays = advance(lane, build_lane(scenario, lane, 1, **options), LOCKED_MS)
-        assert arrays.io.ctl[IO.alike] == 0
+        assert arrays.io.ctl[IO.repeat] == 0
         assert arrays.out.metric.tolist()[: METRIC.events_lost] == plain.out.metric.tolist()[: METRIC.events_lost]
 
 
@@ -167,7 +167,7 @@ def test_pages_refused_meanwhile_are_counted_too():
     refused = []
     for milliseconds in range(LOCKED_MS + 50, LOCKED_MS + 2000, 50):
         advance(0, arrays, milliseconds)
-        refused.append(bool(arrays.io.ctl[IO.alike_pages]))
+        refused.append(bool(arrays.io.ctl[IO.repeat_pages]))
     assert sum(refused) > len(refused) / 4
 
 

@@ -90,7 +90,7 @@ def running(arrays: Lane) -> list[str]:
             what = "in the request function"
         elif row[CPU.softirq]:
             what = "completes a command"
-        elif row[CPU.unpicked]:
+        elif row[CPU.idle_current]:
             what = f"idle, {int(row[CPU.running])} woken"
         elif row[CPU.running]:
             t = int(row[CPU.head])

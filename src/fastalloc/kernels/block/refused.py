@@ -78,10 +78,10 @@ def changes_counters_alone(mem, heap, pools, io, vm, out, cpu, runner):
         or not all_asleep(vm, cpu)
     ):
         return False
-    io.ctl[IO.alike_failed] = mem.ctl[MEMCTL.failed]
-    io.ctl[IO.alike_swallowed] = mem.ctl[MEMCTL.suppressed]
-    io.ctl[IO.alike_tests] = mem.ctl[MEMCTL.tests]
-    io.ctl[IO.alike_sense] = out.metric[METRIC.sense_fail]
+    io.ctl[IO.repeat_failed] = mem.ctl[MEMCTL.failed]
+    io.ctl[IO.repeat_swallowed] = mem.ctl[MEMCTL.suppressed]
+    io.ctl[IO.repeat_tests] = mem.ctl[MEMCTL.tests]
+    io.ctl[IO.repeat_sense] = out.metric[METRIC.sense_fail]
     return True
 
 
@@ -90,14 +90,14 @@ def note_refusal(mem, io, out):
     """The attempt of which :func:`changes_counters_alone` held was refused: what it added, unless a report of it was
     printed or it was not the sense buffer that it lacked."""
     out_of_line()
-    io.ctl[IO.alike_failed] = mem.ctl[MEMCTL.failed] - io.ctl[IO.alike_failed]
-    io.ctl[IO.alike_swallowed] = mem.ctl[MEMCTL.suppressed] - io.ctl[IO.alike_swallowed]
-    io.ctl[IO.alike_tests] = mem.ctl[MEMCTL.tests] - io.ctl[IO.alike_tests]
-    io.ctl[IO.alike_gfp] = mem.ctl[MEMCTL.report_gfp]
-    io.ctl[IO.alike_order] = mem.ctl[MEMCTL.report_order]
-    refused_sense = out.metric[METRIC.sense_fail] - io.ctl[IO.alike_sense] == 1
-    io.ctl[IO.alike_pages] = 0
-    io.ctl[IO.alike] = refused_sense and mem.ctl[MEMCTL.reports] == out.ctl[OUT_CTL.reports]
+    io.ctl[IO.repeat_failed] = mem.ctl[MEMCTL.failed] - io.ctl[IO.repeat_failed]
+    io.ctl[IO.repeat_swallowed] = mem.ctl[MEMCTL.suppressed] - io.ctl[IO.repeat_swallowed]
+    io.ctl[IO.repeat_tests] = mem.ctl[MEMCTL.tests] - io.ctl[IO.repeat_tests]
+    io.ctl[IO.repeat_gfp] = mem.ctl[MEMCTL.report_gfp]
+    io.ctl[IO.repeat_order] = mem.ctl[MEMCTL.report_order]
+    refused_sense = out.metric[METRIC.sense_fail] - io.ctl[IO.repeat_sense] == 1
+    io.ctl[IO.repeat_pages] = 0
+    io.ctl[IO.repeat] = refused_sense and mem.ctl[MEMCTL.reports] == out.ctl[OUT_CTL.reports]
 
 
 @folded
@@ -111,11 +111,11 @@ def count_refusals(mem, heap, io, vm, out, cpu, times):
     out.metric[METRIC.sense_fail] += times
     out.metric[METRIC.idle_refused] += times
     ctl = mem.ctl
-    ctl[MEMCTL.failed] += times * io.ctl[IO.alike_failed]
-    ctl[MEMCTL.tests] += times * io.ctl[IO.alike_tests]
+    ctl[MEMCTL.failed] += times * io.ctl[IO.repeat_failed]
+    ctl[MEMCTL.tests] += times * io.ctl[IO.repeat_tests]
     ctl[MEMCTL.who] = WHO.sense
     ctl[MEMCTL.cpu] = cpu
-    if io.ctl[IO.alike_swallowed] > 0:
-        swallow(mem, times * io.ctl[IO.alike_swallowed])
-        ctl[MEMCTL.report_gfp] = io.ctl[IO.alike_gfp]
-        ctl[MEMCTL.report_order] = io.ctl[IO.alike_order]
+    if io.ctl[IO.repeat_swallowed] > 0:
+        swallow(mem, times * io.ctl[IO.repeat_swallowed])
+        ctl[MEMCTL.report_gfp] = io.ctl[IO.repeat_gfp]
+        ctl[MEMCTL.report_order] = io.ctl[IO.repeat_order]

@@ -143,12 +143,12 @@ def scsi_request_fn(mem, heap, pools, io, vm, out, cpu, jiffies):
     r = elv_next_request(io, jiffies) if io.ctl[IO.plugged] == 0 else -1
     if r >= 0:
         if io.request[r, REQUEST.command] < 0:
-            alike = vm.ctl[VM.livelock_since] != ms.NEVER and io.ctl[IO.alike] == 0
-            if alike:
-                alike = changes_counters_alone(mem, heap, pools, io, vm, out, cpu, runner)
+            repeats = vm.ctl[VM.livelock_since] != ms.NEVER and io.ctl[IO.repeat] == 0
+            if repeats:
+                repeats = changes_counters_alone(mem, heap, pools, io, vm, out, cpu, runner)
             if scsi_prep(mem, heap, pools, io, vm, out, cpu, runner, r):
                 return vm.costs[COST.end_bio]
-            if alike:
+            if repeats:
                 note_refusal(mem, io, out)
             if io.ctl[IO.device_busy] == 0:
                 blk_plug_device(io, cpu, jiffies)

@@ -58,7 +58,7 @@ def sched_slice(vm, cpu, t):
 def leftmost(vm, cpu):
     """The waiting task of least vruntime, the first to come among equals; -1 none [__pick_next_entity]."""
     t = vm.cpu[cpu, CPU.head]
-    first = t if vm.cpu[cpu, CPU.unpicked] != 0 else -1
+    first = t if vm.cpu[cpu, CPU.idle_current] != 0 else -1
     for _ in range(vm.cpu[cpu, CPU.running] - 1):
         t = vm.task[t, TASK.next]
         if first < 0 or vm.task[t, TASK.vruntime] < vm.task[first, TASK.vruntime]:
@@ -77,7 +77,7 @@ def charge_task(vm, t, ns):
 def update_curr(vm, cpu, now):
     """Charge the running task up to ``now`` [update_curr, __update_curr]."""
     c = vm.cpu[cpu]
-    if c[CPU.running] == 0 or now <= c[CPU.exec] or c[CPU.unpicked] != 0:
+    if c[CPU.running] == 0 or now <= c[CPU.exec] or c[CPU.idle_current] != 0:
         return
     t = c[CPU.head]
     charge_task(vm, t, now - c[CPU.exec])
@@ -166,7 +166,7 @@ def link_task(vm, t, cpu, now):
     c[CPU.tail] = t
     if c[CPU.clock] < now:
         c[CPU.clock] = now
-    c[CPU.unpicked] = 1
+    c[CPU.idle_current] = 1
     c[CPU.resched] = 1
     c[CPU.buddy] = -1
     c[CPU.rcu_passed] = 1
@@ -204,7 +204,7 @@ def enqueue(vm, t, cpu, now):
     update_curr(vm, cpu, now)
     place_entity(vm, cpu, t)
     link_task(vm, t, cpu, now)
-    if vm.cpu[cpu, CPU.unpicked] == 0:
+    if vm.cpu[cpu, CPU.idle_current] == 0:
         check_preempt_wakeup(vm, cpu, t)
 
 
@@ -255,8 +255,8 @@ def schedule(vm, cpu, now):
     if c[CPU.running] == 0:
         return
     update_curr(vm, cpu, now)
-    if c[CPU.unpicked] != 0:
-        c[CPU.unpicked] = 0
+    if c[CPU.idle_current] != 0:
+        c[CPU.idle_current] = 0
     else:  # the running one goes back into the tree, behind its equals [put_prev_entity]
         t = c[CPU.head]
         note_queued(vm, cpu, t)
@@ -292,7 +292,7 @@ def dequeue_head(vm, cpu, now):
 @folded
 def current_task(vm, cpu):
     """The task that runs on a CPU, or that an interrupt finds there; -1 the idle one."""
-    return -1 if vm.cpu[cpu, CPU.unpicked] != 0 else vm.cpu[cpu, CPU.head]
+    return -1 if vm.cpu[cpu, CPU.idle_current] != 0 else vm.cpu[cpu, CPU.head]
 
 
 @folded
@@ -353,7 +353,7 @@ def balance(vm, cpu, now):
     half = (b[CPU.load] - c[CPU.load]) // 2
     t = b[CPU.head]
     queued = b[CPU.running]
-    if b[CPU.unpicked] == 0:  # the head runs
+    if b[CPU.idle_current] == 0:  # the head runs
         t = vm.task[t, TASK.next]
         queued -= 1
     for _ in range(min(MOVES_MOST, queued)):

@@ -118,14 +118,14 @@ class IO(Record, width=POLICY.width):
     fifo_looked = field("1: the oldest was looked at in this slice", source="cfq_cfqq_fifo_expire")
     last_position = field("slot behind the last request that the driver has seen [cfqd->last_position]")
     # see block/refused.py; what one attempt adds to counters, and before it is over what they were
-    alike = field("1: the unplug timer's next attempt is refused as the last one was, and changes counters alone")
-    alike_pages = field("1: until then requests for pages by the noise are refused as well")
-    alike_failed = field("page allocations refused")
-    alike_swallowed = field("reports of them that the rate limit swallowed")
-    alike_tests = field("questions that the policy adds")
-    alike_sense = field("sense buffers refused")
-    alike_gfp = field("mask of the last report")
-    alike_order = field("its order")
+    repeat = field("1: the unplug timer's next attempt is refused as the last one was, and changes counters alone")
+    repeat_pages = field("1: until then requests for pages by the noise are refused as well")
+    repeat_failed = field("page allocations refused")
+    repeat_swallowed = field("reports of them that the rate limit swallowed")
+    repeat_tests = field("questions that the policy adds")
+    repeat_sense = field("sense buffers refused")
+    repeat_gfp = field("mask of the last report")
+    repeat_order = field("its order")
 
 
 ELEVATORS = ("cfq", "noop")

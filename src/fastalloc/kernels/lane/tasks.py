@@ -148,7 +148,7 @@ class CPU(Record):
     exec = field("up to when the running task is charged [exec_start]")
     min_vruntime = field("least vruntime of its tasks, never less than before", "ns", "cfs_rq")
     buddy = field("the task woken last [cfs_rq->next], -1 none")
-    unpicked = field("1: the CPU was idle when its tasks were woken, and none of them is picked yet")
+    idle_current = field("1: the idle task still runs; one of those woken is next", source="rq->curr == rq->idle")
     load = field("weight of all runnable tasks")
     next_tick = field("when its timer ticks next", "ns")
     busy = field("it has something to do, its turn or not")

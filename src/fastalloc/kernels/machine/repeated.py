@@ -44,7 +44,7 @@ def repeat_attempts(mem, heap, io, vm, out, horizon):
     end = max(1, vm.costs[COST.end_bio])
     if ctl[VM.now] != at or c[CPU.clock] > at or longest >= jiffy_ns or longest + end > period * jiffy_ns:
         return False
-    printed = next_printed(mem) if io.ctl[IO.alike_swallowed] > 0 else ms.NEVER
+    printed = next_printed(mem) if io.ctl[IO.repeat_swallowed] > 0 else ms.NEVER
     if at + longest >= horizon or jiffies >= printed or task[TASK.weight] != WEIGHT_OF_KTHREADS:
         return False
     attempts = 0
@@ -56,7 +56,6 @@ def repeat_attempts(mem, heap, io, vm, out, horizon):
     jiffies -= period
     at -= period * jiffy_ns
     vruntime = task[TASK.vruntime]  # it wakes on an idle CPU and keeps it [place_entity]
-    woken = vruntime
     inverse = inverse_of(WEIGHT_OF_KTHREADS)
     seed, lane, draws = ctl[VM.seed], ctl[VM.lane], ctl[VM.jitter]
     for number in range(draws + 1, draws + 1 + attempts):
@@ -75,6 +74,6 @@ def repeat_attempts(mem, heap, io, vm, out, horizon):
     c[CPU.next_tick] = next_tick_in(vm, cpu, at, began)
     c[CPU.clock] = began + end
     count_refusals(mem, heap, io, vm, out, cpu, attempts)
-    if io.ctl[IO.alike_pages] != 0:
+    if io.ctl[IO.repeat_pages] != 0:
         refuse_pages(mem, vm, out, began)
     return True

@@ -268,7 +268,7 @@ def skip_attempts(mem, heap, io, vm, out, until):
     out_of_line()
     unplug_jiffy, page_noise = io.ctl[IO.unplug_jiffy], vm.ctl[VM.next_noise[PAGES]]
     io.ctl[IO.unplug_jiffy] = ms.NEVER
-    if io.ctl[IO.alike_pages] != 0:
+    if io.ctl[IO.repeat_pages] != 0:
         vm.ctl[VM.next_noise[PAGES]] = ms.NEVER
     horizon, _ = next_event(heap, io, vm, vm.ctl[VM.jiffy_ns])
     io.ctl[IO.unplug_jiffy], vm.ctl[VM.next_noise[PAGES]] = unplug_jiffy, page_noise
@@ -280,16 +280,16 @@ def noise_among_attempts(mem, heap, io, vm, out, kind, now):
     """An event of noise, and whether the next attempt still meets what the last one met: the event was a request that
     was refused and changed nothing."""
     out_of_line()
-    unchanged = io.ctl[IO.alike] != 0
+    unchanged = io.ctl[IO.repeat] != 0
     if unchanged and kind == OBJECTS:  # on whichever CPU
         for cpu in range(vm.ctl[VM.nr_cpus]):
             unchanged &= has_no_cpu_slab(heap, vm.roles[ROLE.noise], cpu)
     failures = out.metric[METRIC.noise_failures]
     noise_event(mem, heap, vm, out, kind, now)
     if not unchanged or out.metric[METRIC.noise_failures] == failures:
-        io.ctl[IO.alike] = 0
+        io.ctl[IO.repeat] = 0
     elif kind == PAGES:
-        io.ctl[IO.alike_pages] = refuses_any_cpu(mem, vm)
+        io.ctl[IO.repeat_pages] = refuses_any_cpu(mem, vm)
 
 
 @entry
@@ -308,7 +308,7 @@ def run_lane(mem, heap, pools, io, vm, out, until):
     jiffies = -1
     jiffy_end = 0
     still = 0
-    io.ctl[IO.alike] = 0
+    io.ctl[IO.repeat] = 0
     # Most events are steps of CPUs, and of what else is due a step moves only these five
     disk = timer = unplug = livelock = idle = -1
     other_at, other = 0, EVENT_CPU
@@ -328,7 +328,7 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             livelock = ctl[VM.livelock_check]
             idle = ctl[VM.idle_tick]
             if may_change_memory(event):
-                io.ctl[IO.alike] = 0
+                io.ctl[IO.repeat] = 0
             other_at, other = next_event(heap, io, vm, jiffy_ns)
         if shared and vm.cpu[ctl[VM.turn], CPU.busy] == 0:
             pass_turn(vm, ctl[VM.now])
@@ -374,8 +374,8 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             if ctl[VM.skip] == 0 and ctl[VM.next_jiffy] <= jiffies:
                 ctl[VM.next_jiffy] = jiffies + 1
             if ctl[VM.next_timer] <= jiffies:
-                io.ctl[IO.alike] = 0  # a task wakes
-            elif io.ctl[IO.alike] != 0 and skip_attempts(mem, heap, io, vm, out, until):
+                io.ctl[IO.repeat] = 0  # a task wakes
+            elif io.ctl[IO.repeat] != 0 and skip_attempts(mem, heap, io, vm, out, until):
                 jiffies = mem.ctl[MEMCTL.jiffies]
                 jiffy_end = (jiffies + 1) * jiffy_ns
                 still = 0
