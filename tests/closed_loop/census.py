@@ -115,8 +115,7 @@ def held(arrays: Lane) -> np.ndarray:
     commands += ((vm.cpu[:, CPU.softirq] >= 1) & (vm.cpu[:, CPU.softirq] <= 3)).sum()
     add(ROLE.command, commands)
     add(ROLE.sense, commands)
-    if vm.roles[ROLE.path] >= 0:
-        add(ROLE.path, (vm.task[: vm.ctl[VM.nr_tasks], TASK.path] >= 0).sum())
+    add(ROLE.path, (vm.task[: vm.ctl[VM.nr_tasks], TASK.path] >= 0).sum())
     add(ROLE.radix, (vm.leaf[:, 1] > 0).sum() + (vm.middle[:, 0] >= 0).sum() + (vm.ctl[VM.swap_top] >= 0))
     add(ROLE.radix, (vm.file[:, FILE.node] > 0).sum() + vm.cpu[:, CPU.stock].sum())
     add(ROLE.radix, ms.RADIX_STOCK * vm.task[:, TASK.context].sum())

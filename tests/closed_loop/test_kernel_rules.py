@@ -15,7 +15,15 @@ from fastalloc.kernels.alloc.slab_owner import slab_take
 from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.block.elevator import dispatch_remove, elv_completed_request, elv_next_request
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.cfs import NICE_0_LOAD, WEIGHT_OF_KTHREADS, enqueue, place_entity, sched_slice, schedule
+from fastalloc.kernels.lane.cfs import (
+    NICE_0_LOAD,
+    WEIGHT_OF_KTHREADS,
+    balance,
+    enqueue,
+    place_entity,
+    sched_slice,
+    schedule,
+)
 from fastalloc.kernels.lane.due import end_turn, next_tick
 from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.kernels.lane.state import IO, REQUEST, ROLE, VM
@@ -52,6 +60,12 @@ def place(vm, cpu, t):
 def switch(vm, cpu, now):
     """schedule()."""
     schedule(vm, cpu, now)
+
+
+@kernel
+def pull(vm, cpu, now):
+    """load_balance."""
+    balance(vm, cpu, now)
 
 
 @kernel
@@ -136,6 +150,22 @@ def queue_of(n, heavy, cpus):
     return machine
 
 
+def spread_over(tasks):
+    """So many of one weight on each CPU, the first of each running."""
+    machine = d.Machine(machine__cpus=len(tasks), workload__copiers=97)
+    machine.vm.ctl[VM.cpu] = -1
+    t = 1
+    for cpu, count in enumerate(tasks):
+        for i in range(count):
+            machine.vm.task[t, [TASK.cpu, TASK.state, TASK.vruntime]] = cpu, TASK_STATE.runnable, 0
+            machine.call(wake_on, t, cpu, 0)
+            if i == 0:
+                machine.call(switch, cpu, 0)
+            t += 1
+    machine.vm.cpu[:, CPU.buddy] = -1
+    return machine
+
+
 @pytest.mark.parametrize(
     ("n", "one", "two"),
     [(2, 10.0, 20.0), (3, 6.666, 13.33), (4, 5.0, 10.0), (5, 4.0, 8.0), (48, 4.0, 8.0), (96, 4.0, 8.0)],
@@ -202,6 +232,64 @@ def test_a_task_that_wakes_on_an_idle_cpu_keeps_its_vruntime():
             machine.vm.task[1, TASK.vruntime] = round(own_s * 1000 * MS)
             machine.call(place, 0, 1)
             assert machine.vm.task[1, TASK.vruntime] == round(max(own_s, 60.0 - most_s) * 1000 * MS)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "turns", "cpu", "first", "step"),
+    [(1, False, 0, 0, 10), (2, True, 0, 0, 20), (2, False, 1, 40, 40), (4, False, 1, 60, 60)],
+)
+def test_tasks_begin_in_the_order_of_their_forks(cpus, turns, cpu, first, step):
+    """Half a latency apart where the child swaps vruntimes with its parent, which is on the same CPU: the period of two
+    over a load of two. A whole one apart on an idle CPU [place_entity, task_new_fair]; latency 20, 40 and 60 ms."""
+    machine = d.Machine(machine__cpus=cpus, machine__shared_core=turns, workload__copiers=3, workload__writers=1)
+    tasks = machine.vm.task[1:5]
+    assert tasks[:, TASK.cpu].tolist() == [cpu] * 4
+    assert tasks[:, TASK.vruntime].tolist() == [(first + step * i) * MS for i in range(4)]
+    # on every CPU, so that who moves keeps its distance to kernel threads, which have slept since boot
+    assert machine.vm.cpu[:, CPU.min_vruntime].tolist() == [4 * step * MS] * cpus
+    assert not machine.vm.task[5:, TASK.vruntime].any()
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "moved"),
+    [
+        (0, 1, 0),  # the running one stays
+        (0, 2, 1),
+        (0, 3, 2),  # one and a half come to two: it stops when the imbalance is moved
+        (1, 2, 1),  # a task less than balance, and one goes over
+        (1, 3, 1),
+        (3, 4, 1),  # a task apart, which is more than a quarter
+        (4, 5, 0),
+        (0, 54, 27),
+    ],
+)
+def test_half_of_what_the_busiest_cpu_has_more_is_pulled(here, there, moved):
+    """Two CPUs, tasks of one weight [find_busiest_group, balance_tasks]."""
+    machine = spread_over([there, here])
+    machine.call(pull, 1, 10 * MS)
+    assert machine.vm.cpu[:, CPU.running].tolist() == [there - moved, here + moved]
+
+
+def test_a_cpu_that_is_about_to_pick_keeps_a_task():
+    """kswapd and a copier, both woken just now and none picked: the copier alone would not be enough."""
+    machine = d.Machine(machine__cpus=2)
+    for t in (1, 0):
+        machine.vm.task[t, [TASK.cpu, TASK.vruntime]] = 0, t
+        machine.call(wake_on, t, 0, 0)
+    machine.vm.cpu[0, CPU.buddy] = -1
+    machine.call(pull, 1, 10 * MS)
+    assert machine.vm.cpu[:, CPU.running].tolist() == [1, 1]
+
+
+def test_the_balancer_takes_the_leftmost_first_to_the_mean_of_all():
+    """Four CPUs, 40 tasks on one: an idle one takes ten, those of least vruntime but for the hot ones."""
+    machine = spread_over([40, 0, 0, 0])
+    for t in range(1, 41):
+        machine.vm.task[t, TASK.vruntime] = (100 - t) * MS  # the first runs
+    machine.vm.task[40, TASK.ran] = 10 * MS - 499_999
+    machine.vm.task[39, TASK.ran] = 10 * MS - 500_000
+    machine.call(pull, 1, 10 * MS)
+    assert [t for t in range(1, 41) if machine.vm.task[t, TASK.cpu] == 1] == list(range(30, 40))
 
 
 def test_of_a_herd_that_wakes_on_an_idle_cpu_the_least_vruntime_runs_first():

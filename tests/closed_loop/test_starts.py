@@ -25,7 +25,9 @@ def sharing(start: list[float], lengths: np.ndarray, writers: np.ndarray) -> sta
     never = np.full(shape, np.inf)
     left = lengths[writers, 0].reshape(shape).copy()
     phase, running = np.zeros(shape, np.int64), np.full(1, -1)
-    return starts.Sharing(np.array([start]), never, phase, left, running, np.zeros(1), np.zeros(1))
+    return starts.Sharing(
+        np.array([start]), never, phase, left, running, np.zeros(1), np.full(1, starts.FORK_MS * len(start))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,18 @@ def test_a_sole_task_has_the_cpu_and_two_have_half_of_it():
     assert written + removed + touched + unmapped == pytest.approx(240)
     assert touched == pytest.approx(120, abs=12)  # its slice cut
     assert unmapped == 0
+
+
+def test_who_was_forked_later_waits_until_the_others_have_had_as_much():
+    """Both start at once, the second half a latency behind: the first has 10 ms ahead, cut by ticks of 4 ms."""
+    lengths, writers = np.full((2, 2), 10_000.0), np.array([0, 0])
+    tasks = sharing([0.0, 0.0], lengths, writers)
+    starts.share(tasks, lengths, writers, 0.0, 8.0, 4.0)
+    assert tasks.vruntime[0].tolist() == [8.0, 10.0]
+    starts.share(tasks, lengths, writers, 8.0, 200.0, 4.0)
+    first, second = tasks.vruntime[0]
+    assert first + second == 210.0
+    assert abs(first - second) <= 12.0
 
 
 @pytest.mark.parametrize(("writer", "ahead"), [(1, 400.0), (0, 20.0)])

@@ -24,7 +24,7 @@ FAULTS = {
         "def depth(zone):\n    return X\n",
         "mine.py: answers change from one execution of the file to the next",
     ),
-    "merge": ("def merge(cache, other):\n    raise KeyError(cache)\n", "mine.py: merge(cache='dentry'"),
+    "merge": ("def merge(cache, other):\n    raise KeyError(cache)\n", "mine.py: merge(cache='names_cache'"),
 }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def test_what_changes_from_one_execution_to_the_next_needs_no_sequence():
 def test_a_merge_that_changes_its_mind_is_found():
     source = "import itertools\nN = itertools.count()\ndef merge(cache, other):\n    return next(N) % 3 == 0\n"
     (fault,) = check(source, "mine.py", {}).faults
-    assert fault.what == "mine.py: merge answers 'dentry', 'dentry' anew"
+    assert fault.what == "mine.py: merge answers 'names_cache', 'names_cache' anew"
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from fastalloc.batch import check_sound
 from fastalloc.batch.lane import build_lane
 from fastalloc.batch.snapshot import named_arrays, restore
 from fastalloc.errors import InputError
-from fastalloc.kernels.alloc.state import MEMCTL, PAGE, PG_FIRST, PG_SWAPCACHE, ZONE
+from fastalloc.kernels.alloc.state import MEMCTL, MIGRATE, PAGE, PG_FIRST, PG_SWAPCACHE, ZONE
 from fastalloc.kernels.lane.state import IO, MAPPING, NS_PER_MS, NS_PER_S, VM
 from fastalloc.kernels.machine.run import run_lane
 from fastalloc.rare.decided import apply, decided
@@ -148,7 +148,8 @@ def test_pages_given_back_are_lost_to_nobody():
     "setting",
     [
         {"machine.min_free_kbytes": 512},
-        {"machine.min_free_kbytes": 8},
+        {"machine.min_free_kbytes": 4096},
+        {"machine.min_free_kbytes": 0},
         {"workload.swappiness": 10},
         {"disk.iops": 400, "disk.bytes_per_second": 50_000_000},
     ],
@@ -159,11 +160,23 @@ def test_a_setting_that_a_running_machine_can_change_is_applied(setting):
     arrays = restore(apply(lane.snapshot(), machine(), changed))
     fresh = build_lane(changed, 0, SEED)
     assert arrays.mem.zone[:, ZONE.min].tolist() == fresh.mem.zone[:, ZONE.min].tolist()
+    reserve = (arrays.mem.block == MIGRATE.reserve).sum(1)
+    assert reserve.tolist() == (fresh.mem.block == MIGRATE.reserve).sum(1).tolist()
+    if "machine.min_free_kbytes" in setting:
+        marks = arrays.mem.zone[:, ZONE.min]
+        assert reserve.tolist() == [-(-int(mark) // 512) for mark in marks]
     assert arrays.vm.ctl[VM.swappiness] == fresh.vm.ctl[VM.swappiness]
     assert arrays.io.ctl[IO.command_ns] == fresh.io.ctl[IO.command_ns]
     arrays.vm.ctl[VM.debug] = 1
     run_lane(*arrays, livelocked()[1] + NS_PER_S)
     check_sound(0, arrays)
+
+
+@pytest.mark.parametrize("setting", [{"machine.zones.1.cma": 1000}, {"machine.zones.1.highatomic": 512}])
+def test_pages_cannot_leave_a_running_machine(setting):
+    lane = opened().go_to(livelocked()[1] - NS_PER_S)
+    with pytest.raises(InputError, match="must be there at boot"):
+        apply(lane.snapshot(), machine(), machine().with_settings(setting))
 
 
 def test_a_lane_without_the_event_has_no_curve():

@@ -67,7 +67,7 @@ class Layout(NamedTuple):
 
 def roles_of(index: Mapping[str, int]) -> np.ndarray:
     """int64[ROLE.width]: the cache of each role."""
-    return np.array([index.get(name, -1) for name in ROLE.names], np.int64)
+    return np.array([index[name] for name in ROLE.names], np.int64)
 
 
 def build_layout(scenario: Scenario) -> Layout:
@@ -98,7 +98,7 @@ def _layout(scenario: Scenario) -> Layout:
         emergency = tuple(caches.index_of(f"emergency-{size}") for size in EMERGENCY_SIZES)
     if policy.emergency_caches == "ideal":
         rows[list(emergency), KMEM_CACHE.keep_empty] = KEPT
-    roles = roles_of({name: caches.index_of(name) for name in ROLE.names if name in caches})
+    roles = roles_of({name: caches.index_of(name) for name in ROLE.names})
     reserve = 0
     if policy.reserve_commands > 0:
         for role in (ROLE.command, ROLE.sense):

@@ -25,7 +25,7 @@ from fastalloc.own.allocator_text import read_own
 from fastalloc.scenario.machine import SlabCache
 from fastalloc.scenario.models import Scenario
 
-MOST_CACHES = 52  # of the path, kmalloc's, and hosts'; SLAB has MOST_OF_SLAB
+MOST_CACHES = 52  # of the path and kmalloc's, beside those of hosts; SLAB has MOST_OF_SLAB
 COUNTED = 24  # of a machine's own, that are among these
 OF_THE_PATH = frozenset(request.name for request in PATH_CACHES)
 MOST_OF_SLAB = 24
@@ -38,13 +38,14 @@ def lane_parts(scenario: Scenario) -> dict[str, int]:
     """Bytes of the arrays of a lane, by the field that makes them large; what is small in any lane is left out."""
     machine, work, run, policy = scenario.machine, scenario.workload, scenario.run, scenario.policy
     frames = sum(zone.frames for zone in lane_zones(machine))
-    caches = MOST_CACHES + len(work.bursts)
+    hosts = len(policy.host_sense_bytes)
+    caches = MOST_CACHES + len(work.bursts) + hosts
     cpus = RCU_RING * 8 + 2 * TASK.width * 8
     links = OBJECTS_A_PAGE * 2 * machine.page_kb // 4
     sheaves, found, arrays = 0, 0, list[tuple[int, int]]()
     if HEAPS[policy.allocator] is Slab:
         slabs = SLAB_SLAB.width * 8 + links
-        cpus += MOST_OF_SLAB * (SLAB_ARRAY.width + MOST_ENTRIES) * 8
+        cpus += (MOST_OF_SLAB + hosts) * (SLAB_ARRAY.width + MOST_ENTRIES) * 8
     elif policy.allocator == "own":
         pages = own_pages(frames)
         slabs = pages * (3 * 8 + GRANULES * 2 + OWN_PAGE.width * 4) // slab_room(frames)

@@ -10,6 +10,7 @@ from fastalloc.batch.heap import Layout, build_layout
 from fastalloc.batch.lane import Lane, build_lane, build_mem
 from fastalloc.batch.size import refuse_too_large
 from fastalloc.batch.snapshot import Snapshot, named_arrays, restore
+from fastalloc.batch.zones import lane_zones
 from fastalloc.errors import InputError
 from fastalloc.kernels.alloc.page_alloc import setup_zone_migrate_reserve
 from fastalloc.kernels.alloc.state import ZONE
@@ -140,10 +141,10 @@ def apply(snapshot: Snapshot, before: Scenario, after: Scenario) -> Snapshot:
 def _with_marks_of(after: Scenario, before: Scenario, number: int, layout: Layout) -> Lane:
     """A lane of ``after`` that booted with the marks of ``before``: pageblocks held for pages_min are set aside anew
     when marks change, and need not have been there at boot [setup_per_zone_pages_min]."""
-    zones = before.machine.zones
-    if [(zone.name, zone.present) for zone in zones] != [(zone.name, zone.present) for zone in after.machine.zones]:
+    frames = [[(zone.name, zone.frames) for zone in lane_zones(each.machine)] for each in (before, after)]
+    if frames[0] != frames[1]:
         return build_lane(after, number, before.run.seed)
-    machine = after.machine.model_copy(update={"zones": zones})
+    machine = after.machine.model_copy(update={"zones": before.machine.zones})
     held = after.model_copy(update={"machine": machine})
     lane = build_lane(held, number, before.run.seed)
     as_held, wanted = build_mem(held, layout).zone, build_mem(after, layout).zone

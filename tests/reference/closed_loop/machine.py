@@ -160,8 +160,7 @@ class Machine:
         parent = Task(-1, "copier", 0)
         kinds += ["ksoftirqd"] * setup.cpus + ["kblockd"] * setup.cpus
         for number, kind in enumerate(kinds):
-            place = number if number < first_kthread else number - first_kthread
-            task = Task(number, kind, place % setup.cpus)
+            task = Task(number, kind, 0 if number < first_kthread else (number - first_kthread) % setup.cpus)
             self.sched.tasks.append(task)
             if kind == "kswapd":
                 task.program, task.waits_for = self.reclaim.kswapd(task), "kswapd"

@@ -152,6 +152,8 @@ class Scheduler:
             self.queue_up(cpu, task)
         for task in (child, *here):
             self.take_out(cpu, task)
+        for other in self.cpus:  # all have slept since boot, so what moves between CPUs keeps its distance to them
+            other.min_vruntime = cpu.min_vruntime
 
     def queue_up(self, cpu: Cpu, task: Task) -> None:
         """Into the tree; who is leftmost there raises min_vruntime [__enqueue_entity]."""
@@ -293,19 +295,41 @@ class Scheduler:
             return here
         return previous
 
+    def imbalance(self, cpu: Cpu, busiest: Cpu) -> int:
+        """Load that brings neither beyond the mean of all, at least a task if there is one to be had
+        [find_busiest_group]."""
+        mean = sum(each.load for each in self.cpus) // len(self.cpus)
+        if cpu.load >= mean or 100 * busiest.load <= 125 * cpu.load:
+            return 0
+        of_a_task = busiest.load // len(busiest.tasks)
+        moved = 0
+        if busiest.load >= mean:
+            moved = min(busiest.load - mean, busiest.load - of_a_task, mean - cpu.load)
+        if moved >= of_a_task:
+            return moved
+        least = 2 * of_a_task
+        if cpu.tasks and of_a_task > cpu.load // len(cpu.tasks):
+            least = of_a_task
+        return of_a_task if busiest.load - cpu.load + NICE_0_LOAD >= least else 0
+
     def balance(self, cpu: Cpu, now: int) -> None:
-        """Pull half of what the busiest CPU has more, of tasks that are not cache-hot [load_balance]."""
-        others = [other for other in self.cpus if other is not cpu]
+        """Pull the imbalance from the busiest CPU, of tasks that are not cache-hot [load_balance, balance_tasks]."""
+        others = [other for other in self.cpus if other is not cpu and len(other.tasks) > 1]
         if not others:
             return
         busiest = max(others, key=lambda other: other.load)
-        if len(busiest.tasks) < 2 or 100 * busiest.load <= 125 * cpu.load:
-            return
-        half = (busiest.load - cpu.load) // 2
-        for task in busiest.queue[:32]:
+        left = self.imbalance(cpu, busiest)
+        best = cpu.current.weight if cpu.current else 0
+        for task in sorted(busiest.queue, key=lambda task: task.vruntime)[:33]:
+            if left <= 0 or len(busiest.tasks) == 1:
+                return
             hot = task is busiest.buddy or now - task.ran < 500_000
-            if task.weight <= half and not hot and task.kind not in KTHREADS:
-                half -= task.weight
-                self.take_out(busiest, task)
-                task.vruntime += cpu.min_vruntime - busiest.min_vruntime
-                self.link(cpu, task, now)
+            if hot or task.kind in KTHREADS or (task.weight // 2 > left + NICE_0_LOAD and task.weight <= best):
+                continue
+            left -= task.weight
+            best = max(best, task.weight)
+            self.take_out(busiest, task)
+            task.vruntime += cpu.min_vruntime - busiest.min_vruntime
+            self.link(cpu, task, now)
+            if cpu.current:
+                self.check_preempt_wakeup(cpu, task)

@@ -107,7 +107,7 @@ class MEMCTL(Record, width=POLICY.width):
     missed = field("suppressed since the last printed one")
     tokens = field("printk_ratelimit bucket, jiffies")
     token_jiffy = field("when printk_ratelimit last refilled its bucket", "jiffies", "__printk_ratelimit")
-    pageblock_order = field("of the blocks that one MIGRATE each is noted for, 0 too few pages to tell mobility apart")
+    pageblock_order = field("of the blocks that one MIGRATE each is noted for, 0: too few pages for grouping")
     report_gfp = field("mask and order of the last failure")
     report_order = field("order of the last failed allocation")
     cpu_node_shift = field("stub model: node of a cpu = cpu >> shift")

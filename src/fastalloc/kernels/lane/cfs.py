@@ -21,7 +21,7 @@ WAKEUP_GRANULARITY_NS = 5_000_000
 IMBALANCE_PCT = 125
 BALANCE_NS = 64_000_000  # least time between two looks of a busy CPU [busy_factor]
 CACHE_HOT_NS = 500_000  # sysctl_sched_migration_cost
-MOVES_MOST = 32
+LOOKS_MOST = 33  # tasks; sysctl_sched_nr_migrate is 32
 
 
 @folded
@@ -119,20 +119,25 @@ def place_entity(vm, cpu, t):
 def wake_up_new_task(vm, t):
     """A parent on CPU 0 has forked task ``t``, which goes to sleep before the parent forks again.
 
-    It is put a slice behind min_vruntime. A child runs before its parent: on one CPU the two swap vruntimes, and the
-    next child counts from its parent's. So tasks stand apart in the order of their forks, and most of that lasts, for
-    they sleep more than they run. Of several CPUs an idle one takes the child, each time the same; of CPUs that share
-    a core none idles while the parent runs [place_entity: START_DEBIT; task_new_fair, sched_balance_self].
+    It is put a slice behind min_vruntime [place_entity: START_DEBIT]. Where it is on its parent's CPU the two swap
+    vruntimes, for a child runs before its parent, and the next child counts from there [task_new_fair]. So tasks stand
+    apart in the order of their forks, and most of that lasts, for they sleep more than they run.
+
+    Of several CPUs the one after the parent's, which idles, takes all [sched_balance_self]. One that shares a core with
+    the parent's takes one child a turn, which waits there, and the others stay with the parent; here all do.
     """
     cpu = 1 if vm.ctl[VM.nr_cpus] > 1 and vm.ctl[VM.shared_core] == 0 else 0
-    c = vm.cpu[cpu]
     vm.task[t, TASK.cpu] = cpu
-    vm.task[t, TASK.vruntime] = c[CPU.min_vruntime]
+    least = vm.cpu[cpu, CPU.min_vruntime]
     if cpu == 0:
-        c[CPU.min_vruntime] += vm.ctl[VM.latency] // 2  # two of one weight
-        return
-    c[CPU.min_vruntime] += vm.ctl[VM.latency]
-    vm.task[t, TASK.vruntime] = c[CPU.min_vruntime]
+        vm.task[t, TASK.vruntime] = least
+        least += vm.ctl[VM.latency] // 2  # two of one weight
+    else:
+        least += vm.ctl[VM.latency]
+        vm.task[t, TASK.vruntime] = least
+    # what moves counts from min_vruntime; kernel threads have slept since boot, on whichever CPU
+    for each in range(vm.ctl[VM.nr_cpus]):
+        vm.cpu[each, CPU.min_vruntime] = least
 
 
 @folded
@@ -331,38 +336,82 @@ def select_task_rq(vm, t):
 
 @folded
 def busiest(vm, cpu):
-    """The CPU with the most load beside ``cpu``."""
+    """The CPU with the most load beside ``cpu`` of those with a task that waits; -1 none [find_busiest_group]."""
     most = -1
     for other in range(vm.ctl[VM.nr_cpus]):
-        if other != cpu and (most < 0 or vm.cpu[other, CPU.load] > vm.cpu[most, CPU.load]):
-            most = other
+        if other != cpu and vm.cpu[other, CPU.running] > 1:
+            if most < 0 or vm.cpu[other, CPU.load] > vm.cpu[most, CPU.load]:
+                most = other
     return most
+
+
+@folded
+def imbalance(vm, cpu, other):
+    """Load to be moved from the busiest CPU to this one, 0 where they are in balance: what brings neither beyond the
+    mean of all CPUs, or one task where that is less than a task [find_busiest_group]."""
+    total = 0
+    for each in range(vm.ctl[VM.nr_cpus]):
+        total += vm.cpu[each, CPU.load]
+    mean = total // vm.ctl[VM.nr_cpus]
+    c = vm.cpu[cpu]
+    this_load = c[CPU.load]
+    most = vm.cpu[other, CPU.load]
+    if this_load >= mean or 100 * most <= IMBALANCE_PCT * this_load:
+        return 0
+    a_task = most // vm.cpu[other, CPU.running]
+    wanted = min(min(most - mean, most - a_task), mean - this_load) if most >= mean else 0
+    if wanted >= a_task:
+        return wanted
+    tasks = 1 if c[CPU.running] > 0 and a_task > this_load // c[CPU.running] else 2
+    return a_task if most - this_load + NICE_0_LOAD >= a_task * tasks else 0
+
+
+@internal
+def rb_next(vm, cpu, t):
+    """The waiting task that follows ``t`` in a CPU's tree: of the next larger vruntime, among equals in order of
+    arrival; -1 none [__load_balance_iterator]."""
+    own = vm.task[t, TASK.vruntime]
+    u = vm.cpu[cpu, CPU.head]
+    behind = False
+    found = -1
+    for i in range(vm.cpu[cpu, CPU.running]):
+        waits = i > 0 or vm.cpu[cpu, CPU.idle_current] != 0
+        vruntime = vm.task[u, TASK.vruntime]
+        follows = vruntime > own or (vruntime == own and behind)
+        if waits and follows and (found < 0 or vruntime < vm.task[found, TASK.vruntime]):
+            found = u
+        behind = behind or u == t
+        u = vm.task[u, TASK.next]
+    return found
 
 
 @internal
 def balance(vm, cpu, now):
-    """Pull waiting tasks that are not cache-hot from the CPU with the most load: half of what it has more
-    [load_balance, load_balance_newidle, can_migrate_task]."""
+    """Pull waiting tasks that are not cache-hot from the busiest CPU, the leftmost first, until the imbalance is moved
+    [load_balance, load_balance_newidle, balance_tasks, can_migrate_task, pull_task]."""
     other = busiest(vm, cpu)
     if other < 0:
         return
     b = vm.cpu[other]
     c = vm.cpu[cpu]
-    if b[CPU.running] < 2 or 100 * b[CPU.load] <= IMBALANCE_PCT * c[CPU.load]:
-        return
-    half = (b[CPU.load] - c[CPU.load]) // 2
-    t = b[CPU.head]
-    queued = b[CPU.running]
-    if b[CPU.idle_current] == 0:  # the head runs
-        t = vm.task[t, TASK.next]
-        queued -= 1
-    for _ in range(min(MOVES_MOST, queued)):
-        following = vm.task[t, TASK.next]
+    left = imbalance(vm, cpu, other)
+    running = current_task(vm, cpu)
+    heaviest = vm.task[running, TASK.weight] if running >= 0 else 0
+    t = leftmost(vm, other)
+    looked = 0
+    # one stays where it is woken: a CPU that is about to pick is not left without any
+    while left > 0 and t >= 0 and looked < LOOKS_MOST and b[CPU.running] > 1:
+        looked += 1
+        following = rb_next(vm, other, t)
         weight = vm.task[t, TASK.weight]
+        too_much = weight // 2 > left + NICE_0_LOAD and weight <= heaviest
         hot = t == b[CPU.buddy] or now - vm.task[t, TASK.ran] < CACHE_HOT_NS
-        if weight <= half and not hot and vm.task[t, TASK.kind] < TASK_KIND.ksoftirqd:
-            half -= weight
+        if not too_much and not hot and vm.task[t, TASK.kind] < TASK_KIND.ksoftirqd:
+            left -= weight
+            heaviest = max(heaviest, weight)
             unlink_task(vm, t, other)
             vm.task[t, TASK.vruntime] += c[CPU.min_vruntime] - b[CPU.min_vruntime]
             link_task(vm, t, cpu, now)
+            if c[CPU.idle_current] == 0:
+                check_preempt_wakeup(vm, cpu, t)
         t = following

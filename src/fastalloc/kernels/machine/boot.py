@@ -108,7 +108,7 @@ def boot_tasks(vm, copiers, writers, spread_jiffies):
         task = vm.task[t]
         for column in (TASK.list, TASK.keep, TASK.pvec, TASK.page, TASK.new_page, TASK.bio, TASK.path):
             task[column] = -1
-        task[TASK.cpu] = t % cpus if t < tasks else (t - tasks) % cpus
+        task[TASK.cpu] = 0 if t < tasks else (t - tasks) % cpus
         task[TASK.page_base] = pages
         task[TASK.batch_jiffy] = -1
         task[TASK.weight] = NICE_0_LOAD if 0 < t < tasks else WEIGHT_OF_KTHREADS

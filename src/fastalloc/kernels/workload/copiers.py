@@ -1,8 +1,9 @@
 """The workload: tasks that copy trees into tmpfs, and tasks that fill anonymous memory [mm/shmem.c, mm/memory.c].
 
 A copier writes a tree file by file, removes it, and starts again; a writer touches its pages one by one, unmaps
-them, and starts again. Every page, inode, dentry and radix node is allocated with the kernel's mask, and every
-allocation that fails goes through direct reclaim as in __alloc_pages.
+them, and starts again. The buffer of a path, dentries, inodes, radix nodes and pages are allocated in the kernel's
+order and with its masks (a struct file is not, its RCU callback is there), and every allocation that fails goes
+through direct reclaim as in __alloc_pages.
 """
 
 from fastalloc.compiler.jit import folded, internal
@@ -121,8 +122,6 @@ def getname(mem, heap, vm, out, t, cpu, jiffies):
 @internal
 def putname(mem, heap, vm, t, cpu):
     """The system call is over: its path's buffer goes back."""
-    if vm.task[t, TASK.path] < 0:
-        return
     slab_give(mem, heap, vm.roles[ROLE.path], cpu, vm.task[t, TASK.path])
     vm.task[t, TASK.path] = -1
 
