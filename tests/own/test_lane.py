@@ -148,7 +148,7 @@ for name, (before, after, *_) in {**PLANTED, **MORE}.items():
         print(name, "|", type(error).__name__, error)
 """
 FOUND = {
-    "double hand-out": "alloc(c=5 (blkdev_requests), cpu=0, gfp=0xd0): address 0x2128 overlaps an object",
+    "double hand-out": "alloc(c=6 (blkdev_requests), cpu=0, gfp=0xd0): address 0x2128 overlaps an object",
     "lost object": "pages are held although every object was freed and every cache shrunk",
     "leak of a page": "pages_held says 14 then, but 15 pages are held",
     "a page that is still in use": "was given back that is not held so, or has an object in use",
