@@ -50,7 +50,8 @@ def main():
             for name in COUNTED:
                 row[name] += int(arrays.out.metric[getattr(METRIC, name)])
         row["most_bios_median"] = sorted(bios)[LANES // 2]
-        row["commands_a_refusal"] = round(row["commands"] / row["idle_refused"])
+        if row["idle_refused"]:
+            row["commands_a_refusal"] = round(row["commands"] / row["idle_refused"])
         rows.append({"policy": variant.name, "lanes": LANES} | row)
     Path(__file__).with_suffix(".json").write_text(json.dumps({"policies": rows}, indent=1) + "\n", encoding="utf-8")
 

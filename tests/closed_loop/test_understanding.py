@@ -71,13 +71,14 @@ def test_2_kblockd_in_pf_memalloc_breaks_the_chain(small_lanes):
 
 def test_2_and_only_while_a_free_page_is_left(small_lanes):
     """It takes pages of the DMA zone's lowmem reserve; besides, only a reclaimer's radix nodes may [cfq_cic_link]."""
-    tight = {"machine__min_free_kbytes": 12}  # with more to spare it seldom needs them
+    tight = {"machine__min_free_kbytes": 16}  # with more to spare it seldom needs them
     allowed = small_lanes(policy__kblockd_memalloc=True, **tight)
     reserve = 31
     untouched = [metric(result, "min_free_dma") >= reserve for result in small_lanes(**tight).values()]
     assert np.mean(untouched) >= 0.9
     assert all(metric(result, "min_free_dma") > 0 for result in allowed.values())
-    assert any(metric(result, "min_free_dma") < reserve for result in allowed.values())
+    taken = [metric(result, "min_free_dma") < reserve for result in allowed.values()]
+    assert sum(taken) > len(untouched) - sum(untouched)
 
 
 # (iii) with mempool keeping WAIT on first try, bios stop at min not 3/4 min but still can take slots
