@@ -22,7 +22,7 @@ def machine(pages, settings):
     [
         (200, {"policy.emergency_caches": "v2", "machine.cpus": 64}, "emergency_caches: they get no 64 slabs each"),
         (300, IDEAL | {"policy.emergency_slabs": 100}, "emergency_caches: they get no 100 slabs each"),
-        (200, SHEAVES | {"machine.cpus": 64}, "no main sheaf for each CPU"),
+        (240, SHEAVES | {"machine.cpus": 64}, "no main sheaf for each CPU"),
         (8, SHEAVES, "no main sheaf for each CPU"),
         (
             60,
