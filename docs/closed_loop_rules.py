@@ -298,7 +298,7 @@ def forks(path: Path) -> list[dict[str, Any]]:
                     read_starts(row, scenario_of(row, base, path), series_of(path, row), 1, seed) for seed in (1, 2, 3)
                 ]
                 entry[key] = {
-                    "chance": round(float(np.mean([each.chance for each in told])), 2),
+                    "log_likelihood": round(float(np.mean([each.log_likelihood for each in told])), 2),
                     "started": round(float(np.mean([each.started for each in told])), 2),
                     "drawn": round(told[0].drawn, 2),
                 }

@@ -274,11 +274,12 @@ def test_a_cpu_that_is_about_to_pick_keeps_a_task():
     """kswapd and a copier, both woken just now and none picked: the copier alone would not be enough."""
     machine = d.Machine(machine__cpus=2)
     for t in (1, 0):
-        machine.vm.task[t, [TASK.cpu, TASK.vruntime]] = 0, t
+        machine.vm.task[t, [TASK.cpu, TASK.vruntime]] = 0, 1 - t  # the copier is the leftmost
         machine.call(wake_on, t, 0, 0)
     machine.vm.cpu[0, CPU.buddy] = -1
     machine.call(pull, 1, 10 * MS)
     assert machine.vm.cpu[:, CPU.running].tolist() == [1, 1]
+    assert machine.vm.task[:2, TASK.cpu].tolist() == [0, 1]
 
 
 def test_the_balancer_takes_the_leftmost_first_to_the_mean_of_all():

@@ -41,7 +41,7 @@ class Starts(NamedTuple):
     started: float  # tasks until then, as the samples tell
     drawn: float  # tasks until then, as starts spread evenly have on average
     start_ms: np.ndarray  # int64[lanes, tasks], copiers first
-    chance: float  # ln of how likely a draw is to spend its time so, sample by sample
+    log_likelihood: float  # of the samples, by the draws: of a draw that spends its time as the run did it is 0
 
 
 class Sharing(NamedTuple):
