@@ -9,6 +9,7 @@ from docs import policy_tables
 from fastalloc.errors import InputError
 from fastalloc.scenario import load_policy, load_scenario, policy_names, policy_variant, with_policies
 from fastalloc.scenario.models import Scenario
+from fastalloc.scenario.policy_presets import kernel_policies
 
 # Every remedy that the thread argued over and that Linux took up later, by the letters of docs/policies.md.
 NUMBERS = {
@@ -126,3 +127,13 @@ def test_an_unknown_policy_is_told_with_the_nearest_and_where_all_are():
 def test_the_baseline_comes_first_and_once():
     scenario = with_policies(load_scenario("swap-livelock"), ["fix", "rc8", "fix"])
     assert [variant.name for variant in scenario.variants] == ["rc8", "fix"]
+
+
+def test_the_policies_that_are_named_as_a_release_are_the_kernels():
+    assert list(kernel_policies()) == [name for name in policy_names() if load_policy(name).section == "kernel"]
+
+
+def test_what_a_caller_sets_in_a_preset_is_in_no_other():
+    before = load_policy("7.3").set
+    load_policy("7.3").set["policy.sense"] = "lazy"
+    assert load_policy("7.3").set == before

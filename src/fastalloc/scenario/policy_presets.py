@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from fastalloc.errors import InputError, meant
 from fastalloc.fields import Model, rows_html
+from fastalloc.linux.release import parse_release
 from fastalloc.own.allocator_text import is_allocator, own_source, read_own
 from fastalloc.policy import Policy
 from fastalloc.scenario.files import read_toml
@@ -93,6 +94,12 @@ def load_policy(name: str, folder: Path | None = None, texts: KeptTexts = NO_TEX
         more = "" if near or "." not in Path(name).name else "; a file of your own ends in .py"
         there = "`fastalloc policies` lists them" if near else f"there are {', '.join(known)}"
         raise InputError("policies", name, f"no such policy{near}{more}; {there}")
+    return _preset(name).model_copy(deep=True)
+
+
+@cache
+def _preset(name: str) -> PolicyPreset:
+    """A preset by its name, of which there is a file; that is read once."""
     path = POLICIES / f"{name}.toml"
     try:
         preset = PolicyPreset.model_validate(read_toml(path))
@@ -104,6 +111,8 @@ def load_policy(name: str, folder: Path | None = None, texts: KeptTexts = NO_TEX
     if preset.bundle:
         members = [load_policy(member) for member in preset.bundle]
         preset = preset.model_copy(update={"set": _merged([*members, preset], name)})
+    if (preset.section == KERNEL) != (parse_release(name) is not None):
+        raise InputError(path, "section", f"{KERNEL!r} expected of files that are named as a release, and of no others")
     if preset.section == KERNEL:
         for field, fault in table_faults(name, preset.set):
             raise InputError(path, field, fault)
@@ -161,8 +170,8 @@ def policy_variant(composed: str, folder: Path | None = None, texts: KeptTexts =
 
 @cache
 def kernel_policies() -> tuple[str, ...]:
-    """Names of the bundles that stand for a kernel each."""
-    return tuple(name for name in policy_names() if load_policy(name).section == KERNEL)
+    """Names of the bundles that stand for a kernel each: the releases."""
+    return tuple(name for name in policy_names() if parse_release(name))
 
 
 @cache
