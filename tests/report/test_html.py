@@ -5,8 +5,11 @@ import shutil
 import subprocess
 
 import pytest
+import vl_convert
 
+from fastalloc.compiler.cache_dir import own_folder
 from fastalloc.errors import InputError
+from fastalloc.report import filled
 from fastalloc.report.html import render, write_report
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -90,3 +93,21 @@ def test_the_first_screen_explains_its_terms_before_the_scenario_uses_them(datas
     told = first.index(dataset.manifest["scenario"]["description"][:30])
     assert all(first.index(f"<b>{term}</b>") < told for term in ("bio", "sense buffer", "slabs", "slots"))
     assert "idle reserve<br>kB" in page
+
+
+def test_the_scripts_of_a_page_are_bundled_once(monkeypatch, tmp_path):
+    """What is kept is what vl-convert gives; where nothing can be kept it is bundled anew."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    bundles = []
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda *args, **kwargs: bundles.append(args) or "scripts")
+    assert [filled._vega.__wrapped__() for _ in range(3)] == ["scripts"] * 3
+    assert len(bundles) == 1
+    (kept,) = tmp_path.rglob("*.js")
+    kept.unlink()
+    kept.mkdir()
+    assert filled._vega.__wrapped__() == "scripts"
+    assert len(bundles) == 2
+    kept.parent.chmod(0o777)
+    own_folder.cache_clear()
+    assert filled._vega.__wrapped__() == "scripts"
+    assert len(bundles) == 3
