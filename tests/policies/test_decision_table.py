@@ -61,13 +61,17 @@ TABLE = {
 }
 # 96 machines leave these open, so 480 are run.
 LONG = {
-    "free_list-4",
     "pfmemalloc",
     "emergency-v2",
     "mempool-keep-wait",
     "mempool-no-harder",
     "mempool-polite",
-    "mempool-pool-first",
+    "mempool-wake-one",
+    "min-partial",
+    "order-fallback",
+    "rank-posted",
+    "sense-pool",
+    "short-both",
     "watermarks-6.3",
 }
 
