@@ -134,6 +134,6 @@ def test_the_policies_that_are_named_as_a_release_are_the_kernels():
 
 
 def test_what_a_caller_sets_in_a_preset_is_in_no_other():
-    before = load_policy("7.3").set
+    before = dict(load_policy("7.3").set)
     load_policy("7.3").set["policy.sense"] = "lazy"
     assert load_policy("7.3").set == before
