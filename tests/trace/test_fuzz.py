@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from fastalloc.errors import InputError
 from fastalloc.trace.compact import columns as columns_module
@@ -18,7 +19,7 @@ from fastalloc.trace.formats import text as text_module
 from fastalloc.trace.formats.text import read_text
 from fastalloc.trace.replay.recording import read_trace
 
-QUICK = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 numbers = st.one_of(
     st.integers(-(2**70), 2**70).map(str),
@@ -143,6 +144,7 @@ def text_of(tool, lines=40):
 
 def written(tmp_path, text):
     path = tmp_path / "t.txt"
+    path.unlink(missing_ok=True)  # a file that is cut and written again is flushed to the disk
     path.write_text(text)
     return path
 
@@ -203,18 +205,25 @@ def test_every_mark_of_lost_events_is_seen(tmp_path, tool, lost, reason):
 
 
 def test_parquet_cut_at_every_boundary(tmp_path):
+    """Where a page of a column ends, beside it, and in between."""
     path = tmp_path / "t.parquet"
     table = pl.DataFrame({"ts_ns": range(50), "cpu": [0] * 50, "event": ["free"] * 50, "ptr": range(1, 51)})
     table.write_parquet(path, row_group_size=16)
     whole = path.read_bytes()
     assert len(pl.concat(read_parquet(path))) == 50
-    for size in range(0, len(whole), 13):
+    about = parquet.ParquetFile(path).metadata
+    columns = [about.row_group(i).column(j) for i in range(about.num_row_groups) for j in range(about.num_columns)]
+    ends = {column.data_page_offset + column.total_compressed_size for column in columns}
+    assert len(ends) == 4 * 4
+    for size in sorted({*range(0, len(whole), 101), *ends, *(end + 1 for end in ends)}):
+        path.unlink()
         path.write_bytes(whole[:size])
         with pytest.raises(InputError):
             read_trace(path)
-    for at in range(0, len(whole), 41):
+    for at in range(0, len(whole), 101):
         damaged = bytearray(whole)
         damaged[at] ^= 0x55
+        path.unlink()
         path.write_bytes(damaged)
         with suppress(InputError):
             read_trace(path)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -39,10 +40,15 @@ def write(tmp_path, rows):
 RAW = (("kernel", "d_perf_k61"), ("kernel-7.x", "d_perf_k73"))  # recordings that perf itself can read
 
 
+@cache
+def printed_by_perf(folder, run):
+    return read_trace(shared(folder, "raw") / f"{run}.perf-script.txt.gz")
+
+
 @pytest.mark.parametrize(("folder", "run"), RAW)
 def test_callers_are_those_of_perf_kmem(folder, run):
     """Every call site: allocations, bytes, ping-pongs as `perf kmem --caller stat` of perf 6.1 counts them."""
-    trace = read_trace(shared(folder, "raw") / f"{run}.perf-script.txt.gz")
+    trace = printed_by_perf(folder, run)
     columns = ["allocs", "bytes_allocated", "bytes_requested", "ping_pong"]
     mine = holders(trace).rows.select(columns).sort(columns)
     perf = pl.read_csv(DATA / "perf" / f"{run}.caller.csv").sort(columns)
@@ -52,7 +58,7 @@ def test_callers_are_those_of_perf_kmem(folder, run):
 @pytest.mark.parametrize(("folder", "run"), RAW)
 def test_addresses_are_those_of_perf_kmem(folder, run):
     """Every address: allocations and bytes as `perf kmem --alloc stat` counts them, by a digest of its table."""
-    trace = read_trace(shared(folder, "raw") / f"{run}.perf-script.txt.gz")
+    trace = printed_by_perf(folder, run)
     told = pl.read_csv(DATA / "perf" / "alloc.csv").row(by_predicate=pl.col("run") == run, named=True)
     e = trace.events[trace.events["op"] == OP_ALLOC]
     sizes = (trace.kinds[name].to_numpy().astype(np.int64)[e["kind"]] for name in ("bytes_alloc", "bytes_req"))
@@ -69,8 +75,8 @@ def test_addresses_are_those_of_perf_kmem(folder, run):
     assert hashlib.sha256(text.encode()).hexdigest() == told["sha256"]
 
 
-@pytest.fixture
-def leaky(tmp_path):
+@pytest.fixture(scope="module")
+def leaky(tmp_path_factory):
     """Ten thousand objects of ``leaks`` of which one in a thousand stays; ``cached`` keeps all, ``grows`` most."""
     rows = []
     for i in range(10_000):
@@ -84,11 +90,11 @@ def leaky(tmp_path):
             rows.append((begin + 2, 1, 8, "alloc", "grows+0x1", DIRECT_MAP + (1 << 25) + 64 * i, 64))
             if i % 50 == 0:
                 rows.append((begin + 500, 1, 8, "free", "drop+0x1", DIRECT_MAP + (1 << 25) + 64 * i, 0))
-    return write(tmp_path, rows)
+    return read_trace(write(tmp_path_factory.mktemp("leaky"), rows))
 
 
 def test_a_planted_leak_is_the_first_suspect(leaky):
-    found = holders(read_trace(leaky))
+    found = holders(leaky)
     first = found.suspects.row(0, named=True)
     assert first["holder"] == "leaks+0x10"
     assert first["outlived"] == 10
@@ -116,10 +122,9 @@ def test_a_planted_pin_is_first_in_the_ledger(tmp_path):
 
 
 def test_tasks_and_caches_hold_what_call_sites_hold(leaky):
-    trace = read_trace(leaky)
-    by_task = holders(trace, "task").rows
+    by_task = holders(leaky, "task").rows
     assert dict(by_task.select("holder", "allocs").iter_rows()) == {"pid 7": 10_000, "pid 8": 4_000}
-    assert holders(trace, "cache").rows.select("holder", "allocs").rows() == [("kmalloc-64", 14_000)]
+    assert holders(leaky, "cache").rows.select("holder", "allocs").rows() == [("kmalloc-64", 14_000)]
 
 
 def test_every_view_adds_up():

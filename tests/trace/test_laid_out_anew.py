@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+from functools import lru_cache
 
 import pytest
 
@@ -24,14 +25,16 @@ def recording():
 SYSFS = ("object_size", "slab_size", "order", "objs_per_slab", "align")
 
 
-def booted(folder: str, kernel: str, boot: str) -> dict[str, dict[str, int]]:
-    """Layouts of every cache of one boot of a real kernel."""
+@lru_cache
+def boots(folder: str) -> dict[tuple[str, str], dict[str, dict[str, int]]]:
+    """Layouts of every cache, by kernel and boot line of a real kernel."""
+    found: dict[tuple[str, str], dict[str, dict[str, int]]] = {}
     with gzip.open(shared(folder) / "geometry.csv.gz", "rt") as file:
-        return {
-            row["cache"]: {name: int(row[name]) for name in SYSFS}
-            for row in csv.DictReader(file)
-            if row["kernel"] == kernel and row["boot"] == boot and not row["alias_of"]
-        }
+        for row in csv.DictReader(file):
+            if not row["alias_of"]:
+                layouts = found.setdefault((row["kernel"], row["boot"]), {})
+                layouts[row["cache"]] = {name: int(row[name]) for name in SYSFS}
+    return found
 
 
 @pytest.mark.parametrize(
@@ -48,7 +51,7 @@ def booted(folder: str, kernel: str, boot: str) -> dict[str, dict[str, int]]:
 @pytest.mark.parametrize("told", [True, False], ids=["align told", "not told"])
 def test_debugged_slots_are_those_of_a_kernel_booted_so(folder, kernel, boot, told):
     """From what sysfs says of a kernel booted without, every cache; where it does not say the alignment, most."""
-    before, after = booted(folder, kernel, "nomerge_smp2"), booted(folder, kernel, boot)
+    before, after = boots(folder)[kernel, "nomerge_smp2"], boots(folder)[kernel, boot]
     options = parse_boot_options("", kernel.removeprefix("v"), cpus_present=2)
     flags = debug_flags("debug", boot.partition("=")[2], options)
     same, off = 0, []

@@ -156,7 +156,7 @@ def test_unknown_what_ifs_are_refused(recording, text):
 
 
 def test_without_start_state_what_is_not_known_is_counted():
-    cold = open_recording(RUN, None, None, "6.12", "")
+    cold = open_recording(RUN, None, None, "6.12", "", starts=1)
     assert cold.steps["objects whose slabs before the trace are not known"] > 0
     assert cold.run([], 1)[0].result.counts["frees of objects not out"] == 0
 
@@ -218,7 +218,13 @@ def test_commands(tmp_path):
 
 @pytest.mark.parametrize(
     "run",
-    ["d_stack_k61", "d_w1_k612_smp2_minorder2", "d_w1_k61_smp2_maxorder0", "d_memcg_k61_smp2", "d_w3_k61_smp2_nomerge"],
+    [
+        "d_stack_k61",
+        "d_w1_k612_smp2_minorder2",
+        "d_w1_k61_smp2_maxorder0",
+        "d_memcg_k61_smp2",
+        pytest.param("d_w3_k61_smp2_nomerge", marks=pytest.mark.slow),
+    ],
 )
 def test_other_runs_of_real_kernels(run):
     path = shared("kernel", "traces") / f"{run}.events.parquet"

@@ -168,7 +168,11 @@ def test_tcp_on_four_cpus_exactly(name, kernel):
     assert (found.caches["off_pages"] == 0).all()
 
 
-@pytest.mark.parametrize(("name", "kernel"), [("d_w4_k61_smp4", "6.1"), ("d_w3_k61_smp2_nomerge", "6.1")])
+# Of one cache, 42,535 and 97,924 operations.
+@pytest.mark.parametrize(
+    ("name", "kernel"),
+    [("d_w4_k61_smp4", "6.1"), pytest.param("d_w3_k61_smp2_nomerge", "6.1", marks=pytest.mark.slow)],
+)
 def test_what_is_held_at_a_time_changes_nothing(monkeypatch, name, kernel):
     """Neither how many operations of a cache are looked at, nor for how many slabs there is room at first."""
     path = shared("kernel", "traces") / f"{name}.events.parquet"
@@ -181,7 +185,10 @@ def test_what_is_held_at_a_time_changes_nothing(monkeypatch, name, kernel):
     assert (found[0].trace.events == found[1].trace.events).all()
 
 
-@pytest.mark.parametrize(("name", "kernel"), [("d_w2_k61_smp2_sym", "6.1"), ("d_w2_k612_smp2_vscsi", "6.12")])
+@pytest.mark.parametrize(
+    ("name", "kernel"),
+    [pytest.param("d_w2_k61_smp2_sym", "6.1", marks=pytest.mark.slow), ("d_w2_k612_smp2_vscsi", "6.12")],
+)
 def test_swap_with_slabs_that_only_reclaim_may_have(name, kernel):
     path = shared("kernel", "traces") / f"{name}.events.parquet"
     recording = open_recording(path, beside(path, "slabstate"), None, kernel, "")

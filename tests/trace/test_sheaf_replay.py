@@ -40,6 +40,10 @@ def test_a_recorded_7_3_kernel_is_predicted(recording):
     assert found.exact_at_peak >= 0.96
 
 
+# Each with a smaller one of the same kernel, workload or machine beside it.
+LARGE = ("d_mix_k73_smp4_nomerge", "d_w1_k73_smp2", "d_w3_k72_smp4_nomerge", "d_w3_k73_smp2_nomerge")
+
+
 def probed_runs():
     """Runs of ../shared with probes, and their boot lines."""
     try:
@@ -47,10 +51,11 @@ def probed_runs():
     except pytest.skip.Exception:
         return []
     with (folder / "runs.csv").open(newline="") as file:
-        return [row for row in csv.DictReader(file) if int(row["slab_new_probe"])]
+        rows = [row for row in csv.DictReader(file) if int(row["slab_new_probe"])]
+    return [pytest.param(row, id=row["run"], marks=[pytest.mark.slow] * (row["run"] in LARGE)) for row in rows]
 
 
-@pytest.mark.parametrize("row", probed_runs(), ids=lambda row: row["run"])
+@pytest.mark.parametrize("row", probed_runs())
 def test_runs_with_probes(row):
     """All limits hold but for new pages of the warm start: docs/replay-7x.md has the cause."""
     path = shared("kernel-7.x") / "traces" / f"{row['run']}.events.parquet"
