@@ -2,7 +2,8 @@
 
 import json
 import platform
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 from typing import Any
 
 from fastalloc.model_digest import MODEL_VERSION, model_digest
@@ -11,6 +12,12 @@ from fastalloc.scenario import Varied
 SCHEMA_VERSION = 1
 FOOTER_KEY = b"fastalloc"
 LIBRARIES = ("numba", "llvmlite", "numpy", "polars", "pyarrow", "pydantic")
+
+
+@cache
+def version(name: str) -> str:
+    """Of an installed package; a file is read for it, and every shard tells it."""
+    return metadata.version(name)
 
 
 def provenance(scenario: Varied, seed: int) -> dict[str, Any]:
