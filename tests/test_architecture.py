@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import grimp
@@ -68,13 +69,24 @@ def test_modules_are_short():
     assert not long, long
 
 
-def functions() -> Iterator[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef, list[str]]]:
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Every statement within, to any depth."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.expr):
+            yield child
+            yield from statements(child)
+
+
+@cache
+def functions() -> list[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef, list[str]]]:
     """Every function of the package, with its file and the lines of it."""
+    found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield path, node, text.splitlines()
+        lines = text.splitlines()
+        nodes = statements(ast.parse(text))
+        found += [(path, node, lines) for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return found
 
 
 def test_a_function_of_more_than_nine_arguments_says_why():

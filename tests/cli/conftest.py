@@ -6,6 +6,7 @@ import pytest
 
 from fastalloc import runner
 from fastalloc.cli.main import main
+from fastalloc.report import charts, html
 from tests import fake_batch
 
 
@@ -16,9 +17,22 @@ class Outcome:
         self.code, self.out, self.err = code, out, err
 
 
+CHARTS = ("free_pages", "writeback", "commands", "waiting", "failures", "commands_started", "every_lane")
+
+
 @pytest.fixture
-def fastalloc(monkeypatch, capsys, tmp_path):
-    """Runs ``fastalloc ARGUMENTS`` in an empty folder."""
+def drawn():
+    """Asked for before ``fastalloc``: the charts of a page, two thirds of the time of a command, are drawn."""
+
+
+@pytest.fixture
+def fastalloc(request, monkeypatch, capsys, tmp_path):
+    """Runs ``fastalloc ARGUMENTS`` in an empty folder; its pages have no charts, see ``drawn``."""
+    if "drawn" not in request.fixturenames:
+        for name in CHARTS:
+            monkeypatch.setattr(charts, name, lambda *arguments: {})
+        monkeypatch.setattr(html, "pareto_charts", lambda rows: [])
+    monkeypatch.setattr("fastalloc.written.os.fsync", lambda file: None)  # no test of these pulls the plug
     monkeypatch.setattr(runner, "run_lanes", fake_batch.run_lanes)
     monkeypatch.setattr(runner, "run_machines", fake_batch.run_machines)
     monkeypatch.setattr(runner, "refuse_unfit", lambda scenarios, at_once: None)

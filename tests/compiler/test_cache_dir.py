@@ -84,5 +84,5 @@ def test_several_processes_compile_a_kernel_once(tmp_path):
     )
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "small.py"]
-    started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, cwd=tmp_path) for _ in range(3)]
-    assert sorted(int(process.communicate()[0]) for process in started) == [0, 0, 1]
+    started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, cwd=tmp_path) for _ in range(2)]
+    assert sorted(int(process.communicate()[0]) for process in started) == [0, 1]

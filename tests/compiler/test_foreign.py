@@ -114,7 +114,7 @@ def test_threads_compile_kernels_and_others_at_a_time():
 
 def test_spawned_processes():
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.map(works, NAMES[:3]) == [True] * 3
+        assert pool.map(works, NAMES[:1]) == [True]
 
 
 def run(code, **environment):

@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 KEPT = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts and path.parent.name != "reference")
 RUN = [path for path in KEPT if blocks(path)]
-# What simulates takes seconds to minutes.
-CHEAP = ("page-allocation-failure", "does-my-cache-merge", "policy-against-traces")
+# What simulates or replays takes seconds to minutes.
+CHEAP = ("page-allocation-failure", "does-my-cache-merge")
 
 
 def ids(paths):

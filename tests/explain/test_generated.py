@@ -8,7 +8,7 @@ import fastalloc
 from tests.explain.printed import VERSIONS, Made, make
 from tests.reference.page_watermark import check, class_of, may_use, overall
 
-SEEDS = range(24)
+SEEDS = range(12)
 EACH = 25
 
 

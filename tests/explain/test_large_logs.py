@@ -60,7 +60,7 @@ def test_memory_does_not_grow_with_the_log():
         tracemalloc.stop()
         return most
 
-    assert peak(80_000) < 1.2 * peak(30_000)
+    assert peak(60_000) < 1.2 * peak(30_000)
 
 
 def test_a_log_of_nothing_but_reports_is_answered_up_to_the_limit_and_counted():
@@ -109,8 +109,8 @@ def test_zones_without_end_and_without_a_head_take_no_minutes():
     """Each begins a block, and none ends the part of the log that is read at once."""
     zone = "Node 0 DMA free:24kB min:172kB lowmem_reserve[]: 0 0 0 0 "
     begun = time.process_time()
-    assert len(list(iter_answers(io.BytesIO(zone.encode() * 40_000), 1, Counter()))) == 1
-    assert time.process_time() - begun < 60
+    assert len(list(iter_answers(io.BytesIO(zone.encode() * 20_000), 1, Counter()))) == 1
+    assert time.process_time() - begun < 15
 
 
 def test_a_report_of_hundreds_of_nodes_is_answered():

@@ -143,7 +143,7 @@ def made(seed: int) -> Made:
     return make(random.Random(seed))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), chain=CHAINS)
 def test_what_loses_nothing_changes_nothing(seed, chain):
     report = made(seed)
@@ -155,7 +155,7 @@ def test_what_loses_nothing_changes_nothing(seed, chain):
     assert [essence(answer) for answer in answers(text)] == plain
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), width=st.integers(30, 200), stamp=st.sampled_from([None, "dmesg", "syslog"]))
 def test_lines_cut_at_a_width_give_no_wrong_number(seed, width, stamp):
     report = made(seed)
@@ -164,7 +164,7 @@ def test_lines_cut_at_a_width_give_no_wrong_number(seed, width, stamp):
     _no_wrong_number(report, cut)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), keep=st.floats(0.3, 0.95))
 def test_lines_that_are_lost_give_no_wrong_number(seed, keep):
     report, rng = made(seed), random.Random(seed)
@@ -172,7 +172,7 @@ def test_lines_that_are_lost_give_no_wrong_number(seed, keep):
     _no_wrong_number(report, text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), start=st.integers(0, 3000), length=st.integers(10, 6000))
 def test_any_part_of_a_report_is_read_or_refused(seed, start, length):
     report = made(seed)
@@ -180,7 +180,7 @@ def test_any_part_of_a_report_is_read_or_refused(seed, start, length):
     _no_wrong_number(report, report.text[start : start + length] + "\n", head_may_be_cut=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(text=st.text(max_size=300), seed=st.integers(0, 50))
 def test_noise_around_a_report_raises_nothing(text, seed):
     answers(text + "\n" + made(seed).text + text + "\n")

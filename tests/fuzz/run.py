@@ -46,7 +46,7 @@ def fuzz(name: str, seconds: float, seed: int, most: int, folder: Path, keep: Pa
         raise SystemExit(f"{name}: nothing to begin from")
     draw = random.Random(f"{seed} {name}")
     contents = [(path, path.read_bytes()) for path in seeds]
-    for path in seeds:  # compiles what it needs
+    for path in {path.suffix: path for path in seeds}.values():  # compiles what it needs
         with suppress(BaseException):
             target.read(place_of(name, folder, path, ""))
     end = time.monotonic() + seconds

@@ -5,7 +5,7 @@ import pytest
 from tests.fuzz.run import fuzz
 from tests.fuzz.targets import TARGETS
 
-QUICK = 12  # of each; a case of `golden` is run whole
+QUICK = 6  # of each; a case of `golden` is run whole
 
 
 @pytest.mark.parametrize("name", sorted(set(TARGETS) - {"scenario", "golden", "golden-table", "sheaves"}))

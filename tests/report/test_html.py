@@ -9,7 +9,7 @@ import vl_convert
 
 from fastalloc.compiler.cache_dir import own_folder
 from fastalloc.errors import InputError
-from fastalloc.report import filled
+from fastalloc.report import filled, html
 from fastalloc.report.html import render, write_report
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -81,14 +81,15 @@ def test_text_from_the_scenario_is_escaped(make_dataset):
     assert "<script>alert(1)" not in render(dataset)
 
 
-def test_other_file_and_folder_that_is_not_there(dataset, tmp_path):
+def test_other_file_and_folder_that_is_not_there(dataset, monkeypatch, tmp_path):
+    monkeypatch.setattr(html, "render", lambda dataset, doubtful: "page")
     assert write_report(dataset, tmp_path / "page.html").exists()
     with pytest.raises(InputError, match="cannot be written"):
         write_report(dataset, tmp_path / "none" / "page.html")
 
 
-def test_the_first_screen_explains_its_terms_before_the_scenario_uses_them(dataset):
-    page = write_report(dataset).read_text(encoding="utf-8")
+def test_the_first_screen_explains_its_terms_before_the_scenario_uses_them(dataset, page):
+    page = page.read_text(encoding="utf-8")
     first = page[page.index('class="headline"') : page.index("<h2>Every lane</h2>")]
     told = first.index(dataset.manifest["scenario"]["description"][:30])
     assert all(first.index(f"<b>{term}</b>") < told for term in ("bio", "sense buffer", "slabs", "slots"))
