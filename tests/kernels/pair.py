@@ -83,8 +83,13 @@ class Pair:
         frames = build.leave_free(self.mem, free, z, cpu)
         zone = self.real_pages.zones[z]
         mine = []
-        while zone.free_pages > free:
+        listed = self.real_pages.pcp[cpu, z]
+        left = zone.free_pages
+        while left > free:
+            before = len(listed)
             mine.append(self.real_pages.buffered_rmqueue(cpu, z, 0))
+            if len(listed) != before - 1:  # the list was filled from the zone
+                left = zone.free_pages
         assert frames == mine
         self.blocks += [(pfn, 0) for pfn in frames]
 
