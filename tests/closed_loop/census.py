@@ -29,9 +29,9 @@ def in_use(arrays: Lane) -> np.ndarray:
 
 def _slub_in_use(slub: st.Slub | SlubEras) -> np.ndarray:
     count = np.zeros(slub.cache.shape[0], np.int64)
-    for row in slub.slab[: slub.ctl[SLUB_CTL.slab_top]]:
-        if row[SLUB_SLAB.pfn] >= 0:
-            count[row[SLUB_SLAB.cache]] += row[SLUB_SLAB.inuse]
+    slabs = slub.slab[: slub.ctl[SLUB_CTL.slab_top]]
+    slabs = slabs[slabs[:, SLUB_SLAB.pfn] >= 0]
+    np.add.at(count, slabs[:, SLUB_SLAB.cache], slabs[:, SLUB_SLAB.inuse])
     for c in range(slub.cache.shape[0]):
         for k in slub.kcpu[c]:
             for column in (KMEM_CACHE_CPU.freelist, KMEM_CACHE_CPU.sheaf_freelist):
@@ -65,9 +65,10 @@ def _sheaves(slub: st.Slub | SlubEras, c: int) -> list[int]:
 
 def _slab_in_use(slab: Slab) -> np.ndarray:
     count = slab.cache[:, SLAB_CACHE.active] - slab.queue[:, :, SLAB_ARRAY.avail].sum(axis=1)
-    for row in slab.slab[: slab.ctl[SLAB_CTL.slab_top]]:
-        if row[SLAB_SLAB.pfn] >= 0 and row[SLAB_SLAB.mgmt] >= 0:
-            count[slab.slab[row[SLAB_SLAB.mgmt] >> st.HANDLE_SHIFT, SLAB_SLAB.cache]] -= 1
+    rows = slab.slab[: slab.ctl[SLAB_CTL.slab_top]]
+    off_slab = rows[(rows[:, SLAB_SLAB.pfn] >= 0) & (rows[:, SLAB_SLAB.mgmt] >= 0)]
+    managed_in = off_slab[:, SLAB_SLAB.mgmt] >> st.HANDLE_SHIFT
+    np.subtract.at(count, slab.slab[managed_in, SLAB_SLAB.cache], 1)
     return count
 
 
@@ -150,5 +151,5 @@ def logical_pages(arrays: Lane) -> tuple[int, int]:
     frames = vm.where[vm.where > 0] - 1
     owners = mem.page[frames, PAGE.owner]
     assert (vm.where[owners] == 1 + frames).all()
-    assert len(np.unique(frames)) == len(frames)
-    return len(frames), len(np.unique(owners))
+    assert np.bincount(frames).max(initial=0) <= 1
+    return len(frames), np.count_nonzero(np.bincount(owners))

@@ -11,7 +11,8 @@ from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.state import VM
 from tests.closed_loop.small import OWN_CORES, advance, events, image, livelocked_lane, metric, run, small
 
-LANES = (4, 5, 6, 7, 8, 9, 10, 11)
+LANES = (7, 8, 9, 10, 11)
+LIVELY = (8, 9)  # of these, two that livelock as released
 VARIANTS = ("rc8", "fix", "nomerge", "depth16", "turns")  # turns: rc8 on CPUs that take turns on one core
 
 
@@ -34,15 +35,14 @@ def alone(variant):
 
 
 def test_the_lanes_compared_contain_the_livelock_and_its_cure():
-    """Two of five lanes of this machine livelock, two of these eight."""
-    assert any(metric(run(machine("rc8"), lane), "livelock_5s") for lane in LANES)
+    """Two of five lanes of this machine livelock, and three of these."""
+    assert all(metric(run(machine("rc8"), lane), "livelock_5s") for lane in LIVELY)
     cured = run(machine("fix"), livelocked_lane())
     assert metric(cured, "livelock_5s") == 0
     assert metric(cured, "free_list_used") > 0
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("batch", [1, 3, 8])
+@pytest.mark.parametrize(("threads", "batch"), [(1, 3), (1, 8), (2, 1), (2, 3)])
 def test_neither_threads_nor_batches_nor_company_change_a_byte(variant, alone, threads, batch):
     results = list(run_lanes(machine(variant), LANES, seed=1, threads=threads, batch=batch))
     assert [result.lane for result in results] == list(LANES)
@@ -58,23 +58,22 @@ def test_the_order_of_lanes_changes_no_byte(variant, alone):
         assert image(result) == alone[result.lane]
 
 
-@pytest.mark.parametrize("lane", LANES[:4])
+@pytest.mark.parametrize("lane", LIVELY)
 def test_visiting_every_tick_changes_no_byte(variant, alone, lane):
     assert image(run(machine(variant), lane, skip=False)) == alone[lane]
 
 
-@pytest.mark.parametrize("lane", LANES[:4])
-def test_checking_after_each_tick_changes_no_byte(variant, alone, lane):
-    assert image(run(machine(variant), lane, debug=True)) == alone[lane]
-    assert image(run(machine(variant), lane, debug=True, skip=False)) == alone[lane]
+@pytest.mark.parametrize(("lane", "skip"), [(LIVELY[0], True), (LIVELY[0], False), (LIVELY[1], False)])
+def test_checking_after_each_tick_changes_no_byte(variant, alone, lane, skip):
+    assert image(run(machine(variant), lane, debug=True, skip=skip)) == alone[lane]
 
 
 @pytest.mark.parametrize("skip", [True, False])
-@pytest.mark.parametrize("slice_ms", [3.7, 1000, 6321.123457])
-def test_slices_change_no_byte(variant, alone, slice_ms, skip):
+@pytest.mark.parametrize(("slice_ms", "lanes"), [(3.7, LIVELY[:1]), (1000, LIVELY), (6321.123457, LIVELY)])
+def test_slices_change_no_byte(variant, alone, slice_ms, lanes, skip):
     scenario = machine(variant)
     end = scenario.run.duration_s * 1000
-    for lane in LANES[:4]:
+    for lane in lanes:
         arrays = build_lane(scenario, lane, 1, skip=skip)
         for i in itertools.count(1):
             advance(lane, arrays, min(end, i * slice_ms))
@@ -112,7 +111,7 @@ def test_a_seed_and_a_lane_are_not_interchangeable():
     assert image(run(machine(), 1, 2)) != image(run(machine(), 2, 1))
 
 
-@pytest.mark.parametrize("lane", [0, 1, 2, 3])
+@pytest.mark.parametrize("lane", LIVELY)
 def test_a_full_log_changes_only_the_log(variant, lane):
     plain, full = run(machine(variant), lane), run(machine(variant), lane, full_events=True)
     assert image(plain)[1] == image(full)[1]

@@ -123,12 +123,8 @@ def check_aliases_alone(tables: KernelTable, name: str) -> TableResult:
                 result.underivable.append(Underivable(row["row"], row["cache"], reason))
                 continue
             plain, charged = (
-                {
-                    cache.name
-                    for cache in caches
-                    if find_mergeable(request_of(requests[row["cache"]], account), [cache], options) == 0
-                }
-                for account in (0, sf.ACCOUNT)
+                {cache.name for cache in caches if find_mergeable(request, [cache], options) == 0}
+                for request in (request_of(requests[row["cache"]], account) for account in (0, sf.ACCOUNT))
             )
             if len(plain | charged) == 1:
                 result.compare(row["row"], {"alias_of": row["alias_of"]}, {"alias_of": min(plain | charged)})

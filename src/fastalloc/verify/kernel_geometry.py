@@ -118,7 +118,9 @@ def check_slots(table: pl.DataFrame, machines: dict[tuple[str, str], SlubOptions
         options = machines[row["kernel"], row["boot"]]
         request = CacheRequest(row["cache"], row["object_size"], row["align"], shown_flags(row), bool(row["ctor"]))
         layout = calculate_sizes(request, options, kmalloc="kmalloc-" in row["cache"])
-        inside = calculate_sizes(replace(request, freeptr_placed=True), options)
+        inside = layout
+        if layout.size != row["slab_size"]:
+            inside = calculate_sizes(replace(request, freeptr_placed=True), options)
         if layout.size != row["slab_size"] == inside.size:
             reason = (
                 "its free pointer lies inside the object [kmem_cache_args.use_freeptr_offset]; sysfs has no file of it"
