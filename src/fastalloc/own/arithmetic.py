@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from fastalloc.own.jit import part
+
 from llvmlite import ir  # isort: skip
-from numba import njit, types  # isort: skip
+from numba import types  # isort: skip
 from numba.extending import intrinsic  # isort: skip
 
 LOWEST, LARGEST = -(1 << 63), (1 << 63) - 1
@@ -58,7 +60,7 @@ _sadd, _ssub, _smul = (_with_overflow(name) for name in ("sadd", "ssub", "smul")
 
 
 def _raising(compute: Any) -> Any:
-    @njit
+    @part
     def found(a: Any, b: Any) -> Any:
         value, wrapped = compute(a, b)
         if wrapped != 0:
@@ -71,21 +73,21 @@ def _raising(compute: Any) -> Any:
 _add, _sub, _mul = (_raising(compute) for compute in (_sadd, _ssub, _smul))
 
 
-@njit
+@part
 def _floordiv(a: Any, b: Any) -> Any:
     if b == 0:
         raise ZeroDivisionError("division by zero")
     return a // b if b != -1 else _sub(0, a)
 
 
-@njit
+@part
 def _mod(a: Any, b: Any) -> Any:
     if b == 0:
         raise ZeroDivisionError("division by zero")
     return a % b if b != -1 else 0
 
 
-@njit
+@part
 def _left(a: Any, b: Any) -> Any:
     if b < 0 or b > 63:
         raise OverflowError(SHIFT)
@@ -95,14 +97,14 @@ def _left(a: Any, b: Any) -> Any:
     return value
 
 
-@njit
+@part
 def _right(a: Any, b: Any) -> Any:
     if b < 0 or b > 63:
         raise OverflowError(SHIFT)
     return a >> b
 
 
-@njit
+@part
 def _abs(a: Any) -> Any:
     return a if a >= 0 else _sub(0, a)
 

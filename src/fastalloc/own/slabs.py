@@ -8,14 +8,18 @@ from collections.abc import Callable
 from typing import Any
 
 from fastalloc.kernels.alloc.own.state import GRANULES, PAGE_SHIFT
-
-from numba import njit  # isort: skip
+from fastalloc.own.jit import entry, part
 
 USED, FREE, NEXT, PREV, LIST = range(5)  # of page[page, .]: FREE, NEXT and PREV are 1 + what they name, 0 none
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
-    return njit(error_model="python", boundscheck=True, nogil=True)(function)
+    return part(function, boundscheck=True)
+
+
+def _both(function: Callable[..., Any]) -> Any:
+    """Also for Python, where the others are interpreted."""
+    return entry(function, boundscheck=True)
 
 
 @_compiled
@@ -27,7 +31,7 @@ def order_of(size: Any) -> Any:
     return order
 
 
-@_compiled
+@_both
 def _link(first: Any, page: Any, row: Any, p: Any) -> Any:
     after = first[row, 0]
     page[p, NEXT] = after
@@ -37,7 +41,7 @@ def _link(first: Any, page: Any, row: Any, p: Any) -> Any:
         page[after - 1, PREV] = p + 1
 
 
-@_compiled
+@_both
 def _unlink(first: Any, page: Any, row: Any, p: Any) -> Any:
     before, after = page[p, PREV], page[p, NEXT]
     if before > 0:
