@@ -69,6 +69,7 @@ def test_the_template_has_no_fault_and_is_asked():
     assert found.allocators == ["slub", "cpu-partial", "sheaves", "7.3"]
 
 
+@pytest.mark.usefixtures("few_sequences")
 def test_a_refill_of_nothing_and_a_mask_of_more_than_32_bits_are_out_of_range():
     source = "def refill(sheaf):\n    return 0\n\n\ndef fallback(gfp):\n    return gfp | 1 << 40\n"
     found = check(source, "mine.py", {})

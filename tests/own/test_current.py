@@ -118,7 +118,8 @@ def test_a_trace_that_keeps_no_tasks_is_refused(recording, tmp_path):
 
 
 @pytest.mark.usefixtures("still_clock")
-def test_a_check_tells_tasks_apart():
+def test_a_check_tells_tasks_apart(monkeypatch):
+    monkeypatch.setattr("fastalloc.verify.own.allocator_check.LONG", 2400)
     wrong = SEEN.replace(
         "    return take_slot", "    heap.size[c, 0] += 8 if current(zone) == 3 else 0\n    return take_slot"
     )
