@@ -234,7 +234,7 @@ def test_a_fault_of_bulk_functions_is_found(name):
 
 
 def test_slub_has_no_fault(monkeypatch):
-    monkeypatch.setattr("fastalloc.verify.own.allocator_check.LONG", 2400)  # compiled it calls nothing that is new
+    monkeypatch.setattr("fastalloc.verify.own.allocator_check.LONG", 2400)  # a long one is for faults that show late
     assert check_allocator(BULK, "slub.py", {}, 2.0).faults == []
 
 

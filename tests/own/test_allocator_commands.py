@@ -12,6 +12,10 @@ from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.verify.own.template import allocator_template
 
 MORE = 'more = parameter("more", 0, 0, 2, "order above the smallest")\n'
+BUDDY = (Path(__file__).parents[2] / "docs" / "own" / "buddy_only.py").read_text(encoding="utf-8")
+# A text that is compiled quickly.
+SMALL = BUDDY.replace("import NOTHING,", "import NOTHING, parameter,").replace("\nARRAYS", f"\n{MORE}\nARRAYS")
+SMALL = SMALL.replace("    order = 0\n", "    order = more\n")
 OWN = (
     allocator_template("mine")
     .replace("put_slot, slow,", "parameter, put_slot, slow,")
@@ -39,9 +43,16 @@ SHORT = ("--lanes", 2, "--seconds", 1)
 @pytest.fixture
 def here(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    Path("mine.py").write_text(OWN)
+    Path("mine.py").write_text(SMALL)
     Path("s.toml").write_text(SWEEP)
     return tmp_path
+
+
+@pytest.fixture
+def slabs(here):
+    """With an allocator that puts several objects in a page."""
+    Path("mine.py").write_text(OWN)
+    return here
 
 
 def lanes_of(folder, *filters):
@@ -69,12 +80,12 @@ def test_a_sweep_gives_the_rows_of_run_and_keeps_the_text(here, fastalloc, monke
     told = {each["name"]: each for each in manifest["variants"]}
     assert told["mine"]["own_policy"] == {
         "file": "mine.py",
-        "sha256": hashlib.sha256(OWN.encode()).hexdigest(),
+        "sha256": hashlib.sha256(SMALL.encode()).hexdigest(),
         "parameters": {},
     }
     assert told["mine"]["rules"].startswith("allocator of mine.py")
     assert "own_policy" not in told["slab"]
-    assert [each["set"].get("policy.questions") for each in manifest["scenario"]["variants"]] == [OWN, None]
+    assert [each["set"].get("policy.questions") for each in manifest["scenario"]["variants"]] == [SMALL, None]
     number = pl.read_parquet("d/runs/**/*.parquet").filter(pl.col("policy.more") == 1)["id"][0]
     Path("mine.py").unlink()
     assert "policy.questions" in fastalloc("rerun", "d", number).err
@@ -84,13 +95,13 @@ def test_a_sweep_gives_the_rows_of_run_and_keeps_the_text(here, fastalloc, monke
 
 def test_a_sweep_goes_on_with_the_text_that_it_was_begun_with(here, fastalloc):
     assert fastalloc("sweep", "s.toml", "--out", "whole", "--trust").code == 0
-    for shard, text in (("1/3", OWN), ("2/3", OWN.replace("+ order_of", "+ 1 + order_of")), ("3/3", None)):
+    for shard, text in (("1/3", SMALL), ("2/3", SMALL.replace("order = more", "order = more + 1")), ("3/3", None)):
         Path("mine.py").unlink() if text is None else Path("mine.py").write_text(text)
         done = fastalloc("sweep", "s.toml", "--out", "d", "--trust", "--shard", shard)
         assert done.code == 0, done.err
         goes_on = "d goes on with the text that it was begun with"
         told = f"mine.py: no such file now; {goes_on}\n" if text is None else f"mine.py: {goes_on}, which is another\n"
-        assert (told in done.err) == (text != OWN)
+        assert (told in done.err) == (text != SMALL)
     assert lanes_of("d") == lanes_of("whole")
 
 
@@ -122,7 +133,7 @@ def test_rare_finds_what_an_allocator_lost(here, fastalloc):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("slabs")
 def test_rare_sees_the_lanes_of_run(fastalloc):
     asked = ("swap-livelock-34m", "--policy", "mine.py", "--seconds", 1, "--lanes", 2)
     assert fastalloc("run", *asked, "--variant", "rc8", "--out", "d").code == 0
@@ -136,7 +147,7 @@ def test_rare_sees_the_lanes_of_run(fastalloc):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("slabs")
 def test_the_frontier_and_a_rewind_take_it(fastalloc):
     where = ("--of", "policy.more", "--from", 0, "--to", 2, "--lanes", 2, "--most-lanes", 2, "--seconds", 6)
     done = fastalloc("frontier", "swap-livelock-34m", "--policies", "mine.py", *where)
@@ -152,7 +163,7 @@ def test_the_frontier_and_a_rewind_take_it(fastalloc):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("slabs")
 def test_time_tells_what_an_allocator_costs(fastalloc):
     done = fastalloc("policy", "time", "mine.py", "--set", "policy.more=1")
     assert done.code == 0, done.err

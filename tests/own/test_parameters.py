@@ -92,14 +92,14 @@ def test_a_wrong_one_is_refused(here, fastalloc, setting, words):
 
 
 def test_a_sweep_varies_it_and_sensitivity_tells_what_it_does(here, fastalloc, monkeypatch):
-    Path("s.toml").write_text(SWEEP)
+    Path("s.toml").write_text(SWEEP.replace("[0, 2, 8, 1000]", "[0, 8, 1000]"))  # each value is compiled
     refused = fastalloc("sweep", "s.toml", "--out", "d")
     assert refused.code == 2
     assert "lines of Python" in refused.err
     assert fastalloc("sweep", "s.toml", "--out", "d", "--trust").code == 0
     runs = pl.read_parquet("d/runs/**/*.parquet")
     points = runs.group_by("variant", "policy.kept").len().sort("variant", "policy.kept").rows()
-    assert points == [("fix", None, 4), ("mine", 0, 4), ("mine", 2, 4), ("mine", 8, 4), ("mine", 1000, 4)]
+    assert points == [("fix", None, 4), ("mine", 0, 4), ("mine", 8, 4), ("mine", 1000, 4)]
     done = fastalloc("sensitivity", "d", "--of", "slab_slow", "--json")
     assert done.code == 0, done.err
     told = {part["title"].split(":")[0]: part for part in json.loads(done.out)}
