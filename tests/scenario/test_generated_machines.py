@@ -54,7 +54,7 @@ def check(data, folder: Path) -> bool:
     return True
 
 
-@generated(40)
+@generated(25)
 @given(data=machines(most_cpus=64))
 def test_machines_of_any_shape(data, tmp_path):
     check(data, tmp_path)

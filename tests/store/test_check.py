@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,16 +11,28 @@ from fastalloc.report.verdict import verdicts
 from fastalloc.store import check, open_dataset, write
 from fastalloc.store.check import check_dataset
 from fastalloc.store.write import parquet_bytes
+from tests.faults.conftest import fastalloc as fastalloc
 from tests.store.test_store import fill, small
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shards_of_two_lanes():
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (check, write):
+            patch.setattr(module, "SHARD_LANES", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run of two variants, five lanes each, in shards of two lanes."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (check, write):
-            patch.setattr(module, "SHARD_LANES", 2)
-        yield fill(tmp_path_factory.mktemp("check") / "dataset", small(lanes=5))
+    """A run of two variants, five lanes each."""
+    return fill(tmp_path_factory.mktemp("check") / "dataset", small(lanes=5))
+
+
+@pytest.fixture(scope="module")
+def two_shards(tmp_path_factory):
+    """A run of one variant, which is checked again and again."""
+    return fill(tmp_path_factory.mktemp("check") / "two", small(lanes=4), ("rc8",))
 
 
 @pytest.fixture
@@ -41,7 +51,9 @@ def test_a_sound_run_has_no_fault(whole):
 
 
 @pytest.mark.parametrize("table", ["runs", "series", "events", "ledger"])
-def test_a_flipped_bit_in_any_column_is_found(copy, table):
+def test_a_flipped_bit_in_any_column_is_found(two_shards, tmp_path, table):
+    copy = shutil.copytree(two_shards, tmp_path / "copy")
+    assert faults(copy) == {}
     shard = copy / table / "rc8-000001.parquet"
     sound = shard.read_bytes()
     metadata = pq.read_metadata(shard)
@@ -121,10 +133,9 @@ def test_a_shard_with_fewer_rows_than_the_others_is_named(copy):
     assert "does not hold" in found["series/rc8-000000.parquet"]
 
 
-def test_the_command_ends_with_one_where_anything_is_wrong(copy):
-    command = [sys.executable, "-m", "fastalloc.cli.main", "dataset", "check", copy]
+def test_the_command_ends_with_one_where_anything_is_wrong(copy, fastalloc):
     (copy / "ledger" / "x").write_text("")
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert f"{copy / 'ledger' / 'x'}: is no shard" in done.stderr
-    assert done.stdout.endswith(", 1 faults\n")
+    done = fastalloc("dataset", "check", copy)
+    assert done.code == 1
+    assert f"{copy / 'ledger' / 'x'}: is no shard" in done.err
+    assert done.out.endswith(", 1 faults\n")

@@ -12,23 +12,16 @@ from fastalloc.batch import run_lanes
 from fastalloc.errors import InputError
 from fastalloc.rare.events import parse_event
 from fastalloc.rare.rare import rare
-from fastalloc.store import DatasetWriter, open_dataset
+from fastalloc.store import DatasetWriter
 from fastalloc.trace.lanes.readings import read_readings
 from fastalloc.trace.replay.recording import read_trace
 from fastalloc.verify.closed_loop.clean_runs import read_runs
 from fastalloc.verify.jobs import find_jobs, run_jobs
 from tests.closed_loop.small import image, small
 from tests.faults.test_files import FAULTS
+from tests.store.answer import answer
 
 MOST_S = 60
-
-
-def answer(path):
-    """What a worker gets of a dataset: its lanes, or why not."""
-    try:
-        return open_dataset(path).runs.collect().height
-    except InputError as error:
-        return str(error)
 
 
 def refused(path):

@@ -77,9 +77,17 @@ def test_what_only_shows_and_what_is_an_input_change_nothing(package, source):
     assert digest_of(package) == model_digest()
 
 
+def statements(body):
+    """All of them, those inside of others too; expressions, which import nothing, are most of a file."""
+    for node in body:
+        yield node
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            yield from statements(getattr(node, part, ()))
+
+
 def imported(path):
     """The files of the package that a file imports, relative to it."""
-    for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
+    for node in statements(ast.parse((PACKAGE / path).read_text()).body):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]

@@ -14,13 +14,13 @@ SWEEP = """
 name = "tiny"
 scenario = "scenario.toml"
 variants = ["rc8", "fix"]
-lanes = 20
+lanes = 8
 [axes]
 "host.queue_depth" = [1, 4]
 "machine.min_free_kbytes" = [24, 96]
 """
 
-ALL_TABLES = SWEEP.replace("lanes = 20", 'lanes = 20\ntables = ["runs", "series", "events", "ledger"]')
+ALL_TABLES = SWEEP.replace("lanes = 8", 'lanes = 8\ntables = ["runs", "series", "events", "ledger"]')
 TABLES = ("runs", "series", "events", "ledger")
 
 

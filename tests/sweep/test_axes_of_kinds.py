@@ -59,7 +59,7 @@ def test_the_manifest_names_the_kernel_whose_rules_run(sweep_file):
 )
 def test_policies_and_traces_that_cannot_be_are_refused(sweep_file, change, told):
     with pytest.raises(InputError, match=told) as caught:
-        plan_sweep(sweep_file(SWEEP.replace("lanes = 20", f"lanes = 20\n{change}")))
+        plan_sweep(sweep_file(SWEEP.replace("lanes = 8", f"lanes = 8\n{change}")))
     assert "sweep.toml" in str(caught.value)
 
 

@@ -16,7 +16,7 @@ from tests.sweep.conftest import SWEEP
 def whole(tmp_path_factory, scenario_toml):
     path = tmp_path_factory.mktemp("check")
     (path / "scenario.toml").write_text(scenario_toml)
-    (path / "sweep.toml").write_text(SWEEP.replace("lanes = 20", 'lanes = 4\ntables = ["runs", "events"]'))
+    (path / "sweep.toml").write_text(SWEEP.replace("lanes = 8", 'lanes = 4\ntables = ["runs", "events"]'))
     return run_sweep(path / "sweep.toml", path / "out", batch=4).path
 
 

@@ -14,7 +14,15 @@ from fastalloc.sweep import plan_sweep, run_sweep
 from fastalloc.sweep.plan import BatchSize, Planner
 from tests.sweep.conftest import ALL_TABLES, SWEEP, TABLES, files, rows
 
-STOPPING = SWEEP.replace("[axes]", "stop = { interval_width = 0.4, check_every = 4 }\n[axes]")
+STOPPING = """
+name = "tiny"
+scenario = "scenario.toml"
+variants = ["rc8", "fix"]
+lanes = 20
+stop = { interval_width = 0.4, check_every = 4 }
+[axes]
+"host.queue_depth" = [1, 4]
+"""
 
 
 A_FILE_A_LANE = pytest.param(1, 1, marks=pytest.mark.slow)  # and the stopping rule has it too
@@ -25,7 +33,7 @@ def test_threads_and_batches_change_no_byte(sweep_file, tmp_path, undisturbed, t
     dataset = run_sweep(sweep_file(ALL_TABLES), tmp_path / "out", threads=threads, batch=batch)
     assert {table: rows(dataset, table) for table in TABLES} == undisturbed
     if batch == 7:
-        assert len(files(dataset.path)) == -(-160 // 7)
+        assert len(files(dataset.path)) == -(-64 // 7)
 
 
 def test_slices_change_no_byte_in_one_folder_or_merged(sweep_file, tmp_path, undisturbed):
@@ -55,13 +63,13 @@ def test_a_stopped_sweep_goes_on(sweep_file, tmp_path, undisturbed):
     path, cancel = sweep_file(ALL_TABLES), threading.Event()
 
     def stop_soon(now):
-        if now.lanes_done > 30:
+        if now.lanes_done > 15:
             cancel.set()
 
     stopped = run_sweep(path, tmp_path / "out", threads=2, batch=3, progress=stop_soon, cancel=cancel)
     assert stopped.manifest["status"] == "interrupted"
     kept = {file: file.stat().st_mtime_ns for file in files(stopped.path)}
-    assert 30 < stopped.runs.collect().height < 160
+    assert 15 < stopped.runs.collect().height < 64
     told = []
     dataset = run_sweep(path, tmp_path / "out", threads=2, batch=50, progress=told.append)
     assert told[0].lanes_before == 3 * len(kept)
@@ -71,7 +79,7 @@ def test_a_stopped_sweep_goes_on(sweep_file, tmp_path, undisturbed):
 
 def test_damaged_and_missing_files_are_named_and_made_again(sweep_file, tmp_path, undisturbed):
     path = sweep_file(ALL_TABLES)
-    dataset = run_sweep(path, tmp_path / "out", threads=2, batch=10)
+    dataset = run_sweep(path, tmp_path / "out", threads=2, batch=5)
     whole = files(dataset.path)
     content = bytearray(whole[3].read_bytes())
     content[len(content) // 2] ^= 1
@@ -108,7 +116,7 @@ def test_the_stopping_rule_depends_on_the_lanes_alone(sweep_file, tmp_path):
 
 
 def test_slices_share_the_lanes_evenly(sweep_file):
-    plan = plan_sweep(sweep_file(SWEEP.replace("lanes = 20", "lanes = 200")))
+    plan = plan_sweep(sweep_file(SWEEP.replace("lanes = 8", "lanes = 200")))
     for n in (1, 2, 3, 7):
         planners = [Planner(plan, slice_=(i, n)) for i in range(1, n + 1)]
         seen = []
@@ -130,7 +138,7 @@ def test_the_batch_grows_to_a_second():
 
 
 def test_a_folder_takes_one_sweep_and_one_process(sweep_file, tmp_path):
-    path = sweep_file(SWEEP.replace("lanes = 20", "lanes = 1"))
+    path = sweep_file(SWEEP.replace("lanes = 8", "lanes = 1"))
     run_sweep(path, tmp_path / "out")
     with pytest.raises(InputError, match="holds another sweep"):
         run_sweep(sweep_file(name="other.toml"), tmp_path / "out")
@@ -151,12 +159,12 @@ def test_duckdb_reads_the_dataset_as_it_lies(sweep_file, tmp_path):
     found = duckdb.sql(
         f"select variant, count(*), count(distinct id) from '{dataset.path}/runs/*.parquet' group by all order by 1"
     ).fetchall()
-    assert found == [("fix", 80, 80), ("rc8", 80, 80)]
+    assert found == [("fix", 32, 32), ("rc8", 32, 32)]
 
 
 def test_pandas_reads_the_dataset_as_it_lies(sweep_file, tmp_path):
     pandas = pytest.importorskip("pandas")
     dataset = run_sweep(sweep_file(), tmp_path / "out", batch=11)
     frame = pandas.read_parquet(dataset.path / "runs")
-    assert len(frame) == frame["id"].nunique() == 160
+    assert len(frame) == frame["id"].nunique() == 64
     assert set(frame["host.queue_depth"]) == {1, 4}

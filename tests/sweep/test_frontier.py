@@ -22,7 +22,8 @@ def made_up(scenario, lanes, *, seed, threads):
     probability = 0.5 if scenario.disk.iops <= 100 else 0.0
     for lane in lanes:
         metrics = np.zeros(METRIC.width, np.int64)
-        metrics[METRIC.livelock_5s] = np.random.default_rng([seed, lane, scenario.disk.iops]).random() < probability
+        if probability:
+            metrics[METRIC.livelock_5s] = np.random.default_rng([seed, lane, scenario.disk.iops]).random() < probability
         yield Made(metrics)
 
 

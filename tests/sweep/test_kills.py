@@ -62,7 +62,7 @@ def test_killed_soon_after_a_shard_it_ends_with_the_same_rows(sweep_file, tmp_pa
 @pytest.mark.slow
 def test_killed_at_a_hundred_random_moments_it_ends_with_the_same_rows(sweep_file, tmp_path):
     """Moments are uniform from the start of the process to twice the time that its first shard took."""
-    path = sweep_file(ALL_TABLES.replace("lanes = 20", "lanes = 1000"))
+    path = sweep_file(ALL_TABLES.replace("lanes = 8", "lanes = 1000"))
     whole = run_sweep(path, tmp_path / "whole", threads=1)
     expected = {table: rows(whole, table) for table in TABLES}
     out, draw, cut_short, at_work = tmp_path / "out", random.Random(2008), 0, 0
@@ -93,7 +93,7 @@ def test_dask_workers_give_the_same_rows_though_one_is_killed_at_its_task(sweep_
         pids = [nanny.pid for nanny in cluster.workers.values()]
 
         def kill_one(now):
-            if now.lanes_done > 40 and not killed.is_set():
+            if now.lanes_done > 16 and not killed.is_set():
                 killed.set()
                 os.kill(pids[0], signal.SIGKILL)
 

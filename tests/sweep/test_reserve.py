@@ -181,26 +181,32 @@ def test_the_search_beside_brute_force():
 
 
 @pytest.mark.parametrize(
-    ("own", "burst"),
+    ("own", "burst", "lanes"),
     [
-        (machine("6.12", 9000, ("Normal", 400_000)), {"pages": 2500, "every_ms": 97, "spread_ms": 0, "life_ms": 10}),
+        (
+            machine("6.12", 9000, ("Normal", 400_000)),
+            {"pages": 2500, "every_ms": 97, "spread_ms": 0, "life_ms": 10},
+            120,
+        ),
         pytest.param(
             machine("3.2", 483, ("DMA", 3000), ("DMA32", 200_000)),
             {"pages": 3000, "every_ms": 60, "spread_ms": 1},
+            240,
             marks=pytest.mark.slow,
         ),
         pytest.param(
             machine("2.6.25", 800, ("DMA", 3000), ("Normal", 200_000), ("HighMem", 50_000)),
             {"pages": 1500, "every_ms": 50, "spread_ms": 1},
+            240,
             marks=pytest.mark.slow,
         ),
     ],
     ids=["6.12", "3.2", "highmem"],
 )
-def test_the_stated_interval_holds_the_share(own, burst):
+def test_the_stated_interval_holds_the_share(own, burst, lanes):
     """The share of many lanes lies in the interval of six, in 19 of 20 seeds; and there is a share."""
     lane = scenario(own, 6.0, 1, **burst)
-    share = truth(lane, "min_free_kbytes", own.min_free_kbytes, 240)
+    share = truth(lane, "min_free_kbytes", own.min_free_kbytes, lanes)
     assert share > 0.01
     kbytes = own.min_free_kbytes
     found = [refused_at(lane.with_settings({"run.seed": seed}), "min_free_kbytes", kbytes, 6) for seed in range(20)]

@@ -150,7 +150,7 @@ def test_without_salib_it_says_what_to_install(monkeypatch):
 
 
 def test_a_grid_needs_no_sample(sweep_file, tmp_path):
-    dataset = run_sweep(sweep_file(SWEEP.replace("lanes = 20", "lanes = 5")), tmp_path / "out")
+    dataset = run_sweep(sweep_file(SWEEP.replace("lanes = 8", "lanes = 5")), tmp_path / "out")
     rc8 = sensitivity(dataset, "pages_swapped_out")[0]
     assert (rc8.method, rc8.points) == ("full grid", 4)
     first, total = column(rc8.influences, "first"), column(rc8.influences, "total")
@@ -162,7 +162,7 @@ LISTED = SWEEP.replace(
     '"machine.min_free_kbytes" = [24, 96]',
     """"machine.zones.0.protection.0" = [0, 1]
 "machine.zones.0.protection.1" = [31, 62]""",
-).replace("lanes = 20", "lanes = 4")
+).replace("lanes = 8", "lanes = 4")
 
 
 def test_entries_of_one_list_are_one_column(sweep_file, tmp_path):
