@@ -136,7 +136,10 @@ def address_of(name: str, text: Text, function: Callable[..., Any]) -> int:
     turns = int(MEMCTL.own[OWN.turns])
     if looks_at_turns(name, text):
         lines.append(f" ctl[{turns}] = 0")
-    answer = f"return whole(function({', '.join([*given, f'ctl[{turns} : {turns + 1}]'])}))"
+    given.append(f"ctl[{turns} : {turns + 1}]")
+    names = [f"given_{i}" for i in range(len(given))]
+    lines += [f" {each} = {value}" for each, value in zip(names, given, strict=True)]  # what is tried compiles slowly
+    answer = f"return whole(function({', '.join(names)}))"
     if of_slab:  # whoever calls it sees by its status that it raised
         lines.append(f" {answer}")
     else:
