@@ -197,7 +197,7 @@ def test_times_in_words():
 
 
 def test_lanes_are_kept_and_gone_on_with(tmp_path):
-    scenario = machine(seconds=4.0)
+    scenario = machine(seconds=3.0)
     first = rare(scenario, LIVELOCK, startup_s=0.0, budget=Budget(64, width=1.01), out=str(tmp_path / "kept"))
     more = rare(
         scenario, LIVELOCK, startup_s=0.0, budget=Budget(128, width=1.01), out=str(tmp_path / "kept"), threads=1
@@ -238,16 +238,16 @@ def test_every_kind_of_event_is_seen_where_the_metrics_tell_of_it():
     from fastalloc.kernels.lane.metrics import METRIC
 
     scenario = machine(seconds=12.0)
-    results = list(run_lanes(scenario, range(24), seed=SEED))
+    results = list(run_lanes(scenario, range(12), seed=SEED))
     for event, column, limit in (
         (Event("livelock"), METRIC.livelock_5s, 1),
         (Event("stall", 2.0), METRIC.stall_ms, 2001),
         (Event("refused"), METRIC.sense_fail, 1),
     ):
-        found = {each.lane for each in lanes_until(scenario, range(24), event, SEED) if each.event}
+        found = {each.lane for each in lanes_until(scenario, range(12), event, SEED) if each.event}
         told = {result.lane for result in results if result.metrics[column] >= limit}
         assert told <= found, event  # what began before the end may be seen after it
         assert found, event
     low = Event("reserve", 4)
-    found = {each.lane for each in lanes_until(scenario, range(24), low, SEED) if each.event}
+    found = {each.lane for each in lanes_until(scenario, range(12), low, SEED) if each.event}
     assert found == {result.lane for result in results if 0 <= result.metrics[METRIC.min_free_dma32] < 4}
