@@ -84,14 +84,14 @@ def replay(
     path, told, line = recorded(path)
     kernel, boot = kernel or told, boot or line or ""
     lists, readings = side_inputs(path, state, slabs, exact)
+    summary = beside(path, "summary") if check else None
+    if check and summary is None and path.exists():  # told before a start is fitted for seconds
+        raise InputError(path, "--check", "needs RUN.summary.csv beside the trace")
     announce_compiling()
     recording = open_recording(path, lists, geometry, kernel, boot, strict, readings, starts)
     truth = snapshots = sample_ns = real = None
-    if check:
-        file = beside(path, "summary")
-        if file is None:
-            raise InputError(path, "--check", "needs RUN.summary.csv beside the trace")
-        truth = checking.read_summary(file)
+    if summary is not None:
+        truth = checking.read_summary(summary)
         shots = beside(path, "snapshots")
         if shots is not None:
             snapshots = checking.read_snapshots(shots)
