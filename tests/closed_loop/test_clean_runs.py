@@ -101,12 +101,17 @@ def test_a_summary_counts_lanes_where_the_kernel_ran_through():
 
 @shared
 def test_the_loop_is_near_the_kernel():
-    """Two of the runs, three lanes each: how near was measured with 16 lanes over all of them, see docs."""
-    results = predict_runs(
-        CLEAN / "runs.csv", lanes=3, threads=1, only=lambda row: row["run"] in ("rc8-slow-s1", "rc8-writers0")
-    )
-    assert [result.view for result in results] == ["one CPU"] * 2 + ["one CPU, starts drawn"] * 2
-    assert [result.started is not None for result in results] == [True, True, False, False]
+    """Two of the runs, three lanes each, the starts of one read from its series: how near was measured with 16 lanes
+    over all of them, see docs."""
+    results = [
+        result
+        for run, read in (("rc8-writers0", True), ("rc8-slow-s1", False))
+        for result in predict_runs(
+            CLEAN / "runs.csv", lanes=3, threads=1, only=lambda row, run=run: row["run"] == run, read=read
+        )
+    ]
+    assert [result.view for result in results] == ["one CPU", "one CPU, starts drawn", "one CPU"]
+    assert [result.started is not None for result in results] == [True, False, False]
     for result in results:
         assert result.livelocked == result.never_swapped == 0
         for figure in result.figures:

@@ -93,7 +93,7 @@ def side_by_side(scenario, milliseconds, looks, pageblock_order=0):
     return twin
 
 
-@drawn(12)
+@drawn(6)
 @given(machines(), PAGEBLOCKS)
 def test_lanes_go_as_the_reference_goes(scenario, pageblock_order):
     side_by_side(scenario, 300, 6, pageblock_order)

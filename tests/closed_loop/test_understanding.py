@@ -38,14 +38,14 @@ def late_failures(depth, lanes, more=None):
 @pytest.mark.parametrize("depth", [1, 16, 30])
 def test_1_sense_unmerged_fails_only_while_a_cpu_warms_up(depth):
     """30 in flight, one prepared behind them and the one of the free_list are the 32 objects of one slab."""
-    assert late_failures(depth, 20) == 0
+    assert late_failures(depth, 10) == 0
 
 
 def test_1_more_in_flight_than_a_slab_holds_fails_again():
     """CFQ gives the driver no more than 19 at a time, so it takes another elevator; and requests enough, of which noop
     makes more than CFQ, since it merges less."""
-    assert late_failures(40, 20) == 0
-    assert late_failures(40, 20, {"queue.elevator": "noop", "queue.nr_requests": 1024}) > 0
+    assert late_failures(40, 10) == 0
+    assert late_failures(40, 10, {"queue.elevator": "noop", "queue.nr_requests": 1024}) > 0
 
 
 def test_1_the_load_was_the_same(small_lanes):

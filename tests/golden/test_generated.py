@@ -38,7 +38,7 @@ def test_selection(seeds: range) -> None:
         assert check(random_spec(seed)) > 0, seed
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(SPECS)
 def test_any(spec: Spec) -> None:
     check(spec)

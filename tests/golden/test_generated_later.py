@@ -50,7 +50,7 @@ def test_selection(seeds: range) -> None:
         assert check(*random_case(seed)) > 0, seed
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(SPECS, st.integers(1, 8), st.sampled_from(("sheaves73", "cpupartial612")))
 def test_any(spec: Spec, cpus: int, build: str) -> None:
     check(spec, cpus, build)
