@@ -38,12 +38,12 @@ def test_threads_and_batches_change_no_byte(sweep_file, tmp_path, undisturbed, t
 
 def test_slices_change_no_byte_in_one_folder_or_merged(sweep_file, tmp_path, undisturbed):
     path = sweep_file(ALL_TABLES)
-    for i in (1, 2, 3):
+    for i in (1, 2):
         assert len(files(tmp_path / "one")) == 0 if i == 1 else True
-        together = run_sweep(path, tmp_path / "one", threads=1, batch=9, shard=(i, 3))
-        run_sweep(path, tmp_path / f"slice{i}", threads=1, shard=(i, 3))
-        assert together.manifest["status"] == ("complete" if i == 3 else "running")
-    merge_datasets([tmp_path / f"slice{i}" for i in (1, 2, 3)], tmp_path / "merged")
+        together = run_sweep(path, tmp_path / "one", threads=1, batch=9, shard=(i, 2))
+        run_sweep(path, tmp_path / f"slice{i}", threads=1, shard=(i, 2))
+        assert together.manifest["status"] == ("complete" if i == 2 else "running")
+    merge_datasets([tmp_path / f"slice{i}" for i in (1, 2)], tmp_path / "merged")
     merge_datasets([tmp_path / "one"], tmp_path / "compacted")
     assert len(files(tmp_path / "compacted")) == 1
     for name in ("one", "merged", "compacted"):

@@ -121,7 +121,7 @@ points = 32
 
 
 def test_a_sweep_tells_what_matters(sweep_file, tmp_path, fastalloc):
-    dataset = run_sweep(sweep_file(SAMPLED), tmp_path / "out", batch=2)
+    dataset = run_sweep(sweep_file(SAMPLED), tmp_path / "out", batch=16)
     assert dataset.manifest["sweep"]["repeated"] > 0  # queue depths are few: rows of the design share points
     rc8, fix = sensitivity(dataset, "pages_swapped_out")
     assert (rc8.title, fix.title, rc8.method) == ("rc8", "fix", "Sobol (Saltelli)")
