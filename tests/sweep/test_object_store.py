@@ -21,7 +21,7 @@ from fastalloc.sweep import run_sweep
 from tests.store.test_store import fill, small
 from tests.sweep.conftest import ALL_TABLES, SWEEP, TABLES, rows
 
-SMALL = ALL_TABLES.replace("lanes = 8", "lanes = 4")
+SMALL = ALL_TABLES.replace("lanes = 8", "lanes = 3")
 MOTO = "needs moto[server]"
 
 
@@ -82,7 +82,7 @@ def test_a_sweep_in_a_store_is_stopped_damaged_and_gone_on_with(sweep_file, buck
     assert stopped.manifest["status"] == "interrupted"
     assert stopped.path == out
     kept = sorted((out / "runs").glob("*.parquet"))
-    assert 2 < len(kept) < 8
+    assert 2 < len(kept) < 6
     content = bytearray(kept[1].read_bytes())
     content[len(content) // 2] ^= 1
     places.write_file(kept[1], bytes(content))
@@ -101,7 +101,7 @@ def test_a_sweep_in_a_store_is_stopped_damaged_and_gone_on_with(sweep_file, buck
 def test_slices_on_a_disk_merge_into_a_store_and_a_store_compacts_onto_a_disk(bucket, on_disk, tmp_path):
     slices = [on_disk.path.parent / f"slice{i}" for i in (1, 2)]
     found = merge_datasets(slices, f"{bucket}/merged")
-    assert (found.lanes, found.faults) == (32, [])
+    assert (found.lanes, found.faults) == (24, [])
     merged = open_dataset(f"{bucket}/merged")
     assert every(merged) == every(on_disk)
     assert merged.manifest["status"] == "complete"
@@ -181,7 +181,7 @@ def test_the_commands_take_a_store(bucket, on_disk, fastalloc):
     assert checked.stdout.endswith(", 0 faults\n")
     done = fastalloc("report", f"{bucket}/a", "--json")
     assert (done.code, "Traceback" in done.err) == (0, False)
-    assert [row["lanes"] for row in json.loads(done.out)] == [4] * 8
+    assert [row["lanes"] for row in json.loads(done.out)] == [3] * 8
     assert b"Where the livelock lives" in (location(bucket) / "a" / "report.html").read_bytes()
 
 
