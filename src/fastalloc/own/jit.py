@@ -50,12 +50,14 @@ if patches.USED and not DISABLE_JIT:
 def part(function: Callable[..., Any], makes: bool = False, boundscheck: bool = False) -> Any:
     """A function that only compiled ones call. ``makes``: it or what it calls makes arrays or computes what it raises;
     without, nothing counts references."""
-    return njit(**_RULES, **_PART, boundscheck=boundscheck, _nrt=makes)(function)
+    options: Any = {**_RULES, **_PART, "boundscheck": boundscheck, "_nrt": makes}
+    return njit(**options)(function)
 
 
 def entry(function: Callable[..., Any], makes: bool = False, boundscheck: bool = False) -> Any:
     """A function that Python calls."""
-    return njit(**_RULES, **_ENTRY, **_FROM_PYTHON, boundscheck=boundscheck, _nrt=makes)(function)
+    options: Any = {**_RULES, **_ENTRY, **_FROM_PYTHON, "boundscheck": boundscheck, "_nrt": makes}
+    return njit(**options)(function)
 
 
 def called_from_c(signature: Any, function: Callable[..., Any]) -> Any:
