@@ -37,13 +37,14 @@ def equal(one, other) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("times", [30, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("allocator", ALLOCATORS)
-def test_a_lane_restored_at_thirty_random_times_is_the_uninterrupted_one(allocator):
+def test_a_lane_restored_at_random_times_is_the_uninterrupted_one(allocator, times):
     scenario = small(allocator)
     whole = build_lane(scenario, 3, SEED)
     run_lane(*whole, END_NS)
     arrays = build_lane(scenario, 3, SEED)
-    for at in np.sort(np.random.default_rng(5).integers(0, END_NS, 30)).tolist():
+    for at in np.sort(np.random.default_rng(5).integers(0, END_NS, times)).tolist():
         run_lane(*arrays, at)
         snapshot = take(3, arrays)
         for _, array in named_arrays(arrays):
