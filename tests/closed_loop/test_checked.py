@@ -16,7 +16,7 @@ from numba import config
 from fastalloc.compiler.jit import entry, internal
 from tests.closed_loop.small import image, run, small
 
-SWITCHES = ("NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK")
+SWITCHES = ("NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK", "NUMBA_OPT")
 # SLUB of 2.6.25 is the last one: other tests begin with it, and a program is compiled by one process at a time.
 SETTINGS = {
     "sheaves": {"policy.allocator": "sheaves"},
