@@ -20,10 +20,10 @@ for _width in ("COLUMNS", "LINES"):
     os.environ.pop(_width, None)
     os.unsetenv(_width)
 
+# Modules and tests stay until the end: to look through them for garbage again and again takes a fifth of the time.
+gc.set_threshold(100_000, 50, 100)
+
 
 def pytest_collection_finish() -> None:
-    """Modules and tests stay until the end: to look through them for garbage again and again takes a fifth of the
-    time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 50, 100)

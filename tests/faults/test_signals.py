@@ -54,7 +54,8 @@ def test_a_command_that_does_not_stop_is_ended_after_its_grace():
     assert told.split("\n") == ["", "stopping; once more to stop at once", "", "stopped; what was stored is kept", ""]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+# What differs between the two is seen above.
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_run_keeps_its_finished_lanes(tmp_path, number):
     out = tmp_path / "d"
     words = ["run", "swap-livelock-34m", "--variant", "rc8", "--lanes", "20000", "--seconds", "2", "--out", str(out)]
