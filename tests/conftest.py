@@ -22,8 +22,3 @@ for _width in ("COLUMNS", "LINES"):
 
 # Modules and tests stay until the end: to look through them for garbage again and again takes a fifth of the time.
 gc.set_threshold(100_000, 50, 100)
-
-
-def pytest_collection_finish() -> None:
-    gc.collect()
-    gc.freeze()

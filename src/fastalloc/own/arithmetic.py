@@ -11,6 +11,7 @@ from numba.extending import intrinsic  # isort: skip
 LOWEST, LARGEST = -(1 << 63), (1 << 63) - 1
 TOO_LARGE = "a whole number does not fit in 64 bits"
 SHIFT = "a shift is by 0 to 63 bits"
+BY_ZERO = "division by zero"  # each release of Python has its own words
 
 
 def _within(value: int) -> int:
@@ -31,12 +32,18 @@ def _rshift(a: int, b: int) -> int:
     return int(a) >> int(b)
 
 
+def _by(b: int) -> int:
+    if b == 0:
+        raise ZeroDivisionError(BY_ZERO)
+    return int(b)
+
+
 INTERPRETED: dict[str, Any] = {
     "_own_add": lambda a, b: _within(int(a) + int(b)),
     "_own_sub": lambda a, b: _within(int(a) - int(b)),
     "_own_mul": lambda a, b: _within(int(a) * int(b)),
-    "_own_floordiv": lambda a, b: _within(int(a) // int(b)),
-    "_own_mod": lambda a, b: int(a) % int(b),
+    "_own_floordiv": lambda a, b: _within(int(a) // _by(b)),
+    "_own_mod": lambda a, b: int(a) % _by(b),
     "_own_lshift": _lshift,
     "_own_rshift": _rshift,
     "_own_abs": lambda a: _within(abs(int(a))),
@@ -76,14 +83,14 @@ _add, _sub, _mul = (_raising(compute) for compute in (_sadd, _ssub, _smul))
 @part
 def _floordiv(a: Any, b: Any) -> Any:
     if b == 0:
-        raise ZeroDivisionError("division by zero")
+        raise ZeroDivisionError(BY_ZERO)
     return a // b if b != -1 else _sub(0, a)
 
 
 @part
 def _mod(a: Any, b: Any) -> Any:
     if b == 0:
-        raise ZeroDivisionError("division by zero")
+        raise ZeroDivisionError(BY_ZERO)
     return a % b if b != -1 else 0
 
 
