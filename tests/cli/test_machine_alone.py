@@ -46,7 +46,7 @@ def write(name: str = "mine.toml") -> None:
     Path(name).write_text(machine_toml(import_machine(Path("posted.txt"))))
 
 
-def test_a_machine_alone_runs_and_says_what_it_assumed(fastalloc, monkeypatch):
+def test_a_machine_alone_runs_and_says_what_it_assumed(drawn, fastalloc, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")  # sentences fit a terminal
     write()
     done = fastalloc("run", "mine.toml", "--lanes", 1, "--seconds", 40, "--out", "d")

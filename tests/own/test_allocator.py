@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fastalloc import own
 from fastalloc.errors import InputError
 from fastalloc.kernels.replay import operations as rp
 from fastalloc.own import memory as om
@@ -174,6 +175,12 @@ def test_a_refusal_without_a_page_held_is_a_fault():
     text = allocator_template("mine").replace("        slow(zone)\n", "        return NOTHING\n")
     (fault,) = check_allocator(text, "mine.py", {}, 8.0).faults
     assert "was refused although no page is held" in fault.what
+
+
+def test_a_file_may_call_what_it_imports_where_it_is_executed():
+    text = BUDDY.replace("import NOTHING,", "import NOTHING, order_of,")
+    own_allocator(text.replace("\nARRAYS", "\nLARGE = order_of(20000)\nARRAYS"), "buddy.py")
+    assert own.order_of(20000) == 3
 
 
 def test_single_pages_need_not_hold_more():

@@ -187,7 +187,7 @@ def test_what_is_held_at_a_time_changes_nothing(monkeypatch, name, kernel):
 
 @pytest.mark.parametrize(
     ("name", "kernel"),
-    [pytest.param("d_w2_k61_smp2_sym", "6.1", marks=pytest.mark.slow), ("d_w2_k612_smp2_vscsi", "6.12")],
+    [("d_w2_k61_smp2_sym", "6.1"), ("d_w2_k612_smp2_vscsi", "6.12")],
 )
 def test_swap_with_slabs_that_only_reclaim_may_have(name, kernel):
     path = shared("kernel", "traces") / f"{name}.events.parquet"

@@ -15,22 +15,24 @@ from fastalloc.own import memory as om
 from fastalloc.own.allocator_text import PROVIDED, AllocatorText, read_allocator
 from fastalloc.own.arithmetic import COMPILED, INTERPRETED
 from fastalloc.own.compiled import executed_module
-from fastalloc.own.jit import entry, part
 from fastalloc.own.plain_python import refuse_constants
-from fastalloc.own.rewritten import computes_what_it_raises, rewritten_module
+from fastalloc.own.rewritten import rewritten_module
 from fastalloc.own.text import refuse_parameters
+
+from numba import njit  # isort: skip
+
+
+NOT_FROM_PYTHON: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # what the file alone calls
 
 
 class OwnAllocator(NamedTuple):
-    """``interpreted``, ``compiled`` and ``parts``: functions by name, which take ``turns`` after the arguments of
-    FUNCTIONS; Python calls the compiled ones, functions that are compiled call the parts."""
+    """``interpreted`` and ``compiled``: functions by name, which take ``turns`` after the arguments of FUNCTIONS."""
 
     source: str
     text: AllocatorText
     parameters: tuple[tuple[str, int], ...]
     interpreted: Mapping[str, Callable[..., Any]]
     compiled: Mapping[str, Callable[..., Any]]
-    parts: Mapping[str, Callable[..., Any]]
     heap: Any  # the NamedTuple of its arrays
 
     def shapes(self, caches: int, cpus: int, tasks: int, pages: int) -> list[tuple[int, int]]:
@@ -88,14 +90,13 @@ def _allocator(source: str, where: str, parameters: tuple[tuple[str, int], ...],
     # A class of its own for each file: Numba tells kernels of tuples apart by it.
     heap = NamedTuple("heap", [(name, np.ndarray) for name in found.arrays])  # type: ignore[misc]
     if DISABLE_JIT:
-        return OwnAllocator(source, found, parameters, interpreted, interpreted, interpreted, heap)
+        return OwnAllocator(source, found, parameters, interpreted, interpreted, heap)
     namespace = executed_module(module, where, dict(parameters), {**COMPILED, **om.PROVIDED})
-    makes = computes_what_it_raises(found.text)
     for name in dict.fromkeys(each for names in found.text.used.values() for each in names):
-        namespace[name] = part(namespace[name], makes, boundscheck=True)
-    parts = {name: namespace[name] for name in found.text.functions}
-    compiled = {name: entry(function.py_func, makes, boundscheck=True) for name, function in parts.items()}
-    return OwnAllocator(source, found, parameters, interpreted, compiled, parts, heap)
+        inner = {} if name in found.text.functions else NOT_FROM_PYTHON
+        namespace[name] = njit(error_model="python", boundscheck=True, **inner)(namespace[name])
+    compiled = {name: namespace[name] for name in found.text.functions}
+    return OwnAllocator(source, found, parameters, interpreted, compiled, heap)
 
 
 def _plain(module: Any, where: str, parameters: dict[str, int]) -> dict[str, Any]:

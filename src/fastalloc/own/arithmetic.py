@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from fastalloc.own.jit import part
-
 from llvmlite import ir  # isort: skip
-from numba import types  # isort: skip
+from numba import njit, types  # isort: skip
 from numba.extending import intrinsic  # isort: skip
 
 LOWEST, LARGEST = -(1 << 63), (1 << 63) - 1
@@ -67,7 +65,7 @@ _sadd, _ssub, _smul = (_with_overflow(name) for name in ("sadd", "ssub", "smul")
 
 
 def _raising(compute: Any) -> Any:
-    @part
+    @njit
     def found(a: Any, b: Any) -> Any:
         value, wrapped = compute(a, b)
         if wrapped != 0:
@@ -80,21 +78,21 @@ def _raising(compute: Any) -> Any:
 _add, _sub, _mul = (_raising(compute) for compute in (_sadd, _ssub, _smul))
 
 
-@part
+@njit
 def _floordiv(a: Any, b: Any) -> Any:
     if b == 0:
         raise ZeroDivisionError(BY_ZERO)
     return a // b if b != -1 else _sub(0, a)
 
 
-@part
+@njit
 def _mod(a: Any, b: Any) -> Any:
     if b == 0:
         raise ZeroDivisionError(BY_ZERO)
     return a % b if b != -1 else 0
 
 
-@part
+@njit
 def _left(a: Any, b: Any) -> Any:
     if b < 0 or b > 63:
         raise OverflowError(SHIFT)
@@ -104,14 +102,14 @@ def _left(a: Any, b: Any) -> Any:
     return value
 
 
-@part
+@njit
 def _right(a: Any, b: Any) -> Any:
     if b < 0 or b > 63:
         raise OverflowError(SHIFT)
     return a >> b
 
 
-@part
+@njit
 def _abs(a: Any) -> Any:
     return a if a >= 0 else _sub(0, a)
 

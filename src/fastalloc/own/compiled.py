@@ -29,12 +29,13 @@ from fastalloc.kernels.alloc.policy_record import (
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.own.arithmetic import COMPILED, INTERPRETED
 from fastalloc.own.declared import set_parameters
-from fastalloc.own.jit import part
 from fastalloc.own.machine_code import TUPLES, address_of, arguments_of, whole
 from fastalloc.own.plain_python import MAY_RAISE, few_lines, refuse_constants
 from fastalloc.own.questions import QUESTIONS, RECORDS, REQUEST, STATES, states_of
-from fastalloc.own.rewritten import computes_what_it_raises, looks_at_turns, rewritten_module
+from fastalloc.own.rewritten import looks_at_turns, rewritten_module
 from fastalloc.own.text import Text, read_text, refuse_parameters
+
+from numba import njit  # isort: skip
 
 UNNAMED = "policy.questions"  # a policy whose file nobody named
 _TELLS = {"now": TELLS_NOW, "cache": TELLS_CACHE, "slab": TELLS_SLAB}
@@ -92,7 +93,7 @@ def _own_policy(source: str, where: str, parameters: tuple[tuple[str, int], ...]
         return OwnPolicy(text, merge, address, interpreted)
     namespace = executed_module(module, where, dict(parameters), COMPILED)
     for name in dict.fromkeys(each for names in text.used.values() for each in names):
-        namespace[name] = part(namespace[name], computes_what_it_raises(text), text.has_elements)
+        namespace[name] = njit(error_model="python", nogil=True, boundscheck=text.has_elements)(namespace[name])
     address = {name: address_of(name, text, namespace[name]) for name in text.asked}
     return OwnPolicy(text, merge, address, interpreted)
 

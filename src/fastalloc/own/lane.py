@@ -32,14 +32,13 @@ from fastalloc.own import slabs
 from fastalloc.own.allocator import WHY, OwnAllocator, own_allocator
 from fastalloc.own.arithmetic import COMPILED, INTERPRETED
 from fastalloc.own.compiled import PolicyError, executed_module, told_with_line
-from fastalloc.own.jit import called_from_c, part
 from fastalloc.own.machine_code import whole, why_refused
 from fastalloc.own.plain_python import MAY_RAISE
-from fastalloc.own.rewritten import computes_what_it_raises, rewritten_module
+from fastalloc.own.rewritten import rewritten_module
 
 import numba  # isort: skip
 from llvmlite import ir  # isort: skip
-from numba import types  # isort: skip
+from numba import cfunc, njit, types  # isort: skip
 from numba.core.errors import NumbaError  # isort: skip
 from numba.extending import intrinsic  # isort: skip
 
@@ -72,22 +71,22 @@ def _typed_call(typingctx, address, mem, own, a, b):  # type: ignore[no-untyped-
 _call: Any = intrinsic(_typed_call)
 
 
-@part
+@njit
 def _take_pages(zone: Any, gfp: Any, order: Any) -> Any:
     return _call(zone.take, zone.mem, zone.own, gfp, order)
 
 
-@part
+@njit
 def _give_pages(zone: Any, page: Any, order: Any) -> Any:
     _call(zone.give, zone.mem, zone.own, page, order)
 
 
-@part
+@njit
 def _slow(zone: Any) -> Any:
     zone.ctl[ZONE_CTL.slow_calls] += 1
 
 
-@part
+@njit
 def _lock(zone: Any) -> Any:
     zone.ctl[ZONE_CTL.lock_calls] += 1
 
@@ -127,7 +126,7 @@ def _addresses(source: str, where: str, parameters: tuple[tuple[str, int], ...])
         return found
     namespace = executed_module(module, where, dict(parameters), {**COMPILED, **_COMPILED})
     for name in dict.fromkeys(each for used in text.used.values() for each in used):
-        namespace[name] = part(namespace[name], computes_what_it_raises(text), boundscheck=True)
+        namespace[name] = njit(error_model="python", boundscheck=True, nogil=True)(namespace[name])
     return {name: _address(name, allocator, namespace[name]) for name in names}
 
 
@@ -175,7 +174,7 @@ def _address(name: str, allocator: OwnAllocator, function: Callable[..., Any]) -
     exec("\n".join(lines), namespace)
     text = allocator.text.text
     try:
-        compiled: Any = called_from_c(_SIGNATURE, namespace["called"])
+        compiled: Any = cfunc(_SIGNATURE)(namespace["called"])
     except NumbaError as error:
         raise InputError(text.where, *why_refused(name, text, str(error))) from None
     _alive.append(compiled)

@@ -14,13 +14,12 @@ from fastalloc.errors import InputError
 from fastalloc.kernels.alloc.policy_hooks import FAILED
 from fastalloc.kernels.alloc.policy_record import ASKED, OWN
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_NODE, MEMCTL, SLUB_SLAB
-from fastalloc.own.jit import called_from_c, called_natively
 from fastalloc.own.questions import RECORDS, STATES, states_of
 from fastalloc.own.rewritten import looks_at_turns
 from fastalloc.own.text import Text
 
 import numba  # isort: skip
-from numba import types  # isort: skip
+from numba import cfunc, njit, types  # isort: skip
 from numba.core.errors import NumbaError  # isort: skip
 from numba.extending import intrinsic, overload  # isort: skip
 
@@ -63,6 +62,7 @@ _alive: list[Any] = []  # what the addresses point into
 _WORDS = types.CPointer(types.int64)
 _SIGNATURE = types.int64(_WORDS)
 _EVERYTHING = 1 << 48  # words behind an address
+_NOT_FROM_PYTHON: Any = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 # What free_to finds in the records themselves: it is asked of each free, and to be told all that costs more than the
 # free. ``slab``, ``cache`` and ``node`` are rows of SlubEras; the rest of a record's fields are their columns.
@@ -160,14 +160,14 @@ def address_of(name: str, text: Text, function: Callable[..., Any]) -> int:
 
 
 def _called_from_c(asked: Callable[..., int]) -> int:
-    compiled: Any = called_from_c(_SIGNATURE, asked)
+    compiled: Any = cfunc(_SIGNATURE)(asked)
     _alive.append(compiled)
     return int(compiled.address)
 
 
 def _native(asked: Callable[..., int]) -> int:
     """The address by which Numba calls it, see ``policy_hooks.ask_of_slab``."""
-    compiled: Any = called_natively(_SLAB_SIGNATURE, asked)
+    compiled: Any = njit(_SLAB_SIGNATURE, **_NOT_FROM_PYTHON)(asked)
     _alive.append(compiled)
     found = compiled.overloads[_SLAB_SIGNATURE.args]
     return int(found.library.get_pointer_to_function(found.fndesc.llvm_func_name))

@@ -21,13 +21,14 @@ from fastalloc.kernels.alloc.own.state import (
 )
 from fastalloc.linux.gfp import MAX_ORDER
 from fastalloc.own import slabs
-from fastalloc.own.jit import entry, part
+
+from numba import njit  # isort: skip
 
 # Of the book, compiled for whoever calls: a kernel has no code of its own.
-take_run = entry(pages.take_run.py_func)
-give_run = entry(pages.give_run.py_func)
-note_object = entry(pages.note_object.py_func)
-forget_object = entry(pages.forget_object.py_func)
+take_run = njit(pages.take_run.py_func)
+give_run = njit(pages.give_run.py_func)
+note_object = njit(pages.note_object.py_func)
+forget_object = njit(pages.forget_object.py_func)
 
 
 class Zone(NamedTuple):
@@ -56,7 +57,7 @@ def bad_page(bad: int) -> int:
     return bad - 1 if bad > 0 else bad
 
 
-@part
+@njit
 def take_pages(zone: Any, gfp: Any, order: Any) -> Any:
     """The first of ``2**order`` pages, aligned to their number, or NOTHING."""
     ctl = zone.ctl
@@ -65,25 +66,25 @@ def take_pages(zone: Any, gfp: Any, order: Any) -> Any:
     return take_run(zone, order)
 
 
-@part
+@njit
 def give_pages(zone: Any, page: Any, order: Any) -> Any:
     """Give a run of pages back."""
     give_run(zone, page, order)
 
 
-@part
+@njit
 def slow(zone: Any) -> Any:
     """The operation leaves its fast path."""
     zone.counts[zone.ctl[ZONE_CTL.cache], CACHE_COUNT.slow] += 1
 
 
-@part
+@njit
 def lock(zone: Any) -> Any:
     """The operation takes a lock of all CPUs."""
     zone.counts[zone.ctl[ZONE_CTL.cache], CACHE_COUNT.locks] += 1
 
 
-@part
+@njit
 def current(zone: Any) -> Any:
     """The number of the task that runs on this CPU, from 0 on."""
     return zone.ctl[ZONE_CTL.task]

@@ -28,20 +28,6 @@ def _may_always_raise(node: ast.FunctionDef) -> bool:
     return any(isinstance(each, ast.Raise | ast.Assert | ast.While) for each in ast.walk(node))
 
 
-def computes_what_it_raises(text: Text) -> bool:
-    """Whether the arguments of an exception are more than constants: Numba makes objects of them."""
-    for node in ast.walk(text.tree):
-        if isinstance(node, ast.Raise) and not isinstance(node.exc, ast.Name | None):
-            given = node.exc.args if isinstance(node.exc, ast.Call) else [node.exc]
-        elif isinstance(node, ast.Assert):
-            given = [node.msg] if node.msg else []
-        else:
-            continue
-        if not all(isinstance(each, ast.Constant) for each in given):
-            return True
-    return False
-
-
 def looks_at_turns(name: str, text: Text) -> bool:
     """Whether the functions that answer a question count turns, or look at their number."""
     functions = {each.name: each for each in text.tree.body if isinstance(each, ast.FunctionDef)}

@@ -8,18 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 from fastalloc.kernels.alloc.own.state import GRANULES, PAGE_SHIFT
-from fastalloc.own.jit import entry, part
+
+from numba import njit  # isort: skip
 
 USED, FREE, NEXT, PREV, LIST = range(5)  # of page[page, .]: FREE, NEXT and PREV are 1 + what they name, 0 none
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
-    return part(function, boundscheck=True)
-
-
-def _both(function: Callable[..., Any]) -> Any:
-    """Also for Python, where the others are interpreted."""
-    return entry(function, boundscheck=True)
+    return njit(error_model="python", boundscheck=True, nogil=True)(function)
 
 
 @_compiled
@@ -31,7 +27,7 @@ def order_of(size: Any) -> Any:
     return order
 
 
-@_both
+@_compiled
 def _link(first: Any, page: Any, row: Any, p: Any) -> Any:
     after = first[row, 0]
     page[p, NEXT] = after
@@ -41,7 +37,7 @@ def _link(first: Any, page: Any, row: Any, p: Any) -> Any:
         page[after - 1, PREV] = p + 1
 
 
-@_both
+@_compiled
 def _unlink(first: Any, page: Any, row: Any, p: Any) -> Any:
     before, after = page[p, PREV], page[p, NEXT]
     if before > 0:

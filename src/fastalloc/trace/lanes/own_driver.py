@@ -11,8 +11,9 @@ from fastalloc.kernels.replay import kmem_events as kr
 from fastalloc.kernels.replay.kmem_events import CACHE_SERIES, MET
 from fastalloc.kernels.replay.sheaf_events import OP_FREE_LOCKED, OP_FREE_MANY, OP_KFREE_RCU, OP_SHEAF_ALLOC
 from fastalloc.own import memory as om
-from fastalloc.own.jit import entry, part
 from fastalloc.own.memory import CACHE_COUNT, MAX_ORDER, ZONE_CTL, forget_object, note_object
+
+from numba import njit  # isort: skip
 
 MARGIN = 1 << MAX_ORDER  # pages that one operation may take
 MOST_BULK = 64  # objects of a call
@@ -38,8 +39,8 @@ def driver(
     """The loop over events, and what frees all at the end, compiled for an allocator's functions; bulk ones where it
     has them. Where it asks for the task that runs, ``task`` is that of each event."""
     allocs_bulk, frees_bulk = alloc_bulk is not None, free_bulk is not None
-    alloc_bulk = alloc_bulk or (_no_alloc_bulk if DISABLE_JIT else part(_no_alloc_bulk))
-    free_bulk = free_bulk or (_no_free_bulk if DISABLE_JIT else part(_no_free_bulk))
+    alloc_bulk = alloc_bulk or (_no_alloc_bulk if DISABLE_JIT else njit(_no_alloc_bulk))
+    free_bulk = free_bulk or (_no_free_bulk if DISABLE_JIT else njit(_no_free_bulk))
 
     def give(heap, zone, turns, lane, size, at, cpu, obj):  # type: ignore[no-untyped-def]
         address = lane.handle[obj]
@@ -154,8 +155,8 @@ def driver(
         return held, zone.counts[c, CACHE_COUNT.slow] - before
 
     if not DISABLE_JIT:
-        end_of_call, take_many, give_many = part(end_of_call), part(take_many, makes=True), part(give_many, makes=True)
-        give, sample, take = part(give, makes=True), part(sample), part(take, makes=True)
+        end_of_call, take_many, give_many = njit(end_of_call), njit(take_many), njit(give_many)
+        give, sample, take = njit(give), njit(sample), njit(take)
 
     def follow(event, task, heap, zone, turns, lane, size, traffic, at, row, stop):  # type: ignore[no-untyped-def]
         """More than nine arguments: the lane's groups, and the rows to run."""
@@ -226,7 +227,7 @@ def driver(
                 give(heap, zone, turns, lane, size, at, np.int64(0), obj)
 
     # Without the GIL, so that Ctrl-C is heard while a slow allocator runs.
-    return (follow, drain) if DISABLE_JIT else (entry(follow, makes=True), entry(drain, makes=True))
+    return (follow, drain) if DISABLE_JIT else (njit(nogil=True)(follow), njit(nogil=True)(drain))
 
 
 __all__ = ["AT_ADDRESS", "AT_OBJECT", "AT_ROW", "AT_WIDTH", "AT_WRONG", "MARGIN", "driver"]

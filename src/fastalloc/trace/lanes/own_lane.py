@@ -65,9 +65,8 @@ class OwnRun:
         self.at = np.zeros(AT_WIDTH, np.int64)
         self.turns = np.zeros(2, np.int64)
         call = self.allocator.compiled
-        parts = self.allocator.parts
-        bulk = parts.get("alloc_bulk"), parts.get("free_bulk")
-        self._follow, self._drain = driver(parts["alloc"], parts["free"], *bulk, asks_current)
+        bulk = call.get("alloc_bulk"), call.get("free_bulk")
+        self._follow, self._drain = driver(call["alloc"], call["free"], *bulk, asks_current)
         self.row, self.seconds = 0, 0.0
         for c, cache in enumerate(caches):
             self._guarded(call["create"], self.heap, c, cache.size, self.turns)

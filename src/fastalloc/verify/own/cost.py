@@ -13,12 +13,13 @@ from fastalloc.own import memory as om
 from fastalloc.own.allocator import own_allocator
 from fastalloc.own.compiled import OwnPolicy, PolicyError, own_policy
 from fastalloc.own.failure import failure
-from fastalloc.own.jit import entry
 from fastalloc.own.questions import QUESTIONS, SLUBS
 from fastalloc.own.text import read_text
 from fastalloc.verify.own.allocator_check import PAGES, SIZES, Setting, run
 from fastalloc.verify.own.machine import trace_of, whole
 from fastalloc.verify.own.operations import CACHES, CPUS, SLOTS, generated
+
+from numba import njit  # isort: skip
 
 OPERATIONS = 10_000
 ROUNDS = 15  # the fastest counts: what is slower was disturbed
@@ -75,7 +76,7 @@ def allocator_costs(source: str, where: str, parameters: Mapping[str, int]) -> l
     if wrong:
         raise PolicyError(f"{wrong}; look with: fastalloc policy check {where}")
     trace = trace_of(operations)
-    drive = _driver(allocator.parts["alloc"], allocator.parts["free"], allocator.parts["shrink"])
+    drive = _driver(allocator.compiled["alloc"], allocator.compiled["free"], allocator.compiled["shrink"])
     times: list[int] = []
     for _ in range(ROUNDS):
         heap, zone = allocator.arrays(CACHES, CPUS, PAGES, CPUS), om.new_zone(PAGES, CACHES, PAGES)
@@ -112,7 +113,7 @@ def _driver(alloc: Any, free: Any, shrink: Any) -> Any:
             elif op[row] == rp.OP_SHRINK:
                 shrink(heap, zone, c, turns)
 
-    return drive if DISABLE_JIT else entry(drive, makes=True)  # without the GIL, so that Ctrl-C is heard
+    return drive if DISABLE_JIT else njit(nogil=True)(drive)  # so that Ctrl-C is heard
 
 
 def share(cost: Cost) -> float:
