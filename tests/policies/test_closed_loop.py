@@ -273,11 +273,11 @@ def test_lanes_of_policies_differ_where_they_should():
     """Lane by lane: what differs from all others in one runs no further."""
     groups = [POLICIES]
     for lane in LANES:
-        groups = [part for group in groups for part in apart(group, lane) if len(part) > 1]
+        groups = [part for group in groups for part in groups_in(group, lane) if len(part) > 1]
     assert sorted(groups) == sorted(ALIKE)
 
 
-def apart(names, lane):
+def groups_in(names, lane):
     """``names`` by what happened in the lane."""
     seen = {}
     for name in names:
