@@ -63,7 +63,7 @@ RULES = {
         ("reclaim/writepage.py", "for _ in range(ms.RADIX_STOCK):", "for _ in range(0):"),
     ],
     "CFS: each slice one tick": [
-        ("lane/cfs.py", "now - c[CPU.picked] > sched_slice(vm, cpu, c[CPU.head])", "True"),
+        ("lane/cfs.py", "c[CPU.rq_clock] - c[CPU.picked] > sched_slice(vm, cpu, c[CPU.head])", "True"),
     ],
     "CFS: no next buddy": [("lane/cfs.py", "    c[CPU.buddy] = t\n    granularity", "    granularity")],
     "grouping by mobility": [
@@ -88,6 +88,15 @@ RULES = {
             "lane/cfs.py",
             "    vruntime -= calc_delta(vm.ctl[VM.latency], NICE_0_LOAD, c[CPU.load])\n",
             "    if c[CPU.load] > 0:\n        vruntime -= calc_delta(vm.ctl[VM.latency], NICE_0_LOAD, c[CPU.load])\n",
+        ),
+    ],
+    "CFS: the clock is time, and never stands": [
+        ("lane/rq_clock.py", "    limit = c[CPU.tick_clock] + vm.ctl[VM.jiffy_ns]\n", "    limit = 1 << 62\n"),
+        ("lane/rq_clock.py", "    c[CPU.rq_clock] += now - c[CPU.idle_since]\n", ""),
+        (
+            "lane/rq_clock.py",
+            "    c[CPU.rq_clock] = max(c[CPU.rq_clock], c[CPU.tick_clock] + vm.ctl[VM.jiffy_ns])\n",
+            "",
         ),
     ],
     "CFQ: the oldest has no turn": [

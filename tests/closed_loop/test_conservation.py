@@ -53,23 +53,35 @@ CASES = {
 }
 # Corners whose lane asks for a command or a sense buffer that there is not: in all others both rules are one machine.
 RULE_ASKED = (
-    "nothing in reserve",
+    "as it is",
     "long files",
     "one page a file",
-    "only writers",
+    "only copiers",
     "depth 16",
-    "free_list of four",
-    "mempool keeps WAIT",
-    "kblockd in PF_MEMALLOC",
+    "depth 16, can_queue 3",
+    "HZ 1000",
+    "HZ 100",
+    "CPUs that take turns on a core",
+    "unplugged at once",
+    "no free_list",
     "completion delayed",
-    "fast disk",
     "no noise",
     "swappiness 0",
 )
 CORNERS = [(case, "rc8") for case in CASES] + [(case, "fix") for case in RULE_ASKED]
 VARIANTS = ("rc8", "fix", "nomerge", "ctor", "depth16")
-# In lanes 1 and 2 the rule of the fix is not asked.
-LANES = [("rc8", 0), ("rc8", 1), ("rc8", 2), ("fix", 0), ("nomerge", 0), ("nomerge", 1), ("ctor", 0), ("ctor", 1)]
+# In lane 0 the rule of the fix is not asked.
+LANES = [
+    ("rc8", 0),
+    ("rc8", 1),
+    ("rc8", 2),
+    ("fix", 1),
+    ("fix", 2),
+    ("nomerge", 0),
+    ("nomerge", 1),
+    ("ctor", 0),
+    ("ctor", 1),
+]
 LANES += [("depth16", 1), ("depth16", 2)]
 
 
@@ -119,8 +131,8 @@ OFTEN = [
 
 @pytest.mark.parametrize(("variant", "seconds"), OFTEN)
 def test_the_machine_of_the_preset_whole(variant, seconds):
-    """512 MB until well into its first episodes, checked at every tick: rc8 has locked up after 8 s."""
-    result = run(preset(variant, {"run.duration_s": seconds}), 1, debug=True)
+    """512 MB until well into its first episode, checked at every tick."""
+    result = run(preset(variant, {"run.duration_s": seconds}), 0, debug=True)
     assert metric(result, "bio_waits") > 0
     if variant == "rc8":
         assert metric(result, "sense_fail") > 100

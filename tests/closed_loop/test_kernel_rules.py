@@ -23,9 +23,12 @@ from fastalloc.kernels.lane.cfs import (
     place_entity,
     sched_slice,
     schedule,
+    scheduler_tick,
+    update_curr,
 )
 from fastalloc.kernels.lane.due import end_turn, next_tick
 from fastalloc.kernels.lane.metrics import WHO
+from fastalloc.kernels.lane.rq_clock import tick_rq_clock, timer_interrupt, update_rq_clock
 from fastalloc.kernels.lane.state import IO, REQUEST, ROLE, VM
 from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
 from fastalloc.kernels.reclaim.writepage import cfq_cic_link
@@ -60,6 +63,36 @@ def place(vm, cpu, t):
 def switch(vm, cpu, now):
     """schedule()."""
     schedule(vm, cpu, now)
+
+
+@kernel
+def look(vm, cpu, now):
+    """update_rq_clock."""
+    update_rq_clock(vm, cpu, now)
+
+
+@kernel
+def tick_of_clock(vm, cpu, now):
+    """What a tick does to the clock."""
+    tick_rq_clock(vm, cpu, now)
+
+
+@kernel
+def tick_of_scheduler(vm, cpu, now):
+    """scheduler_tick."""
+    scheduler_tick(vm, cpu, now)
+
+
+@kernel
+def charge(vm, cpu, now):
+    """update_curr."""
+    update_curr(vm, cpu, now)
+
+
+@kernel
+def interrupt(vm, cpu, now):
+    """A timer's interrupt on an idle CPU."""
+    timer_interrupt(vm, cpu, now)
 
 
 @kernel
@@ -163,6 +196,7 @@ def spread_over(tasks):
                 machine.call(switch, cpu, 0)
             t += 1
     machine.vm.cpu[:, CPU.buddy] = -1
+    machine.vm.cpu[:, CPU.rq_clock] = 10 * MS  # nobody is cache-hot
     return machine
 
 
@@ -277,6 +311,7 @@ def test_a_cpu_that_is_about_to_pick_keeps_a_task():
         machine.vm.task[t, [TASK.cpu, TASK.vruntime]] = 0, 1 - t  # the copier is the leftmost
         machine.call(wake_on, t, 0, 0)
     machine.vm.cpu[0, CPU.buddy] = -1
+    machine.vm.cpu[0, CPU.rq_clock] = 10 * MS
     machine.call(pull, 1, 10 * MS)
     assert machine.vm.cpu[:, CPU.running].tolist() == [1, 1]
     assert machine.vm.task[:2, TASK.cpu].tolist() == [0, 1]
@@ -329,6 +364,111 @@ def test_min_vruntime_follows_the_leftmost_that_waits():
     machine.call(switch, 0, 0)
     assert vm.cpu[0, CPU.head] == 2
     assert least() == 900  # who is now the first to wait
+
+
+# ------------------------------------------------------------------------------------------------ the clock of a CPU
+
+
+def clock_of(*, ticked, says, idle_since=0):
+    """A CPU at HZ 250 whose clock said ``ticked`` at its last tick and says ``says`` now, at the same time, in ms."""
+    machine = d.Machine(machine__cpus=2)
+    c = machine.vm.cpu[0]
+    machine.vm.ctl[VM.cpu] = -1
+    c[CPU.tick_clock], c[CPU.rq_clock], c[CPU.clock_raw] = ticked * MS, says * MS, says * MS
+    c[CPU.idle_since] = idle_since * MS
+    return machine, c
+
+
+def test_a_clock_goes_no_further_than_a_tick_beyond_the_last_tick():
+    machine, c = clock_of(ticked=8, says=8)
+    for now, says in ((9 * MS, 9 * MS), (12 * MS, 12 * MS), (13 * MS, 12 * MS + 1), (13 * MS, 12 * MS + 2)):
+        machine.call(look, 0, now)
+        assert c[CPU.rq_clock] == says
+    machine, c = clock_of(ticked=8, says=9)
+    machine.call(look, 0, 100 * MS)
+    assert c[CPU.rq_clock] == 12 * MS  # the time beyond is lost
+    machine.call(look, 0, 99 * MS)  # of a step that had begun before
+    assert (c[CPU.rq_clock], c[CPU.clock_raw]) == (12 * MS, 100 * MS)
+
+
+def test_a_tick_moves_the_clock_by_a_tick_at_least():
+    for now, says in ((11, 12), (12, 12), (20, 12)):
+        machine, c = clock_of(ticked=8, says=8)
+        machine.call(tick_of_clock, 0, now * MS)
+        assert c[CPU.rq_clock] == c[CPU.tick_clock] == says * MS
+    machine, c = clock_of(ticked=8, says=50)  # ahead of its tick: it goes on from there
+    machine.call(tick_of_clock, 0, 51 * MS)
+    assert c[CPU.rq_clock] == c[CPU.tick_clock] == 50 * MS + 1
+
+
+def test_another_cpu_does_not_move_the_clock():
+    machine, c = clock_of(ticked=8, says=8)
+    for stepping, says in ((1, 8), (0, 10)):
+        machine.vm.ctl[VM.cpu] = stepping
+        machine.call(look, 0, 10 * MS)
+        assert c[CPU.rq_clock] == says * MS
+
+
+def test_who_runs_after_idling_is_charged_nothing_until_the_next_tick():
+    """Idle from 9 to 50 ms: the interrupt's look brings the clock to 12 ms, the end of idling adds 41 ms."""
+    machine, c = clock_of(ticked=8, says=9, idle_since=9)
+    task = machine.vm.task[1]
+    machine.call(wake_on, 1, 0, 50 * MS)
+    assert c[CPU.rq_clock] == 12 * MS
+    machine.call(switch, 0, 50 * MS)
+    assert c[CPU.rq_clock] == 53 * MS + 1
+    before = int(task[TASK.vruntime])
+    machine.call(charge, 0, 51 * MS)
+    machine.call(charge, 0, 52 * MS - 1)
+    assert task[TASK.vruntime] - before == 2  # a nanosecond a look
+    machine.call(tick_of_scheduler, 0, 52 * MS)
+    machine.call(charge, 0, 55 * MS)
+    assert task[TASK.vruntime] - before == 3 + 3 * MS
+    machine.call(charge, 0, 57 * MS)  # a late tick
+    assert task[TASK.vruntime] - before == 3 + 4 * MS
+
+
+def test_idling_of_less_than_a_tick_counts_twice():
+    """Idle from 9 to 10 ms: both the interrupt and the end of idling add it, so 11 ms and not 10; a millisecond later
+    than time the clock reaches 12 ms and stands."""
+    machine, c = clock_of(ticked=8, says=9, idle_since=9)
+    machine.call(wake_on, 1, 0, 10 * MS)
+    machine.call(switch, 0, 10 * MS)
+    assert c[CPU.rq_clock] == 11 * MS
+    before = int(machine.vm.task[1, TASK.vruntime])
+    machine.call(charge, 0, 12 * MS - 1)
+    assert machine.vm.task[1, TASK.vruntime] - before == MS
+
+
+def test_a_timer_is_a_tick_of_an_idle_cpu():
+    """Idle from 9 to 52 ms, when a timer is due: the tick finds the clock at 12 ms, and idling adds 43 ms behind it."""
+    machine, c = clock_of(ticked=8, says=9, idle_since=9)
+    machine.call(interrupt, 0, 52 * MS)
+    assert (c[CPU.tick_clock], c[CPU.rq_clock], c[CPU.idle_since]) == (12 * MS, 55 * MS, 52 * MS)
+    machine.call(interrupt, 0, 52 * MS)  # two timers, one interrupt
+    assert (c[CPU.tick_clock], c[CPU.rq_clock]) == (12 * MS, 55 * MS)
+    c[CPU.ticking] = 1  # for RCU: its own tick is the interrupt, and comes with its next step
+    machine.call(interrupt, 0, 56 * MS)
+    assert c[CPU.tick_clock] == 12 * MS
+    c[CPU.ticking] = 0
+    machine.call(wake_on, 1, 0, 56 * MS)
+    machine.call(interrupt, 0, 57 * MS)  # it is busy: its tick comes with its step
+    assert c[CPU.tick_clock] == 12 * MS
+
+
+def test_the_first_of_a_herd_stays_the_first_while_the_clock_stands():
+    """Two of near vruntimes: who runs for a millisecond after idling comes first again, in the midst of a tick's time
+    the other does."""
+    for idle_from, first_again in ((9, True), (49, False)):
+        machine, _ = clock_of(ticked=48 if idle_from == 49 else 8, says=idle_from, idle_since=idle_from)
+        for t, own in ((1, 1000), (2, 1400)):
+            machine.vm.task[t, TASK.vruntime] = own * 1000
+            machine.vm.task[t, TASK.state] = TASK_STATE.runnable
+            machine.call(wake_on, t, 0, 49 * MS + 100_000)
+        machine.call(switch, 0, 49 * MS + 100_000)
+        assert machine.vm.cpu[0, CPU.head] == 1
+        machine.call(switch, 0, 50 * MS + 100_000)
+        assert (machine.vm.cpu[0, CPU.head] == 1) == first_again
 
 
 # ------------------------------------------------------------------------------------------------------------- RCU

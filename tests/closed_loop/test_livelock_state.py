@@ -19,7 +19,6 @@ from tests.closed_loop.small import OWN_CORES, advance, events, gauge, livelocke
 SECOND = 1_000_000_000
 DMA_RESERVE = 489  # lowmem_reserve of the imported machine's DMA zone
 RUN_KBLOCKD = 0
-OUT = METRIC.pages_swapped_out
 
 
 def since_onset(result, rows, later_ns=0):
@@ -81,12 +80,9 @@ def test_the_bio_pool_is_empty_and_has_waiters(livelocked):
     left = [metric(result, "at_bio_pool") for result in livelocked.values()]
     assert max(left) <= 1
     assert statistics.median(left) == 0
-    # In the five reference runs 2 to 11, after thousands of pages. CPUs side by side, of which no clean run is known,
-    # lock up with the first hundreds as well, most tasks at once.
-    late = [metric(result, "at_bio_waiters") for result in livelocked.values() if result.metrics[OUT] > 5000]
-    assert late
-    assert 2 <= statistics.median(late) <= 11
-    assert statistics.median(waiters) <= 15  # in some lanes nearly all 54 tasks, as in the report of 2008
+    # In the five reference runs 2 to 11; where CPUs run side by side, of which no clean run is known, in some lanes
+    # nearly all 54 tasks, as in the report of 2008.
+    assert 2 <= statistics.median(waiters) <= 11
 
 
 def test_the_zones_are_at_their_floor(livelocked):
@@ -170,12 +166,14 @@ def test_no_command_starts_and_only_kblockd_tries(logged):
 
 
 def test_reports_come_in_a_burst_then_every_five_seconds(logged):
-    """At most 10 in any five seconds, then one each 5.0 to 5.2 s that tells of some 1250 suppressed."""
+    """At most 10 in any five seconds, then one each 5.0 to 5.2 s that tells of some 1250 suppressed. A report that an
+    interrupt prints on an idle CPU is logged late, with that CPU's next step: the first may be one."""
     for result in logged.values():
         reports = events(result, "report")
-        for time in reports[:, 0]:
+        for i, time in enumerate(reports[:, 0]):
             # the limiter counts in jiffies of 4 ms
-            assert ((reports[:, 0] >= time) & (reports[:, 0] < time + 5 * SECOND - 4_000_000)).sum() <= 10
+            soon = (reports[:, 0] >= time) & (reports[:, 0] < time + 5 * SECOND - 4_000_000)
+            assert soon.sum() <= (11 if i == 0 else 10)
         steady = reports[reports[:, 0] > (metric(result, "livelock_onset_ms") + 5000) * 1_000_000]
         assert len(steady) >= 2
         gaps = np.diff(steady[:, 0]) / SECOND

@@ -1,5 +1,7 @@
 """What each remedy does, lane by lane against rc8 on the same seeds [FACTS.md, sections 4 and 6]."""
 
+import statistics
+
 import numpy as np
 import pytest
 
@@ -124,12 +126,14 @@ def test_at_depth_16_there_is_no_livelock_where_the_real_kernel_had_none(liveloc
 
 
 def test_with_the_default_reserve_nothing_fails(livelocked):
-    """r22, and the clean rc8-minfree2866."""
+    """r22, and the clean rc8-minfree2866: of DMA32 at least 641 pages were free in the first, 564 in the second."""
     results = lanes(preset("default-min-free", LASTS), livelocked)
     assert total(results, "livelock_5s") == 0
     assert total(results, "sense_fail") == 0
     assert total(results, "bio_waits") == 0
-    assert min(metric(result, "min_free_dma32") for result in results.values()) >= 0.85 * 641  # of r22
+    least = [metric(result, "min_free_dma32") for result in results.values()]
+    assert 564 <= statistics.median(least) <= 641
+    assert min(least) >= 0.9 * 564
 
 
 def test_at_depth_16_the_command_in_flight_brings_the_next(small_lanes):

@@ -6,6 +6,7 @@ from fastalloc.compiler.jit import kernel
 from fastalloc.kernels.lane.state import VM
 from fastalloc.kernels.lane.swap_lock import held_at_turn_end, spin_lock, spin_unlock, spins
 from tests.closed_loop import driver as d
+from tests.reference.closed_loop.rq_clock import RunQueueClock
 from tests.reference.closed_loop.sched import Cpu
 from tests.reference.closed_loop.swap_lock import SwapLock
 
@@ -59,7 +60,7 @@ class Reference:
 
     def __init__(self):
         self.of = SwapLock()
-        self.cpus = [Cpu(0), Cpu(1)]
+        self.cpus = [Cpu(number, RunQueueClock(4_000_000)) for number in range(2)]
 
     def lock(self, cpu):
         return self.of.lock(self.cpus[cpu])

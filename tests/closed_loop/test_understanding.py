@@ -111,11 +111,11 @@ def test_4_hz_changes_the_poll_period(small_lanes):
 
 
 def test_4_and_nothing_else(small_lanes):
-    """As many lanes livelock (within two standard errors of the difference), in the same state, after the same time."""
+    """As many lanes livelock, in the same state, after as long: within three standard errors of the difference."""
     by_hz = {hz: small_lanes(machine__hz=hz) for hz in (100, 250, 1000)}
     counts = np.array([livelocks(results) for results in by_hz.values()])
     share = counts.sum() / (3 * PAIRED)
-    assert counts.max() - counts.min() <= 2 * np.sqrt(2 * share * (1 - share) * PAIRED)
+    assert counts.max() - counts.min() <= 3 * np.sqrt(2 * share * (1 - share) * PAIRED)
     onset, pages, error, spread = [], [], [], []
     for results in by_hz.values():
         stuck = [result for result in results.values() if metric(result, "livelock_5s")]
@@ -125,7 +125,7 @@ def test_4_and_nothing_else(small_lanes):
         pages.append(np.mean(written))
         spread.append(np.std(written) / np.sqrt(len(stuck)))
         error.append(np.std(times) / np.sqrt(len(stuck)))
-    for i, j in ((0, 1), (0, 2), (1, 2)):  # within three standard errors of the difference
+    for i, j in ((0, 1), (0, 2), (1, 2)):
         assert abs(onset[i] - onset[j]) <= 3 * np.hypot(error[i], error[j])
         assert abs(pages[i] - pages[j]) <= 3 * np.hypot(spread[i], spread[j])
 

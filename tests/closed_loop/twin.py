@@ -225,6 +225,8 @@ class Twin:
                 self.queue_of(cpu),
                 int(row[CPU.clock]),
                 int(row[CPU.min_vruntime]),
+                *(int(row[at]) for at in (CPU.rq_clock, CPU.clock_raw, CPU.tick_clock, CPU.idle_since)),
+                int(row[CPU.picked]) if row[CPU.running] and not row[CPU.idle_current] else -1,
                 int(row[CPU.resched]) if row[CPU.running] else 0,
                 int(row[CPU.buddy]),
                 int(row[CPU.request_fn]),
@@ -240,6 +242,11 @@ class Twin:
                 [task.number for task in cpu.tasks],
                 cpu.clock,
                 cpu.min_vruntime,
+                cpu.rq_clock.value,
+                cpu.rq_clock.looked,
+                cpu.rq_clock.at_last_tick,
+                cpu.rq_clock.idle_from,
+                cpu.picked if cpu.current else -1,
                 int(cpu.need_resched) if cpu.tasks else 0,
                 cpu.buddy.number if cpu.buddy else -1,
                 RUNNERS[cpu.request_fn],
@@ -265,11 +272,20 @@ class Twin:
         waits = {state: name for name, state in WAITS.items()}
         here = [
             (t, waits.get(int(row[TASK.state])), int(row[TASK.wake_jiffy]), int(row[TASK.cpu]), int(row[TASK.vruntime]),
-             bool(row[TASK.context]), int(row[TASK.batch]))
+             int(row[TASK.ran]), bool(row[TASK.context]), int(row[TASK.batch]))
             for t, row in enumerate(self.vm.task)
         ]  # fmt: skip
         there = [
-            (task.number, task.waits_for, task.timer, task.cpu, task.vruntime, task.io_context, task.nr_batch_requests)
+            (
+                task.number,
+                task.waits_for,
+                task.timer,
+                task.cpu,
+                task.vruntime,
+                task.ran,
+                task.io_context,
+                task.nr_batch_requests,
+            )
             for task in real.sched.tasks
         ]
         queues = {

@@ -12,7 +12,7 @@ import pytest
 from fastalloc.kernels.alloc.state import DEPTH
 from fastalloc.kernels.lane.metrics import METRIC, WHO
 from fastalloc.scenario import load_policy, policy_names
-from tests.policies.measured import guarantees, prevents, stuck
+from tests.policies.measured import LANES, guarantees, prevents, stuck
 from tests.policies.test_closed_loop import results, total
 
 PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
@@ -61,32 +61,38 @@ TABLE = {
 }
 # 96 machines leave these open, so 480 are run.
 LONG = {
-    "pfmemalloc",
+    "depth-31",
     "emergency-v2",
+    "free_list-4",
+    "high-bio",
+    "hosts-96-260",
     "mempool-keep-wait",
     "mempool-no-harder",
     "mempool-polite",
+    "mempool-pool-first",
     "mempool-wake-one",
     "min-partial",
-    "order-fallback",
+    "no-watermarks",
+    "pfmemalloc",
     "rank-posted",
     "sense-pool",
     "short-both",
+    "slob",
     "watermarks-6.3",
 }
 
 
-def case(name, *more):
+def case(name):
     """A case of a test; of LONG it is run by `make test-slow`."""
-    return pytest.param(name, *more, id=name, marks=pytest.mark.slow if name in LONG else ())
+    return pytest.param(name, id=name, marks=pytest.mark.slow if name in LONG else ())
 
 
-ROWS = [case(policy, row) for row in TABLE.values() for policy in row.policies]
+ROWS = [pytest.param(policy, row, id=policy) for row in TABLE.values() for policy in row.policies]
 
 # Measured instead, for a reason that the docs give.
 STOCK = ("yes", "n")  # the free_list's own object keeps a slab of a cache that nobody else reaches
 DIFFERS = {
-    "free_list-4": ("statistically", "n"),
+    "free_list-4": ("no", "n"),
     **dict.fromkeys(("ctor", "nomerge-sense", "nomerge-both", "slub_nomerge", "sense-260", "slab", "sheaves"), STOCK),
     **dict.fromkeys(("inline-sense", "tail-64-96", "tail-64-260", "tail-128-96", "tail-128-260"), STOCK),
     "lazy-sense": ("statistically", "n"),
@@ -160,8 +166,8 @@ def test_the_fix_breaks_the_last_link_and_no_other():
 def test_a_reserve_holds_when_the_slabs_that_it_buys_are_kept_for_it(reserve):
     """E3 needs H5 or E1 (who may take a slot of a slab) or B3 (a cache of its own); that is what the thread was about.
     Against PF_MEMALLOC, which may take those slots too, only a cache of its own helps."""
-    every = list(range(4))
-    assert len(stuck(reserve, "atomic")) >= 3
+    every = list(LANES)
+    assert len(stuck(reserve, "atomic")) >= 0.75 * len(LANES)
     for guard in ("pfmemalloc", "rank"):
         assert stuck(f"{reserve}+{guard}", "atomic") == []
         assert stuck(f"{reserve}+{guard}", "reclaim") == every
@@ -172,5 +178,5 @@ def test_a_reserve_holds_when_the_slabs_that_it_buys_are_kept_for_it(reserve):
 
 def test_kblockd_with_memalloc_guarantees_nothing():
     """G4: pages without a watermark last until the adversary finds the rest of their slabs."""
-    assert stuck("kblockd-memalloc", "atomic") == list(range(4))
+    assert len(stuck("kblockd-memalloc", "atomic")) >= 0.75 * len(LANES)
     assert stuck("kblockd-memalloc+nomerge-sense", "reclaim") == []

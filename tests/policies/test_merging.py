@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
-from tests.policies.test_closed_loop import total
+from tests.closed_loop.small import metric, run
+from tests.policies.test_closed_loop import scenario
 
 TABLE = Path(__file__).parent.parent / "data" / "kernel_tables" / "geometry.csv.gz"
 
@@ -28,6 +30,10 @@ def test_merging_saves_memory(kernel, caches, apart, merged):
 
 
 def test_on_the_swap_path_merging_saves_little():
-    """A dozen caches of the path and their CPU slabs: slub_nomerge under the fix holds about a twentieth more."""
-    apart, merged = total("fix+slub_nomerge", "max_slab_pages"), total("fix", "max_slab_pages")
-    assert 0.95 * merged < apart < 1.07 * merged
+    """A dozen caches of the path and their CPU slabs: slub_nomerge under the fix holds some 2 % more (128 machines,
+    standard error 2 %), and on 16 of them as much as 5 % less or 7 % more."""
+    apart, merged = (
+        np.mean([metric(run(scenario(name), lane), "max_slab_pages") for lane in range(64)])
+        for name in ("fix+slub_nomerge", "fix")
+    )
+    assert 0.97 * merged < apart < 1.07 * merged

@@ -219,6 +219,7 @@ class Machine:
         sched = self.sched
         if self.queue.unplug_timer <= sched.jiffies:
             self.queue.unplug_timer = NEVER
+            sched.timer_interrupt(sched.cpus[self.queue.unplug_cpu], sched.now)
             self.kblockd_work(sched.cpus[self.queue.unplug_cpu], "unplug")
         sched.run_timers(sched.now)
 
@@ -234,8 +235,8 @@ class Machine:
         if self.rcu.tick(cpu.number) and task.waits_for:
             self.sched.wake(task, self.sched.now)
 
-    def cpu_tick(self, cpu: Cpu, now: int) -> None:
-        self.sched.scheduler_tick(cpu, now)
+    def cpu_tick(self, cpu: Cpu, due: int, now: int) -> None:
+        self.sched.scheduler_tick(cpu, now if self.shared_core else due)
         self.rcu_tick(cpu)
         if len(self.sched.cpus) > 1:
             if len(cpu.tasks) > 1:
@@ -253,12 +254,13 @@ class Machine:
         if not cpu.ticking:
             cpu.ticking, cpu.next_tick = True, sched.tick_after(cpu, now)
         elif now >= cpu.next_tick:
-            cpu.next_tick = sched.tick_after(cpu, now)
-            self.cpu_tick(cpu, now)
+            due, cpu.next_tick = cpu.next_tick, sched.tick_after(cpu, now)
+            self.cpu_tick(cpu, due, now)
         if self.swap_lock.holder is cpu and not cpu.spins:
             self.swap_lock.unlock()
         task = None
-        if cpu.request_fn:
+        runner = cpu.request_fn
+        if runner:
             cost = self.host.request_fn(cpu, cpu.request_fn)
         elif cpu.softirq or self.irq_waits(cpu):
             cost = self.softirq_step(cpu)
@@ -273,10 +275,13 @@ class Machine:
         self.rcu.ran[cpu.number] = 0
         cpu.clock = now + max(1, cost)
         if task and task.waits_for:
-            sched.charge(task, cost)
-            task.ran = cpu.picked = cpu.exec_start = cpu.clock
+            if not cpu.tasks and cpu.next_tick <= cpu.clock:
+                cpu.rq_clock.tick(cpu.next_tick)
+            sched.slept(cpu, task, cpu.clock)
             if not cpu.tasks and len(sched.cpus) > 1:
                 sched.balance(cpu, cpu.clock)
+        elif not cpu.tasks and runner and runner != "softirq":  # its caller sleeps since then
+            cpu.rq_clock.idle_from = cpu.clock
         self.wake_kswapd(cpu.clock)
         if not cpu.tasks:
             self.note_idle_tick(cpu, cpu.clock)
@@ -361,6 +366,7 @@ class Machine:
             if cpu.next_tick <= now:
                 cpu.next_tick = self.sched.tick_after(cpu, now)
                 cpu.tick_load = 0
+                cpu.rq_clock.tick_in_idle(now)
                 self.rcu_tick(cpu)
                 self.rcu.ran[cpu.number] = 0  # nobody waits for an idle CPU
             if not cpu.tasks:

@@ -5,6 +5,8 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.reference.closed_loop.rq_clock import RunQueueClock
+
 NICE_0_LOAD = 1024
 NICE_MINUS_5 = 3121
 MS = 1_000_000
@@ -46,11 +48,12 @@ class Cpu:
     """A CPU: its run queue, its clock, and what interrupts its task."""
 
     number: int
+    rq_clock: RunQueueClock
     current: Task | None = None
     queue: list[Task] = field(default_factory=list)  # those that wait, in order of arrival
     clock: int = 0
-    picked: int = 0
-    exec_start: int = 0
+    picked: int = 0  # when, by rq_clock
+    exec_start: int = 0  # by rq_clock
     min_vruntime: int = 0
     buddy: Task | None = None
     need_resched: bool = False
@@ -95,7 +98,7 @@ class Scheduler:
         self.min_granularity = 4 * MS * factor
         self.wakeup_granularity = 5 * MS * factor
         self.jiffy = jiffy
-        self.cpus = [Cpu(number) for number in range(cpus)]
+        self.cpus = [Cpu(number, RunQueueClock(jiffy)) for number in range(cpus)]
         self.waker: Cpu | None = None  # the CPU whose step it is
         self.now = 0
         self.wait_queues: dict[str, deque[Task]] = {}
@@ -119,12 +122,18 @@ class Scheduler:
     def charge(self, task: Task, ns: int) -> None:
         task.vruntime += ns if task.weight == NICE_0_LOAD else calc_delta(ns, NICE_0_LOAD, task.weight)
 
+    def update_rq_clock(self, cpu: Cpu, now: int) -> None:
+        if self.waker in (None, cpu):
+            cpu.rq_clock.look(now)
+
+    def charge_curr(self, cpu: Cpu, task: Task) -> None:
+        self.charge(task, cpu.rq_clock.value - cpu.exec_start)
+        cpu.exec_start = task.ran = cpu.rq_clock.value
+
     def update_curr(self, cpu: Cpu, now: int) -> None:
-        task = cpu.current
-        if task is None or now <= cpu.exec_start:
-            return
-        self.charge(task, now - cpu.exec_start)
-        cpu.exec_start = task.ran = now
+        self.update_rq_clock(cpu, now)
+        if cpu.current:
+            self.charge_curr(cpu, cpu.current)
 
     def sched_slice(self, cpu: Cpu) -> int:
         n = len(cpu.tasks)
@@ -184,7 +193,7 @@ class Scheduler:
     def quiescent(self, cpu: Cpu) -> None:
         """schedule() is a quiescent state of RCU."""
 
-    def pick_next(self, cpu: Cpu, now: int) -> None:
+    def pick_next(self, cpu: Cpu) -> None:
         """The buddy, if it is within a granularity of the leftmost, else that one [pick_next_entity]."""
         load = cpu.load
         first = self.leftmost(cpu)
@@ -198,7 +207,7 @@ class Scheduler:
         cpu.current = first
         if first:
             self.take_out(cpu, first)
-            cpu.picked = cpu.exec_start = now
+            cpu.picked = cpu.exec_start = first.ran = cpu.rq_clock.value
 
     def schedule(self, cpu: Cpu, now: int) -> None:
         """The running task, if any, gives way and stays runnable, behind its equals."""
@@ -208,13 +217,30 @@ class Scheduler:
             self.update_curr(cpu, now)
             current, cpu.current = cpu.current, None
             self.queue_up(cpu, current)
-        self.pick_next(cpu, now)
+        elif cpu.queue:
+            cpu.rq_clock.woken(now)
+            cpu.rq_clock.look(now)
+        self.pick_next(cpu)
 
     def scheduler_tick(self, cpu: Cpu, now: int) -> None:
-        self.update_curr(cpu, now)
+        cpu.rq_clock.tick(now)
+        if cpu.current:
+            self.charge_curr(cpu, cpu.current)
         cpu.tick_load = cpu.load
-        if cpu.current and cpu.queue and now - cpu.picked > self.sched_slice(cpu):
+        if cpu.current and cpu.queue and cpu.rq_clock.value - cpu.picked > self.sched_slice(cpu):
             cpu.need_resched = True
+
+    def slept(self, cpu: Cpu, task: Task, now: int) -> None:
+        """A step is over in which ``task`` went to sleep: it was charged to its end, and the next begins there."""
+        self.update_rq_clock(cpu, now)
+        self.charge_curr(cpu, task)
+        cpu.picked = cpu.rq_clock.value
+        cpu.rq_clock.idle_from = now
+
+    def timer_interrupt(self, cpu: Cpu, now: int) -> None:
+        """One timer ticks and does what is due, where the tick was stopped; else the tick comes by itself."""
+        if not cpu.tasks and not cpu.ticking:
+            cpu.rq_clock.tick_in_idle(now)
 
     # -- sleeping and waking
 
@@ -222,13 +248,12 @@ class Scheduler:
         """The running task sleeps: exclusive ones at the tail of the queue, the others at its head."""
         cpu = self.cpus[task.cpu]
         assert cpu.current is task
-        self.update_curr(cpu, self.now)
         cpu.current = None
         cpu.need_resched = False
         self.quiescent(cpu)
         if cpu.buddy is task:
             cpu.buddy = None
-        self.pick_next(cpu, self.now)
+        self.pick_next(cpu)
         task.waits_for, task.timed_out = what, False
         waiters = self.wait_queues.setdefault(what, deque())
         if exclusive:
@@ -277,6 +302,7 @@ class Scheduler:
         due = [task for task in self.tasks if task.timer <= self.jiffies]
         for task in sorted(due, key=lambda task: task.timer_turn):
             task.timed_out = True
+            self.timer_interrupt(self.cpus[task.cpu], now)
             self.wake(task, now)
 
     # -- several CPUs
@@ -323,7 +349,7 @@ class Scheduler:
         for task in sorted(busiest.queue, key=lambda task: task.vruntime)[:33]:
             if left <= 0 or len(busiest.tasks) == 1:
                 return
-            hot = task is busiest.buddy or now - task.ran < 500_000
+            hot = task is busiest.buddy or busiest.rq_clock.value - task.ran < 500_000
             if hot or task.kind in KTHREADS or (task.weight // 2 > left + NICE_0_LOAD and task.weight <= best):
                 continue
             left -= task.weight

@@ -9,6 +9,7 @@ from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc.slab_owner import slab_give
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.due import next_tick
+from fastalloc.kernels.lane.rq_clock import tick_idle
 from fastalloc.kernels.lane.sched import wake_task
 from fastalloc.kernels.lane.state import COST, ROLE, VM
 from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
@@ -197,6 +198,7 @@ def idle_ticks(mem, heap, vm, now):
         if c[CPU.next_tick] <= now:
             c[CPU.next_tick] = next_tick(vm, cpu, now)
             c[CPU.tick_load] = 0
+            tick_idle(vm, cpu, now)
             rcu_tick(mem, heap, vm, cpu, now)
             c[CPU.rcu_ns] = 0  # nobody waits for an idle CPU
         if c[CPU.running] == 0:

@@ -7,6 +7,7 @@ the interrupt that wakes them is over; so of a herd the one of least vruntime co
 
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.lane.due import note_due
+from fastalloc.kernels.lane.rq_clock import end_idle, tick_rq_clock, update_rq_clock
 from fastalloc.kernels.lane.state import VM
 from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_KIND, TASK_STATE
 
@@ -73,16 +74,22 @@ def charge_task(vm, t, ns):
     vm.task[t, TASK.vruntime] += ns if weight == NICE_0_LOAD else calc_delta(ns, NICE_0_LOAD, weight)
 
 
+@folded
+def charge_curr(vm, cpu, t):
+    """Charge task ``t`` up to the CPU's clock [update_curr, __update_curr]."""
+    c = vm.cpu[cpu]
+    if c[CPU.rq_clock] > c[CPU.exec]:
+        charge_task(vm, t, c[CPU.rq_clock] - c[CPU.exec])
+        c[CPU.exec] = c[CPU.rq_clock]
+        vm.task[t, TASK.ran] = c[CPU.rq_clock]
+
+
 @internal
 def update_curr(vm, cpu, now):
-    """Charge the running task up to ``now`` [update_curr, __update_curr]."""
-    c = vm.cpu[cpu]
-    if c[CPU.running] == 0 or now <= c[CPU.exec] or c[CPU.idle_current] != 0:
-        return
-    t = c[CPU.head]
-    charge_task(vm, t, now - c[CPU.exec])
-    c[CPU.exec] = now
-    vm.task[t, TASK.ran] = now
+    """Charge the running task for what the clock has moved up to ``now``."""
+    update_rq_clock(vm, cpu, now)
+    if vm.cpu[cpu, CPU.running] > 0 and vm.cpu[cpu, CPU.idle_current] == 0:
+        charge_curr(vm, cpu, vm.cpu[cpu, CPU.head])
 
 
 @folded
@@ -214,7 +221,7 @@ def enqueue(vm, t, cpu, now):
 
 
 @folded
-def run_next(vm, cpu, now):
+def run_next(vm, cpu):
     """The waiting task that runs next comes to the head: the buddy if it is within a granularity of the leftmost, else
     the leftmost [pick_next_entity, pick_next, set_next_entity, __dequeue_entity]."""
     c = vm.cpu[cpu]
@@ -247,8 +254,9 @@ def run_next(vm, cpu, now):
         c[CPU.head] = first
     if c[CPU.buddy] == first:
         c[CPU.buddy] = -1
-    c[CPU.picked] = now
-    c[CPU.exec] = now
+    c[CPU.picked] = c[CPU.rq_clock]
+    c[CPU.exec] = c[CPU.rq_clock]
+    vm.task[first, TASK.ran] = c[CPU.rq_clock]
 
 
 @internal
@@ -259,10 +267,12 @@ def schedule(vm, cpu, now):
     c[CPU.rcu_passed] = 1
     if c[CPU.running] == 0:
         return
-    update_curr(vm, cpu, now)
     if c[CPU.idle_current] != 0:
         c[CPU.idle_current] = 0
+        end_idle(vm, cpu, now)
+        update_rq_clock(vm, cpu, now)
     else:  # the running one goes back into the tree, behind its equals [put_prev_entity]
+        update_curr(vm, cpu, now)
         t = c[CPU.head]
         note_queued(vm, cpu, t)
         if c[CPU.running] > 1:
@@ -270,14 +280,13 @@ def schedule(vm, cpu, now):
             vm.task[t, TASK.next] = -1
             vm.task[c[CPU.tail], TASK.next] = t
             c[CPU.tail] = t
-    run_next(vm, cpu, now)
+    run_next(vm, cpu)
 
 
 @internal
-def dequeue_head(vm, cpu, now):
+def dequeue_head(vm, cpu):
     """The running task goes to sleep; the next one gets a slice of its own. Returns the sleeper [dequeue_task_fair]."""
     c = vm.cpu[cpu]
-    update_curr(vm, cpu, now)
     t = c[CPU.head]
     c[CPU.head] = vm.task[t, TASK.next]
     c[CPU.running] -= 1
@@ -290,7 +299,7 @@ def dequeue_head(vm, cpu, now):
         c[CPU.tail] = -1
         c[CPU.head] = -1
     else:
-        run_next(vm, cpu, now)
+        run_next(vm, cpu)
     return t
 
 
@@ -301,12 +310,27 @@ def current_task(vm, cpu):
 
 
 @folded
+def sleep_curr(vm, cpu, t, now):
+    """Task ``t``, which went to sleep in a step, is charged to the end of that step, where the next one begins."""
+    c = vm.cpu[cpu]
+    if c[CPU.running] == 0 and now >= c[CPU.next_tick]:
+        tick_rq_clock(vm, cpu, c[CPU.next_tick])  # within the step; else the next one begins with it
+    update_rq_clock(vm, cpu, now)
+    charge_curr(vm, cpu, t)
+    c[CPU.picked] = c[CPU.rq_clock]
+    c[CPU.exec] = c[CPU.rq_clock]
+    c[CPU.idle_since] = now
+
+
+@folded
 def scheduler_tick(vm, cpu, now):
     """A tick: the slice of the running task may be over [task_tick_fair, check_preempt_tick]."""
     c = vm.cpu[cpu]
-    update_curr(vm, cpu, now)
+    tick_rq_clock(vm, cpu, now)
+    if c[CPU.running] > 0 and c[CPU.idle_current] == 0:
+        charge_curr(vm, cpu, c[CPU.head])
     c[CPU.tick_load] = c[CPU.load]
-    if c[CPU.running] > 1 and now - c[CPU.picked] > sched_slice(vm, cpu, c[CPU.head]):
+    if c[CPU.running] > 1 and c[CPU.rq_clock] - c[CPU.picked] > sched_slice(vm, cpu, c[CPU.head]):
         c[CPU.resched] = 1
 
 
@@ -405,7 +429,7 @@ def balance(vm, cpu, now):
         following = rb_next(vm, other, t)
         weight = vm.task[t, TASK.weight]
         too_much = weight // 2 > left + NICE_0_LOAD and weight <= heaviest
-        hot = t == b[CPU.buddy] or now - vm.task[t, TASK.ran] < CACHE_HOT_NS
+        hot = t == b[CPU.buddy] or b[CPU.rq_clock] - vm.task[t, TASK.ran] < CACHE_HOT_NS
         if not too_much and not hot and vm.task[t, TASK.kind] < TASK_KIND.ksoftirqd:
             left -= weight
             heaviest = max(heaviest, weight)

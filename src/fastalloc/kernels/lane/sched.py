@@ -8,6 +8,7 @@ from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.cfs import dequeue_head, enqueue, select_task_rq
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.policy import POLICY
+from fastalloc.kernels.lane.rq_clock import timer_interrupt
 from fastalloc.kernels.lane.state import VM
 from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_STATE
 
@@ -15,7 +16,7 @@ from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_STATE
 @internal
 def sleep_on(vm, cpu, state, timeout_jiffies, exclusive, jiffies):
     """Put the running task of ``cpu`` to sleep in ``state``; ``timeout_jiffies`` < 0 sleeps without a timer."""
-    t = dequeue_head(vm, cpu, vm.ctl[VM.now])
+    t = dequeue_head(vm, cpu)
     task = vm.task[t]
     task[TASK.state] = state
     task[TASK.timed_out] = 0
@@ -132,4 +133,5 @@ def run_task_timers(vm, out, jiffies, now):
         vm.task[due, TASK.timed_out] = 1
         if TASK_STATE.bio_pool <= state <= TASK_STATE.request_pool:
             out.metric[METRIC.mempool_timeouts] += 1
+        timer_interrupt(vm, vm.task[due, TASK.cpu], now)
         wake_task(vm, due, now)

@@ -12,6 +12,7 @@ from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.cfs import NICE_0_LOAD, WEIGHT_OF_KTHREADS, inverse_of, times_inverse
 from fastalloc.kernels.lane.due import next_tick_in
+from fastalloc.kernels.lane.rq_clock import tick_idle, tick_rq_clock, update_rq_clock
 from fastalloc.kernels.lane.state import COST, IO, VM
 from fastalloc.kernels.lane.tasks import CPU, TASK
 from fastalloc.kernels.workload.atomic_noise import refuse_pages
@@ -54,23 +55,35 @@ def repeat_attempts(mem, heap, io, vm, out, horizon):
         at += period * jiffy_ns
     io.ctl[IO.unplug_jiffy] = jiffies
     jiffies -= period
+    first = at - attempts * period * jiffy_ns
     at -= period * jiffy_ns
     vruntime = task[TASK.vruntime]  # it wakes on an idle CPU and keeps it [place_entity]
     inverse = inverse_of(WEIGHT_OF_KTHREADS)
     seed, lane, draws = ctl[VM.seed], ctl[VM.lane], ctl[VM.jitter]
-    for number in range(draws + 1, draws + 1 + attempts):
+    woken = vruntime
+    began = at
+    for attempt in range(attempts):
+        begins = first + attempt * period * jiffy_ns
+        tick_idle(vm, cpu, begins)
+        update_rq_clock(vm, cpu, begins)  # as kblockd wakes, and as it is picked
+        update_rq_clock(vm, cpu, begins)
+        clock = c[CPU.rq_clock]
+        began = begins + max(1, jittered(cost, seed, lane, draws + 1 + attempt, cpu))  # the request function's step
+        tick = next_tick_in(vm, cpu, begins, begins)
+        if began >= tick:  # of a CPU whose ticks stand apart
+            tick_rq_clock(vm, cpu, tick)
+        update_rq_clock(vm, cpu, began)
+        c[CPU.idle_since] = began + end
         woken = vruntime
-        vruntime += times_inverse(jittered(cost, seed, lane, number, cpu) * NICE_0_LOAD, inverse)
-    took = jittered(cost, seed, lane, draws + attempts, cpu)
-    began = at + max(1, took)  # the last step of the request function
+        vruntime += times_inverse((c[CPU.rq_clock] - clock) * NICE_0_LOAD, inverse)
     mem.ctl[MEMCTL.jiffies] = jiffies
     ctl[VM.jitter] = draws + attempts
     ctl[VM.now] = began
     task[TASK.vruntime] = vruntime
     c[CPU.min_vruntime] = max(c[CPU.min_vruntime], woken)
-    task[TASK.ran] = began
-    c[CPU.picked] = began
-    c[CPU.exec] = began
+    task[TASK.ran] = c[CPU.rq_clock]
+    c[CPU.picked] = c[CPU.rq_clock]
+    c[CPU.exec] = c[CPU.rq_clock]
     c[CPU.next_tick] = next_tick_in(vm, cpu, at, began)
     c[CPU.clock] = began + end
     count_refusals(mem, heap, io, vm, out, cpu, attempts)

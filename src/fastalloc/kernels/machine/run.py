@@ -23,12 +23,13 @@ from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.alloc.taken_back import has_no_cpu_slab
 from fastalloc.kernels.block.completion import kblockd_step, softirq_step
 from fastalloc.kernels.block.hosts import host_event
-from fastalloc.kernels.block.plug import WORK_UNPLUG, kblockd_schedule_work
+from fastalloc.kernels.block.plug import RUN_SOFTIRQ, WORK_UNPLUG, kblockd_schedule_work
 from fastalloc.kernels.block.scsi import disk_done, scsi_request_fn
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.cfs import BALANCE_NS, balance, charge_task, current_task, schedule, scheduler_tick
+from fastalloc.kernels.lane.cfs import BALANCE_NS, balance, current_task, schedule, scheduler_tick, sleep_curr
 from fastalloc.kernels.lane.due import end_turn, first_due, next_tick, note_due, pass_turn
 from fastalloc.kernels.lane.metrics import METRIC
+from fastalloc.kernels.lane.rq_clock import timer_interrupt
 from fastalloc.kernels.lane.sched import run_task_timers, sleep_on
 from fastalloc.kernels.lane.state import COST, IO, OUT_CTL, ROLE, VM
 from fastalloc.kernels.lane.swap_lock import held_at_turn_end, spin_lock, spin_unlock, spins
@@ -72,6 +73,7 @@ def tick(io, vm, out, jiffies, now):
     """A timer tick: the unplug timer hands the queue to kblockd of the CPU that armed it; sleeps end."""
     if io.ctl[IO.unplug_jiffy] <= jiffies:
         io.ctl[IO.unplug_jiffy] = ms.NEVER
+        timer_interrupt(vm, io.ctl[IO.unplug_cpu], now)
         kblockd_schedule_work(vm, io.ctl[IO.unplug_cpu], WORK_UNPLUG, now)
     if vm.ctl[VM.next_timer] <= jiffies:
         run_task_timers(vm, out, jiffies, now)
@@ -124,16 +126,15 @@ def task_step(mem, heap, pools, io, vm, out, cpu, jiffies):
 
 
 @folded
-def cpu_tick(mem, heap, vm, cpu, now):
-    """A busy CPU's tick: the scheduler, RCU, and the balancer, which also fills CPUs that sleep without a tick
-    [update_process_times, scheduler_tick, rebalance_domains]."""
+def cpu_tick(mem, heap, vm, cpu, due, now):
+    """A busy CPU's tick, due since its last step or turn: the scheduler, RCU, and the balancer, which also fills CPUs
+    that sleep without a tick [update_process_times, scheduler_tick, rebalance_domains]."""
     c = vm.cpu[cpu]
-    scheduler_tick(vm, cpu, now)
+    scheduler_tick(vm, cpu, due if vm.ctl[VM.shared_core] == 0 else now)  # late in turns
     rcu_tick(mem, heap, vm, cpu, now)
-    cpus = vm.ctl[VM.nr_cpus]
-    if cpus > 1:
+    if vm.ctl[VM.nr_cpus] > 1:
         if c[CPU.running] > 1:
-            for other in range(cpus):
+            for other in range(vm.ctl[VM.nr_cpus]):
                 if vm.cpu[other, CPU.running] == 0:
                     balance(vm, other, now)
         if now >= c[CPU.balance]:
@@ -151,12 +152,12 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
         c[CPU.ticking] = 1
         c[CPU.next_tick] = next_tick(vm, cpu, now)
     elif now >= c[CPU.next_tick]:
-        c[CPU.next_tick] = next_tick(vm, cpu, now)
-        cpu_tick(mem, heap, vm, cpu, now)
+        due, c[CPU.next_tick] = c[CPU.next_tick], next_tick(vm, cpu, now)
+        cpu_tick(mem, heap, vm, cpu, due, now)
     if vm.ctl[VM.swap_lock] == 1 + cpu and c[CPU.ticket] == 0:
         spin_unlock(vm)
-    t = -1
-    if c[CPU.request_fn] != 0:
+    t, runner = -1, c[CPU.request_fn] - 1
+    if runner >= 0:
         note_current(heap, cpu, c[CPU.request_task])
         cost = scsi_request_fn(mem, heap, pools, io, vm, out, cpu, jiffies)
     elif c[CPU.softirq] != 0 or softirq_due(io, cpu):
@@ -174,12 +175,11 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
     clock = now + max(1, cost)
     c[CPU.clock] = clock
     if t >= 0 and vm.task[t, TASK.state] != TASK_STATE.runnable:
-        charge_task(vm, t, cost)
-        vm.task[t, TASK.ran] = clock
-        c[CPU.picked] = clock
-        c[CPU.exec] = clock
+        sleep_curr(vm, cpu, t, clock)
         if c[CPU.running] == 0 and vm.ctl[VM.nr_cpus] > 1:
             balance(vm, cpu, clock)
+    elif c[CPU.running] == 0 and runner >= 0 and runner != RUN_SOFTIRQ:
+        c[CPU.idle_since] = clock  # a task that sleeps ran the request function before it slept
     wakeup_kswapd(mem, vm, clock)
     if mem.ctl[MEMCTL.reports] != out.ctl[OUT_CTL.reports]:
         note_reports(mem, vm, out, cpu)
