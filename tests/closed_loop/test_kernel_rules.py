@@ -429,8 +429,8 @@ def test_who_runs_after_idling_is_charged_nothing_until_the_next_tick():
 
 
 def test_idling_of_less_than_a_tick_counts_twice():
-    """Idle from 9 to 10 ms: both the interrupt and the end of idling add it, so 11 ms and not 10; a millisecond later
-    than time the clock reaches 12 ms and stands."""
+    """Idle from 9 to 10 ms: the interrupt adds it and the end of idling adds it again, so at 10 ms the clock says 11.
+    It reaches its limit of 12 ms a millisecond before time does."""
     machine, c = clock_of(ticked=8, says=9, idle_since=9)
     machine.call(wake_on, 1, 0, 10 * MS)
     machine.call(switch, 0, 10 * MS)
@@ -457,8 +457,8 @@ def test_a_timer_is_a_tick_of_an_idle_cpu():
 
 
 def test_the_first_of_a_herd_stays_the_first_while_the_clock_stands():
-    """Two of near vruntimes: who runs for a millisecond after idling comes first again, in the midst of a tick's time
-    the other does."""
+    """Two of near vruntimes; one runs for a millisecond. Behind a long idle time it comes first again, behind one of a
+    tenth of a millisecond the other does."""
     for idle_from, first_again in ((9, True), (49, False)):
         machine, _ = clock_of(ticked=48 if idle_from == 49 else 8, says=idle_from, idle_since=idle_from)
         for t, own in ((1, 1000), (2, 1400)):
