@@ -50,10 +50,16 @@ def views(views: list[dict[str, Any]]) -> str:
         lines = ["| predicted / real | runs | 10 % | median | 90 % | within |", "|---|---:|---:|---:|---:|---:|"]
         for spread in (spread for spread in view["spreads"] if spread["runs"]):
             within = f"{spread['within']} of {spread['judged']}" if spread["judged"] else "told only"
-            quantiles = " | ".join(f"{spread[name]:.2f}" for name in ("q10", "median", "q90"))
+            quantiles = " | ".join(quantile(spread, name, bool(spread["judged"])) for name in ("q10", "median", "q90"))
             lines.append(f"| {TITLES[spread['figure']]} | {spread['runs']} | {quantiles} | {within} |")
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
+
+
+def quantile(spread: dict[str, Any], name: str, judged: bool) -> str:
+    """A quantile of predicted / real, of a judged figure with the range that chance gives."""
+    low, high = spread[f"chance_{name}"]
+    return f"{spread[name]:.2f} ({low:.2f}–{high:.2f})" if judged else f"{spread[name]:.2f}"
 
 
 def rules(record: dict[str, Any]) -> str:

@@ -99,6 +99,21 @@ def test_a_summary_counts_lanes_where_the_kernel_ran_through():
     assert (pages.figure, pages.runs, pages.median, pages.within, pages.judged) == ("pswpout", 2, 1.0, 2, 2)
 
 
+def test_what_chance_gives_is_each_lane_beside_the_others():
+    """Worked by hand: lanes of 1, 2 and 4; with one of them for the run, the median of the other two is 3, 2.5, 1.5."""
+    first = compare(ROW, [lane(pswpout=value) for value in (1.0, 2.0, 4.0)], "turns")
+    second = compare(ROW, [lane(pswpout=2.0), lane(pswpout=2.0), lane(pswpout=2.0)], "turns")
+    (summary,) = summarise([first, second])
+    pages = summary.spreads[0]
+    assert pages.median == 2 / 1000
+    # Sets of ratios: 3/1 and 1, 2.5/2 and 1, 1.5/4 and 1
+    assert pages.chance_median == pytest.approx((0.6875, 2.0))
+    assert pages.chance_q10 == pytest.approx((0.375 + 0.1 * 0.625, 1.2))
+    assert pages.chance_q90 == pytest.approx((0.375 + 0.9 * 0.625, 2.8))
+    one_lane = summarise([compare(ROW, [lane()], "turns")])[0].spreads[0]
+    assert math.isnan(one_lane.chance_median[0])
+
+
 @shared
 def test_the_loop_is_near_the_kernel():
     """Two of the runs, three lanes each, the starts of one read from its series: how near was measured with 16 lanes

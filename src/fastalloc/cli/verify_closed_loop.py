@@ -1,6 +1,7 @@
 """How ``fastalloc verify`` tells predictions of clean runs: a row a run and figure, then what they come to."""
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -72,16 +73,19 @@ def show(results: Sequence[RunResult]) -> None:
             out.print(NOTES[summary.view])
         spreads = Table()
         spreads.add_column("figure", no_wrap=True)
-        for column in ("runs", "10 %", "median", "90 %", "within"):
+        for column in ("runs", "10 %", "median", "90 %", "by chance", "within"):
             spreads.add_column(column, justify="right", no_wrap=True)
         for spread in summary.spreads:
             within = f"{spread.within} of {spread.judged}" if spread.judged else ""
+            low, high = spread.chance_median
             spreads.add_row(
                 spread.figure,
                 f"{spread.runs}",
                 f"{spread.q10:.2f}",
                 f"{spread.median:.2f}",
                 f"{spread.q90:.2f}",
+                f"{low:.2f} to {high:.2f}" if isfinite(low) else "",
                 within,
             )
         spreads.put(out)
+        out.print("by chance: the median where one lane of each run stands for the run, least and most")

@@ -63,6 +63,7 @@ class FigureResult(NamedTuple):
     low: float
     high: float
     within: bool | None  # None: told, not judged
+    lanes: list[float]  # what each gave, in their order
 
 
 class Started(NamedTuple):
@@ -148,7 +149,7 @@ def compare(
         within = None
         if tolerance is not None and reference:
             within = abs(middle - real) <= tolerance * abs(real)
-        figures.append(FigureResult(name, real, middle, min(values), max(values), within))
+        figures.append(FigureResult(name, real, middle, min(values), max(values), within, values))
     return RunResult(
         row["run"],
         row["smp"],
