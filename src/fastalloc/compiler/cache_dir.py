@@ -38,7 +38,7 @@ SHAPES_CODE = (  # environment variables
 def kernel_sources(folder: Path = PACKAGE) -> list[Path]:
     """The source files below the package that decide what a kernel computes, sorted by path."""
     found = [path for room in ROOMS for path in (folder / room).rglob("*.py")] + [folder / "policy.py"]
-    return sorted(path for path in found if path.name not in ("__init__.py", "cache_dir.py"))
+    return sorted(path for path in found if path.name not in ("__init__.py", "beside.py", "cache_dir.py"))
 
 
 def sources_digest(folder: Path = PACKAGE) -> str:
