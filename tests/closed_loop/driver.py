@@ -19,6 +19,7 @@ from fastalloc.kernels.lane.metrics import METRIC, WHO
 from fastalloc.kernels.lane.sched import sleep_on, wake_task
 from fastalloc.kernels.lane.state import BIO, IO, ROLE, VM
 from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
+from fastalloc.kernels.machine.heap_table import behind
 from fastalloc.kernels.machine.run import tick
 from fastalloc.linux import gfp as g
 from tests.closed_loop.small import OWN_CORES, small
@@ -170,8 +171,8 @@ class Machine:
     def call(self, function: Any, *arguments: Any) -> Any:
         """Call a driver function with the groups it names and then the arguments."""
         names_of = function.py_func.__code__.co_varnames[: function.py_func.__code__.co_argcount]
-        groups = [getattr(self, name) for name in names_of if name in ("mem", "heap", "pools", "io", "vm", "out")]
-        return function(*groups, *arguments)
+        known = self.lane._asdict() | {"heap": behind(self.mem, self.heap, self.out)}  # one program a function
+        return function(*[known[name] for name in names_of if name in known], *arguments)
 
     def at(self, jiffies: int) -> None:
         """Set the time."""

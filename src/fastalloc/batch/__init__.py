@@ -23,7 +23,8 @@ from fastalloc.kernels.alloc.kmem_inspect import overflowed
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.state import OUT_CTL
-from fastalloc.kernels.machine.run import finish_lane, run_lane
+from fastalloc.kernels.machine.finish import finish_lane
+from fastalloc.kernels.machine.run import run_lane
 from fastalloc.own.allocator_text import read_own
 from fastalloc.own.text import refuse_parameters, refuse_unasked
 from fastalloc.scenario.models import Scenario

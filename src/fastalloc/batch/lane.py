@@ -11,6 +11,7 @@ from fastalloc.batch.bursts import burst_arrays
 from fastalloc.batch.heap import Heap, Layout, build_heap, build_layout, slab_room
 from fastalloc.batch.zones import lane_zones, pageblock_order
 from fastalloc.compiler.aligned import zeros
+from fastalloc.compiler.beside import compile_beside
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmem_inspect import overflowed
 from fastalloc.kernels.alloc.mempool import MEMPOOL, MEMPOOL_RULES, Pools
@@ -22,12 +23,15 @@ from fastalloc.kernels.lane.cfs import GRANULARITY_NS, LATENCY_NS, WAKEUP_GRANUL
 from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRIC, SERIES, WHO, ZONES
 from fastalloc.kernels.lane.state import BIO, COMMAND, COST, FILE, HOST, IO, MAPPING, OUT_CTL, POOL, REQUEST, ROLE, VM
 from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
-from fastalloc.kernels.machine.boot import boot_lane
+from fastalloc.kernels.machine.boot import boot_lane, compile_boot
+from fastalloc.kernels.machine.finish import compile_finish
+from fastalloc.kernels.machine.run import compile_run
 from fastalloc.kernels.workload.atomic_noise import OBJECTS, PAGES
 from fastalloc.linux import gfp as g
 from fastalloc.linux.gfp import MAX_ORDER
 from fastalloc.own.compiled import ask_by_slab, install, own_policy
 from fastalloc.policy import NOT_SLUB, Policy
+from fastalloc.scenario import load_scenario
 from fastalloc.scenario.machine import NOT_THE_KERNELS
 from fastalloc.scenario.models import Scenario
 
@@ -227,6 +231,8 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
         ctl[life] = milliseconds * ms.NS_PER_MS
     for field in (VM.livelock_since, VM.livelock_check, VM.stall_since):
         ctl[field] = ms.NEVER
+    ctl[VM.next_reap] = ms.NS_PER_S if scenario.policy.allocator == "slab" else ms.NEVER  # only SLAB has a reaper
+    ctl[VM.tells_current] = scenario.policy.allocator == "own"
     ctl[VM.adversary] = {"none": -1, "atomic": g.IN_INTERRUPT, "reclaim": g.PF_MEMALLOC}[work.adversary]
     ctl[VM.series_ns] = scenario.run.series_ms * ms.NS_PER_MS
     for boot in machine.boot_slabs if scenario.policy.allocator not in NOT_SLUB else []:  # slabs of SLUB
@@ -331,12 +337,11 @@ def build_lane(
     return arrays
 
 
-def _booted(
+def _unbooted(
     scenario: Scenario, lane: int, seed: int, layout: Layout, full_events: bool, debug: bool, skip: bool, room: int
 ) -> Lane:
-    """A lane after its boot, whatever came of it."""
+    """A lane before its boot."""
     frames = sum(each.frames for each in lane_zones(scenario.machine))
-    work = scenario.workload
     mem = build_mem(scenario, layout, room)
     heap = build_heap(scenario, layout, frames, room)
     policy = scenario.policy
@@ -352,19 +357,28 @@ def _booted(
     vm = build_vm(scenario, layout, seed, lane)
     vm.ctl[VM.debug] = debug
     vm.ctl[VM.skip] = skip
-    out = build_out(scenario, full_events)
-    boot_lane(
-        mem,
-        heap,
-        pools,
-        io,
-        vm,
-        out,
-        layout.rows,
-        work.copiers,
-        work.writers,
-        work.start_spread_ms * scenario.machine.hz // 1000,
-    )
+    return Lane(mem, heap, pools, io, vm, build_out(scenario, full_events))
+
+
+def _booted(
+    scenario: Scenario, lane: int, seed: int, layout: Layout, full_events: bool, debug: bool, skip: bool, room: int
+) -> Lane:
+    """A lane after its boot, whatever came of it."""
+    compile_beside(f"from {__name__} import compile_machine; compile_machine()")
+    work = scenario.workload
+    arrays = _unbooted(scenario, lane, seed, layout, full_events, debug, skip, room)
+    spread = work.start_spread_ms * scenario.machine.hz // 1000
+    boot_lane(*arrays, layout.rows, work.copiers, work.writers, spread)
     for t, at in enumerate(work.start_ms, start=1):  # as boot_tasks sets what it draws
-        vm.task[t, TASK.wake_jiffy] = 1 + at * scenario.machine.hz // 1000
-    return Lane(mem, heap, pools, io, vm, out)
+        arrays.vm.task[t, TASK.wake_jiffy] = 1 + at * scenario.machine.hz // 1000
+    return arrays
+
+
+def compile_machine() -> None:
+    """Compile the machine's programs, which are the same for every scenario and allocator, into the cache folder."""
+    scenario = load_scenario("swap-livelock")
+    scenario = scenario.variant(scenario.variants[0].name)
+    mem, _, pools, io, vm, out = _unbooted(scenario, 0, 0, build_layout(scenario), False, False, True, 1)
+    compile_boot(mem, pools, io, vm, out)
+    compile_run(mem, pools, io, vm, out)
+    compile_finish(mem, pools, io, vm, out)

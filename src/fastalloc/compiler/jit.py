@@ -3,7 +3,7 @@
 from functools import cache, wraps
 from typing import Any
 
-from numba import config, njit, types
+from numba import config, njit, typeof, types
 from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic, overload
 
@@ -16,6 +16,7 @@ ENTRY: Any = {}
 INLINED: Any = {"forceinline": True}
 
 DISABLE_JIT: bool = config.DISABLE_JIT  # type: ignore[attr-defined]
+BOUNDSCHECK: bool = config.BOUNDSCHECK  # type: ignore[attr-defined]
 
 if patches.USED and not DISABLE_JIT:
     from fastalloc.compiler.pipeline import EntryCompiler, PartCompiler
@@ -91,6 +92,12 @@ def _kept(function, kind):
 def entry(function):
     """A kernel that Python calls and no kernel does: one program with all that it calls, kept on disk."""
     return _kept(function, _Entry)
+
+
+def compile_entry(program, *arguments):
+    """Compile an entry for such arguments, or load it from disk, without a call."""
+    if not DISABLE_JIT:
+        program.compile(tuple(typeof(each) for each in arguments))
 
 
 def internal(function):

@@ -18,7 +18,8 @@ import numpy as np
 from fastalloc.compiler.hints import likely, unlikely
 from fastalloc.compiler.jit import INLINED, dispatched, folded, internal, out_of_line
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.kmem import free_slab_object, kmem_cache_free, policed_alloc
+from fastalloc.kernels.alloc.heap_ops import by_heap
+from fastalloc.kernels.alloc.kmem import free_slab_object, kmem_cache_free, owner_and_depth, policed_alloc
 from fastalloc.kernels.alloc.own import face as own_face
 from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_SLAB
 from fastalloc.kernels.alloc.slob.ring import FIRST_PAGE, SLOB_CTL, SLOB_PAGE
@@ -194,22 +195,35 @@ def is_sound(mem, heap, c, handle):
 
 
 @folded
-def checked_alloc(mem, heap, c, cpu, gfp, context):
-    """:func:`~fastalloc.kernels.alloc.kmem.policed_alloc`; a handle that is no object stops the lane."""
+def _checked_alloc(mem, heap, c, cpu, gfp, context):
     handle = policed_alloc(mem, heap, c, cpu, gfp, context)
     if unlikely(not is_sound(mem, heap, c, handle)):
         note_broken(mem, TAKEN, c, handle)
         return st.NO_OBJECT
+    if 0 <= handle < st.PAGE_HANDLE:
+        mem.ctl[MEMCTL.granted] = owner_and_depth(heap, handle)
     return handle
 
 
 @folded
-def checked_free(mem, heap, c, cpu, handle):
-    """:func:`~fastalloc.kernels.alloc.kmem.kmem_cache_free`; what is no object in use is left alone and stops the
-    lane."""
+def _checked_free(mem, heap, c, cpu, handle):
     if likely(is_held(mem, heap, c, cpu, handle)):
         free_slab_object(mem, heap, c, cpu, handle)
     elif handle >= st.PAGE_HANDLE and is_block(mem, heap, handle):
         kmem_cache_free(mem, heap, c, cpu, handle)
     else:
         note_broken(mem, GIVEN, c, handle)
+
+
+@by_heap(lambda mem, heap, c, cpu, gfp, context: _checked_alloc(mem, heap, c, cpu, gfp, context))
+def checked_alloc(mem, heap, c, cpu, gfp, context):
+    """:func:`~fastalloc.kernels.alloc.kmem.policed_alloc`; a handle that is no object stops the lane.
+
+    Who allocated the slab of a granted object, and at which depth, is in MEMCTL.granted.
+    """
+
+
+@by_heap(lambda mem, heap, c, cpu, handle: _checked_free(mem, heap, c, cpu, handle))
+def checked_free(mem, heap, c, cpu, handle):
+    """:func:`~fastalloc.kernels.alloc.kmem.kmem_cache_free`; what is no object in use is left alone and stops the
+    lane."""

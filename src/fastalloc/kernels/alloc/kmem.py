@@ -4,19 +4,21 @@
 :class:`~fastalloc.kernels.alloc.slab.state.Slab`, :class:`~fastalloc.kernels.alloc.slob.slob.Slob`, or of an allocator
 that the user wrote :class:`~fastalloc.kernels.alloc.own.state.Own`. Which one is a matter of its type and is decided
 when a kernel is compiled, as CONFIG_SLUB, CONFIG_SLAB and CONFIG_SLOB decide it in Linux: no branch is left in the
-compiled code.
+compiled code. The machine is compiled once for all of them: its ``heap`` is
+:class:`~fastalloc.kernels.alloc.heap_ops.HeapOps`.
 
 ``sizes`` maps kmalloc sizes to caches, int64[KMALLOC_SLOTS]: entry ``(size + 7) >> 3`` up to 4096 bytes, then one for
 each page order; -1 where the page allocator serves the size.
 """
 
-from inspect import signature
+from functools import partial
 from types import SimpleNamespace
 
-from fastalloc.compiler.jit import INLINED, dispatched, folded, kernel
+from fastalloc.compiler.jit import INLINED, folded, kernel
 from fastalloc.kernels.alloc import emergency_caches as em
 from fastalloc.kernels.alloc import entitlement as en
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.heap_ops import by_heap, its_own
 from fastalloc.kernels.alloc.kmalloc import general_cache, get_order, page_handle
 from fastalloc.kernels.alloc.own.face import OWN
 from fastalloc.kernels.alloc.slab.free import slab_cache_free
@@ -33,6 +35,7 @@ from fastalloc.linux import gfp as g
 # What shrink returns besides the 0 and 1 of SLAB, SLOB and later SLUBs.
 SHRUNK = -1
 SHRINK_FAILED = -2
+DEPTH_BITS = 8  # below the owner, where one word tells both
 
 
 # ------------------------------------------------------------------------------------------------------- SLUB
@@ -304,24 +307,33 @@ SLOB = SimpleNamespace(
     index=_slub_index,
 )
 
-ALLOCATORS = {"Slub": SLUB, "SlubEras": SLUB, "Slab": SLAB, "Slob": SLOB, "Own": OWN}
+
+# ------------------------------------------------------------------------------------------------ the machine's
+
+
+@folded
+def unpacked(word):
+    """Owner and depth of :func:`owner_and_depth`."""
+    return word >> DEPTH_BITS, word & ((1 << DEPTH_BITS) - 1)
+
+
+def _allocated_by_behind(heap, handle):
+    return unpacked(owner_and_depth(heap, handle))
+
+
+HEAP_OPS = SimpleNamespace(allocated_by=_allocated_by_behind)
+
+ALLOCATORS = {"Slub": SLUB, "SlubEras": SLUB, "Slab": SLAB, "Slob": SLOB, "Own": OWN, "HeapOps": HEAP_OPS}
+_its_own = partial(its_own, ALLOCATORS)
+
+
+@folded
+def _owner_and_depth(heap, handle):
+    owner, depth = allocated_by(heap, handle)
+    return owner << DEPTH_BITS | depth
+
 
 # --------------------------------------------------------------------------------------------- the common face
-
-
-def _of(heap):
-    """The allocator behind a Numba type or a plain tuple."""
-    return ALLOCATORS[getattr(heap, "instance_class", type(heap)).__name__]
-
-
-def _its_own(name, **options):
-    """Each allocator has its own of the decorated function, under ``name``."""
-
-    def stands_for(face):
-        place = list(signature(face).parameters).index("heap")
-        return dispatched(lambda *args: getattr(_of(args[place]), name), **options)(face)
-
-    return stands_for
 
 
 @_its_own("alloc", **INLINED)
@@ -377,6 +389,11 @@ def reap(mem, heap, cpu, jiffies, interval):
 @_its_own("allocated_by", **INLINED)
 def allocated_by(heap, handle):
     """Who allocated the slab of an object, and at which DEPTH; pages are not asked for."""
+
+
+@by_heap(lambda heap, handle: _owner_and_depth(heap, handle))
+def owner_and_depth(heap, handle):
+    """:func:`allocated_by` in one word."""
 
 
 @_its_own("path", **INLINED)

@@ -1,18 +1,19 @@
 """What the closed loop asks of its allocator beside objects: caches set up, pages and slabs held, free objects.
 
 As in :mod:`fastalloc.kernels.alloc.kmem`, ``heap`` is the state of SLUB, SLAB, SLOB or an allocator of one's own,
-and its type decides at compile time.
+and its type decides at compile time; or it is a table of operations.
 """
 
-from inspect import signature
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 
 from fastalloc.compiler.jit import INLINED, dispatched
 from fastalloc.kernels.alloc import emergency_caches as em
+from fastalloc.kernels.alloc.heap_ops import HEAP_OP, is_behind, its_own, word_at
 from fastalloc.kernels.alloc.own.face import OWN_TOLD
-from fastalloc.kernels.alloc.slab_slob_inspect import SLAB, SLOB, no_reaper, not_told
+from fastalloc.kernels.alloc.slab_slob_inspect import SLAB, SLOB, not_told
 from fastalloc.kernels.alloc.slub import slub as su
 from fastalloc.kernels.alloc.slub.sheaf_calls import add_sheaves
 from fastalloc.kernels.alloc.slub.state import ERA_2_6_25, ERA_PERCPU_SHEAVES, SHEAF
@@ -134,8 +135,8 @@ def _slub_costs(heap, into):
     into[3] = held // 1024
 
 
-def _slub_overflowed(heap):
-    return heap.ctl[SLUB_CTL.overflow] != 0
+def _slub_overflow_word(heap):
+    return SLUB_CTL.overflow
 
 
 def _slub_set_aside(mem, heap):
@@ -173,38 +174,17 @@ SLUB = SimpleNamespace(
     free_objects=_slub_free_objects,
     heap_costs=_slub_costs,
     deep_objects=_slub_deep_objects,
-    overflowed=_slub_overflowed,
+    overflow_word=_slub_overflow_word,
     note_current=not_told,
-    has_reaper=no_reaper,
     set_aside=_slub_set_aside,
     aside_bytes=_slub_aside_bytes,
 )
 ERAS = SimpleNamespace(**{**vars(SLUB), "free_objects": _eras_free_objects, "set_aside": _eras_set_aside})
 
-# ------------------------------------------------------------------------------------------------------- SLAB
-
-
-# ------------------------------------------------------------------------------------------------------- SLOB
-
-
 FACES = {"Slub": SLUB, "SlubEras": ERAS, "Slab": SLAB, "Slob": SLOB, "Own": OWN_TOLD}
+_its_own = partial(its_own, FACES)
 
 # --------------------------------------------------------------------------------------------- the common face
-
-
-def _of(heap):
-    """The face of a Numba type or a plain tuple."""
-    return FACES[getattr(heap, "instance_class", type(heap)).__name__]
-
-
-def _its_own(name, **options):
-    """Each allocator has its own of the decorated function, under ``name``."""
-
-    def stands_for(face):
-        place = list(signature(face).parameters).index("heap")
-        return dispatched(lambda *args: getattr(_of(args[place]), name), **options)(face)
-
-    return stands_for
 
 
 @_its_own("init_caches")
@@ -253,7 +233,20 @@ def heap_costs(heap, into):
     """Fill the metrics METRIC.slab_costs."""
 
 
-@_its_own("overflowed", **INLINED)
+@_its_own("overflow_word", **INLINED)
+def overflow_word(heap):
+    """The number of the word of ``heap.ctl`` that is not 0 once the arrays were too small."""
+
+
+def _overflowed(heap):
+    return heap.ctl[overflow_word(heap)] != 0
+
+
+def _behind_overflowed(heap):
+    return word_at(heap.table[HEAP_OP.overflow]) != 0
+
+
+@dispatched(lambda heap: _behind_overflowed if is_behind(heap) else _overflowed, **INLINED)
 def overflowed(heap):
     """Whether the arrays were too small; the lane's result is void then."""
 
@@ -261,11 +254,6 @@ def overflowed(heap):
 @_its_own("note_current", **INLINED)
 def note_current(heap, cpu, t):
     """Task ``t`` runs on a CPU from here on, -1 none: for an allocator of one's own that tells tasks apart."""
-
-
-@_its_own("has_reaper", **INLINED)
-def has_reaper(heap):
-    """Whether a reaper runs from time to time; known when a kernel is compiled."""
 
 
 @_its_own("set_aside")

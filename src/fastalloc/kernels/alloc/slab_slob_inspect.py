@@ -16,10 +16,6 @@ def untold(heap, c):
     return -1
 
 
-def no_reaper(heap):
-    return False
-
-
 def nothing_aside(mem, heap):
     pass
 
@@ -88,12 +84,8 @@ def _slab_costs(heap, into):
     into[3] = held // 1024
 
 
-def _slab_overflowed(heap):
-    return heap.ctl[SLAB_CTL.overflow] != 0
-
-
-def _reaper(heap):
-    return True
+def _slab_overflow_word(heap):
+    return SLAB_CTL.overflow
 
 
 SLAB = SimpleNamespace(
@@ -106,9 +98,8 @@ SLAB = SimpleNamespace(
     free_objects=_slab_free_objects,
     heap_costs=_slab_costs,
     deep_objects=_slab_deep_objects,
-    overflowed=_slab_overflowed,
+    overflow_word=_slab_overflow_word,
     note_current=not_told,
-    has_reaper=_reaper,
     set_aside=nothing_aside,
     aside_bytes=no_bytes_aside,
 )
@@ -146,8 +137,8 @@ def _slob_costs(heap, into):
     into[3] = units * so.SLOB_UNIT // 1024
 
 
-def _slob_overflowed(heap):
-    return heap.ctl[SLOB_CTL.overflow] != 0
+def _slob_overflow_word(heap):
+    return SLOB_CTL.overflow
 
 
 SLOB = SimpleNamespace(
@@ -160,9 +151,8 @@ SLOB = SimpleNamespace(
     free_objects=_slob_free_objects,
     heap_costs=_slob_costs,
     deep_objects=untold,
-    overflowed=_slob_overflowed,
+    overflow_word=_slob_overflow_word,
     note_current=not_told,
-    has_reaper=no_reaper,
     set_aside=nothing_aside,
     aside_bytes=no_bytes_aside,
 )

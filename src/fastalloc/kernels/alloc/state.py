@@ -150,6 +150,7 @@ class MEMCTL(Record, width=POLICY.width):
     broken = field("the first guard that failed, one of guards.GUARDS; 0 none")
     broken_cache = field("with which cache ...")
     broken_handle = field("... and which handle")
+    granted = field("owner and depth of the slab of the object granted last, see kmem.owner_and_depth")
 
 
 # Which cache an object is freed into.

@@ -7,8 +7,9 @@ the rules of 2.6.25 is it known here; of the others nothing is said, and their a
 
 from types import SimpleNamespace
 
-from fastalloc.compiler.jit import INLINED, dispatched
+from fastalloc.compiler.jit import INLINED
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.heap_ops import its_own
 from fastalloc.kernels.alloc.slub.state import PATH_FREELIST
 from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, SLUB_CTL
 
@@ -50,22 +51,21 @@ _SLUB = SimpleNamespace(
 _OTHERS = SimpleNamespace(private_object=_no_private_object, has_no_cpu_slab=_not_known, count_taken_back=_not_counted)
 
 
-def _of(heap):
-    return _SLUB if getattr(heap, "instance_class", type(heap)).__name__ == "Slub" else _OTHERS
+_FACES = {"Slub": _SLUB, **dict.fromkeys(("SlubEras", "Slab", "Slob", "Own"), _OTHERS)}
 
 
-@dispatched(lambda heap, c, cpu: _of(heap).private_object, **INLINED)
+@its_own(_FACES, "private_object", **INLINED)
 def private_object(heap, c, cpu):
     """The object that the CPU's private list would give and, given back, would have again, whatever else is done to
     other caches meanwhile; NO_OBJECT: none, or not known."""
 
 
-@dispatched(lambda heap, c, cpu: _of(heap).has_no_cpu_slab, **INLINED)
+@its_own(_FACES, "has_no_cpu_slab", **INLINED)
 def has_no_cpu_slab(heap, c, cpu):
     """Whether ``cpu`` has no slab of cache ``c``, so that a request there that is refused had none to retire: it
     changed nothing [__slab_alloc]. False where that is not known."""
 
 
-@dispatched(lambda heap, c, cpu, times: _of(heap).count_taken_back, **INLINED)
+@its_own(_FACES, "count_taken_back", **INLINED)
 def count_taken_back(heap, c, cpu, times):
     """Count :func:`private_object` as taken and given back so many times more."""

@@ -3,7 +3,7 @@
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.mempool import MEMPOOL, longest_sleep, mempool_alloc, mempool_free
-from fastalloc.kernels.alloc.slab_owner import account
+from fastalloc.kernels.alloc.slab_owner import account_granted
 from fastalloc.kernels.alloc.state import MEMCTL, PAGE
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.events import log_event
@@ -31,7 +31,7 @@ def mempool_take(mem, heap, pools, vm, out, p, who, t, cpu, jiffies):
         if p == POOL.bio and first:
             out.metric[METRIC.bio_fast_fail] += 1
     else:
-        account(heap, out, handle, who)
+        account_granted(mem, out, handle, who)
     # a task that asks for the first time may have woken by the timer of some other sleep
     timed_out = vm.task[t, TASK.timed_out] if vm.task[t, TASK.first] == 0 else 0
     vm.task[t, TASK.first] = 0

@@ -1,6 +1,8 @@
 """Boot of a lane: pools filled, the host's free_list set up, tasks put to bed until their start."""
 
-from fastalloc.compiler.jit import internal, kernel
+import numpy as np
+
+from fastalloc.compiler.jit import compile_entry, entry, internal
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmem_inspect import cache_slabs, free_objects, init_caches, set_aside
 from fastalloc.kernels.alloc.mempool import MEMPOOL
@@ -16,6 +18,7 @@ from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.state import COMMAND, IO, REQUEST, ROLE, VM
 from fastalloc.kernels.lane.tasks import CPU, PROGRAM, TASK, TASK_KIND, TASK_STATE
+from fastalloc.kernels.machine.heap_table import NO_HEAP, behind
 from fastalloc.kernels.workload.background import boot_background
 from fastalloc.kernels.workload.bursts import boot_bursts
 from fastalloc.linux import gfp as g
@@ -59,7 +62,6 @@ def boot_memory(mem, heap, pools, io, vm, out, geometry):
     init_zones(mem)
     init_caches(heap, geometry)
     set_aside(mem, heap)
-    vm.ctl[VM.next_reap] = ms.NS_PER_S
     chain(io.request, REQUEST.next)
     io.ctl[IO.free_bio] = -1
     chain(io.command, COMMAND.next)
@@ -159,11 +161,11 @@ def boot_noise(vm):
             vm.ctl[VM.next_noise[kind]] = rng.exponential_ns(u, mean)
 
 
-@kernel
-def boot_lane(mem, heap, pools, io, vm, out, geometry, copiers, writers, spread_jiffies):
-    """Everything a lane needs before its first event.
+@entry
+def _boot(mem, heap, pools, io, vm, out, geometry, copiers, writers, spread_jiffies):
+    """:func:`boot_lane` of a heap behind its operations.
 
-    More than nine arguments: the groups of state that it fills, each an address, and how many tasks there are.
+    More than nine arguments: as there.
     """
     boot_memory(mem, heap, pools, io, vm, out, geometry)
     boot_tasks(vm, copiers, writers, spread_jiffies)
@@ -173,3 +175,16 @@ def boot_lane(mem, heap, pools, io, vm, out, geometry, copiers, writers, spread_
     mem.ctl[MEMCTL.locks] = 0
     boot_background(vm)
     boot_bursts(vm)
+
+
+def boot_lane(mem, heap, pools, io, vm, out, geometry, copiers, writers, spread_jiffies):
+    """Everything a lane needs before its first event.
+
+    More than nine arguments: the groups of state that it fills, each an address, and how many tasks there are.
+    """
+    _boot(mem, behind(mem, heap, out), pools, io, vm, out, geometry, copiers, writers, spread_jiffies)
+
+
+def compile_boot(mem, pools, io, vm, out):
+    """Compile the program of :func:`boot_lane` for groups like these."""
+    compile_entry(_boot, mem, NO_HEAP, pools, io, vm, out, np.empty((0, 0), np.int64), 0, 0, 0)

@@ -1,6 +1,7 @@
 """Conservation of slots: every object of a slab is in use or free in exactly one place, and the counts agree."""
 
 from fastalloc.compiler.jit import dispatched, internal, kernel
+from fastalloc.kernels.alloc.heap_ops import through
 from fastalloc.kernels.alloc.own.state import CACHE_COUNT, GRANULES, ZONE_CTL
 from fastalloc.kernels.alloc.slab.lists import nr_slabs
 from fastalloc.kernels.alloc.slab.state import SLAB_ARRAY, SLAB_CACHE, SLAB_CTL, SLAB_LIST3, SLAB_SLAB
@@ -197,6 +198,7 @@ CHECKS = {
     "Slab": _check_slab,
     "Slob": _check_slob,
     "Own": _check_own,
+    "HeapOps": through("check_heap"),
 }
 
 

@@ -5,21 +5,15 @@ The earliest runs first; equal times run in that order, then by CPU. A CPU's ste
 step comes when that time has passed, so CPUs interleave at the granularity of a step (at most QUANTUM_NS).
 """
 
-from fastalloc.compiler.jit import entry, folded, internal, kernel, out_of_line
-from fastalloc.kernels.alloc.buddy import page_bytes
+from fastalloc.compiler.jit import compile_entry, entry, folded, internal, out_of_line
 from fastalloc.kernels.alloc.kmem import reap
 from fastalloc.kernels.alloc.kmem_inspect import (
-    has_reaper,
-    heap_costs,
-    heap_pages,
-    max_cache_slabs,
-    max_heap_pages,
     note_current,
     overflowed,
 )
 from fastalloc.kernels.alloc.rcu import idle_ticks, note_idle_tick, rcu_process_callbacks, rcu_tick
 from fastalloc.kernels.alloc.slab import state as ss
-from fastalloc.kernels.alloc.state import MEMCTL, ZONE
+from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.alloc.taken_back import has_no_cpu_slab
 from fastalloc.kernels.block.completion import kblockd_step, softirq_step
 from fastalloc.kernels.block.hosts import host_event
@@ -35,12 +29,11 @@ from fastalloc.kernels.lane.state import COST, IO, OUT_CTL, ROLE, VM
 from fastalloc.kernels.lane.swap_lock import held_at_turn_end, spin_lock, spin_unlock, spins
 from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_KIND, TASK_STATE
 from fastalloc.kernels.machine.check import STANDS_STILL, check_lane
+from fastalloc.kernels.machine.heap_table import NO_HEAP, behind
 from fastalloc.kernels.machine.observe import (
     check_livelock,
     note_reports,
-    note_zones,
     observe,
-    reserve_idle,
 )
 from fastalloc.kernels.machine.repeated import jittered, repeat_attempts
 from fastalloc.kernels.reclaim.shrink_page_list import swap_lock_time
@@ -147,7 +140,9 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
     """One step of a CPU: its tick, dispatch in progress, a completion, then the running task; its clock moves on."""
     c = vm.cpu[cpu]
     vm.ctl[VM.cpu] = cpu
-    note_current(heap, cpu, current_task(vm, cpu))
+    told = vm.ctl[VM.tells_current] != 0
+    if told:
+        note_current(heap, cpu, current_task(vm, cpu))
     if c[CPU.ticking] == 0:
         c[CPU.ticking] = 1
         c[CPU.next_tick] = next_tick(vm, cpu, now)
@@ -158,7 +153,8 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
         spin_unlock(vm)
     t, runner = -1, c[CPU.request_fn] - 1
     if runner >= 0:
-        note_current(heap, cpu, c[CPU.request_task])
+        if told:
+            note_current(heap, cpu, c[CPU.request_task])
         cost = scsi_request_fn(mem, heap, pools, io, vm, out, cpu, jiffies)
     elif c[CPU.softirq] != 0 or softirq_due(io, cpu):
         cost = softirq_step(mem, heap, pools, io, vm, out, cpu)
@@ -166,7 +162,8 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
         if c[CPU.resched] != 0 and c[CPU.ticket] == 0:
             schedule(vm, cpu, now)
         t = c[CPU.head]
-        note_current(heap, cpu, t)
+        if told:
+            note_current(heap, cpu, t)
         cost = task_step(mem, heap, pools, io, vm, out, cpu, jiffies)
         vm.ctl[VM.jitter] += 1
         cost = jittered(cost, vm.ctl[VM.seed], vm.ctl[VM.lane], vm.ctl[VM.jitter], cpu)
@@ -188,7 +185,8 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
         note_idle_tick(vm, cpu, clock)
     if spins(vm, cpu):
         pass_turn(vm, clock)
-    note_current(heap, cpu, current_task(vm, cpu))  # whom interrupts find there until its next step
+    if told:
+        note_current(heap, cpu, current_task(vm, cpu))  # whom interrupts find there until its next step
     vm.ctl[VM.cpu] = -1
 
 
@@ -211,7 +209,7 @@ def reap_due(mem, heap, vm, jiffies):
 
 
 @folded
-def next_event(heap, io, vm, jiffy_ns):
+def next_event(io, vm, jiffy_ns):
     """The first event that is no step of a CPU: its time and kind; of equal times the kind that comes first here."""
     ctl = vm.ctl
     at = io.ctl[IO.disk_done_at]
@@ -236,7 +234,7 @@ def next_event(heap, io, vm, jiffy_ns):
     if ctl[VM.livelock_check] < at:
         at = ctl[VM.livelock_check]
         event = EVENT_LIVELOCK
-    if has_reaper(heap) and ctl[VM.next_reap] < at:
+    if ctl[VM.next_reap] < at:
         at = ctl[VM.next_reap]
         event = EVENT_REAP
     if ctl[VM.next_host] < at:
@@ -270,7 +268,7 @@ def skip_attempts(mem, heap, io, vm, out, until):
     io.ctl[IO.unplug_jiffy] = ms.NEVER
     if io.ctl[IO.repeat_pages] != 0:
         vm.ctl[VM.next_noise[PAGES]] = ms.NEVER
-    horizon, _ = next_event(heap, io, vm, vm.ctl[VM.jiffy_ns])
+    horizon, _ = next_event(io, vm, vm.ctl[VM.jiffy_ns])
     io.ctl[IO.unplug_jiffy], vm.ctl[VM.next_noise[PAGES]] = unplug_jiffy, page_noise
     return repeat_attempts(mem, heap, io, vm, out, min(horizon, until))
 
@@ -293,12 +291,8 @@ def noise_among_attempts(mem, heap, io, vm, out, kind, now):
 
 
 @entry
-def run_lane(mem, heap, pools, io, vm, out, until):
-    """Run a lane to simulated time ``until`` (ns); callable again with a later time, with the same result as once.
-
-    Stops early when the allocator's arrays overflow, a user's policy or a guard fails (mem.ctl[MEMCTL.stopped]), the
-    clock stands still or, in debug mode, at the first broken invariant (both vm.ctl[VM.error]).
-    """
+def _run(mem, heap, pools, io, vm, out, until):
+    """:func:`run_lane` of a heap behind its operations."""
     ctl = vm.ctl
     jiffy_ns = ctl[VM.jiffy_ns]
     shared = ctl[VM.shared_core] != 0
@@ -329,7 +323,7 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             idle = ctl[VM.idle_tick]
             if may_change_memory(event):
                 io.ctl[IO.repeat] = 0
-            other_at, other = next_event(heap, io, vm, jiffy_ns)
+            other_at, other = next_event(io, vm, jiffy_ns)
         if shared and vm.cpu[ctl[VM.turn], CPU.busy] == 0:
             pass_turn(vm, ctl[VM.now])
         cpu = first_due(vm)
@@ -395,7 +389,7 @@ def run_lane(mem, heap, pools, io, vm, out, until):
             idle_ticks(mem, heap, vm, at)
         elif event == EVENT_SERIES:
             observe(mem, heap, pools, io, vm, out)
-        elif has_reaper(heap) and event == EVENT_REAP:
+        elif event == EVENT_REAP:
             reap_due(mem, heap, vm, jiffies)
         else:
             check_livelock(mem, heap, pools, io, vm, out)
@@ -404,47 +398,15 @@ def run_lane(mem, heap, pools, io, vm, out, until):
     ctl[VM.now] = until
 
 
-@kernel
-def finish_lane(mem, heap, pools, io, vm, out):
-    """Close what is open at the end of a run and fill the metrics that are kept elsewhere."""
-    metric = out.metric
-    now = vm.ctl[VM.now]
-    milliseconds = now // ms.NS_PER_MS
-    metric[METRIC.sim_ms] = milliseconds
-    metric[METRIC.cpu_ticks] = now // vm.ctl[VM.jiffy_ns] * vm.ctl[VM.nr_cpus]
-    if vm.ctl[VM.livelock_stage] > 0:
-        metric[METRIC.livelock_open] = 1
-        length = (now - vm.ctl[VM.livelock_since]) // ms.NS_PER_MS
-        if length > metric[METRIC.livelock_ms]:
-            metric[METRIC.livelock_ms] = length
-            metric[METRIC.livelock_onset_ms] = vm.ctl[VM.livelock_since] // ms.NS_PER_MS
-    if vm.ctl[VM.stall_since] != ms.NEVER:
-        length = (now - vm.ctl[VM.stall_since]) // ms.NS_PER_MS
-        if length > metric[METRIC.stall_ms]:
-            metric[METRIC.stall_ms] = length
-            metric[METRIC.stall_onset_ms] = vm.ctl[VM.stall_since] // ms.NS_PER_MS
-    if io.ctl[IO.device_busy] > 0:
-        metric[METRIC.busy_ms] += now - io.ctl[IO.busy_since]
-    metric[METRIC.busy_ms] //= ms.NS_PER_MS
-    bio_cache = vm.roles[ROLE.bio]
-    metric[METRIC.reports] = mem.ctl[MEMCTL.reports]
-    metric[METRIC.reports_suppressed] = mem.ctl[MEMCTL.suppressed]
-    metric[METRIC.max_bio_slabs] = max_cache_slabs(heap, bio_cache)
-    metric[METRIC.max_slab_pages] = max_heap_pages(heap)
-    note_zones(mem, ZONE.min_free, metric[METRIC.min_free[:]])
-    metric[METRIC.deepest] = mem.ctl[MEMCTL.deepest]
-    metric[METRIC.no_watermark] = mem.ctl[MEMCTL.no_watermark]
-    metric[METRIC.failed_allocations] = mem.ctl[MEMCTL.failed]
-    metric[METRIC.refusals] = mem.ctl[MEMCTL.refusals]
-    metric[METRIC.probes] = mem.ctl[MEMCTL.probes]
-    metric[METRIC.spare_used] = mem.ctl[MEMCTL.spare_used]
-    metric[METRIC.unfair_refusals] = mem.ctl[MEMCTL.unfair]
-    heap_costs(heap, metric[METRIC.slab_costs[:]])
-    metric[METRIC.slab_waste_kb] += (page_bytes(mem) - 4096) * heap_pages(heap) >> 10  # which are counted as of 4 kB
-    metric[METRIC.policy_tests] = mem.ctl[MEMCTL.tests]
-    metric[METRIC.policy_locks] = mem.ctl[MEMCTL.locks]
-    metric[METRIC.reserve_idle] = vm.ctl[VM.idle_sum] // max(1, vm.ctl[VM.looks])
-    metric[METRIC.reserve_idle_end] = reserve_idle(mem, heap, pools, io, vm)
-    metric[METRIC.emergency_used] = mem.ctl[MEMCTL.emergency_used]
-    metric[METRIC.emergency_lost] = mem.ctl[MEMCTL.migrated]
-    metric[METRIC.charges_refused] = mem.ctl[MEMCTL.charges_refused]
+def run_lane(mem, heap, pools, io, vm, out, until):
+    """Run a lane to simulated time ``until`` (ns); callable again with a later time, with the same result as once.
+
+    Stops early when the allocator's arrays overflow, a user's policy or a guard fails (mem.ctl[MEMCTL.stopped]), the
+    clock stands still or, in debug mode, at the first broken invariant (both vm.ctl[VM.error]).
+    """
+    _run(mem, behind(mem, heap, out), pools, io, vm, out, until)
+
+
+def compile_run(mem, pools, io, vm, out):
+    """Compile the program of :func:`run_lane` for groups like these."""
+    compile_entry(_run, mem, NO_HEAP, pools, io, vm, out, 0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastalloc.compiler.addresses import WORD, address_of, as_word, call_address, compile_for
 from fastalloc.compiler.jit import hint, internal, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.own.pages import forget_object, give_run, note_object, take_run
@@ -32,11 +33,9 @@ from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages
 from fastalloc.kernels.alloc.state import MEMCTL, PAGE
 from fastalloc.linux.gfp import MAX_ORDER
 
-from llvmlite import ir  # isort: skip
 from numba import types  # isort: skip
 
 functions: dict[int, Callable[..., Any]] = {}  # by address, for interpreted kernels
-_WORD = ir.IntType(64)
 
 
 @internal
@@ -70,44 +69,21 @@ def give_pages(mem, own, page, order):
     return np.int64(0)
 
 
-def _address_of(context, builder, typingctx, dispatcher, mem, own):
-    """The address of a kernel of (mem, own, a, b) as a plain function of four words."""
-    known = typingctx.resolve_value_type(dispatcher)
-    signature = known.get_call_type(typingctx, (mem, own, types.int64, types.int64), {})
-    compiled = dispatcher.overloads[tuple(signature.args)]
-    name = f"{compiled.fndesc.mangled_name}.by_address"
-    wrapper = builder.module.globals.get(name)
-    if wrapper is None:
-        wrapper = ir.Function(builder.module, ir.FunctionType(_WORD, [_WORD] * 4), name)
-        wrapper.linkage = "linkonce_odr"
-        inside = ir.IRBuilder(wrapper.append_basic_block("entry"))
-        called = context.declare_function(builder.module, compiled.fndesc)
-        groups = [inside.inttoptr(wrapper.args[i], context.get_value_type(kind)) for i, kind in enumerate((mem, own))]
-        _, value = context.call_conv.call_function(
-            inside, called, types.int64, signature.args, [*groups, *wrapper.args[2:]]
-        )
-        inside.ret(value)
-    context.add_linking_libs([compiled.library])
-    return builder.ptrtoint(wrapper, _WORD)
-
-
 def _ask_own(typingctx, address, mem, own, c, cpu, argument):
-    for dispatcher in (take_pages, give_pages):  # compiled now, so that nothing is while code is generated
-        typingctx.resolve_value_type(dispatcher).get_call_type(typingctx, (mem, own, types.int64, types.int64), {})
+    kinds = (mem, own, types.int64, types.int64)
+    for dispatcher in (take_pages, give_pages):
+        compile_for(typingctx, dispatcher, kinds)
 
     def codegen(context, builder, signature, args):
-        groups = [builder.ptrtoint(args[i], _WORD) for i in (1, 2)]
-        places = [
-            _address_of(context, builder, typingctx, dispatcher, mem, own) for dispatcher in (take_pages, give_pages)
-        ]
+        groups = [as_word(context, builder, signature.args[i], args[i]) for i in (1, 2)]
+        places = [address_of(context, builder, typingctx, each, kinds) for each in (take_pages, give_pages)]
         arrays = []
         for name in ("ctl", "words"):
             kind = own.members[own.members.fields.index(name)]
             value = context.get_getattr(own, name)(context, builder, own, args[2], name)
             data = context.make_array(kind)(context, builder, value).data
-            arrays.append(builder.ptrtoint(data, _WORD))
-        function = builder.inttoptr(args[0], ir.FunctionType(_WORD, [_WORD] * 9).as_pointer())
-        return builder.call(function, [*arrays, *groups, *places, *args[3:]])
+            arrays.append(builder.ptrtoint(data, WORD))
+        return call_address(builder, args[0], [*arrays, *groups, *places, *args[3:]])
 
     return types.int64(types.int64, mem, own, types.int64, types.int64, types.int64), codegen
 

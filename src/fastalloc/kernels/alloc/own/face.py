@@ -20,7 +20,7 @@ from fastalloc.kernels.alloc.own.state import (
     SOUND,
     ZONE_CTL,
 )
-from fastalloc.kernels.alloc.slab_slob_inspect import no_bytes_aside, no_pages_apart, no_reaper, nothing_aside
+from fastalloc.kernels.alloc.slab_slob_inspect import no_bytes_aside, no_pages_apart, nothing_aside
 from fastalloc.kernels.alloc.state import DEPTH
 
 
@@ -168,8 +168,8 @@ def _costs(heap, into):
     into[3] = left // 1024
 
 
-def _overflowed(heap):
-    return heap.ctl[ZONE_CTL.overflow] != 0
+def _overflow_word(heap):
+    return ZONE_CTL.overflow
 
 
 def _note_current(heap, cpu, t):
@@ -186,9 +186,8 @@ OWN_TOLD = SimpleNamespace(
     free_objects=_free_objects,
     heap_costs=_costs,
     deep_objects=_deep_objects,
-    overflowed=_overflowed,
+    overflow_word=_overflow_word,
     note_current=_note_current,
-    has_reaper=no_reaper,
     set_aside=nothing_aside,
     aside_bytes=no_bytes_aside,
 )
