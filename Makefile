@@ -13,7 +13,8 @@ CHECKED := tests/closed_loop/test_checked.py tests/kernels/test_page_alloc.py te
 INTERPRETED := $(CHECKED) tests/trace/test_refills.py
 
 # Lanes of any shape and readers of traces too, with a check of every index
-BOUNDED := $(CHECKED) tests/closed_loop/test_generated.py tests/trace/test_fuzz.py tests/trace/test_cuts.py
+BOUNDED := $(CHECKED) tests/closed_loop/test_heap_table.py::test_an_index_out_of_bounds_in_an_operation_is_an_error \
+	tests/closed_loop/test_generated.py tests/trace/test_fuzz.py tests/trace/test_cuts.py
 
 # Byte code is kept, also where the environment says otherwise: tests start many processes.
 test test-bounds test-interpreted test-slow: export PYTHONDONTWRITEBYTECODE =

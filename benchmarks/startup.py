@@ -17,6 +17,10 @@ scenario = fastalloc.load_scenario("swap-livelock").variant("rc8").with_settings
 (result,) = run_lanes(scenario, [0], seed=1, threads=1)
 print(result.metrics.tolist())
 """
+SECOND = {  # allocators, once a machine with SLUB was compiled
+    name: FIRST_TICK.replace('"run.duration_s"', f'"policy.allocator": "{name}", "run.duration_s"')
+    for name in ("slab", "slob", "sheaves")
+}
 BY_MODULE = (
     """
 import json
@@ -62,6 +66,9 @@ def run(quick: bool) -> Iterator[Row]:
         folders = [again] if quick else [again, *(tempfile.mkdtemp(dir=again) for _ in range(2))]
         waits = [seconds_of(lambda folder=folder: python(FIRST_TICK, NUMBA_CACHE_DIR=folder)) for folder in folders]
         yield figure("interpreter start to first tick", "compiling", waits, "s")
+        for name, code in [] if quick else SECOND.items():
+            wait = seconds_of(lambda code=code: python(code, NUMBA_CACHE_DIR=again))
+            yield figure("interpreter start to first tick", f"compiling {name} as well", [wait], "s")
         warm = [seconds_of(lambda: python(FIRST_TICK, NUMBA_CACHE_DIR=cold)) for _ in range(repeats)]
         yield figure("interpreter start to first tick", "compiled", warm, "s")
     help_ = [sys.executable, "-m", "fastalloc.cli.main", "--help"]

