@@ -1,5 +1,6 @@
 """The first start compiles in two processes."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from fastalloc.compiler.cache_dir import cache_digest
 
 pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU: no second process is started")
 BESIDE = """
@@ -54,6 +57,15 @@ def test_none_where_kernels_are_there_or_it_is_not_wanted(tmp_path):
     assert written(tmp_path, "warm", 0.5) == ""
     (tmp_path / "alone").mkdir()
     assert written(tmp_path / "alone", "cold", 0.5, FASTALLOC_COMPILE_ALONE="1") == ""
+
+
+def test_one_of_several_that_start_at_a_time(tmp_path):
+    folder = tmp_path / "cache" / cache_digest()
+    folder.mkdir(parents=True, mode=0o700)
+    with open(folder / "beside.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert written(tmp_path, "cold", 0.5) == ""
+    assert written(tmp_path, "cold", 60)
 
 
 def test_it_imports_what_this_process_would(tmp_path):
