@@ -17,7 +17,7 @@ BOUNDED := $(CHECKED) tests/closed_loop/test_heap_table.py::test_an_index_out_of
 	tests/closed_loop/test_generated.py tests/trace/test_fuzz.py tests/trace/test_cuts.py
 
 # Byte code is kept, also where the environment says otherwise: tests start many processes.
-test test-bounds test-interpreted test-slow: export PYTHONDONTWRITEBYTECODE =
+test test-bounds test-interpreted test-slow lint: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help walk demo test test-bounds test-interpreted test-slow test-browser fuzz test-kernel hooks wheel lint format schemas tables bench \
 	sweeps docs clean
@@ -110,10 +110,11 @@ clean: ## remove what was built, but no dataset
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . $(WITH)
 	@touch $@
 
-# pip before 25.1 does not know dependency groups, hence the upgrade
+# pip before 25.1 does not know dependency groups, hence the upgrade. Of what only tests need, byte code is made as it is
+# imported: to make it of all takes longer than all else.
 .venv/ready: .venv/demo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --group dev $(WITH)
+	$(BIN)/python -m pip install --quiet --no-compile --group dev $(WITH)
 	@touch $@
 
 .venv/bench: .venv/ready
