@@ -20,8 +20,8 @@ from tests.closed_loop.small import small
 pytestmark = pytest.mark.skipif(DISABLE_JIT, reason="interpreted kernels get the heap itself")
 
 
-def lane(allocator, lane_number=0):
-    return build_lane(small("rc8", {"policy.allocator": allocator}), lane_number, 1)
+def lane(allocator):
+    return build_lane(small("rc8", {"policy.allocator": allocator}), 0, 1)
 
 
 @entry

@@ -42,7 +42,12 @@ def written(folder: Path, state: str, seconds: float, **environment: str) -> str
 
 
 def is_running(process: int) -> bool:
-    return Path(f"/proc/{process}/stat").is_file()
+    """Not: ended, whether or not somebody has asked for its exit status."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_one_process_beside_the_first_start_which_ends_with_it(tmp_path):
