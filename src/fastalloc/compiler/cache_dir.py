@@ -20,6 +20,7 @@ from fastalloc.errors import InputError
 from fastalloc.width import say
 
 PACKAGE = Path(__file__).parents[1]
+OF_ONES_OWN = "of_ones_own"  # where that of files of one's own is kept
 # Rooms whose sources decide what compiled code computes.
 ROOMS = ("compiler", "kernels", "linux", "trace/order")
 
@@ -131,7 +132,7 @@ def only_one(name: str) -> Iterator[None]:
 
 def is_cold() -> bool:
     """Whether no kernel was compiled into the folder yet."""
-    return not any(cache_folder().rglob("*.nbi"))
+    return not any(not path.parent.name.startswith(OF_ONES_OWN) for path in cache_folder().rglob("*.nbi"))
 
 
 def announce_compiling() -> None:

@@ -29,8 +29,9 @@ from fastalloc.kernels.alloc.policy_record import (
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.own.arithmetic import COMPILED, INTERPRETED
 from fastalloc.own.declared import set_parameters
+from fastalloc.own.kept import digest_of
 from fastalloc.own.machine_code import TUPLES, address_of, arguments_of, whole
-from fastalloc.own.plain_python import MAY_RAISE, few_lines, refuse_constants
+from fastalloc.own.plain_python import MAY_RAISE, constants_of, few_lines, refuse_constants
 from fastalloc.own.questions import QUESTIONS, RECORDS, REQUEST, STATES, states_of
 from fastalloc.own.rewritten import looks_at_turns, rewritten_module
 from fastalloc.own.text import Text, read_text, refuse_parameters
@@ -94,7 +95,8 @@ def _own_policy(source: str, where: str, parameters: tuple[tuple[str, int], ...]
     namespace = executed_module(module, where, dict(parameters), COMPILED)
     for name in dict.fromkeys(each for names in text.used.values() for each in names):
         namespace[name] = njit(error_model="python", nogil=True, boundscheck=text.has_elements)(namespace[name])
-    address = {name: address_of(name, text, namespace[name]) for name in text.asked}
+    digest = digest_of(source, parameters, [(said, value) for _, _, said, value in constants_of(text, plain)])
+    address = {name: address_of(name, text, namespace[name], digest) for name in text.asked}
     return OwnPolicy(text, merge, address, interpreted)
 
 
@@ -106,7 +108,10 @@ def executed(text: Text, parameters: Mapping[str, int]) -> dict[str, Callable[[n
 
 
 def executed_module(module: Any, where: str, parameters: dict[str, int], operations: dict[str, Any]) -> dict[str, Any]:
-    namespace: dict[str, Any] = {"__name__": "own_policy", **operations}
+    namespace: dict[str, Any] = {
+        "__name__": __name__,
+        **operations,
+    }  # that Numba can import where it loads what it kept
     mark = set_parameters.set(parameters)
     try:
         with few_lines(where):

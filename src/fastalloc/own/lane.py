@@ -32,6 +32,7 @@ from fastalloc.own import slabs
 from fastalloc.own.allocator import WHY, OwnAllocator, own_allocator
 from fastalloc.own.arithmetic import COMPILED, INTERPRETED
 from fastalloc.own.compiled import PolicyError, executed_module, told_with_line
+from fastalloc.own.kept import digest_of, kept
 from fastalloc.own.machine_code import whole, why_refused
 from fastalloc.own.plain_python import MAY_RAISE
 from fastalloc.own.rewritten import rewritten_module
@@ -127,7 +128,8 @@ def _addresses(source: str, where: str, parameters: tuple[tuple[str, int], ...])
     namespace = executed_module(module, where, dict(parameters), {**COMPILED, **_COMPILED})
     for name in dict.fromkeys(each for used in text.used.values() for each in used):
         namespace[name] = njit(error_model="python", boundscheck=True, nogil=True)(namespace[name])
-    return {name: _address(name, allocator, namespace[name]) for name in names}
+    digest = digest_of(source, parameters, allocator.constants)
+    return {name: _address(name, allocator, namespace[name], digest) for name in names}
 
 
 def _given(name: str) -> str:
@@ -150,7 +152,7 @@ def _guarded(name: str, function: Callable[..., Any], allocator: OwnAllocator) -
     return called
 
 
-def _address(name: str, allocator: OwnAllocator, function: Callable[..., Any]) -> int:
+def _address(name: str, allocator: OwnAllocator, function: Callable[..., Any], digest: str) -> int:
     arrays = []
     for i, (_, columns) in enumerate(allocator.text.arrays.values()):
         place, rows = f"ctl[{ZONE_CTL.place[i]}]", f"ctl[{ZONE_CTL.rows[i]}]"
@@ -171,10 +173,10 @@ def _address(name: str, allocator: OwnAllocator, function: Callable[..., Any]) -
     ]
     namespace = {"tuple_of": allocator.heap, "zone_of": LaneZone, "whole": whole, "function": function}
     namespace["carray"] = numba.carray  # type: ignore[attr-defined]
-    exec("\n".join(lines), namespace)
     text = allocator.text.text
     try:
-        compiled: Any = cfunc(_SIGNATURE)(namespace["called"])
+        with kept(digest, name, lines, namespace) as options:
+            compiled: Any = cfunc(_SIGNATURE, **options)(namespace["called"])
     except NumbaError as error:
         raise InputError(text.where, *why_refused(name, text, str(error))) from None
     _alive.append(compiled)

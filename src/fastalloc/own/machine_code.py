@@ -7,13 +7,14 @@ asked of each free, looks at the records themselves, and is called as Numba call
 
 import re
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastalloc.errors import InputError
 from fastalloc.kernels.alloc.policy_hooks import FAILED
 from fastalloc.kernels.alloc.policy_record import ASKED, OWN
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_NODE, MEMCTL, SLUB_SLAB
+from fastalloc.own.kept import kept
 from fastalloc.own.questions import RECORDS, STATES, states_of
 from fastalloc.own.rewritten import looks_at_turns
 from fastalloc.own.text import Text
@@ -103,8 +104,12 @@ def _found(name: str, each: str) -> str:
     return _OF_SLAB[each] if name == "free_to" else f"ctl[{MEMCTL.asked[getattr(ASKED, each)]}]"
 
 
-def address_of(name: str, text: Text, function: Callable[..., Any]) -> int:
-    """The address of the machine code that answers a question. Raises InputError where it does not compile."""
+def address_of(name: str, text: Text, function: Callable[..., Any], digest: str) -> int:
+    """The address of the machine code that answers a question; ``digest`` as of ``kept``.
+
+    Raises:
+        InputError: it does not compile.
+    """
     of_slab = name == "free_to"
     lines = [
         f"def asked(pointer{', slab_at, cache_at, node_at, s' if of_slab else ''}):",
@@ -152,22 +157,22 @@ def address_of(name: str, text: Text, function: Callable[..., Any]) -> int:
         "whole": whole,
         "function": function,
     }
-    exec("\n".join(lines), namespace)
     try:
-        return _native(namespace["asked"]) if of_slab else _called_from_c(namespace["asked"])
+        with kept(digest, name, lines, namespace) as options:
+            return (_native if of_slab else _called_from_c)(namespace["asked"], options)
     except NumbaError as error:
         raise InputError(text.where, *why_refused(name, text, str(error))) from None
 
 
-def _called_from_c(asked: Callable[..., int]) -> int:
-    compiled: Any = cfunc(_SIGNATURE)(asked)
+def _called_from_c(asked: Callable[..., int], options: Mapping[str, Any]) -> int:
+    compiled: Any = cfunc(_SIGNATURE, **options)(asked)
     _alive.append(compiled)
     return int(compiled.address)
 
 
-def _native(asked: Callable[..., int]) -> int:
+def _native(asked: Callable[..., int], options: Mapping[str, Any]) -> int:
     """The address by which Numba calls it, see ``policy_hooks.ask_of_slab``."""
-    compiled: Any = njit(_SLAB_SIGNATURE, **_NOT_FROM_PYTHON)(asked)
+    compiled: Any = njit(_SLAB_SIGNATURE, **_NOT_FROM_PYTHON, **options)(asked)
     _alive.append(compiled)
     found = compiled.overloads[_SLAB_SIGNATURE.args]
     return int(found.library.get_pointer_to_function(found.fndesc.llvm_func_name))

@@ -44,6 +44,17 @@ def few_lines(where: str) -> Iterator[None]:
 def refuse_constants(text: Text, namespace: Mapping[str, Any], provided: tuple[str, ...] = ()) -> None:
     """Raise InputError where a compiled function uses a value of the file's top that is no whole number of 64 bits, nor
     a tuple of such: machine code would cut a fraction off."""
+    for name, each, said, value in constants_of(text, namespace, provided):
+        if not (_whole(value) or (isinstance(value, tuple) and value and all(map(_whole, value)))):
+            why = f"{name}: {said} is {shortened(printable(repr(value)))}: whole numbers of 64 bits only"
+            raise InputError(text.where, line_of(each), why)
+
+
+def constants_of(
+    text: Text, namespace: Mapping[str, Any], provided: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ast.Name, str, Any]]:
+    """The values of the file's top, as ``namespace`` has them, that compiled functions use: which function, where, the
+    value's name and itself."""
     nodes = {node.name: node for node in text.tree.body if isinstance(node, ast.FunctionDef)}
     for name in dict.fromkeys(each for names in text.used.values() for each in names):
         names = [each for each in ast.walk(nodes[name]) if isinstance(each, ast.Name)]
@@ -61,9 +72,7 @@ def refuse_constants(text: Text, namespace: Mapping[str, Any], provided: tuple[s
             if id(each) in fields:
                 said = f"{said}.{fields[id(each)]}"
                 value = getattr(value, fields[id(each)], None)
-            if not (_whole(value) or (isinstance(value, tuple) and value and all(map(_whole, value)))):
-                why = f"{name}: {said} is {shortened(printable(repr(value)))}: whole numbers of 64 bits only"
-                raise InputError(text.where, line_of(each), why)
+            yield name, each, said, value
 
 
 def _whole(value: object) -> bool:
