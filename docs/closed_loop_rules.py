@@ -370,6 +370,9 @@ def main() -> None:
     if "--row" in sys.argv:
         print(json.dumps(measure(path, sys.argv[-1], {})))
         return
+    unknown = set(sys.argv[2:]) - FILES.keys()
+    if unknown:
+        raise SystemExit(f"{', '.join(sorted(unknown))}: expected {', '.join(FILES)}")
     for name in sys.argv[2:] or FILES:
         (RESULTS / f"{name}.json").write_text(json.dumps(FILES[name](path), indent=1) + "\n", encoding="utf-8")
 

@@ -58,8 +58,10 @@ def views(views: list[dict[str, Any]]) -> str:
 
 def quantile(spread: dict[str, Any], name: str, judged: bool) -> str:
     """A quantile of predicted / real, of a judged figure with the range that chance gives."""
+    if not judged or spread[f"chance_{name}"] is None:
+        return f"{spread[name]:.2f}"
     low, high = spread[f"chance_{name}"]
-    return f"{spread[name]:.2f} ({low:.2f}–{high:.2f})" if judged else f"{spread[name]:.2f}"
+    return f"{spread[name]:.2f} ({low:.2f}–{high:.2f})"
 
 
 def rules(record: dict[str, Any]) -> str:

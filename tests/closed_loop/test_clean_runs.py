@@ -1,11 +1,13 @@
 """Clean runs of the real kernel: what a row means, how it is judged, and that the loop stays near a few of them."""
 
 import csv
+import json
 import math
 from pathlib import Path
 
 import pytest
 
+from fastalloc.cli.verify_closed_loop import record
 from fastalloc.errors import InputError
 from fastalloc.scenario import load_scenario
 from fastalloc.verify.closed_loop.clean_runs import find_runs, is_reference, read_runs, scenario_of
@@ -112,6 +114,11 @@ def test_what_chance_gives_is_each_lane_beside_the_others():
     assert pages.chance_q90 == pytest.approx((0.375 + 0.9 * 0.625, 2.8))
     one_lane = summarise([compare(ROW, [lane()], "turns")])[0].spreads[0]
     assert math.isnan(one_lane.chance_median[0])
+
+
+def test_what_is_no_number_is_null_in_json():
+    told = json.dumps(record([compare(ROW, [lane()], "turns")]), allow_nan=False)
+    assert json.loads(told)["views"][0]["spreads"][0]["chance_median"] is None
 
 
 @shared

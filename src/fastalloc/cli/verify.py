@@ -106,7 +106,7 @@ def verify(
         }
         if predicted:
             record["closed_loop"] = verify_closed_loop.record(predicted)
-        print(json_module.dumps(record, indent=1, default=str))
+        print(json_module.dumps(record, indent=1, default=str, allow_nan=False))
     else:
         if results:
             _print(results)

@@ -23,7 +23,7 @@ def predict(tables: Sequence[Path], lanes: int, threads: int) -> list[RunResult]
 
 
 def record(results: Sequence[RunResult]) -> dict[str, Any]:
-    """The same as JSON: runs with their figures, and a summary a view."""
+    """The same as JSON: runs with their figures, and a summary a view; null for what is no number."""
     runs = []
     for result in results:
         run: dict[str, Any] = result._asdict() | {"ok": result.ok}
@@ -34,9 +34,14 @@ def record(results: Sequence[RunResult]) -> dict[str, Any]:
     for summary in summarise(results):
         view: dict[str, Any] = summary._asdict()
         view["kernel_interval"] = wilson_interval(summary.kernel_livelocked, summary.runs)
-        view["spreads"] = [spread._asdict() for spread in summary.spreads]
+        view["spreads"] = [{name: _or_null(value) for name, value in s._asdict().items()} for s in summary.spreads]
         views.append(view)
     return {"runs": runs, "views": views}
+
+
+def _or_null(value: Any) -> Any:
+    numbers = value if isinstance(value, tuple) else (value,)
+    return value if all(isinstance(each, str) or isfinite(each) for each in numbers) else None
 
 
 def show(results: Sequence[RunResult]) -> None:
