@@ -255,6 +255,7 @@ MANY = "".join(f'"a{i}": (1, 1), ' for i in range(21))
         ('("CACHES", 5)', '("CACHES * 9999999999", 5)', "cache: ARRAYS is a table such as"),
         ("return 0\n    return count", "return\n    return count", "returns nothing: it gives a whole number"),
         ("def alloc_bulk(heap, zone, c, cpu, gfp, count, into)", "def alloc_bulk(heap)", "must be alloc_bulk(heap"),
+        ("addresses[i])\n", "addresses[i])\n    return count\n", "returns a value: it gives nothing"),
         ("def free_bulk", "def free_bulks", "free_bulks is no function of an allocator, and none of them calls it"),
         ("def shrink(", "def shrunk(", "has no function shrink(heap, zone, c)"),
         ("def alloc(heap, zone, c, cpu, gfp)", "def alloc(heap, zone, c)", "must be alloc(heap, zone, c, cpu, gfp)"),

@@ -177,6 +177,8 @@ class _CheckedAllocator(Checked):
 
     def visit_Return(self, node: ast.Return) -> None:  # noqa: N802
         if node.value is not None:
+            if self.name in FUNCTIONS | OPTIONAL and self.name not in GIVES:
+                self.refuse(node, "returns a value: it gives nothing")
             self.visit(node.value)
         elif self.name in GIVES:
             self.refuse(node, "returns nothing: it gives a whole number")
