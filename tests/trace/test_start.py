@@ -100,6 +100,9 @@ def test_slabinfo_is_read_too(tmp_path):
         "dentry 2200 2247 192 21 1 : tunables 0 0 0 : slabdata 107 107 0\n"
     )
     assert read_readings(path).caches == {"dentry": CacheReading((107,), (47,))}
+    statistics = " : globalstat 9 8 7 6 5 4 3 2 1 : cpustat 1111 2222 333 44\n"  # SLAB with CONFIG_DEBUG_SLAB
+    path.write_text(path.read_text().replace("2.1\n", "2.1 (statistics)\n").replace("107 0\n", f"107 0{statistics}"))
+    assert read_readings(path).caches == {"dentry": CacheReading((107,), (47,))}
     path.write_text("slabinfo - version: 2.1\ndentry 2200\n")
     with pytest.raises(InputError, match="line 2"):
         read_readings(path)

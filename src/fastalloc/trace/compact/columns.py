@@ -61,6 +61,7 @@ OPS_OF = {
     "kmem_cache_free": co.OP_FREE,
     "mm_page_alloc": co.OP_PAGE_ALLOC,
     "mm_page_free": co.OP_PAGE_FREE,
+    "mm_page_free_direct": co.OP_PAGE_FREE,  # its name to 3.2
     "tracing_mark_write": MARKER,
     "print": MARKER,
 }  # by tracepoint

@@ -13,7 +13,7 @@ from fastalloc.trace.compact.row_passes import DIRECT_MAP
 from fastalloc.trace.compact.rows import Rows
 
 MOST_VOTES = 1 << 16
-_KERNEL = 0xFF00000000000000  # the kernel's half with 57 bits of address
+_KERNEL = 0xC000000000000000  # the lowest: where ppc64 maps memory; x86-64 and arm64 do in the last 128th
 _HASHED = 1 << 40  # %p without nohash-ptr prints 32 bits
 
 

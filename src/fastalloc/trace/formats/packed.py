@@ -10,19 +10,24 @@ from fastalloc.errors import InputError
 from fastalloc.memory import memory_limit
 
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_UNREAD = {b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2", b"\x04\x22\x4d\x18": "lz4", b"PK\x03\x04": "zip"}
 HEAD = 16  # bytes that tell every format
 MOST_UNPACKED = 1 << 32
 MOST_FILE = 1 << 44  # read piece by piece, or mapped
 
 
 def packing(path: Path) -> str | None:
-    """How ``path`` is packed: gzip, zstd, or None. Raises InputError for a file that cannot be read."""
+    """How ``path`` is packed: gzip, zstd, or None. Raises InputError for a file that cannot be read, or is packed by
+    something else."""
     try:
         refuse_endless(path, MOST_FILE)
         with path.open("rb") as file:
-            head = file.read(4)
+            head = file.read(6)
     except OSError as error:
         raise InputError(path, "", f"cannot be read: {error.strerror or error}") from error
+    for magic, name in _UNREAD.items():
+        if head.startswith(magic):
+            raise InputError(path, "byte 0", f"is packed by {name}; unpack it first (gzip and zstd are read as they are)")
     return next((name for magic, name in _PACKED.items() if head.startswith(magic)), None)
 
 

@@ -7,6 +7,7 @@ wherever it stands.
 """
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,9 +26,11 @@ _LINE = (
     r"^\s*(?P<task>.*?)\s*\[(?P<cpu>[0-9]+)\]\s+(?:[^\s:]+\s+)?(?P<seconds>[0-9]+)\.(?P<part>[0-9]{6,9}):"
     r"\s+(?:\d+\s+)?(?:kmem:)?(?P<src>\w+):\s*(?P<fields>.*)$"
 )
+# Behind the name of a task: TID, or PID/TID [perf script -F +pid]; with record-tgid its group in brackets.
+_PID = r"[-\s](?:\d+/)?(\d+)(?:\s*\(\s*(?:\d+|-+)\))?$"
 # Among them frames of perf script -g: an address of any length, a symbol of any architecture, where it is from.
 _NOT_EVENTS = (
-    r"^\s*(#|$|cpus=|version =|=>|.*: <stack trace>$|\S+\+0x[0-9a-f]+|\s+[0-9a-f]{8,16} "
+    r"^\s*(#|$|cpus=|version =|CPU\s+\d+ is empty$|unknown option \d+$|=>|.*: <stack trace>$|\S+\+0x[0-9a-f]+|\s+[0-9a-f]{8,16} "
     r"|\s+[0-9a-f]+ \S.* ?\(.*\)\s*$|\s+\S+\.[chS]:\d+$)"
 )
 _LOST = r"(?i)LOST \d+ EVENTS|EVENTS DROPPED\]|RECORD_LOST|\[LOST|^\s*CPU:?\s*\d+ \[(LOST|EVENTS)"
@@ -35,6 +38,7 @@ _WRITTEN = r"^# entries-in-buffer/entries-written: (\d+)/(\d+)"  # ftrace's own 
 _BLOCK = 1 << 21  # bytes read at a time
 _LONGEST = 1 << 20  # bytes of a line
 _FIELDS = ("ptr", "call_site", "bytes_req", "bytes_alloc", "gfp_flags", "node", "accounted", "name", "pfn", "order")
+_BITS = re.compile(r"0x[0-9a-fA-F]{1,16}|[0-9]{1,20}")
 _KNOWN = {*_FIELDS, "page", "migratetype"}
 _PAGE_OFFSET_32 = 0xC0000000  # where a 32-bit kernel maps memory, or a multiple of 1 GiB below
 
@@ -70,7 +74,7 @@ def _blocks(path: Path) -> Iterator[pl.DataFrame]:
 def _lines(path: Path, data: bytes) -> pl.DataFrame:
     try:
         lines = pl.read_csv(
-            io.BytesIO(data),
+            io.BytesIO(data.replace(b"\x01", b"?")),  # a task may have it in its name
             has_header=False,
             separator="\x01",
             quote_char=None,
@@ -224,7 +228,7 @@ def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
         order=number["order"].fill_null(0),
         pfn=pl.when(pages).then(pfn),
         node=number["node"].fill_null(-1),
-        pid=pl.col("task").str.extract(r"[-\s](\d+)$", 1).cast(pl.Int32, strict=False).fill_null(0),
+        pid=pl.col("task").str.extract(_PID, 1).cast(pl.Int32, strict=False).fill_null(0),
         alloc=(pl.col("op") == co.OP_ALLOC) & number["bytes_alloc"].is_null(),
     )  # fmt: skip
     incomplete = events.filter(
@@ -233,10 +237,11 @@ def _events(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
     if len(incomplete):
         row = incomplete.sort("line").row(0, named=True)
         raise InputError(path, f"line {row['line']}", f"{row['src']} without the fields that a kmem event has")
-    if events["hashed"].sum() > len(events) // 4:
+    pointers = (events["op"] <= co.OP_BULK_FREE) & (events["ptr"] > 0)
+    if events["hashed"].sum() > pointers.sum() // 4:
         line = events.filter("hashed")["line"].sort()[0]
         raise InputError(path, f"line {line}", "pointers are hashed; record after `echo nohash-ptr > trace_options`")
-    events = _masks(events)
+    events = _masks(path, events)
     # A failed attempt is printed as page=0 with pfn 0.
     failed = (pl.col("op") == co.OP_PAGE_ALLOC) & (pl.col("pfn") == 0)
     return events.with_columns(
@@ -260,17 +265,19 @@ def _as_words(lines: pl.DataFrame) -> pl.DataFrame:
     return lines.with_columns(fields)
 
 
-def _masks(events: pl.DataFrame) -> pl.DataFrame:
-    """``gfp_flags`` from ``gfp_names``: each spelling is worked out once."""
-    spelled = events["gfp_names"].unique().to_list()
+def _masks(path: Path, events: pl.DataFrame) -> pl.DataFrame:
+    """``gfp_flags`` from ``gfp_names``: each spelling is worked out once. Raises InputError for a number that is none."""
     masks = {}
-    for text in spelled:
+    for text in events["gfp_names"].unique().to_list():
         mask = 0
         for name in text.split("|"):
-            if name.startswith("0x"):
-                mask |= int(name, 16)
+            if name.startswith("0x") or name.isdecimal():
+                if not _BITS.fullmatch(name):
+                    line = events.filter(pl.col("gfp_names") == text)["line"].min()
+                    raise InputError(path, f"line {line}", f"a mask of {name[:40]!r}: expected at most 64 bits")
+                mask |= int(name, 0)
             else:
                 # up to 4.5 single bits are printed without their underscores
-                mask |= int(name) if name.isdecimal() else GFP_BITS.get(name, GFP_BITS.get(f"__{name}", 0))
+                mask |= GFP_BITS.get(name, GFP_BITS.get(f"__{name}", 0))
         masks[text] = mask & 0xFFFFFFFF
     return events.with_columns(gfp_flags=pl.col("gfp_names").replace_strict(masks, default=0, return_dtype=pl.UInt32))

@@ -193,7 +193,8 @@ def _slabinfo(path: Path, first_pfn: tuple[int, ...]) -> Readings:
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if line.startswith(("slabinfo", "#")) or not line.strip():
             continue
-        words = line.split()
+        # What follows of a SLAB with CONFIG_DEBUG_SLAB are statistics, behind another colon.
+        words = line.split()[:_COLUMNS]
         if len(words) < _COLUMNS or not all(re.fullmatch("[0-9]{1,10}", word) for word in (*words[1:6], *words[-3:])):
             raise InputError(path, f"line {number}", "is no line of /proc/slabinfo version 2.1")
         active, total, slabs = int(words[1]), int(words[2]), int(words[-2])
