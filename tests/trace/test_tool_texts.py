@@ -6,7 +6,7 @@ import pytest
 from fastalloc.errors import InputError
 from fastalloc.trace.compact.describe import describe
 from fastalloc.trace.formats.text import read_text
-from fastalloc.trace.replay.recording import read_trace
+from fastalloc.trace.replay.recording import open_recording, read_trace
 
 LINE = "{task} [000] .....   100.{at:06}: {event}\n"
 ALLOCATION = "kmalloc: call_site=f+0x1/0x9 ptr={} bytes_req=60 bytes_alloc=64 gfp_flags={}"
@@ -93,4 +93,23 @@ def test_addresses_meet_pages_wherever_memory_is_mapped(tmp_path, base):
         events.append(f"mm_page_alloc: page=0 pfn={pfn:#x} order=0 migratetype=0 gfp_flags=GFP_KERNEL|__GFP_COMP")
         events.append(allocation(f"{base + (pfn << 12):016x}"))
     trace = read_trace(written(tmp_path / "x.txt", *events))
-    assert np.array_equal(trace.ptrs, 0xFFFF888000000000 + (np.arange(0x1000, 0x1008, dtype=np.uint64) << np.uint64(12)))
+    assert np.array_equal(
+        trace.ptrs, 0xFFFF888000000000 + (np.arange(0x1000, 0x1008, dtype=np.uint64) << np.uint64(12))
+    )
+
+
+@pytest.mark.parametrize(
+    "head", ["# entries-in-buffer/entries-written: 1/1   #P:64\n", "cpus=64\n", "CPU 0 is empty\ncpus=64\n"]
+)
+def test_slabs_are_laid_out_for_the_cpus_that_there_are(tmp_path, head):
+    """min_objects is 4 * (fls(nr_cpu_ids) + 1) [calculate_order, mm/slub.c of 6.1]: 8 on one CPU, 32 on 64."""
+    orders = []
+    for name, text in (("one", ""), ("many", head)):
+        path = written(
+            tmp_path / f"{name}.txt",
+            ALLOCATION.replace("bytes_alloc=64", "bytes_alloc=1024").format("ffff888003a41000", "GFP_KERNEL"),
+            head=text,
+        )
+        (cache,) = [one for one in open_recording(path, None, None, "6.1", "").caches if one.name == "kmalloc-1k"]
+        orders.append(cache.order)
+    assert orders == [1, 3]

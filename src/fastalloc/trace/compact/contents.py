@@ -100,8 +100,9 @@ def _checked_meta(path: Path, meta: dict[str, Any], kinds: int) -> dict[str, Any
         ("time_unit_ns", 1, 1 << 29),
         ("rows_read", 0, LAST_NS),
         ("cpus", 0, MOST_CPUS),
+        ("cpus_present", 0, MOST_CPUS),
     ):
-        value = meta.get(name)
+        value = meta.get(name, 0 if name == "cpus_present" else None)  # told by some formats alone
         if type(value) is not int or not least <= value <= most:
             raise InputError(path, f"meta.{name}", f"must be a number of {least} .. {most}, not {value!r}")
     if not isinstance(meta.get("source"), str):

@@ -60,6 +60,11 @@ def read_binary(path: Path) -> Iterator[pl.DataFrame]:
         raise InputError(path, "", "holds no kmem event")
 
 
+def cpus_of(path: Path) -> int:
+    """The CPUs that a trace.dat has a place for: those of the machine."""
+    return max((data.cpu + 1 for data in open_tracedat(path).cpus), default=0)
+
+
 def read_sheaf_probes(path: Path) -> pl.DataFrame | None:
     """What probes saw of whole sheaves (see ``sheaf_calls``): ts_ns, cpu, event, cache, sheaf, n, want, pid; None where
     the trace.dat has no such probe.
@@ -296,4 +301,4 @@ class _Symbols:
         return pl.DataFrame({"site": unique, "call_site": pl.Series(names, dtype=pl.String)})
 
 
-__all__ = ["read_binary", "read_sheaf_probes"]
+__all__ = ["cpus_of", "read_binary", "read_sheaf_probes"]

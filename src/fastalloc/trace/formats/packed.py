@@ -27,13 +27,15 @@ def packing(path: Path) -> str | None:
         raise InputError(path, "", f"cannot be read: {error.strerror or error}") from error
     for magic, name in _UNREAD.items():
         if head.startswith(magic):
-            raise InputError(path, "byte 0", f"is packed by {name}; unpack it first (gzip and zstd are read as they are)")
+            raise InputError(
+                path, "byte 0", f"is packed by {name}; unpack it first (gzip and zstd are read as they are)"
+            )
     return next((name for magic, name in _PACKED.items() if head.startswith(magic)), None)
 
 
-def head_of(path: Path) -> bytes:
-    """The first HEAD bytes of what is inside."""
-    return _read(path, HEAD)
+def head_of(path: Path, size: int = HEAD) -> bytes:
+    """The first bytes of what is inside."""
+    return _read(path, size)
 
 
 def content_of(path: Path) -> np.ndarray:

@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from fastalloc.errors import InputError
+from fastalloc.foreign import MOST_CPUS
 from fastalloc.linux.gfp_names import GFP_BITS
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact.columns import MARKER, OPS_OF, SCHEMA, Checked, hexadecimal
@@ -30,11 +31,13 @@ _LINE = (
 _PID = r"[-\s](?:\d+/)?(\d+)(?:\s*\(\s*(?:\d+|-+)\))?$"
 # Among them frames of perf script -g: an address of any length, a symbol of any architecture, where it is from.
 _NOT_EVENTS = (
-    r"^\s*(#|$|cpus=|version =|CPU\s+\d+ is empty$|unknown option \d+$|=>|.*: <stack trace>$|\S+\+0x[0-9a-f]+|\s+[0-9a-f]{8,16} "
+    r"^\s*(#|$|cpus=|version =|CPU\s+\d+ is empty$|unknown option \d+$"
+    r"|=>|.*: <stack trace>$|\S+\+0x[0-9a-f]+|\s+[0-9a-f]{8,16} "
     r"|\s+[0-9a-f]+ \S.* ?\(.*\)\s*$|\s+\S+\.[chS]:\d+$)"
 )
 _LOST = r"(?i)LOST \d+ EVENTS|EVENTS DROPPED\]|RECORD_LOST|\[LOST|^\s*CPU:?\s*\d+ \[(LOST|EVENTS)"
 _WRITTEN = r"^# entries-in-buffer/entries-written: (\d+)/(\d+)"  # ftrace's own count
+_CPUS = re.compile(rb"^(?:#.*#P:|cpus=)(\d{1,4})\s*$", re.MULTILINE)  # ftrace's header and trace-cmd's
 _BLOCK = 1 << 21  # bytes read at a time
 _LONGEST = 1 << 20  # bytes of a line
 _FIELDS = ("ptr", "call_site", "bytes_req", "bytes_alloc", "gfp_flags", "node", "accounted", "name", "pfn", "order")
@@ -107,6 +110,12 @@ def read_text(path: Path) -> Iterator[pl.DataFrame]:
             yield check(events.drop("line"), events["line"])
     if not found:
         raise InputError(path, "", "holds no kmem event")
+
+
+def cpus_told(path: Path) -> int:
+    """The CPUs of the machine by what stands before the events, 0 where nothing does: some may have no event."""
+    told = _CPUS.search(head_of(path, 1 << 16))
+    return min(int(told[1]), MOST_CPUS) if told else 0
 
 
 def _taken_apart(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
@@ -266,7 +275,7 @@ def _as_words(lines: pl.DataFrame) -> pl.DataFrame:
 
 
 def _masks(path: Path, events: pl.DataFrame) -> pl.DataFrame:
-    """``gfp_flags`` from ``gfp_names``: each spelling is worked out once. Raises InputError for a number that is none."""
+    """``gfp_flags`` from ``gfp_names``, each spelling worked out once. Raises InputError for a number that is none."""
     masks = {}
     for text in events["gfp_names"].unique().to_list():
         mask = 0

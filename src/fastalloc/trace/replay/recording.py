@@ -183,12 +183,17 @@ def _read_trace(
     if head.startswith(PARQUET) and packing(path) is None:
         return compact_events(path, read_parquet(path), aliases, strict, sizes)
     if head.startswith(tracedat.MAGIC):
-        from fastalloc.trace.formats.binary import read_binary
+        from fastalloc.trace.formats.binary import cpus_of, read_binary
 
-        return compact_events(path, read_binary(path), aliases, strict, sizes)
-    from fastalloc.trace.formats.text import read_text
+        trace = compact_events(path, read_binary(path), aliases, strict, sizes)
+        present = cpus_of(path)
+    else:
+        from fastalloc.trace.formats.text import cpus_told, read_text
 
-    return compact_events(path, read_text(path), aliases, strict, sizes)
+        trace = compact_events(path, read_text(path), aliases, strict, sizes)
+        present = cpus_told(path)
+    trace.meta["cpus_present"] = max(trace.meta["cpus"], present)
+    return trace
 
 
 def beside(path: Path, what: str) -> Path | None:
@@ -249,7 +254,7 @@ def open_recording(
             shared |= set(start_state.filter((pl.col("rec") == "cache") & (pl.col("refcount") > 1))["cache"])
     whole = read_trace(path, strict, aliases, caches)
     trace = between_readings(whole)
-    line = read_boot_line(boot, rules.version, cpus_present=max(trace.meta["cpus"], 1))
+    line = read_boot_line(boot, rules.version, cpus_present=max(trace.meta["cpus"], trace.meta.get("cpus_present", 1)))
     if line.unknown:
         raise InputError("--boot", line.unknown[0], f"Linux {rules.version} does not take it so")
     options = line.options
