@@ -8,6 +8,7 @@ from fastalloc.explain.clean import Text
 from fastalloc.explain.complete import complete
 from fastalloc.explain.events import Event
 from fastalloc.explain.events import find as find_events
+from fastalloc.explain.kills import Kills
 from fastalloc.explain.mem_info import (
     MemInfo,
     ZoneInfo,
@@ -21,7 +22,6 @@ from fastalloc.linux.release import Release, parse_release
 
 _COMM_END = re.compile(r"[\]:>]\s*([^\s\]:>][^\]>\n]{0,14}?)\s*:?\s*$")
 _SUBJECT = re.compile(r"[>|*\s]*Subject\s*:", re.IGNORECASE)
-_KILLS = re.compile(r"\s*:\s*Kill")
 _NEAR = 80  # lines between a SLUB line and the report of the same request
 _ENDLESS = re.compile(r"\d{20}")  # no number of 64 bits that counts something is as long
 _HEADS = ("failure", "stall", "oom", "vmalloc")
@@ -40,6 +40,7 @@ class Reader:
         self._last_slub: dict[str, str] | None = None
         self._pending_vmalloc = ""
         self._sysrq_line = -1
+        self._kills = Kills(text, self.reports)
 
     # ---------------------------------------------------------------------------------------------------- heads
 
@@ -50,7 +51,7 @@ class Reader:
         if event.kind in _HEADS:
             if not self._in_subject(event):
                 self._head(event)
-        else:
+        elif not self._kills.take(event):
             getattr(self, f"_on_{event.kind}", self._nothing)(event)
 
     def _in_subject(self, event: Event) -> bool:
@@ -61,13 +62,10 @@ class Reader:
     def _nothing(self, event: Event) -> None:
         pass
 
-    def _line(self, event: Event) -> int:
-        return self.text.lines[self.text.index(event.start)].number if self.text.lines else 0
-
     def _head(self, event: Event) -> None:
         values, kind = event.values, event.kind
         key = {"failure": "mode", "stall": "stallmode", "oom": "oommode"}.get(kind)
-        report = Report(kind, self._line(event), event.start, event.end, event.caller)
+        report = Report(kind, self.text.number(event.start), event.start, event.end, event.caller)
         if key:
             if key in values:
                 report.mode = int(values[key], 16)
@@ -154,7 +152,7 @@ class Reader:
         return next((report for report in reversed(self.reports) if not caller or report.caller == caller), None)
 
     def _orphan(self, event: Event) -> Report:
-        report = Report("failure", self._line(event), event.start, event.end, event.caller, borrowed="no head")
+        report = Report("failure", self.text.number(event.start), event.start, event.end, event.caller, borrowed="no head")
         report.mem_info = MemInfo(start=event.start)
         # Within some lines of "SysRq : Show Memory" nobody failed.
         report.sysrq = 0 <= self.text.index(event.start) - self._sysrq_line < 5 and self._sysrq_line >= 0
@@ -328,50 +326,8 @@ class Reader:
 
     # ---------------------------------------------------------------------------------------- what else was said
 
-    def _on_memcg(self, event: Event) -> None:
-        said = " ".join(event.values["memcg"].split())
-        report = self._last("oom", event)
-        begins = said.startswith(("oom_memcg", "killed as"))
-        if said.startswith("Memory cgroup out"):
-            begins = _KILLS.match(self.text.string, event.end) is not None
-        if report is None and begins:
-            report = self._headless_oom(event)
-        if report is not None:
-            report.memcg = report.memcg or said
-            report.end = max(report.end, event.end)
-
-    def _on_global(self, event: Event) -> None:
-        report = self._last("oom", event)
-        if report is None and self.text.string.endswith("oom-kill:constraint=", 0, event.start):
-            report = self._headless_oom(event)
-        if report is not None and not report.constraint and not report.memcg:
-            report.constraint = event.values["global"]
-            report.end = max(report.end, event.end)
-
     def _on_sysrq(self, event: Event) -> None:
         self._sysrq_line = self.text.index(event.start)
-
-    def _on_killed(self, event: Event) -> None:
-        report = self._last("oom", event)
-        if report is None and re.search(
-            r"[Oo]ut of [Mm]emory:\s*$", self.text.string[max(event.start - 20, 0) : event.start]
-        ):
-            report = self._headless_oom(event)
-        if report is not None and not report.victim:
-            report.victim = event.values["victim"].strip()
-            report.end = max(report.end, event.end)
-
-    def _headless_oom(self, event: Event) -> Report:
-        """An OOM of which only a later line is there."""
-        report = Report("oom", self._line(event), event.start, event.end, event.caller, borrowed="no head")
-        self.reports.append(report)
-        return report
-
-    def _last(self, kind: str, event: Event) -> Report | None:
-        for report in reversed(self.reports):
-            if report.kind == kind and (not event.caller or not report.caller or report.caller == event.caller):
-                return report
-        return None
 
     def _on_mems(self, event: Event) -> None:
         report = self._open(event.caller)
@@ -382,7 +338,7 @@ class Reader:
         return {
             "gfp": event.values["slubmode"],
             "names": event.values.get("slubmodenames", ""),
-            "line": str(self._line(event)),
+            "line": str(self.text.number(event.start)),
             "at": str(self.text.index(event.start)),
             "start": str(event.start),
             "end": str(event.end),

@@ -53,6 +53,22 @@ class Text:
         """Who printed the text at an offset, where the log says so."""
         return self.lines[self.index(offset)].caller if self.lines else ""
 
+    def number(self, offset: int) -> int:
+        """The line of the input, from 1, that holds an offset."""
+        return self.lines[self.index(offset)].number if self.lines else 0
+
+    def near(self, first: int, second: int, lines: int, seconds: float) -> bool:
+        """Two offsets are fewer ``lines`` apart and, where both have a stamp, no more than ``seconds``."""
+        stamps = self._stamp(first), self._stamp(second)
+        if stamps[0] is not None and stamps[1] is not None and abs(stamps[1] - stamps[0]) > seconds:
+            return False
+        return abs(self.index(second) - self.index(first)) < lines
+
+    def _stamp(self, offset: int) -> float | None:
+        """The stamp of the line that holds an offset, or of the one that it goes on from."""
+        index = self.index(offset)
+        return next((line.stamp for line in reversed(self.lines[max(index - 3, 0) : index + 1]) if line.stamped), None)
+
     def is_cut(self, offset: int) -> bool:
         """True where a terminal cut the line that ends at ``offset``, so that its last number may be a part of one."""
         at_end = self.string[offset : offset + 1] in ("", "\n")

@@ -86,7 +86,7 @@ def _said_outright(report: Report, caller: Caller, block: MemInfo | None) -> tup
 
 
 def _is_memcg(report: Report) -> bool:
-    if report.constraint in ("CONSTRAINT_NONE", "global_oom"):
+    if report.constraint:  # of the four there are, those without CONSTRAINT_MEMCG [constrained_alloc]
         return False
     if report.memcg:
         return True

@@ -1,0 +1,85 @@
+"""The lines in which the OOM killer says whose limit was hit and whom it kills."""
+
+import re
+
+from fastalloc.explain.clean import Text
+from fastalloc.explain.events import Event
+from fastalloc.explain.reports import Report
+
+_KILLS = re.compile(r"\s*:\s*Kill")
+# Between what is known of an OOM and a line that says a memory cgroup's limit was hit: a trace stands there at most.
+_LINES = 160
+_SECONDS = 60.0
+
+
+class Kills:
+    """Gives each such line to the OOM it is about, in ``reports``; where that one's head is lost, to a new report."""
+
+    def __init__(self, text: Text, reports: list[Report]) -> None:
+        self._text = text
+        self._reports = reports
+
+    def take(self, event: Event) -> bool:
+        """False for an event of another kind."""
+        said = {"memcg": self._memcg, "global": self._global, "killed": self._killed}.get(event.kind)
+        if said is not None:
+            said(event)
+        return said is not None
+
+    def _memcg(self, event: Event) -> None:
+        """A memory cgroup's limit was hit.
+
+        The head is printed at a limited rate and the line of the kill always, so a kill whose head is lost is usual
+        [mm/oom_kill.c: oom_kill_process, oom_rs].
+        """
+        said = " ".join(event.values["memcg"].split())
+        report = self._last(event)
+        if report is not None and not report.memcg and not self._is_open(report, event):
+            report = None
+        begins = said.startswith(("oom_memcg", "killed as"))
+        if said.startswith("Memory cgroup out"):
+            begins = _KILLS.match(self._text.string, event.end) is not None
+        if report is None and begins:
+            report = self._headless(event)
+        if report is not None and not report.victim:
+            report.memcg = report.memcg or said
+            report.end = max(report.end, event.end)
+
+    def _is_open(self, report: Report, event: Event) -> bool:
+        """The OOM may still say that it is a memory cgroup's: it has neither killed nor said what else confined it.
+
+        One OOM has one constraint, and its kill is the last that it prints [mm/oom_kill.c: constrained_alloc,
+        __oom_kill_process].
+        """
+        near = self._text.near(report.end, event.start, _LINES, _SECONDS)
+        return near and not report.victim and not report.constraint
+
+    def _global(self, event: Event) -> None:
+        report = self._last(event)
+        if report is None and self._text.string.endswith("oom-kill:constraint=", 0, event.start):
+            report = self._headless(event)
+        if report is not None and not report.constraint and not report.memcg and not report.victim:
+            report.constraint = event.values["global"]
+            report.end = max(report.end, event.end)
+
+    def _killed(self, event: Event) -> None:
+        report = self._last(event)
+        before = self._text.string[max(event.start - 20, 0) : event.start]
+        if report is None and re.search(r"[Oo]ut of [Mm]emory:\s*$", before):
+            report = self._headless(event)
+        if report is not None and not report.victim:
+            report.victim = event.values["victim"].strip()
+            report.end = max(report.end, event.end)
+
+    def _headless(self, event: Event) -> Report:
+        """An OOM of which only a later line is there."""
+        number = self._text.number(event.start)
+        report = Report("oom", number, event.start, event.end, event.caller, borrowed="no head")
+        self._reports.append(report)
+        return report
+
+    def _last(self, event: Event) -> Report | None:
+        for report in reversed(self._reports):
+            if report.kind == "oom" and (not event.caller or not report.caller or report.caller == event.caller):
+                return report
+        return None

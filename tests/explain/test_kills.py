@@ -1,0 +1,50 @@
+"""Which OOM a line of the OOM killer belongs to [mm/oom_kill.c: dump_header, oom_kill_process]."""
+
+import pytest
+
+import fastalloc
+
+HEAD = (
+    "[ 1000.000000] java invoked oom-killer: gfp_mask=0x100cca(GFP_HIGHUSER_MOVABLE), order=0, oom_score_adj=0\n"
+    "[ 1000.000010] CPU: 0 PID: 100 Comm: java Not tainted 5.15.60 #1\n"
+)
+SHORT = (
+    "[ 1000.000020] Mem-Info:\n[ 1000.000030] Node 0 Normal free:7900kB min:8000kB low:10000kB high:12000kB "
+    "present:1000000kB managed:980000kB\n[ 1000.000040] lowmem_reserve[]: 0 0 0 0\n"
+)
+LONE = "[ 9000.000000] Memory cgroup out of memory: Killed process 5000 (nginx) total-vm:100000kB\n"
+
+
+def verdicts(text: str) -> list[tuple[str, bool]]:
+    """Of each report, with whether its head is there."""
+    return [(answer.verdict, not answer.report.borrowed) for answer in fastalloc.explain(text)]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "[ 1000.000050] Out of memory: Killed process 100 (java) total-vm:1000000kB\n",
+        "[ 1000.000050] oom-kill:constraint=CONSTRAINT_CPUSET,nodemask=(null),cpuset=job,mems_allowed=0,global_oom\n",
+        "[ 1000.000050] oom-kill:constraint=CONSTRAINT_MEMORY_POLICY,nodemask=0,cpuset=/,mems_allowed=0,global_oom\n",
+        "",  # cut: eight thousand seconds tell them apart
+    ],
+)
+def test_a_cgroups_kill_after_a_global_one_is_another(end):
+    assert verdicts(HEAD + SHORT + end + LONE) == [("below-mark", True), ("memcg-limit", False)]
+
+
+def test_without_stamps_a_kill_and_a_distance_tell_them_apart():
+    chatter = "eth0: link is up\n" * 200
+    for between in ("Out of memory: Killed process 100 (java) total-vm:1000000kB\n", chatter):
+        plain = "".join(line.split("] ", 1)[1] + "\n" for line in (HEAD + SHORT).splitlines())
+        assert verdicts(plain + between + LONE[15:]) == [("below-mark", True), ("memcg-limit", False)]
+
+
+def test_what_a_cgroup_says_before_its_kill_is_of_the_head():
+    said = "[ 1000.000020] memory: usage 1024kB, limit 1024kB, failcnt 7\n"
+    tasks = "".join(f"[ 1000.{at:06}] [ {at}] 0 {at} 257 1 32768 0 0 nginx\n" for at in range(100, 400))
+    kill = "[ 1001.000000] Memory cgroup out of memory: Killed process 5000 (nginx) total-vm:100000kB\n"
+    assert verdicts(HEAD + said + tasks + kill) == [("memcg-limit", True)]
+    assert verdicts(HEAD + kill) == [("memcg-limit", True)]
+    # All tasks of a cgroup die together where memory.oom.group says so.
+    assert verdicts(HEAD + kill + kill.replace("5000", "5001")) == [("memcg-limit", True)]
