@@ -23,6 +23,7 @@ from fastalloc.linux.release import Release, parse_release
 _COMM_END = re.compile(r"[\]:>]\s*([^\s\]:>][^\]>\n]{0,14}?)\s*:?\s*$")
 _SUBJECT = re.compile(r"[>|*\s]*Subject\s*:", re.IGNORECASE)
 _NEAR = 80  # lines between a SLUB line and the report of the same request
+_MIXED = 4  # lines: a head and its trace are as many at least, so nearer blocks are printed line by line
 _ENDLESS = re.compile(r"\d{20}")  # no number of 64 bits that counts something is as long
 _HEADS = ("failure", "stall", "oom", "vmalloc")
 
@@ -152,7 +153,9 @@ class Reader:
         return next((report for report in reversed(self.reports) if not caller or report.caller == caller), None)
 
     def _orphan(self, event: Event) -> Report:
-        report = Report("failure", self.text.number(event.start), event.start, event.end, event.caller, borrowed="no head")
+        report = Report(
+            "failure", self.text.number(event.start), event.start, event.end, event.caller, borrowed="no head"
+        )
         report.mem_info = MemInfo(start=event.start)
         # Within some lines of "SysRq : Show Memory" nobody failed.
         report.sysrq = 0 <= self.text.index(event.start) - self._sysrq_line < 5 and self._sysrq_line >= 0
@@ -212,7 +215,11 @@ class Reader:
             and (report is latest or latest is None or report.mem_info.last >= latest.start or to_begin)
             and lacks(report.mem_info)
         ]
-        return min(found, key=lambda report: report.mem_info.start if report.mem_info else 0, default=None)
+        # A zone's reserve is the next that its task prints [show_free_areas].
+        able = [
+            report for report in found if not (block := report.mem_info) or not block.zones or block.zones[-1].reserve
+        ]
+        return min(able or found, key=lambda report: report.mem_info.start if report.mem_info else 0, default=None)
 
     def _begins_later(self, event: Event) -> bool:
         """A "Mem-Info:" comes after the event, before any other head."""
@@ -245,7 +252,8 @@ class Reader:
 
     def _on_node(self, event: Event) -> None:
         number = int(event.values["nnode"])
-        block = self._block(event, lambda block: number not in block.nodes)
+        # All nodes come before the first zone [show_free_areas, 4.8].
+        block = self._block(event, lambda block: number not in block.nodes and not block.zones)
         kb, counts, _ = read_fields(self._body(event))
         block.nodes[number] = kb | counts
         flag = read_flag(self._body(event))
@@ -274,17 +282,37 @@ class Reader:
             (report, info) for _, _, report, block in sorted(blocks, key=lambda one: one[:2]) for info in block.zones
         ]
 
+    def _beside(self, blocks: list[MemInfo]) -> list[MemInfo]:
+        """The block that began last and those that are printed beside it, in the order of their beginnings.
+
+        A block that said nothing more once the later one began was cut, or its task prints for the others
+        [kernel/printk: console_unlock] and goes on when the later one is whole.
+        """
+        found: list[MemInfo] = []
+        for block in sorted(blocks, key=lambda block: block.start, reverse=True):
+            begins = found[-1].start if found else block.start
+            if block.last < begins and not self.text.near(block.last, begins, _MIXED, 1.0):
+                break
+            found.append(block)
+        return found[::-1]
+
+    def _at_once(self, waiting: list[tuple[Report, ZoneInfo]]) -> list[tuple[Report, ZoneInfo]]:
+        """Of the zones that wait for a line, those of blocks that are printed now."""
+        beside = {id(block) for block in self._beside([report.mem_info for report, _ in waiting if report.mem_info])}
+        return [one for one in waiting if id(one[0].mem_info) in beside]
+
     def _on_reserve(self, event: Event) -> None:
-        # Two reports interleaved: the oldest zone without a reserve, unless its report has gone on to the lists.
-        waiting = [
-            (report, info)
-            for report, info in self._zones_of(event.caller)
-            if info.reserve is None and report.mem_info is not None and not report.mem_info.listed
-        ]
+        # The reserve follows its zone's line, and a block with lists has none to come [show_free_areas].
+        waiting = self._at_once(
+            [
+                (report, info)
+                for report, info in self._zones_of(event.caller)
+                if info.reserve is None and report.mem_info is not None and not report.mem_info.listed
+            ]
+        )
         numbers = read_reserve(event.values["reserve"])
-        if _interleaved(
-            waiting
-        ):  # a zone keeps the same in both: it is not the line of one that is known to keep other
+        if _interleaved(waiting):
+            # A zone keeps the same in both: it is not the line of one that is known to keep other.
             known = {(info.node, info.zone): info.reserve for _, info in self._zones_of(event.caller) if info.reserve}
             fits = [one for one in waiting if known.get((one[1].node, one[1].zone), numbers) == numbers]
             waiting = fits or waiting
@@ -303,12 +331,13 @@ class Reader:
         ]
         # The lists come after all zones: a block with a zone whose reserve is still to come is not there yet.
         ready = [one for one in waiting if one[0].mem_info and all(zone.reserve for zone in one[0].mem_info.zones)]
-        waiting = ready or waiting
+        waiting = self._at_once(ready or waiting)
         if waiting:
-            report, info = waiting[0] if _interleaved(waiting) else waiting[-1]
+            report, info = waiting[0]
             info.lists = read_list(self.text.string[event.end : min(event.until, event.end + 900)])
             assert report.mem_info is not None
             report.mem_info.listed = True
+            report.mem_info.last = event.end
             report.end = max(report.end, self.text.line_end(event.end))
 
     def _on_tail(self, event: Event) -> None:
