@@ -57,6 +57,10 @@ def returns(text: str, rng: random.Random) -> str:
     return text.replace("\n", "\r\n")
 
 
+def one_line(text: str, rng: random.Random) -> str:
+    return " ".join(text.splitlines()) + "\n"
+
+
 def entities(text: str, rng: random.Random) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
@@ -111,6 +115,7 @@ LOSSLESS = {
     **{name: stamped(prefix) for name, prefix in PREFIXES.items()},
     "words": wrapped_at_words,
     "inside": wrapped_in_words,
+    "line": one_line,
     "qp": quoted_printable,
     "quote": quoted,
     "crlf": returns,
@@ -123,7 +128,7 @@ LOSSLESS = {
 # How they come together: a prefix first, then what a program folds, then mail.
 CHAINS = st.tuples(
     st.sampled_from([None, *PREFIXES]),
-    st.sampled_from([None, "words", "inside", "chatter", "escape"]),
+    st.sampled_from([None, "words", "inside", "line", "chatter", "escape"]),
     st.sampled_from([None, "quote", "qp", "html", "crlf", "markdown", "json"]),
 )
 
@@ -153,6 +158,16 @@ def test_what_loses_nothing_changes_nothing(seed, chain):
             text = LOSSLESS[name](text, rng)
     plain = [essence(answer) for answer in answers(report.text)]
     assert [essence(answer) for answer in answers(text)] == plain
+
+
+@pytest.mark.parametrize("join", ["\n", " "])
+def test_the_package_beside_a_version_names_the_stable_update(join):
+    """Not one far behind it on the same line."""
+    head = f"X: page allocation failure: order:0, mode:0x820(GFP_ATOMIC){join}CPU: 0 PID: 1 Comm: X Not tainted "
+    for after, stable in (("#1 SMP  Debian 6.1.76-1", 76), ("#1" + " x" * 90 + " Debian 6.1.76-1", None)):
+        (answer,) = fastalloc.explain(f"{head}6.1.0-18-amd64 {after}{join}Mem-Info:\n")
+        assert answer.report.release.stable == stable
+        assert answer.report.mem_info.begun
 
 
 @settings(max_examples=40, deadline=None)

@@ -17,6 +17,15 @@ def _mask(name: str) -> str:
     return rf"0x(?P<{name}>[0-9a-fA-F]+)\s*(?:\((?P<{name}names>[^()]*)\))?"
 
 
+def _rest(name: str, length: int) -> str:
+    """What follows on the line, read and not used up: a report may be posted as one line.
+
+    ``length``: no line is longer there [lib/dump_stack.c: dump_stack_print_info, with a task's name of 20 characters
+    and a version of 64; init/version.c: linux_banner].
+    """
+    return rf"(?=(?P<{name}>[^\n]{{0,{length}}}))"
+
+
 _AFTER = r"""(?=[\s,.;("'`\\\])}|]|$)"""  # what may follow a number that is whole
 # In VERBOSE form: a blank of the text is \s+ (a line may be broken there), a token may have blanks inside.
 _PATTERNS = {
@@ -32,11 +41,12 @@ _PATTERNS = {
     "cache": r"""cache\s*:\s*(?P<cache>[^\n,]+?)\s*,\s*object\s+size\s*:\s*(?P<objsize>\d+)\s*,\s*(?:
         buffer\s+size\s*:\s*(?P<bufsize>\d+)\s*,\s*default\s+order\s*:\s*(?P<deforder>\d+)\s*,
         \s*min\s+order\s*:\s*(?P<minorder>\d+)|order\s*:\s*(?P<slaborder>\d+))""",
-    "version": r"""(?:CPU\s*:\s*\d+\s+(?:UID\s*:\s*\d+\s+)?P(?:ID|id)\s*:\s*\d+\s+C?omm\s*:\s*(?P<comm1>\S[^\n]*?)
-        |Pid\s*:\s*\d+\s*,\s*comm\s*:\s*(?P<comm2>\S[^\n]*?))\s+(?:Kdump\s*:\s*loaded\s+)?
-        (?:Not\s+tainted|Tainted\s*:(?:\s*\[?[A-Z]+\]?(?:\([A-Z]\))?(?=[\s\d-]))*)\s*(?:-{3,}\s*)?
-        \(?(?P<release>[2-9]\.\d+[^\s)]*)(?P<after>[^\n]*)""",
-    "boot": r"Linux\s+version\s+(?P<boot>[2-9]\.\d+\S*)(?P<bootafter>[^\n]*)",
+    "version": rf"""(?:CPU\s*:\s*\d+\s+(?:UID\s*:\s*\d+\s+)?P(?:ID|id)\s*:\s*\d+
+        \s+C?omm\s*:\s*(?P<comm1>\S[^\n]{{0,40}}?)
+        |Pid\s*:\s*\d+\s*,\s*comm\s*:\s*(?P<comm2>\S[^\n]{{0,40}}?))\s+(?:Kdump\s*:\s*loaded\s+)?
+        (?:Not\s+tainted|Tainted\s*:(?:\s*\[?[A-Z]+\]?(?:\([A-Z]\))?(?=[\s\d-]))*)\s*(?:-{{3,}}\s*)?
+        \(?(?P<release>[2-9]\.\d+[^\s)]*){_rest("after", 130)}""",
+    "boot": rf"Linux\s+version\s+(?P<boot>[2-9]\.\d+\S*){_rest('bootafter', 400)}",
     "oldversion": r"(?:Not\s+tainted|Tainted:\s+[A-Z ]+)\s*(?:VLI)?\s*\((?P<old>[2-9]\.\d+[^\s)]*)",
     "meminfo": r"Mem-[Ii]nfo\s*:",
     "totals": r"\b[Aa]ctive(?:_anon)?\s*:\s*\d+(?!\s*\d*[kK]B)\s+(?:in|active)",
