@@ -6,10 +6,10 @@ from itertools import pairwise, zip_longest
 
 from fastalloc.explain.clean import Text
 from fastalloc.explain.mem_info import drop_cut_reserves
-from fastalloc.explain.reports import Report, unknown_lines
+from fastalloc.explain.reports import DECODED, Report, unknown_lines
 from fastalloc.linux.release import Release
 
-_FRAME = re.compile(r"(\?\s+)?\{?\b([A-Za-z_][\w.$]*)\+(?:0x[0-9a-f]+/0x|\d+\})")
+_FRAME = re.compile(rf"(\?\s+)?\{{?\b([A-Za-z_][\w.$]*)(?:\+(?:0x[0-9a-f]+/0x|\d+\}})|{DECODED})")
 _LAST_LINES = 3
 _LONGEST_TRACE = 12_000  # characters after a head without a Mem-Info
 

@@ -37,7 +37,10 @@ class Report:
     text: str = ""
 
 
+# What stands after a function's name in place of an offset [scripts/decode_stacktrace.sh: parse_symbol].
+DECODED = r" \([\w./+-]+\.(?:[chS]|rs):\d+[\s)]"
 _KNOWN_LINE = re.compile(
+    rf"{DECODED}|"
     r"\+0x[0-9a-f]+/0x|\+\d+/\d+\]|Call [Tt]race|Backtrace|Hardware name|</?(?:IRQ|EOI|TASK|SOFTIRQ|NMI)>|Code:|"
     r"R[A-Z0-9]{2}:|E[A-Z]{2}:|Workqueue|Exception stack|^\s*[0-9a-f]{4,}:"
     r"|^\s*[0-9a-f]{8,16}(?:\s+[0-9a-f]{8,16})*\s*$|Stack\s*:|=====|"
