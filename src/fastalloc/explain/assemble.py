@@ -364,7 +364,9 @@ class Reader:
             report.mems = event.values["mems"].strip(",")
 
     def _slub_line(self, event: Event) -> dict[str, str]:
+        node = event.values["slubnode"]  # -1 is NUMA_NO_NODE: that of the CPU [mm/slub.c: alloc_slab_page]
         return {
+            "node": node if node != "-1" else event.values.get("cpunode", ""),
             "gfp": event.values["slubmode"],
             "names": event.values.get("slubmodenames", ""),
             "line": str(self.text.number(event.start)),

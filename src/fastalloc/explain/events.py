@@ -36,7 +36,8 @@ _PATTERNS = {
     "oom": rf"""oom-killer\s*:\s*gfp_mask\s*=\s*{_mask("oommode")}
         (?:\s*,(?:\s*nodemask=(?P<oomnodes>\S+?),)?\s*order\s*=\s*(?P<oomorder>-?\d+))?{_AFTER}""",
     "vmalloc": r"vmalloc(?:\s+error\s*:\s*size\s+\d+|\s*:\s*allocation\s+failure)\s*[,:]",
-    "slub": rf"""SL[UA]B\s*:\s*Unable\s+to\s+allocate\s+memory\s+on\s+(?:CPU\s+\d+\s+\(of\s+node\s+\d+\)\s+on\s+)?
+    "slub": rf"""SL[UA]B\s*:\s*Unable\s+to\s+allocate\s+memory\s+on\s+
+        (?:CPU\s+\d+\s+\(of\s+node\s+(?P<cpunode>\d+)\)\s+on\s+)?
         node\s+(?P<slubnode>-?\d+)\s*[,(]\s*\(?gfp=\s*{_mask("slubmode")}""",
     "cache": r"""cache\s*:\s*(?P<cache>[^\n,]+?)\s*,\s*object\s+size\s*:\s*(?P<objsize>\d+)\s*,\s*(?:
         buffer\s+size\s*:\s*(?P<bufsize>\d+)\s*,\s*default\s+order\s*:\s*(?P<deforder>\d+)\s*,

@@ -37,8 +37,8 @@ def missing_of(report: Report, kernel: Kernel, decision: Decision) -> list[str]:
         return said
     said += _not_printed(kernel, decision)
     said += _task(report, decision)
-    if decision.caller.has("THISNODE") and len({zone.node for zone in decision.zones}) > 1:
-        said.append("__GFP_THISNODE confines the request to one node; the report does not say which")
+    if decision.caller.has("THISNODE") and report.this_node is None:
+        said += _which_node(decision)
     block = report.mem_info
     if block is not None:
         cut = [f"{info.zone}" for info in block.zones if info.lists is not None and not info.lists.whole]
@@ -56,6 +56,19 @@ def missing_of(report: Report, kernel: Kernel, decision: Decision) -> list[str]:
     for zone in decision.zones:
         said += [f"{zone.zone}: {note}" for note in zone.notes]
     return said
+
+
+def _which_node(decision: Decision) -> list[str]:
+    """What follows from that the one node of the request is not named."""
+    allowed = {zone.node for zone in decision.zones if zone.allowed}
+    if len(allowed) < 2:
+        return []
+    said = "__GFP_THISNODE confines the request to one node; the report does not say which"
+    passing = {zone.node for zone in decision.zones if zone.allowed and zone.verdict == "passes-now"}
+    if passing and passing != allowed:
+        does, does_not = ", ".join(map(str, sorted(passing))), ", ".join(map(str, sorted(allowed - passing)))
+        said += f": node {does} passes and node {does_not} does not, so whether the shortage was over is not known"
+    return [said]
 
 
 def _not_printed(kernel: Kernel, decision: Decision) -> list[str]:

@@ -36,6 +36,16 @@ class Report:
     unknown_lines: int = 0
     text: str = ""
 
+    @property
+    def this_node(self) -> int | None:
+        """The node that a request with __GFP_THISNODE is confined to, where its SLUB line names one that is printed.
+
+        [include/linux/gfp.h: gfp_zonelist, __alloc_pages_node; mm/slub.c: slab_out_of_memory]
+        """
+        said = {line["node"] for line in self.caches if line["node"]}
+        printed = {str(info.node) for info in self.mem_info.zones} if self.mem_info is not None else set()
+        return int(said.pop()) if len(said) == 1 and said <= printed else None
+
 
 # What stands after a function's name in place of an offset [scripts/decode_stacktrace.sh: parse_symbol].
 DECODED = r" \([\w./+-]+\.(?:[chS]|rs):\d+[\s)]"

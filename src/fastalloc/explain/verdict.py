@@ -136,6 +136,8 @@ def _nodes(report: Report, caller: Caller) -> set[int] | None:
         mems = _node_list(report.mems)
         if mems is not None:
             nodes = mems if nodes is None else nodes & mems
+    if caller.has("THISNODE") and report.this_node is not None:
+        nodes = {report.this_node} if nodes is None else nodes & {report.this_node}
     return nodes
 
 
