@@ -87,6 +87,23 @@ def test_releases_are_read(text, line, base, stable):
     assert (release.base, release.stable) == (base, stable)
 
 
+@pytest.mark.parametrize(
+    ("text", "distribution", "commits"),
+    [
+        ("5.8.0-00013-g192f2fd7b678", False, 13),  # scripts/setlocalversion
+        ("6.2.0-syzkaller-12017-g1ec35eadc3b4", False, 12017),
+        ("6.17.0-rc2-00053-gb19a97d57c15", False, 0),  # after a release candidate: of its own version
+        ("5.8.0-rc4-next-20200710", False, 0),
+        ("4.4.141-14418-g1c98dd0c2d5e", False, 0),  # a vendor's tree on a stable update
+        ("6.1.0-18-amd64", True, 0),
+        ("5.15.0-10132-generic", True, 0),
+    ],
+)
+def test_commits_after_a_version_are_no_distributions_number(text, distribution, commits):
+    release = parse_release(text)
+    assert (release.distribution, release.commits) == (distribution, commits)
+
+
 @pytest.mark.parametrize("text", ["2.6", "x.y", "", "1.2.13", "2"])
 def test_what_is_no_release_is_none(text):
     assert parse_release(text) is None

@@ -7,7 +7,17 @@ from fastalloc.explain.mem_info import MemInfo
 from fastalloc.explain.reports import Report
 from fastalloc.linux.gfp_masks import candidates, from_names
 from fastalloc.linux.mem_info import FIELD_SIGNS, LONG_TERM, TEXT_SIGNS, Sign
-from fastalloc.linux.release import BASES, EVER, Base, Release, Span, base_name, following, parse_base
+from fastalloc.linux.release import (
+    BASES,
+    EVER,
+    MERGE_WINDOW,
+    Base,
+    Release,
+    Span,
+    base_name,
+    following,
+    parse_base,
+)
 from fastalloc.linux.watermark_rules import DECIDED_BY, UNREAD
 
 
@@ -40,6 +50,8 @@ def kernel_of(report: Report) -> Kernel:
             return Kernel(release._replace(base=BASES[0]), True, Span(BASES[0], BASES[0]), note)
         if release.distribution:
             return _of_distribution(report, release)
+        if release.commits >= MERGE_WINDOW and following(release.base) > release.base:
+            return _of_merge_window(report, release)
         return Kernel(release, True, Span(release.base, release.base), _note(release.base))
     within = meet([sign.versions for sign in signs_of(report)])
     if report.mode is not None:
@@ -60,7 +72,34 @@ def _of_distribution(report: Report, release: Release) -> Kernel:
     Names of another numbering than its version's beside the mask, or a field of something that only later versions
     decide by, tell that it has later code: it is judged by the first version that has it.
     """
-    table = release.base
+    table, newest = release.base, _printed_since(report, release.base)
+    if newest > table:
+        name = base_name(newest)
+        note = f"{release.text}, a distribution's kernel, prints what came with {name}: judged by the rules of {name}"
+        return Kernel(release._replace(base=newest, stable=None), True, Span(newest, newest), note)
+    note = "; ".join(filter(None, ("a distribution's kernel: its base version's rules", _note(table))))
+    return Kernel(release, True, Span(table, table), note)
+
+
+def _of_merge_window(report: Report, release: Release) -> Kernel:
+    """A kernel many commits after a version: some of the next one's are in it, and which the name does not tell.
+
+    What it prints may tell that the next one's page allocator is; else its own version's rules are used, and the next
+    one's answer stands beside.
+    """
+    base, after = release.base, following(release.base)
+    name, newer = base_name(base), base_name(after)
+    came = f"{release.text} is {release.commits} commits after {name}, in the merge window of {newer}"
+    printed = meet([sign.versions for sign in signs_of(report) if sign.shown])
+    if _printed_since(report, base) >= after or (after in printed and base not in printed):
+        note = f"{came}, and prints what came with that: judged by its rules"
+        return Kernel(release._replace(base=after, stable=None), True, Span(after, after), note)
+    note = f"{came}: judged by the rules of {name}, those of {newer} may hold already"
+    return Kernel(release, True, Span(base, after), "; ".join(filter(None, (note, _note(base)))))
+
+
+def _printed_since(report: Report, table: Base) -> Base:
+    """The version, ``table`` or later, that has the numbers of the mask's names and the fields that it decides by."""
     later = [table]
     if report.mode and report.mode_names:
         names = report.mode_names
@@ -69,13 +108,7 @@ def _of_distribution(report: Report, release: Release) -> Kernel:
     if report.mem_info is not None:
         shown = set().union(*(names for names, _ in _fields(report.mem_info).values()))
         later += [parse_base(first) for field, first in DECIDED_BY.items() if field in shown]
-    newest = max(later)
-    if newest > table:
-        name = base_name(newest)
-        note = f"{release.text}, a distribution's kernel, prints what came with {name}: judged by the rules of {name}"
-        return Kernel(release._replace(base=newest, stable=None), True, Span(newest, newest), note)
-    note = "; ".join(filter(None, ("a distribution's kernel: its base version's rules", _note(table))))
-    return Kernel(release, True, Span(table, table), note)
+    return max(later)
 
 
 def _note(base: Base) -> str:
@@ -139,7 +172,5 @@ def _choose(within: Span) -> Base:
 
 
 def others(kernel: Kernel) -> list[Base]:
-    """The other versions that a report without a version may come from."""
-    if kernel.in_text:
-        return []
+    """The other versions that a report may come from."""
     return [base for base in BASES if base in kernel.within and base != kernel.release.base]

@@ -10,6 +10,9 @@ _DISTRIBUTION = re.compile(
 )
 _NEXT = re.compile(r"-next-?\d*")
 _RC = re.compile(r"-rc(\d+)")
+_DESCRIBED = re.compile(r"-(\d{5,})-g[0-9a-f]{7,}\b")  # scripts/setlocalversion: "-%05d" and "-g" after git describe
+# Commits after a version: fewer may be somebody's own; a merge window brings about 1000 a day [process/2.Process.rst].
+MERGE_WINDOW = 1000
 
 Base = tuple[int, int, int]
 
@@ -27,6 +30,7 @@ class Release(NamedTuple):
     rc: int | None = None
     next: bool = False  # linux-next carries the code of the version after
     distribution: bool = False  # its patches are not in the string
+    commits: int = 0  # after the tag of ``base`` in git, where it is of no release candidate or stable update
 
     @property
     def name(self) -> str:
@@ -81,7 +85,9 @@ def parse_release(text: str, line: str = "") -> Release | None:
     rest = text[found.end() :]
     rc = _RC.search(rest)
     distribution = bool(_DISTRIBUTION.search(rest))
-    if stable == 0 and rest.startswith("-") and not rc and not rest.startswith("-next"):
+    described = _DESCRIBED.search(rest)
+    commits = int(described[1]) if described and not (stable or rc or distribution) else 0
+    if stable == 0 and rest.startswith("-") and not rc and not described and not rest.startswith("-next"):
         stable = None  # an ABI name: 6.1.0-18-amd64, 5.15.0-91-generic
         distribution = distribution or bool(re.match(r"-\d", rest))
     package = _DEBIAN.search(line)
@@ -89,7 +95,8 @@ def parse_release(text: str, line: str = "") -> Release | None:
         exact = _NUMBER.match(package[1])
         if exact and (int(exact[1]), int(exact[2])) == (major, minor) and major > 2:
             stable = int(exact[3]) if exact[3] not in (None, "x") else None
-    return Release(text, base, stable, int(rc[1]) if rc else None, bool(_NEXT.search(rest)), distribution)
+    of_next = bool(_NEXT.search(rest))
+    return Release(text, base, stable, int(rc[1]) if rc else None, of_next, distribution, 0 if of_next else commits)
 
 
 # Every base version from 2.6.9 on, oldest first.
