@@ -23,6 +23,7 @@ from fastalloc.linux.release import Release, parse_release
 _COMM_END = re.compile(r"[\]:>]\s*([^\s\]:>][^\]>\n]{0,14}?)\s*:?\s*$")
 _SUBJECT = re.compile(r"[>|*\s]*Subject\s*:", re.IGNORECASE)
 _NEAR = 80  # lines between a SLUB line and the report of the same request
+_PRINTS = re.compile(r"\b(?:warn_alloc\w*|__alloc_pages\w*|dump_header)\b")  # who prints a stack and a Mem-Info
 _MIXED = 4  # lines: a head and its trace are as many at least, so nearer blocks are printed line by line
 _ENDLESS = re.compile(r"\d{20}")  # no number of 64 bits that counts something is as long
 _HEADS = ("failure", "stall", "oom", "vmalloc")
@@ -42,6 +43,7 @@ class Reader:
         self._pending_vmalloc = ""
         self._sysrq_line = -1
         self._kills = Kills(text, self.reports)
+        self._stack: tuple[Event, Release | None, str] | None = None  # the latest that no head took
 
     # ---------------------------------------------------------------------------------------------------- heads
 
@@ -77,10 +79,11 @@ class Reader:
             report.order = int(order) if order is not None else (0 if kind == "oom" else None)
             report.nodemask = values.get("oomnodes")
         if kind == "oom":
-            invoked = re.search(r"(\S+)\s+invoked\s+$", self.text.string[max(event.start - 80, 0) : event.start])
+            invoked = re.search(r"\s+invoked\s+$", self.text.string[max(event.start - 80, 0) : event.start])
             if invoked:
-                report.comm = invoked[1]
-                report.start -= invoked.end() - invoked.start()
+                end = event.start - len(invoked[0])
+                report.comm = self._comm_before(end)
+                report.start = end - len(report.comm)
         elif kind != "vmalloc":
             report.comm = self._comm_before(event.start)
         after = self.text.string[event.end : event.end + 200]
@@ -130,15 +133,25 @@ class Reader:
         if not values.get("after") and self.text.is_cut(event.end):
             release = None  # the line ends in it: digits may be lost
         comm = values.get("comm1") or values.get("comm2") or ""
-        waiting = [report for report in self.reports[-4:] if report.release is None and not _done(report)]
+        waiting = [
+            report
+            for report in self.reports[-4:]
+            if report.release is None and not _done(report) and self._has_stack_to_come(report, event)
+        ]
         if event.caller:
             waiting = [report for report in waiting if report.caller == event.caller] or waiting
         if not waiting:
+            self._stack = event, release, comm
             return
         same = [report for report in waiting if report.comm and comm.startswith(report.comm[:15])]
         report = same[0] if same else waiting[-1]
         report.release = release
         report.comm = comm or report.comm
+
+    def _has_stack_to_come(self, report: Report, event: Event) -> bool:
+        """The stack follows the head at once; all else of a report follows the stack [warn_alloc, dump_header]."""
+        headed = report.kind != "show-mem" and report.borrowed == "" and not report.victim
+        return headed and self.text.near(report.start, event.start, _NEAR, 60.0)
 
     def _on_oldversion(self, event: Event) -> None:
         if self.reports and self.reports[-1].release is None:
@@ -161,6 +174,12 @@ class Reader:
         report.sysrq = 0 <= self.text.index(event.start) - self._sysrq_line < 5 and self._sysrq_line >= 0
         if report.sysrq:
             report.kind, report.borrowed = "show-mem", ""
+        elif self._stack is not None:
+            stack, release, comm = self._stack
+            if self.text.near(stack.start, event.start, _NEAR, 60.0) and _PRINTS.search(
+                self.text.string, stack.end, event.start
+            ):
+                report.release, report.comm = release, comm
         self.reports.append(report)
         return report
 

@@ -59,13 +59,13 @@ class Text:
 
     def near(self, first: int, second: int, lines: int, seconds: float) -> bool:
         """Two offsets are fewer ``lines`` apart and, where both have a stamp, no more than ``seconds``."""
-        stamps = self._stamp(first), self._stamp(second)
+        stamps = self.stamp(first), self.stamp(second)
         if stamps[0] is not None and stamps[1] is not None and abs(stamps[1] - stamps[0]) > seconds:
             return False
         return abs(self.index(second) - self.index(first)) < lines
 
-    def _stamp(self, offset: int) -> float | None:
-        """The stamp of the line that holds an offset, or of the one that it goes on from."""
+    def stamp(self, offset: int) -> float | None:
+        """The stamp, in seconds, of the line that holds an offset, or of the one that it goes on from."""
         index = self.index(offset)
         return next((line.stamp for line in reversed(self.lines[max(index - 3, 0) : index + 1]) if line.stamped), None)
 

@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_left, bisect_right
-from itertools import pairwise, zip_longest
+from itertools import islice, pairwise, zip_longest
 
 from fastalloc.explain.clean import Text
 from fastalloc.explain.mem_info import drop_cut_reserves
@@ -10,6 +10,9 @@ from fastalloc.explain.reports import DECODED, Report, unknown_lines
 from fastalloc.linux.release import Release
 
 _FRAME = re.compile(rf"(\?\s+)?\{{?\b([A-Za-z_][\w.$]*)(?:\+(?:0x[0-9a-f]+/0x|\d+\}})|{DECODED})")
+# Where a stack begins that some task prints [lib/dump_stack.c: dump_stack_print_info].
+_STACK = re.compile(r"\bCPU\s*:\s*\d+\s+(?:UID\s*:\s*\d+\s+)?P(?:ID|id)\s*:|\bPid\s*:\s*\d+\s*,\s*comm\s*:")
+_OUT_OF_ORDER = 60.0  # seconds that lines of one boot may be mixed up
 _LAST_LINES = 3
 _LONGEST_TRACE = 12_000  # characters after a head without a Mem-Info
 
@@ -36,7 +39,7 @@ def complete(reports: list[Report], slub: list[dict[str, str]], text: Text, boot
     named = [place for place, report in enumerate(reports) if report.release and report.comm]
     for place, report in enumerate(reports):
         if report.release is None:
-            report.release = _near_release(named, reports, place) or boot
+            report.release = _near_release(named, reports, place, text) or boot
     return reports
 
 
@@ -102,10 +105,15 @@ def _trace(report: Report, ends: list[int], text: Text, until: int) -> None:
     if report.mem_info is None:
         stop = min(until, report.start + _LONGEST_TRACE)
     body = text.string[report.start : stop]
-    if report.borrowed:  # the trace of a lost head stands before its Mem-Info
+    stacks = [found.start() for found in islice(_STACK.finditer(body), 2)]
+    if report.borrowed:  # the stack of a lost head stands before what is left of the report
         place = bisect_right(ends, report.start)
-        before = ends[place - 1] if place else 0
-        body = text.string[before : report.start] + body
+        before = text.string[ends[place - 1] if place else 0 : report.start]
+        is_block = report.mem_info is not None
+        begins = max((found.start() for found in _STACK.finditer(before)), default=0 if is_block else len(before))
+        body = before[begins:] + (body if is_block else "")
+    elif report.mem_info is None and len(stacks) > 1:
+        body = body[: stacks[1]]  # the first is its own, the second another task's
     report.frames = [(name, not unsure) for unsure, name in _FRAME.findall(body)]
     report.interrupt = "<IRQ>" in body or "<SOFTIRQ>" in body
     report.unknown_lines = unknown_lines(body)
@@ -123,18 +131,41 @@ def _borrow(reports: list[Report]) -> None:
             report.mode, report.mode_names = int(said["gfp"], 16), said["names"] or None
             report.order = int(said.get("minorder", 0))
             report.borrowed = "its SLUB line"
-        elif heads:
-            after = bisect_left(starts, report.start)
-            near = heads[max(after - 1, 0) : after + 1]
+            continue
+        # One whose own stack names another kernel is of another machine or boot.
+        near = _around(heads, bisect_left(starts, report.start), report.release)
+        if near:
             nearest = min(near, key=lambda head: abs(head.start - report.start))
             report.order, report.mode, report.mode_names = nearest.order, nearest.mode, nearest.mode_names
             report.kind = nearest.kind if nearest.kind in ("failure", "oom") else "failure"
             report.release = report.release or nearest.release
+            if nearest.release is None and nearest.comm == report.comm:
+                nearest.release = report.release
             report.borrowed = f"the head on line {nearest.line}"
 
 
-def _near_release(named: list[int], reports: list[Report], place: int) -> Release | None:
+def _around(heads: list[Report], place: int, release: Release | None) -> list[Report]:
+    """The nearest head before and the nearest after a place that may be of that kernel."""
+
+    def fits(head: Report) -> bool:
+        return release is None or head.release is None or head.release == release
+
+    before = next((head for head in reversed(heads[:place]) if fits(head)), None)
+    after = next((head for head in heads[place:] if fits(head)), None)
+    return [head for head in (before, after) if head is not None]
+
+
+def _near_release(named: list[int], reports: list[Report], place: int, text: Text) -> Release | None:
     """The kernel of the nearest report that names one; ``named``: the places of those."""
     after = bisect_left(named, place)
-    near = named[max(after - 1, 0) : after + 1]
+    near = [
+        other for other in named[max(after - 1, 0) : after + 1] if _of_one_boot(reports[place], reports[other], text)
+    ]
     return reports[min(near, key=lambda other: (abs(other - place), other))].release if near else None
+
+
+def _of_one_boot(one: Report, other: Report, text: Text) -> bool:
+    """False where the later has the lower stamp: they count from the boot [kernel/printk: local_clock]."""
+    first, second = sorted((one.start, other.start))
+    before, after = text.stamp(first), text.stamp(second)
+    return before is None or after is None or after > before - _OUT_OF_ORDER
