@@ -48,3 +48,12 @@ def test_what_a_cgroup_says_before_its_kill_is_of_the_head():
     assert verdicts(HEAD + kill) == [("memcg-limit", True)]
     # All tasks of a cgroup die together where memory.oom.group says so.
     assert verdicts(HEAD + kill + kill.replace("5000", "5001")) == [("memcg-limit", True)]
+
+
+def test_a_kill_amid_another_report_takes_nothing_of_it():
+    head = HEAD.replace("java invoked oom-killer: gfp_mask=", "java: page allocation failure: order:0, mode:")
+    assert verdicts(HEAD + SHORT + head + LONE + SHORT) == [
+        ("below-mark", True),
+        ("below-mark", True),
+        ("memcg-limit", False),
+    ]

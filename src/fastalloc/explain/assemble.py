@@ -163,7 +163,11 @@ class Reader:
     # ------------------------------------------------------------------------------------------------- Mem-Info
 
     def _open(self, caller: str) -> Report | None:
-        return next((report for report in reversed(self.reports) if not caller or report.caller == caller), None)
+        """The latest report, but for one that ended with the kill that is all there is of it."""
+        for report in reversed(self.reports):
+            if (not caller or report.caller == caller) and (not report.borrowed or report.mem_info is not None):
+                return report
+        return None
 
     def _orphan(self, event: Event) -> Report:
         report = Report(
