@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any, BinaryIO
 
 from fastalloc.errors import reading
-from fastalloc.explain.advice import Advice, advise
+from fastalloc.explain.advice import advise
 from fastalloc.explain.assemble import read_reports
 from fastalloc.explain.clean import clean
 from fastalloc.explain.missing import missing_of
@@ -16,6 +16,7 @@ from fastalloc.explain.parts import open_log, parts
 from fastalloc.explain.reason import reported_because
 from fastalloc.explain.refusal import no_report
 from fastalloc.explain.reports import Report
+from fastalloc.explain.sentence import Advice
 from fastalloc.explain.verdict import Decision, decide
 from fastalloc.explain.version import Kernel, kernel_of, others
 from fastalloc.linux.gfp_masks import eras

@@ -3,17 +3,21 @@
 from textwrap import fill
 
 from fastalloc.explain.answer import Answer
-from fastalloc.explain.watermark import ZoneSum
+from fastalloc.explain.verdict import several_nodes, zone_name
+from fastalloc.explain.watermark import ZoneSum, last_try_decided
 
 CAUSES = {
     "reserve": "the reserve is too small for the burst",
     "fragmentation": "fragmentation: the memory is there, not in one piece",
     "mask": "the mask bars the memory that is free",
+    "nodes": "nodes with free memory are closed to it (cpuset, memory policy, __GFP_THISNODE)",
     "boost": "the boost that fragmentation gave the marks",
     "gone": "the memory is truly gone",
     "cgroup": "the limit of a memory cgroup",
     "transient": "a shortage that was over when the report was printed",
     "address-space": "the address range of vmalloc, not memory",
+    "marks": "the marks themselves are broken",
+    "boot": "the page allocator was not filled yet",
     "none": "no request failed",
     "unknown": "not told by the text",
 }
@@ -58,12 +62,11 @@ def caller_line(answer: Answer) -> str:
 
 def zone_rows(answer: Answer) -> list[tuple[str, ...]]:
     """The sum of each zone as cells, for text and HTML alike."""
-    several = len({zone.node for zone in answer.decision.zones}) > 1
-    return [_cells(zone, several) for zone in answer.decision.zones]
+    several, last_try = several_nodes(answer.decision), last_try_decided(answer.decision.zones)
+    return [_cells(zone, zone_name(zone, several), last_try) for zone in answer.decision.zones]
 
 
-def _cells(zone: ZoneSum, several: bool) -> tuple[str, ...]:
-    name = f"node {zone.node} {zone.zone}" if several else zone.zone
+def _cells(zone: ZoneSum, name: str, last_try: bool) -> tuple[str, ...]:
     if zone.available is None:
         return (name, str(zone.free), "", "", _number(zone.min), "", "", "", "", zone.verdict)
     unusable = " ".join(f"{pages} {kind}" for kind, pages in zone.unusable.items() if pages) or "0"
@@ -75,7 +78,7 @@ def _cells(zone: ZoneSum, several: bool) -> tuple[str, ...]:
         verdict += f": order loop at {loop['order']}, left {loop['left']}, needs more than {loop['need_more_than']}"
     elif zone.verdict == "fragmentation":
         verdict += f": largest order {zone.largest_usable_order if zone.largest_usable_order is not None else 'none'}"
-    elif zone.at != "min" and zone.last_try_high is not None:
+    elif last_try and zone.last_try_high is not None:
         last = zone.last_try_high
         verdict += f": at high needs more than {last['need_more_than']}, short by {last['short_by']}"
     return (

@@ -7,10 +7,12 @@ from fastalloc.explain.layout import populated, reserve_for, zone_layout
 from fastalloc.explain.mem_info import MemInfo, ZoneInfo
 from fastalloc.explain.reports import Report
 from fastalloc.explain.version import Kernel
-from fastalloc.explain.watermark import Request, ZoneSum, check_zone
+from fastalloc.explain.watermark import Request, ZoneSum, check_zone, last_try_decided
 from fastalloc.linux.mem_info import HIDES_ABOVE, ZONES
 from fastalloc.linux.release import Release
 from fastalloc.linux.watermark_rules import Rules, rules_of
+
+_MOST_BYTES = 1 << 56  # no machine has as much: the widest physical address [arch/riscv/include/asm/pgtable-64.h]
 
 
 @dataclass
@@ -120,7 +122,9 @@ def _sums(decision: Decision, report: Report, block: MemInfo, kernel: Kernel) ->
             reserve = reserve_for(block, decision.layout, info.node, info.zone, class_zone)
             zone.lowmem_reserve = reserve
             most = block.pages(info, "managed") or block.pages(info, "present") or block.tail.get("pages RAM")
-            if most and zone.min > most:
+            most = most or _MOST_BYTES // (block.page_kb << 10)
+            zone.broken = zone.min > most
+            if zone.broken:
                 zone.notes.append(
                     f"its min mark is above all pages there are ({most}): the marks themselves are broken"
                 )
@@ -168,34 +172,41 @@ def _together(decision: Decision, report: Report) -> tuple[str, str]:
     able = [zone for zone in decision.zones if zone.allowed and zone.verdict != "empty-zone"]
     if not able:
         return "zone-not-allowed", f"no zone this caller may use (class {decision.class_zone}) has any page"
-    several = len({zone.node for zone in decision.zones}) > 1
+    several = several_nodes(decision)
     by_verdict = {name: [zone for zone in able if zone.verdict == name] for name in _ORDER}
     verdict = next((name for name in _ORDER if by_verdict[name]), "unknown")
     if verdict == "passes-now":
         zone = by_verdict[verdict][0]
         if zone.need_more_than is None:
-            return verdict, f"{_name(zone, several)} has blocks that the caller may take without a mark"
-        return verdict, f"{_name(zone, several)} passes: {zone.available} usable > {zone.need_more_than}"
+            return verdict, f"{zone_name(zone, several)} has blocks that the caller may take without a mark"
+        return verdict, f"{zone_name(zone, several)} passes: {zone.available} usable > {zone.need_more_than}"
     if decision.caller.memalloc and verdict == "below-mark":
         return verdict, "caller ignores the marks (memalloc) and the free lists of its zones were empty"
-    why = "; ".join(_why(zone, several, report.order or 0) for zone in able)
+    last_try = last_try_decided(able)
+    why = "; ".join(_why(zone, zone_name(zone, several), report.order or 0, last_try) for zone in able)
     return {"wrong-type": "other", "unknown": "no-mem-info"}.get(verdict, verdict), why
 
 
 _ORDER = ("passes-now", "wrong-type", "fragmentation", "below-mark", "unknown")
 
 
-def _name(zone: ZoneSum, several: bool) -> str:
+def several_nodes(decision: Decision) -> bool:
+    """True where the zones are of more than one node, so that a zone needs its node to be named."""
+    return len({zone.node for zone in decision.zones}) > 1
+
+
+def zone_name(zone: ZoneSum, several: bool) -> str:
+    """A zone's name, with its node where there are several."""
     return f"node {zone.node} {zone.zone}" if several else zone.zone
 
 
-def _why(zone: ZoneSum, several: bool, order: int) -> str:
-    name = _name(zone, several)
+def _why(zone: ZoneSum, name: str, order: int, last_try: bool) -> str:
     if zone.verdict == "below-mark":
-        if zone.at != "min" and zone.last_try_high:
+        if last_try and zone.last_try_high:
             last = zone.last_try_high
+            passes = "passes at min, " if zone.at != "min" else ""
             return (
-                f"{name} passes at min, short by {last['short_by']} at high, the last try before a kill "
+                f"{name} {passes}short by {last['short_by']} at high, the last try before a kill "
                 f"(usable {last['available']}, must be > {last['need_more_than']})"
             )
         if zone.mark is None:

@@ -1,5 +1,6 @@
 """The kernel's own sum: may this request have a page of this zone [mm/page_alloc.c: __zone_watermark_ok]."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fastalloc.explain.caller import Caller
@@ -35,6 +36,7 @@ class ZoneSum:
     notes: list[str] = field(default_factory=list)
     lists_known: bool = False
     short_by_range: tuple[int, int] | None = None  # where pages kept for high-order atomic requests are not printed
+    broken: bool = False  # its min mark is above all pages that there are
 
     def as_json(self) -> dict[str, object]:
         """Its fields, those without a value left out beside the ones that every zone has."""
@@ -201,15 +203,40 @@ def order_loop(available: int, mark: int, lists: FreeList, order: int, cma_back:
 
     ``cma_back``: pages taken off for the first check alone (3.10 to 4.3).
     """
-    left = available + cma_back
-    for size in range(order):
-        if size >= len(lists.blocks):
-            return None
+    for size, left, least in _steps(available + cma_back, mark, lists, order):
+        if left <= least:
+            return {"order": size + 1, "left": left, "need_more_than": least, "short_by": least + 1 - left}
+    return None
+
+
+def _steps(left: int, mark: int, lists: FreeList, order: int) -> Iterator[tuple[int, int, int]]:
+    """Each step of the order loop: the size taken off, what is left of the pages, and the mark that they are asked."""
+    for size in range(min(order, len(lists.blocks))):
         left -= lists.blocks[size][0] << size
         mark >>= 1
-        if left <= mark:
-            return {"order": size + 1, "left": left, "need_more_than": mark, "short_by": mark + 1 - left}
-    return None
+        yield size, left, mark
+
+
+def needed_in_blocks(info: ZoneInfo, request: Request, mark: int, available: int, oom_try: bool = False) -> int:
+    """How many pages must come in blocks of the request's order though single ones would do for the mark; 0: none.
+
+    A single page more raises what the first check counts and what the order loop takes off alike, so no number of
+    them passes the loop [zone_watermark_ok, 2.6.11 to 4.3]; from 4.4 a block is asked for besides the mark
+    [__zone_watermark_ok]. 0 as well where the free list is lost. ``available``: as the loop counts.
+    """
+    order, lists = request.order, info.lists
+    if order == 0 or lists is None:
+        return 0
+    needed = 1 << order if usable_blocks(lists, order, usable_letters(request, oom_try)[1]) == 0 else 0
+    if request.rules.order_check == "loop":
+        needed = max([needed, *(least + 1 - left for _, left, least in _steps(available, mark, lists, order))])
+    return needed
+
+
+def last_try_decided(zones: list[ZoneSum]) -> bool:
+    """True where a zone passes at min and the try at high before a kill refused: then high is what refused all zones
+    [__alloc_pages_may_oom: one get_page_from_freelist over the whole zonelist]."""
+    return any(zone.at != "min" for zone in zones)
 
 
 def check_zone(zone: ZoneSum, info: ZoneInfo, block: MemInfo, request: Request) -> None:

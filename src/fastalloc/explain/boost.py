@@ -1,0 +1,43 @@
+"""The boost that fragmentation gives the marks of a zone: printed or derived, and whether it is what refused."""
+
+from fastalloc.explain.verdict import Decision
+from fastalloc.explain.watermark import Request, ZoneSum, lower_mark
+from fastalloc.linux.watermark_rules import BOOST_UNPRINTED
+
+MARKLESS = ("HighMem", "Movable")  # their min is not made of min_free_kbytes [__setup_per_zone_wmarks]
+
+
+def boost_of(zone: ZoneSum, decision: Decision) -> int:
+    """The boost in a zone's marks: from 5.16 as printed; from 5.0 to 5.15 at least this much.
+
+    low - min is the larger of a quarter of min without boost and a share of the zone [__setup_per_zone_wmarks], and
+    both printed marks hold the boost: min without it is 4 * (low - min) + 3 at most.
+    """
+    if zone.boost is not None or decision.release.base not in BOOST_UNPRINTED or zone.zone in MARKLESS or zone.broken:
+        return zone.boost or 0
+    if zone.min is None or zone.low is None:
+        return 0
+    least = zone.min - 4 * (zone.low - zone.min)
+    return least if least > 3 else 0
+
+
+def passes_without(zone: ZoneSum, decision: Decision, request: Request, at_high: bool) -> int:
+    """The boost of a zone whose mark would be passed without it; 0 where it would not, or has none."""
+    boost = boost_of(zone, decision)
+    if not boost or zone.min is None or zone.available is None:
+        return 0
+    retried = decision.rules.boost_retry == "ATOMIC" and decision.caller.has("ATOMIC") and request.order == 0
+    if retried and zone.boost is None:
+        return 0  # it was asked again without the boost, and refused
+    if at_high:
+        last = zone.last_try_high
+        return boost if last and 0 < last["short_by"] <= boost else 0
+    mark, _ = lower_mark(zone.min - boost, 0, request)
+    return boost if zone.short_by and zone.available > mark + (zone.lowmem_reserve or 0) else 0
+
+
+def boost_words(zone: ZoneSum, name: str, boost: int) -> str:
+    """What to try against a boost that refused."""
+    about = "" if zone.boost is not None else "about "
+    derived = "" if zone.boost is not None else ", which its marks show: low - min is a quarter of min without it"
+    return f"vm.watermark_boost_factor=0: {name} passes without its boost of {about}{boost} pages{derived}"

@@ -1,0 +1,42 @@
+"""An answer in words, and the words that every verdict uses: who asked, how many pages."""
+
+from dataclasses import dataclass, field
+
+from fastalloc.explain.reports import Report
+from fastalloc.explain.verdict import Decision
+
+
+@dataclass
+class Advice:
+    """What a report comes to, in words."""
+
+    cause: str  # a word of text.CAUSES
+    sentence: str
+    first: list[str] = field(default_factory=list)
+    useless: list[str] = field(default_factory=list)
+
+
+def who_asked(report: Report, decision: Decision) -> str:
+    """Who asked for what, by which mask."""
+    order = report.order or 0
+    what = "a page" if order == 0 else f"a block of 2^{order} pages"
+    how = "that may not wait" if not decision.caller.may_reclaim and report.kind != "oom" else "that may reclaim"
+    if report.mode is None:
+        how = "with an unknown mask"
+    comm = report.comm or "a task"
+    where = "in an interrupt " if decision.caller.interrupt and not decision.caller.may_reclaim else ""
+    mask = f"{decision.caller.names}" if report.mode is not None else "mask lost"
+    return f"{comm} asked {where}for {what} ({mask}, {how})"
+
+
+def more(pages: int) -> str:
+    """So many pages more."""
+    return "1 page more" if pages == 1 else f"{pages} pages more"
+
+
+def smaller_requests(order: int, compaction_ahead: bool) -> str:
+    """What to try where a block of an order is not there. ``compaction_ahead``: the kernel has proactive compaction."""
+    if order > 3:
+        return f"smaller requests: kvmalloc, or pages in a list, in place of 2^{order} contiguous ones"
+    sysctl = "vm.compaction_proactiveness, or " if compaction_ahead else ""
+    return f"compaction ahead of need: {sysctl}echo 1 > /proc/sys/vm/compact_memory"
