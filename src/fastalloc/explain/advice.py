@@ -5,7 +5,7 @@ from fastalloc.explain.below import below_mark
 from fastalloc.explain.mem_info import MemInfo
 from fastalloc.explain.reports import Report
 from fastalloc.explain.sentence import Advice, more, smaller_requests, who_asked
-from fastalloc.explain.verdict import Decision, several_nodes, zone_name
+from fastalloc.explain.verdict import Decision, impossible_size, several_nodes, zone_name
 from fastalloc.explain.watermark import ZoneSum
 
 
@@ -47,6 +47,14 @@ def advise(report: Report, decision: Decision) -> Advice:
 
 def _vmalloc(who: str, report: Report) -> Advice:
     said, useless = f"{who}: {report.vmalloc or 'vmalloc failed'}", ["vm.min_free_kbytes: no mark refused"]
+    if impossible_size(report):
+        return Advice(
+            "size",
+            f"{said}: no memory was asked for, since vmalloc refuses 0 bytes and more than all memory at once; another "
+            "size would have let it pass, more address space or free memory would not.",
+            ["the caller: where its size comes from, an unchecked length or an overflow"],
+            ["a larger vmalloc area: none was searched", *useless],
+        )
     return Advice(
         "address-space",
         f"{said}; no zone was short.",

@@ -181,7 +181,7 @@ def answer_of(report: Report, source: str = "") -> Answer:
     answer = Answer(source, report, kernel, decision, advise(report, decision))
     answer.also = _other_versions(report, kernel, decision)
     answer.if_task = _other_tasks(report, kernel, decision)
-    answer.reason = reported_because(report, decision.caller, decision.release, decision.rules)
+    answer.reason = reported_because(report, decision)
     answer.missing = missing_of(report, kernel, decision)
     return answer
 

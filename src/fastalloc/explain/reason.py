@@ -1,17 +1,21 @@
 """Why the kernel gave up and said so: what a mask and an order tell of the way through the slow path."""
 
-from fastalloc.explain.caller import Caller
 from fastalloc.explain.reports import Report
-from fastalloc.linux.release import Release
-from fastalloc.linux.watermark_rules import Rules
+from fastalloc.explain.verdict import Decision
 
 COSTLY_ORDER = 3  # PAGE_ALLOC_COSTLY_ORDER: up to it the kernel retries for ever [mm/page_alloc.c]
 
 
-def reported_because(report: Report, caller: Caller, release: Release, rules: Rules) -> str:
+def reported_because(report: Report, decision: Decision) -> str:
     """One clause; empty where nothing was asked or the mask is lost [__alloc_pages_slowpath, __alloc_pages_may_oom]."""
+    caller, release, rules = decision.caller, decision.release, decision.rules
     if report.mode is None or report.kind not in ("failure", "oom") or (report.order or 0) < 0:
         return ""
+    if report.kind == "oom" and decision.verdict == "other":
+        return ""  # by hand [drivers/tty/sysrq.c: moom_callback]
+    if report.kind == "oom" and decision.verdict == "memcg-limit":
+        # The charge comes after the page was there: no mark is tried [mm/memcontrol.c: try_charge, mem_cgroup_oom].
+        return "the cgroup was at its limit, and reclaim inside it made no progress"
     if report.kind == "oom":
         made_none = "reclaim made no progress"
         return made_none + (", and the last try at the high mark failed" if rules.oom_min == "high" else "")

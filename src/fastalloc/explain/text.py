@@ -16,6 +16,7 @@ CAUSES = {
     "cgroup": "the limit of a memory cgroup",
     "transient": "a shortage that was over when the report was printed",
     "address-space": "the address range of vmalloc, not memory",
+    "size": "the size that was asked for, not memory",
     "marks": "the marks themselves are broken",
     "boot": "the page allocator was not filled yet",
     "none": "no request failed",

@@ -1,5 +1,6 @@
 """The verdict of a report: every zone's sum, and what they come to."""
 
+import re
 from dataclasses import dataclass, field
 
 from fastalloc.explain.caller import Caller, caller_of
@@ -81,10 +82,29 @@ def _said_outright(report: Report, caller: Caller, block: MemInfo | None) -> tup
             )
     if report.kind == "vmalloc" or report.vmalloc:
         if "failed to allocate pages" not in report.vmalloc and "allocated" not in report.vmalloc:
+            if impossible_size(report):
+                return "other", "vmalloc: 0 bytes or more than all memory was asked for; no address and no page was"
             return "other", "vmalloc: the address range or a table failed, not a zone's mark"
     if report.kind == "stall":
         return "other", "a stall is not a failure: the request still waits"
     return None
+
+
+def impossible_size(report: Report) -> bool:
+    """vmalloc gives up before it looks for an address: 0 bytes, or more pages than the machine has
+    [__vmalloc_node_range: !size || size >> PAGE_SHIFT > totalram_pages()].
+
+    From 5.13 it says so ("exceeds total pages"); before, the size has to tell.
+    """
+    if "exceeds total pages" in report.vmalloc:
+        return True
+    asked = re.search(r"allocation failure: (\d+) bytes", report.vmalloc)
+    if asked is None:
+        return False
+    size, block = int(asked[1]), report.mem_info
+    tail = block.tail if block is not None else {}
+    pages = tail.get("pages RAM", 0) - tail.get("pages reserved", 0)
+    return size == 0 or (block is not None and 0 < pages < size // (block.page_kb << 10))
 
 
 def _is_memcg(report: Report) -> bool:
