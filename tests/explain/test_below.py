@@ -39,27 +39,27 @@ def test_above_order_0_a_block_is_needed_as_well():
     answer = below(4, (1601, "U"), (200, "U"))
     assert answer.verdict == "below-mark"
     # 2001 - 15 <= 2000: short by 15, what the order itself takes.
-    assert "15 pages more free there and a block of order 4 would have let it pass" in answer.advice.sentence
+    assert "15 pages more free in Normal and a block of order 4 would have let it pass" in answer.advice.sentence
     assert answer.advice.cause == "fragmentation"
     assert answer.advice.first[0].startswith("smaller requests")
     gone = below(4, (1600, "U"), (200, "U"), free=2000)  # not even a single page
-    assert "16 pages more free there and a block of order 4" in gone.advice.sentence
+    assert "16 pages more free in Normal and a block of order 4" in gone.advice.sentence
     assert gone.advice.cause == "gone"
 
 
 def test_where_a_block_is_there_pages_alone_are_asked():
     answer = below(4, (401, "U"), (0, ""), (0, ""), (0, ""), (100, "U"))
-    assert "15 pages more free there would have let it pass" in answer.advice.sentence
+    assert "15 pages more free in Normal would have let it pass" in answer.advice.sentence
     assert answer.advice.cause == "gone"
 
 
 def test_single_pages_do_not_pass_the_order_loop():
     # 4.3, order 2: f = 2001 - 3, short by 3. After order 0 f = 197 <= 1000, after order 1 197 <= 500: 804 are missing.
     answer = below(2, (1801, "UE"), (0, ""), (50, "U"), release="4.3.1", mode="0xd0")
-    assert "804 pages more there in blocks of order 2 would have let it pass" in answer.advice.sentence
+    assert "804 pages more in Normal in blocks of order 2 would have let it pass" in answer.advice.sentence
     # Without pages of order 0 the loop lets it go on with the blocks that are there.
     answer = below(2, (1, "U"), (0, ""), (500, "U"), release="4.3.1", mode="0xd0")
-    assert "3 pages more free there would have let it pass" in answer.advice.sentence
+    assert "3 pages more free in Normal would have let it pass" in answer.advice.sentence
 
 
 def boosted(blocks: tuple[tuple[int, str], ...], order: int):

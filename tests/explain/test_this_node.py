@@ -30,6 +30,10 @@ def test_a_node_that_is_not_named_or_not_printed_is_said_to_be_unknown(where):
     (answer,) = fastalloc.explain(TEXT + (SLUB.format(where) if where else ""))
     assert [zone.allowed for zone in answer.decision.zones] == [True, True]
     assert any("node 0 passes and node 1 does not, so whether the shortage was over" in said for said in answer.missing)
+    assert "the report does not say which: node 0 Normal passes by 1749250 pages, node 1 does not" in (
+        answer.advice.sentence
+    )
+    assert answer.advice.cause == "unknown"
 
 
 def test_without_the_flag_any_node_serves():

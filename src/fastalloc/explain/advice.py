@@ -37,7 +37,7 @@ def advise(report: Report, decision: Decision) -> Advice:
     if verdict == "zone-not-allowed":
         return _no_zone(who, report, decision, block)
     if verdict == "passes-now":
-        return _transient(who, decision, able)
+        return _transient(who, report, decision, able)
     if verdict == "other":
         return _wrong_type(who, decision, able)
     if verdict == "fragmentation":
@@ -90,10 +90,19 @@ def _no_zone(who: str, report: Report, decision: Decision, block: MemInfo) -> Ad
     )
 
 
-def _transient(who: str, decision: Decision, able: list[ZoneSum]) -> Advice:
+def _transient(who: str, report: Report, decision: Decision, able: list[ZoneSum]) -> Advice:
     zone = next(zone for zone in able if zone.verdict == "passes-now")
     name = zone_name(zone, several_nodes(decision))
     room = (zone.available or 0) - (zone.need_more_than or 0)
+    refused = {one.node for one in able} - {one.node for one in able if one.verdict == "passes-now"}
+    if decision.caller.has("THISNODE") and report.this_node is None and refused:
+        nodes = ", ".join(map(str, sorted(refused)))
+        return Advice(
+            "unknown",
+            f"{who} of one node (__GFP_THISNODE), and was refused; the report does not say which: {name} passes by "
+            f"{room} pages, node {nodes} does not.",
+            ["the SLUB line after the head, or the caller: they name the node"],
+        )
     return Advice(
         "transient",
         f"{who} and was refused; when the report was printed {name} passed again by {room} pages: the shortage "

@@ -92,14 +92,14 @@ def _sentence(
 
 def _would_pass(decision: Decision, order: int, nearest: Compared) -> str:
     """What the zone lacks: pages, and above order 0 blocks."""
-    pages = more(nearest.short)
+    free = f"{more(nearest.short)} free in {nearest.name}"
     if not nearest.blocks:
-        return f"{pages} free there would have let it pass"
+        return f"{free} would have let it pass"
     if decision.rules.order_check != "loop":
-        return f"{pages} free there and a block of order {order} would have let it pass"
+        return f"{free} and a block of order {order} would have let it pass"
     if nearest.blocks < nearest.short:
-        return f"{pages} free there, {nearest.blocks} of them in blocks of order {order}, would have let it pass"
-    return f"{more(nearest.blocks)} there in blocks of order {order} would have let it pass"
+        return f"{free}, {nearest.blocks} of them in blocks of order {order}, would have let it pass"
+    return f"{more(nearest.blocks)} in {nearest.name} in blocks of order {order} would have let it pass"
 
 
 def _why_short(

@@ -282,7 +282,7 @@ def _masks(path: Path, events: pl.DataFrame) -> pl.DataFrame:
         for name in text.split("|"):
             if name.startswith("0x") or name.isdecimal():
                 if not _BITS.fullmatch(name):
-                    line = events.filter(pl.col("gfp_names") == text)["line"].min()
+                    line = int(events.filter(pl.col("gfp_names") == text)["line"].sort()[0])
                     raise InputError(path, f"line {line}", f"a mask of {name[:40]!r}: expected at most 64 bits")
                 mask |= int(name, 0)
             else:
