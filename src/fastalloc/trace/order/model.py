@@ -113,6 +113,7 @@ class Search(NamedTuple):
     found: np.ndarray  # int64[FOUND.width]
     where: np.ndarray  # int64[WHERE.width]
     entitled: np.ndarray  # uint8[kinds]
+    cpus: np.ndarray  # int64[CPUs with an operation of the cache]: what the others have does not change
 
 
 @internal
@@ -195,16 +196,16 @@ def one_of(ring, i):
 
 
 @internal
-def copy_model(to, model):
-    """Make ``to`` what ``model`` is."""
+def copy_model(to, model, cpus):
+    """Make ``to`` what ``model`` is; they differ in the state of ``cpus`` alone, not of other CPUs."""
     out_of_line()
     a = to.slub
     b = model.slub
     for i in range(KMEM_CACHE.width):
         a.cache[0, i] = b.cache[0, i]
-    for cpu in range(b.kcpu.shape[1]):
+    for k in range(cpus.shape[0]):
         for i in range(KMEM_CACHE_CPU.width):
-            a.kcpu[0, cpu, i] = b.kcpu[0, cpu, i]
+            a.kcpu[0, cpus[k], i] = b.kcpu[0, cpus[k], i]
     for n in range(b.knode.shape[1]):
         for i in range(KMEM_CACHE_NODE.width):
             a.knode[0, n, i] = b.knode[0, n, i]
@@ -228,7 +229,7 @@ def save_only(search, row):
     """Forget the models saved, but for the one at the position ``row`` of the search."""
     search.saved_at[:] = -1
     search.saved_at[0] = row
-    copy_model(one_of(search.saved, 0), search.model)
+    copy_model(one_of(search.saved, 0), search.model, search.cpus)
     search.where[WHERE.slot] = 0
 
 
@@ -236,7 +237,7 @@ def save_only(search, row):
 def go_back(search, slot):
     """Take the search back to the model saved in ``slot``; the position there."""
     row = search.saved_at[slot]
-    copy_model(search.model, one_of(search.saved, slot))
+    copy_model(search.model, one_of(search.saved, slot), search.cpus)
     for i in range(search.saved_at.shape[0]):
         if search.saved_at[i] > row:
             search.saved_at[i] = -1

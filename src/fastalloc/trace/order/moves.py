@@ -53,7 +53,7 @@ def agrees_until(search, wrong, goal):
     for i in range(first, last + 1):
         scratch[room + i - first] = order[i]
     make_move(search.events, order, scratch, move)
-    copy_model(search.trial, one_of(search.saved, use))
+    copy_model(search.trial, one_of(search.saved, use), search.cpus)
     reached = follow(search, search.trial, search.saved_at[use], goal)
     now = wrong
     if first <= wrong <= last:

@@ -83,7 +83,7 @@ def search_order(search, every, patience, last):
             return
         if row == stop:
             slot = (where[WHERE.slot] + 1) % at.shape[0]
-            copy_model(one_of(search.saved, slot), model)
+            copy_model(one_of(search.saved, slot), model, search.cpus)
             at[slot] = row
             where[WHERE.slot] = slot
             continue
@@ -94,7 +94,7 @@ def search_order(search, every, patience, last):
             if x[ORDER_EVENT.op] == ALLOC and passed_over(search, row, s):
                 found[FOUND.reserve] += 1
                 row = at[first_saved(at, row)]
-                copy_model(model, search.trial)
+                copy_model(model, search.trial, search.cpus)
                 save_only(search, row)
                 continue
             # 3. an operation that happened earlier or later

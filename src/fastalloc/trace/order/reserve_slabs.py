@@ -77,16 +77,16 @@ def passed_over(search, wrong, s):
     goal = wrong + LOOK
     if slot < 0 or goal > search.order.shape[0]:
         return False
-    copy_model(trial, model)
+    copy_model(trial, model, search.cpus)
     change_names(trial, x, s)
     if follow(search, trial, wrong + 1, goal) == goal:
         return False
-    copy_model(trial, one_of(search.saved, slot))
+    copy_model(trial, one_of(search.saved, slot), search.cpus)
     known = take_for_reserve(trial, events, row, kind, 1, True)
     if not known or follow(search, trial, at[slot], goal) < goal:
         take_for_reserve(trial, events, row, kind, 0, entitled[kind] == IS_ENTITLED)
         return False
     entitled[kind] = IS_ENTITLED
-    copy_model(trial, one_of(search.saved, slot))
+    copy_model(trial, one_of(search.saved, slot), search.cpus)
     take_for_reserve(trial, events, row, kind, 1, True)
     return True

@@ -72,6 +72,7 @@ class Search:
         known = np.flatnonzero(laid.first_page >= 0)
         model.block[known] = np.searchsorted(window.blocks, laid.first_page[known] >> cache.order)
         ring, trial = _stacked(model, SAVED), om.Model(*(_empty(part) for part in model))
+        ring.slub.kcpu[:], trial.slub.kcpu[:] = slub.kcpu, slub.kcpu
         at = np.zeros(SAVED, np.int64)
         found = np.zeros(FOUND.width, np.int64)
         move = np.zeros((2, MOVE.width), np.int64)
@@ -97,6 +98,7 @@ class Search:
                 found,
                 where,
                 window.entitled,
+                window.cpus,
             )
             search_order(search, EVERY, PATIENCE, window.last)
             if where[WHERE.overflow]:

@@ -60,13 +60,14 @@ class Window:
     """The operations of cache ``c``, WINDOW of them at a time: ``events`` (int32[., ORDER_EVENT.width]) in the
     ``order`` found. Objects and blocks of pages are numbered: ``blocks``, those there are; ``here``, the objects of
     these operations among all that the cache had, whose handles are in ``handle``. ``most``: slabs that the cache had
-    allocated and not given back at once. ``entitled``: uint8[kinds], as in ``model``."""
+    allocated and not given back at once. ``entitled``: uint8[kinds], as in ``model``; ``cpus``: of them, int64."""
 
     def __init__(self, operations: Operations, c: int, laid: Laid, handle: np.ndarray) -> None:
         self.operations = operations
         self.own, self.gone = operations.of(c)
         trace, order = operations.trace, operations.orders[c]
         e = trace.events
+        self.cpus = np.unique(e["cpu"][np.concatenate([self.own, self.gone])]).astype(np.int64)
         held = np.zeros(len(trace.ptrs), np.bool_)
         columns = (e["op"], e["object"], e["cpu"], e["time"])
         self.most = int(passes.objects_of(*columns, self.own, self.gone, held))
