@@ -44,14 +44,18 @@ print(metrics["slab_fast"] + metrics["slab_slow"], metrics["pages_swapped_out"])
 
 def without_guards(text: str) -> str:
     """The module with objects handed on as they are."""
-    head, taken = text.split("@folded\ndef checked_alloc(")
-    _, given = taken.split("@folded\ndef checked_free(")
-    assert "note_broken" in given
-    return head + (
-        "@folded\ndef checked_alloc(mem, heap, c, cpu, gfp, context):\n"
-        "    return policed_alloc(mem, heap, c, cpu, gfp, context)\n\n\n"
-        "@folded\ndef checked_free(mem, heap, c, cpu, handle):\n"
-        "    kmem_cache_free(mem, heap, c, cpu, handle)\n"
+    head, taken = text.split("@folded\ndef _checked_alloc(")
+    given, tail = taken.split("@by_heap(lambda mem, heap, c, cpu, gfp, context: _checked_alloc(")
+    assert given.count("note_broken") == 2, "both guards lie between"
+    return (
+        f"{head}@folded\ndef _checked_alloc(mem, heap, c, cpu, gfp, context):\n"
+        "    handle = policed_alloc(mem, heap, c, cpu, gfp, context)\n"
+        "    if 0 <= handle < st.PAGE_HANDLE:\n"
+        "        mem.ctl[MEMCTL.granted] = owner_and_depth(heap, handle)\n"
+        "    return handle\n\n\n"
+        "@folded\ndef _checked_free(mem, heap, c, cpu, handle):\n"
+        "    kmem_cache_free(mem, heap, c, cpu, handle)\n\n\n"
+        f"@by_heap(lambda mem, heap, c, cpu, gfp, context: _checked_alloc({tail}"
     )
 
 
