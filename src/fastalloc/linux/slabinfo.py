@@ -48,7 +48,7 @@ def read_slabinfo(lines: Sequence[str], path: Path) -> list[SlabRow]:
         at += 1
         if _FORMAT.search(line):
             continue
-        if _TITLE.match(line):
+        if _TITLE.search(line):
             inside = True
             continue
         if ": tunables" not in line and not (inside and _BEGINS.match(line)):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastalloc.bounded import bytes_of, decoded
+from fastalloc.cleaned import clean
 from fastalloc.errors import InputError
 from fastalloc.explain.caches.one_size import Choice, choices
 from fastalloc.explain.caches.setting import Setting, changed
@@ -43,7 +44,7 @@ def read_table(path: Path) -> list[SlabRow]:
             raise InputError(path, "", f"damaged gzip file: {error}") from None
     if len(data) > MOST_BYTES:
         raise InputError(path, "", f"is more than {MOST_BYTES:,} bytes, unpacked where it is gzip")
-    rows = read_slabinfo(decoded(data).splitlines(), path)
+    rows = read_slabinfo(clean(decoded(data), path), path)
     rows = [row for row in rows if row.object_size and row.objects_a_slab and row.pages_a_slab]
     if not rows:
         raise InputError(path, "", "holds no line of /proc/slabinfo; run `sudo cat /proc/slabinfo > slabinfo.txt`")
