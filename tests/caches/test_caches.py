@@ -61,6 +61,30 @@ def test_who_merges_with_whom():
     assert by_kind(104, "2.6.25", boot="slub_nomerge")["own cache, SLAB_HWCACHE_ALIGN"].merges_with is None
 
 
+@pytest.mark.parametrize(
+    ("kernel", "keeps"), [("2.6.30", "slub_nomerge"), ("3.17", "slub_nomerge"), ("3.18", "slab_nomerge")]
+)
+def test_what_keeps_a_cache_apart_is_what_its_kernel_has(kernel, keeps):
+    """SLAB_NO_MERGE came with 6.5, when nothing merged with kmalloc caches any more."""
+    text = as_text(answer(setting(kernel), [64], [], [], (False, False)))
+    assert f"merges with kmalloc-64, so it shares its slabs; {keeps} or a constructor" in text
+    assert "SLAB_NO_MERGE" not in text
+
+
+def test_caches_of_a_table_that_a_new_one_may_merge_with():
+    names = ("kmem_cache", "kmem_cache_node", "kmalloc-128", "kmalloc-rcl-128", "bio-72", "dentry")
+    rows = [SlabRow(name, 32, 128, 32, 1, 0) for name in names]
+
+    def may(kernel, boot=""):
+        found = {choice.kind: choice.may_merge for choice in choices(128, setting(kernel, boot), rows)}
+        return found["own cache, SLAB_HWCACHE_ALIGN"]
+
+    assert may("6.6") == ("bio-72", "dentry")  # a kmalloc cache has a usercopy window, a boot cache's refcount is -1
+    assert may("4.15") == ("kmalloc-128", "kmalloc-rcl-128", "bio-72", "dentry")
+    assert may("6.6", "slub_debug=Z,dentry") == ("bio-72",)
+    assert may("6.6", "slub_debug=Z") == may("6.6", "slub_nomerge") == ()
+
+
 def test_more_than_the_largest_kmalloc_cache_is_pages():
     assert by_kind(8193, "6.12")["kmalloc"].cache == "pages"
     assert by_kind(4097, "2.6.29")["kmalloc"].cache == "pages"

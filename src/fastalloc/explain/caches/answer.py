@@ -14,6 +14,7 @@ from fastalloc.explain.caches.setting import Setting, changed
 from fastalloc.explain.caches.table import check, fitting, is_slab
 from fastalloc.explain.caches.totals import largest, posted, under
 from fastalloc.linux.slabinfo import SlabRow, read_slabinfo
+from fastalloc.linux.slub_layouts import layout_of
 
 MOST_BYTES = 1 << 26  # of a file, unpacked
 LARGEST = 10  # caches shown
@@ -191,8 +192,9 @@ def _kept_back(found: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _merging(choice: dict[str, Any]) -> Iterator[str]:
-    if choice["merges_with"]:
-        yield f"merges with {choice['merges_with']}, so it shares its slabs; SLAB_NO_MERGE keeps it apart"
+    if choice["merges_with"]:  # up to 4.15, while SLAB_NO_MERGE came with 6.5
+        option = "slab_nomerge" if layout_of(choice["kernel"]).slab_nomerge else "slub_nomerge"
+        yield f"merges with {choice['merges_with']}, so it shares its slabs; {option} or a constructor keeps it apart"
     elif choice["may_merge"]:
         yield f"may merge with {', '.join(choice['may_merge'][:5])}, where flags agree"
     elif choice["kind"] != "kmalloc":

@@ -1,14 +1,17 @@
 """What one size costs under a kernel: from kmalloc, from a cache of its own, and from one aligned to cache lines."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fastalloc.explain.caches.setting import Setting
+from fastalloc.explain.caches.table import kmalloc_bytes
 from fastalloc.linux import slab_flags as sf
 from fastalloc.linux.geometry_slub import CacheRequest, CacheSet, Geometry, calculate_sizes, find_mergeable
 from fastalloc.linux.slabinfo import SlabRow
-from fastalloc.linux.slub_eras import SHEAF_HEADER, kmalloc_align, kmalloc_name, kmalloc_size
+from fastalloc.linux.slub_eras import SHEAF_HEADER, SlubOptions, kmalloc_align, kmalloc_name, kmalloc_size
 
+# Their refcount is -1: "Exempt from merging for now" [mm/slab_common.c 3.10: create_boot_cache].
+EXEMPT = ("kmem_cache", "kmem_cache_node")
 MAX_SHEAVES = 10  # full ones of a barn, and as many empty ones [MAX_FULL_SHEAVES, MAX_EMPTY_SHEAVES]
 
 
@@ -62,9 +65,22 @@ def choices(size: int, setting: Setting, table: list[SlabRow] | None = None, ali
             continue
         target = find_mergeable(request, boot.caches, options)
         merges = boot.caches[target].name if target >= 0 else None
-        alike = () if options.slub_nomerge else tuple(row.name for row in table or () if row.object_size == layout.size)
+        alike = tuple(row.name for row in table or () if _may_merge(request, row, options))
         found.append(_choice(kind, "new", size, layout, setting, merges, alike))
     return found
+
+
+def _may_merge(request: CacheRequest, row: SlabRow, options: SlubOptions) -> bool:
+    """Whether the new cache may go into that of a row, whose flags and constructor are taken to allow it; a kmalloc
+    cache has a usercopy window as large as its objects [mm/slab_common.c 4.16: create_kmalloc_cache]."""
+    size = row.object_size
+    flags = options.flags_of(row.name, request.flags)
+    posted = Geometry(row.name, size, size, size, 0, options.pointer, flags, 0, row.objects_a_slab)
+    named = kmalloc_bytes(row.name)
+    if named:
+        asked = CacheRequest(row.name, named, kmalloc_align(named, options), request.flags, usersize=named)
+        posted = replace(calculate_sizes(asked, options, kmalloc=True), size=size)
+    return row.name not in EXEMPT and find_mergeable(request, [posted], options) == 0
 
 
 def _kmalloc(size: int, setting: Setting) -> Choice:
