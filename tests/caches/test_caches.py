@@ -16,6 +16,7 @@ from fastalloc.explain.caches.setting import changed, setting
 from fastalloc.explain.caches.table import check, fitting, is_slab, kmalloc_bytes
 from fastalloc.linux import slab_flags as sf
 from fastalloc.linux.geometry_slab import later_slabs
+from fastalloc.linux.geometry_slub import CacheRequest, calculate_sizes
 from fastalloc.linux.slabinfo import SlabRow
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "slabinfo"
@@ -129,6 +130,34 @@ def test_red_zones_explain_a_kmalloc_slot():
     text = as_text(answer(setting("6.6", cpus=4), [], rows, [], (False, False)))
     assert "4 of 6 rows agree" in text
     assert text.startswith("kernel: Linux 6.6\n")
+
+
+def debugged(kernel):
+    """The kmalloc caches of a kernel with full debugging, and others of its orders."""
+    options = setting(kernel, "slub_debug=FZPU", cpus=8).options
+    found = [calculate_sizes(CacheRequest(f"kmalloc-{size}", size, usersize=size), options, kmalloc=True)
+             for size in (8, 64, 128, 256, 512)]  # fmt: skip
+    found += [calculate_sizes(CacheRequest(f"x{size}", size), options) for size in (200, 700, 2000)]
+    return [SlabRow(each.name, 8, each.size, each.objects, 1 << each.order, 0) for each in found]
+
+
+def test_debugging_is_found_with_the_kernel():
+    """sizeof(struct track) is that of 3.1 to 5.18: a table tells its kernel only beside the option it was booted with."""
+    rows = debugged("5.2")
+    chosen, said = fitting(rows, setting("6.12"), kernel=True, cpus=True)
+    assert all(row.agrees for row in check(rows, chosen))
+    assert "slub_debug=FZPU" in chosen.boot
+    assert "debugging not told: slub_debug=FZPU fits best" in said
+    assert "4.6-5.3 fit best" in said
+    told, said = fitting(rows, setting("6.12", "slub_debug=FZPU"), kernel=True, cpus=True)
+    assert told == chosen
+    assert "debugging" not in said
+
+
+def test_no_debugging_is_found_where_kmalloc_slots_are_as_named_or_the_kernel_is_told():
+    plain = table("slub-2.6.3x-8-cpus")
+    assert fitting(plain, setting("6.12"), kernel=True, cpus=True)[0].boot == ""
+    assert fitting(debugged("5.2"), setting("5.2"), kernel=False, cpus=True)[0].boot == ""
 
 
 def test_another_page_size_explains_a_row():

@@ -185,11 +185,50 @@ def _base(version: str) -> tuple[int, int, int]:
 def fitting(rows: Sequence[SlabRow], setting: Setting, kernel: bool, cpus: bool) -> tuple[Setting, str]:
     """The setting under which most rows agree, and a sentence on what was chosen and what fits as well.
 
-    ``kernel``, ``cpus``: whether each is to be found; what is not stays as it is. Of several the newest kernel and the
-    fewest CPUs are taken.
+    ``kernel``, ``cpus``: whether each is to be found; what is not stays as it is. With the kernel goes the debugging
+    that the slots of kmalloc caches show, unless the boot line tells of any. Of several the least debugging, the newest
+    kernel and the fewest CPUs are taken.
     """
     versions = [version for version in ERAS if _named_so(rows, version)] if kernel else [setting.kernel.version]
     counts = [low for low, _ in CPU_CLASSES] if cpus else [setting.cpus]
+    named = [row for row in rows if kmalloc_bytes(row.name)]
+    larger = any(kmalloc_bytes(row.name) != row.object_size for row in named)
+    debugs = ["", *(letters for _, letters, _ in _DEBUG)] if kernel and larger and not _debugged(setting) else [""]
+    others = _scores([row for row in rows if not kmalloc_bytes(row.name)], setting, versions, counts)
+    scores = {
+        (*of, letters): score + others[of]
+        for letters in debugs
+        for of, score in _scores(named, _with_debug(setting, letters), versions, counts).items()
+    }
+    best = max(scores.values())
+    letters = next(each for each in debugs for v in versions for n in counts if scores[v, n, each] == best)
+    version, count = next((v, n) for v in reversed(versions) for n in counts if scores[v, n, letters] == best)
+    said = []
+    if kernel:
+        fits = kernels_that(lambda version: max(scores.get((version, n, letters), -1) for n in counts) == best)
+        said.append(f"kernel not told: {', '.join(fits)} fit best, the rules of {version} shown")
+    if letters:
+        options = [each for each in debugs if scores[version, count, each] == best]
+        said.append(f"debugging not told: slub_debug={' or '.join(options)} fits best")
+    if cpus:
+        said.append(f"CPUs not told: {cpu_spans(lambda low: scores.get((version, low, letters)) == best)} fit best")
+    chosen = replace(_with_debug(setting, letters), kernel=kernel_of(version) if kernel else setting.kernel, cpus=count)
+    return chosen, "; ".join(said)
+
+
+def _debugged(setting: Setting) -> bool:
+    options = setting.options
+    return bool(options.slub_debug or options.debug_blocks)
+
+
+def _with_debug(setting: Setting, letters: str) -> Setting:
+    return replace(setting, boot=f"{setting.boot} slub_debug={letters}".strip()) if letters else setting
+
+
+def _scores(
+    rows: Sequence[SlabRow], setting: Setting, versions: Sequence[str], counts: Sequence[int]
+) -> dict[tuple[str, int], int]:
+    """How many rows agree under each version and number of CPUs."""
     scores: dict[tuple[str, int], int] = {}
     seen: dict[tuple[Any, ...], int] = {}
     for version in versions:
@@ -197,20 +236,13 @@ def fitting(rows: Sequence[SlabRow], setting: Setting, kernel: bool, cpus: bool)
             options = replace(setting, kernel=kernel_of(version), cpus=count).options
             rules = layout_of(version)
             key = (rules.fractions, rules.lower_min_objects, rules.max_objects, options.max_order, options.min_objects,
-                   rules.kmalloc_align, rules.red_left_pad, rules.track, rules.kmalloc_order_rule)  # fmt: skip
+                   rules.kmalloc_align, rules.kmalloc_order_rule, options.slub_debug, options.debug_blocks,
+                   rules.red_left_pad, rules.track, rules.kmalloc_orig_size, rules.orig_size_freeptr,
+                   rules.tiny_freeptr)  # fmt: skip
             if key not in seen:
                 seen[key] = sum(_agrees(row, options) for row in rows)
             scores[version, count] = seen[key]
-    best = max(scores.values())
-    version, count = next((v, n) for v in reversed(versions) for n in counts if scores[v, n] == best)
-    said = []
-    if kernel:
-        fits = kernels_that(lambda version: max(scores.get((version, n), -1) for n in counts) == best)
-        said.append(f"kernel not told: {', '.join(fits)} fit best, the rules of {version} shown")
-    if cpus:
-        said.append(f"CPUs not told: {cpu_spans(lambda low: scores.get((version, low)) == best)} fit best")
-    chosen = replace(setting, kernel=kernel_of(version) if kernel else setting.kernel, cpus=count)
-    return chosen, "; ".join(said)
+    return scores
 
 
 def _named_so(rows: Sequence[SlabRow], version: str) -> bool:
