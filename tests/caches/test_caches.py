@@ -142,7 +142,7 @@ def debugged(kernel):
 
 
 def test_debugging_is_found_with_the_kernel():
-    """sizeof(struct track) is that of 3.1 to 5.18: a table tells its kernel only beside the option it was booted with."""
+    """sizeof(struct track) is that of 3.1 to 5.18: a table tells its kernel only beside its boot option."""
     rows = debugged("5.2")
     chosen, said = fitting(rows, setting("6.12"), kernel=True, cpus=True)
     assert all(row.agrees for row in check(rows, chosen))

@@ -165,9 +165,15 @@ def test_64k_pages():
 
 
 def test_32_bit_words():
+    """A slot is a multiple of ARCH_SLAB_MINALIGN, 8 there too, and so is the size that another must have to merge."""
     options = SlubOptions("6.6", 4, pointer=4)
-    assert calculate_sizes(CacheRequest("x", 10), options).size == 12
-    assert calculate_sizes(CacheRequest("x", 10, flags=sf.STORE_USER), options).size == 12 + 2 * 20
+    assert calculate_sizes(CacheRequest("x", 10), options).size == 16
+    assert calculate_sizes(CacheRequest("x", 10, flags=sf.STORE_USER), options).size == 56  # 12 + 2 * 20 to 8
+    wide = SlubOptions("6.6", 4)
+    for size, slot in ((20, 24), (84, 88), (100, 104), (104, 104)):
+        made = calculate_sizes(CacheRequest("x", size), options)
+        assert (made.size, calculate_sizes(CacheRequest("x", size), wide).size) == (slot, slot)
+        assert find_mergeable(CacheRequest("y", slot), [made], options) == 0
 
 
 def test_a_newer_match_wins_up_to_3_18():

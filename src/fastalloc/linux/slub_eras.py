@@ -14,6 +14,9 @@ PAGE_SIZE = 4096
 PAGE_SHIFT = 12
 MAX_ORDER = 11  # free lists 0 .. 10
 POINTER = 8
+# ARCH_SLAB_MINALIGN: __alignof__(unsigned long long), 8 to gcc on i386, ARM (EABI), MIPS and PowerPC of 32 bits too
+# [mm/slub.c 2.6.22, include/linux/slab.h since 3.11].
+SLAB_MINALIGN = 8
 SHEAF_HEADER = 32  # bytes of struct slab_sheaf in front of its pointers
 SHEAF_OBJECTS = (4, 12, 26, 60)  # slot of a page and more, of 1024, of 256, below [calculate_sheaf_capacity]
 DEBUG_FLAGS = sf.RED_ZONE | sf.POISON | sf.STORE_USER | sf.TRACE | sf.DEBUG_FREE
@@ -106,13 +109,14 @@ def _matches(name: str, pattern: str, debug_list: str) -> bool:
 
 
 def calculate_alignment(flags: int, align: int, size: int, cache_line: int, pointer: int = POINTER) -> int:
-    """Alignment of an object in bytes: a small one shares its cache line [mm/slub.c: calculate_alignment]."""
+    """Alignment of an object in bytes: a small one shares its cache line [mm/slub.c 2.6.22 to 3.7, mm/slab_common.c:
+    calculate_alignment]."""
     if flags & sf.HWCACHE_ALIGN:
         line = cache_line
         while size <= line // 2:
             line //= 2
         align = max(align, line)
-    return round_up(max(align, pointer), pointer)
+    return round_up(max(align, SLAB_MINALIGN), pointer)
 
 
 def slab_order(size: int, min_objects: int, max_order: int, fraction: int, options: SlubOptions) -> int:
