@@ -86,6 +86,21 @@ def test_caches_of_a_table_that_a_new_one_may_merge_with():
     assert may("6.6", "slub_debug=Z") == may("6.6", "slub_nomerge") == ()
 
 
+def test_the_smallest_kmalloc_cache_is_that_of_a_table_that_has_all():
+    """ARM of 32 bits, 6.6: kmalloc-64, 128, 192, 256 and so on; there is no kmalloc-96."""
+    sizes = {"64": 64, "128": 128, "192": 192, "256": 256, "512": 512, "1k": 1024, "2k": 2048, "4k": 4096, "8k": 8192}
+    rows = [SlabRow(f"kmalloc-{name}", 8, size, 4096 // size or 1, 1, 0) for name, size in sizes.items()]
+    arm = setting("6.6", bits=32)
+
+    def kmalloc(size, rows, what_ifs=()):
+        found = answer(arm, [size], rows, what_ifs, (False, False))["sizes"][0]["choices"]
+        return [each["cache"] for each in found if each["kind"] == "kmalloc"]
+
+    assert (kmalloc(20, rows), kmalloc(84, rows)) == (["kmalloc-64"], ["kmalloc-128"])
+    assert kmalloc(84, rows, ["cpus=4", "kernel=6.12"]) == ["kmalloc-128"] * 3
+    assert (kmalloc(20, rows[:4]), kmalloc(84, [])) == (["kmalloc-32"], ["kmalloc-96"])  # an excerpt tells nothing
+
+
 def test_more_than_the_largest_kmalloc_cache_is_pages():
     assert by_kind(8193, "6.12")["kmalloc"].cache == "pages"
     assert by_kind(4097, "2.6.29")["kmalloc"].cache == "pages"

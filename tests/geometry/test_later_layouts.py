@@ -126,6 +126,9 @@ def test_kmalloc_caches_by_version_and_page():
     assert se.kmalloc_size(100_000, se.layout_of("6.12"), 65536) == 131072
     assert se.kmalloc_sizes(se.layout_of("3.10"))[:6] == (8, 16, 32, 64, 96, 128)
     assert se.kmalloc_sizes(se.layout_of("6.10"))[:4] == (96, 192, 8, 16)
+    for low, first in ((32, (32, 64, 96, 128, 192)), (64, (64, 128, 192, 256)), (128, (128, 256, 512))):
+        assert se.kmalloc_sizes(se.layout_of("3.10"), minimum=low)[: len(first)] == first
+    assert se.kmalloc_sizes(se.layout_of("6.10"), minimum=64)[:3] == (192, 64, 128)
     assert se.kmalloc_name(1024, se.layout_of("4.19")) == "kmalloc-1024"
     assert se.kmalloc_name(1024, se.layout_of("4.20")) == "kmalloc-1k"
 

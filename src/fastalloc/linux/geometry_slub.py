@@ -231,7 +231,7 @@ class CacheSet:
         if nodes > 1:
             # sizeof(struct kmem_cache_node), with the lists and counters of CONFIG_SLUB_DEBUG or without.
             self._open(CacheRequest("kmem_cache_node", 56 if self.options.debug else 40), -1)
-        for size in eras.kmalloc_sizes(rules, self.options.page_size):
+        for size in eras.kmalloc_sizes(rules, self.options.page_size, self.options.kmalloc_minalign):
             align = eras.kmalloc_align(size, self.options)
             request = CacheRequest(eras.kmalloc_name(size, rules), size, align, usersize=size)
             self._kmalloc[size] = self._open(request, 1)
@@ -245,9 +245,8 @@ class CacheSet:
             index = self._open(CacheRequest(name, size, 0, sf.HWCACHE_ALIGN), -1)
             self.caches[index] = replace(self.caches[index], sheaf_capacity=0)
         for kind, flags in (("", 0), ("rcl-", sf.RECLAIM_ACCOUNT)):
-            for size in sorted(
-                eras.kmalloc_sizes(rules, self.options.page_size), key=lambda size: (size & (size - 1) == 0, size)
-            ):
+            sizes = eras.kmalloc_sizes(rules, self.options.page_size, self.options.kmalloc_minalign)
+            for size in sorted(sizes, key=lambda size: (size & (size - 1) == 0, size)):
                 name = eras.kmalloc_name(size, rules).replace("kmalloc-", f"kmalloc-{kind}")
                 request = CacheRequest(name, size, eras.kmalloc_align(size, self.options), flags, usersize=size)
                 index = self._open(request, 1)
@@ -307,4 +306,7 @@ class CacheSet:
 
     def kmalloc_index(self, size: int) -> int:
         """Index of the cache that serves kmalloc(``size``), -1 when the page allocator does; ``size`` >= 1 bytes."""
-        return self._kmalloc.get(eras.kmalloc_size(size, self.options.rules, self.options.page_size), -1)
+        options = self.options
+        return self._kmalloc.get(
+            eras.kmalloc_size(size, options.rules, options.page_size, options.kmalloc_minalign), -1
+        )

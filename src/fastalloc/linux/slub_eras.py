@@ -38,7 +38,7 @@ class SlubOptions:
     ``slub_max_order`` and ``slub_min_objects`` default to the era's. ``debug`` is CONFIG_SLUB_DEBUG; ``slub_debug``
     what the boot option of that name adds to every cache, ``debug_blocks`` to those it names; ``debug_order`` its O.
     With ``hardened_usercopy`` (CONFIG_HARDENED_USERCOPY) caches that have a usercopy window never merge. ``pointer`` is
-    4 on a 32-bit kernel, ``kmalloc_minalign`` ARCH_KMALLOC_MINALIGN.
+    4 on a 32-bit kernel, ``kmalloc_minalign`` ARCH_KMALLOC_MINALIGN, which the smallest kmalloc cache has too.
     """
 
     era: str = "2.6.25"
@@ -215,7 +215,9 @@ def sheaf_capacity(size: int, flags: int, options: SlubOptions, asked: int = 0) 
     if options.rules.sheaves == "asked":
         return asked
     wanted = SHEAF_HEADER + options.pointer * SHEAF_OBJECTS[_by_slot(size, options.page_size)]
-    memory = kmalloc_size(wanted, options.rules, options.page_size) or round_up(wanted, options.page_size)
+    memory = kmalloc_size(wanted, options.rules, options.page_size, options.kmalloc_minalign) or round_up(
+        wanted, options.page_size
+    )
     return max((memory - SHEAF_HEADER) // options.pointer, asked)
 
 
@@ -226,17 +228,22 @@ def kmalloc_name(size: int, rules: SlubEra) -> str:
     return f"kmalloc-{size}"
 
 
-def kmalloc_sizes(rules: SlubEra, page_size: int = PAGE_SIZE) -> tuple[int, ...]:
-    """Slots of the static kmalloc caches in the order of their creation [kmem_cache_init, create_kmalloc_caches]."""
-    powers = [1 << shift for shift in range(3, fls(page_size * rules.kmalloc_pages))]
+def kmalloc_sizes(rules: SlubEra, page_size: int = PAGE_SIZE, minimum: int = POINTER) -> tuple[int, ...]:
+    """Slots of the static kmalloc caches in the order of their creation [kmem_cache_init, create_kmalloc_caches].
+
+    ``minimum``: KMALLOC_MIN_SIZE, a power of two; above 32 there is none of 96, above 64 none of 192 [kmem_cache_init
+    of 2.6.36, create_kmalloc_caches of 3.10 to 7.3].
+    """
+    powers = [1 << shift for shift in range(fls(minimum) - 1, fls(page_size * rules.kmalloc_pages))]
+    odd = {half: half * 3 // 2 for half in (64, 128) if minimum <= half // 2}
     if rules.kmalloc_odd_first:
-        return (96, 192, *powers)
-    return tuple(size for power in powers for size in ((power, power * 3 // 2) if power in (64, 128) else (power,)))
+        return (*odd.values(), *powers)
+    return tuple(size for power in powers for size in ((power, odd[power]) if power in odd else (power,)))
 
 
-def kmalloc_size(request: int, rules: SlubEra, page_size: int = PAGE_SIZE) -> int:
+def kmalloc_size(request: int, rules: SlubEra, page_size: int = PAGE_SIZE, minimum: int = POINTER) -> int:
     """Slot of the kmalloc cache that serves ``request`` bytes, 0 when pages do; ``request`` >= 1 [kmalloc_index]."""
-    return min((size for size in kmalloc_sizes(rules, page_size) if size >= request), default=0)
+    return min((size for size in kmalloc_sizes(rules, page_size, minimum) if size >= request), default=0)
 
 
 def kmalloc_align(size: int, options: SlubOptions) -> int:

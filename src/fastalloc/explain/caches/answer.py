@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from fastalloc.cleaned import clean
 from fastalloc.errors import InputError
 from fastalloc.explain.caches.one_size import Choice, choices
 from fastalloc.explain.caches.setting import Setting, changed
-from fastalloc.explain.caches.table import check, fitting, is_slab
+from fastalloc.explain.caches.table import check, fitting, is_slab, kmalloc_minimum
 from fastalloc.explain.caches.totals import largest, posted, under
 from fastalloc.linux.slabinfo import SlabRow, read_slabinfo
 from fastalloc.linux.slub_layouts import layout_of
@@ -67,6 +68,7 @@ def answer(
             raise InputError("--what-if", f"own={text}", "needs the bytes of an object, such as own=2312")
     sizes = list(dict.fromkeys([*sizes, *map(int, own)]))
     others = [text for text in what_ifs if text.partition("=")[0].strip() != "own"]
+    base = replace(base, kmalloc_min=kmalloc_minimum(rows, base.page_size))
     if rows and any(fit) and not is_slab(rows):
         base, said = fitting(rows, base, *fit)
     settings = [base, *(changed(base, text) for text in others)]

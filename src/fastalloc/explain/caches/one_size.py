@@ -85,7 +85,7 @@ def _may_merge(request: CacheRequest, row: SlabRow, options: SlubOptions) -> boo
 
 def _kmalloc(size: int, setting: Setting) -> Choice:
     options = setting.options
-    serves = kmalloc_size(size, options.rules, options.page_size)
+    serves = kmalloc_size(size, options.rules, options.page_size, options.kmalloc_minalign)
     if not serves:
         order = sf.get_order(size, options.page_shift)
         slot = options.page_size << order

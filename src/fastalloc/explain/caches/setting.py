@@ -15,7 +15,9 @@ KNOWN = "kernel=VERSION, boot=OPTIONS, cpus=N, page-size=BYTES, cache-line=BYTES
 
 @dataclass(frozen=True)
 class Setting:
-    """A kernel and its machine. ``cache_line`` and ``page_size`` in bytes; ``bits`` of a pointer: 32 or 64."""
+    """A kernel and its machine. ``cache_line`` and ``page_size`` in bytes; ``bits`` of a pointer: 32 or 64;
+    ``kmalloc_min`` bytes of the smallest kmalloc cache.
+    """
 
     kernel: Kernel
     boot: str = ""
@@ -24,6 +26,7 @@ class Setting:
     page_size: int = 4096
     cache_line: int = 64
     bits: int = 64
+    kmalloc_min: int = 8
 
     @property
     def options(self) -> SlubOptions:
@@ -38,19 +41,20 @@ class Setting:
     def _line(self) -> BootLine:
         return read_boot_line(
             self.boot, self.kernel.version, cpus_present=self.cpus, cache_line=self.cache_line,
-            page_shift=PAGE_SIZES[self.page_size], pointer=self.bits // 8,
+            page_shift=PAGE_SIZES[self.page_size], pointer=self.bits // 8, kmalloc_minalign=self.kmalloc_min,
         )  # fmt: skip
 
     def record(self) -> dict[str, Any]:
         """As plain data."""
-        names = ("boot", "cpus", "nodes", "page_size", "cache_line", "bits")
+        names = ("boot", "cpus", "nodes", "page_size", "cache_line", "bits", "kmalloc_min")
         return {name: getattr(self, name) for name in names} | {"passed_over": list(self.passed_over)}
 
     def line(self) -> str:
         """As a line."""
         boot = f", booted with {self.boot}" if self.boot else ""
         wide = "" if self.bits == 64 else ", 32-bit"
-        return f"{self.cpus} CPUs, pages of {self.page_size} bytes, cache line {self.cache_line}{wide}{boot}"
+        least = "" if self.kmalloc_min == 8 else f", kmalloc caches from {self.kmalloc_min} bytes"
+        return f"{self.cpus} CPUs, pages of {self.page_size} bytes, cache line {self.cache_line}{wide}{least}{boot}"
 
 
 def setting(
@@ -91,14 +95,14 @@ def changed(base: Setting, text: str) -> Setting:
     if not equals:
         raise InputError("--what-if", text, f"must be KEY=VALUE, one of {KNOWN}")
     if key == "kernel":
-        return setting(value, **now)
+        return replace(base, kernel=setting(value, **now).kernel)
     if key == "boot":
         return replace(base, boot=f"{base.boot} {value}".strip())
     name = key.replace("-", "_")
     if name not in now:
         names = [each.partition("=")[0] for each in KNOWN.split(", ")]
         raise InputError("--what-if", text, f"is not known{meant(key, names)}; there are {KNOWN}")
-    return setting(base.kernel.asked, **now | {name: number(value, text)})
+    return replace(setting(base.kernel.asked, **now | {name: number(value, text)}), kmalloc_min=base.kmalloc_min)
 
 
 def number(value: str, what: str) -> int:

@@ -11,7 +11,7 @@ from fastalloc.linux import slab_flags as sf
 from fastalloc.linux.geometry_slub import CacheRequest, calculate_sizes
 from fastalloc.linux.release import BASES, base_name
 from fastalloc.linux.slabinfo import SlabRow
-from fastalloc.linux.slub_eras import SlubOptions, calculate_order, kmalloc_align
+from fastalloc.linux.slub_eras import SlubOptions, calculate_order, kmalloc_align, kmalloc_sizes
 from fastalloc.linux.slub_layouts import ERAS, layout_of
 from fastalloc.linux.versions import kernel_of
 
@@ -62,6 +62,18 @@ def kmalloc_bytes(name: str) -> int:
     """Bytes that a kmalloc cache is named after, 0 for another cache."""
     match = _KMALLOC.fullmatch(name)
     return int(match[1]) * {"": 1, "k": 1024, "M": 1 << 20}[match[2]] if match else 0
+
+
+def kmalloc_minimum(rows: Sequence[SlabRow], page_size: int) -> int:
+    """KMALLOC_MIN_SIZE: the smallest kmalloc cache of a table that has all of them, 8 where it has some or none.
+
+    Up to 6.4 it is ARCH_KMALLOC_MINALIGN, since then dma_get_cache_alignment() may tell [mm/slab_common.c 6.5:
+    new_kmalloc_cache]; no name of a machine does.
+    """
+    there = {kmalloc_bytes(row.name) for row in rows if re.fullmatch(r"kmalloc-\d+k?", row.name)}
+    largest = (layout_of(version) for version in ("2.6.25", "2.6.30"))  # of a page, and of two
+    known = {frozenset(kmalloc_sizes(rules, page_size, low)): low for rules in largest for low in (8, 16, 32, 64, 128)}
+    return known.get(frozenset(there), 8)
 
 
 def is_slab(rows: Sequence[SlabRow]) -> bool:
