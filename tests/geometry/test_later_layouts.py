@@ -5,7 +5,7 @@ import pytest
 from fastalloc.linux import slab_flags as sf
 from fastalloc.linux import slub_eras as se
 from fastalloc.linux.geometry_slub import CacheRequest, CacheSet, calculate_sizes, find_mergeable
-from fastalloc.linux.slub_boot import parse_boot_options
+from fastalloc.linux.slub_boot import parse_boot_options, read_boot_line
 from fastalloc.linux.slub_eras import SlubOptions
 
 
@@ -165,6 +165,22 @@ def test_64k_pages():
     assert (options.page_size << se.calculate_order(4096, options)) // 4096 == 16
     assert se.cpu_partial(4096, 0, options) == 24  # below a page of 64 kB
     assert se.sheaf_capacity(4096, 0, SlubOptions("7.3", page_shift=16)) == 12
+
+
+def test_pages_above_4_kb_have_larger_orders_in_2_6_25():
+    """DEFAULT_MAX_ORDER 2 and DEFAULT_MIN_OBJECTS 8 there, 1 and 4 with pages of 4 kB; one set of both since 2.6.26."""
+    for shift, orders in ((16, (1, 2, 2)), (14, (2, 2, 2))):
+        for options in (
+            SlubOptions("2.6.25", page_shift=shift),
+            read_boot_line("", "2.6.25", page_shift=shift).options,
+        ):
+            assert (options.max_order, options.min_objects) == (2, 8)
+            assert tuple(se.calculate_order(size, options) for size in (9000, 20000, 30000)) == orders
+    assert read_boot_line("slub_max_order=0", "2.6.25", page_shift=16).options.max_order == 0
+    small = read_boot_line("", "2.6.25").options
+    assert (small.max_order, small.min_objects) == (1, 4)
+    later = SlubOptions("2.6.26", 8, page_shift=16)
+    assert (later.max_order, later.min_objects) == (3, 20)
 
 
 def test_32_bit_words():

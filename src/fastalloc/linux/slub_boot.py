@@ -31,7 +31,8 @@ def read_boot_line(line: str, era: str, **machine: object) -> BootLine:
     A value that is no number is 0 to get_option; from 6.19 kstrtouint refuses it and the option stands as it was.
     """
     rules = layout_of(era)
-    values: dict[str, int] = {"min_order": 0, "max_order": rules.max_order, "min_objects": 0}
+    plain = SlubOptions(era=era, **machine)  # type: ignore[arg-type]
+    values: dict[str, int] = {"min_order": 0, "max_order": plain.max_order, "min_objects": 0}
     debug: tuple[int, tuple[DebugBlock, ...], bool] = (0, (), False)
     nomerge, unknown = False, []
     for word in line.split():

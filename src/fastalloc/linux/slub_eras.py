@@ -77,7 +77,9 @@ class SlubOptions:
     @property
     def max_order(self) -> int:
         """slub_max_order in force."""
-        return self.rules.max_order if self.slub_max_order is None else min(self.slub_max_order, MAX_ORDER - 1)
+        if self.slub_max_order is None:
+            return self.rules.defaults(self.page_shift)[0]
+        return min(self.slub_max_order, MAX_ORDER - 1)
 
     @property
     def min_objects(self) -> int:
@@ -85,7 +87,7 @@ class SlubOptions:
         if self.slub_min_objects:
             return self.slub_min_objects
         if self.rules.cpus_counted == "none":
-            return self.rules.min_objects
+            return self.rules.defaults(self.page_shift)[1]
         possible = self.cpus_possible or self.cpus_present
         cpus = possible if self.rules.cpus_counted == "possible" or self.cpus_present <= 1 else self.cpus_present
         return 4 * (fls(cpus) + 1)

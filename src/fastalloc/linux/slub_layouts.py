@@ -26,6 +26,7 @@ class SlubEra:
     name: str  # the first version
     max_order: int = 1
     min_objects: int = 4  # where it does not follow from the CPUs
+    large_pages: tuple[int, int] = (2, 8)  # both, of machines with pages above 4 kB
     cpus_counted: str = "none"
     fractions: tuple[int, ...] = (8, 4)
     lower_min_objects: str = "halve"
@@ -62,6 +63,10 @@ class SlubEra:
     strict_numbers: bool = False  # a value that is no number is refused, and not taken for 0
     source: str = field(default="", compare=False)
 
+    def defaults(self, page_shift: int) -> tuple[int, int]:
+        """Largest order and objects wanted in a slab [DEFAULT_MAX_ORDER, DEFAULT_MIN_OBJECTS: #if PAGE_SHIFT <= 12]."""
+        return (self.max_order, self.min_objects) if page_shift <= 12 else self.large_pages
+
 
 @dataclass(frozen=True)
 class Change:
@@ -77,8 +82,8 @@ CHANGES = (
     Change("2.6.25", "mm/slub.c of 2.6.25-rc8: calculate_order, calculate_sizes, find_mergeable", {}),
     Change(
         "2.6.26", "calculate_order, kmem_cache_init; commits 39b264641a0 to c124f5b54f8",
-        {"max_order": 3, "cpus_counted": "possible", "fractions": (16, 8, 4), "kmalloc_order_rule": False,
-         "max_objects": 65535},
+        {"max_order": 3, "large_pages": (3, 4), "cpus_counted": "possible", "fractions": (16, 8, 4),
+         "kmalloc_order_rule": False, "max_objects": 65535},
     ),
     Change("2.6.27", "init_kmem_cache_node: ilog2(size)", {"min_partial": "log2"}),
     Change(
