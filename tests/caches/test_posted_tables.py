@@ -2,7 +2,10 @@
 
 import pytest
 
-from fastalloc.explain.caches.answer import read_table
+from fastalloc.errors import InputError
+from fastalloc.explain.caches.answer import answer, as_text, read_table
+from fastalloc.explain.caches.setting import setting
+from fastalloc.linux.slabinfo import SlabRow
 
 TITLE = "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <limit>"
 ROWS = [
@@ -46,3 +49,31 @@ def test_the_begin_of_a_name_that_most_rows_share_stays(tmp_path):
 def test_a_title_broken_within_a_word_is_no_cache(tmp_path):
     broken = [*TITLE.split("pages", 1), ROWS[0]]
     assert names(tmp_path, "\n".join(broken)) == ["dentry"]
+
+
+def test_a_table_whose_title_ends_with_the_pages_of_a_slab(tmp_path):
+    path = tmp_path / "cut.txt"
+    path.write_text(
+        ">   slabinfo - version: 2.1\n>   # name            <active_objs> <num_objs> <objsize> <objperslab>\n"
+        "> <pagesperslab>\n>   kmalloc-8192         260    268   8192    4    8\n>   kmalloc-1024 2505 2976 1024 32 8\n"
+    )
+    rows = read_table(path)
+    assert rows[0] == SlabRow("kmalloc-8192", 268, 8192, 4, 8, 0, 260, 67, cut=True)
+    text = as_text(answer(setting("4.19", cpus=8), [], rows, [], (False, False)))
+    assert "without the columns behind <pagesperslab> the table is taken for one of SLUB" in text
+    assert "2 of 2 rows agree" in text
+
+
+@pytest.mark.parametrize("above", [[TITLE], ["slabinfo - version: 2.1", ROWS[0]]])
+def test_a_row_of_a_whole_table_that_ends_there_is_cut_off(tmp_path, above):
+    with pytest.raises(InputError, match="cut off"):
+        names(tmp_path, "\n".join([*above, ROWS[1].partition(" :")[0]]))
+
+
+def test_a_row_wrapped_behind_the_pages_of_a_slab_is_whole(tmp_path):
+    path = tmp_path / "wrapped.txt"
+    path.write_text("slabinfo - version: 2.1\n" + "\n".join(row.replace(" : tun", "\n: tun") for row in ROWS[:2]))
+    assert [(row.name, row.slabs, row.cut) for row in read_table(path)] == [
+        ("dentry", 24, False),
+        ("dma-kmalloc-512", 24, False),
+    ]

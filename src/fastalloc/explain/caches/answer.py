@@ -104,6 +104,7 @@ def _table(rows: list[SlabRow], base: Setting, others: Sequence[Setting], names:
     page = base.page_size
     result: dict[str, Any] = {
         "allocator": "slab" if is_slab(rows) else "slub",
+        "cut": any(row.cut for row in rows),
         "rows": [row.record() for row in found],
         "agree": sum(row.agrees for row in found),
         "of": len(found),
@@ -132,6 +133,8 @@ def as_text(result: dict[str, Any]) -> str:
     lines += [f"note: {word}" for word in result["machine"]["passed_over"]]
     if result["fitted"]:
         lines.append(f"note: {result['fitted']}")
+    if result.get("table", {}).get("cut"):
+        lines.append("note: without the columns behind <pagesperslab> the table is taken for one of SLUB")
     for each in result["sizes"]:
         lines += ["", f"an object of {each['size']:,} bytes", *_choice_lines(each["choices"])]
     if "table" in result:
