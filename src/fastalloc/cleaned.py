@@ -24,6 +24,7 @@ _ANCHOR = re.compile(
     r"|MemTotal:\s+\d+ kB$|slabinfo - version|# ?name\s+<active_objs>"
     r"|(?:dma-)?kmalloc[-_]\S+(?:\s+\d+){5}\s*:\s*tunables)"
 )
+_IN_ANCHOR = re.compile("zone|free:|MemTotal|slabinfo|active_objs|kmalloc")  # a word of each, found faster
 _PARTS = re.compile(r"\d+|\s+|[A-Za-z]+|[^\dA-Za-z\s]")
 _DATE = re.compile("Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec|Mon|Tue|Wed|Thu|Fri|Sat|Sun")
 NEAR = 30  # lines after one with a prefix, of which most must have it
@@ -52,7 +53,7 @@ def _without_prefix(lines: list[str]) -> list[str]:
     begin is known, with other numbers and months, and most lines that follow have it too."""
     known: list[re.Pattern[str]] = []
     for at, line in enumerate(lines):
-        anchor = _ANCHOR.match(line)
+        anchor = _ANCHOR.match(line) if _IN_ANCHOR.search(line) else None
         if anchor is None or not anchor[1].strip() or any(shape.match(line) for shape in known):
             continue
         shape = re.compile("".join(_shape(part) for part in _PARTS.findall(anchor[1].rstrip())) + r"(?: |\t|$)?")
