@@ -129,16 +129,38 @@ def machine(tmp_path, text: str) -> Machine:
 
 
 def test_an_excerpt_is_no_other_page_size(tmp_path):
-    """A quarter of memory is shown; MemTotal would fit pages of 16 kB, but CPU, ISA's DMA zone or batches do not."""
-    memory, shown = "MemTotal: 16000000 kB\n", zone("Normal", 1_000_000, 63)
+    """A quarter of memory is shown; MemTotal is near that of pages of 16 kB, but CPU, ISA's DMA zone or batches do not
+    fit it, nor is it just that."""
+    memory, shown = "MemTotal: 15800000 kB\n", zone("Normal", 1_000_000, 63)
     assert machine(tmp_path, f"{memory}Linux version 6.12.5 (gcc)\n{shown}").page_kb == 4
     small = zone("Normal", 1_000_000, 1).replace("batch: 1\n", "")  # cut off before its lists
     assert machine(tmp_path, f"{memory}Linux box 6.1.0 #1 SMP x86_64 GNU/Linux\n{small}").page_kb == 4
     text = f"{memory}{zone('DMA', 3840, 1, 4095).replace('0, 0, 0)', '0, 3867, 15000)')}"
     text += zone("DMA32", 990_000, 63)
     assert machine(tmp_path, text).page_kb == 4, "and Normal is not shown"
-    arm = machine(tmp_path, f"{memory}Linux box 6.1.0 #1 SMP aarch64 GNU/Linux\n{small}")
-    assert arm.page_kb == 16
+    arm = f"Linux box 6.1.0 #1 SMP aarch64 GNU/Linux\n{small}"
+    assert "pages of 4 kB assumed" in machine(tmp_path, memory + arm).source
+    assert machine(tmp_path, f"MemTotal: 16000000 kB\n{arm}").page_kb == 16
+
+
+@pytest.mark.parametrize("nodes", [2, 4])
+def test_memory_of_other_nodes_is_no_other_page_size(tmp_path, nodes):
+    """The first of some nodes: its DMA zone is listed, and MemTotal is almost a multiple of what it manages."""
+    shown = "".join(
+        zone(*each) for each in (("DMA", 3974, 1, 4095), ("DMA32", 449_237, 63), ("Normal", 15_990_165, 63))
+    )
+    total = nodes * 65_915_526
+    for head in ("Linux box 5.4.0-42-generic #46-Ubuntu SMP x86_64 GNU/Linux\n", ""):
+        assert machine(tmp_path, f"{head}MemTotal: {total} kB\n{shown}").page_kb == 4
+
+
+def test_memory_tells_8_kb_where_it_is_the_zones_own(tmp_path):
+    """sparc64 without its name: what is managed is all of MemTotal at 8 kB; at 4 kB it is not, nor on arm64."""
+    shown = zone("Normal", 1_020_000, 15)
+    assert machine(tmp_path, f"MemTotal: 8160000 kB\n{shown}").page_kb == 8
+    assert machine(tmp_path, f"MemTotal: 8190000 kB\n{shown}").page_kb == 4
+    arm = "Linux box 6.1.0 #1 SMP aarch64 GNU/Linux\n"
+    assert machine(tmp_path, f"{arm}MemTotal: 8160000 kB\n{shown}").page_kb == 16  # by the batch
 
 
 @pytest.mark.parametrize(

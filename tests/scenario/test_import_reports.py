@@ -182,10 +182,13 @@ def test_meminfo_of_32_bits(tmp_path):
 def test_page_size_is_betrayed(tmp_path, kilobytes):
     path = tmp_path / "posted.txt"
     pages = 3840 + 520001
-    path.write_text(f"MemTotal: {pages * kilobytes - 100} kB\nSwapTotal: 640000 kB\n" + MODERN_ZONEINFO)
+    memory = f"MemTotal: {pages * kilobytes - 100} kB\nSwapTotal: 640000 kB\n"
+    path.write_text(memory + MODERN_ZONEINFO.replace("spanned  4095", "spanned  4000"))
     machine = import_machine(path)
     assert machine.page_kb == kilobytes
     assert machine.swap_pages == 640_000 // kilobytes
+    path.write_text(memory + MODERN_ZONEINFO)  # with the DMA zone of the ISA bus, which is of x86
+    assert import_machine(path).page_kb == 4
 
 
 # ------------------------------------------------------------------------------------------------- round trips

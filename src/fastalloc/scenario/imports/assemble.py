@@ -86,8 +86,8 @@ def import_machine(
         # sizes of a report are in kB, and say nothing of the page's
         counted = None if report is not None and found is report.zones else found
         whole = counted is not None and "DMA" in counted.listed and not hides_zones(counted, classes_of(counted), path)
-        sizes = host.page_sizes(arch, counted, wm.era_of(base))
-        size, why = host.page_kb(meminfo, counted, page_bytes(rows), sizes, whole, f"{release} {arch}")
+        sizes, era = host.page_sizes(arch, counted), wm.era_of(base)
+        size, why = host.page_kb(meminfo, counted, page_bytes(rows), sizes, era, whole, f"{release} {arch}")
     if report is not None and found is report.zones and size not in (None, report.page_kb or 4):
         report = read_report(source.lines, size)
         assert report is not None

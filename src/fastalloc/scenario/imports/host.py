@@ -202,21 +202,25 @@ def told_page_kb(lines: Sequence[str]) -> int | None:
     return None
 
 
-def page_sizes(arch: str, zones: ZonesFound | None, era: str) -> tuple[int, ...]:
-    """kB that a page may have on this CPU, less those that the batches of the zones' per-CPU lists speak against
-    [zone_batchsize]; only 4 where the DMA zone is that of the ISA bus."""
+def page_sizes(arch: str, zones: ZonesFound | None) -> tuple[int, ...]:
+    """kB that a page may have on this CPU [PAGE_SHIFT of arch/*]; only 4 where the DMA zone is that of the ISA bus."""
     if arch in EIGHT_ALONE:
         return (8,)
-    sizes: tuple[int, ...] = (4, 8, 16, 64) if arch == "ia64" else (4, 16, 64)
     if arch in FOUR_ALONE or (zones is not None and _has_isa_dma(zones)):
-        sizes = (4,)
+        return (4,)
+    return (4, 8, 16, 64) if arch in ("", "ia64") else (4, 16, 64)
+
+
+def sizes_of_batches(sizes: Sequence[int], zones: ZonesFound | None, era: str) -> tuple[int, ...]:
+    """Those of ``sizes`` that the batches of the zones' per-CPU lists do not speak against [zone_batchsize]; all where
+    they speak against each."""
     told = [zone for zone in zones.zones if zone.pcp_batch] if zones is not None else []
     fitting = tuple(
         size
         for size in sizes
         if all(max(1, zone_batchsize(zone.present, era, size)) == zone.pcp_batch for zone in told)
     )
-    return fitting or sizes
+    return fitting or tuple(sizes)
 
 
 def _has_isa_dma(zones: ZonesFound) -> bool:
@@ -230,6 +234,7 @@ def page_kb(
     zones: ZonesFound | None,
     slab_page: int | None,
     sizes: Sequence[int],
+    era: str,
     whole: bool,
     release: str,
 ) -> tuple[int | None, str]:
@@ -241,25 +246,41 @@ def page_kb(
         whole: no zone is left out, so that MemTotal is of those shown.
         release: the kernel's, and the name of its CPU.
     """
-    if sizes == (8,):
-        return 8, "kernels of sparc64 and alpha"
+    if len(sizes) == 1:
+        return sizes[0], "kernels of sparc64 and alpha" if sizes[0] == 8 else "the CPU and its zones"
     if slab_page is not None:
         return slab_page // 1024, "what a slab's objects take"
+    # 8 kB on a CPU that is not told: MemTotal alone may tell, batches are too near those of other sizes and kernels
+    fitting = sizes_of_batches([size for size in sizes if size != 8 or "ia64" in release], zones, era)
+    size = _size_of_memory(meminfo, zones, sizes, sizes if whole else fitting)
+    if size is not None:
+        return size, "MemTotal against the zones' pages"
     huge = {32 << 10: 16, 512 << 10: 64}.get(meminfo.get("Hugepagesize", 0))  # a table of pages maps one
-    if zones is not None and "MemTotal" in meminfo:
-        pages = sum(zone.present for zone in zones.zones)
-        for size in (4, 8, 16, 64) if whole else sizes:  # some of the memory that is present is not managed
-            if 0.6 * size * pages <= meminfo["MemTotal"] <= 1.02 * size * pages:
-                return size, "MemTotal against the zones' pages"
     if huge is not None:
         return huge, "Hugepagesize"
-    if zones is not None and len(sizes) == 1 and any(zone.pcp_batch for zone in zones.zones):
-        return sizes[0], "the batches of per-CPU lists"
-    for pattern, size in _PAGES:
+    if zones is not None and len(fitting) == 1 and any(zone.pcp_batch for zone in zones.zones):
+        return fitting[0], "the batches of per-CPU lists"
+    for pattern, named in _PAGES:
         match = pattern.search(release)
         if match is not None:
-            return size or int(match[1]), f"kernels called {match[0].strip('.')} usually"
+            return named or int(match[1]), f"kernels called {match[0].strip('.')} usually"
     return None, ""
+
+
+def _size_of_memory(
+    meminfo: Mapping[str, int], zones: ZonesFound | None, sizes: Sequence[int], usual: Sequence[int]
+) -> int | None:
+    """kB of a page by MemTotal against the pages of the zones; ``usual`` where these are those present alone.
+
+    Pages are managed and counted in MemTotal together, so it is their sum where no zone is missing, of nodes too
+    [adjust_managed_page_count, __free_pages_core]. What is only present is more.
+    """
+    if zones is None or "MemTotal" not in meminfo:
+        return None
+    pages, total = sum(zone.present for zone in zones.zones), meminfo["MemTotal"]
+    if "managed" in zones.fields:
+        return next((size for size in sizes if abs(total - size * pages) <= 1e-4 * total), None)
+    return next((size for size in usual if 0.6 * size * pages <= total <= 1.02 * size * pages), None)
 
 
 def oldest_kernel(
