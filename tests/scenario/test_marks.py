@@ -127,3 +127,39 @@ def test_scale_factor_is_of_its_time():
     machine = import_machine(DUMP)
     with pytest.raises(ValueError, match=r"since 4\.6"):
         Machine.model_validate(machine.model_dump() | {"kernel": "4.4.1", "watermark_scale_factor": 100})
+
+
+def marked(name: str, present: int, least: int, step: int) -> str:
+    marks = f"        min {least}\n        low {least + step}\n        high {least + 2 * step}\n"
+    return f"Node 0, zone {name}\n  pages free 20000\n{marks}        managed {present}\n"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "boosts"),
+    [("5.0.0", (13312, 512)), ("5.15.100", (13312, 512)), ("", (13312, 512)), ("4.20.0", (0, 0)), ("5.16.0", (0, 0))],
+)
+def test_a_boost_that_is_not_printed_is_taken_off(tmp_path, kernel, boosts):
+    """Marks of a machine of 8 GB with vm.min_free_kbytes = 67584: low - min is a quarter of min without boost, or a
+    page less than that by rounding. 5.16 prints the boost, and before 5.0 there is none."""
+    path = tmp_path / "posted.txt"
+    zones = (
+        marked("DMA", 3956, 33, 8) + marked("DMA32", 742_806, 19_510, 1549) + marked("Normal", 1_268_711, 11_176, 2666)
+    )
+    path.write_text(f"Linux version {kernel} (gcc)\n{zones}" if kernel else zones)
+    machine = import_machine(path)
+    assert [zone.min for zone in machine.zones] == [33, 19_510 - boosts[0], 11_176 - boosts[1]]
+    assert [(zone.low - zone.min, zone.high - zone.low) for zone in machine.zones] == [(8, 8), (1549,) * 2, (2666,) * 2]
+    assert ("watermark boost of 512 pages in the marks of Normal" in machine.source) == bool(boosts[1])
+    assert not kernel or kernel in machine.kernel
+    assert kernel or machine.kernel == "5.0"
+
+
+def test_marks_that_show_no_boost_stand(tmp_path):
+    """Where watermark_scale_factor decides, low - min is more than a quarter of min and tells nothing."""
+    path = tmp_path / "posted.txt"
+    path.write_text(
+        "Linux version 5.10.0 (gcc)\n" + marked("DMA", 3956, 35, 8) + marked("Normal", 7_000_000, 9000, 7000)
+    )
+    machine = import_machine(path)
+    assert [zone.min for zone in machine.zones] == [35, 9000]
+    assert "boost" not in machine.source

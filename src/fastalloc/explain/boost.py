@@ -2,23 +2,17 @@
 
 from fastalloc.explain.verdict import Decision
 from fastalloc.explain.watermark import Request, ZoneSum, lower_mark
+from fastalloc.linux.watermark_boost import boost_of_marks
 from fastalloc.linux.watermark_rules import BOOST_UNPRINTED
-
-MARKLESS = ("HighMem", "Movable")  # their min is not made of min_free_kbytes [__setup_per_zone_wmarks]
 
 
 def boost_of(zone: ZoneSum, decision: Decision) -> int:
-    """The boost in a zone's marks: from 5.16 as printed; from 5.0 to 5.15 at least this much.
-
-    low - min is the larger of a quarter of min without boost and a share of the zone [__setup_per_zone_wmarks], and
-    both printed marks hold the boost: min without it is 4 * (low - min) + 3 at most.
-    """
-    if zone.boost is not None or decision.release.base not in BOOST_UNPRINTED or zone.zone in MARKLESS or zone.broken:
+    """The boost in a zone's marks: from 5.16 as printed; from 5.0 to 5.15 at least this much."""
+    if zone.boost is not None or decision.release.base not in BOOST_UNPRINTED or zone.broken:
         return zone.boost or 0
     if zone.min is None or zone.low is None:
         return 0
-    least = zone.min - 4 * (zone.low - zone.min)
-    return least if least > 3 else 0
+    return boost_of_marks(zone.zone, zone.min, zone.low)
 
 
 def passes_without(zone: ZoneSum, decision: Decision, request: Request, at_high: bool) -> int:

@@ -2,11 +2,12 @@
 
 from math import ceil
 
-from fastalloc.explain.boost import MARKLESS, boost_of
+from fastalloc.explain.boost import boost_of
 from fastalloc.explain.mem_info import MemInfo
 from fastalloc.explain.verdict import Decision, several_nodes, zone_name
 from fastalloc.explain.watermark import Request, ZoneSum, lower_mark
 from fastalloc.linux.mem_info import HIDES_ABOVE, ZONES
+from fastalloc.linux.watermark_boost import MARKLESS
 
 
 def larger_reserve(decision: Decision, block: MemInfo, zone: ZoneSum, request: Request) -> list[str]:

@@ -13,6 +13,8 @@ from fastalloc.linux.release import Base, base_name, parse_release
 from fastalloc.linux.slabinfo import read_slabinfo
 from fastalloc.linux.slub_eras import SlubOptions
 from fastalloc.linux.versions import kernel_near
+from fastalloc.linux.watermark_boost import boost_of_marks
+from fastalloc.linux.watermark_rules import BOOST_UNPRINTED
 from fastalloc.scenario.imports import host
 from fastalloc.scenario.imports.layouts import zones_of_memory
 from fastalloc.scenario.imports.report import ReportFound, read_report
@@ -109,6 +111,8 @@ def import_machine(
         said.append(f"{cpus} CPUs assumed")
     if found is None:
         found = zones_of_memory(meminfo, size, bits or 64, arch, base, said)
+    if base in BOOST_UNPRINTED:
+        _take_off_boost(found, said)
     ratios = {"DMA": 256, "DMA32": 256, "Normal": 32} | host.read_reserve_ratios(source, bits or 64)
     huge = size == 4 and base >= (2, 6, 38) and "AnonHugePages" in meminfo
     _count_cma(found, host.cma_pages(source.lines, meminfo, size), said)
@@ -173,6 +177,17 @@ def _count_cma(found: ZonesFound, pages: int | None, said: list[str]) -> None:
         largest = max(held, key=lambda zone: (zone.cma or 0, zone.present))
         largest.cma = (largest.cma or 0) + pages - free
         said.append(f"{pages - free} CMA pages in use assumed in {largest.name}")
+
+
+def _take_off_boost(found: ZonesFound, said: list[str]) -> None:
+    """Takes the watermark boost off the marks of zones that hold one which is not printed."""
+    for zone in found.zones:
+        if zone.min is None or zone.low is None or zone.high is None:
+            continue
+        boost = boost_of_marks(zone.name, zone.min, zone.low)
+        if boost:
+            zone.min, zone.low, zone.high = zone.min - boost, zone.low - boost, zone.high - boost
+            said.append(f"watermark boost of {boost} pages in the marks of {zone.name}, as low - min shows, taken off")
 
 
 def _zones(
