@@ -7,8 +7,8 @@ from math import isqrt
 import pytest
 
 from fastalloc.errors import InputError
-from fastalloc.scenario import Machine, import_machine
-from fastalloc.scenario.machine import kbytes_of_marks
+from fastalloc.scenario import Machine, import_machine, load_machine, machine_toml
+from fastalloc.scenario.machine import factor_of_marks, kbytes_of_marks, own_factor, own_kbytes
 from tests.scenario.test_import_reports import POSTED, posted
 from tests.scenario.test_machine_import import DUMP, SHARED
 
@@ -163,3 +163,56 @@ def test_marks_that_show_no_boost_stand(tmp_path):
     machine = import_machine(path)
     assert [zone.min for zone in machine.zones] == [35, 9000]
     assert "boost" not in machine.source
+
+
+OF_200 = (("DMA", 3840, 7, 76), ("DMA32", 749_538, 1548, 14_990), ("Normal", 7_426_277, 15_339, 148_525))
+
+
+def test_marks_show_the_scale_factor(tmp_path):
+    """6.1 with watermark_scale_factor = 200: low - min is 200/10000 of each zone, whether sysctl told it or not. A new
+    min_free_kbytes leaves these steps; before, they became those of 10."""
+    path = tmp_path / "posted.txt"
+    head, zones = "Linux version 6.1.0 (gcc)\n", "".join(marked(*each) for each in OF_200)
+    for told in ("", "vm.min_free_kbytes = 67584\nvm.watermark_scale_factor = 200\n"):
+        path.write_text(f"{head}{told}{zones}")
+        machine = import_machine(path)
+        assert (own_kbytes(machine), own_factor(machine)) == (67_584, 200)
+        assert "told_" not in machine_toml(machine)
+        more = Machine.model_validate(machine.model_dump() | {"min_free_kbytes": 75_544})
+        assert [zone.low - zone.min for zone in more.zones] == [76, 14_990, 148_525]
+        assert own_factor(more) == 200
+
+
+@pytest.mark.parametrize(
+    ("zones", "factor"),
+    [
+        ((("DMA", 3977, 67, 16), ("DMA32", 757_733, 12_709, 3177)), 10),  # a quarter of min each: 10 as well as 20
+        ((("Normal", 4_000_000, 2000, 500),), 1),  # 10/10000 would be 4000
+        ((("Normal", 1_000_000, 2000, 990),), 10),  # of 990,000 pages, to which an initrd's came later
+        ((("Normal", 1_000_000, 2000, 4900),), 49),
+    ],
+)
+def test_the_scale_factor_nearest_to_the_default(tmp_path, zones, factor):
+    path = tmp_path / "posted.txt"
+    path.write_text("Linux version 6.1.0 (gcc)\n" + "".join(marked(*each) for each in zones))
+    assert factor_of_marks(import_machine(path)) == factor
+    path.write_text("Linux version 4.4.0 (gcc)\n" + "".join(marked(*each) for each in zones))
+    assert factor_of_marks(import_machine(path)) == 10
+
+
+def test_what_sysctl_told_beside_older_marks(tmp_path):
+    """Two machines with 67,584 kB: marks from before pages came to DMA32 stand as read, sum up to what was set, and
+    what sysctl told of it is kept."""
+    path, told = tmp_path / "posted.txt", "vm.min_free_kbytes = 67584\nvm.watermark_scale_factor = 12\n"
+    zones = (("DMA", 3977, 67, 16), ("DMA32", 757_733, 12_709, 3177), ("Normal", 243_535, 4119, 1029))
+    path.write_text("Linux version 5.4.0 (gcc)\n" + "".join(marked(*each) for each in zones))
+    assert own_kbytes(import_machine(path)) == kbytes_of_marks(import_machine(path)) == 67_580
+    path.write_text(told + path.read_text())
+    machine = import_machine(path)
+    assert (own_kbytes(machine), own_factor(machine)) == (67_584, 12)
+    assert [zone.min for zone in machine.zones] == [67, 12_709, 4119]
+    (tmp_path / "m.toml").write_text(machine_toml(machine))
+    assert load_machine(tmp_path / "m.toml") == machine
+    assert [
+        zone.min for zone in Machine.model_validate(machine.model_dump() | {"watermark_scale_factor": 300}).zones
+    ] == [16_896 * size // 1_005_245 for _, size, _, _ in zones]

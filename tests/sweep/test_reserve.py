@@ -346,6 +346,20 @@ def test_no_value_helps_where_other_blocks_alone_are_free():
     assert [mark * 3 // 8 < 459 for mark in marks] == [True, False]
 
 
+def test_a_machine_keeps_the_scale_factor_that_its_marks_show():
+    """6.1 with watermark_scale_factor = 200: far more than a burst of 20,000 pages lies below low now, so the closed
+    form asks for no more than there is."""
+    sizes, factor = {"DMA32": 749_538, "Normal": 7_426_277}, {"watermark_scale_factor": 200}
+    set_up = Machine.model_validate(machine("6.1", 67_584, *sizes.items()).model_dump() | factor)
+    read = Machine.model_validate(set_up.model_dump() | {"min_free_kbytes": None, "watermark_scale_factor": None})
+    own, _ = pressed(read, [Burst(pages=20_000)])
+    assert [own_value(own, key) for key in BURSTS] == [67_584, 200]
+    assert gap_pages(own.machine) > 8 * 20_000
+    assert closed_form(own, "min_free_kbytes", 0.0) == 1
+    assert closed_form(own, "watermark_scale_factor", 0.0) < 20
+    assert kept_back(own, "min_free_kbytes", 67_584) == 0
+
+
 def test_half_as_much_again_is_little_where_kswapd_keeps_up():
     """2026: 6.12 and 256 GB. The way from low to min is 0.1 % of memory; min_free_kbytes moves the rest alone."""
     own, _ = pressed(machine("6.12", 67584, ("Normal", 67108864)), [Burst(pages=2000)])

@@ -16,6 +16,7 @@ from fastalloc.linux.slab_flags import fls
 RATIOS_2_6_25 = (256, 256, 32)  # sysctl_lowmem_reserve_ratio: DMA, DMA32, NORMAL
 RATIOS_6 = (256, 256, 32, 0, 0)  # and MOVABLE, DEVICE
 MIN_FREE_KBYTES = 128
+SCALE_FACTOR = 10  # watermark_scale_factor that a kernel from 4.6 on boots with
 SWAP_CLUSTER_MAX = 32
 PAGEBLOCK = 512
 MIGRATE_PCPTYPES = 3
@@ -126,7 +127,7 @@ def zone_watermarks(
     kbytes: int,
     sizes: Sequence[int],
     era: str = "2.6.25",
-    scale_factor: int = 10,
+    scale_factor: int = SCALE_FACTOR,
     lowmem: Sequence[bool] | None = None,
     page_kb: int = 4,
 ) -> list[Watermarks]:

@@ -94,7 +94,8 @@ class Machine(Model):
     """What the kernel runs on.
 
     Where ``min_free_kbytes`` or ``watermark_scale_factor`` is given, the watermarks of all zones are computed from them
-    as the machine's kernel does; otherwise they stand as read. ``protection`` always stands as read.
+    as the machine's kernel does; otherwise they stand as read. ``protection`` always stands as read. The two that were
+    told beside marks leave these as they are: a kernel frees initmem and an initrd after it has set them.
     """
 
     name: str = Field(min_length=1)
@@ -108,6 +109,9 @@ class Machine(Model):
     cache_line: Literal[16, 32, 64, 128, 256] = 64  # bytes
     min_free_kbytes: Annotated[int, Field(ge=0, le=1 << 30)] | None = None
     watermark_scale_factor: Annotated[int, Field(ge=1, le=3000)] | None = None  # since 4.6; in 1/10000 of a zone
+    # what sysctl told of the two where the marks were read, and they do not show
+    told_min_free_kbytes: Annotated[int, Field(ge=0, le=1 << 30)] | None = None
+    told_watermark_scale_factor: Annotated[int, Field(ge=1, le=3000)] | None = None
     swap_pages: Annotated[int, Field(ge=0, le=1 << 34)] = 0
     zones: Annotated[list[Zone], Field(min_length=1, max_length=64)]  # node by node, lowest first
     # by zone, at boot, where the kernel's own boot is known to have taken the rest
@@ -198,11 +202,8 @@ class Machine(Model):
         if self.watermark_scale_factor is not None and wm.marks_of(wm.era_of(self.base)).steps != "scaled":
             raise ValueError(f"watermark_scale_factor: since 4.6, but the kernel is {self.kernel or DEFAULT_KERNEL}")
         if self.min_free_kbytes is not None or self.watermark_scale_factor is not None:
-            kbytes = self.min_free_kbytes
-            if kbytes is None:
-                kbytes = kbytes_of_marks(self)
             # frozen: this is the last step of construction
-            object.__setattr__(self, "zones", _with_watermarks(self, kbytes))
+            object.__setattr__(self, "zones", _with_watermarks(self))
         return self
 
 
@@ -212,21 +213,58 @@ def zone_classes(zones: Sequence[Zone]) -> list[str]:
     return [name for name in ZONE_CLASSES if name in names]
 
 
+def own_kbytes(machine: Machine) -> int:
+    """min_free_kbytes: as set, as told, or as the marks show."""
+    for kbytes in (machine.min_free_kbytes, machine.told_min_free_kbytes):
+        if kbytes is not None:
+            return kbytes
+    return kbytes_of_marks(machine)
+
+
+def own_factor(machine: Machine) -> int:
+    """watermark_scale_factor: as set, as told, or as the marks show."""
+    return machine.watermark_scale_factor or machine.told_watermark_scale_factor or factor_of_marks(machine)
+
+
 def kbytes_of_marks(machine: Machine) -> int:
-    """The smallest min_free_kbytes that gives the zones the min marks that they have; the nearest where none does."""
+    """The smallest min_free_kbytes that gives the zones the min marks that they have; the sum of these where none does,
+    as where pages came after they were set."""
     zones = [zone for zone, share in zip(machine.zones, machine.shares, strict=True) if share]
     total = sum(zone.present for zone in zones)
     # a share of P pages is floor(P * present / total), so each zone asks for a P of its own at least
     pages = max(-(-zone.min * total // zone.present) for zone in zones)
+    if any(pages * zone.present // total != zone.min for zone in zones):
+        pages = sum(zone.min for zone in zones)
     return pages * machine.page_kb
 
 
-def _with_watermarks(machine: Machine, kbytes: int) -> list[Zone]:
+def factor_of_marks(machine: Machine) -> int:
+    """The watermark_scale_factor that gives the zones their steps from min to low, of several the one nearest to the
+    default; where none does the nearest, by the pages of all zones whose step is more than a quarter of min.
+
+    A step is the larger of that quarter and of so many 1/10000 of the zone [__setup_per_zone_wmarks of 4.6 on].
+    """
+    shared = [zone for zone, share in zip(machine.zones, machine.shares, strict=True) if share]
+    zones = [(zone.low - zone.min, zone.min // 4, zone.present) for zone in shared]
+    if wm.marks_of(wm.era_of(machine.base)).steps != "scaled" or not any(zone.high for zone in shared):
+        return wm.SCALE_FACTOR
+    scaled = [(step, present) for step, quarter, present in zones if step > quarter]
+    least = max([1, *(-(-step * 10000 // present) for step, present in scaled)])
+    most = min((10000 * (step + 1) - 1) // present for step, _, present in zones)
+    if least <= most:
+        return min(max(wm.SCALE_FACTOR, least), most)
+    if not scaled:
+        return 1
+    near = 10000 * sum(step for step, _ in scaled) / sum(present for _, present in scaled)
+    return wm.SCALE_FACTOR if abs(near - wm.SCALE_FACTOR) < 1 else min(max(1, round(near)), 3000)
+
+
+def _with_watermarks(machine: Machine) -> list[Zone]:
     marks = wm.zone_watermarks(
-        kbytes,
+        own_kbytes(machine),
         [zone.present for zone in machine.zones],
         wm.era_of(machine.base),
-        machine.watermark_scale_factor or 10,
+        own_factor(machine),
         machine.shares,
         machine.page_kb,
     )

@@ -21,7 +21,7 @@ from fastalloc.errors import InputError
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.state import ROLE
 from fastalloc.scenario import Machine, Scenario
-from fastalloc.scenario.machine import NOT_THE_KERNELS, kbytes_of_marks
+from fastalloc.scenario.machine import NOT_THE_KERNELS, own_factor, own_kbytes
 from fastalloc.scenario.models import Burst
 from fastalloc.sweep.share import interval, lanes_without_a_refusal, share_of_any_lanes
 from fastalloc.threads import threads_of
@@ -247,12 +247,9 @@ def stated(found: Refused, key: str) -> Refused:
 
 
 def own_value(scenario: Scenario, key: str) -> int:
-    """What the scenario itself has; where min_free_kbytes is not set, what its marks tell."""
-    machine = scenario.machine
-    if key == "min_free_kbytes":
-        return machine.min_free_kbytes if machine.min_free_kbytes is not None else kbytes_of_marks(machine)
-    if key == "watermark_scale_factor":
-        return machine.watermark_scale_factor or 10
+    """What the scenario itself has; of the marks what is set, was told, or what they show."""
+    if key in BURSTS:
+        return (own_kbytes if key == "min_free_kbytes" else own_factor)(scenario.machine)
     return scenario.policy.bio_pool if key == "bio_pool" else scenario.host.free_list
 
 

@@ -28,7 +28,7 @@ from fastalloc.scenario.imports.zoneinfo import (
     protection_by_class,
     read_zoneinfo,
 )
-from fastalloc.scenario.machine import ZONE_CLASSES, Machine
+from fastalloc.scenario.machine import ZONE_CLASSES, Machine, factor_of_marks, kbytes_of_marks
 from fastalloc.scenario.varied import input_error
 
 OF_A_REPORT = "zones from the report of a failed allocation"
@@ -142,7 +142,7 @@ def import_machine(
     nodes = sorted({zone["node"] for zone in zones})
     if len(nodes) > 1:
         said.append(f"{len(nodes)} nodes ({', '.join(map(str, nodes))}), joined into one where the machine is run")
-    data = {
+    data: dict[str, Any] = {
         "name": name or _name(zones, path, size),
         "source": "; ".join([path.name or str(path), *([f"Linux {release}"] if known else []), *said]),
         "kernel": release,
@@ -157,9 +157,22 @@ def import_machine(
         "slab_caches": caches,
     }
     try:
-        return Machine.model_validate(data)
+        machine = Machine.model_validate(data)
+        told = _unlike_the_marks(machine, sysctls)
+        return Machine.model_validate(data | told) if told else machine
     except ValidationError as error:
         raise input_error(error, path, "", Machine, data) from None
+
+
+def _unlike_the_marks(machine: Machine, sysctls: dict[str, int]) -> dict[str, int]:
+    """What sysctl told and the marks do not show to the page, as fields of ``Machine``."""
+    told = {}
+    kbytes, factor = sysctls.get("min_free_kbytes"), sysctls.get("watermark_scale_factor")
+    if kbytes is not None and kbytes // machine.page_kb != kbytes_of_marks(machine) // machine.page_kb:
+        told["told_min_free_kbytes"] = kbytes
+    if factor is not None and factor != factor_of_marks(machine) and machine.base >= (4, 6, 0):
+        told["told_watermark_scale_factor"] = factor
+    return told
 
 
 def _count_cma(found: ZonesFound, pages: int | None, said: list[str]) -> None:
@@ -223,7 +236,7 @@ def _zones(
         shares = [wm.in_the_share(zone.name, era, highmem) for zone in found.zones]
         kbytes, whence = _min_free_kbytes(found.zones, shares, sysctls, era, page_kb, huge)
         said.append(f"watermarks not told: those of min_free_kbytes {kbytes}, {whence}")
-        sizes, factor = [zone.present for zone in found.zones], sysctls.get("watermark_scale_factor", 10)
+        sizes, factor = [zone.present for zone in found.zones], sysctls.get("watermark_scale_factor", wm.SCALE_FACTOR)
         for zone, mark in zip(
             found.zones, wm.zone_watermarks(kbytes, sizes, era, factor, shares, page_kb), strict=True
         ):
@@ -276,7 +289,9 @@ def _min_free_kbytes(
     sizes = [zone.present for zone in zones]
     kbytes = wm.min_free_kbytes(page_kb * sum(itertools.compress(sizes, shares)), era)
     if huge and page_kb * sum(sizes) >= 512 << 10:
-        marks = wm.zone_watermarks(kbytes, sizes, era, sysctls.get("watermark_scale_factor", 10), shares, page_kb)
+        marks = wm.zone_watermarks(
+            kbytes, sizes, era, sysctls.get("watermark_scale_factor", wm.SCALE_FACTOR), shares, page_kb
+        )
         above = [max(0, size - mark.high) for size, mark in zip(sizes, marks, strict=True)]
         raised = wm.khugepaged_min_free_kbytes(sum(shares), sum(itertools.compress(above, shares)))
         if raised > kbytes:
