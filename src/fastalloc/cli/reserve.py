@@ -88,8 +88,10 @@ def reserve(
         if name:
             say(f"{name}:", err=True)
         closed = _closed_forms(each, of, below)
+        # of 1 the steps of the other sysctl hold the burst, and the closed form says nothing of this one
+        start = closed[0] if closed[0] != 1 else None
         found = search(
-            each, of, below, lanes=lanes, most_lanes=most_lanes, start=closed[0], threads=threads, tell=_tell(of)
+            each, of, below, lanes=lanes, most_lanes=most_lanes, start=start, threads=threads, tell=_tell(of)
         )
         answers.append(({"policy": name} if name else {}) | _answer(each, found, closed))
         if not json:
