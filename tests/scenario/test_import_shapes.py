@@ -2,6 +2,7 @@
 
 import pytest
 
+from fastalloc.errors import InputError
 from fastalloc.linux.watermarks import zone_batchsize
 from fastalloc.scenario import Machine, import_machine
 
@@ -137,6 +138,55 @@ def test_sysctls_tell_kernel_ratios_and_marks(tmp_path):
     assert dma.protection == [0, dma32.present // 128, (dma32.present + normal.present) // 128]
     assert all(each.low - each.min == max(each.min // 4, each.present * 200 // 10_000) for each in machine.zones)
     assert "lowmem_reserve_ratio 128 64 32 assumed" in machine.source
+
+
+@pytest.mark.parametrize(
+    ("lines", "kbytes"),
+    [
+        ("#vm.min_free_kbytes = 1048576", None),
+        ("  ; vm.min_free_kbytes=1048576", None),
+        ("# was: vm.min_free_kbytes = 1048576\nvm.min_free_kbytes = 9000", 9000),
+        ("# sysctl vm.min_free_kbytes\nvm.min_free_kbytes = 9000", 9000),
+        ("# sysctl -w vm.min_free_kbytes=9000", 9000),
+        ("# cat /proc/sys/vm/min_free_kbytes\n9000", 9000),
+    ],
+)
+def test_a_commented_sysctl_is_not_told(tmp_path, lines, kbytes):
+    """Lines that begin with # or ; are comments [sysctl.conf(5)], but # is the prompt of root as well."""
+    source = imported(tmp_path, f"MemTotal: 8141728 kB\n{lines}\n").source
+    assert (f"min_free_kbytes {kbytes}, told" in source) == (kbytes is not None)
+    assert ", told" not in source or kbytes
+
+
+def test_commented_ratios_are_not_told(tmp_path):
+    text = "MemTotal: 8141728 kB\n#vm.lowmem_reserve_ratio = 128 64 32 0 0\n"
+    assert "lowmem_reserve_ratio 256 256 32 assumed" in imported(tmp_path, text).source
+
+
+def idle(text: str) -> str:
+    """A zone whose CPU has no page in its lists."""
+    head, _, tail = text.partition("    cpu: ")
+    return head + tail[tail.index("  start_pfn") :]
+
+
+def test_an_idle_cpu_is_left_out_of_a_zone(tmp_path):
+    """zoneinfo_show of 2.6.18 skips a CPU whose lists are all empty: an idle zone has none, and is no cut."""
+    zones = OF_2_6_24.split("Node 0")[1:]
+    shown = ["Node 0" + each for each in zones]
+    found = imported(tmp_path, "".join([*shown[:2], idle(shown[2])]))
+    whole = imported(tmp_path, OF_2_6_24)
+    assert [(zone.present, zone.min) for zone in found.zones] == [(zone.present, zone.min) for zone in whole.zones]
+    assert "1 CPUs assumed: those with pages in their lists" in found.source
+    assert "CPUs assumed" not in whole.source
+    other = imported(tmp_path, "".join([shown[0], shown[1].replace("cpu: 0", "cpu: 3"), idle(shown[2])]))
+    assert other.cpus == 4
+    assert imported(tmp_path, f"processor : 0\nprocessor : 1\n{''.join([*shown[:2], idle(shown[2])])}").cpus == 2
+    with pytest.raises(InputError, match="no pagesets: the text is cut off"):
+        imported(tmp_path, "".join([*shown[:2], idle(shown[2]).partition("  start_pfn")[0]]))
+
+
+def test_percpu_is_of_4_19(tmp_path):
+    assert imported(tmp_path, "MemTotal: 8141728 kB\nPercpu: 512 kB\n").kernel == "4.19"
 
 
 def test_a_scale_factor_is_of_4_6_at_least(tmp_path):

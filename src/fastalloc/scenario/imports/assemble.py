@@ -109,6 +109,8 @@ def import_machine(
     if cpus is None:
         cpus = max(2, (report.cpu or 0) + 1 if report else 0)
         said.append(f"{cpus} CPUs assumed")
+    elif found is not None and found.hides_cpus and cpus == found.cpus:
+        said.append(f"{cpus} CPUs assumed: those with pages in their lists, which alone are shown")
     if found is None:
         found = zones_of_memory(meminfo, size, bits or 64, arch, base, said)
     if base in BOOST_UNPRINTED:
@@ -164,9 +166,9 @@ def import_machine(
         raise input_error(error, path, "", Machine, data) from None
 
 
-def _unlike_the_marks(machine: Machine, sysctls: dict[str, int]) -> dict[str, int]:
+def _unlike_the_marks(machine: Machine, sysctls: dict[str, int]) -> dict[str, Any]:
     """What sysctl told and the marks do not show to the page, as fields of ``Machine``."""
-    told = {}
+    told: dict[str, Any] = {}
     kbytes, factor = sysctls.get("min_free_kbytes"), sysctls.get("watermark_scale_factor")
     if kbytes is not None and kbytes // machine.page_kb != kbytes_of_marks(machine) // machine.page_kb:
         told["told_min_free_kbytes"] = kbytes

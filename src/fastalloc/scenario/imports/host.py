@@ -67,12 +67,14 @@ FIRST: dict[str, Base] = {
     "Active(anon)": (2, 6, 28), "nr_inactive_anon": (2, 6, 28), "nr_free_cma": (3, 7, 0), "nr_alloc_batch": (3, 12, 0),
     "nr_kernel_misc_reclaimable": (4, 20, 0), "KernelStack": (2, 6, 32), "managed": (3, 8, 0),
     "MemAvailable": (3, 14, 0), "watermark_scale_factor": (4, 6, 0),
-    "per-node stats": (4, 8, 0), "ShmemHugePages": (4, 8, 0), "KReclaimable": (4, 20, 0), "Percpu": (5, 0, 0),
+    "per-node stats": (4, 8, 0), "ShmemHugePages": (4, 8, 0), "KReclaimable": (4, 20, 0), "Percpu": (4, 19, 0),
     "FileHugePages": (5, 4, 0), "nr_foll_pin_acquired": (5, 7, 0), "cma": (5, 12, 0), "kmalloc-cg-64": (5, 14, 0),
     "boost": (5, 16, 0), "nr_throttled_written": (5, 16, 0), "Zswap": (5, 19, 0), "maple_node": (6, 1, 0),
     "Unaccepted": (6, 5, 0), "nr_unaccepted": (6, 5, 0), "nr_memmap_pages": (6, 11, 0), "promo": (6, 12, 0),
     "high_min": (6, 13, 0), "free_highatomic": (6, 19, 0),
 }  # fmt: skip
+# A line that sysctl.conf(5) does not read; after a prompt of root a command follows.
+_COMMENT = re.compile(r"\s*[#;](?!.*\b(?:sysctl|cat|grep|echo)\b)")
 S390_DMA_PAGES = 524288  # 2 GB, which nobody else calls DMA below a Normal zone [arch/s390: MAX_DMA_ADDRESS]
 
 
@@ -141,6 +143,8 @@ def read_sysctls(source: Source) -> dict[str, int]:
             found[name] = int(told)
             continue
         for number, line in enumerate(source.lines):
+            if _COMMENT.match(line):
+                continue
             match = re.search(rf"(?:vm[./])?\b{name}\s*[=:]\s*(\d+)\s*$", line)
             if match is None and re.search(rf"cat .*{name}\s*$", line) and number + 1 < len(source.lines):
                 match = re.match(r"^\s*(\d+)\s*$", source.lines[number + 1])
@@ -159,7 +163,7 @@ def read_reserve_ratios(source: Source, bits: int) -> dict[str, int]:
     texts = [source.files.get("/proc/sys/vm/lowmem_reserve_ratio", ""), *source.lines]
     for text, answer in zip(texts, [*texts[1:], ""], strict=True):
         match = re.match(r"^\s*(?:.*\blowmem_reserve_ratio\s*[=:])?\s*(\d+(?:\s+\d+){1,5})\s*$", text)
-        if match is None or (text is not texts[0] and "lowmem_reserve_ratio" not in text):
+        if match is None or _COMMENT.match(text) or (text is not texts[0] and "lowmem_reserve_ratio" not in text):
             match = None
             if re.search(r"cat .*lowmem_reserve_ratio\s*$", text):
                 match = re.match(r"^\s*(\d+(?:\s+\d+){1,5})\s*$", answer)
@@ -170,10 +174,11 @@ def read_reserve_ratios(source: Source, bits: int) -> dict[str, int]:
 
 def cpus(source: Source, zones: ZonesFound | None) -> int | None:
     """CPUs: those with page lists, those of cpuinfo, or those that a report names."""
-    if zones is not None and zones.cpus:
-        return zones.cpus
+    shown = (zones.cpus or 0) if zones is not None else 0
+    if zones is not None and shown and not zones.hides_cpus:
+        return shown
     count = sum(1 for line in source.lines if re.match(r"^\s*processor\s*:\s*\d+", line))
-    return count or None
+    return max(shown, count) or None
 
 
 def bits(meminfo: Mapping[str, int], zones: ZonesFound | None) -> int | None:

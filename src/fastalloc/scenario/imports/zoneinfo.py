@@ -42,6 +42,7 @@ class ZonesFound:
     zones: list[ZoneFound] = field(default_factory=list)  # populated ones
     listed: list[str] = field(default_factory=list)  # names, empty zones too
     cpus: int | None = None
+    hides_cpus: bool = False  # a zone leaves out CPUs: there may be more than those shown
     more: bool = False  # a second zoneinfo follows, as before and after something
     devices: bool = False  # memory of devices, which no zone of the page allocator manages
     fields: set[str] = field(default_factory=set)  # names of lines that tell the kernel's age
@@ -58,6 +59,7 @@ def read_zoneinfo(lines: Sequence[str], path: Path) -> ZonesFound | None:
     if not blocks:
         return None
     cpus: set[int] = set()
+    shown: list[set[int]] = []  # CPUs of each zone that is whole
     read: set[tuple[int, str]] = set()
     for node, name, first, block in blocks:
         where = f"/proc/zoneinfo: node {node}, zone {name}, line {first}"
@@ -68,25 +70,32 @@ def read_zoneinfo(lines: Sequence[str], path: Path) -> ZonesFound | None:
         if name not in found.listed:
             found.listed.append(name)
         text = "\n".join(block)
-        cpus.update(int(cpu) for cpu in re.findall(r"^\s*cpu:\s*(\d+)", text, re.MULTILINE))
+        own = {int(cpu) for cpu in re.findall(r"^\s*cpu:\s*(\d+)", text, re.MULTILINE)}
+        cpus |= own
         # names of lines, among them those that tell the kernel's age
         found.fields.update(re.findall(r"^\s*(per-node stats|[a-z]\w+)", text, re.MULTILINE))
         zone = _zone(node, name, text, path, where)
         if zone is not None:
             found.zones.append(zone)
+            if zone.start_pfn is not None and re.search(r"^\s*pagesets\s*$", text, re.MULTILINE):
+                shown.append(own)
         elif name == "Device":  # spanned, with no page present or managed
             found.devices |= re.search(r"^\s*(?:spanned|present)\s+[1-9]", text, re.MULTILINE) is not None
     if not found.zones:
         raise InputError(path, "/proc/zoneinfo", "no populated zone")
     for lost in ("protection", "pcp_batch"):
         known = [getattr(zone, lost) is not None for zone in found.zones]
-        if any(known) and not known[-1]:
-            zone = found.zones[-1]
+        zone = found.zones[-1]
+        # up to 2.6.20 a CPU whose lists are all empty is left out, so an idle zone has none [mm/vmstat.c: zoneinfo_show
+        # of 2.6.18]; start_pfn stands below them
+        whole = lost == "pcp_batch" and zone.start_pfn is not None
+        if any(known) and not known[-1] and not whole:
             what = "protection" if lost == "protection" else "pagesets"
             raise InputError(
                 path, f"/proc/zoneinfo: node {zone.node}, zone {zone.name}", f"no {what}: the text is cut off"
             )
-    found.cpus = len(cpus) or None
+    found.hides_cpus = any(own != cpus for own in shown)
+    found.cpus = (max(cpus) + 1 if found.hides_cpus else len(cpus)) if cpus else None
     return found
 
 
