@@ -160,8 +160,8 @@ def import_machine(
     }
     try:
         machine = Machine.model_validate(data)
-        told = _unlike_the_marks(machine, sysctls)
-        return Machine.model_validate(data | told) if told else machine
+        unlike = _unlike_the_marks(machine, sysctls)
+        return Machine.model_validate(data | unlike) if unlike else machine
     except ValidationError as error:
         raise input_error(error, path, "", Machine, data) from None
 
