@@ -8,6 +8,7 @@ from fastalloc.explain.clean import Text
 from fastalloc.explain.complete import complete
 from fastalloc.explain.events import Event
 from fastalloc.explain.events import find as find_events
+from fastalloc.explain.interleaved import adding_up, at_once, of_several
 from fastalloc.explain.kills import Kills
 from fastalloc.explain.mem_info import (
     MemInfo,
@@ -24,7 +25,6 @@ _COMM_END = re.compile(r"[\]:>]\s*([^\s\]:>][^\]>\n]{0,14}?)\s*:?\s*$")
 _SUBJECT = re.compile(r"[>|*\s]*Subject\s*:", re.IGNORECASE)
 _NEAR = 80  # lines between a SLUB line and the report of the same request
 _PRINTS = re.compile(r"\b(?:warn_alloc\w*|__alloc_pages\w*|dump_header)\b")  # who prints a stack and a Mem-Info
-_MIXED = 4  # lines: a head and its trace are as many at least, so nearer blocks are printed line by line
 _ENDLESS = re.compile(r"\d{20}")  # no number of 64 bits that counts something is as long
 _HEADS = ("failure", "stall", "oom", "vmalloc")
 
@@ -98,9 +98,7 @@ class Reader:
         elif kind == "failure" and self._pending_vmalloc:
             report.vmalloc = self._pending_vmalloc
         self._pending_vmalloc = ""
-        report.sysrq = (
-            kind == "oom" and 0 <= self.text.index(event.start) - self._sysrq_line < 5 and self._sysrq_line >= 0
-        )
+        report.sysrq = kind == "oom" and self._is_asked_for(event)
         self.reports.append(report)
         report.caches += self._slub_near(report)
 
@@ -169,13 +167,16 @@ class Reader:
                 return report
         return None
 
+    def _is_asked_for(self, event: Event) -> bool:
+        """Within some lines of a SysRq that shows memory or kills nobody failed."""
+        return self._sysrq_line >= 0 and 0 <= self.text.index(event.start) - self._sysrq_line < 5
+
     def _orphan(self, event: Event) -> Report:
         report = Report(
             "failure", self.text.number(event.start), event.start, event.end, event.caller, borrowed="no head"
         )
         report.mem_info = MemInfo(start=event.start)
-        # Within some lines of "SysRq : Show Memory" nobody failed.
-        report.sysrq = 0 <= self.text.index(event.start) - self._sysrq_line < 5 and self._sysrq_line >= 0
+        report.sysrq = self._is_asked_for(event)
         if report.sysrq:
             report.kind, report.borrowed = "show-mem", ""
         elif self._stack is not None:
@@ -189,7 +190,9 @@ class Reader:
 
     def _on_meminfo(self, event: Event) -> None:
         report = self._open(event.caller)
-        if report is None or (report.mem_info is not None and (report.mem_info.begun or report.mem_info.zones)):
+        if self._is_asked_for(event) and (report is None or self.text.index(report.start) < self._sysrq_line):
+            report = self._orphan(event)
+        elif report is None or (report.mem_info is not None and (report.mem_info.begun or report.mem_info.zones)):
             # A second block: of an earlier head that still waits (two reports interleaved), else of a lost head.
             waiting = self._waiting(event)
             report = waiting if waiting is not None else self._orphan(event)
@@ -305,42 +308,24 @@ class Reader:
             (report, info) for _, _, report, block in sorted(blocks, key=lambda one: one[:2]) for info in block.zones
         ]
 
-    def _beside(self, blocks: list[MemInfo]) -> list[MemInfo]:
-        """The block that began last and those that are printed beside it, in the order of their beginnings.
-
-        A block that said nothing more once the later one began was cut, or its task prints for the others
-        [kernel/printk: console_unlock] and goes on when the later one is whole.
-        """
-        found: list[MemInfo] = []
-        for block in sorted(blocks, key=lambda block: block.start, reverse=True):
-            begins = found[-1].start if found else block.start
-            if block.last < begins and not self.text.near(block.last, begins, _MIXED, 1.0):
-                break
-            found.append(block)
-        return found[::-1]
-
-    def _at_once(self, waiting: list[tuple[Report, ZoneInfo]]) -> list[tuple[Report, ZoneInfo]]:
-        """Of the zones that wait for a line, those of blocks that are printed now."""
-        beside = {id(block) for block in self._beside([report.mem_info for report, _ in waiting if report.mem_info])}
-        return [one for one in waiting if id(one[0].mem_info) in beside]
-
     def _on_reserve(self, event: Event) -> None:
         # The reserve follows its zone's line, and a block with lists has none to come [show_free_areas].
-        waiting = self._at_once(
+        waiting = at_once(
+            self.text,
             [
                 (report, info)
                 for report, info in self._zones_of(event.caller)
                 if info.reserve is None and report.mem_info is not None and not report.mem_info.listed
-            ]
+            ],
         )
         numbers = read_reserve(event.values["reserve"])
-        if _interleaved(waiting):
+        if of_several(waiting):
             # A zone keeps the same in both: it is not the line of one that is known to keep other.
             known = {(info.node, info.zone): info.reserve for _, info in self._zones_of(event.caller) if info.reserve}
             fits = [one for one in waiting if known.get((one[1].node, one[1].zone), numbers) == numbers]
             waiting = fits or waiting
         if waiting:
-            report, info = waiting[0] if _interleaved(waiting) else waiting[-1]
+            report, info = waiting[0] if of_several(waiting) else waiting[-1]
             cut = self.text.is_cut(event.end)
             info.reserve = None if cut or not numbers else numbers
             report.end = max(report.end, event.end)
@@ -354,10 +339,11 @@ class Reader:
         ]
         # The lists come after all zones: a block with a zone whose reserve is still to come is not there yet.
         ready = [one for one in waiting if one[0].mem_info and all(zone.reserve for zone in one[0].mem_info.zones)]
-        waiting = self._at_once(ready or waiting)
+        lists = read_list(self.text.string[event.end : min(event.until, event.end + 900)])
+        waiting = adding_up(self.text, event.start, waiting, lists) or at_once(self.text, ready or waiting)
         if waiting:
             report, info = waiting[0]
-            info.lists = read_list(self.text.string[event.end : min(event.until, event.end + 900)])
+            info.lists = lists
             assert report.mem_info is not None
             report.mem_info.listed = True
             report.mem_info.last = event.end
@@ -424,10 +410,6 @@ class Reader:
 
 def _done(report: Report) -> bool:
     return report.mem_info is not None and report.mem_info.listed
-
-
-def _interleaved(waiting: list[tuple[Report, ZoneInfo]]) -> bool:
-    return len({id(report) for report, _ in waiting}) > 1
 
 
 def read_reports(text: Text, boot: Release | None = None) -> tuple[list[Report], Release | None]:

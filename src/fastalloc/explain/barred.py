@@ -46,6 +46,8 @@ def closing(report: Report, decision: Decision) -> tuple[str, str] | None:
     The kernel names it for a kill [mm/oom_kill.c: constrained_alloc]. A memory policy is the nodemask of a request;
     what a report says of mems_allowed counts where a node outside it is shown.
     """
+    if report.constraint == "CONSTRAINT_NONE":  # every node with memory was open to it
+        return None
     shut = {zone.node for zone in _closed_zones(decision)}
     policy = _policy(report)
     outside_policy = bool(policy) and (not shut or any(not _lists(policy, node) for node in shut))
@@ -159,6 +161,8 @@ def _above(report: Report, decision: Decision, block: MemInfo, request: Request)
             useless="more memory: it would be HighMem, which this request may not use",
             low_memory=True,
         )
+    if names == "Movable":  # kernel memory has no place there
+        return Barred(pages, said, "a smaller ZONE_MOVABLE (kernelcore=, movablecore=, memory onlined as movable)")
     return Barred(pages, said, f"a mask that allows {names}")
 
 

@@ -149,7 +149,8 @@ def _not_filled(zone: ZoneSum, block: MemInfo) -> bool:
     """
     info = block.find(zone.node, zone.zone)
     managed = info is not None and bool(block.pages(info, "managed"))
-    return managed and not (zone.free or zone.min or zone.low or zone.high)
+    # With min_free_kbytes of 0 all marks are 0 too, to 4.5; the reserves are not.
+    return managed and not (zone.free or zone.min or zone.low or zone.high or any((info and info.reserve) or ()))
 
 
 def _too_early(who: str) -> Advice:

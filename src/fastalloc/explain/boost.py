@@ -1,18 +1,12 @@
 """The boost that fragmentation gives the marks of a zone: printed or derived, and whether it is what refused."""
 
 from fastalloc.explain.verdict import Decision
-from fastalloc.explain.watermark import Request, ZoneSum, lower_mark
-from fastalloc.linux.watermark_boost import boost_of_marks
-from fastalloc.linux.watermark_rules import BOOST_UNPRINTED
+from fastalloc.explain.watermark import Request, ZoneSum, hidden_boost, lower_mark
 
 
 def boost_of(zone: ZoneSum, decision: Decision) -> int:
     """The boost in a zone's marks: from 5.16 as printed; from 5.0 to 5.15 at least this much."""
-    if zone.boost is not None or decision.release.base not in BOOST_UNPRINTED or zone.broken:
-        return zone.boost or 0
-    if zone.min is None or zone.low is None:
-        return 0
-    return boost_of_marks(zone.zone, zone.min, zone.low)
+    return zone.boost or (0 if zone.broken else hidden_boost(zone, decision.release))
 
 
 def passes_without(zone: ZoneSum, decision: Decision, request: Request, at_high: bool) -> int:

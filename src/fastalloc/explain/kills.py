@@ -10,6 +10,7 @@ _KILLS = re.compile(r"\s*:\s*Kill")
 # Between what is known of an OOM and a line that says a memory cgroup's limit was hit: a trace stands there at most.
 _LINES = 160
 _SECONDS = 60.0
+_NO_MEM_INFO = (3, 9, 0)  # since then a cgroup's OOM prints none
 
 
 class Kills:
@@ -49,10 +50,13 @@ class Kills:
         """The OOM may still say that it is a memory cgroup's: it has neither killed nor said what else confined it.
 
         One OOM has one constraint, and its kill is the last that it prints [mm/oom_kill.c: constrained_alloc,
-        __oom_kill_process].
+        __oom_kill_process]. With a Mem-Info it is the machine's: of a cgroup dump_header() shows the cgroup in its
+        place [3.9 and later].
         """
         near = self._text.near(report.end, event.start, _LINES, _SECONDS)
-        return near and not report.victim and not report.constraint
+        newer = report.release is not None and report.release.base >= _NO_MEM_INFO
+        shown = newer and report.mem_info is not None and bool(report.mem_info.zones)
+        return near and not report.victim and not report.constraint and not shown
 
     def _global(self, event: Event) -> None:
         report = self._last(event)

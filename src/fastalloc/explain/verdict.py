@@ -8,9 +8,10 @@ from fastalloc.explain.layout import populated, reserve_for, zone_layout
 from fastalloc.explain.mem_info import MemInfo, ZoneInfo
 from fastalloc.explain.reports import Report
 from fastalloc.explain.version import Kernel
-from fastalloc.explain.watermark import Request, ZoneSum, check_zone, last_try_decided
+from fastalloc.explain.watermark import Request, ZoneSum, check_zone, hidden_boost, last_try_decided
 from fastalloc.linux.mem_info import HIDES_ABOVE, ZONES
 from fastalloc.linux.release import Release
+from fastalloc.linux.watermark_boost import MARKLESS, MOST_PAGEBLOCK
 from fastalloc.linux.watermark_rules import Rules, rules_of
 
 _MOST_BYTES = 1 << 56  # no machine has as much: the widest physical address [arch/riscv/include/asm/pgtable-64.h]
@@ -143,7 +144,10 @@ def _sums(decision: Decision, report: Report, block: MemInfo, kernel: Kernel) ->
             zone.lowmem_reserve = reserve
             most = block.pages(info, "managed") or block.pages(info, "present") or block.tail.get("pages RAM")
             most = most or _MOST_BYTES // (block.page_kb << 10)
-            zone.broken = zone.min > most
+            # A boost may be above a small zone, to 5.6 by a pageblock, and so may the least min of HighMem and Movable,
+            # SWAP_CLUSTER_MAX [boost_watermark, __setup_per_zone_wmarks].
+            boost = zone.boost or hidden_boost(zone, kernel.release)
+            zone.broken = info.zone not in MARKLESS and (zone.min - boost > most or boost > max(most, MOST_PAGEBLOCK))
             if zone.broken:
                 zone.notes.append(
                     f"its min mark is above all pages there are ({most}): the marks themselves are broken"

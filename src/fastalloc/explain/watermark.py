@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from fastalloc.explain.caller import Caller
 from fastalloc.explain.mem_info import FreeList, MemInfo, ZoneInfo
 from fastalloc.linux.release import Release
-from fastalloc.linux.watermark_rules import FAST_WITHOUT, HIGHATOMIC_BOUND, HIGHATOMIC_UNPRINTED, Rules
+from fastalloc.linux.watermark_boost import boost_of_marks
+from fastalloc.linux.watermark_rules import (
+    BOOST_UNPRINTED,
+    FAST_WITHOUT,
+    HIGHATOMIC_BOUND,
+    HIGHATOMIC_UNPRINTED,
+    Rules,
+)
 
 
 @dataclass
@@ -103,6 +110,13 @@ def lower_mark(mark: int, boost: int, request: Request) -> tuple[int, tuple[str,
         mark -= mark // 4
         said.append(f"{'NON_BLOCK' if nested else 'HARDER'} quarter: {mark}")
     return mark, tuple(said)
+
+
+def hidden_boost(zone: ZoneSum, release: Release) -> int:
+    """The boost that 5.0 to 5.15 do not print, as the marks show it; 0 where they show none."""
+    if zone.boost is not None or release.base not in BOOST_UNPRINTED or zone.min is None or zone.low is None:
+        return 0
+    return boost_of_marks(zone.zone, zone.min, zone.low)
 
 
 def taken_off(info: ZoneInfo, block: MemInfo, request: Request, cma_ok: bool, reserves: bool) -> dict[str, int]:
@@ -250,7 +264,7 @@ def check_zone(zone: ZoneSum, info: ZoneInfo, block: MemInfo, request: Request) 
         _without_mark(zone, info, request, remove)
         return
     assert zone.min is not None
-    zone.mark, zone.discounts = lower_mark(zone.min, zone.boost or 0, request)
+    zone.mark, zone.discounts = lower_mark(zone.min, zone.boost or hidden_boost(zone, request.release), request)
     zone.unusable = taken_off(info, block, request, caller.cma_ok, counts_highatomic(request))
     if rules.fast == "without highatomic" and request.order == 0 and "highatomic" in zone.unusable:
         # The short cut of 4.7 to 5.8 asks the full mark and does not take the highatomic pages off.

@@ -2,6 +2,7 @@
 
 MARKLESS = ("HighMem", "Movable")  # their min is not made of min_free_kbytes [__setup_per_zone_wmarks]
 PAGEBLOCK = 512  # of the smallest common pageblock_nr_pages; others are multiples
+MOST_PAGEBLOCK = 8192  # 512 MB of 64 kB pages
 LOST = 3  # pages that a quarter rounds off
 
 
