@@ -163,6 +163,8 @@ def test_marks_that_show_no_boost_stand(tmp_path):
     machine = import_machine(path)
     assert [zone.min for zone in machine.zones] == [35, 9000]
     assert "boost" not in machine.source
+    path.write_text(marked("Normal", 63_914_000, 71_024, 17_744))  # of 64 kB, read as 4: a quarter less 48
+    assert (import_machine(path).kernel, import_machine(path).zones[0].min) == ("3.8", 71_024)
 
 
 OF_200 = (("DMA", 3840, 7, 76), ("DMA32", 749_538, 1548, 14_990), ("Normal", 7_426_277, 15_339, 148_525))

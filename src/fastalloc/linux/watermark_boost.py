@@ -1,7 +1,7 @@
 """The boost that fragmentation gives the marks of a zone, where the kernel does not print it [mm/page_alloc.c, 5.0]."""
 
 MARKLESS = ("HighMem", "Movable")  # their min is not made of min_free_kbytes [__setup_per_zone_wmarks]
-PAGEBLOCK = 512  # of the smallest common pageblock_nr_pages; others are multiples
+PAGEBLOCK = 256  # pageblock_nr_pages of s390 and ppc64, a page of 4 or 64 kB; on x86 and arm64 it is a multiple
 MOST_PAGEBLOCK = 8192  # 512 MB of 64 kB pages
 LOST = 3  # pages that a quarter rounds off
 

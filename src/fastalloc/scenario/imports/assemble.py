@@ -13,7 +13,7 @@ from fastalloc.linux.release import Base, base_name, parse_release
 from fastalloc.linux.slabinfo import read_slabinfo
 from fastalloc.linux.slub_eras import SlubOptions
 from fastalloc.linux.versions import kernel_near
-from fastalloc.linux.watermark_boost import boost_of_marks
+from fastalloc.linux.watermark_boost import PAGEBLOCK, boost_of_marks
 from fastalloc.linux.watermark_rules import BOOST_UNPRINTED
 from fastalloc.scenario.imports import host
 from fastalloc.scenario.imports.layouts import zones_of_memory
@@ -195,12 +195,15 @@ def _count_cma(found: ZonesFound, pages: int | None, said: list[str]) -> None:
 
 
 def _take_off_boost(found: ZonesFound, said: list[str]) -> None:
-    """Takes the watermark boost off the marks of zones that hold one which is not printed."""
+    """Takes the watermark boost off the marks of zones that hold one which is not printed.
+
+    Less than a pageblock is what a report in kB rounds, where the size of its pages is not known.
+    """
     for zone in found.zones:
         if zone.min is None or zone.low is None or zone.high is None:
             continue
         boost = boost_of_marks(zone.name, zone.min, zone.low)
-        if boost:
+        if boost >= PAGEBLOCK:
             zone.min, zone.low, zone.high = zone.min - boost, zone.low - boost, zone.high - boost
             said.append(f"watermark boost of {boost} pages in the marks of {zone.name}, as low - min shows, taken off")
 

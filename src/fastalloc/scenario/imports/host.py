@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from fastalloc.linux.release import Base, Span, parse_release
 from fastalloc.linux.slabinfo import SlabRow
-from fastalloc.linux.watermark_boost import boost_of_marks
+from fastalloc.linux.watermark_boost import PAGEBLOCK, boost_of_marks
 from fastalloc.linux.watermark_rules import BOOST_UNPRINTED
 from fastalloc.linux.watermarks import zone_batchsize
 from fastalloc.scenario.imports.texts import Source
@@ -316,6 +316,6 @@ def oldest_kernel(
         if zone.name not in NOT_THE_KERNELS and zone.min is not None and zone.low is not None:
             if zone.low - zone.min > zone.min // 4 + 1:
                 bases.append((4, 6, 0))
-            if boost_of_marks(zone.name, zone.min, zone.low):
+            if boost_of_marks(zone.name, zone.min, zone.low) >= PAGEBLOCK:
                 bases.append(BOOST_UNPRINTED.first)
     return max(bases)
