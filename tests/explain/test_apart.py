@@ -69,3 +69,12 @@ def test_a_node_line_after_a_zone_begins_another_block():
     other = node + zone("DMA", 839, 17) + RESERVE.format(0, 825) + zone("Normal", 500, 2000) + RESERVE.format(0, 0)
     got = sums(head("a", 500) + zone("DMA", 46849, 5632) + 4 * "> This is unusual.\n" + other)
     assert [[row[:2] for row in rows] for rows in got] == [[("DMA", 0)], [("DMA", 825), ("Normal", 0)]]
+
+
+@pytest.mark.parametrize("stamped", [True, False])
+def test_reports_of_one_line_each_take_nothing_of_each_other(stamped):
+    parts = [head("a", 100) + zone("Normal", 300, 2000), WHOLE]
+    if not stamped:
+        parts = ["".join(line.split("] ", 1)[-1] + "\n" for line in part.splitlines()) for part in parts]
+    text = "".join(part.replace("\n", " ") + "\n" for part in parts)
+    assert sums(text) == [[("Normal", 0, 451, False)], BOTH]

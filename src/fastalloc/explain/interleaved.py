@@ -1,7 +1,7 @@
 """Whose line it is where the blocks of two reports are printed in turn."""
 
 from fastalloc.explain.clean import Text
-from fastalloc.explain.mem_info import FreeList, MemInfo, ZoneInfo
+from fastalloc.explain.mem_info import FreeList, ZoneInfo
 from fastalloc.explain.reports import Report
 
 Waiting = list[tuple[Report, ZoneInfo]]  # zones that wait for a line, and their reports
@@ -16,23 +16,32 @@ def of_several(waiting: Waiting) -> bool:
 
 def at_once(text: Text, waiting: Waiting) -> Waiting:
     """Of the zones that wait, those of blocks that are printed now."""
-    beside = {id(block) for block in _beside(text, [report.mem_info for report, _ in waiting if report.mem_info])}
-    return [one for one in waiting if id(one[0].mem_info) in beside]
+    beside = {id(report) for report in _beside(text, [report for report, _ in waiting])}
+    return [one for one in waiting if id(one[0]) in beside]
 
 
-def _beside(text: Text, blocks: list[MemInfo]) -> list[MemInfo]:
-    """The block that began last and those that are printed beside it, in the order of their beginnings.
+def _beside(text: Text, reports: list[Report]) -> list[Report]:
+    """The report whose block began last and those that are printed beside it, in the order of their beginnings.
 
     A block that said nothing more once the later one began was cut, or its task prints for the others
     [kernel/printk: console_unlock] and goes on when the later one is whole.
     """
-    found: list[MemInfo] = []
-    for block in sorted(blocks, key=lambda block: block.start, reverse=True):
-        begins = found[-1].start if found else block.start
-        if block.last < begins and not text.near(block.last, begins, _MIXED, 1.0):
+    found: list[Report] = []
+    for report in sorted(reports, key=_begin, reverse=True):
+        block, later = report.mem_info, found[-1] if found else report
+        if block is None:
+            continue
+        begins = _begin(later)
+        # Where a whole report is posted as one line, lines tell no distance: then its head must lie before.
+        in_one = text.index(later.start) == text.index(begins) and block.last < later.start
+        if block.last < begins and (in_one or not text.near(block.last, begins, _MIXED, 1.0)):
             break
-        found.append(block)
+        found.append(report)
     return found[::-1]
+
+
+def _begin(report: Report) -> int:
+    return report.mem_info.start if report.mem_info is not None else report.start
 
 
 def adding_up(text: Text, place: int, waiting: Waiting, lists: FreeList | None) -> Waiting:
