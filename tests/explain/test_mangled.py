@@ -293,8 +293,18 @@ def test_a_number_that_begins_the_next_line_is_not_of_the_reserve():
 def test_of_two_reports_that_mix_line_by_line_no_zone_has_numbers_of_both(seed, often):
     rng = random.Random(seed)
     first = made(seed).text.splitlines()
-    more = 64 * rng.randrange(1, 9)  # kB free in each zone, and so in its list
-    second = [re.sub(r"(free:|= )(\d+)kB", lambda kb: f"{kb[1]}{int(kb[2]) + more}kB", line) for line in first]
+    more: dict[str, int] = {}  # kB free in each zone, and so in its list
+
+    def freed(zone):
+        more[zone[1]] = 64 * rng.randrange(1, 9)
+        return f"{zone[1]} free:{int(zone[2]) + more[zone[1]]}kB"
+
+    def listed(zone):
+        return f"{zone[1]}: {zone[2]}= {int(zone[3]) + more[zone[1]]}kB"
+
+    second = [re.sub(r"((?:Node \d+ )?\w+) free:(\d+)kB", freed, line) for line in first]
+    second = [re.sub(r"((?:Node \d+ )?\w+): (\d+\*.*)= (\d+)kB", listed, line) for line in second]
+    assert sum(a != b for a, b in zip(first, second, strict=True)) == 2 * len(more)
     true = {zone for lines in (first, second) for zone in _zones("\n".join(lines) + "\n")}
     ours, mixed, which = [list(first), list(second)], [], 0
     while any(ours):

@@ -34,14 +34,14 @@ def test_marks_of_zero_are_no_boot_where_zones_keep_reserves():
 def test_an_oom_that_nothing_confined_lacks_no_node():
     """CONSTRAINT_NONE: all nodes with memory were open, also beside a nodemask [constrained_alloc, 5.15]."""
     text = (
-        "x invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0\n"
+        "x invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, nodemask=0-1, oom_score_adj=0\n"
         "CPU: 0 PID: 1 Comm: x Not tainted 5.15.60 #1\nMem-Info:\nactive_anon:1 inactive_anon:0 isolated_anon:0\n"
-        " free:1640 free_pcp:0 free_cma:0\n"
+        " free:9640 free_pcp:0 free_cma:0\n"
         + "".join(zone("Normal", 800, (1000, 1250, 1500), node=n) + reserve(0, 0) for n in (0, 1))
         + "oom-kill:constraint={},nodemask=0-1,cpuset=/,mems_allowed=0-1,global_oom,task=x,pid=1\n"
     )
-    (free,) = fastalloc.explain(text.format("CONSTRAINT_NONE"))
-    assert free.advice.cause == "gone"
+    told = {said: fastalloc.explain(text.format(said)) for said in ("CONSTRAINT_NONE", "CONSTRAINT_MEMORY_POLICY")}
+    assert [answer.advice.cause for (answer,) in told.values()] == ["gone", "nodes"]
 
 
 def test_kernel_memory_has_no_place_in_zone_movable():

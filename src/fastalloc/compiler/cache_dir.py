@@ -132,7 +132,7 @@ def only_one(name: str) -> Iterator[None]:
 
 def is_cold() -> bool:
     """Whether no kernel was compiled into the folder yet."""
-    return not any(not path.parent.name.startswith(OF_ONES_OWN) for path in cache_folder().rglob("*.nbi"))
+    return all(path.parent.name.startswith(OF_ONES_OWN) for path in cache_folder().rglob("*.nbi"))
 
 
 def announce_compiling() -> None:

@@ -340,7 +340,10 @@ class Reader:
         # The lists come after all zones: a block with a zone whose reserve is still to come is not there yet.
         ready = [one for one in waiting if one[0].mem_info and all(zone.reserve for zone in one[0].mem_info.zones)]
         lists = read_list(self.text.string[event.end : min(event.until, event.end + 900)])
-        waiting = adding_up(self.text, event.start, waiting, lists) or at_once(self.text, ready or waiting)
+        # Of blocks printed side by side the order tells; the sum tells one that went on behind another's head.
+        beside = at_once(self.text, ready or waiting)
+        same = [one for one in adding_up(self.text, event.start, waiting, lists) if one in ready and one not in beside]
+        waiting = same or beside
         if waiting:
             report, info = waiting[0]
             info.lists = lists

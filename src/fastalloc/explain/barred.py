@@ -46,9 +46,10 @@ def closing(report: Report, decision: Decision) -> tuple[str, str] | None:
     The kernel names it for a kill [mm/oom_kill.c: constrained_alloc]. A memory policy is the nodemask of a request;
     what a report says of mems_allowed counts where a node outside it is shown.
     """
-    if report.constraint == "CONSTRAINT_NONE":  # every node with memory was open to it
-        return None
     shut = {zone.node for zone in _closed_zones(decision)}
+    # CONSTRAINT_NONE: no policy and no cpuset closed a node with memory; of __GFP_THISNODE it says nothing.
+    if report.constraint == "CONSTRAINT_NONE" and not decision.caller.has("THISNODE"):
+        return None
     policy = _policy(report)
     outside_policy = bool(policy) and (not shut or any(not _lists(policy, node) for node in shut))
     if report.constraint == "CONSTRAINT_MEMORY_POLICY" or (outside_policy and report.constraint != "CONSTRAINT_CPUSET"):

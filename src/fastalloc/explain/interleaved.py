@@ -32,7 +32,7 @@ def _beside(text: Text, reports: list[Report]) -> list[Report]:
         if block is None:
             continue
         begins = _begin(later)
-        # Where a whole report is posted as one line, lines tell no distance: then its head must lie before.
+        # A report posted as one line is no line from the one before, however far: its head stands in between.
         in_one = text.index(later.start) == text.index(begins) and block.last < later.start
         if block.last < begins and (in_one or not text.near(block.last, begins, _MIXED, 1.0)):
             break

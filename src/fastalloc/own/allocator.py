@@ -15,7 +15,7 @@ from fastalloc.own import memory as om
 from fastalloc.own.allocator_text import PROVIDED, AllocatorText, read_allocator
 from fastalloc.own.arithmetic import COMPILED, INTERPRETED
 from fastalloc.own.compiled import executed_module
-from fastalloc.own.plain_python import constants_of, refuse_constants
+from fastalloc.own.plain_python import refuse_constants
 from fastalloc.own.rewritten import rewritten_module
 from fastalloc.own.text import refuse_parameters
 
@@ -33,7 +33,6 @@ class OwnAllocator(NamedTuple):
     parameters: tuple[tuple[str, int], ...]
     interpreted: Mapping[str, Callable[..., Any]]
     compiled: Mapping[str, Callable[..., Any]]
-    constants: tuple[tuple[str, Any], ...]  # values of the file's top that its functions use
     heap: Any  # the NamedTuple of its arrays
 
     def shapes(self, caches: int, cpus: int, tasks: int, pages: int) -> list[tuple[int, int]]:
@@ -87,18 +86,17 @@ def _allocator(source: str, where: str, parameters: tuple[tuple[str, int], ...],
     module = rewritten_module(found.text, lines)
     plain = _plain(module, where, dict(parameters))
     refuse_constants(found.text, plain, PROVIDED)
-    constants = tuple((said, value) for _, _, said, value in constants_of(found.text, plain, PROVIDED))
     interpreted = {name: plain[name] for name in found.text.functions}
     # A class of its own for each file: Numba tells kernels of tuples apart by it.
     heap = NamedTuple("heap", [(name, np.ndarray) for name in found.arrays])  # type: ignore[misc]
     if DISABLE_JIT:
-        return OwnAllocator(source, found, parameters, interpreted, interpreted, constants, heap)
+        return OwnAllocator(source, found, parameters, interpreted, interpreted, heap)
     namespace = executed_module(module, where, dict(parameters), {**COMPILED, **om.PROVIDED})
     for name in dict.fromkeys(each for names in found.text.used.values() for each in names):
         inner = {} if name in found.text.functions else NOT_FROM_PYTHON
         namespace[name] = njit(error_model="python", boundscheck=True, **inner)(namespace[name])
     compiled = {name: namespace[name] for name in found.text.functions}
-    return OwnAllocator(source, found, parameters, interpreted, compiled, constants, heap)
+    return OwnAllocator(source, found, parameters, interpreted, compiled, heap)
 
 
 def _plain(module: Any, where: str, parameters: dict[str, int]) -> dict[str, Any]:

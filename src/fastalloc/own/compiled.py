@@ -95,7 +95,7 @@ def _own_policy(source: str, where: str, parameters: tuple[tuple[str, int], ...]
     namespace = executed_module(module, where, dict(parameters), COMPILED)
     for name in dict.fromkeys(each for names in text.used.values() for each in names):
         namespace[name] = njit(error_model="python", nogil=True, boundscheck=text.has_elements)(namespace[name])
-    digest = digest_of(source, parameters, [(said, value) for _, _, said, value in constants_of(text, plain)])
+    digest = digest_of(source, parameters, [(said, value) for _, _, said, value in constants_of(text, namespace)])
     address = {name: address_of(name, text, namespace[name], digest) for name in text.asked}
     return OwnPolicy(text, merge, address, interpreted)
 
@@ -108,10 +108,8 @@ def executed(text: Text, parameters: Mapping[str, int]) -> dict[str, Callable[[n
 
 
 def executed_module(module: Any, where: str, parameters: dict[str, int], operations: dict[str, Any]) -> dict[str, Any]:
-    namespace: dict[str, Any] = {
-        "__name__": __name__,
-        **operations,
-    }  # that Numba can import where it loads what it kept
+    # By its name Numba finds a module where it loads what it kept.
+    namespace: dict[str, Any] = {"__name__": __name__, **operations}
     mark = set_parameters.set(parameters)
     try:
         with few_lines(where):

@@ -30,11 +30,12 @@ from fastalloc.kernels.alloc.own.state import (
 from fastalloc.own import memory as om
 from fastalloc.own import slabs
 from fastalloc.own.allocator import WHY, OwnAllocator, own_allocator
+from fastalloc.own.allocator_text import PROVIDED
 from fastalloc.own.arithmetic import COMPILED, INTERPRETED
 from fastalloc.own.compiled import PolicyError, executed_module, told_with_line
 from fastalloc.own.kept import digest_of, kept
 from fastalloc.own.machine_code import whole, why_refused
-from fastalloc.own.plain_python import MAY_RAISE
+from fastalloc.own.plain_python import MAY_RAISE, constants_of
 from fastalloc.own.rewritten import rewritten_module
 
 import numba  # isort: skip
@@ -128,7 +129,8 @@ def _addresses(source: str, where: str, parameters: tuple[tuple[str, int], ...])
     namespace = executed_module(module, where, dict(parameters), {**COMPILED, **_COMPILED})
     for name in dict.fromkeys(each for used in text.used.values() for each in used):
         namespace[name] = njit(error_model="python", boundscheck=True, nogil=True)(namespace[name])
-    digest = digest_of(source, parameters, allocator.constants)
+    constants = [(said, value) for _, _, said, value in constants_of(text, namespace, PROVIDED)]
+    digest = digest_of(source, parameters, constants)
     return {name: _address(name, allocator, namespace[name], digest) for name in names}
 
 
