@@ -21,6 +21,7 @@ from fastalloc.kernels.alloc.state import (
     MEMCTL,
     MIGRATE,
     PAGE,
+    PCP,
     SLUB_CTL,
     SLUB_SLAB,
     ZONE,
@@ -84,7 +85,7 @@ def make_mem(zones, cpus=1, hz=250):
         zone=rows,
         area=np.zeros((len(zones), MIGRATE.width, g.MAX_ORDER, AREA.width), np.int64),
         block=np.zeros((len(zones), 1 + max(spec["present"] for spec in zones)), np.int64),
-        pcp=np.zeros((cpus, len(zones), 3), np.int64),
+        pcp=np.zeros((cpus, len(zones), PCP.width), np.int64),
         page=np.full((max(start, 1), PAGE.width), -1, np.int32),
         ctl=np.zeros(MEMCTL.width, np.int64),
     )

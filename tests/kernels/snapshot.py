@@ -54,11 +54,15 @@ def columns_of(array, *columns):
 
 def pcp_list(mem, cpu, z):
     """The pages of a CPU's list, hot end first."""
-    following, preceding = columns_of(mem.page, PAGE.next, PAGE.prev)
+    following, preceding, same, flags = columns_of(mem.page, PAGE.next, PAGE.prev, PAGE.same, PAGE.flags)
     pages = chain(mem.pcp[cpu, z, PCP.head], following.__getitem__, mem.zone[z, ZONE.present])
     assert len(pages) == mem.pcp[cpu, z, PCP.count]
     assert mem.pcp[cpu, z, PCP.tail] == (pages[-1] if pages else -1)
     assert_linked_back(pages, preceding.__getitem__)
+    for migrate in range(MIGRATE.width):
+        of_type = chain(mem.pcp[cpu, z, PCP.first[migrate]], same.__getitem__, len(pages))
+        assert of_type == [p for p in pages if flags[p] >> st.PG_MIGRATE_SHIFT & 3 == migrate]
+        assert mem.pcp[cpu, z, PCP.last[migrate]] == (of_type[-1] if of_type else -1)
     return pages
 
 

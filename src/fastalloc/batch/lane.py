@@ -16,7 +16,7 @@ from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmem_inspect import overflowed
 from fastalloc.kernels.alloc.mempool import MEMPOOL, MEMPOOL_RULES, Pools
 from fastalloc.kernels.alloc.policy_record import MATCH_PFMEMALLOC
-from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, MIGRATE, PAGE, ZONE
+from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, MIGRATE, PAGE, PCP, ZONE
 from fastalloc.kernels.lane import policy as lane_policy
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.cfs import GRANULARITY_NS, LATENCY_NS, WAKEUP_GRANULARITY_NS
@@ -134,7 +134,7 @@ def build_mem(scenario: Scenario, layout: Layout, room: int = 1) -> st.Mem:
         zone,
         np.zeros((zones, MIGRATE.width, MAX_ORDER, AREA.width), np.int64),
         np.zeros((zones, 1 + (int(zone[:, ZONE.present].max()) >> order if order else 0)), np.int64),
-        np.zeros((machine.cpus, zones, 3), np.int64),
+        np.zeros((machine.cpus, zones, PCP.width), np.int64),
         page,
         ctl,
     )

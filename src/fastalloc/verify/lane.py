@@ -10,7 +10,7 @@ from fastalloc.kernels.alloc import mempool as mp
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmalloc import KMALLOC_LARGEST_SLOT, KMALLOC_SLOTS, get_order
 from fastalloc.kernels.alloc.mempool import MEMPOOL, Pools
-from fastalloc.kernels.alloc.state import AREA, MEMCTL, MIGRATE, PAGE, ZONE, Mem
+from fastalloc.kernels.alloc.state import AREA, MEMCTL, MIGRATE, PAGE, PCP, ZONE, Mem
 from fastalloc.kernels.replay import operations as rp
 from fastalloc.linux.gfp import MAX_ORDER
 from fastalloc.verify.golden_case import CPUS, GoldenCase
@@ -30,7 +30,7 @@ def stub_mem(nodes: int) -> Mem:
         zone=np.zeros((nodes, ZONE.width), dtype=np.int64),
         area=np.zeros((nodes, MIGRATE.width, MAX_ORDER, AREA.width), dtype=np.int64),
         block=np.zeros((nodes, 1), dtype=np.int64),
-        pcp=np.zeros((CPUS, nodes, 3), dtype=np.int64),
+        pcp=np.zeros((CPUS, nodes, PCP.width), dtype=np.int64),
         page=np.zeros((1, PAGE.width), dtype=np.int32),
         ctl=ctl,
     )

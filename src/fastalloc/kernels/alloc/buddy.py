@@ -184,6 +184,35 @@ def rmqueue(mem, z, order, migrate):
 
 
 @folded
+def pcp_link(page, pcp, pfn, migrate, cold):
+    """Put a page before or, if ``cold``, behind those of its MIGRATE on a CPU's list."""
+    end = pcp[PCP.last[migrate]] if cold else pcp[PCP.first[migrate]]
+    page[pfn, PAGE.same] = -1 if cold else end
+    if end < 0:
+        pcp[PCP.first[migrate]] = pfn
+        pcp[PCP.last[migrate]] = pfn
+    elif cold:
+        page[end, PAGE.same] = pfn
+        pcp[PCP.last[migrate]] = pfn
+    else:
+        pcp[PCP.first[migrate]] = pfn
+
+
+@folded
+def pcp_unlink(pcp, migrate, following):
+    """The first page of a MIGRATE leaves a CPU's list; ``following`` is the next of them, -1 none."""
+    pcp[PCP.first[migrate]] = following
+    if following < 0:
+        pcp[PCP.last[migrate]] = -1
+
+
+@folded
+def page_migrate(page, pfn):
+    """The MIGRATE of a page on a CPU's list [page_private]."""
+    return (page[pfn, PAGE.flags] >> st.PG_MIGRATE_SHIFT) & 3
+
+
+@folded
 def pcp_push(mem, cpu, z, pfn, cold):
     """Put a page on the hot end of a CPU's list, or on the cold one [rmqueue_bulk keeps physical order;
     free_cold_page]."""
@@ -200,24 +229,41 @@ def pcp_push(mem, cpu, z, pfn, cold):
     else:
         mem.pcp[cpu, z, far] = pfn
     mem.pcp[cpu, z, near] = pfn
+    pcp_link(page, mem.pcp[cpu, z], pfn, migrate, cold)
     mem.pcp[cpu, z, PCP.count] += 1
 
 
 @kernel
 def pcp_drain(mem, cpu, z, count):
     """Return ``count`` pages from the cold end of a CPU's list to the buddy [free_pages_bulk]."""
-    while count > 0 and mem.pcp[cpu, z, PCP.count] > 0:
-        pfn = mem.pcp[cpu, z, PCP.tail]
-        preceding = mem.page[pfn, PAGE.prev]
-        mem.pcp[cpu, z, PCP.tail] = preceding
-        if preceding >= 0:
-            mem.page[preceding, PAGE.next] = -1
+    page = mem.page
+    pcp = mem.pcp[cpu, z]
+    cut = 0  # bits of the MIGRATEs that lost their last page
+    while count > 0 and pcp[PCP.count] > 0:
+        pfn = pcp[PCP.tail]
+        migrate = page_migrate(page, pfn)
+        if pcp[PCP.first[migrate]] == pfn:
+            pcp_unlink(pcp, migrate, -1)
         else:
-            mem.pcp[cpu, z, PCP.head] = -1
-        mem.pcp[cpu, z, PCP.count] -= 1
-        mem.page[pfn, PAGE.flags] = z << st.PG_ZONE_SHIFT
+            cut |= 1 << migrate
+        preceding = page[pfn, PAGE.prev]
+        pcp[PCP.tail] = preceding
+        if preceding >= 0:
+            page[preceding, PAGE.next] = -1
+        else:
+            pcp[PCP.head] = -1
+        pcp[PCP.count] -= 1
+        page[pfn, PAGE.flags] = z << st.PG_ZONE_SHIFT
         free_one_page(mem, z, pfn, 0)
         count -= 1
+    pfn = pcp[PCP.tail]
+    while cut != 0 and pfn >= 0:
+        migrate = page_migrate(page, pfn)
+        if cut >> migrate & 1 != 0 and pcp[PCP.first[migrate]] >= 0:
+            pcp[PCP.last[migrate]] = pfn
+            page[pfn, PAGE.same] = -1
+        cut &= ~(1 << migrate)
+        pfn = page[pfn, PAGE.prev]
 
 
 @kernel
@@ -230,7 +276,8 @@ def drain_all_pages(mem):
 
 @internal
 def rmqueue_bulk(mem, cpu, z, migrate):
-    """A batch of pages for a MIGRATE at the hot end of a CPU's list, in physical order [rmqueue_bulk]."""
+    """A batch of pages for a MIGRATE, of which the list has none, at the hot end of a CPU's list, in physical order
+    [rmqueue_bulk]."""
     page = mem.page
     pcp = mem.pcp[cpu, z]
     last = -1
@@ -250,6 +297,7 @@ def rmqueue_bulk(mem, cpu, z, migrate):
             pcp[PCP.tail] = pfn
         else:
             page[following, PAGE.prev] = pfn
+        pcp_link(page, pcp, pfn, migrate, True)
         pcp[PCP.count] += 1
         last = pfn
 
@@ -265,14 +313,14 @@ def buffered_rmqueue(mem, cpu, z, order, migrate):
         return pfn
     page = mem.page
     pcp = mem.pcp[cpu, z]
-    pfn = pcp[PCP.head]
-    while pfn >= 0 and ((page[pfn, PAGE.flags] >> st.PG_MIGRATE_SHIFT) & 3) != migrate:
-        pfn = page[pfn, PAGE.next]
+    pfn = pcp[PCP.first[migrate]]
     if pfn < 0:
         rmqueue_bulk(mem, cpu, z, migrate)
         pfn = pcp[PCP.head]
         if pfn < 0:
             return -1
+        migrate = page_migrate(page, pfn)
+    pcp_unlink(pcp, migrate, page[pfn, PAGE.same])
     following = page[pfn, PAGE.next]
     preceding = page[pfn, PAGE.prev]
     if preceding >= 0:

@@ -15,6 +15,7 @@ from fastalloc.kernels.alloc.buddy import (
     page_zone,
     pageblock_migrate,
     pcp_drain,
+    pcp_unlink,
     pcp_push,
 )
 from fastalloc.kernels.alloc.policy_hooks import LARGEST, about_request, about_zone, answer, wanted
@@ -433,6 +434,8 @@ def init_zones(mem):
         for cpu in range(mem.pcp.shape[0]):
             mem.pcp[cpu, z, PCP.head] = -1
             mem.pcp[cpu, z, PCP.tail] = -1
+            for migrate in range(MIGRATE.width):
+                pcp_unlink(mem.pcp[cpu, z], migrate, -1)
         start = mem.zone[z, ZONE.start]
         present = mem.zone[z, ZONE.present]
         for column in (ZONE.active_head, ZONE.active_tail, ZONE.inactive_head, ZONE.inactive_tail):

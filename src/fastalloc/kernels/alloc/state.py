@@ -76,6 +76,8 @@ class PCP(Record):
     count = field("pages on the CPU's list of the zone", "pages", "struct per_cpu_pages")
     head = field("first page of the list, -1 none", "pfn")
     tail = field("last page of the list, -1 none", "pfn")
+    first = columns(4, "first page of each MIGRATE on the list, -1 none: found without a walk past the others")
+    last = columns(4, "last page of each MIGRATE on the list, -1 none")
 
 
 class PAGE(Record):
@@ -87,6 +89,7 @@ class PAGE(Record):
     owner = field("logical page of the task that owns it, -1 none")
     slot = field("swap slot while in the swap cache, -1 none")
     file = field("file record of a tmpfs page while in its mapping, -1 none", shares="slot")
+    same = field("next page of its MIGRATE while on a per-CPU list, -1 none", shares="slot")
 
 
 class MEMCTL(Record, width=POLICY.width):
@@ -182,14 +185,14 @@ class DEPTH(Record):
 DEPTH_NAMES = ("low", "min", "3/4 min", "1/2 min", "3/8 min", "short-lived", "no watermark")
 
 
-@group(zone=ZONE.width, area=AREA.width, pcp=3, page=PAGE.width)
+@group(zone=ZONE.width, area=AREA.width, pcp=PCP.width, page=PAGE.width)
 class Mem(NamedTuple):
     """The page allocator of one lane."""
 
     zone: np.ndarray  # int64[zones, ZONE.width]
     area: np.ndarray  # int64[zones, MIGRATE.width, MAX_ORDER, AREA.width]
     block: np.ndarray  # int64[zones, pageblocks]: MIGRATE of each pageblock of a zone
-    pcp: np.ndarray  # int64[cpus, zones, 3]
+    pcp: np.ndarray  # int64[cpus, zones, PCP.width]
     page: np.ndarray  # int32[pages, PAGE.width]
     ctl: np.ndarray  # int64[MEMCTL.width]
 

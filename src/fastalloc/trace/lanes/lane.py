@@ -7,7 +7,7 @@ import polars as pl
 
 from fastalloc.compiler.aligned import zeros
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.state import AREA, MEMCTL, MIGRATE, PAGE, ZONE
+from fastalloc.kernels.alloc.state import AREA, MEMCTL, MIGRATE, PAGE, PCP, ZONE
 from fastalloc.kernels.replay import kmem_events as kr
 from fastalloc.kernels.replay.kmem_events import CACHE_SERIES, MET
 from fastalloc.linux import gfp as g
@@ -98,7 +98,7 @@ def unlimited_mem(nodes: int, cpus: int) -> st.Mem:
         zone=np.zeros((nodes, ZONE.width), np.int64),
         area=np.zeros((nodes, MIGRATE.width, g.MAX_ORDER, AREA.width), np.int64),
         block=np.zeros((nodes, 1), np.int64),
-        pcp=np.zeros((cpus, nodes, 3), np.int64),
+        pcp=np.zeros((cpus, nodes, PCP.width), np.int64),
         page=np.zeros((1, PAGE.width), np.int32),
         ctl=np.zeros(MEMCTL.width, np.int64),
     )
