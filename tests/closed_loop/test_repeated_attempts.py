@@ -16,6 +16,7 @@ from fastalloc.kernels.alloc.state import MEMCTL, ZONE
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.state import COST, IO, VM
+from fastalloc.kernels.lane.step_draws import set_seed
 from fastalloc.kernels.workload.atomic_noise import OBJECTS, PAGES
 from tests.closed_loop.small import OWN_CORES, advance, livelocked_lane, metric, run, small
 
@@ -134,7 +135,7 @@ def test_whatever_arrives_at_a_livelocked_machine(data):
         ours.vm.ctl[VM.noise_mean_ns[kind]] = of(200_000, 200_000_000)
     for kind in (OBJECTS, PAGES):
         ours.vm.ctl[VM.noise_life_ns[kind]] = of(0, 50_000_000)
-    ours.vm.ctl[VM.seed] = of(0, 1 << 40)
+    set_seed(ours.vm, of(0, 1 << 40))
     ours.vm.ctl[VM.series_ns] = of(1, 300) * ms.NS_PER_MS
     ours.vm.ctl[VM.mempool_jiffies] = of(1, 1250)
     ours.vm.costs[COST.wake] = of(0, 2_500_000)

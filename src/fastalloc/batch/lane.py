@@ -22,6 +22,7 @@ from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.cfs import GRANULARITY_NS, LATENCY_NS, WAKEUP_GRANULARITY_NS
 from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRIC, SERIES, WHO, ZONES
 from fastalloc.kernels.lane.state import BIO, COMMAND, COST, FILE, HOST, IO, MAPPING, OUT_CTL, POOL, REQUEST, ROLE, VM
+from fastalloc.kernels.lane.step_draws import AT_ONCE
 from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
 from fastalloc.kernels.machine.boot import boot_lane, compile_boot
 from fastalloc.kernels.machine.finish import compile_finish
@@ -222,6 +223,7 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
     ctl[VM.tree_pages] = tree_pages
     ctl[VM.writer_pages] = work.writer_pages
     ctl[VM.seed] = seed
+    ctl[VM.draws_at_once] = AT_ONCE
     ctl[VM.lane] = lane
     for mean, life, per_s, milliseconds in (
         (VM.noise_mean_ns[OBJECTS], VM.noise_life_ns[OBJECTS], work.atomic_objects_per_s, work.atomic_object_ms),

@@ -21,6 +21,7 @@ from fastalloc.foreign import opened
 from fastalloc.kernels.alloc.own.state import Own
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane.state import VM
+from fastalloc.kernels.lane.step_draws import set_seed
 from fastalloc.model_digest import model_digest
 from fastalloc.own import lane as own_lane
 from fastalloc.own.allocator import own_allocator
@@ -84,7 +85,7 @@ def branch(snapshot: Snapshot, number: int) -> Snapshot:
     """
     seed = branch_seed(snapshot.seed, snapshot.lane, snapshot.now_ns, number)
     arrays = restore(snapshot)
-    arrays.vm.ctl[VM.seed] = seed
+    set_seed(arrays.vm, seed)
     return snapshot._replace(seed=seed, path=(*snapshot.path, (snapshot.now_ns, number)), arrays=arrays)
 
 

@@ -217,6 +217,23 @@ def elv_queue_empty(io):
 
 
 @folded
+def last_up_to(io, sector):
+    """The last request that starts at ``sector`` or before, in a queue in order of sectors; -1 none [elv_rb_add]. It is
+    sought from q->last_merge on, as bios come in order."""
+    request = io.request
+    r = io.ctl[IO.last_merge]
+    if r < 0:
+        r = io.ctl[IO.tail]
+    while r >= 0 and request[r, REQUEST.start] > sector:
+        r = request[r, REQUEST.prev]
+    following = request[r, REQUEST.next] if r >= 0 else -1
+    while following >= 0 and request[following, REQUEST.start] <= sector:
+        r = following
+        following = request[r, REQUEST.next]
+    return r
+
+
+@folded
 def add_request(io, vm, out, cpu, b, handle, jiffies):
     """Queue a new request for bio ``b``; at unplug_thresh waiting requests the submitter dispatches [elv_insert]."""
     ctl = io.ctl
@@ -237,9 +254,8 @@ def add_request(io, vm, out, cpu, b, handle, jiffies):
     if elv_queue_empty(io):
         blk_plug_device(io, cpu, jiffies)
     after = ctl[IO.tail]
-    if ctl[IO.elevator] == ms.ELEVATOR_CFQ:  # its tree is one by sector [elv_rb_add]
-        while after >= 0 and io.request[after, REQUEST.start] > request[REQUEST.start]:
-            after = io.request[after, REQUEST.prev]
+    if ctl[IO.elevator] == ms.ELEVATOR_CFQ:
+        after = last_up_to(io, request[REQUEST.start])
     following = io.request[after, REQUEST.next] if after >= 0 else ctl[IO.head]
     request[REQUEST.next] = following
     request[REQUEST.prev] = after

@@ -6,9 +6,13 @@ the same number under two policies. Everything is unsigned 64-bit arithmetic; no
 integer as int64, so each function here first reads its arguments as the unsigned numbers that they are.
 """
 
+from functools import partial
+
 import numpy as np
 
-from fastalloc.compiler.jit import kernel
+from fastalloc.compiler.jit import folded, kernel
+
+called_folded = partial(kernel, called_as=folded)
 
 U32 = np.uint64(0xFFFFFFFF)
 S32 = np.uint64(32)
@@ -50,7 +54,7 @@ def log2_table(bits: int, one: int) -> np.ndarray:
 LOG2 = log2_table(LOG_BITS, LOG_ONE)
 
 
-@kernel
+@called_folded
 def philox(c0, c1, c2, c3, k0, k1):
     """Philox4x32-10 of a 4 x 32-bit counter under a 2 x 32-bit key: four 32-bit words."""
     x0, x1, x2, x3 = np.uint64(c0), np.uint64(c1), np.uint64(c2), np.uint64(c3)
@@ -67,6 +71,16 @@ def philox(c0, c1, c2, c3, k0, k1):
     return x0, x1, x2, x3
 
 
+@folded
+def drawn(seed, stream, lane, time, n):
+    """:func:`draw` as part of its caller, for a loop of many."""
+    key = np.uint64(seed)
+    when = np.uint64(time)
+    c0 = ((np.uint64(stream) & np.uint64(0xFFFF)) << np.uint64(16)) | (np.uint64(n) & np.uint64(0xFFFF))
+    x0, x1, _x2, _x3 = philox(c0, np.uint64(lane) & U32, when & U32, when >> S32, key & U32, key >> S32)
+    return (x1 << S32) | x0
+
+
 @kernel
 def draw(seed, stream, lane, time, n):
     """The ``n``-th 64-bit draw of ``stream`` on ``lane`` at ``time``.
@@ -74,11 +88,7 @@ def draw(seed, stream, lane, time, n):
     No two different argument tuples share a counter while seed and time are below 2**64, lane below 2**32, stream
     and n below 2**16.
     """
-    key = np.uint64(seed)
-    when = np.uint64(time)
-    c0 = ((np.uint64(stream) & np.uint64(0xFFFF)) << np.uint64(16)) | (np.uint64(n) & np.uint64(0xFFFF))
-    x0, x1, _x2, _x3 = philox(c0, np.uint64(lane) & U32, when & U32, when >> S32, key & U32, key >> S32)
-    return (x1 << S32) | x0
+    return drawn(seed, stream, lane, time, n)
 
 
 @kernel

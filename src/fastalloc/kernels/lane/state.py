@@ -248,6 +248,7 @@ class VM(Record, width=POLICY.width):
     series_ns = field("time between two rows of the series", "ns")
     reclaimers = field("tasks inside reclaim, kswapd included", at=45)
     jitter = field("draws of the time of a step so far")
+    draws_at_once = field("steps that are drawn for together, step_draws.AT_ONCE")
     livelock_check = field("when the present pause is next looked at")
     sleepers = columns(10, "tasks in each TASK_STATE")
     next_jiffy = field("skipping off: the next tick to visit", "jiffies")

@@ -3,7 +3,7 @@
 Times are as in :mod:`fastalloc.kernels.lane.state`.
 """
 
-from fastalloc.compiler.records import Record, block, field
+from fastalloc.compiler.records import Record, block, columns, field
 
 
 class TASK(Record):
@@ -173,4 +173,6 @@ class CPU(Record):
     rq_clock = field("the scheduler's clock, see kernels/lane/rq_clock.py", "ns", "rq->clock")
     clock_raw = field("time up to which it was moved", "ns", "rq->prev_clock_raw")
     tick_clock = field("the clock at its last tick", "ns", "rq->tick_timestamp")
+    drawn = field("1 + number of the first step that draws are ready for, 0 none: see kernels/lane/step_draws.py")
+    draws = columns(8, "what the time of a step is drawn from, by step - CPU.drawn + 1")
     idle_since = field("when it began to idle, or idled on behind an interrupt", "ns")

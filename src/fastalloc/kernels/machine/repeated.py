@@ -4,27 +4,18 @@ Each is a timer tick, a step of kblockd and a step of the request function, see 
 Besides counters they move the clock of their CPU and charge kblockd what its steps took, which is drawn for each.
 """
 
-from fastalloc.compiler.jit import folded, internal, out_of_line
+from fastalloc.compiler.jit import internal, out_of_line
 from fastalloc.kernels.alloc.printk import next_printed
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.block.refused import count_refusals
-from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.cfs import NICE_0_LOAD, WEIGHT_OF_KTHREADS, inverse_of, times_inverse
 from fastalloc.kernels.lane.due import next_tick_in
 from fastalloc.kernels.lane.rq_clock import tick_idle, tick_rq_clock, update_rq_clock
 from fastalloc.kernels.lane.state import COST, IO, VM
+from fastalloc.kernels.lane.step_draws import jittered
 from fastalloc.kernels.lane.tasks import CPU, TASK
 from fastalloc.kernels.workload.atomic_noise import refuse_pages
-
-STREAM_JITTER = 2
-
-
-@folded
-def jittered(cost, seed, lane, number, cpu):
-    """CPU time of a task's step that takes ``cost`` ns on average, the ``number``-th of the lane: no two steps of a
-    real CPU take the same time."""
-    return cost + rng.below(rng.draw(seed, STREAM_JITTER, lane, number, cpu), cost // 8 + 1) - cost // 16
 
 
 @internal
@@ -59,7 +50,6 @@ def repeat_attempts(mem, heap, io, vm, out, horizon):
     at -= period * jiffy_ns
     vruntime = task[TASK.vruntime]  # it wakes on an idle CPU and keeps it [place_entity]
     inverse = inverse_of(WEIGHT_OF_KTHREADS)
-    seed, lane, draws = ctl[VM.seed], ctl[VM.lane], ctl[VM.jitter]
     woken = vruntime
     began = at
     for attempt in range(attempts):
@@ -68,7 +58,7 @@ def repeat_attempts(mem, heap, io, vm, out, horizon):
         update_rq_clock(vm, cpu, begins)  # as kblockd wakes, and as it is picked
         update_rq_clock(vm, cpu, begins)
         clock = c[CPU.rq_clock]
-        began = begins + max(1, jittered(cost, seed, lane, draws + 1 + attempt, cpu))  # the request function's step
+        began = begins + max(1, jittered(vm, cost, cpu))  # the request function's step
         tick = next_tick_in(vm, cpu, begins, begins)
         if began >= tick:  # of a CPU whose ticks stand apart
             tick_rq_clock(vm, cpu, tick)
@@ -77,7 +67,6 @@ def repeat_attempts(mem, heap, io, vm, out, horizon):
         woken = vruntime
         vruntime += times_inverse((c[CPU.rq_clock] - clock) * NICE_0_LOAD, inverse)
     mem.ctl[MEMCTL.jiffies] = jiffies
-    ctl[VM.jitter] = draws + attempts
     ctl[VM.now] = began
     task[TASK.vruntime] = vruntime
     c[CPU.min_vruntime] = max(c[CPU.min_vruntime], woken)

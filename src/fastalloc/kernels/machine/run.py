@@ -26,6 +26,7 @@ from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.rq_clock import timer_interrupt
 from fastalloc.kernels.lane.sched import run_task_timers, sleep_on
 from fastalloc.kernels.lane.state import COST, IO, OUT_CTL, ROLE, VM
+from fastalloc.kernels.lane.step_draws import jittered
 from fastalloc.kernels.lane.swap_lock import held_at_turn_end, spin_lock, spin_unlock, spins
 from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_KIND, TASK_STATE
 from fastalloc.kernels.machine.check import STANDS_STILL, check_lane
@@ -35,7 +36,7 @@ from fastalloc.kernels.machine.observe import (
     note_reports,
     observe,
 )
-from fastalloc.kernels.machine.repeated import jittered, repeat_attempts
+from fastalloc.kernels.machine.repeated import repeat_attempts
 from fastalloc.kernels.reclaim.shrink_page_list import swap_lock_time
 from fastalloc.kernels.reclaim.vmscan import begin_balance, reclaim_step, wakeup_kswapd
 from fastalloc.kernels.workload.atomic_noise import OBJECTS, PAGES, noise_due, noise_event, refuses_any_cpu
@@ -165,8 +166,7 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
         if told:
             note_current(heap, cpu, t)
         cost = task_step(mem, heap, pools, io, vm, out, cpu, jiffies)
-        vm.ctl[VM.jitter] += 1
-        cost = jittered(cost, vm.ctl[VM.seed], vm.ctl[VM.lane], vm.ctl[VM.jitter], cpu)
+        cost = jittered(vm, cost, cpu)
     cost += c[CPU.rcu_ns]
     c[CPU.rcu_ns] = 0
     clock = now + max(1, cost)
