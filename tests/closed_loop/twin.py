@@ -15,9 +15,9 @@ from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import EVENT
 from fastalloc.kernels.lane.state import BIO, COMMAND, COST, IO, OUT_CTL, REQUEST, ROLE, VM
+from fastalloc.kernels.lane.step_draws import STREAM_JITTER
 from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
 from fastalloc.kernels.machine.boot import STREAM_START
-from fastalloc.kernels.machine.repeated import STREAM_JITTER
 from fastalloc.kernels.machine.run import run_lane
 from fastalloc.kernels.workload.atomic_noise import STREAM_ARRIVAL, STREAM_CPU
 from fastalloc.kernels.workload.copiers import STREAM_FILE

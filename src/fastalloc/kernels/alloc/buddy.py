@@ -207,6 +207,15 @@ def pcp_unlink(pcp, migrate, following):
 
 
 @folded
+def setup_pageset(pcp):
+    """An empty list [setup_pageset]."""
+    pcp[PCP.head] = -1
+    pcp[PCP.tail] = -1
+    for migrate in range(MIGRATE.width):
+        pcp_unlink(pcp, migrate, -1)
+
+
+@folded
 def page_migrate(page, pfn):
     """The MIGRATE of a page on a CPU's list [page_private]."""
     return (page[pfn, PAGE.flags] >> st.PG_MIGRATE_SHIFT) & 3

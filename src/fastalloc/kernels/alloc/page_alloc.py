@@ -15,8 +15,8 @@ from fastalloc.kernels.alloc.buddy import (
     page_zone,
     pageblock_migrate,
     pcp_drain,
-    pcp_unlink,
     pcp_push,
+    setup_pageset,
 )
 from fastalloc.kernels.alloc.policy_hooks import LARGEST, about_request, about_zone, answer, wanted
 from fastalloc.kernels.alloc.policy_record import QUESTION
@@ -432,10 +432,7 @@ def init_zones(mem):
                 mem.area[z, migrate, order, AREA.head] = -1
         setup_pageblocks(mem, z)
         for cpu in range(mem.pcp.shape[0]):
-            mem.pcp[cpu, z, PCP.head] = -1
-            mem.pcp[cpu, z, PCP.tail] = -1
-            for migrate in range(MIGRATE.width):
-                pcp_unlink(mem.pcp[cpu, z], migrate, -1)
+            setup_pageset(mem.pcp[cpu, z])
         start = mem.zone[z, ZONE.start]
         present = mem.zone[z, ZONE.present]
         for column in (ZONE.active_head, ZONE.active_tail, ZONE.inactive_head, ZONE.inactive_tail):

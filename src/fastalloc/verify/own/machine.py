@@ -26,6 +26,7 @@ from fastalloc.kernels.alloc.state import (
     MEMCTL,
     MIGRATE,
     PAGE,
+    PCP,
     SLUB_CTL,
     SLUB_SLAB,
     ZONE,
@@ -120,7 +121,7 @@ def _mem() -> st.Mem:
     page = np.full((1024, PAGE.width), -1, np.int32)
     page[:, PAGE.flags] = 0
     area = np.zeros((1, MIGRATE.width, g.MAX_ORDER, AREA.width), np.int64)
-    return st.Mem(zone, area, np.zeros((1, 1), np.int64), np.zeros((CPUS, 1, 3), np.int64), page, ctl)
+    return st.Mem(zone, area, np.zeros((1, 1), np.int64), np.zeros((CPUS, 1, PCP.width), np.int64), page, ctl)
 
 
 def _rows(era: str) -> list[np.ndarray]:
