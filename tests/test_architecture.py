@@ -14,8 +14,6 @@ import fastalloc
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(fastalloc.__file__).parent
-# What a drawing need not show: a file each.
-ALONE = {"__init__", "errors", "runner", "py"}
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +58,14 @@ def test_no_import_runs_up_the_floors_that_are_drawn(graph, room, start):
 def test_the_test_would_see_an_import_that_runs_up(graph):
     """``machine`` is above ``lane``, so the other way round there must be one."""
     assert graph.find_shortest_chains("fastalloc.kernels.machine", "fastalloc.kernels.lane", as_packages=True)
+
+
+def test_no_module_imports_itself_by_way_of_others(graph):
+    """Circles of modules, those too that two rooms are in; an import within a function counts."""
+    within = {module: graph.find_modules_directly_imported_by(module) & graph.modules for module in graph.modules}
+    while free := {module for module, imported in within.items() if not imported}:
+        within = {module: imported - free for module, imported in within.items() if module not in free}
+    assert not within, f"circles, and what imports them: {sorted(within)}"
 
 
 def test_modules_are_short():

@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
 
 def examples():
     finder = doctest.DocTestFinder()
-    modules = [importlib.import_module(f"fastalloc.{name}") for name in ("api", "explain.answer", "scenario.load")]
+    modules = [importlib.import_module(f"fastalloc.{name}") for name in ("api", "explain.log", "scenario.load")]
     return [test for module in modules for test in finder.find(module, module.__name__) if test.examples]
 
 

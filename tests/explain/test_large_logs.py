@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import fastalloc
-from fastalloc.explain.answer import iter_answers
+from fastalloc.explain.log import iter_answers
 
 REPORTS = Path(__file__).parents[1] / "data" / "memory_reports"
 NUMA = (REPORTS / "041-5.8next-numa-oom" / "input.txt").read_text()

@@ -151,8 +151,8 @@ def _workload_seeds(folder: Path) -> list[Path]:
 
 
 def _explain(path: Path) -> None:
-    from fastalloc.explain.answer import iter_answers
-    from fastalloc.explain.text import as_text
+    from fastalloc.explain.answer import as_text
+    from fastalloc.explain.log import iter_answers
 
     for answer in iter_answers(str(path), 20):
         as_text(answer)

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from fastalloc.verify.geometry_tables import check_geometry_folder
-from fastalloc.verify.kernel_geometry import check_kernel_folder, count_cpus
+from fastalloc.verify.kernel_folder import check_kernel_folder
+from fastalloc.verify.kernel_geometry import count_cpus
 from fastalloc.verify.tables import TableResult
 from fastalloc.verify.watermark_table import check_watermarks
 from tests.geometry.shared import DATA, shared

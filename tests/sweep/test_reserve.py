@@ -11,7 +11,7 @@ from fastalloc.batch.heap import build_layout
 from fastalloc.batch.pressed import pressed
 from fastalloc.cli.reserve import _words
 from fastalloc.errors import InputError
-from fastalloc.explain.answer import explain
+from fastalloc.explain.log import explain
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.state import ROLE
 from fastalloc.report.proportion import exact_bounds

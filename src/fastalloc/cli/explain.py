@@ -61,9 +61,9 @@ def run(args: list[str]) -> None:
     """
     options = parser().parse_args(args)
     files, as_json, html, machine = options.files, options.as_json, options.html, options.machine
-    from fastalloc.explain.answer import Answer, iter_answers
+    from fastalloc.explain.answer import Answer, as_text
+    from fastalloc.explain.log import iter_answers
     from fastalloc.explain.refusal import no_report
-    from fastalloc.explain.text import as_text
 
     kept: list[Answer] = []
     faults: list[InputError] = []  # of a file: the others are answered all the same

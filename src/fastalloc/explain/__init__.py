@@ -7,8 +7,9 @@ kernel's own sum is done for each zone, and the answer is written as text, JSON 
 """
 
 from fastalloc.called import can_be_called
-from fastalloc.explain.answer import Answer, explain
+from fastalloc.explain.answer import Answer
+from fastalloc.explain.log import explain
 
 __all__ = ["Answer", "explain"]
 
-can_be_called(__name__, "fastalloc.explain.answer", "explain")
+can_be_called(__name__, "fastalloc.explain.log", "explain")

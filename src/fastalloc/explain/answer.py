@@ -1,33 +1,42 @@
-"""The answer to each report of a log: what the library call returns and the command prints."""
+"""A report and what it comes to, as text for a terminal or a mail, as JSON, and in a notebook."""
 
-import re
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from os import PathLike
-from typing import Any, BinaryIO
+from html import escape
+from textwrap import fill
+from typing import Any
 
-from fastalloc.errors import reading
-from fastalloc.explain.advice import advise
-from fastalloc.explain.assemble import read_reports
-from fastalloc.explain.clean import clean
-from fastalloc.explain.missing import missing_of
-from fastalloc.explain.parts import open_log, parts
-from fastalloc.explain.reason import reported_because
-from fastalloc.explain.refusal import no_report
 from fastalloc.explain.reports import Report
 from fastalloc.explain.sentence import Advice
-from fastalloc.explain.verdict import Decision, decide
-from fastalloc.explain.version import Kernel, kernel_of, others
-from fastalloc.linux.gfp_masks import eras
-from fastalloc.linux.release import Release, base_name
-from fastalloc.linux.watermark_rules import rows_of, rules_of
+from fastalloc.explain.verdict import Decision, several_nodes, zone_name
+from fastalloc.explain.version import Kernel
+from fastalloc.explain.watermark import ZoneSum, last_try_decided
+from fastalloc.linux.watermark_rules import rows_of
 
-# One expression each: a fixed beginning is found ten times as fast as either of two.
-_HEADS = (
-    (re.compile(r"page allocation failure[.:] order:(?P<order>\d+), mode:(?P<mode>0x[0-9a-f]+)"), "failure"),
-    (re.compile(r"oom-killer: gfp_mask=(?P<mode>0x[0-9a-f]+)[^\n]*?order=(?P<order>-?\d+)"), "oom"),
-)
+CAUSES = {
+    "reserve": "the reserve is too small for the burst",
+    "fragmentation": "fragmentation: the memory is there, not in one piece",
+    "mask": "the mask bars the memory that is free",
+    "nodes": "nodes with free memory are closed to it (cpuset, memory policy, __GFP_THISNODE)",
+    "boost": "the boost that fragmentation gave the marks",
+    "gone": "the memory is truly gone",
+    "cgroup": "the limit of a memory cgroup",
+    "transient": "a shortage that was over when the report was printed",
+    "address-space": "the address range of vmalloc, not memory",
+    "size": "the size that was asked for, not memory",
+    "marks": "the marks themselves are broken",
+    "boot": "the page allocator was not filled yet",
+    "none": "no request failed",
+    "unknown": "not told by the text",
+}
+KINDS = {
+    "failure": "page allocation failure",
+    "oom": "OOM",
+    "vmalloc": "vmalloc failure",
+    "slub": "SLUB: unable to allocate",
+    "show-mem": "memory shown by SysRq",
+    "stall": "page allocation stall",
+}
+_HEADER = ("zone", "free", "unusable", "usable", "min", "mark", "reserve", "needs more than", "short by", "")
 
 
 @dataclass(repr=False)
@@ -59,10 +68,6 @@ class Answer:
         return f"Answer to a report of kind {self.report.kind!r} ({of}): {self.verdict}"
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        from fastalloc.explain.text import as_text
-
         return f"<pre>{escape(as_text(self, 100))}</pre>"
 
     def as_json(self) -> dict[str, Any]:
@@ -122,111 +127,108 @@ def _cache_json(said: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def explain(source: str | PathLike[str] | BinaryIO) -> list[Answer]:
-    """Answers every memory report of a log.
-
-    Args:
-        source: a file (plain or gzip), ``-`` for standard input, a binary stream, or the text itself (a string with
-            more than one line).
-
-    Returns:
-        The answers in the order of the log.
-
-    Raises:
-        InputError: the file cannot be read, or holds no report.
-    """
-    with reading("text" if isinstance(source, str) and "\n" in source else source, "", "cannot be answered"):
-        answers = list(iter_answers(source))
-    if not answers:
-        raise no_report(source)
-    return answers
+def headline(answer: Answer) -> str:
+    """One line: where, what kind, who, order, mask, kernel."""
+    report, kernel = answer.report, answer.kernel
+    mode = "mask not in the text" if report.mode is None else f"mode {report.mode:#x} ({answer.decision.caller.names})"
+    order = "order not in the text" if report.order is None else f"order {report.order}"
+    named = kernel.release.text if kernel.in_text else f"{kernel.release.name} assumed ({kernel.within})"
+    said = (KINDS[report.kind], report.comm or "unknown task", order, mode, f"kernel {named}")
+    return f"{answer.source}:{report.line}: {', '.join(said)}"
 
 
-def iter_answers(
-    source: str | PathLike[str] | BinaryIO, limit: int = 0, beyond: Counter[str] | None = None
-) -> Iterator[Answer]:
-    """Answers the reports of a log one by one, in constant memory.
-
-    ``limit``: the most that are answered, 0 for all. The heads of the others are counted in ``beyond``, by order and
-    mask: in a log that repeats itself ten thousand times they cost less than an answer each.
-    """
-    name, stream = open_log(source)
-    boot: Release | None = None
-    done = 0
-
-    def enough() -> bool:
-        return 0 < limit <= done
-
-    with stream:
-        for first_line, raw in parts(stream, enough, name):
-            if enough():
-                if beyond is not None:
-                    for pattern, kind in _HEADS:
-                        for head in pattern.finditer(raw):
-                            beyond[f"{kind} order {head['order']}, mode {head['mode']}"] += 1
-                continue
-            reports, boot = read_reports(clean(raw, first_line), boot)
-            for report in reports:
-                if not limit or done < limit:
-                    yield answer_of(report, name)
-                elif beyond is not None and report.mode is not None:
-                    beyond[f"{report.kind} order {report.order}, mode {report.mode:#x}"] += 1
-                done += 1
+def caller_line(answer: Answer) -> str:
+    """What the caller may do."""
+    caller = answer.decision.caller
+    said = ["may reclaim" if caller.may_reclaim else "may not reclaim"]
+    if caller.memalloc:
+        said.append("asked for no mark (memalloc)")
+    zone = next((zone for zone in answer.decision.zones if zone.discounts), None)
+    if zone is not None:
+        said.append("mark lowered by " + ", ".join(part.split(":")[0] for part in zone.discounts))
+    elif not caller.memalloc and answer.decision.zones:
+        said.append("the full mark")
+    if caller.cma_ok:
+        said.append("may use CMA")
+    if answer.decision.class_zone:
+        said.append(f"zones up to {caller.mask_zone}, reserve of class {answer.decision.class_zone}")
+    return "; ".join(said)
 
 
-def answer_of(report: Report, source: str = "") -> Answer:
-    """Answers one report."""
-    kernel = kernel_of(report)
-    decision = decide(report, kernel)
-    answer = Answer(source, report, kernel, decision, advise(report, decision))
-    answer.also = _other_versions(report, kernel, decision)
-    answer.if_task = _other_tasks(report, kernel, decision)
-    answer.reason = reported_because(report, decision)
-    answer.missing = missing_of(report, kernel, decision)
-    return answer
+def zone_rows(answer: Answer) -> list[tuple[str, ...]]:
+    """The sum of each zone as cells, for text and HTML alike."""
+    several, last_try = several_nodes(answer.decision), last_try_decided(answer.decision.zones)
+    return [_cells(zone, zone_name(zone, several), last_try) for zone in answer.decision.zones]
 
 
-def _other_versions(report: Report, kernel: Kernel, decision: Decision) -> list[str]:
-    """Where the version is a guess: versions whose rules give another verdict or another shortage."""
-    found: dict[str, list[str]] = {}
-    mine = _figures(decision)
-    judged: dict[object, Decision] = {}
-    for base in others(kernel):
-        release = Release(base_name(base), base)
-        key = (rules_of(release), next(era for era in eras() if base in era))
-        if key not in judged:
-            judged[key] = decide(report, kernel._replace(release=release))
-        other = judged[key]
-        if _figures(other) != mine:
-            found.setdefault(f"{other.verdict}: {other.why}", []).append(base_name(base))
-    return [f"by {names[0]}{' to ' + names[-1] if len(names) > 1 else ''}: {said}" for said, names in found.items()]
-
-
-def _other_tasks(report: Report, kernel: Kernel, decision: Decision) -> list[str]:
-    """The answers where the task had PF_MEMALLOC, was real-time, or a victim: no report tells."""
-    caller = decision.caller
-    said: list[str] = []
-    if not decision.zones or report.kind != "failure" or caller.memalloc or not caller.may_reclaim:
-        return said
-    tasks: list[tuple[str, dict[str, bool]]] = []
-    if not caller.memalloc_known:
-        tasks.append(("had PF_MEMALLOC", {"memalloc": True}))
-    nested = decision.rules.harder == "NON_BLOCK"
-    if not caller.interrupt and not (caller.high if nested else caller.harder):
-        tasks.append(("was real-time", {"high": True} if nested else {"harder": True}))
-    if decision.rules.victim == "half":
-        tasks.append(("was an OOM victim", {"victim": True}))
-    elif caller.memalloc_known:
-        tasks.append(("was an OOM victim", {"memalloc": True}))
-    for words, task in tasks:
-        other = decide(report, kernel, task)
-        if _figures(other) != _figures(decision):
-            said.append(f"if the task {words}: {other.verdict}: {other.why}")
-    return said
-
-
-def _figures(decision: Decision) -> tuple[object, ...]:
+def _cells(zone: ZoneSum, name: str, last_try: bool) -> tuple[str, ...]:
+    if zone.available is None:
+        return (name, str(zone.free), "", "", _number(zone.min), "", "", "", "", zone.verdict)
+    unusable = " ".join(f"{pages} {kind}" for kind, pages in zone.unusable.items() if pages) or "0"
+    verdict = zone.verdict
+    if zone.short_by_range is not None and zone.short_by_range[0] != zone.short_by_range[1]:
+        verdict += f" (short by {zone.short_by_range[0]} to {zone.short_by_range[1]}: highatomic not printed)"
+    if zone.halving is not None:
+        loop = zone.halving
+        verdict += f": order loop at {loop['order']}, left {loop['left']}, needs more than {loop['need_more_than']}"
+    elif zone.verdict == "fragmentation":
+        verdict += f": largest order {zone.largest_usable_order if zone.largest_usable_order is not None else 'none'}"
+    elif last_try and zone.last_try_high is not None:
+        last = zone.last_try_high
+        verdict += f": at high needs more than {last['need_more_than']}, short by {last['short_by']}"
     return (
-        decision.verdict,
-        *((zone.node, zone.zone, zone.mark, zone.short_by, zone.verdict) for zone in decision.zones),
+        name,
+        str(zone.free),
+        unusable,
+        str(zone.available),
+        _number(zone.min),
+        "no mark" if zone.mark is None else str(zone.mark),
+        "unknown" if zone.lowmem_reserve is None and zone.mark is not None else _number(zone.lowmem_reserve),
+        _number(zone.need_more_than),
+        _number(zone.short_by),
+        verdict,
     )
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def as_text(answer: Answer, width: int = 110) -> str:
+    """The whole answer, sentences in lines of at most ``width`` columns; sizes in pages."""
+
+    def wrapped(text: str) -> str:
+        return fill(
+            text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        )
+
+    lines = [headline(answer), f"  {caller_line(answer)}"]
+    rows = zone_rows(answer)
+    if rows:
+        lines += ["", *(f"  {line}" for line in _table([_HEADER, *rows])), f"  (pages of {answer.decision.page_kb} kB)"]
+    advice = answer.advice
+    lines += [
+        "",
+        wrapped(advice.sentence),
+        wrapped(f"cause: {CAUSES.get(advice.cause, advice.cause)} [{answer.verdict}]"),
+    ]
+    if answer.reason:
+        lines.append(wrapped(f"reported because: {answer.reason}"))
+    for title, said in (("try first", advice.first), ("would not help", advice.useless)):
+        lines += [wrapped(f"{title}: {one}") for one in said]
+    lines += [wrapped(f"by another version: {one}") for one in answer.also]
+    lines += [wrapped(one) for one in answer.if_task]
+    lines += [wrapped(f"not in the report: {one}") for one in answer.missing]
+    if answer.report.unknown_lines:
+        lines.append(f"  lines inside the report that were not understood: {answer.report.unknown_lines}")
+    return "\n".join(lines) + "\n"
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    drawn = []
+    for row in rows:
+        cells = [cell.ljust(width) if column in (0, len(row) - 1) else cell.rjust(width)
+                 for column, (cell, width) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
+        drawn.append("  ".join(cells).rstrip())
+    return drawn

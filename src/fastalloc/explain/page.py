@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from fastalloc.explain.answer import Answer
+from fastalloc.explain.answer import CAUSES, KINDS, Answer, caller_line, headline, zone_rows
 from fastalloc.explain.mem_info import ZoneInfo
-from fastalloc.explain.text import CAUSES, KINDS, caller_line, headline, zone_rows
 from fastalloc.explain.watermark import Request as _Request
 from fastalloc.explain.watermark import ZoneSum, usable_letters
 from fastalloc.linux.watermark_rules import rows_of

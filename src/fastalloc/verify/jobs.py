@@ -9,7 +9,7 @@ from fastalloc.errors import InputError, reading
 from fastalloc.verify.geometry_tables import check_geometry_folder
 from fastalloc.verify.golden import CaseResult, verify_build
 from fastalloc.verify.golden_case import GoldenCase, read_case
-from fastalloc.verify.kernel_geometry import check_kernel_folder
+from fastalloc.verify.kernel_folder import check_kernel_folder
 from fastalloc.verify.tables import TableResult
 
 Job = Callable[[], list[CaseResult]]

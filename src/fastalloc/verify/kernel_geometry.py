@@ -1,11 +1,11 @@
 """Checks caches read from running kernels (``geometry.csv.gz`` with ``geometry_boots.csv`` beside it).
 
 One row per (kernel, boot, cache name). Primary rows are checked for order, objects per slab, cpu_partial,
-min_partial, sheaf_capacity where the kernel has sheaves, and slab_size, where sysfs shows all it follows from. Alias
-rows are checked for the cache they merged into.
+min_partial, sheaf_capacity where the kernel has sheaves, and slab_size, where sysfs shows all it follows from. Which
+cache an alias merged into is checked in :mod:`fastalloc.verify.alias_table`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,31 +129,3 @@ def check_slots(table: pl.DataFrame, machines: dict[tuple[str, str], SlubOptions
             layout = inside
         result.compare(row["row"], {"slab_size": row["slab_size"]}, {"slab_size": layout.size})
     return result
-
-
-def check_kernel_folder(folder: Path) -> Iterator[TableResult]:
-    """Every table of recorded kernels in ``folder``: ``geometry.csv.gz`` (or ``.csv``) and ``watermarks.csv``.
-
-    Raises ValueError, naming the file, when a table is malformed.
-    """
-    from fastalloc.verify.alias_table import KernelTable, check_aliases, check_aliases_alone
-    from fastalloc.verify.watermark_table import check_watermarks, kernels_of
-
-    for name in ("geometry.csv.gz", "geometry.csv"):
-        path = folder / name
-        if path.exists() and (folder / "geometry_boots.csv").exists():
-            table, machines = read_tables(path)
-            try:
-                tables = KernelTable(table, machines)
-                for result in (
-                    check_primaries(table, machines, name),
-                    check_slots(table, machines, name),
-                    check_aliases(tables, name),
-                    check_aliases_alone(tables, name),
-                ):
-                    result.kernels = kernels_of(table)
-                    yield result
-            except (KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
-    if (folder / "watermarks.csv").exists():
-        yield check_watermarks(folder / "watermarks.csv")
