@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastalloc.verify.golden import verify_build
-from fastalloc.verify.golden_case import GoldenCase, find_cases, read_case
+from fastalloc.verify.golden_case import GoldenCase, read_case
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL = REPOSITORY / "tests" / "data" / "golden"
@@ -17,9 +17,14 @@ LATER_SMALL = [SMALL.with_name(f"golden-{kernel}") for kernel in ("6.12", "7.3")
 LATER_SHARED = [SHARED.with_name(f"golden-{kernel}") for kernel in ("6.12", "7.3")]
 
 
+def folders_of(root: Path) -> list[Path]:
+    """The folders of golden cases at or below ``root``, by name."""
+    return sorted(path.parent for path in root.rglob("manifest.json"))
+
+
 def builds(*roots: Path) -> list[tuple[Path, str]]:
     """(case folder, build) of all cases below ``roots``."""
-    cases = [case for root in roots if root.is_dir() for case in find_cases(root)]
+    cases = [case for root in roots if root.is_dir() for case in folders_of(root)]
     return [(case, ops.parent.name) for case in cases for ops in sorted(case.glob("*/ops.parquet"))]
 
 

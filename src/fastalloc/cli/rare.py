@@ -105,7 +105,7 @@ def rare(
                     steps.append((value, search.run(_set(own, {key: _number(value)}), step_out)))
                 answer["ladder"] = _ladder(own, key, found, steps)
         if splitting and found.stopped != "interrupted":
-            answer["splitting"] = _splitting(own, wanted, found, threads)
+            answer["splitting"] = _splitting(own, wanted, threads)
         answers.append(answer)
         if not json:
             if name:
@@ -237,7 +237,7 @@ def _number(value: float) -> int | float:
     return int(value) if value.is_integer() else value
 
 
-def _splitting(own: "Scenario", event: "Event", found: "Rare", threads: int) -> dict[str, Any]:
+def _splitting(own: "Scenario", event: "Event", threads: int) -> dict[str, Any]:
     from fastalloc.cli.interrupt import cancellation
     from fastalloc.rare.splitting import splitting_test, words
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fastalloc.explain.reports import Report
 from fastalloc.explain.version import Kernel
 from fastalloc.linux.gfp_masks import candidates, decode, from_names
-from fastalloc.linux.mem_info import ZONE_VERSIONS, ZONES
+from fastalloc.linux.mem_info import ZONE_VERSIONS
 from fastalloc.linux.release import BASES, base_name
 from fastalloc.linux.watermark_rules import Rules, highatomic_needs_high
 
@@ -171,8 +171,8 @@ def _in_interrupt(report: Report) -> bool:
 def _mask_zone(has: _Has, base: tuple[int, int, int], layout: tuple[str, ...]) -> str:
     """gfp_zone(): the highest zone that the mask may use [include/linux/gfp.h]."""
 
-    def if_built(zone: str, instead: str = "Normal") -> str:
-        return zone if zone in layout else instead
+    def if_built(zone: str) -> str:
+        return zone if zone in layout else "Normal"
 
     if has("__GFP_DMA"):
         return if_built("DMA")
@@ -185,9 +185,4 @@ def _mask_zone(has: _Has, base: tuple[int, int, int], layout: tuple[str, ...]) -
     return "Normal"
 
 
-def zone_rank(zone: str) -> int:
-    """The place of a zone among all that there are."""
-    return ZONES.index(zone)
-
-
-__all__ = ["BASES", "Caller", "caller_of", "zone_rank"]
+__all__ = ["BASES", "Caller", "caller_of"]

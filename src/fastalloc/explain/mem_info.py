@@ -11,8 +11,6 @@ _COUNT = re.compile(r"([A-Za-z_]+)\s*:\s*(\d+)(?![\d*])(?!\s?[kK]\s?B)(?=\s|$)")
 _ITEM = re.compile(r"(\d+(?: \d+)?)\s*\*\s*(\d+)\s*[kK]\s?B\b(?:\s*\(\s*([A-Z\s]+?)\s*\))?")
 _TOTAL = re.compile(r"=\s*(\d+)\s*[kK]\s?B\b")
 _FLAGS = re.compile(r"all_unreclaimable\?\s*(yes|no)")
-# The last field of a zone's line, by what else it shows: without it the line was cut.
-_LAST = ("all_unreclaimable", "free_cma")
 
 
 @dataclass

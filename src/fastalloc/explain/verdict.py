@@ -45,7 +45,7 @@ def decide(report: Report, kernel: Kernel, task: dict[str, bool] | None = None) 
     decision = Decision(kernel.release, rules, caller)
     if block is not None:
         decision.layout, decision.page_kb = layout, block.page_kb
-    said = _said_outright(report, caller, block)
+    said = _said_outright(report)
     if said is not None:
         decision.verdict, decision.why = said
         if decision.verdict != "memcg-limit" and block is not None and block.zones and not report.vmalloc:
@@ -66,7 +66,7 @@ def decide(report: Report, kernel: Kernel, task: dict[str, bool] | None = None) 
     return decision
 
 
-def _said_outright(report: Report, caller: Caller, block: MemInfo | None) -> tuple[str, str] | None:
+def _said_outright(report: Report) -> tuple[str, str] | None:
     """What the text itself says, so that no zone's mark decides."""
     if report.kind == "oom" and (report.sysrq or (report.order or 0) < 0):
         return "other", "the kill was asked for by hand (SysRq): no request failed"

@@ -123,13 +123,6 @@ def own_allocator(
     return _allocator(source, where, tuple(sorted(parameters.items())), lines)
 
 
-class Wrong(NamedTuple):
-    """What is wrong with what an allocator did: the function, and why."""
-
-    function: str
-    why: str
-
-
 WHY = {
     om.OUTSIDE: "lies outside of the pages that are held",
     om.ACROSS: "runs over the end of its pages",

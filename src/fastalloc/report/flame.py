@@ -6,6 +6,7 @@ import polars as pl
 
 MIB = 1 << 20
 LEAST = 0.004  # of the whole; what is narrower is drawn as one frame of several
+ROWS = 60  # of the table, the largest
 NARROW = 0.0012
 HUES = (208, 152, 32, 265, 340, 185, 95, 15)
 
@@ -29,7 +30,7 @@ class Flame(NamedTuple):
     mib: float
 
 
-def flame(held: pl.DataFrame, most: int = 60) -> Flame | None:
+def flame(held: pl.DataFrame) -> Flame | None:
     """``held``: rows cache, holder, objects, bytes (see ``held_at_peak``); None where nothing is held.
 
     A holder in brackets is none: free slots, tails, objects from before the trace.
@@ -57,9 +58,9 @@ def flame(held: pl.DataFrame, most: int = 60) -> Flame | None:
         rows[1].append(Frame(100 * left, 100 * size / whole, f"{len(small)} more", words, -1))
     table = [
         (cache, holder, objects, size / MIB)
-        for cache, holder, objects, size in held.sort("bytes", descending=True).head(most).iter_rows()
+        for cache, holder, objects, size in held.sort("bytes", descending=True).head(ROWS).iter_rows()
     ]
-    return Flame(rows, table, max(0, len(held) - most), whole / MIB)
+    return Flame(rows, table, max(0, len(held) - ROWS), whole / MIB)
 
 
 def _holders(held: pl.DataFrame, left: float, whole: int, hue: int) -> list[Frame]:

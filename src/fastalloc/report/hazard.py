@@ -117,7 +117,7 @@ class MachineDays(NamedTuple):
         return f"{self.days:.2g} ({self.low:.2g}-{self.high:.2g})"
 
 
-def machine_days(runs: pl.DataFrame, startup_s: float = STARTUP_S) -> MachineDays:
+def machine_days(runs: pl.DataFrame) -> MachineDays:
     """Machine-days to a livelock by the metrics of lanes: a bound where none was seen, none of a start-up.
 
     A livelock is told of 5 s after its onset, so what begins in the last 5 s of a run is not seen and not looked for.
@@ -129,11 +129,11 @@ def machine_days(runs: pl.DataFrame, startup_s: float = STARTUP_S) -> MachineDay
     event = event != 0
     at = np.clip(np.where(event, at_ms, sim_ms) - VERDICT_MS, 0, None) / 1000
     length_s = max(0.0, (sim_ms.max() - VERDICT_MS) / 1000) if len(sim_ms) else 0.0
-    events, exposure = _exposure_s(event, at, startup_s, length_s)
+    events, exposure = _exposure_s(event, at, STARTUP_S, length_s)
     if exposure <= 0:
         return MachineDays(0, 0.0, None, None, None, "start-up")
-    middle = (startup_s + length_s) / 2
-    same = differ(*_exposure_s(event, at, startup_s, middle), *_exposure_s(event, at, middle, length_s))
+    middle = (STARTUP_S + length_s) / 2
+    same = differ(*_exposure_s(event, at, STARTUP_S, middle), *_exposure_s(event, at, middle, length_s))
     if same < SAME:
         return MachineDays(events, exposure / DAY_S, None, None, None, "not steady")
     rate = poisson_rate(events, exposure / DAY_S)

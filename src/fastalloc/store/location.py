@@ -129,19 +129,19 @@ def open_input(path: Location) -> Iterator[Any]:
         yield file
 
 
-def whole_file(path: Location, most: int = MOST_JSON) -> bytes:
-    """What is in a file of at most ``most`` bytes.
+def whole_file(path: Location) -> bytes:
+    """What is in a file of at most ``MOST_JSON`` bytes.
 
     Raises:
         InputError: it is larger, or cannot be read.
         OSError: it is not there.
     """
     if isinstance(path, Path):
-        return bytes_of(path, most)
+        return bytes_of(path, MOST_JSON)
     with open_input(path) as file:
-        data: bytes = file.read(most + 1)
-    if len(data) > most:
-        raise InputError(path, "", f"is more than {most:,} bytes")
+        data: bytes = file.read(MOST_JSON + 1)
+    if len(data) > MOST_JSON:
+        raise InputError(path, "", f"is more than {MOST_JSON:,} bytes")
     return data
 
 

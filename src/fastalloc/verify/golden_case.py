@@ -362,8 +362,3 @@ def read_case(folder: Path) -> GoldenCase:
     if not builds:
         raise InputError(folder, "", "no build folder with an ops.parquet")
     return GoldenCase(path=folder, name=folder.name, trace=trace, objects=objects, builds=builds, **vars(manifest))
-
-
-def find_cases(root: Path) -> list[Path]:
-    """Folders at or below ``root`` that hold a manifest and a trace, by name."""
-    return sorted(path.parent for path in root.rglob("manifest.json"))

@@ -138,7 +138,7 @@ def as_text(result: dict[str, Any]) -> str:
     for each in result["sizes"]:
         lines += ["", f"an object of {each['size']:,} bytes", *_choice_lines(each["choices"])]
     if "table" in result:
-        lines += ["", *_table_lines(result["table"], result["machine"]["page_size"])]
+        lines += ["", *_table_lines(result["table"])]
     return "\n".join(lines) + "\n"
 
 
@@ -214,7 +214,7 @@ def _shared_cause(rows: Sequence[dict[str, Any]]) -> list[str]:
     return [f"  --boot {option} would explain {count} of the other {len(options)}"] if count > 1 else []
 
 
-def _table_lines(table: dict[str, Any], page: int) -> list[str]:
+def _table_lines(table: dict[str, Any]) -> list[str]:
     totals = table["totals"]
     lines = [
         f"{table['agree']} of {table['of']} rows agree with the rules"

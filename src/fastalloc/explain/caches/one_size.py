@@ -52,13 +52,13 @@ class Choice:
         }
 
 
-def choices(size: int, setting: Setting, table: list[SlabRow] | None = None, align: int = 0) -> list[Choice]:
-    """The ways to have objects of ``size`` bytes; ``table``: caches there are, ``align`` what a creator asks for."""
+def choices(size: int, setting: Setting, table: list[SlabRow] | None = None) -> list[Choice]:
+    """The ways to have objects of ``size`` bytes; ``table``: caches there are."""
     options = setting.options
     boot = CacheSet(options)
     found = [_kmalloc(size, setting)]
     for kind, flags in (("own cache", 0), ("own cache, SLAB_HWCACHE_ALIGN", sf.HWCACHE_ALIGN)):
-        request = CacheRequest("new", size, align, flags)
+        request = CacheRequest("new", size, flags=flags)
         try:
             layout = calculate_sizes(request, options)
         except ValueError:

@@ -114,13 +114,13 @@ def first_pages(path: Path) -> tuple[int, ...]:
 
 
 @reader()
-def read_readings(path: Path, shrunk: bool | None = None) -> Readings:
+def read_readings(path: Path) -> Readings:
     """The readings of a table (see above) or of a copy of /proc/slabinfo. Raises InputError with row and column."""
     refuse_forked(str(path))
     first_pfn = first_pages(path)
     told = path.with_name("record.txt")
-    if shrunk is None and told.is_file():  # of a folder that `fastalloc record` made
-        shrunk = "shrunk=1" in _text(told).split()
+    # record.txt: of a folder that `fastalloc record` made
+    shrunk = "shrunk=1" in _text(told).split() if told.is_file() else None
     try:
         refuse_waiting(path, read_once=False)
         with path.open("rb") as file:
