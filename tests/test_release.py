@@ -67,3 +67,20 @@ def test_subjects_of_commits_name_the_subsystem(tmp_path, subject, right):
     message.write_text(subject + "\n\nLonger lines may follow: " + 100 * "x" + "\n")
     done = subprocess.run([ROOT / ".ci" / "commit-subjects", message], capture_output=True, env=dict(os.environ))
     assert (done.returncode == 0) is right
+
+
+def test_what_the_contributing_page_names_is_there():
+    """Files stand in the repository or in the package; of a name with a file behind it, that file has the name."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+    def found(path: str) -> Path:
+        places = [home / path for home in (ROOT, ROOT / "src/fastalloc", ROOT / "src/fastalloc/kernels/alloc")]
+        return next((place for place in places if place.exists()), places[0])
+
+    files = re.findall(r"`([\w.]+(?:/[\w.]+)*(?:/|\.(?:py|toml|csv|md)))`", text)
+    assert "linux/gfp_masks.csv" in files
+    of_a_dataset = {"runs/", "series/"}
+    assert not [path for path in files if not found(path).exists() and path not in of_a_dataset and "NAME" not in path]
+    named = re.findall(r"`(\w+)`\s+(?:of|in)\s+`([\w/]+\.py)`", text)
+    assert ("CHANGES", "linux/slub_layouts.py") in named
+    assert not [pair for pair in named if not re.search(rf"\b{pair[0]}\b", found(pair[1]).read_text(encoding="utf-8"))]
