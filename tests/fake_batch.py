@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastalloc.kernels.alloc.state import DEPTH
-from fastalloc.kernels.lane.metrics import EVENT, EVENT_COLUMNS, METRIC, SERIES, WHO
+from fastalloc.kernels.lane.metrics import EVENT, EVENT_ROW, METRIC, SERIES, WHO
 from fastalloc.scenario import Scenario
 
 
@@ -150,7 +150,7 @@ def fake_lane(scenario: Scenario, lane: int, seed: int, full_events: bool = Fals
         rows += [(at, "command_start", 0, -1, 32, 0, 0) for at in range(18_000, begins, 100)]
     rows.sort(key=lambda row: row[0])
     events = np.array([(t0 * 10**6, EVENT.names.index(kind), *rest) for t0, kind, *rest in rows], np.int64)
-    events = events.reshape(-1, len(EVENT_COLUMNS))
+    events = events.reshape(-1, EVENT_ROW.width)
 
     ledger = np.zeros((WHO.width, DEPTH.width, len(WHO.names)), np.int64)
     who = WHO.names.index

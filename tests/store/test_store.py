@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastalloc.errors import InputError
-from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRIC, SERIES
+from fastalloc.kernels.lane.metrics import EVENT_ROW, METRIC, SERIES
 from fastalloc.model_digest import model_digest
 from fastalloc.scenario import load_scenario
 from fastalloc.store import DatasetWriter, open_dataset, read_footer
@@ -62,7 +62,7 @@ def test_series_events_and_ledger(dataset):
     series = dataset.series.filter(pl.col("id") == 2).select(SERIES.names).collect()
     assert np.array_equal(series.to_numpy(), lane.series)
     events = dataset.events.filter(pl.col("id") == 2).collect()
-    assert events.columns == ["id", "variant", "lane", *EVENT_COLUMNS]
+    assert events.columns == ["id", "variant", "lane", *EVENT_ROW.names]
     assert len(events) == len(lane.events)
     ledger = dataset.ledger.filter(pl.col("id") == 2).collect()
     assert ledger["objects"].sum() == lane.ledger.sum()

@@ -41,7 +41,7 @@ class LaneResult(NamedTuple):
     lane: int
     metrics: np.ndarray  # [METRIC.width]
     series: np.ndarray  # [samples, SERIES.width]
-    events: np.ndarray  # [events, len(EVENT_COLUMNS)]
+    events: np.ndarray  # [events, EVENT_ROW.width]
     ledger: np.ndarray  # [owner, depth, taker]: objects
 
 

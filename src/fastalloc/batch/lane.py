@@ -17,17 +17,18 @@ from fastalloc.kernels.alloc.kmem_inspect import overflowed
 from fastalloc.kernels.alloc.mempool import MEMPOOL, MEMPOOL_RULES, Pools
 from fastalloc.kernels.alloc.policy_record import MATCH_PFMEMALLOC
 from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, MIGRATE, PAGE, PCP, ZONE
+from fastalloc.kernels.block.hosts import HOST_COMMAND
 from fastalloc.kernels.lane import policy as lane_policy
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.cfs import GRANULARITY_NS, LATENCY_NS, WAKEUP_GRANULARITY_NS
-from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRIC, SERIES, WHO, ZONES
+from fastalloc.kernels.lane.metrics import EVENT_ROW, METRIC, SERIES, WHO, ZONES
 from fastalloc.kernels.lane.state import BIO, COMMAND, COST, FILE, HOST, IO, MAPPING, OUT_CTL, POOL, REQUEST, ROLE, VM
 from fastalloc.kernels.lane.step_draws import AT_ONCE
-from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
+from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE, WAITQ
 from fastalloc.kernels.machine.boot import boot_lane, compile_boot
 from fastalloc.kernels.machine.finish import compile_finish
 from fastalloc.kernels.machine.run import compile_run
-from fastalloc.kernels.workload.atomic_noise import OBJECTS, PAGES
+from fastalloc.kernels.workload.atomic_noise import NOISE, OBJECTS, PAGES
 from fastalloc.linux import gfp as g
 from fastalloc.linux.gfp import MAX_ORDER
 from fastalloc.own.compiled import ask_by_slab, install, own_policy
@@ -187,7 +188,7 @@ def build_io(scenario: Scenario, frames: int) -> ms.Io:
         np.zeros((3 * queue.nr_requests // 2 + 2, REQUEST.width), np.int64),
         zeros((min(frames, scenario.machine.swap_pages) + tasks, BIO.width), np.int64),  # a slot for each
         np.zeros((depth + 2, COMMAND.width), np.int64),
-        np.zeros((max(1, free_list), 2), np.int64),
+        np.zeros((max(1, free_list), ms.FREE_LIST.width), np.int64),
         np.full((2, ms.HASH_BUCKETS), -1, np.int32),
     )
 
@@ -261,20 +262,20 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
         ctl,
         np.zeros((tasks + 2 * machine.cpus, TASK.width), np.int64),
         np.zeros((machine.cpus, CPU.width), np.int64),
-        np.zeros((TASK_STATE.width, 2), np.int64),
+        np.zeros((TASK_STATE.width, WAITQ.width), np.int64),
         zeros(max(1, pages), np.int32),
         zeros((files, FILE.width), np.int64),
         zeros((files, MAPPING.width), np.int8),
         zeros(slots, np.int8),
-        zeros((slots // 64, 2), np.int64),
-        np.zeros((-(-slots // 4096), 2), np.int64),
+        zeros((slots // 64, ms.RADIX_NODE.width), np.int64),
+        np.zeros((-(-slots // 4096), ms.RADIX_NODE.width), np.int64),
         np.zeros((machine.cpus, ms.RADIX_STOCK), np.int64),
         zeros((machine.cpus, ms.RCU_RING), np.int64),
-        zeros((2, noise_room(scenario), 3), np.int64),
+        zeros((2, noise_room(scenario), NOISE.width), np.int64),
         layout.roles,
         np.array([getattr(costs, name) for name in COST.names], np.int64),
         hosts,
-        np.zeros((len(hosts), HOST_DEPTH + 1, 5), np.int64),
+        np.zeros((len(hosts), HOST_DEPTH + 1, HOST_COMMAND.width), np.int64),
         *background_arrays(scenario, layout.background),
         *burst_arrays(scenario, layout.background, sum(each.frames for each in lane_zones(machine))),
     )
@@ -298,7 +299,7 @@ def build_out(scenario: Scenario, full_events: bool) -> ms.Out:
     out = ms.Out(
         np.zeros(METRIC.width, np.int64),
         zeros((milliseconds // scenario.run.series_ms + 1, SERIES.width), np.int64),
-        zeros((events, len(EVENT_COLUMNS)), np.int64),
+        zeros((events, EVENT_ROW.width), np.int64),
         np.zeros((WHO.width, DEPTH.width, len(WHO.names)), np.int64),
         np.zeros(4, np.int64),
     )

@@ -15,7 +15,7 @@ from fastalloc.kernels.alloc.slob.ring import SLOB_PAGE, SLOB_STRETCH
 from fastalloc.kernels.alloc.slob.slob import PAGE_UNITS
 from fastalloc.kernels.alloc.slub.state import SHEAF
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, PAGE, SLUB_SLAB
-from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, SERIES
+from fastalloc.kernels.lane.metrics import EVENT_ROW, SERIES
 from fastalloc.kernels.lane.state import BIO, COMMAND, FILE, MAPPING, RCU_RING, REQUEST
 from fastalloc.kernels.lane.tasks import TASK
 from fastalloc.kernels.workload.bursts import HELD
@@ -79,7 +79,7 @@ def lane_parts(scenario: Scenario) -> dict[str, int]:
         "workload.bursts": len(work.bursts) * burst_room(scenario, frames) * HELD.width * 8,
         "workload.atomic_objects_per_s": 2 * noise_room(scenario) * 3 * 8,
         "run.series_ms": round(run.duration_s * 1000) // run.series_ms * SERIES.width * 8,
-        "run.max_events": run.max_events * len(EVENT_COLUMNS) * 8,
+        "run.max_events": run.max_events * EVENT_ROW.width * 8,
     }
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastalloc.kernels.lane.metrics import EVENT, EVENT_COLUMNS
+from fastalloc.kernels.lane.metrics import EVENT, EVENT_ROW
 
 # kind -> how its a, b, c read
 _WORDS = {
@@ -21,10 +21,10 @@ _SOURCES = ("their slabs", "the free_list")  # COMMAND.source
 
 
 def event_lines(events: np.ndarray) -> list[str]:
-    """A line for each event row of int64[n, len(EVENT_COLUMNS)]: time in seconds, CPU, task, kind, what it says."""
+    """A line for each event row of int64[n, EVENT_ROW.width]: time in seconds, CPU, task, kind, what it says."""
     lines = []
     for row in events.tolist():
-        event = dict(zip(EVENT_COLUMNS, row, strict=True))
+        event = dict(zip(EVENT_ROW.names, row, strict=True))
         kind = EVENT.names[event["kind"]]
         words = _WORDS.get(kind, "").format(**event, source_b=_name(_SOURCES, event["b"]))
         cpu = f"cpu{event['cpu']}" if event["cpu"] >= 0 else ""

@@ -85,10 +85,10 @@ def _show(done: "Rerun", from_ns: int, most: int, onset_ms: int) -> None:
     import numpy as np
 
     from fastalloc.cli.events import event_lines
-    from fastalloc.kernels.lane.metrics import EVENT_COLUMNS
+    from fastalloc.kernels.lane.metrics import EVENT_ROW
 
     log = done.result.events
-    at = log[:, EVENT_COLUMNS.index("t_ns")]
+    at = log[:, EVENT_ROW.t_ns]
     first = int(np.searchsorted(at, from_ns))
     shown = log[first : first + most if most else None]
     if len(shown):

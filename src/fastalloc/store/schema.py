@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from fastalloc.errors import InputError
 from fastalloc.foreign import refuse_doubled
 from fastalloc.kernels.alloc.state import DEPTH_NAMES
-from fastalloc.kernels.lane.metrics import EVENT_COLUMNS, METRIC, SERIES
+from fastalloc.kernels.lane.metrics import EVENT_ROW, METRIC, SERIES
 from fastalloc.scenario import Scenario
 
 TABLES = ("runs", "series", "events", "ledger")
@@ -19,7 +19,7 @@ LANE_FIELDS = [pa.field("id", pa.int64()), pa.field("variant", pa.string()), pa.
 
 SERIES_SCHEMA = pa.schema([*LANE_FIELDS, *(pa.field(name, pa.int64()) for name in SERIES.names)])
 EVENTS_SCHEMA = pa.schema(
-    [*LANE_FIELDS, *(pa.field(name, pa.string() if name == "kind" else pa.int64()) for name in EVENT_COLUMNS)]
+    [*LANE_FIELDS, *(pa.field(name, pa.string() if name == "kind" else pa.int64()) for name in EVENT_ROW.names)]
 )
 LEDGER_SCHEMA = pa.schema(
     [

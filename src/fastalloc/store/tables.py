@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastalloc.kernels.alloc.state import DEPTH_NAMES
-from fastalloc.kernels.lane.metrics import EVENT, EVENT_COLUMNS, METRIC, SERIES, WHO
+from fastalloc.kernels.lane.metrics import EVENT, EVENT_ROW, METRIC, SERIES, WHO
 from fastalloc.store.schema import EVENTS_SCHEMA, LEDGER_SCHEMA, SERIES_SCHEMA, runs_schema
 
 
@@ -73,9 +73,9 @@ def ledger_table(lanes: Sequence[StoredLane]) -> pa.Table:
 
 
 def event_columns(events: np.ndarray) -> dict[str, np.ndarray]:
-    """Event rows, int64[n, len(EVENT_COLUMNS)], as columns with the kind by name."""
-    columns = {name: events[:, i] for i, name in enumerate(EVENT_COLUMNS)}
-    return columns | {"kind": np.array(EVENT.names)[events[:, EVENT_COLUMNS.index("kind")]]}
+    """Event rows, int64[n, EVENT_ROW.width], as columns with the kind by name."""
+    columns = {name: events[:, i] for i, name in enumerate(EVENT_ROW.names)}
+    return columns | {"kind": np.array(EVENT.names)[events[:, EVENT_ROW.kind]]}
 
 
 def _lane_columns(lanes: Sequence[StoredLane], counts: Sequence[int]) -> dict[str, Any]:

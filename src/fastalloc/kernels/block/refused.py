@@ -21,7 +21,7 @@ from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC, WHO
 from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.state import IO, OUT_CTL, POOL, ROLE, VM
-from fastalloc.kernels.lane.tasks import CPU, TASK_STATE
+from fastalloc.kernels.lane.tasks import CPU, TASK_STATE, WAITQ
 
 
 @folded
@@ -57,7 +57,7 @@ def all_asleep(vm, cpu):
             or qlen(c) != 0
         ):
             return False
-    return vm.waitq[TASK_STATE.kswapd, 0] < 0
+    return vm.waitq[TASK_STATE.kswapd, WAITQ.head] < 0
 
 
 @internal

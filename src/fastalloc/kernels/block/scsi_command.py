@@ -12,7 +12,7 @@ from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.events import log_event
 from fastalloc.kernels.lane.metrics import EVENT, METRIC, WHO
 from fastalloc.kernels.lane.policy import POLICY
-from fastalloc.kernels.lane.state import COMMAND, IO, OUT_CTL, POOL, ROLE, VM
+from fastalloc.kernels.lane.state import COMMAND, FREE_LIST, IO, OUT_CTL, POOL, ROLE, VM
 from fastalloc.linux import gfp as g
 
 STREAM_SENSE = 12
@@ -133,8 +133,8 @@ def scsi_get_command(mem, heap, pools, io, vm, out, cpu, runner):
             return -1
         n -= 1
         io.ctl[IO.free_list] = n
-        command = io.free_list[n, 0]
-        sense = io.free_list[n, 1]
+        command = io.free_list[n, FREE_LIST.command]
+        sense = io.free_list[n, FREE_LIST.sense]
         source = 1
         out.metric[METRIC.free_list_used] += 1
         if out.metric[METRIC.free_list_used] <= 100 or out.ctl[OUT_CTL.full] != 0:
@@ -157,8 +157,8 @@ def scsi_put_command(mem, heap, pools, io, vm, cpu, d):
     uncharge(mem, io.command[d, COMMAND.charged])
     sense = io.command[d, COMMAND.sense]
     if n < io.ctl[IO.free_list_size]:
-        io.free_list[n, 0] = io.command[d, COMMAND.command]
-        io.free_list[n, 1] = sense
+        io.free_list[n, FREE_LIST.command] = io.command[d, COMMAND.command]
+        io.free_list[n, FREE_LIST.sense] = sense
         io.ctl[IO.free_list] = n + 1
     else:
         if sense >= 0:

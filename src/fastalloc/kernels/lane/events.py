@@ -1,6 +1,7 @@
 """The event log of a lane."""
 
 from fastalloc.compiler.jit import internal
+from fastalloc.kernels.lane.metrics import EVENT_ROW, METRIC
 from fastalloc.kernels.lane.state import OUT_CTL, VM
 
 
@@ -9,16 +10,16 @@ def log_event(vm, out, kind, cpu, task, a, b, c):
     """Append an event row; count the ones that do not fit."""
     n = out.ctl[OUT_CTL.events]
     if n >= out.event.shape[0]:
-        out.metric[out.metric.shape[0] - 1] += 1  # events_lost is the last metric
+        out.metric[METRIC.events_lost] += 1
         return
     row = out.event[n]
-    row[0] = vm.ctl[VM.now]
-    row[1] = kind
-    row[2] = cpu
-    row[3] = task
-    row[4] = a
-    row[5] = b
-    row[6] = c
+    row[EVENT_ROW.t_ns] = vm.ctl[VM.now]
+    row[EVENT_ROW.kind] = kind
+    row[EVENT_ROW.cpu] = cpu
+    row[EVENT_ROW.task] = task
+    row[EVENT_ROW.a] = a
+    row[EVENT_ROW.b] = b
+    row[EVENT_ROW.c] = c
     out.ctl[OUT_CTL.events] = n + 1
 
 
@@ -28,4 +29,4 @@ def log_event_at(vm, out, when, kind, a, b, c):
     n = out.ctl[OUT_CTL.events]
     log_event(vm, out, kind, -1, -1, a, b, c)
     if n < out.event.shape[0]:
-        out.event[n, 0] = when
+        out.event[n, EVENT_ROW.t_ns] = when

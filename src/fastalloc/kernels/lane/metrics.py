@@ -153,8 +153,16 @@ class SERIES(Record):
     reports_suppressed = field("those that printk_ratelimit swallowed, so far")
 
 
-# An event row: t_ns, kind, cpu, task, a, b, c (all int64; -1 where it does not apply).
-EVENT_COLUMNS = ("t_ns", "kind", "cpu", "task", "a", "b", "c")
+class EVENT_ROW(Record):
+    """event[e, .], columns of ``events/``: int64, -1 where one does not apply."""
+
+    t_ns = field("when", "ns")
+    kind = field("an EVENT")
+    cpu = field("on which CPU")
+    task = field("of which task")
+    a = field("what EVENT says of it")
+    b = field("the same")
+    c = field("the same")
 
 
 class EVENT(Record):

@@ -10,7 +10,7 @@ from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.rq_clock import timer_interrupt
 from fastalloc.kernels.lane.state import VM
-from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_STATE
+from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_STATE, WAITQ
 
 
 @internal
@@ -21,18 +21,18 @@ def sleep_on(vm, cpu, state, timeout_jiffies, exclusive, jiffies):
     task[TASK.state] = state
     task[TASK.timed_out] = 0
     vm.ctl[VM.sleepers[state]] += 1
-    first = vm.waitq[state, 0]
+    first = vm.waitq[state, WAITQ.head]
     if first < 0:
         task[TASK.next] = -1
-        vm.waitq[state, 0] = t
-        vm.waitq[state, 1] = t
+        vm.waitq[state, WAITQ.head] = t
+        vm.waitq[state, WAITQ.tail] = t
     elif exclusive:
         task[TASK.next] = -1
-        vm.task[vm.waitq[state, 1], TASK.next] = t
-        vm.waitq[state, 1] = t
+        vm.task[vm.waitq[state, WAITQ.tail], TASK.next] = t
+        vm.waitq[state, WAITQ.tail] = t
     else:
         task[TASK.next] = first
-        vm.waitq[state, 0] = t
+        vm.waitq[state, WAITQ.head] = t
     if timeout_jiffies < 0:
         task[TASK.wake_jiffy] = ms.NEVER
     else:
@@ -50,7 +50,7 @@ def unlink_sleeper(vm, t):
     state = vm.task[t, TASK.state]
     vm.ctl[VM.sleepers[state]] -= 1
     previous = -1
-    i = vm.waitq[state, 0]
+    i = vm.waitq[state, WAITQ.head]
     while i != t:
         previous = i
         i = vm.task[i, TASK.next]
@@ -58,9 +58,9 @@ def unlink_sleeper(vm, t):
     if previous >= 0:
         vm.task[previous, TASK.next] = following
     else:
-        vm.waitq[state, 0] = following
+        vm.waitq[state, WAITQ.head] = following
     if following < 0:
-        vm.waitq[state, 1] = previous
+        vm.waitq[state, WAITQ.tail] = previous
 
 
 @internal
@@ -89,8 +89,8 @@ def reclaimers_asleep(vm):
 def wake_all(vm, state, now):
     """Wake every sleeper of a queue, head first; how many [wake_up on non-exclusive waiters]."""
     woken = 0
-    while vm.waitq[state, 0] >= 0:
-        wake_task(vm, vm.waitq[state, 0], now)
+    while vm.waitq[state, WAITQ.head] >= 0:
+        wake_task(vm, vm.waitq[state, WAITQ.head], now)
         woken += 1
     return woken
 
@@ -98,8 +98,8 @@ def wake_all(vm, state, now):
 @internal
 def wake_one(vm, state, now):
     """Wake the first sleeper of a queue, if any [wake_up on exclusive waiters]."""
-    if vm.waitq[state, 0] >= 0:
-        wake_task(vm, vm.waitq[state, 0], now)
+    if vm.waitq[state, WAITQ.head] >= 0:
+        wake_task(vm, vm.waitq[state, WAITQ.head], now)
 
 
 @internal
@@ -107,9 +107,9 @@ def wake_pool(vm, state, now):
     """An element is back in a mempool: wake the herd, or one sleeper where the policy says so; how many."""
     if vm.ctl[POLICY.mempool_wake_one] == 0:
         return wake_all(vm, state, now)
-    if vm.waitq[state, 0] < 0:
+    if vm.waitq[state, WAITQ.head] < 0:
         return 0
-    wake_task(vm, vm.waitq[state, 0], now)
+    wake_task(vm, vm.waitq[state, WAITQ.head], now)
     return 1
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from fastalloc.compiler.groups import group
 from fastalloc.compiler.records import Record, block, columns, field
+from fastalloc.kernels.lane.metrics import EVENT_ROW
 from fastalloc.kernels.lane.policy import POLICY, choices
-from fastalloc.kernels.lane.tasks import CPU, TASK
+from fastalloc.kernels.lane.tasks import CPU, TASK, WAITQ
 
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
@@ -144,7 +145,15 @@ BY_END = 0
 BY_START = 1
 
 
-@group(request=REQUEST.width, bio=BIO.width, command=COMMAND.width, free_list=2)
+class FREE_LIST(Record):
+    """free_list[i, .]: a command that the host keeps for a shortage [struct Scsi_Host, free_list]."""
+
+    command = field("handle of the scsi_cmnd")
+    sense = field("handle of its sense buffer, NO_OBJECT none")
+    handles = block("command", "sense")  # in the order of ROLE.of_command
+
+
+@group(request=REQUEST.width, bio=BIO.width, command=COMMAND.width, free_list=FREE_LIST.width)
 class Io(NamedTuple):
     """Block queue, SCSI host and disk of one lane."""
 
@@ -152,7 +161,7 @@ class Io(NamedTuple):
     request: np.ndarray  # int64[requests, REQUEST.width]
     bio: np.ndarray  # int64[bios, BIO.width]
     command: np.ndarray  # int64[commands, COMMAND.width]
-    free_list: np.ndarray  # int64[free_list size, 2]: command and sense handles
+    free_list: np.ndarray  # int64[free_list size, FREE_LIST.width]
     hash: np.ndarray  # int32[2, HASH_BUCKETS]: requests by end slot, by start slot
 
 
@@ -336,7 +345,11 @@ class COST(Record):
     swap_lock = field("for which it is held to get a slot at once and to count its users", "ns")
 
 
-# queues of sleepers: waitq[state, 0 head, 1 tail]
+class RADIX_NODE(Record):
+    """leaf[slot / 64, .], middle[slot / 4096, .]: a node of the tree of the swap cache."""
+
+    handle = field("of its radix_tree_node, below 0 none")
+    below = field("pages or nodes below it")
 
 
 RADIX_STOCK = 11  # nodes of the longest path [lib/radix-tree.c: RADIX_TREE_MAX_PATH]
@@ -346,11 +359,11 @@ RCU_RING = 1 << 14  # callbacks a CPU
 @group(
     task=TASK.width,
     cpu=CPU.width,
-    waitq=2,
+    waitq=WAITQ.width,
     file=FILE.width,
     mapping=MAPPING.width,
-    leaf=2,
-    middle=2,
+    leaf=RADIX_NODE.width,
+    middle=RADIX_NODE.width,
     stock=RADIX_STOCK,
     callback=RCU_RING,
     noise=3,
@@ -363,13 +376,13 @@ class Vm(NamedTuple):
     ctl: np.ndarray  # int64[VM.width]
     task: np.ndarray  # int64[tasks, TASK.width]
     cpu: np.ndarray  # int64[cpus, CPU.width]
-    waitq: np.ndarray  # int64[TASK_STATE.width, 2]
+    waitq: np.ndarray  # int64[TASK_STATE.width, WAITQ.width]
     where: np.ndarray  # int32[logical pages]: 1 + page frame, 0 none, -1 - slot when swapped out
     file: np.ndarray  # int64[files, FILE.width]
     mapping: np.ndarray  # int8[files, MAPPING.width]
     slot: np.ndarray  # int8[swap slots]: 1 used
-    leaf: np.ndarray  # int64[slots / 64, 2]: radix node handle, pages below it
-    middle: np.ndarray  # int64[slots / 4096, 2]: radix node handle, leaves below it
+    leaf: np.ndarray  # int64[slots / 64, RADIX_NODE.width], over pages
+    middle: np.ndarray  # int64[slots / 4096, RADIX_NODE.width], over leaves
     stock: np.ndarray  # int64[cpus, RADIX_STOCK]: radix nodes preloaded
     callback: np.ndarray  # int64[cpus, RCU_RING]: see kernels/lane/rcu.py
     noise: np.ndarray  # int64[2, ring, 3]: handle or frame, cpu, time it is freed
@@ -384,15 +397,15 @@ class Vm(NamedTuple):
     burst_held: np.ndarray  # int64[the same, ring, HELD.width]
 
 
-@group(event=7)
+@group(event=EVENT_ROW.width)
 class Out(NamedTuple):
     """What a lane reports."""
 
     metric: np.ndarray  # int64[METRIC.width]
     series: np.ndarray  # int64[samples, SERIES.width]
-    event: np.ndarray  # int64[events, 7]
+    event: np.ndarray  # int64[events, EVENT_ROW.width]
     ledger: np.ndarray  # int64[WHO.width, DEPTH.width, WHO.width]
-    ctl: np.ndarray  # int64[4]: events written, samples written, full log, reports seen
+    ctl: np.ndarray  # int64[OUT_CTL.width]
 
 
 class OUT_CTL(Record):

@@ -73,6 +73,13 @@ class TASK_KIND(Record):
     kblockd = field("runs the queue when the unplug timer ends", source="kblockd_workqueue")
 
 
+class WAITQ(Record):
+    """waitq[TASK_STATE, .]: the sleepers of a state, linked by TASK.next."""
+
+    head = field("the first task, -1 none")
+    tail = field("the last task, -1 none")
+
+
 class TASK_STATE(Record):
     """TASK.state."""
 

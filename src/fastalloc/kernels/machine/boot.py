@@ -16,8 +16,8 @@ from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.cfs import NICE_0_LOAD, WEIGHT_OF_KTHREADS, wake_up_new_task
 from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.kernels.lane.policy import POLICY
-from fastalloc.kernels.lane.state import COMMAND, IO, REQUEST, ROLE, VM
-from fastalloc.kernels.lane.tasks import CPU, PROGRAM, TASK, TASK_KIND, TASK_STATE
+from fastalloc.kernels.lane.state import COMMAND, FREE_LIST, IO, RADIX_NODE, REQUEST, ROLE, VM
+from fastalloc.kernels.lane.tasks import CPU, PROGRAM, TASK, TASK_KIND, TASK_STATE, WAITQ
 from fastalloc.kernels.machine.heap_table import NO_HEAP, behind
 from fastalloc.kernels.workload.background import boot_background
 from fastalloc.kernels.workload.bursts import boot_bursts
@@ -67,15 +67,16 @@ def boot_memory(mem, heap, pools, io, vm, out, geometry):
     chain(io.command, COMMAND.next)
     vm.ctl[VM.swap_top] = -1
     for i in range(vm.middle.shape[0]):
-        vm.middle[i, 0] = -1
+        vm.middle[i, RADIX_NODE.handle] = -1
     for p in range(pools.pool.shape[0]):
         for i in range(pools.pool[p, MEMPOOL.min]):
             pools.element[p, i] = slab_take(mem, heap, out, pools.pool[p, MEMPOOL.cache], 0, g.GFP_KERNEL, 0, WHO.boot)
         pools.pool[p, MEMPOOL.curr] = pools.pool[p, MEMPOOL.min]
     for i in range(io.ctl[IO.free_list_size]):
-        io.free_list[i, 1] = st.NO_OBJECT
+        io.free_list[i, FREE_LIST.sense] = st.NO_OBJECT
         for k in range(2 if io.ctl[POLICY.sense] == ms.SENSE_SEPARATE else 1):
-            io.free_list[i, k] = slab_take(mem, heap, out, vm.roles[ROLE.of_command[k]], 0, g.GFP_KERNEL, 0, WHO.boot)
+            cache = vm.roles[ROLE.of_command[k]]
+            io.free_list[i, FREE_LIST.handles[k]] = slab_take(mem, heap, out, cache, 0, g.GFP_KERNEL, 0, WHO.boot)
     io.ctl[IO.free_list] = io.ctl[IO.free_list_size]
     ctl = vm.ctl
     for place, role in enumerate((ROLE.noise, ROLE.biovec, ROLE.radix)):
@@ -100,8 +101,8 @@ def boot_tasks(vm, copiers, writers, spread_jiffies):
     ctl[VM.kthreads] = tasks
     ctl[VM.nr_tasks] = tasks + 2 * cpus
     for state in range(TASK_STATE.width):
-        vm.waitq[state, 0] = -1
-        vm.waitq[state, 1] = -1
+        vm.waitq[state, WAITQ.head] = -1
+        vm.waitq[state, WAITQ.tail] = -1
     for cpu in range(ctl[VM.nr_cpus]):
         for column in (CPU.head, CPU.tail, CPU.buddy):
             vm.cpu[cpu, column] = -1
@@ -136,12 +137,12 @@ def boot_tasks(vm, copiers, writers, spread_jiffies):
             task[TASK.wake_seq] = t
             wake_up_new_task(vm, t)
         task[TASK.next] = -1
-        last = vm.waitq[state, 1]
+        last = vm.waitq[state, WAITQ.tail]
         if last >= 0:
             vm.task[last, TASK.next] = t
         else:
-            vm.waitq[state, 0] = t
-        vm.waitq[state, 1] = t
+            vm.waitq[state, WAITQ.head] = t
+        vm.waitq[state, WAITQ.tail] = t
         ctl[VM.sleepers[state]] += 1
     ctl[VM.cpu] = -1
     ctl[VM.idle_tick] = ms.NEVER

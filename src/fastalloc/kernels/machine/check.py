@@ -4,8 +4,9 @@ from fastalloc.compiler.jit import internal, out_of_line
 from fastalloc.kernels.alloc.kmem_inspect import heap_pages, pages_apart
 from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.state import AREA, MEMCTL, MIGRATE, PAGE, PCP, ZONE
+from fastalloc.kernels.block.completion import STAGE_BIO, STAGE_REQUEST
 from fastalloc.kernels.lane.state import BIO, COMMAND, IO, REQUEST, VM
-from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_STATE
+from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_STATE, WAITQ
 from fastalloc.kernels.machine.check_heap import check_heap
 from fastalloc.kernels.workload.atomic_noise import PAGES
 from fastalloc.linux import gfp as g
@@ -124,7 +125,7 @@ def check_io(mem, pools, io, vm):
     writing = 0
     for cpu in range(vm.ctl[VM.nr_cpus]):
         stage = vm.cpu[cpu, CPU.softirq]
-        if stage == 1 or stage == 2:
+        if STAGE_BIO <= stage <= STAGE_REQUEST:
             requests += 1
             b = vm.cpu[cpu, CPU.softirq_bio]
             while b >= 0:
@@ -161,7 +162,7 @@ def check_tasks(vm):
         known += vm.cpu[cpu, CPU.running]
     for state in range(1, TASK_STATE.width):
         asleep = 0
-        t = vm.waitq[state, 0]
+        t = vm.waitq[state, WAITQ.head]
         while t >= 0:
             asleep += 1
             t = vm.task[t, TASK.next]

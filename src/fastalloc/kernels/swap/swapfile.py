@@ -10,7 +10,7 @@ in the kernel, is a slot like any other here.
 
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc.radix_tree import radix_tree_node_alloc, radix_tree_node_free, radix_tree_preload
-from fastalloc.kernels.lane.state import VM
+from fastalloc.kernels.lane.state import RADIX_NODE, VM
 from fastalloc.kernels.lane.tasks import TASK
 
 SWAPFILE_CLUSTER = 256
@@ -135,19 +135,19 @@ def missing_nodes(vm, cpu, slot):
     """
     group = slot // GROUP_SLOTS
     if group > 0 and vm.ctl[VM.swap_top] < 0:
-        if vm.middle[0, 0] < 0 and vm.middle[0, 1] > 0:
-            vm.middle[0, 0] = radix_tree_node_alloc(vm, cpu)
+        if vm.middle[0, RADIX_NODE.handle] < 0 and vm.middle[0, RADIX_NODE.below] > 0:
+            vm.middle[0, RADIX_NODE.handle] = radix_tree_node_alloc(vm, cpu)
         vm.ctl[VM.swap_top] = radix_tree_node_alloc(vm, cpu)
     middle = vm.middle[group]
-    if middle[0] < 0 and (slot >= RADIX_SLOTS or vm.ctl[VM.swap_top] >= 0):
-        middle[0] = radix_tree_node_alloc(vm, cpu)
+    if middle[RADIX_NODE.handle] < 0 and (slot >= RADIX_SLOTS or vm.ctl[VM.swap_top] >= 0):
+        middle[RADIX_NODE.handle] = radix_tree_node_alloc(vm, cpu)
     leaf = vm.leaf[slot // RADIX_SLOTS]
-    if leaf[1] == 0:
-        if middle[1] == 0:
+    if leaf[RADIX_NODE.below] == 0:
+        if middle[RADIX_NODE.below] == 0:
             vm.ctl[VM.swap_groups] += 1
-        middle[1] += 1
-        leaf[0] = radix_tree_node_alloc(vm, cpu)
-    leaf[1] += 1
+        middle[RADIX_NODE.below] += 1
+        leaf[RADIX_NODE.handle] = radix_tree_node_alloc(vm, cpu)
+    leaf[RADIX_NODE.below] += 1
 
 
 @internal
@@ -164,23 +164,24 @@ def delete_from_swap_cache(mem, heap, vm, cpu, slot):
     """Drop ``slot`` from the tree; empty nodes are freed, upwards, and then a root that has its first child alone
     [__delete_from_swap_cache, radix_tree_delete, radix_tree_shrink]."""
     leaf = vm.leaf[slot // RADIX_SLOTS]
-    leaf[1] -= 1
-    if leaf[1] > 0:
+    leaf[RADIX_NODE.below] -= 1
+    if leaf[RADIX_NODE.below] > 0:
         return
-    radix_tree_node_free(mem, heap, vm, cpu, leaf[0])
-    leaf[0] = -1
+    radix_tree_node_free(mem, heap, vm, cpu, leaf[RADIX_NODE.handle])
+    leaf[RADIX_NODE.handle] = -1
     ctl = vm.ctl
     middle = vm.middle[slot // GROUP_SLOTS]
-    middle[1] -= 1
-    if middle[1] == 0:
+    middle[RADIX_NODE.below] -= 1
+    if middle[RADIX_NODE.below] == 0:
         ctl[VM.swap_groups] -= 1
-        if middle[0] >= 0:
-            radix_tree_node_free(mem, heap, vm, cpu, middle[0])
-            middle[0] = -1
+        if middle[RADIX_NODE.handle] >= 0:
+            radix_tree_node_free(mem, heap, vm, cpu, middle[RADIX_NODE.handle])
+            middle[RADIX_NODE.handle] = -1
     first = vm.middle[0]
-    if ctl[VM.swap_top] >= 0 and ctl[VM.swap_groups] == (first[1] > 0):
+    if ctl[VM.swap_top] >= 0 and ctl[VM.swap_groups] == (first[RADIX_NODE.below] > 0):
         radix_tree_node_free(mem, heap, vm, cpu, ctl[VM.swap_top])
         ctl[VM.swap_top] = -1
-    if ctl[VM.swap_top] < 0 and first[0] >= 0 and first[1] == 1 and vm.leaf[0, 1] > 0:
-        radix_tree_node_free(mem, heap, vm, cpu, first[0])
-        first[0] = -1
+    alone = first[RADIX_NODE.below] == 1 and vm.leaf[0, RADIX_NODE.below] > 0
+    if ctl[VM.swap_top] < 0 and first[RADIX_NODE.handle] >= 0 and alone:
+        radix_tree_node_free(mem, heap, vm, cpu, first[RADIX_NODE.handle])
+        first[RADIX_NODE.handle] = -1

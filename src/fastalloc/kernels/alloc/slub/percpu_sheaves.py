@@ -45,6 +45,7 @@ from fastalloc.linux import gfp as g
 
 # Paths of the golden cases, those past the sheaves are in node_lists.
 FROM_MAIN, FROM_SPARE, FROM_BARN, FROM_REFILL = 1, 2, 3, 4
+NO_PATH = 0  # none of them has an object, or room
 TO_MAIN, TO_SPARE, TO_BARN_EMPTY, TO_NEW, TO_FLUSHED_SPARE, TO_SAME_MAIN = 1, 2, 3, 4, 5, 6
 
 # What sheaf_call is to do.
@@ -115,7 +116,7 @@ def refill_sheaf(mem, slub, c, cpu, h, gfp, context, wanted):
 
 @internal
 def sheaf_with_objects(slub, c, n, k):
-    """A main sheaf with objects from what the CPU and the barn have: FROM_SPARE, FROM_BARN, 0 none
+    """A main sheaf with objects from what the CPU and the barn have: FROM_SPARE, FROM_BARN or NO_PATH
     [__pcs_replace_empty_main]."""
     spare = k[KMEM_CACHE_CPU.spare]
     if spare >= 0 and slub.ctl[spare + SHEAF.size] > 0:
@@ -124,7 +125,7 @@ def sheaf_with_objects(slub, c, n, k):
     if exchange_for_full(slub, c, n, k, KMEM_CACHE_CPU.main):
         return FROM_BARN
     k[KMEM_CACHE_CPU.barn_get_fail] += 1
-    return 0
+    return NO_PATH
 
 
 @internal
@@ -167,7 +168,7 @@ def is_full(slub, h):
 
 @internal
 def room_at_hand(mem, slub, c, cpu, k):
-    """A main sheaf with room from what the CPU and the barn have: how it was found, 0: a new sheaf is needed
+    """A main sheaf with room from what the CPU and the barn have: how it was found, NO_PATH: a new sheaf is needed
     [__pcs_replace_full_main]."""
     out_of_line()
     n = cpu >> mem.ctl[MEMCTL.cpu_node_shift]
@@ -188,7 +189,7 @@ def room_at_hand(mem, slub, c, cpu, k):
             return TO_FLUSHED_SPARE
     h = barn_get(slub, c, n, EMPTY)
     if h < 0:
-        return 0
+        return NO_PATH
     if spare < 0:
         k[KMEM_CACHE_CPU.spare] = k[KMEM_CACHE_CPU.main]
     else:
@@ -256,7 +257,7 @@ def sheaf_call(mem, slub, what, c, cpu, node, gfp, context, thing):
             path = np.int64(TO_MAIN)
             if is_full(slub, main):
                 path = np.int64(room_at_hand(mem, slub, c, cpu, k))
-                if path == 0:
+                if path == NO_PATH:
                     capacity = slub.cache[c, KMEM_CACHE.sheaf_capacity]
                     had_spare = k[KMEM_CACHE_CPU.spare] >= 0
                     mask = np.int64(g.NOWARN)
@@ -298,7 +299,7 @@ def sheaf_call(mem, slub, what, c, cpu, node, gfp, context, thing):
             source = np.int64(slub.slab[memory >> st.HANDLE_SHIFT, SLUB_SLAB.cache])
             sheaf_call(mem, slub, np.int64(FREE), source, cpu, none, none, context, memory)
         return none
-    path = np.int64(0)
+    path = np.int64(NO_PATH)
     if node >= 0 and node != n:
         k[KMEM_CACHE_CPU.alloc_node_mismatch] += 1
     elif k[KMEM_CACHE_CPU.main] >= 0:
@@ -306,7 +307,7 @@ def sheaf_call(mem, slub, what, c, cpu, node, gfp, context, thing):
         if ctl[k[KMEM_CACHE_CPU.main] + SHEAF.size] == 0:
             path = np.int64(sheaf_with_objects(slub, c, n, k))
             blocked = slub.cache[c, KMEM_CACHE.refill] == er.REFILL_BLOCKING and (gfp & g.WAIT) == 0
-            if path == 0 and not blocked:
+            if path == NO_PATH and not blocked:
                 h = np.int64(empty_sheaf_at_hand(slub, c, n, k))
                 if h < 0 and what != ALLOC_NO_RECURSE:
                     capacity = slub.cache[c, KMEM_CACHE.sheaf_capacity]
@@ -330,12 +331,12 @@ def sheaf_call(mem, slub, what, c, cpu, node, gfp, context, thing):
                     else:
                         sheaf_call(mem, slub, np.int64(FREE_SHEAF), c, cpu, none, none, context, h)
         main = k[KMEM_CACHE_CPU.main]
-        if path != 0:
+        if path != NO_PATH:
             top = ctl[main + SHEAF.objects[ctl[main + SHEAF.size] - 1]]
             if node >= 0 and slub.slab[top >> st.HANDLE_SHIFT, SLUB_SLAB.node] != node:
                 k[KMEM_CACHE_CPU.alloc_node_mismatch] += 1
-                path = np.int64(0)
-    if path != 0:
+                path = np.int64(NO_PATH)
+    if path != NO_PATH:
         handle = np.int64(pop_object(ctl, k[KMEM_CACHE_CPU.main]))
         k[KMEM_CACHE_CPU.alloc_fastpath] += 1
     else:
