@@ -20,7 +20,7 @@ def test_one_zone(row):
     assert (mark.min, mark.low, mark.high) == (want["min"], want["low"], want["high"])
     levels = [zone_watermark(mark.min, high, harder) for high, harder in ((1, 0), (0, 1), (1, 1))]
     assert levels == [want["half"], want["three_quarters"], want["three_eighths"]]
-    assert wm.pcp_2_6_25(want["pages"]) == (want["pcp_batch"], want["pcp_high"])
+    assert wm.pcp_lists(want["pages"], 0, 1, (2, 6, 25)) == (want["pcp_batch"], want["pcp_high"])
 
 
 @pytest.mark.parametrize("row", rows("watermarks_x86_64"), ids=lambda row: row["ram_mb"])
@@ -72,9 +72,10 @@ def test_lowmem_reserve_ratio_0_keeps_nothing():
 
 
 def test_per_cpu_lists():
-    assert wm.pcp_2_6_25(8191) == (1, 0)
-    assert wm.pcp_2_6_25(8192) == (1, 6)
-    assert wm.pcp_2_6_25(262144, fraction=8) == (96, 32768)
+    assert wm.pcp_lists(8191, 0, 1, (2, 6, 25)) == (1, 0)
+    assert wm.pcp_lists(8192, 0, 1, (2, 6, 25)) == (1, 6)
+    assert wm.pcp_lists(262144, 4000, 4, (5, 13, 0)) == (63, 378)
+    assert wm.pcp_lists(262144, 4000, 4, (5, 14, 0)) == (63, 1000)
     assert wm.zone_highsize(262144, 1000, 4, "6.1") == 252
     assert wm.zone_highsize(262144, 4000, 4, "6.1") == 1000
     assert wm.zone_highsize(262144, 4000, 4, "6.1", fraction=8) == 8192

@@ -198,31 +198,22 @@ def _power_of_two_below(x: int) -> int:
     return 1 << (fls(x) - 1)
 
 
-def pcp_2_6_25(present: int, fraction: int = 0) -> tuple[int, int]:
-    """(batch, high) of a zone's per-CPU lists [setup_pageset; percpu_pagelist_fraction: setup_pagelist_highmark]."""
-    batch = zone_batchsize(present)
-    if fraction:
-        high = present // fraction
-        return min(max(1, high // 4), 96), high
-    return max(1, batch), 6 * batch
-
-
-def zone_highsize(size: int, low: int, cpus: int, era: str, fraction: int = 0) -> int:
+def zone_highsize(size: int, low: int, cpus: int, era: str, fraction: int = 0, page_kb: int = 4) -> int:
     """pcp->high since 5.14; where it tunes itself at run time (6.12), its lower bound high_min [zone_highsize].
 
     ``low`` is the zone's low watermark, ``cpus`` the CPUs of its node, ``fraction`` percpu_pagelist_high_fraction.
     """
     if not marks_of(era).pcp_high:
         raise ValueError(f"kernel {era}: pcp->high follows from the low watermark only since 5.14")
-    batch = max(1, zone_batchsize(size, era))
+    batch = max(1, zone_batchsize(size, era, page_kb))
     total = size // fraction if fraction else low
     return max(total // max(1, cpus), 4 * batch)
 
 
 def pcp_lists(size: int, low: int, cpus: int, base: Base, page_kb: int = 4) -> tuple[int, int]:
-    """(batch, high) of a zone's per-CPU lists as ``base`` sets them: six batches, since 5.14 by the low mark."""
+    """(batch, high) of a zone's per-CPU lists as ``base`` sets them: six batches, since 5.14 by the low mark
+    [setup_pageset, zone_highsize]."""
     era = era_of(base)
-    batch = max(1, zone_batchsize(size, era, page_kb))
-    if base >= (5, 14, 0):
-        return batch, max(low // max(1, cpus), 4 * batch)
-    return batch, 6 * zone_batchsize(size, era, page_kb)
+    batch = zone_batchsize(size, era, page_kb)
+    high = zone_highsize(size, low, cpus, era, page_kb=page_kb) if marks_of(era).pcp_high else 6 * batch
+    return max(1, batch), high

@@ -14,6 +14,7 @@ import polars as pl
 from fastalloc.errors import InputError, reading
 from fastalloc.foreign import content_of
 from fastalloc.forked import refuse_forked
+from fastalloc.linux.watermarks import pcp_lists
 from fastalloc.scenario import Scenario
 
 RUNS = "runs.csv"
@@ -157,12 +158,11 @@ def zones(row: Mapping[str, Any], path: Path) -> tuple[list[dict[str, Any]], dic
         raise InputError(path, f"{row['run']}: mem", f"expected one of {known} MB, not {row['mem']}")
     present = dma32_present(row["mem"])
     own = row["copiers"] * COPIER_PAGES + row["writers"] * (WRITER_PAGES + row["writer_pages"] // PAGE_TABLE)
-    batch = max(1, min(present // 1024, 128) // 4)
-    batch = (1 << (batch + batch // 2).bit_length() - 1) - 1  # zone_batchsize
+    batch, high = pcp_lists(present, 0, 1, (2, 6, 25))
     marks = {"min": 0, "low": 0, "high": 0}
     dma = {"name": "DMA", "present": DMA_PRESENT, "protection": [0, present // RESERVE_RATIO], **marks}
     dma32 = {"name": "DMA32", "present": present, "protection": [0, 0], **marks}
-    described = [dma | {"pcp_high": 0, "pcp_batch": 1}, dma32 | {"pcp_high": 6 * batch, "pcp_batch": max(1, batch)}]
+    described = [dma | {"pcp_high": 0, "pcp_batch": 1}, dma32 | {"pcp_high": high, "pcp_batch": batch}]
     return described, {"DMA": DMA_FREE, "DMA32": DMA32_FREE[row["mem"]] - own}
 
 
