@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from fastalloc.batch.zones import lane_zones
 from fastalloc.scenario import Machine, import_machine, load_machine, machine_toml
-from fastalloc.scenario.imports import write_zoneinfo
 from fastalloc.scenario.rules import simplified
 from tests.scenario.generated import KERNEL_ONLY, machines, marks
+from tests.scenario.zoneinfo_text import write_zoneinfo
 
 
 def generated(examples):

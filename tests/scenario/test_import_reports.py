@@ -14,9 +14,9 @@ from fastalloc.explain.machine import machine_of
 from fastalloc.linux.watermark_boost import boost_of_marks
 from fastalloc.linux.watermark_rules import BOOST_UNPRINTED
 from fastalloc.scenario import Machine, import_machine, load_machine, machine_toml
-from fastalloc.scenario.imports import write_zoneinfo
 from fastalloc.scenario.machine import kbytes_of_marks
 from tests.scenario.test_machine_import import DUMP, MODERN_ZONEINFO, SHARED
+from tests.scenario.zoneinfo_text import write_zoneinfo
 
 REPORTS = SHARED / "reports"
 

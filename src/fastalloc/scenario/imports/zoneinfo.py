@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 
 from fastalloc.errors import InputError
-from fastalloc.scenario.machine import ZONE_CLASSES, Machine
+from fastalloc.scenario.machine import ZONE_CLASSES
 
 _HEAD = re.compile(r"(^|.*?[^\w])Node\s+(\d+),\s*zone\s+(\w+)\s*$")
 _SIZE = re.compile(r"^\s*(?:pages free|managed|present)\s+\d", re.MULTILINE)
@@ -240,31 +240,3 @@ def _agrees(zone: ZoneFound, names: list[str], found: ZonesFound) -> bool:
         if names[j] not in populated and pages[j] not in (pages[j - 1], 0):
             return False
     return all(pages[j] == 0 for j in range(own + 1))
-
-
-def write_zoneinfo(machine: Machine) -> str:
-    """The zones of a machine as a kernel's /proc/zoneinfo would show them; :func:`read_zoneinfo` reads them back."""
-    lines = []
-    for zone in machine.zones:
-        lines += [
-            f"Node {zone.node}, zone {zone.name:>8}",
-            f"  pages free     {machine.free_pages.get(zone.name, zone.present)}",
-            f"        min      {zone.min}",
-            f"        low      {zone.low}",
-            f"        high     {zone.high}",
-            f"        spanned  {zone.present}",
-            f"        present  {zone.present}",
-            f"        managed  {zone.present}",
-            f"        cma      {zone.cma}",
-            f"        protection: ({', '.join(map(str, zone.protection))})",
-            "  pagesets",
-        ]
-        for cpu in range(machine.cpus):
-            lines += [
-                f"    cpu: {cpu}",
-                "              count:    0",
-                f"              high:     {zone.pcp_high}",
-                f"              batch:    {zone.pcp_batch}",
-            ]
-        lines.append(f"  reserved_highatomic: {zone.highatomic}")
-    return "\n".join(lines) + "\n"
