@@ -221,7 +221,7 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
         return pfn
     mem.ctl[MEMCTL.kswapd_wanted] = max(mem.ctl[MEMCTL.kswapd_wanted], 1 + order)
     if (gfp & g.POLITE) != 0:
-        warn_alloc_failed(mem, gfp, order)
+        warn_alloc_failed(mem, cpu, gfp, order)
         return -1
     pfn = -2
     if mem.ctl[MEMCTL.ask[QUESTION.depth]] != 0:
@@ -235,7 +235,7 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
     if goes_on(gfp, context):
         mem.ctl[MEMCTL.reclaim_order] = order
         return -1
-    warn_alloc_failed(mem, gfp, order)
+    warn_alloc_failed(mem, cpu, gfp, order)
     return -1
 
 

@@ -42,8 +42,8 @@ def swallow(mem, messages):
 
 
 @kernel
-def warn_alloc_failed(mem, gfp, order):
-    """A request failed for good: count it, print it unless NOWARN or the rate limit forbids."""
+def warn_alloc_failed(mem, cpu, gfp, order):
+    """A request of a CPU failed for good: count it, print it unless NOWARN or the rate limit forbids."""
     mem.ctl[MEMCTL.failed] += 1
     if (gfp & g.NOWARN) != 0:
         return
@@ -51,6 +51,7 @@ def warn_alloc_failed(mem, gfp, order):
     mem.ctl[MEMCTL.report_order] = order
     if printk_ratelimit(mem):
         mem.ctl[MEMCTL.reports] += 1
+        mem.ctl[MEMCTL.report_cpu] = cpu
         mem.ctl[MEMCTL.last_missed] = mem.ctl[MEMCTL.missed]
         mem.ctl[MEMCTL.missed] = 0
     else:

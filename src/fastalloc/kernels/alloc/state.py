@@ -113,6 +113,7 @@ class MEMCTL(Record, width=POLICY.width):
     pageblock_order = field("of the blocks that one MIGRATE each is noted for, 0: too few pages for grouping")
     report_gfp = field("mask and order of the last failure")
     report_order = field("order of the last failed allocation")
+    report_cpu = field("on which the last report was printed")
     cpu_node_shift = field("stub model: node of a cpu = cpu >> shift")
     nr_nodes = field("NUMA nodes, stub model")
     last_missed = field("suppressed before the last printed one")

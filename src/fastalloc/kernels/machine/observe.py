@@ -168,8 +168,9 @@ def check_livelock(mem, heap, pools, io, vm, out):
 
 
 @internal
-def note_reports(mem, vm, out, cpu):
+def note_reports(mem, vm, out):
     """Log the allocation failure reports printed since the last look."""
+    cpu = mem.ctl[MEMCTL.report_cpu]
     while out.ctl[OUT_CTL.reports] < mem.ctl[MEMCTL.reports]:
         out.ctl[OUT_CTL.reports] += 1
         t = current_task(vm, cpu)

@@ -178,8 +178,6 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
     elif c[CPU.running] == 0 and runner >= 0 and runner != RUN_SOFTIRQ:
         c[CPU.idle_since] = clock  # a task that sleeps ran the request function before it slept
     wakeup_kswapd(mem, vm, clock)
-    if mem.ctl[MEMCTL.reports] != out.ctl[OUT_CTL.reports]:
-        note_reports(mem, vm, out, cpu)
     note_due(vm, cpu, softirq_due(io, cpu))
     if c[CPU.running] == 0:
         note_idle_tick(vm, cpu, clock)
@@ -393,6 +391,8 @@ def _run(mem, heap, pools, io, vm, out, until):
             reap_due(mem, heap, vm, jiffies)
         else:
             check_livelock(mem, heap, pools, io, vm, out)
+        if mem.ctl[MEMCTL.reports] != out.ctl[OUT_CTL.reports]:
+            note_reports(mem, vm, out)
         if overflowed(heap) or ctl[VM.overflow] != 0 or mem.ctl[MEMCTL.stopped] != 0:
             return
     ctl[VM.now] = until
