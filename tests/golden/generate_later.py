@@ -37,6 +37,7 @@ SIZES = (
 )
 FLAGS = (0x2000, 0x4000, 0x20000, 0x80000, 0x800000, 0x1000000)
 GFP = (0xD0, 0xD0, 0xD0, 0x20, 0x20, 0x0, 0x10, 0x50, 0x10020, 0x100D0, 0x12D0, 0x8D0, 0x80D0)
+GFP += (0x30, 0xF0, 0x1020, 0x11200, 0x11210, 0x200D0, 0x800, 0x110F0, 0x10000)
 RCU, NOLEAKTRACE = 0x80000, 0x800000
 MIXES = {
     "objects": {"alloc": 50, "free": 46, "checkpoint": 1},
@@ -156,11 +157,11 @@ def manifest_of(spec: Spec, cpus: int, build: str) -> dict:
         {
             "index": k,
             "name": f"cache{k}",
-            "size": rng.choice(SIZES) if rng.random() < 0.7 else rng.randint(1, 5000),
-            "align": rng.choice((0, 0, 0, 0, 8, 16, 64, 128)),
+            "size": rng.choice(SIZES) if rng.random() < 0.7 else rng.randint(1, rng.choice((5000, 5000, 70_000))),
+            "align": rng.choice((0, 0, 0, 0, 8, 16, 24, 64, 128, 512, 4096)),
             "flags": hex(sum(flag for flag in FLAGS if rng.random() < 0.15)),
             "ctor": rng.random() < 0.2,
-            "sheaf_capacity": rng.choice((0, 0, 0, 32, 100)),
+            "sheaf_capacity": rng.choice((0, 0, 0, 1, 5, 32, 100, 500)),
             "created_on_cpu": rng.randrange(cpus),
             "created": "setup" if k < 2 else rng.choice(("setup", "trace")),
         }
@@ -183,8 +184,8 @@ def manifest_of(spec: Spec, cpus: int, build: str) -> dict:
     limited = rng.random() < 0.6
     memory: dict = {"mode": "limited" if limited else "unlimited"}
     if limited:
-        memory["free_pages_at_start_per_node"] = rng.choice((12, 40, 150, 150, 600, 2000))
-        memory["pages_min_per_node"] = rng.choice((0, 4, 8, 33, 80))
+        memory["free_pages_at_start_per_node"] = rng.choice((0, 3, 12, 40, 150, 150, 600, 2000))
+        memory["pages_min_per_node"] = rng.choice((0, 1, 4, 8, 33, 80, 200))
     kmem_cache = 128 if build.startswith("cpupartial") else 160 if spec.nodes > 1 else 136
     return {
         "case": f"generated {spec.seed}",

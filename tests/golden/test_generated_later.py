@@ -41,7 +41,8 @@ def random_case(seed: int) -> tuple[Spec, int, str]:
         Phase(rng.choice(list(MIXES)), rng.randrange(1 << 30), rng.choice((40, 150, 400, 1500)))
         for _ in range(rng.randint(1, 6))
     )
-    return Spec(rng.randrange(1 << 30), nodes, phases, rng.random() < 0.5), rng.choice((1, 2, 4, 8)), build
+    cpus = rng.randint(1 if nodes == 1 else 5, 8)  # of two nodes the second begins with CPU 4
+    return Spec(rng.randrange(1 << 30), nodes, phases, rng.random() < 0.5), cpus, build
 
 
 @pytest.mark.parametrize("seeds", [SELECTION, pytest.param(MORE, marks=pytest.mark.slow)])

@@ -249,7 +249,7 @@ class LaterMachine(Machine):
         self.task = Task(memalloc=bool(context & 1), in_interrupt=bool(context & 2))
         self.now = row
         if op == "BULK_ALLOC":
-            things = self.cache_of(cache).alloc_bulk(cpu, gfp, arg)
+            things = self.cache_of(cache).alloc_bulk(cpu, gfp, arg) if self.exists(cache) else None
             self.live |= {thing_id + i: things[i] if things else None for i in range(arg)}
             places = [self.place(thing) for thing in things or ()]
             return (1, 0, *places[0]) if things else (0, 0, *NOWHERE)

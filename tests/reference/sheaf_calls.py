@@ -165,6 +165,7 @@ class Cache(SheafCache):
             c.rcu_free = self.new_rcu_sheaf(cpu) if self.capacity else None
             if c.rcu_free is None:
                 self.stats[cpu]["free_rcu_sheaf_fail"] += 1
+                self.path = INTO_RCU_LIST  # also where the sheaf's memory was asked of this same cache
                 return False
         sheaf = c.rcu_free
         sheaf.objects.append(thing)

@@ -5,6 +5,7 @@ from typing import Any
 from fastalloc.linux.slab_flags import DESTROY_BY_RCU, get_order
 from tests.reference.later_machine import LaterMachine
 from tests.reference.machine import GFP_KERNEL, NOWHERE
+from tests.reference.page_alloc import Task
 from tests.reference.sheaf_calls import Cache
 
 STATS = (
@@ -102,7 +103,7 @@ class SheafMachine(LaterMachine):
             if thing is None:
                 return (0, 0, *NOWHERE)
             place = self.place(thing)
-            self.now = row
+            self.task, self.now = Task(memalloc=bool(context & 1), in_interrupt=bool(context & 2)), row
             owner = thing.slab.cache
             if not owner.kfree_rcu(cpu, thing):
                 self.rcu_list[cpu].append(thing)
@@ -115,15 +116,14 @@ class SheafMachine(LaterMachine):
         return super().play(row, op, cpu, cache, thing_id, gfp, context, arg)
 
     def play_sheaf(self, op, cpu, cache, thing_id, gfp, arg) -> tuple[int, int, int, int]:
-        owner = self.cache_of(cache)
         if op == "PREFILL":
-            sheaf = owner.prefill(cpu, gfp, arg)
+            sheaf = self.cache_of(cache).prefill(cpu, gfp, arg) if self.exists(cache) else None
             self.live[thing_id] = sheaf
             return (int(sheaf is not None), 0, -1, len(sheaf.objects) if sheaf else -1)
         sheaf = self.live.pop(thing_id)
         if sheaf is None:
             return (0, 0, *NOWHERE)
-        owner.return_sheaf(cpu, sheaf, gfp)
+        self.cache_of(cache).return_sheaf(cpu, sheaf, gfp)
         return (1, 0, *NOWHERE)
 
     # -- tables

@@ -225,6 +225,10 @@ def _later_op(mem, heap, trace, play, row):
         _grace_period(mem, heap, play)
         return 1
     c = play.row_of[trace.cache[row]]
+    if c < 0:  # its creation was refused: nothing can be had of it
+        for i in range(arg if op == OP_BULK_ALLOC else 1):
+            play.handle[slot + i] = st.NO_OBJECT
+        return 0
     if op == OP_KFREE_RCU:
         _place(heap, play, row, play.handle[slot])
         _kfree_rcu(mem, heap, play, c, cpu, slot, context)
