@@ -50,12 +50,75 @@ def test_a_row_is_a_scenario(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"hz": "often"}, "line 2: hz"), ({"iops": None}, "iops"), ({"mem": 300}, "made-up: mem")],
+    [
+        ({"hz": "often"}, "line 2: hz"),
+        ({"iops": None}, "iops"),
+        ({"mem": 300}, "made-up: mem"),
+        ({"pswpout": "many"}, "line 2: pswpout: expected a number"),
+        ({"kwakes": "many"}, "line 2: kwakes: expected a number"),
+        ({"shift": -1}, "line 2: shift: expected 0 to 10"),
+        ({"elevator": "anticipatory"}, "line 2: elevator: expected one of cfq, noop, deadline"),
+        ({"run": ""}, "line 2: run"),
+        ({"iops": 0}, r"runs.csv: made-up: disk.iops"),
+    ],
 )
 def test_a_row_that_means_nothing_is_refused(tmp_path, changes, words):
     path = table(tmp_path, **changes)
     with pytest.raises(InputError, match=words):
         predict_runs(path, lanes=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "value"),
+    [
+        ({"page_ms": 1}, "workload.atomic_page_ms", 4),  # a jiffy at the least
+        ({"page_ms": 20}, "workload.atomic_page_ms", 20),
+        ({"page_ms": 2, "hz": 1000}, "workload.atomic_page_ms", 2),
+        ({"page_ms": 2, "hz": 100}, "workload.atomic_page_ms", 10),
+        ({"obj_ms": 101}, "workload.atomic_object_ms", 104),
+        ({"shift": 0}, "costs.copy_page", 7650 // 2),
+        ({"shift": 1}, "costs.copy_page", 7650),
+        ({"nr_requests": 1}, "queue.nr_requests", 4),
+        ({"sg": 256}, "queue.max_segments", 128),
+        ({"elevator": "deadline"}, "queue.elevator", "noop"),
+        ({"run": 17}, "name", "17"),
+    ],
+)
+def test_what_a_column_means(tmp_path, changes, name, value):
+    (row,) = read_runs(table(tmp_path, **changes))
+    scenario = scenario_of(row, load_scenario("swap-livelock"), tmp_path)
+    found: object = scenario
+    for part in name.split("."):
+        found = getattr(found, part)
+    assert found == value
+
+
+def test_a_run_that_cannot_be_predicted_leaves_the_others(tmp_path):
+    path = tmp_path / "runs.csv"
+    rows = [
+        ROW | {"run": name, "secs": 1, "smp": 1, "shift": 1, "ended": True} | changes
+        for name, changes in (("small", {}), ("unknown", {"mem": 300}), ("broken", {"ended": False}))
+    ]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    left_out: list[InputError] = []
+    results = predict_runs(path, lanes=1, threads=1, left_out=left_out)
+    assert [result.run for result in results] == ["small"]
+    assert [error.where for error in left_out] == ["broken", "unknown: mem"]
+    assert len(record(results, left_out)["left_out"]) == 2
+    with pytest.raises(InputError, match="unknown: mem"):
+        predict_runs(path, lanes=1, threads=1)
+
+
+def test_a_kernel_that_never_swapped_is_met_by_lanes_that_never_swap():
+    figures = {"pswpout": 0.0, "dispw": 0.0, "pages_per_cmd": 0.0, "scan_per_out": 0.0}
+    never = lane(**figures)._replace(never_swapped=True)
+    real = ROW | dict.fromkeys(("pswpout", "dispw"), 0) | {"pages_per_cmd": None, "scan_per_out": None}
+    assert compare(real, [never], "one CPU").ok
+    assert not compare(real | {"pswpout": 5}, [never], "one CPU").ok
+    assert not compare(real, [lane()], "one CPU").ok
 
 
 def test_a_table_of_other_runs_is_none(tmp_path):

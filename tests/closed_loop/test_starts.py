@@ -126,6 +126,13 @@ def test_what_comes_after_the_first_reclaim_is_not_looked_at(scenario):
     assert starts.read_starts(ONE_CPU, scenario, until.head(1), 4, 1) is None  # memory full at once: nothing is told
 
 
+def test_all_tasks_of_a_run_without_a_spread_start_at_once(scenario):
+    series = counted([0.0, 0.0, 0.0], scenario, 4)
+    found = starts.read_starts(ONE_CPU | {"spread": 0}, scenario, series, 4, 1)
+    assert (found.start_ms == 0).all()
+    assert (found.started, found.drawn) == (3, 3)
+
+
 def test_a_lane_starts_its_tasks_when_it_is_told(scenario):
     lane = build_lane(scenario.with_settings({"workload.start_ms": [0, 7, 40]}), 0, 1)
     tasks = lane.vm.task[1 : lane.vm.ctl[VM.kthreads]]

@@ -94,7 +94,8 @@ def verify(
     announce_compiling()
     cpus = threads_of(threads)
     results = run_jobs(jobs, cpus)
-    predicted = verify_closed_loop.predict(tables, lanes, cpus)
+    left_out: list[InputError] = []
+    predicted = verify_closed_loop.predict(tables, lanes, cpus, left_out)
     exact = sum(result.ok for result in results)
     if json:
         record: dict[str, Any] = {
@@ -104,15 +105,15 @@ def verify(
             "rows": sum(result.rows for result in results),
             "rows_exact": sum(result.exact for result in results),
         }
-        if predicted:
-            record["closed_loop"] = verify_closed_loop.record(predicted)
+        if predicted or left_out:
+            record["closed_loop"] = verify_closed_loop.record(predicted, left_out)
         print(json_module.dumps(record, indent=1, default=str, allow_nan=False))
     else:
         if results:
             _print(results)
             print(f"{exact} of {len(results)} cases exact")
-        if predicted:
-            verify_closed_loop.show(predicted)
+        if predicted or left_out:
+            verify_closed_loop.show(predicted, left_out)
     raise typer.Exit(0 if exact == len(results) and all(result.ok for result in predicted) else 1)
 
 

@@ -5,6 +5,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from fastalloc.errors import InputError, printable
 from fastalloc.report.statistics import wilson_interval
 from fastalloc.terminal import Table, console
 from fastalloc.verify.closed_loop.predict import DRAWN, PARALLEL, RunResult, predict_runs
@@ -17,12 +18,12 @@ NOTES = {
 }
 
 
-def predict(tables: Sequence[Path], lanes: int, threads: int) -> list[RunResult]:
-    """Predictions for every reference row of ``tables``."""
-    return [result for path in tables for result in predict_runs(path, lanes=lanes, threads=threads)]
+def predict(tables: Sequence[Path], lanes: int, threads: int, left_out: list[InputError]) -> list[RunResult]:
+    """Predictions for every reference row of ``tables``; ``left_out`` gets why others have none."""
+    return [result for path in tables for result in predict_runs(path, lanes=lanes, threads=threads, left_out=left_out)]
 
 
-def record(results: Sequence[RunResult]) -> dict[str, Any]:
+def record(results: Sequence[RunResult], left_out: Sequence[InputError] = ()) -> dict[str, Any]:
     """The same as JSON: runs with their figures, and a summary a view; null for what is no number."""
     runs = []
     for result in results:
@@ -36,7 +37,8 @@ def record(results: Sequence[RunResult]) -> dict[str, Any]:
         view["kernel_interval"] = wilson_interval(summary.kernel_livelocked, summary.runs)
         view["spreads"] = [{name: _or_null(value) for name, value in s._asdict().items()} for s in summary.spreads]
         views.append(view)
-    return {"runs": runs, "views": views}
+    reasons = [{"where": error.where, "reason": error.message} for error in left_out]
+    return {"runs": runs, "views": views, "left_out": reasons}
 
 
 def _or_null(value: Any) -> Any:
@@ -44,8 +46,8 @@ def _or_null(value: Any) -> Any:
     return value if all(isinstance(each, str) or isfinite(each) for each in numbers) else None
 
 
-def show(results: Sequence[RunResult]) -> None:
-    """A table of all figures, one of their spreads, and the lanes that locked up."""
+def show(results: Sequence[RunResult], left_out: Sequence[InputError] = ()) -> None:
+    """A table of all figures, one of their spreads, the lanes that locked up, and the runs left out."""
     out = console()
     table = Table()
     for column, rank in (("run", 0), ("view", 3), ("figure", 0)):
@@ -60,7 +62,7 @@ def show(results: Sequence[RunResult]) -> None:
             table.add_row(result.run, result.view, figure.name, *values, ratio, WITHIN[figure.within])
         counts = (
             ("lanes livelocked", int(result.real_livelock), result.livelocked),
-            ("never swap", 0, result.never_swapped),
+            ("never swap", int(result.real_never_swapped), result.never_swapped),
             ("out of memory", int(result.real_out_of_memory), result.out_of_memory),
         )
         for name, real, lanes in counts:
@@ -94,3 +96,5 @@ def show(results: Sequence[RunResult]) -> None:
             )
         spreads.put(out)
         out.print("by chance: the median where one lane of each run stands for the run, least and most")
+    for error in left_out:
+        out.print(f"not predicted: {printable(error.where)}: {printable(error.message)}")

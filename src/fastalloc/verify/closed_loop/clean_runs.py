@@ -45,6 +45,7 @@ PARAMETERS = (
     "hz",
     "sg",
 )
+TOLD = ("kwakes", "rqwaits", "bwaits", "tpages", "sensef")  # told, not judged; may be missing
 COUNTERS = (
     "pswpout",
     "dispw",
@@ -58,6 +59,12 @@ COUNTERS = (
     "livelock",
 )
 TURN = "turn_us"  # a turn timer: one virtual CPU stood still there, so such a row is no reference
+# What runs an elevator of the kernel. deadline: as noop it gives a task no context on the queue, so no radix nodes with
+# its first request; it sorts, and order does not matter here.
+ELEVATORS = {"cfq": "cfq", "noop": "noop", "deadline": "noop"}
+MOST_PAGES = 128  # of a command: max_sectors 1024
+BLKDEV_MIN_RQ = 4  # nr_requests is raised to it [block/blk-sysfs.c: queue_requests_store]
+SHIFTS = range(11)  # that QEMU's -icount takes
 
 # ns at shift 1, measured in rc8-s1 (u_*: one task with free memory; c_*: CPU time less interrupts and other tasks).
 # wake: half of what a sleep of one second takes beyond its second (u_sleep1s, 3,958 ns), which is a switch away, the
@@ -122,11 +129,23 @@ def read_runs(path: Path) -> list[dict[str, Any]]:
     missing = [name for name in (*PARAMETERS, *COUNTERS) if name not in frame.columns]
     if missing:
         raise InputError(path, "header", f"expected columns that are not there: {', '.join(missing)}")
-    for i, row in enumerate(frame.iter_rows(named=True)):
+    rows = list(frame.with_columns(pl.col("run").cast(pl.String)).iter_rows(named=True))
+    for i, row in enumerate(rows):
+        line = f"line {i + 2}: "
+        if row["run"] is None:
+            raise InputError(path, f"{line}run", "expected a name")
         for name in PARAMETERS[1:]:
             if not isinstance(row[name], int):
-                raise InputError(path, f"line {i + 2}: {name}", f"expected a whole number, not {row[name]!r}")
-    return list(frame.iter_rows(named=True))
+                raise InputError(path, line + name, f"expected a whole number, not {row[name]!r}")
+        for name in (*COUNTERS, *(name for name in TOLD if name in row)):
+            if row[name] is not None and not isinstance(row[name], (int, float)):
+                raise InputError(path, line + name, f"expected a number, not {row[name]!r}")
+        if row["shift"] not in SHIFTS:
+            raise InputError(path, f"{line}shift", f"expected 0 to {SHIFTS[-1]}, not {row['shift']}")
+        if row.get("elevator", "cfq") not in ELEVATORS:
+            known = ", ".join(ELEVATORS)
+            raise InputError(path, f"{line}elevator", f"expected one of {known}, not {row['elevator']!r}")
+    return rows
 
 
 def find_runs(root: Path) -> list[Path]:
@@ -141,8 +160,9 @@ def find_runs(root: Path) -> list[Path]:
 
 
 def is_reference(row: Mapping[str, Any]) -> bool:
-    """Whether the row shows the kernel alone, not the turn timer of its emulator."""
-    return not row.get(TURN)
+    """Whether the row shows the kernel alone and to its end, not the turn timer of its emulator, nor a kernel that
+    broke."""
+    return not row.get(TURN) and row.get("ended") is not False and not row.get("oops")
 
 
 def dma32_present(megabytes: int) -> int:
@@ -166,6 +186,12 @@ def zones(row: Mapping[str, Any], path: Path) -> tuple[list[dict[str, Any]], dic
     return described, {"DMA": DMA_FREE, "DMA32": DMA32_FREE[row["mem"]] - own}
 
 
+def in_jiffies(ms: int, hz: int) -> int:
+    """A time that ends with a jiffy, the next at the earliest, ms: noise gives back what it took from a timer
+    [kernel/time.c: msecs_to_jiffies]."""
+    return round(max(1, -(-ms * hz // 1000)) * 1000 / hz) if hz > 0 else ms
+
+
 def scenario_of(row: Mapping[str, Any], base: Scenario, path: Path) -> Scenario:
     """The scenario that stands for a run.
 
@@ -178,7 +204,6 @@ def scenario_of(row: Mapping[str, Any], base: Scenario, path: Path) -> Scenario:
         InputError: the run's parameters describe no machine that is known here.
     """
     described, free = zones(row, path)
-    factor = 2 ** (row["shift"] - 1)
     settings: dict[str, Any] = {
         "machine.cpus": row["smp"],
         "machine.hz": row["hz"],
@@ -188,9 +213,9 @@ def scenario_of(row: Mapping[str, Any], base: Scenario, path: Path) -> Scenario:
         "machine.boot_slabs": BOOT_SLABS,
         "machine.huge_pages": False,
         "machine.shared_core": True,  # under -icount all CPUs are on one instruction clock
-        "queue.nr_requests": row["nr_requests"],
-        "queue.max_segments": row["sg"],
-        "queue.elevator": "cfq" if row.get("elevator", "cfq") == "cfq" else "noop",
+        "queue.nr_requests": max(row["nr_requests"], BLKDEV_MIN_RQ),
+        "queue.max_segments": min(row["sg"], MOST_PAGES),
+        "queue.elevator": ELEVATORS[row.get("elevator", "cfq")],
         "host.queue_depth": row["depth"],
         "host.can_queue": row["can_queue"],
         "disk.iops": row["iops"],
@@ -204,11 +229,16 @@ def scenario_of(row: Mapping[str, Any], base: Scenario, path: Path) -> Scenario:
         "workload.start_spread_ms": row["spread"],
         "workload.swappiness": row["swappiness"],
         "workload.atomic_objects_per_s": row["obj_rate"],
-        "workload.atomic_object_ms": row["obj_ms"],
+        "workload.atomic_object_ms": in_jiffies(row["obj_ms"], row["hz"]),
         "workload.atomic_pages_per_s": row["page_rate"],
-        "workload.atomic_page_ms": 4,  # one jiffy
+        "workload.atomic_page_ms": in_jiffies(row["page_ms"], row["hz"]),
         "run.duration_s": row["secs"],
         "run.series_ms": 250,
     }
-    settings |= {f"costs.{name}": ns * factor for name, ns in COSTS.items()}
-    return base.model_copy(update={"name": row["run"], "variants": base.variants[:1]}).with_settings(settings)
+    settings |= {f"costs.{name}": (ns << row["shift"]) // 2 for name, ns in COSTS.items()}
+    named = base.model_copy(update={"name": row["run"], "variants": base.variants[:1]})
+    try:
+        return named.with_settings(settings)
+    except InputError as error:
+        faults = "; ".join(f"{fault.where.removeprefix('set: ')}: {fault.message}" for fault in error.each())
+        raise InputError(path, row["run"], faults) from error

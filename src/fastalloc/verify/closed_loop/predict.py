@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastalloc.batch import LaneResult, run_machines
+from fastalloc.errors import InputError
 from fastalloc.kernels.lane.metrics import METRIC, SERIES
 from fastalloc.scenario import Scenario, load_scenario
-from fastalloc.verify.closed_loop.clean_runs import is_reference, read_runs, scenario_of
+from fastalloc.verify.closed_loop.clean_runs import TOLD, is_reference, read_runs, scenario_of
 from fastalloc.verify.closed_loop.starts import Starts, read_starts, series_of
 
 LANES = 16
@@ -50,8 +51,6 @@ TURNS = "turns"  # as the emulator had them
 DRAWN = "one CPU, starts drawn"  # where the run's own are known, what other draws give: told, not judged
 PARALLEL = "parallel"  # of which no clean run is known: told, not judged
 VIEWS = (ONE_CPU, TURNS, DRAWN, PARALLEL)
-# told, not judged
-TOLD = ("kwakes", "rqwaits", "bwaits", "tpages", "sensef")
 
 
 class FigureResult(NamedTuple):
@@ -91,12 +90,18 @@ class RunResult(NamedTuple):
     started: Started | None = None  # None: its lanes have starts drawn
 
     @property
+    def real_never_swapped(self) -> bool:
+        """The kernel had memory for all."""
+        return any(figure.name == "pswpout" and not figure.real for figure in self.figures)
+
+    @property
     def ok(self) -> bool:
         """Every judged figure is within its tolerance; no lane locked up, never swapped or ran out of memory unless the
         kernel did."""
         if not self.reference:
             return True
-        sound = self.real_livelock or (self.livelocked == 0 and self.never_swapped == 0)
+        swapped = self.real_never_swapped or self.never_swapped == 0
+        sound = self.real_livelock or (self.livelocked == 0 and swapped)
         sound = sound and (self.real_out_of_memory or self.out_of_memory == 0)
         return sound and all(figure.within is not False for figure in self.figures)
 
@@ -190,6 +195,7 @@ def predict_runs(
     only: Callable[[Mapping[str, Any]], bool] = is_reference,
     settings: Mapping[str, Any] | None = None,
     read: bool = True,
+    left_out: list[InputError] | None = None,
 ) -> list[RunResult]:
     """Run what ``runs.csv`` describes and compare; runs of two CPUs in turns, and once more with a core for each CPU.
 
@@ -202,16 +208,29 @@ def predict_runs(
         only: which rows; by default those that are a reference.
         settings: set in every scenario on top, by dotted names.
         read: False: starts are drawn for all, whether their series are there or not.
+        left_out: why a run is not predicted, where others of the table are: added to it, not raised.
 
     Raises:
         InputError: table or series cannot be read, or a run describes no machine that is known.
     """
-    rows = [row for row in read_runs(path) if only(row)]
+    rows = []
+    for row in read_runs(path):
+        if only(row):
+            rows.append(row)
+        elif left_out is not None:
+            left_out.append(InputError(path, row["run"], "shows no kernel that runs alone and to its end"))
     base = load_scenario("swap-livelock")
     wanted: list[tuple[Mapping[str, Any], str, Scenario, Starts | None]] = []
     others = list(wanted)
+    refused = []
     for row in rows:
-        scenario = scenario_of(row, base, path).with_settings(dict(settings or {}))
+        try:
+            scenario = scenario_of(row, base, path).with_settings(dict(settings or {}))
+        except InputError as error:
+            if left_out is None:
+                raise
+            refused.append(error)
+            continue
         if row["smp"] > 1:
             wanted.append((row, TURNS, scenario, None))
             others.append((row, PARALLEL, scenario.with_settings({"machine.shared_core": False}), None))
@@ -221,6 +240,10 @@ def predict_runs(
         wanted.append((row, ONE_CPU, scenario, starts))
         if starts is not None:
             others.append((row, DRAWN, scenario, None))
+    if refused and not wanted:
+        raise refused[0]
+    if left_out is not None:
+        left_out += refused
     wanted += sorted(others, key=lambda each: VIEWS.index(each[1]))
     found = run_started([each[2] for each in wanted], [each[3] for each in wanted], lanes, threads)
     results = []

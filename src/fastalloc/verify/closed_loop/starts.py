@@ -256,6 +256,5 @@ def read_starts(
         state = state.taken(np.minimum(np.searchsorted(np.cumsum(chance), places), PARTICLES - 1))
     chosen = state.start[rng.permutation(PARTICLES)[np.arange(lanes) % PARTICLES]]
     started = float((state.start <= ends[-1]).sum(1).mean())
-    return Starts(
-        ends[-1] / 1000, started, tasks * min(1.0, ends[-1] / spread), np.ceil(chosen.clip(0)).astype(np.int64), told
-    )
+    drawn = tasks * (min(1.0, ends[-1] / spread) if spread else 1.0)
+    return Starts(ends[-1] / 1000, started, drawn, np.ceil(chosen.clip(0)).astype(np.int64), told)
