@@ -73,6 +73,34 @@ def test_a_table_without_rows_is_no_fault_of_its_folder(tmp_path):
     assert results["watermarks.csv"].rows == 0
 
 
+def test_rows_of_marks_may_come_in_any_order(tmp_path):
+    frame = pl.read_csv(DATA / "kernel_tables" / "watermarks.csv", infer_schema_length=None)
+    frame.sample(fraction=1.0, shuffle=True, seed=1).write_csv(tmp_path / "watermarks.csv")
+    result = check_watermarks(tmp_path / "watermarks.csv")
+    assert result.ok
+    assert result.rows == check_watermarks(DATA / "kernel_tables" / "watermarks.csv").rows > 0
+
+
+# A 7.3 of 8 GB, one CPU: after min_free_kbytes=1024, and after percpu_pagelist_high_fraction=8
+# [zone_set_pageset_high_and_batch: the low mark, and an eighth of the zone; by hand, that for both].
+@pytest.mark.parametrize(("fraction", "least", "most"), [(0, 1000, 25_000), (8, 25_000, 25_000)])
+def test_bounds_of_a_high_mark_that_tunes_itself(tmp_path, fraction, least, most):
+    row = {
+        "kernel": "v7.3", "boot": "made-up", "smp": 1, "set_idx": 1, "min_free_kbytes": 3200,
+        "watermark_scale_factor": 10, "lowmem_reserve_ratio": "256 256 32 0 0", "node": 0, "zone": "DMA32", "boost": 0,
+        "percpu_pagelist_high_fraction": fraction, "min": 800, "low": 1000, "high": 1200, "promo": 1400,
+        "managed": 200_000, "protection": "0 0 0 0 0", "pcp_high": 5000, "pcp_batch": 63,
+        "pcp_high_min": least, "pcp_high_max": most,
+    }  # fmt: skip
+    for change in ({}, {"pcp_high_min": least + 1}, {"pcp_high_max": most - 1}):
+        pl.DataFrame([row | change]).write_csv(tmp_path / "watermarks.csv")
+        result = check_watermarks(tmp_path / "watermarks.csv")
+        assert result.rows == 1
+        assert [result.first and result.first.column] == [next(iter(change), None)]
+    pl.DataFrame([row]).drop("pcp_high_min", "pcp_high_max", "promo").write_csv(tmp_path / "watermarks.csv")
+    assert check_watermarks(tmp_path / "watermarks.csv").ok
+
+
 def test_a_wrong_row_is_named(tmp_path):
     for path in (DATA / "golden_geometry").iterdir():
         if "slub64." in path.name:

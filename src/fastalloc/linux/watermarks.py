@@ -20,6 +20,7 @@ SCALE_FACTOR = 10  # watermark_scale_factor that a kernel from 4.6 on boots with
 SWAP_CLUSTER_MAX = 32
 PAGEBLOCK = 512
 MIGRATE_PCPTYPES = 3
+LEAST_HIGH_FRACTION = 8  # MIN_PERCPU_PAGELIST_HIGH_FRACTION
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,13 @@ def zone_highsize(size: int, low: int, cpus: int, era: str, fraction: int = 0, p
     batch = max(1, zone_batchsize(size, era, page_kb))
     total = size // fraction if fraction else low
     return max(total // max(1, cpus), 4 * batch)
+
+
+def pcp_high_bounds(size: int, low: int, cpus: int, era: str, fraction: int = 0) -> tuple[int, int]:
+    """Between which numbers pcp->high tunes itself; a ``fraction`` set by hand is both, and before 6.7 the first is
+    all there is [zone_set_pageset_high_and_batch, MIN_PERCPU_PAGELIST_HIGH_FRACTION]."""
+    least = zone_highsize(size, low, cpus, era, fraction)
+    return least, least if fraction else zone_highsize(size, low, cpus, era, LEAST_HIGH_FRACTION)
 
 
 def pcp_lists(size: int, low: int, cpus: int, base: Base, page_kb: int = 4) -> tuple[int, int]:

@@ -1,11 +1,11 @@
 """Checks a table of zone marks read from running kernels (``watermarks.csv``): the rows after a sysctl write.
 
 Rows of ``set_idx`` 0 show what the boot computed from page counts that the kernel no longer reports, so they are
-not compared. Since 6.7 ``pcp_high`` tunes itself between two bounds at run time and is state, not a setting.
+not compared. Since 6.7 ``pcp_high`` tunes itself between two bounds at run time and is state, not a setting; the bounds
+are settings (``pcp_high_min``, ``pcp_high_max``).
 """
 
 from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from fastalloc.linux import watermarks as wm
 from fastalloc.linux.versions import kernel_of
 from fastalloc.verify.tables import TableResult
 
-COLUMNS = ("min", "low", "high", "promo", "protection", "pcp_batch", "pcp_high")
+COLUMNS = ("min", "low", "high", "promo", "protection", "pcp_batch", "pcp_high", "pcp_high_min", "pcp_high_max")
+_HIGHS = ("pcp_high", "pcp_high_min", "pcp_high_max")
 _MACHINE = ("kernel", "boot", "set_idx")
 _ZONES = ("DMA", "DMA32", "Normal", "Movable", "Device")
 
@@ -48,13 +49,15 @@ def zone_rows(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict
         reserve = wm.lowmem_reserve(sizes, ratios, era)[_ZONES.index(row["zone"])]
         got["protection"] = " ".join(str(pages) for pages in reserve)
         got["pcp_batch"] = max(1, wm.zone_batchsize(row["managed"], era)) if row["managed"] else None
-        fixed = rules.pcp_high and not rules.pcp_tunes
-        if fixed and row["managed"]:
-            got["pcp_high"] = wm.zone_highsize(
-                row["managed"], mark.low, cpus, era, row["percpu_pagelist_high_fraction"]
-            )
-        # 6.1 prints no promo mark, an empty zone no per-CPU lists.
-        shown = [name for name in COLUMNS if row[name] is not None and (name != "pcp_high" or fixed)]
+        if rules.pcp_high and row["managed"]:
+            fraction = row["percpu_pagelist_high_fraction"]
+            bounds = wm.pcp_high_bounds(row["managed"], mark.low, cpus, era, fraction)
+            if rules.pcp_tunes:
+                got["pcp_high_min"], got["pcp_high_max"] = bounds
+            else:
+                got["pcp_high"] = bounds[0]
+        # 6.1 prints no promo mark, an empty zone no per-CPU lists; a high that tunes itself is state.
+        shown = [name for name in COLUMNS if row.get(name) is not None and not (name in _HIGHS and name not in got)]
         yield {name: row[name] for name in shown}, got
 
 
@@ -63,9 +66,10 @@ def check_watermarks(path: Path) -> TableResult:
     try:
         frame = pl.read_csv(content_of(path), infer_schema_length=None).with_row_index("row")
         result = TableResult(path.name, kernels=kernels_of(frame))
-        rows = frame.filter(pl.col("set_idx").cast(pl.Int64) >= 1).sort("row").iter_rows(named=True)
-        for _, group in groupby(rows, key=lambda row: tuple(row[name] for name in _MACHINE)):
-            machine = list(group)
+        machines: dict[tuple[Any, ...], list[dict[str, Any]]] = {}  # whatever the order of the rows
+        for row in frame.filter(pl.col("set_idx").cast(pl.Int64) >= 1).iter_rows(named=True):
+            machines.setdefault(tuple(row[name] for name in _MACHINE), []).append(row)
+        for machine in machines.values():
             for row, (expected, got) in zip(machine, zone_rows(machine), strict=True):
                 result.compare(row["row"], expected, got)
     except (KeyError, TypeError, AttributeError, pl.exceptions.PolarsError) as error:
