@@ -7,6 +7,7 @@ import pytest
 
 from fastalloc.errors import InputError
 from fastalloc.trace.replay import recording
+from fastalloc.trace.replay.folder import recorded
 from fastalloc.trace.replay.recording import open_recording
 from fastalloc.trace.replay.results import write_results
 
@@ -51,3 +52,16 @@ def test_a_boot_option_that_the_kernel_does_not_take_is_refused():
     with pytest.raises(InputError, match="--boot"):
         opened("6.1", "slab_max_order=0")
     assert opened("6.9", "slab_max_order=0").options.max_order == 0
+
+
+def test_what_lies_beside_a_trace_tells_its_kernel(tmp_path):
+    trace = tmp_path / "run.events.parquet"
+    trace.touch()
+    beside = tmp_path / "run.meta.json"
+    assert recorded(trace) == (trace, None, None)
+    uname = "Linux (none) 6.12.117+deb12-amd64 #1 SMP PREEMPT_DYNAMIC x86_64 GNU/Linux"
+    beside.write_text(json.dumps({"uname": uname, "cmdline": "console=ttyS0 slub_min_order=2"}))
+    assert recorded(trace) == (trace, "6.12", "console=ttyS0 slub_min_order=2")
+    for text in ("", "[]", "{", '{"uname": null, "cmdline": ""}', '{"uname": 6}'):
+        beside.write_text(text)
+        assert recorded(trace) == (trace, None, None)

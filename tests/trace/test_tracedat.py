@@ -16,6 +16,7 @@ from fastalloc.errors import InputError
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact.columns import read_parquet
 from fastalloc.trace.formats import binary, packed, tracedat
+from fastalloc.trace.replay.folder import recorded
 from fastalloc.trace.replay.recording import read_trace
 from tests.geometry.shared import shared
 from tests.trace import tracedat_writer as tw
@@ -69,6 +70,18 @@ def test_events_of_both_versions(tmp_path, writer):
         (900_000_000_007, 0, co.OP_PAGE_ALLOC, "mm_page_alloc", "", 0, "", 0, 0, 0x12CC0),
     ]
     assert events.select("pfn", "order", "node").rows()[3] == (0x4800, 1, -1)
+
+
+def test_a_recording_tells_its_machine(tmp_path, writer):
+    """[trace-cmd.dat.v7(5): option 5 is the uname of the machine; each of its CPUs has a place, without events too]."""
+    path = written(tmp_path, writer([*two_cpus(), tw.Cpu(), tw.Cpu()], FORMATS, uname="Linux host 6.12.9-1 x86_64"))
+    assert recorded(path) == (path, "6.12", None)
+    assert binary.cpus_of(path) == 4
+    path = written(tmp_path, writer(two_cpus(), FORMATS))
+    assert recorded(path) == (path, None, None)
+    assert binary.cpus_of(path) == 2
+    path = written(tmp_path, path.read_bytes()[:300])
+    assert recorded(path) == (path, None, None)
 
 
 def test_trace_cmd_reads_the_same(tmp_path, writer):

@@ -146,11 +146,12 @@ def _option(kind, data):
     return struct.pack("<HI", kind, len(data)) + data
 
 
-def write_6(cpus, formats, stats=(), clock="[mono]"):
+def write_6(cpus, formats, stats=(), clock="[mono]", uname=""):
     """A file of version 6."""
     out = _head(b"6") + _info() + struct.pack("<I", 0) + _systems(formats)
     out += _sized(KALLSYMS, "I") + struct.pack("<I", 0) + _sized(b"1 cat\n") + struct.pack("<I", len(cpus))
     options = b"".join(_option(2, text.encode() + b"\0") for text in stats) + _option(4, clock.encode() + b"\0")
+    options += _option(5, uname.encode() + b"\0") if uname else b""
     out += b"options  \0" + options + struct.pack("<H", 0) + b"flyrecord\0"
     at = len(out) + 16 * len(cpus)
     at += -at % PAGE
@@ -161,7 +162,7 @@ def write_6(cpus, formats, stats=(), clock="[mono]"):
     return (out + places).ljust(at, b"\0") + data
 
 
-def write_7(cpus, formats, stats=(), clock="mono", packed=True):
+def write_7(cpus, formats, stats=(), clock="mono", packed=True, uname=""):
     """A file of version 7, packed by zstd or not at all."""
     out = bytearray(_head(b"7") + (b"zstd\x001.5\0" if packed else b"none\0\0") + bytes(8))
     at_options = len(out) - 8
@@ -193,6 +194,7 @@ def write_7(cpus, formats, stats=(), clock="mono", packed=True):
         option += struct.pack("<IQQ", number, where, max(len(data) - 4 * packed, 0))
         out.extend(bytes(-len(out) % PAGE))
     options = b"".join(_option(2, text.encode() + b"\0") for text in stats) + _option(8, struct.pack("<I", len(cpus)))
+    options += _option(5, uname.encode() + b"\0") if uname else b""
     options += _option(3, option) + b"".join(_option(kind, struct.pack("<Q", where)) for kind, where in places.items())
     options += _option(0, struct.pack("<Q", 0))
     out[at_options : at_options + 8] = struct.pack("<Q", section(0, options))

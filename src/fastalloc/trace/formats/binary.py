@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from fastalloc.errors import InputError
+from fastalloc.foreign import MOST_CPUS
 from fastalloc.linux.gfp_names import bits_of_6_1
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact.columns import MARKER, OPS_OF, SCHEMA, Checked, hexadecimal
@@ -62,7 +63,7 @@ def read_binary(path: Path) -> Iterator[pl.DataFrame]:
 
 def cpus_of(path: Path) -> int:
     """The CPUs that a trace.dat has a place for: those of the machine."""
-    return max((data.cpu + 1 for data in open_tracedat(path).cpus), default=0)
+    return min(open_tracedat(path).nr_cpus, MOST_CPUS)
 
 
 def read_sheaf_probes(path: Path) -> pl.DataFrame | None:

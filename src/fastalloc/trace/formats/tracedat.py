@@ -19,7 +19,7 @@ from fastalloc.trace.formats.packed import content_of
 MAGIC = b"\x17\x08\x44tracing"
 PART = 1 << 18  # bytes of a CPU's pages that are held at a time, or one packed chunk
 MOST_UNPACKED = 1 << 26  # bytes of one section or chunk; trace-cmd packs ten pages at a time
-_DONE, _CPUSTAT, _BUFFER, _TRACECLOCK = 0, 2, 3, 4
+_DONE, _CPUSTAT, _BUFFER, _TRACECLOCK, _UNAME = 0, 2, 3, 4, 5
 _HEADER_INFO, _FTRACE_EVENTS, _EVENT_FORMATS, _KALLSYMS = 16, 17, 18, 19
 _NANOSECONDS = ("local", "global", "perf", "mono", "mono_raw", "boot", "tai", "")
 
@@ -55,12 +55,15 @@ class CpuData:
 
 @dataclass
 class TraceDat:
-    """A recording: ``commit`` is the size of the page header's second field, ``data`` where a page's events begin."""
+    """A recording: ``commit`` is the size of the page header's second field, ``data`` where a page's events begin;
+    ``uname`` what uname said on the machine, ``nr_cpus`` its CPUs, with events or without."""
 
     page_size: int = 0
     commit: int = 8
     data: int = 16
     clock: str = ""
+    uname: str = ""
+    nr_cpus: int = 0
     formats: dict[int, Format] = field(default_factory=dict)
     kallsyms: bytes = b""
     cpus: list[CpuData] = field(default_factory=list)
@@ -226,6 +229,8 @@ def _options(cursor: Cursor, dat: TraceDat, other: Callable[[int, Cursor], None]
             _lost(inner, bytes(inner.data).decode("utf-8", "replace"))
         elif kind == _TRACECLOCK:
             dat.clock = _clock(bytes(inner.data).decode("utf-8", "replace"))
+        elif kind == _UNAME:
+            dat.uname = bytes(inner.data).decode("utf-8", "replace").strip("\0 \n")
         elif other is not None:
             other(kind, inner)
 
@@ -322,6 +327,8 @@ def _buffer(option: Cursor, cursor: Cursor, dat: TraceDat, unpack: Callable[[byt
 
 
 def _pages(cursor: Cursor, dat: TraceDat, cpu: int, size: int, unpack: Callable[[bytes, int], bytes] | None) -> None:
+    if cpu <= 0xFFFF:
+        dat.nr_cpus = max(dat.nr_cpus, cpu + 1)
     if not size:
         return
     offset = cursor.at
