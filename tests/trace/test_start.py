@@ -62,6 +62,29 @@ def trace_of(tmp_path, lines, name="t.txt"):
     return read_trace(path)
 
 
+def test_lists_of_a_later_moment_are_no_start(tmp_path):
+    """A boot is traced before anything can read the lists: they come some seconds later, as the marker of their
+    snapshot tells. Counted for a start, each slab of them would be there twice."""
+    events = pl.read_parquet(RUN)
+    marker = {"event": "marker", "src": "trace_marker", "cache": "KTSNAP 1 begin full pre", "cache_resolved": ""}
+    of_marker = [pl.lit(text).cast(pl.Categorical).alias(name) for name, text in marker.items()]
+    state = beside(RUN, "slabstate")
+    known, least = [], []
+    for row in (0, len(events) - 1):
+        path = tmp_path / f"r{row}.events.parquet"
+        mark = events[row].with_columns(of_marker)
+        pl.concat([events[:row], mark, events[row:]]).write_parquet(path)
+        recording = open_recording(path, state, None, "6.12", "", starts=1)
+        known.append(recording.known.exact)
+        told = [step for step in recording.steps if "a moment within the trace" in step]
+        assert bool(told) == (row > 0)
+        (prediction,) = recording.run([])
+        least.append(prediction.table()["start_slabs"].sum())
+        assert {cache.name: cache.order for cache in recording.caches}["dentry"] == 0
+    assert known == [True, False]
+    assert least[1] < least[0] / 2
+
+
 def test_readings_keep_nodes_and_cpus(tmp_path):
     path = tmp_path / "r.slabs.csv"
     path.write_text(TABLE)

@@ -1,6 +1,7 @@
 """What ``fastalloc replay`` does: one decode, its side inputs, and a prediction for each configuration."""
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,14 @@ def side_inputs(path: Path, state: Path | None, slabs: Path | None, exact: bool 
     return [state, slabs]
 
 
+def taken_within(trace: co.CompactTrace, state: pl.DataFrame) -> bool:
+    """Whether the lists of ``state`` are of a moment after the first event of ``trace``, such as a machine's boot, as
+    the marker of their snapshot tells; such lists are no start."""
+    snapshot = re.compile(rf"KTSNAP {int(state['snap'][0])} begin\b")
+    begins = [ns for ns, text in trace.markers.select("ts_ns", "text").iter_rows() if snapshot.match(text)]
+    return bool(begins) and min(begins) > trace.meta["first_ns"]
+
+
 @reader("cannot be replayed")
 def open_recording(
     path: Path,
@@ -254,6 +263,9 @@ def open_recording(
             shared |= set(start_state.filter((pl.col("rec") == "cache") & (pl.col("refcount") > 1))["cache"])
     whole = read_trace(path, strict, aliases, caches)
     trace = between_readings(whole)
+    later = start_state is not None and taken_within(trace, start_state)
+    if later:
+        start_state = None  # its layouts stand, its lists are of a later moment
     line = read_boot_line(boot, rules.version, cpus_present=max(trace.meta["cpus"], trace.meta.get("cpus_present", 1)))
     if line.unknown:
         raise InputError("--boot", line.unknown[0], f"Linux {rules.version} does not take it so")
@@ -268,6 +280,8 @@ def open_recording(
     steps = dict(trace.meta["inferred"])
     if trace.meta.get("events_left_out"):
         steps["events before the first readings or after the last, left out"] = trace.meta["events_left_out"]
+    if later:
+        steps["lists that are of a moment within the trace, of which layouts alone were taken"] = 1
     if more:
         steps["caches laid out from the sizes in the trace"] = len(more)
     old = old_objects(trace)
