@@ -11,7 +11,8 @@ import pytest
 
 from fastalloc.cli.main import main
 from fastalloc.errors import InputError
-from fastalloc.verify.golden import verify_build
+from fastalloc.kernels.replay import operations as rp
+from fastalloc.verify.golden import run_case, verify_build
 from fastalloc.verify.golden_case import read_case
 
 SOURCE = Path(__file__).parents[1] / "data" / "golden" / "hand50"
@@ -71,6 +72,7 @@ def test_missing_column(case: Path, column: str) -> None:
         ("ctx_flags", 4, "4 has unknown bits"),
         ("gfp", 1 << 21, "2097152 has unknown bits"),
         ("cache", 1, "the manifest has no cache 1"),
+        ("arg", 1 << 31, "2147483648 is not within -1 .. 2147483647"),
     ],
 )
 def test_value_out_of_range(case: Path, column: str, value: int, reason: str) -> None:
@@ -78,6 +80,16 @@ def test_value_out_of_range(case: Path, column: str, value: int, reason: str) ->
     error = refused(case)
     assert error.where == f"row 3, {column}"
     assert error.message == reason
+
+
+@pytest.mark.parametrize("op", [rp.OP_HOLD, rp.OP_SETMIN])
+def test_a_node_that_the_build_has_not(case: Path, op: int) -> None:
+    """Hundreds of pages held nowhere would show only in a checkpoint's counts."""
+    (last, *_) = reversed(rows_of(case, rp.OP_CKPT))
+    for column, value in {"op": op, "cache": 1, "arg": 300}.items():
+        change(case, put(column, last, value))
+    with pytest.raises(InputError, match=f"row {last}, cache: no such node among 1"):
+        run_case(read_case(case), "slub64")
 
 
 def test_freed_twice(case: Path) -> None:

@@ -19,6 +19,7 @@ from fastalloc.kernels.replay import operations as rp
 from fastalloc.linux.gfp import MAX_ORDER
 
 CPUS = 8  # of a case that does not say
+MOST_ARG = (1 << 31) - 1
 COLUMNS = {"op": 0, "cpu": 0, "cache": -1, "obj_id": -1, "gfp": 0, "ctx_flags": 0, "arg": -1}  # name: least value
 _OF_A_CACHE = (rp.OP_ALLOC, rp.OP_BULK_ALLOC, rp.OP_SHEAF_ALLOC)
 _ALLOCS: dict[int, tuple[int, ...]] = {
@@ -264,6 +265,7 @@ def _check_values(rows: _Rows, operations: int, cpus: int, caches: int, pools: i
     rows.refuse(np.isin(op, _CACHE_OPS) & (cache >= caches), "cache", "the manifest has no cache {}")
     rows.refuse(np.isin(op, _CACHE_OPS) & (op != rp.OP_FLUSH) & (cache < 0), "cache", "{} names no cache")
     rows.refuse(np.isin(op, _POOL_OPS) & ((cache >= pools) | (cache < 0)), "cache", "the manifest has no pool {}")
+    rows.refuse(arg > MOST_ARG, "arg", f"{{}} is not within -1 .. {MOST_ARG}")
     rows.refuse((op == rp.OP_KMALLOC) & (arg < 1), "arg", "a size of {} bytes")
     rows.refuse((op == rp.OP_MPRESIZE) & (arg < 1), "arg", "a reserve of {} elements")
     rows.refuse((op == rp.OP_PGALLOC) & ((arg < 0) | (arg > 20)), "arg", "a page order of {}")

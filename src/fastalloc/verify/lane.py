@@ -85,10 +85,15 @@ class Lane:
             rcu_held=np.zeros(1, dtype=np.int64),
         )
         self.tables: dict[str, list[Row]] = {"cpu": [], "node": [], "glob": [], "pool": []}
-        nodes_asked = case.trace.arg[case.trace.op == rp.OP_ALLOC]
-        if nodes_asked.max(initial=-1) >= nodes:
-            row = int(np.argmax((case.trace.op == rp.OP_ALLOC) & (case.trace.arg >= nodes)))
-            raise InputError(case.path / "trace.parquet", f"row {row}, arg", f"no such node among {nodes}")
+        of_nodes = np.isin(case.trace.op, (rp.OP_HOLD, rp.OP_SETMIN))
+        allocs = case.trace.op == rp.OP_ALLOC
+        for column, named in (
+            ("arg", allocs & (case.trace.arg >= nodes)),
+            ("cache", of_nodes & (case.trace.cache >= nodes)),
+        ):
+            if named.any():
+                row = int(np.argmax(named))
+                raise InputError(case.path / "trace.parquet", f"row {row}, {column}", f"no such node among {nodes}")
 
     # ------------------------------------------------------------------------------- what the allocators add
 
