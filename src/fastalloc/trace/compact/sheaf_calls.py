@@ -24,6 +24,7 @@ from fastalloc.trace.compact.weave import ADDED, woven
 
 KFREE_RCU = "__kfree_rcu_sheaf"  # source of the rows that a probe of kfree_rcu left
 FREE_BULK = "kmem_cache_free_bulk"
+KFREE_BULK = "kfree_bulk"  # of no cache: past sheaves [mm/slub.c, kmem_cache_free_bulk]
 GRACE_PERIOD, PREFILL, RETURN = "rcu_sheaf_cb", "prefill", "return_sheaf"
 _OPS = {GRACE_PERIOD: co.OP_GRACE_PERIOD, PREFILL: co.OP_PREFILL, RETURN: co.OP_RETURN_SHEAF}
 AMOUNT = 1 << 20  # objects of a sheaf are fewer
@@ -67,7 +68,7 @@ def with_sheaf_calls(
     e = trace.events
     source = trace.kinds["src"]
     op = e["op"].copy()
-    for name, other in ((KFREE_RCU, co.OP_KFREE_RCU), (FREE_BULK, co.OP_FREE_MANY)):
+    for name, other in ((KFREE_RCU, co.OP_KFREE_RCU), (FREE_BULK, co.OP_FREE_MANY), (KFREE_BULK, co.OP_FREE_LOCKED)):
         op[(op == co.OP_BULK_FREE) & (source == name).to_numpy()[e["kind"]]] = other
     counts = {"objects of kfree_rcu": int((op == co.OP_KFREE_RCU).sum())}
     task, ptrs, added = tasks(trace), trace.ptrs, pl.DataFrame(schema=ADDED)
