@@ -101,6 +101,24 @@ def test_bounds_of_a_high_mark_that_tunes_itself(tmp_path, fraction, least, most
     assert check_watermarks(tmp_path / "watermarks.csv").ok
 
 
+@pytest.mark.parametrize("build", ["slub64", "slab64"])
+def test_a_creation_that_is_refused_has_no_layout(tmp_path, build):
+    """FORMAT of the golden cases, section 9: nulls. An object of 16 MB is larger than any block of pages."""
+    path = tmp_path / f"geom_{build}.parquet"
+    table = pl.read_parquet(DATA / "golden_geometry" / path.name).head(3)
+    refused = table.head(1).with_columns(
+        pl.lit(None, kind).alias(name) for name, kind in table.schema.items() if name not in ("align", "flags", "ctor")
+    )
+    refused = refused.with_columns(size=pl.lit(1 << 24, table.schema["size"]))
+    pl.concat([table, refused]).write_parquet(path)
+    (result,) = check_geometry_folder(tmp_path)
+    assert (result.rows, result.exact) == (4, 4)
+    pl.concat([table, refused.with_columns(table.head(1)[table.columns[4]])]).write_parquet(path)
+    (result,) = check_geometry_folder(tmp_path)
+    assert result.first is not None
+    assert result.first.column == table.columns[4]
+
+
 def test_a_wrong_row_is_named(tmp_path):
     for path in (DATA / "golden_geometry").iterdir():
         if "slub64." in path.name:

@@ -38,8 +38,12 @@ def _slub_options(build: re.Match[str]) -> SlubOptions:
 def _slub_row(row: Row, options: SlubOptions, boot: CacheSet) -> Row:
     request = _request(row)
     index = find_mergeable(request, boot.caches, options)
-    g = calculate_sizes(request, options)
-    return {
+    target = {"merge_target": boot.caches[index].name if index >= 0 else None}
+    try:
+        g = calculate_sizes(request, options)
+    except ValueError:  # no order holds an object: creation is refused [mm/slub.c: kmem_cache_open]
+        return target
+    return target | {
         "slub_size": g.size,
         "slub_objsize": g.objsize,
         "slub_inuse": g.inuse,
@@ -48,7 +52,6 @@ def _slub_row(row: Row, options: SlubOptions, boot: CacheSet) -> Row:
         "slub_objects": g.objects,
         "slub_align": g.align,
         "slub_cache_flags": hex(g.flags) if g.flags else "0",
-        "merge_target": boot.caches[index].name if index >= 0 else None,
     }
 
 
@@ -68,7 +71,11 @@ def _slub_base(boot: CacheSet) -> list[Row]:
 
 
 def _slab_row(row: Row, options: slab.SlabOptions) -> Row:
-    g = slab.slab_geometry(_request(row), options)
+    request = _request(row)
+    try:
+        g = slab.slab_geometry(request, options)
+    except ValueError:  # no slab holds an object: creation is refused [mm/slab.c: kmem_cache_create]
+        return {}
     return {
         "slab_buffer_size": g.buffer_size,
         "slab_gfporder": g.gfporder,
