@@ -149,6 +149,19 @@ def test_bulk_frees_make_no_sheaf(tmp_path):
     assert (maple["free_fastpath"], maple["free_slowpath"], maple["sheaf_alloc"]) == (64, 0, 1)
 
 
+def test_lists_without_sheaves_are_no_exact_start(tmp_path, recording):
+    assert recording.known.exact
+    assert recording.known.words().startswith("start: exact lists (")
+    for what in ("events", "slabstate", "sheaftruth"):
+        found = beside(RUN, what)
+        (tmp_path / found.name).write_bytes(found.read_bytes())
+    known = opened(tmp_path / RUN.name).known
+    assert not known.exact
+    assert "what lay in sheaves is NOT KNOWN" in known.words()
+    assert "the peak within 11 %" in known.words()
+    assert not opened(tmp_path / RUN.name, "6.12").known.sheaves
+
+
 def test_a_bulk_free_of_no_cache_passes_the_sheaves(tmp_path):
     """kfree_bulk calls kmem_cache_free_bulk without a cache, and that looks for sheaves only where it has one."""
     trace = Trace()

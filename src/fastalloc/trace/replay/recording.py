@@ -290,7 +290,8 @@ def open_recording(
     order, recorded, others = None, None, []
     if start_state is not None:
         start = Start(start_state, old, trace.ptrs, sheaves=sheaves)
-        known = KnownStart(ks.EXACT, file=state.name if state else "")
+        lists = rules.era == PERCPU_SHEAVES and beside(path, "sheafstate") is None
+        known = KnownStart(ks.LISTS if lists else ks.EXACT, file=state.name if state else "", sheaves=lists)
         left: frozenset[str] = frozenset()
     elif rules.era == PERCPU_SHEAVES:
         left = frozenset()
