@@ -8,7 +8,7 @@ import pytest
 
 from fastalloc.verify.geometry_tables import check_geometry_folder
 from fastalloc.verify.kernel_folder import check_kernel_folder
-from fastalloc.verify.kernel_geometry import count_cpus
+from fastalloc.verify.kernel_geometry import count_cpus, present_cpus
 from fastalloc.verify.tables import TableResult
 from fastalloc.verify.watermark_table import check_watermarks
 from tests.geometry.shared import DATA, shared
@@ -71,6 +71,22 @@ def test_a_table_without_rows_is_no_fault_of_its_folder(tmp_path):
     assert all(result.ok for result in results.values())
     assert results["geometry.csv: alias, one boot alone"].rows == 0
     assert results["watermarks.csv"].rows == 0
+
+
+@pytest.mark.parametrize(
+    ("smp", "possible", "online", "present"),
+    [
+        ("4", "0-3", "0-3", 4),
+        (4, "0-3", "0-1", 4),  # maxcpus=2
+        ("4", "0-1", "0-1", 2),  # nr_cpus=2
+        ("2,maxcpus=16", "0-15", "0-1", 2),
+        ("1,maxcpus=16", "0-15", "0", 1),
+        ("cpus=2,cores=2", "0-1", "0-1", 2),
+        (None, "0-7", "0-5", 6),
+    ],
+)
+def test_cpus_that_are_present(smp, possible, online, present):
+    assert present_cpus({"smp": smp, "cpus_possible": possible, "cpus_online": online}) == present
 
 
 def test_rows_of_marks_may_come_in_any_order(tmp_path):

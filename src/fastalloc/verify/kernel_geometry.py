@@ -46,6 +46,14 @@ def count_cpus(ranges: str) -> int:
     return total
 
 
+def present_cpus(boot: Row) -> int:
+    """CPUs of a machine by which orders go, on line or not (boot option maxcpus): what QEMU was given as ``-smp``,
+    ``2,maxcpus=16`` too, as far as they are possible (nr_cpus) [mm/slub.c: calculate_order, num_present_cpus]."""
+    online, possible = count_cpus(boot["cpus_online"]), count_cpus(boot["cpus_possible"])
+    given = str(boot.get("smp") or "").partition(",")[0]
+    return max(online, min(int(given), possible)) if given.isdecimal() else online
+
+
 def shown_flags(row: Row) -> int:
     """The SLAB_* flags that the files of a cache's sysfs folder show; SLAB_ACCOUNT and NO_MERGE have no file."""
     return sum(bit for name, bit in _FLAG_FILES.items() if row[name])
@@ -64,7 +72,7 @@ def read_tables(path: Path) -> tuple[pl.DataFrame, dict[tuple[str, str], SlubOpt
             (boot["kernel"], boot["boot"]): parse_boot_options(
                 boot["boot_args"] or "",
                 kernel_of(boot["kernel"]).version,
-                cpus_present=count_cpus(boot["cpus_online"]),
+                cpus_present=present_cpus(boot),
                 cpus_possible=count_cpus(boot["cpus_possible"]),
             )
             for boot in boots.iter_rows(named=True)
