@@ -60,6 +60,14 @@ def test_hashed_pointers_are_refused_among_any_number_of_pages(tmp_path, pages):
     read_trace(written(tmp_path / "y.txt", *events, *nothing, allocation()))
 
 
+@pytest.mark.parametrize("flags", ["..... ", ""])
+def test_a_clock_that_counts_no_seconds_is_named(tmp_path, flags):
+    path = tmp_path / "x.txt"
+    path.write_text(f"   ktw-113     [000] {flags} 12147775: {allocation()}\n")  # trace_clock x86-tsc
+    with pytest.raises(InputError, match=r"line 1: the clock .* counts no seconds.*trace_clock"):
+        read_trace(path)
+
+
 def test_page_frees_to_3_2_have_another_name(tmp_path):
     freed = "mm_page_free_direct: page=ffffea0003db9f40 pfn=1155800 order=0"
     trace = read_trace(written(tmp_path / "x.txt", allocation(), freed))

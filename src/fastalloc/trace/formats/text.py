@@ -36,6 +36,8 @@ _NOT_EVENTS = (
     r"|\s+[0-9a-f]+ \S.* ?\(.*\)\s*$|\s+\S+\.[chS]:\d+$)"
 )
 _LOST = r"(?i)LOST \d+ EVENTS|EVENTS DROPPED\]|RECORD_LOST|\[LOST|^\s*CPU:?\s*\d+ \[(LOST|EVENTS)"
+# Time without a point [kernel/trace/trace_output.c: clocks x86-tsc, counter and uptime print a count].
+_TICKS = r"^.*\[[0-9]+\]\s+(?:[^\s:]+\s+)?[0-9]+:\s+(?:kmem:)?\w+:\s"
 _WRITTEN = r"^# entries-in-buffer/entries-written: (\d+)/(\d+)"  # ftrace's own count
 _CPUS = re.compile(rb"^(?:#.*#P:|cpus=)(\d{1,4})\s*$", re.MULTILINE)  # ftrace's header and trace-cmd's
 _BLOCK = 1 << 21  # bytes read at a time
@@ -139,6 +141,7 @@ def _taken_apart(path: Path, lines: pl.DataFrame) -> pl.DataFrame:
             raise InputError(path, f"line {line}", reason)
     for pattern, reason in (
         (_LOST, "events were lost here ({}); record with a larger buffer"),
+        (_TICKS, "the clock of {!r} counts no seconds; record after `echo mono > trace_clock`"),
         (None, "is no event of ftrace, trace-cmd or perf script: {!r}"),
     ):
         known = pl.col("text").str.contains(pattern) if pattern else ~pl.col("text").str.contains(_NOT_EVENTS)
