@@ -10,6 +10,7 @@ from fastalloc.trace.replay import recording
 from fastalloc.trace.replay.folder import recorded
 from fastalloc.trace.replay.recording import open_recording
 from fastalloc.trace.replay.results import write_results
+from tests.trace.sheaf_trace import SHEAF, Trace
 
 TRACE = Path(__file__).resolve().parents[1] / "data" / "text_traces" / "x86-perf-g.txt"
 
@@ -65,3 +66,17 @@ def test_what_lies_beside_a_trace_tells_its_kernel(tmp_path):
     for text in ("", "[]", "{", '{"uname": null, "cmdline": ""}', '{"uname": 6}'):
         beside.write_text(text)
         assert recorded(trace) == (trace, None, None)
+
+
+@pytest.mark.parametrize(("size", "version"), [(128, "7.3"), (512, "6.1"), (None, "6.1")])
+def test_sheaves_tell_a_kernel_that_nobody_names(tmp_path, size, version):
+    """Up to 6.19 a cache has sheaves if it asks, of 32 objects: 288 bytes, out of kmalloc-512."""
+    trace = Trace()
+    trace.alloc(1, "other", 5)
+    if size:
+        trace.kmalloc(1, size, 6, site=SHEAF)
+    path = trace.write(tmp_path)
+    whole = open_recording(path, None, None, None, "")
+    assert (whole.kernel.version, whole.assumed) == (version, True)
+    assert ("shows sheaves" if size == 128 else "nothing told it") in whole.kernel_line()
+    assert open_recording(path, None, None, "6.12", "").kernel.version == "6.12"

@@ -32,7 +32,7 @@ from fastalloc.trace.lanes.caches import (
     era_of_cache,
     with_sheaves,
 )
-from fastalloc.trace.lanes.lane import Config, old_objects
+from fastalloc.trace.lanes.lane import SHEAF_SITES, Config, old_objects
 from fastalloc.trace.lanes.readings import Readings, caches_of_readings, read_readings
 from fastalloc.trace.lanes.rebuilt_sheaves import rebuilt_starts
 from fastalloc.trace.lanes.sheaf_start import SheafStart, read_sheaves
@@ -51,6 +51,8 @@ from fastalloc.trace.replay.whatif import as_traced, what_if
 PARQUET = b"PAR1"
 EVENT_TEXT, PACKED = 40, 8  # bytes of an event in a trace.dat, less than in a text; how much smaller packing makes it
 ASSUMED = "6.1"  # whose rules run where no version is given
+WITH_SHEAVES = "7.3"  # where the trace shows sheaves as no kernel before 7.0 makes them
+ASKED_SHEAF = 512  # bytes of a sheaf of 32 objects, of caches that asked for it, which 6.18 and 6.19 alone have
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,10 @@ class Recording:
 
     def kernel_line(self) -> str:
         """The kernel whose rules run, in a line."""
-        return self.kernel.line("slabs", "layout", "version") + (", assumed: nothing told it" if self.assumed else "")
+        told = "" if not self.assumed else ", assumed: nothing told it"
+        if self.assumed and self.kernel.version == WITH_SHEAVES:
+            told = ", assumed: the trace shows sheaves of 7.0 or later"
+        return self.kernel.line("slabs", "layout", "version") + told
 
     def configs(self, what_ifs: list[str]) -> list[Config]:
         """The traced kernel and every what-if, in the order asked for."""
@@ -217,6 +222,13 @@ def side_inputs(path: Path, state: Path | None, slabs: Path | None, exact: bool 
     return [state, slabs]
 
 
+def shows_sheaves(trace: co.CompactTrace) -> bool:
+    """Whether memory of sheaves is allocated in ``trace`` as no kernel before 7.0 does, which knows sheaves of one size
+    [mm/slub.c: calculate_sheaf_capacity, alloc_empty_sheaf]."""
+    sites = trace.kinds["call_site"].str.split("+").list.first()
+    return bool((sites.is_in(SHEAF_SITES) & ~trace.kinds["bytes_alloc"].is_in([0, ASKED_SHEAF])).any())
+
+
 def taken_within(trace: co.CompactTrace, state: pl.DataFrame) -> bool:
     """Whether the lists of ``state`` are of a moment after the first event of ``trace``, such as a machine's boot, as
     the marker of their snapshot tells; such lists are no start."""
@@ -240,7 +252,8 @@ def open_recording(
 
     ``state``: dump of the slabs before the trace; ``slabs``: readings of /sys/kernel/slab or /proc/slabinfo before it;
     ``geometry``: table of /sys/kernel/slab. Without any the layout follows from the sizes in the trace and the rules of
-    ``kernel`` (a version, None: ASSUMED) booted with ``boot``. Without ``state`` up to ``starts`` starts are fitted.
+    ``kernel`` (a version, None: ASSUMED, or WITH_SHEAVES where the trace shows them) booted with ``boot``. Without
+    ``state`` up to ``starts`` starts are fitted.
 
     Raises:
         InputError: files that cannot be read, a kernel outside the table, a boot option that the kernel does not take.
@@ -262,6 +275,10 @@ def open_recording(
         if "refcount" in start_state.columns:
             shared |= set(start_state.filter((pl.col("rec") == "cache") & (pl.col("refcount") > 1))["cache"])
     whole = read_trace(path, strict, aliases, caches)
+    if kernel is None and shows_sheaves(whole):
+        rules = _kernel(WITH_SHEAVES)
+        if slabs is not None and geometry is None and state is None:
+            caches, aliases = caches_of_readings(slabs, rules.version)
     trace = between_readings(whole)
     later = start_state is not None and taken_within(trace, start_state)
     if later:
