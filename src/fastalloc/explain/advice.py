@@ -3,6 +3,7 @@
 from fastalloc.explain.barred import closing, free_elsewhere
 from fastalloc.explain.below import below_mark
 from fastalloc.explain.mem_info import MemInfo
+from fastalloc.explain.passing import passes_now
 from fastalloc.explain.reports import Report
 from fastalloc.explain.sentence import Advice, more, smaller_requests, who_asked
 from fastalloc.explain.verdict import Decision, impossible_size, several_nodes, zone_name
@@ -37,12 +38,25 @@ def advise(report: Report, decision: Decision) -> Advice:
     if verdict == "zone-not-allowed":
         return _no_zone(who, report, decision, block)
     if verdict == "passes-now":
-        return _transient(who, report, decision, able)
+        return passes_now(report, decision, block, able)
     if verdict == "other":
         return _wrong_type(who, decision, able)
-    if verdict == "fragmentation":
-        return _fragmented(who, report, decision, able)
-    return below_mark(report, decision, block, able)
+    fragmented = verdict == "fragmentation"
+    said = _fragmented(who, report, decision, able) if fragmented else below_mark(report, decision, block, able)
+    return _single_pages_instead(said, report.order or 0) if report.vmalloc and report.order else said
+
+
+def _single_pages_instead(said: Advice, order: int) -> Advice:
+    """vmalloc that got no huge pages asks again for single ones; from 6.5 it says nothing of it
+    [mm/vmalloc.c: __vmalloc_area_node, __vmalloc_node_range, 5.13 and later]."""
+    sentence = said.sentence.removesuffix(".")
+    return Advice(
+        said.cause,
+        f"{sentence}. vmalloc then asks again for single pages, so nothing is lost unless that fails as well (an error "
+        "without 'page order' or of order 0).",
+        [f"nothing, where no such error follows: from 6.5 vmalloc does not warn of order {order}"],
+        [*said.useless, "smaller requests: vmalloc makes them itself"],
+    )
 
 
 def _vmalloc(who: str, report: Report) -> Advice:
@@ -87,27 +101,6 @@ def _no_zone(who: str, report: Report, decision: Decision, block: MemInfo) -> Ad
         f"{names or 'no other zone'}; a mask that allows those would let it pass, more free memory there would not.",
         [f"the caller's mask: drop the demand for {zone} where the device can address more (dma_set_mask, GFP_KERNEL)"],
         useless,
-    )
-
-
-def _transient(who: str, report: Report, decision: Decision, able: list[ZoneSum]) -> Advice:
-    zone = next(zone for zone in able if zone.verdict == "passes-now")
-    name = zone_name(zone, several_nodes(decision))
-    room = (zone.available or 0) - (zone.need_more_than or 0)
-    refused = {one.node for one in able} - {one.node for one in able if one.verdict == "passes-now"}
-    if decision.caller.has("THISNODE") and report.this_node is None and refused:
-        nodes = ", ".join(map(str, sorted(refused)))
-        return Advice(
-            "unknown",
-            f"{who} of one node (__GFP_THISNODE), and was refused; the report does not say which: {name} passes by "
-            f"{room} pages, node {nodes} does not.",
-            ["the SLUB line after the head, or the caller: they name the node"],
-        )
-    return Advice(
-        "transient",
-        f"{who} and was refused; when the report was printed {name} passed again by {room} pages: the shortage "
-        "was over within the time of the print.",
-        ["the peak before it: trace kmem:mm_page_alloc and vmscan:mm_vmscan_wakeup_kswapd around the next one"],
     )
 
 

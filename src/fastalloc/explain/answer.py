@@ -141,6 +141,8 @@ def caller_line(answer: Answer) -> str:
     """What the caller may do."""
     caller = answer.decision.caller
     said = ["may reclaim" if caller.may_reclaim else "may not reclaim"]
+    if answer.report.page_fault:
+        said = ["a page fault, whose request is not known"]
     if caller.memalloc:
         said.append("asked for no mark (memalloc)")
     zone = next((zone for zone in answer.decision.zones if zone.discounts), None)

@@ -9,7 +9,7 @@ from fastalloc.explain.larger_reserve import larger_reserve
 from fastalloc.explain.mem_info import MemInfo
 from fastalloc.explain.reports import Report
 from fastalloc.explain.sentence import Advice, more, smaller_requests, who_asked
-from fastalloc.explain.verdict import Decision, several_nodes, zone_name
+from fastalloc.explain.verdict import Decision, request_of, several_nodes, zone_name
 from fastalloc.explain.watermark import Request, ZoneSum, last_try_decided, needed_in_blocks
 
 
@@ -26,9 +26,7 @@ class Compared(NamedTuple):
 
 def below_mark(report: Report, decision: Decision, block: MemInfo, able: list[ZoneSum]) -> Advice:
     """Says what refused and what would have let it pass."""
-    request = Request(
-        max(report.order or 0, 0), decision.caller, decision.rules, decision.release, report.kind == "oom"
-    )
+    request = request_of(report, decision)
     if all(_not_filled(zone, block) for zone in able):
         return _too_early(who_asked(report, decision))
     at_high = last_try_decided(able)
@@ -86,7 +84,8 @@ def _sentence(
             f"{zone.lowmem_reserve or 0} must be, short by {nearest.short}"
         )
     said = "".join(f"; {one.said}" for one in barred)
-    would_not = "page cache to drop" if not decision.caller.may_reclaim else "a larger min_free_kbytes"
+    waits = decision.caller.may_reclaim or report.kind == "oom"
+    would_not = "a larger min_free_kbytes" if waits else "page cache to drop"
     return f"{who}: {refused}{said}; {_would_pass(decision, request.order, nearest)}, {would_not} would not."
 
 

@@ -63,6 +63,8 @@ def caller_of(report: Report, kernel: Kernel, rules: Rules, layout: tuple[str, .
         # Nobody may go lower than GFP_ATOMIC without being exempt: who fails at its mark fails at every other.
         mode, _, _ = from_names("GFP_ATOMIC", base)
         notes.append("the mask is not in the text: GFP_ATOMIC is assumed, whose mark is the lowest")
+    if report.page_fault:
+        notes.append("mask and order 0 stand for a request that is not known: a page without discounts is assumed")
     read = decode(mode, base)
     flags = read.flags
     if report.mode_names:

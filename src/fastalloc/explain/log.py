@@ -127,7 +127,7 @@ def _other_tasks(report: Report, kernel: Kernel, decision: Decision) -> list[str
         tasks.append(("was an OOM victim", {"memalloc": True}))
     for words, task in tasks:
         other = decide(report, kernel, task)
-        if _figures(other) != _figures(decision):
+        if _figures(other) != _figures(decision) and (other.verdict, other.why) != (decision.verdict, decision.why):
             said.append(f"if the task {words}: {other.verdict}: {other.why}")
     return said
 

@@ -16,6 +16,8 @@ def reported_because(report: Report, decision: Decision) -> str:
     if report.kind == "oom" and decision.verdict == "memcg-limit":
         # The charge comes after the page was there: no mark is tried [mm/memcontrol.c: try_charge, mem_cgroup_oom].
         return "the cgroup was at its limit, and reclaim inside it made no progress"
+    if report.page_fault:
+        return "a page fault came back with VM_FAULT_OOM; the OOM killer is then called without a try at any mark"
     if report.kind == "oom":
         made_none = "reclaim made no progress"
         return made_none + (", and the last try at the high mark failed" if rules.oom_min == "high" else "")

@@ -37,6 +37,15 @@ class Report:
     text: str = ""
 
     @property
+    def page_fault(self) -> bool:
+        """The OOM killer was called by a page fault: no request is known, and none was tried at a mark.
+
+        It passes a mask and an order of 0 for want of better [mm/oom_kill.c: pagefault_out_of_memory, 2.6.29 to 5.15];
+        a request with such a mask may not reclaim and never comes to the killer.
+        """
+        return self.kind == "oom" and self.mode == 0 and not self.order and not self.memcg and not self.sysrq
+
+    @property
     def this_node(self) -> int | None:
         """The node that a request with __GFP_THISNODE is confined to, where its SLUB line names one that is printed.
 

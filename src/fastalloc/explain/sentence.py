@@ -18,6 +18,8 @@ class Advice:
 
 def who_asked(report: Report, decision: Decision) -> str:
     """Who asked for what, by which mask."""
+    if report.page_fault:
+        return f"{report.comm or 'a task'} had a page fault fail for want of memory (the request is not in the report)"
     order = report.order or 0
     what = "a page" if order == 0 else f"a block of 2^{order} pages"
     how = "that may not wait" if not decision.caller.may_reclaim and report.kind != "oom" else "that may reclaim"

@@ -15,6 +15,8 @@ from fastalloc.linux.watermark_boost import MARKLESS, MOST_PAGEBLOCK
 from fastalloc.linux.watermark_rules import Rules, rules_of
 
 _MOST_BYTES = 1 << 56  # no machine has as much: the widest physical address [arch/riscv/include/asm/pgtable-64.h]
+# In vmalloc's words: pages or the array of their addresses, not the address range [mm/vmalloc.c: __vmalloc_area_node].
+_PAGES_FAILED = re.compile(r"failed to allocate pages|allocated|page (?:order|array size) \d+ allocation failed")
 
 
 @dataclass
@@ -82,7 +84,7 @@ def _said_outright(report: Report) -> tuple[str, str] | None:
                 "the charge was refused at the cgroup's limit, not the page"
             )
     if report.kind == "vmalloc" or report.vmalloc:
-        if "failed to allocate pages" not in report.vmalloc and "allocated" not in report.vmalloc:
+        if not _PAGES_FAILED.search(report.vmalloc):
             if impossible_size(report):
                 return "other", "vmalloc: 0 bytes or more than all memory was asked for; no address and no page was"
             return "other", "vmalloc: the address range or a table failed, not a zone's mark"
@@ -116,16 +118,21 @@ def _is_memcg(report: Report) -> bool:
     return any(name.startswith(("mem_cgroup_out_of_memory", "mem_cgroup_oom")) and sure for name, sure in report.frames)
 
 
+def request_of(report: Report, decision: Decision) -> Request:
+    """What was asked of each zone. A kill that no request called for had no last try before it."""
+    killed = report.kind == "oom" and not report.page_fault
+    return Request(max(report.order or 0, 0), decision.caller, decision.rules, decision.release, killed)
+
+
 def _sums(decision: Decision, report: Report, block: MemInfo, kernel: Kernel) -> None:
     caller, rules = decision.caller, decision.rules
-    order = max(report.order or 0, 0)
     class_zone = caller.mask_zone
     if rules.class_zone == "first populated":
         usable = populated(block, decision.layout) & set(ZONES[: ZONES.index(caller.mask_zone) + 1])
         if usable:
             class_zone = max(usable, key=ZONES.index)
     decision.class_zone = class_zone
-    request = Request(order, caller, rules, kernel.release, report.kind == "oom")
+    request = request_of(report, decision)
     nodes = _nodes(report, caller)
     for info in block.zones:
         zone = ZoneSum(info.node, info.zone, block.pages(info, "free") or 0, _allowed(info, caller, nodes))

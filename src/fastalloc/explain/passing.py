@@ -1,0 +1,84 @@
+"""A zone that passes when the report is printed: whether the shortage was over, or what else may have refused."""
+
+from fastalloc.explain.mem_info import MemInfo
+from fastalloc.explain.reports import Report
+from fastalloc.explain.sentence import Advice, who_asked
+from fastalloc.explain.verdict import Decision, several_nodes, zone_name
+from fastalloc.explain.watermark import ZoneSum
+
+
+def passes_now(report: Report, decision: Decision, block: MemInfo, able: list[ZoneSum]) -> Advice:
+    """Says by how much a zone passes and what that leaves of the failure."""
+    zone = next(zone for zone in able if zone.verdict == "passes-now")
+    name = zone_name(zone, several_nodes(decision))
+    room = (zone.available or 0) - (zone.need_more_than or 0)
+    who = who_asked(report, decision)
+    if report.page_fault:
+        return _page_fault(who, name, room)
+    if report.borrowed == "no head" and report.kind == "failure":
+        return _no_head(name, room)
+    refused = {one.node for one in able} - {one.node for one in able if one.verdict == "passes-now"}
+    if decision.caller.has("THISNODE") and report.this_node is None and refused:
+        nodes = ", ".join(map(str, sorted(refused)))
+        return Advice(
+            "unknown",
+            f"{who} of one node (__GFP_THISNODE), and was refused; the report does not say which: {name} passes by "
+            f"{room} pages, node {nodes} does not.",
+            ["the SLUB line after the head, or the caller: they name the node"],
+        )
+    passed = f"{who} and was refused; when the report was printed {name} passed again by {room} pages"
+    passing = [one for one in able if one.verdict == "passes-now"]
+    # Before a kill those blocks are given back [mm/page_alloc.c: should_reclaim_retry, unreserve_highatomic_pageblock].
+    if report.kind != "oom" and all(one.short_by_range is not None and one.short_by_range[1] for one in passing):
+        return _or_highatomic(passed, room, _shows_highatomic(zone, block))
+    return Advice(
+        "transient",
+        f"{passed}: the shortage was over within the time of the print.",
+        ["the peak before it: trace kmem:mm_page_alloc and vmscan:mm_vmscan_wakeup_kswapd around the next one"],
+    )
+
+
+def _page_fault(who: str, name: str, room: int) -> Advice:
+    return Advice(
+        "unknown",
+        f"{who}: the OOM killer was called from the fault, not by a request that a zone refused; {name} has {room} "
+        "pages more than a page must leave, so the memory of the zones is not what ran out, or it was back when this "
+        "was printed.",
+        [
+            "what lets a page fault fail: a memory cgroup at its limit, of kernel memory too "
+            "(memory.kmem.limit_in_bytes), a page table, a driver's fault handler; the lines before the kill"
+        ],
+        ["more memory, vm.min_free_kbytes: no zone refused"],
+    )
+
+
+def _no_head(name: str, room: int) -> Advice:
+    return Advice(
+        "unknown",
+        f"The head of this report is lost, and with it order and mask: {name} would give one page even at the mark of "
+        f"GFP_ATOMIC, by {room} pages; a larger block may have been asked for, or nothing at all: memory that SysRq m "
+        "shows looks the same.",
+        ["the lines before it: 'page allocation failure: order:.., mode:..', 'invoked oom-killer' or 'sysrq: ..'"],
+    )
+
+
+def _shows_highatomic(zone: ZoneSum, block: MemInfo) -> bool:
+    """The zone's free list has blocks kept for high-order atomic requests, letter H [show_free_areas]."""
+    info = block.find(zone.node, zone.zone)
+    lists = info.lists if info is not None else None
+    return lists is not None and any("H" in (letters or "") for _, letters in lists.blocks)
+
+
+def _or_highatomic(passed: str, room: int, shown: bool) -> Advice:
+    """To 6.11 whole page blocks count, used or free, and to 5.5 no report prints how many [__zone_watermark_ok]."""
+    seen = "its free list shows such blocks (H)" if shown else "its free list shows none"
+    return Advice(
+        "unknown" if shown else "transient",
+        f"{passed}: the shortage was over within the time of the print, or more than {room} pages are kept for "
+        f"high-order atomic requests, which this kernel does not print and this caller may not count ({seen}).",
+        [
+            "the peak before it: trace kmem:mm_page_alloc and vmscan:mm_vmscan_wakeup_kswapd around the next one",
+            "where it repeats with as many pages free: fewer high-order atomic requests, or 6.12, which takes off only "
+            "the free ones of those pages",
+        ],
+    )

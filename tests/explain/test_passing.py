@@ -1,0 +1,58 @@
+"""What a zone that passes when the report is printed leaves of the failure."""
+
+import fastalloc
+from tests.explain.small import failure, free_list, oom, reserve, zone
+
+PLENTY = (zone("Normal", 213_033, (2152, 3688, 5224)), reserve(0, 0))
+
+
+def test_a_page_fault_calls_the_killer_without_a_request():
+    """A mask of 0 may not reclaim, so no request with it comes to the killer [mm/oom_kill.c: pagefault_out_of_memory,
+    2.6.29 to 5.15]."""
+    answer = oom("5.3.0", 0, "0x0()", *PLENTY)
+    assert answer.report.page_fault
+    assert (answer.verdict, answer.advice.cause) == ("passes-now", "unknown")
+    assert "called from the fault, not by a request" in answer.advice.sentence
+    assert "reclaim made no progress" not in answer.reason
+    # A try at high comes before the kill of a request only [__alloc_pages_may_oom].
+    between = (zone("Normal", 3000, (2152, 3688, 5224)), reserve(0, 0))
+    assert [one.last_try_high for one in oom("5.3.0", 0, "0x0()", *between).decision.zones] == [None]
+    assert oom("5.3.0", 0, "0x6000c0(GFP_KERNEL)", *between).verdict == "below-mark"
+    short = oom("5.3.0", 0, "0x0()", zone("Normal", 1000, (2152, 3688, 5224)), reserve(0, 0))
+    assert (short.verdict, short.advice.cause) == ("below-mark", "gone")
+    assert "had a page fault fail for want of memory" in short.advice.sentence
+
+
+def test_a_cgroups_kill_with_a_mask_of_0_is_the_cgroups():
+    text = (
+        "X invoked oom-killer: gfp_mask=0x0(), order=0, oom_score_adj=0\n"
+        "CPU: 1 UID: 0 PID: 74 Comm: X Not tainted 6.16.0 #1\nmemory: usage 42240kB, limit 42240kB, failcnt 0\n"
+    )
+    (answer,) = fastalloc.explain(text)
+    assert (answer.verdict, answer.report.page_fault) == ("memcg-limit", False)
+
+
+def test_a_report_without_its_head_does_not_tell_that_a_shortage_is_over():
+    (answer,) = fastalloc.explain(f"Mem-Info:\n{''.join(PLENTY)}")
+    assert (answer.verdict, answer.advice.cause) == ("passes-now", "unknown")
+    assert "a larger block may have been asked for, or nothing at all" in answer.advice.sentence
+
+
+def test_pages_kept_for_high_order_atomic_requests_may_be_what_refused():
+    """4.4 to 4.6 take off whole page blocks that no report prints [mm/page_alloc.c: __zone_watermark_ok]."""
+    lines = (zone("DMA", 2342, (1230, 12_747, 13_055), managed=421_559, free_cma=98), reserve(0, 0))
+    kept = failure("4.4.169", 0, "0x2200000", *lines, free_list("DMA", (2214, "UME"), (64, "UMEH")))
+    assert (kept.verdict, kept.advice.cause) == ("passes-now", "unknown")
+    assert "more than 1014 pages are kept for high-order atomic requests" in kept.advice.sentence
+    assert "its free list shows such blocks (H)" in kept.advice.sentence
+    none = failure("4.4.169", 0, "0x2200000", *lines, free_list("DMA", (2342, "UME")))
+    assert none.advice.cause == "transient"
+    assert "its free list shows none" in none.advice.sentence
+    # Who may count them (GFP_ATOMIC), and a version that prints them, leave nothing open.
+    for release, mode in (("4.4.169", "0x2080020"), ("5.10.100", "0x800")):
+        assert "kept for" not in failure(release, 0, mode, *lines).advice.sentence
+
+
+def test_a_task_of_another_policy_is_named_where_the_answer_is_another():
+    lines = (zone("Normal", 1606, (344, 430, 516)), reserve(0, 0), free_list("Normal", (1590, "UME"), (8, "UME")))
+    assert failure("5.8.0", 4, "0x40cc0", *lines).if_task == []
