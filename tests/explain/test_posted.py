@@ -341,3 +341,23 @@ def test_a_machine_whose_sizes_are_cut_off_is_refused_by_that(tmp_path):
     cut = fastalloc.explain(LINES.replace(" active:0kB inactive:0kB present:16384kB", " acti"))
     with pytest.raises(InputError, match="cut off"):
         machine_of(tmp_path / "m.toml", cut)
+
+
+def test_a_web_page_may_lose_the_commas_of_a_head():
+    head = "X invoked oom-killer: gfp_mask=0x800d0order=1oom_score_adj=0\n"
+    (answer,) = fastalloc.explain(head + "CPU: 1 PID: 1371 Comm: X Tainted: G           O 3.14.31 #1\n")
+    assert (answer.report.kind, answer.report.mode, answer.report.order) == ("oom", 0x800D0, 1)
+
+
+def test_it_is_said_what_of_a_report_is_not_there():
+    head = "X: page allocation failure: order:0, mode:0xa20(GFP_ATOMIC), nodemask=(null),cpuset=/,mems_allowed=0-1\n"
+    counters = "Mem-Info:\nactive_anon:2422723 inactive_anon:361971 isolated_anon:34403\n free:19133 free_pcp:7363\n"
+    (counted,) = fastalloc.explain(head + counters)
+    assert any("the text ends after the counters of the Mem-Info" in said for said in counted.missing)
+    (alone,) = fastalloc.explain(head + "CPU: 1 PID: 1371 Comm: X Not tainted 5.5.0 #1\n")
+    assert any(said.startswith("no Mem-Info: the kernel prints it") for said in alone.missing)
+    slub = "SLUB: Unable to allocate memory on node -1, gfp=0xa20(GFP_ATOMIC)\n"
+    (line,) = fastalloc.explain(
+        slub + "  cache: mnt_cache, object size: 384, buffer size: 384, default order: 2, min order: 0\n"
+    )
+    assert any("behind SLUB's line" in said for said in line.missing)

@@ -23,7 +23,10 @@ def advise(report: Report, decision: Decision) -> Advice:
             ["vm.min_free_kbytes, a mempool or more memory in the machine: none is asked here"],
         )
     if verdict == "no-mem-info":
-        return Advice("unknown", f"{who} and was refused; without its Mem-Info no zone can be checked.")
+        lacks = (
+            "the zones of its Mem-Info" if report.mem_info is not None and report.mem_info.totals else "its Mem-Info"
+        )
+        return Advice("unknown", f"{who} and was refused; without {lacks} no zone can be checked.")
     if verdict == "other" and (report.kind == "vmalloc" or report.vmalloc):
         return _vmalloc(who, report)
     if verdict == "other" and report.sysrq and report.kind != "oom":

@@ -147,7 +147,9 @@ def caller_line(answer: Answer) -> str:
         said.append("asked for no mark (memalloc)")
     zone = next((zone for zone in answer.decision.zones if zone.discounts), None)
     if zone is not None:
-        said.append("mark lowered by " + ", ".join(part.split(":")[0] for part in zone.discounts))
+        said.append(
+            "mark lowered by " + ", ".join(part.split(":")[0].removeprefix("without ") for part in zone.discounts)
+        )
     elif not caller.memalloc and answer.decision.zones:
         said.append("the full mark")
     if caller.cma_ok:

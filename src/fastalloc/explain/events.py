@@ -34,7 +34,7 @@ _PATTERNS = {
     "stall": rf"""page\s+allocation\s+stalls?\s+for\s+\d+\s*\w*\s*[,:]\s*order\s*:\s*(?P<stallorder>\d+)\s*,
         \s*mode\s*:\s*{_mask("stallmode")}""",
     "oom": rf"""oom-killer\s*:\s*gfp_mask\s*=\s*{_mask("oommode")}
-        (?:\s*,(?:\s*nodemask=(?P<oomnodes>\S+?),)?\s*order\s*=\s*(?P<oomorder>-?\d+))?{_AFTER}""",
+        (?:\s*,?(?:\s*nodemask=(?P<oomnodes>\S+?),)?\s*order\s*=\s*(?P<oomorder>-?\d+))?(?:{_AFTER}|(?=oom))""",
     "vmalloc": r"""vmalloc(?:\s+error\s*:\s*size\s+\d+|(?:\s+size\s+\d+|\s*:)\s*allocation\s+failure)\s*[,:]""",
     "slub": rf"""SL[UA]B\s*:\s*Unable\s+to\s+allocate\s+memory\s+on\s+
         (?:CPU\s+\d+\s+\(of\s+node\s+(?P<cpunode>\d+)\)\s+on\s+)?

@@ -26,12 +26,9 @@ def missing_of(report: Report, kernel: Kernel, decision: Decision) -> list[str]:
             said.append("the head of the report is lost" + (": order 0 is assumed" if decision.zones else ""))
         else:
             said.append(f"the head of the report is lost: order and mask are those of {report.borrowed}")
-    if report.kind in ("failure", "oom") and (report.mem_info is None or not report.mem_info.zones):
+    if report.kind in ("failure", "oom", "slub") and (report.mem_info is None or not report.mem_info.zones):
         if decision.verdict != "memcg-limit":
-            said.append(
-                "no Mem-Info: the kernel prints it after the trace unless its rate limit holds it back; run "
-                "`dmesg` (or `journalctl -k`) for the whole, or take /proc/zoneinfo and /proc/buddyinfo at the next one"
-            )
+            said.append(_no_zones(report))
         return said
     if not decision.zones:
         return said
@@ -56,6 +53,17 @@ def missing_of(report: Report, kernel: Kernel, decision: Decision) -> list[str]:
     for zone in decision.zones:
         said += [f"{zone.zone}: {note}" for note in zone.notes]
     return said
+
+
+def _no_zones(report: Report) -> str:
+    """Why no zone is there, and how to come by one."""
+    whole = "run `dmesg` (or `journalctl -k`) for the whole, or take /proc/zoneinfo and /proc/buddyinfo at the next one"
+    if report.mem_info is not None and report.mem_info.totals:
+        return f"the zones: the text ends after the counters of the Mem-Info; {whole}"
+    if report.kind == "slub":
+        # [mm/slub.c: slab_out_of_memory; mm/page_alloc.c: warn_alloc: one in 10 s from 5.4]
+        return f"the page allocation failure behind SLUB's line, which has a rate limit of its own; {whole}"
+    return f"no Mem-Info: the kernel prints it after the trace unless its rate limit holds it back; {whole}"
 
 
 def _which_node(decision: Decision) -> list[str]:
