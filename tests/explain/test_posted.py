@@ -361,3 +361,13 @@ def test_it_is_said_what_of_a_report_is_not_there():
         slub + "  cache: mnt_cache, object size: 384, buffer size: 384, default order: 2, min order: 0\n"
     )
     assert any("behind SLUB's line" in said for said in line.missing)
+
+
+def test_the_encoded_words_of_a_mails_head_do_not_make_it_quoted_printable():
+    words = "".join(
+        f" =?utf-8?B?{'NzRJY21SY1Z0TWNGc1hPWkJHZmliSTJjVWVK'[: 36 + turn]}NlJMSUZNZHVY?=\n" for turn in range(4)
+    )
+    head = "X invoked oom-killer: gfp_mask=0x40dc0(GFP_KERNEL|__GFP_COMP|__GFP_ZERO), order=3, oom_score_adj=200\n"
+    line = "CPU: 7 PID: 1 Comm: X\nTainted: G\xa0 \xa0 \xa0 WC O\xa0 \xa0 5.10.168-gki-gade08d90ed8c-dirty #1\n"
+    (answer,) = fastalloc.explain(f"X-Data: b=FE9w==\n{words}\n{head}{line}")
+    assert answer.kernel.release.text == "5.10.168-gki-gade08d90ed8c-dirty"

@@ -2,6 +2,7 @@
 
 import pytest
 
+import fastalloc
 from fastalloc.linux.gfp_masks import bits, candidates, combinations, decode, eras, from_names, names
 from fastalloc.linux.mem_info import SIGNS
 from fastalloc.linux.release import BASES, EVER, Release, base_name, parse_release
@@ -107,3 +108,11 @@ def test_commits_after_a_version_are_no_distributions_number(text, distribution,
 @pytest.mark.parametrize("text", ["2.6", "x.y", "", "1.2.13", "2"])
 def test_what_is_no_release_is_none(text):
     assert parse_release(text) is None
+
+
+def test_the_names_beside_a_mask_tell_a_version_too():
+    """GFP_NOWAIT is 0x800 from 5.1 and 0x2800 from 6.8 [include/linux/gfp_types.h], which %pGg goes by."""
+    (older,) = fastalloc.explain("X: page allocation failure: order:0, mode:0x800(GFP_NOWAIT), nodemask=(null)\n")
+    assert str(older.kernel.within) == "5.1 to 6.7"
+    (newer,) = fastalloc.explain("X: page allocation failure: order:0, mode:0x2800(GFP_NOWAIT), nodemask=(null)\n")
+    assert str(newer.kernel.within) == "6.8 and later"

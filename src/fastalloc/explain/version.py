@@ -55,15 +55,21 @@ def kernel_of(report: Report) -> Kernel:
         return Kernel(release, True, Span(release.base, release.base), _note(release.base))
     within = meet([sign.versions for sign in signs_of(report)])
     if report.mode is not None:
-        masks = candidates(report.mode, within)
-        if report.mode_names:
-            masks = [one for one in masks if from_names(report.mode_names, one.first)[0] == report.mode]
-        if masks:
-            within = Span(masks[0].first, masks[-1].last)
+        within = _of_mask(report, report.mode, within)
     base = _choose(within)
     return Kernel(
         Release(base_name(base), base), False, within, f"no version in the text; reports of {within} look like this"
     )
+
+
+def _of_mask(report: Report, mode: int, within: Span) -> Span:
+    """Of some versions those in which the names beside the mask make it, else those whose names fit it best."""
+    names = report.mode_names
+    said = [base for base in BASES if base in within and names and from_names(names, base)[::2] == (mode, ())]
+    if said:
+        return Span(said[0], EVER.last if said[-1] == BASES[-1] else said[-1])
+    masks = candidates(mode, within)
+    return Span(masks[0].first, masks[-1].last) if masks else within
 
 
 def _of_distribution(report: Report, release: Release) -> Kernel:
