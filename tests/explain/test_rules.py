@@ -116,3 +116,29 @@ def test_the_names_beside_a_mask_tell_a_version_too():
     assert str(older.kernel.within) == "5.1 to 6.7"
     (newer,) = fastalloc.explain("X: page allocation failure: order:0, mode:0x2800(GFP_NOWAIT), nodemask=(null)\n")
     assert str(newer.kernel.within) == "6.8 and later"
+
+
+def test_hardwall_had_another_bit_before_2_6_16():
+    """2.6.14 and 2.6.15 have __GFP_NORECLAIM at 0x20000 and __GFP_HARDWALL at 0x40000, the bit of __GFP_THISNODE from
+    2.6.19 [include/linux/gfp.h]; an OOM of 2.6.14 on x86-64, whose HighMem has no pages."""
+    text = (
+        "oom-killer: gfp_mask=0x480d2, order=0\nMem-info:\nDMA per-cpu:\n"
+        "cpu 0 hot: low 2, high 6, batch 1 used:4\nHighMem per-cpu: empty\n"
+        "Active:240481 inactive:1223 dirty:0 writeback:0 unstable:0 free:2273 slab:7287 mapped:240616 pagetables:1389\n"
+        "DMA free:4088kB min:60kB low:72kB high:88kB active:8440kB inactive:0kB present:15996kB pages_scanned:8931 "
+        "all_unreclaimable? yes\nlowmem_reserve[]: 0 1007 1007\n"
+        "Normal free:5004kB min:4028kB low:5032kB high:6040kB active:953484kB inactive:4892kB present:1031872kB "
+        "pages_scanned:66 all_unreclaimable? no\nlowmem_reserve[]: 0 0 0\n"
+        "HighMem free:0kB min:128kB low:160kB high:192kB active:0kB inactive:0kB present:0kB pages_scanned:0 "
+        "all_unreclaimable? no\nlowmem_reserve[]: 0 0 0\n"
+        "DMA: 0*4kB 1*8kB 1*16kB 1*32kB 1*64kB 1*128kB 1*256kB 1*512kB 1*1024kB 1*2048kB 0*4096kB = 4088kB\n"
+        "Normal: 123*4kB 44*8kB 8*16kB 2*32kB 0*64kB 1*128kB 1*256kB 1*512kB 1*1024kB 1*2048kB 0*4096kB = 5004kB\n"
+        "HighMem: empty\n"
+    )
+    (answer,) = fastalloc.explain(text)
+    assert (str(answer.kernel.within), answer.decision.caller.names) == ("2.6.14 to 2.6.15", "GFP_HIGHUSER|__GFP_ZERO")
+    assert not any("THISNODE" in said or "HighMem" in said for said in answer.missing)
+    dma, normal, highmem = answer.decision.zones
+    assert (answer.verdict, answer.decision.class_zone, highmem.verdict) == ("below-mark", "Normal", "empty-zone")
+    # Normal passes at min by 244; before the kill high is tried: DMA 22 + 1007, Normal 1510.
+    assert [zone.last_try_high["short_by"] for zone in (dma, normal)] == [8, 260]

@@ -1,7 +1,7 @@
 """What a report does not say, and what that leaves open."""
 
 from fastalloc.explain.reports import Report
-from fastalloc.explain.verdict import Decision
+from fastalloc.explain.verdict import Decision, is_empty
 from fastalloc.explain.version import Kernel
 from fastalloc.linux.watermark_rules import (
     BOOST_UNPRINTED,
@@ -41,7 +41,7 @@ def missing_of(report: Report, kernel: Kernel, decision: Decision) -> list[str]:
         cut = [f"{info.zone}" for info in block.zones if info.lists is not None and not info.lists.whole]
         if cut:
             said.append(f"the free list is cut: {', '.join(cut)}")
-        lost = [info.zone for info in block.zones if info.lists is None]
+        lost = [info.zone for info in block.zones if info.lists is None and not is_empty(info)]
         if lost:
             said.append(f"no free list of {', '.join(lost)}")
         cma = block.totals.get("free_cma", 0)

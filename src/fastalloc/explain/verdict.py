@@ -141,7 +141,7 @@ def _sums(decision: Decision, report: Report, block: MemInfo, kernel: Kernel) ->
         decision.zones.append(zone)
         if not zone.allowed:
             zone.verdict = "zone-not-allowed"
-        elif _is_empty(info):
+        elif is_empty(info):
             zone.verdict = "empty-zone"
         elif zone.min is None:
             zone.verdict = "unknown"
@@ -193,7 +193,8 @@ def _allowed(info: ZoneInfo, caller: Caller, nodes: set[int] | None) -> bool:
     return info.index <= ZONES.index(caller.mask_zone) and info.zone != "Device"
 
 
-def _is_empty(info: ZoneInfo) -> bool:
+def is_empty(info: ZoneInfo) -> bool:
+    """A zone without pages of its own, whose list is printed as "empty"."""
     size = info.kb.get("managed", info.kb.get("present"))
     return size == 0 and info.kb.get("free") == 0
 
