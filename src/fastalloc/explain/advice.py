@@ -5,7 +5,7 @@ from fastalloc.explain.below import below_mark
 from fastalloc.explain.mem_info import MemInfo
 from fastalloc.explain.passing import passes_now
 from fastalloc.explain.reports import Report
-from fastalloc.explain.sentence import Advice, more, smaller_requests, who_asked
+from fastalloc.explain.sentence import Advice, more, smaller_requests, who_asked, without_debugging
 from fastalloc.explain.verdict import Decision, impossible_size, several_nodes, zone_name
 from fastalloc.explain.watermark import ZoneSum
 
@@ -45,7 +45,7 @@ def advise(report: Report, decision: Decision) -> Advice:
     if verdict == "other":
         return _wrong_type(who, decision, able)
     fragmented = verdict == "fragmentation"
-    said = _fragmented(who, report, decision, able) if fragmented else below_mark(report, decision, block, able)
+    said = _fragmented(who, report, decision, block, able) if fragmented else below_mark(report, decision, block, able)
     return _single_pages_instead(said, report.order or 0) if report.vmalloc and report.order else said
 
 
@@ -125,7 +125,7 @@ def _wrong_type(who: str, decision: Decision, able: list[ZoneSum]) -> Advice:
     )
 
 
-def _fragmented(who: str, report: Report, decision: Decision, able: list[ZoneSum]) -> Advice:
+def _fragmented(who: str, report: Report, decision: Decision, block: MemInfo, able: list[ZoneSum]) -> Advice:
     order = report.order or 0
     zones = [zone for zone in able if zone.verdict == "fragmentation"]
     zone = max(zones, key=lambda one: one.free)
@@ -144,13 +144,7 @@ def _fragmented(who: str, report: Report, decision: Decision, able: list[ZoneSum
             f"{name} has {zone.free} free pages and passes its mark, but the largest block that it may take is of "
             f"order {largest if largest is not None else 'none'}"
         )
-    first = []
-    if report.caches:
-        said = next((said for said in report.caches if "cache" in said), None)
-        if said is not None and int(said["deforder"]) > int(said["minorder"]):
-            first.append(
-                f"slub_max_order={said['minorder']} at boot: {said['cache']} then asks for order {said['minorder']}"
-            )
+    first = without_debugging(report, block)
     first.append(smaller_requests(order, decision.release.base >= (5, 9, 0)))
     useless = ["more free memory of order 0 as such: the pages were there, not in one piece"]
     if decision.caller.may_reclaim:

@@ -8,7 +8,7 @@ from fastalloc.explain.holders import who_holds, who_holds_of
 from fastalloc.explain.larger_reserve import larger_reserve
 from fastalloc.explain.mem_info import MemInfo
 from fastalloc.explain.reports import Report
-from fastalloc.explain.sentence import Advice, more, smaller_requests, who_asked
+from fastalloc.explain.sentence import Advice, more, smaller_requests, who_asked, without_debugging
 from fastalloc.explain.verdict import Decision, request_of, several_nodes, zone_name
 from fastalloc.explain.watermark import Request, ZoneSum, last_try_decided, needed_in_blocks
 
@@ -123,6 +123,7 @@ def _why_short(
     elif one_piece:
         advice.cause = "fragmentation"
     if nearest.blocks:
+        advice.first += without_debugging(report, block)
         advice.first.append(smaller_requests(request.order, decision.release.base >= (5, 9, 0)))
     if any(one.low_memory for one in barred):
         zones = [(zone.node, zone.zone) for zone in decision.zones if zone.allowed]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from fastalloc.explain.mem_info import MemInfo
 from fastalloc.explain.reports import Report
 from fastalloc.explain.verdict import Decision
 
@@ -42,3 +43,20 @@ def smaller_requests(order: int, compaction_ahead: bool) -> str:
         return f"smaller requests: kvmalloc, or pages in a list, in place of 2^{order} contiguous ones"
     sysctl = "vm.compaction_proactiveness, or " if compaction_ahead else ""
     return f"compaction ahead of need: {sysctl}echo 1 > /proc/sys/vm/compact_memory"
+
+
+def without_debugging(report: Report, block: MemInfo) -> list[str]:
+    """What to try where debugging is why SLUB asked for an order.
+
+    It tries its default order in silence, so a report is of the least order, which the size of an object with its
+    debugging gives [mm/slub.c: allocate_slab, slab_out_of_memory].
+    """
+    for said in report.caches:
+        if "slaborder" in said or int(said.get("minorder", 0)) != report.order:
+            continue
+        enough = (-(-int(said["objsize"]) // (block.page_kb << 10)) - 1).bit_length()
+        if enough < report.order:
+            return [
+                f"slub_debug=O at boot: debugging alone makes {said['cache']} need order {report.order}, not {enough}"
+            ]
+    return []
