@@ -56,3 +56,13 @@ def test_pages_kept_for_high_order_atomic_requests_may_be_what_refused():
 def test_a_task_of_another_policy_is_named_where_the_answer_is_another():
     lines = (zone("Normal", 1606, (344, 430, 516)), reserve(0, 0), free_list("Normal", (1590, "UME"), (8, "UME")))
     assert failure("5.8.0", 4, "0x40cc0", *lines).if_task == []
+
+
+def test_a_zone_at_its_mark_is_not_over_the_shortage():
+    """The counter is read before the list [show_free_areas]; 1024 of the pages are highatomic blocks."""
+    lines = (zone("Normal", 4213, (2896, 10_485, 18_074), boost=0, reserved_highatomic=1024), reserve(0, 0, 0, 0))
+    later = failure("6.1.90", 0, "0x10800", *lines, free_list("Normal", (3908, "UMEH")))
+    assert (later.verdict, later.advice.cause) == ("passes-now", "reserve")
+    assert "passed again by 293 pages by its counter, and is short by 13 by its free list" in later.advice.sentence
+    same = failure("6.1.90", 0, "0x10800", *lines, free_list("Normal", (4213, "UMEH")))
+    assert (same.verdict, same.advice.cause) == ("passes-now", "transient")

@@ -28,6 +28,9 @@ def passes_now(report: Report, decision: Decision, block: MemInfo, able: list[Zo
         )
     passed = f"{who} and was refused; when the report was printed {name} passed again by {room} pages"
     passing = [one for one in able if one.verdict == "passes-now"]
+    short = min((_short_by_list(one, block) for one in passing), default=0)
+    if short > 0:
+        return _at_its_mark(passed, decision.caller.may_reclaim, short)
     # Before a kill those blocks are given back [mm/page_alloc.c: should_reclaim_retry, unreserve_highatomic_pageblock].
     if report.kind != "oom" and all(one.short_by_range is not None and one.short_by_range[1] for one in passing):
         return _or_highatomic(passed, room, _shows_highatomic(zone, block))
@@ -59,6 +62,28 @@ def _no_head(name: str, room: int) -> Advice:
         f"GFP_ATOMIC, by {room} pages; a larger block may have been asked for, or nothing at all: memory that SysRq m "
         "shows looks the same.",
         ["the lines before it: 'page allocation failure: order:.., mode:..', 'invoked oom-killer' or 'sysrq: ..'"],
+    )
+
+
+def _short_by_list(zone: ZoneSum, block: MemInfo) -> int:
+    """How short a zone is by the sum of its free list: the list and the counter hold the same pages, but all zones'
+    lines are printed before the first list [show_free_areas]."""
+    info = block.find(zone.node, zone.zone)
+    listed = info.lists.total_kb if info is not None and info.lists is not None else None
+    if listed is None or zone.available is None or zone.need_more_than is None:
+        return 0
+    return zone.need_more_than + 1 - (zone.available + listed // block.page_kb - zone.free)
+
+
+def _at_its_mark(passed: str, waits: bool, short: int) -> Advice:
+    return Advice(
+        "gone" if waits else "reserve",
+        f"{passed} by its counter, and is short by {short} by its free list, read a moment later: the zone stood at "
+        "its mark, and the shortage was not over.",
+        [
+            "the peak before it: trace kmem:mm_page_alloc and vmscan:mm_vmscan_wakeup_kswapd around the next one",
+            "who holds the memory" if waits else "kswapd earlier: vm.watermark_scale_factor",
+        ],
     )
 
 
