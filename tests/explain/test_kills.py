@@ -57,3 +57,26 @@ def test_a_kill_amid_another_report_takes_nothing_of_it():
         ("below-mark", True),
         ("memcg-limit", False),
     ]
+
+
+GLOBAL = "[ 1000.000050] oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom\n"
+TASKS = "[ 1000.000050] [  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name\n"
+KILLED = "[ 1000.000050] Out of memory: Killed process 100 (java) total-vm:1000000kB\n"
+
+
+@pytest.mark.parametrize(
+    "after", [GLOBAL, TASKS, KILLED, GLOBAL + KILLED, TASKS + KILLED, "Tasks state (memory values in pages):\n"]
+)
+def test_a_mem_info_before_a_list_of_tasks_or_a_kill_is_an_ooms(after):
+    """dump_header() prints the tasks and the kill after the Mem-Info; a paste often begins in it."""
+    (answer,) = fastalloc.explain(SHORT + after)
+    assert (answer.report.kind, answer.verdict) == ("oom", "below-mark")
+    assert answer.decision.caller.may_reclaim
+
+
+@pytest.mark.parametrize("after", ["", LONE.replace("9000", "1000"), "[ 9000.000000] " + KILLED[15:]])
+def test_a_mem_info_alone_is_no_ooms(after):
+    assert [answer.report.kind for answer in fastalloc.explain(SHORT + after)] == [
+        "failure",
+        *(["oom"] if after else []),
+    ]

@@ -66,6 +66,7 @@ _PATTERNS = {
     "sysrq": r"""(?:SysRq\s*:\s*(?:Manual\s+OOM|moom|Show\s+Memory)
         |sysrq\s*:\s*(?:SysRq\s*:\s*)?(?:Manual\s+OOM|Show\s+Memory))""",
     "killed": r"Kill(?:ed)?\s+process\s+(?P<pid>\d+)[ ,]+\(?(?P<victim>[^\n),]+)",
+    "tasks": r"tgid\s+total_vm\s+rss|Tasks\s+state\s+\(memory",
     "mems": r"cpuset=(?P<cpuset>\S+?)[ ,]\s*mems_allowed=(?P<mems>[\d,-]+)",
     # What ends a zone's line or list and is read nowhere.
     "other": rf"(?:{_node('pnode')}\b{_ZONE}\s+per-cpu\s*:|(?:Node\s+\d+\s+)?hugepages_total\s*=\s*\d+)",
@@ -76,7 +77,7 @@ _NAMES = tuple(_PATTERNS)
 _SPOTS = re.compile(
     "page|oom-killer|vmalloc|SLUB|SLAB|cache|CPU|Pid|Linux|Not|Tainted|Mem-|Active|active|Node|DMA|Normal|HighMem|"
     "Movable|Device|lowmem_reserve|protections|total|reserved|Free|Total|Memory|oom_memcg|CONSTRAINT|killed|memory|"
-    "global_oom|SysRq|sysrq|Kill|cpuset|hugepages_total"
+    "global_oom|SysRq|sysrq|Kill|tgid|Tasks|cpuset|hugepages_total"
 )
 
 

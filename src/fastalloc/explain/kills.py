@@ -22,7 +22,9 @@ class Kills:
 
     def take(self, event: Event) -> bool:
         """False for an event of another kind."""
-        said = {"memcg": self._memcg, "global": self._global, "killed": self._killed}.get(event.kind)
+        said = {"memcg": self._memcg, "global": self._global, "killed": self._killed, "tasks": self._tasks}.get(
+            event.kind
+        )
         if said is not None:
             said(event)
         return said is not None
@@ -58,8 +60,12 @@ class Kills:
         shown = newer and report.mem_info is not None and bool(report.mem_info.zones)
         return near and not report.victim and not report.constraint and not shown
 
+    def _tasks(self, event: Event) -> None:
+        """The OOM killer lists the tasks after the Mem-Info, and nobody else lists them [dump_header, dump_tasks]."""
+        self._of_lost_head(event)
+
     def _global(self, event: Event) -> None:
-        report = self._last(event)
+        report = self._of_lost_head(event) or self._last(event)
         if report is None and self._text.string.endswith("oom-kill:constraint=", 0, event.start):
             report = self._headless(event)
         if report is not None and not report.constraint and not report.memcg and not report.victim:
@@ -67,13 +73,25 @@ class Kills:
             report.end = max(report.end, event.end)
 
     def _killed(self, event: Event) -> None:
-        report = self._last(event)
-        before = self._text.string[max(event.start - 20, 0) : event.start]
+        before = self._text.string[max(event.start - 30, 0) : event.start]
+        of_machine = re.search(r"(?<!cgroup )[Oo]ut of [Mm]emory:\s*$", before) is not None
+        report = (self._of_lost_head(event) if of_machine else None) or self._last(event)
         if report is None and re.search(r"[Oo]ut of [Mm]emory:\s*$", before):
             report = self._headless(event)
         if report is not None and not report.victim:
             report.victim = event.values["victim"].strip()
             report.end = max(report.end, event.end)
+
+    def _of_lost_head(self, event: Event) -> Report | None:
+        """The latest report, a Mem-Info whose head is lost: what follows it says that it is an OOM's."""
+        report = self._reports[-1] if self._reports else None
+        if report is None or report.kind != "failure" or report.borrowed != "no head" or report.mem_info is None:
+            return None
+        mine = not event.caller or not report.caller or report.caller == event.caller
+        if not mine or not self._text.near(report.end, event.start, _LINES, _SECONDS):
+            return None
+        report.kind = "oom"
+        return report
 
     def _headless(self, event: Event) -> Report:
         """An OOM of which only a later line is there."""
