@@ -7,6 +7,7 @@ from fastalloc.linux.gfp_masks import bits, candidates, combinations, decode, er
 from fastalloc.linux.mem_info import SIGNS
 from fastalloc.linux.release import BASES, EVER, Release, base_name, parse_release
 from fastalloc.linux.watermark_rules import ROWS, Rules, rows_of, rules_of
+from tests.explain.small import free_list, oom, reserve, zone
 
 
 @pytest.mark.parametrize("base", BASES, ids=base_name)
@@ -142,3 +143,13 @@ def test_hardwall_had_another_bit_before_2_6_16():
     assert (answer.verdict, answer.decision.class_zone, highmem.verdict) == ("below-mark", "Normal", "empty-zone")
     # Normal passes at min by 244; before the kill high is tried: DMA 22 + 1007, Normal 1510.
     assert [zone.last_try_high["short_by"] for zone in (dma, normal)] == [8, 260]
+
+
+def test_the_last_try_before_a_kill_takes_no_cma_block():
+    """[mm/page_alloc.c: __alloc_pages_may_oom, whose flags are ALLOC_WMARK_HIGH and ALLOC_CPUSET alone]"""
+    line = zone("Normal", 8000, (1000, 1250, 1500), free_cma=3200) + reserve(0, 0)
+    cma = oom("5.10.100", 2, "0x140cca", line, free_list("Normal", (2400, "U"), (1200, "M"), (800, "C")))
+    (only,) = cma.decision.zones
+    assert (cma.verdict, only.largest_usable_order, only.at[:4]) == ("fragmentation", 1, "high")
+    mixed = oom("5.10.100", 2, "0x140cca", line, free_list("Normal", (2400, "U"), (1200, "M"), (800, "MC")))
+    assert mixed.verdict == "passes-now"

@@ -370,3 +370,8 @@ def _last_try(zone: ZoneSum, info: ZoneInfo, block: MemInfo, request: Request) -
         loop = order_loop(available, zone.high, info.lists, request.order, back)
         if loop is not None:
             zone.halving, zone.verdict, zone.at = loop, "fragmentation", "high (the last try); passes at min"
+    elif request.order and info.lists is not None:
+        letters = usable_letters(last, oom_try=True)[1]
+        if usable_blocks(info.lists, request.order, letters) == 0:
+            zone.largest_usable_order = largest_order(info.lists, letters)
+            zone.verdict, zone.at = "fragmentation", "high (the last try); passes at min"
