@@ -151,5 +151,6 @@ def test_the_last_try_before_a_kill_takes_no_cma_block():
     cma = oom("5.10.100", 2, "0x140cca", line, free_list("Normal", (2400, "U"), (1200, "M"), (800, "C")))
     (only,) = cma.decision.zones
     assert (cma.verdict, only.largest_usable_order, only.at[:4]) == ("fragmentation", 1, "high")
+    assert "in the last try before a kill, which takes no CMA block" in cma.advice.sentence
     mixed = oom("5.10.100", 2, "0x140cca", line, free_list("Normal", (2400, "U"), (1200, "M"), (800, "MC")))
     assert mixed.verdict == "passes-now"

@@ -144,6 +144,8 @@ def _fragmented(who: str, report: Report, decision: Decision, block: MemInfo, ab
             f"{name} has {zone.free} free pages and passes its mark, but the largest block that it may take is of "
             f"order {largest if largest is not None else 'none'}"
         )
+        if zone.at != "min":  # [__alloc_pages_may_oom]
+            refused += " in the last try before a kill, which takes no CMA block"
     first = without_debugging(report, block)
     first.append(smaller_requests(order, decision.release.base >= (5, 9, 0)))
     useless = ["more free memory of order 0 as such: the pages were there, not in one piece"]
