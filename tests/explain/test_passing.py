@@ -36,6 +36,10 @@ def test_a_report_without_its_head_does_not_tell_that_a_shortage_is_over():
     (answer,) = fastalloc.explain(f"Mem-Info:\n{''.join(PLENTY)}")
     assert (answer.verdict, answer.advice.cause) == ("passes-now", "unknown")
     assert "a larger block may have been asked for, or nothing at all" in answer.advice.sentence
+    assert "full mark" not in answer.advice.sentence
+    lines = (zone("DMA32", 2000, (1900, 2375, 2850)), reserve(0, 3925), zone("Normal", 6650, (6807, 7811, 8815)))
+    (low,) = fastalloc.explain(f"Mem-Info:\n{''.join(lines)}{reserve(0, 0)}")
+    assert "at the full mark, that of GFP_KERNEL, every zone is short, the nearest by 158" in low.advice.sentence
 
 
 def test_pages_kept_for_high_order_atomic_requests_may_be_what_refused():

@@ -16,7 +16,7 @@ def passes_now(report: Report, decision: Decision, block: MemInfo, able: list[Zo
     if report.page_fault:
         return _page_fault(who, name, room)
     if report.borrowed == "no head" and report.kind == "failure":
-        return _no_head(name, room)
+        return _no_head(name, room, able)
     refused = {one.node for one in able} - {one.node for one in able if one.verdict == "passes-now"}
     if decision.caller.has("THISNODE") and report.this_node is None and refused:
         nodes = ", ".join(map(str, sorted(refused)))
@@ -55,12 +55,17 @@ def _page_fault(who: str, name: str, room: int) -> Advice:
     )
 
 
-def _no_head(name: str, room: int) -> Advice:
+def _no_head(name: str, room: int, able: list[ZoneSum]) -> Advice:
+    known = [one for one in able if one.min is not None and one.available is not None]
+    full = min((one.min or 0) + (one.lowmem_reserve or 0) + 1 - (one.available or 0) for one in known)
+    asked = (
+        f", and at the full mark, that of GFP_KERNEL, every zone is short, the nearest by {full}" if full > 0 else ""
+    )
     return Advice(
         "unknown",
         f"The head of this report is lost, and with it order and mask: {name} would give one page even at the mark of "
-        f"GFP_ATOMIC, by {room} pages; a larger block may have been asked for, or nothing at all: memory that SysRq m "
-        "shows looks the same.",
+        f"GFP_ATOMIC, by {room} pages{asked}; a larger block may have been asked for, or nothing at all: memory that "
+        "SysRq m shows looks the same.",
         ["the lines before it: 'page allocation failure: order:.., mode:..', 'invoked oom-killer' or 'sysrq: ..'"],
     )
 
