@@ -21,6 +21,8 @@ def test_a_page_fault_calls_the_killer_without_a_request():
     short = oom("5.3.0", 0, "0x0()", zone("Normal", 1000, (2152, 3688, 5224)), reserve(0, 0))
     assert (short.verdict, short.advice.cause) == ("below-mark", "gone")
     assert "had a page fault fail for want of memory" in short.advice.sentence
+    alone = oom("5.3.0", 0, "0x0()")
+    assert (alone.verdict, alone.advice.first) == ("no-mem-info", answer.advice.first)
 
 
 def test_a_cgroups_kill_with_a_mask_of_0_is_the_cgroups():

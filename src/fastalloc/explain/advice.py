@@ -3,7 +3,7 @@
 from fastalloc.explain.barred import closing, free_elsewhere
 from fastalloc.explain.below import below_mark
 from fastalloc.explain.mem_info import MemInfo
-from fastalloc.explain.passing import passes_now
+from fastalloc.explain.passing import PAGE_FAULTS, passes_now
 from fastalloc.explain.reports import Report
 from fastalloc.explain.sentence import Advice, more, smaller_requests, who_asked, without_debugging
 from fastalloc.explain.verdict import Decision, impossible_size, several_nodes, zone_name
@@ -26,6 +26,8 @@ def advise(report: Report, decision: Decision) -> Advice:
         lacks = (
             "the zones of its Mem-Info" if report.mem_info is not None and report.mem_info.totals else "its Mem-Info"
         )
+        if report.page_fault:
+            return Advice("unknown", f"{who}; without {lacks} no zone can be checked.", [PAGE_FAULTS])
         return Advice("unknown", f"{who} and was refused; without {lacks} no zone can be checked.")
     if verdict == "other" and (report.kind == "vmalloc" or report.vmalloc):
         return _vmalloc(who, report)

@@ -6,6 +6,11 @@ from fastalloc.explain.sentence import Advice, who_asked
 from fastalloc.explain.verdict import Decision, several_nodes, zone_name
 from fastalloc.explain.watermark import ZoneSum
 
+PAGE_FAULTS = (
+    "what lets a page fault fail: a memory cgroup at its limit, of kernel memory too (memory.kmem.limit_in_bytes), a "
+    "page table, a driver's fault handler; the lines before the kill"
+)
+
 
 def passes_now(report: Report, decision: Decision, block: MemInfo, able: list[ZoneSum]) -> Advice:
     """Says by how much a zone passes and what that leaves of the failure."""
@@ -47,10 +52,7 @@ def _page_fault(who: str, name: str, room: int) -> Advice:
         f"{who}: the OOM killer was called from the fault, not by a request that a zone refused; {name} has {room} "
         "pages more than a page must leave, so the memory of the zones is not what ran out, or it was back when this "
         "was printed.",
-        [
-            "what lets a page fault fail: a memory cgroup at its limit, of kernel memory too "
-            "(memory.kmem.limit_in_bytes), a page table, a driver's fault handler; the lines before the kill"
-        ],
+        [PAGE_FAULTS],
         ["more memory, vm.min_free_kbytes: no zone refused"],
     )
 
