@@ -5,8 +5,9 @@ import re
 _QUOTED_PRINTABLE = re.compile(
     r"(?:gfp_mask|gfp|order|adj|swap  ?|kB |cpuset|nodemask|mems_allowed|hugepages_\w+)=(?:\n[>| \t]*)?3D"
 )
-# At most 76 characters a line [RFC 2045]; "?=" ends an encoded word of a mail's head [RFC 2047].
-_FOLDED = re.compile(r"^.{59,75}[^?]=$", re.MULTILINE)
+# At most 76 characters a line [RFC 2045]; "?=" ends an encoded word of a mail's head [RFC 2047], "==" a ruler, as of
+# KASAN [mm/kasan/report.c: start_report]: "=" itself is written =3D.
+_FOLDED = re.compile(r"^.{59,75}[^?=\n]=$", re.MULTILINE)
 _SOFT_BREAK = re.compile(r"=\n(?:[>|][>| \t]*)?")
 _NOT_A_BYTE = re.compile(rb"=(?![0-9A-Fa-f]{2})")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours of a terminal

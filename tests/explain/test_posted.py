@@ -371,3 +371,12 @@ def test_the_encoded_words_of_a_mails_head_do_not_make_it_quoted_printable():
     line = "CPU: 7 PID: 1 Comm: X\nTainted: G\xa0 \xa0 \xa0 WC O\xa0 \xa0 5.10.168-gki-gade08d90ed8c-dirty #1\n"
     (answer,) = fastalloc.explain(f"X-Data: b=FE9w==\n{words}\n{head}{line}")
     assert answer.kernel.release.text == "5.10.168-gki-gade08d90ed8c-dirty"
+
+
+def test_rulers_of_kasan_do_not_make_a_log_quoted_printable():
+    """It prints 66 of "=" before and after a report [mm/kasan/report.c: start_report, end_report]."""
+    ruler = "=" * 66
+    kasan = f"{ruler}\nBUG: KASAN: slab-out-of-bounds in x+0x1/0x2\n{ruler}\n"
+    head = "X invoked oom-killer: gfp_mask=0x40cc0(GFP_KERNEL|__GFP_COMP), order=10, oom_score_adj=1000\n"
+    (answer,) = fastalloc.explain(f"{kasan}{head}CPU: 0 PID: 1 Comm: X Not tainted 6.1.90 #1\n")
+    assert (answer.report.kind, answer.report.order) == ("oom", 10)
