@@ -80,3 +80,19 @@ def test_a_mem_info_alone_is_no_ooms(after):
         "failure",
         *(["oom"] if after else []),
     ]
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("Out of memory (oom_kill_allocating_task): Kill process 100 (java) score 0 or sacrifice child", "oom"),
+        ("Out of memory (oom_kill_allocating_task): Killed process 100 (java) total-vm:1000000kB", "oom"),
+        ("No available memory (MPOL_BIND): kill process 100 (java) score 5 or a child", "failure"),  # no "Kill"
+        ("No available memory (MPOL_BIND): Kill process 100 (java) score 5 or sacrifice child", "oom"),
+        ("Memory cgroup out of memory (oom_kill_allocating_task): Killed process 100 (java)", "failure"),
+    ],
+)
+def test_the_message_of_a_kill_has_several_forms(message, kind):
+    """[mm/oom_kill.c: out_of_memory, sysctl_oom_kill_allocating_task; CONSTRAINT_MEMORY_POLICY to 2.6.35]"""
+    answer = fastalloc.explain(f"{SHORT}[ 1000.000050] {message}\n")[0]
+    assert answer.report.kind == kind

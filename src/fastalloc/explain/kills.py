@@ -10,6 +10,12 @@ _KILLS = re.compile(r"\s*:\s*Kill")
 # Between what is known of an OOM and a line that says a memory cgroup's limit was hit: a trace stands there at most.
 _LINES = 160
 _SECONDS = 60.0
+# The message before "Kill process" and "Killed process"; "No available memory" to 2.6.35 [mm/oom_kill.c:
+# out_of_memory, oom_kill_process].
+_MESSAGE = re.compile(
+    r"(?P<cgroup>cgroup )?(?:[Oo]ut of [Mm]emory(?: \(\w+\))?|No available memory (?:\(\w+\)|in cpuset)):\s*$"
+)
+_MESSAGE_CHARS = 60
 _NO_MEM_INFO = (3, 9, 0)  # since then a cgroup's OOM prints none
 
 
@@ -73,10 +79,10 @@ class Kills:
             report.end = max(report.end, event.end)
 
     def _killed(self, event: Event) -> None:
-        before = self._text.string[max(event.start - 30, 0) : event.start]
-        of_machine = re.search(r"(?<!cgroup )[Oo]ut of [Mm]emory:\s*$", before) is not None
+        message = _MESSAGE.search(self._text.string[max(event.start - _MESSAGE_CHARS, 0) : event.start])
+        of_machine = message is not None and message["cgroup"] is None
         report = (self._of_lost_head(event) if of_machine else None) or self._last(event)
-        if report is None and re.search(r"[Oo]ut of [Mm]emory:\s*$", before):
+        if report is None and message is not None:
             report = self._headless(event)
         if report is not None and not report.victim:
             report.victim = event.values["victim"].strip()
