@@ -7,6 +7,7 @@ from fastalloc.explain.boost import boost_words, passes_without
 from fastalloc.explain.holders import who_holds, who_holds_of
 from fastalloc.explain.larger_reserve import larger_reserve
 from fastalloc.explain.mem_info import MemInfo
+from fastalloc.explain.passing import PAGE_FAULTS
 from fastalloc.explain.reports import Report
 from fastalloc.explain.sentence import Advice, more, smaller_requests, who_asked, without_debugging
 from fastalloc.explain.verdict import Decision, request_of, several_nodes, zone_name
@@ -84,6 +85,8 @@ def _sentence(
             f"{zone.lowmem_reserve or 0} must be, short by {nearest.short}"
         )
     said = "".join(f"; {one.said}" for one in barred)
+    if report.page_fault:
+        return f"{who}: {refused}{said}; the OOM killer was called from the fault, without a try at any mark."
     waits = decision.caller.may_reclaim or report.kind == "oom"
     would_not = "a larger min_free_kbytes" if waits else "page cache to drop"
     return f"{who}: {refused}{said}; {_would_pass(decision, request.order, nearest)}, {would_not} would not."
@@ -132,7 +135,9 @@ def _why_short(
     elif oom or (may_wait and not barred):
         advice.first.append(who_holds(block, report.text))
     advice.useless += [one.useless for one in barred if one.useless]
-    if oom:
+    if report.page_fault:
+        advice.first.append(PAGE_FAULTS)
+    elif oom:
         advice.useless.append("vm.min_free_kbytes: it only raises the mark that refused")
     elif barred or not may_wait:
         advice.first += reserve

@@ -73,8 +73,9 @@ def _no_head(name: str, room: int, able: list[ZoneSum]) -> Advice:
 
 
 def _short_by_list(zone: ZoneSum, block: MemInfo) -> int:
-    """How short a zone is by the sum of its free list: the list and the counter hold the same pages, but all zones'
-    lines are printed before the first list [show_free_areas]."""
+    """How short a zone is by the sum of its free list: it has the pages of the counter, but all zones' lines are
+    printed before the first list, and what a CPU frees or takes comes to the counter by up to 125 pages at a time
+    [show_free_areas; mm/vmstat.c: calculate_normal_threshold]."""
     info = block.find(zone.node, zone.zone)
     listed = info.lists.total_kb if info is not None and info.lists is not None else None
     if listed is None or zone.available is None or zone.need_more_than is None:
@@ -85,8 +86,8 @@ def _short_by_list(zone: ZoneSum, block: MemInfo) -> int:
 def _at_its_mark(passed: str, waits: bool, short: int) -> Advice:
     return Advice(
         "gone" if waits else "reserve",
-        f"{passed} by its counter, and is short by {short} by its free list, read a moment later: the zone stood at "
-        "its mark, and the shortage was not over.",
+        f"{passed} by its counter, and is short by {short} by its free list (read a moment later; the counter lacks "
+        "what CPUs have not added yet): the zone stood at its mark, and nothing says that the shortage was over.",
         [
             "the peak before it: trace kmem:mm_page_alloc and vmscan:mm_vmscan_wakeup_kswapd around the next one",
             "who holds the memory" if waits else "kswapd earlier: vm.watermark_scale_factor",
