@@ -146,6 +146,8 @@ def test_within_is_the_median_and_ok_is_all_of_them():
 
 def test_nothing_is_judged_of_parallel_cpus_of_other_starts_nor_where_a_turn_timer_ran():
     assert not is_reference(ROW | {"turn_us": 50})
+    told = (None, True, 1, False, 0, "False")
+    assert [is_reference(ROW | {"ended": ended}) for ended in told] == [True, True, True, False, False, False]
     for row, view in ((ROW, "parallel"), (ROW, "one CPU, starts drawn"), (ROW | {"turn_us": 50}, "turns")):
         result = compare(row, [lane(True, pswpout=1.0)], view)
         assert result.ok

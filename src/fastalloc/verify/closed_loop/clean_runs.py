@@ -162,7 +162,7 @@ def find_runs(root: Path) -> list[Path]:
 def is_reference(row: Mapping[str, Any]) -> bool:
     """Whether the row shows the kernel alone and to its end, not the turn timer of its emulator, nor a kernel that
     broke."""
-    return not row.get(TURN) and row.get("ended") is not False and not row.get("oops")
+    return not row.get(TURN) and row.get("ended") in (None, True) and not row.get("oops")
 
 
 def dma32_present(megabytes: int) -> int:
