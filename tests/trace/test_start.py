@@ -1,6 +1,7 @@
 """A start without the allocator's exact lists: read, rebuilt from addresses, fitted, and said so."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -22,7 +23,7 @@ from fastalloc.trace.lanes.state_table import read_state
 from fastalloc.trace.lanes.touched import PageEvents, old_slabs
 from fastalloc.trace.replay.check import check, read_summary
 from fastalloc.trace.replay.folder import recorded
-from fastalloc.trace.replay.recording import beside, open_recording, read_trace
+from fastalloc.trace.replay.recording import beside, open_recording, read_trace, taken_within
 from fastalloc.trace.replay.results import summaries
 from tests.geometry.shared import DATA, shared
 from tests.trace.test_replay import run_command
@@ -83,6 +84,18 @@ def test_lists_of_a_later_moment_are_no_start(tmp_path):
         assert {cache.name: cache.order for cache in recording.caches}["dentry"] == 0
     assert known == [True, False]
     assert least[1] < least[0] / 2
+
+
+def test_lists_after_what_is_left_out_are_a_start():
+    """What came before the first readings is no event of the trace any more, though its clock begins there."""
+    events = np.zeros(1, [("time", np.int64)])
+    events["time"] = 50
+    markers = pl.DataFrame({"ts_ns": [40_000], "text": ["KTSNAP 1 begin full pre"]})
+    meta = {"first_ns": 1000, "time_unit_ns": 1000}
+    trace = SimpleNamespace(events=events, markers=markers, meta=meta, time_ns=lambda: events["time"] * 1000 + 1000)
+    state = pl.DataFrame({"snap": [1]})
+    assert not taken_within(trace, state)
+    assert taken_within(SimpleNamespace(**vars(trace) | {"markers": markers.with_columns(ts_ns=60_000)}), state)
 
 
 def test_readings_keep_nodes_and_cpus(tmp_path):
@@ -314,7 +327,7 @@ def test_a_recorded_folder_is_replayed_as_it_is(folder):
     shown = json.loads(run_command(replay, folder, "--json", "--starts", 1).stdout)
     assert shown["start"]["from"] == "sysfs"
     assert shown["start"]["shrunk"] is True
-    assert recorded(folder)[1:] == ("6.12", "console=ttyS0 slab_nomerge")
+    assert recorded(folder)[1:3] == ("6.12", "console=ttyS0 slab_nomerge")
 
 
 def test_a_folder_that_lost_events_is_refused(folder):

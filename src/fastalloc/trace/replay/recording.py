@@ -234,7 +234,8 @@ def taken_within(trace: co.CompactTrace, state: pl.DataFrame) -> bool:
     the marker of their snapshot tells; such lists are no start."""
     snapshot = re.compile(rf"KTSNAP {int(state['snap'][0])} begin\b")
     begins = [ns for ns, text in trace.markers.select("ts_ns", "text").iter_rows() if snapshot.match(text)]
-    return bool(begins) and min(begins) > trace.meta["first_ns"]
+    unit = trace.meta["time_unit_ns"]  # what an event's time is cut to
+    return bool(begins) and len(trace.events) > 0 and min(begins) >= int(trace.time_ns()[0]) + unit
 
 
 @reader("cannot be replayed")
