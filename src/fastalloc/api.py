@@ -198,14 +198,15 @@ def replay(
     """
     from fastalloc.compiler.cache_dir import announce_compiling
     from fastalloc.replayed import Replay
-    from fastalloc.trace.replay.folder import recorded
+    from fastalloc.trace.replay.folder import kernel_told, recorded
     from fastalloc.trace.replay.recording import open_recording, side_inputs
 
     announce_compiling()
-    file, told, line = recorded(Path(path))
+    found = recorded(Path(path))
+    file = found.trace
     given = {key: None if value is None else Path(value) for key, value in opened.items() if key in _FILES}
     state, slabs = side_inputs(file, given.get("state"), given.get("slabs"))
-    kernel, boot = opened.get("kernel") or told, opened.get("boot") or line or ""
+    kernel, boot = kernel_told(found, opened.get("kernel")), opened.get("boot") or found.boot or ""
     recording = open_recording(file, state, given.get("geometry"), kernel, boot, opened.get("strict", False), slabs)
     return Replay(recording, recording.run(list(what_if), draws, None, threads_of(threads)))
 

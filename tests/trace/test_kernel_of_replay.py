@@ -7,7 +7,7 @@ import pytest
 
 from fastalloc.errors import InputError
 from fastalloc.trace.replay import recording
-from fastalloc.trace.replay.folder import recorded
+from fastalloc.trace.replay.folder import kernel_told, recorded
 from fastalloc.trace.replay.recording import open_recording
 from fastalloc.trace.replay.results import write_results
 from tests.trace.sheaf_trace import SHEAF, Trace
@@ -59,13 +59,43 @@ def test_what_lies_beside_a_trace_tells_its_kernel(tmp_path):
     trace = tmp_path / "run.events.parquet"
     trace.touch()
     beside = tmp_path / "run.meta.json"
-    assert recorded(trace) == (trace, None, None)
+    assert recorded(trace)[:3] == (trace, None, None)
     uname = "Linux (none) 6.12.117+deb12-amd64 #1 SMP PREEMPT_DYNAMIC x86_64 GNU/Linux"
     beside.write_text(json.dumps({"uname": uname, "cmdline": "console=ttyS0 slub_min_order=2"}))
-    assert recorded(trace) == (trace, "6.12", "console=ttyS0 slub_min_order=2")
+    assert recorded(trace)[:3] == (trace, "6.12", "console=ttyS0 slub_min_order=2")
     for text in ("", "[]", "{", '{"uname": null, "cmdline": ""}', '{"uname": 6}'):
         beside.write_text(text)
-        assert recorded(trace) == (trace, None, None)
+        assert recorded(trace)[:3] == (trace, None, None)
+
+
+@pytest.mark.parametrize(
+    ("uname", "version"),
+    [
+        ("Linux host 2.6.32-5-amd64 #1 SMP x86_64 GNU/Linux", "2.6.32"),
+        ("Linux host 6.1+ #2 SMP x86_64", "6.1"),
+        ("Linux host 6.17.0-next-20251010 #1", "6.18"),
+        ("Linux host 7.0.0-rc3-00012-gdeadbeef01 #1", "7.0"),
+        ("Linux version 5.14.0-427.el9.x86_64 (mock@x) #1", "5.14"),
+        ("6.12.48+deb13-amd64", "6.12"),
+    ],
+)
+def test_a_release_is_read_as_elsewhere(tmp_path, uname, version):
+    trace = tmp_path / "run.events.parquet"
+    trace.touch()
+    (tmp_path / "run.meta.json").write_text(json.dumps({"uname": uname}))
+    assert kernel_told(recorded(trace), None) == version
+
+
+def test_a_kernel_of_a_recording_that_the_table_lacks_is_refused_by_its_file(tmp_path):
+    trace = tmp_path / "run.events.parquet"
+    trace.touch()
+    beside = tmp_path / "run.meta.json"
+    beside.write_text(json.dumps({"uname": "Linux host 2.6.18-8.el5 #1 SMP x86_64 GNU/Linux"}))
+    found = recorded(trace)
+    with pytest.raises(InputError, match="--kernel gives another") as error:
+        kernel_told(found, None)
+    assert str(beside) in str(error.value)
+    assert kernel_told(found, "2.6.25") == "2.6.25"
 
 
 @pytest.mark.parametrize(("size", "version"), [(128, "7.3"), (512, "6.1"), (None, "6.1")])

@@ -75,14 +75,14 @@ def replay(
     from fastalloc.report.replay_page import write_replay_page
     from fastalloc.trace.replay import check as checking
     from fastalloc.trace.replay import whatif
-    from fastalloc.trace.replay.folder import recorded
+    from fastalloc.trace.replay.folder import kernel_told, recorded
     from fastalloc.trace.replay.recording import beside, open_recording, side_inputs
     from fastalloc.trace.replay.results import check_record, summaries, write_results
 
     allow_memory(memory)
     what_ifs = whatif.with_grid(what_if or [], grid or [])
-    path, told, line = recorded(path)
-    kernel, boot = kernel or told, boot or line or ""
+    found = recorded(path)
+    path, kernel, boot = found.trace, kernel_told(found, kernel), boot or found.boot or ""
     lists, readings = side_inputs(path, state, slabs, exact)
     summary = beside(path, "summary") if check else None
     if check and summary is None and path.exists():  # told before a start is fitted for seconds

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from fastalloc.bounded import json_of, text_of
 from fastalloc.errors import InputError
+from fastalloc.linux.release import base_name, following, parse_release
+from fastalloc.linux.versions import kernel_of
 from fastalloc.trace.formats.packed import head_of
 from fastalloc.trace.formats.tracedat import MAGIC, open_tracedat
 
@@ -12,11 +14,13 @@ TRACE = "trace.dat"
 
 
 class Recorded(NamedTuple):
-    """``trace``: the file; ``kernel`` and ``boot``: version and command line of the machine, None where not told."""
+    """``trace``: the file; ``kernel`` and ``boot``: version and command line of the machine, None where not told;
+    ``told_in``: the file that names the version."""
 
     trace: Path
     kernel: str | None
     boot: str | None
+    told_in: Path
 
 
 def recorded(path: Path) -> Recorded:
@@ -27,26 +31,47 @@ def recorded(path: Path) -> Recorded:
     """
     if not path.is_dir():
         told = _beside(path)
-        uname = str(told.get("uname") or "") or _uname_within(path)
-        return Recorded(path, _version(uname), str(told.get("cmdline") or "") or None)
+        uname = str(told.get("uname") or "")
+        told_in = _meta_of(path) if uname else path
+        return Recorded(path, _version(uname or _uname_within(path)), str(told.get("cmdline") or "") or None, told_in)
     trace = path / TRACE
     if not trace.is_file():
         raise InputError(path, TRACE, "is missing; `fastalloc record` makes such a folder")
     lost = settings(path).get("lost", "0")
     if lost != "0":
         raise InputError(path, "lost", f"{lost} events were lost; record again with a larger -b")
-    return Recorded(trace, _version(_text(path / "version")), _text(path / "cmdline").strip() or None)
+    version = path / "version"
+    return Recorded(trace, _version(_text(version)), _text(path / "cmdline").strip() or None, version)
+
+
+def kernel_told(found: Recorded, asked: str | None) -> str | None:
+    """The kernel that was asked for, else the one that a recording names; None where neither is.
+
+    Raises InputError, which names the file, where rules of the recording's kernel are not known.
+    """
+    if asked is None and found.kernel is not None:
+        try:
+            kernel_of(found.kernel)
+        except ValueError as error:
+            raise InputError(found.told_in, "kernel", f"{error}; --kernel gives another") from error
+    return asked or found.kernel
 
 
 def _version(text: str) -> str | None:
-    """The version in a line of /proc/version or of uname -a, whose third word is the release."""
+    """The version in a line of /proc/version or of uname -a, whose third word is the release, or in a release alone;
+    linux-next has the code of the version after its own."""
     words = text.split()
-    return ".".join(words[2].split("-")[0].split(".")[:2]) if len(words) > 2 else None
+    release = parse_release(words[2 if len(words) > 2 else 0]) if words else None
+    return None if release is None else base_name(following(release.base) if release.next else release.base)
+
+
+def _meta_of(trace: Path) -> Path:
+    return trace.with_name(f"{trace.name.split('.')[0]}.meta.json")
 
 
 def _beside(trace: Path) -> dict[str, Any]:
     """RUN.meta.json beside RUN.events.parquet; nothing where there is none, or another's."""
-    path = trace.with_name(f"{trace.name.split('.')[0]}.meta.json")
+    path = _meta_of(trace)
     text = _text(path) if path.is_file() else ""
     try:
         told = json_of(path, text) if text else {}
