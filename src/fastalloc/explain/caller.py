@@ -71,9 +71,9 @@ def caller_of(report: Report, kernel: Kernel, rules: Rules, layout: tuple[str, .
         _, named, lost = from_names(report.mode_names, base)
         # A combination of the table may have a bit that a distribution's kernel lacks; bits outside the names count.
         if (read.unknown or set(flags) - set(named)) and not lost:
-            notes.append(
-                f"the names printed say {report.mode_names}, the table of {base_name(base)} {'|'.join(read.names)}"
-            )
+            ours = "|".join(read.names)
+            beside = f"the table of {base_name(base)} {ours}" if ours != report.mode_names else "the mask more bits"
+            notes.append(f"the names printed say {report.mode_names}, {beside}")
             flags = named
     for bit, either in read.either.items():
         printed = [name for name in either if report.mode_names and name in report.mode_names]

@@ -24,12 +24,10 @@ def who_asked(report: Report, decision: Decision) -> str:
     order = report.order or 0
     what = "a page" if order == 0 else f"a block of 2^{order} pages"
     how = "that may not wait" if not decision.caller.may_reclaim and report.kind != "oom" else "that may reclaim"
-    if report.mode is None:
-        how = "with an unknown mask"
     comm = report.comm or "a task"
     where = "in an interrupt " if decision.caller.interrupt and not decision.caller.may_reclaim else ""
-    mask = f"{decision.caller.names}" if report.mode is not None else "mask lost"
-    return f"{comm} asked {where}for {what} ({mask}, {how})"
+    mask = f"{decision.caller.names}, {how}" if report.mode is not None else "by a mask that is not in the text"
+    return f"{comm} asked {where}for {what} ({mask})"
 
 
 def more(pages: int) -> str:
