@@ -63,9 +63,13 @@ def test_what_lies_beside_a_trace_tells_its_kernel(tmp_path):
     uname = "Linux (none) 6.12.117+deb12-amd64 #1 SMP PREEMPT_DYNAMIC x86_64 GNU/Linux"
     beside.write_text(json.dumps({"uname": uname, "cmdline": "console=ttyS0 slub_min_order=2"}))
     assert recorded(trace)[:3] == (trace, "6.12", "console=ttyS0 slub_min_order=2")
-    for text in ("", "[]", "{", '{"uname": null, "cmdline": ""}', '{"uname": 6}'):
+    for text in ("[]", '{"uname": null, "cmdline": ""}', '{"uname": 6}'):
         beside.write_text(text)
         assert recorded(trace)[:3] == (trace, None, None)
+    for text in ("", "{"):
+        beside.write_text(text)
+        with pytest.raises(InputError, match=r"run\.meta\.json: not JSON"):
+            recorded(trace)
 
 
 @pytest.mark.parametrize(

@@ -70,13 +70,12 @@ def _meta_of(trace: Path) -> Path:
 
 
 def _beside(trace: Path) -> dict[str, Any]:
-    """RUN.meta.json beside RUN.events.parquet; nothing where there is none, or another's."""
+    """RUN.meta.json beside RUN.events.parquet; nothing where there is none, or another's.
+
+    Raises InputError where it is no JSON.
+    """
     path = _meta_of(trace)
-    text = _text(path) if path.is_file() else ""
-    try:
-        told = json_of(path, text) if text else {}
-    except InputError:
-        return {}
+    told = json_of(path, _text(path)) if path.is_file() else {}
     return told if isinstance(told, dict) else {}
 
 
