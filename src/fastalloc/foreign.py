@@ -112,6 +112,8 @@ def parquet_kinds(path: Path) -> dict[str, pa.DataType]:
     """
     refuse_forked(str(path))
     refuse_waiting(path, read_once=False)
+    with reading(path):
+        path.open("rb").close()  # its own words for a file that is not there, or is a folder
     with reading(path, "byte 0", "is not readable as Parquet"), parquet.ParquetFile(path) as file:
         schema = file.schema_arrow
     refuse_doubled(path, schema.names)

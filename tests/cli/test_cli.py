@@ -116,6 +116,14 @@ def test_usage_errors(fastalloc):
         ("run a b c", "fastalloc run: b c: not expected; see `fastalloc run -h`"),
         ("run", "fastalloc run: SCENARIO: is missing; see `fastalloc run -h`"),
         ("policy check", "fastalloc policy check: FILE: is missing; see `fastalloc policy check -h`"),
+        ("caches --size 8 --cpus 0", "--cpus: 0: must be greater than or equal to 1"),
+        ("explain dmesg.txt --limit -1", "--limit: -1: must be 0 (all) or more"),
+        ("scenarios swap-livelock", "fastalloc scenarios: no command 'swap-livelock'; there is: show"),
+        (
+            "run linux-2.6.25-rc8-512",
+            "linux-2.6.25-rc8-512: no such scenario (did you mean 'linux-2.6.25-rc8-512m'?): neither a file nor one of "
+            "hugh-256m, swap-livelock, swap-livelock-34m",
+        ),
         ("rare swap-livelock --width 1", "--width: 1: must be greater than or equal to 1.01"),
         ("explain --limit x log", "--limit: x: must be a valid integer"),
         ("explain --limt 3 log", "fastalloc explain: --limt: no such option (did you mean '--limit'?)"),
@@ -163,7 +171,7 @@ def test_rerun_shows_events_from_any_time_on_and_says_which(fastalloc):
     assert (told["lane"], told["events"], told["differing"]) == (lane, total, [])
     one_line(fastalloc("rerun", "d", lane, "--since", "99s"), "--since: 99s: is 99 s; the run lasts 60 s")
     calm = open_dataset("d").runs.filter(pl.col("livelock_onset_ms") < 0).select("id").first().collect().item()
-    one_line(fastalloc("rerun", "d", calm, "--since", "1s-before-livelock"), "it did not happen in this lane")
+    one_line(fastalloc("rerun", "d", calm, "--since", "1s-before-livelock"), "no livelock in this lane")
 
 
 def test_rerun_tells_what_differs(fastalloc, monkeypatch):

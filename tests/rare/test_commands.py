@@ -148,3 +148,10 @@ def test_a_policy_of_one_s_own_has_a_rate(fastalloc, monkeypatch, tmp_path):
     told = json.loads(fastalloc(*several, "--set", "policy.kept=3", "--json")[1])
     assert [answer["policy"] for answer in told] == ["other.py", "fix"]
     one_line(fastalloc(*several, "--set", "policy.kpet=3"), "no parameter of its file (did you mean 'kept'?)")
+
+
+def test_what_cannot_be_done_is_refused_before_a_lane_is_run(fastalloc, stalled):
+    one_line(fastalloc("decided", "d", stalled, "--chart", "curve.gif"), "--chart: curve.gif: expected a name that")
+    one_line(fastalloc("rewind", "d", stalled, "--step", "0ms"), "--step: 0ms: must be a length above 0")
+    one_line(fastalloc("rewind", "d", stalled, "--step", "1s-before-livelock"), "must be a length above 0")
+    one_line(fastalloc("rare", "swap-livelock-34m", "--out", "d"), "d: holds a dataset; name another folder")

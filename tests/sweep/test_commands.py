@@ -45,6 +45,16 @@ def test_a_sweep_from_the_shell(sweep_file, tmp_path, fastalloc):
     assert (refused.code, "must be I/N" in refused.err) == (2, True)
 
 
+def test_a_slice_says_that_it_is_one(sweep_file, tmp_path, fastalloc):
+    path, part = sweep_file(SWEEP.replace("lanes = 8", "lanes = 1")), tmp_path / "part"
+    done = fastalloc("sweep", path, "--shard", "1/2", "--out", part)
+    assert done.code == 0
+    assert "slice 1/2 is done; `fastalloc dataset merge` puts" in " ".join(done.err.split())
+    assert "or is one slice of a sweep" in " ".join(fastalloc("report", part).out.split())
+    merged = fastalloc("dataset", "merge", part, "-o", tmp_path / "all")
+    assert (merged.code, " of 8 lanes: a slice is missing" in merged.err) == (0, True)
+
+
 def test_an_interrupt_keeps_what_is_done(sweep_file, tmp_path):
     path, out = sweep_file(SWEEP.replace("lanes = 8", "lanes = 2000")), tmp_path / "out"
     process = subprocess.Popen(

@@ -46,9 +46,8 @@ class Group(TyperGroup):
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):
             path = " ".join(["fastalloc", *([] if ctx.parent is None else [str(ctx.info_name)])])
-            raise InputError(
-                path, "", f"no command {args[0]!r}{meant(args[0], known) or f'; `{path} --help` lists them'}"
-            )
+            lists = f"; `{path} --help` lists them" if ctx.parent is None else f"; there is: {', '.join(known)}"
+            raise InputError(path, "", f"no command {args[0]!r}{meant(args[0], known) or lists}")
         return super().resolve_command(ctx, args)
 
 

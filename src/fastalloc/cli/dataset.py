@@ -45,7 +45,13 @@ def merge(
 
 
 def _merge(datasets: list[str], out: str) -> None:
+    from fastalloc.store.location import location
     from fastalloc.store.maintain import merge_datasets
+    from fastalloc.store.read import open_manifest
 
     found = merge_datasets(datasets, out)
     say(f"{out}: {found.shards:,} shards, {found.lanes:,} lanes, {found.bytes:,} bytes")
+    manifest = open_manifest(location(out))
+    if manifest["status"] != "complete":
+        asked = manifest["sweep"]["points"] * manifest["lanes"]
+        say(f"{found.lanes:,} of {asked:,} lanes: a slice is missing, or was not run to its end", err=True)

@@ -27,7 +27,7 @@ def decided(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Also with this field set at each time.")
     ] = None,
-    event: Annotated[str, typer.Option(help="livelock, stall>SECONDS.")] = "livelock",
+    event: Annotated[str, typer.Option(help="livelock, stall>SECONDS, refused or reserve<PAGES.")] = "livelock",
     branches: Annotated[int, typer.Option(min=2, max=65535, help="Branches at each time.")] = 60,
     threads: Threads = 0,
     chart: Annotated[str | None, typer.Option(help="Draw the curves into this file: .svg, .png or .html.")] = None,
@@ -58,6 +58,10 @@ def decided(
     from fastalloc.scenario.rules import rules_line
 
     wanted = parse_event(event)
+    if chart is not None:
+        from fastalloc.report.chance_chart import refuse_kind
+
+        refuse_kind(chart)  # before anything is run
     own, row = stored_lane(dataset, lane)
     changes: list[tuple[str, Scenario | None]] = [("", None)]
     changes += [(name, _changed(own, {"policy": name})) for name in policy or []]

@@ -60,6 +60,8 @@ def run(args: list[str]) -> None:
         InputError: a file cannot be read, or holds no report.
     """
     options = parser().parse_args(args)
+    if options.limit < 0:
+        raise InputError("--limit", str(options.limit), "must be 0 (all) or more")
     files, as_json, html, machine = options.files, options.as_json, options.html, options.machine
     from fastalloc.explain.answer import Answer, as_text
     from fastalloc.explain.log import iter_answers

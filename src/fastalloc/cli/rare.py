@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # More than nine arguments: each is an option of the command.
 def rare(
-    scenario: Annotated[str, typer.Argument(help="A preset (see `fastalloc scenarios`) or a TOML file.")],
+    scenario: Annotated[str, typer.Argument(help="A preset (see `fastalloc scenarios`) or a TOML file; or a machine.")],
     event: Annotated[
         str, typer.Option(help="livelock, stall>SECONDS, refused (a GFP_ATOMIC request), reserve<PAGES.")
     ] = "livelock",

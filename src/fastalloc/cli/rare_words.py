@@ -84,7 +84,8 @@ def show(found: "Rare", answer: dict[str, Any], per: str) -> None:
             f"{rate.rate:.2g}" if rate.events else "none seen",
             f"{rate.low:.2g} to {rate.high:.2g}" if rate.events else f"below {rate.high:.2g}",
         )
-    console().print(table)
+    if hazard.bins:
+        console().print(table)
     if "ladder" in answer:
         for line in ladder_lines(answer["ladder"]):
             say(line)

@@ -194,7 +194,7 @@ def _words(found: "Reserve", limit: float) -> str:
         last = stated(open_[-1], found.key)
         more = "more lanes or a longer run tell" if found.key in BURSTS else "more lanes tell"
         return (
-            f"no value is shown to be enough: at {last.value:,} {last.refused:,} of {last.requests:,} were refused, "
+            f"no value is shown to be enough: at {last.value:,}, {last.refused:,} of {last.requests:,} were refused, "
             f"{last.low:.2g} to {last.high:.2g}{twice}; {more}"
         )
     words = f"{enough.value:,} is enough: {enough.low:.2g} to {enough.high:.2g} refused (95 %, {enough.lanes} lanes)"

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fastalloc.cli.options import Json, Trust
+from fastalloc.errors import InputError
 from fastalloc.width import say
 
 HELP = (
@@ -20,7 +21,9 @@ def rewind(
     to: Annotated[
         str, typer.Option(help="When: 12.5s, 300ms, 2s-before-livelock, 1s-after-livelock, end.")
     ] = "0s-before-livelock",
-    event: Annotated[str, typer.Option(help="What --to counts from: livelock, stall>SECONDS.")] = "livelock",
+    event: Annotated[
+        str, typer.Option(help="What --to counts from: livelock, stall>SECONDS, refused or reserve<PAGES.")
+    ] = "livelock",
     step: Annotated[str, typer.Option(help="Length of a step: 10ms, 1s.")] = "10ms",
     steps: Annotated[int, typer.Option(min=0, help="So many steps are shown, and no more is asked.")] = 0,
     save: Annotated[str | None, typer.Option(help="Save a snapshot of the lane at that time as this file.")] = None,
@@ -40,7 +43,9 @@ def rewind(
     own, row = stored_lane(dataset, lane)
     announce_compiling()
     opened = Rewound(own, row["lane"], row["seed"])
-    step_ns = parse_time(step, None, opened.end_ns)
+    step_ns = 0 if step == "end" or "-" in step else parse_time(step, None, opened.end_ns, "--step")
+    if step_ns == 0:
+        raise InputError("--step", step, "must be a length above 0, such as 10ms or 1s")
     at = opened.find(wanted) if "-" in to else None
     opened.go_to(parse_time(to, at, opened.end_ns))
     states = []
@@ -80,7 +85,6 @@ def rewind(
 
 def _asked(opened: object, asked: str, step_ns: int, event_ns: int | None) -> int:
     """Do what a line asks; the length of a step from now on."""
-    from fastalloc.errors import InputError
     from fastalloc.rare.rewind import Rewound, parse_time
 
     assert isinstance(opened, Rewound)

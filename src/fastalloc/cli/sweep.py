@@ -87,7 +87,10 @@ def sweep(
         from fastalloc.cli.show import show_sweep
 
         show_sweep(dataset, as_json=json)
-        say(f"\ndataset {folder} ({dataset.manifest['status']})", err=True)
+        status = dataset.manifest["status"]
+        if status == "running" and slice_[1] > 1:
+            status = f"slice {shard} is done; `fastalloc dataset merge` puts the slices together"
+        say(f"\ndataset {folder} ({status})", err=True)
     if interrupt.interrupted():
         say("stopped; what was finished is kept, the same command goes on with it", err=True)
         raise typer.Exit(interrupt.exit_code())

@@ -84,7 +84,7 @@ def decided(
     refuse_too_large([opened.scenario], AT_ONCE + threads_of(threads))
     at = opened.find(event)
     if at is None:
-        raise InputError(f"lane {opened.lane}", str(event), "did not happen in this lane")
+        raise InputError(f"lane {opened.lane}", str(event), "did not happen in this lane; choose one in which it did")
     until = opened.end_ns if until_ns is None else until_ns
     times = [(-1.0, 0), *((ms_, at - round(ms_ * ms.NS_PER_MS)) for ms_ in sorted(before_ms, reverse=True))]
     found = []

@@ -165,6 +165,8 @@ class _Kept:
                 raise InputError(manifest, ", ".join(differing), "not as asked now; name another folder")
             self._read(round(scenario.run.duration_s * NS_PER_S))
             return
+        if (self._path / "manifest.json").exists():
+            raise InputError(self._path, "", "holds a dataset; name another folder")
         try:
             self._path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

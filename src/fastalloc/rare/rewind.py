@@ -107,13 +107,13 @@ def parse_time(text: str, event_ns: int | None, end_ns: int, what: str = "--to")
     """
     if text == "end":
         return end_ns
-    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(s|ms|us)?(?:-(before|after)-[a-z]+)?", text)
+    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(s|ms|us)?(?:-(before|after)-([a-z]+))?", text)
     if found is None:
         raise InputError(what, text, "expected 12.5s, 300ms, 2s-before-livelock, 1s-after-livelock or end")
     ns = round(float(found[1]) * {"s": ms.NS_PER_S, None: ms.NS_PER_S, "ms": ms.NS_PER_MS, "us": 1000}[found[2]])
     if found[3]:
         if event_ns is None:
-            raise InputError(what, text, "it did not happen in this lane")
+            raise InputError(what, text, f"no {found[4]} in this lane; give a time from its boot, such as 3s")
         ns = event_ns + (ns if found[3] == "after" else -ns)
     if not 0 <= ns <= end_ns:
         raise InputError(what, text, f"is {ns / 1e9:g} s; the run lasts {end_ns / 1e9:g} s")

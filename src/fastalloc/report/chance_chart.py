@@ -22,14 +22,19 @@ RANGE = (COLOURS["alarm"], COLOURS["calm"], COLOURS["commands"], COLOURS["mark"]
 FLOOR_MS = 10  # where "at the event" stands on the logarithmic axis
 
 
+def refuse_kind(path: str) -> None:
+    """Raise InputError where a chart cannot be written as the kind of file that a name ends in."""
+    if Path(path).suffix not in (".svg", ".png", ".html"):
+        raise InputError("--chart", path, "expected a name that ends in .svg, .png or .html")
+
+
 def draw(curves: Sequence[Mapping[str, Any]], path: str) -> None:
     """Draw curves (as ``--json`` prints them) into an SVG, PNG or HTML file.
 
     Raises:
         InputError: another kind of file, or it cannot be written.
     """
-    if Path(path).suffix not in (".svg", ".png", ".html"):
-        raise InputError(path, "", "expected a name that ends in .svg, .png or .html")
+    refuse_kind(path)
     try:
         _chart(curves).properties(width=520, height=260, title=title(curves)).save(path)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ _COUNTED = re.compile(
 )
 
 
-def find(name_or_path: str | Path, folder: Path, what: str, names: list[str]) -> Path:
-    """The file of a preset in ``folder``, or the path as it is.
+def find(name_or_path: str | Path, folder: Path, what: str, names: list[str], others: Sequence[str] = ()) -> Path:
+    """The file of a preset in ``folder``, or the path as it is; ``others``: names that may have been meant too.
 
     Raises:
         InputError: neither a preset nor a file.
@@ -32,7 +33,8 @@ def find(name_or_path: str | Path, folder: Path, what: str, names: list[str]) ->
     if path.is_dir():
         raise InputError(path, "", f"is a folder, not a {what} file")
     if not path.exists():
-        raise InputError(path, "", f"no such {what}{meant(text, names)}: neither a file nor one of {', '.join(names)}")
+        near = meant(text, [*names, *others])
+        raise InputError(path, "", f"no such {what}{near}: neither a file nor one of {', '.join(names)}")
     return path
 
 

@@ -13,7 +13,7 @@ from fastalloc.scenario.chosen import chosen_settings, default_policy, policy_of
 from fastalloc.scenario.files import find, read_toml
 from fastalloc.scenario.fitted import read_workload
 from fastalloc.scenario.kept_texts import NO_TEXTS, KeptTexts
-from fastalloc.scenario.machines import PRESETS, load_machine, machine_named
+from fastalloc.scenario.machines import PRESETS, load_machine, machine_named, machine_names
 from fastalloc.scenario.models import Scenario
 from fastalloc.scenario.trust import refuse_code
 from fastalloc.scenario.varied import input_error
@@ -40,7 +40,7 @@ def load_scenario(name_or_path: str | Path, texts: KeptTexts = NO_TEXTS) -> Scen
         InputError: no such preset or file, broken TOML, an unknown key, a value out of range, code that it carries
             (see ``trust``); names file and field.
     """
-    path = find(name_or_path, PRESETS, "scenario", preset_names())
+    path = find(name_or_path, PRESETS, "scenario", preset_names(), machine_names())
     data = read_toml(path)
     faults: list[InputError] = []
     if "machine" in data:

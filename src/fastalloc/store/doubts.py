@@ -10,6 +10,7 @@ from fastalloc.store.read import Dataset
 FAULTS_TOLD = 3
 _STATUS = {
     "running": "it is still running, or was killed",
+    "part": "it is still running, was killed, or is one slice of a sweep",
     "interrupted": "it was stopped before its last lane",
     "failed": "a lane failed",
 }
@@ -32,6 +33,8 @@ def missing(manifest: Mapping[str, Any]) -> list[str]:
     """Of these, the sentences that the manifest alone gives: on its status, and on lanes that broke or are missing."""
     said = []
     status = str(manifest.get("status"))
+    if status == "running" and manifest.get("kind") == "sweep":
+        status = "part"
     if status != "complete":
         failed = manifest.get("failed")
         said.append(_STATUS.get(status, f"its status is {printable(status)!r}") + (f": {failed}" if failed else ""))

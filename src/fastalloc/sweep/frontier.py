@@ -100,14 +100,14 @@ def frontier(
             livelock.
     """
     if (low is None) != (high is None):
-        raise InputError("frontier", key, "a range has two ends: give both or none")
+        raise InputError("--from, --to", key, "a range has two ends: give both or none")
     if low is not None and high is not None and not low < high:
-        raise InputError("frontier", key, f"the range {low} to {high} is empty")
+        raise InputError("--from, --to", key, f"the range {low} to {high} is empty: the first must be the smaller")
     if scenario.run.duration_s <= 5:
         short = f"must be above 5, not {scenario.run.duration_s:g}: a livelock counts when it has lasted more than 5 s"
         raise InputError("frontier", "run.duration_s", short)
     if not 0 < limit < 1:
-        raise InputError("frontier", key, f"the limit {limit} is not between 0 and 1")
+        raise InputError("--where", f"livelock<{limit:g}", "the limit must be above 0 and below 1")
     field, unit = QUANTITIES.get(key, (key, 1))
     if low is None or high is None:
         start = own_value(scenario, key)

@@ -192,8 +192,9 @@ def with_grid(what_ifs: list[str], axes: list[str]) -> list[str]:
 
 
 def _number(word: str, value: str) -> int:
+    key = word.partition("=")[0]
     if not value.isdecimal() or len(value) > 7 or int(value) > 1 << 20:
-        raise InputError("--what-if", word, "needs a number that is not negative, such as cpu_partial=0")
+        raise InputError("--what-if", word, f"needs a whole number from 0 to {1 << 20:,}, such as {key}=2")
     return int(value)
 
 
