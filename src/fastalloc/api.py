@@ -24,7 +24,7 @@ def run(
     scenario: "Scenario | str | Path",
     out: "str | Location | None" = None,
     *,
-    variants: Sequence[str] | None = None,
+    variants: str | Sequence[str] | None = None,
     lanes: int | None = None,
     seconds: float | None = None,
     seed: int | None = None,
@@ -38,7 +38,7 @@ def run(
             ``fastalloc machine import`` wrote) is run under a load that its ``description`` tells.
         out: folder of the dataset, or ``s3://BUCKET/PREFIX``; by default ``out/NAME``. Where it holds the same run of
             this version it is opened, and nothing is run.
-        variants: names; by default those that run when none is asked for.
+        variants: names, or one name; by default those that run when none is asked for.
         lanes: simulated machines a variant.
         seconds: simulated time of a lane.
         seed: of all randomness.
@@ -62,6 +62,8 @@ def run(
     loaded = _loaded(scenario, {"run.lanes": lanes, "run.duration_s": seconds, "run.seed": seed}, settings)
     if variants is None:
         variants = [variant.name for variant in loaded.variants if variant.default]
+    elif isinstance(variants, str):
+        variants = [variants]
     return _run_or_open(loaded, list(dict.fromkeys(variants)), location(out or f"out/{loaded.name}"), options)
 
 
@@ -174,13 +176,14 @@ def frontier(
 
 
 def replay(
-    path: str | Path, what_if: Sequence[str] = (), *, draws: int = 1, threads: int = 0, **opened: Any
+    path: str | Path, what_if: str | Sequence[str] = (), *, draws: int = 1, threads: int = 0, **opened: Any
 ) -> "Replay":
     """Replays a recorded trace under the rules of the kernel that was traced, and under others.
 
     Args:
         path: a folder of ``fastalloc record``, or a trace of any format.
-        what_if: configurations beside it: ``nomerge``, ``order=0``, ``era=sheaves``; commas join settings.
+        what_if: configurations beside it: ``nomerge``, ``order=0``, ``era=sheaves``, or one of them; commas join
+            settings.
         draws: orders of operations to try.
         threads: configurations at once; 0 is one a CPU.
         opened: ``kernel``, ``boot``, ``state``, ``slabs``, ``geometry`` and ``strict`` of ``open_recording``.
@@ -208,7 +211,10 @@ def replay(
     state, slabs = side_inputs(file, given.get("state"), given.get("slabs"))
     kernel, boot = kernel_told(found, opened.get("kernel")), opened.get("boot") or found.boot or ""
     recording = open_recording(file, state, given.get("geometry"), kernel, boot, opened.get("strict", False), slabs)
-    return Replay(recording, recording.run(list(what_if), draws, None, threads_of(threads)))
+    return Replay(
+        recording,
+        recording.run([what_if] if isinstance(what_if, str) else list(what_if), draws, None, threads_of(threads)),
+    )
 
 
 _FILES = ("state", "slabs", "geometry")
@@ -301,6 +307,8 @@ def caches(size: int | Sequence[int], kernel: str = "6.12", *, boot: str = "", c
     from fastalloc.explain.caches.answer import answer
     from fastalloc.explain.caches.setting import setting
 
+    if isinstance(size, str):
+        raise InputError("--size", size, "must be a whole number of bytes, or a list of them")
     sizes = [size] if isinstance(size, int) else list(size)
     found = answer(setting(kernel, boot, cpus, 1, 4096, 64, 64), sizes, [], [], (False, False))
     rows = [

@@ -129,3 +129,12 @@ def test_every_object_tells_itself_in_a_line_and_shows_itself_in_a_notebook():
     assert repr(objects[-1]).startswith(
         "Frontier of host.free_list: a livelock is more frequent than 0.05 at 24, rarer at no value"
     )
+
+
+def test_one_name_may_stand_where_a_list_of_names_may(folder):
+    dataset = fastalloc.run("swap-livelock-34m", "out/one", variants="fix", lanes=2, seconds=3)
+    assert dataset.verdicts["variant"].to_list() == ["fix"]
+    found = fastalloc.replay("run.events.parquet", "order=0", kernel="6.12")
+    assert found.summary["config"].to_list() == ["as traced", "order=0"]
+    with pytest.raises(InputError, match="must be a whole number of bytes"):
+        fastalloc.caches("kmalloc-64")

@@ -95,6 +95,7 @@ def decided(
             )
         )
         if cancel.is_set():
+            say("stopped; no curve is kept", err=True)
             raise typer.Exit(130)
     rules = rules_line(own)
     given = None if give is None else _given(opened, wanted, give, branches, threads)

@@ -23,7 +23,8 @@ Settings = Annotated[
 
 @policy_app.command()
 def new(
-    file: File, allocator: Annotated[bool, typer.Option("--allocator", help="An allocator, not a policy.")] = False
+    file: Annotated[Path, typer.Argument(help="The Python file to write, such as mine.py.")],
+    allocator: Annotated[bool, typer.Option("--allocator", help="An allocator, not a policy.")] = False,
 ) -> None:
     """Write a policy that runs as it is and leaves all to the kernel, every question commented; or an allocator."""
     from fastalloc.verify.own.template import allocator_template, template

@@ -68,7 +68,7 @@ def replay(
     json: Json = False,
     wide: Wide = False,
 ) -> None:
-    """Replay TRACE under the rules of the kernel that was traced, side by side with each what-if."""
+    """Replay a trace under the rules of the kernel that was traced, side by side with each what-if."""
     import numpy as np
 
     from fastalloc.compiler.cache_dir import announce_compiling

@@ -16,7 +16,7 @@ trace_app = typer.Typer(help="Recorded kmem traces.", no_args_is_help=True)
 
 @trace_app.command()
 def convert(
-    path: Annotated[Path, typer.Argument(help="Parquet, or text of ftrace, trace-cmd report or perf script.")],
+    path: Annotated[Path, typer.Argument(help="A folder of `fastalloc record`; or a trace: Parquet, trace.dat, text.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write  [default: RUN.fatrace]")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse a trace that needs any inference.")] = False,
 ) -> None:
@@ -38,7 +38,7 @@ def info(
     path: Annotated[Path, typer.Argument(help="A trace of any format.")],
     json: Json = False,
     wide: Wide = False,
-    top: Annotated[int, typer.Option(min=1, help="Caches shown.")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="How many caches are shown, or holders with --by.")] = 20,
     by: Annotated[
         str | None, typer.Option(help="Who holds the memory, by call-site, cache or task; leak suspects, pinned slabs.")
     ] = None,
@@ -111,7 +111,7 @@ def fit(
 def generate(
     path: Annotated[Path, typer.Argument(help="A workload that `fit` wrote.")],
     seconds: Annotated[float, typer.Option(min=0.001, help="How long the trace lasts.")] = 10.0,
-    seed: Annotated[int, typer.Option(min=0)] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all randomness.")] = 1,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="File to write  [default: RUN.fitted.fatrace]")
     ] = None,
