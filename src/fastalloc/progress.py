@@ -83,7 +83,7 @@ class RunBar:
             self._console.print(Text(printable(self._before.pop(0))))
         if not _live(self._console):
             if now.variant != self._variant:
-                print(f"{now.variant}: {now.lanes} lanes", file=sys.stderr, flush=True)
+                print(f"{now.variant}: {now.lanes} lane{'' if now.lanes == 1 else 's'}", file=sys.stderr, flush=True)
             self._variant = now.variant
             return
         batch = now.batch

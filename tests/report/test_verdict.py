@@ -63,7 +63,7 @@ def test_an_empty_free_list_is_not_called_unused(dataset):
     assert "the command on the free_list was never used" in _livelock_sentence(verdict, rows)
     empty = _livelock_sentence(verdict, rows.with_columns(pl.lit(0).alias("host.free_list")))
     assert "never used" not in empty
-    assert empty.endswith("and the free_list is empty.")
+    assert empty.endswith("while the free_list is empty.")
 
 
 def test_the_lanes_shown_are_the_longest_livelock_and_its_twin(dataset):

@@ -76,7 +76,9 @@ def _what(scenario: "Scenario", variants: Sequence[str] | None) -> list[str]:
     names = variants or [variant.name for variant in scenario.variants if variant.default]
     run, titles = scenario.run, {variant.name: variant.title for variant in scenario.variants}
     under = f"each of {len(names)} variants" if len(names) > 1 else names[0]
-    lines = [f"{scenario.name}: {run.lanes} machines of {run.duration_s:g} s under {under}"]
+    lines = [
+        f"{scenario.name}: {run.lanes} machine{'' if run.lanes == 1 else 's'} of {run.duration_s:g} s under {under}"
+    ]
     if is_cold():
         lines += [" ".join(scenario.description.split())]
         lines += [f"  {name:<12} {titles.get(name, '')}" for name in names]

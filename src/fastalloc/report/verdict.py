@@ -147,10 +147,11 @@ def _sentence(verdict: Verdict, rows: pl.DataFrame, total: dict[str, Any]) -> st
         pages = f"{least:,} free page{'' if least == 1 else 's'}"
         return f"No sense allocation failed{why}; {calm}, though zone {zone} fell to {pages}."
     used, failed, empty = total["free_list_used"], total["sense_fail"], total["free_list_empty"]
+    told = f"{failed:,} sense allocation{'' if failed == 1 else 's'} failed"
     if used == 0:
-        return f"{failed:,} sense allocations failed, none with the device idle for long; {calm}."
+        return f"{told}, none with the device idle for long; {calm}."
     waited = f", {empty:,} found it empty and waited for the command in flight" if empty else ""
-    return f"{failed:,} sense allocations failed and the free_list served {used:,}{waited}; {calm}."
+    return f"{told} and the free_list served {used:,}{waited}; {calm}."
 
 
 def _count(rows: pl.DataFrame, state: pl.Expr) -> int:
@@ -184,7 +185,7 @@ def _livelock_sentence(verdict: Verdict, rows: pl.DataFrame) -> str:
     unused = "the free_list was used once" if spare == 1 else f"the free_list was used {spare:,} times"
     if spare == 0:
         set_aside = int(locked.select(pl.max("host.free_list")).item())
-        unused = "while the command on the free_list was never used" if set_aside else "and the free_list is empty"
+        unused = "while the command on the free_list was never used" if set_aside else "while the free_list is empty"
     return (
         f"{verdict.livelocked_5s} of {verdict.lanes} lanes livelocked, {ended}: {median['at_commands']:.0f} commands "
         f"in flight, {median['at_writeback']:,.0f} pages under writeback, {median['at_bio_free_slots']:,.0f} free "
