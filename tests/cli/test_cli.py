@@ -309,3 +309,12 @@ def test_an_event_says_where_a_command_came_from():
     slabs, free_list = event_lines(rows)
     assert slabs.endswith("3 bios, command and sense buffer from their slabs")
     assert free_list.endswith("3 bios, command and sense buffer from the free_list")
+
+
+def test_a_side_input_that_is_not_there_is_told_as_such(fastalloc):
+    trace = Path(__file__).parents[1] / "data" / "traces" / "d_stack_k612.events.parquet"
+    done = fastalloc("replay", trace, "--state", "nosuch")
+    assert (done.code, done.err) == (2, "nosuch: cannot be read: No such file or directory\n")
+    done = fastalloc("replay", trace, "--what-if", "order=x")
+    assert done.code == 2
+    assert done.err.endswith("such as order=2\n")
