@@ -88,18 +88,22 @@ def run(args: list[str]) -> None:
         except InputError as error:
             faults.append(error)
         if beyond:
-            most = "; ".join(f"{number} times {head}" for head, number in beyond.most_common(5))
-            say(f"{name}: {beyond.total()} more reports are not answered: {most} (--limit 0)", err=True)
+            most = "; ".join(f"{number} times {head}" if number > 1 else head for head, number in beyond.most_common(5))
+            left = beyond.total()
+            reports = "1 more report is" if left == 1 else f"{left} more reports are"
+            say(f"{name}: {reports} not answered: {most} (--limit 0)", err=True)
     if as_json and count:
         sys.stdout.write("\n]\n")
     if html is not None:
         from fastalloc.explain.page import write_page
 
         write_page(html, kept)
+        say(f"page    {html}", err=True)
     if machine is not None:
         from fastalloc.explain.machine import write_machine
 
         write_machine(machine, kept)
+        say(f"machine {machine}", err=True)
     if faults:
         first = faults[0]
         raise InputError(first.path, first.where, first.message, faults[1:])
