@@ -439,6 +439,8 @@ def test_an_end_is_confirmed_on_lanes_that_chose_nothing(lanes, most, monkeypatc
 def test_an_end_that_other_lanes_did_not_confirm_is_told_as_that():
     at_2 = Refused(2, 1686, 28534, 0.059, 0.026, 0.28, 16)
     told = _words(Reserve("bio_pool", 0.3, None, None, [at_2]), 0.3)
-    assert told.startswith("no value is shown to be enough: at 2 1,686 of 28,534 were refused, 0.026 to 0.28, which as")
+    assert told.startswith(
+        "no value is shown to be enough: at 2, 1,686 of 28,534 were refused, 0.026 to 0.28, which as"
+    )
     much = at_2._replace(low=0.31, high=0.5)
     assert _words(Reserve("bio_pool", 0.3, None, None, [much]), 0.3) == "no value found with fewer than 0.3 refused"
