@@ -30,29 +30,21 @@ LONG = 1 << 20
 RAW = ROOT.parent / "shared" / "data" / "kernel" / "raw" / "d_perf_k61.perf.data.gz"
 
 
-class Unlimited:
-    """Pages without end, as the models ask for them."""
-
-    def take(self, order: int) -> bool:
-        return True
-
-    def give(self, order: int) -> None:
-        pass
-
-
 def reference(work: Work) -> tuple[float, np.ndarray]:
     """Seconds of the plain-Python model over the events, and its counters: int64[caches, cpus, STATS]."""
-    from tests.reference.slub_eras import CpuPartialCache
+    from tests.reference.cpu_partial import CpuPartialCache
+    from tests.reference.slub_eras import KERNEL, Pages
 
+    pages = Pages(1 << 40, work.cpus)
     caches = [
         CpuPartialCache(
-            Unlimited(),
+            pages,
             (4096 << int(row["order"])) // int(row["objects"]),
             int(row["order"]),
             int(row["order"]),
-            int(row["cpu_partial"]),
             int(row["min_partial"]),
-            work.cpus,
+            limit=int(row["cpu_partial"]),
+            by_objects=bool(row["by_objects"]),
         )
         for row in work.setup
     ]
@@ -64,12 +56,12 @@ def reference(work: Work) -> tuple[float, np.ndarray]:
         for op, obj, kind, cpu in rows:
             cache = caches[cache_of[kind]]
             if op == co.OP_ALLOC:
-                out[obj] = cache.alloc(cpu)
+                out[obj] = cache.alloc(cpu, KERNEL)
             else:
                 cache.free(cpu, out.pop(obj))
 
     seconds = seconds_of(all_events)
-    counters = [[[cpu.stats[name] for name in STATS] for cpu in cache.cpus] for cache in caches]
+    counters = [[[cpu[name] for name in STATS] for cpu in cache.stats] for cache in caches]
     return seconds, np.array(counters)
 
 

@@ -19,7 +19,7 @@ from fastalloc.scenario import Scenario, load_scenario
 HERE = Path(__file__).parent
 LIVELOCK = Event("livelock")
 SECONDS = 8.0
-RUNGS = {24: 3000, 88: 8000}  # min_free_kbytes, about a fifth and a hundredth of lanes: lanes of the brute force
+RUNGS = {24: 3000, 112: 8000}  # min_free_kbytes, about a fifth and a hundredth of lanes: lanes of the brute force
 BRUTE_SEED, FIRST_SEED = 999_999, 1
 REPETITIONS, WIDTH = 100, 6.0
 
