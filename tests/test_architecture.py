@@ -1,4 +1,4 @@
-"""The drawing in docs/house.md is the package: every room is in it, and no import runs up its floors."""
+"""The drawings in README and docs/house.md are the package: every room is in them, no import runs up their floors."""
 
 import ast
 import gc
@@ -21,13 +21,18 @@ def graph():
     return grimp.build_graph("fastalloc", cache_dir=None)
 
 
-def drawing() -> str:
-    return (ROOT / "docs" / "house.md").read_text(encoding="utf-8").split("```")[1]
+README, HOUSE = "README.md", "docs/house.md"
 
 
-def test_every_room_is_drawn_and_every_room_drawn_is_there():
+def drawing(page: str) -> str:
+    blocks = (ROOT / page).read_text(encoding="utf-8").split("```")[1::2]
+    return next(block for block in blocks if "kernels/" in block)
+
+
+@pytest.mark.parametrize("page", [README, HOUSE])
+def test_every_room_is_drawn_and_every_room_drawn_is_there(page):
     rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
-    drawn = set(re.findall(r"\b([a-z]+)/", drawing()))
+    drawn = set(re.findall(r"\b([a-z]+)/", drawing(page)))
     assert rooms <= drawn, f"not drawn: {sorted(rooms - drawn)}"
     assert drawn <= rooms | {"slub", "slab", "slob", "alloc"}, f"drawn, not there: {sorted(drawn - rooms)}"
 
@@ -38,10 +43,15 @@ def floors_of(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("room", "start"), [("kernels", r"lane < alloc.*?machine"), ("trace", r"compact < formats.*?replay")]
+    ("page", "room", "start"),
+    [
+        (README, "kernels", r"lane < alloc.*?machine"),
+        (HOUSE, "kernels", r"lane < alloc.*?machine"),
+        (HOUSE, "trace", r"compact < formats.*?replay"),
+    ],
 )
-def test_no_import_runs_up_the_floors_that_are_drawn(graph, room, start):
-    found = re.search(start, re.sub(r"\s+", " ", drawing()))
+def test_no_import_runs_up_the_floors_that_are_drawn(graph, page, room, start):
+    found = re.search(start, re.sub(r"\s+", " ", drawing(page)))
     assert found, f"no floors of {room} in the drawing"
     floors = [[name.strip() for name in floor.split(",")] for floor in floors_of(found.group())]
     there = {path.name for path in (PACKAGE / room).iterdir() if (path / "__init__.py").exists()}
