@@ -18,6 +18,7 @@ from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE
 from fastalloc.kernels.lane.metrics import EVENT_ROW, SERIES
 from fastalloc.kernels.lane.state import BIO, COMMAND, FILE, MAPPING, RCU_RING, REQUEST
 from fastalloc.kernels.lane.tasks import TASK
+from fastalloc.kernels.workload.atomic_noise import NOISE
 from fastalloc.kernels.workload.bursts import HELD
 from fastalloc.memory import memory_limit, size_in_words
 from fastalloc.own.allocator import own_allocator
@@ -77,7 +78,7 @@ def lane_parts(scenario: Scenario) -> dict[str, int]:
         "workload.tree_files": work.copiers * (tree * 4 + work.tree_files * (FILE.width * 8 + MAPPING.width)),
         "workload.writer_pages": work.writers * work.writer_pages * 4 + (work.copiers + work.writers) * TASK.width * 8,
         "workload.bursts": len(work.bursts) * burst_room(scenario, frames) * HELD.width * 8,
-        "workload.atomic_objects_per_s": 2 * noise_room(scenario) * 3 * 8,
+        "workload.atomic_objects_per_s": 2 * noise_room(scenario) * NOISE.width * 8,
         "run.series_ms": round(run.duration_s * 1000) // run.series_ms * SERIES.width * 8,
         "run.max_events": run.max_events * EVENT_ROW.width * 8,
     }

@@ -1,7 +1,7 @@
 """What the times of steps are drawn from: no two steps of a real CPU take the same time.
 
-Steps of a lane are numbered through, and the draw of a step is a function of its number and its CPU. Of a CPU those of
-AT_ONCE consecutive numbers are made together, since one by one takes eight times as long.
+The steps of a lane have numbers, 1, 2, ... on whichever CPU; the draw of a step follows from its number and its CPU. A
+CPU draws for AT_ONCE consecutive numbers together: that takes an eighth of the time of as many single draws.
 """
 
 from typing import Any

@@ -100,4 +100,4 @@ def _text(path: Path) -> str:
         return ""
 
 
-__all__ = ["Recorded", "recorded", "settings"]
+__all__ = ["Recorded", "kernel_told", "recorded", "settings"]

@@ -187,7 +187,7 @@ def zones(row: Mapping[str, Any], path: Path) -> tuple[list[dict[str, Any]], dic
 
 
 def in_jiffies(ms: int, hz: int) -> int:
-    """A time that ends with a jiffy, the next at the earliest, ms: noise gives back what it took from a timer
+    """``ms`` as a timer has it, in ms: rounded up to whole jiffies, one at least. A timer gives back what noise took
     [kernel/time.c: msecs_to_jiffies]."""
     return round(max(1, -(-ms * hz // 1000)) * 1000 / hz) if hz > 0 else ms
 
