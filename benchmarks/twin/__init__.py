@@ -97,6 +97,8 @@ class KernelRun:
             link=zeros(kr.SLAB_MARGIN * most + work.links, np.int16),
             ctl=er.ctl_with_sheaves(caches * (8 * work.cpus + 64), 60),
         )
+        for array in self.slub:  # written once, as the twin's: else only the kernel's time has faults of fresh pages
+            array[...] = array.copy()
         self.slub.ctl[SLUB_CTL.nodes] = work.nodes
         for c, setup in enumerate(work.setup):
             row = np.zeros(KMEM_CACHE.width, np.int64)

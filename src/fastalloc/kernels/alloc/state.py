@@ -222,7 +222,7 @@ PG_MIGRATE_SHIFT = 22  # bits 22 and 23 of a free page: whose list it is on, or 
 # ------------------------------------------------------------------------------------------------------- SLUB
 
 
-class KMEM_CACHE(Record, width=64):
+class KMEM_CACHE(Record, width=40):
     """cache[c, .]."""
 
     size = field("slot, bytes")
@@ -273,14 +273,14 @@ class CPU_SLAB(Record):
     page = field("slab record, -1 none")
 
 
-class KMEM_CACHE_CPU(Record, width=64):
+class KMEM_CACHE_CPU(Record, width=56):
     """kcpu[c, cpu, .]."""
 
     freelist = field("object index, -1 empty")
     page = field("slab record, -1 none")
     cpu_slab = block("freelist", "page")  # by CPU_SLAB
     partial = field("first slab of the CPU's partial list, -1 none (later eras)")
-    main = field("sheaves of the CPU, -1 none")
+    main = field("the CPU's main sheaf; without one NO_MAIN of the cache's era")
     alloc_fastpath = field("allocations from the CPU's own freelist", source="enum stat_item")
     alloc_slowpath = field("allocations that found that freelist empty", source="enum stat_item")
     free_fastpath = field("frees into the CPU's own slab", source="enum stat_item")
@@ -308,7 +308,7 @@ class KMEM_CACHE_CPU(Record, width=64):
     )
     sheaf_page = field("slab record of the CPU slab behind the sheaves, -1 none")
     sheaf_slab = block("sheaf_freelist", "sheaf_page")  # by CPU_SLAB
-    sheaf_main = field("main sheaf over that slab, -1 none; KMEM_CACHE_CPU.main stays -1 in that era")
+    sheaf_main = field("main sheaf over that slab, -1 none; KMEM_CACHE_CPU.main stays NO_MAIN in that era")
     prefilled = field("replay: prefilled sheaves in use on the CPU, linked by SHEAF.next; -1 none")
     sheaves = block("spare", "prefilled")  # of eras with sheaves
     cpu_partial_alloc = field("CPU slabs taken from the CPU's partial list", source="enum stat_item")

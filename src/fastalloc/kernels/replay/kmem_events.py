@@ -17,7 +17,7 @@ from fastalloc.kernels.alloc.slub import cpu_partial as cp
 from fastalloc.kernels.alloc.slub import slub
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.main_sheaf import asks_free_to, give_asked, main_serves
-from fastalloc.kernels.alloc.slub.partial import TURNS, new_slab
+from fastalloc.kernels.alloc.slub.partial import SHEAVES, TURNS, new_slab
 from fastalloc.kernels.alloc.slub.slab_free import free_asking, free_unasked
 from fastalloc.kernels.alloc.state import (
     DEPTH,
@@ -312,7 +312,7 @@ def run_events(mem, slub_, event, lane, row, end, link_room):
         following = np.int64(event[row + 1]["op"])
         kind = kinds[e["kind"]]
         c = np.int64(kind["cache"])
-        if op <= OP_BULK_FREE and c >= 0:
+        if likely(op <= OP_BULK_FREE and c >= 0):
             cpu = np.int64(e["cpu"])
             held = handle[obj]
             if op & FREES == 0:
@@ -345,13 +345,12 @@ def run_events(mem, slub_, event, lane, row, end, link_room):
                 else:
                     live[c] -= 1
                     if not slub.give_private(mem, slub_, c, cpu, s, i):
-                        if unlikely(asks_free_to(mem, slub_, c, cpu, s)):
+                        outcome, prior = free_unasked(slub_, c, cpu, s, i)
+                        if unlikely(outcome >= TURNS):
                             mem.ctl[MEMCTL.jiffies] = np.int64(e["time"])
-                            give_asked(mem, slub_, c, cpu, s, i)
-                        else:
-                            outcome, prior = free_unasked(slub_, c, cpu, s, i)
-                            if unlikely(outcome >= TURNS):
-                                mem.ctl[MEMCTL.jiffies] = np.int64(e["time"])
+                            if outcome == SHEAVES and asks_free_to(mem, slub_, c, cpu, s):
+                                give_asked(mem, slub_, c, cpu, s, i)
+                            else:
                                 free_asking(mem, slub_, c, cpu, s, i, outcome, prior)
             else:
                 lane.met[MET.unknown_frees] += 1

@@ -63,14 +63,14 @@ def era_give(mem, slub, cpu, k, s, i):
 
 
 def _era_alloc(mem, slub, c, cpu, node, gfp, context):
-    era = slub.cache[c, KMEM_CACHE.era]
-    if era == er.ERA_2_6_25:
+    main = slub.kcpu[c, cpu, KMEM_CACHE_CPU.main]
+    if main == er.NO_MAIN[er.ERA_2_6_25]:
         return OWN
-    if era == er.ERA_CPU_PARTIAL:
+    if main == er.NO_MAIN[er.ERA_CPU_PARTIAL]:
         return cp.___slab_alloc(mem, slub, c, cpu, node, gfp, context, KMEM_CACHE_CPU.freelist)
-    if era == er.ERA_PERCPU_SHEAVES:
-        return ms.slab_alloc_slow(mem, slub, c, cpu, node, gfp, context)
-    return sheaves.slab_alloc(mem, slub, c, cpu, node, gfp, context)
+    if main == er.NO_MAIN[er.ERA_SHEAVES]:
+        return sheaves.slab_alloc(mem, slub, c, cpu, node, gfp, context)
+    return ms.slab_alloc_slow(mem, slub, c, cpu, node, gfp, context)
 
 
 def _no_alloc(mem, slub, c, cpu, node, gfp, context):
@@ -82,17 +82,18 @@ def era_alloc(mem, slub, c, cpu, node, gfp, context):
     """The slow path of an allocation in a later era: a handle or NO_OBJECT; OWN for 2.6.25."""
 
 
-def _era_has_sheaves(slub, c):
-    return slub.cache[c, KMEM_CACHE.era] > er.ERA_CPU_PARTIAL
+def _era_has_sheaves(slub, k):
+    main = k[KMEM_CACHE_CPU.main]
+    return main >= 0 or main < er.NO_MAIN[er.ERA_CPU_PARTIAL]
 
 
-def _no_sheaves(slub, c):
+def _no_sheaves(slub, k):
     return False
 
 
 @_by_era(_era_has_sheaves, _no_sheaves)
-def era_has_sheaves(slub, c):
-    """Whether frees into cache ``c`` go by sheaves first."""
+def era_has_sheaves(slub, k):
+    """Whether frees into a cache go by sheaves first; ``k``: its row of any CPU."""
 
 
 def _era_free(mem, slub, c, cpu, s, i):
@@ -112,7 +113,7 @@ def era_free(mem, slub, c, cpu, s, i):
 
 
 def _era_turning(mem, slub, c, cpu, s, prior):
-    if slub.cache[c, KMEM_CACHE.era] != er.ERA_CPU_PARTIAL:
+    if slub.kcpu[c, cpu, KMEM_CACHE_CPU.main] != er.NO_MAIN[er.ERA_CPU_PARTIAL]:
         return False
     cp.free_turning(mem, slub, c, cpu, s, prior)
     return True

@@ -19,7 +19,7 @@ from fastalloc.kernels.alloc.slub.percpu_sheaves import (
     is_full,
 )
 from fastalloc.kernels.alloc.slub.rcu import queue_sheaf
-from fastalloc.kernels.alloc.slub.state import SHEAF
+from fastalloc.kernels.alloc.slub.state import ERA_PERCPU_SHEAVES, NO_MAIN, SHEAF
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL
 
 # --------------------------------------------------------------------------------------------- the whole cache
@@ -56,7 +56,7 @@ def remove_sheaves(mem, slub, c, cpu):
         # As they were made: of a set that is not whole the first CPUs have none.
         h = slub.kcpu[c, owner, KMEM_CACHE_CPU.main]
         if h >= 0:
-            slub.kcpu[c, owner, KMEM_CACHE_CPU.main] = -1
+            slub.kcpu[c, owner, KMEM_CACHE_CPU.main] = NO_MAIN[ERA_PERCPU_SHEAVES]
             free_empty_sheaf(mem, slub, c, cpu, h)
 
 

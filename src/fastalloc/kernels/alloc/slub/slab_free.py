@@ -58,7 +58,7 @@ def free_unasked(slub, c, cpu, s, i):
     """The first part of :func:`__slab_free`, and all of most frees: it asks no policy, so nobody need know the time and
     the CPU. STAYS or STAYS_LISTED; or TURNS or SHEAVES, which :func:`free_asking` goes on from, with the head of the
     slab's list before."""
-    if era_has_sheaves(slub, c):
+    if era_has_sheaves(slub, slub.kcpu[c, cpu]):
         return SHEAVES, -1
     return put_back(slub, c, cpu, s, i, i, 1)
 

@@ -19,6 +19,7 @@ from fastalloc.kernels.alloc.slub.era_switch import (
     era_destroy,
     era_flush,
     era_give,
+    era_has_sheaves,
     era_shrink,
     era_take,
 )
@@ -220,7 +221,7 @@ def give_private(mem, slub, c, cpu, s, i):
     """The fast path of a free: object ``i`` of slab ``s`` to what the CPU has to itself, or False."""
     k = slub.kcpu[c, cpu]
     if k[KMEM_CACHE_CPU.page] != s:
-        return era_give(mem, slub, cpu, k, s, i)
+        return era_has_sheaves(slub, k) and era_give(mem, slub, cpu, k, s, i)
     slub.link[slub.slab[s, SLUB_SLAB.base] + i] = k[KMEM_CACHE_CPU.freelist]
     k[KMEM_CACHE_CPU.freelist] = i
     k[KMEM_CACHE_CPU.free_fastpath] += 1
@@ -357,7 +358,7 @@ def init_cache(slub, c, geometry):
         slub.kcpu[c, cpu, KMEM_CACHE_CPU.freelist] = -1
         slub.kcpu[c, cpu, KMEM_CACHE_CPU.page] = -1
         slub.kcpu[c, cpu, KMEM_CACHE_CPU.partial] = -1
-        slub.kcpu[c, cpu, KMEM_CACHE_CPU.main] = -1
+        slub.kcpu[c, cpu, KMEM_CACHE_CPU.main] = er.NO_MAIN[slub.cache[c, KMEM_CACHE.era]]
         for i in range(OF_SHEAVES):
             slub.kcpu[c, cpu, KMEM_CACHE_CPU.sheaves[i]] = -1
     for n in range(slub.knode.shape[1]):

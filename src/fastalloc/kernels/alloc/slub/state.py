@@ -40,6 +40,9 @@ REFILL_SPINNING, REFILL_BLOCKING = range(len(REFILLS))
 
 FIRST_RANK = 16  # of a cache without a slab
 
+# KMEM_CACHE_CPU.main by era where there is no main sheaf: common paths need not read the cache's row.
+NO_MAIN = tuple(-1 - era for era in range(len(ERA_NAMES)))
+
 ERA_STATS = (
     "cpu_partial_alloc",
     "cpu_partial_free",
