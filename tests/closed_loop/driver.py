@@ -180,6 +180,22 @@ class Machine:
         self.mem.ctl[MEMCTL.jiffies] = jiffies
         self.vm.ctl[VM.now] = jiffies * self.vm.ctl[VM.jiffy_ns]
 
+    def set_vruntimes(self, tasks: Any, vruntimes: Any) -> None:
+        """Give tasks other vruntimes, and put those that wait on each CPU in order again, equals by number."""
+        task, cpus = self.vm.task, self.vm.cpu
+        task[tasks, TASK.vruntime] = vruntimes
+        for c in cpus:
+            if c[CPU.running] == 0:
+                continue
+            queue = [int(c[CPU.head])]
+            while len(queue) < c[CPU.running]:
+                queue.append(int(task[queue[-1], TASK.next]))
+            running = 0 if c[CPU.idle_current] else 1
+            queue[running:] = sorted(queue[running:], key=lambda t: (int(task[t, TASK.vruntime]), t))
+            for t, following in zip(queue, [*queue[1:], -1], strict=True):
+                task[t, TASK.next] = following
+            c[[CPU.head, CPU.tail]] = queue[0], queue[-1]
+
     def starve(self) -> None:
         """From now on no page is free for anybody but those without a watermark."""
         self.mem.zone[:, ZONE.min : ZONE.high + 1] = 1 << 40

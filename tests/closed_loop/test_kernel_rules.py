@@ -236,9 +236,8 @@ def test_a_sleeper_gains_the_latency_shared_among_those_queued(n, bonus):
 @pytest.mark.parametrize(("lead", "preempts"), [(2.9, False), (3.1, True)])
 def test_with_ten_a_sleeper_preempts_who_leads_by_more_than_three_ms(lead, preempts):
     machine = queue_of(10, False, 1)
-    machine.vm.task[1:12, TASK.vruntime] = [100 * MS] * 10 + [0]
+    machine.set_vruntimes(slice(1, 12), [round((100 + lead) * MS)] + [100 * MS] * 9 + [0])
     machine.vm.cpu[0, CPU.min_vruntime] = 100 * MS
-    machine.vm.task[1, TASK.vruntime] += round(lead * MS)
     machine.vm.cpu[0, CPU.resched] = 0
     machine.call(wake_on, 11, 0, 0)
     assert bool(machine.vm.cpu[0, CPU.resched]) == preempts
@@ -246,13 +245,11 @@ def test_with_ten_a_sleeper_preempts_who_leads_by_more_than_three_ms(lead, preem
 
 def test_the_last_one_woken_runs_next_within_a_granularity():
     machine = queue_of(4, False, 1)
-    machine.vm.task[1:5, TASK.vruntime] = 100 * MS
-    machine.vm.task[4, TASK.vruntime] += MS  # the buddy: 5 ms / 4 = 1.25 ms
+    machine.set_vruntimes(slice(1, 5), [100 * MS] * 3 + [101 * MS])  # the buddy: 5 ms / 4 = 1.25 ms
     machine.call(switch, 0, MS)
     assert machine.vm.cpu[0, CPU.head] == 4
     machine = queue_of(4, False, 1)
-    machine.vm.task[1:5, TASK.vruntime] = 100 * MS
-    machine.vm.task[4, TASK.vruntime] += 2 * MS
+    machine.set_vruntimes(slice(1, 5), [100 * MS] * 3 + [102 * MS])
     machine.call(switch, 0, 0)
     assert machine.vm.cpu[0, CPU.head] == 2
 
@@ -320,8 +317,7 @@ def test_a_cpu_that_is_about_to_pick_keeps_a_task():
 def test_the_balancer_takes_the_leftmost_first_to_the_mean_of_all():
     """Four CPUs, 40 tasks on one: an idle one takes ten, those of least vruntime but for the hot ones."""
     machine = spread_over([40, 0, 0, 0])
-    for t in range(1, 41):
-        machine.vm.task[t, TASK.vruntime] = (100 - t) * MS  # the first runs
+    machine.set_vruntimes(slice(1, 41), [(100 - t) * MS for t in range(1, 41)])  # the first runs
     machine.vm.task[40, TASK.ran] = 10 * MS - 499_999
     machine.vm.task[39, TASK.ran] = 10 * MS - 500_000
     machine.call(pull, 1, 10 * MS)

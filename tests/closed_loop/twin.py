@@ -155,6 +155,11 @@ def setup_of(scenario: Scenario, lane: int, seed: int, pageblock_order: int) -> 
     )
 
 
+def vruntime_of(task) -> int:
+    """What a queue is in order of."""
+    return task.vruntime
+
+
 class Twin:
     """A lane and its reference."""
 
@@ -239,7 +244,7 @@ class Twin:
         ]
         there = [
             [
-                [task.number for task in cpu.tasks],
+                [task.number for task in (*cpu.tasks[: 1 if cpu.current else 0], *sorted(cpu.queue, key=vruntime_of))],
                 cpu.clock,
                 cpu.min_vruntime,
                 cpu.rq_clock.value,
@@ -260,6 +265,7 @@ class Twin:
         return here, there
 
     def queue_of(self, cpu: int) -> list[int]:
+        """Who runs, and those that wait in the order of the kernel's tree."""
         row = self.vm.cpu[cpu]
         found, t = [], row[CPU.head]
         for _ in range(row[CPU.running]):

@@ -1,8 +1,9 @@
 """The fair scheduler of 2.6.25-rc8: who runs on a CPU, and until when [kernel/sched_fair.c].
 
-A CPU's queue is a list whose head runs; the others stand in order of arrival, which settles equal vruntimes. A slice
-ends at a tick, and the running task gives way before its next step. Tasks that are woken on an idle CPU all wait until
-the interrupt that wakes them is over; so of a herd the one of least vruntime comes first, not the first to be woken.
+A CPU's queue is a list whose head runs, unless the CPU idles; behind it the others wait in order of vruntime, equals in
+order of arrival, as in the kernel's tree. A slice ends at a tick, and the running task gives way before its next step.
+Tasks that are woken on an idle CPU all wait until the interrupt that wakes them is over; so of a herd the one of least
+vruntime comes first, not the first to be woken.
 """
 
 from fastalloc.compiler.jit import folded, internal
@@ -55,16 +56,19 @@ def sched_slice(vm, cpu, t):
     return calc_delta(period, vm.task[t, TASK.weight], vm.cpu[cpu, CPU.load])
 
 
-@internal
+@folded
 def leftmost(vm, cpu):
     """The waiting task of least vruntime, the first to come among equals; -1 none [__pick_next_entity]."""
-    t = vm.cpu[cpu, CPU.head]
-    first = t if vm.cpu[cpu, CPU.idle_current] != 0 else -1
-    for _ in range(vm.cpu[cpu, CPU.running] - 1):
-        t = vm.task[t, TASK.next]
-        if first < 0 or vm.task[t, TASK.vruntime] < vm.task[first, TASK.vruntime]:
-            first = t
-    return first
+    c = vm.cpu[cpu]
+    if c[CPU.idle_current] != 0:
+        return c[CPU.head]
+    return vm.task[c[CPU.head], TASK.next] if c[CPU.running] > 1 else -1
+
+
+@folded
+def current_task(vm, cpu):
+    """The task that runs on a CPU, or that an interrupt finds there; -1 the idle one."""
+    return -1 if vm.cpu[cpu, CPU.idle_current] != 0 else vm.cpu[cpu, CPU.head]
 
 
 @folded
@@ -162,18 +166,50 @@ def check_preempt_wakeup(vm, cpu, t):
 
 
 @internal
+def link_waiting(vm, t, cpu, running):
+    """Put a task among those that wait, of which there are some or ``running`` runs, behind its equals; ``running``: -1
+    nobody [__enqueue_entity]."""
+    c = vm.cpu[cpu]
+    vruntime = vm.task[t, TASK.vruntime]
+    tail = c[CPU.tail]
+    if tail == running or vruntime >= vm.task[tail, TASK.vruntime]:
+        vm.task[t, TASK.next] = -1
+        vm.task[tail, TASK.next] = t
+        c[CPU.tail] = t
+        return
+    previous = running
+    following = vm.task[running, TASK.next] if running >= 0 else c[CPU.head]
+    while vm.task[following, TASK.vruntime] <= vruntime:
+        previous = following
+        following = vm.task[following, TASK.next]
+    vm.task[t, TASK.next] = following
+    if previous >= 0:
+        vm.task[previous, TASK.next] = t
+    else:
+        c[CPU.head] = t
+
+
+@folded
+def previous_of(vm, t, cpu):
+    """The task in front of ``t``, which is not the first, on a CPU's list."""
+    previous = vm.cpu[cpu, CPU.head]
+    while vm.task[previous, TASK.next] != t:
+        previous = vm.task[previous, TASK.next]
+    return previous
+
+
+@internal
 def link_task(vm, t, cpu, now):
-    """Put a task at the end of a CPU's list; an idle CPU picks one before its next step [cpu_idle, schedule]."""
+    """Put a task on a CPU's list; an idle CPU picks one before its next step [cpu_idle, schedule]."""
     c = vm.cpu[cpu]
     note_queued(vm, cpu, t)
     vm.task[t, TASK.cpu] = cpu
-    vm.task[t, TASK.next] = -1
     c[CPU.load] += vm.task[t, TASK.weight]
     c[CPU.running] += 1
     if c[CPU.running] > 1:
-        vm.task[c[CPU.tail], TASK.next] = t
-        c[CPU.tail] = t
+        link_waiting(vm, t, cpu, current_task(vm, cpu))
         return
+    vm.task[t, TASK.next] = -1
     c[CPU.head] = t
     c[CPU.tail] = t
     if c[CPU.clock] < now:
@@ -193,9 +229,7 @@ def unlink_task(vm, t, cpu):
     if c[CPU.head] == t:
         c[CPU.head] = vm.task[t, TASK.next]
     else:
-        previous = c[CPU.head]
-        while vm.task[previous, TASK.next] != t:
-            previous = vm.task[previous, TASK.next]
+        previous = previous_of(vm, t, cpu)
         vm.task[previous, TASK.next] = vm.task[t, TASK.next]
         if c[CPU.tail] == t:
             c[CPU.tail] = previous
@@ -226,15 +260,7 @@ def run_next(vm, cpu):
     the leftmost [pick_next_entity, pick_next, set_next_entity, __dequeue_entity]."""
     c = vm.cpu[cpu]
     first = c[CPU.head]  # nobody runs now
-    second = -1
-    t = first
-    for _ in range(c[CPU.running] - 1):
-        t = vm.task[t, TASK.next]
-        if vm.task[t, TASK.vruntime] < vm.task[first, TASK.vruntime]:
-            second = first
-            first = t
-        elif second < 0 or vm.task[t, TASK.vruntime] < vm.task[second, TASK.vruntime]:
-            second = t
+    second = vm.task[first, TASK.next]
     buddy = c[CPU.buddy]
     if buddy >= 0 and buddy != first:
         lead = vm.task[buddy, TASK.vruntime] - vm.task[first, TASK.vruntime]
@@ -244,9 +270,7 @@ def run_next(vm, cpu):
     if second >= 0:
         raise_min_vruntime(vm, cpu, second)
     if first != c[CPU.head]:
-        previous = c[CPU.head]
-        while vm.task[previous, TASK.next] != first:
-            previous = vm.task[previous, TASK.next]
+        previous = previous_of(vm, first, cpu)
         vm.task[previous, TASK.next] = vm.task[first, TASK.next]
         if c[CPU.tail] == first:
             c[CPU.tail] = previous
@@ -277,9 +301,7 @@ def schedule(vm, cpu, now):
         note_queued(vm, cpu, t)
         if c[CPU.running] > 1:
             c[CPU.head] = vm.task[t, TASK.next]
-            vm.task[t, TASK.next] = -1
-            vm.task[c[CPU.tail], TASK.next] = t
-            c[CPU.tail] = t
+            link_waiting(vm, t, cpu, -1)
     run_next(vm, cpu)
 
 
@@ -301,12 +323,6 @@ def dequeue_head(vm, cpu):
     else:
         run_next(vm, cpu)
     return t
-
-
-@folded
-def current_task(vm, cpu):
-    """The task that runs on a CPU, or that an interrupt finds there; -1 the idle one."""
-    return -1 if vm.cpu[cpu, CPU.idle_current] != 0 else vm.cpu[cpu, CPU.head]
 
 
 @folded
@@ -391,25 +407,6 @@ def imbalance(vm, cpu, other):
 
 
 @internal
-def rb_next(vm, cpu, t):
-    """The waiting task that follows ``t`` in a CPU's tree: of the next larger vruntime, among equals in order of
-    arrival; -1 none [__load_balance_iterator]."""
-    own = vm.task[t, TASK.vruntime]
-    u = vm.cpu[cpu, CPU.head]
-    behind = False
-    found = -1
-    for i in range(vm.cpu[cpu, CPU.running]):
-        waits = i > 0 or vm.cpu[cpu, CPU.idle_current] != 0
-        vruntime = vm.task[u, TASK.vruntime]
-        follows = vruntime > own or (vruntime == own and behind)
-        if waits and follows and (found < 0 or vruntime < vm.task[found, TASK.vruntime]):
-            found = u
-        behind = behind or u == t
-        u = vm.task[u, TASK.next]
-    return found
-
-
-@internal
 def balance(vm, cpu, now):
     """Pull waiting tasks that are not cache-hot from the busiest CPU, the leftmost first, until the imbalance is moved
     [load_balance, load_balance_newidle, balance_tasks, can_migrate_task, pull_task]."""
@@ -426,7 +423,7 @@ def balance(vm, cpu, now):
     # one stays where it is woken: a CPU that is about to pick is not left without any
     while left > 0 and t >= 0 and looked < LOOKS_MOST and b[CPU.running] > 1:
         looked += 1
-        following = rb_next(vm, other, t)
+        following = vm.task[t, TASK.next]  # [__load_balance_iterator]
         weight = vm.task[t, TASK.weight]
         too_much = weight // 2 > left + NICE_0_LOAD and weight <= heaviest
         hot = t == b[CPU.buddy] or b[CPU.rq_clock] - vm.task[t, TASK.ran] < CACHE_HOT_NS
