@@ -155,6 +155,7 @@ def build_io(scenario: Scenario, frames: int) -> ms.Io:
         IO.dispatch_head,
         IO.dispatch_tail,
         IO.last_merge,
+        IO.last_added,
         IO.next_rq,
         IO.disk_head,
         IO.disk_tail,

@@ -102,6 +102,8 @@ def queue_remove(io, r):
     request = io.request[r]
     following = request[REQUEST.next]
     preceding = request[REQUEST.prev]
+    if io.ctl[IO.last_added] == r:
+        io.ctl[IO.last_added] = preceding
     if io.ctl[IO.next_rq] == r:
         after = following
         if after < 0 and io.ctl[IO.head] != r:
@@ -217,13 +219,19 @@ def elv_queue_empty(io):
 
 
 @folded
+def nearer(io, one, other, sector):
+    """Of two requests, ``one`` -1 if there is none, that which starts nearer to ``sector``."""
+    if one >= 0 and abs(io.request[one, REQUEST.start] - sector) < abs(io.request[other, REQUEST.start] - sector):
+        return one
+    return other
+
+
+@folded
 def last_up_to(io, sector):
     """The last request that starts at ``sector`` or before, in a queue in order of sectors; -1 none [elv_rb_add]. It is
-    sought from q->last_merge on, as bios come in order."""
+    sought from where it is likely to be near: tasks write in order, each for itself."""
     request = io.request
-    r = io.ctl[IO.last_merge]
-    if r < 0:
-        r = io.ctl[IO.tail]
+    r = nearer(io, io.ctl[IO.last_added], nearer(io, io.ctl[IO.last_merge], io.ctl[IO.tail], sector), sector)
     while r >= 0 and request[r, REQUEST.start] > sector:
         r = request[r, REQUEST.prev]
     following = request[r, REQUEST.next] if r >= 0 else -1
@@ -271,6 +279,7 @@ def add_request(io, vm, out, cpu, b, handle, jiffies):
     hash_insert(io, r, ms.BY_START)
     if ctl[IO.last_merge] < 0:
         ctl[IO.last_merge] = r
+    ctl[IO.last_added] = r
     ctl[IO.next_rq] = choose_request(io, ctl[IO.next_rq], r)
     out.metric[METRIC.requests] += 1
     if ctl[IO.plugged] != 0 and ctl[IO.count] - ctl[IO.in_flight] >= ctl[IO.unplug_thresh]:

@@ -107,6 +107,7 @@ class IO(Record, width=POLICY.width):
     elevator = field("one of ELEVATORS")
     last_merge = field("request of the last merge, or the first that came since, -1 none", source="q->last_merge")
     next_rq = field("that CFQ gives to the driver next, -1 none", source="cfqq->next_rq")
+    last_added = field("request queued last that did not merge, or one beside it once it has left; -1 none")
     rq_in_driver = field("seen by the driver and not complete", source="cfqd->rq_in_driver")
     arrivals = field("requests that have been queued so far")
     slice_end = field(
