@@ -1,6 +1,6 @@
 """The decorators of kernels: compiled once for all configurations, without the GIL, cached on disk."""
 
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import Any
 
 from numba import config, njit, typeof, types
@@ -116,6 +116,10 @@ def kernel(function, called_as=internal):
     if not DISABLE_JIT:
         from_python.called = cache(lambda: called_as(function))
     return from_python
+
+
+called_folded = partial(kernel, called_as=folded)
+"""A kernel that Python calls, and that becomes part of each kernel that does; for short ones."""
 
 
 def by_type(stub, **options):

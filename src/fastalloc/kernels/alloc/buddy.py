@@ -1,6 +1,6 @@
 """The buddy lists of a zone, apart by mobility, and each CPU's lists of pages [mm/page_alloc.c of 2.6.25]."""
 
-from fastalloc.compiler.jit import folded, internal, kernel
+from fastalloc.compiler.jit import called_folded, folded, internal, kernel
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.state import AREA, MEMCTL, MIGRATE, PAGE, PCP, ZONE
 from fastalloc.linux import gfp as g
@@ -18,7 +18,7 @@ def page_bytes(mem):
     return 4096 << mem.ctl[MEMCTL.page_doublings]
 
 
-@kernel
+@called_folded
 def page_zone(mem, pfn):
     """Zone index of a page frame."""
     return (mem.page[pfn, PAGE.flags] >> st.PG_ZONE_SHIFT) & 3

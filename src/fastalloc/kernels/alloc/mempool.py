@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastalloc.compiler.groups import group
-from fastalloc.compiler.jit import internal, kernel, out_of_line
+from fastalloc.compiler.jit import called_folded, folded, internal, kernel, out_of_line
 from fastalloc.compiler.records import Record, block, field
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.guards import checked_alloc, checked_free
@@ -72,7 +72,7 @@ class Pools(NamedTuple):
     element: np.ndarray  # int64[pools, most elements]: handles, a stack
 
 
-@kernel
+@called_folded
 def first_try_mask(gfp, rule):
     """The mask of the first round: the caller's with the mempool bits, without WAIT and IO."""
     mask = gfp | g.MEMPOOL_MASK
@@ -85,30 +85,43 @@ def first_try_mask(gfp, rule):
     return mask & ~(g.WAIT | g.IO)
 
 
-@kernel
-def pool_alloc(mem, heap, pools, p, cpu, gfp, context):
-    """One element from the allocator behind the pool [pool->alloc]; handle or NO_OBJECT."""
+@internal
+def alloc_otherwise(mem, heap, pools, p, cpu, gfp, context):
+    """An element of a pool that no cache is behind; handle or NO_OBJECT."""
     out_of_line()
     pool = pools.pool
     source = pool[p, MEMPOOL.cache]
-    if pool[p, MEMPOOL.kind] == MP_SLAB:
-        return checked_alloc(mem, heap, source, cpu, gfp, context)
     if pool[p, MEMPOOL.kind] == MP_PAGES:
         return page_handle(mem, cpu, gfp, context, source)
     handle = kmalloc(mem, heap, pool[p], cpu, gfp, context, source)
     return BOGUS_HANDLE if handle < 0 and source <= LARGEST_WITH_HEADER else handle
 
 
-@kernel
-def pool_free(mem, heap, pools, p, cpu, handle):
-    """Give one element back to the allocator [pool->free]."""
-    out_of_line()
+@folded
+def pool_alloc(mem, heap, pools, p, cpu, gfp, context):
+    """One element from the allocator behind the pool [pool->alloc]; handle or NO_OBJECT."""
     if pools.pool[p, MEMPOOL.kind] == MP_SLAB:
-        checked_free(mem, heap, pools.pool[p, MEMPOOL.cache], cpu, handle)
-    elif pools.pool[p, MEMPOOL.kind] == MP_PAGES:
+        return checked_alloc(mem, heap, pools.pool[p, MEMPOOL.cache], cpu, gfp, context)
+    return alloc_otherwise(mem, heap, pools, p, cpu, gfp, context)
+
+
+@internal
+def free_otherwise(mem, heap, pools, p, cpu, handle):
+    """Give an element back to a pool that no cache is behind."""
+    out_of_line()
+    if pools.pool[p, MEMPOOL.kind] == MP_PAGES:
         free_page_handle(mem, cpu, handle)
     elif handle != BOGUS_HANDLE:
         kfree(mem, heap, cpu, handle)
+
+
+@folded
+def pool_free(mem, heap, pools, p, cpu, handle):
+    """Give one element back to the allocator [pool->free]."""
+    if pools.pool[p, MEMPOOL.kind] == MP_SLAB:
+        checked_free(mem, heap, pools.pool[p, MEMPOOL.cache], cpu, handle)
+    else:
+        free_otherwise(mem, heap, pools, p, cpu, handle)
 
 
 @kernel

@@ -4,7 +4,7 @@ Two memory models stand behind one entry, :func:`alloc_pages`: the zones of a re
 in front of which the golden cases were recorded.
 """
 
-from fastalloc.compiler.jit import folded, internal, kernel, out_of_line
+from fastalloc.compiler.jit import called_folded, folded, internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.buddy import (
     area_add,
@@ -28,7 +28,7 @@ from fastalloc.linux import gfp as g
 # ------------------------------------------------------------------------------------------------ watermarks
 
 
-@kernel
+@called_folded
 def zone_watermark(mark, high, harder):
     """The level that ``free`` must exceed, in pages [zone_watermark_ok]: HIGH halves, then HARDER takes a quarter."""
     level = mark
@@ -39,7 +39,7 @@ def zone_watermark(mark, high, harder):
     return level
 
 
-@kernel
+@called_folded
 def zone_watermark_ok(mem, z, order, mark, class_zone, high, harder):
     """Whether zone ``z`` may give ``2**order`` pages against ``mark`` [zone_watermark_ok, 2.6.25]."""
     level = zone_watermark(mark, high, harder) + mem.zone[z, ZONE.emergency]
@@ -203,7 +203,7 @@ def asked_page(mem, cpu, order, first_zone, gfp, context):
     return -1
 
 
-@kernel
+@called_folded
 def alloc_pages_zones(mem, cpu, gfp, order, context):
     """Attempts A, B and C of __alloc_pages (2.6.25): all that happens before direct reclaim.
 

@@ -175,7 +175,7 @@ def rcu_tick(mem, heap, vm, cpu, now):
             wake_task(vm, t, now)
 
 
-@internal
+@folded
 def note_idle_tick(vm, cpu, now):
     """An idle CPU keeps its tick while RCU needs it [tick_nohz_stop_sched_tick, rcu_needs_cpu]."""
     c = vm.cpu[cpu]

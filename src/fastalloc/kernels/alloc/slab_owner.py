@@ -3,7 +3,7 @@
 ``heap`` is whichever allocator the machine has, see :mod:`fastalloc.kernels.alloc.kmem`.
 """
 
-from fastalloc.compiler.jit import folded, internal
+from fastalloc.compiler.jit import folded
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.guards import checked_alloc, checked_free
 from fastalloc.kernels.alloc.heap_ops import by_heap
@@ -30,7 +30,7 @@ def account(heap, out, handle, who):
         out.ledger[owner, depth, who] += 1
 
 
-@internal
+@folded
 def _take(mem, heap, out, c, cpu, gfp, context, who):
     mem.ctl[MEMCTL.who] = who
     handle = checked_alloc(mem, heap, c, cpu, gfp | mem.ctl[MEMCTL.gfp_add[who]], context)
@@ -38,7 +38,7 @@ def _take(mem, heap, out, c, cpu, gfp, context, who):
     return handle
 
 
-@internal
+@folded
 def _give(mem, heap, c, cpu, handle):
     checked_free(mem, heap, c, cpu, handle)
 

@@ -6,7 +6,7 @@ turns of 50.02, 100.02 and 2000.02 us with timers of 50, 100 and 2000 us]. Then 
 goes on where it was. That QEMU 7.2 can leave the second CPU standing still is not modelled, see docs/machine.md.
 """
 
-from fastalloc.compiler.jit import folded, internal
+from fastalloc.compiler.jit import folded, internal, out_of_line
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.state import VM
 from fastalloc.kernels.lane.tasks import CPU
@@ -23,13 +23,9 @@ def earlier(vm, cpu, other):
 
 
 @internal
-def set_due(vm, cpu, due):
-    """Enter when ``cpu`` is due. A tournament over the CPUs: node ``i`` has the children ``2 * i`` and ``2 * i + 1``,
-    the CPUs are the nodes from VM.nr_cpus on, and the winner of the root, node 1, is the CPU that is due first. So an
-    event costs no more with many CPUs than the height of that tree."""
-    if due == vm.cpu[cpu, CPU.due]:
-        return
-    vm.cpu[cpu, CPU.due] = due
+def play(vm, cpu):
+    """The tournament of :func:`set_due`, after a change to ``cpu``."""
+    out_of_line()
     cpus = vm.ctl[VM.nr_cpus]
     node = (cpus + cpu) >> 1
     while node > 0:
@@ -41,7 +37,18 @@ def set_due(vm, cpu, due):
         node >>= 1
 
 
-@internal
+@folded
+def set_due(vm, cpu, due):
+    """Enter when ``cpu`` is due. More than two CPUs hold a tournament: node ``i`` has the children ``2 * i`` and
+    ``2 * i + 1``, the CPUs are the nodes from VM.nr_cpus on, and the winner of the root, node 1, is the CPU that is due
+    first. So an event costs no more with many CPUs than the height of that tree."""
+    if due != vm.cpu[cpu, CPU.due]:
+        vm.cpu[cpu, CPU.due] = due
+        if vm.ctl[VM.nr_cpus] > 2:
+            play(vm, cpu)
+
+
+@folded
 def note_due(vm, cpu, irq):
     """Bring the time at which ``cpu`` is due up to date, after any change to its work or its clock.
 
@@ -59,7 +66,11 @@ def note_due(vm, cpu, irq):
 @folded
 def first_due(vm):
     """The CPU whose next step comes first."""
-    return vm.cpu[1, CPU.first] if vm.ctl[VM.nr_cpus] > 1 else 0
+    cpus = vm.ctl[VM.nr_cpus]
+    if cpus > 2:
+        return vm.cpu[1, CPU.first]
+    last = cpus - 1
+    return last if vm.cpu[last, CPU.due] < vm.cpu[0, CPU.due] else 0
 
 
 @internal
@@ -68,8 +79,8 @@ def next_tick(vm, cpu, now):
     [tick_setup_sched_timer]."""
     jiffy = vm.ctl[VM.jiffy_ns]
     known = vm.cpu[cpu, CPU.next_tick]
-    if 0 < known <= now < known + jiffy:  # most often, and without a division
-        return known + jiffy
+    if known > 0 and known - jiffy <= now < known + jiffy:  # most often, and without a division
+        return known if now < known else known + jiffy
     skew = cpu * vm.ctl[VM.tick_skew]
     return ((now - skew) // jiffy + 1) * jiffy + skew
 

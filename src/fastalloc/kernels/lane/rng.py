@@ -6,13 +6,9 @@ the same number under two policies. Everything is unsigned 64-bit arithmetic; no
 integer as int64, so each function here first reads its arguments as the unsigned numbers that they are.
 """
 
-from functools import partial
-
 import numpy as np
 
-from fastalloc.compiler.jit import folded, kernel
-
-called_folded = partial(kernel, called_as=folded)
+from fastalloc.compiler.jit import called_folded, folded, kernel
 
 U32 = np.uint64(0xFFFFFFFF)
 S32 = np.uint64(32)
@@ -91,7 +87,7 @@ def draw(seed, stream, lane, time, n):
     return drawn(seed, stream, lane, time, n)
 
 
-@kernel
+@called_folded
 def multiply_high(a, b):
     """The upper 64 bits of the 128-bit product of two uint64."""
     a0 = np.uint64(a) & U32
@@ -103,7 +99,7 @@ def multiply_high(a, b):
     return a1 * b1 + (middle >> S32) + (carry >> S32)
 
 
-@kernel
+@called_folded
 def below(number, bound):
     """A whole number in [0, bound) from one draw, as int64.
 

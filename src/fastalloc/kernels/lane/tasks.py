@@ -150,7 +150,7 @@ class CPU(Record):
     softirq_bio = field("its next bio to be ended")
     request_fn = field("1 + who runs the request function here, 0 nobody")
     due = field("when its next step begins, NEVER while it has nothing to do")
-    first = field("tree over the CPUs, see sched.next_due: of all below node ``row``, the CPU that is due first")
+    first = field("tree over the CPUs, see due.set_due: of all below node ``row``, the CPU that is due first")
     resched = field("need_resched: the running task gives way before its next step")
     exec = field("rq_clock up to which the running task is charged [exec_start]", "ns")
     min_vruntime = field("least vruntime of its tasks, never less than before", "ns", "cfs_rq")

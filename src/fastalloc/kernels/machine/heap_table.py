@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastalloc.compiler.addresses import WORD, address_of, compile_for
-from fastalloc.compiler.jit import DISABLE_JIT, entry, hint, internal
+from fastalloc.compiler.jit import DISABLE_JIT, entry, folded, hint
 from fastalloc.kernels.alloc import guards, kmem, slab_owner, taken_back
 from fastalloc.kernels.alloc import kmem_inspect as ki
 from fastalloc.kernels.alloc.heap_ops import HEAP_OP, HeapOps
@@ -35,7 +35,7 @@ def _compiled(face: Callable[..., Any]) -> Any:
     def operation(*args):
         return face(*args)
 
-    return internal(operation)
+    return folded(operation)  # part of the function that has the address
 
 
 _PROGRAM = [(getattr(HEAP_OP, face.__name__), list(signature(face).parameters), _compiled(face)) for face in OPERATIONS]

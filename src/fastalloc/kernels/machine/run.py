@@ -5,6 +5,7 @@ The earliest runs first; equal times run in that order, then by CPU. A CPU's ste
 step comes when that time has passed, so CPUs interleave at the granularity of a step (at most QUANTUM_NS).
 """
 
+from fastalloc.compiler.hints import likely
 from fastalloc.compiler.jit import compile_entry, entry, folded, internal, out_of_line
 from fastalloc.kernels.alloc.kmem import reap
 from fastalloc.kernels.alloc.kmem_inspect import (
@@ -352,7 +353,7 @@ def _run(mem, heap, pools, io, vm, out, until):
                 ctl[VM.error] = check_lane(mem, heap, pools, io, vm)
                 if ctl[VM.error] != 0:
                     return
-        if event == EVENT_CPU:
+        if likely(event == EVENT_CPU):
             cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, at)
         elif event == EVENT_DISK:
             disk_done(io, vm)

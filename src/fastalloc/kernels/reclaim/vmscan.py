@@ -4,7 +4,7 @@ A reclaimer can sleep in the middle of everything, so its place is data: ``TASK.
 :func:`reclaim_step` does one step and returns the CPU time it took, in ns.
 """
 
-from fastalloc.compiler.jit import folded, internal
+from fastalloc.compiler.jit import folded, internal, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.buddy import drain_all_pages
 from fastalloc.kernels.alloc.page_alloc import zone_watermark_ok
@@ -344,11 +344,16 @@ def begin_balance(vm, out, t):
 
 
 @internal
+def wake_for(mem, vm, now):
+    """A request has missed pages_low."""
+    out_of_line()
+    vm.ctl[VM.kswapd_max_order] = max(vm.ctl[VM.kswapd_max_order], mem.ctl[MEMCTL.kswapd_wanted] - 1)
+    mem.ctl[MEMCTL.kswapd_wanted] = 0
+    wake_one(vm, TASK_STATE.kswapd, now)
+
+
+@folded
 def wakeup_kswapd(mem, vm, now):
     """Wake kswapd if a request has missed pages_low, and tell it the largest order of such [wakeup_kswapd]."""
-    wanted = mem.ctl[MEMCTL.kswapd_wanted]
-    if wanted == 0:
-        return
-    mem.ctl[MEMCTL.kswapd_wanted] = 0
-    vm.ctl[VM.kswapd_max_order] = max(vm.ctl[VM.kswapd_max_order], wanted - 1)
-    wake_one(vm, TASK_STATE.kswapd, now)
+    if mem.ctl[MEMCTL.kswapd_wanted] != 0:
+        wake_for(mem, vm, now)

@@ -150,7 +150,7 @@ def missing_nodes(vm, cpu, slot):
     leaf[RADIX_NODE.below] += 1
 
 
-@internal
+@folded
 def add_to_swap_cache(mem, heap, vm, out, cpu, slot, gfp, context):
     """Enter ``slot`` in the tree: the stock is filled first, and then serves the nodes that are missing; success."""
     if not radix_tree_preload(mem, heap, vm, out, cpu, gfp, context):
