@@ -15,7 +15,7 @@ from fastalloc.errors import InputError
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import slub as su
 from fastalloc.kernels.alloc.slub import state as er
-from fastalloc.kernels.alloc.slub.sheaf_calls import add_sheaves
+from fastalloc.kernels.alloc.slub.era_7_3.sheaf_calls import add_sheaves
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB, ZONE
 from fastalloc.kernels.replay import kmem_events as kr
 from fastalloc.kernels.replay.kmem_events import MET

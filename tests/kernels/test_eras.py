@@ -1,11 +1,14 @@
 """The later eras of SLUB: examples worked by hand, and random walks against the reference."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as hs
 
 from fastalloc.kernels.alloc import kmem
+from fastalloc.kernels.alloc.slub import slub
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, SLUB_CTL, SLUB_SLAB, ZONE
 from fastalloc.linux.geometry_slub import CacheRequest, SlubOptions, calculate_sizes
@@ -13,6 +16,12 @@ from fastalloc.scenario.slub_arrays import geometry_row
 from tests.kernels.eras import ATOMIC, KERNEL, Machine, index_of, row, sheaf_row, slab_of
 from tests.reference import slub_eras as reference
 from tests.reference.cpu_partial import CpuPartialCache
+
+
+def test_each_era_is_a_folder_and_no_folder_is_without_one():
+    folders = {path.parent.name for path in Path(slub.__file__).parent.glob("*/__init__.py")}
+    assert folders == {f"era_{name}".replace(".", "_").replace("-", "_") for name in er.ERA_NAMES}
+
 
 # ---------------------------------------------------------------------------------------------- cpu-partial
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastalloc.kernels.alloc.slub import prefilled, sheaf_calls
+from fastalloc.kernels.alloc.slub.era_7_3 import prefilled, sheaf_calls
 from fastalloc.kernels.alloc.slub.state import SHEAF
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, ZONE
 from fastalloc.kernels.replay import refill_events

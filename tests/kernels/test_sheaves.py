@@ -1,8 +1,9 @@
 """Sheaves and barns: examples worked by hand."""
 
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.slub import sheaves, slub
+from fastalloc.kernels.alloc.slub import slub
 from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.slub.era_sheaves import sheaves
 from fastalloc.kernels.alloc.slub.state import SHEAF
 from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, KMEM_CACHE_NODE, SLUB_CTL, ZONE
 from fastalloc.linux import gfp as g

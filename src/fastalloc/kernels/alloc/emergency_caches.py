@@ -8,8 +8,8 @@ when empty.
 
 from fastalloc.compiler.jit import internal, out_of_line
 from fastalloc.kernels.alloc import state as st
+from fastalloc.kernels.alloc.slub.era_2_6_25.slow_paths import free_turning
 from fastalloc.kernels.alloc.slub.partial import add_partial, discard_slab, new_slab, remove_partial
-from fastalloc.kernels.alloc.slub.slab_free import free_turning
 from fastalloc.kernels.alloc.slub.slub import slab_alloc, slab_free
 from fastalloc.kernels.alloc.slub.state import PATH_PARTIAL, PATH_STAYS, PATH_STAYS_FROZEN
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB

@@ -19,7 +19,8 @@ from fastalloc.kernels.alloc.emergency_caches import NONE, emergency_alloc
 from fastalloc.kernels.alloc.page_alloc import ignores_watermarks, request_depth
 from fastalloc.kernels.alloc.policy_hooks import about_cache, about_request, about_slab, answer, wanted
 from fastalloc.kernels.alloc.policy_record import MATCH_ENTITLEMENT, QUESTION
-from fastalloc.kernels.alloc.slub.slub import grow_slab, slab_alloc
+from fastalloc.kernels.alloc.slub.era_2_6_25.slow_paths import grow_slab
+from fastalloc.kernels.alloc.slub.slub import slab_alloc
 from fastalloc.kernels.alloc.slub.state import PATH_NEW_SLAB, PATH_PARTIAL
 from fastalloc.kernels.alloc.state import (
     DEPTH,

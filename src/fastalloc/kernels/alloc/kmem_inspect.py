@@ -15,7 +15,7 @@ from fastalloc.kernels.alloc.heap_ops import HEAP_OP, is_behind, its_own, word_a
 from fastalloc.kernels.alloc.own.face import OWN_TOLD
 from fastalloc.kernels.alloc.slab_slob_inspect import SLAB, SLOB, not_told
 from fastalloc.kernels.alloc.slub import slub as su
-from fastalloc.kernels.alloc.slub.sheaf_calls import add_sheaves
+from fastalloc.kernels.alloc.slub.era_7_3.sheaf_calls import add_sheaves
 from fastalloc.kernels.alloc.slub.state import ERA_2_6_25, ERA_PERCPU_SHEAVES, SHEAF
 from fastalloc.kernels.alloc.state import (
     DEPTH,

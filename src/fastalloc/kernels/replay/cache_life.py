@@ -9,9 +9,9 @@ import numpy as np
 
 from fastalloc.compiler.jit import entry, internal, out_of_line
 from fastalloc.kernels.alloc.kmalloc import general_cache
-from fastalloc.kernels.alloc.slub import sheaf_calls as sc
 from fastalloc.kernels.alloc.slub import slub as su
 from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.slub.era_7_3 import sheaf_calls as sc
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL
 from fastalloc.linux import gfp as g
 

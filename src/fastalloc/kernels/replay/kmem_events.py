@@ -13,10 +13,11 @@ from fastalloc.compiler.hints import likely, prefetch, unlikely
 from fastalloc.compiler.jit import entry, internal, kernel, out_of_line
 from fastalloc.compiler.records import Record, block, field
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.slub import cpu_partial as cp
 from fastalloc.kernels.alloc.slub import slub
 from fastalloc.kernels.alloc.slub import state as er
-from fastalloc.kernels.alloc.slub.main_sheaf import asks_free_to, give_asked, main_serves
+from fastalloc.kernels.alloc.slub.era_7_3.main_sheaf import asks_free_to, give_asked, main_serves
+from fastalloc.kernels.alloc.slub.era_cpu_partial.cpu_lists import deactivate_slab
+from fastalloc.kernels.alloc.slub.era_cpu_partial.slow_paths import load_freelist
 from fastalloc.kernels.alloc.slub.partial import SHEAVES, TURNS, new_slab
 from fastalloc.kernels.alloc.slub.slab_free import free_asking, free_unasked
 from fastalloc.kernels.alloc.state import (
@@ -207,12 +208,12 @@ def take_new_slab(mem, slub_, c, cpu, node, gfp):
     k[KMEM_CACHE_CPU.alloc_slowpath] += 1
     if k[KMEM_CACHE_CPU.page] >= 0:
         k[KMEM_CACHE_CPU.cpuslab_flush] += 1
-        cp.deactivate_slab(mem, slub_, c, cpu, cpu, KMEM_CACHE_CPU.freelist)
+        deactivate_slab(mem, slub_, c, cpu, cpu, KMEM_CACHE_CPU.freelist)
     s = new_slab(mem, slub_, c, cpu, node, gfp, 0)
     if s < 0:
         return st.NO_OBJECT
     k[KMEM_CACHE_CPU.alloc_slab] += 1
-    return cp.load_freelist(slub_, c, cpu, s, KMEM_CACHE_CPU.freelist)
+    return load_freelist(slub_, c, cpu, s, KMEM_CACHE_CPU.freelist)
 
 
 @internal

@@ -15,12 +15,12 @@ from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.kmalloc import free_page_handle, general_cache, page_handle
 from fastalloc.kernels.alloc.mempool import BOGUS_HANDLE, MEMPOOL, mempool_alloc, mempool_free, mempool_resize
 from fastalloc.kernels.alloc.slab.state import REAPTIMEOUT_LIST3_S
-from fastalloc.kernels.alloc.slub import cpu_partial as cp
-from fastalloc.kernels.alloc.slub import prefilled as pre
-from fastalloc.kernels.alloc.slub import sheaf_calls as sc
 from fastalloc.kernels.alloc.slub import slub as su
 from fastalloc.kernels.alloc.slub import state as er
-from fastalloc.kernels.alloc.slub.kfree_rcu import kfree_rcu, rcu_do_batch
+from fastalloc.kernels.alloc.slub.era_7_3 import prefilled as pre
+from fastalloc.kernels.alloc.slub.era_7_3 import sheaf_calls as sc
+from fastalloc.kernels.alloc.slub.era_7_3.kfree_rcu import kfree_rcu, rcu_do_batch
+from fastalloc.kernels.alloc.slub.era_cpu_partial.bulk import alloc_bulk, free_bulk
 from fastalloc.kernels.alloc.state import KMEM_CACHE, MEMCTL, SLUB_CTL, ZONE
 from fastalloc.linux import gfp as g
 
@@ -186,7 +186,7 @@ def _bulk_alloc(mem, slub, play, c, cpu, slot, gfp, context, count):
     if slub.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES:
         done = sc.alloc_bulk(mem, slub, c, cpu, gfp, context, play.handle, slot, count)
     else:
-        done = cp.alloc_bulk(mem, slub, c, cpu, gfp, context, play.handle, slot, count)
+        done = alloc_bulk(mem, slub, c, cpu, gfp, context, play.handle, slot, count)
     for i in range(count):
         if done:
             kmem.ordinal(slub, play.handle[slot + i])
@@ -207,7 +207,7 @@ def _bulk_free(mem, slub, play, c, cpu, slot, count):
     if slub.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES:
         sc.free_many(mem, slub, c, cpu, play.handle, slot, held)
     else:
-        cp.free_bulk(mem, slub, c, cpu, play.handle, slot, held, True)
+        free_bulk(mem, slub, c, cpu, play.handle, slot, held, True)
     for i in range(count):
         play.handle[slot + i] = st.NO_OBJECT
     return held

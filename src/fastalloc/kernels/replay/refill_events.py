@@ -8,8 +8,8 @@ refill under way is in ``handle``, as an object that no allocation gives out.
 import numpy as np
 
 from fastalloc.compiler.jit import internal, kernel, out_of_line
-from fastalloc.kernels.alloc.slub import node_lists as nl
-from fastalloc.kernels.alloc.slub.percpu_sheaves import (
+from fastalloc.kernels.alloc.slub.era_7_3 import node_lists as nl
+from fastalloc.kernels.alloc.slub.era_7_3.percpu_sheaves import (
     alloc_empty_sheaf,
     empty_sheaf_at_hand,
     flush_and_free,

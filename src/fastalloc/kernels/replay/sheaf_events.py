@@ -12,11 +12,11 @@ from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.slub import slub
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.barn import EMPTY, FULL, barn_put, new_record, pop_object
-from fastalloc.kernels.alloc.slub.kfree_rcu import kfree_rcu, rcu_free_sheaf
-from fastalloc.kernels.alloc.slub.percpu_sheaves import ALLOC_NO_RECURSE, FREE_TO_SLAB, sheaf_call
-from fastalloc.kernels.alloc.slub.prefilled import prefill_sheaf, return_sheaf
+from fastalloc.kernels.alloc.slub.era_7_3.kfree_rcu import kfree_rcu, rcu_free_sheaf
+from fastalloc.kernels.alloc.slub.era_7_3.percpu_sheaves import ALLOC_NO_RECURSE, FREE_TO_SLAB, sheaf_call
+from fastalloc.kernels.alloc.slub.era_7_3.prefilled import prefill_sheaf, return_sheaf
+from fastalloc.kernels.alloc.slub.era_7_3.sheaf_calls import free_many
 from fastalloc.kernels.alloc.slub.rcu import next_callback, queue_sheaf
-from fastalloc.kernels.alloc.slub.sheaf_calls import free_many
 from fastalloc.kernels.alloc.slub.state import SHEAF
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB, ZONE
 from fastalloc.kernels.replay.refill_events import OP_BEGIN_REFILL, OP_INSTALL, refill_event

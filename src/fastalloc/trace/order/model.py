@@ -12,8 +12,8 @@ import numpy as np
 from fastalloc.compiler.jit import folded, internal, out_of_line
 from fastalloc.compiler.records import Record, field
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.slub import cpu_partial as cp
 from fastalloc.kernels.alloc.slub import state as er
+from fastalloc.kernels.alloc.slub.era_cpu_partial import slow_paths as cp
 from fastalloc.kernels.alloc.state import (
     DEPTH,
     KMEM_CACHE,

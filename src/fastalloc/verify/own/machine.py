@@ -16,7 +16,7 @@ from fastalloc.kernels.alloc.page_alloc import init_zones
 from fastalloc.kernels.alloc.policy_hooks import FAILED, answers
 from fastalloc.kernels.alloc.policy_record import ASKED, KERNEL, MATCH_FREE_TO, QUESTION, TELLS_ALL
 from fastalloc.kernels.alloc.slub import state as er
-from fastalloc.kernels.alloc.slub.sheaf_calls import add_sheaves
+from fastalloc.kernels.alloc.slub.era_7_3.sheaf_calls import add_sheaves
 from fastalloc.kernels.alloc.slub.slub import init_cache
 from fastalloc.kernels.alloc.state import (
     AREA,

@@ -1,4 +1,4 @@
-"""Where the paths of 2.6.25 leave for the later eras of SLUB.
+"""Where the paths common to all eras of SLUB leave for the cache's own, each a folder beside this file.
 
 A lane whose caches may follow any era is a :class:`~fastalloc.kernels.alloc.slub.state.SlubEras`; there
 ``KMEM_CACHE.era`` decides, cache by cache. A lane of type :class:`~fastalloc.kernels.alloc.state.Slub` knows 2.6.25
@@ -12,15 +12,18 @@ import numpy as np
 
 from fastalloc.compiler.jit import INLINED, dispatched
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.slub import cpu_partial as cp
-from fastalloc.kernels.alloc.slub import main_sheaf as ms
-from fastalloc.kernels.alloc.slub import sheaf_calls as sc
-from fastalloc.kernels.alloc.slub import sheaves
 from fastalloc.kernels.alloc.slub import state as er
-from fastalloc.kernels.alloc.slub.kfree_rcu import rcu_do_batch
+from fastalloc.kernels.alloc.slub.era_2_6_25.slow_paths import flush_slab as flush_2_6_25
+from fastalloc.kernels.alloc.slub.era_2_6_25.slow_paths import slab_turned
+from fastalloc.kernels.alloc.slub.era_7_3 import main_sheaf as ms
+from fastalloc.kernels.alloc.slub.era_7_3 import sheaf_calls as sc
+from fastalloc.kernels.alloc.slub.era_7_3.kfree_rcu import rcu_do_batch
+from fastalloc.kernels.alloc.slub.era_cpu_partial import cpu_lists
+from fastalloc.kernels.alloc.slub.era_cpu_partial import slow_paths as cp
+from fastalloc.kernels.alloc.slub.era_sheaves import sheaves
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, SLUB_CTL
 
-OWN = -2  # the cache is of 2.6.25: go on
+OWN = -2  # the cache is of 2.6.25: the caller goes on; a call in its place costs four instructions an event
 
 
 def _by_era(for_eras, for_2_6_25):
@@ -113,42 +116,41 @@ def era_free(mem, slub, c, cpu, s, i):
 
 
 def _era_turning(mem, slub, c, cpu, s, prior):
-    if slub.kcpu[c, cpu, KMEM_CACHE_CPU.main] != er.NO_MAIN[er.ERA_CPU_PARTIAL]:
-        return False
-    cp.free_turning(mem, slub, c, cpu, s, prior)
-    return True
+    if slub.kcpu[c, cpu, KMEM_CACHE_CPU.main] == er.NO_MAIN[er.ERA_CPU_PARTIAL]:
+        cp.free_turning(mem, slub, c, cpu, s, prior)
+    else:
+        slab_turned(mem, slub, c, cpu, s, prior)
 
 
-def _no_turning(mem, slub, c, cpu, s, prior):
-    return False
+def _turning_2_6_25(mem, slub, c, cpu, s, prior):
+    slab_turned(mem, slub, c, cpu, s, prior)
 
 
-@_by_era(_era_turning, _no_turning)
+@_by_era(_era_turning, _turning_2_6_25)
 def era_turning(mem, slub, c, cpu, s, prior):
-    """What becomes of a slab that a free turned, by the rules of cpu_partial; False for 2.6.25."""
+    """What becomes of a slab that a free turned, where no sheaf took the object."""
 
 
 def _era_flush(mem, slub, c, cpu, owner):
-    if slub.cache[c, KMEM_CACHE.era] == er.ERA_SHEAVES:
+    era = slub.cache[c, KMEM_CACHE.era]
+    if era == er.ERA_2_6_25:
+        flush_2_6_25(mem, slub, c, cpu, owner)
+    elif era == er.ERA_CPU_PARTIAL:
+        cpu_lists.flush_slab(mem, slub, c, cpu, owner, KMEM_CACHE_CPU.freelist)
+    elif era == er.ERA_SHEAVES:
         sheaves.flush_sheaves(mem, slub, c, cpu, owner)
-        cp.flush_slab(mem, slub, c, cpu, owner, KMEM_CACHE_CPU.sheaf_freelist)
-        return True
-    if slub.cache[c, KMEM_CACHE.era] == er.ERA_CPU_PARTIAL:
-        cp.flush_slab(mem, slub, c, cpu, owner, KMEM_CACHE_CPU.freelist)
-        return True
-    if slub.cache[c, KMEM_CACHE.era] == er.ERA_PERCPU_SHEAVES:
+        cpu_lists.flush_slab(mem, slub, c, cpu, owner, KMEM_CACHE_CPU.sheaf_freelist)
+    else:
         sc.flush_cpu(mem, slub, c, owner)
-        return True
-    return False
 
 
-def _no_flush(mem, slub, c, cpu, owner):
-    return False
+def _flush_2_6_25(mem, slub, c, cpu, owner):
+    flush_2_6_25(mem, slub, c, cpu, owner)
 
 
-@_by_era(_era_flush, _no_flush)
+@_by_era(_era_flush, _flush_2_6_25)
 def era_flush(mem, slub, c, cpu, owner):
-    """Empty what a later era keeps for CPU ``owner``; False for 2.6.25."""
+    """Empty what is kept for CPU ``owner``."""
 
 
 def _era_shrink(mem, slub, c, cpu, n):

@@ -6,13 +6,13 @@ lane.
 =============  ======================  ==============================================================================
 era            Linux                   what differs
 =============  ======================  ==============================================================================
-``2.6.25``     2.6.22 to 2.6.25        an emptied slab goes back at once; one order; kernels/alloc/slub/slub.py
+``2.6.25``     2.6.22 to 2.6.25        an emptied slab goes back at once; one order; alloc/slub/era_2_6_25
 ``cpu-partial`` 3.2 to 6.17            per-CPU partial lists, min_partial honoured on free, order fallback;
-                                       kernels/alloc/slub/cpu_partial.py
+                                       alloc/slub/era_cpu_partial
 ``sheaves``    6.18                    arrays of objects per CPU and a barn per node before all that, for caches
-                                       that ask; kernels/alloc/slub/sheaves.py
+                                       that ask; alloc/slub/era_sheaves
 ``7.3``        7.2 and 7.3             every cache has sheaves, and there is no CPU slab below them; 7.0 and 7.1 were
-                                       not read; kernels/alloc/slub/percpu_sheaves.py
+                                       not read; alloc/slub/era_7_3
 =============  ======================  ==============================================================================
 """
 

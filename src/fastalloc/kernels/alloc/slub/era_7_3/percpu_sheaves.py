@@ -15,7 +15,6 @@ from fastalloc.kernels.alloc.buddy import page_bytes
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages
 from fastalloc.kernels.alloc.policy_hooks import goes_elsewhere
 from fastalloc.kernels.alloc.policy_record import MATCH_FREE_TO, MATCH_PFMEMALLOC, TO_SLAB
-from fastalloc.kernels.alloc.slub import node_lists as nl
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.barn import (
     EMPTY,
@@ -31,6 +30,7 @@ from fastalloc.kernels.alloc.slub.barn import (
     swap_sheaves,
     wanted_objects,
 )
+from fastalloc.kernels.alloc.slub.era_7_3 import node_lists as nl
 from fastalloc.kernels.alloc.slub.state import SHEAF
 from fastalloc.kernels.alloc.state import (
     DEPTH,

@@ -2,7 +2,8 @@
 ones per node.
 
 Each CPU has a main sheaf, a stack that serves and takes objects, and at times a spare one. Objects in a sheaf are in
-use as far as their slabs can tell. Under the sheaves lie the rules of :mod:`fastalloc.kernels.alloc.slub.cpu_partial`.
+use as far as their slabs can tell. Under the sheaves lie the rules of
+:mod:`~fastalloc.kernels.alloc.slub.era_cpu_partial`.
 
 Not modelled: sheaves filled by kfree_rcu. A CPU's main sheaf is made at its first use, not with the cache.
 """
@@ -11,7 +12,6 @@ from fastalloc.compiler.jit import internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.policy_hooks import goes_elsewhere
 from fastalloc.kernels.alloc.policy_record import MATCH_FREE_TO, TO_SLAB
-from fastalloc.kernels.alloc.slub import cpu_partial as cp
 from fastalloc.kernels.alloc.slub import state as er
 from fastalloc.kernels.alloc.slub.barn import (
     EMPTY,
@@ -27,6 +27,7 @@ from fastalloc.kernels.alloc.slub.barn import (
     swap_sheaves,
     wanted_objects,
 )
+from fastalloc.kernels.alloc.slub.era_cpu_partial import slow_paths as cp
 from fastalloc.kernels.alloc.slub.state import SHEAF
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, MEMCTL, SLUB_CTL, SLUB_SLAB
 from fastalloc.linux import gfp as g

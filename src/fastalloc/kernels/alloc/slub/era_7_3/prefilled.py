@@ -5,9 +5,9 @@ import numpy as np
 from fastalloc.compiler.jit import internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import ignores_watermarks
-from fastalloc.kernels.alloc.slub import node_lists as nl
 from fastalloc.kernels.alloc.slub.barn import EMPTY, FULL, barn_get, barn_put, pop_object
-from fastalloc.kernels.alloc.slub.percpu_sheaves import (
+from fastalloc.kernels.alloc.slub.era_7_3 import node_lists as nl
+from fastalloc.kernels.alloc.slub.era_7_3.percpu_sheaves import (
     NEW_SHEAF,
     OWN_SOURCE,
     PAGES,

@@ -1,5 +1,5 @@
 """The common calls of Linux 7.2 and 7.3 [mm/slub.c]: what a CPU's main sheaf serves and takes at once, and the way past
-it, to :func:`~fastalloc.kernels.alloc.slub.percpu_sheaves.sheaf_call`.
+it, to :func:`~fastalloc.kernels.alloc.slub.era_7_3.percpu_sheaves.sheaf_call`.
 
 A cache of another era has no sheaf in KMEM_CACHE_CPU.main, and so nobody asks for the era here.
 """
@@ -11,7 +11,7 @@ from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.policy_hooks import asked_free_to, is_sent
 from fastalloc.kernels.alloc.policy_record import KERNEL, MATCH_FREE_TO, TO_SLAB
 from fastalloc.kernels.alloc.slub.barn import pop_object, push_object
-from fastalloc.kernels.alloc.slub.percpu_sheaves import (
+from fastalloc.kernels.alloc.slub.era_7_3.percpu_sheaves import (
     ALLOC,
     FREE_TO_PCS,
     FREE_TO_SLAB,

@@ -6,7 +6,7 @@ from fastalloc.compiler.jit import internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import free_pages
 from fastalloc.kernels.alloc.slub.barn import EMPTY, FULL, barn_get, barn_put
-from fastalloc.kernels.alloc.slub.percpu_sheaves import (
+from fastalloc.kernels.alloc.slub.era_7_3.percpu_sheaves import (
     alloc_empty_sheaf,
     empty_sheaf_at_hand,
     flush_and_free,

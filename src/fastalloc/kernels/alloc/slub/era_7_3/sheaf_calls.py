@@ -1,5 +1,5 @@
 """What Linux 7.2 and 7.3 do with the sheaves of a whole cache and with many objects at once [mm/slub.c]. The rules of
-single objects are in :mod:`fastalloc.kernels.alloc.slub.percpu_sheaves`.
+single objects are in :mod:`fastalloc.kernels.alloc.slub.era_7_3.percpu_sheaves`.
 
 ``out`` is an array of handles, ``at`` the place in it from which on a call fills or reads it.
 """
@@ -8,9 +8,9 @@ import numpy as np
 
 from fastalloc.compiler.jit import internal, kernel, out_of_line
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.slub import node_lists as nl
 from fastalloc.kernels.alloc.slub.barn import EMPTY, FULL, barn_get, barn_put, exchange_for_full, swap_sheaves
-from fastalloc.kernels.alloc.slub.percpu_sheaves import (
+from fastalloc.kernels.alloc.slub.era_7_3 import node_lists as nl
+from fastalloc.kernels.alloc.slub.era_7_3.percpu_sheaves import (
     alloc_empty_sheaf,
     flush_and_free,
     flush_main,
