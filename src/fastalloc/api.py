@@ -201,7 +201,7 @@ def replay(
     """
     from fastalloc.compiler.cache_dir import announce_compiling
     from fastalloc.replayed import Replay
-    from fastalloc.trace.replay.folder import kernel_told, recorded
+    from fastalloc.trace.replay.folder import boot_told, kernel_told, recorded
     from fastalloc.trace.replay.recording import open_recording, side_inputs
 
     announce_compiling()
@@ -209,8 +209,11 @@ def replay(
     file = found.trace
     given = {key: None if value is None else Path(value) for key, value in opened.items() if key in _FILES}
     state, slabs = side_inputs(file, given.get("state"), given.get("slabs"))
-    kernel, boot = kernel_told(found, opened.get("kernel")), opened.get("boot") or found.boot or ""
-    recording = open_recording(file, state, given.get("geometry"), kernel, boot, opened.get("strict", False), slabs)
+    kernel, (boot, boot_from) = kernel_told(found, opened.get("kernel")), boot_told(found, opened.get("boot"))
+    recording = open_recording(
+        file, state, given.get("geometry"), kernel, boot, opened.get("strict", False), slabs,
+        boot_from=boot_from, opened=found.opened,
+    )  # fmt: skip
     return Replay(
         recording,
         recording.run([what_if] if isinstance(what_if, str) else list(what_if), draws, None, threads_of(threads)),
@@ -238,7 +241,8 @@ def trace(path: str | Path) -> "Trace":
     from fastalloc.trace.replay.folder import recorded
     from fastalloc.trace.replay.recording import read_trace
 
-    return Trace(read_trace(recorded(Path(path)).trace))
+    found = recorded(Path(path))
+    return Trace(read_trace(found.trace, opened=found.opened))
 
 
 def policies(name: str | None = None) -> "pl.DataFrame | PolicyPreset":

@@ -197,17 +197,22 @@ def refuse_kind(path: object, where: str, found: pa.DataType, kind: pa.DataType)
 
 
 def csv_table(
-    path: Path, numbers: Mapping[str, tuple[int, int]], texts: tuple[str, ...], empty: int | None = None
+    path: Path,
+    numbers: Mapping[str, tuple[int, int]],
+    texts: tuple[str, ...],
+    empty: int | None = None,
+    content: bytes | None = None,
 ) -> pl.DataFrame:
     """A CSV file, plain or gzip, all its columns as text but ``numbers``, which are integers of these ranges.
 
-    ``empty``: the number that an empty field stands for; none where it is None.
+    ``empty``: the number that an empty field stands for; none where it is None. ``content``: what is in the file, where
+    it was read before.
 
     Raises InputError naming the file, the line and the column.
     """
     refuse_forked(str(path))
     with reading(path, "", "is not readable as CSV"):
-        table = pl.read_csv(content_of(path), infer_schema=False)
+        table = pl.read_csv(content_of(path) if content is None else content, infer_schema=False)
         for name in (*texts, *numbers):
             if name not in table.columns:
                 raise InputError(path, name, "column is missing")

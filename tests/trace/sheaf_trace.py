@@ -30,9 +30,10 @@ class Trace:
             pid, "alloc", src="kmem_cache_alloc", cache=cache, ptr=address, bytes_alloc=size, gfp_flags=0xCC0, cpu=cpu
         )
 
-    def kmalloc(self, pid, size, pfn, index=0, site="f+0x1", cpu=0):
+    def kmalloc(self, pid, size, pfn, index=0, site="f+0x1", cpu=0, asked=None):
         address = DIRECT_MAP + (pfn << 12) + index * size
         self._add(pid, "alloc", src="kmalloc", ptr=address, bytes_alloc=size, gfp_flags=0xDC0, call_site=site, cpu=cpu)
+        self.rows[-1]["bytes_req"] = size if asked is None else asked
 
     def free(self, pid, cache, pfn, index=0, cpu=0):
         address = DIRECT_MAP + (pfn << 12) + index * NAMES[cache]

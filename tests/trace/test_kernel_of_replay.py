@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+import fastalloc
 from fastalloc.errors import InputError
 from fastalloc.trace.replay import recording
-from fastalloc.trace.replay.folder import kernel_told, recorded
+from fastalloc.trace.replay.folder import boot_told, kernel_told, recorded
 from fastalloc.trace.replay.recording import open_recording
 from fastalloc.trace.replay.results import write_results
 from tests.trace.sheaf_trace import SHEAF, Trace
@@ -102,15 +103,64 @@ def test_a_kernel_of_a_recording_that_the_table_lacks_is_refused_by_its_file(tmp
     assert kernel_told(found, "2.6.25") == "2.6.25"
 
 
-@pytest.mark.parametrize(("size", "version"), [(128, "7.3"), (512, "6.1"), (None, "6.1")])
-def test_sheaves_tell_a_kernel_that_nobody_names(tmp_path, size, version):
+def refused(path, *options):
+    with pytest.raises(InputError) as error:
+        fastalloc.replay(path, **dict(options))
+    return str(error.value)
+
+
+def test_a_command_line_that_lies_beside_the_trace_is_refused_by_its_file(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    text = TRACE.read_bytes()
+    (folder / "trace.dat").write_bytes(text)  # read by what is in it, whatever it is called
+    (folder / "version").write_text("Linux version 6.1.0-50-amd64 (x) #1")
+    (folder / "cmdline").write_text("quiet slab_max_order=0\r\n")
+    why = "slab_max_order=0: no option of 6.1; it is slub_max_order there: Linux 6.1 does not take it so"
+    assert refused(folder) == f"{folder / 'cmdline'}: {why}"
+    alone = tmp_path / "a.events.txt"
+    alone.write_bytes(text)
+    meta = tmp_path / "a.meta.json"
+    meta.write_text(json.dumps({"uname": "Linux h 6.1.0 #1", "cmdline": "slub_min_order=x"}))
+    assert refused(alone).startswith(f"{meta}: slub_min_order=x: no number")
+    assert refused(alone, ("boot", "slub_min_order=y")).startswith("--boot: slub_min_order=y")
+    meta.write_text(json.dumps({"cmdline": ["slub_min_order=0"]}))
+    assert refused(alone).startswith(f"{meta}: cmdline: must be a text")
+
+
+@pytest.mark.parametrize("name", ["cmdline", "version", "record.txt"])
+def test_a_file_of_the_recorder_that_cannot_be_read_is_no_missing_one(tmp_path, name):
+    (tmp_path / "trace.dat").touch()
+    assert boot_told(recorded(tmp_path), None) == ("", "--boot")
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match="cannot be read") as error:
+        recorded(tmp_path)
+    assert error.value.path == str(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("asked", "size", "site", "version"),
+    [
+        (128, 128, SHEAF, "7.3"),
+        (512, 512, SHEAF, "7.3"),  # of 60 objects
+        (288, 512, SHEAF, "6.1"),
+        (288, 528, SHEAF, "6.1"),  # slub_debug=Z: red zones in the slot
+        (288, 720, SHEAF, "6.1"),  # slub_debug=FZPU
+        (128, 144, SHEAF, "7.3"),
+        (0, 512, SHEAF, "6.1"),  # a trace that does not tell what was asked for
+        (0, 128, SHEAF, "7.3"),
+        (800, 1024, "kmem_cache_prefill_sheaf+0x1c1", "6.1"),  # a store of a maple tree wants so many
+        (None, None, "", "6.1"),
+    ],
+)
+def test_sheaves_tell_a_kernel_that_nobody_names(tmp_path, asked, size, site, version):
     """Up to 6.19 a cache has sheaves if it asks, of 32 objects: 288 bytes, out of kmalloc-512."""
     trace = Trace()
     trace.alloc(1, "other", 5)
     if size:
-        trace.kmalloc(1, size, 6, site=SHEAF)
+        trace.kmalloc(1, size, 6, site=site, asked=asked)
     path = trace.write(tmp_path)
     whole = open_recording(path, None, None, None, "")
     assert (whole.kernel.version, whole.assumed) == (version, True)
-    assert ("shows sheaves" if size == 128 else "nothing told it") in whole.kernel_line()
+    assert ("shows sheaves" if version == "7.3" else "nothing told it") in whole.kernel_line()
     assert open_recording(path, None, None, "6.12", "").kernel.version == "6.12"

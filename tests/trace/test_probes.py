@@ -5,7 +5,6 @@ import struct
 import pytest
 
 from fastalloc.trace.compact import compact as co
-from fastalloc.trace.formats.binary import read_sheaf_probes
 from fastalloc.trace.replay.recording import read_trace
 from tests.trace import tracedat_writer as td
 
@@ -69,7 +68,7 @@ def test_frees_by_kfree_rcu_and_whole_sheaves(tmp_path):
     trace = read_trace(path)
     assert trace.kinds["src"].gather(trace.events["kind"]).to_list() == ["__kfree_rcu_sheaf"]
     assert trace.ptrs[trace.events["object"]].tolist() == [PAGE]
-    calls = read_sheaf_probes(path)
+    calls = trace.sheaf_calls
     assert calls is not None
     assert calls.select("ts_ns", "event", "cache", "sheaf", "n", "want").rows() == [
         (1000, "prefill", "maple_node", 0xBB00, 30, 31),
@@ -80,4 +79,4 @@ def test_frees_by_kfree_rcu_and_whole_sheaves(tmp_path):
 def test_a_recording_without_probes_has_none(tmp_path):
     cpu = td.Cpu()
     cpu.event(1000, td.record("kfree", 0xFFFFFFFF81001000, PAGE))
-    assert read_sheaf_probes(trace_of(tmp_path, cpu, ["kfree"])) is None
+    assert read_trace(trace_of(tmp_path, cpu, ["kfree"])).sheaf_calls is None

@@ -76,10 +76,10 @@ def test_a_recording_tells_its_machine(tmp_path, writer):
     """[trace-cmd.dat.v7(5): option 5 is the uname of the machine; each of its CPUs has a place, without events too]."""
     path = written(tmp_path, writer([*two_cpus(), tw.Cpu(), tw.Cpu()], FORMATS, uname="Linux host 6.12.9-1 x86_64"))
     assert recorded(path)[:3] == (path, "6.12", None)
-    assert binary.cpus_of(path) == 4
+    assert read_trace(path).meta["cpus_present"] == 4
     path = written(tmp_path, writer(two_cpus(), FORMATS))
     assert recorded(path)[:3] == (path, None, None)
-    assert binary.cpus_of(path) == 2
+    assert read_trace(path).meta["cpus_present"] == 2
     path = written(tmp_path, path.read_bytes()[:300])
     assert recorded(path)[:3] == (path, None, None)
 

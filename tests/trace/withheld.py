@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from fastalloc.trace.compact.recording_name import run_of
 from fastalloc.trace.lanes.caches import caches_of_state
 from fastalloc.trace.lanes.state_table import read_state
 from fastalloc.trace.replay.recording import beside
@@ -20,7 +21,7 @@ def _by_node(counts):
 def write_readings(path, into):
     """``RUN.slabs.csv`` in folder ``into`` for the recording at ``path``: what its program read from /sys/kernel/slab
     just before, and by node (its snapshots kept sums) what sysfs would have said; the layouts of the boot."""
-    run = path.name.split(".")[0]
+    run = run_of(path)
     dump = pl.read_parquet(beside(path, "slabstate"))
     state = dump.filter(pl.col("snap") == dump["snap"].min())
     file = beside(path, "snapshots")

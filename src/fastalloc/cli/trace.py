@@ -22,11 +22,13 @@ def convert(
 ) -> None:
     """Decode a trace once, into 16 bytes an event; what had to be inferred is counted."""
     from fastalloc.trace.compact.compact import SUFFIX, write_trace
+    from fastalloc.trace.compact.recording_name import run_of
     from fastalloc.trace.replay.folder import recorded
     from fastalloc.trace.replay.recording import read_trace
 
-    target = out or Path(path.name.split(".")[0] + SUFFIX)
-    trace = read_trace(recorded(path).trace, strict)
+    target = out or Path(run_of(path) + SUFFIX)
+    found = recorded(path)
+    trace = read_trace(found.trace, strict, opened=found.opened)
     write_trace(target, trace)
     for step, count in trace.meta["inferred"].items():
         print(f"{count:>12,}  {printable(step)}", file=sys.stderr)
@@ -52,7 +54,8 @@ def info(
 
     if by is not None and by not in BY:
         raise InputError("--by", by, f"must be one of {', '.join(BY)}{meant(by, BY)}")
-    trace = read_trace(recorded(path).trace)
+    found = recorded(path)
+    trace = read_trace(found.trace, opened=found.opened)
     described = describe(trace)
     held = None if by is None else holders(trace, by)
     if held is not None:
@@ -98,11 +101,13 @@ def fit(
     """Fit a workload: rates, burstiness, lifetimes and CPUs of each cache, from which `generate` draws new traces."""
     from fastalloc.store.location import write_file
     from fastalloc.trace import workload
+    from fastalloc.trace.compact.recording_name import run_of
     from fastalloc.trace.replay.folder import recorded
     from fastalloc.trace.replay.recording import read_trace
 
-    target = out or Path(path.name.split(".")[0] + ".workload.json")
-    load = workload.fit(read_trace(recorded(path).trace))
+    target = out or Path(run_of(path) + ".workload.json")
+    found = recorded(path)
+    load = workload.fit(read_trace(found.trace, opened=found.opened))
     write_file(target, (json_module.dumps(load, indent=1) + "\n").encode())
     say(f"{target}: {len(load['caches'])} caches, {load['allocations_left_out']} allocations left out", err=True)
 
@@ -120,8 +125,9 @@ def generate(
     from fastalloc.scenario.fitted import read_workload
     from fastalloc.trace import workload
     from fastalloc.trace.compact.compact import SUFFIX, write_trace
+    from fastalloc.trace.compact.recording_name import run_of
 
-    target = out or Path(path.name.split(".")[0] + ".fitted" + SUFFIX)
+    target = out or Path(run_of(path) + ".fitted" + SUFFIX)
     trace = workload.generate(read_workload(path), seconds, seed)
     write_trace(target, trace)
     say(f"{target}: {len(trace.events):,} events", err=True)

@@ -21,10 +21,11 @@ from fastalloc.scenario.policy_presets import load_policy
 from fastalloc.store.location import file_digest
 from fastalloc.trace.compact.columns import EVENT_BYTES
 from fastalloc.trace.compact.compact import EVENT
+from fastalloc.trace.compact.recording_name import beside, run_of
 from fastalloc.trace.lanes.lane import TRAFFIC
 from fastalloc.trace.replay.drawn_orders import reordered
 from fastalloc.trace.replay.prediction import predict
-from fastalloc.trace.replay.recording import Recording, beside, events_about, open_recording
+from fastalloc.trace.replay.recording import Recording, events_about, open_recording
 from fastalloc.trace.replay.results import summary
 from fastalloc.trace.replay.size import DRAWN, refuse_too_large
 from fastalloc.trace.replay.whatif import AS_TRACED, with_own_file
@@ -129,7 +130,7 @@ def replay_base(name: str, traces: list[str], policies: list[str], file: Path, t
         path = file.parent / text
         setting = {"trace.path": text, "trace.sha256": _trace_digest(path)}
         for label, fields in own:
-            called = path.name.split(".")[0] + (f"+{label}" if label else "")
+            called = run_of(path) + (f"+{label}" if label else "")
             title = path.name + (f" under {label}" if label else "")
             if called in [each["name"] for each in variants]:
                 raise InputError(file, "traces, policies", f"two would be called {called}: give a file another name")

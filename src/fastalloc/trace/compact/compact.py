@@ -120,7 +120,8 @@ class CompactTrace:
     kind: cache, src, call_site, bytes_req, bytes_alloc, gfp_flags, order, node. ``markers``: ts_ns, text. ``meta``:
     first_ns, time_unit_ns, source, generation, inferred (steps and counts), rows_read, entitled (kinds of callers that
     may have slabs from below all watermarks, where there are such slabs). ``moved``: the steps from the events as they
-    were recorded to these. ``drawn_from``: the trace of which this is one order drawn.
+    were recorded to these. ``drawn_from``: the trace of which this is one order drawn. ``sheaf_calls``: what probes in
+    a trace.dat saw of whole sheaves, a row a call; it is not written.
     """
 
     path: str
@@ -131,6 +132,7 @@ class CompactTrace:
     meta: dict[str, Any]
     moved: tuple[Moved, ...] = ()
     drawn_from: "CompactTrace | None" = None
+    sheaf_calls: pl.DataFrame | None = None
 
     def time_ns(self) -> np.ndarray:
         """int64[n]: time of each event in nanoseconds of the trace clock."""

@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 
 from fastalloc.errors import InputError
-from fastalloc.foreign import MOST_CPUS
 from fastalloc.linux.gfp_names import bits_of_6_1
 from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact.columns import MARKER, OPS_OF, SCHEMA, Checked, hexadecimal
@@ -30,13 +29,50 @@ _CHUNK = 1 << 16
 MOST_OBJECTS = 64  # of one record [kernel/trace/trace_probe.h: MAX_ARRAY_LEN]
 
 
-def read_binary(path: Path) -> Iterator[pl.DataFrame]:
+class SheafRows:
+    """What probes in a trace.dat saw of whole sheaves (see ``sheaf_calls``), gathered while its events are read."""
+
+    def __init__(self, dat: TraceDat) -> None:
+        forms = {
+            form.id: form
+            for form in dat.formats.values()
+            if form.name in (*probes.SHEAF_CALLS, probes.KFREE_RCU) and {"s", "n"} <= form.fields.keys()
+        }
+        told = any(form.name in probes.SHEAF_CALLS for form in forms.values())
+        self.forms = forms if told else {}
+        self.tables: list[pl.DataFrame] = []
+
+    def add(self, pages: np.ndarray, found: tuple[np.ndarray, ...], ids: np.ndarray, cpu: int) -> None:
+        """Those of some ``pages`` of a CPU; ``found``: times, begins and sizes of records, ``ids`` their kinds."""
+        time, record, size = found
+        for number, form in self.forms.items():
+            rows = np.flatnonzero(ids == number)
+            at = record[rows]
+            numbers = {name: _numbers(pages, at, form, name) for name in ("s", "n", "common_pid")}
+            for name in ("sheaf", "want"):
+                told = name in form.fields
+                numbers[name] = _numbers(pages, at, form, name) if told else np.zeros(len(at), np.uint64)
+            names = np.full(len(at), "", object)
+            if len(at) and "name" in form.fields:
+                names = _names(pages, at, size[rows], _numbers(pages, at, form, "name"))
+            event = probes.SHEAF_CALLS.get(form.name, "")
+            columns = {"ts_ns": time[rows].astype(np.int64), "cache": pl.Series(names, dtype=pl.String)} | numbers
+            self.tables.append(pl.DataFrame(columns).with_columns(cpu=pl.lit(cpu), event=pl.lit(event)))
+
+    def calls(self) -> pl.DataFrame | None:
+        """ts_ns, cpu, event, cache, sheaf, n, want, pid, by time; None where the trace.dat has no such probe."""
+        return probes.with_names(pl.concat(self.tables)) if self.tables else None
+
+
+def read_binary(path: Path, opened: TraceDat | None = None, sheaves: SheafRows | None = None) -> Iterator[pl.DataFrame]:
     """The events (see ``columns``) of a trace.dat, some thousand at a time, by time; at one time a CPU's own order
     holds, CPUs by number.
 
+    ``opened``: of ``open_tracedat``, whose pages are read but once; ``sheaves`` takes what they hold of whole sheaves.
+
     Raises InputError as ``open_tracedat`` and ``records`` do, and for an event whose format lacks a field.
     """
-    dat = open_tracedat(path)
+    dat = opened or open_tracedat(path)
     ops = {form.id: OPS_OF.get(form.name, probes.op_of(form.name)) for form in dat.formats.values()}
     masks = next((form.masks for form in dat.formats.values() if form.masks), {})
     forms = {
@@ -52,55 +88,14 @@ def read_binary(path: Path) -> Iterator[pl.DataFrame]:
     check = Checked(path, "event")
     symbols = _Symbols(dat.kallsyms)
     failed = (pl.col("op") == co.OP_PAGE_ALLOC) & (pl.col("pfn") == 0)
-    for events in _by_time([_of_cpu(path, dat, data, kinds) for data in sorted(dat.cpus, key=lambda item: item.cpu)]):
+    cpus = sorted(dat.cpus, key=lambda item: item.cpu)
+    for events in _by_time([_of_cpu(path, dat, data, kinds, sheaves) for data in cpus]):
         named = events.join(symbols.of(events["site"]), on="site", how="left", maintain_order="left").with_columns(
             pfn=pl.when(failed).then(pl.lit(2**64 - 1, pl.UInt64)).otherwise("pfn"), resolved=pl.lit("")
         )
         yield check(named.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items()))
     if not check.rows:
         raise InputError(path, "", "holds no kmem event")
-
-
-def cpus_of(path: Path) -> int:
-    """The CPUs that a trace.dat has a place for: those of the machine."""
-    return min(open_tracedat(path).nr_cpus, MOST_CPUS)
-
-
-def read_sheaf_probes(path: Path) -> pl.DataFrame | None:
-    """What probes saw of whole sheaves (see ``sheaf_calls``): ts_ns, cpu, event, cache, sheaf, n, want, pid; None where
-    the trace.dat has no such probe.
-
-    Raises InputError as ``read_binary`` does.
-    """
-    dat = open_tracedat(path)
-    forms = {
-        form.id: form
-        for form in dat.formats.values()
-        if form.name in (*probes.SHEAF_CALLS, probes.KFREE_RCU) and {"s", "n"} <= form.fields.keys()
-    }
-    if not any(form.name in probes.SHEAF_CALLS for form in forms.values()):
-        return None
-    tables = []
-    for data in dat.cpus:
-        begin = 0
-        for pages in data.pages:
-            time, record, size = records(path, dat, data, pages, begin)
-            begin += len(pages)
-            ids = pages[record].astype(np.uint16) | (pages[record + 1].astype(np.uint16) << 8)
-            for number, form in forms.items():
-                rows = np.flatnonzero(ids == number)
-                at = record[rows]
-                numbers = {name: _numbers(pages, at, form, name) for name in ("s", "n", "common_pid")}
-                for name in ("sheaf", "want"):
-                    told = name in form.fields
-                    numbers[name] = _numbers(pages, at, form, name) if told else np.zeros(len(at), np.uint64)
-                names = np.full(len(at), "", object)
-                if len(at) and "name" in form.fields:
-                    names = _names(pages, at, size[rows], _numbers(pages, at, form, "name"))
-                event = probes.SHEAF_CALLS.get(form.name, "")
-                columns = {"ts_ns": time[rows].astype(np.int64), "cache": pl.Series(names, dtype=pl.String)} | numbers
-                tables.append(pl.DataFrame(columns).with_columns(cpu=pl.lit(data.cpu), event=pl.lit(event)))
-    return probes.with_names(pl.concat(tables)) if tables else None
 
 
 def _by_time(cpus: list[Iterator[pl.DataFrame]]) -> Iterator[pl.DataFrame]:
@@ -130,11 +125,17 @@ def _by_time(cpus: list[Iterator[pl.DataFrame]]) -> Iterator[pl.DataFrame]:
             yield events.sort("ts_ns", "cpu", "record")
 
 
-def _of_cpu(path: Path, dat: TraceDat, data: CpuData, kinds: dict[int, tuple[Format, int]]) -> Iterator[pl.DataFrame]:
+def _of_cpu(
+    path: Path, dat: TraceDat, data: CpuData, kinds: dict[int, tuple[Format, int]], sheaves: SheafRows | None
+) -> Iterator[pl.DataFrame]:
     """The events of one CPU by time, some pages at a time; ``record``: its byte in what the CPU has."""
     begin = 0
     for pages in data.pages:
-        tables = _of_pages(path, dat, data, kinds, pages, begin)
+        found = records(path, dat, data, pages, begin)
+        ids = pages[found[1]].astype(np.uint16) | (pages[found[1] + 1].astype(np.uint16) << 8)
+        if sheaves is not None:
+            sheaves.add(pages, found, ids, data.cpu)
+        tables = _of_pages(path, data, kinds, pages, begin, found, ids)
         if tables:
             events = pl.concat(tables).sort("ts_ns", "record")
             yield probes.in_one_call(events) if events["part"].any() else events
@@ -142,10 +143,15 @@ def _of_cpu(path: Path, dat: TraceDat, data: CpuData, kinds: dict[int, tuple[For
 
 
 def _of_pages(
-    path: Path, dat: TraceDat, data: CpuData, kinds: dict[int, tuple[Format, int]], pages: np.ndarray, begin: int
+    path: Path,
+    data: CpuData,
+    kinds: dict[int, tuple[Format, int]],
+    pages: np.ndarray,
+    begin: int,
+    found: tuple[np.ndarray, ...],
+    ids: np.ndarray,
 ) -> list[pl.DataFrame]:
-    time, record, size = records(path, dat, data, pages, begin)
-    ids = pages[record].astype(np.uint16) | (pages[record + 1].astype(np.uint16) << 8)
+    time, record, size = found
     tables = []
     for number, (form, op) in kinds.items():
         rows = np.flatnonzero(ids == number)
@@ -302,4 +308,4 @@ class _Symbols:
         return pl.DataFrame({"site": unique, "call_site": pl.Series(names, dtype=pl.String)})
 
 
-__all__ = ["cpus_of", "read_binary", "read_sheaf_probes"]
+__all__ = ["SheafRows", "read_binary"]

@@ -81,12 +81,15 @@ _GEOMETRY = {
 }  # what each column may hold
 
 
-def caches_of_geometry(path: Path, run: str = "") -> tuple[list[TracedCache], dict[str, str]]:
+def caches_of_geometry(
+    path: Path, run: str = "", content: bytes | None = None
+) -> tuple[list[TracedCache], dict[str, str]]:
     """The caches of a table of /sys/kernel/slab (CSV, may be gz), and merged names with the name that stands for them.
 
-    ``run``: the boot, where the table holds several in its column ``run``. Raises InputError for a missing column.
+    ``run``: the boot, where the table holds several in its column ``run``; ``content``: what is in the file, where it
+    was read before. Raises InputError for a missing column.
     """
-    table = csv_table(path, _GEOMETRY, ("cache",))
+    table = csv_table(path, _GEOMETRY, ("cache",), content=content)
     if "run" in table.columns and table["run"].n_unique() > 1:
         table = table.filter(pl.col("run") == run)
         if not len(table):

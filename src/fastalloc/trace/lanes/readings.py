@@ -17,11 +17,11 @@ from pathlib import Path
 
 import polars as pl
 
-from fastalloc.bounded import refuse_waiting
 from fastalloc.errors import InputError, reader
 from fastalloc.foreign import MOST_CPUS, MOST_NODES, MOST_OBJECTS, MOST_ORDER, content_of
 from fastalloc.forked import refuse_forked
 from fastalloc.linux import slub_eras as se
+from fastalloc.trace.compact.recording_name import run_of
 from fastalloc.trace.lanes.caches import TracedCache, caches_of_geometry
 from fastalloc.trace.lanes.sheaf_start import MOST_CAPACITY
 
@@ -98,8 +98,9 @@ _ZONE = re.compile(r"^Node (\d+), zone|^\s*start_pfn:\s*(\d+)", re.MULTILINE)
 def first_pages(path: Path) -> tuple[int, ...]:
     """The first page frame of each node by a copy of /proc/zoneinfo beside the readings at ``path``: ``RUN.zoneinfo``
     or ``zoneinfo``; node 0 alone where there is none."""
-    run = path.name.split(".")[0]
-    file = next((file for name in (f"{run}.zoneinfo", "zoneinfo") if (file := path.with_name(name)).is_file()), None)
+    file = next(
+        (file for name in (f"{run_of(path)}.zoneinfo", "zoneinfo") if (file := path.with_name(name)).is_file()), None
+    )
     if file is None:
         return (0,)
     first: dict[int, int] = {}
@@ -114,24 +115,21 @@ def first_pages(path: Path) -> tuple[int, ...]:
 
 
 @reader()
-def read_readings(path: Path) -> Readings:
-    """The readings of a table (see above) or of a copy of /proc/slabinfo. Raises InputError with row and column."""
+def read_readings(path: Path, content: bytes | None = None) -> Readings:
+    """The readings of a table (see above) or of a copy of /proc/slabinfo; ``content``: what is in the file, where it
+    was read before. Raises InputError with row and column."""
     refuse_forked(str(path))
+    if content is None:
+        content = content_of(path)
     first_pfn = first_pages(path)
     told = path.with_name("record.txt")
     # record.txt: of a folder that `fastalloc record` made
     shrunk = "shrunk=1" in _text(told).split() if told.is_file() else None
+    if content.startswith(SLABINFO):
+        return _slabinfo(path, content, first_pfn)
     try:
-        refuse_waiting(path, read_once=False)
-        with path.open("rb") as file:
-            head = file.read(len(SLABINFO))
-    except OSError as error:
-        raise InputError(path, "", f"cannot be read: {error.strerror or error}") from error
-    if head == SLABINFO:
-        return _slabinfo(path, first_pfn)
-    try:
-        table = pl.read_csv(content_of(path), infer_schema=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
+        table = pl.read_csv(content, infer_schema=False)
+    except pl.exceptions.PolarsError as error:
         raise InputError(path, "", f"is not readable as CSV: {str(error).splitlines()[0]}") from error
     missing = [name for name in ("cache", *COUNTS) if name not in table.columns]
     if missing:
@@ -187,10 +185,10 @@ def _at(counts: tuple[int, ...], node: int) -> int:
 _COLUMNS = 16  # name, five of objects, `: tunables` and three, `: slabdata` and three
 
 
-def _slabinfo(path: Path, first_pfn: tuple[int, ...]) -> Readings:
+def _slabinfo(path: Path, content: bytes, first_pfn: tuple[int, ...]) -> Readings:
     """A copy of /proc/slabinfo, version 2.1 [get_slabinfo, mm/slub.c]."""
     caches = {}
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), start=1):
         if line.startswith(("slabinfo", "#")) or not line.strip():
             continue
         # What follows of a SLAB with CONFIG_DEBUG_SLAB are statistics, behind another colon.
@@ -209,23 +207,26 @@ def _slabinfo(path: Path, first_pfn: tuple[int, ...]) -> Readings:
 
 
 @reader()
-def caches_of_readings(path: Path, version: str) -> tuple[list[TracedCache], dict[str, str]]:
+def caches_of_readings(
+    path: Path, version: str, content: bytes | None = None
+) -> tuple[list[TracedCache], dict[str, str]]:
     """The caches that a file of readings lays out, and merged names with the name that stands for them.
 
-    ``version``: the kernel whose rules tell what the file does not.
+    ``version``: the kernel whose rules tell what the file does not; ``content``: as of ``read_readings``.
     """
-    with path.open("rb") as file:
-        if file.read(len(SLABINFO)) == SLABINFO:
-            return _caches_of_slabinfo(path, version), {}
-    table = pl.read_csv(content_of(path), n_rows=0)
-    return caches_of_geometry(path) if "order" in table.columns else ([], {})
+    if content is None:
+        content = content_of(path)
+    if content.startswith(SLABINFO):
+        return _caches_of_slabinfo(content, version), {}
+    table = pl.read_csv(content, n_rows=0)
+    return caches_of_geometry(path, content=content) if "order" in table.columns else ([], {})
 
 
-def _caches_of_slabinfo(path: Path, version: str) -> list[TracedCache]:
+def _caches_of_slabinfo(content: bytes, version: str) -> list[TracedCache]:
     """Layouts by /proc/slabinfo; what it does not tell follows from the rules of ``version``."""
     options = se.SlubOptions(era=version)
     caches = []
-    for line in _text(path).splitlines():
+    for line in content.decode("utf-8", "replace").splitlines():
         words = line.split()
         if line.startswith(("slabinfo", "#")) or len(words) < _COLUMNS:
             continue

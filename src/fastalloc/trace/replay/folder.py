@@ -4,44 +4,56 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastalloc.bounded import json_of, text_of
-from fastalloc.errors import InputError
+from fastalloc.errors import InputError, shown
 from fastalloc.linux.release import base_name, following, parse_release
 from fastalloc.linux.versions import kernel_of
+from fastalloc.trace.compact.recording_name import run_of
 from fastalloc.trace.formats.packed import head_of
-from fastalloc.trace.formats.tracedat import MAGIC, open_tracedat
+from fastalloc.trace.formats.tracedat import MAGIC, TraceDat, open_tracedat
 
 TRACE = "trace.dat"
+BOOT = "--boot"  # the option that gives a command line
 
 
 class Recorded(NamedTuple):
     """``trace``: the file; ``kernel`` and ``boot``: version and command line of the machine, None where not told;
-    ``told_in``: the file that names the version."""
+    ``told_in``: the file that names the version, ``boot_in`` the one with the command line. ``opened``: the trace.dat,
+    where it was opened to ask it."""
 
     trace: Path
     kernel: str | None
     boot: str | None
     told_in: Path
+    boot_in: Path
+    opened: TraceDat | None = None
 
 
 def recorded(path: Path) -> Recorded:
     """What is in the folder ``path``; a file is itself, its machine what RUN.meta.json beside it says: ``uname`` as
     uname -a prints it, and ``cmdline``. A trace.dat has the uname of its machine in it.
 
-    Raises InputError for a folder without a trace, or whose trace lost events.
+    Raises InputError for a folder without a trace, or whose trace lost events, and for a file of these that cannot be
+    read.
     """
     if not path.is_dir():
+        meta = _meta_of(path)
         told = _beside(path)
+        boot = told.get("cmdline") or None
+        if not isinstance(boot, str | None):
+            raise InputError(meta, "cmdline", f"must be a text, not {shown(boot)}")
         uname = str(told.get("uname") or "")
-        told_in = _meta_of(path) if uname else path
-        return Recorded(path, _version(uname or _uname_within(path)), str(told.get("cmdline") or "") or None, told_in)
+        if uname:
+            return Recorded(path, _version(uname), boot, meta, meta)
+        opened = _opened(path)
+        return Recorded(path, _version(opened.uname if opened else ""), boot, path, meta, opened)
     trace = path / TRACE
     if not trace.is_file():
         raise InputError(path, TRACE, "is missing; `fastalloc record` makes such a folder")
     lost = settings(path).get("lost", "0")
     if lost != "0":
         raise InputError(path, "lost", f"{lost} events were lost; record again with a larger -b")
-    version = path / "version"
-    return Recorded(trace, _version(_text(version)), _text(path / "cmdline").strip() or None, version)
+    version, line = path / "version", path / "cmdline"
+    return Recorded(trace, _version(_text(version)), _text(line).strip() or None, version, line)
 
 
 def kernel_told(found: Recorded, asked: str | None) -> str | None:
@@ -57,6 +69,13 @@ def kernel_told(found: Recorded, asked: str | None) -> str | None:
     return asked or found.kernel
 
 
+def boot_told(found: Recorded, asked: str | None) -> tuple[str, object]:
+    """The command line of the kernel that was asked for, else the recording's; and what gave it, for errors."""
+    if asked or found.boot is None:
+        return asked or "", BOOT
+    return found.boot, found.boot_in
+
+
 def _version(text: str) -> str | None:
     """The version in a line of /proc/version or of uname -a, whose third word is the release, or in a release alone;
     linux-next has the code of the version after its own."""
@@ -66,7 +85,7 @@ def _version(text: str) -> str | None:
 
 
 def _meta_of(trace: Path) -> Path:
-    return trace.with_name(f"{trace.name.split('.')[0]}.meta.json")
+    return trace.with_name(f"{run_of(trace)}.meta.json")
 
 
 def _beside(trace: Path) -> dict[str, Any]:
@@ -79,12 +98,12 @@ def _beside(trace: Path) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _uname_within(path: Path) -> str:
-    """What a trace.dat says of its machine; nothing of another file, or one that cannot be read."""
+def _opened(path: Path) -> TraceDat | None:
+    """The trace.dat at ``path``; None of another file, or one that cannot be read: that is told later."""
     try:
-        return open_tracedat(path).uname if head_of(path).startswith(MAGIC) else ""
+        return open_tracedat(path) if head_of(path).startswith(MAGIC) else None
     except (InputError, OSError):
-        return ""
+        return None
 
 
 def settings(folder: Path) -> dict[str, str]:
@@ -94,10 +113,13 @@ def settings(folder: Path) -> dict[str, str]:
 
 
 def _text(path: Path) -> str:
+    """What is in a file beside a trace; nothing where there is none."""
     try:
         return text_of(path, errors="replace")
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
+    except OSError as error:
+        raise InputError(path, "", f"cannot be read: {error.strerror or error}") from error
 
 
-__all__ = ["Recorded", "kernel_told", "recorded", "settings"]
+__all__ = ["Recorded", "boot_told", "kernel_told", "recorded", "settings"]

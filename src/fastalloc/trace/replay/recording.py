@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from fastalloc.errors import InputError, reader, reading
-from fastalloc.foreign import parquet_rows
+from fastalloc.foreign import MOST_CPUS, content_of, parquet_rows
 from fastalloc.forked import refuse_forked
 from fastalloc.linux import slub_eras as se
 from fastalloc.linux.slub_boot import read_boot_line
@@ -19,6 +19,7 @@ from fastalloc.trace.compact import compact as co
 from fastalloc.trace.compact.columns import read_parquet
 from fastalloc.trace.compact.convert import compact_events, refuse_inferred
 from fastalloc.trace.compact.cut import between_readings
+from fastalloc.trace.compact.recording_name import beside, run_of
 from fastalloc.trace.compact.refills import Layout
 from fastalloc.trace.compact.sheaf_calls import read_sheaf_calls, sheaf_calls_of, with_sheaf_calls
 from fastalloc.trace.formats import tracedat
@@ -52,7 +53,9 @@ PARQUET = b"PAR1"
 EVENT_TEXT, PACKED = 40, 8  # bytes of an event in a trace.dat, less than in a text; how much smaller packing makes it
 ASSUMED = "6.1"  # whose rules run where no version is given
 WITH_SHEAVES = "7.3"  # where the trace shows sheaves as no kernel before 7.0 makes them
-ASKED_SHEAF = 512  # bytes of a sheaf of 32 objects, of caches that asked for it, which 6.18 and 6.19 alone have
+# Bytes of a sheaf of 32 objects, of caches that asked for it, which 6.18 and 6.19 alone have; and of its slot
+ASKED_SHEAF, ASKED_SHEAF_SLOT = 32 + 8 * 32, 512
+MAKES_SHEAF = tuple(site for site in SHEAF_SITES if "prefill" not in site)
 
 
 @dataclass(frozen=True)
@@ -150,15 +153,21 @@ class Recording:
 
 
 def read_trace(
-    path: Path, strict: bool = False, aliases: dict[str, str] | None = None, caches: list[TracedCache] | None = None
+    path: Path,
+    strict: bool = False,
+    aliases: dict[str, str] | None = None,
+    caches: list[TracedCache] | None = None,
+    opened: tracedat.TraceDat | None = None,
 ) -> co.CompactTrace:
     """A trace of any format known: compact, Parquet, trace.dat, or text of ftrace, trace-cmd report or perf script.
+
+    ``opened``: the trace.dat, where it was opened before; its events are read but once.
 
     Raises InputError for every other file, saying what to run where that is known.
     """
     refuse_forked(str(path))
     with reading(path, "", "cannot be read as a trace"):
-        return _read_trace(path, strict, aliases, caches)
+        return _read_trace(path, strict, aliases, caches, opened)
 
 
 def events_about(path: Path) -> int:
@@ -171,7 +180,11 @@ def events_about(path: Path) -> int:
 
 
 def _read_trace(
-    path: Path, strict: bool, aliases: dict[str, str] | None, caches: list[TracedCache] | None
+    path: Path,
+    strict: bool,
+    aliases: dict[str, str] | None,
+    caches: list[TracedCache] | None,
+    opened: tracedat.TraceDat | None,
 ) -> co.CompactTrace:
     head = head_of(path)
     if not head:
@@ -189,10 +202,13 @@ def _read_trace(
     if head.startswith(PARQUET) and packing(path) is None:
         return compact_events(path, read_parquet(path), aliases, strict, sizes)
     if head.startswith(tracedat.MAGIC):
-        from fastalloc.trace.formats.binary import cpus_of, read_binary
+        from fastalloc.trace.formats.binary import SheafRows, read_binary
 
-        trace = compact_events(path, read_binary(path), aliases, strict, sizes)
-        present = cpus_of(path)
+        dat = opened or tracedat.open_tracedat(path)
+        sheaves = SheafRows(dat)
+        trace = compact_events(path, read_binary(path, dat, sheaves), aliases, strict, sizes)
+        trace = dataclasses.replace(trace, sheaf_calls=sheaves.calls())
+        present = min(dat.nr_cpus, MOST_CPUS)
     else:
         from fastalloc.trace.formats.text import cpus_told, read_text
 
@@ -200,16 +216,6 @@ def _read_trace(
         present = cpus_told(path)
     trace.meta["cpus_present"] = max(trace.meta["cpus"], present)
     return trace
-
-
-def beside(path: Path, what: str) -> Path | None:
-    """The side input ``what`` of a trace: RUN.events.parquet has RUN.slabstate.parquet beside it."""
-    run = path.name.split(".")[0]
-    for suffix in (".parquet", ".csv.gz", ".csv"):
-        found = path.with_name(f"{run}.{what}{suffix}")
-        if found.exists():
-            return found
-    return None
 
 
 def side_inputs(path: Path, state: Path | None, slabs: Path | None, exact: bool = True) -> list[Path | None]:
@@ -224,9 +230,16 @@ def side_inputs(path: Path, state: Path | None, slabs: Path | None, exact: bool 
 
 def shows_sheaves(trace: co.CompactTrace) -> bool:
     """Whether memory of sheaves is allocated in ``trace`` as no kernel before 7.0 does, which knows sheaves of one size
-    [mm/slub.c: calculate_sheaf_capacity, alloc_empty_sheaf]."""
+    [mm/slub.c: calculate_sheaf_capacity, alloc_empty_sheaf].
+
+    What was asked for tells it: what was given holds the red zones and owners of slub_debug too. A sheaf prefilled for
+    a large store is of any size in every kernel that has sheaves [kmem_cache_prefill_sheaf].
+    """
     sites = trace.kinds["call_site"].str.split("+").list.first()
-    return bool((sites.is_in(SHEAF_SITES) & ~trace.kinds["bytes_alloc"].is_in([0, ASKED_SHEAF])).any())
+    made = sites.is_in(MAKES_SHEAF) & (trace.kinds["bytes_alloc"] > 0)
+    asked, given = trace.kinds["bytes_req"], trace.kinds["bytes_alloc"]
+    untold = (asked == 0) & (given != ASKED_SHEAF_SLOT)  # a trace without the column
+    return bool((made & (untold | ~asked.is_in([0, ASKED_SHEAF]))).any())
 
 
 def taken_within(trace: co.CompactTrace, state: pl.DataFrame) -> bool:
@@ -248,13 +261,16 @@ def open_recording(
     strict: bool = False,
     slabs: Path | None = None,
     starts: int = STARTS,
+    boot_from: object = "--boot",
+    opened: tracedat.TraceDat | None = None,
 ) -> Recording:
     """Decode ``path`` and read its side inputs.
 
     ``state``: dump of the slabs before the trace; ``slabs``: readings of /sys/kernel/slab or /proc/slabinfo before it;
     ``geometry``: table of /sys/kernel/slab. Without any the layout follows from the sizes in the trace and the rules of
     ``kernel`` (a version, None: ASSUMED, or WITH_SHEAVES where the trace shows them) booted with ``boot``. Without
-    ``state`` up to ``starts`` starts are fitted.
+    ``state`` up to ``starts`` starts are fitted. ``boot_from``: what gave ``boot``, for errors; ``opened``: as of
+    ``read_trace``.
 
     Raises:
         InputError: files that cannot be read, a kernel outside the table, a boot option that the kernel does not take.
@@ -264,29 +280,31 @@ def open_recording(
     aliases: dict[str, str] = {}
     shared: set[str] = set()
     start_state = readings = None
+    told = b""
     if slabs is not None:
-        readings = read_readings(slabs)
-        caches, aliases = caches_of_readings(slabs, rules.version)
+        told = content_of(slabs)
+        readings = read_readings(slabs, told)
+        caches, aliases = caches_of_readings(slabs, rules.version, told)
     if geometry is not None:
-        caches, aliases = caches_of_geometry(geometry, path.name.split(".")[0])
+        caches, aliases = caches_of_geometry(geometry, run_of(path))
     shared |= set(aliases.values())
     if state is not None:
         start_state = read_state(state)
         caches = caches_of_state(start_state)
         if "refcount" in start_state.columns:
             shared |= set(start_state.filter((pl.col("rec") == "cache") & (pl.col("refcount") > 1))["cache"])
-    whole = read_trace(path, strict, aliases, caches)
+    whole = read_trace(path, strict, aliases, caches, opened)
     if kernel is None and shows_sheaves(whole):
         rules = _kernel(WITH_SHEAVES)
         if slabs is not None and geometry is None and state is None:
-            caches, aliases = caches_of_readings(slabs, rules.version)
+            caches, aliases = caches_of_readings(slabs, rules.version, told)
     trace = between_readings(whole)
     later = start_state is not None and taken_within(trace, start_state)
     if later:
         start_state = None  # its layouts stand, its lists are of a later moment
     line = read_boot_line(boot, rules.version, cpus_present=max(trace.meta["cpus"], trace.meta.get("cpus_present", 1)))
     if line.unknown:
-        raise InputError("--boot", line.unknown[0], f"Linux {rules.version} does not take it so")
+        raise InputError(boot_from, line.unknown[0], f"Linux {rules.version} does not take it so")
     options = line.options
     caches = [cache._replace(era=era_of_cache(cache.name, rules)) for cache in caches]
     more = caches_of_trace(trace, {cache.name for cache in caches}, options, rules)
@@ -330,7 +348,7 @@ def open_recording(
     known = dataclasses.replace(known, unseen=[each.cache for each in unseen])
     if rules.era == PERCPU_SHEAVES:
         # Slabs move when sheaves are filled and flushed: what tells the order of operations are the refills.
-        calls = _sheaf_calls(path)
+        calls = _sheaf_calls(path, whole)
         layouts = {cache.name: Layout(cache.sheaf_capacity, cache.order) for cache in caches + more}
         raw = trace
         trace, woven = with_sheaf_calls(raw, calls, layouts)
@@ -361,17 +379,12 @@ def open_recording(
     )
 
 
-def _sheaf_calls(path: Path) -> pl.DataFrame | None:
+def _sheaf_calls(path: Path, trace: co.CompactTrace) -> pl.DataFrame | None:
     """What probes saw of whole sheaves: in a table beside the trace, or in the trace.dat itself."""
     table = beside(path, "sheaftruth")
     if table is not None:
         return read_sheaf_calls(table)
-    if not head_of(path).startswith(tracedat.MAGIC):
-        return None
-    from fastalloc.trace.formats.binary import read_sheaf_probes
-
-    found = read_sheaf_probes(path)
-    return None if found is None else sheaf_calls_of(found, path)
+    return None if trace.sheaf_calls is None else sheaf_calls_of(trace.sheaf_calls, path)
 
 
 def _sheaves(path: Path) -> SheafStart:
