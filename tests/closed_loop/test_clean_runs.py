@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastalloc.cli.verify_closed_loop import record
+from fastalloc.cli.verify_closed_loop import predict, record, show
 from fastalloc.errors import InputError
 from fastalloc.scenario import load_scenario
 from fastalloc.verify.closed_loop.clean_runs import find_runs, is_reference, read_runs, scenario_of
@@ -53,7 +53,7 @@ def test_a_row_is_a_scenario(tmp_path):
     [
         ({"hz": "often"}, "line 2: hz"),
         ({"iops": None}, "iops"),
-        ({"mem": 300}, "made-up: mem"),
+        ({"mem": 300}, "made-up: mem: what boot leaves free of 300 MB is not known: it was measured at 128, 256"),
         ({"pswpout": "many"}, "line 2: pswpout: expected a number"),
         ({"kwakes": "many"}, "line 2: kwakes: expected a number"),
         ({"shift": -1}, "line 2: shift: expected 0 to 10"),
@@ -110,6 +110,28 @@ def test_a_run_that_cannot_be_predicted_leaves_the_others(tmp_path):
     assert len(record(results, left_out)["left_out"]) == 2
     with pytest.raises(InputError, match="unknown: mem"):
         predict_runs(path, lanes=1, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("elevator", "told"), [("cfq", ""), ("noop", ""), ("deadline", "elevator deadline: not modelled, run as noop")]
+)
+def test_a_row_says_what_of_its_machine_has_no_model(elevator, told, capsys):
+    result = compare(ROW | {"elevator": elevator}, [lane()], "one CPU")
+    assert result.not_modelled == told
+    assert record([result])["runs"][0]["not_modelled"] == told
+    show([result])
+    assert ("not modelled" in capsys.readouterr().out) == bool(told)
+
+
+def test_a_table_without_a_row_that_can_be_predicted_is_told_beside_the_others(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    good = {"secs": 1, "smp": 1, "shift": 1}
+    tables = [table(tmp_path / "a", **good, mem=300), table(tmp_path / "b", **good)]
+    left_out: list[InputError] = []
+    unread: list[InputError] = []
+    assert [result.run for result in predict(tables, 1, 1, left_out, unread)] == ["made-up"]
+    assert [error.path for error in unread] == [str(tables[0])]
 
 
 def test_a_kernel_that_never_swapped_is_met_by_lanes_that_never_swap():

@@ -170,7 +170,9 @@ def _golden(path: Path) -> None:
     sound = place.read_bytes()
     place.write_bytes(path.read_bytes())
     try:
-        run_jobs(find_jobs(case), 1)
+        for result in run_jobs(find_jobs(case), 1):
+            if result.fault is not None:
+                raise result.fault
     finally:
         place.write_bytes(sound)
 

@@ -191,6 +191,32 @@ def test_command_exact(case: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert capsys.readouterr().out.splitlines()[-1] == "3 of 3 cases exact"
 
 
+def test_a_case_that_cannot_be_read_is_a_row_and_the_others_are_run(
+    tmp_path: Path, case: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, cut = tmp_path / "a-broken", tmp_path / "b-cut"
+    for folder in (broken, cut):
+        shutil.copytree(SOURCE, folder)
+    (broken / "manifest.json").write_text('{"caches": [')
+    ops = cut / "slub64" / "ops.parquet"
+    ops.write_bytes(ops.read_bytes()[:-20])
+    assert run(monkeypatch, str(tmp_path), "--threads", "1", "--wide") == 2
+    told = capsys.readouterr()
+    rows = [line for line in told.out.splitlines() if "not read: " in line]
+    assert [row.split()[0] for row in rows] == ["a-broken", "b-cut"]
+    assert told.out.splitlines()[-1] == "5 of 7 cases exact, 2 not read"
+    errors = told.err.splitlines()
+    assert len(errors) == 2
+    assert f"{broken / 'manifest.json'}: line 1: not JSON" in errors[0]
+    assert str(ops) in errors[1]
+    assert run(monkeypatch, str(tmp_path), "--threads", "1", "--json") == 2
+    cases = json.loads(capsys.readouterr().out)["cases"]
+    assert [found["not_read"]["path"] for found in cases if "not_read" in found] == [
+        str(broken / "manifest.json"),
+        str(ops),
+    ]
+
+
 def test_command_shows_the_first_difference(
     case: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

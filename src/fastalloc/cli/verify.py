@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastalloc.cli.options import Json, Threads, Wide
-from fastalloc.errors import InputError, printable
+from fastalloc.errors import InputError, printable, together
 from fastalloc.threads import threads_of
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ REASONS_SHOWN = 10
 
 
 def _first(result: "CaseResult") -> str:
+    if result.fault is not None:
+        return f"not read: {result.fault}"
     for table in result.tables:
         if table.first is not None:
             first = table.first
@@ -41,7 +43,11 @@ def _record(result: "CaseResult") -> dict[str, Any]:
                 "underivable": left_out,
             }
         )
-    return {"case": result.case, "build": result.build, "rows": result.rows, "exact": result.exact, "tables": tables}
+    record = {"case": result.case, "build": result.build, "rows": result.rows, "exact": result.exact, "tables": tables}
+    fault = result.fault
+    if fault is not None:
+        record["not_read"] = {"path": fault.path, "where": fault.where, "reason": fault.message}
+    return record
 
 
 def _print(results: "list[CaseResult]") -> None:
@@ -55,7 +61,8 @@ def _print(results: "list[CaseResult]") -> None:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("first difference", overflow="fold")
     for result in results:
-        table.add_row(result.case, result.build, f"{result.rows:,}", f"{result.exact:,}", _first(result))
+        counts = ("", "") if result.fault is not None else (f"{result.rows:,}", f"{result.exact:,}")
+        table.add_row(result.case, result.build, *counts, printable(_first(result)))
     table.put(out)
     for result in results:
         left_out = [item for table in result.tables for item in table.underivable]
@@ -80,7 +87,9 @@ def verify(
 
     Clean runs of a real kernel (a runs.csv of them) are predicted: a row a run and figure, within its tolerance or not.
 
-    Exit code 0 when all is exact and within, 1 when not, 2 for input that cannot be read.
+    What cannot be read is a row too, with the reason, and the rest is run.
+
+    Exit code 0 when all is exact and within, 1 when not, 2 where input could not be read.
     """
     from fastalloc.cli import verify_closed_loop
     from fastalloc.compiler.cache_dir import announce_compiling
@@ -95,7 +104,8 @@ def verify(
     cpus = threads_of(threads)
     results = run_jobs(jobs, cpus)
     left_out: list[InputError] = []
-    predicted = verify_closed_loop.predict(tables, lanes, cpus, left_out)
+    unread = [result.fault for result in results if result.fault is not None]
+    predicted = verify_closed_loop.predict(tables, lanes, cpus, left_out, unread)
     exact = sum(result.ok for result in results)
     if json:
         record: dict[str, Any] = {
@@ -111,9 +121,12 @@ def verify(
     else:
         if results:
             _print(results)
-            print(f"{exact} of {len(results)} cases exact")
+            not_read = sum(result.fault is not None for result in results)
+            print(f"{exact} of {len(results)} cases exact" + (f", {not_read} not read" if not_read else ""))
         if predicted or left_out:
             verify_closed_loop.show(predicted, left_out)
+    if unread:
+        raise together(unread)
     raise typer.Exit(0 if exact == len(results) and all(result.ok for result in predicted) else 1)
 
 

@@ -5,7 +5,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from fastalloc.errors import InputError, printable
+from fastalloc.errors import InputError, noted, printable
 from fastalloc.report.statistics import wilson_interval
 from fastalloc.terminal import Table, console
 from fastalloc.verify.closed_loop.predict import DRAWN, PARALLEL, RunResult, predict_runs
@@ -18,9 +18,16 @@ NOTES = {
 }
 
 
-def predict(tables: Sequence[Path], lanes: int, threads: int, left_out: list[InputError]) -> list[RunResult]:
-    """Predictions for every reference row of ``tables``; ``left_out`` gets why others have none."""
-    return [result for path in tables for result in predict_runs(path, lanes=lanes, threads=threads, left_out=left_out)]
+def predict(
+    tables: Sequence[Path], lanes: int, threads: int, left_out: list[InputError], unread: list[InputError]
+) -> list[RunResult]:
+    """Predictions for every reference row of ``tables``; ``left_out`` gets why others have none, ``unread`` what is
+    wrong with tables that have none at all."""
+    found = []
+    for path in tables:
+        with noted(unread):
+            found += predict_runs(path, lanes=lanes, threads=threads, left_out=left_out)
+    return found
 
 
 def record(results: Sequence[RunResult], left_out: Sequence[InputError] = ()) -> dict[str, Any]:
@@ -67,6 +74,8 @@ def show(results: Sequence[RunResult], left_out: Sequence[InputError] = ()) -> N
         )
         for name, real, lanes in counts:
             table.add_row(result.run, result.view, name, f"{real}", f"{lanes} of {result.lanes}", "", "", "", "")
+        if result.not_modelled:
+            table.add_row(result.run, result.view, printable(result.not_modelled), "", "", "", "", "", "")
     table.put(out)
     for summary in summarise(results):
         low, high = wilson_interval(summary.kernel_livelocked, summary.runs)

@@ -23,11 +23,12 @@ KEYS = ("ckpt", "op_index")
 
 @dataclass
 class CaseResult:
-    """One case on one build: a result for each table."""
+    """One case on one build: a result for each table. ``fault``: why there is none, of input that cannot be read."""
 
     case: str
     build: str
     tables: list[TableResult] = field(default_factory=list)
+    fault: InputError | None = None
 
     @property
     def rows(self) -> int:
@@ -41,8 +42,8 @@ class CaseResult:
 
     @property
     def ok(self) -> bool:
-        """Every row is exact."""
-        return all(table.ok for table in self.tables)
+        """It was read, and every row is exact."""
+        return self.fault is None and all(table.ok for table in self.tables)
 
 
 def lane_of(case: GoldenCase, build: str) -> Callable[[int], Lane]:

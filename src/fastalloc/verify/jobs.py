@@ -17,18 +17,35 @@ KERNEL_TABLES = ("geometry.csv.gz", "geometry.csv", "watermarks.csv")
 
 
 def _check_tables(folder: Path, check: Callable[[Path], Iterator[TableResult]]) -> list[CaseResult]:
-    """A result for each table of a folder."""
-    with reading(folder, "", "holds a table that cannot be checked"):
-        return [CaseResult(f"{folder.name}/{table.name}", table.kernels, [table]) for table in check(folder)]
+    """A result for each table of a folder, up to one that cannot be read."""
+    results = []
+    try:
+        with reading(folder, "", "holds a table that cannot be checked"):
+            for table in check(folder):
+                results.append(CaseResult(f"{folder.name}/{table.name}", table.kernels, [table]))
+    except InputError as error:
+        results.append(CaseResult(folder.name, "", fault=error))
+    return results
 
 
 def _verify_build(case: GoldenCase, build: str) -> list[CaseResult]:
-    with reading(case.path, build, "cannot be compared"):
-        return [verify_build(case, build)]
+    try:
+        with reading(case.path, build, "cannot be compared"):
+            return [verify_build(case, build)]
+    except InputError as error:
+        return [CaseResult(case.name, build, fault=error)]
+
+
+def _unread(folder: Path, error: InputError) -> list[CaseResult]:
+    return [CaseResult(folder.name, "", fault=error)]
 
 
 def _verify_case(folder: Path) -> list[Job]:
-    case = read_case(folder)
+    """A job a build; one that tells why, of a case that cannot be read: the others of the call are run all the same."""
+    try:
+        case = read_case(folder)
+    except InputError as error:
+        return [partial(_unread, folder, error)]
     return [partial(_verify_build, case, build) for build in case.builds]
 
 
@@ -36,7 +53,8 @@ def find_jobs(root: Path) -> list[Job]:
     """What there is to verify at or below ``root``, in path order; each job gives a result for each case or table.
 
     A folder with ``manifest.json`` is a golden case, one with ``geom_*.parquet`` holds geometry tables, one with
-    ``geometry.csv.gz`` or ``watermarks.csv`` tables of recorded kernels. Cases are read and checked here.
+    ``geometry.csv.gz`` or ``watermarks.csv`` tables of recorded kernels. Cases are read and checked here; the job of
+    one that cannot be read gives its fault.
     """
     if not root.exists():
         raise InputError(root, "", "no such file or folder")

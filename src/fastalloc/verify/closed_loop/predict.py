@@ -11,7 +11,7 @@ from fastalloc.batch import LaneResult, run_machines
 from fastalloc.errors import InputError
 from fastalloc.kernels.lane.metrics import METRIC, SERIES
 from fastalloc.scenario import Scenario, load_scenario
-from fastalloc.verify.closed_loop.clean_runs import TOLD, is_reference, read_runs, scenario_of
+from fastalloc.verify.closed_loop.clean_runs import TOLD, is_reference, not_modelled, read_runs, scenario_of
 from fastalloc.verify.closed_loop.starts import Starts, read_starts, series_of
 
 LANES = 16
@@ -88,6 +88,7 @@ class RunResult(NamedTuple):
     out_of_memory: int
     figures: list[FigureResult]
     started: Started | None = None  # None: its lanes have starts drawn
+    not_modelled: str = ""  # what of its machine has no model, and what ran in its place
 
     @property
     def real_never_swapped(self) -> bool:
@@ -168,6 +169,7 @@ def compare(
         sum(lane.out_of_memory for lane in lanes),
         figures,
         started,
+        not_modelled(row),
     )
 
 
