@@ -3,9 +3,12 @@
 Arrow's readers are fuzzed by their makers and raise; what they gave is validated in full before Polars sees it.
 """
 
+import codecs
+import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 from pyarrow import parquet
 
-from fastalloc.bounded import bytes_of, refuse_waiting
+from fastalloc.bounded import bytes_of, decoded, refuse_waiting
 from fastalloc.errors import InputError, reading
 from fastalloc.forked import refuse_forked
 from fastalloc.memory import memory_limit
@@ -212,7 +215,7 @@ def csv_table(
     """
     refuse_forked(str(path))
     with reading(path, "", "is not readable as CSV"):
-        table = pl.read_csv(content_of(path) if content is None else content, infer_schema=False)
+        table = csv_rows(path, content)
         for name in (*texts, *numbers):
             if name not in table.columns:
                 raise InputError(path, name, "column is missing")
@@ -225,9 +228,41 @@ def csv_table(
             wrong = column.is_null() | ~column.is_between(least, most)
             if wrong.any():
                 text = table[name].filter(wrong)[0]
-                refuse(path, wrong, name, f"{text!r} is no number of {least:,} .. {most:,}", "line", 2)
+                told = "is empty" if text is None else f"{text!r} is no number"
+                refuse(path, wrong, name, f"{told}; expected one of {least:,} .. {most:,}", "line", 2)
             table = table.with_columns(column)
         return table
+
+
+def csv_rows(path: Path, content: bytes | None = None, *, typed: bool = False, whole: bool = False) -> pl.DataFrame:
+    """A CSV file, plain or gzip, in UTF-8 or UTF-16: its columns as text, or ``typed`` by what their fields look like.
+
+    ``content``: as of ``csv_table``. ``whole``: refuse a row that is cut short, too; else what it lacks is empty.
+
+    Raises InputError naming the file and the line or column: a row of more fields than the header names, a column named
+    twice.
+    """
+    data = content_of(path) if content is None else content
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        data = decoded(data).encode()
+    with reading(path, "", "is not readable as CSV"):
+        _refuse_ragged(path, data, whole)
+        return pl.read_csv(data, infer_schema=typed, infer_schema_length=None)
+
+
+def _refuse_ragged(path: Path, data: bytes, whole: bool) -> None:
+    if b'"' in data:  # a field may hold commas and line ends
+        reader = csv.reader(StringIO(data.decode("utf-8-sig", "replace")))
+        counts = ((reader.line_num, len(row)) for row in reader if row)
+        names = next(csv.reader(StringIO(data.decode("utf-8-sig", "replace"))), [])
+    else:
+        lines = data.split(b"\n")
+        counts = ((i, line.count(b",") + 1) for i, line in enumerate(lines, 1) if line.strip())
+        names = lines[0].decode("utf-8-sig", "replace").strip().split(",")
+    refuse_doubled(path, names)
+    for line, count in counts:
+        if count > len(names) or (whole and count < len(names)):
+            raise InputError(path, f"line {line}", f"{count} fields, where the header names {len(names)} columns")
 
 
 def refuse(path: object, wrong: pl.Series, name: str, reason: str, unit: str = "row", first: int = 0) -> None:

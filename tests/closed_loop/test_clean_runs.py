@@ -1,6 +1,7 @@
 """Clean runs of the real kernel: what a row means, how it is judged, and that the loop stays near a few of them."""
 
 import csv
+import gzip
 import json
 import math
 from pathlib import Path
@@ -56,6 +57,10 @@ def test_a_row_is_a_scenario(tmp_path):
         ({"mem": 300}, "made-up: mem: what boot leaves free of 300 MB is not known: it was measured at 128, 256"),
         ({"pswpout": "many"}, "line 2: pswpout: expected a number"),
         ({"kwakes": "many"}, "line 2: kwakes: expected a number"),
+        ({"pswpout": "NaN"}, "line 2: pswpout: expected a number"),
+        ({"wb_mean": "inf"}, "line 2: wb_mean: expected a number"),
+        ({"livelock": "NaN"}, "line 2: livelock: expected a number"),
+        ({"oom": "x"}, "line 2: oom: expected a number"),
         ({"shift": -1}, "line 2: shift: expected 0 to 10"),
         ({"elevator": "anticipatory"}, "line 2: elevator: expected one of cfq, noop, deadline"),
         ({"run": ""}, "line 2: run"),
@@ -66,6 +71,33 @@ def test_a_row_that_means_nothing_is_refused(tmp_path, changes, words):
     path = table(tmp_path, **changes)
     with pytest.raises(InputError, match=words):
         predict_runs(path, lanes=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text.split("\n")[0] + "\n", "runs.csv: holds no run"),
+        (lambda text: text[:-30], "line 2: 28 fields, where the header names 36 columns"),
+        (lambda text: text + text.split("\n")[1], "line 3: run: 'made-up' is the name of line 2 too"),
+        (lambda text: text.replace("dispw", "pswpout"), "pswpout: column is there 2 times"),
+    ],
+)
+def test_a_table_that_was_cut_or_joined_is_refused(tmp_path, change, words):
+    path = table(tmp_path)
+    path.write_text(change(path.read_text()))
+    with pytest.raises(InputError, match=words):
+        read_runs(path)
+
+
+def test_a_table_of_another_system_is_read(tmp_path):
+    path = table(tmp_path)
+    plain = read_runs(path)
+    text = path.read_text()
+    assert len(plain) == 1
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert read_runs(path) == plain
+    path.write_text("\n".join(f"{line},more" for line in text.splitlines()))
+    assert [row.items() >= plain[0].items() for row in read_runs(path)] == [True]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +164,27 @@ def test_a_table_without_a_row_that_can_be_predicted_is_told_beside_the_others(t
     unread: list[InputError] = []
     assert [result.run for result in predict(tables, 1, 1, left_out, unread)] == ["made-up"]
     assert [error.path for error in unread] == [str(tables[0])]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("5,0,0,0,0,0,0\n3,1,1,1,1,0,0\n", "line 3, t_ns: time does not rise"),
+        ("5,0,0,0,0,0,NaN\n", "allocstall: expected a column of whole numbers"),
+        ("5,0,0\n", "line 2: 3 fields"),
+    ],
+)
+def test_a_series_that_cannot_be_read_leaves_the_other_runs(tmp_path, text, words):
+    path = table(tmp_path, secs=1, smp=1, shift=1)
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([*rows, rows[1].replace("made-up", "other")]) + "\n")
+    (tmp_path / "ts").mkdir()
+    series = tmp_path / "ts" / "made-up.csv.gz"
+    series.write_bytes(gzip.compress(f"t_ns,files,rm,pgfault,act,kwakes,allocstall\n{text}".encode()))
+    unread: list[InputError] = []
+    assert [result.run for result in predict([path], 1, 1, [], unread)] == ["other"]
+    assert [error.path for error in unread] == [str(series)]
+    assert words in str(unread[0])
 
 
 def test_a_kernel_that_never_swapped_is_met_by_lanes_that_never_swap():

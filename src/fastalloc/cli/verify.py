@@ -106,6 +106,8 @@ def verify(
     left_out: list[InputError] = []
     unread = [result.fault for result in results if result.fault is not None]
     predicted = verify_closed_loop.predict(tables, lanes, cpus, left_out, unread)
+    if unread and not predicted and not left_out and all(result.fault is not None for result in results):
+        raise together(unread)  # there is nothing else to tell
     exact = sum(result.ok for result in results)
     if json:
         record: dict[str, Any] = {

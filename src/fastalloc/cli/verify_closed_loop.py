@@ -22,11 +22,11 @@ def predict(
     tables: Sequence[Path], lanes: int, threads: int, left_out: list[InputError], unread: list[InputError]
 ) -> list[RunResult]:
     """Predictions for every reference row of ``tables``; ``left_out`` gets why others have none, ``unread`` what is
-    wrong with tables that have none at all."""
+    wrong with tables that have none at all, and with series."""
     found = []
     for path in tables:
         with noted(unread):
-            found += predict_runs(path, lanes=lanes, threads=threads, left_out=left_out)
+            found += predict_runs(path, lanes=lanes, threads=threads, left_out=left_out, unread=unread)
     return found
 
 

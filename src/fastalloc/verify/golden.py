@@ -91,6 +91,9 @@ def compare_ops(path: Path, lane: Lane) -> TableResult:
     table = read_table(path, ("res", "path"))
     if table.height != lane.case.rows:
         raise InputError(path, "", f"{table.height} rows for a trace of {lane.case.rows}")
+    for column in ("res", "path", "slab", "idx"):
+        if column in table.columns and not table[column].dtype.is_integer():
+            raise InputError(path, f"column {column}", f"holds {table[column].dtype}, not integers")
     result = TableResult("ops", table.height)
     wrong = np.zeros(table.height, dtype=bool)
     for column in ("res", "path", "slab", "idx"):

@@ -23,6 +23,8 @@ def _check_tables(folder: Path, check: Callable[[Path], Iterator[TableResult]]) 
         with reading(folder, "", "holds a table that cannot be checked"):
             for table in check(folder):
                 results.append(CaseResult(f"{folder.name}/{table.name}", table.kernels, [table]))
+        if not results:
+            raise InputError(folder, "", "holds no table of a name that is known: geom_BUILD.parquet, such as slub64")
     except InputError as error:
         results.append(CaseResult(folder.name, "", fault=error))
     return results

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from fastalloc.errors import InputError
 from fastalloc.verify.alias_table import KernelTable, check_aliases, check_aliases_alone
 from fastalloc.verify.kernel_geometry import check_primaries, check_slots, read_tables
 from fastalloc.verify.tables import TableResult
@@ -16,7 +17,10 @@ def check_kernel_folder(folder: Path) -> Iterator[TableResult]:
     """
     for name in ("geometry.csv.gz", "geometry.csv"):
         path = folder / name
-        if path.exists() and (folder / "geometry_boots.csv").exists():
+        if path.exists():
+            boots = folder / "geometry_boots.csv"
+            if not boots.exists():
+                raise InputError(boots, "", f"is missing: it names the machines of {name}")
             table, machines = read_tables(path)
             try:
                 tables = KernelTable(table, machines)

@@ -12,14 +12,15 @@ from typing import Any
 
 import polars as pl
 
-from fastalloc.foreign import content_of
+from fastalloc.errors import InputError
+from fastalloc.foreign import csv_rows
 from fastalloc.linux import slab_flags as sf
 from fastalloc.linux import slub_eras as eras
 from fastalloc.linux.geometry_slub import CacheRequest, calculate_sizes
 from fastalloc.linux.slub_boot import parse_boot_options
 from fastalloc.linux.slub_eras import PAGE_SIZE, SlubOptions
 from fastalloc.linux.versions import kernel_of
-from fastalloc.verify.tables import TableResult, Underivable
+from fastalloc.verify.tables import TableResult, Underivable, require
 
 Row = Mapping[str, Any]
 
@@ -66,8 +67,10 @@ def read_tables(path: Path) -> tuple[pl.DataFrame, dict[tuple[str, str], SlubOpt
     """
     boots_path = path.with_name("geometry_boots.csv")
     try:
-        table = pl.read_csv(content_of(path), infer_schema_length=None).with_row_index("row")
-        boots = pl.read_csv(content_of(boots_path), infer_schema_length=None)
+        table = csv_rows(path, typed=True).with_row_index("row")
+        boots = csv_rows(boots_path, typed=True)
+        require(path, table, "kernel", "boot", "is_primary", "slab_size", "order", "objs_per_slab", "cpu_partial")
+        require(boots_path, boots, "kernel", "boot", "boot_args", "cpus_possible", "cpus_online")
         machines = {
             (boot["kernel"], boot["boot"]): parse_boot_options(
                 boot["boot_args"] or "",
@@ -77,6 +80,8 @@ def read_tables(path: Path) -> tuple[pl.DataFrame, dict[tuple[str, str], SlubOpt
             )
             for boot in boots.iter_rows(named=True)
         }
+    except InputError:
+        raise
     except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
         raise ValueError(f"{path} with {boots_path.name}: {type(error).__name__}: {error}") from error
     return table, machines

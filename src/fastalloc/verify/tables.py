@@ -2,7 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import polars as pl
+
+from fastalloc.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,13 @@ class TableResult:
                     self.first = Difference(row, column, value, got.get(column))
                 return
         self.exact += 1
+
+
+def require(path: Path, table: pl.DataFrame, *names: str) -> None:
+    """Raise InputError for the first of the columns ``names`` that a table lacks."""
+    for name in names:
+        if name not in table.columns:
+            raise InputError(path, name, "column is missing")
 
 
 def compare_rows(

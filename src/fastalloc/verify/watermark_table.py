@@ -11,14 +11,15 @@ from typing import Any
 
 import polars as pl
 
-from fastalloc.foreign import content_of
+from fastalloc.foreign import csv_rows
 from fastalloc.linux import watermarks as wm
 from fastalloc.linux.versions import kernel_of
-from fastalloc.verify.tables import TableResult
+from fastalloc.verify.tables import TableResult, require
 
 COLUMNS = ("min", "low", "high", "promo", "protection", "pcp_batch", "pcp_high", "pcp_high_min", "pcp_high_max")
 _HIGHS = ("pcp_high", "pcp_high_min", "pcp_high_max")
 _MACHINE = ("kernel", "boot", "set_idx")
+_TOLD = ("zone", "node", "managed", "boost", "smp", "min_free_kbytes", "watermark_scale_factor", "lowmem_reserve_ratio")
 _ZONES = ("DMA", "DMA32", "Normal", "Movable", "Device")
 
 
@@ -64,7 +65,8 @@ def zone_rows(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict
 def check_watermarks(path: Path) -> TableResult:
     """All rows of ``set_idx`` >= 1, columns ``COLUMNS``. Raises ValueError when the table cannot be read so."""
     try:
-        frame = pl.read_csv(content_of(path), infer_schema_length=None).with_row_index("row")
+        frame = csv_rows(path, typed=True).with_row_index("row")
+        require(path, frame, *_MACHINE, *_TOLD)
         result = TableResult(path.name, kernels=kernels_of(frame))
         machines: dict[tuple[Any, ...], list[dict[str, Any]]] = {}  # whatever the order of the rows
         for row in frame.filter(pl.col("set_idx").cast(pl.Int64) >= 1).iter_rows(named=True):

@@ -296,8 +296,10 @@ def _version_7(cursor: Cursor, dat: TraceDat) -> None:
 
 def _section(cursor: Cursor, offset: int, wanted: int, unpack: Callable[[bytes, int], bytes] | None) -> Cursor:
     """The content of the section at ``offset``."""
-    own = Cursor(cursor.path, cursor.data, 0)
-    own.take(offset, "a section's place")
+    if offset > len(cursor.data):
+        end = len(cursor.data)
+        raise InputError(cursor.path, f"byte {end}", f"the file ends here, before its section at byte {offset}")
+    own = Cursor(cursor.path, cursor.data, offset)
     kind, flags = own.number(2, "a section"), own.number(2, "a section")
     own.number(4, "a section")
     size = own.number(8, "a section")

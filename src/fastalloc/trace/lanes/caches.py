@@ -99,6 +99,9 @@ def caches_of_geometry(
         merged = table.filter(pl.col("alias_of").fill_null("") != "")
         aliases = dict(merged.select("cache", "alias_of").iter_rows())
         table = table.filter(pl.col("alias_of").fill_null("") == "")
+    twice = table.filter(table["cache"].is_duplicated())["cache"]
+    if len(twice):
+        raise InputError(path, "cache", f"{twice[0]!r} is there more than once")
     align = pl.lit(0)
     if "align" in table.columns:
         align = pl.col("align").cast(pl.String).str.to_integer(strict=False).fill_null(0).clip(0, MOST_ALIGN)

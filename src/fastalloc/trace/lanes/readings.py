@@ -18,7 +18,7 @@ from pathlib import Path
 import polars as pl
 
 from fastalloc.errors import InputError, reader
-from fastalloc.foreign import MOST_CPUS, MOST_NODES, MOST_OBJECTS, MOST_ORDER, content_of
+from fastalloc.foreign import MOST_CPUS, MOST_NODES, MOST_OBJECTS, MOST_ORDER, content_of, csv_rows
 from fastalloc.forked import refuse_forked
 from fastalloc.linux import slub_eras as se
 from fastalloc.trace.compact.recording_name import run_of
@@ -127,10 +127,7 @@ def read_readings(path: Path, content: bytes | None = None) -> Readings:
     shrunk = "shrunk=1" in _text(told).split() if told.is_file() else None
     if content.startswith(SLABINFO):
         return _slabinfo(path, content, first_pfn)
-    try:
-        table = pl.read_csv(content, infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        raise InputError(path, "", f"is not readable as CSV: {str(error).splitlines()[0]}") from error
+    table = csv_rows(path, content)
     missing = [name for name in ("cache", *COUNTS) if name not in table.columns]
     if missing:
         raise InputError(path, missing[0], "column is missing")
@@ -168,6 +165,8 @@ def readings_of(path: Path, table: pl.DataFrame, first_pfn: tuple[int, ...], shr
             capacity[texts["cache"]], _ = _whole(path, row, "sheaf_capacity", texts["sheaf_capacity"])
             if capacity[texts["cache"]] > MOST_CAPACITY:
                 raise InputError(path, f"row {row}, sheaf_capacity", f"at most {MOST_CAPACITY:,} make sense")
+        if texts["cache"] in caches:
+            raise InputError(path, f"row {row}, cache", f"{texts['cache']!r} is there before")
         caches[texts["cache"]] = CacheReading(
             tuple(_at(slabs, node) for node in range(nodes)), free, partial, cpu_slabs, on_cpu
         )
@@ -218,8 +217,8 @@ def caches_of_readings(
         content = content_of(path)
     if content.startswith(SLABINFO):
         return _caches_of_slabinfo(content, version), {}
-    table = pl.read_csv(content, n_rows=0)
-    return caches_of_geometry(path, content=content) if "order" in table.columns else ([], {})
+    has_layouts = "order" in csv_rows(path, content).columns
+    return caches_of_geometry(path, content=content) if has_layouts else ([], {})
 
 
 def _caches_of_slabinfo(content: bytes, version: str) -> list[TracedCache]:

@@ -50,7 +50,9 @@ def recorded(path: Path) -> Recorded:
     if not trace.is_file():
         raise InputError(path, TRACE, "is missing; `fastalloc record` makes such a folder")
     lost = settings(path).get("lost", "0")
-    if lost != "0":
+    if not lost.isdecimal():
+        raise InputError(path / "record.txt", "lost", f"{lost!r} is no count")
+    if int(lost):
         raise InputError(path, "lost", f"{lost} events were lost; record again with a larger -b")
     version, line = path / "version", path / "cmdline"
     return Recorded(trace, _version(_text(version)), _text(line).strip() or None, version, line)

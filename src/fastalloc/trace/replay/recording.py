@@ -1,5 +1,6 @@
 """What ``fastalloc replay`` does: one decode, its side inputs, and a prediction for each configuration."""
 
+import codecs
 import dataclasses
 import re
 from dataclasses import dataclass, field
@@ -189,6 +190,8 @@ def _read_trace(
     head = head_of(path)
     if not head:
         raise InputError(path, "byte 0", "is empty")
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(path, "byte 0", "is text in UTF-16; write it as UTF-8")
     if head.startswith(co.MAGIC) and packing(path) is None:
         trace = co.open_trace(path)
         if strict:
@@ -284,6 +287,7 @@ def open_recording(
     if slabs is not None:
         told = content_of(slabs)
         readings = read_readings(slabs, told)
+        readings = readings if readings.caches else None  # a kernel without such files: nothing is known
         caches, aliases = caches_of_readings(slabs, rules.version, told)
     if geometry is not None:
         caches, aliases = caches_of_geometry(geometry, run_of(path))

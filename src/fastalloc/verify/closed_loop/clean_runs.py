@@ -6,13 +6,14 @@ outcome.
 """
 
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from fastalloc.errors import InputError, reading
-from fastalloc.foreign import content_of
+from fastalloc.errors import InputError
+from fastalloc.foreign import csv_rows
 from fastalloc.forked import refuse_forked
 from fastalloc.linux.watermarks import pcp_lists
 from fastalloc.scenario import Scenario
@@ -58,6 +59,7 @@ COUNTERS = (
     "first_swap_s",
     "livelock",
 )
+MARKS = ("turn_us", "oom", "oops")  # what happened to a run; may be missing
 TURN = "turn_us"  # a turn timer: one virtual CPU stood still there, so such a row is no reference
 # What runs for an elevator of the kernel. deadline is not modelled, and rows of it say so. noop is nearest: both give a
 # task no context on the queue, so no radix nodes with its first request; it sorts, and order does not matter here.
@@ -125,21 +127,26 @@ def read_runs(path: Path) -> list[dict[str, Any]]:
         Not a table, or a column that the checks need is not there.
     """
     refuse_forked(str(path))
-    with reading(path, "", "no CSV table"):
-        frame = pl.read_csv(content_of(path), infer_schema_length=None)
+    frame = csv_rows(path, typed=True, whole=True)
     missing = [name for name in (*PARAMETERS, *COUNTERS) if name not in frame.columns]
     if missing:
         raise InputError(path, "header", f"expected columns that are not there: {', '.join(missing)}")
     rows = list(frame.with_columns(pl.col("run").cast(pl.String)).iter_rows(named=True))
+    if not rows:
+        raise InputError(path, "", "holds no run")
+    lines: dict[str, int] = {}
     for i, row in enumerate(rows):
         line = f"line {i + 2}: "
         if row["run"] is None:
             raise InputError(path, f"{line}run", "expected a name")
+        if row["run"] in lines:
+            raise InputError(path, f"{line}run", f"{row['run']!r} is the name of line {lines[row['run']]} too")
+        lines[row["run"]] = i + 2
         for name in PARAMETERS[1:]:
             if not isinstance(row[name], int):
                 raise InputError(path, line + name, f"expected a whole number, not {row[name]!r}")
-        for name in (*COUNTERS, *(name for name in TOLD if name in row)):
-            if row[name] is not None and not isinstance(row[name], (int, float)):
+        for name in (*COUNTERS, *(name for name in (*TOLD, *MARKS) if name in row)):
+            if row[name] is not None and not (isinstance(row[name], (int, float)) and isfinite(row[name])):
                 raise InputError(path, line + name, f"expected a number, not {row[name]!r}")
         if row["shift"] not in SHIFTS:
             raise InputError(path, f"{line}shift", f"expected 0 to {SHIFTS[-1]}, not {row['shift']}")

@@ -198,6 +198,7 @@ def predict_runs(
     settings: Mapping[str, Any] | None = None,
     read: bool = True,
     left_out: list[InputError] | None = None,
+    unread: list[InputError] | None = None,
 ) -> list[RunResult]:
     """Run what ``runs.csv`` describes and compare; runs of two CPUs in turns, and once more with a core for each CPU.
 
@@ -211,6 +212,7 @@ def predict_runs(
         settings: set in every scenario on top, by dotted names.
         read: False: starts are drawn for all, whether their series are there or not.
         left_out: why a run is not predicted, where others of the table are: added to it, not raised.
+        unread: what is wrong with a series that cannot be read: added to it, its run left out, not raised.
 
     Raises:
         InputError: table or series cannot be read, or a run describes no machine that is known.
@@ -237,7 +239,13 @@ def predict_runs(
             wanted.append((row, TURNS, scenario, None))
             others.append((row, PARALLEL, scenario.with_settings({"machine.shared_core": False}), None))
             continue
-        series = series_of(path, row) if read else None
+        try:
+            series = series_of(path, row) if read else None
+        except InputError as error:
+            if unread is None:
+                raise
+            unread.append(error)
+            continue
         starts = None if series is None else read_starts(row, scenario_of(row, base, path), series, lanes, SEED)
         wanted.append((row, ONE_CPU, scenario, starts))
         if starts is not None:

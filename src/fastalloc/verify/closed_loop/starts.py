@@ -9,15 +9,14 @@ on. A task that had not started by then has a start drawn.
 """
 
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from fastalloc.errors import InputError, reading
-from fastalloc.foreign import content_of
+from fastalloc.errors import InputError
+from fastalloc.foreign import csv_rows, refuse
 from fastalloc.kernels.lane.cfs import GRANULARITY_NS, LATENCY_NS, NR_LATENCY, WAKEUP_GRANULARITY_NS
 from fastalloc.scenario.models import Scenario
 
@@ -71,11 +70,13 @@ def series_of(table: Path, row: Mapping[str, Any]) -> pl.DataFrame | None:
     path = table.parent / "ts" / f"{row['run']}.csv.gz"
     if Path(str(row["run"])).name != row["run"] or not path.is_file():
         return None
-    with reading(path, "", "no CSV table"):
-        frame = pl.read_csv(BytesIO(content_of(path)), infer_schema_length=None)
+    frame = csv_rows(path, typed=True, whole=True)
     for name in COLUMNS:
         if name not in frame.columns or not frame[name].dtype.is_integer():
             raise InputError(path, name, "expected a column of whole numbers")
+        refuse(path, frame[name].is_null(), name, "is empty", "line", 2)
+    back = (frame["t_ns"].diff() <= 0).fill_null(False)
+    refuse(path, back, "t_ns", "time does not rise from the line before", "line", 2)
     return frame.select(COLUMNS)
 
 
