@@ -201,7 +201,7 @@ def replay(
     """
     from fastalloc.compiler.cache_dir import announce_compiling
     from fastalloc.replayed import Replay
-    from fastalloc.trace.replay.folder import boot_told, kernel_told, recorded
+    from fastalloc.trace.replay.folder import kernel_told, recorded
     from fastalloc.trace.replay.recording import open_recording, side_inputs
 
     announce_compiling()
@@ -209,11 +209,10 @@ def replay(
     file = found.trace
     given = {key: None if value is None else Path(value) for key, value in opened.items() if key in _FILES}
     state, slabs = side_inputs(file, given.get("state"), given.get("slabs"))
-    kernel, (boot, boot_from) = kernel_told(found, opened.get("kernel")), boot_told(found, opened.get("boot"))
+    kernel, boot = kernel_told(found, opened.get("kernel")), opened.get("boot") or found.boot or ""
     recording = open_recording(
-        file, state, given.get("geometry"), kernel, boot, opened.get("strict", False), slabs,
-        boot_from=boot_from, opened=found.opened,
-    )  # fmt: skip
+        file, state, given.get("geometry"), kernel, boot, opened.get("strict", False), slabs, origin=found
+    )
     return Replay(
         recording,
         recording.run([what_if] if isinstance(what_if, str) else list(what_if), draws, None, threads_of(threads)),

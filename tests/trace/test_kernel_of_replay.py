@@ -8,7 +8,7 @@ import pytest
 import fastalloc
 from fastalloc.errors import InputError
 from fastalloc.trace.replay import recording
-from fastalloc.trace.replay.folder import boot_told, kernel_told, recorded
+from fastalloc.trace.replay.folder import kernel_told, recorded
 from fastalloc.trace.replay.recording import open_recording
 from fastalloc.trace.replay.results import write_results
 from tests.trace.sheaf_trace import SHEAF, Trace
@@ -131,7 +131,7 @@ def test_a_command_line_that_lies_beside_the_trace_is_refused_by_its_file(tmp_pa
 @pytest.mark.parametrize("name", ["cmdline", "version", "record.txt"])
 def test_a_file_of_the_recorder_that_cannot_be_read_is_no_missing_one(tmp_path, name):
     (tmp_path / "trace.dat").touch()
-    assert boot_told(recorded(tmp_path), None) == ("", "--boot")
+    assert recorded(tmp_path).boot is None
     (tmp_path / name).mkdir()
     with pytest.raises(InputError, match="cannot be read") as error:
         recorded(tmp_path)

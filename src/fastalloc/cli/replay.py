@@ -75,21 +75,20 @@ def replay(
     from fastalloc.report.replay_page import write_replay_page
     from fastalloc.trace.replay import check as checking
     from fastalloc.trace.replay import whatif
-    from fastalloc.trace.replay.folder import boot_told, kernel_told, recorded
+    from fastalloc.trace.replay.folder import kernel_told, recorded
     from fastalloc.trace.replay.recording import beside, open_recording, side_inputs
     from fastalloc.trace.replay.results import check_record, summaries, write_results
 
     allow_memory(memory)
     what_ifs = whatif.with_grid(what_if or [], grid or [])
     found = recorded(path)
-    path, kernel = found.trace, kernel_told(found, kernel)
-    line, line_from = boot_told(found, boot)
+    path, kernel, boot = found.trace, kernel_told(found, kernel), boot or found.boot or ""
     lists, readings = side_inputs(path, state, slabs, exact)
     summary = beside(path, "summary") if check else None
     if check and summary is None and path.exists():  # told before a start is fitted for seconds
         raise InputError(path, "--check", "needs RUN.summary.csv beside the trace")
     announce_compiling()
-    recording = open_recording(path, lists, geometry, kernel, line, strict, readings, starts, line_from, found.opened)
+    recording = open_recording(path, lists, geometry, kernel, boot, strict, readings, starts, found)
     truth = snapshots = sample_ns = real = None
     if summary is not None:
         truth = checking.read_summary(summary)

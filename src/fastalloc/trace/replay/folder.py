@@ -12,7 +12,6 @@ from fastalloc.trace.formats.packed import head_of
 from fastalloc.trace.formats.tracedat import MAGIC, TraceDat, open_tracedat
 
 TRACE = "trace.dat"
-BOOT = "--boot"  # the option that gives a command line
 
 
 class Recorded(NamedTuple):
@@ -71,13 +70,6 @@ def kernel_told(found: Recorded, asked: str | None) -> str | None:
     return asked or found.kernel
 
 
-def boot_told(found: Recorded, asked: str | None) -> tuple[str, object]:
-    """The command line of the kernel that was asked for, else the recording's; and what gave it, for errors."""
-    if asked or found.boot is None:
-        return asked or "", BOOT
-    return found.boot, found.boot_in
-
-
 def _version(text: str) -> str | None:
     """The version in a line of /proc/version or of uname -a, whose third word is the release, or in a release alone;
     linux-next has the code of the version after its own."""
@@ -124,4 +116,4 @@ def _text(path: Path) -> str:
         raise InputError(path, "", f"cannot be read: {error.strerror or error}") from error
 
 
-__all__ = ["Recorded", "boot_told", "kernel_told", "recorded", "settings"]
+__all__ = ["Recorded", "kernel_told", "recorded", "settings"]

@@ -46,6 +46,7 @@ from fastalloc.trace.order.fit import STARTS, Fitted, fitted
 from fastalloc.trace.order.known_start import KnownStart
 from fastalloc.trace.order.resolve_order import resolve_order
 from fastalloc.trace.order.sheaf_order import resolve_sheaf_order
+from fastalloc.trace.replay.folder import Recorded
 from fastalloc.trace.replay.prediction import Prediction, predict
 from fastalloc.trace.replay.size import refuse_too_large
 from fastalloc.trace.replay.whatif import as_traced, what_if
@@ -264,16 +265,15 @@ def open_recording(
     strict: bool = False,
     slabs: Path | None = None,
     starts: int = STARTS,
-    boot_from: object = "--boot",
-    opened: tracedat.TraceDat | None = None,
+    origin: Recorded | None = None,
 ) -> Recording:
     """Decode ``path`` and read its side inputs.
 
     ``state``: dump of the slabs before the trace; ``slabs``: readings of /sys/kernel/slab or /proc/slabinfo before it;
     ``geometry``: table of /sys/kernel/slab. Without any the layout follows from the sizes in the trace and the rules of
     ``kernel`` (a version, None: ASSUMED, or WITH_SHEAVES where the trace shows them) booted with ``boot``. Without
-    ``state`` up to ``starts`` starts are fitted. ``boot_from``: what gave ``boot``, for errors; ``opened``: as of
-    ``read_trace``.
+    ``state`` up to ``starts`` starts are fitted. ``origin``: of ``recorded``: its file is named where its
+    ``boot`` is wrong, and its trace.dat is not opened again.
 
     Raises:
         InputError: files that cannot be read, a kernel outside the table, a boot option that the kernel does not take.
@@ -297,7 +297,7 @@ def open_recording(
         caches = caches_of_state(start_state)
         if "refcount" in start_state.columns:
             shared |= set(start_state.filter((pl.col("rec") == "cache") & (pl.col("refcount") > 1))["cache"])
-    whole = read_trace(path, strict, aliases, caches, opened)
+    whole = read_trace(path, strict, aliases, caches, origin.opened if origin else None)
     if kernel is None and shows_sheaves(whole):
         rules = _kernel(WITH_SHEAVES)
         if slabs is not None and geometry is None and state is None:
@@ -308,7 +308,8 @@ def open_recording(
         start_state = None  # its layouts stand, its lists are of a later moment
     line = read_boot_line(boot, rules.version, cpus_present=max(trace.meta["cpus"], trace.meta.get("cpus_present", 1)))
     if line.unknown:
-        raise InputError(boot_from, line.unknown[0], f"Linux {rules.version} does not take it so")
+        told_in = origin.boot_in if origin and boot == origin.boot else "--boot"
+        raise InputError(told_in, line.unknown[0], f"Linux {rules.version} does not take it so")
     options = line.options
     caches = [cache._replace(era=era_of_cache(cache.name, rules)) for cache in caches]
     more = caches_of_trace(trace, {cache.name for cache in caches}, options, rules)
