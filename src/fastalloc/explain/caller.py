@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from fastalloc.explain.reports import Report
 from fastalloc.explain.version import Kernel
-from fastalloc.linux.gfp_masks import candidates, decode, from_names
+from fastalloc.linux.gfp_masks import ASKS_FOR_CMA, candidates, decode, from_names, of_others
 from fastalloc.linux.mem_info import ZONE_VERSIONS
 from fastalloc.linux.release import BASES, base_name
 from fastalloc.linux.watermark_rules import Rules, highatomic_needs_high
@@ -67,19 +67,25 @@ def caller_of(report: Report, kernel: Kernel, rules: Rules, layout: tuple[str, .
         notes.append("mask and order 0 stand for a request that is not known: a page without discounts is assumed")
     read = decode(mode, base)
     flags = read.flags
+    others: tuple[str, ...] = ()
     if report.mode_names:
         _, named, lost = from_names(report.mode_names, base)
+        others = of_others(lost)
+        if others:
+            # Its bits may be those that this version gives to other names: what is printed counts.
+            flags = (*(named if others == lost else flags), *others)
+            notes.append(f"{base_name(base)} has no {', '.join(others)}: of a vendor's kernel, taken as printed")
         # A combination of the table may have a bit that a distribution's kernel lacks; bits outside the names count.
         if (read.unknown or set(flags) - set(named)) and not lost:
             ours = "|".join(read.names)
             beside = f"the table of {base_name(base)} {ours}" if ours != report.mode_names else "the mask more bits"
             notes.append(f"the names printed say {report.mode_names}, {beside}")
             flags = named
-    for bit, either in read.either.items():
+    for bit, either in read.either.items() if not others else ():
         printed = [name for name in either if report.mode_names and name in report.mode_names]
         if not printed:
             notes.append(f"bit {bit:#x} is {' or '.join(either)}, by configuration")
-    if read.unknown:
+    if read.unknown and read.unknown.bit_count() > len(others):
         notes.append(f"bits {read.unknown:#x} have no name in {base_name(base)}")
     if not kernel.in_text and report.mode is not None:
         spans = candidates(mode, kernel.within)
@@ -87,6 +93,10 @@ def caller_of(report: Report, kernel: Kernel, rules: Rules, layout: tuple[str, .
             said = "; ".join(f"{one}: {'|'.join(decode(mode, one.first).names) or '0'}" for one in spans)
             notes.append(f"the mask may be {said}")
     has = frozenset(flags).__contains__
+    cma_ok = has("__GFP_MOVABLE") and rules.cma != "none"
+    if cma_ok and not has("__GFP_CMA") and "-android" in kernel.release.text and base >= ASKS_FOR_CMA:
+        cma_ok = False
+        notes.append("Android's kernel gives CMA pages only to a movable request with __GFP_CMA")
     wait = has("__GFP_WAIT") or has("__GFP_DIRECT_RECLAIM")
     if report.kind == "oom":
         wait_or_oom = True  # only who reclaimed comes to the OOM killer
@@ -112,7 +122,7 @@ def caller_of(report: Report, kernel: Kernel, rules: Rules, layout: tuple[str, .
         highatomic,
         memalloc,
         known,
-        has("__GFP_MOVABLE") and rules.cma != "none",
+        cma_ok,
         interrupt,
         _mask_zone(has, base, layout),
         tuple(notes),

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from fastalloc.explain.mem_info import MemInfo
 from fastalloc.explain.reports import Report
-from fastalloc.linux.gfp_masks import candidates, from_names
+from fastalloc.linux.gfp_masks import candidates, made_by
 from fastalloc.linux.mem_info import FIELD_SIGNS, LONG_TERM, TEXT_SIGNS, Sign
 from fastalloc.linux.release import (
     BASES,
@@ -65,7 +65,7 @@ def kernel_of(report: Report) -> Kernel:
 def _of_mask(report: Report, mode: int, within: Span) -> Span:
     """Of some versions those in which the names beside the mask make it, else those whose names fit it best."""
     names = report.mode_names
-    said = [base for base in BASES if base in within and names and from_names(names, base)[::2] == (mode, ())]
+    said = [base for base in BASES if base in within and names and made_by(names, mode, base)]
     if said:
         return Span(said[0], EVER.last if said[-1] == BASES[-1] else said[-1])
     masks = candidates(mode, within)
@@ -109,7 +109,7 @@ def _printed_since(report: Report, table: Base) -> Base:
     later = [table]
     if report.mode and report.mode_names:
         names = report.mode_names
-        said = [base for base in BASES if base >= table and from_names(names, base)[::2] == (report.mode, ())]
+        said = [base for base in BASES if base >= table and made_by(names, report.mode, base)]
         later += said[:1]
     if report.mem_info is not None:
         shown = set().union(*(names for names, _ in _fields(report.mem_info).values()))

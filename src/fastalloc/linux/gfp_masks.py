@@ -13,6 +13,13 @@ from fastalloc.linux.release import BASES, Base, Span, span
 
 TABLE = Path(__file__).with_name("gfp_masks.csv")
 
+# Flags of vendors' kernels. Each has one bit, and which one depends on what else was taken over and configured: with
+# CONFIG_CMA __GFP_CMA is 0x800000 in patches of 5.10, 0x8000000 in Android's 5.15 [include/linux/gfp.h of Android common
+# kernels; Qualcomm's of 4.x have it too].
+VENDOR_FLAGS = ("__GFP_CMA",)
+_CONFIGURED = 0x800000  # the first bit that a configuration or a vendor gives, from 4.18
+ASKS_FOR_CMA: Base = (5, 10, 0)  # Android's from here on give CMA pages to movable requests with __GFP_CMA alone
+
 
 class Name(NamedTuple):
     """A row of the table. ``bits`` of a combination are several."""
@@ -113,6 +120,24 @@ def from_names(text: str, base: Base) -> tuple[int, tuple[str, ...], tuple[str, 
         else:
             lost.append(name)
     return mask, decode(mask, base).flags, tuple(lost)
+
+
+def made_by(text: str, mask: int, base: Base) -> bool:
+    """True where the names that a report prints make its mask in version ``base``, each flag of a vendor one bit."""
+    made, _, lost = from_names(text, base)
+    rest = mask & ~made
+    known = all(name in VENDOR_FLAGS for name in lost)
+    return known and not made & ~mask and rest % _CONFIGURED == 0 and rest.bit_count() == len(lost)
+
+
+@cache
+def _all_flags() -> frozenset[str]:
+    return frozenset(name.flag for name in names() if not name.combination)
+
+
+def of_others(lost: tuple[str, ...]) -> tuple[str, ...]:
+    """Of names that a version does not know those of vendors and of other versions, whose code a kernel took over."""
+    return tuple(name for name in lost if name in VENDOR_FLAGS or name in _all_flags())
 
 
 @cache
