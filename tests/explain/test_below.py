@@ -76,6 +76,27 @@ def test_a_boost_is_blamed_only_where_a_block_is_there():
     assert not any("boost" in said for said in lacking.advice.first)
 
 
+def test_a_boost_is_no_cause_where_memory_is_nearly_all_used():
+    """Without its boost of 1500 min is 1000, low 1250, high 1500 [__zone_watermark_ok; wmark_pages, 5.0 and later]:
+    1200 pages pass min alone, after reclaim that found nothing more [should_reclaim_retry]."""
+    marks = (2500, 2750, 3000)
+    used = [zone("Normal", 1200, marks, boost=1500), reserve(0, 0, 0, 0)]
+    for answer in (oom("6.1.1", 0, KERNEL, *used), failure("6.1.1", 0, "0x10cc0(GFP_KERNEL|__GFP_NORETRY)", *used)):
+        assert answer.advice.cause == "gone"
+        assert not answer.advice.first[0].startswith("vm.watermark_boost_factor")
+        assert answer.advice.first[-1].startswith("vm.watermark_boost_factor=0 puts it off by a few pages: Normal")
+    # The last try asks high: 1501 pass it without the boost, 1500 do not.
+    kills = [oom("6.1.1", 0, KERNEL, zone("Normal", free, marks, boost=1500), reserve(0, 0)) for free in (1500, 1501)]
+    assert [answer.advice.cause for answer in kills] == ["gone", "boost"]
+    # Who may not wait has its mark alone: half of 1000 with __GFP_HIGH, 500.
+    atomic = zone("Normal", 700, marks, boost=1500), reserve(0, 0)
+    assert failure("6.1.1", 1, "0x40820(__GFP_HIGH|__GFP_KSWAPD_RECLAIM|__GFP_COMP)", *atomic).advice.cause == "boost"
+    # A page fault calls the killer without a try at any mark [pagefault_out_of_memory].
+    fault = oom("5.10.1", 0, "0x0()", zone("Normal", 1200, (2500, 2750, 3000)), reserve(0, 0)).advice
+    assert fault.cause == "gone"
+    assert not any("boost" in said for said in fault.first)
+
+
 def test_the_allocator_before_it_has_pages():
     answer = failure("6.3.1", 0, "0x100(__GFP_ZERO)", zone("Normal", 0, (0, 0, 0)), reserve(0, 0, 0))
     assert (answer.verdict, answer.advice.cause) == ("below-mark", "boot")

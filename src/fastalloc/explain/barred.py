@@ -187,7 +187,8 @@ def _kept(zone: ZoneSum, decision: Decision, block: MemInfo, request: Request) -
         cma, bar = free_cma(info, block), "the last try before a kill does not count"
     if enough(cma, "C"):
         said = f"{cma} free pages of {name} are CMA, which {bar}"
-        found.append(Barred(cma, said, "fewer CMA: a smaller cma= area"))
+        asks = decision.caller.has("MOVABLE") and not decision.caller.cma_ok
+        found.append(Barred(cma, said, "a mask with __GFP_CMA" if asks else "fewer CMA: a smaller cma= area"))
     highatomic = unusable.get("highatomic", 0)
     if not request.oom and enough(highatomic, "H"):
         # To 6.11 nr_reserved_highatomic counts: whole page blocks, whatever of them is free.

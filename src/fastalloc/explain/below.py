@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from fastalloc.explain.barred import Barred, barred_memory
-from fastalloc.explain.boost import boost_words, passes_without
+from fastalloc.explain.boost import boost_words, decided, passes_without
 from fastalloc.explain.holders import who_holds, who_holds_of
 from fastalloc.explain.larger_reserve import larger_reserve
 from fastalloc.explain.mem_info import MemInfo
@@ -47,15 +47,30 @@ def below_mark(report: Report, decision: Decision, block: MemInfo, able: list[Zo
     barred = barred_memory(report, decision, block, request)[:2]
     advice = Advice("reserve", _sentence(report, decision, request, nearest, at_high, barred))
     _why_short(advice, report, decision, block, request, nearest, barred)
-    for one in compared:
-        boost = passes_without(one.zone, decision, request, at_high) if not one.blocks else 0
-        if boost:
-            # Memory that is out of reach for good outweighs a boost that fades, where nothing was left to reclaim.
-            behind = len(barred) if report.kind == "oom" else 0
-            advice.first.insert(behind, boost_words(one.zone, one.name, boost))
-            advice.cause = advice.cause if behind else "boost"
-            break
+    if not report.page_fault:  # no mark refused it
+        _name_boost(advice, decision, request, compared, at_high, len(barred) if report.kind == "oom" else 0)
     return advice
+
+
+def _name_boost(
+    advice: Advice, decision: Decision, request: Request, compared: list[Compared], at_high: bool, behind: int
+) -> None:
+    """Names the boost of a zone that passes without it; as the cause where nothing else was against the request.
+
+    ``behind``: so much is tried before. Memory that is out of reach for good outweighs a boost that fades, where
+    nothing was left to reclaim.
+    """
+    found = [
+        (one, boost, decided(one.zone, boost, request))
+        for one in compared
+        if not one.blocks and (boost := passes_without(one.zone, decision, request, at_high))
+    ]
+    if not found:
+        return
+    one, boost, alone = max(found, key=lambda each: each[2])
+    advice.first.insert(behind if alone else len(advice.first), boost_words(one.zone, one.name, boost, alone))
+    if alone and not behind:
+        advice.cause = "boost"
 
 
 def _compared(zone: ZoneSum, decision: Decision, block: MemInfo, request: Request, at_high: bool) -> Compared:

@@ -24,8 +24,26 @@ def passes_without(zone: ZoneSum, decision: Decision, request: Request, at_high:
     return boost if zone.short_by and zone.available > mark + (zone.lowmem_reserve or 0) else 0
 
 
-def boost_words(zone: ZoneSum, name: str, boost: int) -> str:
-    """What to try against a boost that refused."""
+def decided(zone: ZoneSum, boost: int, request: Request) -> bool:
+    """True where nothing but the boost was against the request: without it the zone was not short of memory.
+
+    Who may not wait has its mark alone. Who may wait would have passed low at once, without reclaim; before a kill high
+    is what the last try asks [__alloc_pages, __alloc_pages_may_oom]. Who passes min alone, where reclaim found nothing
+    to bring the zone up to that, fails a few pages later.
+    """
+    available, mark = zone.available, None
+    if request.oom:
+        available, mark = (zone.last_try_high or {}).get("available", available), zone.high
+    elif request.caller.may_reclaim:
+        mark = zone.low
+    if mark is None or available is None:
+        return True
+    return available > mark - boost + (zone.lowmem_reserve or 0)
+
+
+def boost_words(zone: ZoneSum, name: str, boost: int, alone: bool) -> str:
+    """What to try against a boost that refused. ``alone``: nothing else was against the request."""
     about = "" if zone.boost is not None else "about "
     derived = "" if zone.boost is not None else ", which its marks show: low - min is a quarter of min without it"
-    return f"vm.watermark_boost_factor=0: {name} passes without its boost of {about}{boost} pages{derived}"
+    only = "" if alone else " puts it off by a few pages"
+    return f"vm.watermark_boost_factor=0{only}: {name} passes without its boost of {about}{boost} pages{derived}"

@@ -14,8 +14,8 @@ from fastalloc.linux.release import BASES, Base, Span, span
 TABLE = Path(__file__).with_name("gfp_masks.csv")
 
 # Flags of vendors' kernels. Each has one bit, and which one depends on what else was taken over and configured: with
-# CONFIG_CMA __GFP_CMA is 0x800000 in patches of 5.10, 0x8000000 in Android's 5.15 [include/linux/gfp.h of Android common
-# kernels; Qualcomm's of 4.x have it too].
+# CONFIG_CMA __GFP_CMA is 0x800000 in patches of 5.10, 0x8000000 in Android's 5.15 [include/linux/gfp.h of Android's
+# common kernels; Qualcomm's of 4.x have it too].
 VENDOR_FLAGS = ("__GFP_CMA",)
 _CONFIGURED = 0x800000  # the first bit that a configuration or a vendor gives, from 4.18
 ASKS_FOR_CMA: Base = (5, 10, 0)  # Android's from here on give CMA pages to movable requests with __GFP_CMA alone
