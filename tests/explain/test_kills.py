@@ -96,3 +96,45 @@ def test_the_message_of_a_kill_has_several_forms(message, kind):
     """[mm/oom_kill.c: out_of_memory, sysctl_oom_kill_allocating_task; CONSTRAINT_MEMORY_POLICY to 2.6.35]"""
     answer = fastalloc.explain(f"{SHORT}[ 1000.000050] {message}\n")[0]
     assert answer.report.kind == kind
+
+
+ROW = "[ 1000.000060] [   5000]     0  5000     4000      800    45056        0             0 nginx\n"
+CONSTRAINT = (
+    "[ 1000.000070] oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/x,"
+    "task_memcg=/x,task=nginx,pid=5000,uid=0\n"
+)
+COUNTERS = "[ 1000.000045] memory: usage 1024kB, limit 1024kB, failcnt 7\n"
+MEMCG = LONE.replace("9000.000000", "1000.000080")
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        TASKS + ROW + CONSTRAINT,
+        TASKS + ROW + MEMCG,
+        TASKS + ROW * 1000 + MEMCG,
+        TASKS + ROW + CONSTRAINT + MEMCG,
+        COUNTERS + TASKS + ROW,  # cut before the kill
+        COUNTERS + TASKS + ROW + CONSTRAINT + MEMCG,
+        COUNTERS.replace("memory: usage 1024kB, limit 1024kB, failcnt 7", "Memory cgroup stats for /x:") + TASKS,
+    ],
+)
+def test_a_cgroups_tasks_make_no_global_oom_of_a_mem_info(after):
+    """Both heads are lost. Since 3.9 dump_header() shows the Mem-Info or a cgroup's counters, never both
+    [mm/oom_kill.c], so the Mem-Info is of another report."""
+    first, second = fastalloc.explain(SHORT + after)
+    assert (first.report.kind, first.report.borrowed) == ("failure", "no head")
+    assert (second.verdict, second.report.borrowed) == ("memcg-limit", "no head")
+
+
+def test_to_3_8_a_cgroups_oom_has_its_counters_before_a_mem_info():
+    """[mm/oom_kill.c: dump_header, 2.6.30 to 3.8]; zones show "managed" from 3.8 on."""
+    old = SHORT.replace(" managed:980000kB", "")
+    kill = MEMCG.replace("Killed process 5000 (nginx)", "Kill process 5000 (nginx) score 900 or sacrifice child")
+    (answer,) = fastalloc.explain(COUNTERS + old + TASKS + ROW + kill)
+    assert answer.verdict == "memcg-limit"
+
+
+def test_a_cgroups_kill_long_after_a_list_of_tasks_is_another():
+    global_, other = fastalloc.explain(SHORT + TASKS + ROW + LONE)
+    assert (global_.report.kind, global_.verdict, other.verdict) == ("oom", "below-mark", "memcg-limit")

@@ -17,6 +17,9 @@ _MESSAGE = re.compile(
 )
 _MESSAGE_CHARS = 60
 _NO_MEM_INFO = (3, 9, 0)  # since then a cgroup's OOM prints none
+_SHOWN_SINCE = "managed"  # in a zone's line since 3.8
+_TASK = re.compile(r"^\s*\[\s*\d+\s*\]")  # a row of dump_tasks()
+_COUNTERS = ("memory", "Memory cgroup stats")  # of a cgroup, before its tasks [mem_cgroup_print_oom_meminfo]
 
 
 class Kills:
@@ -25,6 +28,7 @@ class Kills:
     def __init__(self, text: Text, reports: list[Report]) -> None:
         self._text = text
         self._reports = reports
+        self._listed: tuple[Report, Event] | None = None  # made an OOM by this list of tasks and nothing else
 
     def take(self, event: Event) -> bool:
         """False for an event of another kind."""
@@ -42,10 +46,17 @@ class Kills:
         [mm/oom_kill.c: oom_kill_process, oom_rs].
         """
         said = " ".join(event.values["memcg"].split())
+        listed = self._of_cgroup(event)
+        if listed is not None:
+            listed.memcg = said
         report = self._last(event)
         if report is not None and not report.memcg and not self._is_open(report, event):
             report = None
         begins = said.startswith(("oom_memcg", "killed as"))
+        if said.startswith(_COUNTERS):
+            # They come before the tasks, which would make an OOM of the Mem-Info of another report.
+            before = self._lost_head(event)
+            begins = before is not None and _shows_none(before)
         if said.startswith("Memory cgroup out"):
             begins = _KILLS.match(self._text.string, event.end) is not None
         if report is None and begins:
@@ -53,6 +64,26 @@ class Kills:
         if report is not None and not report.victim:
             report.memcg = report.memcg or said
             report.end = max(report.end, event.end)
+
+    def _of_cgroup(self, event: Event) -> Report | None:
+        """The OOM of a list of tasks that was taken for that of the Mem-Info before it, and is a cgroup's after all.
+
+        From 3.9 dump_header() shows the cgroup's counters or the Mem-Info, never both, so the Mem-Info is of another
+        report whose head is lost as well.
+        """
+        if self._listed is None:
+            return None
+        report, tasks = self._listed
+        lines = self._text.lines[self._text.index(tasks.start) : self._text.index(event.start)]
+        between = sum(1 for line in lines if not _TASK.match(line.text))
+        told = report.victim or report.constraint or report.memcg
+        if told or between > _LINES or self._last(event) is not report or not _shows_none(report):
+            return None
+        if not self._text.near(tasks.start, event.start, len(lines) + 1, _SECONDS):
+            return None
+        self._listed = None
+        report.kind = "failure"
+        return self._headless(tasks)
 
     def _is_open(self, report: Report, event: Event) -> bool:
         """The OOM may still say that it is a memory cgroup's: it has neither killed nor said what else confined it.
@@ -62,13 +93,13 @@ class Kills:
         place [3.9 and later].
         """
         near = self._text.near(report.end, event.start, _LINES, _SECONDS)
-        newer = report.release is not None and report.release.base >= _NO_MEM_INFO
-        shown = newer and report.mem_info is not None and bool(report.mem_info.zones)
-        return near and not report.victim and not report.constraint and not shown
+        return near and not report.victim and not report.constraint and not _shows_none(report)
 
     def _tasks(self, event: Event) -> None:
         """The OOM killer lists the tasks after the Mem-Info, and nobody else lists them [dump_header, dump_tasks]."""
-        self._of_lost_head(event)
+        report = self._of_lost_head(event)
+        if report is not None:
+            self._listed = report, event
 
     def _global(self, event: Event) -> None:
         report = self._of_lost_head(event) or self._last(event)
@@ -90,14 +121,17 @@ class Kills:
 
     def _of_lost_head(self, event: Event) -> Report | None:
         """The latest report, a Mem-Info whose head is lost: what follows it says that it is an OOM's."""
+        report = self._lost_head(event)
+        if report is not None:
+            report.kind = "oom"
+        return report
+
+    def _lost_head(self, event: Event) -> Report | None:
         report = self._reports[-1] if self._reports else None
         if report is None or report.kind != "failure" or report.borrowed != "no head" or report.mem_info is None:
             return None
         mine = not event.caller or not report.caller or report.caller == event.caller
-        if not mine or not self._text.near(report.end, event.start, _LINES, _SECONDS):
-            return None
-        report.kind = "oom"
-        return report
+        return report if mine and self._text.near(report.end, event.start, _LINES, _SECONDS) else None
 
     def _headless(self, event: Event) -> Report:
         """An OOM of which only a later line is there."""
@@ -111,3 +145,11 @@ class Kills:
             if report.kind == "oom" and (not event.caller or not report.caller or report.caller == event.caller):
                 return report
         return None
+
+
+def _shows_none(report: Report) -> bool:
+    """The report has a Mem-Info of a kernel whose cgroups' OOMs print none, so it is no cgroup's."""
+    zones = report.mem_info.zones if report.mem_info is not None else []
+    if report.release is None:
+        return any(_SHOWN_SINCE in info.kb for info in zones)
+    return report.release.base >= _NO_MEM_INFO and bool(zones)
