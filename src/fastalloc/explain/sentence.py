@@ -1,5 +1,6 @@
 """An answer in words, and the words that every verdict uses: who asked, how many pages."""
 
+import re
 from dataclasses import dataclass, field
 
 from fastalloc.explain.mem_info import MemInfo
@@ -47,14 +48,46 @@ def without_debugging(report: Report, block: MemInfo) -> list[str]:
     """What to try where debugging is why SLUB asked for an order.
 
     It tries its default order in silence, so a report is of the least order, which the size of an object with its
-    debugging gives [mm/slub.c: allocate_slab, slab_out_of_memory].
+    debugging gives [mm/slub.c: allocate_slab, slab_out_of_memory]. slub_debug=O leaves out what debugging stores where
+    the order of that size is above the order of the object alone, and computes the size anew [kmem_cache_open,
+    do_kmem_cache_create: disable_higher_order_debug]: then too the free pointer stands behind an object that a
+    constructor or RCU keeps [calculate_sizes], so such a one may need the order all the same.
     """
+    unit = block.page_kb << 10
     for said in report.caches:
         if "slaborder" in said or int(said.get("minorder", 0)) != report.order:
             continue
-        enough = (-(-int(said["objsize"]) // (block.page_kb << 10)) - 1).bit_length()
-        if enough < report.order:
-            return [
-                f"slub_debug=O at boot: debugging alone makes {said['cache']} need order {report.order}, not {enough}"
-            ]
+        name, size = said["cache"], int(said["objsize"])
+        enough, behind = _order(size, unit), _order(_up(size, _POINTER) + _POINTER, unit)
+        if enough >= report.order or not _stores(size, int(said["bufsize"])):
+            continue
+        if behind == enough or _KMALLOC.match(name):
+            return [f"slub_debug=O at boot: debugging alone makes {name} need order {report.order}, not {enough}"]
+        outside = f"{behind}{' all the same' if behind == report.order else ''} with a constructor or RCU"
+        return [
+            f"slub_debug=O at boot: without debugging {name} needs order {enough}, or {outside} "
+            "(SLAB_TYPESAFE_BY_RCU), whose free pointer stands behind the object"
+        ]
     return []
+
+
+_POINTER = 8  # bytes, of a 64-bit kernel
+_CACHE_LINE = 64
+_KMALLOC = re.compile(
+    r"(?:[a-z]+-)*kmalloc(?:_dma)?-"
+)  # they have no constructor [mm/slab_common.c: create_kmalloc_cache]
+
+
+def _up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
+
+
+def _order(size: int, page: int) -> int:
+    """get_order()."""
+    return (-(-size // page) - 1).bit_length()
+
+
+def _stores(size: int, slot: int) -> bool:
+    """The slot of an object is larger than its free pointer and its alignment make it, so debugging stores there."""
+    own = _up(size, _POINTER) + _POINTER
+    return slot > own and slot != _up(own, _CACHE_LINE)
