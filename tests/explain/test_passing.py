@@ -1,5 +1,7 @@
 """What a zone that passes when the report is printed leaves of the failure."""
 
+import pytest
+
 import fastalloc
 from tests.explain.small import failure, free_list, oom, reserve, zone
 
@@ -46,6 +48,50 @@ def test_a_report_without_its_head_does_not_tell_that_a_shortage_is_over():
     lines = (zone("DMA32", 2000, (1900, 2375, 2850)), reserve(0, 3925), zone("Normal", 6650, (6807, 7811, 8815)))
     (low,) = fastalloc.explain(f"Mem-Info:\n{''.join(lines)}{reserve(0, 0)}")
     assert "at the full mark, that of GFP_KERNEL, every zone is short, the nearest by 158" in low.advice.sentence
+
+
+def vmalloc(release: str, said: str, mode: str, blocks: str = ""):
+    text = (
+        f"X: {said}, mode:{mode}, nodemask=(null)\nCPU: 0 PID: 1 Comm: X Not tainted {release} #1\nMem-Info:\n"
+        + "".join((*PLENTY, blocks))
+    )
+    (answer,) = fastalloc.explain(text)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("release", "said", "mode", "killed"),
+    [
+        ("5.15.60", "vmalloc error: size 8192, page order 0, failed to allocate pages", "0xcc0(GFP_KERNEL)", True),
+        ("6.6.60", "vmalloc error: size 8192, failed to allocate pages", "0xcc0(GFP_KERNEL)", False),
+        ("4.11.5", "vmalloc: allocation failure, allocated 4096 of 8192 bytes", "0x14000c0(GFP_KERNEL)", True),
+        ("4.19.60", "vmalloc: allocation failure, allocated 4096 of 8192 bytes", "0x6000c0(GFP_KERNEL)", False),
+    ],
+)
+def test_zones_that_pass_are_not_said_to_have_refused_vmalloc(release, said, mode, killed):
+    """4.11 to 4.13 and 5.15 to 6.3 stop at a fatal signal and warn of the pages they did not ask for [mm/vmalloc.c:
+    __vmalloc_area_node, vm_area_alloc_pages]."""
+    answer = vmalloc(release, said, mode)
+    assert (answer.verdict, answer.advice.cause) == ("passes-now", "transient")
+    assert "pages were freed since, so these zones do not show what refused" in answer.advice.sentence
+    assert ("once its task is to be killed" in answer.advice.sentence) == killed
+    assert answer.if_task == []
+
+
+def test_vmalloc_asks_again_for_single_pages_also_where_a_zone_passes_now():
+    """[mm/vmalloc.c: __vmalloc_node_range, 5.13 and later]"""
+    said, blocks = "vmalloc error: size 0, page order 9, failed to allocate pages", [(1, "U")] * 10
+    answer = vmalloc("5.15.60", said, "0xcc0(GFP_KERNEL)", free_list("Normal", *blocks))
+    assert answer.verdict == "passes-now"
+    assert "asks again for single pages" in answer.advice.sentence
+    assert "to be killed" not in answer.advice.sentence
+
+
+def test_zones_that_pass_are_not_said_to_have_refused_a_page():
+    answer = failure("5.15.60", 0, "0xcc0(GFP_KERNEL)", *PLENTY)
+    assert "pages were freed since, so these zones do not show what refused" in answer.advice.sentence
+    assert "vmalloc" not in answer.advice.sentence
+    assert answer.if_task == []
 
 
 def test_pages_kept_for_high_order_atomic_requests_may_be_what_refused():

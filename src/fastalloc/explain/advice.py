@@ -42,12 +42,14 @@ def advise(report: Report, decision: Decision) -> Advice:
     able = [zone for zone in decision.zones if zone.allowed and zone.verdict != "empty-zone"]
     if verdict == "zone-not-allowed":
         return _no_zone(who, report, decision, block)
-    if verdict == "passes-now":
-        return passes_now(report, decision, block, able)
     if verdict == "other":
         return _wrong_type(who, decision, able)
-    fragmented = verdict == "fragmentation"
-    said = _fragmented(who, report, decision, block, able) if fragmented else below_mark(report, decision, block, able)
+    if verdict == "passes-now":
+        said = passes_now(report, decision, block, able)
+    elif verdict == "fragmentation":
+        said = _fragmented(who, report, decision, block, able)
+    else:
+        said = below_mark(report, decision, block, able)
     return _single_pages_instead(said, report.order or 0) if report.vmalloc and report.order else said
 
 

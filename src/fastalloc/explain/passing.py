@@ -5,11 +5,16 @@ from fastalloc.explain.reports import Report
 from fastalloc.explain.sentence import Advice, who_asked
 from fastalloc.explain.verdict import Decision, several_nodes, zone_name
 from fastalloc.explain.watermark import ZoneSum
+from fastalloc.linux.release import span
 
 PAGE_FAULTS = (
     "what lets a page fault fail: a memory cgroup at its limit, of kernel memory too (memory.kmem.limit_in_bytes), a "
     "page table, a driver's fault handler; the lines before the kill"
 )
+_PEAK = "the peak before it: trace kmem:mm_page_alloc and vmscan:mm_vmscan_wakeup_kswapd around the next one"
+# Versions whose vmalloc gives up at a fatal signal and warns of missing pages [mm/vmalloc.c: __vmalloc_area_node,
+# vm_area_alloc_pages: fatal_signal_pending; updates such as 5.15.107 no longer warn].
+_STOPS_AT_SIGNAL = (span("4.11", "4.13"), span("5.15", "6.3"))
 
 
 def passes_now(report: Report, decision: Decision, block: MemInfo, able: list[ZoneSum]) -> Advice:
@@ -39,11 +44,15 @@ def passes_now(report: Report, decision: Decision, block: MemInfo, able: list[Zo
     # Before a kill those blocks are given back [mm/page_alloc.c: should_reclaim_retry, unreserve_highatomic_pageblock].
     if report.kind != "oom" and all(one.short_by_range is not None and one.short_by_range[1] for one in passing):
         return _or_highatomic(passed, room, _shows_highatomic(zone, block))
-    return Advice(
-        "transient",
-        f"{passed}: the shortage was over within the time of the print.",
-        ["the peak before it: trace kmem:mm_page_alloc and vmscan:mm_vmscan_wakeup_kswapd around the next one"],
-    )
+    return _over(report, decision, passed)
+
+
+def _over(report: Report, decision: Decision, passed: str) -> Advice:
+    """No zone of the report refuses: what did is not in it."""
+    said = f"{passed}: pages were freed since, so these zones do not show what refused"
+    if report.vmalloc and not report.order and any(decision.release.base in span for span in _STOPS_AT_SIGNAL):
+        said += "; or none did: vmalloc of this version stops, and says the same, once its task is to be killed"
+    return Advice("transient", f"{said}.", [_PEAK])
 
 
 def _page_fault(who: str, name: str, room: int) -> Advice:
@@ -89,7 +98,7 @@ def _at_its_mark(passed: str, waits: bool, short: int) -> Advice:
         f"{passed} by its counter, and is short by {short} by its free list (read a moment later; the counter lacks "
         "what CPUs have not added yet): the zone stood at its mark, and nothing says that the shortage was over.",
         [
-            "the peak before it: trace kmem:mm_page_alloc and vmscan:mm_vmscan_wakeup_kswapd around the next one",
+            _PEAK,
             "who holds the memory" if waits else "kswapd earlier: vm.watermark_scale_factor",
         ],
     )
@@ -107,10 +116,10 @@ def _or_highatomic(passed: str, room: int, shown: bool) -> Advice:
     seen = "its free list shows such blocks (H)" if shown else "its free list shows none"
     return Advice(
         "unknown" if shown else "transient",
-        f"{passed}: the shortage was over within the time of the print, or more than {room} pages are kept for "
+        f"{passed}: pages were freed since, or more than {room} pages are kept for "
         f"high-order atomic requests, which this kernel does not print and this caller may not count ({seen}).",
         [
-            "the peak before it: trace kmem:mm_page_alloc and vmscan:mm_vmscan_wakeup_kswapd around the next one",
+            _PEAK,
             "where it repeats with as many pages free: fewer high-order atomic requests, or 6.12, which takes off only "
             "the free ones of those pages",
         ],
