@@ -1,5 +1,7 @@
 """Which OOM a line of the OOM killer belongs to [mm/oom_kill.c: dump_header, oom_kill_process]."""
 
+import random
+
 import pytest
 
 import fastalloc
@@ -138,3 +140,42 @@ def test_to_3_8_a_cgroups_oom_has_its_counters_before_a_mem_info():
 def test_a_cgroups_kill_long_after_a_list_of_tasks_is_another():
     global_, other = fastalloc.explain(SHORT + TASKS + ROW + LONE)
     assert (global_.report.kind, global_.verdict, other.verdict) == ("oom", "below-mark", "memcg-limit")
+
+
+PHP = """php invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0
+CPU: 2 PID: 901 Comm: php Not tainted 5.15.60 #1
+ mem_cgroup_out_of_memory+0x145/0x150
+memory: usage 524288kB, limit 524288kB, failcnt 441
+Tasks state (memory values in pages):
+[    901]    33   901   200000   130000  1105920        0             0 php
+oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=a,mems_allowed=0,oom_memcg=/a,task_memcg=/a,task=php,pid=901
+Memory cgroup out of memory: Killed process 901 (php) total-vm:800000kB""".splitlines()
+NGINX = """nginx: page allocation failure: order:0, mode:0xa20(GFP_ATOMIC), nodemask=(null),cpuset=/,mems_allowed=0
+CPU: 1 PID: 900 Comm: nginx Not tainted 5.15.60 #1
+ warn_alloc+0x11a/0x190
+Mem-Info:
+Node 0 Normal free:1000kB min:8000kB low:10000kB high:12000kB present:1000000kB managed:980000kB
+lowmem_reserve[]: 0 0 0 0
+Node 0 Normal: 250*4kB (U) = 1000kB""".splitlines()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_mem_info_beside_a_cgroups_oom_is_the_others(seed):
+    """Two CPUs print at once, in any order of lines. Of a cgroup's OOM dump_header() prints no Mem-Info (3.9)."""
+    rng, lines = random.Random(seed), []
+    sides = [NGINX[:], PHP[:]]
+    while any(sides):
+        lines.append(rng.choice([side for side in sides if side]).pop(0))
+    text = "".join(f"[  500.{at:06}] {line}\n" for at, line in enumerate(lines))
+    told = {answer.report.comm: answer.verdict for answer in fastalloc.explain(text)}
+    assert told == {"nginx": "below-mark", "php": "memcg-limit"}
+
+
+def test_a_global_oom_keeps_its_mem_info_beside_a_head_that_has_none():
+    """warn_alloc() prints it at a limited rate [show_mem_rs], and a cgroup's kill may come within the minute."""
+    head = HEAD.replace("java invoked oom-killer: gfp_mask=", "nginx: page allocation failure: order:0, mode:")
+    assert verdicts(head + HEAD + SHORT + MEMCG) == [
+        ("no-mem-info", True),
+        ("below-mark", True),
+        ("memcg-limit", False),
+    ]

@@ -9,7 +9,7 @@ from fastalloc.explain.complete import complete
 from fastalloc.explain.events import Event
 from fastalloc.explain.events import find as find_events
 from fastalloc.explain.interleaved import adding_up, at_once, of_several
-from fastalloc.explain.kills import Kills
+from fastalloc.explain.kills import Kills, has_none
 from fastalloc.explain.mem_info import (
     MemInfo,
     ZoneInfo,
@@ -192,7 +192,11 @@ class Reader:
         report = self._open(event.caller)
         if self._is_asked_for(event) and (report is None or self.text.index(report.start) < self._sysrq_line):
             report = self._orphan(event)
-        elif report is None or (report.mem_info is not None and (report.mem_info.begun or report.mem_info.zones)):
+        elif (
+            report is None
+            or has_none(report)
+            or (report.mem_info is not None and (report.mem_info.begun or report.mem_info.zones))
+        ):
             # A second block: of an earlier head that still waits (two reports interleaved), else of a lost head.
             waiting = self._waiting(event)
             report = waiting if waiting is not None else self._orphan(event)
@@ -210,6 +214,7 @@ class Reader:
                 report.mem_info is None
                 and near
                 and report.borrowed == ""
+                and not has_none(report)
                 and (not event.caller or report.caller == event.caller)
             ):
                 return report
@@ -257,7 +262,8 @@ class Reader:
         report = self._filling(event, lacks)
         if report is None:
             latest = self._open(event.caller)
-            if latest is not None and (latest.mem_info is None or lacks(latest.mem_info)) and not _done(latest):
+            open_ = latest is not None and not has_none(latest) and not _done(latest)
+            if latest is not None and open_ and (latest.mem_info is None or lacks(latest.mem_info)):
                 report = latest
             else:
                 report = self._waiting(event) or self._held_up(event) or self._orphan(event)

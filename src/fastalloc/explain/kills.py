@@ -10,6 +10,8 @@ _KILLS = re.compile(r"\s*:\s*Kill")
 # Between what is known of an OOM and a line that says a memory cgroup's limit was hit: a trace stands there at most.
 _LINES = 160
 _SECONDS = 60.0
+_CHARGED = re.compile(r"\bmem_cgroup_(?:out_of_memory|oom)")  # in the stack of a cgroup's OOM
+_AT_ONCE = 6  # reports that may be printed at once
 # The message before "Kill process" and "Killed process"; "No available memory" to 2.6.35 [mm/oom_kill.c:
 # out_of_memory, oom_kill_process].
 _MESSAGE = re.compile(
@@ -50,8 +52,9 @@ class Kills:
         if listed is not None:
             listed.memcg = said
         report = self._last(event)
-        if report is not None and not report.memcg and not self._is_open(report, event):
-            report = None
+        if report is not None and not report.memcg:
+            self._give_back(report, event)
+            report = report if self._is_open(report, event) else None
         begins = said.startswith(("oom_memcg", "killed as"))
         if said.startswith(_COUNTERS):
             # They come before the tasks, which would make an OOM of the Mem-Info of another report.
@@ -84,6 +87,22 @@ class Kills:
         self._listed = None
         report.kind = "failure"
         return self._headless(tasks)
+
+    def _give_back(self, report: Report, event: Event) -> None:
+        """Gives a Mem-Info that came behind the head of a cgroup's OOM, which has none, to a head that lacks one: the
+        two were printed at once."""
+        block = report.mem_info
+        told = report.victim or report.constraint or not self._text.near(report.end, event.start, _LINES, _SECONDS)
+        charged = _CHARGED.search(self._text.string, report.start, event.start) is not None
+        if block is None or told or report.borrowed or not charged or not _of_no_cgroup(report):
+            return
+        for other in reversed(self._reports[-_AT_ONCE:]):
+            mine = other.caller == report.caller and not other.borrowed and not other.memcg
+            near = self._text.near(other.start, block.start, _LINES, _SECONDS)
+            if other is not report and mine and near and other.mem_info is None:
+                report.mem_info, other.mem_info = None, block
+                other.end = max(other.end, block.last)
+                return
 
     def _is_open(self, report: Report, event: Event) -> bool:
         """The OOM may still say that it is a memory cgroup's: it has neither killed nor said what else confined it.
@@ -147,9 +166,18 @@ class Kills:
         return None
 
 
+def _of_no_cgroup(report: Report) -> bool:
+    """Where the report has a Mem-Info, it is of a kernel whose cgroups' OOMs print none."""
+    if report.release is not None:
+        return report.release.base >= _NO_MEM_INFO
+    return report.mem_info is not None and any(_SHOWN_SINCE in info.kb for info in report.mem_info.zones)
+
+
 def _shows_none(report: Report) -> bool:
-    """The report has a Mem-Info of a kernel whose cgroups' OOMs print none, so it is no cgroup's."""
-    zones = report.mem_info.zones if report.mem_info is not None else []
-    if report.release is None:
-        return any(_SHOWN_SINCE in info.kb for info in zones)
-    return report.release.base >= _NO_MEM_INFO and bool(zones)
+    """The report shows the zones of a Mem-Info, so it is no cgroup's."""
+    return report.mem_info is not None and bool(report.mem_info.zones) and _of_no_cgroup(report)
+
+
+def has_none(report: Report) -> bool:
+    """A cgroup's OOM that prints no Mem-Info: one that follows its head is another's."""
+    return bool(report.memcg) and report.release is not None and report.release.base >= _NO_MEM_INFO
