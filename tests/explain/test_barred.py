@@ -107,3 +107,13 @@ def test_barred_blocks_count_only_where_the_order_is_among_them():
     none = highatomic(9, "H")
     assert "highatomic" not in none.advice.sentence
     assert "and a block of order 9" in none.advice.sentence
+
+
+def test_larger_blocks_of_a_type_that_is_barred_are_named():
+    """[mm/page_alloc.c: __zone_watermark_ok, show_migration_types]"""
+    lines = zone("Normal", 5000, (500, 625, 750), free_cma=1024), reserve(0, 0)
+    lists = free_list("Normal", (2928, "UM"), (0, ""), (4, "HC"), (0, ""), (64, "C"), (1, "HI"))
+    sentence = failure("5.10.1", 4, "0x40cc0(GFP_KERNEL|__GFP_COMP)", *lines, lists).advice.sentence
+    assert "is of order 0 (those of order 4 and above are CMA or highatomic or isolated)" in sentence
+    none = failure("5.10.1", 6, "0x40cc0(GFP_KERNEL|__GFP_COMP)", *lines, lists).advice.sentence
+    assert "those of order" not in none

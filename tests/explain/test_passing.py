@@ -125,3 +125,29 @@ def test_a_zone_at_its_mark_is_not_over_the_shortage():
     assert "passed again by 293 pages by its counter, and is short by 13 by its free list" in later.advice.sentence
     same = failure("6.1.90", 0, "0x10800", *lines, free_list("Normal", (4213, "UMEH")))
     assert (same.verdict, same.advice.cause) == ("passes-now", "transient")
+
+
+def cut_lines(cma: int, mode: str):
+    """Two zones that pass by 288 and 188, their lines cut before free_cma; so many free pages are CMA."""
+    lines = [
+        f"Node 0 {name} free:{free * 4}kB min:3200kB low:4000kB high:4800kB present:400000kB\n"
+        f"lowmem_reserve[]: 0 {keeps} 0\n"
+        for name, free, keeps in (("DMA32", 688, 100), ("Normal", 488, 0))
+    ]
+    text = (
+        f"X: page allocation failure: order:0, mode:{mode}, nodemask=(null)\n"
+        "CPU: 0 PID: 1 Comm: X Not tainted 4.19.60 #1\nMem-Info:\nactive_anon:1 inactive_anon:2 isolated_anon:0\n"
+        f" free:1176 free_pcp:0 free_cma:{cma}\n{''.join(lines)}"
+    )
+    (answer,) = fastalloc.explain(text)
+    return answer.advice
+
+
+def test_pages_of_cut_lines_may_be_cma():
+    """A zone's line ends with free_cma [show_free_areas]. 300 is the mark of GFP_ATOMIC: 288 + 188 pages above it."""
+    assert cut_lines(0, "0x480020(GFP_ATOMIC)").cause == "transient"
+    assert cut_lines(475, "0x480020(GFP_ATOMIC)").cause == "transient"
+    told = cut_lines(476, "0x480020(GFP_ATOMIC)")
+    assert told.cause == "unknown"
+    assert "476 free pages are CMA, which this caller may not take" in told.sentence
+    assert cut_lines(1000, "0x480028(GFP_ATOMIC|__GFP_MOVABLE)").cause == "transient"

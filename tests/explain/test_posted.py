@@ -380,3 +380,12 @@ def test_rulers_of_kasan_do_not_make_a_log_quoted_printable():
     head = "X invoked oom-killer: gfp_mask=0x40cc0(GFP_KERNEL|__GFP_COMP), order=10, oom_score_adj=1000\n"
     (answer,) = fastalloc.explain(f"{kasan}{head}CPU: 0 PID: 1 Comm: X Not tainted 6.1.90 #1\n")
     assert (answer.report.kind, answer.report.order) == ("oom", 10)
+
+
+@pytest.mark.parametrize("dashes", ["---------------- ", "--------- -  - ", "-------  --- ", "   "])
+def test_dashes_of_red_hat_stand_before_the_release(dashes):
+    """RHEL 7, 8 and 9 print flags of their own behind those of the taint, dashes where none is set."""
+    head = "X: page allocation failure: order:0, mode:0x480020(GFP_ATOMIC), nodemask=(null),cpuset=/,mems_allowed=0\n"
+    line = f"CPU: 1 PID: 7 Comm: X Kdump: loaded Tainted: G           OE    {dashes} 4.18.0-348.el8.aarch64 #1\n"
+    (answer,) = fastalloc.explain(head + line)
+    assert (answer.kernel.release.text, answer.report.comm) == ("4.18.0-348.el8.aarch64", "X")

@@ -129,6 +129,18 @@ def _wrong_type(who: str, decision: Decision, able: list[ZoneSum]) -> Advice:
     )
 
 
+_BARRED = {"C": "CMA", "H": "highatomic", "I": "isolated"}  # letters of a free list [show_migration_types]
+
+
+def _larger(zone: ZoneSum, order: int, block: MemInfo) -> str:
+    """Says which free blocks of the order are of a type that the request may not take."""
+    info = block.find(zone.node, zone.zone)
+    lists = info.lists.blocks if info is not None and info.lists is not None else []
+    kinds = {letter for count, letters in lists[order:] if count for letter in letters or ""}
+    names = [name for letter, name in _BARRED.items() if letter in kinds]
+    return f" (those of order {order} and above are {' or '.join(names)})" if names else ""
+
+
 def _fragmented(who: str, report: Report, decision: Decision, block: MemInfo, able: list[ZoneSum]) -> Advice:
     order = report.order or 0
     zones = [zone for zone in able if zone.verdict == "fragmentation"]
@@ -150,6 +162,8 @@ def _fragmented(who: str, report: Report, decision: Decision, block: MemInfo, ab
         )
         if zone.at != "min":  # [__alloc_pages_may_oom]
             refused += " in the last try before a kill, which takes no CMA block"
+        else:
+            refused += _larger(zone, order, block)
     first = without_debugging(report, block)
     first.append(smaller_requests(order, decision.release.base >= (5, 9, 0)))
     useless = ["more free memory of order 0 as such: the pages were there, not in one piece"]

@@ -45,7 +45,7 @@ _PATTERNS = {
     "version": rf"""(?:CPU\s*:\s*\d+\s+(?:UID\s*:\s*\d+\s+)?P(?:ID|id)\s*:\s*\d+
         \s+C?omm\s*:\s*(?P<comm1>\S[^\n]{{0,40}}?)
         |Pid\s*:\s*\d+\s*,\s*comm\s*:\s*(?P<comm2>\S[^\n]{{0,40}}?))\s+(?:Kdump\s*:\s*loaded\s+)?
-        (?:Not\s+tainted|Tainted\s*:(?:\s*\[?[A-Z]+\]?(?:\([A-Z]\))?(?=[\s\d-]))*)\s*(?:-{{3,}}\s*)?
+        (?:Not\s+tainted|Tainted\s*:(?:\s*\[?[A-Z]+\]?(?:\([A-Z]\))?(?=[\s\d-]))*)\s*(?:-{{3,}}[\s-]*)?
         \(?(?P<release>[2-9]\.\d+[^\s)]*){_rest("after", 130)}""",
     "boot": rf"Linux\s+version\s+(?P<boot>[2-9]\.\d+\S*){_rest('bootafter', 400)}",
     "oldversion": r"(?:Not\s+tainted|Tainted:\s+[A-Z ]+)\s*(?:VLI)?\s*\((?P<old>[2-9]\.\d+[^\s)]*)",

@@ -36,8 +36,11 @@ def passes_now(report: Report, decision: Decision, block: MemInfo, able: list[Zo
             f"{room} pages, node {nodes} does not.",
             ["the SLUB line after the head, or the caller: they name the node"],
         )
-    passed = f"{who} and was refused; when the report was printed {name} passed again by {room} pages"
     passing = [one for one in able if one.verdict == "passes-now"]
+    cma = _may_be_cma(passing, decision, block)
+    if cma:
+        return _or_cma(f"{who} and was refused; {name} has {room} pages more than it must", cma)
+    passed = f"{who} and was refused; when the report was printed {name} passed again by {room} pages"
     short = min((_short_by_list(one, block) for one in passing), default=0)
     if short > 0:
         return _at_its_mark(passed, decision.caller.may_reclaim, short)
@@ -53,6 +56,28 @@ def _over(report: Report, decision: Decision, passed: str) -> Advice:
     if report.vmalloc and not report.order and any(decision.release.base in span for span in _STOPS_AT_SIGNAL):
         said += "; or none did: vmalloc of this version stops, and says the same, once its task is to be killed"
     return Advice("transient", f"{said}.", [_PEAK])
+
+
+def _may_be_cma(passing: list[ZoneSum], decision: Decision, block: MemInfo) -> int:
+    """Free CMA pages whose zones are cut off, where they may be all that the zones pass by; 0 where they are not."""
+    if decision.caller.cma_ok or decision.caller.memalloc or decision.rules.cma == "none":
+        return 0
+    infos = [block.find(one.node, one.zone) for one in passing]
+    room = sum((one.available or 0) - (one.need_more_than or 0) for one in passing)
+    known = sum(block.pages(info, "free_cma") or 0 for info in block.zones)
+    left = block.totals.get("free_cma", 0) - known
+    cut = all(info is not None and "free_cma" not in info.kb for info in infos)
+    return left if cut and not any("cma" in one.unusable for one in passing) and 0 < room <= left else 0
+
+
+def _or_cma(who: str, cma: int) -> Advice:
+    """A zone's line ends with its free CMA pages [show_free_areas]."""
+    return Advice(
+        "unknown",
+        f"{who}, but its line is cut where its CMA pages would stand: {cma} free pages are CMA, which this caller "
+        "may not take, so whether it passes is not told.",
+        ["the same report with whole lines (dmesg, journalctl -k); nr_free_cma of each zone in /proc/zoneinfo"],
+    )
 
 
 def _page_fault(who: str, name: str, room: int) -> Advice:
