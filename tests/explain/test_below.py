@@ -121,3 +121,25 @@ def test_a_zone_is_named_with_its_node_where_there_are_several():
     lines = [zone("Normal", 900 + 10 * node, (1000, 1250, 1500), node=node) + reserve(0, 0, 0) for node in (0, 1)]
     assert "node 1 Normal came nearest" in failure("5.15.60", 0, "0x800(GFP_NOWAIT)", *lines).advice.sentence
     assert ": Normal came nearest" in failure("5.15.60", 0, "0x800(GFP_NOWAIT)", lines[0]).advice.sentence
+
+
+def test_a_zone_whose_reserve_is_lost_is_not_said_to_pass():
+    """A zone is checked with the reserve of its own line [__zone_watermark_ok: lowmem_reserve]: 1009 pages pass min,
+    15, and what DMA keeps from Normal is cut off."""
+    dma, normal = zone("DMA", 1009, (15, 18, 22)), zone("Normal", 990, (1000, 1250, 1500))
+    answer = failure("5.10.1", 0, KERNEL, dma, normal, reserve(0, 0, 0))
+    assert (answer.verdict, [one.verdict for one in answer.decision.zones]) == ("below-mark", ["unknown", "below-mark"])
+    assert "Normal came nearest" in answer.advice.sentence
+    assert any("without it the zone passes, with it it may not" in said for said in answer.missing)
+    passing = zone("Normal", 1001, (1000, 1250, 1500))
+    assert failure("5.10.1", 0, KERNEL, dma, passing, reserve(0, 0, 0)).verdict == "passes-now"
+
+
+def test_no_compaction_is_advised_before_there_is_one():
+    """[mm/compaction.c came with 2.6.35, proactive compaction with 5.9; Red Hat's 2.6.32 has the first]"""
+    lines = zone("Normal", 5000, (500, 625, 750)), reserve(0, 0), free_list("Normal", (5000, ""))
+    kernels = ("2.6.32.27", "2.6.32-431.el6.x86_64", "3.2.1", "5.10.1")
+    first = [failure(kernel, 1, "0x20", *lines).advice.first[0] for kernel in kernels]
+    assert first[0].startswith("smaller requests")
+    assert first[1] == first[2] == "compaction ahead of need: echo 1 > /proc/sys/vm/compact_memory"
+    assert "vm.compaction_proactiveness" in first[3]

@@ -165,7 +165,7 @@ def _fragmented(who: str, report: Report, decision: Decision, block: MemInfo, ab
         else:
             refused += _larger(zone, order, block)
     first = without_debugging(report, block)
-    first.append(smaller_requests(order, decision.release.base >= (5, 9, 0)))
+    first.append(smaller_requests(order, decision.release))
     useless = ["more free memory of order 0 as such: the pages were there, not in one piece"]
     if decision.caller.may_reclaim:
         useless.append("vm.min_free_kbytes by a little: the mark did not refuse")

@@ -31,7 +31,8 @@ def below_mark(report: Report, decision: Decision, block: MemInfo, able: list[Zo
     if all(_not_filled(zone, block) for zone in able):
         return _too_early(who_asked(report, decision))
     at_high = last_try_decided(able)
-    compared = [_compared(zone, decision, block, request, at_high) for zone in able if zone.available is not None]
+    known = [zone for zone in able if zone.available is not None and zone.verdict != "unknown"]
+    compared = [_compared(zone, decision, block, request, at_high) for zone in known]
     nearest = min(compared, key=lambda one: (one.zone.broken, one.short, -one.zone.free))
     broken = next((one for one in compared if one.zone.broken), None)
     if broken is not None:
@@ -142,7 +143,7 @@ def _why_short(
         advice.cause = "fragmentation"
     if nearest.blocks:
         advice.first += without_debugging(report, block)
-        advice.first.append(smaller_requests(request.order, decision.release.base >= (5, 9, 0)))
+        advice.first.append(smaller_requests(request.order, decision.release))
     if any(one.low_memory for one in barred):
         zones = [(zone.node, zone.zone) for zone in decision.zones if zone.allowed]
         held = who_holds_of(block, zones)

@@ -1,9 +1,8 @@
 """Why the kernel gave up and said so: what a mask and an order tell of the way through the slow path."""
 
 from fastalloc.explain.reports import Report
+from fastalloc.explain.sentence import COSTLY_ORDER
 from fastalloc.explain.verdict import Decision
-
-COSTLY_ORDER = 3  # PAGE_ALLOC_COSTLY_ORDER: up to it the kernel retries for ever [mm/page_alloc.c]
 
 
 def reported_because(report: Report, decision: Decision) -> str:

@@ -6,6 +6,11 @@ from dataclasses import dataclass, field
 from fastalloc.explain.mem_info import MemInfo
 from fastalloc.explain.reports import Report
 from fastalloc.explain.verdict import Decision
+from fastalloc.linux.release import Base, Release
+
+COSTLY_ORDER = 3  # PAGE_ALLOC_COSTLY_ORDER: up to it the kernel retries for ever [mm/page_alloc.c]
+_COMPACTS: Base = (2, 6, 35)
+_COMPACTS_AHEAD: Base = (5, 9, 0)
 
 
 @dataclass
@@ -36,11 +41,14 @@ def more(pages: int) -> str:
     return "1 page more" if pages == 1 else f"{pages} pages more"
 
 
-def smaller_requests(order: int, compaction_ahead: bool) -> str:
-    """What to try where a block of an order is not there. ``compaction_ahead``: the kernel has proactive compaction."""
-    if order > 3:
+def smaller_requests(order: int, release: Release) -> str:
+    """What to try where a block of an order is not there: from 2.6.35 compaction can make one, from 5.9 ahead of need
+    [mm/compaction.c]; Red Hat's 2.6.32 has it too."""
+    if order > COSTLY_ORDER:
         return f"smaller requests: kvmalloc, or pages in a list, in place of 2^{order} contiguous ones"
-    sysctl = "vm.compaction_proactiveness, or " if compaction_ahead else ""
+    if release.base < _COMPACTS and not release.distribution:
+        return f"smaller requests: pages in a list in place of 2^{order} contiguous ones (no compaction before 2.6.35)"
+    sysctl = "vm.compaction_proactiveness, or " if release.base >= _COMPACTS_AHEAD else ""
     return f"compaction ahead of need: {sysctl}echo 1 > /proc/sys/vm/compact_memory"
 
 

@@ -162,6 +162,18 @@ def _sums(decision: Decision, report: Report, block: MemInfo, kernel: Kernel) ->
             if reserve is None:
                 zone.notes.append("its lowmem_reserve is not in the text: taken as 0, so it is short by at least this")
             check_zone(zone, info, block, request)
+    _without_lost_reserves(decision.zones)
+
+
+def _without_lost_reserves(zones: list[ZoneSum]) -> None:
+    """A zone whose lowmem_reserve is lost cannot be said to pass where others are known to have refused."""
+    able = [zone for zone in zones if zone.allowed and zone.mark is not None]
+    lost = [zone for zone in able if zone.verdict == "passes-now" and zone.lowmem_reserve is None]
+    known = [zone for zone in able if zone not in lost]
+    if known and not any(zone.verdict == "passes-now" for zone in known):
+        for zone in lost:
+            zone.verdict = "unknown"
+            zone.notes = ["its lowmem_reserve is not in the text: without it the zone passes, with it it may not"]
 
 
 def _nodes(report: Report, caller: Caller) -> set[int] | None:
