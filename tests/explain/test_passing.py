@@ -151,3 +151,15 @@ def test_pages_of_cut_lines_may_be_cma():
     assert told.cause == "unknown"
     assert "476 free pages are CMA, which this caller may not take" in told.sentence
     assert cut_lines(1000, "0x480028(GFP_ATOMIC|__GFP_MOVABLE)").cause == "transient"
+
+
+def test_before_a_kill_a_zone_passes_by_what_the_last_try_counts():
+    """It asks high and takes no CMA page, also for a movable request [mm/page_alloc.c: __alloc_pages_may_oom]:
+    8750 - 8000 - 602 = 148, and by min and with CMA 8750 - 562 = 8188."""
+    line = (
+        zone("DMA32", 8750, (80, 100, 120), free_cma=8000) + reserve(0, 482, 482),
+        zone("Normal", 1050, (1280, 1600, 1920)),
+    )
+    answer = oom("4.19.90", 0, "0x6200ca(GFP_HIGHUSER_MOVABLE)", *line, reserve(0, 0, 0))
+    assert answer.verdict == "passes-now"
+    assert "DMA32 passed again by 148 pages at high, the mark of the last try before a kill" in answer.advice.sentence

@@ -21,7 +21,7 @@ def passes_now(report: Report, decision: Decision, block: MemInfo, able: list[Zo
     """Says by how much a zone passes and what that leaves of the failure."""
     zone = next(zone for zone in able if zone.verdict == "passes-now")
     name = zone_name(zone, several_nodes(decision))
-    room = (zone.available or 0) - (zone.need_more_than or 0)
+    room = _room(zone)
     who = who_asked(report, decision)
     if report.page_fault:
         return _page_fault(who, name, room)
@@ -40,7 +40,8 @@ def passes_now(report: Report, decision: Decision, block: MemInfo, able: list[Zo
     cma = _may_be_cma(passing, decision, block)
     if cma:
         return _or_cma(f"{who} and was refused; {name} has {room} pages more than it must", cma)
-    passed = f"{who} and was refused; when the report was printed {name} passed again by {room} pages"
+    at = " at high, the mark of the last try before a kill" if zone.last_try_high else ""
+    passed = f"{who} and was refused; when the report was printed {name} passed again by {room} pages{at}"
     short = min((_short_by_list(one, block) for one in passing), default=0)
     if short > 0:
         return _at_its_mark(passed, decision.caller.may_reclaim, short)
@@ -48,6 +49,13 @@ def passes_now(report: Report, decision: Decision, block: MemInfo, able: list[Zo
     if report.kind != "oom" and all(one.short_by_range is not None and one.short_by_range[1] for one in passing):
         return _or_highatomic(passed, room, _shows_highatomic(zone, block))
     return _over(report, decision, passed)
+
+
+def _room(zone: ZoneSum) -> int:
+    """By how many pages a zone passes, before a kill at high, which is tried last [__alloc_pages_may_oom]."""
+    if zone.last_try_high:
+        return zone.last_try_high["available"] - zone.last_try_high["need_more_than"]
+    return (zone.available or 0) - (zone.need_more_than or 0)
 
 
 def _over(report: Report, decision: Decision, passed: str) -> Advice:
@@ -60,10 +68,11 @@ def _over(report: Report, decision: Decision, passed: str) -> Advice:
 
 def _may_be_cma(passing: list[ZoneSum], decision: Decision, block: MemInfo) -> int:
     """Free CMA pages whose zones are cut off, where they may be all that the zones pass by; 0 where they are not."""
-    if decision.caller.cma_ok or decision.caller.memalloc or decision.rules.cma == "none":
+    takes = decision.caller.cma_ok and not any(one.last_try_high for one in passing)  # that one takes none
+    if takes or decision.caller.memalloc or decision.rules.cma == "none":
         return 0
     infos = [block.find(one.node, one.zone) for one in passing]
-    room = sum((one.available or 0) - (one.need_more_than or 0) for one in passing)
+    room = sum(map(_room, passing))
     known = sum(block.pages(info, "free_cma") or 0 for info in block.zones)
     left = block.totals.get("free_cma", 0) - known
     cut = all(info is not None and "free_cma" not in info.kb for info in infos)
