@@ -117,3 +117,12 @@ def test_larger_blocks_of_a_type_that_is_barred_are_named():
     assert "is of order 0 (those of order 4 and above are CMA or highatomic or isolated)" in sentence
     none = failure("5.10.1", 6, "0x40cc0(GFP_KERNEL|__GFP_COMP)", *lines, lists).advice.sentence
     assert "those of order" not in none
+
+
+def test_who_may_wait_is_not_sent_to_a_larger_reserve():
+    """min_free_kbytes raises the mark that such a request must pass, whatever bars other memory."""
+    line = zone("Normal", 1100, (1000, 1250, 1500), free_cma=600)
+    answer = failure("5.10.1", 0, "0xcc0(GFP_KERNEL)", line, reserve(0, 0, 0))
+    assert answer.advice.first[0].startswith("fewer CMA")
+    assert "a larger min_free_kbytes would not" in answer.advice.sentence
+    assert not any("min_free_kbytes" in said for said in answer.advice.first)

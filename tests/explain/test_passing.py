@@ -40,6 +40,15 @@ def test_a_cgroups_kill_with_a_mask_of_0_is_the_cgroups():
     assert (answer.verdict, answer.report.page_fault) == ("memcg-limit", False)
 
 
+def test_a_report_without_its_head_does_not_tell_who_may_wait():
+    """The mark of GFP_ATOMIC is the lowest that a request is held to [__zone_watermark_ok]; 3/8 of 6400 is 2400."""
+    lines = zone("Normal", 2301, (6400, 8000, 9600)), reserve(0, 0, 0)
+    (answer,) = fastalloc.explain(f"Mem-Info:\n{''.join(lines)}")
+    assert (answer.verdict, answer.advice.cause) == ("below-mark", "unknown")
+    assert "even GFP_ATOMIC must leave 2400 + reserve 0, short by 100" in answer.advice.sentence
+    assert not any("min_free_kbytes" in said for said in answer.advice.first)
+
+
 def test_a_report_without_its_head_does_not_tell_that_a_shortage_is_over():
     (answer,) = fastalloc.explain(f"Mem-Info:\n{''.join(PLENTY)}")
     assert (answer.verdict, answer.advice.cause) == ("passes-now", "unknown")
@@ -160,6 +169,8 @@ def test_before_a_kill_a_zone_passes_by_what_the_last_try_counts():
         zone("DMA32", 8750, (80, 100, 120), free_cma=8000) + reserve(0, 482, 482),
         zone("Normal", 1050, (1280, 1600, 1920)),
     )
-    answer = oom("4.19.90", 0, "0x6200ca(GFP_HIGHUSER_MOVABLE)", *line, reserve(0, 0, 0))
+    answer = oom(
+        "4.19.90", 0, "0x6200ca(GFP_HIGHUSER_MOVABLE)", *line, reserve(0, 0, 0), free_list("DMA32", (8750, "UC"))
+    )
     assert answer.verdict == "passes-now"
     assert "DMA32 passed again by 148 pages at high, the mark of the last try before a kill" in answer.advice.sentence

@@ -45,6 +45,8 @@ def below_mark(report: Report, decision: Decision, block: MemInfo, able: list[Zo
             larger_reserve(decision, block, nearest.zone, request),
             ["a discount for the caller: it has all there is already"],
         )
+    if report.borrowed == "no head" and report.mode is None and report.kind == "failure":
+        return _no_head(nearest)
     barred = barred_memory(report, decision, block, request)[:2]
     advice = Advice("reserve", _sentence(report, decision, request, nearest, at_high, barred))
     _why_short(advice, report, decision, block, request, nearest, barred)
@@ -155,7 +157,7 @@ def _why_short(
         advice.first.append(PAGE_FAULTS)
     elif oom:
         advice.useless.append("vm.min_free_kbytes: it only raises the mark that refused")
-    elif barred or not may_wait:
+    elif not may_wait:
         advice.first += reserve
     if not oom and not barred and not may_wait:
         advice.first.append("bursts of other sizes: `--machine m.toml`, then `fastalloc reserve m.toml --burst ..`")
@@ -172,6 +174,17 @@ def _not_filled(zone: ZoneSum, block: MemInfo) -> bool:
     managed = info is not None and bool(block.pages(info, "managed"))
     # With min_free_kbytes of 0 all marks are 0 too, to 4.5; the reserves are not.
     return managed and not (zone.free or zone.min or zone.low or zone.high or any((info and info.reserve) or ()))
+
+
+def _no_head(nearest: Compared) -> Advice:
+    """Order and mask are lost, and whether anything was asked; the mark is that of GFP_ATOMIC, the lowest there is."""
+    return Advice(
+        "unknown",
+        f"The head of this report is lost, and with it order and mask: {nearest.name} came nearest, "
+        f"{nearest.available} pages usable where even GFP_ATOMIC must leave {nearest.mark} + reserve {nearest.zone.lowmem_reserve or 0}, "
+        f"short by {nearest.short}: whoever asked for a page was refused, unless no mark was asked (PF_MEMALLOC).",
+        ["the lines before it: 'page allocation failure: order:.., mode:..', 'invoked oom-killer' or 'sysrq: ..'"],
+    )
 
 
 def _too_early(who: str) -> Advice:
