@@ -178,11 +178,12 @@ def _not_filled(zone: ZoneSum, block: MemInfo) -> bool:
 
 def _no_head(nearest: Compared) -> Advice:
     """Order and mask are lost, and whether anything was asked; the mark is that of GFP_ATOMIC, the lowest there is."""
+    asked = f"even GFP_ATOMIC must leave {nearest.mark} + reserve {nearest.zone.lowmem_reserve or 0}"
     return Advice(
         "unknown",
-        f"The head of this report is lost, and with it order and mask: {nearest.name} came nearest, "
-        f"{nearest.available} pages usable where even GFP_ATOMIC must leave {nearest.mark} + reserve {nearest.zone.lowmem_reserve or 0}, "
-        f"short by {nearest.short}: whoever asked for a page was refused, unless no mark was asked (PF_MEMALLOC).",
+        f"The head of this report is lost, and with it order and mask: {nearest.name} came nearest, with "
+        f"{nearest.available} pages usable where {asked}, short by {nearest.short}: whoever asked for a page was "
+        "refused, unless no mark was asked (PF_MEMALLOC).",
         ["the lines before it: 'page allocation failure: order:.., mode:..', 'invoked oom-killer' or 'sysrq: ..'"],
     )
 

@@ -10,6 +10,9 @@ _KB = re.compile(r"([A-Za-z_]+(?:\(\w+\))?)\s*:\s*(\d+(?:[ \n]+\d+)?)\s*[kK]\s?B
 _COUNT = re.compile(r"([A-Za-z_]+)\s*:\s*(\d+)(?![\d*])(?!\s?[kK]\s?B)(?=\s|$)")
 _ITEM = re.compile(r"(\d+(?: \d+)?)\s*\*\s*(\d+)\s*[kK]\s?B\b(?:\s*\(\s*([A-Z\s]+?)\s*\))?")
 _TOTAL = re.compile(r"=\s*(\d+)\s*[kK]\s?B\b")
+# What tells nothing of a page: kB that are no pages, and marks that follow from min.
+_NOT_OWN = ("kernel_stack", "low", "high")
+_CHANCE = 10  # one in 2^10: pages of 8 kB are of alpha and sparc64 alone
 _FLAGS = re.compile(r"all_unreclaimable\?\s*(yes|no)")
 
 
@@ -82,9 +85,11 @@ class MemInfo:
         kb = sum(info.kb.get("free", 0) for info in self.zones)
         if pages and kb:
             return min((4, 8, 16, 32, 64, 256), key=lambda unit: abs(kb / pages - unit))
-        sizes = [size for info in self.zones for name, size in info.kb.items() if size and name != "kernel_stack"]
-        divisor = math.gcd(*sizes) if len(sizes) >= 8 else 4
-        return min(max(divisor & -divisor, 4), 256)
+        sizes = [size for info in self.zones for name, size in info.kb.items() if size and name not in _NOT_OWN]
+        divisor = math.gcd(*sizes)
+        unit = min(max(divisor & -divisor, 4), 256)
+        # Each size of smaller pages is a multiple by chance in one of two for every doubling.
+        return unit if (unit.bit_length() - 3) * len(sizes) >= _CHANCE else 4
 
     def pages(self, info: ZoneInfo, name: str) -> int | None:
         """A field of a zone's line in pages, None where the line does not show it."""
