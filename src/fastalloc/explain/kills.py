@@ -20,6 +20,7 @@ _MESSAGE = re.compile(
 _MESSAGE_CHARS = 60
 _NO_MEM_INFO = (3, 9, 0)  # since then a cgroup's OOM prints none
 _SHOWN_SINCE = "managed"  # in a zone's line since 3.8
+_TASKS = 5000  # lines of a list of tasks at most
 _TASK = re.compile(r"^\s*\[\s*\d+\s*\]")  # a row of dump_tasks()
 _COUNTERS = ("memory", "Memory cgroup stats")  # of a cgroup, before its tasks [mem_cgroup_print_oom_meminfo]
 
@@ -77,12 +78,13 @@ class Kills:
         if self._listed is None:
             return None
         report, tasks = self._listed
-        lines = self._text.lines[self._text.index(tasks.start) : self._text.index(event.start)]
-        between = sum(1 for line in lines if not _TASK.match(line.text))
-        told = report.victim or report.constraint or report.memcg
-        if told or between > _LINES or self._last(event) is not report or not _shows_none(report):
+        first, last = self._text.index(tasks.start), self._text.index(event.start)
+        told = report.victim or report.constraint or report.memcg or self._last(event) is not report
+        if told or last - first > _TASKS or not self._text.near(tasks.start, event.start, _TASKS + 1, _SECONDS):
+            self._listed = None
             return None
-        if not self._text.near(tasks.start, event.start, len(lines) + 1, _SECONDS):
+        between = sum(1 for line in self._text.lines[first:last] if not _TASK.match(line.text))
+        if between > _LINES or not _shows_none(report):
             return None
         self._listed = None
         report.kind = "failure"
