@@ -37,6 +37,15 @@ def test_cma_pages_go_to_movable_requests_with_the_flag(mode, flags, unusable):
     assert not any("have no name" in said or "by configuration" in said for said in answer.missing)
 
 
+@pytest.mark.parametrize(
+    ("release", "takes"),
+    [("5.10.168-gki-gade08d90ed8c-dirty", False), ("6.6.30-android15-8-g1", False), ("5.4.147-qgki-g1", True)],
+)
+def test_androids_kernels_are_told_by_their_names(release, takes):
+    """Before 5.10 who may take CMA pages is not told by the name."""
+    assert failure(release, 0, "0x100cca(GFP_HIGHUSER_MOVABLE)", *LINES).decision.caller.cma_ok == takes
+
+
 def test_other_kernels_give_cma_pages_to_all_movable_requests():
     """[mm/page_alloc.c: current_alloc_flags]"""
     assert failure("5.10.107", 0, "0x100cca(GFP_HIGHUSER_MOVABLE)", *LINES).decision.caller.cma_ok

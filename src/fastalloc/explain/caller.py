@@ -21,6 +21,7 @@ _IRQ = re.compile(
     r"__irq_svc|el1_irq|gic_handle_irq|asm_common_interrupt|ret_from_intr|handle_softirqs|timer_interrupt|"
     r"smp_apic_timer_interrupt|plat_irq_dispatch|__handle_domain_irq|generic_handle_domain_irq)(?:\.|$)"
 )
+_ANDROID = re.compile(r"-(?:android\d|q?gki\b)")  # in the name of its kernels (generic kernel image)
 _ALLOC = re.compile(r"alloc_page|^warn_alloc|^__alloc|alloc_frozen_pages")
 
 
@@ -94,7 +95,7 @@ def caller_of(report: Report, kernel: Kernel, rules: Rules, layout: tuple[str, .
             notes.append(f"the mask may be {said}")
     has = frozenset(flags).__contains__
     cma_ok = has("__GFP_MOVABLE") and rules.cma != "none"
-    if cma_ok and not has("__GFP_CMA") and "-android" in kernel.release.text and base >= ASKS_FOR_CMA:
+    if cma_ok and not has("__GFP_CMA") and _ANDROID.search(kernel.release.text) and base >= ASKS_FOR_CMA:
         cma_ok = False
         notes.append("Android's kernel gives CMA pages only to a movable request with __GFP_CMA")
     wait = has("__GFP_WAIT") or has("__GFP_DIRECT_RECLAIM")
