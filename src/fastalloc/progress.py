@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.text import Text
 
 from fastalloc.errors import printable
+from fastalloc.plural import plural
 from fastalloc.terminal import console
 from fastalloc.width import say
 
@@ -83,7 +84,7 @@ class RunBar:
             self._console.print(Text(printable(self._before.pop(0))))
         if not _live(self._console):
             if now.variant != self._variant:
-                print(f"{now.variant}: {now.lanes} lane{'' if now.lanes == 1 else 's'}", file=sys.stderr, flush=True)
+                print(f"{now.variant}: {plural(now.lanes, 'lane')}", file=sys.stderr, flush=True)
             self._variant = now.variant
             return
         batch = now.batch

@@ -19,6 +19,7 @@ from fastalloc.errors import InputError, LaneError, reading
 from fastalloc.fields import rows_html
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.model_digest import model_digest
+from fastalloc.plural import plural
 from fastalloc.scenario import Scenario, with_policies
 from fastalloc.scenario.trust import refuse_code
 from fastalloc.scenario.varied import input_error
@@ -193,7 +194,9 @@ def stored_lane(dataset: Dataset | str | Location, lane_id: int) -> tuple[Scenar
         if rows.is_empty():
             known = dataset.runs.select(pl.len(), pl.max("id").alias("last")).collect()
             raise InputError(
-                dataset.path, "runs", f"no lane {lane_id}; {known['len'][0]} lanes, ids up to {known['last'][0]}"
+                dataset.path,
+                "runs",
+                f"no lane {lane_id}; {plural(known['len'][0], 'lane')}, ids up to {known['last'][0]}",
             )
         row: dict[str, Any] = rows.row(0, named=True)
         own = _stored_scenario(dataset).variant(row["variant"])

@@ -138,4 +138,4 @@ def test_the_command_ends_with_one_where_anything_is_wrong(copy, fastalloc):
     done = fastalloc("dataset", "check", copy)
     assert done.code == 1
     assert f"{copy / 'ledger' / 'x'}: is no shard" in done.err
-    assert done.out.endswith(", 1 faults\n")
+    assert done.out.endswith(", 1 fault\n")

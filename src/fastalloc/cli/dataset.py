@@ -1,11 +1,12 @@
 """``fastalloc dataset``: what can be done with datasets as they lie."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fastalloc.errors import printable
+from fastalloc.plural import plural
 from fastalloc.width import columns, fitted, say
 
 dataset_app = typer.Typer(help="Check, compact and merge datasets.", no_args_is_help=True)
@@ -20,7 +21,7 @@ def check(dataset: Annotated[str, typer.Argument(help="Folder of the dataset, or
     for fault in found.faults:
         told = printable(f"{fault.path}: {fault.message}")
         print(fitted(told, columns(sys.stderr)), file=sys.stderr, flush=True)  # a line each, into a pipe
-    say(f"{found.shards:,} shards, {found.lanes:,} lanes, {found.bytes:,} bytes, {len(found.faults)} faults")
+    say(f"{_counted(found)}, {plural(len(found.faults), 'fault')}")
     raise typer.Exit(1 if found.faults else 0)
 
 
@@ -44,13 +45,17 @@ def merge(
     _merge(datasets, out)
 
 
+def _counted(found: Any) -> str:
+    return f"{plural(found.shards, 'shard')}, {plural(found.lanes, 'lane')}, {plural(found.bytes, 'byte')}"
+
+
 def _merge(datasets: list[str], out: str) -> None:
     from fastalloc.store.location import location
     from fastalloc.store.maintain import merge_datasets
     from fastalloc.store.read import open_manifest
 
     found = merge_datasets(datasets, out)
-    say(f"{out}: {found.shards:,} shards, {found.lanes:,} lanes, {found.bytes:,} bytes")
+    say(f"{out}: {_counted(found)}")
     manifest = open_manifest(location(out))
     if manifest["status"] != "complete":
         asked = manifest["sweep"]["points"] * manifest["lanes"]

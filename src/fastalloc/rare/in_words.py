@@ -12,6 +12,7 @@ from fastalloc.kernels.lane.metrics import ZONES
 from fastalloc.kernels.lane.state import IO, ROLE, VM
 from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK, TASK_KIND, TASK_STATE
 from fastalloc.kernels.workload.atomic_noise import OBJECTS
+from fastalloc.plural import plural
 
 WAITS = {
     TASK_STATE.bio_pool: "for a bio of the mempool",
@@ -124,7 +125,8 @@ def state_lines(arrays: Lane) -> list[str]:
         lines.append(f"no command in flight and the queue refused for {pause:,.1f} ms")
     for slots in holders(arrays):
         told = ", ".join(f"{count:,} {name}" for name, count in slots.holders)
-        lines.append(f"{slots.cache}: {slots.slabs:,} slabs, {slots.slots:,} slots, {slots.free:,} free; held: {told}")
+        size = f"{plural(slots.slabs, 'slab')}, {plural(slots.slots, 'slot')}"
+        lines.append(f"{slots.cache}: {size}, {slots.free:,} free; held: {told}")
     waits = waiting(arrays)
     lines.append("tasks wait " + (", ".join(f"{count} {what}" for what, count in waits.items()) or "for nothing"))
     return lines + running(arrays)
