@@ -6,7 +6,9 @@ import sys
 import polars as pl
 import pytest
 
+from fastalloc.cli import rare as rare_command
 from fastalloc.cli.main import main
+from fastalloc.report.hazard import STARTUP_S
 from fastalloc.scenario import trust
 
 
@@ -93,6 +95,12 @@ def test_a_rate_is_told_or_bounded(fastalloc):
     assert "steady state: none in 0.000185 machine-days: below 16,177 a machine-day (95 %)" in out
     told = json.loads(fastalloc(*words, "--json")[1])
     assert (told["lanes"], told["steady"]["rate"]) == (8, None)
+    long = "--startup: 20: must not be larger than"
+    one_line(fastalloc(*words, "--seconds", 10, "--startup", 20), f"{long} --seconds (10)")
+    one_line(fastalloc("rare", "swap-livelock-34m", "--startup", 20), f"{long} a lane, 15 s; give a larger --seconds")
+    one_line(fastalloc("rare", "swap-livelock-34m", "--seconds", -1), "--seconds: -1: must be above 0")
+    one_line(fastalloc("rare", "swap-livelock-34m", "--dask", "nowhere"), "--dask: nowhere: no scheduler there")
+    assert rare_command.STARTUP_S == STARTUP_S
     one_line(fastalloc(*words, "--per", "year"), "--per: year: expected one of")
     one_line(fastalloc(*words, "--event", "oops"), "--event: oops: expected livelock")
     one_line(fastalloc(*words, "--stress", "machine.min_free_kbytes=1"), "three settings or more")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastalloc.cli.options import Threads, Trust, parse_settings
+from fastalloc.cli.options import Threads, Trust, of_option, parse_settings
 from fastalloc.errors import InputError
 from fastalloc.width import say
 
@@ -64,7 +64,8 @@ def decided(
         refuse_kind(chart)  # before anything is run
     own, row = stored_lane(dataset, lane)
     changes: list[tuple[str, Scenario | None]] = [("", None)]
-    changes += [(name, _changed(own, {"policy": name})) for name in policy or []]
+    with of_option("--policy"):
+        changes += [(name, _changed(own, {"policy": name})) for name in policy or []]
     if settings:
         changes.append((", ".join(settings), _changed(own, parse_settings(settings))))
     announce_compiling()

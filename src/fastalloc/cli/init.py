@@ -23,7 +23,10 @@ def init(
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(folder, "", "is there already, and is no empty folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(folder, "", f"cannot be written: {error.strerror or error}") from None
     lines = preset_text(PRESET).splitlines(keepends=True)
     scenario = "".join(
         f"lanes = {LANES} # simulated machines a variant\n"

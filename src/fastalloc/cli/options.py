@@ -2,13 +2,14 @@
 
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastalloc.errors import InputError, printable, told
+from fastalloc.errors import InputError, printable, together, told
 from fastalloc.threads import threads_asked
 from fastalloc.width import say
 
@@ -120,6 +121,16 @@ def names_of(policies: str) -> list[str]:
     return list(dict.fromkeys(asked))
 
 
+@contextmanager
+def of_option(option: str) -> Iterator[None]:
+    """A policy by a name that there is not is one of the option that gave the name."""
+    try:
+        yield
+    except InputError as error:
+        faults = [(option if each.path == "policies" else each.path, each.where, each.message) for each in error.each()]
+        raise together([InputError(*fault) for fault in faults]) from None
+
+
 def asked_for(
     settings: Sequence[str] | None,
     policy: str | None = None,
@@ -129,6 +140,11 @@ def asked_for(
 ) -> dict[str, Any]:
     """What ``--policy``, ``--set``, ``--lanes``, ``--seconds`` and ``--seed`` set, by dotted name."""
     asked = ({} if policy is None else {"policy": policy}) | parse_settings(settings or [])
+    if policy is not None:
+        from fastalloc.scenario.policy_presets import policy_variant
+
+        with of_option("--policy"):
+            policy_variant(policy)  # refused before anything is told
     named = {"run.lanes": lanes, "run.duration_s": seconds, "run.seed": seed}
     return asked | {key: value for key, value in named.items() if value is not None}
 
@@ -175,7 +191,7 @@ def loaded_with(
     by commas, stand in place of its variants; ``texts`` run in place of files of one's own.
 
     Raises:
-        InputError: as ``load_scenario``, ``load_machine`` and ``with_chosen``.
+        InputError: as ``load_scenario``, ``load_machine`` and ``with_chosen``; a policy of ``policies`` by its option.
     """
     from fastalloc.scenario import load_scenario
     from fastalloc.scenario.chosen import with_chosen
@@ -190,7 +206,8 @@ def loaded_with(
     else:
         loaded, said = load_scenario(scenario, texts), []
     asked = None if policies is None else policies.split(",")
-    found = with_chosen(loaded, settings, Path(), policies=asked, texts=texts)
+    with of_option("--policies"):
+        found = with_chosen(loaded, settings, Path(), policies=asked, texts=texts)
     if isinstance(settings.get("machine"), str):
         said = [f"policy {found.kernel_policy}", *assumed(found.machine)]
     for line in said:

@@ -10,11 +10,14 @@ import typer
 from fastalloc.cli.options import (
     Memory,
     Policies,
+    Seconds,
+    Seed,
     Threads,
     Trust,
     allow_memory,
     loaded_with,
     names_of,
+    of_option,
     parse_settings,
 )
 from fastalloc.errors import InputError, meant, printable
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from fastalloc.rare.rare import Rare, RareProgress
     from fastalloc.scenario import Scenario
     from fastalloc.scenario.kept_texts import KeptTexts
+
+
+STARTUP_S = 15.0  # as of fastalloc.rare.rare
 
 
 # More than nine arguments: each is an option of the command.
@@ -42,9 +48,16 @@ def rare(
     width: Annotated[
         float, typer.Option(min=1.01, help="Stop when the upper end of the interval is so many times the lower one.")
     ] = 4.0,
-    startup: Annotated[float, typer.Option(min=0, help="Seconds after boot that are kept apart.")] = 15.0,
-    seconds: Annotated[float | None, typer.Option(help="Simulated time of a lane.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of all randomness.")] = None,
+    startup: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            min=0,
+            help=f"Seconds after boot that are kept apart  [default: {STARTUP_S:g}, or the whole lane]",
+        ),
+    ] = None,
+    seconds: Seconds = None,
+    seed: Seed = None,
     stress: Annotated[
         str | None,
         typer.Option(
@@ -81,8 +94,11 @@ def rare(
     key, values = _rungs(stress) if stress else ("", [])
     folders = {name: f"{out}/{name}" if out and name else out for name in names}
     plain = {name: f"{folder}/as-asked" if folder and key else folder for name, folder in folders.items()}
-    owns = {name: _chosen(scenario, variant, name or policy, asked, len(names) > 1, plain[name]) for name in names}
+    with of_option("--policy" if policies is None else "--policies"):
+        owns = {name: _chosen(scenario, variant, name or policy, asked, len(names) > 1, plain[name]) for name in names}
     _refuse_unknown(owns, asked)
+    for own in owns.values():
+        _refuse_all_startup(startup, own.run.duration_s, seconds is not None)
     if key:
         for own in owns.values():
             _field(own, key)  # refused before anything is run
@@ -90,7 +106,9 @@ def rare(
     for name, own in owns.items():
         folder = folders[name]
         with ExitStack() as stack:
-            search = _Search(wanted, lanes, budget, width, startup, {"threads": threads})
+            search = _Search(
+                wanted, lanes, budget, width, STARTUP_S if startup is None else startup, {"threads": threads}
+            )
             if dask is not None:
                 from fastalloc.sweep.cluster import dask_executor
 
@@ -119,6 +137,13 @@ def rare(
         print(json_text.dumps(answers[0] if policies is None else answers, indent=1))
     if found.stopped == "interrupted":
         raise typer.Exit(130)
+
+
+def _refuse_all_startup(startup: float | None, seconds: float, given: bool) -> None:
+    """Raise InputError for a start-up that somebody asked for and that no lane is as long as."""
+    if startup is not None and startup > seconds:
+        what = f"--seconds ({seconds:g})" if given else f"a lane, {seconds:g} s; give a larger --seconds"
+        raise InputError("--startup", f"{startup:g}", f"must not be larger than {what}")
 
 
 def _names(policies: str | None, policy: str | None, variant: str | None) -> list[str]:

@@ -21,6 +21,7 @@ from fastalloc.cli.options import (
     asked_for,
     loaded_with,
     names_of,
+    of_option,
 )
 from fastalloc.errors import InputError, meant, printable
 from fastalloc.width import say
@@ -76,8 +77,9 @@ def reserve(
     asked, parameters = asked_for(settings, policy, None, seconds, seed), dict[str, Any]()
     if policies is not None:
         asked, parameters = own_settings(asked)
-        for name in names_of(policies):
-            policy_variant(name)  # refused before anything is told
+        with of_option("--policies"):
+            for name in names_of(policies):
+                policy_variant(name)  # refused before anything is told
     own = _scenario(scenario, of, variant, asked, [_burst(text) for text in burst or []])
     if of in BURSTS and not own.workload.bursts:
         raise InputError(scenario, "workload.bursts", "none; tell them in the scenario or with --burst")
@@ -246,7 +248,8 @@ def _scenario(
         own, said = pressed(machine, told, in_play(machine, told, of))
         for line in said:
             say(f"assumed: {printable(line)}", err=True)
-        return own.with_settings(chosen_settings(own, asked, Path()), "--set")
+        with of_option("--set"):
+            return own.with_settings(chosen_settings(own, asked, Path()), "--set")
     loaded = loaded_with(name, asked)
     own = loaded.variant(variant or loaded.variants[0].name)
     if told:

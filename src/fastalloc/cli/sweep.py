@@ -1,7 +1,8 @@
 """``fastalloc sweep``: the points of a sweep file into a dataset, and on from where it stopped."""
 
 import json as json_text
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,7 +57,8 @@ def sweep(
     slice_ = _slice(shard)
     from fastalloc.sweep import plan_into
 
-    plan, folder, others = plan_into(file, out, _changes(policies, lanes, seconds, seed))
+    with _of_policies(policies):
+        plan, folder, others = plan_into(file, out, _changes(policies, lanes, seconds, seed))
     for line in others:
         say(printable(line), err=True)
     if dry_run:
@@ -94,6 +96,18 @@ def sweep(
     if interrupt.interrupted():
         say("stopped; what was finished is kept, the same command goes on with it", err=True)
         raise typer.Exit(interrupt.exit_code())
+
+
+@contextmanager
+def _of_policies(given: str | None) -> Iterator[None]:
+    """A fault of the policies is one of ``--policies`` where that was given, and not of the file."""
+    try:
+        yield
+    except InputError as error:
+        where, _, name = error.where.partition(": ")
+        if given is None or where != "policies" or error.more:
+            raise
+        raise InputError("--policies", name, error.message) from None
 
 
 def _slice(text: str) -> tuple[int, int]:

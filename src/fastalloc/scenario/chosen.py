@@ -1,6 +1,7 @@
 """Which kernel's policy a machine runs under: the bundle of its own kernel unless another one is chosen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from fastalloc.scenario.policy_presets import (
     with_policies,
 )
 from fastalloc.scenario.rules import ALLOCATORS
+
+NO_FILE = "scenario"  # where a machine is named by a setting, not in a file
 
 
 def policy_of_kernel(release: str) -> str:
@@ -102,7 +105,7 @@ def with_chosen(
     """
     fields, own = own_settings(settings)
     chosen, faults = scenario, list[InputError]()
-    with noted(faults):
+    with noted(faults), _of_settings(what):
         chosen = chosen.with_settings(chosen_settings(scenario, fields, folder, texts), what)
     if policies is not None:
         chosen = with_policies(chosen, list(policies))
@@ -112,6 +115,19 @@ def with_chosen(
     if faults:
         raise together(faults)
     return chosen
+
+
+@contextmanager
+def _of_settings(what: str) -> Iterator[None]:
+    """A machine or a policy by a name that there is not is one of the settings."""
+    try:
+        yield
+    except InputError as error:
+        if error.path == "policies":
+            raise InputError(what, f"policy: {error.where}" if error.where else "policy", error.message) from None
+        if error.path == NO_FILE:
+            raise InputError(what, error.where, error.message) from None
+        raise
 
 
 def chosen_settings(
@@ -128,7 +144,7 @@ def chosen_settings(
     found: dict[str, Any] = {}
     for key, value in settings.items():
         if key == "machine" and isinstance(value, str):
-            machine = machine_named(value, folder / "scenario")
+            machine = machine_named(value, folder / NO_FILE)
             found["machine"] = machine.model_dump(exclude_none=True)  # a variant's goes into a file of TOML
             if scenario.kernel_policy.endswith("the kernel of the machine"):
                 before = policy_of_machine(scenario.machine.model_dump(), scenario.machine.allocator)

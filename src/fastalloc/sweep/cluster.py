@@ -1,5 +1,6 @@
 """Dask workers as an executor."""
 
+import socket
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ def dask_executor(address: str, bases: list[Varied]) -> Iterator[tuple[Executor,
     except ImportError:
         raise InputError("--dask", "", "needs the extra: pip install 'fastalloc[cluster]'") from None
     try:
+        _reach(address)  # a client that was refused waits for its own end, and then says so at length
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise InputError("--dask", address, f"no scheduler there: {error}") from None
@@ -40,3 +42,11 @@ def dask_executor(address: str, bases: list[Varied]) -> Iterator[tuple[Executor,
         # the cache of compiled kernels takes one writer a machine; the others of the machine find it filled
         client.run(warm_up, bases, workers=list(hosts.values()))
         yield client.get_executor(pure=False, retries=3), sum(client.ncores().values())
+
+
+def _reach(address: str) -> None:
+    """Raise OSError or ValueError where nobody answers at an address with host and port."""
+    from distributed.comm.addressing import get_address_host_port, parse_address
+
+    if parse_address(address)[0] in ("tcp", "tls"):
+        socket.create_connection(get_address_host_port(address, strict=True), CONNECT_S).close()
