@@ -15,6 +15,8 @@ import pytest
 from fastalloc import runner
 from fastalloc.cli.events import event_lines
 from fastalloc.kernels.lane.metrics import EVENT, METRIC
+from fastalloc.plural import plural
+from fastalloc.report.terminal import count
 from fastalloc.scenario.machines import PRESETS
 from fastalloc.store import open_dataset
 from tests import fake_batch
@@ -95,6 +97,55 @@ def test_nothing_written_is_lost(fastalloc):
     one_line(fastalloc("report", "d"), shard, "unreadable Parquet")
     before.pop(shard)
     assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_folder_with_other_files_is_left_alone(fastalloc):
+    fastalloc("init", "mine")
+    before = {path: path.read_bytes() for path in Path("mine").iterdir()}
+    done = fastalloc("run", "mine/scenario.toml", "--lanes", 1, "--out", "mine")
+    one_line(done, "mine: holds other files (scenario.schema.json, ...); name another folder, or an empty one")
+    assert {path: path.read_bytes() for path in Path("mine").iterdir()} == before
+    one_line(fastalloc("init", "mine/scenario.toml/x"), "mine/scenario.toml/x: cannot be written: Not a directory")
+
+
+FX = "fx: no such policy (did you mean 'fix'?); `fastalloc policies` lists them\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("run swap-livelock --policy fx", f"--policy: {FX}"),
+        ("run swap-livelock --policies rc8,fx", f"--policies: {FX}"),
+        ("run swap-livelock --set policy=fx", f"--set: policy: {FX}"),
+        ("compare swap-livelock --policies fx", f"--policies: {FX}"),
+        ("frontier swap-livelock --of disk.iops --policies fx", f"--policies: {FX}"),
+        ("reserve linux-2.6.25-rc8-512m --burst pages=1,every_ms=9 --policy fx", f"--policy: {FX}"),
+        ("reserve swap-livelock --policies fx", f"--policies: {FX}"),
+        ("rare swap-livelock --policy fx", f"--policy: {FX}"),
+        ("rare swap-livelock --policies fx,fix", f"--policies: {FX}"),
+        ("sweep sweep.toml --policies fx --dry-run", f"--policies: {FX}"),
+        ("sweep wrong.toml --dry-run", f"wrong.toml: policies: {FX}"),
+        (
+            "run swap-livelock --set machine=linux-2.6.25-rc8-51",
+            "--set: machine: 'linux-2.6.25-rc8-51' is neither a file nor one of linux-2.6.25-rc8-256m, "
+            "linux-2.6.25-rc8-512m (did you mean 'linux-2.6.25-rc8-512m'?)\n",
+        ),
+    ],
+)
+def test_a_name_that_there_is_not_is_told_by_its_option(fastalloc, words, told):
+    sweep = 'name = "s"\nscenario = "swap-livelock-34m"\n[axes]\n"host.free_list" = [1, 2]\n'
+    Path("sweep.toml").write_text(sweep)
+    Path("wrong.toml").write_text(f'policies = ["fx"]\n{sweep}')
+    done = fastalloc(*words.split())
+    assert (done.code, done.out, done.err) == (2, "", told)
+
+
+def test_a_small_mean_is_not_shown_as_none():
+    assert [count(each) for each in (0, 0.0, 1 / 24, 0.4, 3.0, 29.2, 15898.8)] == [
+        "0", "0", "0.04", "0.4", "3", "29.2", "15,899",
+    ]  # fmt: skip
+    assert [plural(each, "lane") for each in (0, 1, 4574)] == ["0 lanes", "1 lane", "4,574 lanes"]
+    assert (plural(1, "entry", "entries"), plural(2, "entry", "entries")) == ("1 entry", "2 entries")
 
 
 def test_usage_errors(fastalloc):
@@ -217,7 +268,10 @@ def test_interrupted_run_keeps_what_is_done(fastalloc, monkeypatch):
     monkeypatch.setattr(runner, "run_machines", interrupted)
     done = fastalloc("run", "swap-livelock", "--lanes", 4, "--seconds", 40, "--out", "d")
     assert done.code == 130
-    assert "stopped; what was finished is kept" in done.err
+    told = " ".join(done.err.split())
+    assert "stopped; what was finished is kept: 6 of 16 lanes, in d. A run does not go on with them" in told
+    again = "d: holds a dataset already (interrupted: a run does not go on with it); name another folder"
+    one_line(fastalloc("run", "swap-livelock", "--lanes", 4, "--seconds", 40, "--out", "d"), again)
     dataset = open_dataset("d")
     assert dataset.manifest["status"] == "interrupted"
     assert dataset.runs.collect().group_by("variant").len().sort("variant").rows() == [("fix", 2), ("rc8", 4)]
@@ -247,7 +301,9 @@ def test_interrupted_before_the_first_lane(fastalloc, monkeypatch):
     monkeypatch.setattr(runner, "run_machines", interrupted)
     done = fastalloc("run", "swap-livelock", *SMALL, "--out", "d")
     assert done.code == 130
-    assert "before the first lane" in done.err
+    assert "before the first lane was finished; nothing is kept, the same command" in " ".join(done.err.split())
+    monkeypatch.setattr(runner, "run_machines", fake_batch.run_machines)
+    assert fastalloc("run", "swap-livelock", *SMALL, "--out", "d").code == 0
 
 
 def command(*arguments, **options):
@@ -276,6 +332,7 @@ def test_help_and_version_load_little():
         "fastalloc.terminal",
         "fastalloc.width",
         "fastalloc.bounded",
+        "fastalloc.plural",
         "fastalloc.threads",
     }
     assert command("--version").stdout.startswith("fastalloc ")

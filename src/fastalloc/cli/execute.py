@@ -10,6 +10,7 @@ import typer
 
 from fastalloc.cli import interrupt
 from fastalloc.errors import InputError, printable
+from fastalloc.plural import plural
 from fastalloc.width import say
 
 LANE_FAILED = 3  # exit code
@@ -44,7 +45,7 @@ def run_and_show(
     except InputError:
         if not interrupt.interrupted():
             raise
-        say("stopped before the first lane was finished", err=True)
+        say("stopped before the first lane was finished; nothing is kept, the same command begins again", err=True)
         raise typer.Exit(interrupt.exit_code()) from None
 
     from fastalloc.cli.show import show, show_board, tell_doubts
@@ -63,10 +64,21 @@ def run_and_show(
     say(f"dataset {folder}\nreport  {page}", err=True)
     _tell_next(dataset, folder, named)
     if interrupt.interrupted():
-        say("stopped; what was finished is kept", err=True)
+        say(_kept(dataset, folder), err=True)
         raise typer.Exit(interrupt.exit_code())
     if dataset.manifest.get("broken"):
         raise typer.Exit(LANE_FAILED)
+
+
+def _kept(dataset: "Dataset", folder: str) -> str:
+    """What an interrupted run leaves, and how to get the rest."""
+    rows, manifest = dataset.runs.select("id").collect().height, dataset.manifest
+    asked = plural(manifest["lanes"] * len(manifest["variants"]), "lane")
+    return (
+        f"stopped; what was finished is kept: {rows:,} of {asked}, in {folder}. A run does not go on with them: give "
+        "the same command again with another folder (--out), which takes all lanes anew. Only `fastalloc sweep` and "
+        "`fastalloc rare --out` go on."
+    )
 
 
 def _what(scenario: "Scenario", variants: Sequence[str] | None) -> list[str]:
@@ -76,9 +88,7 @@ def _what(scenario: "Scenario", variants: Sequence[str] | None) -> list[str]:
     names = variants or [variant.name for variant in scenario.variants if variant.default]
     run, titles = scenario.run, {variant.name: variant.title for variant in scenario.variants}
     under = f"each of {len(names)} variants" if len(names) > 1 else names[0]
-    lines = [
-        f"{scenario.name}: {run.lanes} machine{'' if run.lanes == 1 else 's'} of {run.duration_s:g} s under {under}"
-    ]
+    lines = [f"{scenario.name}: {plural(run.lanes, 'machine')} of {run.duration_s:g} s under {under}"]
     if is_cold():
         lines += [" ".join(scenario.description.split())]
         lines += [f"  {name:<12} {titles.get(name, '')}" for name in names]

@@ -5,6 +5,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -54,6 +55,25 @@ def altered_texts(manifest: Mapping[str, Any]) -> list[str]:
         return []
 
 
+def _refuse_taken(path: Location) -> None:
+    """Raise InputError for a folder that holds lanes, or files of somebody else that a dataset could overwrite."""
+    if (path / MANIFEST).exists():
+        try:
+            manifest = json.loads((path / MANIFEST).read_bytes())
+            status, lanes = manifest["status"], bool(manifest["files"])
+        except (OSError, ValueError, LookupError, TypeError):  # damaged, which its readers tell
+            status, lanes = "complete", True
+        if status == "interrupted" and not lanes:
+            return
+        left = "" if status == "complete" else f" ({status}: a run does not go on with it)"
+        raise InputError(path, "", f"holds a dataset already{left}; name another folder")
+    if isinstance(path, Path) and path.is_dir():
+        others = sorted(each.name for each in path.iterdir() if each.name not in TABLES and each.name[0] != ".")
+        if others:
+            more = ", ..." if len(others) > 1 else ""
+            raise InputError(path, "", f"holds other files ({others[0]}{more}); name another folder, or an empty one")
+
+
 class DatasetWriter:
     """Collects finished lanes and writes them in shards.
 
@@ -64,15 +84,14 @@ class DatasetWriter:
         command: what makes the dataset again.
 
     Raises:
-        InputError: the folder holds a dataset already, or cannot be written.
+        InputError: the folder holds a dataset or other files already, or cannot be written.
     """
 
     def __init__(self, path: str | Location, scenario: Scenario, variants: Sequence[str], command: str) -> None:
         refuse_forked(str(path))
         self.path = location(path)
         self.scenario = scenario
-        if (self.path / MANIFEST).exists():
-            raise InputError(self.path, "", "holds a dataset already; name another folder")
+        _refuse_taken(self.path)
         for table in TABLES:
             make_folder(self.path, table)
         self._pending: list[tuple[int, Any]] = []
