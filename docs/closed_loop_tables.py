@@ -29,7 +29,7 @@ TITLES = {
     "rqwaits": "waits for a request",
     "bwaits": "sleeps in the bio mempool",
     "tpages": "tmpfs pages written",
-    "sensef": "sense buffers refused",
+    "sensef": "sense failures",
 }
 PANELS = 5  # a row of the chart
 MOVED = ("pswpout", "pages_per_cmd", "wb_mean", "allocstall", "first_swap_s", "rqwaits", "bwaits", "tpages")

@@ -57,7 +57,7 @@ def allocators() -> str:
 
 def lanes() -> str:
     """The closed loop: each policy on the same lanes."""
-    head = ["policy", "livelocks", "sense buffers refused", "commands", "pages swapped out", "most slab pages, mean"]
+    head = ["policy", "livelocks", "sense failures", "commands", "pages swapped out", "most slab pages, mean"]
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     for row in pl.read_csv(RESULTS / "lanes.csv").iter_rows(named=True):
         cells = [f"{row[name]:,}" for name in ("sense_fail", "commands", "pages_swapped_out")]

@@ -69,7 +69,7 @@ def small(rows: list[dict[str, Any]]) -> str:
                 ]
             )
     found.sort(key=lambda row: (int(row[1]), row[0]))
-    head = {"preset": "---", "livelocked": "---:", "difference, %": "---:", "a sense allocation fails on": "---:"}
+    head = {"preset": "---", "livelocked": "---:", "difference, %": "---:", "sense failures on": "---:"}
     return _markdown(head, found)
 
 

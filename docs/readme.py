@@ -9,6 +9,8 @@ from pathlib import Path
 
 from benchmarks.tables import latest, number, replaced
 
+from fastalloc.report.terminal import count
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 VERDICTS = ROOT / "results" / "swap-livelock" / "swap-livelock.json"
@@ -24,7 +26,7 @@ def verdict() -> str:
         low, high = row["livelocked_5s_interval"]
         lines.append(
             f"| `{row['variant']}`: {row['title']} | {row['livelocked_5s']} of {row['lanes']} "
-            f"({100 * low:.0f}–{100 * high:.0f} %) | {row['longest_stall_s']:.1f} s | {row['sense_failures']:,.0f} | "
+            f"({100 * low:.0f}–{100 * high:.0f} %) | {row['longest_stall_s']:.1f} s | {count(row['sense_failures'])} | "
             f"{row['swapped_out_per_s'] * row.get('page_kb', 4) / 1024:.1f} MB/s |"
         )
     return "\n".join(lines) + "\n"

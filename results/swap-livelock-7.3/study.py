@@ -3,7 +3,7 @@
     python results/swap-livelock-7.3/study.py     # a few minutes on a core
 
 Writes outcomes.csv (a row a machine, kernel and min_free_kbytes), ledger.csv (who took slots of whose slabs), stock.csv
-(where free bios and sense buffers lay when one was refused) and swap-livelock-7.3.svg.
+(where free bios and sense buffers lay when one could not be allocated) and swap-livelock-7.3.svg.
 """
 
 import itertools
@@ -63,7 +63,7 @@ def scenario_of(machine: str, kernel: str, reserve: int | None = None) -> Scenar
 
 
 def outcome(machine: str, kernel: str, reserve: int | None, results: list[LaneResult]) -> dict[str, object]:
-    """A row of outcomes.csv: lanes, how many livelocked, how many refused a sense buffer, and means."""
+    """A row of outcomes.csv: lanes, how many livelocked, how many had a sense failure, and means."""
     metrics = pl.DataFrame(np.array([result.metrics for result in results]), schema=METRIC.names).select(MEASURED)
     return {
         "machine": machine, "kernel": kernel, "min_free_kbytes": reserve, "lanes": len(results),
@@ -125,14 +125,14 @@ def interval(row: dict[str, object], of: str) -> str:
 
 
 def chart(outcomes: pl.DataFrame) -> alt.Chart:
-    """Refused sense buffers by machine, and along the reserve the bios that had to wait and the noise refused."""
+    """Sense failures by machine, and along the reserve the bios that had to wait and the noise refused."""
     rows = outcomes.with_columns(share=pl.col("refused_sense") / pl.col("lanes"))
     bounds = [wilson_interval(*pair) for pair in rows.select("refused_sense", "lanes").rows()]
     rows = rows.with_columns(low=pl.Series([b[0] for b in bounds]), high=pl.Series([b[1] for b in bounds]))
     color = alt.Color("kernel:N", sort=list(KERNELS), title=None).legend(labelLimit=260)
     machines = rows.filter(pl.col("min_free_kbytes").is_null())
     y = alt.Y("kernel:N", sort=list(KERNELS), title=None).axis(labelLimit=260)
-    x = alt.X("share:Q", title="lanes refusing sense").axis(format="%").scale(domain=[0, 1])
+    x = alt.X("share:Q", title="lanes with a sense failure").axis(format="%").scale(domain=[0, 1])
     base = alt.Chart(machines).properties(width=140, height=130)
     bars = base.mark_rule().encode(x, alt.X2("high:Q"), y, color).transform_calculate(share="datum.low")
     points = base.mark_point(filled=True, size=45).encode(x, y, color)
@@ -144,7 +144,7 @@ def chart(outcomes: pl.DataFrame) -> alt.Chart:
             alt.Y(f"{field}:Q", title=title).scale(type="symlog"), color,
         ).properties(width=270, height=160)
         for field, title in (
-            ("sense_fail", "sense buffers refused, a lane"), ("bio_waits", "bios that wait, a lane"),
+            ("sense_fail", "sense failures, a lane"), ("bio_waits", "bios that wait, a lane"),
             ("noise_failures", "atomic noise refused, a lane"),
         )
     ]  # fmt: skip
@@ -154,7 +154,7 @@ def chart(outcomes: pl.DataFrame) -> alt.Chart:
 
 def tables(outcomes: pl.DataFrame, taken: pl.DataFrame, held: pl.DataFrame) -> str:
     """The tables of the docs: outcomes, slots taken, where free objects lay (``make tables`` writes them there)."""
-    lines = ["| machine | kernel | livelocked | a sense buffer refused | bios that wait | noise refused | pages out |"]
+    lines = ["| machine | kernel | livelocked | a sense failure | bios that wait | noise refused | pages out |"]
     lines.append("|---|---|---:|---:|---:|---:|---:|")
     for row in outcomes.filter(pl.col("min_free_kbytes").is_null()).iter_rows(named=True):
         shares = " | ".join(interval(row, of) for of in ("livelocked", "refused_sense"))

@@ -1,4 +1,4 @@
-"""How often a refused sense buffer finds the device idle, and whether that is the end: refusals.json beside it.
+"""How often a sense failure finds the device idle, and whether that is the end: refusals.json beside it.
 
     python results/swap-livelock/refusals.py     # two minutes on a core
 

@@ -247,8 +247,8 @@ def trace(path: str | Path) -> "Trace":
 def policies(name: str | None = None) -> "pl.DataFrame | PolicyPreset":
     """The policies that can be compared, a row each, or one of them.
 
-    Columns: ``policy``, ``section`` (its letter in the documentation), ``title``, ``prevents`` (failed sense
-    allocations), ``guarantees`` (commands in flight that nobody else's demand for memory ends), ``source``.
+    Columns: ``policy``, ``section`` (its letter in the documentation), ``title``, ``prevents`` (sense failures),
+    ``guarantees`` (commands in flight that nobody else's demand for memory ends), ``source``.
 
     Raises:
         InputError: no such policy.

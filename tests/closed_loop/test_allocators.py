@@ -134,7 +134,7 @@ def test_slab_costs_memory():
 
 
 def test_slob_isolates_no_better_than_merged_slub():
-    """A4: bios sit in pages that sense buffers and other GFP_ATOMIC users allocated; sense fails, lanes livelock."""
+    """A4: bios sit in pages that sense buffers and other GFP_ATOMIC users allocated; sense failures, livelocks."""
     assert ledger("slob")[WHO.sense, :, WHO.bio].sum() > 0
     assert ledger("slob")[:, DEPTH.high :, WHO.bio].sum() > 0
     assert total("slob", "sense_fail") >= total("slub", "sense_fail") > 0

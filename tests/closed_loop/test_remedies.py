@@ -137,7 +137,7 @@ def test_with_the_default_reserve_nothing_fails(livelocked):
 
 
 def test_at_depth_16_the_command_in_flight_brings_the_next(small_lanes):
-    """The small machine with depth 16: sense fails as often, and a completion runs the queue again each time."""
+    """The small machine with depth 16: sense failures are as many, and a completion runs the queue again each time."""
     results = small_lanes("depth16")
     assert total(results, "sense_fail") > 0
     assert total(results, "livelock_5s") < 0.5 * total(small_lanes(), "livelock_5s")

@@ -43,14 +43,14 @@ def stuck(policies, strength, lanes=LANES):
 
 @cache
 def failing(policies, lanes=PLAIN_LANES):
-    """Small machines, as they are, on which a sense allocation failed."""
+    """Small machines, as they are, with a sense failure."""
     found = results(policies)
     found = found + [run(scenario(policies).with_settings(LEAN), lane) for lane in lanes[len(found) :]]
     return {lane for lane, result in zip(lanes, found, strict=True) if metric(result, "sense_fail")}
 
 
 def refused_to_adversary(policies, strength):
-    """Whether a sense allocation fails under an adversary. Where only a command that fails asks for a buffer, one of a
+    """Whether there is a sense failure under an adversary. Where only a command that fails asks for a buffer, one of a
     thousand, all do: eight lanes of some 800 commands would ask a few times, and see a refusal by chance."""
     if load_policy(policies).set.get("policy.sense") != "lazy":
         return any(metric(result, "sense_fail") for result in results_with_adversary(policies, strength))
@@ -71,7 +71,7 @@ def in_flight(policies):
 
 
 def prevents(policies):
-    """Failed sense allocations. yes: none, not even under an adversary; statistically: on fewer machines than under
+    """Sense failures. yes: none, not even under an adversary; statistically: on fewer machines than under
     rc8, by the 95 % interval of the paired difference on 480 of them. Of the first 96 the difference must be so large
     that its 99.5 % interval leaves 0 out; else all are run (of 36 presets that change nothing one may pass)."""
     if not failing(policies):

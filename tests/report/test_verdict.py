@@ -52,9 +52,9 @@ def test_sentences_say_what_the_metrics_say(dataset):
     rc8, fix, nomerge = (verdict.sentence for verdict in verdicts(dataset))
     assert "lanes livelocked" in rc8
     assert "0 commands in flight, 8,123 pages under writeback" in rc8
-    assert "247 times a second" in rc8
+    assert "247 sense failures a second" in rc8
     assert "the free_list served" in fix
-    assert "No sense allocation failed: sense buffers sit in slabs of their own" in nomerge
+    assert "No sense failure: sense buffers sit in slabs of their own" in nomerge
 
 
 def test_an_empty_free_list_is_not_called_unused(dataset):
@@ -120,7 +120,7 @@ def test_state_of_the_livelocked_lanes(dataset):
     state = {row.name: row for row in livelock_state(dataset, "rc8")}
     assert state["commands in flight"].high == 0
     assert state["bios outstanding"].median == state["pages under writeback"].median == 8123
-    assert state["failed sense allocations a second"].low == 1237 / 5
+    assert state["sense failures a second"].low == 1237 / 5
     assert livelock_state(dataset, "fix") == []
 
 

@@ -30,6 +30,7 @@ def policies(name: Annotated[str | None, typer.Argument(help="Explain this one."
         table.add_row(preset.name, preset.section, preset.title, *verdict)
     table.put(out)
     out.print(
-        "\nsection: letter of the remedy in docs/policies.md. prevents: whether sense allocations still fail. "
-        "guarantees: commands in flight whatever memory others ask for. `fastalloc policies NAME` explains one."
+        "\nsection: letter of the remedy in docs/policies.md. prevents: sense failures (no sense buffer could be "
+        "allocated). guarantees: commands in flight whatever memory others ask for. `fastalloc policies NAME` explains "
+        "one."
     )

@@ -42,7 +42,7 @@ class Row(NamedTuple):
     interval: tuple[float, float] | None  # Wilson; None of a single lane
     difference: float  # of the probability, to the baseline, over lanes that both finished
     difference_interval: tuple[float, float] | None  # paired; None of a single pair
-    sense_failing: int  # lanes in which a sense allocation failed
+    sense_failing: int  # lanes with a sense failure
     longest_stall_s: float
     broken_by: int | None  # id of the lane with the longest livelock; None: every lane made progress
     throughput: float | None  # pages swapped out against the baseline, median of the pairs of lanes
@@ -108,7 +108,7 @@ def chain_shown(runs: pl.DataFrame, ledger: pl.DataFrame) -> list[float]:
     2: objects that bios took of slabs allocated deeper than a bio can allocate one.
     3: pages under writeback beyond one for each request that the queue admits: bios pile up inside requests.
     4: sleeps in a mempool that left no reclaimer awake.
-    5: sense allocations that failed.
+    5: sense failures.
     6: attempts that got no command while none was in flight, so that no completion will ever run the queue.
     """
     taken = pl.col("taker").eq("bio") & pl.col("depth").is_in(BELOW_BIOS)

@@ -39,7 +39,7 @@ NAMED = {
     "request_waiters": "waiting for a request",
     "congestion_waiters": "napping in reclaim",
     "running": "running",
-    "sense_fail": "sense allocations failed",
+    "sense_fail": "sense failures",
     "free_list_used": "served by the free_list",
     "commands_total": "commands started",
     "reports": "reports printed",

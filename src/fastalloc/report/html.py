@@ -234,7 +234,7 @@ def _figures(lanes: list[Lane]) -> list[Figure]:
         figure(
             charts.failures,
             ("sense_fail", "free_list_used"),
-            "Failed sense allocations a second",
+            "Sense failures a second",
             "kblockd tries again at each unplug timer; printk_ratelimit lets few of the reports through.",
             {"sense_fail": "failed", "free_list_used": "served by the free_list", "mark": "report printed"},
         ),

@@ -19,7 +19,7 @@ STATE = (
     ("tasks waiting for a request", pl.col("at_request_waiters")),
     ("tasks running", pl.col("at_running")),
     *((f"free pages, {zone}", pl.col(f"at_{column}")) for column, zone in reversed(FREE.items())),
-    ("failed sense allocations a second", pl.col("at_sense_fail_5s") / 5),
+    ("sense failures a second", pl.col("at_sense_fail_5s") / 5),
 )
 
 

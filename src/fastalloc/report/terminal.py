@@ -30,7 +30,7 @@ BOARD = (
     Column("broken by\nlane", 4, lambda row: "held" if row.broken_by is None else str(row.broken_by)),
     Column("links\nbroken", 3, lambda row: " ".join(map(str, row.links)) or "none"),
     Column("swap out\nrelative", 0, lambda row: "-" if row.throughput is None else f"{row.throughput:.2f}"),
-    Column("sense fails\na lane", 2, lambda row: count(row.means["sense_fail"])),
+    Column("sense failures\na lane", 2, lambda row: count(row.means["sense_fail"])),
     Column("slab peak\na lane", 2, lambda row: megabytes(row.means["slab_peak_pages"], row.page_kb)),
     Column("slab peak pages\na lane", 6, lambda row: f"{row.means['slab_peak_pages']:,.0f}"),
     Column("extra work\nof 1000", 5, lambda row: count(round(_extra(row), 1))),
@@ -45,7 +45,7 @@ def verdict_columns(found: list[Verdict]) -> list[Column]:
         Column("livelocked\n> 60 s", 2, share_60s),
         Column("out of\nmemory", 0 if any(v.exhausted for v in found) else 4, lambda v: f"{v.exhausted} of {v.lanes}"),
         Column("longest\nstall", 0, lambda v: f"{v.longest_stall_s:.1f} s"),
-        Column("sense fails\na lane", 1, lambda v: count(v.sense_failures)),
+        Column("sense failures\na lane", 1, lambda v: count(v.sense_failures)),
         Column("free_list\na lane", 4, lambda v: count(v.free_list_used)),
         Column("reports\na lane", 5, lambda v: count(v.reports)),
         Column("swapped out\na second", 1, lambda v: megabytes(v.swapped_out_per_s, v.page_kb)),
@@ -136,7 +136,9 @@ def share_60s(verdict: Verdict) -> str:
 
 
 def count(value: float) -> str:
-    """A mean count: one decimal while it is small."""
+    """A mean count: one decimal while it is small, and never 0 of what is not."""
+    if 0 < value < 0.05:
+        return f"{value:.1g}"
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
 
 

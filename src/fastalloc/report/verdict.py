@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from fastalloc.errors import reading
+from fastalloc.plural import plural
 from fastalloc.report.statistics import told_share, with_reason
 from fastalloc.report.zones import kernel_zone
 from fastalloc.store import Dataset
@@ -144,14 +145,13 @@ def _sentence(verdict: Verdict, rows: pl.DataFrame, total: dict[str, Any]) -> st
         why = ": sense buffers sit in slabs of their own" if own else ""
         zone = kernel_zone(rows.row(0, named=True))
         least = int(rows.select(pl.min(f"min_free_{zone.lower()}")).item())
-        pages = f"{least:,} free page{'' if least == 1 else 's'}"
-        return f"No sense allocation failed{why}; {calm}, though zone {zone} fell to {pages}."
+        return f"No sense failure{why}; {calm}, though zone {zone} fell to {plural(least, 'free page')}."
     used, failed, empty = total["free_list_used"], total["sense_fail"], total["free_list_empty"]
-    told = f"{failed:,} sense allocation{'' if failed == 1 else 's'} failed"
+    told = plural(failed, "sense failure")
     if used == 0:
         return f"{told}, none with the device idle for long; {calm}."
-    waited = f", {empty:,} found it empty and waited for the command in flight" if empty else ""
-    return f"{told} and the free_list served {used:,}{waited}; {calm}."
+    waited = f", {plural(empty, 'attempt')} found it empty and waited for the command in flight" if empty else ""
+    return f"{told}; the free_list served {used:,}{waited}; {calm}."
 
 
 def _count(rows: pl.DataFrame, state: pl.Expr) -> int:
@@ -189,8 +189,8 @@ def _livelock_sentence(verdict: Verdict, rows: pl.DataFrame) -> str:
     return (
         f"{verdict.livelocked_5s} of {verdict.lanes} lanes livelocked, {ended}: {median['at_commands']:.0f} commands "
         f"in flight, {median['at_writeback']:,.0f} pages under writeback, {median['at_bio_free_slots']:,.0f} free "
-        f"slots in the {median['at_bio_slabs']:,.0f} slabs that hold bios, and the sense allocation failed {rate:.0f} "
-        f"times a second, {unused}."
+        f"slots in the {median['at_bio_slabs']:,.0f} slabs that hold bios, {rate:.0f} sense failures "
+        f"a second, {unused}."
     )
 
 

@@ -41,7 +41,7 @@ class Parameter(Model):
 class Measured(Model):
     """What the small machines of tests/policies showed of a policy, alone and under an adversary."""
 
-    prevents: Literal["no", "statistically", "yes"]  # failed sense allocations
+    prevents: Literal["no", "statistically", "yes"]  # sense failures
     guarantees: Literal["no", "1", "n"]  # commands in flight that nobody else's demand for memory ends
 
 
