@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from fastalloc.plural import plural
+
 if TYPE_CHECKING:
     from fastalloc.store import Dataset
 
@@ -20,7 +22,8 @@ def dataset_words(dataset: "Dataset") -> str:
         return f"Dataset {dataset.path}: sweep of {points} ({manifest['status']})"
     of = manifest["scenario"]
     shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    what = f"{of['name']}, {manifest['lanes']} lanes of {of['run']['duration_s']:g} s under each of {shown}"
+    lanes = f"{plural(manifest['lanes'], 'lane')} of {of['run']['duration_s']:g} s"
+    what = f"{of['name']}, {lanes} under {'each of ' if len(names) > 1 else ''}{shown}"
     return f"Dataset {dataset.path}: {what} ({manifest['status']})"
 
 

@@ -45,6 +45,21 @@ def test_a_sweep_from_the_shell(sweep_file, tmp_path, fastalloc):
     assert (refused.code, "must be I/N" in refused.err) == (2, True)
 
 
+def test_a_folder_with_other_files_is_left_alone(sweep_file, tmp_path, fastalloc):
+    path, mine = sweep_file(SWEEP), tmp_path / "mine"
+    mine.mkdir()
+    (mine / "sweep.toml").write_text("of another sweep")
+    done = fastalloc("sweep", path, "--out", mine)
+    assert (done.code, done.err) == (
+        2, f"{mine}: holds other files (sweep.toml); name another folder, or an empty one\n",
+    )  # fmt: skip
+    assert [(file.name, file.read_text()) for file in mine.iterdir()] == [("sweep.toml", "of another sweep")]
+    one = sweep_file(SWEEP.replace("lanes = 8", "lanes = 1"))
+    assert fastalloc("sweep", one, "--out", tmp_path / "one").code == 0
+    done = fastalloc("dataset", "compact", tmp_path / "one", "-o", path)
+    assert (done.code, done.err) == (2, f"{path}: is a file; name a folder\n")
+
+
 def test_a_slice_says_that_it_is_one(sweep_file, tmp_path, fastalloc):
     path, part = sweep_file(SWEEP.replace("lanes = 8", "lanes = 1")), tmp_path / "part"
     done = fastalloc("sweep", path, "--shard", "1/2", "--out", part)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +36,8 @@ def merge_datasets(sources: Sequence[str | Location], out: str | Location) -> Ch
             raise InputError(folder, "", "is not the dataset of a sweep")
         if manifest["sweep"]["id"] != manifests[0]["sweep"]["id"]:
             raise InputError(folder, "", f"holds another sweep than {folders[0]}")
+    if isinstance(out, Path) and out.is_file():
+        raise InputError(out, "", "is a file; name a folder")
     if out.exists() and any(out.iterdir()):
         raise InputError(out, "", "is not empty; name another folder")
     shards: dict[str, Shard] = {}

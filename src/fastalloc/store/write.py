@@ -55,6 +55,16 @@ def altered_texts(manifest: Mapping[str, Any]) -> list[str]:
         return []
 
 
+def refuse_others(path: Location, but: Sequence[str] = ()) -> None:
+    """Raise InputError for a folder on a disk with files of somebody else, which a dataset could overwrite."""
+    if isinstance(path, Path) and path.is_dir():
+        known = {*TABLES, *but}
+        others = sorted(each.name for each in path.iterdir() if each.name not in known and each.name[0] != ".")
+        if others:
+            more = ", ..." if len(others) > 1 else ""
+            raise InputError(path, "", f"holds other files ({others[0]}{more}); name another folder, or an empty one")
+
+
 def _refuse_taken(path: Location) -> None:
     """Raise InputError for a folder that holds lanes, or files of somebody else that a dataset could overwrite."""
     if (path / MANIFEST).exists():
@@ -67,11 +77,7 @@ def _refuse_taken(path: Location) -> None:
             return
         left = "" if status == "complete" else f" ({status}: a run does not go on with it)"
         raise InputError(path, "", f"holds a dataset already{left}; name another folder")
-    if isinstance(path, Path) and path.is_dir():
-        others = sorted(each.name for each in path.iterdir() if each.name not in TABLES and each.name[0] != ".")
-        if others:
-            more = ", ..." if len(others) > 1 else ""
-            raise InputError(path, "", f"holds other files ({others[0]}{more}); name another folder, or an empty one")
+    refuse_others(path)
 
 
 class DatasetWriter:

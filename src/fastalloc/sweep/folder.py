@@ -21,7 +21,7 @@ from fastalloc.scenario.rules import rules_line, simplified
 from fastalloc.store.location import Location, make_folder, whole_file, write_file
 from fastalloc.store.provenance import provenance
 from fastalloc.store.shards import Scan, clear_temporary, scan_shards, set_aside
-from fastalloc.store.write import MANIFEST, own_file
+from fastalloc.store.write import MANIFEST, own_file, refuse_others
 from fastalloc.sweep.expand import Plan
 from fastalloc.sweep.plan import Planner
 from fastalloc.sweep.replays import Replay
@@ -108,16 +108,24 @@ class Folder:
         self.path, self._plan, self._slice = path, plan, slice_
         self._tables = tables
         self.manifest = manifest_of(plan, command, tables)
+        found = self._found()
+        if found is None:
+            self._refuse_others()
         for table in tables:
             make_folder(path, table)
-        found = self._found()
         if found:
             self.manifest["command"] = found.get("command", command)
-        elif any((path / "runs").iterdir()):
-            raise InputError(path, "", "holds rows but no manifest; name another folder")
         else:
             write_file(path / SWEEP_FILE, whole_file(self._plan.path))
         self.write_manifest()
+
+    def _refuse_others(self) -> None:
+        """Raise InputError for rows without a manifest, and for files of somebody else."""
+        runs, kept = self.path / "runs", self.path / SWEEP_FILE
+        if runs.exists() and any(runs.iterdir()):
+            raise InputError(self.path, "", "holds rows but no manifest; name another folder")
+        same = kept.exists() and whole_file(kept) == whole_file(self._plan.path)  # of one that ended as it began
+        refuse_others(self.path, (SWEEP_FILE,) if same else ())
 
     def scan(self) -> Scan:
         """What is there; what cannot be trusted, and what belongs to no finished task, is moved to ``damaged/``."""
@@ -136,7 +144,7 @@ class Folder:
         file = self.path / MANIFEST
         try:
             found = json_of(file, whole_file(file))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise InputError(file, "", f"unreadable: {error}") from None
