@@ -159,6 +159,8 @@ def test_a_policy_of_one_s_own_has_a_rate(fastalloc, monkeypatch, tmp_path):
 
 
 def test_what_cannot_be_done_is_refused_before_a_lane_is_run(fastalloc, stalled):
+    one_line(fastalloc("decided", "d", stalled, "--policy", "fx"), "--policy: fx: no such policy (did you mean 'fix'?)")
+    one_line(fastalloc("decided", "d", stalled, "--set", "policy=fx"), "--set: policy: fx: no such policy")
     one_line(fastalloc("decided", "d", stalled, "--chart", "curve.gif"), "--chart: curve.gif: expected a name that")
     one_line(fastalloc("rewind", "d", stalled, "--step", "0ms"), "--step: 0ms: must be a length above 0")
     one_line(fastalloc("rewind", "d", stalled, "--step", "1s-before-livelock"), "must be a length above 0")

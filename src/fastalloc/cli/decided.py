@@ -55,6 +55,7 @@ def decided(
     from fastalloc.rare.events import parse_event
     from fastalloc.rare.rewind import Rewound
     from fastalloc.runner import stored_lane
+    from fastalloc.scenario.chosen import of_settings
     from fastalloc.scenario.rules import rules_line
 
     wanted = parse_event(event)
@@ -67,7 +68,8 @@ def decided(
     with of_option("--policy"):
         changes += [(name, _changed(own, {"policy": name})) for name in policy or []]
     if settings:
-        changes.append((", ".join(settings), _changed(own, parse_settings(settings))))
+        with of_settings("--set"):
+            changes.append((", ".join(settings), _changed(own, parse_settings(settings))))
     announce_compiling()
     cancel = cancellation()
     opened = Rewound(own, row["lane"], row["seed"])

@@ -233,7 +233,7 @@ def _scenario(
     from pydantic import ValidationError
 
     from fastalloc.batch.pressed import pressed
-    from fastalloc.scenario.chosen import chosen_settings
+    from fastalloc.scenario.chosen import chosen_settings, of_settings
     from fastalloc.scenario.machines import is_machine, load_machine
     from fastalloc.scenario.models import Burst
     from fastalloc.scenario.varied import input_error
@@ -248,7 +248,7 @@ def _scenario(
         own, said = pressed(machine, told, in_play(machine, told, of))
         for line in said:
             say(f"assumed: {printable(line)}", err=True)
-        with of_option("--set"):
+        with of_settings("--set"):
             return own.with_settings(chosen_settings(own, asked, Path()), "--set")
     loaded = loaded_with(name, asked)
     own = loaded.variant(variant or loaded.variants[0].name)

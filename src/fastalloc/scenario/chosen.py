@@ -105,7 +105,7 @@ def with_chosen(
     """
     fields, own = own_settings(settings)
     chosen, faults = scenario, list[InputError]()
-    with noted(faults), _of_settings(what):
+    with noted(faults), of_settings(what):
         chosen = chosen.with_settings(chosen_settings(scenario, fields, folder, texts), what)
     if policies is not None:
         chosen = with_policies(chosen, list(policies))
@@ -118,7 +118,7 @@ def with_chosen(
 
 
 @contextmanager
-def _of_settings(what: str) -> Iterator[None]:
+def of_settings(what: str) -> Iterator[None]:
     """A machine or a policy by a name that there is not is one of the settings."""
     try:
         yield
