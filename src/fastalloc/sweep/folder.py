@@ -122,7 +122,8 @@ class Folder:
     def _refuse_others(self) -> None:
         """Raise InputError for rows without a manifest, and for files of somebody else."""
         runs, kept = self.path / "runs", self.path / SWEEP_FILE
-        if runs.exists() and any(runs.iterdir()):
+        is_link = isinstance(runs, Path) and runs.is_symlink()  # which make_folder tells of
+        if not is_link and runs.exists() and any(runs.iterdir()):
             raise InputError(self.path, "", "holds rows but no manifest; name another folder")
         same = kept.exists() and whole_file(kept) == whole_file(self._plan.path)  # of one that ended as it began
         refuse_others(self.path, (SWEEP_FILE,) if same else ())
