@@ -335,6 +335,8 @@ def sleep_curr(vm, cpu, t, now):
     charge_curr(vm, cpu, t)
     c[CPU.picked] = c[CPU.rq_clock]
     c[CPU.exec] = c[CPU.rq_clock]
+    if c[CPU.running] > 0:
+        vm.task[c[CPU.head], TASK.ran] = c[CPU.rq_clock]  # who was picked begins there [set_next_entity]
     c[CPU.idle_since] = now
 
 
