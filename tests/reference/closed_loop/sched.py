@@ -235,6 +235,8 @@ class Scheduler:
         self.update_rq_clock(cpu, now)
         self.charge_curr(cpu, task)
         cpu.picked = cpu.rq_clock.value
+        if cpu.current:
+            cpu.current.ran = cpu.rq_clock.value  # it was picked there [set_next_entity]
         cpu.rq_clock.idle_from = now
 
     def timer_interrupt(self, cpu: Cpu, now: int) -> None:
