@@ -46,6 +46,7 @@ def replayed(folder, text, name="run.slabs.csv"):
         (gzip.compress(SLABINFO.encode()), "run.slabs.csv.gz", "/proc/slabinfo"),
         (f"{HEAD}\n", "run.slabs.csv", "NOT KNOWN"),  # of a kernel without such files
     ],
+    ids=("CRLF", "a column more", "byte order mark", "UTF-16", "slabinfo", "gzip", "head alone"),
 )
 def test_a_table_of_slabs_that_says_the_same_is_taken(tmp_path, text, name, source):
     recording = replayed(tmp_path, text, name)
