@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fastalloc.scenario.kept_texts import KeptTexts
 
 
-STARTUP_S = 15.0  # as of fastalloc.rare.rare
+STARTUP_S = 15.0  # report.hazard.STARTUP_S, which --help would wait for; a test compares the two
 
 
 # More than nine arguments: each is an option of the command.

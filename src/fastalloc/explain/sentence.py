@@ -11,6 +11,10 @@ from fastalloc.linux.release import Base, Release
 COSTLY_ORDER = 3  # PAGE_ALLOC_COSTLY_ORDER: up to it the kernel retries for ever [mm/page_alloc.c]
 _COMPACTS: Base = (2, 6, 35)
 _COMPACTS_AHEAD: Base = (5, 9, 0)
+_POINTER = 8  # bytes, of a 64-bit kernel
+_CACHE_LINE = 64  # bytes
+# Caches that have no constructor [mm/slab_common.c: create_kmalloc_cache].
+_KMALLOC = re.compile(r"(?:[a-z]+-)*kmalloc(?:_dma)?-")
 
 
 @dataclass
@@ -77,13 +81,6 @@ def without_debugging(report: Report, block: MemInfo) -> list[str]:
             "(SLAB_TYPESAFE_BY_RCU), whose free pointer stands behind the object"
         ]
     return []
-
-
-_POINTER = 8  # bytes, of a 64-bit kernel
-_CACHE_LINE = 64
-_KMALLOC = re.compile(
-    r"(?:[a-z]+-)*kmalloc(?:_dma)?-"
-)  # they have no constructor [mm/slab_common.c: create_kmalloc_cache]
 
 
 def _up(size: int, unit: int) -> int:
