@@ -3,9 +3,10 @@
 While memory lasts, the tasks share one CPU and nothing else, and what each does with its time is known: a copier writes
 a tree and removes it, a writer touches its pages and unmaps them, again and again. So the files and pages written and
 removed in a sample tell how many tasks there were: a sole writer among ten has a tenth of the CPU. Start times are
-drawn as the run drew them, the CPU is shared by CFS's rules, and those draws are kept that spend its time as the run
-did, sample by sample (a particle filter). Only that is looked at: not free memory, and nothing from the first reclaim
-on. A task that had not started by then has a start drawn.
+drawn as the run drew them, the CPU is shared by CFS's rules, and those draws are kept that have spent its time by the
+end of each sample as the run had (a particle filter). What the end of a sample cuts off comes with the next one, so
+that does not add up; an error of the costs does. Only that is looked at: not free memory, and nothing from the first
+reclaim on. A task that had not started by then has a start drawn.
 """
 
 from collections.abc import Mapping
@@ -245,16 +246,17 @@ def read_starts(
         slice_left,
         np.full(PARTICLES, FORK_MS * tasks),
     )
-    told = 0.0
+    told, apart = 0.0, np.zeros((PARTICLES, 4))
     for begin, end, real in zip(ends[:-1], ends[1:], observed, strict=True):
         later = state.start > begin  # any later time is as likely as the one drawn before
         state.start[later] = rng.uniform(min(begin, spread), spread, int(later.sum()))
-        apart = share(state, lengths, writers, begin, end, tick) - real
-        chance = np.exp(-0.5 * np.minimum(np.nansum((apart / (NEAR_TICKS * tick)) ** 2, 1), 1400))
+        apart += np.nan_to_num(share(state, lengths, writers, begin, end, tick) - real)
+        chance = np.exp(-0.5 * np.minimum(((apart / (NEAR_TICKS * tick)) ** 2).sum(1), 1400))
         told += float(np.log(chance.mean()))
         chance /= chance.sum()
         places = (np.arange(PARTICLES) + rng.uniform()) / PARTICLES
-        state = state.taken(np.minimum(np.searchsorted(np.cumsum(chance), places), PARTICLES - 1))
+        rows = np.minimum(np.searchsorted(np.cumsum(chance), places), PARTICLES - 1)
+        state, apart = state.taken(rows), apart[rows]
     chosen = state.start[rng.permutation(PARTICLES)[np.arange(lanes) % PARTICLES]]
     started = float((state.start <= ends[-1]).sum(1).mean())
     drawn = tasks * (min(1.0, ends[-1] / spread) if spread else 1.0)
