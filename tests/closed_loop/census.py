@@ -16,7 +16,7 @@ from fastalloc.kernels.alloc.slub.state import SHEAF, SlubEras
 from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, PAGE, SLUB_CTL, SLUB_SLAB
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.state import COMMAND, FILE, IO, REQUEST, ROLE, VM
-from fastalloc.kernels.lane.tasks import CPU, RECLAIM, TASK
+from fastalloc.kernels.lane.tasks import CPU, PROGRAM, RECLAIM, TASK, TASK_KIND
 from fastalloc.kernels.workload.atomic_noise import OBJECTS
 
 
@@ -127,8 +127,10 @@ def held(arrays: Lane) -> np.ndarray:
             add(ROLE.dentry, kind == CALLBACK_DENTRY)
     for i, role in enumerate((ROLE.noise, ROLE.biovec, ROLE.radix)):
         add(role, vm.ctl[VM.boot_live[i]])
-    add(ROLE.inode, (vm.file[:, FILE.inode] > 0).sum())
-    add(ROLE.dentry, (vm.file[:, FILE.dentry] > 0).sum())
+    program = vm.task[vm.task[:, TASK.kind] == TASK_KIND.copier, TASK.program]
+    has_directory = (program < PROGRAM.directory).sum()
+    add(ROLE.inode, (vm.file[:, FILE.inode] > 0).sum() + has_directory)
+    add(ROLE.dentry, (vm.file[:, FILE.dentry] > 0).sum() + has_directory + (program == PROGRAM.directory_inode).sum())
     add(ROLE.noise, vm.ctl[VM.noise_count[OBJECTS]])
     if isinstance(heap, so.Slob):
         sizes = heap.cache[:, SLOB_CACHE.size]

@@ -7,6 +7,7 @@ from fastalloc.compiler.jit import kernel
 from fastalloc.kernels.alloc import page_alloc
 from fastalloc.kernels.alloc.slab_owner import slab_take
 from fastalloc.kernels.alloc.state import MEMCTL, ZONE
+from fastalloc.kernels.alloc.vmstat import refresh_cpu_vm_stats
 from fastalloc.kernels.block.bio import bio_record, mempool_take
 from fastalloc.kernels.block.block import freed_request, get_request, ioc_set_batching, request_granted
 from fastalloc.kernels.block.completion import kblockd_step, softirq_step
@@ -165,6 +166,9 @@ class Machine:
         self.lane: Lane = build_lane(self.scenario, 0, 1)
         self.mem, self.heap, self.pools, self.io, self.vm, self.out = self.lane
         self.vm.task[:, TASK.context] = 1  # as after a first request
+        self.mem.zone[:, ZONE.stat_threshold] = 0  # pages are counted to the page
+        for cpu in range(self.scenario.machine.cpus):
+            refresh_cpu_vm_stats(self.mem, cpu)
         self.jiffies = 0
         self.slot = 1000
 

@@ -49,7 +49,7 @@ SHRUNK = {
     "workload.start_spread_ms": 200,
     "run.duration_s": 20.0,
 }
-# A core for each CPU: a quarter of the lanes livelock.
+# A core for each CPU: a sixth of the lanes livelock.
 OWN_CORES = {"machine.shared_core": False}
 
 

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from fastalloc.batch.heap import build_layout
 from fastalloc.cli.verify_closed_loop import predict, record, show
 from fastalloc.errors import InputError
+from fastalloc.kernels.alloc.state import KMEM_CACHE
+from fastalloc.kernels.lane.state import ROLE
 from fastalloc.scenario import load_scenario
 from fastalloc.verify.closed_loop.clean_runs import find_runs, is_reference, read_runs, scenario_of
 from fastalloc.verify.closed_loop.predict import LaneFigures, compare, predict_runs
@@ -47,6 +50,11 @@ def test_a_row_is_a_scenario(tmp_path):
     dma, dma32 = scenario.machine.zones
     assert (dma.present, dma32.present, dma.protection[1]) == (3458, 125240, 489)
     assert (dma32.pcp_high, dma32.pcp_batch) == (186, 31)
+    # FACTS.md: shmem_inode_cache 736/5, and tasks are mlocked: 24 pages each and init's on the active list
+    layout = build_layout(scenario)
+    inode = layout.rows[layout.roles[ROLE.inode]]
+    assert (inode[KMEM_CACHE.size], inode[KMEM_CACHE.objects]) == (736, 5)
+    assert scenario.workload.locked_pages == 22 + 24 * 54
 
 
 @pytest.mark.parametrize(
@@ -114,6 +122,8 @@ def test_a_table_of_another_system_is_read(tmp_path):
         ({"sg": 256}, "queue.max_segments", 128),
         ({"elevator": "deadline"}, "queue.elevator", "noop"),
         ({"run": 17}, "name", "17"),
+        ({"mlock": 1}, "workload.locked_pages", 22 + 24 * 54),
+        ({"mlock": 0}, "workload.locked_pages", 0),
     ],
 )
 def test_what_a_column_means(tmp_path, changes, name, value):

@@ -91,9 +91,9 @@ def test_the_bio_pool_is_empty_and_has_waiters(livelocked):
 
 def test_the_zones_are_at_their_floor(livelocked):
     """The reserve of DMA is touched by radix nodes alone, which reclaimers ask for without NOMEMALLOC: 484 to 488 pages
-    in the clean runs, a little less where two tasks ask at once."""
+    in the clean runs, a little less where two tasks ask at once and where the CPUs hold back up to four each."""
     for result in livelocked.values():
-        assert DMA_RESERVE - 10 <= metric(result, "at_free_dma") <= DMA_RESERVE + 5
+        assert DMA_RESERVE - 18 <= metric(result, "at_free_dma") <= DMA_RESERVE + 5
         assert metric(result, "at_free_dma32") <= 20
 
 

@@ -30,13 +30,14 @@ from tests.closed_loop.small import advance, small
 
 DMA32 = 1
 JIFFY_MS = 4
+LANE = 2
 
 
 def busy_lane(debug=True, after=750, asleep=2, **settings):
     """A lane in the middle of swap-out, one ns before a tick; every tick is visited, and checked before it runs."""
-    arrays = build_lane(small("rc8", settings), 1, 1, debug=debug, skip=False)
+    arrays = build_lane(small("rc8", settings), LANE, 1, debug=debug, skip=False)
     for k in range(after, after + 4000):
-        advance(1, arrays, k * JIFFY_MS - 1e-6)
+        advance(LANE, arrays, k * JIFFY_MS - 1e-6)
         queue = arrays.io.ctl
         if (
             queue[IO.disk_head] >= 0
@@ -88,6 +89,12 @@ def zone(field, by=1):
 
 def pcp_count(arrays):
     arrays.mem.pcp[0, DMA32, PCP.count] += 1
+
+
+def counted_too_many(arrays):
+    """A CPU has more pages for itself than it may, of which the zone knows."""
+    arrays.mem.pcp[0, DMA32, PCP.vm_stat_diff] += 100
+    arrays.mem.zone[DMA32, ZONE.vm_stat_lag] += 100
 
 
 def page_lost(arrays):
@@ -238,6 +245,8 @@ FAULTS = [
     (14, bump("vm", VM.swap_free)),
     (14, slot_twice),
     (15, slab_order),
+    (17, zone(ZONE.vm_stat_lag)),
+    (17, counted_too_many),
 ]
 OTHER_HEAPS = [
     ("slab", 4, bump("heap", SLAB_CTL.pages)),

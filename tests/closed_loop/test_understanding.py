@@ -44,8 +44,8 @@ def test_1_sense_unmerged_fails_only_while_a_cpu_warms_up(depth):
 def test_1_more_in_flight_than_a_slab_holds_fails_again():
     """CFQ gives the driver no more than 19 at a time, so it takes another elevator; and requests enough, of which noop
     makes more than CFQ, since it merges less."""
-    assert late_failures(40, 10) == 0
-    assert late_failures(40, 10, {"queue.elevator": "noop", "queue.nr_requests": 1024}) > 0
+    assert late_failures(40, 20) == 0
+    assert late_failures(40, 20, {"queue.elevator": "noop", "queue.nr_requests": 1024}) > 0
 
 
 def test_1_the_load_was_the_same(small_lanes):
@@ -70,15 +70,12 @@ def test_2_kblockd_in_pf_memalloc_breaks_the_chain(small_lanes):
 
 
 def test_2_and_only_while_a_free_page_is_left(small_lanes):
-    """It takes pages of the DMA zone's lowmem reserve; besides, only a reclaimer's radix nodes may [cfq_cic_link]."""
+    """Its slabs come from below every mark, as else those of a reclaimer alone that runs the request function."""
     tight = {"machine__min_free_kbytes": 16}  # with more to spare it seldom needs them
-    allowed = small_lanes(policy__kblockd_memalloc=True, **tight)
-    reserve = 31
-    untouched = [metric(result, "min_free_dma") >= reserve for result in small_lanes(**tight).values()]
-    assert np.mean(untouched) >= 0.9
+    plain, allowed = small_lanes(**tight), small_lanes(policy__kblockd_memalloc=True, **tight)
+    below = lambda results: sum(bool(each.ledger[WHO.sense, DEPTH.none].any()) for each in results.values())  # noqa: E731
+    assert below(plain) < 8 < 24 < below(allowed)
     assert all(metric(result, "min_free_dma") > 0 for result in allowed.values())
-    taken = [metric(result, "min_free_dma") < reserve for result in allowed.values()]
-    assert sum(taken) > len(untouched) - sum(untouched)
 
 
 # (iii) with mempool keeping WAIT on first try, bios stop at min not 3/4 min but still can take slots

@@ -9,7 +9,7 @@ from fastalloc.batch import lane as lanes
 from fastalloc.batch import zones
 from fastalloc.batch.heap import build_layout
 from fastalloc.kernels.alloc import state as st
-from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, MEMCTL, PAGE, SLUB_SLAB, ZONE
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, MEMCTL, PAGE, PCP, SLUB_SLAB, ZONE
 from fastalloc.kernels.block.scsi import STREAM_DISK
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
@@ -21,6 +21,7 @@ from fastalloc.kernels.machine.boot import STREAM_START
 from fastalloc.kernels.machine.run import run_lane
 from fastalloc.kernels.workload.atomic_noise import STREAM_ARRIVAL, STREAM_CPU
 from fastalloc.kernels.workload.copiers import STREAM_FILE
+from fastalloc.linux.watermarks import calculate_threshold
 from fastalloc.scenario.models import Scenario
 from tests.kernels import snapshot
 from tests.reference.closed_loop.block import Settings
@@ -40,10 +41,12 @@ WAITS = {
     "start": TASK_STATE.start,
     "kswapd": TASK_STATE.kswapd,
     "kthread": TASK_STATE.kthread,
+    "i_mutex": TASK_STATE.i_mutex,
 }
 FLAGS = {
     "active": st.PG_ACTIVE, "referenced": st.PG_REFERENCED, "dirty": st.PG_DIRTY, "writeback": st.PG_WRITEBACK,
     "locked": st.PG_LOCKED, "reclaim": st.PG_RECLAIM, "anon": st.PG_ANON, "mapped": st.PG_MAPPED,
+    "mlocked": st.PG_MLOCKED,
     "orphan": st.PG_ORPHAN, "isolated": st.PG_ISOLATED, "swapcache": st.PG_SWAPCACHE,
 }  # fmt: skip
 
@@ -58,7 +61,19 @@ def setup_of(scenario: Scenario, lane: int, seed: int, pageblock_order: int) -> 
     for zone in zones.lane_zones(machine):
         reserve = (*zone.protection, 0, 0, 0, 0)[:4]
         marks = zone.min, zone.low, zone.high
-        frames.append(Zone(start, zone.frames, *marks, reserve, zone.pcp_batch, zone.pcp_high, pageblock_order))
+        threshold = calculate_threshold(machine.cpus, zone.present)
+        frames.append(
+            Zone(
+                start,
+                zone.frames,
+                *marks,
+                reserve,
+                zone.pcp_batch,
+                zone.pcp_high,
+                pageblock_order,
+                stat_threshold=threshold,
+            )
+        )
         start += zone.frames
     caches = {}
     for role in ROLE.fields:
@@ -151,6 +166,7 @@ def setup_of(scenario: Scenario, lane: int, seed: int, pageblock_order: int) -> 
             arrivals("object", 0, work.atomic_objects_per_s, work.atomic_object_ms),
             arrivals("page", 1, work.atomic_pages_per_s, work.atomic_page_ms),
         ],
+        locked_pages=work.locked_pages,
         boot_slabs=[(BOOT_SLABS[boot.cache], boot.slabs, boot.in_use) for boot in in_order],
     )
 
@@ -239,6 +255,7 @@ class Twin:
                 bool(row[CPU.ticking]),
                 int(row[CPU.stock]),
                 int(row[CPU.kblockd]),
+                int(row[CPU.vmstat_at]),
             ]
             for cpu, row in enumerate(self.vm.cpu)
         ]
@@ -259,6 +276,7 @@ class Twin:
                 cpu.ticking,
                 len(cpu.stock),
                 sum({"unplug": 1, "kick": 2}[work] for work in cpu.works),
+                cpu.vmstat_at,
             ]
             for cpu in real.sched.cpus
         ]
@@ -394,6 +412,8 @@ class Twin:
             (zone.free_area, [list(real.pcp[cpu, z]) for cpu in range(real.cpus)]) for z, zone in enumerate(real.zones)
         ]
         ctl = self.mem.ctl
+        here.append([self.mem.pcp[cpu, z, PCP.vm_stat_diff] for cpu, z in real.pcp])
+        there.append(list(real.vm_stat_diff.values()))
         here.append((int(ctl[MEMCTL.failed]), int(ctl[MEMCTL.reports]), int(ctl[MEMCTL.suppressed])))
         there.append((real.failed, len(real.reports), real.suppressed))
         return here, there

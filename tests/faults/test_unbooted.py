@@ -22,16 +22,17 @@ def machine(pages, settings):
     [
         (200, {"policy.emergency_caches": "v2", "machine.cpus": 64}, "emergency_caches: they get no 64 slabs each"),
         (300, IDEAL | {"policy.emergency_slabs": 100}, "emergency_caches: they get no 100 slabs each"),
-        (240, SHEAVES | {"machine.cpus": 64}, "no main sheaf for each CPU"),
+        (260, SHEAVES | {"machine.cpus": 64}, "no main sheaf for each CPU"),
         (8, SHEAVES, "no main sheaf for each CPU"),
         (
             60,
             {"machine.boot_slabs": [{"cache": "radix_tree_node", "slabs": 64, "in_use": 200}]},
             r"boot_slabs: the cache of radix_tree_node gets \d+ of 64",
         ),
-        (20, SHEAVES, "the mempool bio gets no 2 objects"),
+        (16, SHEAVES, "the mempool bio gets no 2 objects"),
         (8, {}, "the mempool sg gets no 2 objects"),
         (14, {}, "the host gets no 1 commands for its free_list"),
+        (60, {"workload.locked_pages": 200}, r"workload.locked_pages: \d+ of 200 can be had"),
         (16, {"host.free_list": 64}, "the host gets no 64 commands"),
     ],
 )

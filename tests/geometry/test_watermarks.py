@@ -4,8 +4,8 @@ import ast
 
 import pytest
 
-from fastalloc.kernels.alloc.page_alloc import zone_watermark, zone_watermark_ok
 from fastalloc.kernels.alloc.state import AREA, MIGRATE, ZONE
+from fastalloc.kernels.alloc.watermarks import zone_watermark, zone_watermark_ok
 from fastalloc.linux import watermarks as wm
 from tests.geometry.shared import rows
 from tests.kernels.build import make_mem, zone

@@ -32,8 +32,9 @@ KMALLOC_CACHE = 0x20000000
 
 
 def zone(
-    present, pages_min=0, pages_low=None, pages_high=None, reserve=(0, 0, 0, 0), batch=1, pcp_high=0, pageblock_order=0
-):
+    present, pages_min=0, pages_low=None, pages_high=None, reserve=(0, 0, 0, 0), batch=1, pcp_high=0, pageblock_order=0,
+    stat_threshold=0,
+):  # fmt: skip
     """A zone; low and high follow from min as setup_per_zone_pages_min sets them unless they are given. All zones of a
     machine have one order of pageblocks."""
     return {
@@ -45,6 +46,7 @@ def zone(
         "batch": batch,
         "pcp_high": pcp_high,
         "pageblock_order": pageblock_order,
+        "stat_threshold": stat_threshold,
     }
 
 
@@ -80,6 +82,7 @@ def make_mem(zones, cpus=1, hz=250):
         rows[z, ZONE.reserve[:]] = spec["lowmem_reserve"]
         rows[z, ZONE.batch] = spec["batch"]
         rows[z, ZONE.pcp_high] = spec["pcp_high"]
+        rows[z, ZONE.stat_threshold] = spec["stat_threshold"]
         start += -(-spec["present"] // 1024) * 1024
     mem = st.Mem(
         zone=rows,

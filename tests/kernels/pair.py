@@ -8,7 +8,8 @@ from fastalloc.kernels.alloc import page_alloc
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.slub import slub
-from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, MEMCTL, SLUB_CTL, SLUB_SLAB, ZONE
+from fastalloc.kernels.alloc.state import KMEM_CACHE_CPU, MEMCTL, PCP, SLUB_CTL, SLUB_SLAB, ZONE
+from fastalloc.kernels.alloc.vmstat import refresh_cpu_vm_stats
 from fastalloc.linux import gfp as g
 from tests.kernels import build, snapshot
 from tests.reference.mempool import Mempool
@@ -77,6 +78,10 @@ class Pair:
     def tick(self, jiffies: int = 1) -> None:
         self.mem.ctl[MEMCTL.jiffies] += jiffies
         self.real_pages.jiffies += jiffies
+
+    def refresh_cpu_vm_stats(self, cpu: int) -> None:
+        refresh_cpu_vm_stats(self.mem, cpu)
+        self.real_pages.refresh_cpu_vm_stats(cpu)
 
     def leave_free(self, free: int, z: int = 0, cpu: int = 0) -> None:
         """Somebody else holds memory, so that ``free`` pages are left in the buddy of a zone."""
@@ -195,8 +200,10 @@ class Pair:
             if zone.pageblock_order:
                 assert self.mem.block[z, : len(zone.migrate_types)].tolist() == zone.migrate_types
             assert self.mem.zone[z, ZONE.free] == zone.free_pages
+            assert snapshot.page_state(self.mem, z) == real.zone_page_state(z)
             for cpu in range(self.cpus):
                 assert snapshot.pcp_list(self.mem, cpu, z) == list(real.pcp[cpu, z])
+                assert self.mem.pcp[cpu, z, PCP.vm_stat_diff] == real.vm_stat_diff[cpu, z]
         assert ctl[MEMCTL.failed] == real.failed
         assert ctl[MEMCTL.reports] == len(real.reports)
         assert ctl[MEMCTL.suppressed] == real.suppressed

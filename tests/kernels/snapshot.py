@@ -52,6 +52,11 @@ def columns_of(array, *columns):
     return [array[:, column].tolist() for column in columns]
 
 
+def page_state(mem, z):
+    """Free pages of a zone as its own count has them, which its CPUs' are not entered in."""
+    return max(0, mem.zone[z, ZONE.free] - mem.zone[z, ZONE.vm_stat_lag])
+
+
 def pcp_list(mem, cpu, z):
     """The pages of a CPU's list, hot end first."""
     following, preceding, same, flags = columns_of(mem.page, PAGE.next, PAGE.prev, PAGE.same, PAGE.flags)

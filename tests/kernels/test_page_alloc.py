@@ -9,6 +9,7 @@ from fastalloc.kernels.alloc import page_alloc
 from fastalloc.kernels.alloc.buddy import drain_all_pages, rmqueue
 from fastalloc.kernels.alloc.printk import printk_ratelimit
 from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, MIGRATE, ZONE
+from fastalloc.linux.watermarks import calculate_threshold
 from tests.kernels import snapshot
 from tests.kernels.build import leave_free, make_mem, zone
 from tests.kernels.pair import Pair, context_of
@@ -150,6 +151,71 @@ def test_decisions_before_reclaim(free, order, gfp, task, end, printed, batch, p
         assert (pair.mem.ctl[MEMCTL.report_gfp], pair.mem.ctl[MEMCTL.report_order]) == (gfp, order)
         assert pair.real_pages.reports == [(0, gfp, order)]
     assert pair.mem.ctl[MEMCTL.kswapd_wanted] == (0 if end == "A" else 1 + order)
+    pair.compare()
+
+
+# CPUs, pages present, pages that a CPU counts for itself [calculate_threshold]: the clean runs' DMA32 of 512 MB on one
+# CPU and two; less than 128 MB; each doubling of CPUs and of the zone more; never more than a signed byte takes
+THRESHOLDS = [
+    (1, 125240, 6),
+    (2, 125240, 12),
+    (3, 125240, 12),
+    (4, 125240, 18),
+    (1, 4096, 2),
+    (1, 32767, 2),
+    (1, 32768, 4),
+    (1, 65536, 6),
+    (64, 1 << 22, 125),
+    (16, 1 << 22, 90),
+]
+
+
+@pytest.mark.parametrize(("cpus", "present", "threshold"), THRESHOLDS)
+def test_what_a_cpu_counts_for_itself(cpus, present, threshold):
+    assert calculate_threshold(cpus, present) == threshold
+
+
+def test_a_zone_is_told_of_pages_once_a_cpu_has_too_many():
+    """Each of two CPUs may hold six back: until it enters them a request sees neither what was freed nor what was
+    taken."""
+    pair = Pair([zone(1024, 256, stat_threshold=6)], cpus=2)
+    pair.leave_free(258)
+    for cpu in range(2):
+        pair.refresh_cpu_vm_stats(cpu)
+    seen = lambda: snapshot.page_state(pair.mem, 0)  # noqa: E731
+    assert (pair.free, seen()) == (258, 258)
+    assert pair.alloc_pages(0xD0) == "B"
+    assert pair.alloc_pages(0xD0, cpu=1) == "B"  # 256 are left, which is min; 258 are seen
+    assert pair.alloc_pages(0xD0) == "B"
+    assert (pair.free, seen()) == (255, 258)
+    pair.refresh_cpu_vm_stats(1)
+    assert seen() == 257  # one above min: the last that passes
+    assert pair.alloc_pages(0xD0, cpu=1) == "B"
+    pair.refresh_cpu_vm_stats(1)
+    assert (pair.free, seen()) == (254, 256)
+    assert pair.alloc_pages(0xD0, cpu=1) == "reclaim"
+    for _ in range(6):
+        pair.free_pages(-1)
+    assert (pair.free, seen()) == (260, 256)  # 2 were taken on CPU 0, 6 freed: 4 that it holds back
+    assert pair.alloc_pages(0xD0) == "reclaim"
+    for _ in range(3):
+        pair.free_pages(-1)
+    assert (pair.free, seen()) == (263, 263)  # the seventh is one too many
+    assert pair.alloc_pages(0xD0) == "B"
+    pair.compare()
+
+
+def test_a_zone_that_would_have_fewer_than_none_has_none():
+    pair = Pair([zone(1024, 0, stat_threshold=6)], cpus=2)
+    pair.leave_free(3)
+    for cpu in range(2):
+        pair.refresh_cpu_vm_stats(cpu)
+    for _ in range(2):
+        pair.free_pages(-1, cpu=0)
+    for _ in range(5):
+        assert pair.alloc_pages(0xD0, task=RECLAIMER, cpu=1) == "A"  # three are seen
+    pair.refresh_cpu_vm_stats(1)
+    assert (pair.free, snapshot.page_state(pair.mem, 0)) == (0, 0)  # -2, with 2 on CPU 0
     pair.compare()
 
 

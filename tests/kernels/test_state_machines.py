@@ -51,13 +51,14 @@ class Machine(RuleBasedStateMachine):
         chosen=some.lists(some.sampled_from(range(len(CACHES))), min_size=1, max_size=3, unique=True),
         min_partial=some.sampled_from([0, 1, 5]),
         reserves=some.lists(some.integers(0, 4), min_size=1, max_size=2),
+        threshold=some.sampled_from([0, 2, 6, 12]),
     )
-    def boot(self, present, share, dma, lists, cpus, chosen, min_partial, reserves):
+    def boot(self, present, share, dma, lists, cpus, chosen, min_partial, reserves, threshold):
         batch, pcp_high = lists
         present = present if self.scarce else 4 * present
-        zones = [build.zone(present, present // share, batch=batch, pcp_high=pcp_high)]
+        zones = [build.zone(present, present // share, batch=batch, pcp_high=pcp_high, stat_threshold=threshold)]
         if dma:
-            zones.insert(0, build.zone(dma, dma // share, reserve=(0, dma // 4)))
+            zones.insert(0, build.zone(dma, dma // share, reserve=(0, dma // 4), stat_threshold=threshold))
         caches = [CACHES[i] | {"min_partial": min_partial} for i in chosen]
         pools = [(i % len(caches), n) for i, n in enumerate(reserves)]
         self.cpus = cpus
@@ -86,6 +87,10 @@ class Machine(RuleBasedStateMachine):
         start %= len(self.pair.objects)
         for held in self.pair.objects[start::step][:count]:
             self.pair.give_back(held, self.cpu(cpu))
+
+    @rule(cpu=which)
+    def refresh_cpu_vm_stats(self, cpu):
+        self.pair.refresh_cpu_vm_stats(self.cpu(cpu))
 
     @rule(c=which, cpu=which)
     def flush(self, c, cpu):

@@ -98,7 +98,7 @@ def test_each_question_is_asked_with_what_it_says():
     assert allocated[[DEPTH.high, DEPTH.atomic]].sum() == 0
     lanes = [run(with_questions(source), lane) for lane in LANES]
     assert sum(result.ledger[WHO.sense, DEPTH.none].sum() for result in lanes) > 0
-    assert sum(metric(result, "min_free_dma32") for result in lanes) < total("rc8", "min_free_dma32")
+    assert sum(metric(result, "sense_fail") for result in lanes) < total("rc8", "sense_fail")
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,7 @@ def test_pages_given_back_are_lost_to_nobody():
     run_lane(*lane, livelocked()[1] + 3 * NS_PER_S)
     check_sound(0, lane)
     assert lane.vm.ctl[VM.now] == livelocked()[1] + 3 * NS_PER_S
+    noted = noted_and_seen(lane)[0]
     assert give_back(lane, 1 << 20) < 1 << 20
     assert len(noted_and_seen(lane)[0]) < len(noted)
     assert noted_and_seen(lane)[0] == noted_and_seen(lane)[1]

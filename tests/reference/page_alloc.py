@@ -80,6 +80,7 @@ class Zone:
     batch: int = 1
     pcp_high: int = 0
     pageblock_order: int = 0
+    stat_threshold: int = 0  # pages that a CPU counts for itself at most
     free_area: list[list[list[int]]] = field(default_factory=lambda: [[[] for _ in range(MAX_ORDER)] for _ in range(4)])
     on_free: Callable[[], None] = lambda: None  # what reclaim wants to know
 
@@ -246,6 +247,7 @@ class PageAllocator:
         self.cpus = cpus
         self.pcp = {(cpu, z): deque() for cpu in range(cpus) for z in range(len(zones))}
         self.filled_for: dict[int, int] = {}  # migrate type of each page on these lists
+        self.vm_stat_diff = dict.fromkeys(self.pcp, 0)  # free pages that a CPU counts for itself
         self.ratelimit = RateLimit(hz)
         self.jiffies = 0
         self.kswapd_order: int | None = None  # the largest that missed pages_low since kswapd was woken
@@ -257,6 +259,36 @@ class PageAllocator:
         self.naps = 0  # congestion_wait of 20 ms between two rounds of reclaim
 
     # -- zones and lists
+
+    def mod_zone_page_state(self, cpu: int, z: int, delta: int) -> None:
+        """NR_FREE_PAGES changes: the zone's own count follows once a CPU has more than stat_threshold of it."""
+        self.vm_stat_diff[cpu, z] += delta
+        if abs(self.vm_stat_diff[cpu, z]) > self.zones[z].stat_threshold:
+            self.vm_stat_diff[cpu, z] = 0
+
+    def zone_page_state(self, z: int) -> int:
+        """NR_FREE_PAGES as a look at the zone's own count gives it."""
+        return max(0, self.zones[z].free_pages - sum(self.vm_stat_diff[cpu, z] for cpu in range(self.cpus)))
+
+    def global_page_state(self) -> int:
+        """The same of all zones together."""
+        return max(0, sum(zone.free_pages for zone in self.zones) - sum(self.vm_stat_diff.values()))
+
+    def refresh_cpu_vm_stats(self, cpu: int) -> None:
+        """A CPU enters what it counted for itself."""
+        self.vm_stat_diff.update({(cpu, z): 0 for z in range(len(self.zones))})
+
+    def give_block(self, cpu: int, z: int, page: int, order: int) -> None:
+        """A block to the buddy."""
+        self.zones[z].free_block(page, order)
+        self.mod_zone_page_state(cpu, z, 2**order)
+
+    def take_block(self, cpu: int, z: int, order: int, migrate: int) -> int | None:
+        """A block off the buddy."""
+        page = self.zones[z].take_block(order, migrate)
+        if page is not None:
+            self.mod_zone_page_state(cpu, z, -(2**order))
+        return page
 
     def zonelist(self, gfp: int) -> list[int]:
         """The populated zones that may serve the mask, highest first."""
@@ -275,12 +307,12 @@ class PageAllocator:
         zone = self.zones[z]
         migrate = self.migrate_type(z, gfp)
         if order > 0:
-            return zone.take_block(order, migrate)
+            return self.take_block(cpu, z, order, migrate)
         pages = self.pcp[cpu, z]
         page = next((page for page in pages if self.filled_for[page] == migrate), None)
         if page is None:
             for place in range(zone.batch):
-                new = zone.take_block(0, migrate)
+                new = self.take_block(cpu, z, 0, migrate)
                 if new is None:
                     break
                 pages.insert(place, new)
@@ -298,7 +330,7 @@ class PageAllocator:
             if mark is not None:
                 reserve = zone.lowmem_reserve[zonelist[0]]
                 level = getattr(zone, mark)
-                if not zone_watermark_ok(zone.free_pages, order, level, high, harder, reserve, zone.nr_free):
+                if not zone_watermark_ok(self.zone_page_state(z), order, level, high, harder, reserve, zone.nr_free):
                     continue
             page = self.buffered_rmqueue(cpu, z, order, gfp)
             if page is not None:
@@ -306,16 +338,16 @@ class PageAllocator:
         return None
 
     def drain_all_pages(self) -> None:
-        for (_cpu, z), pages in self.pcp.items():
+        for (cpu, z), pages in self.pcp.items():
             while pages:
-                self.zones[z].free_block(pages.pop(), 0)
+                self.give_block(cpu, z, pages.pop(), 0)
 
     def free_pages(self, cpu: int, page: int, order: int, cold: bool = False) -> None:
         """Order 0 to the hot end of the CPU's list, or to the cold one; at ``pcp_high`` a batch leaves at that."""
         z = next(z for z, zone in enumerate(self.zones) if zone.holds(page))
         zone = self.zones[z]
         if order > 0:
-            zone.free_block(page, order)
+            self.give_block(cpu, z, page, order)
             return
         pages = self.pcp[cpu, z]
         self.filled_for[page] = zone.migrate_type(page)
@@ -325,7 +357,12 @@ class PageAllocator:
             pages.appendleft(page)
         if len(pages) >= zone.pcp_high:
             for _ in range(min(zone.batch, len(pages))):
-                zone.free_block(pages.pop(), 0)
+                self.give_block(cpu, z, pages.pop(), 0)
+
+    def is_below_low(self, z: int, order: int) -> bool:
+        """What wakeup_kswapd asks of a zone: no reserve counts."""
+        zone = self.zones[z]
+        return not zone_watermark_ok(self.zone_page_state(z), order, zone.pages_low, nr_free=zone.nr_free)
 
     # -- the request
 
@@ -343,7 +380,8 @@ class PageAllocator:
             page = self.get_page_from_freelist(cpu, gfp, order, "pages_low")
             if page is not None:
                 return Result(page, "A", "low")
-            self.kswapd_order = max(order, self.kswapd_order or 0)
+            if any(self.is_below_low(z, order) for z in self.zonelist(gfp)):
+                self.kswapd_order = max(order, self.kswapd_order or 0)
             page = self.get_page_from_freelist(cpu, gfp, order, "pages_min", high, harder)
             if page is not None:
                 return Result(page, "B", depth)

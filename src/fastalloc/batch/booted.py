@@ -14,7 +14,7 @@ from fastalloc.errors import InputError
 from fastalloc.kernels.alloc.kmem_inspect import cache_slabs
 from fastalloc.kernels.alloc.mempool import MEMPOOL, Pools
 from fastalloc.kernels.alloc.slub.state import ERA_PERCPU_SHEAVES, SlubEras
-from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, Slub
+from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, KMEM_CACHE_NODE, PAGE, PG_MLOCKED, Mem, Slub
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.state import HOST, IO, POOL, ROLE, VM
@@ -23,8 +23,13 @@ from fastalloc.scenario.models import Scenario
 ROLES_OF_BOOT_SLABS = (ROLE.noise, ROLE.biovec, ROLE.radix)  # whose caches BOOT_SLABS are, in their order
 
 
-def refuse_unbooted(scenario: Scenario, layout: Layout, heap: Heap, pools: Pools, io: ms.Io, vm: ms.Vm) -> None:
-    """Raise InputError naming what got no memory at boot, the first thing first."""
+def refuse_unbooted(
+    scenario: Scenario, layout: Layout, mem: Mem, heap: Heap, pools: Pools, io: ms.Io, vm: ms.Vm
+) -> None:
+    """Raise InputError naming what got no memory at boot, the first thing first.
+
+    More than five arguments: the groups of state of a lane.
+    """
     _refuse_caches(scenario, layout, heap)
     for field in POOL.fields:
         for p in range(field.number, field.number + field.width):
@@ -38,6 +43,11 @@ def refuse_unbooted(scenario: Scenario, layout: Layout, heap: Heap, pools: Pools
         held, wanted = cache_slabs(heap, vm.roles[role]), vm.ctl[VM.boot_slabs[place]]
         if 0 <= held < wanted:
             raise _too_small(scenario, f"boot_slabs: the cache of {ROLE.names[role]} gets {held} of {wanted} slabs")
+    wanted = vm.ctl[VM.locked_pages]
+    if wanted > 0:  # a look at every page takes memory for their records
+        locked = np.count_nonzero(mem.page[:, PAGE.flags] & PG_MLOCKED)
+        if locked < wanted:
+            raise _too_small(scenario, f"workload.locked_pages: {locked} of {wanted} can be had")
     if (vm.host_command[:, -1, :columns] < 0).any():
         raise _too_small(scenario, f"the {len(vm.host[:, HOST.sense])} further hosts get no command each")
 

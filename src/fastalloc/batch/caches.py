@@ -38,6 +38,10 @@ PATH_CACHES = (
 )
 
 
+# Caches of the path that no policy changes: where a machine's own list tells an object's size, it is taken. A list that
+# tells slots alone (slabinfo) has no constructors, and of a cache with one the slot is no object's size.
+FOUND_SIZES = ("names_cache", "dentry", "radix_tree_node", "shmem_inode_cache")
+
 CACHES_OF = {
     "bio": ("bio",),
     "biovec": ("biovec-1",),
@@ -66,12 +70,16 @@ def path_requests(scenario: Scenario) -> list[CacheRequest]:
     """What kmem_cache_create of the path is called with under a policy; with sheaves no cache of it merges."""
     policy = scenario.policy
     alone = {"bio": policy.nomerge_bio, "scsi_sense_cache": policy.nomerge_sense}
+    found = {(cache.name, cache.ctor): cache.object_size for cache in scenario.machine.slab_caches}
     requests = []
     for request in PATH_CACHES:
         ctor = request.ctor or (request.name == "scsi_sense_cache" and policy.sense_ctor)
         alone_now = alone.get(request.name) or policy.allocator == "sheaves"
         flags = request.flags | (sf.NO_MERGE if alone_now else 0)
-        requests.append(replace(request, size=object_size(request, policy), flags=flags, ctor=ctor))
+        size = object_size(request, policy)
+        if request.name in FOUND_SIZES:
+            size = found.get((request.name, ctor), size)
+        requests.append(replace(request, size=size, flags=flags, ctor=ctor))
     sense = requests[-1]
     known = {sense.name}
     for name, size in zip(host_sense_caches(policy), policy.host_sense_bytes, strict=True):

@@ -31,6 +31,7 @@ from fastalloc.kernels.machine.run import compile_run
 from fastalloc.kernels.workload.atomic_noise import NOISE, OBJECTS, PAGES
 from fastalloc.linux import gfp as g
 from fastalloc.linux.gfp import MAX_ORDER
+from fastalloc.linux.watermarks import DRIFT_SINCE, calculate_pressure_threshold, calculate_threshold, percpu_drift_mark
 from fastalloc.own.compiled import ask_by_slab, install, own_policy
 from fastalloc.policy import NOT_SLUB, Policy
 from fastalloc.scenario import load_scenario
@@ -90,6 +91,12 @@ def build_mem(scenario: Scenario, layout: Layout, room: int = 1) -> st.Mem:
             zone[z, ZONE.reserve[j]] = reserve
         zone[z, ZONE.batch] = each.pcp_batch
         zone[z, ZONE.pcp_high] = each.pcp_high
+        normal = calculate_threshold(machine.cpus, each.present, machine.page_kb)
+        zone[z, ZONE.stat_threshold] = zone[z, ZONE.stat_thresholds[:]] = normal
+        drift = percpu_drift_mark(machine.cpus, normal, each.min, each.low, each.high)
+        if machine.base >= DRIFT_SINCE and drift:
+            zone[z, ZONE.percpu_drift_mark] = drift
+            zone[z, ZONE.stat_thresholds[1]] = calculate_pressure_threshold(machine.cpus, each.low, each.min)
         start += each.frames
     page = zeros((start, PAGE.width), np.int32)
     ctl = np.zeros(MEMCTL.width, np.int64)
@@ -218,6 +225,7 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
     ctl[VM.jiffy_ns] = ms.NS_PER_S // machine.hz
     ctl[VM.nr_cpus] = machine.cpus
     ctl[VM.swappiness] = work.swappiness
+    ctl[VM.locked_pages] = work.locked_pages
     ctl[VM.swap_pages] = machine.swap_pages // 256 * 256
     ctl[VM.swap_free] = ctl[VM.swap_pages]
     ctl[VM.tree_files] = work.tree_files
@@ -337,7 +345,7 @@ def build_lane(
             break
         room *= ROOM_STEP
     if not overflowed(arrays.heap) and arrays.mem.ctl[MEMCTL.stopped] == 0:  # or the first event tells what failed
-        refuse_unbooted(scenario, layout, arrays.heap, arrays.pools, arrays.io, arrays.vm)
+        refuse_unbooted(scenario, layout, arrays.mem, arrays.heap, arrays.pools, arrays.io, arrays.vm)
     return arrays
 
 

@@ -19,6 +19,7 @@ class LaneZone(NamedTuple):
     protection: tuple[int, ...]  # by zone of the lane
     pcp_high: int  # of each CPU
     pcp_batch: int
+    present: int  # also those that the kernel took for good
 
 
 def lane_zones(machine: Machine) -> list[LaneZone]:
@@ -44,6 +45,7 @@ def lane_zones(machine: Machine) -> list[LaneZone]:
                 tuple(sum(zone.protection[j] for zone in zones) for j in range(len(classes))),
                 largest.pcp_high,
                 largest.pcp_batch,
+                sum(zone.present for zone in zones),
             )
         )
     return joined

@@ -21,6 +21,28 @@ SWAP_CLUSTER_MAX = 32
 PAGEBLOCK = 512
 MIGRATE_PCPTYPES = 3
 LEAST_HIGH_FRACTION = 8  # MIN_PERCPU_PAGELIST_HIGH_FRACTION
+STAT_THRESHOLD_MOST = 125  # it is compared with a signed byte
+DRIFT_SINCE = (2, 6, 38)  # kswapd looks at what the CPUs hold back, and has them hold back less
+
+
+def calculate_threshold(cpus: int, present: int, page_kb: int = 4) -> int:
+    """Pages of a zone that a CPU counts for itself at most: more with more CPUs, and with the zone's blocks of 128 MB
+    [calculate_threshold, mm/vmstat.c of 2.6.25; calculate_normal_threshold since 2.6.38; a kernel with CONFIG_SMP]."""
+    blocks = present * page_kb >> 17
+    return min(STAT_THRESHOLD_MOST, 2 * fls(cpus) * (1 + fls(blocks)))
+
+
+def calculate_pressure_threshold(cpus: int, low: int, pages_min: int) -> int:
+    """The same while kswapd is awake, of a zone with a :func:`percpu_drift_mark`: so few that all CPUs together hold
+    back no more than lies between low and min [calculate_pressure_threshold, set_pgdat_percpu_threshold, 2.6.38]."""
+    return min(STAT_THRESHOLD_MOST, max(1, (low - pages_min) // cpus))
+
+
+def percpu_drift_mark(cpus: int, threshold: int, pages_min: int, low: int, high: int) -> int:
+    """Free pages below which the CPUs' counts matter to kswapd, so that it adds them up; 0 where they never do
+    [refresh_zone_stat_thresholds, 2.6.36]."""
+    drift = cpus * threshold
+    return high + drift if drift > low - pages_min else 0
 
 
 @dataclass(frozen=True)

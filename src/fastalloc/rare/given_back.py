@@ -47,7 +47,8 @@ def give_back(arrays: Lane, pages: int) -> int:
     """Put pages of tasks on the free lists of the zone that serves the kernel, the coldest first; how many there were.
 
     As if their owner dropped them: anonymous pages and pages of tmpfs files that nobody holds. What is locked,
-    isolated, under writeback or in the swap cache stays, and so does the last page of a file, with its radix node.
+    isolated, under writeback or in the swap cache stays, and so does the last page of a file, with its radix node. No
+    CPU counts them for itself.
     """
     mem, vm = arrays.mem, arrays.vm
     z = int(mem.ctl[MEMCTL.nr_zones]) - 1 - int(mem.ctl[MEMCTL.user_zones])

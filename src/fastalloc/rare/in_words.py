@@ -21,6 +21,7 @@ WAITS = {
     TASK_STATE.request: "for a free request of the queue",
     TASK_STATE.congestion: "in congestion_wait",
     TASK_STATE.bio_end: "for their own bio to end",
+    TASK_STATE.i_mutex: "for the i_mutex of a directory",
 }
 
 
@@ -111,8 +112,10 @@ def state_lines(arrays: Lane) -> list[str]:
     lines = [f"{int(vm.ctl[VM.now]) / ms.NS_PER_S:.6f} s"]
     for z in range(int(mem.ctl[MEMCTL.nr_zones]) - 1, -1, -1):
         row = mem.zone[z]
+        lag = row[ZONE.vm_stat_lag]
+        late = f", {max(0, row[ZONE.free] - lag):,} as marks are compared" if lag else ""
         lines.append(
-            f"{ZONES[row[ZONE.zone_name]]}: {row[ZONE.free]:,} pages free; min {row[ZONE.min]:,}, "
+            f"{ZONES[row[ZONE.zone_name]]}: {row[ZONE.free]:,} pages free{late}; min {row[ZONE.min]:,}, "
             f"low {row[ZONE.low]:,}, high {row[ZONE.high]:,}"
         )
     lines.append(

@@ -9,7 +9,7 @@ import altair as alt
 import polars as pl
 from altair.utils import schemapi
 
-from fastalloc.report.selection import TOTALS, Lane
+from fastalloc.report.selection import AT_ONCE, TOTALS, Lane
 from fastalloc.report.zones import FREE, kernel_zone, zone_mark, zone_names
 
 COLOURS = {
@@ -27,6 +27,7 @@ COLOURS = {
     "bio_waiters": "#d64545",
     "request_waiters": "#e0a030",
     "congestion_waiters": "#6c8ead",
+    "i_mutex_waiters": "#a3a9b3",
     "sense_fail": "#d64545",
     "free_list_used": "#2f9e6e",
 }
@@ -38,6 +39,7 @@ NAMED = {
     "bio_waiters": "waiting for a bio",
     "request_waiters": "waiting for a request",
     "congestion_waiters": "napping in reclaim",
+    "i_mutex_waiters": "waiting for a directory",
     "running": "running",
     "sense_fail": "sense failures",
     "free_list_used": "served by the free_list",
@@ -85,7 +87,7 @@ def commands(lane: Lane, top: float) -> dict[str, Any]:
 
 def waiting(lane: Lane, top: float) -> dict[str, Any]:
     """Who waits where, stacked."""
-    names: list[Any] = ["bio_waiters", "request_waiters", "congestion_waiters", "running"]
+    names: list[Any] = list(AT_ONCE)
     area = (
         _base(lane)
         .transform_fold(names, as_=["state", "tasks"])

@@ -12,7 +12,7 @@ from fastalloc.report.filled import filled
 from fastalloc.report.instants import instant_groups, series_columns
 from fastalloc.report.livelock_state import livelock_state
 from fastalloc.report.pareto import pareto_charts
-from fastalloc.report.selection import Lane, choose_lanes, livelock_spans
+from fastalloc.report.selection import AT_ONCE, Lane, choose_lanes, livelock_spans
 from fastalloc.report.slab_ledger import Ledger, slab_ledger
 from fastalloc.report.terminal import count, megabytes
 from fastalloc.report.verdict import Verdict, shows_60s, verdicts
@@ -220,7 +220,7 @@ def _figures(lanes: list[Lane]) -> list[Figure]:
         ),
         figure(
             charts.waiting,
-            ("bio_waiters", "request_waiters", "congestion_waiters", "running"),
+            AT_ONCE,
             "Who waits where",
             "Tasks as they were at each instant, one on the other. Hardly any green: kblockd tries, sleepers look "
             "again, nobody frees memory.",
@@ -228,6 +228,7 @@ def _figures(lanes: list[Lane]) -> list[Figure]:
                 "bio_waiters": "for a bio (mempool_alloc)",
                 "request_waiters": "for a request (get_request_wait)",
                 "congestion_waiters": "congestion_wait, throttle_vm_writeout",
+                "i_mutex_waiters": "for a directory (mutex_lock)",
                 "running": "running",
             },
         ),

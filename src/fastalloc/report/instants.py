@@ -44,6 +44,7 @@ def instant_groups(lanes: list[Lane]) -> list[dict[str, Any]]:
                 _row("for a bio", "bio_waiters", "bio_waiters"),
                 _row("for a request", "request_waiters", "request_waiters"),
                 _row("napping in reclaim", "congestion_waiters", "congestion_waiters"),
+                _row("for a directory", "i_mutex_waiters", "i_mutex_waiters"),
                 _row("running", "running", "running"),
             ],
         },

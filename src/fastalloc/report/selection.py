@@ -13,7 +13,7 @@ MOST_POINTS = 600  # of a chart; longer series are drawn in bins
 # how a bin of a long series is drawn: what matters in it
 LOWEST = (*FREE, "bio_pool", "bio_free_slots", "free_list")
 # read at one instant, so that they add up to the tasks there are
-AT_ONCE = ("bio_waiters", "request_waiters", "congestion_waiters", "running")
+AT_ONCE = ("bio_waiters", "request_waiters", "congestion_waiters", "i_mutex_waiters", "running")
 TOTALS = (
     "sense_fail",
     "free_list_used",

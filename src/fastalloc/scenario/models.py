@@ -91,6 +91,8 @@ class Workload(Model):
     bursts: Annotated[list[Burst], Field(max_length=16)] = Field(default_factory=list)
     background: str = ""  # what `fastalloc trace fit` wrote, in a file its path; counted in noise_*
     swappiness: Annotated[int, Field(ge=0, le=100)] = 60
+    # Of the tasks' own memory, what mlockall holds: anonymous pages that are on the active list and never leave it
+    locked_pages: Annotated[int, Field(ge=0, le=1 << 24)] = 0
 
     @field_validator("background")
     @classmethod

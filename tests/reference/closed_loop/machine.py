@@ -12,7 +12,7 @@ from tests.reference.closed_loop.sched import NEVER, Cpu, Scheduler, Task
 from tests.reference.closed_loop.scsi import Caches, Command, Disk, Host
 from tests.reference.closed_loop.swap_lock import SwapLock
 from tests.reference.closed_loop.swapfile import SwapInfo
-from tests.reference.closed_loop.tasks import copier, writer
+from tests.reference.closed_loop.tasks import GFP_HIGHUSER_PAGECACHE, copier, writer
 from tests.reference.closed_loop.vmscan import Reclaim
 from tests.reference.closed_loop.writepage import swap_writepage
 from tests.reference.mempool import Mempool
@@ -64,6 +64,7 @@ class Setup:
     step_jitter: Any  # (draw, cpu, ns) -> ns more
     disk_jitter: Any  # (draw, ns) -> ns more
     arrivals: list[Arrivals]  # objects, then pages
+    locked_pages: int  # mlocked ones of the tasks
     boot_slabs: list[tuple[str, int, int]]  # cache, slabs, objects in use beside those of pools and hosts
 
 
@@ -81,6 +82,8 @@ class Machine:
         self.irq_cpu = setup.irq_cpu
         self.step_jitter = setup.step_jitter
         self.log: list[tuple] = []
+        self.i_mutex = False  # of the directory in which copiers make theirs
+        self.first_is_awake = False  # of those that wait for it; it has not looked yet
         self.bios = 0
         self.steps = 0
         self.services = 0
@@ -128,7 +131,10 @@ class Machine:
         for cpu in range(setup.cpus):
             self.memory.cpu = cpu
             self.memory.preload(GFP_KERNEL, PLAIN)
+        self.boot_locked(setup.locked_pages)
         self.allocator.kswapd_order = None
+        for cpu in self.sched.cpus:
+            cpu.vmstat_at = setup.hz + cpu.number
         self.boot_tasks(setup)
 
     def service_jitter(self, jitter: Any) -> Any:
@@ -152,6 +158,14 @@ class Machine:
         for i, thing in enumerate(taken):
             if (i + 1) * in_use // len(taken) == i * in_use // len(taken):
                 cache.free(0, thing)
+
+    def boot_locked(self, pages: int) -> None:
+        """The tasks' mlocked pages, on the active list for ever."""
+        for _ in range(pages):
+            page = self.memory.new_page(self.allocator.alloc_pages(0, GFP_HIGHUSER_PAGECACHE, 0).page)
+            page.anon = page.mapped = page.mlocked = page.active = True
+            self.memory.anon_mapped += 1
+            page.zone.add(page)
 
     def boot_tasks(self, setup: Setup) -> None:
         """kswapd, copiers and writers, then ksoftirqd and kblockd of each CPU: all asleep."""
@@ -222,6 +236,9 @@ class Machine:
             sched.timer_interrupt(sched.cpus[self.queue.unplug_cpu], sched.now)
             self.kblockd_work(sched.cpus[self.queue.unplug_cpu], "unplug")
         sched.run_timers(sched.now)
+        for cpu in sched.interrupted:
+            self.vmstat_update(cpu)
+        sched.interrupted.clear()
 
     def kblockd_work(self, cpu: Cpu, work: str) -> None:
         if work not in cpu.works:
@@ -235,8 +252,15 @@ class Machine:
         if self.rcu.tick(cpu.number) and task.waits_for:
             self.sched.wake(task, self.sched.now)
 
+    def vmstat_update(self, cpu: Cpu) -> None:
+        """The first tick or timer of a CPU a second after the last one that did it."""
+        if self.sched.jiffies >= cpu.vmstat_at:
+            self.allocator.refresh_cpu_vm_stats(cpu.number)
+            cpu.vmstat_at = self.sched.jiffies + self.hz
+
     def cpu_tick(self, cpu: Cpu, due: int, now: int) -> None:
         self.sched.scheduler_tick(cpu, now if self.shared_core else due)
+        self.vmstat_update(cpu)
         self.rcu_tick(cpu)
         if len(self.sched.cpus) > 1:
             if len(cpu.tasks) > 1:
@@ -367,6 +391,7 @@ class Machine:
                 cpu.next_tick = self.sched.tick_after(cpu, now)
                 cpu.tick_load = 0
                 cpu.rq_clock.tick_in_idle(now)
+                self.vmstat_update(cpu)
                 self.rcu_tick(cpu)
                 self.rcu.ran[cpu.number] = 0  # nobody waits for an idle CPU
             if not cpu.tasks:

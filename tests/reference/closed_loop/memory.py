@@ -49,12 +49,13 @@ class Page:
     locked: bool = False
     reclaim: bool = False
     isolated: bool = False
+    mlocked: bool = False  # in a VM_LOCKED mapping
     orphan: bool = False  # its owner is gone
     slot: int | None = None  # in the swap cache
 
     def flags(self) -> set[str]:
         """The bits that are set."""
-        names = "active referenced dirty writeback locked reclaim anon mapped orphan isolated"
+        names = "active referenced dirty writeback locked reclaim anon mapped mlocked orphan isolated"
         return {name for name in names.split() if getattr(self, name)} | (
             {"swapcache"} if self.slot is not None else set()
         )

@@ -61,6 +61,7 @@ class Cpu:
     next_tick: int = 0
     tick_load: int = 0
     next_balance: int = 0
+    vmstat_at: int = 0  # jiffies
     request_fn: Any = None  # who runs the request function here
     softirq: Any = None  # the completion that is being worked on
     works: list[str] = field(default_factory=list)  # kblockd's
@@ -104,6 +105,7 @@ class Scheduler:
         self.wait_queues: dict[str, deque[Task]] = {}
         self.tasks: list[Task] = []
         self.timers_set = 0
+        self.interrupted: list[Cpu] = []  # by a timer, their tick being stopped
 
     @property
     def jiffies(self) -> int:
@@ -241,8 +243,10 @@ class Scheduler:
 
     def timer_interrupt(self, cpu: Cpu, now: int) -> None:
         """One timer ticks and does what is due, where the tick was stopped; else the tick comes by itself."""
-        if not cpu.tasks and not cpu.ticking:
-            cpu.rq_clock.tick_in_idle(now)
+        if not cpu.ticking:
+            self.interrupted.append(cpu)
+            if not cpu.tasks:
+                cpu.rq_clock.tick_in_idle(now)
 
     # -- sleeping and waking
 

@@ -86,10 +86,32 @@ class Allocation:
         self.stage = "fresh"
 
 
+def mkdir(machine, task: Task, asked: Allocation):
+    """The copier's directory: dentry and inode are allocated under the i_mutex of the directory above, which is that of
+    all copiers; who waits for it does so in turn, and keeps its turn when another one was faster."""
+    path = yield from asked.path()
+    waited = False
+    while machine.i_mutex:
+        machine.sched.sleep_on(task, "i_mutex", exclusive=not waited)
+        waited = True
+        yield machine.costs["wake"]
+        machine.first_is_awake = False
+    machine.i_mutex = True
+    yield from asked.object(machine.caches["dentry"])
+    yield from asked.object(machine.caches["inode"])
+    machine.i_mutex = False
+    if not machine.first_is_awake and machine.sched.wait_queues.get("i_mutex"):
+        machine.first_is_awake = True
+        machine.sched.wake_up_one("i_mutex", machine.sched.now)
+    machine.putname(task, path)
+    yield machine.costs["create_file"]
+
+
 def copier(machine, task: Task, tree_files: int, tree_pages: int, file_pages):
     """Trees of files, one after the other; ``file_pages(tree, file)`` is a file's length."""
     asked = Allocation(machine, task)
     costs = machine.costs
+    yield from mkdir(machine, task, asked)
     tree = 0
     while True:
         files = []

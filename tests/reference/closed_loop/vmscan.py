@@ -78,7 +78,8 @@ class Reclaim:
     def above_high(self, z: int, order: int, times: int, class_zone: int) -> bool:
         zone = self.memory.allocator.zones[z]
         reserve = zone.lowmem_reserve[class_zone]
-        return zone_watermark_ok(zone.free_pages, order, times * zone.pages_high, reserve=reserve, nr_free=zone.nr_free)
+        free = self.memory.allocator.zone_page_state(z)
+        return zone_watermark_ok(free, order, times * zone.pages_high, reserve=reserve, nr_free=zone.nr_free)
 
     def kswapd(self, task: Task):
         """kswapd's life: asleep until an allocation misses low, then balance_pgdat."""
@@ -182,7 +183,7 @@ class Reclaim:
     def throttle_vm_writeout(self, task: Task):
         """Wait while more than 11 % of what can be dirty is under writeback."""
         while True:
-            free = sum(zone.free_pages for zone in self.memory.allocator.zones)
+            free = self.memory.allocator.global_page_state()
             dirty = 10 * (free + sum(lru.pages for lru in self.memory.zones) + 1) // 100
             if self.memory.writeback <= dirty + dirty // 10:
                 return
@@ -207,7 +208,7 @@ class Reclaim:
         wanted = self.reclaim_mapped(lru, priority) and self.memory.swap.pages > 0
         looked_at = self.isolate_lru_pages(lru.active, count, sc.order)
         for page in looked_at:
-            page.active = page.mapped and (not wanted or page.referenced)
+            page.active = page.mapped and (not wanted or page.referenced or page.mlocked)
             if page.mapped and wanted:
                 page.referenced = False
             lru.add(page)

@@ -3,6 +3,7 @@
 from fastalloc.compiler.jit import called_folded, folded, internal, kernel
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.state import AREA, MEMCTL, MIGRATE, PAGE, PCP, ZONE
+from fastalloc.kernels.alloc.vmstat import mod_zone_page_state
 from fastalloc.linux import gfp as g
 
 FALLBACKS = (
@@ -264,6 +265,7 @@ def pcp_drain(mem, cpu, z, count):
         pcp[PCP.count] -= 1
         page[pfn, PAGE.flags] = z << st.PG_ZONE_SHIFT
         free_one_page(mem, z, pfn, 0)
+        mod_zone_page_state(mem, cpu, z, 1)
         count -= 1
     pfn = pcp[PCP.tail]
     while cut != 0 and pfn >= 0:
@@ -294,6 +296,7 @@ def rmqueue_bulk(mem, cpu, z, migrate):
         pfn = rmqueue(mem, z, 0, migrate)
         if pfn < 0:
             break
+        mod_zone_page_state(mem, cpu, z, -1)
         following = pcp[PCP.head] if last < 0 else page[last, PAGE.next]
         page[pfn, PAGE.flags] = (z << st.PG_ZONE_SHIFT) | (migrate << st.PG_MIGRATE_SHIFT) | st.PG_PCP
         page[pfn, PAGE.next] = following
@@ -318,6 +321,7 @@ def buffered_rmqueue(mem, cpu, z, order, migrate):
     if order > 0:
         pfn = rmqueue(mem, z, order, migrate)
         if pfn >= 0:
+            mod_zone_page_state(mem, cpu, z, -(1 << order))
             mem.page[pfn, PAGE.flags] = z << st.PG_ZONE_SHIFT
         return pfn
     page = mem.page

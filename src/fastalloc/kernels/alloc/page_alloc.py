@@ -22,37 +22,12 @@ from fastalloc.kernels.alloc.policy_hooks import LARGEST, about_request, about_z
 from fastalloc.kernels.alloc.policy_record import QUESTION
 from fastalloc.kernels.alloc.printk import warn_alloc_failed
 from fastalloc.kernels.alloc.state import AREA, DEPTH, MEMCTL, MIGRATE, PAGE, PCP, ZONE
+from fastalloc.kernels.alloc.vmstat import mod_zone_page_state, zone_page_state
+from fastalloc.kernels.alloc.watermarks import is_kswapd_wanted, zone_watermark, zone_watermark_ok
 from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.linux import gfp as g
 
-# ------------------------------------------------------------------------------------------------ watermarks
-
-
-@called_folded
-def zone_watermark(mark, high, harder):
-    """The level that ``free`` must exceed, in pages [zone_watermark_ok]: HIGH halves, then HARDER takes a quarter."""
-    level = mark
-    if high:
-        level -= level // 2
-    if harder:
-        level -= level // 4
-    return level
-
-
-@called_folded
-def zone_watermark_ok(mem, z, order, mark, class_zone, high, harder):
-    """Whether zone ``z`` may give ``2**order`` pages against ``mark`` [zone_watermark_ok, 2.6.25]."""
-    level = zone_watermark(mark, high, harder) + mem.zone[z, ZONE.emergency]
-    free = mem.zone[z, ZONE.free] - (1 << order) + 1
-    if free <= level + mem.zone[z, ZONE.reserve[class_zone]]:
-        return False
-    for o in range(order):
-        for migrate in range(MIGRATE.width):
-            free -= mem.area[z, migrate, o, AREA.nr] << o
-        level >>= 1
-        if free <= level:
-            return False
-    return True
+# --------------------------------------------------------------------------------- what a request has earned
 
 
 @internal
@@ -190,7 +165,7 @@ def asked_page(mem, cpu, order, first_zone, gfp, context):
         if mem.zone[z, ZONE.present] == 0:
             continue
         mark = mem.zone[z, ZONE.min]
-        free = mem.zone[z, ZONE.free] - (1 << order) + 1
+        free = zone_page_state(mem, z) - (1 << order) + 1
         about_zone(mem, z, free)
         level = answer(mem, QUESTION.depth, LARGEST >> 1, -1)
         if level < 0:
@@ -219,7 +194,8 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
     if pfn >= 0:
         note_depth(mem, DEPTH.low)
         return pfn
-    mem.ctl[MEMCTL.kswapd_wanted] = max(mem.ctl[MEMCTL.kswapd_wanted], 1 + order)
+    if is_kswapd_wanted(mem, order, first_zone):
+        mem.ctl[MEMCTL.kswapd_wanted] = max(mem.ctl[MEMCTL.kswapd_wanted], 1 + order)
     if (gfp & g.POLITE) != 0:
         warn_alloc_failed(mem, cpu, gfp, order)
         return -1
@@ -372,6 +348,7 @@ def free_pages(mem, cpu, pfn, order):
     z = page_zone(mem, pfn)
     if order > 0:
         free_one_page(mem, z, pfn, order)
+        mod_zone_page_state(mem, cpu, z, 1 << order)
         return
     pcp_push(mem, cpu, z, pfn, False)
     if mem.pcp[cpu, z, PCP.count] >= mem.zone[z, ZONE.pcp_high]:

@@ -7,6 +7,7 @@ modelled but takes its place in the queue.
 
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc.slab_owner import slab_give
+from fastalloc.kernels.alloc.vmstat import vmstat_update
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.due import next_tick
 from fastalloc.kernels.lane.rq_clock import tick_idle
@@ -199,6 +200,7 @@ def idle_ticks(mem, heap, vm, now):
             c[CPU.next_tick] = next_tick(vm, cpu, now)
             c[CPU.tick_load] = 0
             tick_idle(vm, cpu, now)
+            vmstat_update(mem, vm, cpu)
             rcu_tick(mem, heap, vm, cpu, now)
             c[CPU.rcu_ns] = 0  # nobody waits for an idle CPU
         if c[CPU.running] == 0:

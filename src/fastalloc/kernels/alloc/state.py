@@ -14,8 +14,6 @@ from fastalloc.compiler.records import Record, block, columns, field
 from fastalloc.kernels.alloc.policy_record import ASKED, OWN, QUESTION
 from fastalloc.kernels.lane.policy import POLICY
 
-# ---------------------------------------------------------------------------------------------- page allocator
-
 
 class ZONE(Record):
     """zone[z, .]: pages unless said otherwise. In the stub memory model a "zone" is a NUMA node."""
@@ -51,11 +49,14 @@ class ZONE(Record):
     emergency = field("pages_emerg: added to every watermark")
     short = field("mark of short-lived requests, -1 they have none")
     zone_name = field("its name: an index of metrics.ZONES")
+    stat_threshold = field("pages that a CPU's vm_stat_diff holds at most", "pages", "mm/vmstat.c, calculate_threshold")
+    stat_thresholds = columns(2, "the same while kswapd sleeps, and while it is awake")
+    percpu_drift_mark = field("pages seen below which kswapd adds up vm_stat_diff, 0 never", "pages", "struct zone")
+    vm_stat_lag = field("sum of the CPUs' vm_stat_diff: in ZONE.free, and not yet in zone_page_state", "pages")
 
 
 class MIGRATE(Record):
-    """Types of allocations that are kept apart, by pageblocks: pages that can be moved among themselves, and those that
-    can be reclaimed [include/linux/mmzone.h]."""
+    """Types of allocations that are kept apart, by pageblocks [include/linux/mmzone.h]."""
 
     unmovable = field("what the kernel allocates for itself")
     reclaimable = field("what the kernel can give back: __GFP_RECLAIMABLE")
@@ -78,6 +79,7 @@ class PCP(Record):
     tail = field("last page of the list, -1 none", "pfn")
     first = columns(4, "first page of each MIGRATE on the list, -1 none: found without a walk past the others")
     last = columns(4, "last page of each MIGRATE on the list, -1 none")
+    vm_stat_diff = field("change of NR_FREE_PAGES that the zone does not count yet", "pages", "struct per_cpu_pageset")
 
 
 class PAGE(Record):
@@ -215,11 +217,10 @@ PG_ORPHAN = 4096  # its owner is gone; only the swap cache or a reclaimer still 
 PG_PCP = 8192
 PG_ISOLATED = 16384  # on a reclaimer's private list
 PG_FIRST = 32768  # page 0 of its tmpfs file
+PG_MLOCKED = 65536  # in a VM_LOCKED mapping: page_referenced says yes whenever it is asked
 PG_ZONE_SHIFT = 28
 PG_ORDER_SHIFT = 24
 PG_MIGRATE_SHIFT = 22  # bits 22 and 23 of a free page: whose list it is on, or was filled for
-
-# ------------------------------------------------------------------------------------------------------- SLUB
 
 
 class KMEM_CACHE(Record, width=40):

@@ -16,6 +16,7 @@ from fastalloc.kernels.alloc.printk import swallow
 from fastalloc.kernels.alloc.rcu import qlen
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.alloc.taken_back import count_taken_back, has_no_cpu_slab, private_object
+from fastalloc.kernels.alloc.vmstat import holds_back
 from fastalloc.kernels.block.plug import RUN_KBLOCKD
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC, WHO
@@ -45,7 +46,7 @@ def of_rc8_alone(mem, pools, io, vm):
 @folded
 def all_asleep(vm, cpu):
     """Whether no CPU has anything to do once ``cpu`` is through with the request function, nor RCU: only a timer, an
-    interrupt or an arrival changes that. Nor is kswapd woken by a refusal, since it waits for something else."""
+    interrupt or an arrival changes that."""
     for other in range(vm.ctl[VM.nr_cpus]):
         c = vm.cpu[other]
         if (
@@ -57,7 +58,7 @@ def all_asleep(vm, cpu):
             or qlen(c) != 0
         ):
             return False
-    return vm.waitq[TASK_STATE.kswapd, WAITQ.head] < 0
+    return True
 
 
 @internal
@@ -76,6 +77,7 @@ def changes_counters_alone(mem, heap, pools, io, vm, out, cpu, runner):
         or private_object(heap, vm.roles[ROLE.command], cpu) < 0
         or not has_no_cpu_slab(heap, vm.roles[ROLE.sense], cpu)
         or not all_asleep(vm, cpu)
+        or holds_back(mem, cpu)  # what the unplug timer's interrupt would enter
     ):
         return False
     io.ctl[IO.repeat_failed] = mem.ctl[MEMCTL.failed]
@@ -86,9 +88,9 @@ def changes_counters_alone(mem, heap, pools, io, vm, out, cpu, runner):
 
 
 @internal
-def note_refusal(mem, io, out):
+def note_refusal(mem, io, vm, out):
     """The attempt of which :func:`changes_counters_alone` held was refused: what it added, unless a report of it was
-    printed or it was not the sense buffer that it lacked."""
+    printed, it wakes kswapd or it was not the sense buffer that it lacked."""
     out_of_line()
     io.ctl[IO.repeat_failed] = mem.ctl[MEMCTL.failed] - io.ctl[IO.repeat_failed]
     io.ctl[IO.repeat_swallowed] = mem.ctl[MEMCTL.suppressed] - io.ctl[IO.repeat_swallowed]
@@ -97,7 +99,8 @@ def note_refusal(mem, io, out):
     io.ctl[IO.repeat_order] = mem.ctl[MEMCTL.report_order]
     refused_sense = out.metric[METRIC.sense_fail] - io.ctl[IO.repeat_sense] == 1
     io.ctl[IO.repeat_pages] = 0
-    io.ctl[IO.repeat] = refused_sense and mem.ctl[MEMCTL.reports] == out.ctl[OUT_CTL.reports]
+    wakes_kswapd = mem.ctl[MEMCTL.kswapd_wanted] != 0 and vm.waitq[TASK_STATE.kswapd, WAITQ.head] >= 0
+    io.ctl[IO.repeat] = refused_sense and not wakes_kswapd and mem.ctl[MEMCTL.reports] == out.ctl[OUT_CTL.reports]
 
 
 @folded

@@ -149,7 +149,7 @@ def scsi_request_fn(mem, heap, pools, io, vm, out, cpu, jiffies):
             if scsi_prep(mem, heap, pools, io, vm, out, cpu, runner, r):
                 return vm.costs[COST.end_bio]
             if repeats:
-                note_refusal(mem, io, out)
+                note_refusal(mem, io, vm, out)
             if io.ctl[IO.device_busy] == 0:
                 blk_plug_device(io, cpu, jiffies)
                 if vm.ctl[VM.livelock_since] == ms.NEVER:

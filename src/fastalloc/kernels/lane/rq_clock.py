@@ -59,4 +59,5 @@ def timer_interrupt(vm, cpu, now):
     """A timer on a CPU that stopped its tick is a tick, for one timer does both. A CPU that ticks takes it in its next
     step, or with the other idle ticks."""
     if vm.cpu[cpu, CPU.ticking] == 0:
+        vm.cpu[cpu, CPU.timers_run] = 1
         tick_idle(vm, cpu, now)

@@ -260,7 +260,7 @@ class VM(Record, width=POLICY.width):
     jitter = field("draws of the time of a step so far")
     draws_at_once = field("steps that are drawn for together, step_draws.AT_ONCE")
     livelock_check = field("when the present pause is next looked at")
-    sleepers = columns(10, "tasks in each TASK_STATE")
+    sleepers = columns(11, "tasks in each TASK_STATE")
     next_jiffy = field("skipping off: the next tick to visit", "jiffies")
     reserved = field("pages that the kernel image and boot hold for ever")
     shared_core = field("1: all CPUs take turns on one core of a host")
@@ -308,6 +308,9 @@ class VM(Record, width=POLICY.width):
     tickets = field("given out for it so far")
     boot_slabs = columns(3, "when the workload starts, of kmalloc-128, kmalloc-16, radix_tree_node")
     boot_live = columns(3, "objects in use there, beside those of mempools, hosts and stocks")
+    i_mutex = field("1: a task holds that of the directory in which copiers make theirs", source="struct inode")
+    i_mutex_woken = field("1: the first of those that wait for it is awake, and has not looked yet")
+    locked_pages = field("mlocked ones of the tasks, taken before anything runs", "pages")
     kswapd_max_order = field("largest order asked for since kswapd last looked", source="pg_data_t")
 
 

@@ -94,6 +94,7 @@ class TASK_STATE(Record):
     kswapd = field("kswapd with nothing to do", source="kswapd_wait")
     bio_end = field("for its own bio, which is on its stack")
     kthread = field("kblockd without work, ksoftirqd without a softirq")
+    i_mutex = field("waits for the directory in which copiers make theirs", source="mutex_lock")
 
 
 class RECLAIM(Record):
@@ -126,6 +127,11 @@ class PROGRAM(Record):
     remove = field("removes the tree of files, or unmaps memory")
     preload = field("fills its CPU's stock of radix nodes")
     inode = field("allocates its inode")
+    directory = field("makes its directory: the buffer of its path", source="getname")
+    parent = field("takes the i_mutex of the directory above", source="lookup_create")
+    parent_woken = field("the same, woken from a wait for it", source="lookup_create")
+    directory_dentry = field("allocates the directory's dentry, the i_mutex held", source="d_alloc")
+    directory_inode = field("allocates its inode, the i_mutex held", source="shmem_mkdir")
 
 
 class ATTEMPT(Record):
@@ -160,6 +166,8 @@ class CPU(Record):
     next_tick = field("when its timer ticks next", "ns")
     busy = field("it has something to do, its turn or not")
     stock = field("radix nodes of its preload")
+    timers_run = field("1: a timer's interrupt found it idle, and what else is due there is still to be run")
+    vmstat_at = field("from when on its next tick or timer enters what it counted for itself", "jiffies", "vmstat_work")
     balance = field("when its run queue is next compared with the others' [next_balance]")
     # its ring of callbacks: those past their grace period, then those that wait for one, then the rest
     rcu_head = field("first callback queued, -1 none", source="struct rcu_data")

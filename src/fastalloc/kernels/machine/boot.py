@@ -9,7 +9,7 @@ from fastalloc.kernels.alloc.mempool import MEMPOOL
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, init_zones, keep_spare
 from fastalloc.kernels.alloc.radix_tree import radix_tree_preload
 from fastalloc.kernels.alloc.slab_owner import slab_give, slab_take
-from fastalloc.kernels.alloc.state import MEMCTL
+from fastalloc.kernels.alloc.state import MEMCTL, PAGE
 from fastalloc.kernels.block.hosts import boot_hosts
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
@@ -19,6 +19,7 @@ from fastalloc.kernels.lane.policy import POLICY
 from fastalloc.kernels.lane.state import COMMAND, FREE_LIST, IO, RADIX_NODE, REQUEST, ROLE, VM
 from fastalloc.kernels.lane.tasks import CPU, PROGRAM, TASK, TASK_KIND, TASK_STATE, WAITQ
 from fastalloc.kernels.machine.heap_table import NO_HEAP, behind
+from fastalloc.kernels.swap.lru import lru_add
 from fastalloc.kernels.workload.background import boot_background
 from fastalloc.kernels.workload.bursts import boot_bursts
 from fastalloc.linux import gfp as g
@@ -53,6 +54,22 @@ def boot_objects(mem, heap, vm, out, c, slabs, live):
 
 
 @internal
+def boot_locked(mem, vm):
+    """The tasks' mlocked pages, as a fault leaves them. Where there are too few a machine is refused
+    [batch/booted.py]."""
+    mem.ctl[MEMCTL.who] = WHO.boot
+    for _ in range(vm.ctl[VM.locked_pages]):
+        pfn = alloc_pages(mem, 0, -1, g.GFP_HIGHUSER_PAGECACHE, 0, 0)
+        if pfn < 0:
+            break
+        for column in (PAGE.owner, PAGE.file, PAGE.slot):
+            mem.page[pfn, column] = -1
+        mem.page[pfn, PAGE.flags] |= st.PG_ANON | st.PG_MAPPED | st.PG_MLOCKED
+        vm.ctl[VM.anon_mapped] += 1
+        lru_add(mem, pfn, True)
+
+
+@internal
 def boot_memory(mem, heap, pools, io, vm, out, geometry):
     """Caches, then the elements of every mempool and of the host free_list, with GFP_KERNEL on CPU 0.
 
@@ -83,6 +100,7 @@ def boot_memory(mem, heap, pools, io, vm, out, geometry):
         boot_objects(mem, heap, vm, out, vm.roles[role], ctl[VM.boot_slabs[place]], ctl[VM.boot_live[place]])
     for cpu in range(vm.ctl[VM.nr_cpus]):  # what the boot's own insertions have left
         radix_tree_preload(mem, heap, vm, out, cpu, g.GFP_KERNEL, 0)
+    boot_locked(mem, vm)
     mem.ctl[MEMCTL.spare] = -1
     for _ in range(mem.ctl[POLICY.spare_pages]):
         pfn = alloc_pages(mem, 0, -1, g.GFP_KERNEL, 0, 0)
@@ -106,6 +124,7 @@ def boot_tasks(vm, copiers, writers, spread_jiffies):
     for cpu in range(ctl[VM.nr_cpus]):
         for column in (CPU.head, CPU.tail, CPU.buddy):
             vm.cpu[cpu, column] = -1
+        vm.cpu[cpu, CPU.vmstat_at] = ms.NS_PER_S // ctl[VM.jiffy_ns] + cpu  # HZ + cpu [start_cpu_timer]
     pages = 0
     for t in range(tasks + 2 * cpus):
         task = vm.task[t]
@@ -121,7 +140,7 @@ def boot_tasks(vm, copiers, writers, spread_jiffies):
             task[TASK.kind] = TASK_KIND.ksoftirqd if t < tasks + cpus else TASK_KIND.kblockd
         elif t <= copiers:
             task[TASK.kind] = TASK_KIND.copier
-            task[TASK.program] = PROGRAM.file
+            task[TASK.program] = PROGRAM.directory
             task[TASK.file_base] = (t - 1) * ctl[VM.tree_files]
             pages += ctl[VM.tree_pages]
         else:

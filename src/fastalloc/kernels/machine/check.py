@@ -29,9 +29,11 @@ VIOLATIONS = (
     "used swap slots differ from the counter",
     "pages in slabs differ from the allocator's count",
     "an array or sheaf of a CPU or node holds more than it may, or is not counted",
+    "free pages that CPUs count for themselves are more than they may, or not what the zone lacks",
     "its clock stands still",
 )
 STANDS_STILL = len(VIOLATIONS) - 1
+VM_STAT_DIFF = STANDS_STILL - 1
 
 
 @internal
@@ -56,7 +58,12 @@ def check_pages(mem, vm, heap):
         if free != mem.zone[z, ZONE.free]:
             return 1
         listed += free
+        lag = mem.zone[z, ZONE.vm_stat_lag]
         for cpu in range(mem.pcp.shape[0]):
+            diff = mem.pcp[cpu, z, PCP.vm_stat_diff]
+            lag -= diff
+            if abs(diff) > mem.zone[z, ZONE.stat_thresholds[0]]:
+                return VM_STAT_DIFF
             pages = 0
             pfn = mem.pcp[cpu, z, PCP.head]
             while pfn >= 0:
@@ -65,6 +72,8 @@ def check_pages(mem, vm, heap):
             if pages != mem.pcp[cpu, z, PCP.count]:
                 return 2
             listed += pages
+        if lag != 0:
+            return VM_STAT_DIFF
         for head, count in ((ZONE.active_head, ZONE.nr_active), (ZONE.inactive_head, ZONE.nr_inactive)):
             pages = 0
             pfn = mem.zone[z, head]

@@ -79,6 +79,7 @@ def sample(mem, heap, pools, io, vm, out):
     row[SERIES.bio_waiters] = pool_waiters(vm)
     row[SERIES.request_waiters] = vm.ctl[VM.sleepers[TASK_STATE.request]]
     row[SERIES.congestion_waiters] = vm.ctl[VM.sleepers[TASK_STATE.congestion]]
+    row[SERIES.i_mutex_waiters] = vm.ctl[VM.sleepers[TASK_STATE.i_mutex]]
     row[SERIES.reclaimers] = vm.ctl[VM.reclaimers]
     row[SERIES.sense_fail] = out.metric[METRIC.sense_fail]
     row[SERIES.free_list_used] = out.metric[METRIC.free_list_used]

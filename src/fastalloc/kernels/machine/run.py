@@ -16,6 +16,7 @@ from fastalloc.kernels.alloc.rcu import idle_ticks, note_idle_tick, rcu_process_
 from fastalloc.kernels.alloc.slab import state as ss
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.alloc.taken_back import has_no_cpu_slab
+from fastalloc.kernels.alloc.vmstat import vmstat_update
 from fastalloc.kernels.block.completion import kblockd_step, softirq_step
 from fastalloc.kernels.block.hosts import host_event
 from fastalloc.kernels.block.plug import RUN_SOFTIRQ, WORK_UNPLUG, kblockd_schedule_work
@@ -106,7 +107,7 @@ def task_step(mem, heap, pools, io, vm, out, cpu, jiffies):
         elif before != RECLAIM.out:
             cost += reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies)
         elif t == KSWAPD:
-            begin_balance(vm, out, t)
+            begin_balance(mem, vm, out, t)
         elif vm.task[t, TASK.kind] >= TASK_KIND.ksoftirqd:
             return cost + kthread_step(mem, heap, io, vm, t, cpu, jiffies)
         else:
@@ -120,12 +121,22 @@ def task_step(mem, heap, pools, io, vm, out, cpu, jiffies):
     return cost
 
 
+@internal
+def idle_timers(mem, vm):
+    """What else a timer's interrupt on an idle CPU runs."""
+    for cpu in range(vm.ctl[VM.nr_cpus]):
+        if vm.cpu[cpu, CPU.timers_run] != 0:
+            vm.cpu[cpu, CPU.timers_run] = 0
+            vmstat_update(mem, vm, cpu)
+
+
 @folded
 def cpu_tick(mem, heap, vm, cpu, due, now):
     """A busy CPU's tick, due since its last step or turn: the scheduler, RCU, and the balancer, which also fills CPUs
     that sleep without a tick [update_process_times, scheduler_tick, rebalance_domains]."""
     c = vm.cpu[cpu]
     scheduler_tick(vm, cpu, due if vm.ctl[VM.shared_core] == 0 else now)  # late in turns
+    vmstat_update(mem, vm, cpu)
     rcu_tick(mem, heap, vm, cpu, now)
     if vm.ctl[VM.nr_cpus] > 1:
         if c[CPU.running] > 1:
@@ -374,6 +385,7 @@ def _run(mem, heap, pools, io, vm, out, until):
                 still = 0
                 continue
             tick(io, vm, out, jiffies, at)
+            idle_timers(mem, vm)
         elif event == EVENT_NOISE:
             noise_among_attempts(mem, heap, io, vm, out, OBJECTS, at)
         elif event == EVENT_PAGE_NOISE:

@@ -7,8 +7,9 @@ A reclaimer can sleep in the middle of everything, so its place is data: ``TASK.
 from fastalloc.compiler.jit import folded, internal, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.buddy import drain_all_pages
-from fastalloc.kernels.alloc.page_alloc import zone_watermark_ok
 from fastalloc.kernels.alloc.state import MEMCTL, PAGE, ZONE
+from fastalloc.kernels.alloc.vmstat import set_pgdat_percpu_threshold
+from fastalloc.kernels.alloc.watermarks import zone_watermark_ok_safe
 from fastalloc.kernels.lane.events import log_event
 from fastalloc.kernels.lane.metrics import EVENT, METRIC
 from fastalloc.kernels.lane.sched import sleep_on, wake_one
@@ -84,12 +85,13 @@ def reclaim_mapped(mem, vm, z, priority):
 
 @folded
 def shrink_active_page(mem, pfn, wanted):
-    """An active page goes to the inactive list; a mapped one stays while it is referenced, or not ``wanted``."""
+    """An active page goes to the inactive list; a mapped one stays while it is referenced, or not ``wanted``; an
+    mlocked one counts as referenced [page_referenced_one]."""
     lru_del(mem, pfn)
     flags = mem.page[pfn, PAGE.flags]
     stays = False
     if (flags & st.PG_MAPPED) != 0:
-        stays = not wanted or (flags & st.PG_REFERENCED) != 0
+        stays = not wanted or (flags & (st.PG_REFERENCED | st.PG_MLOCKED)) != 0
         if wanted:
             mem.page[pfn, PAGE.flags] = flags & ~st.PG_REFERENCED
     lru_add(mem, pfn, stays)
@@ -121,10 +123,12 @@ def shrink_active_list(mem, vm, t, z, count):
 @folded
 def writeback_limit(mem):
     """Pages under writeback above which reclaimers are throttled: 1.1 x 10 % of dirtyable [throttle_vm_writeout]."""
+    free = 0
     dirtyable = 1
     for z in range(mem.ctl[MEMCTL.nr_zones]):
-        dirtyable += mem.zone[z, ZONE.free] + mem.zone[z, ZONE.nr_active] + mem.zone[z, ZONE.nr_inactive]
-    dirty = dirtyable // 10
+        free += mem.zone[z, ZONE.free] - mem.zone[z, ZONE.vm_stat_lag]  # global_page_state
+        dirtyable += mem.zone[z, ZONE.nr_active] + mem.zone[z, ZONE.nr_inactive]
+    dirty = (max(0, free) + dirtyable) // 10
     return dirty + dirty // 10
 
 
@@ -172,9 +176,9 @@ def next_zone(mem, vm, t):
         if zone[ZONE.present] == 0 or (zone[ZONE.all_unreclaimable] != 0 and task[TASK.priority] != DEF_PRIORITY):
             return
         end_zone = task[TASK.zones_left]
-        if not zone_watermark_ok(mem, z, task[TASK.order], zone[ZONE.high], end_zone, False, False):
+        if not zone_watermark_ok_safe(mem, z, task[TASK.order], zone[ZONE.high], end_zone):
             task[TASK.progress] = 0  # all_zones_ok
-        if not zone_watermark_ok(mem, z, task[TASK.order], 8 * zone[ZONE.high], end_zone, False, False):
+        if not zone_watermark_ok_safe(mem, z, task[TASK.order], 8 * zone[ZONE.high], end_zone):
             begin_shrink_zone(mem, vm, t, z)
         else:
             zone_done(mem, vm, t)
@@ -191,7 +195,7 @@ def next_zone(mem, vm, t):
 
 
 @internal
-def end_balance(vm, t, cpu, jiffies):
+def end_balance(mem, vm, t, cpu, jiffies):
     """balance_pgdat is over: kswapd sleeps, or goes on for a larger order that was asked for meanwhile [kswapd]."""
     task = vm.task[t]
     order = vm.ctl[VM.kswapd_max_order]
@@ -201,6 +205,7 @@ def end_balance(vm, t, cpu, jiffies):
         return
     task[TASK.reclaim] = RECLAIM.out
     vm.ctl[VM.reclaimers] -= 1
+    set_pgdat_percpu_threshold(mem, 0)
     sleep_on(vm, cpu, TASK_STATE.kswapd, -1, False, jiffies)
 
 
@@ -220,12 +225,12 @@ def begin_priority(mem, vm, t, cpu, jiffies):
         zone = mem.zone[z]
         if zone[ZONE.present] == 0 or (zone[ZONE.all_unreclaimable] != 0 and task[TASK.priority] != DEF_PRIORITY):
             continue
-        if not zone_watermark_ok(mem, z, task[TASK.order], zone[ZONE.high], 0, False, False):
+        if not zone_watermark_ok_safe(mem, z, task[TASK.order], zone[ZONE.high], 0):
             task[TASK.zones_left] = z
             task[TASK.zone] = 0
             task[TASK.progress] = 1
             return
-    end_balance(vm, t, cpu, jiffies)
+    end_balance(mem, vm, t, cpu, jiffies)
 
 
 @folded
@@ -253,7 +258,7 @@ def end_priority(mem, vm, out, t, cpu, jiffies):
         task[TASK.reclaimed] = 0
         task[TASK.total_scanned] = 0
         if balanced:
-            end_balance(vm, t, cpu, jiffies)
+            end_balance(mem, vm, t, cpu, jiffies)
             return
     if scanned > 0 and priority < DEF_PRIORITY - 2 and not balanced:
         congestion_wait(vm, out, t, cpu, 10, jiffies)
@@ -332,10 +337,11 @@ def reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies):
 
 
 @folded
-def begin_balance(vm, out, t):
+def begin_balance(mem, vm, out, t):
     """Set kswapd going; the caller has woken it [wakeup_kswapd, balance_pgdat]."""
     task = vm.task[t]
     task[TASK.flags] = g.PF_MEMALLOC
+    set_pgdat_percpu_threshold(mem, 1)
     balance_for(vm, t, vm.ctl[VM.kswapd_max_order])
     vm.ctl[VM.reclaimers] += 1
     out.metric[METRIC.kswapd_wakes] += 1

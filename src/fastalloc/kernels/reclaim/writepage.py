@@ -3,9 +3,9 @@
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.mempool import mempool_free
-from fastalloc.kernels.alloc.page_alloc import zone_watermark_ok
 from fastalloc.kernels.alloc.radix_tree import radix_tree_node_alloc, radix_tree_preload
 from fastalloc.kernels.alloc.state import MEMCTL, PAGE
+from fastalloc.kernels.alloc.watermarks import zone_watermark_ok
 from fastalloc.kernels.block.bio import bio_record, mempool_take
 from fastalloc.kernels.block.block import freed_request, get_request, ioc_set_batching, request_granted
 from fastalloc.kernels.block.elevator import add_request, bio_merges, needs_context

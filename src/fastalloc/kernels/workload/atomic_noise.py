@@ -81,10 +81,10 @@ def noise_leaves(mem, heap, vm, kind):
 @folded
 def refuses_any_cpu(mem, vm):
     """Whether a page that was refused to one arrival is refused to the next, on whichever CPU, while nobody takes or
-    frees memory: a zone that passes its mark fills the list of a CPU, so it was the marks that refused. And no page is
-    out that would come back."""
+    frees memory: a zone that passes its mark fills the list of a CPU, so it was the marks that refused. This fails
+    where no page is left and the CPUs have not entered that yet. And no page is out that would come back."""
     for z in range(mem.ctl[MEMCTL.nr_zones]):
-        if mem.zone[z, ZONE.batch] < 1:
+        if mem.zone[z, ZONE.batch] < 1 or (mem.zone[z, ZONE.free] == 0 and mem.zone[z, ZONE.vm_stat_lag] < 0):
             return False
     return vm.ctl[VM.noise_count[PAGES]] == 0
 

@@ -6,19 +6,20 @@ order and with its masks (a struct file is not, its RCU callback is there), and 
 through direct reclaim as in __alloc_pages.
 """
 
-from fastalloc.compiler.jit import folded, internal
+from fastalloc.compiler.jit import folded, internal, out_of_line
 from fastalloc.kernels.alloc import state as st
 from fastalloc.kernels.alloc.page_alloc import alloc_pages, free_pages, get_page_from_freelist, note_depth
 from fastalloc.kernels.alloc.radix_tree import radix_tree_node_alloc, radix_tree_preload, stock_node
 from fastalloc.kernels.alloc.rcu import CALLBACK_DENTRY, CALLBACK_FILE, call_rcu
 from fastalloc.kernels.alloc.slab_owner import slab_give, slab_take
 from fastalloc.kernels.alloc.state import DEPTH, MEMCTL, PAGE, ZONE
+from fastalloc.kernels.alloc.vmstat import zone_page_state
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.events import log_event
 from fastalloc.kernels.lane.metrics import EVENT, METRIC, WHO
 from fastalloc.kernels.lane.policy import POLICY
-from fastalloc.kernels.lane.sched import sleep_on
+from fastalloc.kernels.lane.sched import sleep_on, wake_one
 from fastalloc.kernels.lane.state import COST, FILE, MAPPING, OUT_CTL, ROLE, VM
 from fastalloc.kernels.lane.tasks import ATTEMPT, CPU, PROGRAM, TASK, TASK_KIND, TASK_STATE
 from fastalloc.kernels.reclaim.congestion import congestion_wait
@@ -40,7 +41,7 @@ def pfmemalloc_watermark_ok(mem):
     free = 0
     reserve = 0
     for z in range(mem.ctl[MEMCTL.nr_zones]):
-        free += mem.zone[z, ZONE.free]
+        free += zone_page_state(mem, z)
         reserve += mem.zone[z, ZONE.min]
     return free > reserve // 2
 
@@ -149,11 +150,51 @@ def preload_step(mem, heap, vm, out, t, cpu, jiffies):
     return True
 
 
+@internal
+def mkdir_step(mem, heap, vm, out, t, cpu, jiffies):
+    """Advance a copier that makes its directory, once; CPU time in ns.
+
+    It holds the i_mutex of the directory above, that of all copiers, while it allocates dentry and inode, also where it
+    reclaims for them: others that begin wait [sys_mkdirat, lookup_create, shmem_mkdir; kernel/mutex.c].
+    """
+    out_of_line()
+    task = vm.task[t]
+    if task[TASK.program] == PROGRAM.directory:
+        if not getname(mem, heap, vm, out, t, cpu, jiffies):
+            return vm.costs[COST.wake]
+        task[TASK.program] = PROGRAM.parent
+    if task[TASK.program] == PROGRAM.parent or task[TASK.program] == PROGRAM.parent_woken:
+        if task[TASK.program] == PROGRAM.parent_woken:
+            vm.ctl[VM.i_mutex_woken] = 0
+        if vm.ctl[VM.i_mutex] != 0:  # who has waited keeps its place
+            sleep_on(vm, cpu, TASK_STATE.i_mutex, -1, task[TASK.program] == PROGRAM.parent, jiffies)
+            task[TASK.program] = PROGRAM.parent_woken
+            out.metric[METRIC.i_mutex_waits] += 1
+            return vm.costs[COST.wake]
+        vm.ctl[VM.i_mutex] = 1
+        task[TASK.program] = PROGRAM.directory_dentry
+    if task[TASK.program] == PROGRAM.directory_dentry:
+        if task_alloc_object(mem, heap, vm, out, t, cpu, ROLE.dentry, WHO.dentry, jiffies) < 0:
+            return vm.costs[COST.wake]
+        task[TASK.program] = PROGRAM.directory_inode
+    if task_alloc_object(mem, heap, vm, out, t, cpu, ROLE.inode, WHO.inode, jiffies) < 0:
+        return vm.costs[COST.wake]
+    vm.ctl[VM.i_mutex] = 0
+    if vm.ctl[VM.i_mutex_woken] == 0 and vm.ctl[VM.sleepers[TASK_STATE.i_mutex]] > 0:  # else the first is awake
+        vm.ctl[VM.i_mutex_woken] = 1
+        wake_one(vm, TASK_STATE.i_mutex, vm.ctl[VM.now])
+    putname(mem, heap, vm, t, cpu)
+    task[TASK.program] = PROGRAM.file
+    return vm.costs[COST.create_file]
+
+
 @folded
 def copy_step(mem, heap, vm, out, t, cpu, jiffies):
     """Advance a copier by one step; CPU time in ns [open_namei, shmem_create, shmem_getpage, add_to_page_cache]."""
     task = vm.task[t]
     program = task[TASK.program]
+    if program >= PROGRAM.directory:
+        return mkdir_step(mem, heap, vm, out, t, cpu, jiffies)
     f = task[TASK.file_base] + task[TASK.file]
     if program == PROGRAM.preload:
         if not preload_step(mem, heap, vm, out, t, cpu, jiffies):
