@@ -1,7 +1,7 @@
 """What each rule and input moves on the clean runs, and what other draws do: rules.json, draws.json, turns.json,
-starts.json.
+starts.json, waits.json.
 
-``python -m docs.closed_loop_rules ../shared/data/linux-2.6.25-rc8/clean/runs.csv`` makes all four; names behind the
+``python -m docs.closed_loop_rules ../shared/data/linux-2.6.25-rc8/clean/runs.csv`` makes all five; names behind the
 path (``rules turns``) choose. Most of the time compiles kernels: a rule that is code is left out in a copy of the
 sources, which a process of its own runs.
 """
@@ -19,8 +19,9 @@ import numpy as np
 import polars as pl
 
 import fastalloc
+from fastalloc.batch import run_machines
 from fastalloc.batch.lane import build_lane
-from fastalloc.kernels.lane.metrics import EVENT, METRIC
+from fastalloc.kernels.lane.metrics import EVENT, METRIC, SERIES
 from fastalloc.kernels.lane.state import OUT_CTL, VM
 from fastalloc.kernels.machine.run import run_lane
 from fastalloc.scenario import load_scenario
@@ -32,7 +33,7 @@ from fastalloc.verify.closed_loop.summary import summarise
 
 RESULTS = Path(__file__).parents[1] / "results" / "closed-loop"
 SOURCES = Path(fastalloc.__file__).parent
-LANES = 3
+LANES = 8
 ALL = "nothing: all rules"
 # name; settings on top of a run's, a cost by a factor or as another cost of the run
 INPUTS: dict[str, dict[str, Any]] = {
@@ -40,6 +41,8 @@ INPUTS: dict[str, dict[str, Any]] = {
     "slot search": {"costs.swap_slot": 1},
     "CFQ: noop instead": {"queue.elevator": "noop"},
     "boot slabs": {"machine.boot_slabs": []},
+    "mlocked pages: on no list": {"workload.locked_pages": ("lost", None)},
+    "tmpfs inodes of 728 bytes: 672": {"machine.slab_caches": []},
     "`wake`, at 1 ns": {"costs.wake": 1},
     "`wake`, doubled": {"costs.wake": ("times", 2)},
     "`rcu_callback`, at 0": {"costs.rcu_callback": 0},
@@ -61,6 +64,12 @@ RULES = {
     ],
     "11 nodes of a task's first request": [
         ("reclaim/writepage.py", "for _ in range(ms.RADIX_STOCK):", "for _ in range(0):"),
+    ],
+    "free pages a CPU counts for itself": [
+        ("alloc/vmstat.py", "max(0, mem.zone[z, ZONE.free] - mem.zone[z, ZONE.vm_stat_lag])", "mem.zone[z, ZONE.free]"),
+    ],
+    "i_mutex of the copiers' directory": [
+        ("workload/copiers.py", "        if vm.ctl[VM.i_mutex] != 0:", "        if vm.ctl[VM.i_mutex] > 1:"),
     ],
     "CFS: each slice one tick": [
         ("lane/cfs.py", "c[CPU.rq_clock] - c[CPU.picked] > sched_slice(vm, cpu, c[CPU.head])", "True"),
@@ -110,11 +119,16 @@ RULES = {
 
 def settings_for(row: dict[str, Any], base: Any, path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     """Settings of a run, those that build on its own costs worked out."""
-    costs = scenario_of(row, base, path).costs
-    found = {}
+    scenario = scenario_of(row, base, path)
+    costs = scenario.costs
+    found: dict[str, Any] = {}
     for key, value in wanted.items():
         name = key.removeprefix("costs.")
-        if isinstance(value, tuple):
+        if isinstance(value, tuple) and value[0] == "lost":  # the kernel has taken them for good
+            free = dict(scenario.machine.free_pages)
+            free["DMA32"] -= scenario.workload.locked_pages
+            found["machine.free_pages"], value = free, 0
+        elif isinstance(value, tuple):
             value = getattr(costs, name) * value[1] if value[0] == "times" else getattr(costs, value[1])
         found[key] = value
     return found
@@ -354,6 +368,62 @@ def starts(path: Path) -> dict[str, Any]:
     }
 
 
+WAITS = ("bwait", "vwait", "rqwait", "cwait")  # of a run's samples: tasks asleep in each
+LANE_WAITS = ("bio_waiters", "request_waiters", "congestion_waiters")
+WAITED_AT_S = (10, 20, 40)  # most within half a second of it
+SAMPLE_S = 0.25
+
+
+def elsewhere(waiting: np.ndarray, tasks: int) -> list[int]:
+    """Tasks that are in none of the waits, at the moments looked at: the fewest of five samples."""
+    near = [slice(max(0, round(at / SAMPLE_S) - 2), round(at / SAMPLE_S) + 3) for at in WAITED_AT_S]
+    return [tasks - int(waiting[each].max()) for each in near]
+
+
+def waits(path: Path) -> dict[str, Any]:
+    """waits.json: how many tasks are in none of the waits that a run's samples count, in the run and in lanes."""
+    base, found = load_scenario("swap-livelock"), []
+    for row in read_runs(path):
+        if not is_reference(row) or row["shift"] != 1:
+            continue  # the slow CPU has them all later
+        scenario = scenario_of(row, base, path)
+        started = read_starts(row, scenario, series_of(path, row), LANES, 1) if row["smp"] == 1 else None
+        frame = pl.read_csv(path.parent / "ts" / f"{row['run']}.csv.gz", infer_schema_length=None)
+        tasks = row["copiers"] + row["writers"] + 1  # and kswapd
+        lanes = []
+        for lane in range(LANES):
+            machine = scenario
+            if started is not None:
+                machine = scenario.with_settings({"workload.start_ms": started.start_ms[lane].tolist()})
+            for _, result in run_machines([machine], [lane], seed=1):
+                series = result.series[:, [SERIES.names.index(name) for name in LANE_WAITS]]
+                lanes.append(elsewhere(series.sum(1, dtype=np.int64), tasks))
+        found.append(
+            {
+                "run": row["run"],
+                "tasks": tasks,
+                "real": elsewhere(frame.select(pl.sum_horizontal(WAITS)).to_series().to_numpy(), tasks),
+                "median": np.median(lanes, 0).tolist(),
+                "most": np.max(lanes, 0).tolist(),
+            }
+        )
+    real, middle, most = (np.array([each[key] for each in found]) for key in ("real", "median", "most"))
+    return {
+        "what": "tasks in none of the waits for bio, biovec, request and congestion_wait, the fewest of five samples",
+        "at_s": WAITED_AT_S,
+        "least": int(real[real > 1].min()),
+        "most": int(real.max()),
+        "some_at_10_s": int((real[:, 0] > 1).sum()),
+        "some_at_40_s": int((real[:, -1] > 1).sum()),
+        "in_runs": real.sum(0).tolist(),
+        "in_lanes": [round(float(each)) for each in middle.sum(0)],
+        "beyond_lanes": int((real > most).sum()),
+        "of": real.size,
+        "count": len(found),
+        "runs": found,
+    }
+
+
 def rules(path: Path) -> dict[str, Any]:
     """rules.json: a row an input and a rule, the first with none of them left out."""
     found = [measure(path, name, wanted) for name, wanted in INPUTS.items()]
@@ -361,7 +431,7 @@ def rules(path: Path) -> dict[str, Any]:
     return {"rules": found}
 
 
-FILES = {"starts": starts, "rules": rules, "turns": turns, "draws": draws}
+FILES = {"starts": starts, "rules": rules, "turns": turns, "draws": draws, "waits": waits}
 
 
 def main() -> None:
