@@ -88,6 +88,8 @@ def ladders() -> str:
             f"found {rung['events'] / rung['lanes']:.2g}"
             for rung in ladder["foretold"]
         ]
+        if not told:
+            told = [f"nothing: {ladder['without_the_last_decade']}"]
         where = f"{name} (`{ladder['setting']}`, {ladder['seconds']:.0f} s)"
         lines.append(f"| {where} | {rungs} | {tests} | {'; '.join(told)} |")
     return "\n".join(lines)
