@@ -150,4 +150,4 @@ def _salib(method: str) -> ModuleType:
     try:
         return import_module(f"SALib.analyze.{method}")
     except ImportError:
-        raise InputError("sensitivity", "", "needs the extra: pip install 'fastalloc[sensitivity]'") from None
+        raise InputError("sensitivity", "", "needs the extra: pip install '.[sensitivity]'") from None

@@ -28,7 +28,7 @@ def dask_executor(address: str, bases: list[Varied]) -> Iterator[tuple[Executor,
     try:
         from distributed import Client
     except ImportError:
-        raise InputError("--dask", "", "needs the extra: pip install 'fastalloc[cluster]'") from None
+        raise InputError("--dask", "", "needs the extra: pip install '.[cluster]'") from None
     try:
         _reach(address)  # a client that was refused waits for its own end, and then says so at length
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
