@@ -1,4 +1,4 @@
-"""Does the last decade lie on the line through the rungs before it? Three ladders, each with two decades measured.
+"""Does the last decade lie on the line through the rungs before it? Three ladders, each with more than a decade measured.
 
     python results/rare/ladders.py      # ten minutes on a core; tests/rare/test_results.py asks for it
 
@@ -33,15 +33,15 @@ class Ladder(NamedTuple):
 LADDERS = {
     "the reserve of 34 MB": Ladder(
         "swap-livelock-34m", "machine.min_free_kbytes", 8.0, {},
-        {64: 400, 80: 600, 96: 1000, 112: 2000, 128: 4000, 160: 8000},
+        {16: 400, 24: 400, 32: 600, 48: 800, 64: 1200, 80: 1500, 96: 2000, 112: 3000, 128: 4000, 160: 8000},
+    ),
+    "the reserve of 256 MB": Ladder(
+        "hugh-256m", "machine.min_free_kbytes", 20.0, {},
+        {192: 300, 256: 400, 320: 600, 384: 800, 448: 1500, 512: 3000, 576: 4000},
     ),
     "the reserve of 512 MB": Ladder(
         "swap-livelock", "machine.min_free_kbytes", 20.0, {},
-        {64: 100, 96: 200, 128: 400, 160: 800, 192: 1500},
-    ),
-    "the copiers of 34 MB": Ladder(
-        "swap-livelock-34m", "workload.copiers", 8.0, {"machine.min_free_kbytes": 48},
-        {10: 400, 14: 600, 18: 1200, 22: 2500, 26: 4000},
+        {128: 400, 192: 600, 256: 800, 320: 1000, 384: 1500, 448: 2000, 512: 3000, 640: 4000},
     ),
 }  # fmt: skip
 
