@@ -17,6 +17,7 @@ NAMES = (
     "simpy_peer",
     "closed_loop",
     "policies",
+    "beginnings",
     "rare",
     "own_policy",
     "scaling",

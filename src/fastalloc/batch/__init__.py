@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastalloc.batch.beginnings import Beginnings
 from fastalloc.batch.equal_variants import first_alike
 from fastalloc.batch.heap import HEAPS, Layout, build_layout
 from fastalloc.batch.lane import MOST_ROOM, ROOM_STEP, Lane, build_lane
@@ -22,7 +23,7 @@ from fastalloc.batch.sound import refuse_lost as refuse_lost
 from fastalloc.kernels.alloc.kmem_inspect import overflowed
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC
-from fastalloc.kernels.lane.state import OUT_CTL
+from fastalloc.kernels.lane.state import OUT_CTL, VM
 from fastalloc.kernels.machine.finish import finish_lane
 from fastalloc.kernels.machine.run import run_lane
 from fastalloc.own.allocator_text import read_own
@@ -89,7 +90,8 @@ def advance(lane: int, arrays: Lane, until_ns: int, scenario: Scenario, **option
     ------
     ConservationError, PolicyError, CapacityError
     """
-    run_lane(*arrays, until_ns)
+    if arrays.vm.ctl[VM.now] < until_ns:  # its beginning may go further
+        run_lane(*arrays, until_ns)
     room = 1
     while overflowed(arrays.heap) and room < MOST_ROOM:
         room *= ROOM_STEP
@@ -217,18 +219,26 @@ def run_machines(
     size = max(1, batch)
     groups = [list(lanes[i : i + size]) for i in range(0, len(lanes), size)]
     first = first_alike(scenarios, lanes[0], seed)
+    run_once = [i for i, j in enumerate(first) if i == j]
+    beginnings = Beginnings([scenarios[i] for i in run_once], lanes, seed)
     again = {j for i, j in enumerate(first) if i != j}  # whose results serve once more
     kept: dict[int, list[LaneResult | Broken]] = {j: [] for j in again}
 
-    def run_group(scenario: Scenario, layout: Layout, members: Sequence[int]) -> list[LaneResult | Broken]:
+    def cancelled() -> bool:
+        return stop.is_set() or (cancel is not None and cancel.is_set())
+
+    def run_group(variant: int, layout: Layout, members: Sequence[int]) -> list[LaneResult | Broken]:
+        scenario = scenarios[variant]
         build: dict[str, Any] = {"seed": seed, "layout": layout, "full_events": full_events}
         build |= {"debug": debug, "skip": skip}
-        running: list[Lane | Broken] = [build_lane(scenario, lane, **build) for lane in members]
+        running: list[Lane | Broken] = [
+            beginnings.lane(run_once.index(variant), scenario, lane, build, cancelled) for lane in members
+        ]
         end_ms = round(scenario.run.duration_s * 1000)
         for begin in range(0, end_ms, SLICE_MS):
             end = min(begin + SLICE_MS, end_ms)
             for i, lane in enumerate(members):
-                if stop.is_set() or (cancel is not None and cancel.is_set()):
+                if cancelled():
                     return []
                 running[i] = _advance_or_break(lane, running[i], end * ms.NS_PER_MS, scenario, build)
                 tally.add(milliseconds=end - begin)
@@ -248,11 +258,11 @@ def run_machines(
             else:
                 broken(i, result.of(scenarios[i].variants[0].name))
 
-    def work() -> Iterator[tuple[Scenario, Layout, list[int]]]:
+    def work() -> Iterator[tuple[int, Layout, list[int]]]:
         for i, scenario in enumerate(scenarios):
             if first[i] == i:
                 layout = build_layout(scenario)
-                yield from ((scenario, layout, group) for group in groups)
+                yield from ((i, layout, group) for group in groups)
 
     # all kernels are compiled (or loaded) by one thread before the others start
     tally.add(compiling=True)

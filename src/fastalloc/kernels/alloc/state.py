@@ -105,6 +105,7 @@ class MEMCTL(Record, width=POLICY.width):
     reclaim_order = field("order of the last request that was refused and is to reclaim", source="scan_control, order")
     depth = field("depth of the last granted request, a DEPTH")
     deepest = field("deepest DEPTH that any request was granted at")
+    below_low = field("requests that no zone served above pages_low: where policies begin to tell")
     failed = field("requests refused for good")
     no_watermark = field("requests served with no watermark")
     reports = field("page allocation failures printed")
