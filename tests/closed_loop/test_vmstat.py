@@ -2,13 +2,18 @@
 
 import pytest
 
+from fastalloc.batch.lane import build_lane
 from fastalloc.compiler.jit import kernel
-from fastalloc.kernels.alloc.state import PCP, ZONE
+from fastalloc.kernels.alloc.buddy import pcp_drain, rmqueue_bulk
+from fastalloc.kernels.alloc.state import MEMCTL, MIGRATE, PCP, ZONE
+from fastalloc.kernels.alloc.vmstat import quiet_vmstat
 from fastalloc.kernels.lane.state import VM
-from fastalloc.kernels.lane.tasks import TASK, TASK_STATE
+from fastalloc.kernels.lane.tasks import CPU, TASK, TASK_STATE
+from fastalloc.kernels.machine.run import run_lane
 from fastalloc.kernels.reclaim.vmscan import begin_balance, begin_priority
 from fastalloc.linux.watermarks import calculate_pressure_threshold, calculate_threshold, percpu_drift_mark
 from tests.closed_loop import driver as d
+from tests.closed_loop.small import OWN_CORES, small
 
 CPUS = 16
 
@@ -87,3 +92,86 @@ def test_a_zone_without_a_drift_mark_keeps_its_threshold():
     assert calculate_pressure_threshold(1, low, pages_min) > normal
     assert mem.zone[-1, ZONE.percpu_drift_mark] == 0
     assert mem.zone[-1, ZONE.stat_thresholds[:]].tolist() == [normal, normal]
+
+
+@kernel
+def take_batch(mem, cpu):
+    """A CPU's list gets a batch."""
+    rmqueue_bulk(mem, cpu, mem.ctl[MEMCTL.nr_zones] - 1, MIGRATE.movable)
+
+
+@kernel
+def give_batch(mem, cpu):
+    """It gives one back."""
+    z = mem.ctl[MEMCTL.nr_zones] - 1
+    pcp_drain(mem, cpu, z, mem.zone[z, ZONE.batch])
+
+
+@kernel
+def stop_tick(mem, cpu):
+    """A CPU stops its tick."""
+    quiet_vmstat(mem, cpu)
+
+
+def fresh(release, cpus=CPUS):
+    """A machine of which no CPU counts anything for itself, and its last zone."""
+    machine = d.Machine(machine__cpus=cpus, machine__kernel=release)
+    zone = machine.mem.zone[-1]
+    machine.mem.pcp[:, -1, PCP.vm_stat_diff] = 0
+    zone[ZONE.vm_stat_lag] = 0
+    zone[ZONE.stat_threshold] = zone[ZONE.stat_thresholds[0]]
+    return machine, zone
+
+
+@pytest.mark.parametrize(
+    ("release", "held"), [("2.6.25", 9), ("2.6.30", 9), ("2.6.31", 0), ("6.9", 0), ("6.10", 9), ("7.3", 9)]
+)
+def test_from_2_6_31_to_6_9_a_batch_is_entered_as_one_number(release, held):
+    """31 pages, of which a CPU keeps at most 10 for itself: by the page it enters 11 twice."""
+    machine, zone = fresh(release)
+    zone[ZONE.batch] = 31
+    zone[ZONE.stat_threshold] = 10
+    free = zone[ZONE.free]
+    machine.call(take_batch, 0)
+    assert zone[ZONE.free] == free - 31
+    assert zone[ZONE.vm_stat_lag] == machine.mem.pcp[0, -1, PCP.vm_stat_diff] == -held
+    machine.call(give_batch, 0)
+    assert zone[ZONE.free] == free
+    assert zone[ZONE.vm_stat_lag] == machine.mem.pcp[0, -1, PCP.vm_stat_diff] == 0
+
+
+@pytest.mark.parametrize("release", ["2.6.25", "6.1"])
+def test_a_batch_no_larger_than_the_threshold_is_kept_either_way(release):
+    machine, zone = fresh(release)
+    zone[ZONE.batch] = zone[ZONE.stat_threshold] = 10
+    machine.call(take_batch, 0)
+    assert zone[ZONE.vm_stat_lag] == -10
+
+
+def test_before_2_6_21_free_pages_are_counted_exactly():
+    machine, zone = fresh("2.6.20")
+    zone[ZONE.batch] = 3
+    machine.call(take_batch, 0)
+    assert zone[ZONE.vm_stat_lag] == 0
+    assert fresh("2.6.21")[1][ZONE.stat_threshold] > 0
+
+
+@pytest.mark.parametrize(("release", "held"), [("2.6.25", -3), ("4.4", -3), ("4.5", 0), ("7.3", 0)])
+def test_since_4_5_a_cpu_that_stops_its_tick_enters_what_it_counted(release, held):
+    machine, zone = fresh(release)
+    machine.mem.pcp[2, -1, PCP.vm_stat_diff] = zone[ZONE.vm_stat_lag] = -3
+    machine.call(stop_tick, 2)
+    assert zone[ZONE.vm_stat_lag] == machine.mem.pcp[2, -1, PCP.vm_stat_diff] == held
+
+
+@pytest.mark.parametrize(("release", "most"), [("4.4", range(10, 99)), ("4.5", range(3))])
+def test_cpus_asleep_without_a_tick_hold_back_what_interrupts_took_since_4_5(release, most):
+    """In a lane, looked at each 50 ms; an interrupt on a CPU whose tick stands stops none."""
+    scenario = small("rc8", OWN_CORES | {"machine.kernel": release, "machine.cpus": 4})
+    lane = build_lane(scenario, 0, 1)
+    held = []
+    for until in range(50_000_000, 4_000_000_000, 50_000_000):  # the first after boot, where no tick was stopped yet
+        run_lane(*lane, until)
+        asleep = (lane.vm.cpu[:, CPU.running] == 0) & (lane.vm.cpu[:, CPU.ticking] == 0)
+        held.append(abs(lane.mem.pcp[asleep][:, :, PCP.vm_stat_diff]).sum())
+    assert max(held[1:]) in most

@@ -31,7 +31,13 @@ from fastalloc.kernels.machine.run import compile_run
 from fastalloc.kernels.workload.atomic_noise import NOISE, OBJECTS, PAGES
 from fastalloc.linux import gfp as g
 from fastalloc.linux.gfp import MAX_ORDER
-from fastalloc.linux.watermarks import DRIFT_SINCE, calculate_pressure_threshold, calculate_threshold, percpu_drift_mark
+from fastalloc.linux.watermarks import (
+    calculate_pressure_threshold,
+    calculate_threshold,
+    era_of,
+    marks_of,
+    percpu_drift_mark,
+)
 from fastalloc.own.compiled import ask_by_slab, install, own_policy
 from fastalloc.policy import NOT_SLUB, Policy
 from fastalloc.scenario import load_scenario
@@ -73,6 +79,7 @@ def build_mem(scenario: Scenario, layout: Layout, room: int = 1) -> st.Mem:
     """The page allocator's arrays from the machine's zones; ``room`` as of ``build_heap``."""
     machine = scenario.machine
     described = lane_zones(machine)
+    rules = marks_of(era_of(machine.base))
     zones = len(described)
     total = sum(each.frames for each in described)
     zone = np.zeros((zones, ZONE.width), np.int64)
@@ -91,10 +98,11 @@ def build_mem(scenario: Scenario, layout: Layout, room: int = 1) -> st.Mem:
             zone[z, ZONE.reserve[j]] = reserve
         zone[z, ZONE.batch] = each.pcp_batch
         zone[z, ZONE.pcp_high] = each.pcp_high
-        normal = calculate_threshold(machine.cpus, each.present, machine.page_kb)
+        late = rules.counted != "exactly"
+        normal = calculate_threshold(machine.cpus, each.present, machine.page_kb) if late else 0
         zone[z, ZONE.stat_threshold] = zone[z, ZONE.stat_thresholds[:]] = normal
         drift = percpu_drift_mark(machine.cpus, normal, each.min, each.low, each.high)
-        if machine.base >= DRIFT_SINCE and drift:
+        if rules.kswapd_adds_up and drift:
             zone[z, ZONE.percpu_drift_mark] = drift
             zone[z, ZONE.stat_thresholds[1]] = calculate_pressure_threshold(machine.cpus, each.low, each.min)
         start += each.frames
@@ -103,6 +111,8 @@ def build_mem(scenario: Scenario, layout: Layout, room: int = 1) -> st.Mem:
     ctl[MEMCTL.model] = st.MODEL_ZONES
     ctl[MEMCTL.nr_zones] = zones
     ctl[MEMCTL.user_zones] = sum(each.name in NOT_THE_KERNELS for each in described)
+    ctl[MEMCTL.counted_by_batch] = rules.counted == "by batch"
+    ctl[MEMCTL.idle_enters] = rules.idle_enters
     ctl[MEMCTL.page_doublings] = machine.page_kb.bit_length() - 3
     ctl[MEMCTL.hz] = machine.hz
     ctl[MEMCTL.tokens] = 10 * 5 * machine.hz

@@ -22,7 +22,6 @@ PAGEBLOCK = 512
 MIGRATE_PCPTYPES = 3
 LEAST_HIGH_FRACTION = 8  # MIN_PERCPU_PAGELIST_HIGH_FRACTION
 STAT_THRESHOLD_MOST = 125  # it is compared with a signed byte
-DRIFT_SINCE = (2, 6, 38)  # kswapd looks at what the CPUs hold back, and has them hold back less
 
 
 def calculate_threshold(cpus: int, present: int, page_kb: int = 4) -> int:
@@ -73,6 +72,10 @@ class MarkRules:
     batch: str = "512K"  # that pcp->batch may come to
     pcp_high: bool = False  # pcp->high follows from the low mark
     pcp_tunes: bool = False  # and tunes itself at run time from there on
+    counted: str = "exactly"  # how a CPU enters free pages in the zone's number: or late, ``by page`` or ``by batch`` of
+    # its list as one number
+    kswapd_adds_up: bool = False  # what CPUs have not entered, and has them hold back less while it is awake
+    idle_enters: bool = False  # a CPU enters what it counted when it stops its tick
     source: str = ""
 
 
@@ -85,7 +88,11 @@ CHANGES: tuple[tuple[str, dict[str, Any], str], ...] = (
         {"steps": "of share"},
         "setup_per_zone_pages_min, zone_batchsize, setup_per_zone_lowmem_reserve of 2.6.25-rc8",
     ),
+    ("2.6.21", {"counted": "by page"}, "rmqueue_bulk, free_pages_bulk: __mod_zone_page_state of NR_FREE_PAGES"),
+    ("2.6.31", {"counted": "by batch"}, "rmqueue_bulk, free_pcppages_bulk: __mod_zone_page_state of all"),
+    ("2.6.38", {"kswapd_adds_up": True}, "zone_watermark_ok_safe; set_pgdat_percpu_threshold"),
     ("3.9", {"managed": True}, "__setup_per_zone_wmarks"),
+    ("4.5", {"idle_enters": True}, "__setup_per_zone_wmarks; quiet_vmstat of mm/vmstat.c"),
     ("4.6", {"steps": "scaled"}, "__setup_per_zone_wmarks"),
     ("4.17", {"ratio_zero": True}, "setup_per_zone_lowmem_reserve"),
     ("4.19", {"batch": "1M"}, "zone_batchsize"),
@@ -95,7 +102,7 @@ CHANGES: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("5.18", {"promo": True}, "__setup_per_zone_wmarks"),
     ("6.6", {"movable_fixed": True}, "__setup_per_zone_wmarks"),
     ("6.8", {"pcp_tunes": True}, "zone_set_pageset_high_and_batch: high_min; 6.7 was not read"),
-    ("6.10", {"empty_above": True}, "setup_per_zone_lowmem_reserve"),
+    ("6.10", {"empty_above": True, "counted": "by page"}, "setup_per_zone_lowmem_reserve; account_freepages"),
     ("6.12", {"batch": "256K", "empty_above": False}, "zone_batchsize, setup_per_zone_lowmem_reserve of 6.12.117"),
     ("6.13", {"batch": "1M", "empty_above": True}, "zone_batchsize, setup_per_zone_lowmem_reserve of 6.13.2"),
     ("6.14", {"empty_above": False}, "setup_per_zone_lowmem_reserve"),

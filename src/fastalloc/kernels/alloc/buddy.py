@@ -249,6 +249,7 @@ def pcp_drain(mem, cpu, z, count):
     page = mem.page
     pcp = mem.pcp[cpu, z]
     cut = 0  # bits of the MIGRATEs that lost their last page
+    before = pcp[PCP.count]
     while count > 0 and pcp[PCP.count] > 0:
         pfn = pcp[PCP.tail]
         migrate = page_migrate(page, pfn)
@@ -265,8 +266,11 @@ def pcp_drain(mem, cpu, z, count):
         pcp[PCP.count] -= 1
         page[pfn, PAGE.flags] = z << st.PG_ZONE_SHIFT
         free_one_page(mem, z, pfn, 0)
-        mod_zone_page_state(mem, cpu, z, 1)
+        if mem.ctl[MEMCTL.counted_by_batch] == 0:
+            mod_zone_page_state(mem, cpu, z, 1)
         count -= 1
+    if mem.ctl[MEMCTL.counted_by_batch] != 0:
+        mod_zone_page_state(mem, cpu, z, before - pcp[PCP.count])
     pfn = pcp[PCP.tail]
     while cut != 0 and pfn >= 0:
         migrate = page_migrate(page, pfn)
@@ -292,11 +296,13 @@ def rmqueue_bulk(mem, cpu, z, migrate):
     page = mem.page
     pcp = mem.pcp[cpu, z]
     last = -1
+    before = pcp[PCP.count]
     for _ in range(mem.zone[z, ZONE.batch]):
         pfn = rmqueue(mem, z, 0, migrate)
         if pfn < 0:
             break
-        mod_zone_page_state(mem, cpu, z, -1)
+        if mem.ctl[MEMCTL.counted_by_batch] == 0:
+            mod_zone_page_state(mem, cpu, z, -1)
         following = pcp[PCP.head] if last < 0 else page[last, PAGE.next]
         page[pfn, PAGE.flags] = (z << st.PG_ZONE_SHIFT) | (migrate << st.PG_MIGRATE_SHIFT) | st.PG_PCP
         page[pfn, PAGE.next] = following
@@ -312,6 +318,8 @@ def rmqueue_bulk(mem, cpu, z, migrate):
         pcp_link(page, pcp, pfn, migrate, True)
         pcp[PCP.count] += 1
         last = pfn
+    if mem.ctl[MEMCTL.counted_by_batch] != 0:
+        mod_zone_page_state(mem, cpu, z, before - pcp[PCP.count])
 
 
 @kernel

@@ -7,7 +7,7 @@ modelled but takes its place in the queue.
 
 from fastalloc.compiler.jit import folded, internal
 from fastalloc.kernels.alloc.slab_owner import slab_give
-from fastalloc.kernels.alloc.vmstat import vmstat_update
+from fastalloc.kernels.alloc.vmstat import quiet_vmstat, vmstat_update
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.due import next_tick
 from fastalloc.kernels.lane.rq_clock import tick_idle
@@ -205,3 +205,5 @@ def idle_ticks(mem, heap, vm, now):
             c[CPU.rcu_ns] = 0  # nobody waits for an idle CPU
         if c[CPU.running] == 0:
             note_idle_tick(vm, cpu, now)
+            if c[CPU.ticking] == 0:
+                quiet_vmstat(mem, cpu)

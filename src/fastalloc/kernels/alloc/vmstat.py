@@ -51,6 +51,13 @@ def refresh_cpu_vm_stats(mem, cpu):
 
 
 @folded
+def quiet_vmstat(mem, cpu):
+    """A CPU stops its tick [quiet_vmstat, 4.5]."""
+    if mem.ctl[MEMCTL.idle_enters] != 0:
+        refresh_cpu_vm_stats(mem, cpu)
+
+
+@folded
 def holds_back(mem, cpu):
     """Whether a CPU counts pages for itself."""
     held = 0

@@ -16,7 +16,7 @@ from fastalloc.kernels.alloc.rcu import idle_ticks, note_idle_tick, rcu_process_
 from fastalloc.kernels.alloc.slab import state as ss
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.alloc.taken_back import has_no_cpu_slab
-from fastalloc.kernels.alloc.vmstat import vmstat_update
+from fastalloc.kernels.alloc.vmstat import quiet_vmstat, vmstat_update
 from fastalloc.kernels.block.completion import kblockd_step, softirq_step
 from fastalloc.kernels.block.hosts import host_event
 from fastalloc.kernels.block.plug import RUN_SOFTIRQ, WORK_UNPLUG, kblockd_schedule_work
@@ -193,6 +193,8 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
     note_due(vm, cpu, softirq_due(io, cpu))
     if c[CPU.running] == 0:
         note_idle_tick(vm, cpu, clock)
+        if c[CPU.ticking] == 0:
+            quiet_vmstat(mem, cpu)
     if spins(vm, cpu):
         pass_turn(vm, clock)
     if told:
