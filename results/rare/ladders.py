@@ -1,4 +1,4 @@
-"""Does the last decade lie on the line through the rungs before it? Three ladders, each with more than a decade measured.
+"""Does the last decade lie on the line through the rungs before it? Three ladders of more than a decade each.
 
     python results/rare/ladders.py      # ten minutes on a core; tests/rare/test_results.py asks for it
 

@@ -72,8 +72,7 @@ class MarkRules:
     batch: str = "512K"  # that pcp->batch may come to
     pcp_high: bool = False  # pcp->high follows from the low mark
     pcp_tunes: bool = False  # and tunes itself at run time from there on
-    counted: str = "exactly"  # how a CPU enters free pages in the zone's number: or late, ``by page`` or ``by batch`` of
-    # its list as one number
+    counted: str = "exactly"  # how a CPU enters free pages in the zone's number; or late, ``by page`` or ``by batch``
     kswapd_adds_up: bool = False  # what CPUs have not entered, and has them hold back less while it is awake
     idle_enters: bool = False  # a CPU enters what it counted when it stops its tick
     source: str = ""
