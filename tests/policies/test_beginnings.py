@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fastalloc import batch
 from fastalloc.batch import beginnings, run_machines, run_serial
 from fastalloc.batch.beginnings import LATER, LATER_GROUPS, Beginnings, begin_alike
 from fastalloc.batch.heap import build_layout
+from fastalloc.batch.lane import build_lane
 from fastalloc.batch.snapshot import named_arrays
 from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.lane.state import VM
@@ -72,8 +72,8 @@ def test_all_arrays_are_those_of_a_lane_by_itself(board):
     shared = Beginnings(scenarios, LANES, SEED)
     for i, scenario in enumerate(scenarios):
         build = {"seed": SEED, "layout": build_layout(scenario)}
-        lane = shared.lane(i, scenario, 2, build, lambda: False)
-        alone = batch.build_lane(scenario, 2, **build)
+        lane = shared.lane(i, scenario, 2, build_lane(scenario, 2, **build), lambda: False)
+        alone = build_lane(scenario, 2, **build)
         for until in (int(lane.vm.ctl[VM.now]), 8_000_000_000):
             run_lane(*lane, until)
             run_lane(*alone, until)
@@ -85,7 +85,7 @@ def test_it_ends_shortly_before_the_first_request_below_pages_low(board):
     scenarios = [board[name] for name in ("rc8", "fix", "mempool-polite")]
     shared = Beginnings(scenarios, LANES, SEED)
     build = {"seed": SEED, "layout": build_layout(scenarios[0])}
-    lane = shared.lane(0, scenarios[0], 0, build, lambda: False)
+    lane = shared.lane(0, scenarios[0], 0, build_lane(scenarios[0], 0, **build), lambda: False)
     assert lane.vm.ctl[VM.now] > 0
     assert lane.mem.ctl[MEMCTL.below_low] == 0
     run_lane(*lane, int(lane.vm.ctl[VM.now]) + 10 * beginnings.CHUNK_NS)
@@ -124,7 +124,7 @@ def test_a_state_is_let_go_after_its_last_lane(board):
     build = {"seed": SEED, "layout": build_layout(scenarios[0])}
     held = []
     for i, scenario in enumerate(scenarios):
-        shared.lane(i, scenario, 0, build, lambda: False)
+        shared.lane(i, scenario, 0, build_lane(scenario, 0, **build), lambda: False)
         held.append(shared._bytes)
     assert held[0] == held[1] > held[2] == 0
 

@@ -231,8 +231,9 @@ def run_machines(
         scenario = scenarios[variant]
         build: dict[str, Any] = {"seed": seed, "layout": layout, "full_events": full_events}
         build |= {"debug": debug, "skip": skip}
+        place = run_once.index(variant)
         running: list[Lane | Broken] = [
-            beginnings.lane(run_once.index(variant), scenario, lane, build, cancelled) for lane in members
+            beginnings.lane(place, scenario, lane, build_lane(scenario, lane, **build), cancelled) for lane in members
         ]
         end_ms = round(scenario.run.duration_s * 1000)
         for begin in range(0, end_ms, SLICE_MS):

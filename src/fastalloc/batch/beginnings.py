@@ -136,9 +136,8 @@ class Beginnings:
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def lane(self, i: int, scenario: Scenario, lane: int, build: dict[str, Any], cancelled: Callable[[], bool]) -> Lane:
-        """A lane of scenario ``i``: as it booted, or as far as another one has run it for both."""
-        arrays = build_lane(scenario, lane, **build)
+    def lane(self, i: int, scenario: Scenario, lane: int, arrays: Lane, cancelled: Callable[[], bool]) -> Lane:
+        """A lane of scenario ``i`` that has booted: as it is, or as far as another one has run it for both."""
         place = self._first[i], lane
         if self._sharers[place[0]] < FEWEST:
             return arrays

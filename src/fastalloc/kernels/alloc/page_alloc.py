@@ -194,7 +194,7 @@ def alloc_pages_zones(mem, cpu, gfp, order, context):
     if pfn >= 0:
         note_depth(mem, DEPTH.low)
         return pfn
-    mem.ctl[MEMCTL.below_low] += 1
+    mem.ctl[MEMCTL.below_low] = 1
     if is_kswapd_wanted(mem, order, first_zone):
         mem.ctl[MEMCTL.kswapd_wanted] = max(mem.ctl[MEMCTL.kswapd_wanted], 1 + order)
     if (gfp & g.POLITE) != 0:

@@ -105,7 +105,7 @@ class MEMCTL(Record, width=POLICY.width):
     reclaim_order = field("order of the last request that was refused and is to reclaim", source="scan_control, order")
     depth = field("depth of the last granted request, a DEPTH")
     deepest = field("deepest DEPTH that any request was granted at")
-    below_low = field("requests that no zone served above pages_low: where policies begin to tell")
+    below_low = field("1: a request was served by no zone above pages_low, where policies begin to tell")
     failed = field("requests refused for good")
     no_watermark = field("requests served with no watermark")
     reports = field("page allocation failures printed")
@@ -252,7 +252,7 @@ class KMEM_CACHE(Record, width=40):
     cpu_partial = field("what a CPU's partial list may hold: slabs, or free objects; 0: no such list")
     cpu_partial_objects = field("1: it counts free objects (3.2 to 5.15), 0: slabs (5.16 on)")
     min_order = field(
-        "order of the smallest slab, tried when the preferred one cannot be had; KMEM_CACHE.order: no second try"
+        "order of the smallest slab, tried where KMEM_CACHE.order cannot be had; equal to it: no second try"
     )
     sheaf_capacity = field("objects a sheaf")
     sheaf_cache = field("cache (of era cpu-partial) that sheaves come from; -1: they cost no memory")
@@ -406,10 +406,7 @@ class SLUB_SLAB(Record):
     depth = field("at which depth")
     partial = field("on the node's partial list")
     order = field("it is 2**order pages")
-    count = field(
-        "on a CPU's partial list: slabs, or free objects, from here to its end; under sheaves: the operation "
-        "that allocated it"
-    )
+    count = field("on a CPU's partial list: slabs or free objects from here on; sheaves: which operation allocated it")
 
 
 class SLUB_CTL(Record, width=16):
