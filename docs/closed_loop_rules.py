@@ -39,6 +39,7 @@ ALL = "nothing: all rules"
 INPUTS: dict[str, dict[str, Any]] = {
     ALL: {},
     "slot search": {"costs.swap_slot": 1},
+    "CFS: the TSC moves its clock between ticks": {"machine.sched_clock": "tsc"},
     "CFQ: noop instead": {"queue.elevator": "noop"},
     "boot slabs": {"machine.boot_slabs": []},
     "mlocked pages: on no list": {"workload.locked_pages": ("lost", None)},
@@ -71,9 +72,6 @@ RULES = {
     "i_mutex of the copiers' directory": [
         ("workload/copiers.py", "        if vm.ctl[VM.i_mutex] != 0:", "        if vm.ctl[VM.i_mutex] > 1:"),
     ],
-    "CFS: each slice one tick": [
-        ("lane/cfs.py", "c[CPU.rq_clock] - c[CPU.picked] > sched_slice(vm, cpu, c[CPU.head])", "True"),
-    ],
     "CFS: no next buddy": [("lane/cfs.py", "    c[CPU.buddy] = t\n    granularity", "    granularity")],
     "grouping by mobility": [
         (
@@ -100,6 +98,7 @@ RULES = {
         ),
     ],
     "CFS: the clock is time, and never stands": [
+        ("lane/rq_clock.py", "    if vm.ctl[VM.clock_by_ticks] != 0:\n        passed = 0\n", ""),
         ("lane/rq_clock.py", "    limit = c[CPU.tick_clock] + vm.ctl[VM.jiffy_ns]\n", "    limit = 1 << 62\n"),
         ("lane/rq_clock.py", "    c[CPU.rq_clock] += now - c[CPU.idle_since]\n", ""),
         (

@@ -1,7 +1,8 @@
-"""Chart and tables of docs/closed-loop-truth.md and -starts.md: predictions of clean runs. ``make tables`` runs this.
+"""Chart and tables of docs/closed-loop-*.md: predictions of runs of the real kernel. ``make tables`` runs this.
 
-Reads results/closed-loop/clean.json, what ``fastalloc verify FOLDER --json`` prints for a folder of clean runs, and
-rules.json, the same runs with one rule at a time left out: medians over the runs of one CPU.
+Reads results/closed-loop/clean.json, what ``fastalloc verify FOLDER --json`` prints for a folder of clean runs,
+rules.json, the same runs with one rule at a time left out: medians over the runs of one CPU, and seeds.json, many seeds
+of four machines.
 """
 
 import json
@@ -14,6 +15,7 @@ from benchmarks.tables import replaced
 PAGE = Path(__file__).with_name("closed-loop-truth.md")
 STARTS = Path(__file__).with_name("closed-loop-starts.md")
 DRAWN = "one CPU, starts drawn"  # a table of that page
+SEEDS = Path(__file__).with_name("closed-loop-seeds.md")
 RESULTS = Path(__file__).parent.parent / "results" / "closed-loop"
 TITLES = {
     "pswpout": "pages swapped out",
@@ -30,6 +32,16 @@ TITLES = {
     "bwaits": "sleeps in the bio mempool",
     "tpages": "tmpfs pages written",
     "sensef": "sense failures",
+}
+OF_SEEDS = {
+    "pages_out": "pages swapped out",
+    "commands": "commands",
+    "pages_a_command": "pages a command",
+    "one_page": "commands of one page",
+    "bio_sleeps": "sleeps in the bio mempool",
+    "direct_reclaims": "direct reclaims",
+    "writeback_most": "most pages under writeback",
+    "writeback_mean": "mean pages under writeback",
 }
 PANELS = 5  # a row of the chart
 MOVED = ("pswpout", "pages_per_cmd", "wb_mean", "allocstall", "first_swap_s", "rqwaits", "bwaits", "tpages")
@@ -74,6 +86,38 @@ def rules(record: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def seeds(record: dict[str, Any]) -> str:
+    """A table a machine: 10 %, 50 % and 90 % of each figure, of its runs and of its lanes, and the ratio of medians."""
+    parts = []
+    for machine in record["machines"]:
+        parts.append(
+            f"**{machine['machine']} an instruction**: {machine['runs']} runs, of which {machine['runs_locked']} lock "
+            f"up, {machine['lanes']} lanes, of which {machine['lanes_locked']}.\n"
+        )
+        lines = [
+            "| figure | runs: 10, 50, 90 % | lanes: 10, 50, 90 % | lanes / runs, medians |",
+            "|---|---:|---:|---:|",
+        ]
+        for name, title in OF_SEEDS.items():
+            told = [" ".join(f"{value:,.0f}" for value in machine[name][of]) for of in ("runs", "lanes")]
+            ratio = machine[name]["lanes"][1] / machine[name]["runs"][1]
+            lines.append(f"| {title} | {told[0]} | {told[1]} | {ratio:.2f} |")
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def at_once(record: dict[str, Any]) -> str:
+    """A table: who locks up of CPUs that run nearly at once, and of lanes with a core for each CPU."""
+    lines = ["| kernel | CPU | runs that lock up | lanes that lock up |", "|---|---|---:|---:|"]
+    for row in record["at_once"]:
+        for speed in ("fast", "slow"):
+            one = row[speed]
+            runs = f"{one['runs_locked']} of {one['runs']}" if one["runs"] else "none made"
+            kernel = "the fix" if row["fix"] else "rc8"
+            lines.append(f"| {kernel} | {speed} | {runs} | {one['lanes_locked']} of {one['lanes']} |")
+    return "\n".join(lines) + "\n"
+
+
 def chart(record: dict[str, Any]) -> alt.Chart | alt.ConcatChart:
     """Predicted against real, a point a run and judged figure with the range of its lanes; the line is equality."""
     panels = []
@@ -115,6 +159,9 @@ def main() -> None:
     PAGE.write_text(replaced(text, "rules", rules(left_out)), encoding="utf-8")
     drawn = views([view for view in record["views"] if view["view"] == DRAWN])
     STARTS.write_text(replaced(STARTS.read_text(encoding="utf-8"), "drawn", drawn), encoding="utf-8")
+    many = json.loads((RESULTS / "seeds.json").read_text(encoding="utf-8"))
+    text = replaced(SEEDS.read_text(encoding="utf-8"), "seeds", seeds(many))
+    SEEDS.write_text(replaced(text, "at once", at_once(many)), encoding="utf-8")
 
 
 if __name__ == "__main__":

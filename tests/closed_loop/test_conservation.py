@@ -64,7 +64,6 @@ REFUSED = {
     "HZ 1000": 3,
     "HZ 100": 1,
     "four CPUs": 9,
-    "CPUs that take turns on a core": 2,
     "unplugged at once": 5,
     "swap nearly full": 5,
     "swap full": 3,

@@ -657,18 +657,25 @@ def test_ticks_of_two_cpus_are_a_millisecond_apart():
     assert [machine.call(tick_after, cpu, 4 * MS) for cpu in (0, 1)] == [8 * MS, 5 * MS]
 
 
-def test_a_turn_ends_at_the_next_tick_of_either_cpu_and_passes_to_one_with_work():
+def test_a_turn_ends_at_the_next_tick_of_either_cpu_and_passes_to_one_with_an_exit_request():
     machine = d.Machine(machine__shared_core=True)
-    ctl = machine.vm.ctl
+    ctl, cpus = machine.vm.ctl, machine.vm.cpu
+    cpus[:, CPU.ticking] = 1
+    cpus[:, CPU.next_tick] = 4 * MS, 1 * MS
     machine.vm.task[1:3, TASK.state] = TASK_STATE.runnable
     machine.call(wake_on, 1, 0, 0)
     machine.call(turn_over, 0)
     assert (ctl[VM.turn], ctl[VM.turn_end]) == (0, 1 * MS)
-    machine.call(turn_over, 1 * MS)  # nobody else has work
+    machine.call(turn_over, 1 * MS)  # CPU 1 has no work; its timer has gone off
     assert (ctl[VM.turn], ctl[VM.turn_end]) == (0, 4 * MS)
     machine.call(wake_on, 2, 1, 2 * MS)
-    assert machine.vm.cpu[1, CPU.due] == ms.NEVER  # its turn has not come
-    machine.call(turn_over, 4 * MS)
-    assert (ctl[VM.turn], ctl[VM.turn_end]) == (1, 5 * MS)
-    assert machine.vm.cpu[1, CPU.due] == 4 * MS
-    assert machine.vm.cpu[0, CPU.due] == ms.NEVER
+    cpus[:, CPU.next_tick] = 8 * MS, 5 * MS
+    machine.call(turn_over, 4 * MS)  # it is passed over
+    assert (ctl[VM.turn], ctl[VM.turn_end]) == (0, 5 * MS)
+    assert cpus[1, CPU.due] == ms.NEVER
+    cpus[1, CPU.exit_request] = 1
+    machine.call(turn_over, 5 * MS)
+    assert (ctl[VM.turn], ctl[VM.turn_end]) == (1, 8 * MS)
+    assert cpus[1, CPU.due] == 5 * MS
+    assert cpus[0, CPU.due] == ms.NEVER
+    assert cpus[:, CPU.exit_request].tolist() == [1, 0]

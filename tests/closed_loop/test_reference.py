@@ -59,6 +59,7 @@ def machines(draw):
             "machine.zones": zones,
             "machine.cpus": cpus,
             "machine.shared_core": of(False, True),
+            "machine.sched_clock": of("tsc", "ticks"),
             "machine.hz": of(100, 250, 1000),
             "machine.swap_pages": of(256, 1024, 8192),
             "disk.irq_cpu": of(*range(cpus)),

@@ -3,7 +3,6 @@
 import pytest
 
 from fastalloc.compiler.jit import kernel
-from fastalloc.kernels.lane.state import VM
 from fastalloc.kernels.lane.swap_lock import held_at_turn_end, spin_lock, spin_unlock, spins
 from tests.closed_loop import driver as d
 from tests.reference.closed_loop.rq_clock import RunQueueClock
@@ -31,8 +30,8 @@ def waits(vm, cpu):
 
 @kernel
 def keeps(vm, cpu, taken, held):
-    """A page is done for which it was taken."""
-    return held_at_turn_end(vm, cpu, taken, held)
+    """A page is done for which it was taken; the turn ends at 1000."""
+    return held_at_turn_end(vm, cpu, taken, held, 1000)
 
 
 class Kernels:
@@ -51,7 +50,6 @@ class Kernels:
         return bool(self.machine.call(waits, cpu))
 
     def keeps(self, cpu, taken, held):
-        self.machine.vm.ctl[VM.turn_end] = 1000
         return bool(self.machine.call(keeps, cpu, taken, held))
 
 

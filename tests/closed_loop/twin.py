@@ -13,6 +13,7 @@ from fastalloc.kernels.alloc.state import KMEM_CACHE, KMEM_CACHE_CPU, MEMCTL, PA
 from fastalloc.kernels.block.scsi import STREAM_DISK
 from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
+from fastalloc.kernels.lane.due import SPIN_ONE_IN, STREAM_SPIN
 from fastalloc.kernels.lane.metrics import EVENT
 from fastalloc.kernels.lane.state import BIO, COMMAND, COST, IO, OUT_CTL, REQUEST, ROLE, VM
 from fastalloc.kernels.lane.step_draws import STREAM_JITTER
@@ -126,6 +127,8 @@ def setup_of(scenario: Scenario, lane: int, seed: int, pageblock_order: int) -> 
         caches=caches,
         cpus=machine.cpus,
         shared_core=machine.shared_core,
+        clock_by_ticks=machine.sched_clock == "ticks",
+        spins=lambda number: int(rng.below(drawn(STREAM_SPIN, number), SPIN_ONE_IN)) == 0,
         hz=hz,
         swap_pages=machine.swap_pages // 256 * 256,
         swappiness=work.swappiness,

@@ -260,6 +260,7 @@ def build_vm(scenario: Scenario, layout: Layout, seed: int, lane: int) -> ms.Vm:
     for boot in machine.boot_slabs if scenario.policy.allocator not in NOT_SLUB else []:  # slabs of SLUB
         place = BOOT_SLABS.index(boot.cache)
         ctl[VM.boot_slabs[place]], ctl[VM.boot_live[place]] = boot.slabs, boot.in_use
+    ctl[VM.clock_by_ticks] = machine.sched_clock == "ticks"
     ctl[VM.shared_core] = machine.shared_core and machine.cpus > 1
     ctl[VM.tick_skew] = ctl[VM.jiffy_ns] // 2 // machine.cpus
     factor = machine.cpus.bit_length()  # 1 + floor(log2(CPUs)) [sched_init_smp]

@@ -121,6 +121,9 @@ class Machine(Model):
     boot_slabs: list[BootSlabs] = Field(default=[], max_length=64)
     # An emulated machine: its CPUs take turns on one core of its host, each until the next timer or until it idles
     shared_core: bool = False
+    # what moves the scheduler's clock between two ticks: the TSC, or nothing, as on x86-64 of 2.6.25 without HPET and
+    # ACPI, where the TSC is calibrated against the PIT [arch/x86/kernel/tsc_64.c, tsc_calibrate: no set_cyc2ns_scale]
+    sched_clock: Literal["tsc", "ticks"] = "tsc"
     # CONFIG_HUGETLB_PAGE: pageblocks are as large as a huge page, otherwise as the largest block of the buddy
     huge_pages: bool = True
 

@@ -66,7 +66,7 @@ def machine_named(name: str, path: Path) -> Machine:
 def machine_toml(machine: Machine) -> str:
     """The machine as TOML that ``load_machine`` reads back to an equal one."""
     data = machine.model_dump(exclude_none=True)
-    for field in ("bits", "shared_core", "huge_pages"):
+    for field in ("bits", "shared_core", "sched_clock", "huge_pages"):
         if data[field] == Machine.model_fields[field].default:
             del data[field]
     data["zones"] = [zone.model_dump(exclude_defaults=True) for zone in machine.zones]

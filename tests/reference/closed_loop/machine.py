@@ -13,6 +13,7 @@ from tests.reference.closed_loop.scsi import Caches, Command, Disk, Host
 from tests.reference.closed_loop.swap_lock import SwapLock
 from tests.reference.closed_loop.swapfile import SwapInfo
 from tests.reference.closed_loop.tasks import GFP_HIGHUSER_PAGECACHE, copier, writer
+from tests.reference.closed_loop.turns import Turns
 from tests.reference.closed_loop.vmscan import Reclaim
 from tests.reference.closed_loop.writepage import swap_writepage
 from tests.reference.mempool import Mempool
@@ -40,6 +41,8 @@ class Setup:
     caches: dict[str, dict[str, Any]]
     cpus: int
     shared_core: bool  # of a host: the CPUs take turns on it
+    clock_by_ticks: bool  # the scheduler's
+    spins: Any  # number of a turn that a timer ended -> whether its CPU held a lock that the next one asks for
     hz: int
     swap_pages: int
     swappiness: int
@@ -89,12 +92,12 @@ class Machine:
         self.services = 0
         self.idle_tick = NEVER
         self.shared_core = setup.shared_core and setup.cpus > 1
-        self.turn = self.turn_end = 0
         self.swap_lock = SwapLock()
-        self.taken: tuple[int, int] | None = None  # when swap_lock was, for the present page, and for how long
+        self.taken: tuple[int, int, int] | None = None  # when swap_lock was, for how long, and the end of that turn
         self.spent = 0  # so far in this step
-        self.sched = Scheduler(setup.cpus, 10**9 // setup.hz)
+        self.sched = Scheduler(setup.cpus, 10**9 // setup.hz, setup.clock_by_ticks)
         self.sched.quiescent = self.quiescent
+        self.turns = Turns(self.sched.cpus, self.is_busy, setup.spins, 3 * setup.costs["copy_page"])
         self.allocator = PageAllocator(setup.zones, setup.cpus, setup.hz)
         self.rcu = Rcu(self.sched.cpus, lambda cpu: cpu.ticking or self.is_busy(cpu))
         made: dict[int, Cache] = {}
@@ -235,7 +238,9 @@ class Machine:
             self.queue.unplug_timer = NEVER
             sched.timer_interrupt(sched.cpus[self.queue.unplug_cpu], sched.now)
             self.kblockd_work(sched.cpus[self.queue.unplug_cpu], "unplug")
-        sched.run_timers(sched.now)
+        for cpu in sched.run_timers(sched.now):
+            if self.shared_core:
+                self.turns.start_timer = sched.now + sched.jiffy // 2, cpu
         for cpu in sched.interrupted:
             self.vmstat_update(cpu)
         sched.interrupted.clear()
@@ -275,11 +280,19 @@ class Machine:
         """Whatever the CPU does next; its clock moves on."""
         sched = self.sched
         sched.waker, self.memory.cpu = cpu, cpu.number
+        sets_timer = cpu.number in self.turns.has_to_rearm
         if not cpu.ticking:
             cpu.ticking, cpu.next_tick = True, sched.tick_after(cpu, now)
+            sets_timer = True
         elif now >= cpu.next_tick:
             due, cpu.next_tick = cpu.next_tick, sched.tick_after(cpu, now)
             self.cpu_tick(cpu, due, now)
+            sets_timer = True
+        if self.shared_core and sets_timer:
+            self.turns.timer_is_set(cpu, now, self.disk.done_at if cpu.number == self.irq_cpu else NEVER)
+            if self.turns.now_runs is not cpu:
+                sched.waker = None
+                return
         if self.swap_lock.holder is cpu and not cpu.spins:
             self.swap_lock.unlock()
         task = None
@@ -310,23 +323,25 @@ class Machine:
         if not cpu.tasks:
             self.note_idle_tick(cpu, cpu.clock)
         if cpu.spins and self.swap_lock.holder is not cpu:
-            self.pass_turn(cpu.clock)
+            self.turns.leaves(cpu.clock)
         sched.waker = None
 
     # -- swap_lock, where a turn can end inside it
 
     def take_swap_lock(self, task: Task, held: int) -> bool:
-        """For a page that is looked at next; False: the CPU spins."""
+        """For a page that is looked at next; False: its turn has ended, or it spins."""
         if self.shared_core:
-            if not self.swap_lock.lock(self.sched.cpus[task.cpu]):
+            end = min(self.turns.end, self.disk.done_at)
+            asked = self.sched.now + self.spent
+            if asked > end or not self.swap_lock.lock(self.sched.cpus[task.cpu]):
                 return False
-            self.taken = self.sched.now + self.spent + self.costs["scan_page"], held
+            self.taken = asked + self.costs["scan_page"], held, end
         return True
 
     def keeps_swap_lock(self, cpu: Cpu) -> bool:
         """The page is done."""
-        (at, held), self.taken = self.taken, None
-        return self.swap_lock.keeps(cpu, at, held, self.turn_end)
+        (at, held, end), self.taken = self.taken, None
+        return self.swap_lock.keeps(cpu, at, held, end)
 
     def wake_kswapd(self, now: int) -> None:
         """A request found less than low [wakeup_kswapd]."""
@@ -408,37 +423,22 @@ class Machine:
             *((arrivals.due, 2 + i, arrivals.wants, None) for i, arrivals in enumerate(self.arrivals)),
             (self.idle_tick, 8, "idle ticks", None),
         ]
-        able = [self.sched.cpus[self.turn]] if self.shared_core else self.sched.cpus
+        able = [self.turns.now_runs] if self.shared_core else self.sched.cpus
         events += [(cpu.clock, 9 + cpu.number, "cpu", cpu) for cpu in able if self.is_busy(cpu)]
         at, _, what, cpu = min(events, key=lambda event: event[:2])
         return at, what, cpu
-
-    def pass_turn(self, now: int) -> None:
-        """The next CPU with something to do goes on where it was, if there is one."""
-        cpus = len(self.sched.cpus)
-        for number in ((self.turn + k) % cpus for k in range(1, cpus)):
-            cpu = self.sched.cpus[number]
-            if self.is_busy(cpu):
-                self.turn = number
-                cpu.clock = max(cpu.clock, now)
-                return
-
-    def end_turn(self, now: int) -> None:
-        """A timer of any CPU ends the turn: the next will be the next tick of any."""
-        self.turn_end = min(self.sched.tick_after(cpu, now) for cpu in self.sched.cpus)
-        self.pass_turn(now)
 
     def run(self, until: int) -> None:
         """All events before ``until``."""
         sched = self.sched
         while True:
-            if self.shared_core and not self.is_busy(sched.cpus[self.turn]):
-                self.pass_turn(sched.now)
+            if self.shared_core and not self.is_busy(self.turns.now_runs):
+                self.turns.leaves(sched.now)
             at, what, cpu = self.next_event()
             if at >= until:
                 break
-            if self.shared_core and what == "cpu" and at >= self.turn_end:  # where a step ends
-                self.end_turn(at)
+            if self.shared_core and what == "cpu" and at >= self.turns.end:  # where a step ends
+                self.turns.timer_goes_off(at)
                 continue
             sched.now = max(sched.now, at)
             self.allocator.jiffies = sched.jiffies
@@ -447,7 +447,8 @@ class Machine:
                 irq = sched.cpus[self.irq_cpu]
                 irq.clock = max(irq.clock, sched.now)
                 if self.shared_core:
-                    self.end_turn(sched.now)
+                    self.turns.has_to_rearm.add(self.irq_cpu)
+                    self.turns.timer_goes_off(sched.now)
             elif what == "tick":
                 self.timer_tick()
             elif what == "idle ticks":

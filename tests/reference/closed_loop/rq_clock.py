@@ -8,6 +8,7 @@ class RunQueueClock:
     """Follows time up to a tick beyond the last tick; idle time comes on top, in one piece."""
 
     tick_length: int
+    by_ticks: bool = False  # sched_clock() says the same all the time
     value: int = 0
     looked: int = 0  # at what time
     at_last_tick: int = 0
@@ -17,7 +18,7 @@ class RunQueueClock:
         """Somebody wants to know what it says [__update_rq_clock]."""
         if now < self.looked:
             return
-        wanted = self.value + now - self.looked
+        wanted = self.value + (0 if self.by_ticks else now - self.looked)
         latest = self.at_last_tick + self.tick_length
         self.looked = now
         if wanted <= latest:

@@ -93,13 +93,13 @@ def calc_delta(delta: int, weight: int, load: int) -> int:
 class Scheduler:
     """Run queues, wait queues and timers of a machine."""
 
-    def __init__(self, cpus: int, jiffy: int):
+    def __init__(self, cpus: int, jiffy: int, clock_by_ticks: bool = False):
         factor = 1 + (cpus.bit_length() - 1)  # 1 + floor(log2(CPUs)) [sched_init_smp]
         self.latency = 20 * MS * factor
         self.min_granularity = 4 * MS * factor
         self.wakeup_granularity = 5 * MS * factor
         self.jiffy = jiffy
-        self.cpus = [Cpu(number, RunQueueClock(jiffy)) for number in range(cpus)]
+        self.cpus = [Cpu(number, RunQueueClock(jiffy, clock_by_ticks)) for number in range(cpus)]
         self.waker: Cpu | None = None  # the CPU whose step it is
         self.now = 0
         self.wait_queues: dict[str, deque[Task]] = {}
@@ -303,13 +303,17 @@ class Scheduler:
         if waiters:
             self.wake(waiters[0], now)
 
-    def run_timers(self, now: int) -> None:
-        """Sleeps that are over by now, in the order in which their timers were set."""
+    def run_timers(self, now: int) -> list[Cpu]:
+        """Sleeps that are over by now, in the order in which their timers were set; where tasks begin."""
         due = [task for task in self.tasks if task.timer <= self.jiffies]
+        begin = []
         for task in sorted(due, key=lambda task: task.timer_turn):
             task.timed_out = True
+            if task.waits_for == "start" and not task.ran:
+                begin.append(self.cpus[task.cpu])
             self.timer_interrupt(self.cpus[task.cpu], now)
             self.wake(task, now)
+        return begin
 
     # -- several CPUs
 

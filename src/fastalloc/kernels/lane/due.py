@@ -1,15 +1,26 @@
 """Which CPU runs next: each on a core of its own, or all in turns on one core of a host.
 
-CPUs that share a core have one clock between them. A turn ends at the next timer of any of them (its tick, the disk's
-completion), when its CPU has nothing to do, and when it spins on a lock [measured under QEMU's instruction counter:
-turns of 50.02, 100.02 and 2000.02 us with timers of 50, 100 and 2000 us]. Then the next CPU that has something to do
-goes on where it was. That QEMU 7.2 can leave the second CPU standing still is not modelled, see docs/machine.md.
+CPUs that share a core have one clock between them, as under QEMU's instruction counter [7.2, rr_cpu_thread_fn in
+accel/tcg/tcg-accel-ops-rr.c, icount_prepare_for_run in tcg-accel-ops-icount.c]. A turn ends where its CPU has nothing
+to do, spins on a lock, or sets a timer that is the first of all to go off; then the next CPU in order runs. It ends too
+where a timer goes off. Then a CPU behind it in order has the next turn only where it has an exit request; else it takes
+an interrupt and no more, and the first CPU goes on. A timer that goes off gives an exit request to all but whom runs
+next. So two CPUs alternate at their ticks while CPU 1's turns are ended by timers, and CPU 1 stands still from where it
+had nothing to do until CPU 0 has not, spins, or sets a timer while CPU 1's own has gone off.
 """
 
 from fastalloc.compiler.jit import folded, internal, out_of_line
+from fastalloc.kernels.lane import rng
 from fastalloc.kernels.lane import state as ms
-from fastalloc.kernels.lane.state import VM
+from fastalloc.kernels.lane.state import COST, VM
 from fastalloc.kernels.lane.tasks import CPU
+
+STREAM_SPIN = 16
+# Other locks than swap_lock: after one in so many turns that a timer ended the next CPU soon spins on a lock that the
+# one before holds, and gives its turn back [traced in 14 runs on two CPUs: 3,318 of 44,460 such turns]. Soon is about
+# as long as three pages take to be copied.
+SPIN_ONE_IN = 13
+SPIN_AFTER_COPIES = 3
 
 
 @folded
@@ -92,27 +103,109 @@ def next_tick_in(vm, cpu, jiffy, now):
     return tick if tick > now else tick + vm.ctl[VM.jiffy_ns]
 
 
+@folded
+def is_armed(vm, cpu, now):
+    """Whether a CPU's timer is set: it has gone off, and stays so until the CPU's next turn, or its tick is stopped."""
+    c = vm.cpu[cpu]
+    return c[CPU.ticking] != 0 and c[CPU.next_tick] > now and c[CPU.rearm] == 0
+
+
+@folded
+def first_timer(vm, now, but):
+    """When the first timer of the CPUs but ``but`` goes off."""
+    first = ms.NEVER
+    for cpu in range(vm.ctl[VM.nr_cpus]):
+        if cpu != but and is_armed(vm, cpu, now):
+            first = min(first, vm.cpu[cpu, CPU.next_tick])
+    return first
+
+
+@internal
+def give_turn(vm, cpu, now):
+    """The first CPU from ``cpu`` on that has something to do has the shared core; whom the turn passes has no exit
+    request any more. Where none has: nobody."""
+    cpus = vm.ctl[VM.nr_cpus]
+    for k in range(cpus):
+        c = (cpu + k) % cpus
+        vm.cpu[c, CPU.exit_request] = 0
+        if vm.cpu[c, CPU.busy] != 0:
+            turn = vm.ctl[VM.turn]
+            vm.ctl[VM.turn] = c
+            vm.ctl[VM.spin_at] = ms.NEVER
+            if vm.cpu[c, CPU.clock] < now:
+                vm.cpu[c, CPU.clock] = now
+            set_due(vm, turn, ms.NEVER)
+            set_due(vm, c, vm.cpu[c, CPU.clock])
+            set_turn_end(vm, now)
+            return
+    vm.ctl[VM.all_idle] = 1
+
+
+@folded
+def set_turn_end(vm, now):
+    """The turn lasts until the next timer, if it is not ended before."""
+    vm.ctl[VM.turn_end] = min(vm.ctl[VM.hrtimer], vm.ctl[VM.spin_at], first_timer(vm, now, -1))
+
+
+@folded
+def request_exits(vm):
+    """cpu_exit of all CPUs [rr_kick_vcpu_thread]."""
+    for cpu in range(vm.ctl[VM.nr_cpus]):
+        vm.cpu[cpu, CPU.exit_request] = 1
+
+
 @internal
 def pass_turn(vm, now):
-    """The next CPU with something to do has the shared core, else the same one."""
-    cpus = vm.ctl[VM.nr_cpus]
-    turn = vm.ctl[VM.turn]
-    for k in range(1, cpus):
-        cpu = (turn + k) % cpus
-        if vm.cpu[cpu, CPU.busy] != 0:
-            vm.ctl[VM.turn] = cpu
-            if vm.cpu[cpu, CPU.clock] < now:
-                vm.cpu[cpu, CPU.clock] = now
-            set_due(vm, turn, ms.NEVER)
-            set_due(vm, cpu, vm.cpu[cpu, CPU.clock])
-            return
+    """The CPU whose turn it is has nothing to do, or spins. From where all had nothing to do the first CPU is asked
+    first, with exit requests for all: the clock was moved on to a timer."""
+    cpu = (vm.ctl[VM.turn] + 1) % vm.ctl[VM.nr_cpus]
+    if vm.ctl[VM.all_idle] != 0:
+        vm.ctl[VM.all_idle] = 0
+        request_exits(vm)
+        cpu = 0
+    give_turn(vm, cpu, now)
 
 
 @internal
 def end_turn(vm, now):
-    """A timer ends the turn on the shared core; the next one ends at the next tick of any CPU, if not before."""
-    turn_end = ms.NEVER
-    for cpu in range(vm.ctl[VM.nr_cpus]):
-        turn_end = min(turn_end, next_tick(vm, cpu, now))
-    vm.ctl[VM.turn_end] = turn_end
-    pass_turn(vm, now)
+    """A timer goes off in the turn of a CPU."""
+    if vm.ctl[VM.hrtimer] <= now:
+        if is_armed(vm, vm.ctl[VM.hrtimer_cpu], now):
+            vm.cpu[vm.ctl[VM.hrtimer_cpu], CPU.rearm] = 1
+        vm.ctl[VM.hrtimer] = ms.NEVER
+    if vm.ctl[VM.all_idle] != 0 or vm.ctl[VM.spin_at] <= now:
+        pass_turn(vm, now)
+        return
+    turn = vm.ctl[VM.turn]
+    following = 0
+    timers_ran = False
+    for cpu in range(vm.ctl[VM.turn] + 1, vm.ctl[VM.nr_cpus]):
+        requested = vm.cpu[cpu, CPU.exit_request] != 0
+        if not timers_ran:
+            request_exits(vm)
+            timers_ran = True
+        vm.cpu[cpu, CPU.exit_request] = 0
+        if requested:
+            following = cpu
+            break
+    if not timers_ran:
+        request_exits(vm)
+    give_turn(vm, following, now)
+    if vm.ctl[VM.turn] != turn and vm.cpu[turn, CPU.busy] != 0:
+        vm.ctl[VM.turns_ended] += 1
+        u = rng.draw(vm.ctl[VM.seed], STREAM_SPIN, vm.ctl[VM.lane], vm.ctl[VM.turns_ended], 0)
+        if rng.below(u, SPIN_ONE_IN) == 0:
+            vm.ctl[VM.spin_at] = now + SPIN_AFTER_COPIES * vm.costs[COST.copy_page]
+            set_turn_end(vm, now)
+
+
+@internal
+def timer_set(vm, cpu, now, other_timer):
+    """A CPU has set its timer anew: where it is the first of all to go off the turn ends [qemu_timer_notify_cb].
+    ``other_timer``: when the disk is done, which is a timer of the CPU that takes its interrupt."""
+    if min(vm.cpu[cpu, CPU.next_tick], other_timer) < first_timer(vm, now, cpu):
+        request_exits(vm)
+        vm.cpu[cpu, CPU.exit_request] = 0
+        give_turn(vm, (cpu + 1) % vm.ctl[VM.nr_cpus], now)
+    else:
+        set_turn_end(vm, now)

@@ -21,6 +21,8 @@ def update_rq_clock(vm, cpu, now):
     passed = now - c[CPU.clock_raw]
     if passed < 0:
         return
+    if vm.ctl[VM.clock_by_ticks] != 0:
+        passed = 0
     clock = c[CPU.rq_clock]
     limit = c[CPU.tick_clock] + vm.ctl[VM.jiffy_ns]
     c[CPU.clock_raw] = now

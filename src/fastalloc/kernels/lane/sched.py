@@ -131,6 +131,10 @@ def run_task_timers(vm, out, jiffies, now):
             return
         state = vm.task[due, TASK.state]
         vm.task[due, TASK.timed_out] = 1
+        begins = state == TASK_STATE.start and vm.task[due, TASK.ran] == 0
+        if begins and vm.ctl[VM.shared_core] != 0:  # a timer of its own, which goes off between ticks [nanosleep]
+            vm.ctl[VM.hrtimer] = now + vm.ctl[VM.jiffy_ns] // 2
+            vm.ctl[VM.hrtimer_cpu] = vm.task[due, TASK.cpu]
         if TASK_STATE.bio_pool <= state <= TASK_STATE.request_pool:
             out.metric[METRIC.mempool_timeouts] += 1
         timer_interrupt(vm, vm.task[due, TASK.cpu], now)

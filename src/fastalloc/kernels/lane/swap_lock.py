@@ -41,10 +41,10 @@ def spins(vm, cpu):
 
 
 @folded
-def held_at_turn_end(vm, cpu, taken, held):
+def held_at_turn_end(vm, cpu, taken, held, turn_end):
     """``cpu`` took it at ``taken`` for ``held`` ns: whether its turn ended before it gave it back, so that it has it
     still; else it goes to the next."""
-    if taken <= vm.ctl[VM.turn_end] < taken + held:
+    if taken <= turn_end < taken + held:
         vm.ctl[VM.swap_lock] = 1 + cpu
         return True
     if vm.ctl[VM.swap_lock] == 1 + cpu:

@@ -184,6 +184,8 @@ class CPU(Record):
     tick_load = field("CPU.load at its last tick [cpu_load[0]]")
     rcu_ns = field("CPU time of callbacks run since its last step", "ns")
     request_task = field("the task in whose name the request function runs, -1 none")
+    exit_request = field("in turns: it has the next turn where it would be passed over", source="CPUState, QEMU 7.2")
+    rearm = field("in turns: a timer other than its tick went off, and its interrupt has to set the next one")
     ticket = field("its place among those that wait for swap_lock, 0 it does not")
     rq_clock = field("the scheduler's clock, see kernels/lane/rq_clock.py", "ns", "rq->clock")
     clock_raw = field("time up to which it was moved", "ns", "rq->prev_clock_raw")

@@ -164,7 +164,7 @@ def boot_tasks(vm, copiers, writers, spread_jiffies):
         vm.waitq[state, WAITQ.tail] = t
         ctl[VM.sleepers[state]] += 1
     ctl[VM.cpu] = -1
-    ctl[VM.idle_tick] = ms.NEVER
+    ctl[VM.idle_tick] = ctl[VM.hrtimer] = ctl[VM.spin_at] = ms.NEVER
     ctl[VM.timer_seq] = tasks
     ctl[VM.next_timer] = 0
 

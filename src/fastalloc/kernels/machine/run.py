@@ -23,7 +23,7 @@ from fastalloc.kernels.block.plug import RUN_SOFTIRQ, WORK_UNPLUG, kblockd_sched
 from fastalloc.kernels.block.scsi import disk_done, scsi_request_fn
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.cfs import BALANCE_NS, balance, current_task, schedule, scheduler_tick, sleep_curr
-from fastalloc.kernels.lane.due import end_turn, first_due, next_tick, note_due, pass_turn
+from fastalloc.kernels.lane.due import end_turn, first_due, next_tick, note_due, pass_turn, timer_set
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.rq_clock import timer_interrupt
 from fastalloc.kernels.lane.sched import run_task_timers, sleep_on
@@ -98,11 +98,12 @@ def task_step(mem, heap, pools, io, vm, out, cpu, jiffies):
         before = vm.task[t, TASK.reclaim]
         if before == RECLAIM.page_list and vm.ctl[VM.shared_core] != 0:
             held = swap_lock_time(mem, vm, t)
-            if held >= 0 and not spin_lock(vm, cpu):
-                return cost
+            turn_end = min(vm.ctl[VM.turn_end], io.ctl[IO.disk_done_at])
+            if held >= 0 and (vm.ctl[VM.now] + cost > turn_end or not spin_lock(vm, cpu)):
+                return cost  # its turn has ended, or it spins
             taken = vm.ctl[VM.now] + cost + vm.costs[COST.scan_page]
             cost += reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies)
-            if held >= 0 and held_at_turn_end(vm, cpu, taken, held):
+            if held >= 0 and held_at_turn_end(vm, cpu, taken, held, turn_end):
                 return cost
         elif before != RECLAIM.out:
             cost += reclaim_step(mem, heap, pools, io, vm, out, t, cpu, jiffies)
@@ -156,12 +157,21 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
     told = vm.ctl[VM.tells_current] != 0
     if told:
         note_current(heap, cpu, current_task(vm, cpu))
+    sets_timer = c[CPU.rearm] != 0
     if c[CPU.ticking] == 0:
         c[CPU.ticking] = 1
         c[CPU.next_tick] = next_tick(vm, cpu, now)
+        sets_timer = True
     elif now >= c[CPU.next_tick]:
         due, c[CPU.next_tick] = c[CPU.next_tick], next_tick(vm, cpu, now)
         cpu_tick(mem, heap, vm, cpu, due, now)
+        sets_timer = True
+    if sets_timer and vm.ctl[VM.shared_core] != 0:
+        c[CPU.rearm] = 0
+        timer_set(vm, cpu, now, io.ctl[IO.disk_done_at] if cpu == io.ctl[IO.irq_cpu] else ms.NEVER)
+        if vm.ctl[VM.turn] != cpu:
+            vm.ctl[VM.cpu] = -1
+            return
     if vm.ctl[VM.swap_lock] == 1 + cpu and c[CPU.ticket] == 0:
         spin_unlock(vm)
     t, runner = -1, c[CPU.request_fn] - 1
@@ -375,6 +385,7 @@ def _run(mem, heap, pools, io, vm, out, until):
                 vm.cpu[irq_cpu, CPU.clock] = at
             note_due(vm, irq_cpu, True)
             if shared:
+                vm.cpu[irq_cpu, CPU.rearm] = 1
                 end_turn(vm, at)
         elif event == EVENT_TICK:
             if ctl[VM.skip] == 0 and ctl[VM.next_jiffy] <= jiffies:

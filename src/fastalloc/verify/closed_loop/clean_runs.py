@@ -253,6 +253,7 @@ def scenario_of(row: Mapping[str, Any], base: Scenario, path: Path) -> Scenario:
         "machine.slab_caches": [SHMEM_INODE],
         "machine.huge_pages": False,
         "machine.shared_core": True,  # under -icount all CPUs are on one instruction clock
+        "machine.sched_clock": "ticks",  # no ACPI, so no PM timer and no HPET
         "queue.nr_requests": max(row["nr_requests"], BLKDEV_MIN_RQ),
         "queue.max_segments": min(row["sg"], MOST_PAGES),
         "queue.elevator": ELEVATORS[row.get("elevator", "cfq")],

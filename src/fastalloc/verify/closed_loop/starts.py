@@ -93,9 +93,11 @@ def unit_ms(scenario: Scenario) -> np.ndarray:
 
 
 def slice_ms(running: np.ndarray, tick: float) -> np.ndarray:
-    """How long a task runs beside so many, ms: its slice, to the tick after its end [check_preempt_tick]."""
+    """How long a task runs beside so many, ms: its slice, to the first tick that is not before its end. The clock that
+    it is measured by stands between ticks, and a tick moves it by TICK_NSEC, a little more than a jiffy at 250 Hz
+    [check_preempt_tick]."""
     period = np.where(running > NR_LATENCY, running * GRANULARITY_NS, LATENCY_NS) / NS_PER_MS
-    ticks = np.floor(period / np.maximum(running, 1) / tick) + 1
+    ticks = np.ceil(period / np.maximum(running, 1) / tick)
     return np.where(running > 1, ticks, 1) * tick
 
 
