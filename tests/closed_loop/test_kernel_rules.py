@@ -26,7 +26,7 @@ from fastalloc.kernels.lane.cfs import (
     scheduler_tick,
     update_curr,
 )
-from fastalloc.kernels.lane.due import end_turn, next_tick
+from fastalloc.kernels.lane.due import end_turn, next_tick, pass_turn
 from fastalloc.kernels.lane.metrics import WHO
 from fastalloc.kernels.lane.rq_clock import tick_rq_clock, timer_interrupt, update_rq_clock
 from fastalloc.kernels.lane.state import IO, REQUEST, ROLE, VM
@@ -160,6 +160,12 @@ def take(io, r):
 def tick_after(vm, cpu, now):
     """The next tick of a CPU."""
     return next_tick(vm, cpu, now)
+
+
+@kernel
+def turn_left(vm, now):
+    """The CPU whose turn it is has nothing to do."""
+    pass_turn(vm, now)
 
 
 @kernel
@@ -679,3 +685,19 @@ def test_a_turn_ends_at_the_next_tick_of_either_cpu_and_passes_to_one_with_an_ex
     assert cpus[1, CPU.due] == 5 * MS
     assert cpus[0, CPU.due] == ms.NEVER
     assert cpus[:, CPU.exit_request].tolist() == [1, 0]
+
+
+def test_where_all_had_nothing_to_do_cpu_0_is_first_and_cpu_1_has_an_exit_request():
+    machine = d.Machine(machine__shared_core=True)
+    ctl, cpus = machine.vm.ctl, machine.vm.cpu
+    cpus[:, CPU.ticking] = 1
+    cpus[:, CPU.next_tick] = 4 * MS, 1 * MS
+    ctl[VM.turn] = 1
+    machine.call(turn_left, 0)
+    assert ctl[VM.all_idle] == 1
+    machine.vm.task[1:3, TASK.state] = TASK_STATE.runnable
+    machine.call(wake_on, 1, 0, 0)
+    machine.call(wake_on, 2, 1, 0)
+    machine.call(turn_left, 0)
+    assert (ctl[VM.turn], ctl[VM.all_idle]) == (0, 0)
+    assert cpus[:, CPU.exit_request].tolist() == [0, 1]

@@ -131,16 +131,6 @@ FAULTS = [
     ("machine/run.py", "vm.ctl[VM.now] + cost > turn_end or ", ""),
     ("machine/run.py", "                vm.cpu[irq_cpu, CPU.rearm] = 1\n", ""),
     ("lane/due.py", "        if requested:\n", "        if True:\n"),
-    (
-        "lane/due.py",
-        "        vm.ctl[VM.all_idle] = 0\n        request_exits(vm)\n",
-        "        vm.ctl[VM.all_idle] = 0\n",
-    ),
-    (
-        "lane/due.py",
-        "        request_exits(vm)\n        vm.cpu[cpu, CPU.exit_request] = 0\n        give_turn",
-        "        give_turn",
-    ),
     ("lane/rq_clock.py", "        passed = 0\n", "        pass\n"),
     ("machine/run.py", "        timer_interrupt(vm, io.ctl[IO.unplug_cpu], now)\n", ""),
     ("machine/run.py", "        c[CPU.idle_since] = clock  # a task", "        pass  # a task"),
