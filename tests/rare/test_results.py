@@ -10,8 +10,8 @@ import pytest
 RESULTS = Path(__file__).parents[2] / "results" / "rare"
 
 
-def script(name):
-    spec = importlib.util.spec_from_file_location(f"results_rare_{name}", RESULTS / f"{name}.py")
+def script(name, folder=RESULTS):
+    spec = importlib.util.spec_from_file_location(f"results_{folder.name}_{name}", folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
