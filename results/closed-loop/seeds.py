@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from fastalloc.batch import check_sound
 from fastalloc.batch.lane import build_lane
 from fastalloc.kernels.lane.metrics import EVENT, EVENT_ROW, METRIC, SERIES
 from fastalloc.kernels.lane.state import NS_PER_S, OUT_CTL, VM
@@ -44,6 +45,7 @@ def lane_figures(scenario: Scenario, lane: int) -> dict[str, float]:
     """What a lane gives, in the terms of seeds.csv; ``pages`` are those of commands that were sent."""
     arrays = build_lane(scenario, lane, scenario.run.seed, full_events=True)
     run_lane(*arrays, SECONDS * NS_PER_S)
+    check_sound(lane, arrays, scenario)
     out, metric = arrays.out, arrays.out.metric
     events = out.event[: out.ctl[OUT_CTL.events]]
     pages = events[events[:, EVENT_ROW.kind] == EVENT.command_start, EVENT_ROW.a]

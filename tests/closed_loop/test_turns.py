@@ -40,7 +40,7 @@ class Core:
             if runs.next_tick <= self.now or runs.number in self.turns.has_to_rearm:
                 if runs.next_tick <= self.now:
                     runs.next_tick = self.tick_after(runs)
-                self.turns.timer_is_set(runs, self.now, NEVER)
+                self.turns.timer_is_set(runs, self.now, (0, NEVER))
                 continue
             self.now = min(self.turns.end, until)
             note()

@@ -21,6 +21,7 @@ from fastalloc.batch.sound import ConservationError as ConservationError
 from fastalloc.batch.sound import check_sound as check_sound
 from fastalloc.batch.sound import refuse_lost as refuse_lost
 from fastalloc.kernels.alloc.kmem_inspect import overflowed
+from fastalloc.kernels.alloc.state import MEMCTL
 from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.metrics import METRIC
 from fastalloc.kernels.lane.state import OUT_CTL, VM
@@ -90,7 +91,8 @@ def advance(lane: int, arrays: Lane, until_ns: int, scenario: Scenario, **option
     ------
     ConservationError, PolicyError, CapacityError
     """
-    if arrays.vm.ctl[VM.now] < until_ns:  # its beginning may go further
+    ended = arrays.mem.ctl[MEMCTL.stopped] or arrays.vm.ctl[VM.error] or overflowed(arrays.heap)
+    if arrays.vm.ctl[VM.now] < until_ns and not ended:  # its beginning may go further, or end it
         run_lane(*arrays, until_ns)
     room = 1
     while overflowed(arrays.heap) and room < MOST_ROOM:

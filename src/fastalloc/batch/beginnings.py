@@ -132,7 +132,8 @@ class Beginnings:
             begin_alike(scenarios, lanes[0], seed) if len(scenarios) >= FEWEST else list(range(len(scenarios)))
         )
         self._sharers = {j: self._first.count(j) for j in self._first}
-        self._kept: dict[tuple[int, int], tuple[Beginning, int]] = {}  # and how many scenarios are to come
+        self._kept: dict[tuple[int, int], Beginning] = {}
+        self._came: dict[tuple[int, int], int] = defaultdict(int)  # lanes, but for the one that is run for all
         self._bytes = 0
         self._lock = threading.Lock()
 
@@ -141,19 +142,21 @@ class Beginnings:
         place = self._first[i], lane
         if self._sharers[place[0]] < FEWEST:
             return arrays
+        if i == place[0]:
+            if self._bytes < MOST_BYTES:
+                self._run_to_pressure(place, arrays, scenario, cancelled)
+            return arrays
         with self._lock:
-            begun, left = self._kept.pop(place, (None, 0))
-            if begun is not None:
-                if left > 1:
-                    self._kept[place] = begun, left - 1
-                else:
-                    self._bytes -= begun.nbytes
-            has_room = self._bytes < MOST_BYTES
-        if begun is not None:
-            return begun.under(arrays)
-        if i == place[0] and has_room:
-            self._run_to_pressure(place, arrays, scenario, cancelled)
-        return arrays
+            self._came[place] += 1
+            begun = self._kept.get(place)
+            self._let_go(place)
+        return arrays if begun is None else begun.under(arrays)
+
+    def _let_go(self, place: tuple[int, int]) -> None:
+        """Let a state go that no lane is to come for."""
+        if self._came[place] == self._sharers[place[0]] - 1:
+            begun = self._kept.pop(place, None)
+            self._bytes -= 0 if begun is None else begun.nbytes
 
     def _run_to_pressure(
         self, place: tuple[int, int], arrays: Lane, scenario: Scenario, cancelled: Callable[[], bool]
@@ -177,8 +180,9 @@ class Beginnings:
         if all(np.array_equal(array, copy) for array, copy in untouched):
             begun = keep(arrays)
             with self._lock:
-                self._kept[place] = begun, self._sharers[place[0]] - 1
+                self._kept[place] = begun
                 self._bytes += begun.nbytes
+                self._let_go(place)  # all came before it
 
 
 def above_low(arrays: Lane) -> int:

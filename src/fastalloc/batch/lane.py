@@ -111,7 +111,7 @@ def build_mem(scenario: Scenario, layout: Layout, room: int = 1) -> st.Mem:
     ctl[MEMCTL.model] = st.MODEL_ZONES
     ctl[MEMCTL.nr_zones] = zones
     ctl[MEMCTL.user_zones] = sum(each.name in NOT_THE_KERNELS for each in described)
-    ctl[MEMCTL.counted_by_batch] = rules.counted == "by batch"
+    ctl[MEMCTL.by_batch] = {"by batch taken": 1, "by batch": 2}.get(rules.counted, 0)
     ctl[MEMCTL.idle_enters] = rules.idle_enters
     ctl[MEMCTL.page_doublings] = machine.page_kb.bit_length() - 3
     ctl[MEMCTL.hz] = machine.hz

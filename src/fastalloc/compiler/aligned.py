@@ -46,7 +46,7 @@ class Packed(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Of what is kept."""
-        return self.pages.nbytes + self.rest.nbytes
+        return self.written.nbytes + self.pages.nbytes + self.rest.nbytes
 
 
 def packed(array: np.ndarray) -> Packed:

@@ -72,7 +72,9 @@ class MarkRules:
     batch: str = "512K"  # that pcp->batch may come to
     pcp_high: bool = False  # pcp->high follows from the low mark
     pcp_tunes: bool = False  # and tunes itself at run time from there on
-    counted: str = "exactly"  # how a CPU enters free pages in the zone's number; or late, ``by page`` or ``by batch``
+    # how a CPU enters free pages in the zone's number; or late, ``by page``, ``by batch`` of its list, taken and freed,
+    # or ``by batch taken`` alone
+    counted: str = "exactly"
     kswapd_adds_up: bool = False  # what CPUs have not entered, and has them hold back less while it is awake
     idle_enters: bool = False  # a CPU enters what it counted when it stops its tick
     source: str = ""
@@ -91,6 +93,11 @@ CHANGES: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("2.6.31", {"counted": "by batch"}, "rmqueue_bulk, free_pcppages_bulk: __mod_zone_page_state of all"),
     ("2.6.38", {"kswapd_adds_up": True}, "zone_watermark_ok_safe; set_pgdat_percpu_threshold"),
     ("3.9", {"managed": True}, "__setup_per_zone_wmarks"),
+    (
+        "3.18",
+        {"counted": "by batch taken"},
+        "__free_one_page: __mod_zone_freepage_state of each; rmqueue_bulk as before",
+    ),
     ("4.5", {"idle_enters": True}, "__setup_per_zone_wmarks; quiet_vmstat of mm/vmstat.c"),
     ("4.6", {"steps": "scaled"}, "__setup_per_zone_wmarks"),
     ("4.17", {"ratio_zero": True}, "setup_per_zone_lowmem_reserve"),

@@ -119,7 +119,7 @@ class Machine(Model):
     slab_caches: list[SlabCache] = Field(default=[], max_length=MOST_CACHES)  # oldest first
     # what the boot left in caches of the swap path, where it is known
     boot_slabs: list[BootSlabs] = Field(default=[], max_length=64)
-    # An emulated machine: its CPUs take turns on one core of its host, each until the next timer or until it idles
+    # An emulated machine: its CPUs take turns on one core of its host, as QEMU 7.2 with an instruction counter has it
     shared_core: bool = False
     # what moves the scheduler's clock between two ticks: the TSC, or nothing, as on x86-64 of 2.6.25 without HPET and
     # ACPI, where the TSC is calibrated against the PIT [arch/x86/kernel/tsc_64.c, tsc_calibrate: no set_cyc2ns_scale]

@@ -289,7 +289,7 @@ class Machine:
             self.cpu_tick(cpu, due, now)
             sets_timer = True
         if self.shared_core and sets_timer:
-            self.turns.timer_is_set(cpu, now, self.disk.done_at if cpu.number == self.irq_cpu else NEVER)
+            self.turns.timer_is_set(cpu, now, (self.irq_cpu, self.disk.done_at))
             if self.turns.now_runs is not cpu:
                 sched.waker = None
                 return

@@ -85,11 +85,18 @@ class Turns:
                 self.pause_at = now + self.spin_after
                 self.find_end(now)
 
-    def timer_is_set(self, cpu: Cpu, now: int, disk_timer: int) -> None:
-        """The interrupt of a CPU's timer has set the next."""
+    def timer_is_set(self, cpu: Cpu, now: int, disk: tuple[int, int]) -> None:
+        """The interrupt of a CPU's timer has set the next. ``disk``: whose timer ends its command, and when."""
         self.has_to_rearm.discard(cpu.number)
-        others = [self.armed_at(other, now) for other in self.cpus if other is not cpu]
-        if min(cpu.next_tick, disk_timer) < min(others):
+        start, sleeper = self.start_timer
+
+        def goes_off(each: Cpu) -> int:
+            timers = [self.armed_at(each, now)]
+            if timers[0] < NEVER:
+                timers += [disk[1]] * (each.number == disk[0]) + [start] * (each is sleeper)
+            return min(timers)
+
+        if goes_off(cpu) < min(goes_off(other) for other in self.cpus if other is not cpu):
             self.cpu_exit_all()
             self.exit_requests.discard(cpu.number)
             self.run_from((cpu.number + 1) % len(self.cpus), now)

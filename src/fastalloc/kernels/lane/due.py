@@ -15,7 +15,7 @@ from fastalloc.kernels.lane import state as ms
 from fastalloc.kernels.lane.state import COST, VM
 from fastalloc.kernels.lane.tasks import CPU
 
-STREAM_SPIN = 16
+STREAM_SPIN = 26
 # Other locks than swap_lock: after one in so many turns that a timer ended the next CPU soon spins on a lock that the
 # one before holds, and gives its turn back [traced in 14 runs on two CPUs: 3,318 of 44,460 such turns]. Soon is about
 # as long as three pages take to be copied.
@@ -111,12 +111,17 @@ def is_armed(vm, cpu, now):
 
 
 @folded
-def first_timer(vm, now, but):
-    """When the first timer of the CPUs but ``but`` goes off."""
+def first_timer(vm, now, but, irq_cpu, disk_done):
+    """When the first timer of the CPUs but ``but`` goes off: a tick, the end of the disk's command on ``irq_cpu``, or of
+    the sleep before a task's start."""
     first = ms.NEVER
     for cpu in range(vm.ctl[VM.nr_cpus]):
         if cpu != but and is_armed(vm, cpu, now):
             first = min(first, vm.cpu[cpu, CPU.next_tick])
+            if cpu == irq_cpu:
+                first = min(first, disk_done)
+            if cpu == vm.ctl[VM.hrtimer_cpu]:
+                first = min(first, vm.ctl[VM.hrtimer])
     return first
 
 
@@ -144,7 +149,7 @@ def give_turn(vm, cpu, now):
 @folded
 def set_turn_end(vm, now):
     """The turn lasts until the next timer, if it is not ended before."""
-    vm.ctl[VM.turn_end] = min(vm.ctl[VM.hrtimer], vm.ctl[VM.spin_at], first_timer(vm, now, -1))
+    vm.ctl[VM.turn_end] = min(vm.ctl[VM.hrtimer], vm.ctl[VM.spin_at], first_timer(vm, now, -1, -1, ms.NEVER))
 
 
 @folded
@@ -200,10 +205,14 @@ def end_turn(vm, now):
 
 
 @internal
-def timer_set(vm, cpu, now, other_timer):
-    """A CPU has set its timer anew: where it is the first of all to go off the turn ends [qemu_timer_notify_cb].
-    ``other_timer``: when the disk is done, which is a timer of the CPU that takes its interrupt."""
-    if min(vm.cpu[cpu, CPU.next_tick], other_timer) < first_timer(vm, now, cpu):
+def timer_set(vm, cpu, now, irq_cpu, disk_done):
+    """A CPU has set its timer anew: where it is the first of all to go off the turn ends [qemu_timer_notify_cb]."""
+    own = vm.cpu[cpu, CPU.next_tick]
+    if cpu == irq_cpu:
+        own = min(own, disk_done)
+    if cpu == vm.ctl[VM.hrtimer_cpu]:
+        own = min(own, vm.ctl[VM.hrtimer])
+    if own < first_timer(vm, now, cpu, irq_cpu, disk_done):
         request_exits(vm)
         vm.cpu[cpu, CPU.exit_request] = 0
         give_turn(vm, (cpu + 1) % vm.ctl[VM.nr_cpus], now)

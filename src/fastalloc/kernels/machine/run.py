@@ -168,7 +168,7 @@ def cpu_step(mem, heap, pools, io, vm, out, cpu, jiffies, now):
         sets_timer = True
     if sets_timer and vm.ctl[VM.shared_core] != 0:
         c[CPU.rearm] = 0
-        timer_set(vm, cpu, now, io.ctl[IO.disk_done_at] if cpu == io.ctl[IO.irq_cpu] else ms.NEVER)
+        timer_set(vm, cpu, now, io.ctl[IO.irq_cpu], io.ctl[IO.disk_done_at])
         if vm.ctl[VM.turn] != cpu:
             vm.ctl[VM.cpu] = -1
             return
