@@ -93,11 +93,7 @@ CHANGES: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("2.6.31", {"counted": "by batch"}, "rmqueue_bulk, free_pcppages_bulk: __mod_zone_page_state of all"),
     ("2.6.38", {"kswapd_adds_up": True}, "zone_watermark_ok_safe; set_pgdat_percpu_threshold"),
     ("3.9", {"managed": True}, "__setup_per_zone_wmarks"),
-    (
-        "3.18",
-        {"counted": "by batch taken"},
-        "__free_one_page: __mod_zone_freepage_state of each; rmqueue_bulk as before",
-    ),
+    ("3.18", {"counted": "by batch taken"}, "__free_one_page: __mod_zone_freepage_state"),
     ("4.5", {"idle_enters": True}, "__setup_per_zone_wmarks; quiet_vmstat of mm/vmstat.c"),
     ("4.6", {"steps": "scaled"}, "__setup_per_zone_wmarks"),
     ("4.17", {"ratio_zero": True}, "setup_per_zone_lowmem_reserve"),

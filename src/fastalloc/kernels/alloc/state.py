@@ -141,9 +141,7 @@ class MEMCTL(Record, width=POLICY.width):
     charge_limit = columns(16, "of each WHO: objects charged at once stay below it; 0 not charged")
     charge_usage = columns(16, "of each WHO: objects charged now")
     emergency_nomerge = field("1: emergency caches share their slabs with nobody")
-    by_batch = field(
-        "NR_FREE_PAGES gets as one number: 1 a batch taken for a CPU's list, 2 one freed too", source="2.6.31"
-    )
+    by_batch = field("entered as one number: 1 a batch taken for a CPU's list, 2 one freed too", source="2.6.31 to 6.9")
     idle_enters = field("1: a CPU that stops its tick enters what it counted", source="quiet_vmstat, 4.5")
     page_doublings = field("of 4096 bytes: 0, 2 or 4 for pages of 4, 16 or 64 kB")
     user_zones = field("zones at the top that serve tasks' pages alone: HighMem, Movable")

@@ -112,8 +112,8 @@ def is_armed(vm, cpu, now):
 
 @folded
 def first_timer(vm, now, but, irq_cpu, disk_done):
-    """When the first timer of the CPUs but ``but`` goes off: a tick, the end of the disk's command on ``irq_cpu``, or of
-    the sleep before a task's start."""
+    """When the first timer of the CPUs but ``but`` goes off: a tick, the end of the disk's command on ``irq_cpu``, the
+    end of the sleep before a task's start."""
     first = ms.NEVER
     for cpu in range(vm.ctl[VM.nr_cpus]):
         if cpu != but and is_armed(vm, cpu, now):
