@@ -16,8 +16,8 @@ KEPT = json.loads((RESULTS / "seeds.json").read_text(encoding="utf-8"))
 
 @pytest.mark.parametrize("machine", KEPT["machines"], ids=lambda machine: machine["machine"])
 def test_lanes_are_as_the_runs_are(machine):
-    """No run locks up and no lane; medians are near. Of two fast CPUs runs and lanes scatter by 30 % in pages a command,
-    so that the ratio of two medians of 40 and 48 is known to 8 % (a standard error)."""
+    """No run locks up and no lane; medians are near. Of two fast CPUs runs and lanes scatter by 30 % in pages a
+    command, so that the ratio of two medians of 40 and 48 is known to 8 % (a standard error)."""
     assert machine["runs_locked"] == machine["lanes_locked"] == 0
     near = 0.16 if machine["machine"] == "two CPUs in turns, 2 ns" else 0.04
     for figure in ("pages_out", "commands", "pages_a_command", "writeback_mean"):
