@@ -250,6 +250,7 @@ def pcp_drain(mem, cpu, z, count):
     pcp = mem.pcp[cpu, z]
     cut = 0  # bits of the MIGRATEs that lost their last page
     before = pcp[PCP.count]
+    each = mem.ctl[MEMCTL.by_batch] < 2
     while count > 0 and pcp[PCP.count] > 0:
         pfn = pcp[PCP.tail]
         migrate = page_migrate(page, pfn)
@@ -266,10 +267,10 @@ def pcp_drain(mem, cpu, z, count):
         pcp[PCP.count] -= 1
         page[pfn, PAGE.flags] = z << st.PG_ZONE_SHIFT
         free_one_page(mem, z, pfn, 0)
-        if mem.ctl[MEMCTL.by_batch] < 2:
+        if each:
             mod_zone_page_state(mem, cpu, z, 1)
         count -= 1
-    if mem.ctl[MEMCTL.by_batch] == 2:
+    if not each:
         mod_zone_page_state(mem, cpu, z, before - pcp[PCP.count])
     pfn = pcp[PCP.tail]
     while cut != 0 and pfn >= 0:
@@ -297,11 +298,12 @@ def rmqueue_bulk(mem, cpu, z, migrate):
     pcp = mem.pcp[cpu, z]
     last = -1
     before = pcp[PCP.count]
+    each = mem.ctl[MEMCTL.by_batch] == 0
     for _ in range(mem.zone[z, ZONE.batch]):
         pfn = rmqueue(mem, z, 0, migrate)
         if pfn < 0:
             break
-        if mem.ctl[MEMCTL.by_batch] == 0:
+        if each:
             mod_zone_page_state(mem, cpu, z, -1)
         following = pcp[PCP.head] if last < 0 else page[last, PAGE.next]
         page[pfn, PAGE.flags] = (z << st.PG_ZONE_SHIFT) | (migrate << st.PG_MIGRATE_SHIFT) | st.PG_PCP
@@ -318,7 +320,7 @@ def rmqueue_bulk(mem, cpu, z, migrate):
         pcp_link(page, pcp, pfn, migrate, True)
         pcp[PCP.count] += 1
         last = pfn
-    if mem.ctl[MEMCTL.by_batch] != 0:
+    if not each:
         mod_zone_page_state(mem, cpu, z, before - pcp[PCP.count])
 
 
